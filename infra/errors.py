@@ -1,0 +1,38 @@
+"""What the pipeline stands on did not answer: retried with backoff and jitter.
+
+InfraError
+├── StoreError        the bucket
+│   └── ObjectMissing a key that should be there is not
+├── StateError        Redis
+├── CallbackError     the callback address
+├── StackError        a part of the embedded stack did not start
+└── ConfigError       a setting is missing or malformed; never retried
+"""
+
+
+class InfraError(Exception):
+    """A failure of the infrastructure; the message is one line that says what to look at."""
+
+
+class StoreError(InfraError):
+    pass
+
+
+class ObjectMissing(StoreError):
+    pass
+
+
+class StateError(InfraError):
+    pass
+
+
+class CallbackError(InfraError):
+    pass
+
+
+class StackError(InfraError):
+    pass
+
+
+class ConfigError(InfraError):
+    pass

@@ -1,0 +1,63 @@
+"""Where the virtual camera looks: what reframing decides and rendering draws.
+
+Positions are pixels of the source picture as shown (after rotation, square pixels);
+times are seconds from the start of the source.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Layout = Literal["still", "pan", "fit"]
+"""still: one crop; pan: a crop that moves; fit: the whole frame over a blurred background."""
+
+
+class CropKey(BaseModel):
+    """Top-left corner of the crop at time `t`; between keys the crop moves linearly."""
+
+    t: float
+    x: float
+    y: float
+
+
+class Shot(BaseModel):
+    """One uncut stretch of the source and how it is framed; `keys` has one item unless `pan`.
+
+    `crop_width` and `crop_height` are 0 for `fit`. `reason` is the decision in words.
+    """
+
+    start: float
+    end: float
+    layout: Layout
+    crop_width: int = 0
+    crop_height: int = 0
+    keys: list[CropKey] = Field(default_factory=list[CropKey])
+    faces: int = 0
+    reason: str = ""
+
+
+class FaceBox(BaseModel):
+    """A detected face: centre, size and confidence 0 to 1, at time `t`."""
+
+    t: float
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+
+
+class RangeView(BaseModel):
+    """What one small pass over a range of the source saw.
+
+    `cuts` are the times at which a new shot begins, `start` and `end` excluded. `black` and
+    `frozen` are stretches (start, end) without a picture or without motion.
+    """
+
+    start: float
+    end: float
+    fps: float
+    cuts: list[float] = Field(default_factory=list[float])
+    faces: list[FaceBox] = Field(default_factory=list[FaceBox])
+    black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
+    frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])

@@ -1,0 +1,38 @@
+"""Names of objects in the bucket: `jobs/{job_id}/` is a job's own, `cache/` is shared."""
+
+import hashlib
+import json
+import re
+
+JOB_ID = re.compile(r"^kk_[0-9A-HJKMNP-TV-Z]{26}$")
+
+
+def job_key(job_id: str, name: str) -> str:
+    """Key of one of a job's artifacts, such as `jobs/kk_…/manifest.json`."""
+    return f"jobs/{job_id}/{name}"
+
+
+def clip_name(index: int) -> str:
+    """File name of clip `index`, counted from 1."""
+    return f"clip_{index:02d}.mp4"
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 over parts as canonical JSON, 64 hex digits."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def media_key(source_digest: str, name: str) -> str:
+    """Key of a source's shared media, such as `cache/media/{digest}/audio.m4a`."""
+    return f"cache/media/{source_digest}/{name}"
+
+
+def transcript_key(transcript_digest: str) -> str:
+    """Key of a shared transcript."""
+    return f"cache/transcripts/{transcript_digest}.json"
+
+
+def upload_key(content_sha256: str) -> str:
+    """Key of a local file that the command line registered."""
+    return f"cache/uploads/{content_sha256}"

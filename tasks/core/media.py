@@ -1,0 +1,60 @@
+"""What is known of a source before anything is decoded: its streams and its page."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class MediaInfo(BaseModel):
+    """Streams of a media file, as its container and one decoded frame tell.
+
+    `width` and `height` are those of the picture as shown: after rotation, with square pixels.
+    `rotation` is in degrees clockwise (0, 90, 180, 270); times are seconds, `fps` the average rate.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    duration: float
+    size_bytes: int
+    container: str
+    video_codec: str | None = None
+    width: int = 0
+    height: int = 0
+    rotation: int = 0
+    sample_aspect_ratio: float = 1.0
+    fps: float = 0.0
+    pixel_format: str | None = None
+    video_start: float = 0.0
+    audio_codec: str | None = None
+    audio_sample_rate: int = 0
+    audio_channels: int = 0
+    audio_start: float = 0.0
+
+
+class HeatmapPoint(BaseModel):
+    """How often a part of the source is replayed, 0 to 1, as its site reports it."""
+
+    start_time: float
+    end_time: float
+    value: float
+
+
+class Chapter(BaseModel):
+    start_time: float
+    end_time: float
+    title: str = ""
+
+
+class SourceMeta(BaseModel):
+    """What the source's page says of it: `meta.json`. `extra` holds the rest of what was kept."""
+
+    source_id: str
+    kind: Literal["site", "file_url", "local_file"]
+    title: str = ""
+    uploader: str | None = None
+    webpage_url: str | None = None
+    duration: float | None = None
+    upload_date: str | None = None
+    heatmap: list[HeatmapPoint] = Field(default_factory=list[HeatmapPoint])
+    chapters: list[Chapter] = Field(default_factory=list[Chapter])
+    extra: dict[str, Any] = Field(default_factory=dict[str, Any])

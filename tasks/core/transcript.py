@@ -1,0 +1,44 @@
+"""Words, segments and sentences. All times are seconds from the start of the source."""
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class Word(BaseModel):
+    """One spoken word as the recogniser wrote it, punctuation included, without outer spaces."""
+
+    model_config = ConfigDict(frozen=True)
+
+    word: str
+    start: float
+    end: float
+
+
+class Segment(BaseModel):
+    """A stretch of speech as the recogniser cut it: an item of `transcript.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    start: float
+    duration: float
+    words: list[Word] = Field(default_factory=list[Word])
+
+    @property
+    def end(self) -> float:
+        return self.start + self.duration
+
+
+class Sentence(BaseModel):
+    """Words from one sentence start to its end; `start` and `end` are its first and last word's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    start: float
+    end: float
+    words: list[Word]
+
+
+Transcript = list[Segment]
+TRANSCRIPT_JSON: TypeAdapter[Transcript] = TypeAdapter(Transcript)
+"""Reads and writes `transcript.json`."""
