@@ -65,7 +65,7 @@ class SourceNotFound(SourceError):
 
 class SourcePrivate(SourceError):
     code = "private"
-    next_step = "Make the video public or unlisted, or give the cookies of an account that may see it (YTDLP_COOKIES_FILE)."
+    next_step = "Make it public or unlisted, or give the cookies of an account that may see it (YTDLP_COOKIES_FILE)."
 
 
 class SourceGated(SourceError):
