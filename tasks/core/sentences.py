@@ -1,0 +1,208 @@
+"""From recognised words to sentences, whatever the script and however poor the punctuation.
+
+Recognised words come from outside: they may be unsorted, overlapping, empty or not finite.
+What leaves here is in order, never overlaps and has no empty text.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+from tasks.core.transcript import Segment, Sentence, Word
+
+PAUSE_SECONDS = 0.6
+"""A pause this long ends a sentence where the recogniser wrote no punctuation."""
+BREAK_SECONDS = 2.5
+"""A pause this long ends a sentence in any case: whatever follows is another utterance."""
+LONGEST_SECONDS = 20.0
+"""A longer run is taken as unpunctuated: spoken sentences last 3 to 8 seconds."""
+EDGE_SHARE = 0.25
+"""An unpunctuated run without pauses is cut at its widest gap, this share of it away from its ends."""
+
+# Straight and curly quotes, guillemets, brackets, and those of Chinese and Japanese.
+_CLOSERS = "\"'\u201d\u2019\u00bb\u203a)]}\u300d\u300f\u3011\u300b\u3009"
+_OPENERS = "\"'\u201c\u2018\u00ab\u2039([{\u300c\u300e\u3010\u300a\u3008"
+# Latin, Chinese and Japanese, Arabic, Urdu, Hindi, Armenian, Ethiopic and Khmer full stops and marks.
+_TERMINALS = ".!?\u2026\u3002\uff01\uff1f\uff61\u061f\u06d4\u0964\u0965\u0589\u1362\u1367\u17d4"
+_ENDS = re.compile(rf"[{re.escape(_TERMINALS)}]+[{re.escape(_CLOSERS)}]*$")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f]")
+_UNSPACED_PIECE = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff][^\w\s]*|[^\s]+?(?=[\u3040-\u30ff\u3400-\u9fff])|\S+"
+)
+_INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
+_NEVER_LAST = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "st",
+        "gen",
+        "col",
+        "sgt",
+        "capt",
+        "lt",
+        "rev",
+        "hon",
+        "sr",
+        "sra",
+        "mme",
+        "mlle",
+        "vs",
+        "bpk",
+        "sdr",
+        "dra",
+        "drs",
+        "hj",
+        "tn",
+        "ny",
+        "mt",
+        "approx",
+    ]
+)
+"""A point after one of these never ends a sentence."""
+_LAST_BEFORE_CAPITAL = frozenset(
+    ["etc", "inc", "ltd", "co", "corp", "jr", "bros", "dll", "dst", "dsb", "usw", "bzw", "ph.d"]
+)
+"""A point after one of these, or after initials, ends a sentence only when a capital follows."""
+_BEFORE_NUMBER = frozenset(["no", "nr", "vol", "fig", "ca", "jl"])
+"""A point after one of these ends a sentence unless a number follows."""
+
+
+def sentences(segments: list[Segment]) -> list[Sentence]:
+    """Sentences of a transcript in order of time; no speech gives an empty list.
+
+    Punctuation ends a sentence; where there is none, pauses and at last a length do.
+    """
+    words = ordered_words(segments)
+    runs = _split(words, lambda i: _ends_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
+    punctuated = any(_ENDS.search(word.word) for word in words)
+    return [_sentence(part) for run in runs for part in _tame(run, punctuated=punctuated)]
+
+
+def ordered_words(segments: Iterable[Segment]) -> list[Word]:
+    """Words of all segments, sorted, cleaned, each ending where the next begins at the latest."""
+    raw = [word for segment in segments for word in (segment.words or _evenly(segment))]
+    clean = [Word(word=text, start=max(w.start, 0.0), end=max(w.end, w.start, 0.0)) for w in raw if (text := _clean(w))]
+    clean.sort(key=lambda word: (word.start, word.end))
+    merged: list[Word] = []
+    for word in clean:
+        if merged and not any(char.isalnum() for char in word.word):
+            merged[-1] = merged[-1].model_copy(update={"word": merged[-1].word + word.word})
+        else:
+            merged.append(word)
+    for i, (word, following) in enumerate(pairwise(merged)):
+        if word.end > following.start:
+            merged[i] = word.model_copy(update={"end": following.start})
+    return merged
+
+
+def join(words: Iterable[str]) -> str:
+    """Words as running text: a space between them, none where the script has none."""
+    text = ""
+    for word in words:
+        glued = not text or (_UNSPACED.match(word) and _UNSPACED.search(text[-2:]))
+        text += word if glued else f" {word}"
+    return text
+
+
+def is_complete(text: str) -> bool:
+    """Whether the text ends in a sentence's closing punctuation."""
+    return bool(_ENDS.search(text.strip()))
+
+
+def _clean(word: Word) -> str:
+    if not (math.isfinite(word.start) and math.isfinite(word.end)):
+        return ""
+    return "".join(c for c in word.word if unicodedata.category(c) not in ("Cc", "Cs", "Co")).strip()
+
+
+def _evenly(segment: Segment) -> list[Word]:
+    """Words of a segment that has only text, spread over it in proportion to their letters."""
+    pieces: list[str] = [
+        piece
+        for token in segment.text.split()
+        for piece in (_UNSPACED_PIECE.findall(token) if _UNSPACED.search(token) else [token])
+    ]
+    if not (math.isfinite(segment.start) and math.isfinite(segment.duration)) or not pieces:
+        return []
+    scale = max(segment.duration, 0.0) / sum(len(piece) for piece in pieces)
+    words: list[Word] = []
+    start = segment.start
+    for piece in pieces:
+        end = start + len(piece) * scale
+        words.append(Word(word=piece, start=start, end=end))
+        start = end
+    return words
+
+
+def _gap(words: Sequence[Word], i: int) -> float:
+    return words[i + 1].start - words[i].end if i + 1 < len(words) else 0.0
+
+
+def _ends_sentence(words: Sequence[Word], i: int) -> bool:
+    text = words[i].word
+    found = _ENDS.search(text)
+    if not found:
+        return False
+    following = words[i + 1].word if i + 1 < len(words) else ""
+    marks = found.group().strip(_CLOSERS)
+    if marks in ("…", "...", ".."):
+        return not following[:1].islower()
+    if marks != ".":
+        return True
+    return not _is_inner_point(text[: found.start()].strip(_OPENERS).casefold(), following, _gap(words, i))
+
+
+def _is_inner_point(stem: str, following: str, gap: float) -> bool:
+    """Whether the point between `stem` and the word that follows after `gap` seconds ends no sentence."""
+    if stem in _NEVER_LAST:
+        return bool(following)
+    if stem in _BEFORE_NUMBER or stem[-1:].isdigit():
+        return following[:1].isdigit() and gap < 0.1
+    if len(stem) == 1 and stem.isalpha() and stem != "i":
+        return bool(following) and gap < 0.25
+    if stem in _LAST_BEFORE_CAPITAL or _INITIALS.match(f"{stem}."):
+        return following[:1].islower()
+    return False
+
+
+def _split(words: list[Word], ends_after: Callable[[int], bool]) -> list[list[Word]]:
+    runs: list[list[Word]] = []
+    start = 0
+    for i in range(len(words)):
+        if i + 1 == len(words) or ends_after(i):
+            runs.append(words[start : i + 1])
+            start = i + 1
+    return runs
+
+
+def _tame(run: list[Word], *, punctuated: bool) -> list[list[Word]]:
+    """Cut a run that punctuation left too long, or all runs where there is no punctuation."""
+    if punctuated and run[-1].end - run[0].start <= LONGEST_SECONDS:
+        return [run]
+    return [part for phrase in _split(run, lambda i: _gap(run, i) >= PAUSE_SECONDS) for part in _halve(phrase)]
+
+
+def _halve(run: list[Word]) -> list[list[Word]]:
+    """Cut a run at its widest gaps until every part is short enough (iterative: runs may be endless)."""
+    done: list[list[Word]] = []
+    todo = [run]
+    while todo:
+        part = todo.pop()
+        if part[-1].end - part[0].start <= LONGEST_SECONDS or len(part) < 2:
+            done.append(part)
+            continue
+        edge = int(len(part) * EDGE_SHARE)
+        inner = range(edge, max(len(part) - 1 - edge, edge + 1))
+        middle = len(part) / 2
+        cut = max(inner, key=lambda i: (round(_gap(part, i), 3), -abs(i + 1 - middle)))
+        todo += [part[cut + 1 :], part[: cut + 1]]
+    return done
+
+
+def _sentence(words: list[Word]) -> Sentence:
+    return Sentence(text=join(word.word for word in words), start=words[0].start, end=words[-1].end, words=words)
