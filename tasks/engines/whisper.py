@@ -1,0 +1,185 @@
+"""Speech to text with faster-whisper, in blocks, so that memory does not grow with the source."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from faster_whisper import BatchedInferencePipeline, WhisperModel
+from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+from tasks.core import asr
+from tasks.core.asr import SAMPLE_RATE, AsrResult, Heard, Samples, Stretch
+from tasks.core.errors import BadRequest
+from tasks.core.transcript import Word
+from tasks.engines import hardware, pcm, weights
+from tasks.engines.hardware import AsrOptions, AsrPlan
+
+__all__ = ["AsrOptions", "AsrResult", "Progress", "Recogniser", "transcribe"]
+
+Progress = Callable[[float, float], None]
+"""Called with the seconds done and the seconds in all."""
+
+SURE_OF_LANGUAGE = 0.7
+_VAD = VadOptions(min_silence_duration_ms=160, max_speech_duration_s=asr.WINDOW_SECONDS, speech_pad_ms=200)
+
+_log = logging.getLogger(__name__)
+
+
+class Recogniser:
+    """One loaded model, and the plan it runs under, which narrows when a GPU is out of memory."""
+
+    def __init__(self, options: AsrOptions) -> None:
+        self.warnings: list[str] = []
+        self.beam_size = options.beam_size
+        self._cache = options.cache
+        self._load(hardware.choose(options.device, options.model, options.batch_size))
+
+    def _load(self, plan: AsrPlan) -> None:
+        """Load the model and run it once: a GPU without cuBLAS or cuDNN fails only then."""
+        _log.info(
+            "Whisper %s on %s %s, batch %d: %s",
+            plan.model,
+            plan.device,
+            plan.compute_type,
+            plan.batch_size,
+            plan.reason,
+        )
+        self.plan = plan
+        folder = weights.whisper_model(plan.model, self._cache)
+        try:
+            self.model = WhisperModel(
+                str(folder.path), device=plan.device, compute_type=plan.compute_type, cpu_threads=hardware.cpu_cores()
+            )
+            if plan.device == "cuda":
+                self.model.encode(np.zeros((self.model.model.n_mels, 3000), np.float32))
+        except RuntimeError as error:  # CTranslate2 raises nothing more specific
+            self._load_next(error)
+
+    def _load_next(self, error: RuntimeError) -> None:
+        if self.plan.device == "cpu":
+            raise error
+        no_memory = "out of memory" in str(error)
+        narrower = hardware.narrower(self.plan) if no_memory else None
+        plan = narrower or hardware.on_cpu_instead(self.plan, f"the GPU cannot be used ({error})")
+        self.warnings.append(plan.reason)
+        _log.warning("%s", plan.reason)
+        if (plan.device, plan.compute_type) == (self.plan.device, self.plan.compute_type):
+            self.plan = plan
+        else:
+            self._load(plan)
+
+    def language(self, samples: Samples, windows: Sequence[Stretch]) -> tuple[str, float]:
+        """Language of the first window, or of the first five together when it is not plain."""
+        if not self.model.model.is_multilingual:
+            return "en", 1.0
+        total: Counter[str] = Counter()
+        best, mean = "en", 0.0
+        for count, window in enumerate(windows[:5], start=1):
+            _, _, probabilities = self.model.detect_language(_part(samples, window))
+            total.update(dict(probabilities))
+            best, mean = total.most_common(1)[0][0], total.most_common(1)[0][1] / count
+            if mean >= SURE_OF_LANGUAGE:
+                break
+        return best, round(mean, 3)
+
+    def listen(self, samples: Samples, windows: Sequence[Stretch], language: str) -> Iterator[Heard]:
+        """Words of each window, in order; times are seconds from the first sample."""
+        begin = 0
+        while begin < len(windows):
+            batch = windows[begin : begin + self.plan.batch_size]
+            try:
+                heard = self._decode(samples, batch, language, self.beam_size)
+            except RuntimeError as error:  # CTranslate2 raises nothing more specific
+                self._load_next(error)
+                continue
+            yield from heard
+            begin += len(batch)
+
+    def _decode(self, samples: Samples, windows: Sequence[Stretch], language: str, beam_size: int) -> list[Heard]:
+        segments, _ = BatchedInferencePipeline(self.model).transcribe(
+            samples,
+            language=language,
+            beam_size=beam_size,
+            batch_size=len(windows),
+            clip_timestamps=[{"start": window.start, "end": window.end} for window in windows],
+            word_timestamps=True,
+            temperature=0.0,
+        )
+        starts = {int(window.start * 100): window for window in windows}
+        return [
+            Heard(
+                window=starts[segment.seek],
+                words=[Word(word=word.word, start=word.start, end=word.end) for word in segment.words or []],
+                avg_logprob=segment.avg_logprob,
+                no_speech_prob=segment.no_speech_prob,
+            )
+            for segment in segments
+        ]
+
+
+def transcribe(audio: Path, options: AsrOptions, ffmpeg: str, progress: Progress, language: str = "auto") -> AsrResult:
+    """Transcribe the first audio stream of `audio`.
+
+    Raises:
+        BadRequest: Whisper does not know `language`.
+        NoAudio, UnreadableMedia: there is nothing to listen to.
+        WeightsMissing: the model is nowhere to be found.
+    """
+    return transcribe_with(Recogniser(options), audio, ffmpeg, progress, language)
+
+
+def transcribe_with(
+    recogniser: Recogniser, audio: Path, ffmpeg: str, progress: Progress, language: str = "auto"
+) -> AsrResult:
+    """The same with a model that is loaded already."""
+    if language != "auto" and language not in asr.LANGUAGES:
+        raise BadRequest(f"Whisper does not know the language {language!r}.")
+    total, done, speech_seconds = pcm.duration(audio), 0.0, 0.0
+    spoken, probability = (None, 0.0) if language == "auto" else (language, 1.0)
+    words: list[Word] = []
+    warnings: list[str] = []
+    for block in pcm.blocks(audio, ffmpeg):
+        speech = find_speech(block.samples)
+        windows = asr.plan_windows(speech)
+        speech_seconds += sum(stretch.duration for stretch in speech)
+        if windows and spoken is None:
+            spoken, probability = recogniser.language(block.samples, windows)
+        for heard in recogniser.listen(block.samples, windows, spoken or "en"):
+            if why := asr.doubt(heard):
+                warnings.append(f"left out {block.start + heard.window.start:.0f} s: {why}")
+            else:
+                words += [_moved(word, block.start) for word in heard.words]
+            progress(block.start + heard.window.end, max(total, block.start + block.duration))
+        done = block.start + block.duration
+        progress(done, max(total, done))
+    plan = recogniser.plan
+    return AsrResult(
+        segments=asr.segments_of(words),
+        language=spoken or "",
+        language_probability=probability,
+        model=plan.model,
+        device=plan.device,
+        compute_type=plan.compute_type,
+        batch_size=plan.batch_size,
+        duration=done,
+        speech_seconds=round(speech_seconds, 2),
+        warnings=recogniser.warnings + warnings,
+    )
+
+
+def find_speech(samples: Samples) -> list[Stretch]:
+    """Stretches in which Silero's detector hears a voice, each with 0.2 s around it."""
+    return [
+        Stretch(found["start"] / SAMPLE_RATE, found["end"] / SAMPLE_RATE)
+        for found in get_speech_timestamps(samples, _VAD)
+    ]
+
+
+def _part(samples: Samples, window: Stretch) -> Samples:
+    return samples[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
+
+
+def _moved(word: Word, seconds: float) -> Word:
+    return word.model_copy(update={"start": round(word.start + seconds, 3), "end": round(word.end + seconds, 3)})

@@ -1,0 +1,23 @@
+"""Audio to transcript, or a clear "nobody speaks"."""
+
+from pathlib import Path
+
+from tasks.core.asr import AsrResult
+from tasks.core.errors import NoSpeech
+from tasks.engines import whisper
+from tasks.engines.hardware import AsrOptions
+
+
+def transcribe_source(
+    audio: Path, language: str, options: AsrOptions, ffmpeg: str, progress: whisper.Progress
+) -> AsrResult:
+    """Transcript of the first audio stream; `language` is auto or a Whisper code.
+
+    Raises:
+        NoSpeech: silence, music or noise.
+        BadRequest: Whisper does not know the language.
+    """
+    result = whisper.transcribe(audio, options, ffmpeg, progress, language)
+    if not result.segments:
+        raise NoSpeech("No speech was found in the video.")
+    return result
