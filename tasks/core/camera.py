@@ -37,7 +37,11 @@ class Shot(BaseModel):
 
 
 class FaceBox(BaseModel):
-    """A detected face: centre, size and confidence 0 to 1, at time `t`."""
+    """A detected face: centre, size and confidence 0 to 1, at time `t`.
+
+    `mouth` is how much the mouth moved until the next look, beyond what the head moved, in grey
+    levels of 0 to 255 a frame.
+    """
 
     t: float
     x: float
@@ -45,13 +49,15 @@ class FaceBox(BaseModel):
     width: float
     height: float
     score: float
+    mouth: float = 0.0
 
 
 class RangeView(BaseModel):
     """What one small pass over a range of the source saw.
 
-    `cuts` are the times at which a new shot begins, `start` and `end` excluded. `black` and
-    `frozen` are stretches (start, end) without a picture or without motion.
+    `cuts` are the times at which a new shot begins, `start` and `end` excluded; `samples` the times
+    at which faces were looked for. `black` and `frozen` are stretches (start, end) without a picture
+    or without motion.
     """
 
     start: float
@@ -59,5 +65,6 @@ class RangeView(BaseModel):
     fps: float
     cuts: list[float] = Field(default_factory=list[float])
     faces: list[FaceBox] = Field(default_factory=list[FaceBox])
+    samples: list[float] = Field(default_factory=list[float])
     black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])

@@ -1,0 +1,68 @@
+"""The picture of a range of a video, small, one frame after the other: ffmpeg into a pipe."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from tasks.core.errors import UnreadableMedia
+from tasks.core.media import MediaInfo
+
+Planes = np.ndarray
+"""One yuv420p frame as uint8 of shape (height * 3 // 2, width): the luma plane is its first `height` rows."""
+
+
+def frame_rate(fps: float) -> Fraction:
+    """The rate as a fraction that ffmpeg keeps exactly: 29.97 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def small_size(info: MediaInfo, longer: int) -> tuple[int, int]:
+    """Width and height, both even, that keep the aspect with about `longer` pixels on the longer side."""
+    factor = min(1.0, longer / max(info.width, info.height))
+    width, height = (max(16, 2 * round(side * factor / 2)) for side in (info.width, info.height))
+    return width, height
+
+
+def small_frames(
+    video: Path, start: float, end: float, *, fps: float, size: tuple[int, int], ffmpeg: str
+) -> Iterator[Planes]:
+    """Yield the frames of `start` to `end` (seconds of the source) at `fps`, scaled to `size`.
+
+    Frame n shows the source at `start + n / fps`, as it does for any ffmpeg run with the same `-ss`,
+    `-t` and `fps` filter. A range that runs past the end of the picture yields fewer frames; damaged
+    frames are concealed by the decoder. Raises UnreadableMedia when nothing at all is decoded.
+    """
+    width, height = size
+    rate = frame_rate(fps)
+    chain = f"fps=fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p"
+    command = [ffmpeg, "-nostdin", "-v", "error", "-threads", "2", "-skip_loop_filter", "all"]
+    command += ["-ss", f"{start:.6f}", "-t", f"{end - start:.6f}", "-i", f"file:{video}", "-map", "0:v:0"]
+    command += ["-vf", chain, "-f", "rawvideo", "pipe:1"]
+    with tempfile.TemporaryFile() as complaints:
+        count = 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as process:
+            try:
+                for planes in _read_frames(process.stdout, width, height * 3 // 2):
+                    count += 1
+                    yield planes
+            finally:
+                process.kill()
+        if not count:
+            raise UnreadableMedia(
+                f"No picture could be decoded from {start:.1f} to {end:.1f} s: {_last_line(complaints)}"
+            )
+
+
+def _read_frames(pipe: IO[bytes] | None, width: int, rows: int) -> Iterator[Planes]:
+    while pipe and len(data := pipe.read(width * rows)) == width * rows:
+        yield np.frombuffer(data, np.uint8).reshape(rows, width)
+
+
+def _last_line(complaints: IO[bytes]) -> str:
+    complaints.seek(0)
+    return (complaints.read(4000).decode(errors="replace").strip().splitlines() or ["no frame came"])[-1]
