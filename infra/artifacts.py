@@ -36,7 +36,6 @@ _CLIENT = Config(
     signature_version="s3v4",
     connect_timeout=5,
     read_timeout=60,
-    retries={"mode": "standard", "total_max_attempts": 6},
     s3={"addressing_style": "path"},
     # Optional checksums are refused by some S3 servers; the signature covers the payload already.
     request_checksum_calculation="when_required",
@@ -61,8 +60,8 @@ class ArtifactStore:
         self.bucket = bucket
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Open the bucket that the settings name; nothing is sent yet.
+    def from_settings(cls, settings: Settings, attempts: int = 6) -> Self:
+        """Open the bucket that the settings name; nothing is sent yet. Each request is tried `attempts` times.
 
         Raises:
             ConfigError: the endpoint or one of the keys is not set.
@@ -79,7 +78,7 @@ class ArtifactStore:
                 region_name="auto",
                 aws_access_key_id=key_id.get_secret_value(),
                 aws_secret_access_key=secret.get_secret_value(),
-                config=_CLIENT,
+                config=_CLIENT.merge(Config(retries={"mode": "standard", "total_max_attempts": attempts})),
             ),
         )
         return cls(client, settings.r2_bucket)

