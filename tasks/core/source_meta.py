@@ -1,0 +1,102 @@
+"""What a stranger's page says of its video, as far as it can be believed: `SourceMeta`."""
+
+import math
+import unicodedata
+from typing import Any, Literal, cast
+
+from tasks.core.media import Chapter, HeatmapPoint, SourceMeta
+
+TITLE_LETTERS = 300
+TEXT_LETTERS = 2000
+MAX_POINTS = 2000
+MAX_TAGS = 30
+_EXTRA_TEXTS = ("description", "channel", "language", "extractor_key", "format_id", "license", "availability")
+_EXTRA_NUMBERS = ("view_count", "like_count", "comment_count", "age_limit")
+_EXTRA_LISTS = ("tags", "categories")
+
+
+def source_meta(
+    info: dict[str, Any], source_id: str, kind: Literal["site", "file_url"], webpage_url: str
+) -> SourceMeta:
+    """Keep the known fields of yt-dlp's info dict, each checked; what does not hold is dropped."""
+    duration = number(info.get("duration"))
+    return SourceMeta(
+        source_id=source_id,
+        kind=kind,
+        title=text(info.get("title"), TITLE_LETTERS) or "",
+        uploader=text(info.get("uploader"), TITLE_LETTERS),
+        webpage_url=webpage_url,
+        duration=duration if duration is not None and duration > 0 else None,
+        upload_date=_date(info.get("upload_date")),
+        heatmap=_heatmap(info.get("heatmap")),
+        chapters=_chapters(info.get("chapters")),
+        extra=_extra(info),
+    )
+
+
+def text(value: object, letters: int) -> str | None:
+    """A line of text: no control, format or surrogate characters, white space folded, at most `letters` long."""
+    if not isinstance(value, str):
+        return None
+    plain = "".join(_visible(c) for c in value[: 4 * letters])
+    folded = " ".join(plain.split())
+    return folded[:letters].rstrip() or None
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cf" and character in "\u200c\u200d":  # joiners belong to words and emoji
+        return character
+    return " " if category in ("Cc", "Zl", "Zp") else "" if category in ("Cf", "Cs", "Co", "Cn") else character
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        wide = float(value)
+    except OverflowError:
+        return None
+    return wide if math.isfinite(wide) else None
+
+
+def _items(value: object) -> list[dict[str, Any]]:
+    items = cast("list[object]", value)[:MAX_POINTS] if isinstance(value, list) else []
+    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
+
+
+def _span(item: dict[str, Any]) -> tuple[float, float] | None:
+    """Start and end in seconds, if they are in order."""
+    start, end = number(item.get("start_time")), number(item.get("end_time"))
+    return (start, end) if start is not None and end is not None and 0 <= start < end else None
+
+
+def _heatmap(value: object) -> list[HeatmapPoint]:
+    points = ((_span(item), number(item.get("value"))) for item in _items(value))
+    return [
+        HeatmapPoint(start_time=span[0], end_time=span[1], value=level)
+        for span, level in points
+        if span is not None and level is not None and 0 <= level <= 1
+    ]
+
+
+def _chapters(value: object) -> list[Chapter]:
+    chapters = ((_span(item), text(item.get("title"), TITLE_LETTERS)) for item in _items(value))
+    return [Chapter(start_time=span[0], end_time=span[1], title=title or "") for span, title in chapters if span]
+
+
+def _date(value: object) -> str | None:
+    return value if isinstance(value, str) and len(value) == 8 and value.isascii() and value.isdecimal() else None
+
+
+def _extra(info: dict[str, Any]) -> dict[str, Any]:
+    texts = {name: text(info.get(name), TEXT_LETTERS) for name in _EXTRA_TEXTS}
+    numbers = {name: number(info.get(name)) for name in _EXTRA_NUMBERS}
+    lists = {name: _texts(info.get(name)) for name in _EXTRA_LISTS}
+    return {name: value for name, value in {**texts, **numbers, **lists}.items() if value not in (None, [])}
+
+
+def _texts(value: object) -> list[str]:
+    items = cast("list[object]", value)[:MAX_TAGS] if isinstance(value, list) else []
+    return [plain for item in items if (plain := text(item, 100))]

@@ -1,0 +1,247 @@
+"""yt-dlp in a process of its own: `python -I ytdlp_child.py`, a job on stdin, JSON lines on stdout.
+
+It runs code against a stranger's pages, so it gets an empty environment, none of our secrets, and
+an audit hook: the only socket it may open leads to our proxy, the only programs it may start are
+ffmpeg, on files, and deno. It imports nothing of ours.
+
+A job is `{url, info, proxy, ffmpeg_dir, deno, cookies_file, max_fps, max_bytes, target}`;
+with `info`, what an earlier process found, it downloads; without, it looks. Lines out are
+`{"event": "progress" | "inspected" | "fetched" | "failed", ...}`; all but progress are final.
+"""
+
+import hashlib
+import json
+import os
+import re
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
+
+import yt_dlp
+from yt_dlp.networking import Request
+from yt_dlp.utils import DownloadCancelled
+
+MEMORY_BYTES = 4 * 1024**3
+SOCKET_SECONDS = 20
+RETRIES = 3
+HEAD_BYTES = 4096
+"""As much of a media file as takes part in its identity."""
+PROTOCOL = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
+FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}"
+FFMPEG_INPUT = ["-protocol_whitelist", "file"]
+
+Emit = Callable[..., None]
+
+
+class PlaylistError(Exception):
+    """The address names several videos."""
+
+
+class TooManyBytesError(DownloadCancelled):
+    """The download is larger than may be."""
+
+
+class _Quiet:
+    """yt-dlp's logger; what matters arrives as exceptions."""
+
+    def debug(self, message: str) -> None: ...
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+
+
+class _Downloader(yt_dlp.YoutubeDL):
+    """YoutubeDL whose proxy no extractor and no page can change."""
+
+    def urlopen(self, req: Any) -> Any:
+        request: Any = Request(req) if isinstance(req, str) else req
+        request.headers.pop("Ytdl-Request-Proxy", None)
+        request.proxies = {}
+        return super().urlopen(request)
+
+
+def confine(proxy: str) -> None:
+    """Deny this process every socket but the proxy's, and every program but ffmpeg and deno."""
+    address = (urlsplit(proxy).hostname, urlsplit(proxy).port)
+
+    def judge(event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and tuple(args[1][:2]) != address:
+            raise PermissionError("connections go through the proxy")
+        if event == "subprocess.Popen":
+            _judge_program(str(args[0]), [str(a) for a in args[1]])
+        if event in ("os.system", "os.exec", "os.posix_spawn"):
+            raise PermissionError("no other programs")
+
+    sys.addaudithook(judge)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _judge_program(program: str, args: list[str]) -> None:
+    name = os.path.basename(program)  # noqa: PTH119 - a name, not a path of ours
+    if name == "deno":
+        return
+    if name != "ffmpeg" or any(re.match(r"[a-z][a-z0-9+.]*://", arg) for arg in args):
+        raise PermissionError(f"{name} may not be started")
+
+
+def parameters(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Options of YoutubeDL for a job."""
+    return {
+        "proxy": job["proxy"],
+        "ffmpeg_location": job["ffmpeg_dir"],
+        "js_runtimes": {"deno": {"path": job["deno"]}} if job["deno"] else {},
+        "cookiefile": job["cookies_file"],
+        "format": FORMAT,
+        "format_sort": ["lang", "res:1080", "vcodec:h264", f"fps:{job['max_fps']:g}", "acodec:aac"],
+        "merge_output_format": "mp4/mkv",
+        "fixup": "never",
+        "postprocessor_args": {"ffmpeg_i": FFMPEG_INPUT},
+        "noplaylist": True,
+        "extract_flat": "in_playlist",
+        "playlist_items": "1:2",
+        "lazy_playlist": True,
+        "external_downloader": {"default": "native"},
+        "hls_prefer_native": True,
+        "skip_unavailable_fragments": False,
+        "socket_timeout": SOCKET_SECONDS,
+        "retries": RETRIES,
+        "fragment_retries": RETRIES,
+        "extractor_retries": RETRIES,
+        "retry_sleep_functions": {"http": _pause, "fragment": _pause, "extractor": _pause},
+        "cachedir": False,
+        "outtmpl": {"default": job["target"].replace("%", "%%") + ".%(ext)s"},
+        "updatetime": False,
+        "logger": _Quiet(),
+        "noprogress": True,
+        "quiet": True,
+        "progress_hooks": [_Progress(job["max_bytes"], emit)],
+    }
+
+
+def _pause(n: int) -> float:
+    return min(0.5 * 2**n, 8.0)
+
+
+class _Progress:
+    """Sums the bytes of the one or two files of a download."""
+
+    def __init__(self, max_bytes: int, emit: Emit) -> None:
+        self._max_bytes = max_bytes
+        self._emit = emit
+        self._done: dict[str, int] = {}
+        self._total: dict[str, int | None] = {}
+        self._told = 0
+
+    def __call__(self, status: dict[str, Any]) -> None:
+        name = status.get("filename") or ""
+        self._done[name] = int(status.get("downloaded_bytes") or 0)
+        total = status.get("total_bytes") or status.get("total_bytes_estimate")
+        self._total[name] = int(total) if total else None
+        done = sum(self._done.values())
+        if done > self._max_bytes:
+            raise TooManyBytesError("too many bytes")
+        if done - self._told >= 256 * 1024 or status.get("status") == "finished":
+            self._told = done
+            totals = list(self._total.values())
+            self._emit("progress", done=done, total=None if None in totals else sum(t for t in totals if t))
+
+
+def inspect(ydl: Any, url: str) -> dict[str, Any]:
+    """What yt-dlp finds at `url`, and the identity of the file behind it."""
+    info = ydl.extract_info(url, download=False)
+    for _ in range(3):
+        if info.get("_type", "video") not in ("playlist", "multi_video"):
+            break
+        entries = [entry for entry in info.get("entries") or [] if entry]
+        if len(entries) != 1:
+            raise PlaylistError(str(len(entries)))
+        info = ydl.process_ie_result(entries[0], download=False)
+    else:
+        raise PlaylistError("nested")
+    return {"info": ydl.sanitize_info(info), "file": _identity(ydl, info)}
+
+
+def _identity(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """What the server says of the first chosen file, and a hash of how it begins."""
+    chosen = (info.get("requested_formats") or [info])[0]
+    headers = {
+        **(chosen.get("http_headers") or {}),
+        "Range": f"bytes=0-{HEAD_BYTES - 1}",
+        "Accept-Encoding": "identity",
+    }
+    request = Request(chosen.get("manifest_url") or chosen["url"], headers=headers)
+    with ydl.urlopen(request) as answer:
+        size = (
+            (answer.get_header("Content-Range") or "").rpartition("/")[2] or answer.get_header("Content-Length") or ""
+        )
+        return {
+            "url": answer.url,
+            "etag": answer.get_header("ETag"),
+            "last_modified": answer.get_header("Last-Modified"),
+            "length": int(size) if size.isdecimal() else None,
+            "content_type": answer.get_header("Content-Type"),
+            "head_sha256": hashlib.sha256(answer.read(HEAD_BYTES)).hexdigest(),
+        }
+
+
+def fetch(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """Download what `inspect` found; the path of the finished file."""
+    done = ydl.process_ie_result(info, download=True)
+    return {"path": done["requested_downloads"][0]["filepath"]}
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception and its causes, as text: types outermost first, message, HTTP status."""
+    chain = list(_causes(error))
+    return {
+        "types": [type(e).__name__ for e in chain],
+        "messages": [str(e)[:2000] for e in chain],
+        "status": next((s for e in chain if isinstance(s := getattr(e, "status", None), int)), None),
+        "redirect_loop": any(getattr(e, "redirect_loop", False) for e in chain),
+    }
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Every exception behind one, in yt-dlp's ways of keeping them and in Python's."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        e = waiting.pop(0)
+        if id(e) in seen:
+            continue
+        seen.add(id(e))
+        yield e
+        behind = [getattr(e, "cause", None), e.__cause__, e.__context__, *(getattr(e, "exc_info", None) or ())]
+        waiting += [b for b in behind if isinstance(b, BaseException)]
+
+
+def run(job: dict[str, Any], emit: Emit) -> None:
+    try:
+        with _Downloader(cast("Any", parameters(job, emit))) as ydl:
+            if job["info"] is None:
+                emit("inspected", **inspect(ydl, job["url"]))
+            else:
+                emit("fetched", **fetch(ydl, job["info"]))
+    except (Exception, DownloadCancelled) as error:  # noqa: BLE001 - the parent names the cause
+        emit("failed", **describe(error))
+
+
+def main() -> NoReturn:
+    job = json.load(sys.stdin)
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever else prints does not disturb the lines
+
+    def emit(event: str, **values: Any) -> None:
+        out.write(json.dumps({"event": event, **values}) + "\n")
+        out.flush()
+
+    confine(job["proxy"])
+    run(job, emit)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

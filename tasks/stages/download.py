@@ -1,0 +1,118 @@
+"""URL or file in; the source's video, its sound and what is known of it out. The bucket is not touched here.
+
+`identify` says what is behind the request, cheaply; between it and `acquire` the caller may find
+that it already has the media, by `Identified.digest`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong, UnreadableMedia
+from tasks.core.media import MediaInfo, SourceMeta
+from tasks.core.source_meta import TITLE_LETTERS, text
+from tasks.engines import ytdlp
+from tasks.engines.demux import AudioCopy, check_container, extract_audio
+from tasks.engines.egress import SYSTEM, Network
+from tasks.engines.probe import probe
+from tasks.engines.ytdlp import DownloadOptions, Inspected, TransientDownloadError
+from tasks.engines.ytdlp_process import Progress
+
+__all__ = [
+    "Acquired",
+    "DownloadOptions",
+    "Identified",
+    "TransientDownloadError",
+    "acquire",
+    "acquire_file",
+    "identify",
+]
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What is behind a URL; `digest` names its media in the shared cache."""
+
+    digest: str
+    meta: SourceMeta
+    inspected: Inspected
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """A source on disk. `audio` is on the clock of `video`; `audio_copy` says how it was made."""
+
+    video: Path
+    audio: Path
+    info: MediaInfo
+    meta: SourceMeta
+    audio_copy: AudioCopy
+
+
+def identify(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Identified:
+    """What is behind `url`, without downloading it.
+
+    Raises:
+        ClipError: by cause.
+        TransientDownloadError: worth another try.
+    """
+    inspected = ytdlp.inspect(url, options, ffmpeg_dir, network=network)
+    return Identified(inspected.digest, inspected.meta, inspected)
+
+
+def acquire(
+    identified: Identified,
+    options: DownloadOptions,
+    folder: Path,
+    progress: Progress,
+    ffmpeg_dir: Path,
+    *,
+    network: Network = SYSTEM,
+) -> Acquired:
+    """Download what was identified into `folder` and take the sound out of it.
+
+    `progress` gets bytes done and, where known, in all. Raises as `identify`.
+    """
+    video = ytdlp.fetch(identified.inspected, options, folder, progress, ffmpeg_dir, network=network)
+    return _opened(video, identified.meta, options, folder)
+
+
+def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) -> Acquired:
+    """Take a file that is already here. `name` is what its owner calls it; it is not opened by it.
+
+    Raises:
+        ClipError: unreadable, without picture or sound, too long or too large.
+    """
+    stem = text(os.path.splitext(os.path.basename(name))[0], TITLE_LETTERS)  # noqa: PTH119, PTH122 - a name, not a path
+    meta = SourceMeta(source_id=f"upload-{path.name[:64]}", kind="local_file", title=stem or "")
+    folder.mkdir(parents=True, exist_ok=True)
+    return _opened(path, meta, options, folder)
+
+
+def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Path) -> Acquired:
+    check_container(video)
+    info = probe(video)
+    check_media(info, options)
+    sound = extract_audio(video, info, folder / "audio.m4a")
+    meta = meta if meta.duration else meta.model_copy(update={"duration": info.duration})
+    return Acquired(video, sound.path, info, meta, sound)
+
+
+def check_media(info: MediaInfo, options: DownloadOptions) -> None:
+    """Refuse what cannot become clips.
+
+    Raises:
+        NoVideo, NoAudio, UnreadableMedia, SourceTooLong, SourceTooLarge
+    """
+    if info.video_codec is None:
+        raise NoVideo("The file has sound but no picture." if info.audio_codec else "The file has no picture.")
+    if info.audio_codec is None:
+        raise NoAudio("The video has no audio track.")
+    if info.duration <= 0:
+        raise UnreadableMedia("The file does not say how long it is.")
+    if info.duration > options.max_seconds:
+        raise SourceTooLong(
+            f"The video is {info.duration:.0f} s long; at most {options.max_seconds:.0f} s are accepted."
+        )
+    if info.size_bytes > options.max_bytes:
+        raise SourceTooLarge(f"The video has {info.size_bytes} bytes; at most {options.max_bytes} are accepted.")
