@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from tasks.core.transcript import Segment, Sentence, Word
+from tasks.core.wordlists import BEFORE_NUMBER, LAST_BEFORE_CAPITAL, NEVER_LAST
 
 PAUSE_SECONDS = 0.6
 """A pause this long ends a sentence where the recogniser wrote no punctuation."""
@@ -32,44 +33,6 @@ _UNSPACED_PIECE = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff][^\w\s]*|[^\s]+?(?=[\u3040-\u30ff\u3400-\u9fff])|\S+"
 )
 _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
-_NEVER_LAST = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "st",
-        "gen",
-        "col",
-        "sgt",
-        "capt",
-        "lt",
-        "rev",
-        "hon",
-        "sr",
-        "sra",
-        "mme",
-        "mlle",
-        "vs",
-        "bpk",
-        "sdr",
-        "dra",
-        "drs",
-        "hj",
-        "tn",
-        "ny",
-        "mt",
-        "approx",
-    ]
-)
-"""A point after one of these never ends a sentence."""
-_LAST_BEFORE_CAPITAL = frozenset(
-    ["etc", "inc", "ltd", "co", "corp", "jr", "bros", "dll", "dst", "dsb", "usw", "bzw", "ph.d"]
-)
-"""A point after one of these, or after initials, ends a sentence only when a capital follows."""
-_BEFORE_NUMBER = frozenset(["no", "nr", "vol", "fig", "ca", "jl"])
-"""A point after one of these ends a sentence unless a number follows."""
 
 
 def sentences(segments: list[Segment]) -> list[Sentence]:
@@ -149,7 +112,9 @@ def _ends_sentence(words: Sequence[Word], i: int) -> bool:
     if not found:
         return False
     following = words[i + 1].word if i + 1 < len(words) else ""
-    marks = found.group().strip(_CLOSERS)
+    marks = found.group().rstrip(_CLOSERS)
+    if marks != found.group() and following[:1].islower():
+        return False  # "Is it so?" he asked.
     if marks in ("…", "...", ".."):
         return not following[:1].islower()
     if marks != ".":
@@ -159,13 +124,13 @@ def _ends_sentence(words: Sequence[Word], i: int) -> bool:
 
 def _is_inner_point(stem: str, following: str, gap: float) -> bool:
     """Whether the point between `stem` and the word that follows after `gap` seconds ends no sentence."""
-    if stem in _NEVER_LAST:
+    if stem in NEVER_LAST:
         return bool(following)
-    if stem in _BEFORE_NUMBER or stem[-1:].isdigit():
+    if stem in BEFORE_NUMBER or stem[-1:].isdigit():
         return following[:1].isdigit() and gap < 0.1
     if len(stem) == 1 and stem.isalpha() and stem != "i":
         return bool(following) and gap < 0.25
-    if stem in _LAST_BEFORE_CAPITAL or _INITIALS.match(f"{stem}."):
+    if stem in LAST_BEFORE_CAPITAL or _INITIALS.match(f"{stem}."):
         return following[:1].islower()
     return False
 

@@ -1,0 +1,158 @@
+"""A headline and a hook for a clip, drawn from what is said in it.
+
+The headline is the strongest clause of the clip: one that claims, asks or contrasts, with words
+that are the clip's own rather than the whole talk's. It is not how the clip begins.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tasks.core.sentences import join
+from tasks.core.signals import content_words, openings, stem, tokens
+from tasks.core.transcript import Sentence
+from tasks.core.wordlists import WordLists, word_lists
+
+LONGEST = 60
+"""Characters of a headline."""
+LONGEST_HOOK = 120
+"""Characters of a hook."""
+GOOD_WORDS = range(4, 11)
+"""Words of a headline that is neither a label nor a paragraph."""
+
+_BREAK = re.compile(r"(?<=[,;:\u2013\u2014\uff0c\u3001\uff1b\uff1a\u060c])\s*|\s+[-\u2013\u2014]+\s+")
+_NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}\"\u201c\u201d\u00ab\u00bb]")
+_EDGE = " \t.,;:-\u2013\u2014\u2026!'\u2019\u3002\uff0c\u3001\uff1b\uff1a\u060c\u061b"
+
+
+@dataclass(frozen=True)
+class _Clause:
+    """Part of a sentence that could stand alone; `place` is the sentence's place in the clip, 0 to 1."""
+
+    text: str
+    place: float
+    opens_clip: bool
+    whole: bool
+
+
+def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], language: str) -> str:
+    """At most 60 characters, whole words, from the sentences of a clip; "" where they hold none.
+
+    `talk_sentences` are those of the whole talk: words that run through all of it tell little
+    about the clip.
+    """
+    lists = word_lists(language)
+    weights = _weights(text_sentences, talk_sentences, lists)
+    best, best_score = "", -math.inf
+    for clause in _clauses(text_sentences, lists):
+        title = _fit(clause.text, lists)
+        score = _strength(title, clause, weights, lists) if title else -math.inf
+        if score > best_score:
+            best, best_score = title, score
+    return _sentence_case(best)
+
+
+def hook(text_sentences: Sequence[str], language: str) -> str:
+    """The first strong line of a clip, at most 120 characters: what a viewer should hear first."""
+    lists = word_lists(language)
+    lines = [
+        Sentence(text=_NOISE.sub(" ", text).strip(), start=i, end=i, words=[]) for i, text in enumerate(text_sentences)
+    ]
+    lines = [line for line in lines[:4] if tokens(line.text)] or lines[:1]
+    if not lines:
+        return ""
+    strength = openings(lines, [tokens(line.text) for line in lines], lists)
+    best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i)
+    return shorten(lines[best].text, LONGEST_HOOK)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Text on one line of at most `limit` characters, cut between words; an ellipsis shows the cut."""
+    line = " ".join(text.split())
+    if len(line) <= limit:
+        return line
+    head = line[: limit - 1]
+    if " " in head and not line[limit - 1].isspace():
+        head = head[: head.rindex(" ")]
+    return head.rstrip(_EDGE) + "\u2026"
+
+
+def _clauses(text_sentences: Sequence[str], lists: WordLists | None) -> Iterator[_Clause]:
+    for i, raw in enumerate(text_sentences):
+        text = " ".join(_NOISE.sub(" ", raw).split())
+        place = i / max(len(text_sentences) - 1, 1)
+        yield _Clause(text, place, opens_clip=i == 0, whole=True)
+        parts = [part for part in _BREAK.split(text) if part]
+        for k in range(len(parts)):
+            for size in range(1, len(parts) - k + 1):
+                if size < len(parts):
+                    yield _Clause(join(p.strip() for p in parts[k : k + size]), place, i == 0 and k == 0, whole=False)
+        yield from _linked(text, place, i == 0, lists)
+
+
+def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> Iterator[_Clause]:
+    """Clauses that begin after or end before a conjunction."""
+    if lists is None:
+        return
+    words = text.split()
+    for k in range(3, len(words) - 2):
+        word = words[k].strip(_EDGE).casefold()
+        if word in lists.conjunctions:
+            yield _Clause(" ".join(words[:k]), place, opens, whole=False)
+            yield _Clause(" ".join(words[k + 1 :]), place, opens_clip=False, whole=False)
+
+
+def _fit(text: str, lists: WordLists | None) -> str:
+    """The clause without fillers at its start and function words at its end, if it then fits; else ""."""
+    asks = text.rstrip().endswith(("?", "\uff1f", "\u061f"))
+    words = text.strip(_EDGE + "?\uff1f\u061f").split()
+    while lists is not None and words and _bare(words[0]) in lists.openers:
+        words.pop(0)
+    while not asks and lists is not None and words and _bare(words[-1]) in lists.stop:
+        words.pop()
+    title = " ".join(words).strip(_EDGE)
+    if asks and title:
+        title += "?"
+    return title if len(title) <= LONGEST else ""
+
+
+def _bare(word: str) -> str:
+    return word.strip(_EDGE + "?").casefold().replace("\u2019", "'")
+
+
+def _weights(text_sentences: Sequence[str], talk_sentences: Sequence[str], lists: WordLists | None) -> dict[str, float]:
+    """What each stem of the clip tells about it: often in the clip, seldom in the rest of the talk."""
+    talk = content_words([tokens(t) for t in talk_sentences], lists)
+    clip = content_words([tokens(t) for t in text_sentences], lists)
+    everywhere = Counter(term for sentence in talk for term in sentence)
+    here = Counter(term for sentence in clip for term in sentence)
+    return {
+        term: (1 + math.log(count)) * math.log(1 + (count + 0.5) / (max(everywhere[term] - count, 0) + 0.5))
+        for term, count in here.items()
+    }
+
+
+def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: WordLists | None) -> float:
+    words = tokens(title)
+    if not words:
+        return -math.inf
+    topical = sorted((weights.get(stem(word), 0.0) for word in set(words)), reverse=True)
+    score = sum(topical[:3]) * 0.5
+    score += 0.8 * clause.whole - 3.0 * clause.opens_clip + 0.3 * clause.place
+    score += 1.0 if title.endswith("?") else 0.0
+    score -= 0.5 * max(GOOD_WORDS.start - len(words), 0) + 0.2 * max(len(words) - GOOD_WORDS.stop + 1, 0)
+    if lists is None:
+        return score
+    padded = f" {' '.join(words)} "
+    score += 0.8 * min(len(lists.claim.intersection(words)), 2)
+    score += 0.8 * any(f" {phrase} " in padded for phrase in lists.claim_phrases)
+    score += 0.4 * bool(lists.contrast.intersection(words)) + 0.4 * bool(lists.second_person.intersection(words))
+    score += 1.5 * bool(lists.finite.intersection(words))
+    score -= 2.0 * (words[0] in lists.backward) + 1.5 * (words[0] in lists.conjunctions)
+    return score - 0.5 * (words[0] in lists.links)
+
+
+def _sentence_case(title: str) -> str:
+    return title[:1].upper() + title[1:]

@@ -1,0 +1,162 @@
+"""Asks a chat model through litellm, which is imported only when a model is set."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, SecretStr
+
+from tasks.core.prompting import Answer, AnswerRefused, Offer, Pick, messages, parse_answer
+
+_log = logging.getLogger(__name__)
+
+GEMINI_HOST = "generativelanguage.googleapis.com"
+RETRY_AFTER_SECONDS = 2.0
+"""Wait after 429 where the answer does not say how long."""
+
+
+class LlmOptions(BaseModel):
+    """Which model is asked, where, and how long it may take in all, retries included."""
+
+    model: str = Field(min_length=1)
+    api_base: str | None = None
+    api_key: SecretStr | None = None
+    timeout_seconds: float = Field(default=20.0, gt=0)
+
+
+class LlmFailed(Exception):
+    """No usable answer; the message names the cause and holds nothing secret or foreign."""
+
+
+class Llm:
+    """One chat model."""
+
+    def __init__(self, options: LlmOptions) -> None:
+        self.options = options
+        self.model = model_name(options.model, options.api_base)
+        self.endpoint = endpoint_of(options.api_base)
+
+    def rerank(self, offers: Sequence[Offer], count: int) -> list[Pick]:
+        """The `count` best of the offers, named; fewer where the answer held fewer valid ones.
+
+        Raises:
+            LlmFailed: with the cause; never later than the timeout.
+        """
+        text = self._ask(messages(offers, count))
+        try:
+            return parse_answer(text, offers, count)
+        except AnswerRefused as error:
+            raise LlmFailed(str(error)) from None
+
+    def _ask(self, chat: list[dict[str, str]]) -> str:
+        """Answer of the model, on a thread that is left behind when it outlasts the deadline."""
+        outcome: list[str | Exception] = []
+
+        def work() -> None:
+            try:
+                outcome.append(asyncio.run(asyncio.wait_for(self._converse(chat), self.options.timeout_seconds)))
+            except Exception as error:  # noqa: BLE001 whatever litellm raises must reach the caller as a cause
+                outcome.append(error)
+
+        thread = threading.Thread(target=work, name="llm", daemon=True)
+        thread.start()
+        thread.join(self.options.timeout_seconds + 1.0)
+        if not outcome or isinstance(outcome[0], TimeoutError):
+            raise LlmFailed(f"the LLM did not answer within {self.options.timeout_seconds:g} s")
+        if isinstance(outcome[0], LlmFailed):
+            raise outcome[0]
+        if isinstance(outcome[0], Exception):
+            raise LlmFailed(_cause(outcome[0])) from None
+        return outcome[0]
+
+    async def _converse(self, chat: list[dict[str, str]]) -> str:
+        """One answer: once more after 429, and without the schema where the server refuses it."""
+        litellm = _litellm()
+        deadline = time.monotonic() + self.options.timeout_seconds
+        schema: type[BaseModel] | None = Answer
+        waited = False
+        while True:
+            try:
+                reply = await litellm.acompletion(**self._request(chat, schema, deadline - time.monotonic()))
+            except litellm.RateLimitError as error:
+                pause = _retry_after(error)
+                if waited or time.monotonic() + pause >= deadline:
+                    raise
+                waited = True
+                await asyncio.sleep(pause)
+            except (litellm.BadRequestError, litellm.UnsupportedParamsError):
+                if schema is None:
+                    raise
+                schema = None
+            else:
+                return _content(reply)
+
+    def _request(self, chat: list[dict[str, str]], schema: type[BaseModel] | None, seconds: float) -> dict[str, Any]:
+        key = self.options.api_key
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": chat,
+            "timeout": max(seconds, 0.1),
+            "num_retries": 0,
+            "max_retries": 0,
+            "api_key": key.get_secret_value() if key is not None else "none",
+        }
+        if self.options.api_base is not None and not self.model.startswith("gemini/"):
+            request["api_base"] = self.options.api_base
+        if schema is not None:
+            request["response_format"] = schema
+        return request
+
+
+def model_name(model: str, api_base: str | None) -> str:
+    """litellm's name: bare names are Gemini's at its own address, else those of an OpenAI-compatible server."""
+    if api_base is None:
+        return model
+    if urlsplit(api_base).hostname == GEMINI_HOST:
+        return model if model.startswith("gemini/") else f"gemini/{model}"
+    return model if "/" in model else f"openai/{model}"
+
+
+def endpoint_of(api_base: str | None) -> str | None:
+    """Host and port of an address: no user, no password, no path."""
+    if api_base is None:
+        return None
+    parts = urlsplit(api_base)
+    return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+
+
+def _litellm() -> Any:
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    import litellm  # noqa: PLC0415 seconds to import, and only some jobs use it
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.drop_params = True
+    return litellm
+
+
+def _content(reply: Any) -> str:
+    text = reply.choices[0].message.content if reply.choices else None
+    if not isinstance(text, str) or not text.strip():
+        raise LlmFailed("the LLM answered nothing")
+    return text
+
+
+def _retry_after(error: Exception) -> float:
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        return max(float(headers.get("retry-after", RETRY_AFTER_SECONDS)), 0.0)
+    except ValueError:
+        return RETRY_AFTER_SECONDS
+
+
+def _cause(error: Exception) -> str:
+    """The kind of failure in words of ours: the library's own text may hold the request."""
+    status = getattr(error, "status_code", None)
+    kind = type(error).__name__
+    return f"the LLM call failed with {kind}" + (f" (status {status})" if isinstance(status, int) else "")

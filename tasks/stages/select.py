@@ -1,0 +1,106 @@
+"""SELECT: which seconds of a talk become clips, and what they are called."""
+
+import logging
+from pathlib import Path
+
+from tasks.core.edl import Edl, EdlClip, Selection, Span
+from tasks.core.errors import NoSpeech
+from tasks.core.headline import headline, hook
+from tasks.core.media import SourceMeta
+from tasks.core.prompting import Offer, Pick
+from tasks.core.request import ClipRequest
+from tasks.core.selection import Candidate, Choice, choose
+from tasks.core.sentences import sentences
+from tasks.core.signals import Audience, Delivery
+from tasks.core.transcript import Segment, Sentence
+from tasks.engines.llm import Llm, LlmFailed, LlmOptions
+from tasks.engines.prosody import AudioUnreadable, measure
+
+_log = logging.getLogger(__name__)
+
+
+def select_clips(
+    job_id: str,
+    request: ClipRequest,
+    segments: list[Segment],
+    language: str,
+    audio: Path | None,
+    meta: SourceMeta,
+    llm: LlmOptions | None,
+    ffmpeg: str,
+) -> Edl:
+    """The EDL of a job: clips best first, and a reserve of further windows that overlap none.
+
+    Raises:
+        NoSpeech: the transcript holds no words.
+        TooShort: it holds less speech than the shortest clip.
+    """
+    talk = sentences(segments)
+    if not talk:
+        raise NoSpeech("Nobody speaks in this video.")
+    audience = Audience(heatmap=meta.heatmap, chapters=meta.chapters)
+    choice = choose(talk, _delivery(audio, ffmpeg), audience, request.bounds, request.clip_count, language)
+    for note in choice.notes:
+        _log.info("Selection: %s", note)
+    picks, selection = _reranked(choice, request.clip_count, llm)
+    ordered, named = _ordered(choice, picks)
+    clips = [_clip(i, window, talk, language, named.get(id(window))) for i, window in enumerate(ordered, start=1)]
+    count = len(choice.clips)
+    return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection)
+
+
+def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:
+    if audio is None:
+        return None
+    try:
+        return measure(audio, ffmpeg)
+    except AudioUnreadable as error:
+        _log.warning("The sound is left out of the selection: %s", error)
+        return None
+
+
+def _reranked(choice: Choice, count: int, options: LlmOptions | None) -> tuple[list[Pick], Selection]:
+    """The LLM's picks and the way the choice was made; no picks where the signals alone decide."""
+    if options is None:
+        return [], Selection(mode="heuristic", reason="no LLM is set")
+    llm = Llm(options)
+    windows = [*choice.clips, *choice.reserve]
+    offers = [Offer(id=f"w{i}", seconds=w.duration, text=w.text) for i, w in enumerate(windows)]
+    try:
+        picks = llm.rerank(offers, count)
+    except LlmFailed as error:
+        _log.warning("The signals alone decide: %s", error)
+        return [], Selection(mode="heuristic", endpoint=llm.endpoint, reason=str(error), model=llm.model)
+    wanted = len(choice.clips)
+    reason = "" if len(picks) == wanted else f"{len(picks)} of {wanted} picks were valid; signals chose the rest"
+    return picks, Selection(mode="llm", endpoint=llm.endpoint, reason=reason, model=llm.model)
+
+
+def _ordered(choice: Choice, picks: list[Pick]) -> tuple[list[Candidate], dict[int, Pick]]:
+    """All windows, the LLM's picks first, and the picks by the identity of their window."""
+    windows = [*choice.clips, *choice.reserve]
+    chosen = [windows[int(pick.id.removeprefix("w"))] for pick in picks]
+    rest = [window for window in windows if not any(window is c for c in chosen)]
+    return [*chosen, *rest], {id(window): pick for window, pick in zip(chosen, picks, strict=True)}
+
+
+def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pick: Pick | None) -> EdlClip:
+    inside = [s.text for s in talk[window.first : window.last + 1]]
+    title = (pick.title if pick else "") or headline(inside, [s.text for s in talk], language)
+    return EdlClip(
+        index=index,
+        title=title,
+        hook=(pick.hook if pick else "") or hook(inside, language),
+        description=pick.description if pick else "",
+        hashtags=pick.hashtags if pick else [],
+        segments=[Span(start=window.start, end=window.end, text=window.text)],
+        score=window.score,
+        signals=window.signals,
+        why=_why(window),
+    )
+
+
+def _why(window: Candidate) -> str:
+    """The signals that speak most for the window, in one sentence."""
+    strong = sorted(window.signals, key=lambda name: -window.signals[name])[:3]
+    return f"Stands out by {', '.join(name.replace('_', ' ') for name in strong)}."
