@@ -4,7 +4,9 @@ InfraError
 ├── StoreError        the bucket
 │   └── ObjectMissing a key that should be there is not
 ├── StateError        Redis
+├── JobConflict       the job's state does not allow it; never retried
 ├── CallbackError     the callback address
+├── SiteError         the site that the video comes from, or the way to it
 ├── StackError        a part of the embedded stack did not start
 └── ConfigError       a setting is missing or malformed; never retried
 """
@@ -26,7 +28,15 @@ class StateError(InfraError):
     pass
 
 
+class JobConflict(InfraError):
+    pass
+
+
 class CallbackError(InfraError):
+    pass
+
+
+class SiteError(InfraError):
     pass
 
 

@@ -11,13 +11,13 @@ import socket
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
-from infra.errors import StateError
+from infra.errors import JobConflict, StateError
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
@@ -108,12 +108,13 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1
 """
 
-# KEYS: job, lease. ARGV: now. The new attempt's number; 0 no job, -1 succeeded, -2 somebody runs it.
+# KEYS: job, lease. ARGV: now, holder. The new attempt's number; 0 no job, -1 succeeded, -2 another process runs it.
 _REOPEN = """
 local job = redis.call('HMGET', KEYS[1], 'attempt', 'status')
 if not job[1] then return 0 end
 if job[2] == 'SUCCEEDED' then return -1 end
-if redis.call('EXISTS', KEYS[2]) == 1 then return -2 end
+local lease = redis.call('GET', KEYS[2])
+if lease and lease ~= ARGV[2] then return -2 end
 local attempt = tonumber(job[1]) + 1
 redis.call('HSET', KEYS[1], 'attempt', tostring(attempt), 'status', 'QUEUED', 'stage', 'DOWNLOAD',
   'progress', '0', 'message', '', 'updated_at', ARGV[1])
@@ -176,13 +177,18 @@ class JobStore:
         ]
         return self._eval(_REPORT, [_key(report.job_id), _events_key(report.job_id)], arguments) == 1
 
-    def reopen(self, job_id: str) -> int | Literal["missing", "succeeded", "running"]:
-        """Open the next attempt of a job that failed or whose run has died; its number, or why not."""
+    def reopen(self, job_id: str) -> int:
+        """Open the next attempt of a job that failed or whose run has died, and give its number.
+
+        Raises:
+            JobConflict: there is no such job, it has succeeded, or another process runs it.
+        """
         self._drop_dead_lease(job_id)
-        answer = self._eval(_REOPEN, [_key(job_id), _lease_key(job_id)], [time.time()])
+        answer = self._eval(_REOPEN, [_key(job_id), _lease_key(job_id)], [time.time(), _holder()])
         if answer > 0:
             return answer
-        return {0: "missing", -1: "succeeded", -2: "running"}[answer]  # pyright: ignore[reportReturnType]
+        reason = {0: "is not known", -1: "has succeeded already", -2: "is being run by another process"}[answer]
+        raise JobConflict(f"Job {job_id} {reason}.")
 
     def set_run(self, job_id: str, run_id: str) -> None:
         """Record what runs the job: the Nosana deployment there, the flow run elsewhere."""

@@ -6,7 +6,7 @@ one line that names each variable that is malformed.
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -68,9 +68,7 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._/-]+$",
         description="Whisper model or a folder that holds one; small on a GPU, base on a CPU when empty.",
     )
-    asr_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda)$")] = Field(
-        default="auto", description="auto, cpu or cuda."
-    )
+    asr_device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto, cpu or cuda.")
     asr_beam_size: int = Field(default=1, ge=1, le=10, description="Beam width of the recogniser; 1 is greedy.")
     asr_batch_size: int | None = Field(
         default=None, ge=1, le=64, description="Windows decoded at once; by free memory when empty."
@@ -93,8 +91,8 @@ class Settings(BaseSettings):
         pattern=r"^(ultrafast|superfast|veryfast|faster|fast|medium|slow|slower|veryslow)$",
         description="x264 preset.",
     )
-    render_encoder: str = Field(
-        default="auto", pattern=r"^(auto|x264|nvenc)$", description="auto tries one real frame on NVENC."
+    render_encoder: Literal["auto", "x264", "nvenc"] = Field(
+        default="auto", description="auto tries one real frame on NVENC."
     )
     render_parallel: int | None = Field(
         default=None, ge=1, le=16, description="Clips rendered at once; by cores when empty."

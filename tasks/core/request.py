@@ -26,6 +26,7 @@ class ClipRequest(BaseModel):
         pattern=r"^cache/uploads/[0-9a-f]{64}$",
         description="Bucket key of a file that was registered by the command line, instead of video_url.",
     )
+    source_name: str = Field(default="", max_length=255, description="What the owner calls a registered file.")
     clip_duration_seconds: float = Field(
         default=45, ge=5, le=180, description="Asked length of each clip in seconds; clips are 0.8 to 1.0 of it."
     )

@@ -1,0 +1,188 @@
+"""The command line: kangklip clip | resume | status | doctor | demo | job."""
+
+import logging
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.logging import RichHandler
+
+from deployments import console, local_run
+from infra import settings
+from infra.errors import ConfigError, InfraError
+from infra.jobs import JobStore, new_job_id
+from infra.local.parts import Part
+from infra.local.stack import SERVERS, LocalStack
+from infra.states import JobState
+from tasks.core.errors import BadRequest, ClipError
+from tasks.core.keys import JOB_ID
+from tasks.core.request import ClipRequest
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Cut a long video into short vertical clips with titles and captions.
+
+    Start with `kangklip demo`, or `kangklip clip talk.mp4 --count 2`.""",
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that receives DIR/JOB/: clips and JSON artifacts.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log beside the bars.")]
+
+
+@app.command("clip")
+def clip_command(
+    source: Annotated[
+        str, typer.Argument(help="Address of a video (any site yt-dlp reads, or a media file), or a file.")
+    ],
+    duration: Annotated[float, typer.Option("--duration", "-d", min=5, max=180, help="Seconds per clip.")] = 45,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=5, help="How many clips.")] = 3,
+    language: Annotated[str, typer.Option("--language", "-l", help="Spoken language: auto, en, id, ...")] = "auto",
+    out: Out = Path("clips"),
+    verbose: Verbose = False,
+) -> None:
+    """Cut clips from SOURCE on this machine, and put them into a folder."""
+    with _stack(verbose):
+        request = _request(source, duration, count, language)
+        _run(request, new_job_id(), out)
+
+
+@app.command()
+def resume(
+    job: Annotated[str, typer.Argument(help="Job id, kk_...")], out: Out = Path("clips"), verbose: Verbose = False
+) -> None:
+    """Go on with a JOB that was stopped or failed; what is done is not done again."""
+    with _stack(verbose):
+        request = local_run.request_of(_job_id(job))
+        if request is None:
+            raise BadRequest(f"No job {job} is known here.", "Check the id, and that the data folder is the same.")
+        _run(request, job, out)
+
+
+@app.command()
+def status(job: Annotated[str, typer.Argument(help="Job id, kk_...")]) -> None:
+    """Show how a JOB stands."""
+    with _stack(verbose=False, parts=(Part.VALKEY,)):
+        store = JobStore.from_settings(settings.load())
+        found = store.get(_job_id(job)) if store else None
+        if found is None:
+            raise BadRequest(f"No job {job} is known here.", "Check the id, and that the data folder is the same.")
+        print(f"{found.job_id}  {found.status}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}")  # noqa: T201
+        if found.error:
+            print(found.error)  # noqa: T201
+
+
+@app.command()
+def demo(out: Out = Path("clips"), verbose: Verbose = False) -> None:
+    """Cut clips from the sample talk that comes with the project."""
+    sample = Path(__file__).parents[1] / "tests" / "media" / "sample.mp4"
+    clip_command(str(sample), duration=30, count=2, language="en", out=out, verbose=verbose)
+
+
+@app.command()
+def doctor() -> None:
+    """Check what KangKlip needs: each part ok, missing, or how to mend it."""
+    from deployments.doctor import examine  # noqa: PLC0415 the checks import every engine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+@app.command("job")
+def job_command() -> None:
+    """Run one job from the worker's environment (JOB_ID, VIDEO_URL, R2_*, CALLBACK_*): the container's way in."""
+    from deployments.worker_job import run_job  # noqa: PLC0415
+
+    run_job()
+
+
+def main() -> None:
+    """The program: every expected failure is one line that says what to do next."""
+    try:
+        app(standalone_mode=False)
+    except (ClipError, InfraError) as error:
+        console.fail(str(error))
+        sys.exit(2 if isinstance(error, ConfigError | BadRequest) else 1)
+    except typer.Exit as ending:
+        sys.exit(ending.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        console.fail("Stopped.")
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "show"):  # click's own usage errors
+            error.show()  # pyright: ignore[reportAttributeAccessIssue]
+            sys.exit(2)
+        raise
+
+
+@contextmanager
+def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator[None]:
+    """A stack that is up, or one brought up for the length of the command."""
+    local_run.quiet_prefect()
+    shown_from = logging.INFO if verbose else logging.CRITICAL
+    handler = RichHandler(shown_from, console=console.console, show_path=False)
+    logging.basicConfig(format="%(message)s", handlers=[handler])
+    with (
+        local_run.unwound_on_sigterm(),
+        console.console.status("Starting") as shown,
+        LocalStack(settings.load(), parts, progress=shown.update) as stack,
+    ):
+        shown.stop()
+        stack.apply()
+        yield
+
+
+def _request(source: str, duration: float, count: int, language: str) -> ClipRequest:
+    """A typed request; a source without a scheme is a local file, registered first."""
+    if "://" in source:
+        named = {"video_url": source}
+    else:
+        key, name = local_run.register_file(Path(source).expanduser())
+        named = {"source_key": key, "source_name": name}
+    asked = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
+    try:
+        return ClipRequest.model_validate(named | asked)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise BadRequest(f"{'.'.join(map(str, fault['loc'])) or 'The address'}: {fault['msg']}.") from None
+
+
+def _job_id(text: str) -> str:
+    if not JOB_ID.match(text):
+        raise BadRequest(f"{text} is not a job id.", "A job id is kk_ and 26 letters and digits.")
+    return text
+
+
+def _run(request: ClipRequest, job_id: str, out: Path) -> None:
+    """Run the job with bars, copy what it made, and show the table."""
+    jobs = JobStore.from_settings(settings.load())
+    if jobs is None:
+        raise ConfigError("REDIS_URL is empty; unset it to use the embedded one.")
+    jobs.create(job_id, request.model_dump_json(exclude_none=True))
+    known = jobs.get(job_id)
+    console.note(f"Job {job_id}")
+    if known is None or known.status is not JobState.SUCCEEDED:
+        try:
+            with console.progress_bars(jobs, job_id):
+                published = local_run.run_flow(request, job_id)
+        except BaseException as error:
+            if not isinstance(error, ClipError):
+                console.note(f"Go on with: kangklip resume {job_id}")
+            raise
+        console.console.print(console.clips_table(published, out / job_id))
+    files = local_run.export(job_id, out / job_id)
+    console.note(f"{len(files)} files in {out / job_id}")
+    console.note(f"The run in the Prefect UI: {local_run.run_address(job_id)}")
+
+
+if __name__ == "__main__":
+    main()

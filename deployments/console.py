@@ -1,0 +1,112 @@
+"""What a person sees in a terminal while a job runs and when it has ended."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from infra.errors import StateError
+from infra.jobs import JobStore
+from infra.states import Stage
+from tasks.records import UploadRecord
+
+STAGES = [stage for stage in Stage if stage is not Stage.DONE]
+
+console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress_bars(jobs: JobStore, job_id: str) -> Generator[None]:
+    """Six bars that follow the job's event stream while the body runs."""
+    bars = Progress(
+        TextColumn("{task.fields[mark]} {task.description:<10}"),
+        BarColumn(bar_width=32),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[message]}", markup=True),
+        console=console,
+    )
+    with bars:
+        rows = {stage: bars.add_task(stage.lower(), total=100, start=False, mark=" ", message="") for stage in STAGES}
+        stop = threading.Event()
+        follower = threading.Thread(target=_follow, args=(jobs, job_id, bars, rows, stop), daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            follower.join(5)
+
+
+def _follow(jobs: JobStore, job_id: str, bars: Progress, rows: dict[Stage, TaskID], stop: threading.Event) -> None:
+    last = "0"
+    while True:
+        ending = stop.is_set()
+        try:
+            for event_id, event in jobs.events(job_id, last, block_seconds=0.2):
+                last = event_id
+                _show(event, bars, rows)
+        except StateError:
+            stop.wait(1)  # Redis comes back, or the run says what is wrong
+        if ending:
+            return
+
+
+def _show(event: dict[str, str], bars: Progress, rows: dict[Stage, TaskID]) -> None:
+    stage = Stage(event["stage"])
+    for earlier in STAGES:
+        if earlier is stage:
+            break
+        if not bars.tasks[rows[earlier]].finished:
+            _finish(bars, rows[earlier])
+    if stage not in rows:
+        return
+    begin, end = stage.span
+    share = (float(event["progress"]) - begin) / (end - begin) * 100
+    bars.start_task(rows[stage])
+    bars.update(rows[stage], completed=min(max(share, 0), 100), mark="•", message=Text(event["message"]).plain)
+    if share >= 100:
+        _finish(bars, rows[stage])
+    if event["status"] == "FAILED":
+        bars.update(rows[stage], mark="✗", message="")
+        bars.stop_task(rows[stage])
+
+
+def _finish(bars: Progress, row: TaskID) -> None:
+    bars.start_task(row)
+    bars.update(row, completed=100, mark="✓")
+    bars.stop_task(row)
+
+
+def clips_table(published: UploadRecord, folder: Path) -> Table:
+    """The finished clips: clip, title, seconds, size, checks, file."""
+    table = Table(title=None, title_justify="left")
+    for name in ("clip", "title"):
+        table.add_column(name, overflow="fold")
+    for name in ("seconds", "size", "checks"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    for number, clip in enumerate(published.clips, 1):
+        table.add_row(
+            str(number),
+            Text(clip.title),
+            f"{clip.duration:.1f}",
+            f"{clip.size_bytes / 1e6:.1f} MB",
+            f"{clip.checks_passed}/{clip.checks}",
+            Text(str(folder / clip.file)),
+        )
+    return table
+
+
+def fail(message: str) -> None:
+    """One line on the error stream."""
+    console.print(Text("✗ " + message, style="red"))
+
+
+def note(message: str) -> None:
+    console.print(Text(message, style="dim"))

@@ -1,0 +1,89 @@
+"""A job run in this process: what `kangklip clip`, `resume`, `demo` and `job` have in common."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+from collections.abc import Generator
+from pathlib import Path
+
+from infra import settings
+from infra.artifacts import ArtifactStore
+from infra.jobs import JobStore
+from tasks.core.errors import BadRequest
+from tasks.core.keys import job_key, upload_key
+from tasks.core.request import ClipRequest
+from tasks.records import UploadRecord
+
+PRIVATE = ("records/", "rendered/")
+"""Parts of a job's prefix that are the pipeline's own."""
+
+
+def quiet_prefect() -> None:
+    """Before Prefect is imported: its log goes to its server, only faults to the terminal."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tasks,flows,infra")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    logging.getLogger("tasks").setLevel(logging.INFO)
+
+
+def register_file(path: Path) -> tuple[str, str]:
+    """Put a local file into the bucket; its key, by content, and its name.
+
+    Raises:
+        BadRequest: there is no such file.
+    """
+    if not path.is_file():
+        raise BadRequest(f"There is no file {path}.", "Give a file that exists, or an http(s) address.")
+    with path.open("rb") as file:
+        key = upload_key(hashlib.file_digest(file, "sha256").hexdigest())
+    store = ArtifactStore.from_settings(settings.load())
+    if not store.exists(key):
+        store.put_file(key, path)
+    return key, path.name
+
+
+def run_flow(request: ClipRequest, job_id: str) -> UploadRecord:
+    """Run the flow here and now; raises what the flow raised."""
+    from flows.clip import clip  # noqa: PLC0415 Prefect reads its settings when it is imported
+
+    return UploadRecord.model_validate(clip.with_options(flow_run_name=job_id)(request, job_id))
+
+
+def request_of(job_id: str) -> ClipRequest | None:
+    """What was asked of a job that is known; None when it is not."""
+    store = JobStore.from_settings(settings.load())
+    job = store.get(job_id) if store else None
+    return ClipRequest.model_validate(job.request) if job else None
+
+
+def export(job_id: str, folder: Path) -> list[Path]:
+    """Copy the job's clips and JSON artifacts from the bucket into `folder`."""
+    store = ArtifactStore.from_settings(settings.load())
+    prefix = job_key(job_id, "")
+    names = [key.removeprefix(prefix) for key in store.list(prefix)]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [store.fetch(prefix + name, folder / name) for name in names if not name.startswith(PRIVATE)]
+
+
+@contextlib.contextmanager
+def unwound_on_sigterm() -> Generator[None]:
+    """SIGTERM as KeyboardInterrupt, so that a stopped run ends its job and its children."""
+    def interrupt(signum: int, frame: object) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_address(job_id: str) -> str:
+    """Where the Prefect UI shows the job's run, while its server is up."""
+    configured = settings.load()
+    store = JobStore.from_settings(configured)
+    job = store.get(job_id) if store else None
+    base = (configured.prefect_api_url or "").removesuffix("/").removesuffix("/api")
+    return f"{base}/runs/flow-run/{job.nosana_run_id}" if job and job.nosana_run_id else base

@@ -1,0 +1,88 @@
+"""`kangklip job`: one job from the documented worker environment, without a work pool.
+
+It runs on a private Prefect server, uses the bucket it was given, logs to standard output,
+reports by callback, and exits non-zero when the job fails.
+"""
+
+import logging
+import os
+import sys
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from deployments import local_run
+from infra import settings
+from infra.errors import ConfigError
+from infra.local.parts import Part
+from infra.local.stack import LocalStack
+from tasks.core.keys import JOB_ID, job_key
+from tasks.core.request import SHORTEST_SHARE, ClipRequest
+
+REQUIRED = ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key")
+
+
+class WorkerEnvironment(BaseSettings):
+    """What the container is told of its job."""
+
+    model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True)
+
+    job_id: str = Field(pattern=JOB_ID.pattern)
+    video_url: str = Field(pattern=r"^https?://")
+    clip_count: int = Field(ge=1, le=5)
+    min_clip_seconds: float = Field(ge=3, le=180)
+    max_clip_seconds: float = Field(ge=5, le=180)
+    output_language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2,3})$")
+    r2_prefix: str | None = None
+
+
+def read_request() -> tuple[str, ClipRequest]:
+    """Job id and request, as the environment names them.
+
+    Raises:
+        ConfigError: one line that names every variable that is missing or malformed.
+    """
+    configured = settings.load()
+    faults = [f"{name.upper()}: is required" for name in REQUIRED if getattr(configured, name) is None]
+    if "R2_BUCKET" not in os.environ:
+        faults.append("R2_BUCKET: is required")
+    try:
+        given = WorkerEnvironment()  # pyright: ignore[reportCallIssue] filled from the environment
+    except ValidationError as error:
+        faults += [f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ConfigError("Missing or malformed: " + "; ".join(faults)) from None
+    if given.r2_prefix is not None and given.r2_prefix.strip("/") != job_key(given.job_id, "").strip("/"):
+        faults.append("R2_PREFIX: must be jobs/JOB_ID")
+    if given.min_clip_seconds > given.max_clip_seconds:
+        faults.append("MIN_CLIP_SECONDS: must not exceed MAX_CLIP_SECONDS")
+    if faults:
+        raise ConfigError("Missing or malformed: " + "; ".join(faults))
+    return given.job_id, _request(given)
+
+
+def _request(given: WorkerEnvironment) -> ClipRequest:
+    """Equal bounds mean the asked duration, 0.8 to 1.0 of it; different ones are the bounds."""
+    same = given.min_clip_seconds == given.max_clip_seconds
+    shortest = SHORTEST_SHARE * given.max_clip_seconds if same else given.min_clip_seconds
+    try:
+        return ClipRequest(
+            video_url=given.video_url,
+            clip_duration_seconds=given.max_clip_seconds,
+            min_clip_seconds=shortest,
+            clip_count=given.clip_count,
+            language=given.output_language,
+        )
+    except ValidationError as error:
+        raise ConfigError(f"Missing or malformed: VIDEO_URL: {error.errors()[0]['msg']}") from None
+
+
+def run_job() -> None:
+    """Run the environment's job; the flow's own failure is the caller's to show."""
+    job_id, request = read_request()
+    local_run.quiet_prefect()
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log = logging.getLogger("kangklip.job")
+    with local_run.unwound_on_sigterm(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:
+        stack.apply()
+        published = local_run.run_flow(request, job_id)
+    log.info("%s: %d clips", job_id, len(published.clips))

@@ -1,0 +1,51 @@
+"""Where Prefect keeps the records of finished stages: in the job's own prefix of the bucket.
+
+The block holds no secret: whoever loads it reads the bucket with its own settings. So a
+run that died is taken up again by any worker that may read the job's prefix.
+"""
+
+from typing import ClassVar
+
+from prefect.filesystems import WritableFileSystem
+from prefect.utilities.asyncutils import run_sync_in_worker_thread
+
+from infra import settings
+from infra.artifacts import ArtifactStore
+from infra.errors import ObjectMissing
+
+BLOCK_NAME = "bucket"
+
+
+class StageRecords(WritableFileSystem):
+    """Result storage over the artifact store; a path is a key."""
+
+    _block_type_name: ClassVar[str | None] = "KangKlip stage records"
+    _block_type_slug: ClassVar[str | None] = "kangklip-stage-records"
+    _description: ClassVar[str | None] = "Records of finished stages, kept in the bucket. Holds no secret."
+
+    async def read_path(self, path: str) -> bytes:
+        """Content of a record.
+
+        Raises:
+            ValueError: there is none, which Prefect takes as not cached.
+        """
+        try:
+            return await run_sync_in_worker_thread(_store().get_bytes, path)
+        except ObjectMissing as error:
+            raise ValueError(f"no record {path}") from error
+
+    async def write_path(self, path: str, content: bytes) -> None:
+        await run_sync_in_worker_thread(_store().put_bytes, path, content, "application/json")
+
+
+def saved_block() -> StageRecords:
+    """The block as the Prefect server knows it, which result storage must be."""
+    try:
+        return StageRecords.load(BLOCK_NAME)  # pyright: ignore[reportReturnType] sync here, outside of any loop
+    except ValueError:
+        StageRecords().save(BLOCK_NAME, overwrite=True)
+        return StageRecords.load(BLOCK_NAME)  # pyright: ignore[reportReturnType]
+
+
+def _store() -> ArtifactStore:
+    return ArtifactStore.from_settings(settings.load())

@@ -1,0 +1,96 @@
+"""One place for what every stage shares: cache keys, the retry rule, and how a stage is called."""
+
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task
+from prefect.cache_policies import CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.tasks import exponential_backoff
+from pydantic import BaseModel
+
+from infra import settings
+from infra.artifacts import ArtifactStore
+from infra.errors import ConfigError, InfraError, JobConflict
+from infra.records import saved_block
+from infra.states import Stage
+from tasks.core.keys import digest, job_key
+from tasks.records import StageRecord
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=StageRecord)
+_STAGE_NOTE = "stage: "
+
+
+@dataclass
+class JobStage(CachePolicy):
+    """A stage is done once per job, options and content of its inputs, wherever it runs.
+
+    `version` is raised when the stage's own work changes its result.
+    """
+
+    stage: Stage = Stage.DOWNLOAD
+    version: int = 1
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,  # noqa: ARG002 Prefect's signature
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> str | None:
+        given = {name: _fingerprint(value) for name, value in inputs.items() if name != "job"}
+        name = f"{self.stage.lower()}-{digest(self.stage, self.version, given)[:32]}"
+        return job_key(inputs["job"].job_id, f"records/{name}.json")
+
+
+def stage_options(stage: Stage, version: int) -> dict[str, Any]:
+    """Arguments of `@task` for a stage: named, cached in the bucket, retried when that can help."""
+    return {
+        "name": stage.lower(),
+        "task_run_name": stage.lower(),
+        "cache_policy": JobStage(stage=stage, version=version),
+        "persist_result": True,
+        "result_serializer": "json",
+        "retries": 2,
+        "retry_delay_seconds": exponential_backoff(backoff_factor=3),
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": is_worth_retrying,
+        "cache_result_in_memory": False,
+    }
+
+
+def is_worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    """Infrastructure may recover; a ClipError is the user's to fix, and anything else is a bug."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, InfraError) and not isinstance(error, ConfigError | JobConflict)
+
+
+def run_stage(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a stage with its records in the bucket; a cached record whose objects have gone is not trusted."""
+    bound = stage.with_options(result_storage=saved_block())
+    try:
+        state: State[R] = bound(*args, **kwargs, return_state=True)  # pyright: ignore[reportCallIssue]
+        record = state.result()
+        store = ArtifactStore.from_settings(settings.load())
+        if state.name == "Cached" and not store.has_all(record.artifacts.values()):
+            return bound.with_options(refresh_cache=True)(*args, **kwargs)
+    except Exception as error:
+        error.add_note(_STAGE_NOTE + stage.name.upper())
+        raise
+    return record
+
+
+def failed_stage(error: BaseException) -> str | None:
+    """The stage in which an error was raised, as `run_stage` noted it."""
+    notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_STAGE_NOTE)]
+    return notes[0].removeprefix(_STAGE_NOTE) if notes else None
+
+
+def _fingerprint(value: Any) -> Any:
+    if isinstance(value, StageRecord):
+        return {name: ref.sha256 for name, ref in value.artifacts.items()}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return value

@@ -1,0 +1,56 @@
+"""RENDER: the chosen seconds as vertical video files."""
+
+from typing import Any
+
+from prefect import task
+
+from infra.artifacts import ArtifactRef
+from infra.jobs import JobRef
+from infra.states import Stage
+from tasks.core.edl import Edl
+from tasks.core.keys import job_key
+from tasks.core.render_plan import RenderOptions
+from tasks.core.transcript import TRANSCRIPT_JSON
+from tasks.policy import stage_options
+from tasks.records import EdlRecord, RenderRecord, SourceRecord, TranscriptRecord
+from tasks.stages.render import RenderedClip, render_clips
+from tasks.workspace import Workspace, at_work
+
+
+@task(**stage_options(Stage.RENDER, version=1))
+def render(
+    job: JobRef, options: RenderOptions, source: SourceRecord, transcript: TranscriptRecord, edl: EdlRecord
+) -> RenderRecord:
+    """Render every clip of the EDL; they are published only after UPLOAD has checked them."""
+    with at_work(job, Stage.RENDER) as work:
+        chosen = Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes())
+        rendered = render_clips(
+            chosen.clips,
+            TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes()),
+            work.fetch(source.artifacts["video"]),
+            work.fetch(source.artifacts["audio"]),
+            source.info,
+            options,
+            transcript.language,
+            work.folder / "renders",
+            lambda share: work.say(share, f"{len(chosen.clips)} clips"),
+        )
+        return RenderRecord(
+            artifacts={
+                "face_log": work.keep_json("face_log.json", rendered.face_log),
+                **_kept(rendered.clips, work),
+            },
+            seconds=work.seconds,
+            warnings=[warning for clip in rendered.clips for warning in clip.warnings],
+        )
+
+
+def _kept(clips: list[RenderedClip], work: Workspace) -> dict[str, ArtifactRef]:
+    """The files under `rendered/`, by name, and what is known of each as `renders`."""
+    rows: list[dict[str, Any]] = []
+    kept: dict[str, ArtifactRef] = {}
+    for clip in clips:
+        kept[clip.path.name] = work.keep_file(job_key(work.job.job_id, f"rendered/{clip.path.name}"), clip.path)
+        rows.append(clip.model_dump(mode="json") | {"path": clip.path.name})
+    kept["renders"] = work.keep_json("rendered/renders.json", rows)
+    return kept

@@ -1,0 +1,67 @@
+"""TRANSCRIPT: the source's audio to timed words, shared by every job with the same audio and model."""
+
+from prefect import task
+
+from infra.jobs import JobRef
+from infra.states import Stage
+from tasks.core.asr import AsrResult
+from tasks.core.keys import digest, transcript_key
+from tasks.core.transcript import TRANSCRIPT_JSON
+from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.hardware import AsrOptions, choose
+from tasks.options import SpeechOptions
+from tasks.policy import stage_options
+from tasks.records import SourceRecord, TranscriptRecord
+from tasks.stages.transcribe import transcribe_source
+from tasks.workspace import Workspace, at_work
+
+VERSION = 1
+
+
+@task(**stage_options(Stage.TRANSCRIPT, VERSION))
+def transcribe(job: JobRef, language: str, options: SpeechOptions, source: SourceRecord) -> TranscriptRecord:
+    """Transcribe the audio, unless another job has."""
+    with at_work(job, Stage.TRANSCRIPT) as work:
+        key = _shared_key(language, options, source, work)
+        reused = work.store.exists(key)
+        if reused:
+            result = AsrResult.model_validate(work.store.get_json(key))
+        else:
+            result = _recognise(language, options, source, work)
+            work.store.put_json(key, result.model_dump(mode="json"))
+        transcript = work.keep_json("transcript.json", TRANSCRIPT_JSON.dump_python(result.segments, mode="json"))
+        return TranscriptRecord(
+            artifacts={"transcript": transcript},
+            seconds=work.seconds,
+            reused=reused,
+            warnings=result.warnings,
+            language=result.language,
+            language_probability=result.language_probability,
+            model=result.model_dump(include={"model", "device", "compute_type", "batch_size"}),
+        )
+
+
+def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> AsrResult:
+    def progress(done: float, total: float) -> None:
+        work.say(done / max(total, 1), f"{done / 60:.0f} of {total / 60:.0f} minutes")
+
+    return transcribe_source(
+        work.fetch(source.artifacts["audio"]), language, _engine_options(options, work), ffmpeg_exe(), progress
+    )
+
+
+def _shared_key(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> str:
+    plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
+    return transcript_key(
+        digest(VERSION, source.artifacts["audio"].sha256, plan.model, plan.compute_type, options.beam_size, language)
+    )
+
+
+def _engine_options(options: SpeechOptions, work: Workspace) -> AsrOptions:
+    return AsrOptions(
+        cache=work.settings.data_dir / "weights",
+        model=options.model,
+        device=work.settings.asr_device,
+        batch_size=work.settings.asr_batch_size,
+        beam_size=options.beam_size,
+    )

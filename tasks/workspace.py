@@ -1,0 +1,88 @@
+"""What a stage works in: a folder of the job's own, the bucket, and somebody to tell how it goes."""
+
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import update_progress_artifact
+
+from infra import settings
+from infra.artifacts import ArtifactRef, ArtifactStore
+from infra.jobs import JobRef, Report
+from infra.progress import Say, Sink, sinks, stage_reports
+from infra.settings import Settings
+from infra.states import Stage
+from tasks.core.keys import job_key
+
+ARTIFACT_INTERVAL = 3.0
+"""Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
+
+
+class Workspace:
+    """A job's folder and its prefix of the bucket. Files in the folder are named by content."""
+
+    def __init__(self, job: JobRef, settings: Settings, say: Say) -> None:
+        self.job = job
+        self.settings = settings
+        self.store = ArtifactStore.from_settings(settings)
+        self.folder = folder_of(job.job_id, settings)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.say = say
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the stage began."""
+        return round(time.monotonic() - self._began, 3)
+
+    def fetch(self, ref: ArtifactRef) -> Path:
+        """The object as a local file; nothing is moved when it is here already."""
+        return self.store.fetch(ref, self._local(ref))
+
+    def keep_json(self, name: str, content: Any) -> ArtifactRef:
+        """Write one of the job's JSON artifacts."""
+        return self.store.put_json(job_key(self.job.job_id, name), content)
+
+    def keep_file(self, key: str, path: Path) -> ArtifactRef:
+        """Put a file into the bucket and move it to where `fetch` finds it."""
+        ref = self.store.put_file(key, path)
+        shutil.move(path, self._local(ref))
+        return ref
+
+    def _local(self, ref: ArtifactRef) -> Path:
+        return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"
+
+
+@contextmanager
+def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
+    """Run a stage in its job's workspace, reporting to Redis, by callback and to Prefect's artifact."""
+    configured = settings.load()
+    to = [*sinks(configured), *_artifact_sinks(job)]
+    with stage_reports(job, stage, to) as say:
+        yield Workspace(job, configured, say)
+
+
+def folder_of(job_id: str, settings: Settings) -> Path:
+    """Folder for a job's files in work; everything in it can be had again from the bucket."""
+    return settings.data_dir / "work" / job_id
+
+
+def _artifact_sinks(job: JobRef) -> list[Sink]:
+    if job.progress_artifact is None:
+        return []
+    artifact = UUID(job.progress_artifact)
+    last = {"at": 0.0, "stage": ""}
+
+    def update(report: Report) -> None:
+        now = time.monotonic()
+        if report.stage != last["stage"] or now - float(last["at"]) >= ARTIFACT_INTERVAL:
+            last.update(at=now, stage=str(report.stage))
+            update_progress_artifact(
+                artifact, progress=report.progress or 0.0, description=f"{report.stage}: {report.message}"
+            )
+
+    return [update]
