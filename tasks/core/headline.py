@@ -47,24 +47,24 @@ def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], langu
     weights = _weights(text_sentences, talk_sentences, lists)
     best, best_score = "", -math.inf
     for clause in _clauses(text_sentences, lists):
-        title = _fit(clause.text, lists)
-        score = _strength(title, clause, weights, lists) if title else -math.inf
+        title, lost = _fit(clause.text, lists)
+        score = _strength(title, clause, weights, lists) - 1.5 * lost if title else -math.inf
         if score > best_score:
             best, best_score = title, score
     return _sentence_case(best)
 
 
-def hook(text_sentences: Sequence[str], language: str) -> str:
-    """The first strong line of a clip, at most 120 characters: what a viewer should hear first."""
+def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
+    """The first strong line of a clip, at most 120 characters; another than the one that gave the title, if any."""
     lists = word_lists(language)
-    lines = [
-        Sentence(text=_NOISE.sub(" ", text).strip(), start=i, end=i, words=[]) for i, text in enumerate(text_sentences)
-    ]
-    lines = [line for line in lines[:4] if tokens(line.text)] or lines[:1]
+    texts = [" ".join(_NOISE.sub(" ", text).split()) for text in text_sentences]
+    lines = [Sentence(text=text, start=i, end=i, words=[]) for i, text in enumerate(texts) if tokens(text)][:5]
     if not lines:
         return ""
     strength = openings(lines, [tokens(line.text) for line in lines], lists)
-    best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i)
+    told = title.casefold().rstrip("?")
+    apart = [1.5 * bool(told and told in line.text.casefold()) for line in lines]
+    best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i - apart[i])
     return shorten(lines[best].text, LONGEST_HOOK)
 
 
@@ -83,13 +83,22 @@ def _clauses(text_sentences: Sequence[str], lists: WordLists | None) -> Iterator
     for i, raw in enumerate(text_sentences):
         text = " ".join(_NOISE.sub(" ", raw).split())
         place = i / max(len(text_sentences) - 1, 1)
-        yield _Clause(text, place, opens_clip=i == 0, whole=True)
-        parts = [part for part in _BREAK.split(text) if part]
+        parts = _spoken([part for part in _BREAK.split(text) if part], lists)
         for k in range(len(parts)):
             for size in range(1, len(parts) - k + 1):
-                if size < len(parts):
-                    yield _Clause(join(p.strip() for p in parts[k : k + size]), place, i == 0 and k == 0, whole=False)
+                yield _Clause(
+                    join(p.strip() for p in parts[k : k + size]), place, i == 0 and k == 0, size == len(parts)
+                )
         yield from _linked(text, place, i == 0, lists)
+
+
+def _spoken(parts: list[str], lists: WordLists | None) -> list[str]:
+    """Parts of a sentence without a short "he said" before them."""
+    if lists is not None and len(parts) > 1:
+        first = tokens(parts[0])
+        if len(first) <= 4 and lists.said.intersection(first):
+            return parts[1:]
+    return parts
 
 
 def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> Iterator[_Clause]:
@@ -104,18 +113,19 @@ def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> It
             yield _Clause(" ".join(words[k + 1 :]), place, opens_clip=False, whole=False)
 
 
-def _fit(text: str, lists: WordLists | None) -> str:
-    """The clause without fillers at its start and function words at its end, if it then fits; else ""."""
+def _fit(text: str, lists: WordLists | None) -> tuple[str, int]:
+    """The clause ("" if too long) without fillers before and function words after it, and how many of those."""
     asks = text.rstrip().endswith(("?", "\uff1f", "\u061f"))
     words = text.strip(_EDGE + "?\uff1f\u061f").split()
     while lists is not None and words and _bare(words[0]) in lists.openers:
         words.pop(0)
+    length = len(words)
     while not asks and lists is not None and words and _bare(words[-1]) in lists.stop:
         words.pop()
     title = " ".join(words).strip(_EDGE)
     if asks and title:
         title += "?"
-    return title if len(title) <= LONGEST else ""
+    return (title if len(title) <= LONGEST else ""), length - len(words)
 
 
 def _bare(word: str) -> str:
@@ -151,6 +161,7 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
     score += 0.4 * bool(lists.contrast.intersection(words)) + 0.4 * bool(lists.second_person.intersection(words))
     score += 1.5 * bool(lists.finite.intersection(words))
     score -= 2.0 * (words[0] in lists.backward) + 1.5 * (words[0] in lists.conjunctions)
+    score -= 1.0 * (title.endswith("?") and words[-1] in lists.stop)
     return score - 0.5 * (words[0] in lists.links)
 
 

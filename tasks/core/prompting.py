@@ -8,6 +8,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -111,7 +113,7 @@ def _json_object(text: str) -> object:
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and "clips" in value:
-            return value
+            return cast("dict[str, object]", value)
         if found.start() > 5000:
             break
     raise AnswerRefused("the answer held no JSON object with clips")
@@ -156,4 +158,4 @@ def _is_about(title: str, transcript: str) -> bool:
     if any(len(term) > 3 and term in heard for term in named):
         return True
     joined = "".join(tokens(transcript))
-    return any(ord(a) > 0x0E00 and a + b in joined for a, b in zip(title, title[1:], strict=False))
+    return any(ord(a) > 0x0E00 and a + b in joined for a, b in pairwise(title))

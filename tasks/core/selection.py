@@ -19,6 +19,7 @@ from tasks.core.signals import (
     Audience,
     Delivery,
     Floats,
+    Ints,
     Topics,
     Windows,
     audience_signals,
@@ -181,7 +182,10 @@ def choose(
         scored = _score(units, delivery, audience, bounds, language)
         _pick(scored, picks, count)
     if scored is None or not picks.taken:
-        raise TooShort(f"No stretch of speech can be cut to between {shortest:g} and {longest:g} seconds.")
+        raise TooShort(
+            f"No stretch of speech can be cut to between {shortest:g} and {longest:g} seconds.",
+            "Ask for shorter clips, or leave more room between the shortest and the longest.",
+        )
     chosen = len(picks.taken)
     _pick(scored, picks, chosen + RESERVE, fill=False)
     candidates = [_candidate(scored, i, sentences) for scored, i in picks.taken]
@@ -277,13 +281,15 @@ def windows_of(sentences: Sequence[Sentence], bounds: tuple[float, float], deliv
     """All windows of whole sentences whose length, cuts included, lies within the bounds."""
     starts, ends = cut_points(sentences, delivery)
     shortest, longest = bounds
-    low = np.maximum(np.searchsorted(ends, starts + shortest - TOLERANCE, side="left"), np.arange(len(starts)))
-    high = np.searchsorted(ends, starts + longest + TOLERANCE, side="right")
-    number = np.maximum(high - low, 0)
-    first = np.repeat(np.arange(len(starts)), number)
-    last = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number) + np.repeat(low, number)
+    at = np.arange(len(starts), dtype=np.int64)
+    low: Ints = np.maximum(np.searchsorted(ends, starts + shortest - TOLERANCE, side="left"), at)
+    high: Ints = np.searchsorted(ends, starts + longest + TOLERANCE, side="right").astype(np.int64)
+    number: Ints = np.maximum(high - low, 0)
+    first: Ints = np.repeat(at, number)
+    before: Ints = np.cumsum(number) - number
+    last: Ints = np.arange(len(first), dtype=np.int64) + np.repeat(low - before, number)
     stride = -(-len(first) // WINDOWS_LIMIT) or 1
-    first, last = first[::stride].astype(np.int64), last[::stride].astype(np.int64)
+    first, last = first[::stride], last[::stride]
     return Windows(first, last, starts[first], ends[last])
 
 

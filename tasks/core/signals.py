@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def tokens(text: str) -> list[str]:
 
 def stem(token: str) -> str:
     """A crude stem that works alike in any language: six letters say what a word is about."""
-    return token.split("'")[0][:6]
+    return token.partition("'")[0][:6]
 
 
 def content_words(sentence_tokens: Sequence[Sequence[str]], lists: WordLists | None) -> list[list[str]]:
@@ -217,7 +218,7 @@ def pause_signals(sentences: Sequence[Sentence], windows: Windows) -> dict[str, 
     total = _summed(windows)
     spoken = [sum(word.end - word.start for word in s.words) for s in sentences]
     inside = [_gaps(s) for s in sentences]
-    after = [b.start - a.end for a, b in zip(sentences, sentences[1:], strict=False)]
+    after = [b.start - a.end for a, b in pairwise(sentences)]
     short = [min(gap, LONGEST_PAUSE) for gap in after] + [0.0]
     dead = [max(gap - LONGEST_PAUSE, 0.0) for gap in after] + [0.0]
     length = np.maximum(windows.end - windows.start, 1e-3)
@@ -267,34 +268,46 @@ def audience_signals(audience: Audience, windows: Windows) -> dict[str, Floats]:
 def openings(sentences: Sequence[Sentence], talk: Sequence[Sequence[str]], lists: WordLists | None) -> Floats:
     """How well each sentence would open a clip: (sentences,), higher is better.
 
-    A question, a claim, a contrast or a word to the listener draw in; a conjunction or a
-    pronoun that points back leaves them out.
+    A question, a claim, a contrast or a word to the listener draw in; a conjunction, a pronoun
+    that points back or an answer without its question leaves the viewer out.
     """
-    points = np.zeros(len(sentences))
+    points = -0.4 * _heaviness(talk)
+    asked = False
     for i, (sentence, words) in enumerate(zip(sentences, talk, strict=True)):
         pause = sentence.start - sentences[i - 1].end if i else LONGEST_PAUSE
-        points[i] = 0.4 * min(pause, 1.0) + 1.0 * _asks(sentence, words, lists) + 0.4 * (3 <= len(words) <= 14)
-        points[i] -= 0.8 * sentence.text[:1].islower() + 0.6 * (len(words) < 3)
+        asks = _asks(sentence, words, lists)
+        points[i] += 0.4 * min(pause, 1.0) + 1.0 * asks + 0.4 * (3 <= len(words) <= 14)
+        points[i] -= 0.8 * sentence.text[:1].islower() + 0.6 * (len(words) < 3) + 1.2 * (asked and not asks)
         if lists is not None and words:
             points[i] += 0.8 * min(_claims(words, lists), 2) + 0.5 * bool(lists.second_person.intersection(words))
             points[i] += 0.4 * bool(lists.contrast.intersection(words[1:]))
             points[i] -= 1.2 * (words[0] in lists.conjunctions) + 1.0 * bool(lists.backward.intersection(words[:2]))
             points[i] -= 0.3 * (words[0] in lists.discourse) + 1.5 * _promotes(words, lists)
+        asked = asks
     return points
 
 
 def endings(sentences: Sequence[Sentence], talk: Sequence[Sequence[str]], lists: WordLists | None) -> Floats:
-    """How well each sentence would close a clip: (sentences,), higher is better."""
-    points = np.zeros(len(sentences))
+    """How well each sentence would close a clip: (sentences,), higher is better.
+
+    A finished, short, plain sentence with a pause after it closes; a question, or a sentence on
+    which the next one leans, leaves the clip open.
+    """
+    points = -0.4 * _heaviness(talk)
     for i, (sentence, words) in enumerate(zip(sentences, talk, strict=True)):
         is_last = i + 1 == len(sentences)
         pause = LONGEST_PAUSE if is_last else sentences[i + 1].start - sentence.end
-        points[i] = min(pause, 1.5) + 0.5 * (len(words) <= 9) - 0.6 * _asks(sentence, words, lists)
+        points[i] += min(pause, 1.5) + 0.5 * (len(words) <= 9) - 1.5 * _asks(sentence, words, lists)
         points[i] -= 1.2 * (not is_complete(sentence.text))
         if lists is not None and not is_last and talk[i + 1]:
             leans = talk[i + 1][0] in lists.conjunctions or talk[i + 1][0] in lists.backward
             points[i] -= 0.6 * leans
     return points
+
+
+def _heaviness(talk: Sequence[Sequence[str]]) -> Floats:
+    """Length of the words of each sentence, standardised within the talk."""
+    return z_scores(np.array([sum(map(len, words)) / max(len(words), 1) for words in talk], np.float64))
 
 
 def total_between(values: Floats, windows: Windows) -> Floats:
@@ -345,7 +358,7 @@ def _repeats(talk: Sequence[Sequence[str]]) -> list[bool]:
 
 def _gaps(sentence: Sentence) -> tuple[float, float]:
     """Seconds of pauses between the words of a sentence: those that count as timing, and dead air."""
-    gaps = [b.start - a.end for a, b in zip(sentence.words, sentence.words[1:], strict=False)]
+    gaps = [b.start - a.end for a, b in pairwise(sentence.words)]
     return sum(min(g, LONGEST_PAUSE) for g in gaps), sum(max(g - LONGEST_PAUSE, 0.0) for g in gaps)
 
 

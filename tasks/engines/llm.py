@@ -34,12 +34,13 @@ class LlmFailed(Exception):
 
 
 class Llm:
-    """One chat model."""
+    """One chat model. Making one imports litellm, some seconds that do not count against the timeout."""
 
     def __init__(self, options: LlmOptions) -> None:
         self.options = options
         self.model = model_name(options.model, options.api_base)
         self.endpoint = endpoint_of(options.api_base)
+        self._litellm = _litellm()
 
     def rerank(self, offers: Sequence[Offer], count: int) -> list[Pick]:
         """The `count` best of the offers, named; fewer where the answer held fewer valid ones.
@@ -76,7 +77,7 @@ class Llm:
 
     async def _converse(self, chat: list[dict[str, str]]) -> str:
         """One answer: once more after 429, and without the schema where the server refuses it."""
-        litellm = _litellm()
+        litellm = self._litellm
         deadline = time.monotonic() + self.options.timeout_seconds
         schema: type[BaseModel] | None = Answer
         waited = False
@@ -134,7 +135,6 @@ def _litellm() -> Any:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     import litellm  # noqa: PLC0415 seconds to import, and only some jobs use it
 
-    litellm.telemetry = False
     litellm.suppress_debug_info = True
     litellm.drop_params = True
     return litellm

@@ -19,8 +19,10 @@ PITCH_WINDOW = 1024
 LOWEST_PITCH, HIGHEST_PITCH = 65.0, 400.0
 VOICED = 0.45
 """Normalised autocorrelation from which a sound has a pitch."""
-NOISE_BAND = slice(32, 384)
-"""Bins 500 to 6000 Hz of a spectrum of `PITCH_WINDOW` samples."""
+NOISE_BAND = slice(64, 768)
+"""Bins 500 to 6000 Hz of a spectrum of twice `PITCH_WINDOW` samples."""
+AUDIBLE = 1e-6
+"""Mean square (-60 dBFS) below which a sound has neither pitch nor noise."""
 
 
 class AudioUnreadable(RuntimeError):
@@ -49,8 +51,7 @@ def _blocks(audio: Path, ffmpeg: Path | str) -> Iterator[NDArray[np.float32]]:
     ]  # fmt: skip
     size = BLOCK_SECONDS * RATE * 2
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        while raw := process.stdout.read(size):
+        while process.stdout is not None and (raw := process.stdout.read(size)):
             yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
         said = process.stderr.read() if process.stderr is not None else b""
     if process.returncode != 0:
@@ -61,7 +62,7 @@ def _analyse(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
     frames = _framed(samples, RATE // LOUDNESS_HZ)
     loudness = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-10)
     spectra, energy = _power(_framed(samples, RATE // PITCH_HZ)[:, :PITCH_WINDOW])
-    return loudness.astype(np.float32), _pitch(spectra, energy), _flatness(spectra)
+    return loudness.astype(np.float32), _pitch(spectra, energy), _flatness(spectra, energy)
 
 
 def _framed(samples: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -87,10 +88,11 @@ def _pitch(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray
     low, high = int(RATE / HIGHEST_PITCH), int(RATE / LOWEST_PITCH)
     lag = low + np.argmax(normal[:, low:high], axis=1)
     clear = normal[np.arange(len(lag)), lag] > VOICED
-    return np.where(clear & (energy > 1e-6), RATE / lag, np.nan).astype(np.float32)
+    return np.where(clear & (energy > AUDIBLE), RATE / lag, np.nan).astype(np.float32)
 
 
-def _flatness(spectra: NDArray[np.float32]) -> NDArray[np.float32]:
+def _flatness(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.float32]:
     """Geometric over arithmetic mean of the power in the band, 0 for a tone and near 0.56 for white noise."""
-    band = spectra[:, NOISE_BAND.start * 2 : NOISE_BAND.stop * 2] + 1e-10
-    return np.exp(np.mean(np.log(band), axis=1)) / np.mean(band, axis=1)
+    band = spectra[:, NOISE_BAND] + 1e-10
+    flatness = np.exp(np.mean(np.log(band), axis=1)) / np.mean(band, axis=1)
+    return np.where(energy > AUDIBLE, flatness, 0.0).astype(np.float32)

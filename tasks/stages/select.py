@@ -9,7 +9,7 @@ from tasks.core.headline import headline, hook
 from tasks.core.media import SourceMeta
 from tasks.core.prompting import Offer, Pick
 from tasks.core.request import ClipRequest
-from tasks.core.selection import Candidate, Choice, choose
+from tasks.core.selection import WEIGHTS, Candidate, Choice, choose
 from tasks.core.sentences import sentences
 from tasks.core.signals import Audience, Delivery
 from tasks.core.transcript import Segment, Sentence
@@ -90,7 +90,7 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
     return EdlClip(
         index=index,
         title=title,
-        hook=(pick.hook if pick else "") or hook(inside, language),
+        hook=(pick.hook if pick else "") or hook(inside, language, title),
         description=pick.description if pick else "",
         hashtags=pick.hashtags if pick else [],
         segments=[Span(start=window.start, end=window.end, text=window.text)],
@@ -102,5 +102,9 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
 
 def _why(window: Candidate) -> str:
     """The signals that speak most for the window, in one sentence."""
-    strong = sorted(window.signals, key=lambda name: -window.signals[name])[:3]
-    return f"Stands out by {', '.join(name.replace('_', ' ') for name in strong)}."
+    gains = {name: WEIGHTS[name].value * z for name, z in window.signals.items()}
+    strong = sorted((name for name in gains if gains[name] > 0), key=lambda name: -gains[name])[:3]
+    if not strong:
+        return "The best that is left."
+    praise = [("low " if WEIGHTS[name].value < 0 else "") + name.replace("_", " ") for name in strong]
+    return f"Stands out by {', '.join(praise)}."
