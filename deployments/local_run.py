@@ -70,6 +70,7 @@ def export(job_id: str, folder: Path) -> list[Path]:
 @contextlib.contextmanager
 def unwound_on_sigterm() -> Generator[None]:
     """SIGTERM as KeyboardInterrupt, so that a stopped run ends its job and its children."""
+
     def interrupt(signum: int, frame: object) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
 
