@@ -1,5 +1,6 @@
 """What is done to sound before the recogniser, and to its words after it. Times are seconds."""
 
+import bisect
 import re
 import zlib
 from collections import Counter
@@ -17,6 +18,9 @@ SAMPLE_RATE = 16_000
 """Samples per second, mono, that Whisper and the voice detector take."""
 WINDOW_SECONDS = 30.0
 """Whisper's fixed input length."""
+ATTENTION_LEAD = 0.05
+"""Seconds by which Whisper's word times are early: the median over two synthetic voices with
+known times, clean and in noise, was 0.057 to 0.063 for starts (Whisper base)."""
 
 Samples = NDArray[np.float32]
 """Sound between -1 and 1, shape (n,), `SAMPLE_RATE`."""
@@ -58,6 +62,10 @@ class Heard(BaseModel):
     @property
     def text(self) -> str:
         return "".join(word.word for word in self.words).strip()
+
+    def moved(self, seconds: float) -> "Heard":
+        window = Stretch(self.window.start + seconds, self.window.end + seconds)
+        return self.model_copy(update={"window": window, "words": [_moved(word, seconds) for word in self.words]})
 
 
 class AsrResult(BaseModel):
@@ -108,22 +116,30 @@ def _pieces(stretch: Stretch, longest: float) -> list[Stretch]:
     return [Stretch(float(a), float(b)) for a, b in pairwise(edges)]
 
 
-def doubt(heard: Heard) -> str:
-    """Why the words are probably not what was said; empty where they are believed.
+def is_poor(heard: Heard) -> bool:
+    """Whether a slower decoding may do better: it loops, or is unsure of what it wrote.
 
-    The thresholds of compression (2.4), log probability (-1) and no-speech (0.6) are those of
-    Whisper's own decoder (Radford et al. 2022, section 4.5).
+    Whisper's own decoder tries again at the same thresholds, 2.4 and -1 (Radford et al. 2022,
+    section 4.5).
     """
-    text = heard.text
-    if not re.search(r"\w", text):
+    return _loops(heard.text) or heard.avg_logprob < -1.0
+
+
+def doubt(heard: Heard) -> str:
+    """Why the words are probably not what was said; empty where they are believed."""
+    if not re.search(r"\w", heard.text):
         return "no words"
     if heard.no_speech_prob > 0.6 and heard.avg_logprob < -1.0:
         return "no speech"
-    if compression_ratio(text) > 2.4 or _share_of_commonest(text) > 0.5:
+    if _loops(heard.text):
         return "repetition"
     if heard.avg_logprob < -1.5:
         return "too unsure"
     return ""
+
+
+def _loops(text: str) -> bool:
+    return compression_ratio(text) > 2.4 or _share_of_commonest(text) > 0.5
 
 
 def compression_ratio(text: str) -> float:
@@ -139,6 +155,64 @@ def _share_of_commonest(text: str) -> float:
         return 0.0
     pairs = Counter(pairwise(words))
     return max(pairs.values()) / (len(words) - 1)
+
+
+def settle(words: Sequence[Word], samples: Samples) -> list[Word]:
+    """Words at the times at which they sound; times count from the first of `samples`.
+
+    Whisper's word times come from its attention and are early. Two steps mend that: all are moved
+    by `ATTENTION_LEAD`, and where the sound has a pause between two words, the first ends where
+    the pause begins and the second starts where it ends.
+    """
+    late = [_moved(word, ATTENTION_LEAD) for word in words]
+    middles = [(word.start + word.end) / 2 for word in late]
+    for pause in pauses(samples):
+        after = bisect.bisect(middles, (pause.start + pause.end) / 2)
+        if after < len(late) and abs(late[after].start - pause.end) <= 0.35:
+            late[after] = late[after].model_copy(update={"start": pause.end})
+        if after > 0 and abs(late[after - 1].end - pause.start) <= 0.5:
+            late[after - 1] = late[after - 1].model_copy(update={"end": pause.start})
+    return _in_order(late, len(samples) / SAMPLE_RATE)
+
+
+def pauses(samples: Samples, shortest: float = 0.18) -> list[Stretch]:
+    """Stretches whose loudness is in the lower third between the sound's quietest and loudest.
+
+    Loudness is measured every 10 ms over 25 ms; where it spans less than 12 dB there is so much
+    noise, or so little pause, that none is found.
+    """
+    level = _loudness(samples)
+    if not len(level):
+        return []
+    low, high = np.percentile(level, (5, 95))
+    if high - low < 12:
+        return []
+    quiet = np.concatenate(([False], level < low + 0.35 * (high - low), [False]))
+    edges = np.flatnonzero(np.diff(quiet)).reshape(-1, 2) / 100
+    return [Stretch(float(a), float(b)) for a, b in edges if b - a >= shortest]
+
+
+def _loudness(samples: Samples) -> NDArray[np.float64]:
+    """dB relative to full scale, 100 a second."""
+    hop, reach = SAMPLE_RATE // 100, SAMPLE_RATE // 80
+    total = np.concatenate(([0.0], np.cumsum(np.square(samples, dtype=np.float64))))
+    middle = np.arange(len(samples) // hop) * hop + hop // 2
+    begin, end = np.maximum(middle - reach, 0), np.minimum(middle + reach, len(samples))
+    return 10 * np.log10((total[end] - total[begin]) / (end - begin) + 1e-10)
+
+
+def _in_order(words: Sequence[Word], limit: float) -> list[Word]:
+    """The same words, none starting before its predecessor, ending after its successor's start or after `limit`."""
+    starts = np.minimum(np.maximum.accumulate([word.start for word in words]), limit) if words else []
+    nexts = [*starts[1:], limit]
+    return [
+        word.model_copy(update={"start": round(float(start), 3), "end": round(float(np.clip(word.end, start, nxt)), 3)})
+        for word, start, nxt in zip(words, starts, nexts, strict=True)
+    ]
+
+
+def _moved(word: Word, seconds: float) -> Word:
+    return word.model_copy(update={"start": word.start + seconds, "end": word.end + seconds})
 
 
 def segments_of(words: Sequence[Word], longest_pause: float = 1.0) -> list[Segment]:

@@ -22,7 +22,8 @@ Progress = Callable[[float, float], None]
 """Called with the seconds done and the seconds in all."""
 
 SURE_OF_LANGUAGE = 0.7
-_VAD = VadOptions(min_silence_duration_ms=160, max_speech_duration_s=asr.WINDOW_SECONDS, speech_pad_ms=200)
+WIDE_BEAM = 5
+_VAD = VadOptions(min_silence_duration_ms=160, max_speech_duration_s=12.0, speech_pad_ms=200)
 
 _log = logging.getLogger(__name__)
 
@@ -94,8 +95,15 @@ class Recogniser:
             except RuntimeError as error:  # CTranslate2 raises nothing more specific
                 self._load_next(error)
                 continue
-            yield from heard
+            yield from (self._surer(samples, one, language) for one in heard)
             begin += len(batch)
+
+    def _surer(self, samples: Samples, heard: Heard, language: str) -> Heard:
+        """Decode a window again, more widely, where the first try loops or is unsure; keep the better one."""
+        if self.beam_size >= WIDE_BEAM or not asr.is_poor(heard):
+            return heard
+        again = self._decode(samples, [heard.window], language, WIDE_BEAM)
+        return max([heard, *again], key=lambda one: (not asr.doubt(one), one.avg_logprob))
 
     def _decode(self, samples: Samples, windows: Sequence[Stretch], language: str, beam_size: int) -> list[Heard]:
         segments, _ = BatchedInferencePipeline(self.model).transcribe(
@@ -150,7 +158,7 @@ def transcribe_with(
             if why := asr.doubt(heard):
                 warnings.append(f"left out {block.start + heard.window.start:.0f} s: {why}")
             else:
-                words += [_moved(word, block.start) for word in heard.words]
+                words += _settled(heard, block)
             progress(block.start + heard.window.end, max(total, block.start + block.duration))
         done = block.start + block.duration
         progress(done, max(total, done))
@@ -169,6 +177,16 @@ def transcribe_with(
     )
 
 
+def _settled(heard: Heard, block: pcm.Block) -> list[Word]:
+    """Words of a window, times in seconds from the start of the source."""
+    inside = heard.moved(-heard.window.start)
+    return (
+        inside.model_copy(update={"words": asr.settle(inside.words, _part(block.samples, heard.window))})
+        .moved(block.start + heard.window.start)
+        .words
+    )
+
+
 def find_speech(samples: Samples) -> list[Stretch]:
     """Stretches in which Silero's detector hears a voice, each with 0.2 s around it."""
     return [
@@ -179,7 +197,3 @@ def find_speech(samples: Samples) -> list[Stretch]:
 
 def _part(samples: Samples, window: Stretch) -> Samples:
     return samples[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
-
-
-def _moved(word: Word, seconds: float) -> Word:
-    return word.model_copy(update={"start": round(word.start + seconds, 3), "end": round(word.end + seconds, 3)})
