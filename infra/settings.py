@@ -124,3 +124,17 @@ def load() -> Settings:
     except ValidationError as error:
         faults = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
         raise ConfigError(f"Malformed setting: {faults}") from None
+
+
+def as_markdown() -> str:
+    """The settings as a table for the README: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        variable = str(field.validation_alias or name.upper())
+        default = "" if field.default is None or field.default_factory else f"`{_plain(field.default)}`"
+        rows.append(f"| `{variable}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _plain(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

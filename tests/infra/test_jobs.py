@@ -1,0 +1,152 @@
+"""The job record under late, repeated, foreign and concurrent reports, on a real Valkey."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from infra.errors import JobConflict, StateError
+from infra.jobs import JobStore, Report, job_id_of_run, new_job_id
+from infra.states import JobState, Stage
+from tasks.core.keys import JOB_ID
+
+
+@pytest.fixture
+def store(stack):
+    return JobStore.from_settings(stack.settings)
+
+
+@pytest.fixture
+def job_id(store):
+    job_id = new_job_id()
+    assert store.create(job_id, '{"video_url": "https://example.org/v.mp4"}')
+    return job_id
+
+
+def running(job_id, stage, progress, attempt=1):
+    return Report(job_id=job_id, attempt=attempt, stage=stage, progress=progress)
+
+
+def test_ids_have_the_contracts_form():
+    from uuid import UUID
+
+    run = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")
+    assert JOB_ID.match(new_job_id())
+    assert JOB_ID.match(job_id_of_run(run))
+    assert job_id_of_run(run) == job_id_of_run(run)
+
+
+def test_a_new_job_is_queued_before_download(store, job_id):
+    job = store.get(job_id)
+    assert (job.status, job.stage, job.progress, job.attempt) == (JobState.QUEUED, Stage.DOWNLOAD, 0, 1)
+    assert job.request == {"video_url": "https://example.org/v.mp4"}
+
+
+def test_creating_twice_changes_nothing(store, job_id):
+    store.report(running(job_id, Stage.RENDER, 70))
+    assert not store.create(job_id, "{}")
+    assert store.get(job_id).progress == 70
+
+
+def test_an_unknown_job_is_none(store):
+    assert store.get(new_job_id()) is None
+    assert not store.report(running(new_job_id(), Stage.RENDER, 70))
+
+
+def test_progress_and_stage_never_go_back(store, job_id):
+    assert store.report(running(job_id, Stage.SELECT, 60))
+    assert not store.report(running(job_id, Stage.TRANSCRIPT, 30))
+    job = store.get(job_id)
+    assert (job.stage, job.progress) == (Stage.SELECT, 60)
+
+
+@pytest.mark.parametrize("end", [JobState.SUCCEEDED, JobState.FAILED])
+def test_a_final_state_is_final(store, job_id, end):
+    assert store.report(Report(job_id=job_id, status=end, error="why" if end is JobState.FAILED else None))
+    assert not store.report(running(job_id, Stage.UPLOAD, 99))
+    assert not store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
+    assert store.get(job_id).status is end
+
+
+def test_another_attempts_report_is_ignored(store, job_id):
+    store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
+    assert store.reopen(job_id) == 2
+    assert not store.report(running(job_id, Stage.RENDER, 70, attempt=1))
+    job = store.get(job_id)
+    assert (job.status, job.progress, job.error) == (JobState.QUEUED, 0, None)
+    assert store.report(running(job_id, Stage.DOWNLOAD, 5, attempt=2))
+
+
+def test_a_success_is_never_reopened(store, job_id):
+    store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
+    with pytest.raises(JobConflict, match="succeeded"):
+        store.reopen(job_id)
+
+
+def test_an_unknown_job_is_not_reopened(store):
+    with pytest.raises(JobConflict, match="not known"):
+        store.reopen(new_job_id())
+
+
+def test_a_live_process_keeps_its_lease_and_a_dead_ones_is_taken(store, job_id, stack):
+    take = "import sys; from infra.jobs import JobStore; from infra import settings\n"
+    take += "print(JobStore.from_settings(settings.load()).hold(sys.argv[1]), flush=True); sys.stdin.read()"
+    environment = os.environ | stack.environment()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", take, job_id], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    )
+    assert holder.stdout.readline().strip() == "True"
+    assert not store.hold(job_id)
+    with pytest.raises(JobConflict, match="another process"):
+        store.reopen(job_id)
+    holder.kill()
+    holder.wait()
+    assert store.hold(job_id)
+    assert store.reopen(job_id) == 2
+    store.release(job_id)
+
+
+def test_events_tell_every_accepted_change_in_order(store, job_id):
+    for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT, Stage.CHUNK):
+        store.report(running(job_id, stage, stage.span[0]))
+    store.report(running(job_id, Stage.DOWNLOAD, 5))
+    seen = list(store.events(job_id, block_seconds=0.05))
+    assert [fields["stage"] for _, fields in seen] == ["DOWNLOAD", "TRANSCRIPT", "CHUNK"]
+    later = list(store.events(job_id, after=seen[0][0], block_seconds=0.05))
+    assert [fields["stage"] for _, fields in later] == ["TRANSCRIPT", "CHUNK"]
+
+
+def test_concurrent_reports_in_random_order_end_right(store, job_id):
+    reports = [running(job_id, stage, stage.percent(share / 10)) for stage in list(Stage)[:6] for share in range(11)]
+    reports = [*reports, *reports]
+    random.Random(7).shuffle(reports)  # noqa: S311
+    seen: list[float] = []
+    stop = threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            seen.append(store.get(job_id).progress)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(store.report, reports))
+    store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
+    stop.set()
+    watcher.join()
+    job = store.get(job_id)
+    assert (job.status, job.stage, job.progress) == (JobState.SUCCEEDED, Stage.DONE, 100)
+    assert len(seen) > 5
+    assert seen == sorted(seen)
+
+
+def test_redis_away_is_one_line_without_the_password():
+    away = JobStore("redis://:sesame@127.0.0.1:1/0", 3600)
+    with pytest.raises(StateError) as caught:
+        away.get(new_job_id())
+    assert "sesame" not in str(caught.value)
+    assert "REDIS_URL" in str(caught.value)
