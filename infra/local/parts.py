@@ -213,6 +213,8 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
 
 
 _S3_PORTS = 9
+# The server takes no data when less than one such file fits on the disk; its default grows to 1 GiB or more.
+_S3_VOLUME_MB = 128
 
 
 def _s3(home: Home, ports: dict[Part, int]) -> Command:
@@ -224,6 +226,7 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
     flags = [f"-{name}={port + offset}" for offset, name in enumerate(names)]
     argv = [
         str(program(Part.S3)),
+        "-logtostderr",  # else it fills files in /tmp
         "mini",
         f"-dir={folder}",
         f"-ip={LOOPBACK}",
@@ -231,9 +234,11 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
         *flags,
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
+        f"-master.volumeSizeLimitMB={_S3_VOLUME_MB}",
         "-admin.ui=false",
         "-webdav=false",
         "-master.telemetry=false",
+        "-volume.preStopSeconds=0",
         "-disableHttp",  # else the filer serves every object to anybody
     ]
     keys = {"AWS_ACCESS_KEY_ID": home.secrets.s3_key_id, "AWS_SECRET_ACCESS_KEY": home.secrets.s3_secret}
@@ -246,6 +251,8 @@ def _prefect(home: Home, ports: dict[Part, int]) -> Command:
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home.path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Costs a first start 3 to 5 s; a block's type is registered when the first one is saved.
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     }
     return Command([*argv, "--port", str(ports[Part.PREFECT])], _inherited() | own, grace=10)
 

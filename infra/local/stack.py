@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _POLL = 0.1  # seconds
 _GIVE_UP_DEATHS = 3
 _MIN_FREE_BYTES = 256 * 1024 * 1024
+_MIN_FREE_SHARE = 0.011  # the S3 server takes no data when less than 1 % of the disk is free
 _LABELS = {Part.VALKEY: "Valkey", Part.S3: "the S3 server", Part.PREFECT: "the Prefect server", Part.WORKER: "worker"}
 
 
@@ -176,10 +177,9 @@ class LocalStack:
             free = os.statvfs(self.home.path)
         except OSError as error:
             raise StackError(f"The data folder {self.home.path} cannot be used: {error.strerror}.") from None
-        if (room := free.f_bavail * free.f_frsize) < _MIN_FREE_BYTES:
-            raise StackError(
-                f"The disk of {self.home.path} has {room >> 20} MiB left; {_MIN_FREE_BYTES >> 20} are needed."
-            )
+        need = max(_MIN_FREE_BYTES, int(free.f_blocks * free.f_frsize * _MIN_FREE_SHARE))
+        if Part.S3 in self.needed and (room := free.f_bavail * free.f_frsize) < need:
+            raise StackError(f"The disk of {self.home.path} has {room >> 20} MiB left; the stack needs {need >> 20}.")
 
     def _join(self, deadline: float) -> None:
         """Take a share, then start a supervisor where none is, and say what we want."""
@@ -249,8 +249,10 @@ class LocalStack:
             return "it is not running"
         try:
             _PROBES[part](self.settings, self.home)
-        except (InfraError, redis.RedisError, httpx.HTTPError, OSError) as error:
-            return f"{type(error).__name__}"
+        except InfraError as error:
+            return str(error)
+        except (redis.RedisError, httpx.HTTPError, OSError) as error:
+            return type(error).__name__
         return None
 
     def _state(self, part: Part) -> PartState:
