@@ -7,7 +7,7 @@ that are the clip's own rather than the whole talk's. It is not how the clip beg
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.core.sentences import join
@@ -25,6 +25,7 @@ GOOD_WORDS = range(4, 11)
 _BREAK = re.compile(r"(?<=[,;:\u2013\u2014\uff0c\u3001\uff1b\uff1a\u060c])\s*|\s+[-\u2013\u2014]+\s+")
 _NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}\"\u201c\u201d\u00ab\u00bb]")
 _EDGE = " \t.,;:-\u2013\u2014\u2026!'\u2019\u3002\uff0c\u3001\uff1b\uff1a\u060c\u061b"
+_ASKING = ("?", "\uff1f", "\u061f")
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,8 @@ def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], langu
     """
     lists = word_lists(language)
     weights = _weights(text_sentences, talk_sentences, lists)
-    best, best_score = "", -math.inf
-    for clause in _clauses(text_sentences, lists):
-        title, lost = _fit(clause.text, lists)
-        score = _strength(title, clause, weights, lists) - 1.5 * lost if title else -math.inf
-        if score > best_score:
-            best, best_score = title, score
-    return _sentence_case(best)
+    best = _best(_clauses(text_sentences, lists), weights, lists)
+    return _sentence_case(best or _best(_excerpts(text_sentences), weights, lists))
 
 
 def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
@@ -63,9 +59,10 @@ def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
         return ""
     strength = openings(lines, [tokens(line.text) for line in lines], lists)
     told = title.casefold().rstrip("?")
-    apart = [1.5 * bool(told and told in line.text.casefold()) for line in lines]
+    apart = [3.0 * bool(told and told in line.text.casefold()) for line in lines]
     best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i - apart[i])
-    return shorten(lines[best].text, LONGEST_HOOK)
+    line = " ".join(_without_openers(lines[best].text.split(), lists)) or lines[best].text
+    return shorten(_sentence_case(line), LONGEST_HOOK)
 
 
 def shorten(text: str, limit: int) -> str:
@@ -77,6 +74,28 @@ def shorten(text: str, limit: int) -> str:
     if " " in head and not line[limit - 1].isspace():
         head = head[: head.rindex(" ")]
     return head.rstrip(_EDGE) + "\u2026"
+
+
+def _best(clauses: Iterable[_Clause], weights: dict[str, float], lists: WordLists | None) -> str:
+    best, best_score = "", -math.inf
+    for clause in clauses:
+        title, lost = _fit(clause.text, lists)
+        score = _strength(title, clause, weights, lists) - 1.5 * lost if title else -math.inf
+        if score > best_score:
+            best, best_score = title, score
+    return best
+
+
+def _excerpts(text_sentences: Sequence[str]) -> Iterator[_Clause]:
+    """Runs of words that fit, from every word of sentences that have no clause that does."""
+    for i, raw in enumerate(text_sentences):
+        words = _NOISE.sub(" ", raw).split()
+        for k in range(len(words)):
+            end, length = k, -1
+            while end < len(words) and length + 1 + len(words[end]) <= LONGEST - 1:
+                length += 1 + len(words[end])
+                end += 1
+            yield _Clause(" ".join(words[k:end]), 0.0, opens_clip=i == 0 and k == 0, whole=False)
 
 
 def _clauses(text_sentences: Sequence[str], lists: WordLists | None) -> Iterator[_Clause]:
@@ -93,12 +112,12 @@ def _clauses(text_sentences: Sequence[str], lists: WordLists | None) -> Iterator
 
 
 def _spoken(parts: list[str], lists: WordLists | None) -> list[str]:
-    """Parts of a sentence without a short "he said" before them."""
-    if lists is not None and len(parts) > 1:
-        first = tokens(parts[0])
-        if len(first) <= 4 and lists.said.intersection(first):
-            return parts[1:]
-    return parts
+    """Parts of a sentence without a short "he said" or "the truth is" before them."""
+    if lists is None or len(parts) < 2:
+        return parts
+    first = tokens(parts[0])
+    leads = bool(lists.said.intersection(first)) or (bool(first) and first[-1] in lists.finite & lists.stop)
+    return parts[1:] if leads and len(first) <= 4 else parts
 
 
 def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> Iterator[_Clause]:
@@ -115,21 +134,22 @@ def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> It
 
 def _fit(text: str, lists: WordLists | None) -> tuple[str, int]:
     """The clause ("" if too long) without fillers before and function words after it, and how many of those."""
-    asks = text.rstrip().endswith(("?", "\uff1f", "\u061f"))
-    words = text.strip(_EDGE + "?\uff1f\u061f").split()
-    while lists is not None and words and _bare(words[0]) in lists.openers:
-        words.pop(0)
+    asks = text.rstrip()[-1:] if text.rstrip().endswith(_ASKING) else ""
+    words = text.strip(_EDGE + "".join(_ASKING)).split()
+    words = _without_openers(words, lists)
     length = len(words)
-    while not asks and lists is not None and words and _bare(words[-1]) in lists.stop:
+    while not asks and lists is not None and words and (tokens(words[-1]) or [""])[-1] in lists.stop:
         words.pop()
     title = " ".join(words).strip(_EDGE)
-    if asks and title:
-        title += "?"
+    title = title and title + asks
     return (title if len(title) <= LONGEST else ""), length - len(words)
 
 
-def _bare(word: str) -> str:
-    return word.strip(_EDGE + "?").casefold().replace("\u2019", "'")
+def _without_openers(words: list[str], lists: WordLists | None) -> list[str]:
+    begin = 0
+    while lists is not None and begin < len(words) and set(tokens(words[begin])) <= lists.openers:
+        begin += 1
+    return words[begin:]
 
 
 def _weights(text_sentences: Sequence[str], talk_sentences: Sequence[str], lists: WordLists | None) -> dict[str, float]:
@@ -151,7 +171,7 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
     topical = sorted((weights.get(stem(word), 0.0) for word in set(words)), reverse=True)
     score = sum(topical[:3]) * 0.5
     score += 0.8 * clause.whole - 3.0 * clause.opens_clip + 0.3 * clause.place
-    score += 1.0 if title.endswith("?") else 0.0
+    score += 1.0 if title.endswith(_ASKING) else 0.0
     score -= 0.5 * max(GOOD_WORDS.start - len(words), 0) + 0.2 * max(len(words) - GOOD_WORDS.stop + 1, 0)
     if lists is None:
         return score
@@ -161,7 +181,7 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
     score += 0.4 * bool(lists.contrast.intersection(words)) + 0.4 * bool(lists.second_person.intersection(words))
     score += 1.5 * bool(lists.finite.intersection(words))
     score -= 2.0 * (words[0] in lists.backward) + 1.5 * (words[0] in lists.conjunctions)
-    score -= 1.0 * (title.endswith("?") and words[-1] in lists.stop)
+    score -= 1.0 * (title.endswith(_ASKING) and words[-1] in lists.stop)
     return score - 0.5 * (words[0] in lists.links)
 
 

@@ -1,19 +1,18 @@
 """Asks a chat model through litellm, which is imported only when a model is set."""
 
 import asyncio
-import logging
 import os
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr
 
 from tasks.core.prompting import Answer, AnswerRefused, Offer, Pick, messages, parse_answer
-
-_log = logging.getLogger(__name__)
 
 GEMINI_HOST = "generativelanguage.googleapis.com"
 RETRY_AFTER_SECONDS = 2.0
@@ -148,10 +147,13 @@ def _content(reply: Any) -> str:
 
 
 def _retry_after(error: Exception) -> float:
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    """Seconds to wait: Retry-After holds them, or the date until which to wait (RFC 9110, 10.2.3)."""
+    said = (getattr(error, "litellm_response_headers", None) or {}).get("retry-after", "")
+    if said.strip().isdigit():
+        return float(said)
     try:
-        return max(float(headers.get("retry-after", RETRY_AFTER_SECONDS)), 0.0)
-    except ValueError:
+        return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (TypeError, ValueError):
         return RETRY_AFTER_SECONDS
 
 

@@ -19,6 +19,8 @@ PITCH_WINDOW = 1024
 LOWEST_PITCH, HIGHEST_PITCH = 65.0, 400.0
 VOICED = 0.45
 """Normalised autocorrelation from which a sound has a pitch."""
+NEARLY, CLIMB = 0.9, 12
+"""The first lag this near to the best is the period, its multiples are not; the peak is within `CLIMB` samples."""
 NOISE_BAND = slice(64, 768)
 """Bins 500 to 6000 Hz of a spectrum of twice `PITCH_WINDOW` samples."""
 AUDIBLE = 1e-6
@@ -86,8 +88,11 @@ def _pitch(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray
     bias = np.correlate(window, window, "full")[PITCH_WINDOW - 1 :][: PITCH_WINDOW // 2]
     normal = correlation / np.maximum(correlation[:, :1], 1e-12) / (bias / bias[0])
     low, high = int(RATE / HIGHEST_PITCH), int(RATE / LOWEST_PITCH)
-    lag = low + np.argmax(normal[:, low:high], axis=1)
-    clear = normal[np.arange(len(lag)), lag] > VOICED
+    searched = normal[:, low:high]
+    first = np.argmax(searched >= NEARLY * searched.max(axis=1, keepdims=True), axis=1)
+    near = np.minimum(first[:, None] + np.arange(CLIMB), searched.shape[1] - 1)
+    lag = low + first + np.argmax(np.take_along_axis(searched, near, axis=1), axis=1)
+    clear = normal[np.arange(len(lag)), np.minimum(lag, high - 1)] > VOICED
     return np.where(clear & (energy > AUDIBLE), RATE / lag, np.nan).astype(np.float32)
 
 
