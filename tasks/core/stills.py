@@ -14,11 +14,14 @@ def is_black(luma: np.ndarray) -> bool:
     return bool(np.count_nonzero(luma < BLACK_PIXEL) >= BLACK_SHARE * luma.size)
 
 
-def is_frozen(luma: np.ndarray, previous: np.ndarray | None) -> bool:
-    """Whether a uint8 luma plane shows what the previous one showed."""
-    if previous is None:
-        return False
-    return float(np.mean(np.abs(luma.astype(np.int16) - previous))) < FROZEN_DIFFERENCE
+def difference(luma: np.ndarray, previous: np.ndarray | None) -> float:
+    """Mean absolute difference of two uint8 luma planes, in grey levels; infinite for the first frame."""
+    return float("inf") if previous is None else float(np.mean(np.abs(luma.astype(np.int16) - previous)))
+
+
+def is_frozen(changed: float) -> bool:
+    """Whether a frame that differs by `changed` grey levels from the one before shows the same."""
+    return changed < FROZEN_DIFFERENCE
 
 
 def stretches(flags: list[bool], start: float, fps: float, shortest: float) -> list[tuple[float, float]]:

@@ -1,11 +1,9 @@
 """Shot boundaries: PySceneDetect's AdaptiveDetector, fed frame by frame."""
 
-import cv2
 import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-SMALL = (128, 72)
 SHORTEST_SHOT = 0.4
 """Seconds; a flash or a strobe is no new shot."""
 
@@ -19,8 +17,12 @@ class CutFinder:
         self._number = 0
         self.cuts: list[int] = []
 
-    def feed(self, frame_bgr: np.ndarray) -> None:
-        small = cv2.resize(frame_bgr, SMALL, interpolation=cv2.INTER_AREA)
-        timecode = FrameTimecode(self._number, fps=self._fps)
-        self.cuts += [cut.frame_num for cut in self._detector.process_frame(timecode, small)]
+    def feed(self, frame_bgr: np.ndarray) -> bool:
+        """Take in the next frame, which may be a thumbnail; true when a cut has become known.
+
+        It becomes known two frames late, once it stands out from both sides.
+        """
+        found = self._detector.process_frame(FrameTimecode(self._number, fps=self._fps), frame_bgr)
+        self.cuts += [cut.frame_num for cut in found]
         self._number += 1
+        return bool(found)

@@ -1,57 +1,97 @@
-"""One small, sequential look at a range of a video: cuts, faces, black and frozen stretches."""
+"""One small, sequential look at a range of a video: cuts, faces, mouths, black and frozen stretches."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from tasks.core.camera import FaceBox, RangeView
 from tasks.core.media import MediaInfo
-from tasks.core.stills import is_black, is_frozen, stretches
-from tasks.engines.faces import FaceDetector
-from tasks.engines.frames import frame_rate, small_frames, small_size
+from tasks.core.stills import difference, is_black, is_frozen, stretches
+from tasks.engines.faces import FaceDetector, face_box
+from tasks.engines.frames import Planes, frame_rate, small_frames, small_size
+from tasks.engines.mouths import WatchedFace
 from tasks.engines.scenes import CutFinder
 
 LONGER_SIDE = 480
-LOOKS_A_SECOND = 6
+LOOKS_A_SECOND = 5
+THUMBNAIL = (160, 90)
 SHORTEST_STILL = 0.5
+"""Seconds."""
+JUMP = 12.0
+"""Mean difference of luma, of 255, at which two frames are no longer the same shot's: no motion is read from them."""
 
 
-def look(  # noqa: PLR0917 - what to look at, then how
+def look(
     video: Path, info: MediaInfo, start: float, end: float, fps: float, detector: FaceDetector, ffmpeg: str
 ) -> RangeView:
     """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
 
-    A range that runs past the end of the picture counts as frozen there. Raises UnreadableMedia
+    Where the picture ends before the range does, the rest counts as frozen. Raises UnreadableMedia
     when no frame can be decoded.
     """
-    rate = float(frame_rate(fps))
     size = small_size(info, LONGER_SIDE)
-    scale = info.width / size[0]
-    every = max(1, round(rate / LOOKS_A_SECOND))
-    finder = CutFinder(rate)
-    faces: list[FaceBox] = []
-    samples: list[float] = []
-    black: list[bool] = []
-    frozen: list[bool] = []
-    previous = None
-    for number, planes in enumerate(small_frames(video, start, end, fps=fps, size=size, ffmpeg=ffmpeg)):
-        t = start + number / rate
-        bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
-        finder.feed(bgr)
-        luma = cv2.resize(planes[: size[1]], (160, 90), interpolation=cv2.INTER_AREA)
-        black.append(is_black(luma))
-        frozen.append(is_frozen(luma, previous))
-        previous = luma
-        if number % every == 0:
-            samples.append(t)
-            faces += detector.detect(bgr, t, scale)
+    rate = float(frame_rate(fps))
+    viewer = _Viewer(detector, start, rate, info.width / size[0])
+    for planes in small_frames(video, start, end, fps=fps, size=size, ffmpeg=ffmpeg):
+        viewer.see(planes, planes[: size[1]])
+    missing = max(0, round((end - start) * rate) - len(viewer.frozen))
     return RangeView(
         start=start,
         end=end,
         fps=rate,
-        cuts=[start + cut / rate for cut in finder.cuts],
-        faces=faces,
-        samples=samples,
-        black=stretches(black, start, rate, SHORTEST_STILL),
-        frozen=stretches(frozen, start, rate, SHORTEST_STILL),
+        cuts=[start + cut / rate for cut in viewer.finder.cuts],
+        faces=viewer.faces(),
+        samples=viewer.samples,
+        black=stretches(viewer.black, start, rate, SHORTEST_STILL),
+        frozen=stretches([*viewer.frozen, *[True] * missing], start, rate, SHORTEST_STILL),
     )
+
+
+@dataclass
+class _Viewer:
+    """What has been seen up to now of a range that begins at `start`; `scale` is source pixels per small pixel."""
+
+    detector: FaceDetector
+    start: float
+    rate: float
+    scale: float
+    samples: list[float] = field(default_factory=list[float])
+    black: list[bool] = field(default_factory=list[bool])
+    frozen: list[bool] = field(default_factory=list[bool])
+    looks: list[tuple[float, list[WatchedFace]]] = field(default_factory=list[tuple[float, list[WatchedFace]]])
+
+    def __post_init__(self) -> None:
+        self.finder = CutFinder(self.rate)
+        self._due = 0
+        self._luma: np.ndarray | None = None
+        self._thumbnail: np.ndarray | None = None
+
+    def see(self, planes: Planes, luma: np.ndarray) -> None:
+        """Take in the next frame; `luma` is its upper plane."""
+        number = len(self.black)
+        bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+        thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
+        new_shot = self.finder.feed(thumbnail)
+        grey = cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY)
+        changed = difference(grey, self._thumbnail)
+        self.black.append(is_black(grey))
+        self.frozen.append(is_frozen(changed))
+        if self._luma is not None and changed < JUMP:
+            self._watch(self._luma, luma)
+        if new_shot or number >= self._due:
+            self._due = number + max(1, round(self.rate / LOOKS_A_SECOND))
+            self._find(bgr, self.start + number / self.rate)
+        self._luma, self._thumbnail = luma, grey
+
+    def _watch(self, before: np.ndarray, after: np.ndarray) -> None:
+        for face in self.looks[-1][1]:
+            face.watch(before, after)
+
+    def _find(self, bgr: np.ndarray, t: float) -> None:
+        self.samples.append(t)
+        self.looks.append((t, [WatchedFace(row) for row in self.detector.rows(bgr)]))
+
+    def faces(self) -> list[FaceBox]:
+        return [face_box(face.row, t, self.scale, face.mouth) for t, faces in self.looks for face in faces]

@@ -1,0 +1,71 @@
+"""How much a mouth moves from one frame to the next, beyond the motion of its head."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+SMALLEST = 8.0
+"""Pixels from eyes to mouth below which a mouth is too small to be read."""
+LEAST_CONTRAST = 25.0
+"""Sum of the standard deviations of the face's upper and lower part, in grey levels, below which only noise is seen."""
+LARGEST_SHIFT = 4.0
+"""Pixels that a head may move between two frames."""
+
+
+@dataclass
+class WatchedFace:
+    """A row of YuNet's and the motion of its mouth, frame by frame, since it was seen."""
+
+    row: np.ndarray
+    motion: list[float] = field(default_factory=list[float])
+
+    def watch(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Measure the motion between two luma planes."""
+        value = mouth_motion(self.row, before, after)
+        if value is not None:
+            self.motion.append(value)
+
+    @property
+    def mouth(self) -> float:
+        return float(np.mean(self.motion)) if self.motion else 0.0
+
+
+def mouth_motion(row: np.ndarray, before: np.ndarray, after: np.ndarray) -> float | None:
+    """Residual of the mouth after the head's shift is undone, less half that of eyes and nose.
+
+    In percent of the face's own contrast, so that light and skin do not count; talking is 1 to 5,
+    a silent face that moves below 0.8. None where the face is too small, too dim, or leaves the frame.
+    """
+    eyes, mouth = (row[4:6] + row[6:8]) / 2, (row[10:12] + row[12:14]) / 2
+    length = float(np.hypot(*(mouth - eyes)))
+    if length < SMALLEST:
+        return None
+    upper = _box(eyes, 0.75 * length, 0.45 * length, before.shape)
+    lower = _box(mouth + 0.15 * (mouth - eyes), 0.55 * length, 0.4 * length, before.shape)
+    if upper is None or lower is None:
+        return None
+    contrast = float(before[upper].std() + before[lower].std())
+    if contrast < LEAST_CONTRAST:
+        return None
+    shift, _ = cv2.phaseCorrelate(before[upper].astype(np.float32), after[upper].astype(np.float32))
+    move = np.clip(shift, -LARGEST_SHIFT, LARGEST_SHIFT)
+    excess = _residual(before[lower], after[lower], move) - 0.5 * _residual(before[upper], after[upper], move)
+    return 100.0 * max(0.0, excess) / contrast
+
+
+def _box(
+    centre: np.ndarray, half_width: float, half_height: float, shape: tuple[int, ...]
+) -> tuple[slice, slice] | None:
+    """Slices of the rectangle around `centre`, None where it does not lie wholly in the frame."""
+    left, right = int(centre[0] - half_width), int(centre[0] + half_width) + 1
+    top, bottom = int(centre[1] - half_height), int(centre[1] + half_height) + 1
+    inside = left >= 0 and top >= 0 and right <= shape[1] and bottom <= shape[0]
+    return (slice(top, bottom), slice(left, right)) if inside else None
+
+
+def _residual(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float:
+    """Mean difference in grey levels once `before` is moved by `move`."""
+    matrix = np.array([[1, 0, move[0]], [0, 1, move[1]]], np.float32)
+    moved = cv2.warpAffine(before, matrix, before.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    return float(np.mean(cv2.absdiff(moved, after)))
