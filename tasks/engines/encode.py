@@ -1,0 +1,142 @@
+"""The one encode of a clip: crop path, scale, captions, loudness, x264 or NVENC, together."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from tasks.core.media import MediaInfo
+from tasks.core.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
+from tasks.engines import loudness
+from tasks.engines.ffmpeg import EncoderChoice, hwaccel, run
+from tasks.engines.fonts import fonts_dir
+
+_TAIL = 0.5
+"""Seconds for which the last frame may stand in for a picture that ends before its sound."""
+_BLUR_SIZE = 12
+"""The blurred background is made at a twelfth of the clip's size: a blur there costs next to nothing."""
+
+
+def encode(
+    plan: RenderPlan,
+    video: Path,
+    audio: Path,
+    info: MediaInfo,
+    options: RenderOptions,
+    encoder: EncoderChoice,
+    gain: float,
+    captions: str,
+    out: Path,
+    timeout: float,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Write the clip to `out`; it appears there by one rename, whole.
+
+    Raises:
+        FfmpegError: the encode failed or took longer than `timeout` seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
+        script, half_done = Path(work) / "captions.ass", Path(work) / out.name
+        script.write_text(captions, encoding="utf-8")
+        picture = _picture(plan, video, info, options).filter("ass", filename=str(script), fontsdir=str(fonts_dir()))
+        sound = loudness.sound(audio, [(s.start, plan.seconds(s)) for s in plan.segments], gain)
+        stream = ffmpeg.output(
+            picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
+        )
+        run(_with_graph_in_file(stream.get_args(), Path(work)), timeout, progress)
+        half_done.replace(out)
+
+
+_SOUND_CODEC = {"c:a": "aac", "b:a": "160k", "ar": loudness.SAMPLE_RATE}
+_CONTAINER = {"movflags": "+faststart", "map_metadata": -1, "fflags": "+bitexact", "flags": "+bitexact"}
+
+
+def _codec(options: RenderOptions, encoder: EncoderChoice, plan: RenderPlan) -> dict[str, Any]:
+    common = {
+        "c:v": encoder.name,
+        "pix_fmt": "yuv420p",
+        "r": f"{plan.rate_num}/{plan.rate_den}",
+        "g": round(4 * plan.rate),
+        "color_primaries": "bt709",
+        "color_trc": "bt709",
+        "colorspace": "bt709",
+        "color_range": "tv",
+    }
+    if encoder.name == "h264_nvenc":
+        return common | {"preset": "p4", "rc": "vbr", "cq": options.crf + 4, "b:v": 0, "profile:v": "high"}
+    return common | {"preset": options.preset, "crf": options.crf, "profile:v": "high"}
+
+
+def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
+    """Linux takes no argument above 128 KiB, and a restless camera's path is longer."""
+    at = arguments.index("-filter_complex")
+    graph = work / "graph.txt"
+    graph.write_text(arguments[at + 1], encoding="utf-8")
+    return [*arguments[:at], "-/filter_complex", str(graph), *arguments[at + 2 :]]
+
+
+def _picture(plan: RenderPlan, video: Path, info: MediaInfo, options: RenderOptions) -> Any:
+    pieces = [piece for s in plan.segments for piece in _segment(plan, s, video, info, options)]
+    return pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
+
+
+def _segment(plan: RenderPlan, segment: SegmentPlan, video: Path, info: MediaInfo, options: RenderOptions) -> list[Any]:
+    """The segment's pieces, each cut out of the same decoded frames by their numbers."""
+    seconds = plan.seconds(segment)
+    source = ffmpeg.input(f"file:{video}", ss=f"{segment.start:.6f}", t=f"{seconds + 0.1:.6f}", **hwaccel(video)).video
+    frames = source.filter("fps", fps=f"{plan.rate_num}/{plan.rate_den}", start_time=0).filter(
+        "tpad", stop=round(_TAIL * plan.rate), stop_mode="clone"
+    )
+    if len(segment.pieces) == 1:
+        return [_framed(_cut(frames, segment.pieces[0]), segment.pieces[0], info, options)]
+    copies = frames.split()
+    return [_framed(_cut(copies[i], piece), piece, info, options) for i, piece in enumerate(segment.pieces)]
+
+
+def _cut(frames: Any, piece: Piece) -> Any:
+    return frames.filter("trim", start_frame=piece.first, end_frame=piece.first + piece.frames).filter(
+        "setpts", "PTS-STARTPTS"
+    )
+
+
+def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
+    if info.sample_aspect_ratio != 1:
+        frames = frames.filter("scale", info.width, info.height).filter("setsar", 1)
+    framed = _fitted(frames, info, options) if piece.layout == "fit" else _cropped(frames, piece, options)
+    return framed.filter("format", "yuv420p").filter("setsar", 1)
+
+
+def _cropped(frames: Any, piece: Piece, options: RenderOptions) -> Any:
+    x = path_expression([(key.t, key.x) for key in piece.keys])
+    y = path_expression([(key.t, key.y) for key in piece.keys])
+    return _scaled(frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1), options.width, options.height)
+
+
+def _fitted(frames: Any, info: MediaInfo, options: RenderOptions) -> Any:
+    """The whole frame, over itself: filling the clip, blurred and darkened."""
+    width, height = _inside(info, options)
+    copies = frames.split()
+    tiny = [2 * round(side / _BLUR_SIZE / 2) for side in (options.width, options.height)]
+    behind = (
+        copies[0]
+        .filter("scale", *tiny, force_original_aspect_ratio="increase", flags="area")
+        .filter("crop", *tiny)
+        .filter("format", "yuv420p")
+        .filter("gblur", sigma=3)
+        .filter("lutyuv", y="16+(val-16)*0.55")
+    )
+    behind = _scaled(behind, options.width, options.height, flags="bilinear")
+    front = _scaled(copies[1], width, height)
+    return ffmpeg.overlay(behind, front, x=(options.width - width) // 2, y=(options.height - height) // 2)
+
+
+def _inside(info: MediaInfo, options: RenderOptions) -> tuple[int, int]:
+    """Largest even size of the whole frame within the clip."""
+    scale = min(options.width / info.width, options.height / info.height)
+    return 2 * round(info.width * scale / 2), 2 * round(info.height * scale / 2)
+
+
+def _scaled(frames: Any, width: int, height: int, flags: str = "bicubic") -> Any:
+    return frames.filter("scale", width, height, flags=flags, out_color_matrix="bt709", out_range="tv")

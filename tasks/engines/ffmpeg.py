@@ -1,0 +1,199 @@
+"""FFmpeg from the imageio-ffmpeg wheel, run as a child that never outlives its parent."""
+
+import contextlib
+import functools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import ffmpeg
+import imageio_ffmpeg
+
+log = logging.getLogger(__name__)
+
+TAIL_LINES = 40
+"""Lines of standard error that are kept for parsing and for the error."""
+_LAUNCH = (
+    "import ctypes,os,sys\n"
+    "ctypes.CDLL(None).prctl(1, 9)\n"
+    "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+"""Asks Linux to kill this process when its parent dies (PR_SET_PDEATHSIG), then becomes ffmpeg."""
+
+Encoder = Literal["libx264", "h264_nvenc"]
+
+
+class FfmpegError(RuntimeError):
+    """FFmpeg gave up, or took too long; the message ends with the tail of what it said."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a finished run wrote: `stdout` bytes and the last lines of `stderr`."""
+
+    stdout: bytes
+    stderr: str
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """The encoder that is used, and why."""
+
+    name: Encoder
+    reason: str
+
+
+@functools.cache
+def ffmpeg_exe() -> str:
+    """Path of the wheel's ffmpeg."""
+    return imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def binary_dir(cache: Path | None = None) -> Path:
+    """A folder that holds a link named `ffmpeg`, for programs that look for it by name.
+
+    The link is replaced in one step, so processes that ask at the same moment do not collide.
+    """
+    folder = (cache or Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}") / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / "ffmpeg"
+    if not link.is_symlink() or os.readlink(link) != ffmpeg_exe():
+        fresh = folder / f".ffmpeg-{os.getpid()}-{threading.get_ident()}"
+        fresh.symlink_to(ffmpeg_exe())
+        fresh.replace(link)
+    return folder
+
+
+def run(
+    what: Any,
+    timeout: float,
+    progress: Callable[[float], None] | None = None,
+    log: logging.Logger = log,
+) -> Output:
+    """Run ffmpeg to its end.
+
+    Args:
+        what: a stream built with ffmpeg-python, or the list of arguments without the program.
+        timeout: longest run in seconds.
+        progress: told the seconds of output written, about twice a second; standard output is then not kept.
+        log: gets the command at debug level.
+
+    Raises:
+        FfmpegError: the exit status was not 0, or `timeout` passed.
+    """
+    arguments = [str(a) for a in (what if isinstance(what, list) else what.get_args())]
+    general = ["-hide_banner", "-nostdin", "-y"] + (["-nostats", "-progress", "pipe:1"] if progress else [])
+    command = [ffmpeg_exe(), *general, *arguments]
+    log.debug("ffmpeg %s", arguments)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    collected: list[bytes] = []
+    with _started(command) as process:
+        expired = threading.Event()
+        timer = threading.Timer(timeout, lambda: (expired.set(), _kill(process)))
+        reader = threading.Thread(target=_read_lines, args=(process.stderr, tail), daemon=True)
+        timer.start()
+        reader.start()
+        try:
+            _drain(process.stdout, progress, collected)
+            status = process.wait()
+        finally:
+            timer.cancel()
+        reader.join()
+    said = "\n".join(tail)
+    if expired.is_set():
+        raise FfmpegError(f"ffmpeg was stopped after {timeout:.0f} s\n{said}")
+    if status:
+        raise FfmpegError(f"ffmpeg ended with status {status}\n{said}")
+    return Output(b"".join(collected), said)
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The running process; whatever happens inside, its whole process group is gone afterwards."""
+    if sys.platform == "linux":
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _kill(process)
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read_lines(pipe: IO[bytes] | None, tail: deque[str]) -> None:
+    for line in pipe or ():
+        tail.append(line.decode(errors="replace").rstrip()[:500])
+
+
+def _drain(pipe: IO[bytes] | None, progress: Callable[[float], None] | None, collected: list[bytes]) -> None:
+    if pipe is None:
+        return
+    if progress is None:
+        collected.append(pipe.read())
+        return
+    for line in pipe:
+        key, _, value = line.decode(errors="replace").strip().partition("=")
+        if key == "out_time_us" and value.lstrip("-").isdigit():
+            progress(max(int(value) / 1e6, 0.0))
+
+
+@functools.cache
+def nvenc_works() -> bool:
+    """Whether one real frame encodes on NVENC here: the list of encoders names it everywhere."""
+    frame = ffmpeg.input("color=c=gray:s=256x256:d=0.1", f="lavfi")
+    return _succeeds(frame.output("-", vcodec="h264_nvenc", vframes=1, f="null"))
+
+
+def choose_encoder(wish: Literal["auto", "x264", "nvenc"]) -> EncoderChoice:
+    """The encoder for a wish; a wish for NVENC that cannot be met says so in the reason."""
+    if wish == "x264":
+        return EncoderChoice("libx264", "asked for")
+    if nvenc_works():
+        return EncoderChoice("h264_nvenc", "one real frame encoded")
+    asked = "nvenc was asked for, but " if wish == "nvenc" else ""
+    return EncoderChoice("libx264", f"{asked}no frame encodes on NVENC here")
+
+
+@functools.cache
+def hwaccel(video: Path) -> dict[str, str]:
+    """Input options that decode `video` on the GPU; empty where one real frame does not decode there."""
+    options = {"hwaccel": "cuda", "hwaccel_output_format": "cuda"}
+    frame = ffmpeg.input(str(video), **options).video.filter("hwdownload").filter("format", "nv12|p010le")
+    return {"hwaccel": "cuda"} if _has_cuda() and _succeeds(frame.output("-", vframes=1, f="null")) else {}
+
+
+@functools.cache
+def _has_cuda() -> bool:
+    return Path("/dev/nvidiactl").exists() or sys.platform == "win32"
+
+
+def _succeeds(stream: Any) -> bool:
+    try:
+        run(stream, timeout=30)
+    except FfmpegError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""What a media file holds, by PyAV."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from tasks.core.errors import UnreadableMedia
+from tasks.core.media import MediaInfo
+
+_SECOND = Fraction(1, av.time_base)
+
+
+def probe(path: Path) -> MediaInfo:
+    """Streams of the file at `path`; a missing stream is None in the result.
+
+    One frame is decoded, because rotation is told by frames only.
+
+    Raises:
+        UnreadableMedia: no demuxer or no decoder reads it.
+    """
+    try:
+        with av.open(str(path)) as container:
+            return _describe(container, path.stat().st_size)
+    except (av.FFmpegError, UnicodeError, ValueError) as error:
+        raise UnreadableMedia(f"The file cannot be read as audio or video ({_plain(error)}).") from error
+
+
+def _describe(container: InputContainer, size_bytes: int) -> MediaInfo:
+    video = _picture(container)
+    audio = next(iter(container.streams.audio), None)
+    info = MediaInfo(duration=_duration(container), size_bytes=size_bytes, container=container.format.name)
+    if audio is not None:
+        info = info.model_copy(
+            update={
+                "audio_codec": audio.codec_context.name,
+                "audio_sample_rate": audio.codec_context.sample_rate,
+                "audio_channels": audio.codec_context.channels,
+                "audio_start": _seconds(audio.start_time, audio.time_base),
+            }
+        )
+    return info if video is None else info.model_copy(update=_describe_video(container, video))
+
+
+def _picture(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is not a cover."""
+    covers = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+    return next((s for s in container.streams.video if not s.disposition & covers), None)
+
+
+def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, object]:
+    frame = _first_frame(container, video)
+    aspect = video.sample_aspect_ratio or Fraction(1)
+    aspect = aspect if aspect > 0 else Fraction(1)
+    rotation = round(-frame.rotation / 90) * 90 % 360
+    width, height = round(frame.width * aspect), frame.height
+    if rotation in (90, 270):
+        width, height = height, width
+    return {
+        "video_codec": video.codec_context.name,
+        "width": width,
+        "height": height,
+        "rotation": rotation,
+        "sample_aspect_ratio": float(aspect),
+        "fps": float(video.average_rate or video.guessed_rate or 0),
+        "pixel_format": frame.format.name,
+        "video_start": _seconds(video.start_time, video.time_base),
+    }
+
+
+def _first_frame(container: InputContainer, video: VideoStream) -> VideoFrame:
+    for frame in container.decode(video):
+        return frame
+    raise UnreadableMedia("The file has a video stream, but not one frame of it can be decoded.")
+
+
+def _duration(container: InputContainer) -> float:
+    """The container's duration, or the longest stream's where the container tells none."""
+    if container.duration:
+        return float(container.duration * _SECOND)
+    return max((_seconds(s.duration, s.time_base) for s in container.streams), default=0.0)
+
+
+def _seconds(ticks: int | None, time_base: Fraction | None) -> float:
+    return float(ticks * time_base) if ticks is not None and time_base is not None else 0.0
+
+
+def _plain(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,171 @@
+"""RENDER: an EDL and its source become vertical clips, one encode each, several at once."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+from pydantic import BaseModel, Field
+
+from tasks.core import captions
+from tasks.core.camera import RangeView, Shot
+from tasks.core.edl import EdlClip
+from tasks.core.keys import clip_name
+from tasks.core.media import MediaInfo
+from tasks.core.reframe import face_log, face_log_clip, frame_range
+from tasks.core.render_plan import RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
+from tasks.core.transcript import Segment, Word
+from tasks.engines import loudness
+from tasks.engines.encode import encode
+from tasks.engines.faces import FaceDetector
+from tasks.engines.ffmpeg import EncoderChoice, choose_encoder, ffmpeg_exe
+from tasks.engines.fonts import CAPTION_FONT, use_only_our_fonts
+from tasks.engines.vision import look
+from tasks.engines.weights import yunet
+
+_ENCODE_SHARE = 0.8
+"""Share of a clip's time that its encode takes; the rest is looking and measuring."""
+_SECONDS_PER_SECOND = 60
+"""A clip may take this many times its length before it counts as stuck."""
+
+
+class RenderedClip(BaseModel):
+    """A finished file and all that its checks and its record need; stretches and words are on the clip's clock."""
+
+    clip: EdlClip
+    path: Path
+    shots: list[Shot]
+    words: list[Word] = Field(default_factory=list[Word])
+    source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
+    source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
+    face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
+    encoder: str
+    encoder_reason: str
+    gain: float
+    source_loudness: float
+    source_true_peak: float
+    warnings: list[str] = Field(default_factory=list[str])
+
+
+class RenderResult(BaseModel):
+    """All clips in the EDL's order, and `face_log.json`."""
+
+    clips: list[RenderedClip]
+    face_log: dict[str, Any]
+
+
+def render_clips(
+    clips: list[EdlClip],
+    segments: list[Segment],
+    video: Path,
+    audio: Path,
+    info: MediaInfo,
+    options: RenderOptions,
+    language: str,
+    out_dir: Path,
+    progress: Callable[[float], None],
+) -> RenderResult:
+    """Render every clip of an EDL into `out_dir` as clip_01.mp4 and so on.
+
+    `video` and `audio` start at the same time 0; `language` is the transcript's. `progress` is told
+    the done share (0 to 1) of the whole.
+    """
+    done: dict[int, float] = {}
+    lock = threading.Lock()
+    whole = sum(clip.duration for clip in clips) or 1.0
+
+    def tell(clip: EdlClip, share: float) -> None:
+        with lock:
+            done[clip.index] = share * clip.duration
+            progress(min(sum(done.values()) / whole, 1.0))
+
+    with ThreadPoolExecutor(parallel(options, len(clips))) as pool:
+        jobs = [
+            pool.submit(render_clip, c, segments, video, audio, info, options, language, out_dir, partial(tell, c))
+            for c in clips
+        ]
+        try:
+            rendered = [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return RenderResult(clips=rendered, face_log=face_log([r.face_log for r in rendered], cv2.__version__))
+
+
+def parallel(options: RenderOptions, clips: int) -> int:
+    """Encodes at once: one for every two cores, and never more than there are clips."""
+    return max(1, min(options.parallel or (os.cpu_count() or 2) // 2, clips))
+
+
+def render_clip(
+    clip: EdlClip,
+    segments: list[Segment],
+    video: Path,
+    audio: Path,
+    info: MediaInfo,
+    options: RenderOptions,
+    language: str,
+    out_dir: Path,
+    progress: Callable[[float], None] = lambda share: None,
+    target_lufs: float = loudness.TARGET_LUFS,
+) -> RenderedClip:
+    """Render one clip: look at its seconds, frame them, measure the sound, encode once."""
+    use_only_our_fonts()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    views = _views(clip, video, info, options)
+    shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
+    planned = plan(clip, shots, info, options)
+    words = words_on_clip_clock(clip, segments)
+    ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
+    sound = loudness.plan_loudness(audio, ranges, target_lufs)
+    encoder = choose_encoder(options.encoder)
+    progress(1 - _ENCODE_SHARE)
+    out = out_dir / clip_name(clip.index)
+    script = captions.ass(words, (options.width, options.height), language, CAPTION_FONT)
+    _encode_or_fall_back(
+        lambda chosen: encode(
+            planned,
+            video,
+            audio,
+            info,
+            options,
+            chosen,
+            sound.gain,
+            script,
+            out,
+            timeout=60 + _SECONDS_PER_SECOND * planned.duration,
+            progress=lambda t: progress(1 - _ENCODE_SHARE * (1 - min(t / planned.duration, 1.0))),
+        ),
+        encoder,
+    )
+    progress(1.0)
+    flat = [shot for of_range in shots for shot in of_range]
+    return RenderedClip(
+        clip=clip,
+        path=out,
+        shots=flat,
+        words=words,
+        source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
+        source_frozen=on_clip_clock(clip, [s for view in views for s in view.frozen]),
+        face_log=face_log_clip(clip.index, flat, views[0]),
+        encoder=encoder.name,
+        encoder_reason=encoder.reason,
+        gain=round(sound.gain, 2),
+        source_loudness=sound.source.integrated,
+        source_true_peak=sound.source.true_peak,
+        warnings=[sound.warning] if sound.warning else [],
+    )
+
+
+def _encode_or_fall_back(run: Callable[[EncoderChoice], None], encoder: EncoderChoice) -> None:
+    run(encoder)
+
+
+def _views(clip: EdlClip, video: Path, info: MediaInfo, options: RenderOptions) -> list[RangeView]:
+    detector = FaceDetector(yunet())
+    rate = float(frame_rate(info.fps, options.max_fps))
+    return [look(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]
