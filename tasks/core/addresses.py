@@ -4,6 +4,7 @@ A worker stands inside somebody's network. A URL is a stranger's wish, and a pag
 a playlist can wish on. So every address is judged after its name was resolved, before it is used.
 """
 
+import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -109,3 +110,8 @@ def loggable(url: str) -> str:
         return "(unreadable address)"
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def without_addresses(text: str) -> str:
+    """A message with every URL in it as `loggable` leaves it."""
+    return re.sub(r"https?://[^\s'\"<>]+", lambda found: loggable(found[0]), text)[:500]

@@ -1,13 +1,15 @@
 """What yt-dlp said, as the error that a user can act on.
 
-yt-dlp types some of its exceptions; those are believed first, then the HTTP status. For the rest
-only the words are left: `WORDS` is the one table of them, and a test keeps it equal to the words
-that stand in the installed yt-dlp.
+yt-dlp types some of its exceptions; those are believed first. Then words: many extractors tell a
+private video from a removed one in nothing but their message. Last the HTTP status, which is the
+same 403 for many causes. What is left (time-outs, resets, 5xx, 429) is nobody's fault for ever.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from tasks.core.errors import (
+    AddressRefused,
     ClipError,
     SourceGated,
     SourceGeoBlocked,
@@ -19,100 +21,150 @@ from tasks.core.errors import (
     UnsupportedSource,
 )
 
-Cause = Callable[[], ClipError]
+
+class Cause(NamedTuple):
+    """An error and what it says; the class's own next step unless there is a better one."""
+
+    error: type[ClipError]
+    message: str
+    next_step: str | None = None
+
+    def raised(self) -> ClipError:
+        return self.error(self.message, self.next_step)
 
 
-def not_found() -> ClipError:
-    return SourceNotFound("The video does not exist, or not any more.")
+NOT_FOUND = Cause(SourceNotFound, "The video does not exist, or not any more.")
+PRIVATE = Cause(SourcePrivate, "The video is private, for members only, or asks for a sign-in.")
+PASSWORD = Cause(SourcePrivate, "The video is protected by a password.", "Use a copy that needs no password.")
+AGE = Cause(SourceGated, "The site shows this video only to people who have confirmed their age.")
+BOT = Cause(SourceGated, "The site asks for proof that no robot is asking.")
+GEO = Cause(SourceGeoBlocked, "The video is not available in the country of this worker.")
+LIVE = Cause(SourceIsLive, "The video is a live stream that has not begun or not ended.")
+DRM = Cause(UnsupportedSource, "The video is copy-protected (DRM).", "Use a video without copy protection.")
+NO_VIDEO = Cause(UnsupportedSource, "No video that can be read was found at this address.")
+PLAYLIST = Cause(UnsupportedSource, "The address names several videos.", "Give the address of one of them.")
+CIRCLE = Cause(UnsupportedSource, "The address redirects in a circle.", "Give the address of the video itself.")
+UNSAFE = Cause(UnsupportedSource, "The video comes in a form that cannot be downloaded safely.")
+CERTIFICATE = Cause(UnsupportedSource, "The site's certificate cannot be verified.", "Use a copy on another site.")
+FORBIDDEN = Cause(
+    SourcePrivate,
+    "The site refused to hand out the video (HTTP 403).",
+    "Open the link in a browser: a signed link may have expired; "
+    "a video that needs an account needs its cookies (YTDLP_COOKIES_FILE).",
+)
+OTHER_SCHEME = Cause(AddressRefused, "The page leads to an address that is neither http nor https.")
+TOO_LARGE = Cause(SourceTooLarge, "The video has more bytes than are accepted.")
+EMPTY = Cause(UnreadableMedia, "The file is empty.")
+NOT_JOINED = Cause(UnreadableMedia, "The video's picture and sound cannot be joined.")
 
+NOT_OFFERED = Cause(UnsupportedSource, "The site does not hand out this video.")
+NOT_UNDERSTOOD = Cause(
+    UnsupportedSource, "The site's page was not understood.", "Update yt-dlp, or use a copy on another site."
+)
 
-def private() -> ClipError:
-    return SourcePrivate("The video is private, for members only, or needs a sign-in.")
-
-
-def gated() -> ClipError:
-    return SourceGated("The site wants to see an age or that nobody automatic is asking.")
-
-
-def geo_blocked() -> ClipError:
-    return SourceGeoBlocked("The video is not available in the country of this worker.")
-
-
-def live() -> ClipError:
-    return SourceIsLive("The video is a live stream that has not ended.")
-
-
-def drm() -> ClipError:
-    return UnsupportedSource(
-        "The video is copy-protected (DRM) and cannot be read.", "Use a video without copy protection."
-    )
-
-
-def unsupported() -> ClipError:
-    return UnsupportedSource("No video was found at this address.")
-
-
-def playlist() -> ClipError:
-    return UnsupportedSource("The address names several videos.", "Give the address of one of them.")
-
-
-def redirect_loop() -> ClipError:
-    return UnsupportedSource("The address redirects in a circle.", "Give the address where the redirects should end.")
-
-
-def refused() -> ClipError:
-    return SourcePrivate(
-        "The site refused to serve the video (HTTP 403).",
-        "Open the link in a browser; a signed link may have expired, a private one needs cookies (YTDLP_COOKIES_FILE).",
-    )
-
-
-def too_large() -> ClipError:
-    return SourceTooLarge("The video has more bytes than this service accepts.")
-
-
-TYPES: dict[str, Cause] = {
-    "GeoRestrictedError": geo_blocked,
-    "UserNotLive": live,
-    "UnsupportedError": unsupported,
-    "PlaylistError": playlist,
-    "TooManyBytesError": too_large,
+TYPES: Mapping[str, Cause] = {
+    "GeoRestrictedError": GEO,
+    "UserNotLive": LIVE,
+    "UnsupportedError": NO_VIDEO,
+    "CertificateVerifyError": CERTIFICATE,
+    "FFmpegPostProcessorError": NOT_JOINED,
+    "PlaylistError": PLAYLIST,
+    "TooManyBytesError": TOO_LARGE,
+    "ForbiddenError": UNSAFE,
+    "InvalidSchema": OTHER_SCHEME,
 }
+"""Classes of yt-dlp, of requests under it and of the process it runs in, whose name says it all."""
 
-STATUS: dict[int, Cause] = {401: private, 403: refused, 404: not_found, 410: not_found, 451: geo_blocked}
+SITE_WORDS: tuple[tuple[str, Cause], ...] = (
+    ("not a bot", BOT),
+    ("age-restricted video", AGE),
+    ("join this channel", PRIVATE),
+    ("removed by the uploader", NOT_FOUND),
+    ("premieres in", LIVE),
+)
+"""What YouTube says, in small letters; yt-dlp passes it on, so it is not found in its source."""
 
 WORDS: tuple[tuple[str, Cause], ...] = (
-    ("confirm you’re not a bot", gated),
-    ("confirm your age", gated),
-    ("Private video", private),
-    ("members-only", private),
-    ("This video is DRM protected", drm),
-    ("Requested format is not available", unsupported),
-    ("No video formats found", unsupported),
+    ("captcha challenge", BOT),
+    ("anti-bot challenge", BOT),
+    ("confirm your age", AGE),
+    ("this video is drm protected", DRM),
+    ("not available from your location", GEO),
+    ("not available in your country", GEO),
+    ("not made this video available in your country", GEO),
+    ("geo-restricted", GEO),
+    ("live event will begin", LIVE),
+    ("not currently live", LIVE),
+    ("--video-password", PASSWORD),
+    ("private video", PRIVATE),
+    ("video is private", PRIVATE),
+    ("members-only", PRIVATE),
+    ("members of this channel", PRIVATE),
+    ("only available for registered users", PRIVATE),
+    ("how-do-i-pass-cookies-to-yt-dlp", PRIVATE),
+    ("has been removed", NOT_FOUND),
+    ("has been deleted", NOT_FOUND),
+    ("no longer available", NOT_FOUND),
+    ("video unavailable", NOT_FOUND),
+    ("video does not exist", NOT_FOUND),
+    ("file:// urls are disabled", OTHER_SCHEME),
+    ("did not get any data blocks", EMPTY),
+    ("requested format is not available", NO_VIDEO),
+    ("no video formats found", NO_VIDEO),
+    ("there is no video", NO_VIDEO),
+    ("no media found", NO_VIDEO),
+)
+"""What yt-dlp itself says, in small letters, the telling ones first. A test looks for each in its source."""
+
+PASSING_WORDS = ("rate-limit",)
+"""What yt-dlp says of refusals that pass by themselves; looked for in its source like `WORDS`."""
+
+STATUS: Mapping[int, Cause] = {401: PRIVATE, 403: FORBIDDEN, 404: NOT_FOUND, 410: NOT_FOUND, 451: GEO}
+PASSING_STATUS = frozenset({408, 425, 429})
+NETWORK_TYPES = frozenset(
+    {"TransportError", "IncompleteRead", "SSLError", "ProxyError", "ContentTooShortError", "HTTPError"}
 )
 
 
-def classify(
-    messages: Iterable[str], types: Iterable[str], http_status: int | None, *, is_redirect_loop: bool = False
-) -> ClipError | None:
-    """The user's error behind a failure of yt-dlp, or None when it is not the user's.
+class Failure(NamedTuple):
+    """What is known of a failed run: texts and class names of the exception and its causes, outermost first.
 
-    Args:
-        messages: texts of the exception and of its causes.
-        types: names of their classes.
-        http_status: status of the answer that caused it, if one did.
-        is_redirect_loop: whether the server redirected for ever.
+    `status` is that of the HTTP answer behind it, if there is one; `is_expected` whether an
+    extractor said in so many words that the site does not hand out the video.
     """
-    if is_redirect_loop:
-        return redirect_loop()
-    for name in types:
-        if name in TYPES:
-            return TYPES[name]()
-    text = "\n".join(messages).replace("'", "’").casefold()
-    for words, cause in WORDS:
-        if words.replace("'", "’").casefold() in text:
-            return cause()
-    return STATUS[http_status]() if http_status in STATUS else None
+
+    messages: tuple[str, ...]
+    types: tuple[str, ...]
+    status: int | None = None
+    is_redirect_loop: bool = False
+    is_expected: bool = False
 
 
-__all__ = ["STATUS", "TYPES", "WORDS", "UnreadableMedia", "classify"]
+def classify(failure: Failure) -> ClipError | None:
+    """The user's error behind a failure of yt-dlp, or None when another try may go well."""
+    cause = _named(failure)
+    return cause.raised() if cause else None
+
+
+def _named(failure: Failure) -> Cause | None:
+    if failure.is_redirect_loop:
+        return CIRCLE
+    typed = next((TYPES[name] for name in failure.types if name in TYPES), None)
+    text = "\n".join(failure.messages).casefold()
+    if typed or any(words in text for words in PASSING_WORDS):
+        return typed
+    worded = next((cause for words, cause in (*SITE_WORDS, *WORDS) if words in text), None)
+    return worded or _by_status(failure.status) or _by_extractor(failure)
+
+
+def _by_status(status: int | None) -> Cause | None:
+    if status is not None and 400 <= status < 500 and status not in PASSING_STATUS:
+        return STATUS.get(status) or Cause(UnsupportedSource, f"The site refused the request (HTTP {status}).")
+    return None
+
+
+def _by_extractor(failure: Failure) -> Cause | None:
+    """An extractor that failed although the network did not."""
+    if failure.status is not None or "ExtractorError" not in failure.types or NETWORK_TYPES & {*failure.types}:
+        return None
+    return NOT_OFFERED if failure.is_expected else NOT_UNDERSTOOD

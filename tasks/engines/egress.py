@@ -2,8 +2,8 @@
 
 It resolves names itself, refuses unless every resolved address is public, and connects to the
 very address it judged, so that a name cannot change its mind in between (DNS rebinding). Only who
-knows the run's password may use it. It also keeps the run's deadline and its budget of bytes,
-which no server and no page can talk it out of.
+knows the run's password may use it. It also keeps the run's budget of bytes, which no server and
+no page can talk it out of.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 from urllib.parse import urlsplit
 
 from tasks.core.addresses import is_public, is_web_port
@@ -32,7 +32,7 @@ HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"proxy-authorizatio
 
 @dataclass
 class Traffic:
-    """What the proxy saw: hosts it refused, names nobody knows, bytes it let in."""
+    """What the proxy saw: what it refused and why, names nobody knows, bytes it let in."""
 
     refused: list[str] = field(default_factory=list[str])
     unknown_hosts: list[str] = field(default_factory=list[str])
@@ -68,8 +68,7 @@ SYSTEM = Network()
 class EgressProxy:
     """Context manager: listens on a free loopback port while it is open.
 
-    `max_bytes` bounds what comes in over the whole life; `seconds` after the start every transfer
-    is cut and nothing new begins.
+    Once more than `max_bytes` have come in, every transfer is cut and nothing new begins.
     """
 
     def __init__(
@@ -77,13 +76,11 @@ class EgressProxy:
         *,
         allow_private: bool = False,
         max_bytes: int | None = None,
-        seconds: float | None = None,
         network: Network = SYSTEM,
     ) -> None:
         self.traffic = Traffic()
         self._allow_private = allow_private
         self._max_bytes = max_bytes
-        self._seconds = seconds
         self._network = network
         self._password = secrets.token_urlsafe(24)
         self._loop = asyncio.new_event_loop()
@@ -117,8 +114,6 @@ class EgressProxy:
     async def _open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=HEAD_LIMIT)
         self._port = self._server.sockets[0].getsockname()[1]
-        if self._seconds is not None:
-            self._loop.call_later(self._seconds, self._cut)
 
     def _cut(self) -> None:
         """Take no more connections and end the open ones."""
@@ -161,7 +156,7 @@ class EgressProxy:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await self._tunnel(reader, writer, upstream_reader, upstream)
             return
-        host, port, path = _absolute(target.decode("ascii"))
+        host, port, path = self._absolute(target.decode("ascii"))
         upstream_reader, upstream = await self._connect(host, port)
         kept = [line for line in fields if line.partition(b":")[0].strip().lower() not in HOP_BY_HOP]
         lines = [b" ".join((method, path.encode("ascii"), version)), *kept, b"Connection: close"]
@@ -179,7 +174,7 @@ class EgressProxy:
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the first address that answers, if all addresses of the host may be used."""
         if not is_web_port(port):
-            self._refuse(host, f"port {port} is not a port of the web")
+            self._refuse(host, f"at port {port}, which is not the web's")
         try:
             addresses = await asyncio.wait_for(self._network.resolve(host, port), CONNECT_SECONDS)
         except socket.gaierror as error:
@@ -189,7 +184,7 @@ class EgressProxy:
         except (UnicodeError, TimeoutError):
             raise _RefusedError(502, f"{host} cannot be resolved") from None
         if not self._allow_private and not all(is_public(address) for address in addresses):
-            self._refuse(host, "not a public address")
+            self._refuse(host, "which is not a public address")
         for address in addresses:
             try:
                 return await asyncio.wait_for(self._network.dial(address, port), CONNECT_SECONDS)
@@ -197,9 +192,17 @@ class EgressProxy:
                 continue
         raise _RefusedError(504, f"{host} does not answer")
 
-    def _refuse(self, host: str, reason: str) -> None:
-        self.traffic.refused.append(host)
-        raise _RefusedError(403, f"{host}: {reason}")
+    def _absolute(self, target: str) -> tuple[str, int, str]:
+        """Host, port and path with query of an absolute http address."""
+        parts = urlsplit(target)
+        if parts.scheme != "http" or not parts.hostname or parts.username is not None:
+            self._refuse(f"{parts.scheme}://{parts.hostname or ''}", "which is neither http nor https")
+        path = target[len("http://") + len(parts.netloc) :]
+        return parts.hostname, parts.port or 80, path if path.startswith("/") else f"/{path}"
+
+    def _refuse(self, host: str, reason: str) -> NoReturn:
+        self.traffic.refused.append(f"{host}, {reason}")
+        raise _RefusedError(403, f"{host}, {reason}")
 
     async def _tunnel(
         self,
@@ -244,6 +247,7 @@ class EgressProxy:
             if self._max_bytes is not None and self.traffic.bytes_in > self._max_bytes:
                 self.traffic.over_budget = True
                 self._cut()
+                raise ConnectionAbortedError("more bytes than may come in")
             sink.write(chunk)
             await sink.drain()
 
@@ -268,15 +272,6 @@ def _authority(target: str) -> tuple[str, int]:
     if not parts.hostname or parts.port is None or parts.username is not None:
         raise _RefusedError(400, "malformed authority")
     return parts.hostname, parts.port
-
-
-def _absolute(target: str) -> tuple[str, int, str]:
-    """Host, port and path with query of an absolute http address."""
-    parts = urlsplit(target)
-    if parts.scheme != "http" or not parts.hostname or parts.username is not None:
-        raise _RefusedError(403, "only http addresses, and https by CONNECT")
-    path = target[len("http://") + len(parts.netloc) :]
-    return parts.hostname, parts.port or 80, path if path.startswith("/") else f"/{path}"
 
 
 def _content_length(fields: list[bytes]) -> int:

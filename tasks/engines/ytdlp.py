@@ -13,20 +13,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.addresses import check_url, loggable
-from tasks.core.download_errors import classify
+from tasks.core.addresses import check_url, loggable, without_addresses
+from tasks.core.download_errors import Failure, classify
 from tasks.core.errors import (
     AddressRefused,
-    ClipError,
     NoVideo,
     SourceIsLive,
     SourceNotFound,
     SourceTooLarge,
     SourceTooLong,
+    UnreadableMedia,
 )
 from tasks.core.keys import digest
 from tasks.core.media import SourceMeta
 from tasks.core.source_meta import number, source_meta, text
+from tasks.engines.demux import CONTAINERS
 from tasks.engines.egress import SYSTEM, EgressProxy, Network, Traffic
 from tasks.engines.ytdlp_process import Progress, converse
 
@@ -98,6 +99,8 @@ def _refuse_early(info: dict[str, Any], file: dict[str, Any], options: DownloadO
     if duration is not None and duration > options.max_seconds:
         raise SourceTooLong(f"The video is {duration:.0f} s long; at most {options.max_seconds:.0f} s are accepted.")
     chosen = info.get("requested_formats") or [info]
+    if file["length"] == 0:
+        raise UnreadableMedia("The file is empty.")
     if all(f.get("vcodec") == "none" for f in chosen):
         raise NoVideo("The address leads to sound without a picture.")
     sizes = [number(f.get("filesize")) or 0 for f in chosen]
@@ -149,6 +152,7 @@ def _job(
         "cookies_file": str(options.cookies_file) if options.cookies_file else None,
         "max_fps": options.max_fps,
         "max_bytes": options.max_bytes,
+        "containers": CONTAINERS,
         "target": str(target),
     }
 
@@ -159,12 +163,9 @@ def _answered(
     """Run the job until it is answered, at most `TRIES` times within the time there is."""
     end = time.monotonic() + options.timeout_seconds
     for attempt in itertools.count(1):
-        seconds = end - time.monotonic()
-        proxy = EgressProxy(
-            allow_private=options.allow_private_addresses, max_bytes=wire_bytes, seconds=seconds, network=network
-        )
+        proxy = EgressProxy(allow_private=options.allow_private_addresses, max_bytes=wire_bytes, network=network)
         with proxy, _private_cookies(job) as cookies:
-            answer = converse({**job, "proxy": proxy.url, "cookies_file": cookies}, seconds, progress)
+            answer = converse({**job, "proxy": proxy.url, "cookies_file": cookies}, end - time.monotonic(), progress)
         if answer is not None and answer["event"] != "failed":
             return answer
         failure = _late(job, options) if answer is None else _named(answer, proxy.traffic, options)
@@ -192,14 +193,16 @@ def _private_cookies(job: dict[str, Any]) -> Iterator[str | None]:
 def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -> Exception:
     """The failure by its cause: what the proxy saw counts before what yt-dlp made of it."""
     if traffic.refused:
-        return AddressRefused(
-            f"The video's address leads to {text(traffic.refused[-1], 100)}, which is not a public address."
-        )
-    if traffic.over_budget or "TooManyBytesError" in answer["types"]:
-        return _too_large(options)
+        return AddressRefused(f"The video's address leads to {text(traffic.refused[-1], 200)}.")
+    if "TooManyBytesError" in answer["types"] or traffic.over_budget:
+        return SourceTooLarge(f"More came in than the {options.max_bytes} bytes that are accepted.")
     if traffic.unknown_hosts:
         return SourceNotFound(f"There is no host named {text(traffic.unknown_hosts[-1], 100)}.")
-    named: ClipError | None = classify(
-        answer["messages"], answer["types"], answer["status"], is_redirect_loop=answer["redirect_loop"]
+    failure = Failure(
+        messages=tuple(answer["messages"]),
+        types=tuple(answer["types"]),
+        status=answer["status"],
+        is_redirect_loop=answer["redirect_loop"],
+        is_expected=answer["expected"],
     )
-    return named or TransientDownloadError(text(answer["messages"][0], 500))
+    return classify(failure) or TransientDownloadError(without_addresses(answer["messages"][0]))

@@ -4,7 +4,8 @@ It runs code against a stranger's pages, so it gets an empty environment, none o
 an audit hook: the only socket it may open leads to our proxy, the only programs it may start are
 ffmpeg, on files, and deno. It imports nothing of ours.
 
-A job is `{url, info, proxy, ffmpeg_dir, deno, cookies_file, max_fps, max_bytes, target}`;
+A job is `{url, info, proxy, ffmpeg_dir, deno, cookies_file, max_fps, max_bytes,
+containers, target}`;
 with `info`, what an earlier process found, it downloads; without, it looks. Lines out are
 `{"event": "progress" | "inspected" | "fetched" | "failed", ...}`; all but progress are final.
 """
@@ -21,7 +22,8 @@ from urllib.parse import urlsplit
 
 import yt_dlp
 from yt_dlp.networking import Request
-from yt_dlp.utils import DownloadCancelled
+from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled
 
 MEMORY_BYTES = 4 * 1024**3
 SOCKET_SECONDS = 20
@@ -30,7 +32,7 @@ HEAD_BYTES = 4096
 """As much of a media file as takes part in its identity."""
 PROTOCOL = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
 FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}"
-FFMPEG_INPUT = ["-protocol_whitelist", "file"]
+EXTENSIONS = frozenset(MEDIA_EXTENSIONS.video + MEDIA_EXTENSIONS.audio)
 
 Emit = Callable[..., None]
 
@@ -43,6 +45,10 @@ class TooManyBytesError(DownloadCancelled):
     """The download is larger than may be."""
 
 
+class ForbiddenError(PermissionError):
+    """What this process may not do."""
+
+
 class _Quiet:
     """yt-dlp's logger; what matters arrives as exceptions."""
 
@@ -53,13 +59,22 @@ class _Quiet:
 
 
 class _Downloader(yt_dlp.YoutubeDL):
-    """YoutubeDL whose proxy no extractor and no page can change."""
+    """YoutubeDL whose proxy no page can change, and that does not go by the end of an address.
+
+    It refuses unusual extensions; with `get.php?id=7` the end of the address just says nothing.
+    """
 
     def urlopen(self, req: Any) -> Any:
         request: Any = Request(req) if isinstance(req, str) else req
         request.headers.pop("Ytdl-Request-Proxy", None)
         request.proxies = {}
         return super().urlopen(request)
+
+    def process_video_result(self, info_dict: Any, download: bool = True) -> Any:
+        for entry in (info_dict, *(info_dict.get("formats") or ())):
+            if entry.get("ext") and entry["ext"] not in EXTENSIONS:
+                entry["ext"] = "unknown_video"
+        return super().process_video_result(info_dict, download)
 
 
 def confine(proxy: str) -> None:
@@ -68,11 +83,13 @@ def confine(proxy: str) -> None:
 
     def judge(event: str, args: tuple[Any, ...]) -> None:
         if event == "socket.connect" and tuple(args[1][:2]) != address:
-            raise PermissionError("connections go through the proxy")
+            raise ForbiddenError("connections go through the proxy")
+        if event == "socket.getaddrinfo" and args[0] != address[0]:
+            raise ForbiddenError("names are resolved by the proxy")
         if event == "subprocess.Popen":
             _judge_program(str(args[0]), [str(a) for a in args[1]])
         if event in ("os.system", "os.exec", "os.posix_spawn"):
-            raise PermissionError("no other programs")
+            raise ForbiddenError("no other programs")
 
     sys.addaudithook(judge)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
@@ -84,7 +101,7 @@ def _judge_program(program: str, args: list[str]) -> None:
     if name == "deno":
         return
     if name != "ffmpeg" or any(re.match(r"[a-z][a-z0-9+.]*://", arg) for arg in args):
-        raise PermissionError(f"{name} may not be started")
+        raise ForbiddenError(f"{name} may not be started")
 
 
 def parameters(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -98,7 +115,7 @@ def parameters(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "format_sort": ["lang", "res:1080", "vcodec:h264", f"fps:{job['max_fps']:g}", "acodec:aac"],
         "merge_output_format": "mp4/mkv",
         "fixup": "never",
-        "postprocessor_args": {"ffmpeg_i": FFMPEG_INPUT},
+        "postprocessor_args": {"ffmpeg_i": ["-protocol_whitelist", "file", "-format_whitelist", job["containers"]]},
         "noplaylist": True,
         "extract_flat": "in_playlist",
         "playlist_items": "1:2",
@@ -167,13 +184,15 @@ def inspect(ydl: Any, url: str) -> dict[str, Any]:
 def _identity(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
     """What the server says of the first chosen file, and a hash of how it begins."""
     chosen = (info.get("requested_formats") or [info])[0]
-    headers = {
-        **(chosen.get("http_headers") or {}),
-        "Range": f"bytes=0-{HEAD_BYTES - 1}",
-        "Accept-Encoding": "identity",
-    }
-    request = Request(chosen.get("manifest_url") or chosen["url"], headers=headers)
-    with ydl.urlopen(request) as answer:
+    url = chosen.get("manifest_url") or chosen["url"]
+    headers = {**(chosen.get("http_headers") or {}), "Accept-Encoding": "identity"}
+    try:
+        answer = ydl.urlopen(Request(url, headers={**headers, "Range": f"bytes=0-{HEAD_BYTES - 1}"}))
+    except HTTPError as error:
+        if error.status != 416:  # what a server says of an empty file, or of any range
+            raise
+        answer = ydl.urlopen(Request(url, headers=headers))
+    with answer:
         size = (
             (answer.get_header("Content-Range") or "").rpartition("/")[2] or answer.get_header("Content-Length") or ""
         )
@@ -182,7 +201,6 @@ def _identity(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
             "etag": answer.get_header("ETag"),
             "last_modified": answer.get_header("Last-Modified"),
             "length": int(size) if size.isdecimal() else None,
-            "content_type": answer.get_header("Content-Type"),
             "head_sha256": hashlib.sha256(answer.read(HEAD_BYTES)).hexdigest(),
         }
 
@@ -200,6 +218,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         "types": [type(e).__name__ for e in chain],
         "messages": [str(e)[:2000] for e in chain],
         "status": next((s for e in chain if isinstance(s := getattr(e, "status", None), int)), None),
+        "expected": any(getattr(e, "expected", False) for e in chain),
         "redirect_loop": any(getattr(e, "redirect_loop", False) for e in chain),
     }
 

@@ -1,0 +1,461 @@
+"""DOWNLOAD against a server that serves media well and badly: every error by its real cause."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import (
+    AddressRefused,
+    BadRequest,
+    NoAudio,
+    NoVideo,
+    SourceIsLive,
+    SourceNotFound,
+    SourcePrivate,
+    SourceTooLarge,
+    SourceTooLong,
+    UnreadableMedia,
+    UnsupportedSource,
+)
+from tasks.engines import ytdlp, ytdlp_child
+from tasks.engines.ffmpeg import binary_dir
+from tasks.engines.probe import probe
+from tasks.engines.ytdlp_process import Progress
+from tasks.stages.download import (
+    Acquired,
+    DownloadOptions,
+    Identified,
+    TransientDownloadError,
+    acquire,
+    acquire_file,
+    identify,
+)
+from tests import media_server as serve
+from tests.media_server import PUBLIC, MediaServer
+from tests.small_media import clip, ffmpeg
+
+SITE = "http://media.example"
+OPTIONS = DownloadOptions(timeout_seconds=30)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("media")
+    clip(folder / "talk.mp4", 2, "-movflags", "+faststart")
+    clip(folder / "mute.mp4", 1, "-an")
+    clip(folder / "sound.m4a", 1, "-vn")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def server() -> Iterator[MediaServer]:
+    with MediaServer() as running:
+        yield running
+
+
+def look(
+    server: MediaServer, path: str, options: DownloadOptions = OPTIONS, hosts: dict[str, list[str]] | None = None
+) -> Identified:
+    url = path if "://" in path else SITE + path
+    return identify(url, options, binary_dir(), network=server.network(hosts))
+
+
+def get(
+    server: MediaServer,
+    path: str,
+    folder: Path,
+    options: DownloadOptions = OPTIONS,
+    told: list[tuple[int, int | None]] | None = None,
+) -> Acquired:
+    found = look(server, path, options)
+    told = [] if told is None else told
+    return acquire(found, options, folder, lambda *bytes_: told.append(bytes_), binary_dir(), network=server.network())
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """yt-dlp in this process instead of its own, which takes most of a second to start."""
+
+    def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any]:
+        answers: list[dict[str, Any]] = []
+
+        def emit(event: str, **values: Any) -> None:
+            if event != "progress":
+                answers.append({"event": event, **values})
+            elif progress is not None:
+                progress(values["done"], values["total"])
+
+        ytdlp_child.run(json.loads(json.dumps(job)), emit)
+        return json.loads(json.dumps(answers[-1]))
+
+    monkeypatch.setattr(ytdlp, "converse", converse)
+    monkeypatch.setattr(ytdlp, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(ytdlp_child, "RETRIES", 1)
+
+
+class TestWhatWorks:
+    def test_a_plain_link(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        body = media["talk.mp4"]
+        server.pages["/talk.mp4"] = serve.file(body)
+        told: list[tuple[int, int | None]] = []
+        got = get(server, "/talk.mp4?token=secret", tmp_path, told=told)
+        assert got.video.read_bytes() == body
+        assert (got.info.video_codec, got.info.audio_codec) == ("h264", "aac")
+        assert (got.meta.kind, got.meta.title) == ("file_url", "talk")
+        assert got.meta.duration == pytest.approx(2, abs=0.1)
+        assert told[-1] == (len(body), len(body))
+        assert got.audio.is_file()
+        assert "secret" not in got.meta.model_dump_json()
+
+    @pytest.mark.parametrize("ranges", [True, False])
+    @pytest.mark.parametrize(
+        ("path", "content_type"),
+        [
+            ("/talk", "application/octet-stream"),
+            ("/download", None),
+            ("/talk.txt?a=b", "text/plain"),
+            ("/get.php?id=7", "video/mp4"),
+            ("/..%2f..%2fetc%2fpasswd", "video/mp4"),
+            ("/watch.php?file=talk.mp4", "binary/octet-stream"),
+        ],
+    )
+    @pytest.mark.usefixtures("here")
+    def test_a_link_that_does_not_look_like_one(
+        self,
+        server: MediaServer,
+        media: dict[str, bytes],
+        tmp_path: Path,
+        path: str,
+        content_type: str | None,
+        ranges: bool,
+    ) -> None:
+        server.pages[path.partition("?")[0]] = serve.file(media["talk.mp4"], content_type, ranges=ranges)
+        got = get(server, path, tmp_path)
+        assert got.video.parent == tmp_path
+        assert got.video.read_bytes() == media["talk.mp4"]
+
+    @pytest.mark.parametrize("name", ["talk.mov", "talk.webm", "talk.mkv", "talk.ts", "talk.avi"])
+    @pytest.mark.usefixtures("here")
+    def test_other_containers(self, server: MediaServer, tmp_path: Path, name: str) -> None:
+        codecs = ["-c:v", "libvpx", "-c:a", "libopus"] if name.endswith("webm") else []
+        server.pages["/" + name] = serve.file(clip(tmp_path / name, 1, *codecs).read_bytes(), None)
+        got = get(server, "/" + name, tmp_path / "out")
+        assert got.info.duration == pytest.approx(1, abs=0.15)
+        assert probe(got.audio).audio_codec
+
+    @pytest.mark.usefixtures("here")
+    def test_a_page_that_names_a_video(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        server.pages["/v/talk.mp4"] = serve.file(media["talk.mp4"])
+        server.pages["/page"] = serve.html(
+            '<title>A \x1b[31m talk \u202e</title><meta property="og:video" content="http://media.example/v/talk.mp4">'
+        )
+        got = get(server, "/page", tmp_path)
+        assert got.video.read_bytes() == media["talk.mp4"]
+        assert got.meta.title == "A [31m talk"
+
+    @pytest.mark.usefixtures("here")
+    def test_redirects_are_followed(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        server.pages["/a"] = serve.redirect("http://media.example:8080/b")
+        server.pages["/b"] = serve.redirect("/talk.mp4")
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
+        assert get(server, "/a", tmp_path).video.read_bytes() == media["talk.mp4"]
+
+    @pytest.mark.usefixtures("here")
+    def test_errors_that_pass_are_tried_again(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        server.pages["/talk.mp4"] = serve.at_first(2, serve.status(500), serve.file(media["talk.mp4"]))
+        assert get(server, "/talk.mp4", tmp_path).video.read_bytes() == media["talk.mp4"]
+
+    def test_hls_and_dash(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        (tmp_path / "source.mp4").write_bytes(media["talk.mp4"])
+        cut = ["-i", tmp_path / "source.mp4", "-c", "copy"]
+        ffmpeg(*cut, "-f", "hls", "-hls_time", "1", "-hls_playlist_type", "vod", tmp_path / "talk.m3u8")
+        ffmpeg(*cut, "-f", "dash", "-seg_duration", "1", tmp_path / "talk.mpd")
+        for path in tmp_path.iterdir():
+            server.pages["/" + path.name] = serve.file(path.read_bytes(), None)
+        for name in ("talk.m3u8", "talk.mpd"):
+            got = get(server, "/" + name, tmp_path / name[-3:])
+            assert (got.info.video_codec, got.info.audio_codec) == ("h264", "aac")
+            assert got.info.duration == pytest.approx(2, abs=0.15)
+
+
+class TestIdentity:
+    @pytest.mark.usefixtures("here")
+    def test_a_changed_file_is_another_source(self, server: MediaServer, media: dict[str, bytes]) -> None:
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"], etag='"1"')
+        first, again = look(server, "/talk.mp4"), look(server, "/talk.mp4")
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"], etag='"2"')
+        other_tag = look(server, "/talk.mp4")
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"] + b"\0" * 8, etag='"1"')
+        other_length = look(server, "/talk.mp4")
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"].replace(b"isom", b"iso2"), etag='"1"')
+        other_bytes = look(server, "/talk.mp4")
+        assert first.digest == again.digest
+        assert len({found.digest for found in (first, other_tag, other_length, other_bytes)}) == 4
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://127.0.0.1/talk.mp4",
+            "http://2130706433/talk.mp4",
+            "http://0x7f.1/talk.mp4",
+            "http://017700000001/talk.mp4",
+            "http://[::1]/talk.mp4",
+            "http://[::ffff:10.0.0.1]/talk.mp4",
+            "http://169.254.169.254/latest/meta-data",
+            "http://0.0.0.0/talk.mp4",
+            "http://inside.example/talk.mp4",
+            "http://halfway.example/talk.mp4",
+            "https://inside.example/talk.mp4",
+        ],
+    )
+    @pytest.mark.usefixtures("here")
+    def test_private_addresses_are_refused(self, server: MediaServer, media: dict[str, bytes], url: str) -> None:
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
+        hosts = {"inside.example": ["10.1.2.3"], "halfway.example": [PUBLIC, "127.0.0.1"]}
+        with pytest.raises(AddressRefused):
+            look(server, url, hosts=hosts)
+        assert server.asked == []
+
+    @pytest.mark.parametrize(
+        "url", ["file:///etc/passwd", "ftp://media.example/a", "http://u:p@media.example/a", "http://media.example:22/"]
+    )
+    def test_addresses_that_need_no_look(self, server: MediaServer, url: str) -> None:
+        with pytest.raises(AddressRefused):
+            look(server, url)
+
+    def test_what_is_no_address(self, server: MediaServer) -> None:
+        for url in ("http://", "http://[::1", "http://media.example/a\r\nHost: b"):
+            with pytest.raises(BadRequest):
+                look(server, url)
+
+    @pytest.mark.parametrize("to", ["http://127.0.0.1/talk.mp4", "http://169.254.169.254/", "http://[fd00::1]/a.mp4"])
+    @pytest.mark.usefixtures("here")
+    def test_redirects_inside_are_refused(self, server: MediaServer, to: str) -> None:
+        server.pages["/talk.mp4"] = serve.redirect(to)
+        with pytest.raises(AddressRefused):
+            look(server, "/talk.mp4")
+        assert len(server.asked) == 1
+
+    @pytest.mark.usefixtures("here")
+    def test_pages_cannot_name_local_files(self, server: MediaServer, tmp_path: Path) -> None:
+        local = clip(tmp_path / "local.mp4", 1).as_uri()
+        server.pages["/og"] = serve.html(f'<title>x</title><meta property="og:video" content="{local}">')
+        server.pages["/ld"] = serve.html(
+            '<title>x</title><script type="application/ld+json">'
+            f'{{"@context": "https://schema.org", "@type": "VideoObject", "contentUrl": "{local}"}}</script>'
+        )
+        server.pages["/to"] = serve.redirect(local)
+        server.pages["/m3u8"] = serve.file(f"#EXTM3U\n#EXTINF:1,\n{local}\n#EXT-X-ENDLIST\n".encode(), None)
+        for path in ("/og", "/ld", "/to", "/m3u8"):
+            with pytest.raises((AddressRefused, UnsupportedSource)):
+                get(server, path, tmp_path / "out")
+        assert not list((tmp_path / "out").glob("source-*"))
+
+    @pytest.mark.parametrize(
+        "inside", ["http://10.0.0.1/v.mp4", "https://[fe80::1]/v.mp4", "http://localhost.example/v.mp4"]
+    )
+    @pytest.mark.usefixtures("here")
+    def test_pages_that_lead_inside_are_refused(self, server: MediaServer, inside: str) -> None:
+        server.pages["/page"] = serve.html(f'<title>x</title><meta property="og:video" content="{inside}">')
+        with pytest.raises(AddressRefused):
+            look(server, "/page", hosts={"localhost.example": ["127.0.0.1"]})
+
+    @pytest.mark.usefixtures("here")
+    def test_playlists_that_lead_inside_are_refused(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+        server.pages["/talk.m3u8"] = serve.file(playlist.format("http://192.168.0.1/1.ts").encode(), None)
+        with pytest.raises(AddressRefused):
+            get(server, "/talk.m3u8", tmp_path)
+
+    @pytest.mark.usefixtures("here")
+    def test_a_name_that_changes_its_mind(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        """DNS rebinding: public when looked at, private when downloaded."""
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
+        found = look(server, "/talk.mp4")
+        asked = len(server.asked)
+        rebound = server.network({"media.example": ["192.168.1.1"]})
+        with pytest.raises(AddressRefused):
+            acquire(found, OPTIONS, tmp_path, lambda *_: None, binary_dir(), network=rebound)
+        assert len(server.asked) == asked
+
+
+class TestCauses:
+    @pytest.mark.parametrize(
+        ("code", "error"),
+        [
+            (404, SourceNotFound),
+            (410, SourceNotFound),
+            (401, SourcePrivate),
+            (403, SourcePrivate),
+            (418, UnsupportedSource),
+        ],
+    )
+    @pytest.mark.usefixtures("here")
+    def test_status(self, server: MediaServer, code: int, error: type[Exception]) -> None:
+        server.pages["/talk.mp4"] = serve.status(code)
+        with pytest.raises(error):
+            look(server, "/talk.mp4")
+
+    @pytest.mark.parametrize("code", [429, 500, 503])
+    @pytest.mark.usefixtures("here")
+    def test_status_that_may_pass(self, server: MediaServer, code: int) -> None:
+        server.pages["/talk.mp4"] = serve.status(code)
+        with pytest.raises(TransientDownloadError, match=str(code)):
+            look(server, "/talk.mp4?token=secret")
+
+    @pytest.mark.usefixtures("here")
+    def test_unknown_host(self, server: MediaServer) -> None:
+        with pytest.raises(SourceNotFound, match=r"nowhere\.example"):
+            look(server, "http://nowhere.example/talk.mp4")
+
+    @pytest.mark.usefixtures("here")
+    def test_redirects_in_a_circle(self, server: MediaServer) -> None:
+        server.pages["/a"] = serve.redirect("/b")
+        server.pages["/b"] = serve.redirect("/a")
+        with pytest.raises(UnsupportedSource, match="circle"):
+            look(server, "/a")
+
+    @pytest.mark.usefixtures("here")
+    def test_a_page_without_video(self, server: MediaServer) -> None:
+        server.pages["/page"] = serve.html("<p>Nothing to see</p>")
+        with pytest.raises(UnsupportedSource):
+            look(server, "/page")
+
+    @pytest.mark.usefixtures("here")
+    def test_a_page_with_several_videos(self, server: MediaServer, media: dict[str, bytes]) -> None:
+        server.pages["/a.mp4"] = serve.file(media["talk.mp4"])
+        server.pages["/page"] = serve.html("".join(f'<video src="/{n}.mp4"></video>' for n in "abc"))
+        with pytest.raises(UnsupportedSource, match="several"):
+            look(server, "/page")
+
+    @pytest.mark.usefixtures("here")
+    def test_a_live_stream(self, server: MediaServer) -> None:
+        playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n1.ts\n"
+        server.pages["/live.m3u8"] = serve.file(playlist.encode(), "application/vnd.apple.mpegurl")
+        with pytest.raises(SourceIsLive):
+            look(server, "/live.m3u8")
+
+    @pytest.mark.usefixtures("here")
+    def test_sound_alone(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        server.pages["/sound.m4a"] = serve.file(media["sound.m4a"], "audio/mp4")
+        with pytest.raises(NoVideo):
+            look(server, "/sound.m4a")
+        server.pages["/sound.mp4"] = serve.file(media["sound.m4a"], "video/mp4")
+        with pytest.raises(NoVideo):
+            get(server, "/sound.mp4", tmp_path)
+
+    @pytest.mark.parametrize(
+        ("body", "error"),
+        [("mute.mp4", NoAudio), (b"", UnreadableMedia), (b"\0\0\0\x20ftypisom" + bytes(5000), UnreadableMedia)],
+        ids=["mute", "empty", "corrupt"],
+    )
+    @pytest.mark.usefixtures("here")
+    def test_no_use(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path, body: str | bytes, error: type[Exception]
+    ) -> None:
+        server.pages["/talk.mp4"] = serve.file(media[body] if isinstance(body, str) else body)
+        with pytest.raises(error):
+            get(server, "/talk.mp4", tmp_path)
+
+    @pytest.mark.usefixtures("here")
+    def test_a_playlist_in_disguise(self, server: MediaServer, tmp_path: Path) -> None:
+        """A local file that ffmpeg would take for a list of other files."""
+        secret = clip(tmp_path / "secret.mp4", 1)
+        for script in (f"ffconcat version 1.0\nfile {secret}\n", f"#EXTM3U\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n"):
+            disguised = tmp_path / "talk.mp4"
+            disguised.write_text(script)
+            with pytest.raises(UnreadableMedia):
+                acquire_file(disguised, "talk.mp4", OPTIONS, tmp_path)
+
+
+class TestLimits:
+    @pytest.mark.usefixtures("here")
+    def test_too_many_bytes_are_refused_before(self, server: MediaServer, media: dict[str, bytes]) -> None:
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
+        with pytest.raises(SourceTooLarge):
+            look(server, "/talk.mp4", OPTIONS.model_copy(update={"max_bytes": 1000}))
+
+    @pytest.mark.usefixtures("here")
+    def test_a_video_that_never_ends(self, server: MediaServer, tmp_path: Path) -> None:
+        server.pages["/talk.mp4"] = serve.endless
+        with pytest.raises(SourceTooLarge):
+            get(server, "/talk.mp4", tmp_path, OPTIONS.model_copy(update={"max_bytes": 3_000_000}))
+        assert (
+            sum(path.stat().st_size for path in tmp_path.iterdir()) < 3_000_000 + 4 * 2**20
+        )  # and the block that was one too many
+
+    @pytest.mark.usefixtures("here")
+    def test_a_page_that_never_ends(self, server: MediaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ytdlp, "INSPECT_BYTES", 2_000_000)
+
+        def page(request: serve.Request) -> None:
+            request.head(200, None, Content_Type="text/html")
+            request.wfile.write(b"<html>")
+            while True:
+                request.wfile.write(b"<p>and so on</p>" * 4096)
+
+        server.pages["/page"] = page
+        with pytest.raises(SourceTooLarge):
+            look(server, "/page")
+
+    def test_a_trickle_meets_the_deadline(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
+        found = look(server, "/talk.mp4")
+        server.pages["/talk.mp4"] = serve.trickle(media["talk.mp4"])
+        began = time.monotonic()
+        hurried = OPTIONS.model_copy(update={"timeout_seconds": 3})
+        with pytest.raises(TransientDownloadError, match="3 s"):
+            acquire(found, hurried, tmp_path, lambda *_: None, binary_dir(), network=server.network())
+        assert time.monotonic() - began < 6
+        assert not list(tmp_path.glob("source-*.mp4"))
+
+    @pytest.mark.usefixtures("here")
+    def test_half_a_file_is_no_file(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        server.pages["/talk.mp4"] = serve.truncated(media["talk.mp4"])
+        with pytest.raises(TransientDownloadError):
+            get(server, "/talk.mp4", tmp_path)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+
+    @pytest.mark.usefixtures("here")
+    def test_a_transfer_is_taken_up_where_it_broke(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        whole = serve.file(media["talk.mp4"])
+        server.pages["/talk.mp4"] = whole
+        found = look(server, "/talk.mp4")
+        server.pages["/talk.mp4"] = serve.at_first(1, serve.truncated(media["talk.mp4"]), whole)
+        got = acquire(found, OPTIONS, tmp_path, lambda *_: None, binary_dir(), network=server.network())
+        assert got.video.read_bytes() == media["talk.mp4"]
+        assert re.fullmatch(r"bytes=[1-9]\d*-", server.asked[-1][1]["Range"])
+
+    @pytest.mark.usefixtures("here")
+    def test_too_long(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
+        with pytest.raises(SourceTooLong):
+            get(server, "/talk.mp4", tmp_path, OPTIONS.model_copy(update={"max_seconds": 1}))
+
+
+class TestLocalFiles:
+    def test_a_file_is_taken_as_it_is(self, media: dict[str, bytes], tmp_path: Path) -> None:
+        (tmp_path / "upload").write_bytes(media["talk.mp4"])
+        got = acquire_file(tmp_path / "upload", "/home/me/My \u202etalk.mp4", OPTIONS, tmp_path / "out")
+        assert (got.meta.kind, got.meta.title) == ("local_file", "My talk")
+        assert got.info.audio_codec == "aac"
+        assert got.audio.is_file()
+
+    @pytest.mark.parametrize(("name", "error"), [("mute.mp4", NoAudio), ("sound.m4a", NoVideo)])
+    def test_a_file_of_no_use(self, media: dict[str, bytes], tmp_path: Path, name: str, error: type[Exception]) -> None:
+        (tmp_path / name).write_bytes(media[name])
+        with pytest.raises(error):
+            acquire_file(tmp_path / name, name, OPTIONS, tmp_path)
