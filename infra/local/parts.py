@@ -22,8 +22,8 @@ import shutil
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +33,9 @@ from typing import Any, TypedDict
 LOOPBACK = "127.0.0.1"
 WORK_POOL = "kangklip"
 # Below the ranges from which Linux (32768) and macOS (49152) take ports for outgoing connections,
-# so that nobody takes the port of a part while it restarts.
-_PORTS = range(20000, 30000)
+# so that nobody takes the port of a part while it restarts. The steps leave room for a part that
+# listens on several.
+_PORTS = range(20000, 30000, 10)
 
 
 class Part(StrEnum):
@@ -69,6 +70,7 @@ class Secrets:
 class Command:
     argv: list[str]
     env: dict[str, str]
+    cwd: Path
     grace: float
     """Seconds between SIGTERM and SIGKILL."""
 
@@ -112,12 +114,20 @@ class Home:
         path.write_text(str(port or ""))
         path.replace(self.wanted / part)
 
+    def forget_wants(self) -> None:
+        for path in self.wanted.iterdir():
+            path.unlink()
+
     def state(self) -> dict[str, PartState]:
         """What the supervisor wrote last; empty when there is nothing legible."""
         try:
             return _read_json(self.path / "stack.json")["parts"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
+
+    def reset_state(self) -> None:
+        """Forget all but the ports; before a supervisor starts."""
+        self.write_state({Part(name): idle(state["port"]) for name, state in self.state().items() if name in set(Part)})
 
     def write_state(self, parts: dict[Part, PartState]) -> None:
         write_json(self.path / "stack.json", {"supervisor": os.getpid(), "parts": parts})
@@ -142,7 +152,11 @@ def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
 def command(part: Part, home: Home, ports: dict[Part, int]) -> Command:
     """How `part` is started on its port."""
     made = _COMMANDS[part](home, ports)
-    return Command(made.argv, made.env | {"KANGKLIP_STACK": home.secrets.mark}, made.grace)
+    return replace(made, env=made.env | {"KANGKLIP_STACK": home.secrets.mark})
+
+
+def idle(port: int = 0) -> PartState:
+    return {"pid": None, "port": port, "starts": 0, "deaths": 0, "detail": ""}
 
 
 def worker_name(home: Home) -> str:
@@ -159,10 +173,10 @@ def program(part: Part) -> Path | None:
     return Path(sys.executable)
 
 
-def free_port(part: Part) -> int:
-    """A port with as many free ones after it as the part takes."""
-    for port in SystemRandom().sample(_PORTS, 200):
-        if is_free(part, port):
+def free_port(part: Part, taken: Collection[int] = ()) -> int:
+    """A port on which `part` can listen, none of `taken`."""
+    for port in SystemRandom().sample(_PORTS, len(_PORTS)):
+        if port not in taken and is_free(part, port):
             return port
     raise OSError(f"No free port in {_PORTS.start} to {_PORTS.stop} on {LOOPBACK}.")
 
@@ -209,7 +223,7 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
     config = folder / "valkey.conf"
     config.touch(mode=0o600)
     config.write_text("\n".join(lines) + "\n")
-    return Command([str(program(Part.VALKEY)), str(config)], _inherited(), grace=10)
+    return Command([str(program(Part.VALKEY)), str(config)], _inherited(), folder, grace=10)
 
 
 _S3_PORTS = 9
@@ -231,6 +245,7 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
         f"-dir={folder}",
         f"-ip={LOOPBACK}",
         f"-ip.bind={LOOPBACK}",
+        "-s3.localSocket=s3.sock",  # in its folder; else in /tmp, where it stays
         *flags,
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
@@ -242,7 +257,7 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
         "-disableHttp",  # else the filer serves every object to anybody
     ]
     keys = {"AWS_ACCESS_KEY_ID": home.secrets.s3_key_id, "AWS_SECRET_ACCESS_KEY": home.secrets.s3_secret}
-    return Command(argv, _inherited() | keys, grace=15)
+    return Command(argv, _inherited() | keys, folder, grace=15)
 
 
 def _prefect(home: Home, ports: dict[Part, int]) -> Command:
@@ -254,12 +269,13 @@ def _prefect(home: Home, ports: dict[Part, int]) -> Command:
         # Costs a first start 3 to 5 s; a block's type is registered when the first one is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     }
-    return Command([*argv, "--port", str(ports[Part.PREFECT])], _inherited() | own, grace=10)
+    return Command([*argv, "--port", str(ports[Part.PREFECT])], _inherited() | own, home.path, grace=10)
 
 
 def _worker(home: Home, ports: dict[Part, int]) -> Command:
     argv = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", WORK_POOL]
-    return Command([*argv, "--name", worker_name(home)], dict(os.environ) | environment(home, ports), grace=10)
+    env = dict(os.environ) | environment(home, ports)
+    return Command([*argv, "--name", worker_name(home)], env, Path.cwd(), grace=10)
 
 
 _COMMANDS: dict[Part, Callable[[Home, dict[Part, int]], Command]] = {

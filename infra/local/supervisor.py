@@ -36,6 +36,7 @@ class Child:
     """One part: its process, and how often it came and went."""
 
     port: int
+    is_fixed: bool = False
     process: subprocess.Popen[bytes] | None = None
     grace: float = 0.0
     started: float = 0.0
@@ -63,7 +64,6 @@ class Supervisor:
         """Work until nobody uses the stack or SIGTERM comes, then stop everything in order."""
         sweep(self.home.secrets.mark)
         last_ports = {name: state["port"] for name, state in self.home.state().items()}
-        self._write()
         signal.signal(signal.SIGTERM, _leave)
         with self.home.users.open("wb") as users:
             try:
@@ -79,7 +79,7 @@ class Supervisor:
         before = {part: child.state() for part, child in self.children.items()}
         for part, port in self.home.wants().items():
             if part not in self.children:
-                self.children[part] = Child(_choose_port(part, port, last_ports.get(part, 0)))
+                self.children[part] = Child(port or self._choose_port(part, last_ports.get(part, 0)), bool(port))
         for part, child in self.children.items():
             if child.process is not None and (code := child.process.poll()) is not None:
                 self._note_death(part, child, code)
@@ -87,6 +87,15 @@ class Supervisor:
                 self._start(part, child)
         if before != {part: child.state() for part, child in self.children.items()}:
             self._write()
+
+    def _choose_port(self, part: Part, last: int) -> int:
+        """The last port, so that addresses given out stay good, else any; the worker has none."""
+        if part is Part.WORKER:
+            return 0
+        taken = {child.port for name, child in self.children.items() if name is not part}
+        if last and last not in taken and parts.is_free(part, last):
+            return last
+        return parts.free_port(part, taken)
 
     def _note_death(self, part: Part, child: Child, code: int) -> None:
         lived = time.monotonic() - child.started
@@ -101,6 +110,9 @@ class Supervisor:
         if part is Part.WORKER and not _answers(parts.environment(self.home, ports).get("PREFECT_API_URL")):
             child.next_start = time.monotonic() + 0.5
             return
+        if child.deaths == child.starts > 0 and not child.is_fixed:  # it was never up: somebody was quicker
+            child.port = self._choose_port(part, child.port)
+            ports[part] = child.port
         log = self.home.log(part)
         if log.exists() and log.stat().st_size > _LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
@@ -109,6 +121,7 @@ class Supervisor:
             child.process = subprocess.Popen(
                 command.argv,
                 env=command.env,
+                cwd=command.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -172,15 +185,6 @@ def _stop(processes: list[tuple[subprocess.Popen[bytes], float]]) -> None:
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-def _choose_port(part: Part, asked: int, last: int) -> int:
-    """The port asked for, else the last one, so that addresses given out stay good, else any."""
-    if asked:
-        return asked
-    if part is Part.WORKER:
-        return 0
-    return last if last and parts.is_free(part, last) else parts.free_port(part)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
