@@ -162,8 +162,8 @@ def test_a_presigned_url_lives_as_long_as_can_be(store: ArtifactStore, seconds: 
         store.presign("artifacts/x", seconds)
 
 
-def test_a_wrong_secret_is_refused_and_not_repeated(stack: LocalStack):
-    wrong = stack.settings.model_copy(update={"r2_secret_access_key": SecretStr("not-the-secret")})
+def test_a_wrong_secret_is_refused_and_not_repeated(servers: LocalStack):
+    wrong = servers.settings.model_copy(update={"r2_secret_access_key": SecretStr("not-the-secret")})
     store = ArtifactStore.from_settings(wrong)
     with pytest.raises(StoreError, match="SignatureDoesNotMatch") as refused:
         store.put_bytes("artifacts/wrong", b"x", "text/plain")
@@ -172,9 +172,9 @@ def test_a_wrong_secret_is_refused_and_not_repeated(stack: LocalStack):
     assert status_of(store.presign("artifacts/short")) == 403
 
 
-def test_a_bucket_that_does_not_answer(stack: LocalStack, tmp_path: Path):
+def test_a_bucket_that_does_not_answer(servers: LocalStack, tmp_path: Path):
     (tmp_path / "f").write_bytes(b"x")
-    nowhere = stack.settings.model_copy(update={"r2_endpoint": "http://127.0.0.1:9"})
+    nowhere = servers.settings.model_copy(update={"r2_endpoint": "http://127.0.0.1:9"})
     store = ArtifactStore.from_settings(nowhere, attempts=1)
     for call in (
         lambda: store.get_bytes("k"),
@@ -188,8 +188,8 @@ def test_a_bucket_that_does_not_answer(stack: LocalStack, tmp_path: Path):
         assert not isinstance(failed.value, ObjectMissing)
 
 
-def test_the_bucket_is_made_once(stack: LocalStack):
-    store = ArtifactStore.from_settings(stack.settings.model_copy(update={"r2_bucket": "another-bucket"}))
+def test_the_bucket_is_made_once(servers: LocalStack):
+    store = ArtifactStore.from_settings(servers.settings.model_copy(update={"r2_bucket": "another-bucket"}))
     store.ensure_bucket()
     store.put_bytes("k", b"kept", "text/plain")
     store.ensure_bucket()
