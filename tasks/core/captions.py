@@ -26,8 +26,10 @@ _HOLD = 0.3
 """Seconds that a group stays after its last word, unless the next one needs the room."""
 _EM = 0.568
 """Poppins' em as a share of the font size: 1000 / (winAscent 1135 + winDescent 627)."""
-_ENDS = tuple(".!?…。！？؟।")
-_RTL = {"R", "AL"}
+_ENDS = tuple(".!?…\u3002\uff01\uff1f\u061f\u0964")
+"""Also the full stops and question marks of Chinese, Japanese, Arabic and Hindi."""
+_JOINERS = "\u200c\u200d"
+"""Format characters that spelling needs: Persian, Indic scripts, emoji."""
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u303f\u3040-\u30ff\u3100-\u31bf\u31f0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 )
@@ -78,8 +80,12 @@ def _colour(rgb: tuple[int, int, int]) -> str:
 
 def escape(text: str) -> str:
     """Text that libass draws as it is: no tags, no line breaks, no control or direction characters."""
-    kept = "".join(" " if c.isspace() else c for c in text if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"} or c.isspace() or c in "\u200c\u200d")
+    kept = "".join(" " if c.isspace() else c for c in text if c.isspace() or _is_drawn(c))
     return " ".join(kept.replace("\\", "\\\u2060").replace("{", "\\{").replace("}", "\\}").split())
+
+
+def _is_drawn(c: str) -> bool:
+    return c in _JOINERS or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
 def _shown(words: list[Word]) -> list[Word]:

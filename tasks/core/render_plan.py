@@ -5,6 +5,7 @@ of the finished file). Segments are cut to whole frames, so that picture and sou
 """
 
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil, floor
 from typing import Literal
 
@@ -15,8 +16,11 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
 from tasks.core.transcript import Segment, Word
 
-_STANDARD_RATES = [Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1))]
-_STANDARD_RATES += [Fraction(60000, 1001), Fraction(60), Fraction(120)]
+TARGET_LUFS = -14.0
+HIGHEST_TRUE_PEAK = -1.0
+"""dBTP."""
+_NTSC = [Fraction(n, 1001) for n in (24000, 30000, 60000)]
+_STANDARD_RATES = sorted([*_NTSC, *map(Fraction, (24, 25, 30, 50, 60, 120))])
 _SAME_RATE = 0.005
 """Average rates of real files differ from the nominal rate by up to this share."""
 
@@ -31,6 +35,17 @@ class RenderOptions(BaseModel):
     preset: str = "veryfast"
     encoder: Literal["auto", "x264", "nvenc"] = "auto"
     parallel: int | None = Field(default=None, ge=1)
+
+
+class Mend(BaseModel):
+    """What one more render of the same clip does otherwise.
+
+    `louder` and `lower_ceiling` are in dB; `shorter` is the number of frames left out at the end.
+    """
+
+    louder: float = 0.0
+    lower_ceiling: float = 0.0
+    shorter: int = 0
 
 
 class Piece(BaseModel):
@@ -105,10 +120,20 @@ def _nominal(source: float, highest: float) -> Fraction:
     return next((r for r in _STANDARD_RATES if r >= source), Fraction(source).limit_denominator(1001))
 
 
-def plan(clip: EdlClip, shots: list[list[Shot]], info: MediaInfo, options: RenderOptions) -> RenderPlan:
+def mend_for(integrated: float | None, true_peak: float | None, faults: list[str]) -> Mend:
+    """The correction for broken checks, from the loudness (LUFS) and true peak (dBTP) of the first render."""
+    louder = TARGET_LUFS - integrated if "loudness" in faults and integrated is not None else 0.0
+    above = true_peak - HIGHEST_TRUE_PEAK + 0.5 if "true peak" in faults and true_peak is not None else 0.0
+    return Mend(louder=louder, lower_ceiling=max(above, 0.0), shorter=1 if "length" in faults else 0)
+
+
+def plan(
+    clip: EdlClip, shots: list[list[Shot]], info: MediaInfo, options: RenderOptions, shorter: int = 0
+) -> RenderPlan:
     """The plan for one clip; `shots` has one list for each of its segments.
 
-    Frames are counted over the whole clip and rounded down, so the clip is never longer than its EDL.
+    Frames are counted over the whole clip and rounded down, so the clip is never longer than its EDL;
+    `shorter` more are left out at its end.
     """
     rate = frame_rate(info.fps, options.max_fps)
     segments: list[SegmentPlan] = []
@@ -116,6 +141,8 @@ def plan(clip: EdlClip, shots: list[list[Shot]], info: MediaInfo, options: Rende
     for span, views in zip(clip.segments, shots, strict=True):
         elapsed += span.duration
         upto = floor(elapsed * rate + Fraction(1, 1000))
+        if span is clip.segments[-1]:
+            upto -= shorter
         if upto > before:
             pieces = _pieces(span, upto - before, views, rate)
             segments.append(SegmentPlan(start=span.start, frames=upto - before, pieces=pieces))
@@ -152,7 +179,7 @@ def path_expression(points: list[tuple[float, float]]) -> str:
     A flat sum of ramps: nested `if`s would meet the depth limit of ffmpeg's parser at 100 points.
     """
     terms = [f"{points[0][1]:.2f}"]
-    for (t0, v0), (t1, v1) in zip(points, points[1:], strict=False):
+    for (t0, v0), (t1, v1) in pairwise(points):
         if t1 > t0 and abs(v1 - v0) >= 0.005:
             terms.append(f"{(v1 - v0) / (t1 - t0):+.4f}*clip(t{-t0:+.4f},0,{t1 - t0:.4f})")
     return "".join(terms)

@@ -26,7 +26,7 @@ def encode(
     info: MediaInfo,
     options: RenderOptions,
     encoder: EncoderChoice,
-    gain: float,
+    loud: loudness.LoudnessPlan,
     captions: str,
     out: Path,
     timeout: float,
@@ -41,7 +41,7 @@ def encode(
         script, half_done = Path(work) / "captions.ass", Path(work) / out.name
         script.write_text(captions, encoding="utf-8")
         picture = _picture(plan, video, info, options).filter("ass", filename=str(script), fontsdir=str(fonts_dir()))
-        sound = loudness.sound(audio, [(s.start, plan.seconds(s)) for s in plan.segments], gain)
+        sound = loudness.sound(audio, [(s.start, plan.seconds(s)) for s in plan.segments], loud.gain, loud.ceiling)
         stream = ffmpeg.output(
             picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
         )
@@ -111,7 +111,8 @@ def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) 
 def _cropped(frames: Any, piece: Piece, options: RenderOptions) -> Any:
     x = path_expression([(key.t, key.x) for key in piece.keys])
     y = path_expression([(key.t, key.y) for key in piece.keys])
-    return _scaled(frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1), options.width, options.height)
+    crop = frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1)
+    return _scaled(crop, options.width, options.height)
 
 
 def _fitted(frames: Any, info: MediaInfo, options: RenderOptions) -> Any:

@@ -38,9 +38,8 @@ class FfmpegError(RuntimeError):
 
 @dataclass(frozen=True)
 class Output:
-    """What a finished run wrote: `stdout` bytes and the last lines of `stderr`."""
+    """What a finished run said: the last lines of `stderr`."""
 
-    stdout: bytes
     stderr: str
 
 
@@ -66,7 +65,7 @@ def binary_dir(cache: Path | None = None) -> Path:
     folder = (cache or Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}") / "bin"
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / "ffmpeg"
-    if not link.is_symlink() or os.readlink(link) != ffmpeg_exe():
+    if not link.is_symlink() or str(link.readlink()) != ffmpeg_exe():
         fresh = folder / f".ffmpeg-{os.getpid()}-{threading.get_ident()}"
         fresh.symlink_to(ffmpeg_exe())
         fresh.replace(link)
@@ -77,65 +76,65 @@ def run(
     what: Any,
     timeout: float,
     progress: Callable[[float], None] | None = None,
-    log: logging.Logger = log,
+    read: Callable[[IO[bytes]], object] | None = None,
 ) -> Output:
     """Run ffmpeg to its end.
 
     Args:
         what: a stream built with ffmpeg-python, or the list of arguments without the program.
         timeout: longest run in seconds.
-        progress: told the seconds of output written, about twice a second; standard output is then not kept.
-        log: gets the command at debug level.
+        progress: told the seconds of output written, about twice a second.
+        read: consumes standard output while ffmpeg runs; not together with `progress`, which comes that way.
 
     Raises:
         FfmpegError: the exit status was not 0, or `timeout` passed.
     """
     arguments = [str(a) for a in (what if isinstance(what, list) else what.get_args())]
-    general = ["-hide_banner", "-nostdin", "-y"] + (["-nostats", "-progress", "pipe:1"] if progress else [])
-    command = [ffmpeg_exe(), *general, *arguments]
+    general = ["-hide_banner", "-nostdin", "-nostats", "-y", *(["-progress", "pipe:1"] if progress else [])]
     log.debug("ffmpeg %s", arguments)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    collected: list[bytes] = []
-    with _started(command) as process:
-        expired = threading.Event()
-        timer = threading.Timer(timeout, lambda: (expired.set(), _kill(process)))
-        reader = threading.Thread(target=_read_lines, args=(process.stderr, tail), daemon=True)
+    expired = threading.Event()
+    with _started([ffmpeg_exe(), *general, *arguments]) as (process, stdout, stderr):
+        timer = threading.Timer(timeout, _expire, (process, expired))
+        listener = threading.Thread(target=_keep_tail, args=(stderr, tail), daemon=True)
         timer.start()
-        reader.start()
+        listener.start()
         try:
-            _drain(process.stdout, progress, collected)
+            if progress:
+                _report(stdout, progress)
+            elif read:
+                read(stdout)
+            stdout.read()
             status = process.wait()
+            listener.join()
         finally:
             timer.cancel()
-        reader.join()
     said = "\n".join(tail)
     if expired.is_set():
         raise FfmpegError(f"ffmpeg was stopped after {timeout:.0f} s\n{said}")
     if status:
         raise FfmpegError(f"ffmpeg ended with status {status}\n{said}")
-    return Output(b"".join(collected), said)
+    return Output(said)
 
 
 @contextlib.contextmanager
-def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The running process; whatever happens inside, its whole process group is gone afterwards."""
+def _started(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
+    """The running process and its two pipes; whatever happens inside, its process group is gone afterwards."""
     if sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        _kill(process)
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - both are pipes, see above
+        assert process.stderr is not None  # noqa: S101
+        try:
+            yield process, process.stdout, process.stderr
+        finally:
+            _kill(process)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -144,17 +143,17 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _read_lines(pipe: IO[bytes] | None, tail: deque[str]) -> None:
-    for line in pipe or ():
+def _expire(process: subprocess.Popen[bytes], expired: threading.Event) -> None:
+    expired.set()
+    _kill(process)
+
+
+def _keep_tail(pipe: IO[bytes], tail: deque[str]) -> None:
+    for line in pipe:
         tail.append(line.decode(errors="replace").rstrip()[:500])
 
 
-def _drain(pipe: IO[bytes] | None, progress: Callable[[float], None] | None, collected: list[bytes]) -> None:
-    if pipe is None:
-        return
-    if progress is None:
-        collected.append(pipe.read())
-        return
+def _report(pipe: IO[bytes], progress: Callable[[float], None]) -> None:
     for line in pipe:
         key, _, value = line.decode(errors="replace").strip().partition("=")
         if key == "out_time_us" and value.lstrip("-").isdigit():

@@ -3,7 +3,6 @@
 The very filters of the encode are run over the sound alone, so what is measured is what is encoded.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 import ffmpeg
 
+from tasks.core.render_plan import TARGET_LUFS, Mend
 from tasks.engines.ffmpeg import run
 
 SAMPLE_RATE = 48000
-TARGET_LUFS = -14.0
 CEILING_DBTP = -2.0
 """Limiter's ceiling. AAC overshoots: a ceiling of -1.5 was measured to clip afterwards, -2.0 not."""
 LARGEST_GAIN = 30.0
@@ -36,22 +35,23 @@ class Loudness:
 
 @dataclass(frozen=True)
 class LoudnessPlan:
-    """The gain in dB that the encode applies before its limiter, and what that was measured to give."""
+    """The gain and the limiter's ceiling in dB, and what they were measured to give."""
 
     gain: float
+    ceiling: float
     source: Loudness
     result: Loudness
     warning: str | None = None
 
 
-def sound(audio: Path, segments: list[tuple[float, float]], gain: float) -> Any:
-    """Filters that play (start, seconds) segments of `audio` one after the other, with gain and limiter."""
+def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling: float = CEILING_DBTP) -> Any:
+    """Filters that play (start, seconds) segments of `audio` one after the other, with gain and limiter (dB)."""
     parts = [_segment(audio, start, seconds) for start, seconds in segments]
     joined = parts[0] if len(parts) == 1 else ffmpeg.concat(*parts, v=0, a=1)
     return (
         joined.filter("volume", f"{gain:.3f}dB", precision="double")
         .filter("aresample", 4 * SAMPLE_RATE)  # peaks between samples show at four times the rate
-        .filter("alimiter", limit=f"{10 ** (CEILING_DBTP / 20):.6f}", attack=5, release=50, level=0, latency=1)
+        .filter("alimiter", limit=f"{10 ** (ceiling / 20):.6f}", attack=5, release=50, level=0, latency=1)
         .filter("aresample", SAMPLE_RATE)
         .filter("aformat", sample_fmts="fltp", channel_layouts="stereo")
     )
@@ -69,9 +69,15 @@ def _segment(audio: Path, start: float, seconds: float) -> Any:
     )
 
 
-def measure(audio: Path, segments: list[tuple[float, float]], gain: float = 0.0, timeout: float = 120) -> Loudness:
-    """Loudness of the sound that an encode with `gain` dB would get."""
-    meter = sound(audio, segments, gain).filter("ebur128", peak="true", framelog="quiet")
+def measure(
+    audio: Path,
+    segments: list[tuple[float, float]],
+    gain: float = 0.0,
+    ceiling: float = CEILING_DBTP,
+    timeout: float = 120,
+) -> Loudness:
+    """Loudness of the sound that an encode with `gain` and `ceiling` (dB) would get."""
+    meter = sound(audio, segments, gain, ceiling).filter("ebur128", peak="true", framelog="quiet")
     return read_summary(run(meter.output("-", f="null"), timeout).stderr)
 
 
@@ -82,25 +88,25 @@ def read_summary(said: str) -> Loudness:
     return Loudness(float(integrated[-1]), float(peak[-1]))
 
 
-def plan_loudness(
-    audio: Path, segments: list[tuple[float, float]], target: float = TARGET_LUFS, timeout: float = 120
-) -> LoudnessPlan:
-    """Find the gain that brings the segments to `target` LUFS.
+def plan_loudness(audio: Path, segments: list[tuple[float, float]], mend: Mend | None = None) -> LoudnessPlan:
+    """Find the gain that brings the segments to the target.
 
     The limiter takes loudness away from impulsive sound, so the result is measured and the gain corrected.
     """
-    source = measure(audio, segments, timeout=timeout)
-    if source.integrated <= _SILENCE_LUFS or not math.isfinite(source.integrated):
-        return LoudnessPlan(0.0, source, source, "the clip is silent; its loudness was left as it is")
+    mend = mend or Mend()
+    target, ceiling = TARGET_LUFS + mend.louder, CEILING_DBTP - mend.lower_ceiling
+    source = measure(audio, segments, ceiling=0.0)
+    if not source.integrated > _SILENCE_LUFS:
+        return LoudnessPlan(0.0, ceiling, source, source, "the clip is silent; its loudness was left as it is")
     gain = min(target - source.integrated, LARGEST_GAIN)
-    result = measure(audio, segments, gain, timeout)
+    result = measure(audio, segments, gain, ceiling)
     for _ in range(_TRIALS):
         missing = target - result.integrated
         if abs(missing) <= _CLOSE_ENOUGH or (missing > 0 and gain >= LARGEST_GAIN):
             break
         gain = min(gain + 1.3 * missing, LARGEST_GAIN)
-        result = measure(audio, segments, gain, timeout)
+        result = measure(audio, segments, gain, ceiling)
     warning = None
     if abs(target - result.integrated) > 1:
         warning = f"loudness {result.integrated:.1f} LUFS instead of {target:.0f}: the sound is too quiet or too uneven"
-    return LoudnessPlan(gain, source, result, warning)
+    return LoudnessPlan(gain, ceiling, source, result, warning)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -26,7 +27,7 @@ def probe(path: Path) -> MediaInfo:
     try:
         with av.open(str(path)) as container:
             return _describe(container, path.stat().st_size)
-    except (av.FFmpegError, UnicodeError, ValueError) as error:
+    except (FFmpegError, UnicodeError, ValueError) as error:
         raise UnreadableMedia(f"The file cannot be read as audio or video ({_plain(error)}).") from error
 
 

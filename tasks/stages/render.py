@@ -14,16 +14,17 @@ from pydantic import BaseModel, Field
 from tasks.core import captions
 from tasks.core.camera import RangeView, Shot
 from tasks.core.edl import EdlClip
+from tasks.core.errors import MediaError
 from tasks.core.keys import clip_name
 from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
-from tasks.core.render_plan import RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
+from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
 from tasks.core.transcript import Segment, Word
-from tasks.engines import loudness
 from tasks.engines.encode import encode
 from tasks.engines.faces import FaceDetector
-from tasks.engines.ffmpeg import EncoderChoice, choose_encoder, ffmpeg_exe
+from tasks.engines.ffmpeg import FfmpegError, choose_encoder, ffmpeg_exe
 from tasks.engines.fonts import CAPTION_FONT, use_only_our_fonts
+from tasks.engines.loudness import plan_loudness
 from tasks.engines.vision import look
 from tasks.engines.weights import yunet
 
@@ -51,10 +52,18 @@ class RenderedClip(BaseModel):
     warnings: list[str] = Field(default_factory=list[str])
 
 
+class FailedClip(BaseModel):
+    """A clip that could not be rendered: the source is damaged there, or the encode took too long."""
+
+    clip: EdlClip
+    reason: str
+
+
 class RenderResult(BaseModel):
-    """All clips in the EDL's order, and `face_log.json`."""
+    """Clips in the EDL's order, those that failed, and `face_log.json`."""
 
     clips: list[RenderedClip]
+    failed: list[FailedClip] = Field(default_factory=list[FailedClip])
     face_log: dict[str, Any]
 
 
@@ -83,17 +92,25 @@ def render_clips(
             done[clip.index] = share * clip.duration
             progress(min(sum(done.values()) / whole, 1.0))
 
+    rendered: list[RenderedClip] = []
+    failed: list[FailedClip] = []
     with ThreadPoolExecutor(parallel(options, len(clips))) as pool:
-        jobs = [
-            pool.submit(render_clip, c, segments, video, audio, info, options, language, out_dir, partial(tell, c))
+        jobs = {
+            pool.submit(render_clip, c, segments, video, audio, info, options, language, out_dir, partial(tell, c)): c
             for c in clips
-        ]
-        try:
-            rendered = [job.result() for job in jobs]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return RenderResult(clips=rendered, face_log=face_log([r.face_log for r in rendered], cv2.__version__))
+        }
+        for job, clip in jobs.items():
+            try:
+                rendered.append(job.result())
+            except (MediaError, FfmpegError) as error:
+                failed.append(FailedClip(clip=clip, reason=str(error).splitlines()[0]))
+                if len(failed) == len(clips):
+                    raise
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    log = face_log([clip.face_log for clip in rendered], cv2.__version__)
+    return RenderResult(clips=rendered, failed=failed, face_log=log)
 
 
 def parallel(options: RenderOptions, clips: int) -> int:
@@ -110,37 +127,35 @@ def render_clip(
     options: RenderOptions,
     language: str,
     out_dir: Path,
-    progress: Callable[[float], None] = lambda share: None,
-    target_lufs: float = loudness.TARGET_LUFS,
+    progress: Callable[[float], None] | None = None,
+    mend: Mend | None = None,
 ) -> RenderedClip:
     """Render one clip: look at its seconds, frame them, measure the sound, encode once."""
+    mend, progress = mend or Mend(), progress or _unheard
     use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
     views = _views(clip, video, info, options)
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
-    planned = plan(clip, shots, info, options)
+    planned = plan(clip, shots, info, options, mend.shorter)
     words = words_on_clip_clock(clip, segments)
     ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
-    sound = loudness.plan_loudness(audio, ranges, target_lufs)
+    sound = plan_loudness(audio, ranges, mend)
     encoder = choose_encoder(options.encoder)
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
     script = captions.ass(words, (options.width, options.height), language, CAPTION_FONT)
-    _encode_or_fall_back(
-        lambda chosen: encode(
-            planned,
-            video,
-            audio,
-            info,
-            options,
-            chosen,
-            sound.gain,
-            script,
-            out,
-            timeout=60 + _SECONDS_PER_SECOND * planned.duration,
-            progress=lambda t: progress(1 - _ENCODE_SHARE * (1 - min(t / planned.duration, 1.0))),
-        ),
+    encode(
+        planned,
+        video,
+        audio,
+        info,
+        options,
         encoder,
+        sound,
+        script,
+        out,
+        timeout=60 + _SECONDS_PER_SECOND * planned.duration,
+        progress=lambda t: progress(1 - _ENCODE_SHARE * (1 - min(t / planned.duration, 1.0))),
     )
     progress(1.0)
     flat = [shot for of_range in shots for shot in of_range]
@@ -151,7 +166,7 @@ def render_clip(
         words=words,
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
         source_frozen=on_clip_clock(clip, [s for view in views for s in view.frozen]),
-        face_log=face_log_clip(clip.index, flat, views[0]),
+        face_log=face_log_clip(clip.index, flat, *views),
         encoder=encoder.name,
         encoder_reason=encoder.reason,
         gain=round(sound.gain, 2),
@@ -161,8 +176,8 @@ def render_clip(
     )
 
 
-def _encode_or_fall_back(run: Callable[[EncoderChoice], None], encoder: EncoderChoice) -> None:
-    run(encoder)
+def _unheard(share: float) -> None:
+    """Progress that nobody asked for."""
 
 
 def _views(clip: EdlClip, video: Path, info: MediaInfo, options: RenderOptions) -> list[RangeView]:

@@ -1,0 +1,201 @@
+"""The output contract: what a finished file must be, compared with what was measured on it."""
+
+from math import isfinite
+
+from pydantic import BaseModel, Field
+
+from tasks.core.edl import EdlClip
+from tasks.core.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
+from tasks.core.transcript import Word
+
+Stretch = tuple[float, float]
+
+LENGTH_TOLERANCE = 0.1
+"""Seconds by which the clip may differ from its EDL."""
+ABOVE_LONGEST = 0.001
+"""Seconds: containers count time in whole ticks."""
+START_TOLERANCE, END_TOLERANCE = 0.040, 0.060
+LOUDNESS_TOLERANCE = 1.0
+EDGE_SLACK = 0.4
+"""Seconds by which a black or frozen stretch may outlast the source's: they are measured at different rates."""
+LONGEST_DEFECT = 0.5
+CAPTION_SHARE = 0.95
+"""Share of the words during which a highlighted word must be seen; the rest may lie between two looks."""
+CAPTION_PIXELS = 2
+"""Pixels of the highlight's colour, in a quarter-size picture with chroma at half of that, that make a word."""
+LOOK_SLACK = 0.12
+"""Seconds between a word and the look that stands for it."""
+
+
+class ClipMeasure(BaseModel):
+    """What a finished file is. Times are seconds on the clip's clock; missing streams have None or 0.
+
+    `highlight` has (time, pixels of the highlight's colour where captions are) for every look.
+    `moov_first` tells whether a player can start before the whole file has arrived.
+    """
+
+    size_bytes: int
+    duration: float
+    video_streams: int = 0
+    audio_streams: int = 0
+    video_codec: str | None = None
+    pixel_format: str | None = None
+    width: int = 0
+    height: int = 0
+    sample_aspect_ratio: float = 1.0
+    audio_codec: str | None = None
+    sample_rate: int = 0
+    video_start: float | None = None
+    video_end: float | None = None
+    audio_start: float | None = None
+    audio_end: float | None = None
+    integrated: float | None = None
+    true_peak: float | None = None
+    black: list[Stretch] = Field(default_factory=list[Stretch])
+    frozen: list[Stretch] = Field(default_factory=list[Stretch])
+    highlight: list[tuple[float, int]] = Field(default_factory=list[tuple[float, int]])
+    moov_first: bool = False
+
+
+class Check(BaseModel):
+    """One line of the contract. `mendable`: rendering the same clip again can put it right."""
+
+    name: str
+    ok: bool
+    measured: str
+    wanted: str
+    mendable: bool = False
+
+
+def check(
+    measure: ClipMeasure,
+    clip: EdlClip,
+    options: RenderOptions,
+    source_black: list[Stretch],
+    source_frozen: list[Stretch],
+    words: list[Word],
+    longest: float | None = None,
+) -> list[Check]:
+    """Every line of the contract for one clip.
+
+    Args:
+        source_black: stretches without a picture in the source, on the clip's clock.
+        source_frozen: stretches without motion in the source, likewise.
+        words: what the captions show, on the clip's clock.
+        longest: the asked seconds, which the clip must not exceed.
+    """
+    return [
+        *_streams(measure, options),
+        _length(measure, clip, longest),
+        _together("start", measure.video_start, measure.audio_start, START_TOLERANCE),
+        _together("end", measure.video_end, measure.audio_end, END_TOLERANCE),
+        _loudness(measure),
+        _true_peak(measure),
+        _still("black", measure.black, source_black),
+        _still("frozen", measure.frozen, source_frozen),
+        _captions(measure, words),
+        Check(
+            name="fast start",
+            ok=measure.moov_first,
+            measured="moov before mdat" if measure.moov_first else "moov after mdat or missing",
+            wanted="moov before mdat",
+        ),
+    ]
+
+
+def _streams(measure: ClipMeasure, options: RenderOptions) -> list[Check]:
+    video = f"{measure.video_streams} x {measure.video_codec} {measure.pixel_format}"
+    audio = f"{measure.audio_streams} x {measure.audio_codec} {measure.sample_rate} Hz"
+    size = f"{measure.width}x{measure.height} SAR {measure.sample_aspect_ratio:g}"
+    wanted = {
+        "video stream": (video, "1 x h264 yuv420p"),
+        "audio stream": (audio, "1 x aac 48000 Hz"),
+        "size": (size, f"{options.width}x{options.height} SAR 1"),
+    }
+    return [Check(name=n, ok=has == want, measured=has, wanted=want) for n, (has, want) in wanted.items()]
+
+
+def _length(measure: ClipMeasure, clip: EdlClip, longest: float | None) -> Check:
+    close = abs(measure.duration - clip.duration) <= LENGTH_TOLERANCE
+    short_enough = longest is None or measure.duration <= longest + ABOVE_LONGEST
+    limit = "" if longest is None else f", at most {longest:g} s"
+    return Check(
+        name="length",
+        ok=close and short_enough,
+        measured=f"{measure.duration:.3f} s",
+        wanted=f"{clip.duration:.3f} ± {LENGTH_TOLERANCE:g} s{limit}",
+        mendable=True,
+    )
+
+
+def _together(name: str, video: float | None, audio: float | None, tolerance: float) -> Check:
+    wanted = f"within {tolerance * 1000:.0f} ms"
+    if video is None or audio is None:
+        return Check(name=name, ok=False, measured="a stream is missing", wanted=wanted)
+    apart = abs(video - audio)
+    return Check(name=name, ok=apart <= tolerance, measured=f"{apart * 1000:.0f} ms apart", wanted=wanted)
+
+
+def _loudness(measure: ClipMeasure) -> Check:
+    value = measure.integrated
+    return Check(
+        name="loudness",
+        ok=value is not None and abs(value - TARGET_LUFS) <= LOUDNESS_TOLERANCE,
+        measured="none" if value is None else f"{value:.1f} LUFS",
+        wanted=f"{TARGET_LUFS:g} ± {LOUDNESS_TOLERANCE:g} LUFS",
+        mendable=value is not None and isfinite(value),
+    )
+
+
+def _true_peak(measure: ClipMeasure) -> Check:
+    value = measure.true_peak
+    return Check(
+        name="true peak",
+        ok=value is not None and value <= HIGHEST_TRUE_PEAK,
+        measured="none" if value is None else f"{value:.1f} dBTP",
+        wanted=f"at most {HIGHEST_TRUE_PEAK:g} dBTP",
+        mendable=value is not None,
+    )
+
+
+def _still(name: str, seen: list[Stretch], in_source: list[Stretch]) -> Check:
+    """Stretches that the source does not have."""
+    widened = sorted((start - EDGE_SLACK, end + EDGE_SLACK) for start, end in in_source)
+    added = [part for stretch in seen for part in subtract(stretch, widened) if part[1] - part[0] >= LONGEST_DEFECT]
+    return Check(
+        name=f"no {name} stretch",
+        ok=not added,
+        measured=", ".join(f"{start:.1f} to {end:.1f} s" for start, end in added) or "none",
+        wanted="none that the source does not have",
+    )
+
+
+def subtract(stretch: Stretch, holes: list[Stretch]) -> list[Stretch]:
+    """What is left of a stretch without the holes, which are sorted by their start."""
+    start, end = stretch
+    left: list[Stretch] = []
+    for first, last in holes:
+        if first > start:
+            left.append((start, min(first, end)))
+        start = max(start, last)
+        if start >= end:
+            return left
+    return [*left, (start, end)]
+
+
+def _captions(measure: ClipMeasure, words: list[Word]) -> Check:
+    """A word counts when the look nearest to its middle shows a highlighted word."""
+    heard = [word for word in words if word.end > word.start]
+    shown = sum(_is_shown(word, measure.highlight) for word in heard)
+    return Check(
+        name="captions",
+        ok=shown >= CAPTION_SHARE * len(heard),
+        measured=f"shown during {shown} of {len(heard)} words",
+        wanted=f"shown during {CAPTION_SHARE:.0%} of the words",
+    )
+
+
+def _is_shown(word: Word, looks: list[tuple[float, int]]) -> bool:
+    middle = (word.start + word.end) / 2
+    near = [pixels for t, pixels in looks if abs(t - middle) <= LOOK_SLACK]
+    return max(near, default=0) >= CAPTION_PIXELS

@@ -1,0 +1,181 @@
+"""The checking half of UPLOAD: clips that break the output contract are mended, replaced or dropped."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from tasks.core.checks import Check, ClipMeasure, check
+from tasks.core.edl import EdlClip
+from tasks.core.errors import MediaError, NoClips
+from tasks.core.manifest import ClipEntry, Dropped
+from tasks.core.render_plan import Mend, RenderOptions, mend_for
+from tasks.engines.ffmpeg import FfmpegError
+from tasks.engines.measure import measure_clip
+from tasks.stages.render import FailedClip, RenderedClip
+
+RenderOne = Callable[[EdlClip, Mend], RenderedClip]
+"""Renders one clip again or anew: `tasks.stages.render.render_clip` with everything else filled in."""
+
+
+class VerifiedClip(ClipEntry):
+    """A local file that holds the contract."""
+
+    path: Path
+
+
+class Published(BaseModel):
+    """What may be published, what was dropped and why, and what people should know."""
+
+    clips: list[VerifiedClip]
+    dropped: list[Dropped] = Field(default_factory=list[Dropped])
+    warnings: list[str] = Field(default_factory=list[str])
+
+
+class _Verdict(BaseModel):
+    """The checks of one file; `measure` is None where the file cannot even be read."""
+
+    rendered: RenderedClip
+    measure: ClipMeasure | None
+    checks: list[Check]
+
+    @property
+    def faults(self) -> list[Check]:
+        return [c for c in self.checks if not c.ok]
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(f"{c.name}: {c.measured}, wanted {c.wanted}" for c in self.faults)
+
+
+def verify_clips(
+    rendered: list[RenderedClip],
+    render_one: RenderOne,
+    reserve: list[EdlClip],
+    options: RenderOptions,
+    longest: float | None = None,
+    failed: list[FailedClip] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Published:
+    """Check every clip against the output contract of the product.
+
+    A clip that only breaks what another render can mend is rendered once more; after that, or where
+    nothing can be mended, the next candidate of `reserve` takes its place, under its index.
+
+    Args:
+        longest: the asked seconds, which no clip may exceed.
+        failed: clips that RENDER could not make; they are replaced too.
+        progress: told the share (0 to 1) of the clips that are done.
+
+    Raises:
+        NoClips: not one clip is left.
+    """
+    desk = _Desk(render_one, options, longest, list(reserve))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        verdicts = list(pool.map(desk.judge, rendered))
+    taken = [v.rendered.clip for v in verdicts if not v.faults]
+    for done, verdict in enumerate(verdicts):
+        desk.settle(verdict, taken)
+        if progress:
+            progress((done + 1) / (len(verdicts) + len(failed or [])))
+    for failure in failed or []:
+        desk.replace(failure.clip, failure.reason, taken)
+    if not desk.clips:
+        reasons = "; ".join(f"clip {d.index}: {d.reason}" for d in desk.dropped)
+        raise NoClips(f"No clip holds the output contract ({reasons}).")
+    desk.clips.sort(key=lambda entry: entry.clip.index)
+    return Published(clips=desk.clips, dropped=desk.dropped, warnings=desk.warnings)
+
+
+class _Desk:
+    """Where clips are judged one after the other, and what has been decided up to now."""
+
+    def __init__(
+        self, render_one: RenderOne, options: RenderOptions, longest: float | None, reserve: list[EdlClip]
+    ) -> None:
+        self.render_one, self.options, self.longest, self.reserve = render_one, options, longest, reserve
+        self.clips: list[VerifiedClip] = []
+        self.dropped: list[Dropped] = []
+        self.warnings: list[str] = []
+
+    def judge(self, rendered: RenderedClip) -> _Verdict:
+        """Measure a file and hold it against the contract."""
+        try:
+            measure = measure_clip(rendered.path)
+        except MediaError as error:
+            unreadable = Check(name="readable", ok=False, measured=error.message, wanted="a file that decodes")
+            return _Verdict(rendered=rendered, measure=None, checks=[unreadable])
+        black, frozen = rendered.source_black, rendered.source_frozen
+        checks = check(measure, rendered.clip, self.options, black, frozen, rendered.words, self.longest)
+        return _Verdict(rendered=rendered, measure=measure, checks=checks)
+
+    def settle(self, verdict: _Verdict, taken: list[EdlClip]) -> None:
+        """Accept a clip, or mend it, or put another in its place."""
+        history: list[str] = []
+        if verdict.faults and verdict.measure and all(c.mendable for c in verdict.faults):
+            mend = mend_for(verdict.measure.integrated, verdict.measure.true_peak, [c.name for c in verdict.faults])
+            history = [f"rendered once more: {verdict.reason}"]
+            verdict = self._try(verdict.rendered.clip, mend) or verdict
+        if verdict.faults:
+            self.replace(verdict.rendered.clip, verdict.reason, taken)
+        else:
+            self._accept(verdict, history)
+
+    def replace(self, clip: EdlClip, reason: str, taken: list[EdlClip]) -> None:
+        """Drop `clip` and publish the next candidate that shares no second with a taken one."""
+        self._drop(clip, reason)
+        while self.reserve:
+            candidate = self.reserve.pop(0)
+            if any(_overlap(candidate, other) for other in taken):
+                continue
+            candidate = candidate.model_copy(update={"index": clip.index})
+            verdict = self._try(candidate, Mend())
+            if verdict is not None and not verdict.faults:
+                taken.append(candidate)
+                return self._accept(verdict, [f"takes the place of “{clip.title}”: {reason}"])
+            if verdict is not None:
+                self._drop(candidate, verdict.reason)
+        return self.warnings.append(f"clip {clip.index} was dropped and no other candidate could take its place")
+
+    def _try(self, clip: EdlClip, mend: Mend) -> _Verdict | None:
+        """Render and judge; None when the render itself fails, which is then recorded."""
+        try:
+            return self.judge(self.render_one(clip, mend))
+        except (MediaError, FfmpegError) as error:
+            self._drop(clip, f"it could not be rendered: {str(error).splitlines()[0]}")
+            return None
+
+    def _drop(self, clip: EdlClip, reason: str) -> None:
+        self.dropped.append(Dropped(index=clip.index, title=clip.title, reason=reason))
+
+    def _accept(self, verdict: _Verdict, history: list[str]) -> None:
+        rendered = verdict.rendered
+        self.warnings += [f"clip {rendered.clip.index}: {warning}" for warning in rendered.warnings]
+        self.clips.append(
+            VerifiedClip(
+                clip=rendered.clip,
+                path=rendered.path,
+                file=rendered.path.name,
+                duration=verdict.measure.duration if verdict.measure else 0.0,
+                size_bytes=rendered.path.stat().st_size,
+                sha256=_sha256(rendered.path),
+                checks=verdict.checks,
+                encoder=rendered.encoder,
+                encoder_reason=rendered.encoder_reason,
+                gain_db=rendered.gain,
+                history=history,
+                warnings=rendered.warnings,
+            )
+        )
+
+
+def _overlap(one: EdlClip, other: EdlClip) -> bool:
+    return any(a.start < b.end and b.start < a.end for a in one.segments for b in other.segments)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
