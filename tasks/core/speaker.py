@@ -37,8 +37,8 @@ def subjects(tracks: Sequence[Track], times: Array) -> NDArray[np.int64]:
     """
     present = np.stack([track.present(times) for track in tracks])
     motion = np.stack([mouth_motion(track, times) for track in tracks]) + QUIET
-    best = np.where(present, motion, 0.0).max(axis=0)
-    scores = np.where(present, np.log(motion / best.clip(QUIET)), ABSENT)
+    best: Array = (motion * present).max(axis=0)
+    scores = np.where(present, np.log(motion) - np.log(best.clip(QUIET)), ABSENT)
     nobody = np.where(present.any(axis=0), NOBODY, 0.0)
     states = _best_sequence(np.vstack([scores, nobody]))
     states = _without_short_runs(states, times)
@@ -51,10 +51,9 @@ def _best_sequence(scores: Array) -> NDArray[np.int64]:
     total = scores[:, 0].copy()
     came_from = np.empty((looks, count), np.int64)
     for n in range(1, looks):
-        best = int(total.argmax())
-        stay = total >= total[best] - SWITCH_COST
-        came_from[n] = np.where(stay, np.arange(count), best)
-        total = np.where(stay, total, total[best] - SWITCH_COST) + scores[:, n]
+        best, floor = int(total.argmax()), float(total.max()) - SWITCH_COST
+        came_from[n] = [i if total[i] >= floor else best for i in range(count)]
+        total = total.clip(floor) + scores[:, n]
     states = np.empty(looks, np.int64)
     states[-1] = int(total.argmax())
     for n in range(looks - 1, 0, -1):
