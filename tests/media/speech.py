@@ -123,7 +123,8 @@ def read_wave(path: Path) -> Samples:
         if file.getframerate() != RATE:
             message = f"{path} has {file.getframerate()} samples per second, not {RATE}"
             raise ValueError(message)
-        return np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+        return samples.astype(np.float32) / np.float32(32768)
 
 
 def write_wave(path: Path, samples: Samples) -> None:

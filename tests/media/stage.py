@@ -94,7 +94,7 @@ def draw(t: float, face: tuple[float, float, float] | None, screen: Picture | No
 def hall(t: float) -> Picture:
     """Curtains, a floor and a soft light that takes forty seconds to cross the stage and return."""
     shift = round(240 + 240 * np.sin(2 * np.pi * t / 40))
-    return lit_hall(shift // 2 * 2)
+    return lit_hall(shift // 4 * 4)
 
 
 @cache
@@ -126,7 +126,7 @@ def speaker(step: int) -> Layer:
     beside = np.exp(-(((x - FACE_X) / 34) ** 4))
     rows = np.array([0, MOUTH_Y, LIP_Y, CHIN_Y, 512])
     down = 4.0 * step / 12 * np.interp(y, rows, (0, 0, 1, 0, 0)).astype(np.float32) * beside
-    return cv2.remap(layer, x, y - down, cv2.INTER_CUBIC)
+    return np.asarray(cv2.remap(layer, x, y - down, cv2.INTER_CUBIC), np.float32)
 
 
 @cache
@@ -148,7 +148,7 @@ def cut_out() -> Layer:
     for gap in ("170,128 183,126 187,152 178,150", "276,124 264,134 258,152 260,172 274,178"):
         cv2.fillPoly(mask, [corners(gap)], cv2.GC_BGD)
     cv2.setRNGSeed(1)
-    cv2.grabCut(portrait, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 8, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(portrait, mask, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 8, cv2.GC_INIT_WITH_MASK)
     kept = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(kept)
     body = (labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])).astype(np.float32)
