@@ -172,14 +172,14 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
     score = sum(topical[:3]) * 0.5
     score += 0.8 * clause.whole - 3.0 * clause.opens_clip + 0.3 * clause.place
     score += 1.0 if title.endswith(_ASKING) else 0.0
-    score -= 0.5 * max(GOOD_WORDS.start - len(words), 0) + 0.2 * max(len(words) - GOOD_WORDS.stop + 1, 0)
+    score -= 0.8 * max(GOOD_WORDS.start - len(words), 0) + 0.2 * max(len(words) - GOOD_WORDS.stop + 1, 0)
     if lists is None:
         return score
     padded = f" {' '.join(words)} "
     score += 0.8 * min(len(lists.claim.intersection(words)), 2)
     score += 0.8 * any(f" {phrase} " in padded for phrase in lists.claim_phrases)
     score += 0.4 * bool(lists.contrast.intersection(words)) + 0.4 * bool(lists.second_person.intersection(words))
-    score += 1.5 * bool(lists.finite.intersection(words))
+    score += (1.5 + 0.5 * clause.whole) * bool(lists.finite.intersection(words)) - 1.0 * (not clause.whole)
     score -= 2.0 * (words[0] in lists.backward) + 1.5 * (words[0] in lists.conjunctions)
     score -= 1.0 * (title.endswith(_ASKING) and words[-1] in lists.stop)
     return score - 0.5 * (words[0] in lists.links)

@@ -123,7 +123,7 @@ ENGLISH = WordLists(
         "spends spent pay pays paid hit hits show shows showed hear hears heard hold holds held"
     ),
     links=_set(
-        "and but or so because that which who when where while if unless until after before with without "
+        "including and but or so because that which who when where while if unless until after before with without "
         "about for from into in on at by than like as since although though whether to through of"
     ),
     number_words=_set(

@@ -107,7 +107,7 @@ class Llm:
             "api_key": key.get_secret_value() if key is not None else "none",
         }
         if self.options.api_base is not None and not self.model.startswith("gemini/"):
-            request["api_base"] = self.options.api_base
+            request["api_base"] = _without_credentials(self.options.api_base)
         if schema is not None:
             request["response_format"] = schema
         return request
@@ -128,6 +128,12 @@ def endpoint_of(api_base: str | None) -> str | None:
         return None
     parts = urlsplit(api_base)
     return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+
+
+def _without_credentials(api_base: str) -> str:
+    """The address without user and password: the key is what signs in, and HTTP takes only one of them."""
+    parts = urlsplit(api_base)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _litellm() -> Any:
@@ -159,6 +165,10 @@ def _retry_after(error: Exception) -> float:
 
 def _cause(error: Exception) -> str:
     """The kind of failure in words of ours: the library's own text may hold the request."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError):
+            return f"the LLM cannot be reached ({type(link).__name__})"
+        link = link.__cause__ or link.__context__
     status = getattr(error, "status_code", None)
-    kind = type(error).__name__
-    return f"the LLM call failed with {kind}" + (f" (status {status})" if isinstance(status, int) else "")
+    return f"the LLM call failed with {type(error).__name__}" + (f" (status {status})" if status else "")

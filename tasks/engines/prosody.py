@@ -1,6 +1,7 @@
 """How a talk sounds: loudness, pitch and noise over time, measured in one pass through ffmpeg."""
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,17 +48,20 @@ def measure(audio: Path, ffmpeg: Path | str) -> Delivery:
 
 
 def _blocks(audio: Path, ffmpeg: Path | str) -> Iterator[NDArray[np.float32]]:
-    command = [
-        str(ffmpeg), "-nostdin", "-hide_banner", "-loglevel", "error", "-i", f"file:{audio}", "-map", "0:a:0", "-vn",
-        "-ac", "1", "-af", f"aresample={RATE}:async=1:first_pts=0", "-f", "s16le", "pipe:1",
-    ]  # fmt: skip
+    command = [str(ffmpeg), "-nostdin", "-v", "error", "-threads", "1", "-protocol_whitelist", "file,pipe"]
+    command += ["-i", f"file:{audio}", "-map", "0:a:0", "-ac", "1"]
+    command += ["-af", f"aresample={RATE}:async=1:first_pts=0", "-f", "s16le", "pipe:1"]
     size = BLOCK_SECONDS * RATE * 2
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process,
+    ):
         while process.stdout is not None and (raw := process.stdout.read(size)):
             yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
-        said = process.stderr.read() if process.stderr is not None else b""
-    if process.returncode != 0:
-        raise AudioUnreadable(said.decode(errors="replace").strip()[-300:] or f"ffmpeg ended with {process.returncode}")
+        if process.wait() != 0:
+            said.seek(0)
+            cause = " ".join(said.read(2000).decode(errors="replace").split())[-300:]
+            raise AudioUnreadable(f"{audio.name} cannot be decoded: {cause}")
 
 
 def _analyse(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

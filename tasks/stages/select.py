@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tasks.core.edl import Edl, EdlClip, Selection, Span
 from tasks.core.errors import NoSpeech
-from tasks.core.headline import headline, hook
+from tasks.core.headline import LONGEST, headline, hook
 from tasks.core.media import SourceMeta
-from tasks.core.prompting import Offer, Pick
+from tasks.core.prompting import Offer, Pick, plain
 from tasks.core.request import ClipRequest
 from tasks.core.selection import WEIGHTS, Candidate, Choice, choose
 from tasks.core.sentences import sentences
@@ -45,6 +45,7 @@ def select_clips(
     picks, selection = _reranked(choice, request.clip_count, llm)
     ordered, named = _ordered(choice, picks)
     clips = [_clip(i, window, talk, language, named.get(id(window))) for i, window in enumerate(ordered, start=1)]
+    clips = [clip if clip.title else clip.model_copy(update={"title": _spare_title(clip, meta)}) for clip in clips]
     count = len(choice.clips)
     return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection)
 
@@ -98,6 +99,11 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
         signals=window.signals,
         why=_why(window),
     )
+
+
+def _spare_title(clip: EdlClip, meta: SourceMeta) -> str:
+    """The title of the source, for a clip whose words give none."""
+    return plain(meta.title, LONGEST) or f"Clip {clip.index}"
 
 
 def _why(window: Candidate) -> str:

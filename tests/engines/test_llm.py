@@ -232,7 +232,7 @@ def test_a_wrong_key_or_model_is_a_failure_that_keeps_the_secret(server, wrong, 
 
 def test_nobody_there():
     options = LlmOptions(model="tiny", api_base="http://127.0.0.1:9/v1", api_key=SecretStr(KEY), timeout_seconds=5)
-    with pytest.raises(LlmFailed, match="LLM"):
+    with pytest.raises(LlmFailed, match="cannot be reached"):
         Llm(options).rerank(OFFERS, 2)
 
 

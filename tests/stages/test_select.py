@@ -1,0 +1,238 @@
+"""SELECT as a whole: a transcript in, an EDL out, with a real LLM endpoint that behaves or not."""
+
+import json
+import logging
+import threading
+import wave
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from tasks.core.errors import NoSpeech, TooShort
+from tasks.core.media import HeatmapPoint, SourceMeta
+from tasks.core.request import ClipRequest
+from tasks.core.transcript import Segment, Word
+from tasks.engines.llm import LlmOptions
+from tasks.stages.select import select_clips
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+JOB = "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+LINES = [
+    "The regional administration documented the corresponding procedures extensively.",
+    "Additional requirements are specified in the supplementary regulations.",
+    "The implementation schedule was coordinated with participating institutions.",
+    "Why did the whole village hide a piano?",
+    "My uncle said, nobody takes the piano!",
+    "We put it in the barn, under the hay.",
+    "And every night you could hear it play.",
+    "Quarterly expenditures approximated the anticipated budgetary allocations.",
+    "The committee considered alternative configurations of existing facilities.",
+    "Representatives examined the proposed modifications throughout the period.",
+    "You never know who your friends are until the boat sinks.",
+    "I asked the captain, can you swim?",
+    "He laughed and said, no, that is why I have a boat.",
+    "So we learned to swim that summer, all of us.",
+    "The evaluation procedure consists of several consecutive administrative phases.",
+    "Corresponding documentation was distributed among the participating organizations.",
+]
+
+
+@pytest.fixture
+def segments() -> list[Segment]:
+    made, at = [], 0.5
+    for line in LINES:
+        words = []
+        for token in line.split():
+            words.append(Word(word=token, start=at, end=at + 0.1 + 0.05 * len(token)))
+            at = words[-1].end
+        made.append(Segment(text=line, start=words[0].start, duration=at - words[0].start, words=words))
+        at += 0.5
+    return made
+
+
+META = SourceMeta(source_id="x", kind="file_url", title="A talk")
+REQUEST = ClipRequest(video_url="https://example.com/a.mp4", clip_duration_seconds=12, clip_count=2)
+
+
+def select(segments, *, request=REQUEST, language="en", audio=None, meta=META, llm=None):
+    return select_clips(JOB, request, segments, language, audio, meta, llm, FFMPEG)
+
+
+def check(edl, count=2):
+    assert [clip.index for clip in edl.clips] == list(range(1, len(edl.clips) + 1))
+    assert len(edl.clips) == count
+    everything = [*edl.clips, *edl.reserve]
+    spans = sorted((span.start, span.end) for clip in everything for span in clip.segments)
+    assert all(a[1] <= b[0] + 1e-6 for a, b in pairwise(spans))
+    for clip in everything:
+        assert 9.6 - 1e-6 <= clip.duration <= 12 + 1e-6
+        assert 0 < len(clip.title) <= 60
+        assert clip.hook
+        assert clip.why
+        assert clip.signals
+        assert not clip.segments[0].text.startswith(clip.title)
+
+
+def test_without_an_llm_the_signals_choose_and_say_so(segments):
+    edl = select(segments)
+    check(edl)
+    assert edl.job_id == JOB
+    assert edl.selection.mode == "heuristic"
+    assert edl.selection.reason == "no LLM is set"
+    said = " ".join(clip.segments[0].text for clip in edl.clips)
+    assert "piano" in said
+    assert "captain" in said
+
+
+def test_the_same_input_gives_the_same_edl(segments):
+    assert select(segments) == select(segments)
+
+
+def test_sound_is_measured_where_there_is_some(segments, tmp_path):
+    audio = tmp_path / "talk.wav"
+    rng = np.random.default_rng(1)
+    samples = 0.0005 * rng.standard_normal(int((segments[-1].end + 1) * 16_000))
+    for segment in segments:
+        inside = slice(int(segment.start * 16_000), int(segment.end * 16_000))
+        samples[inside] += 0.2 * np.sin(2 * np.pi * 140 * np.arange(inside.stop - inside.start) / 16_000)
+    with wave.open(str(audio), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes((samples * 32767).astype("<i2").tobytes())
+    edl = select(segments, audio=audio)
+    check(edl)
+    assert "loudness" in edl.clips[0].signals
+    assert edl.clips[0].segments[0].end <= segments[-1].end + 1
+
+
+def test_sound_that_cannot_be_read_is_left_out_aloud(segments, tmp_path, caplog):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no sound")
+    with caplog.at_level(logging.WARNING):
+        edl = select(segments, audio=broken)
+    check(edl)
+    assert "left out" in caplog.text
+
+
+def test_a_heatmap_counts(segments):
+    heat = [HeatmapPoint(start_time=t, end_time=t + 2, value=float(t > 60)) for t in range(0, 100, 2)]
+    edl = select(segments, meta=META.model_copy(update={"heatmap": heat}))
+    replayed = max([*edl.clips, *edl.reserve], key=lambda clip: clip.segments[0].start)
+    assert replayed.signals["replays"] > 1
+
+
+def test_no_words_is_no_speech():
+    with pytest.raises(NoSpeech):
+        select([])
+    with pytest.raises(NoSpeech):
+        select([Segment(text=" ", start=0, duration=9)])
+
+
+def test_too_few_words_is_too_short(segments):
+    with pytest.raises(TooShort):
+        select(segments[:1])
+
+
+def test_a_clip_without_a_usable_word_still_has_a_title():
+    words = [Word(word="the", start=i * 0.4, end=i * 0.4 + 0.3) for i in range(60)]
+    edl = select([Segment(text="", start=0, duration=24, words=words)])
+    assert all(clip.title == "A talk" for clip in edl.clips)
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """A chat endpoint that answers what `server.answer` makes of the candidates it was offered."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        offered = json.loads(body["messages"][1]["content"])["candidates"]
+        status, content = self.server.answer(offered)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        reply = {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+        }
+        raw = json.dumps(reply if status == 200 else {"error": {"message": content}}).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *args):
+        """Quiet."""
+
+
+@pytest.fixture
+def endpoint():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def options(endpoint) -> LlmOptions:
+    base = f"http://user:pass@127.0.0.1:{endpoint.server_port}/v1"
+    return LlmOptions(model="m", api_base=base, api_key=SecretStr("sk-secret"), timeout_seconds=15)
+
+
+def named(offer, title):
+    return {"id": offer["id"], "title": title, "hook": "Listen.", "description": "D.", "hashtags": ["talk"]}
+
+
+def test_the_llm_reorders_and_names(segments, endpoint):
+    def reverse(offered):
+        last = offered[-1]
+        title = " ".join(last["transcript"].split()[2:6])
+        return 200, json.dumps({"clips": [named(last, title), named(offered[0], "No word of it")]})
+
+    endpoint.answer = reverse
+    plain, edl = select(segments), select(segments, llm=options(endpoint))
+    check(edl)
+    assert edl.selection.mode == "llm"
+    assert edl.selection.endpoint == f"127.0.0.1:{endpoint.server_port}"
+    assert edl.selection.model == "openai/m"
+    offered = [*plain.clips, *plain.reserve]
+    assert edl.clips[0].segments == offered[-1].segments
+    assert edl.clips[0].hashtags == ["talk"]
+    assert edl.clips[1].segments == offered[0].segments
+    assert edl.clips[1].title == offered[0].title, "a title about nothing said is replaced"
+    assert "pass" not in edl.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda offered: (500, "boom sk-secret"), "500"),
+        (lambda offered: (200, "{}"), "JSON"),
+        (lambda offered: (200, json.dumps({"clips": [named({"id": "w77"}, "The piano")]})), "no window"),
+    ],
+)
+def test_a_failing_llm_leaves_the_choice_of_the_signals(segments, endpoint, answer, said):
+    endpoint.answer = answer
+    edl = select(segments, llm=options(endpoint))
+    check(edl)
+    assert edl.selection.mode == "heuristic"
+    assert said in edl.selection.reason
+    assert "sk-secret" not in edl.model_dump_json()
+    plain = select(segments)
+    assert (edl.clips, edl.reserve) == (plain.clips, plain.reserve)
+
+
+def test_too_few_valid_picks_are_filled_up(segments, endpoint):
+    endpoint.answer = lambda offered: (200, json.dumps({"clips": [named(offered[1], "The captain swims")]}))
+    edl = select(segments, llm=options(endpoint))
+    check(edl)
+    assert edl.selection.mode == "llm"
+    assert edl.selection.reason == "1 of 2 picks were valid; signals chose the rest"
