@@ -203,12 +203,15 @@ def _loudness(samples: Samples) -> NDArray[np.float64]:
 
 def _in_order(words: Sequence[Word], limit: float) -> list[Word]:
     """The same words, none starting before its predecessor, ending after its successor's start or after `limit`."""
-    starts = np.minimum(np.maximum.accumulate([word.start for word in words]), limit) if words else []
-    nexts = [*starts[1:], limit]
-    return [
-        word.model_copy(update={"start": round(float(start), 3), "end": round(float(np.clip(word.end, start, nxt)), 3)})
-        for word, start, nxt in zip(words, starts, nexts, strict=True)
-    ]
+    settled: list[Word] = []
+    ceiling = limit
+    for word in reversed(words):
+        start = min(max(word.start, 0.0), ceiling)
+        settled.append(
+            word.model_copy(update={"start": round(start, 3), "end": round(min(max(word.end, start), ceiling), 3)})
+        )
+        ceiling = start
+    return settled[::-1]
 
 
 def _moved(word: Word, seconds: float) -> Word:

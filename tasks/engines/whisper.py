@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ Progress = Callable[[float, float], None]
 
 SURE_OF_LANGUAGE = 0.7
 WIDE_BEAM = 5
+SMALLEST_DEFAULT = "base"
+BLOCK_SECONDS = 600.0
 _VAD = VadOptions(min_silence_duration_ms=160, max_speech_duration_s=12.0, speech_pad_ms=200)
 
 _log = logging.getLogger(__name__)
@@ -35,19 +38,24 @@ class Recogniser:
         self.warnings: list[str] = []
         self.beam_size = options.beam_size
         self._cache = options.cache
-        self._load(hardware.choose(options.device, options.model, options.batch_size))
+        self._load(self._with_weights(hardware.choose(options.device, options.model, options.batch_size), options))
+
+    def _with_weights(self, plan: AsrPlan, options: AsrOptions) -> AsrPlan:
+        """The plan, or, where nobody named its model and its weights are missing, the plan with `SMALLEST_DEFAULT`."""
+        try:
+            weights.whisper_model(plan.model, self._cache)
+        except weights.WeightsMissing as error:
+            if options.model is not None or plan.model == SMALLEST_DEFAULT:
+                raise
+            reason = f"the weights of {plan.model} are missing: {SMALLEST_DEFAULT} instead"
+            self._warn(f"{reason} ({error})")
+            return replace(plan, model=SMALLEST_DEFAULT, reason=reason)
+        return plan
 
     def _load(self, plan: AsrPlan) -> None:
-        """Load the model and run it once: a GPU without cuBLAS or cuDNN fails only then."""
-        _log.info(
-            "Whisper %s on %s %s, batch %d: %s",
-            plan.model,
-            plan.device,
-            plan.compute_type,
-            plan.batch_size,
-            plan.reason,
-        )
-        self.plan = plan
+        """Load the model and, on a GPU, run it once: one without cuBLAS or cuDNN fails only then."""
+        what = f"{plan.model} on {plan.device} {plan.compute_type}, batch {plan.batch_size}"
+        _log.info("Whisper %s: %s", what, plan.reason)
         folder = weights.whisper_model(plan.model, self._cache)
         try:
             self.model = WhisperModel(
@@ -56,20 +64,22 @@ class Recogniser:
             if plan.device == "cuda":
                 self.model.encode(np.zeros((self.model.model.n_mels, 3000), np.float32))
         except RuntimeError as error:  # CTranslate2 raises nothing more specific
-            self._load_next(error)
-
-    def _load_next(self, error: RuntimeError) -> None:
-        if self.plan.device == "cpu":
-            raise error
-        no_memory = "out of memory" in str(error)
-        narrower = hardware.narrower(self.plan) if no_memory else None
-        plan = narrower or hardware.on_cpu_instead(self.plan, f"the GPU cannot be used ({error})")
-        self.warnings.append(plan.reason)
-        _log.warning("%s", plan.reason)
-        if (plan.device, plan.compute_type) == (self.plan.device, self.plan.compute_type):
-            self.plan = plan
+            self._load(self._next(replace(plan, batch_size=1), error))
         else:
-            self._load(plan)
+            self.plan = plan
+
+    def _next(self, plan: AsrPlan, error: RuntimeError) -> AsrPlan:
+        """What to try after a GPU failed; its error has no type of its own, only words."""
+        if plan.device == "cpu":
+            raise error
+        narrower = hardware.narrower(plan) if "out of memory" in str(error) else None
+        following = narrower or hardware.on_cpu_instead(plan, f"the GPU cannot be used ({error})")
+        self._warn(following.reason)
+        return following
+
+    def _warn(self, reason: str) -> None:
+        self.warnings.append(reason)
+        _log.warning("%s", reason)
 
     def language(self, samples: Samples, windows: Sequence[Stretch]) -> tuple[str, float]:
         """Language of the first window, or of the first five together when it is not plain."""
@@ -93,10 +103,17 @@ class Recogniser:
             try:
                 heard = self._decode(samples, batch, language, self.beam_size)
             except RuntimeError as error:  # CTranslate2 raises nothing more specific
-                self._load_next(error)
+                self._narrow(self._next(self.plan, error))
                 continue
             yield from (self._surer(samples, one, language) for one in heard)
             begin += len(batch)
+
+    def _narrow(self, plan: AsrPlan) -> None:
+        if (plan.device, plan.compute_type) == (self.plan.device, self.plan.compute_type):
+            self.plan = plan
+        else:
+            self.model.model.unload_model()
+            self._load(plan)
 
     def _surer(self, samples: Samples, heard: Heard, language: str) -> Heard:
         """Decode a window again, more widely, where the first try loops or is unsure; keep the better one."""
@@ -115,10 +132,9 @@ class Recogniser:
             word_timestamps=True,
             temperature=0.0,
         )
-        starts = {int(window.start * 100): window for window in windows}
         return [
             Heard(
-                window=starts[segment.seek],
+                window=min(windows, key=lambda window: abs(window.start - segment.seek / 100)),  # seek is in 10 ms
                 words=[Word(word=word.word, start=word.start, end=word.end) for word in segment.words or []],
                 avg_logprob=segment.avg_logprob,
                 no_speech_prob=segment.no_speech_prob,
@@ -139,16 +155,21 @@ def transcribe(audio: Path, options: AsrOptions, ffmpeg: str, progress: Progress
 
 
 def transcribe_with(
-    recogniser: Recogniser, audio: Path, ffmpeg: str, progress: Progress, language: str = "auto"
+    recogniser: Recogniser,
+    audio: Path,
+    ffmpeg: str,
+    progress: Progress,
+    language: str = "auto",
+    block_seconds: float = BLOCK_SECONDS,
 ) -> AsrResult:
-    """The same with a model that is loaded already."""
+    """The same with a model that is loaded already; about `block_seconds` are in memory at once."""
     if language != "auto" and language not in asr.LANGUAGES:
         raise BadRequest(f"Whisper does not know the language {language!r}.")
     total, done, speech_seconds = pcm.duration(audio), 0.0, 0.0
     spoken, probability = (None, 0.0) if language == "auto" else (language, 1.0)
     words: list[Word] = []
     warnings: list[str] = []
-    for block in pcm.blocks(audio, ffmpeg):
+    for block in pcm.blocks(audio, ffmpeg, block_seconds, slack=block_seconds / 10):
         speech = find_speech(block.samples)
         windows = asr.plan_windows(speech)
         speech_seconds += sum(stretch.duration for stretch in speech)

@@ -1,0 +1,73 @@
+import pytest
+
+from tasks.engines import hardware
+from tasks.engines.hardware import GIB, AsrPlan, choose, narrower
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine that says it has one GPU."""
+    monkeypatch.setattr(hardware.ctranslate2, "get_cuda_device_count", lambda: 1)
+    return monkeypatch
+
+
+def test_cpu_runs_base_in_int8() -> None:
+    plan = choose("cpu")
+    assert (plan.model, plan.device, plan.compute_type) == ("base", "cpu", "int8")
+    assert plan.batch_size >= 1
+    assert f"{hardware.cpu_cores()} cores" in plan.reason
+
+
+def test_what_was_asked_for_is_kept() -> None:
+    plan = choose("cpu", "tiny.en", 3)
+    assert (plan.model, plan.batch_size) == ("tiny.en", 3)
+
+
+@pytest.mark.parametrize(("gib", "batch"), [(16, 8), (2, 4), (0.5, 1), (None, 8)])
+def test_cpu_batch_follows_memory(gib: float | None, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_free_bytes", lambda: gib and int(gib * GIB))
+    assert choose("cpu").batch_size == batch
+
+
+def test_cuda_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware.ctranslate2, "get_cuda_device_count", lambda: 0)
+    plan = choose("cuda")
+    assert plan.device == "cpu"
+    assert "cuda was asked for" in plan.reason
+
+
+@pytest.mark.parametrize(
+    ("model", "free", "compute_type", "batches"),
+    [
+        (None, 24, "float16", range(32, 33)),
+        ("large-v3", 24, "float16", range(32, 33)),
+        ("large-v3", 8, "float16", range(8, 20)),
+        ("large-v3", 4, "int8_float16", range(1, 8)),
+        ("distil-whisper/distil-large-v3.5-ct2", 4, "int8_float16", range(1, 8)),
+        ("small.en", 1, "int8_float16", range(1, 4)),
+    ],
+)
+def test_gpu_memory_decides(
+    model: str | None, free: float, compute_type: str, batches: range, gpu: pytest.MonkeyPatch
+) -> None:
+    gpu.setattr(hardware, "_free_gpu_bytes", lambda: int(free * GIB))
+    plan = choose("auto", model)
+    assert (plan.device, plan.model, plan.compute_type) == ("cuda", model or "small", compute_type)
+    assert plan.batch_size in batches
+
+
+def test_nvidia_smi_that_is_not_there_leaves_the_memory_unknown(gpu: pytest.MonkeyPatch) -> None:
+    gpu.setenv("PATH", "")
+    plan = choose()
+    assert plan.batch_size == 8
+    assert "unknown" in plan.reason
+
+
+def test_out_of_memory_halves_the_batch_then_narrows_the_weights_then_leaves_the_gpu() -> None:
+    plan: AsrPlan | None = AsrPlan("small", "cuda", "float16", 4, "")
+    seen: list[tuple[str, str, int]] = []
+    while plan := narrower(plan):
+        seen.append((plan.device, plan.compute_type, plan.batch_size))
+        assert "out of memory" in plan.reason
+    assert seen[:3] == [("cuda", "float16", 2), ("cuda", "float16", 1), ("cuda", "int8_float16", 1)]
+    assert [(device, compute_type) for device, compute_type, _ in seen[3:]] == [("cpu", "int8")]

@@ -1,0 +1,85 @@
+import subprocess
+import wave
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from tasks.core.errors import NoAudio, UnreadableMedia
+from tasks.engines import pcm
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def write(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype(np.int16).tobytes())
+    return path
+
+
+def hum(seconds: float, rate: int = 16_000) -> np.ndarray:
+    return 0.3 * np.sin(np.arange(round(seconds * rate)) * 0.1)
+
+
+def test_blocks_join_to_the_whole_and_are_cut_in_the_pauses(tmp_path: Path) -> None:
+    parts = [hum(7), np.zeros(8000), hum(6), np.zeros(8000), hum(4)]
+    whole = np.concatenate(parts)
+    blocks = list(pcm.blocks(write(tmp_path / "a.wav", whole), FFMPEG, seconds=8, slack=3))
+    assert np.allclose(np.concatenate([block.samples for block in blocks]), whole, atol=1e-4)
+    assert all(block.duration <= 8 for block in blocks)
+    assert 7.0 <= blocks[1].start <= 7.5
+    assert 13.5 <= blocks[2].start <= 14.0
+
+
+def test_a_file_that_fills_its_blocks_exactly_has_no_empty_one(tmp_path: Path) -> None:
+    blocks = list(pcm.blocks(write(tmp_path / "a.wav", hum(8)), FFMPEG, seconds=4, slack=0.1))
+    assert sum(block.duration for block in blocks) == pytest.approx(8)
+    assert all(block.duration > 0 for block in blocks)
+
+
+def test_sound_that_starts_late_keeps_its_time(tmp_path: Path) -> None:
+    source, late = write(tmp_path / "a.wav", hum(2, 44_100), 44_100), tmp_path / "late.mkv"
+    command = [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "color=s=64x64:d=4", "-itsoffset", "1.5", "-i", source, late]
+    subprocess.run(command, check=True)
+    (block,) = pcm.blocks(late, FFMPEG)
+    assert block.duration == pytest.approx(3.5, abs=0.05)
+    assert np.abs(block.samples[: 16_000 + 7_000]).max() < 0.01
+
+
+def test_duration(tmp_path: Path) -> None:
+    assert pcm.duration(write(tmp_path / "a.wav", hum(2.5))) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("read", [pcm.duration, lambda path: list(pcm.blocks(path, FFMPEG))])
+def test_what_is_no_media_is_unreadable(read, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"not a film" * 100)
+    with pytest.raises(UnreadableMedia):
+        read(path)
+
+
+def test_a_picture_without_sound_has_no_audio(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    subprocess.run([FFMPEG, "-v", "error", "-f", "lavfi", "-i", "color=s=64x64:d=0.2", path], check=True)
+    with pytest.raises(NoAudio):
+        pcm.duration(path)
+
+
+def test_a_playlist_may_not_reach_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(UnreadableMedia):
+        list(pcm.blocks(path, FFMPEG))
+
+
+def test_a_reader_that_stops_early_leaves_no_decoder(tmp_path: Path) -> None:
+    reader = pcm.blocks(write(tmp_path / "a.wav", hum(60)), FFMPEG, seconds=2, slack=1)
+    next(reader)
+    reader.close()
+    children = Path("/proc/self/task").glob("*/children")
+    commands = [Path(f"/proc/{pid}/cmdline") for each in children for pid in each.read_text().split()]
+    assert not any(b"ffmpeg" in command.read_bytes() and b"a.wav" in command.read_bytes() for command in commands)
