@@ -4,12 +4,14 @@ import asyncio
 import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 
 from tasks.engines.egress import Network
@@ -183,3 +185,12 @@ def truncated(body: bytes, share: float = 0.5) -> Callable[[Request], None]:
         request.close_connection = True
 
     return page
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of `media.example` that nobody has signed, and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subject = ("-subj", "/CN=media.example", "-addext", "subjectAltName=DNS:media.example", "-days", "2")
+    make = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    subprocess.run([*make, *subject, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60)
+    return cert, key

@@ -19,7 +19,8 @@ CONTAINERS = "mov,matroska,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,w64,
 Playlists and scripts (hls, dash, concat, sdp, image sequences) are not among them: a stranger's
 "video.mp4" that is a playlist inside would make ffmpeg read other files and other hosts.
 """
-COPIED_CODECS = frozenset({"aac", "mp3", "opus", "flac", "alac", "ac3"})
+COPIED_CODECS = frozenset({"aac", "mp3", "mp3float", "opus", "flac", "alac", "ac3"})
+"""What MP4 holds, by the names of PyAV's decoders."""
 LATE_SECONDS = 0.010
 """Sound that starts later than this after the picture is put in its place by encoding silence."""
 TIMEOUT_SECONDS = 3600.0
@@ -60,23 +61,30 @@ def extract_audio(source: Path, info: MediaInfo, out: Path) -> AudioCopy:
     """
     if info.audio_codec is None:
         raise NoAudio("The video has no audio track.")
-    late = info.audio_start - info.video_start if info.video_codec else 0.0
+    start = min(info.audio_start, info.video_start) if info.video_codec else info.audio_start
+    late = info.audio_start - start
     if info.audio_codec not in COPIED_CODECS:
-        return _transcode(source, out, f"{info.audio_codec} is not kept in MP4")
+        return _transcode(source, out, start, f"{info.audio_codec} is not kept in MP4")
     if late > LATE_SECONDS:
-        return _transcode(source, out, f"the sound starts {late:.3f} s late")
+        return _transcode(source, out, start, f"the sound starts {late:.3f} s late")
     try:
-        ffmpeg.run([*_input(source), "-c:a", "copy", "-f", "mp4", str(out)], TIMEOUT_SECONDS, log=log)
+        ffmpeg.run([*_input(source), "-c:a", "copy", "-f", "mp4", str(out)], TIMEOUT_SECONDS)
     except ffmpeg.FfmpegError:
         log.warning("the sound could not be copied, it is encoded again")
-        return _transcode(source, out, f"{info.audio_codec} could not be copied")
+        return _transcode(source, out, start, f"{info.audio_codec} could not be copied")
     return AudioCopy(out, copied=True, reason=f"{info.audio_codec}, from the start")
 
 
-def _transcode(source: Path, out: Path, reason: str) -> AudioCopy:
-    encode = ["-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "192k", "-f", "mp4", str(out)]
+def _transcode(source: Path, out: Path, start: float, reason: str) -> AudioCopy:
+    """Encode, with silence where there is no sound.
+
+    The source's own time stamps are kept and `start` is taken off by hand: of an MPEG-TS of which
+    only the sound is read, ffmpeg takes the start of the sound for the start of the file.
+    """
+    place = f"asetpts=PTS-{start}/TB,aresample=async=1:first_pts=0"
+    encode = ["-copyts", "-af", place, "-c:a", "aac", "-b:a", "192k", "-f", "mp4", str(out)]
     try:
-        ffmpeg.run([*_input(source), *encode], TIMEOUT_SECONDS, log=log)
+        ffmpeg.run([*_input(source), *encode], TIMEOUT_SECONDS)
     except ffmpeg.FfmpegError as error:
         raise UnreadableMedia("The video's sound cannot be decoded.") from error
     return AudioCopy(out, copied=False, reason=reason)

@@ -11,6 +11,7 @@ import base64
 import hmac
 import secrets
 import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -140,7 +141,7 @@ class EgressProxy:
                 b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (refusal.status, len(body), body)
             )
         except (OSError, ValueError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            writer.transport.abort()  # a reset, so that half an answer cannot be taken for a whole one
+            _reset(writer)
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -250,6 +251,12 @@ class EgressProxy:
                 raise ConnectionAbortedError("more bytes than may come in")
             sink.write(chunk)
             await sink.drain()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection so that the client cannot take half an answer for a whole one."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, count: int | None = None) -> None:

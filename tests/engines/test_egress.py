@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ import pytest
 
 from tasks.engines.egress import EgressProxy, Network, system_resolve
 from tests import media_server as serve
-from tests.media_server import PUBLIC, MediaServer
+from tests.media_server import PUBLIC, MediaServer, certificate
 
 BODY = bytes(range(256)) * 40
 
@@ -242,19 +241,11 @@ def test_nonsense_does_not_end_the_proxy(server: MediaServer, request_: bytes) -
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
 def test_tls_passes_through_untouched(server: MediaServer, tmp_path: Path) -> None:
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-subj", "/CN=media.example", "-addext", "subjectAltName=DNS:media.example", "-days", "2"),
-            *("-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    cert, key = certificate(tmp_path)
     inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    inside.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    inside.load_cert_chain(cert, key)
     server.use_tls(inside)
-    outside = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+    outside = ssl.create_default_context(cafile=str(cert))
     with EgressProxy(network=server.network()) as proxy:
         connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, context=outside, timeout=10)
         connection.set_tunnel("media.example", 443, headers=authorization(proxy))
