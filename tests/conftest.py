@@ -17,20 +17,26 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def servers(data_dir: Path) -> Iterator[LocalStack]:
+def embedded(data_dir: Path) -> Settings:
+    """Settings that name no server, whatever the environment names: no test touches a real bucket or Redis."""
+    nothing = dict.fromkeys(("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url"))
+    return Settings(KANGKLIP_DATA_DIR=data_dir).model_copy(update=nothing | {"r2_bucket": "clips"})
+
+
+@pytest.fixture(scope="session")
+def servers(embedded: Settings) -> Iterator[LocalStack]:
     """Valkey and the S3 server, up in a second; `servers.settings` leads to them."""
-    with LocalStack(Settings(KANGKLIP_DATA_DIR=data_dir), [Part.VALKEY, Part.S3]) as running:
+    with LocalStack(embedded, [Part.VALKEY, Part.S3]) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def stack(data_dir: Path, servers: LocalStack) -> Iterator[LocalStack]:
+def stack(embedded: Settings, servers: LocalStack) -> Iterator[LocalStack]:
     """The same two and the Prefect server; `stack.settings` leads to them.
 
     It is put into the environment, so that Prefect, imported later, talks to it.
     """
-    given = servers.settings.model_copy(update=dict.fromkeys(("redis_url", "r2_endpoint", "prefect_api_url")))
-    with LocalStack(given) as running:
+    with LocalStack(embedded) as running:
         running.apply()
         yield running
 

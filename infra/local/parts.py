@@ -212,7 +212,7 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
     lines = [
         f"bind {LOOPBACK}",
         f"port {ports[Part.VALKEY]}",
-        f"dir {json.dumps(str(folder))}",
+        "dir .",
         f"requirepass {home.secrets.redis_password}",
         "appendonly yes",
         "appendfsync everysec",
@@ -223,7 +223,7 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
     config = folder / "valkey.conf"
     config.touch(mode=0o600)
     config.write_text("\n".join(lines) + "\n")
-    return Command([str(program(Part.VALKEY)), str(config)], _inherited(), folder, grace=10)
+    return Command([str(program(Part.VALKEY)), config.name], _inherited(), folder, grace=10)
 
 
 _S3_PORTS = 9

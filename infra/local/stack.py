@@ -65,7 +65,7 @@ class LocalStack:
 
     Args:
         settings: what the environment names already is not started; `data_dir` is where the stack lives.
-        needed: the parts to have; those that the environment names are left out.
+        needed: the parts to have; those that the environment names are left out. A worker brings a server.
         prefect_port: a fixed port for the Prefect server, any free one when 0.
         progress: told in a few words what is being waited for.
     """
@@ -78,7 +78,8 @@ class LocalStack:
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.home = Home(settings.data_dir / "stack")
-        self.needed = tuple(part for part in Part if part in set(needed) and not _is_given(part, settings))
+        wanted = set(needed) | ({Part.PREFECT} if Part.WORKER in set(needed) else set())
+        self.needed = tuple(part for part in Part if part in wanted and not _is_given(part, settings))
         self._settings = settings
         self._prefect_port = prefect_port
         self._progress = progress
@@ -230,6 +231,7 @@ class LocalStack:
                 self._supervisor = subprocess.Popen(
                     [sys.executable, "-m", "infra.local.supervisor", str(self.home.path), str(lock.fileno())],
                     cwd=Path(__file__).parents[2],
+                    env=dict(os.environ) | _named(self._settings),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -280,7 +282,7 @@ def running(data_dir: Path) -> LocalStack | None:
     if not home.lock.exists() or not _is_supervised(home):
         return None
     settings = load().model_copy(update={"data_dir": data_dir})
-    return LocalStack(settings, [Part(name) for name in home.state()]).start()
+    return LocalStack(settings, home.wants()).start()
 
 
 def _is_supervised(home: Home) -> bool:
@@ -295,6 +297,18 @@ def _name(part: Part) -> str:
 def _is_given(part: Part, settings: Settings) -> bool:
     given = {Part.VALKEY: settings.redis_url, Part.S3: settings.r2_endpoint, Part.PREFECT: settings.prefect_api_url}
     return bool(given.get(part))
+
+
+def _named(settings: Settings) -> dict[str, str]:
+    """The variables for what the settings name, from wherever they have it: the worker's runs need it."""
+    shown = {"R2_ENDPOINT": settings.r2_endpoint, "PREFECT_API_URL": settings.prefect_api_url}
+    hidden = {
+        "REDIS_URL": settings.redis_url,
+        "R2_ACCESS_KEY_ID": settings.r2_access_key_id,
+        "R2_SECRET_ACCESS_KEY": settings.r2_secret_access_key,
+    }
+    revealed = {name: secret.get_secret_value() for name, secret in hidden.items() if secret}
+    return {name: value for name, value in shown.items() if value} | revealed | {"R2_BUCKET": settings.r2_bucket}
 
 
 def _try_lock(file: BufferedRandom, kind: int) -> bool:

@@ -25,7 +25,8 @@ from types import FrameType
 from infra.local import parts
 from infra.local.parts import Home, Part, PartState
 
-_TICK = 0.1
+_TICK = 0.15  # seconds
+_SWEEP = 5.0  # seconds
 _QUICK_DEATH = 5.0  # seconds
 _LOG_LIMIT = 5 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
@@ -145,11 +146,14 @@ class Supervisor:
 
 
 def sweep(mark: str) -> None:
-    """Kill what an earlier stack of this folder left behind: processes that carry its mark."""
-    for pid in _marked(mark):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-            _say(f"killed {pid}, left behind")
+    """Kill what an earlier stack of this folder left behind, found by its mark, and wait until it is gone."""
+    deadline = time.monotonic() + _SWEEP
+    while (left := _marked(mark)) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                _say(f"killed {pid}, left behind")
+        time.sleep(_TICK)
 
 
 def _marked(mark: str) -> list[int]:
