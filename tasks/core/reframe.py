@@ -30,7 +30,7 @@ FOLLOWING = (0.15, 0.25, 0.5)
 TOP_SPEED = 0.6
 TOP_ACCELERATION = 1.2
 """Crop lengths per second, and per second squared."""
-TALKING = 0.9
+TALKING = 1.1
 """Motion of a mouth (FaceBox.mouth) that is speech rather than a smile."""
 CLEAR_LEAD = 1.6
 """How many times the others' mouth motion makes a speaker sure."""

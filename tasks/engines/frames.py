@@ -42,7 +42,7 @@ def small_frames(
     chain = f"fps=fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p"
     command = [ffmpeg, "-nostdin", "-v", "error", "-threads", "2", "-skip_loop_filter", "all"]
     command += ["-ss", f"{start:.6f}", "-t", f"{end - start:.6f}", "-i", f"file:{video}", "-map", "0:V:0"]
-    command += ["-vf", chain, "-f", "rawvideo", "pipe:1"]
+    command += ["-vf", chain, "-frames:v", str(max(1, round((end - start) * rate))), "-f", "rawvideo", "pipe:1"]
     with tempfile.TemporaryFile() as complaints:
         count = 0
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as process:
