@@ -78,7 +78,9 @@ class LocalStack:
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.home = Home(settings.data_dir / "stack")
-        wanted = set(needed) | ({Part.PREFECT} if Part.WORKER in set(needed) else set())
+        wanted = set(needed)
+        if Part.WORKER in wanted:
+            wanted.add(Part.PREFECT)
         self.needed = tuple(part for part in Part if part in wanted and not _is_given(part, settings))
         self._settings = settings
         self._prefect_port = prefect_port
@@ -325,11 +327,11 @@ def _probe_valkey(settings: Settings, _home: Home) -> None:
         client.ping()
 
 
-def _probe_s3(settings: Settings, home: Home) -> None:
+def _probe_s3(settings: Settings, _home: Home) -> None:
     """A put and a get: the port is open long before."""
     store = ArtifactStore.from_settings(settings, attempts=1)
     store.ensure_bucket()
-    key = f"ready/{home.secrets.mark}"
+    key = f"ready/{os.getpid()}"
     store.put_bytes(key, b"ready", "text/plain")
     store.get_bytes(key)
     store.delete(key)
