@@ -51,9 +51,13 @@ class Selection(BaseModel):
 
 
 class Edl(BaseModel):
-    """`edl.json`. `reserve` are the next best windows that overlap no chosen one, best first."""
+    """`edl.json`. `reserve` are the next best windows that overlap no chosen one, best first.
+
+    `notes` say what the choice had to do without: sound, word lists, room for all clips.
+    """
 
     job_id: str
     clips: list[EdlClip]
     reserve: list[EdlClip] = Field(default_factory=list[EdlClip])
     selection: Selection
+    notes: list[str] = Field(default_factory=list[str])

@@ -61,7 +61,8 @@ def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
     told = title.casefold().rstrip("?")
     apart = [3.0 * bool(told and told in line.text.casefold()) for line in lines]
     best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i - apart[i])
-    line = " ".join(_without_openers(lines[best].text.split(), lists)) or lines[best].text
+    parts = _spoken([part for part in _BREAK.split(lines[best].text) if part], lists)
+    line = " ".join(_without_openers(join(part.strip() for part in parts).split(), lists)) or lines[best].text
     return shorten(_sentence_case(line), LONGEST_HOOK)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.headline import LONGEST, LONGEST_HOOK, shorten
 from tasks.core.signals import stem, tokens
@@ -50,7 +50,7 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    clips: list[Pick] = Field(max_length=100)
+    clips: list[Pick]
 
 
 class AnswerRefused(ValueError):

@@ -19,6 +19,8 @@ BREAK_SECONDS = 2.5
 """A pause this long ends a sentence in any case: whatever follows is another utterance."""
 LONGEST_SECONDS = 20.0
 """A longer run is taken as unpunctuated: spoken sentences last 3 to 8 seconds."""
+PART_SECONDS = 12.0
+"""The longest part of an unpunctuated run: short enough for clips to find ends that fit."""
 EDGE_SHARE = 0.25
 """An unpunctuated run without pauses is cut at its widest gap, this share of it away from its ends."""
 
@@ -158,7 +160,7 @@ def _halve(run: list[Word]) -> list[list[Word]]:
     todo = [run]
     while todo:
         part = todo.pop()
-        if part[-1].end - part[0].start <= LONGEST_SECONDS or len(part) < 2:
+        if part[-1].end - part[0].start <= PART_SECONDS or len(part) < 2:
             done.append(part)
             continue
         edge = int(len(part) * EDGE_SHARE)

@@ -33,6 +33,8 @@ REACTION_NOISE = 0.25
 """Spectral flatness from which a sound is taken as noise, such as applause, rather than a voice."""
 REACTION_LEVEL_DB = 15.0
 """How far above the talk's quiet floor such a sound must be."""
+REACTION_LASTS = 0.5
+"""Seconds it must last: a hiss at the edge of a word is shorter."""
 
 _TOKEN = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _QUESTION = re.compile(r"[?\uff1f\u061f\u1367]")
@@ -208,7 +210,7 @@ def text_signals(
             "discourse": _share(talk, lists.discourse, total, words),
             "positive": _share(talk, lists.positive, total, words),
             "claim": total([_claims(t, lists) for t in talk]) / count,
-            "promotion": total([_promotes(t, lists) for t in talk]),
+            "promotion": total([_holds(t, lists.promotion) for t in talk]),
         }
     return signals
 
@@ -251,14 +253,13 @@ def delivery_signals(sentences: Sequence[Sentence], delivery: Delivery, windows:
 def audience_signals(audience: Audience, windows: Windows) -> dict[str, Floats]:
     """Signals of the source's page; absent where it tells nothing."""
     signals: dict[str, Floats] = {}
-    points = [p for p in audience.heatmap if p.end_time > p.start_time]
+    points = [p for p in audience.heatmap if np.isfinite(p.value) and -np.inf < p.start_time < p.end_time < np.inf]
     if points:
-        seconds = np.arange(0.0, max(p.end_time for p in points) + 1.0)
-        replays = np.zeros(len(seconds))
+        replays = np.zeros(int(windows.end.max()) + 2)
         for p in points:
-            replays[int(max(p.start_time, 0)) : int(np.ceil(p.end_time))] = p.value
+            replays[int(max(p.start_time, 0)) : int(np.ceil(max(p.end_time, 0)))] = min(max(p.value, 0.0), 1.0)
         signals["replays"] = _moments(replays, 1.0, windows)[0]
-    marks = np.array(sorted({c.start_time for c in audience.chapters if c.start_time > 0}))
+    marks = np.array(sorted({c.start_time for c in audience.chapters if 0 < c.start_time < np.inf}))
     if len(marks):
         crossed = np.searchsorted(marks, windows.end - 2.0) - np.searchsorted(marks, windows.start + 2.0)
         signals["chapter"] = -np.maximum(crossed, 0).astype(np.float64)
@@ -281,8 +282,9 @@ def openings(sentences: Sequence[Sentence], talk: Sequence[Sequence[str]], lists
         if lists is not None and words:
             points[i] += 0.8 * min(_claims(words, lists), 2) + 0.5 * bool(lists.second_person.intersection(words))
             points[i] += 0.4 * bool(lists.contrast.intersection(words[1:]))
-            points[i] -= 1.2 * (words[0] in lists.conjunctions) + 1.0 * bool(lists.backward.intersection(words[:2]))
-            points[i] -= 0.3 * (words[0] in lists.discourse) + 1.5 * _promotes(words, lists)
+            points[i] += 0.6 * _holds(words, lists.story)
+            points[i] -= 0.3 if words[0] in lists.discourse else 1.2 * (words[0] in lists.conjunctions)
+            points[i] -= 1.0 * bool(lists.backward.intersection(words[:2])) + 1.5 * _holds(words, lists.promotion)
         asked = asks
     return points
 
@@ -341,9 +343,9 @@ def _claims(words: Sequence[str], lists: WordLists) -> int:
     return sum(f" {phrase} " in text for phrase in lists.claim_phrases) + len(lists.claim.intersection(words))
 
 
-def _promotes(words: Sequence[str], lists: WordLists) -> bool:
+def _holds(words: Sequence[str], phrases: Sequence[str]) -> bool:
     text = f" {' '.join(words)} "
-    return any(f" {phrase} " in text for phrase in lists.promotion)
+    return any(f" {phrase} " in text for phrase in phrases)
 
 
 def _count_numbers(words: Sequence[str], lists: WordLists | None) -> int:
@@ -392,7 +394,16 @@ def _reactions(sentences: Sequence[Sentence], delivery: Delivery) -> Floats:
     is_loud = level > max(floor + REACTION_LEVEL_DB, -50.0)
     is_noise = delivery.noise > REACTION_NOISE
     silent = ~_speaking(sentences, count, delivery.pitch_hz, margin=0.15)
-    return (is_loud & is_noise & silent).astype(np.float64)
+    return _lasting(is_loud & is_noise & silent, int(REACTION_LASTS * delivery.pitch_hz)).astype(np.float64)
+
+
+def _lasting(flags: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Only those runs of true values that are at least `length` long."""
+    edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
+    kept = np.zeros(len(flags), np.bool_)
+    for begin, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
+        kept[begin:end] = end - begin >= length
+    return kept
 
 
 def _moments(values: Floats, rate: float, windows: Windows) -> tuple[Floats, Floats]:

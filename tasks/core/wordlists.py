@@ -32,7 +32,8 @@ class WordLists:
     that say little at the start of a sentence and may be cut from a title. `conjunctions`
     start a clause that leans on the one before; `backward` are pronouns that point back.
     `finite`: verb forms that make a group of words a statement. `links`: prepositions and
-    conjunctions before which a long clause may be cut.
+    conjunctions, a weak start of a title. `story`: phrases that begin a story. `promotion`:
+    those of sponsors, greetings and thanks.
     """
 
     stop: frozenset[str]
@@ -43,7 +44,6 @@ class WordLists:
     openers: frozenset[str]
     question: frozenset[str]
     positive: frozenset[str]
-    negative: frozenset[str]
     contrast: frozenset[str]
     claim: frozenset[str]
     conjunctions: frozenset[str]
@@ -52,8 +52,8 @@ class WordLists:
     links: frozenset[str]
     number_words: frozenset[str]
     claim_phrases: tuple[str, ...]
+    story: tuple[str, ...]
     promotion: tuple[str, ...]
-    question_openers: frozenset[str]
 
 
 ENGLISH = WordLists(
@@ -90,12 +90,6 @@ ENGLISH = WordLists(
         "enjoy enjoyed success successful magic magical free freedom gift lucky friend friends kind grateful "
         "easy cool sweet"
     ),
-    negative=_set(
-        "bad worse worst hate hated terrible awful horrible wrong fail failed failure fear afraid scared "
-        "scary angry pain painful hurt sad cry cried lost lose loss die died dead death kill killed war "
-        "broken ugly stupid crazy disaster mistake mistakes problem problems trouble hard poor sick shame "
-        "ashamed alone lonely lie lied lies ruined crash panic"
-    ),
     contrast=_set("but however instead although yet except unless actually despite turns rather nobody"),
     claim=_set(
         "never always nobody everybody everyone nothing everything only most best worst biggest smallest "
@@ -105,7 +99,8 @@ ENGLISH = WordLists(
     ),
     conjunctions=_set("and but or so because then also plus nor yet which that than as though although while whereas"),
     backward=_set(
-        "it it's its he he's she she's they they're them him her this that that's these those there such his their"
+        "hers theirs it it's its he he's she she's they they're them him her this that that's these "
+        "those there such his their"
     ),
     finite=_set(
         "is isn't are aren't was wasn't were weren't am be have haven't has hasn't had hadn't do don't does "
@@ -138,6 +133,10 @@ ENGLISH = WordLists(
         "not because, nobody tells, no one tells, most people, people think, that's when, that's why, "
         "this is why, this is how, in other words, imagine, remember this"
     ),
+    story=_phrases(
+        "let me tell you, i want to tell you, i'll never forget, i will never forget, one day, one night, one morning, "
+        "there was a, when i was, years ago, the first time, picture this, true story, you won't believe"
+    ),
     promotion=_phrases(
         "sponsored by, sponsor of, today's sponsor, our sponsor, this video is brought, brought to you by, "
         "promo code, discount code, use code, use the code, link in the description, link below, links below, "
@@ -146,9 +145,6 @@ ENGLISH = WordLists(
         "check out our, thanks for watching, before we begin, let me introduce, please welcome, housekeeping, "
         "any questions, thank you for, thank you very much, thanks for, can you hear me, welcome back to, "
         "welcome to, the slides, moving on, next slide, we will continue, my name is"
-    ),
-    question_openers=_set(
-        "what why how who when where which whose do does did is are can could would should will have has"
     ),
 )
 
@@ -183,11 +179,6 @@ INDONESIAN = WordLists(
         "harapan menang sukses berhasil bangga syukur bersyukur mudah gratis bebas kagum seru asyik asik "
         "cantik mantap sempurna teman sahabat untung beruntung"
     ),
-    negative=_set(
-        "buruk jelek terburuk benci takut marah sakit sedih nangis menangis kehilangan hilang kalah gagal "
-        "mati meninggal perang rusak bodoh gila bencana salah kesalahan masalah susah sulit miskin malu "
-        "sendiri bohong hancur panik rugi kecewa"
-    ),
     contrast=_set("tapi tetapi namun padahal malah justru sebaliknya meskipun walaupun kecuali ternyata bukan"),
     claim=_set(
         "selalu semua setiap hanya cuma paling terbaik terburuk terbesar terkecil rahasia kebenaran kesalahan "
@@ -218,13 +209,16 @@ INDONESIAN = WordLists(
         "saya belajar, aku belajar, kamu harus, kalian harus, anda harus, kita harus, jangan pernah, "
         "kebanyakan orang, banyak orang, itu sebabnya, makanya, bayangkan, coba bayangkan, ingat"
     ),
+    story=_phrases(
+        "saya mau cerita, aku mau cerita, gue mau cerita, suatu hari, suatu malam, waktu saya, waktu aku, waktu umur, "
+        "dulu saya, dulu aku, tahun lalu, pertama kali, saya nggak akan lupa, percaya nggak"
+    ),
     promotion=_phrases(
         "disponsori, sponsor, kode promo, kode diskon, pakai kode, gunakan kode, link di deskripsi, "
         "di kolom deskripsi, subscribe, tombol lonceng, like dan, jangan lupa like, gratis ongkir, "
         "terima kasih sudah, terima kasih atas, kita sambut, selamat pagi, selamat siang, selamat datang, "
         "ada pertanyaan, susunan acara, selanjutnya mengenai, demikian, nama saya"
     ),
-    question_openers=_set("apa apakah mengapa kenapa bagaimana gimana siapa kapan berapa"),
 )
 
 _BY_LANGUAGE = {"en": ENGLISH, "id": INDONESIAN}

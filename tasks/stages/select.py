@@ -47,7 +47,7 @@ def select_clips(
     clips = [_clip(i, window, talk, language, named.get(id(window))) for i, window in enumerate(ordered, start=1)]
     clips = [clip if clip.title else clip.model_copy(update={"title": _spare_title(clip, meta)}) for clip in clips]
     count = len(choice.clips)
-    return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection)
+    return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=choice.notes)
 
 
 def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.sentences import LONGEST_SECONDS, join, ordered_words, sentences
+from tasks.core.sentences import PART_SECONDS, join, ordered_words, sentences
 from tasks.core.transcript import Segment, Word
 
 
@@ -59,7 +59,7 @@ def test_short_pauses_do_not_end_a_punctuated_sentence_but_long_ones_do():
 
 def test_a_run_without_pauses_is_cut_into_bearable_parts():
     found = sentences([segment(timed("word " * 500))])
-    assert all(s.end - s.start <= LONGEST_SECONDS for s in found)
+    assert all(s.end - s.start <= PART_SECONDS for s in found)
     assert sum(len(s.words) for s in found) == 500
 
 

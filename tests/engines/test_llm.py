@@ -106,7 +106,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def llm(server: Server, timeout: float = 15.0, key: str = KEY, model: str = "tiny") -> Llm:
+def llm(server: Server, timeout: float = 60.0, key: str = KEY, model: str = "tiny") -> Llm:
     base = f"http://127.0.0.1:{server.server_port}/v1"
     return Llm(LlmOptions(model=model, api_base=base, api_key=SecretStr(key), timeout_seconds=timeout))
 

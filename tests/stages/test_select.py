@@ -6,6 +6,7 @@ import threading
 import wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -80,12 +81,35 @@ def check(edl, count=2):
 def test_without_an_llm_the_signals_choose_and_say_so(segments):
     edl = select(segments)
     check(edl)
+    assert "the sound was not measured" in edl.notes
     assert edl.job_id == JOB
     assert edl.selection.mode == "heuristic"
     assert edl.selection.reason == "no LLM is set"
     said = " ".join(clip.segments[0].text for clip in edl.clips)
     assert "piano" in said
     assert "captain" in said
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(20, 2), (30, 2), (30, 3), (45, 2)])
+def test_the_highlights_of_the_sample_are_chosen(seconds, count):
+    sample = json.loads((Path(__file__).parents[1] / "media" / "sample.json").read_text())
+    told = [
+        Segment(text=s["text"], start=s["start"], duration=s["end"] - s["start"], words=within(sample["words"], s))
+        for s in sample["sentences"]
+    ]
+    request = REQUEST.model_copy(update={"clip_duration_seconds": float(seconds), "clip_count": count})
+    edl = select(told, request=request)
+    for highlight in sample["highlights"]:
+        inside = [overlap(clip.segments[0], highlight) / clip.duration for clip in edl.clips]
+        assert max(inside) > 0.9, (highlight, [(c.segments[0].start, c.title) for c in edl.clips])
+
+
+def within(words: list[dict], sentence: dict) -> list[Word]:
+    return [Word(**w) for w in words if sentence["start"] - 1e-6 <= w["start"] < sentence["end"]]
+
+
+def overlap(span, highlight: dict) -> float:
+    return min(span.end, highlight["end"]) - max(span.start, highlight["start"])
 
 
 def test_the_same_input_gives_the_same_edl(segments):
@@ -184,7 +208,7 @@ def endpoint():
 
 def options(endpoint) -> LlmOptions:
     base = f"http://user:pass@127.0.0.1:{endpoint.server_port}/v1"
-    return LlmOptions(model="m", api_base=base, api_key=SecretStr("sk-secret"), timeout_seconds=15)
+    return LlmOptions(model="m", api_base=base, api_key=SecretStr("sk-secret"), timeout_seconds=60)
 
 
 def named(offer, title):
