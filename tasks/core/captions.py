@@ -1,67 +1,88 @@
 """Word-timed captions as an ASS script: few words at a time, the spoken one highlighted.
 
-Every state of the screen is one Dialogue event, and events never overlap, so two captions are never
-on the screen at once. All states of a group hold the same text, so the lines do not move while
-the highlight does.
+Every state of the screen is one Dialogue event and events never overlap, so two captions are never
+on the screen at once. All states of a group hold the same text, so the lines stand still while the
+highlight moves. Shaping and the order of right-to-left text are libass's work: a highlight changes
+colour between words only, never inside one, so ligatures hold.
 """
 
-import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 
 from tasks.core.transcript import Word
 
 SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
 """Shares of the picture that players cover with their own controls."""
-CENTRE = 0.70
-"""Height of the caption's middle, as a share of the picture's."""
+CENTRE = 0.73
+"""Height of the captions' middle, as a share of the picture's: below most faces, above the controls."""
 TEXT_COLOUR, HIGHLIGHT_COLOUR = (255, 255, 255), (255, 225, 0)
-_SIZE = 0.088
-"""Font size (line height as libass counts it) as a share of the picture's shorter side."""
+POPPINS_EM = 1000 / (1135 + 627)
+"""An em as a share of the font size, which libass counts from winAscent to winDescent."""
+_EM = 0.050
+"""Size of an em as a share of the picture's shorter side."""
 _LINES = 2
 _LONGEST_GROUP = 7
+_CLAUSE = 4
+"""Words after which a comma ends a group."""
 _PAUSE = 0.6
 """A silence of this many seconds ends a group."""
 _HOLD = 0.3
 """Seconds that a group stays after its last word, unless the next one needs the room."""
-_EM = 0.568
-"""Poppins' em as a share of the font size: 1000 / (winAscent 1135 + winDescent 627)."""
 _ENDS = tuple(".!?…\u3002\uff01\uff1f\u061f\u0964")
 """Also the full stops and question marks of Chinese, Japanese, Arabic and Hindi."""
+_COMMAS = tuple(",;:\u060c\u3001\uff0c")
 _JOINERS = "\u200c\u200d"
 """Format characters that spelling needs: Persian, Indic scripts, emoji."""
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u303f\u3040-\u30ff\u3100-\u31bf\u31f0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
-)
-"""Scripts written without spaces: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
+_UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}
+"""Whisper's languages that are written without spaces between words."""
+_BREAK_GUARD = "\u2060"
+"""Word joiner: draws nothing, and parts a backslash from the letter that would make it a command."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Room for text, in em, and whether words are joined without spaces."""
+
+    room: float
+    unspaced: bool
+
+    def between(self, before: Word, after: Word) -> str:
+        """What stands between two words of a line."""
+        if not self.unspaced:
+            return " "
+        return " " if before.word[-1].isascii() and after.word[0].isascii() else ""
 
 
 @dataclass(frozen=True)
 class _Group:
+    """Words that are on the screen together. `lines` are their indices; `scale` shrinks what is too wide."""
+
     words: list[Word]
     lines: list[list[int]]
     scale: float
 
 
-def ass(words: list[Word], size: tuple[int, int], language: str, font: str) -> str:
-    """An ASS script for words on the clip's clock, for a picture of `size` (width, height) in pixels.
+def ass(words: list[Word], size: tuple[int, int], language: str, font: str, em_share: float = POPPINS_EM) -> str:
+    """An ASS script for words on the clip's clock.
 
     Args:
         words: in playing order; their text is hostile and is escaped here.
-        size: of the finished picture.
+        size: width and height of the finished picture in pixels.
         language: Whisper code; tells whether words are joined without spaces.
         font: full face name, such as "Poppins ExtraBold".
+        em_share: the font's em as a share of its line height (unitsPerEm over winAscent + winDescent).
     """
-    width, height = size
-    points = round(_SIZE * min(width, height))
-    room = (1 - 2 * SIDE) * width / (points * _EM)
-    joiner = "" if language in {"zh", "ja", "th", "lo", "my", "km", "yue"} else " "
-    groups = [_laid_out(g, room, joiner) for g in _grouped(_shown(words), room, joiner)]
-    events = [line for i, g in enumerate(groups) for line in _events(g, _until(groups, i), size, joiner)]
-    return _header(size, points, font) + "\n".join(events) + "\n"
+    em = _EM * min(size)
+    page = _Page(room=(1 - 2 * SIDE) * size[0] / em, unspaced=language in _UNSPACED)
+    groups = [_laid_out(group, page) for group in _grouped(_shown(words, page), page)]
+    events = [line for i, g in enumerate(groups) for line in _events(g, _until(groups, i), size, page)]
+    return _header(size, em, round(em / em_share), font) + "\n".join(events) + "\n"
 
 
-def _header(size: tuple[int, int], points: int, font: str) -> str:
+def _header(size: tuple[int, int], em: float, points: int, font: str) -> str:
     return (
         "[Script Info]\nScriptType: v4.00+\nWrapStyle: 2\nScaledBorderAndShadow: yes\nYCbCr Matrix: TV.709\n"
         f"PlayResX: {size[0]}\nPlayResY: {size[1]}\n\n"
@@ -69,7 +90,7 @@ def _header(size: tuple[int, int], points: int, font: str) -> str:
         "Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, "
         "MarginL, MarginR, MarginV, Encoding\n"
         f"Style: Caption,{font},{points},{_colour(TEXT_COLOUR)},{_colour(TEXT_COLOUR)},&H00000000,&H80000000,"
-        f"0,0,0,0,100,100,0,0,1,{points * 0.055:.1f},{points * 0.02:.1f},5,0,0,0,-1\n\n"
+        f"0,0,0,0,100,100,0,0,1,{em * 0.095:.1f},{em * 0.035:.1f},5,0,0,0,-1\n\n"
         "[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
     )
 
@@ -78,62 +99,100 @@ def _colour(rgb: tuple[int, int, int]) -> str:
     return "&H00{2:02X}{1:02X}{0:02X}".format(*rgb)
 
 
-def escape(text: str) -> str:
-    """Text that libass draws as it is: no tags, no line breaks, no control or direction characters."""
+def clean(text: str) -> str:
+    """Text without line breaks and without what draws nothing: control, direction and unassigned characters."""
     kept = "".join(" " if c.isspace() else c for c in text if c.isspace() or _is_drawn(c))
-    return " ".join(kept.replace("\\", "\\\u2060").replace("{", "\\{").replace("}", "\\}").split())
+    return " ".join(kept.split())
+
+
+def escape(text: str) -> str:
+    """Clean text that libass draws letter by letter: no tag and no command is left in it."""
+    return text.replace("\\", "\\" + _BREAK_GUARD).replace("{", "\\{").replace("}", "\\}")
 
 
 def _is_drawn(c: str) -> bool:
     return c in _JOINERS or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
-def _shown(words: list[Word]) -> list[Word]:
-    """Words with something to draw, in order of time, each ending no later than the next begins."""
-    drawn = sorted((w for w in words if escape(w.word)), key=lambda w: w.start)
-    ends = [w.start for w in drawn[1:]] + [float("inf")]
-    return [Word(word=w.word, start=w.start, end=min(max(w.end, w.start), e)) for w, e in zip(drawn, ends, strict=True)]
+def _shown(words: list[Word], page: _Page) -> list[Word]:
+    """Words with something to draw, by time, each ending no later than the next begins."""
+    drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in words if (text := clean(w.word))]
+    parts = sorted((part for w in drawn for part in _split(w, page)), key=lambda w: w.start)
+    ends = [*(w.start for w in parts[1:]), float("inf")]
+    return [w.model_copy(update={"end": min(w.end, e)}) for w, e in zip(parts, ends, strict=True)]
 
 
-def _grouped(words: list[Word], room: float, joiner: str) -> list[list[Word]]:
+def _split(word: Word, page: _Page) -> list[Word]:
+    """A word that is too wide even when shrunk, as several with their shares of its time."""
+    wide = text_width(word.word)
+    if wide <= page.room * (1 if page.unspaced else 2):
+        return [word]
+    clusters = list(_clusters(word.word))
+    length = ceil(len(clusters) / ceil(wide / page.room))
+    texts = ["".join(clusters[i : i + length]) for i in range(0, len(clusters), length)]
+    step = (word.end - word.start) / len(texts)
+    return [
+        Word(word=text, start=word.start + i * step, end=word.start + (i + 1) * step) for i, text in enumerate(texts)
+    ]
+
+
+def _clusters(text: str) -> Iterator[str]:
+    """Characters together with the marks and joiners that belong to them."""
+    cluster = ""
+    for c in text:
+        if cluster and not (unicodedata.category(c)[0] == "M" or c in _JOINERS or cluster[-1] in _JOINERS):
+            yield cluster
+            cluster = ""
+        cluster += c
+    yield cluster
+
+
+def _grouped(words: list[Word], page: _Page) -> list[list[Word]]:
     groups: list[list[Word]] = []
     for word in words:
-        last = groups[-1] if groups else None
-        if last is None or _breaks(last, word, room, joiner):
-            groups.append([word])
+        if groups and not _begins_group(word, groups[-1], page):
+            groups[-1].append(word)
         else:
-            last.append(word)
+            groups.append([word])
     return groups
 
 
-def _breaks(group: list[Word], word: Word, room: float, joiner: str) -> bool:
+def _begins_group(word: Word, group: list[Word], page: _Page) -> bool:
     before = group[-1]
     if word.start - before.end >= _PAUSE or before.word.endswith(_ENDS):
         return True
-    if len(group) >= _LONGEST_GROUP and joiner:
+    if before.word.endswith(_COMMAS) and len(group) >= _CLAUSE:
         return True
-    return len(_lines([*group, word], room, joiner)) > _LINES
+    if len(group) >= _LONGEST_GROUP and not page.unspaced:
+        return True
+    return len(_filled([*group, word], page, page.room)) > _LINES
 
 
-def _lines(words: list[Word], room: float, joiner: str) -> list[list[int]]:
-    """Indices of the words of each line, filled greedily to `room` em."""
-    lines: list[list[int]] = []
-    used = 0.0
-    for i, word in enumerate(words):
-        wide = text_width(word.word)
-        if lines and used + text_width(joiner) + wide <= room:
+def _filled(words: list[Word], page: _Page, room: float) -> list[list[int]]:
+    """Indices of the words of each line, every line filled as far as `room` em allow."""
+    lines: list[list[int]] = [[0]]
+    for i in range(1, len(words)):
+        if _line_width(words, [*lines[-1], i], page) <= room:
             lines[-1].append(i)
-            used += text_width(joiner) + wide
         else:
             lines.append([i])
-            used = wide
     return lines
 
 
-def _laid_out(words: list[Word], room: float, joiner: str) -> _Group:
-    lines = _lines(words, room, joiner)
-    widest = max(sum(text_width(words[i].word) for i in line) + text_width(joiner) * (len(line) - 1) for line in lines)
-    return _Group(words, lines, min(1.0, room / widest))
+def _line_width(words: list[Word], line: list[int], page: _Page) -> float:
+    gaps = sum(text_width(page.between(words[a], words[b])) for a, b in pairwise(line))
+    return sum(text_width(words[i].word) for i in line) + gaps
+
+
+def _laid_out(words: list[Word], page: _Page) -> _Group:
+    """One line where it fits, else two of about the same width, shrunk where one word is too wide."""
+    lines = _filled(words, page, page.room)
+    if len(lines) == _LINES:
+        everything = list(range(len(words)))
+        breaks = [[everything[:i], everything[i:]] for i in everything[1:]]
+        lines = min(breaks, key=lambda two: max(_line_width(words, line, page) for line in two))
+    widest = max(_line_width(words, line, page) for line in lines)
+    return _Group(words, lines, min(1.0, page.room / widest))
 
 
 def text_width(text: str) -> float:
@@ -142,7 +201,7 @@ def text_width(text: str) -> float:
 
 
 def _character_width(c: str) -> float:
-    if unicodedata.combining(c):
+    if unicodedata.category(c)[0] == "M" or c in _JOINERS:
         return 0.0
     if unicodedata.east_asian_width(c) in "WF":
         return 1.0
@@ -159,21 +218,27 @@ def _until(groups: list[_Group], index: int) -> float:
     return min(leaves, groups[index + 1].words[0].start) if index + 1 < len(groups) else leaves
 
 
-def _events(group: _Group, until: float, size: tuple[int, int], joiner: str) -> list[str]:
+def _events(group: _Group, until: float, size: tuple[int, int], page: _Page) -> list[str]:
     """One event a word; a word stays highlighted until the next begins."""
     starts = [_centiseconds(w.start) for w in group.words]
     ends = [*starts[1:], _centiseconds(until)]
     return [
-        f"Dialogue: 0,{_clock(start)},{_clock(end)},Caption,,0,0,0,,{_text(group, i, size, joiner)}"
+        f"Dialogue: 0,{_clock(start)},{_clock(end)},Caption,,0,0,0,,{_text(group, i, size, page)}"
         for i, (start, end) in enumerate(zip(starts, ends, strict=True))
         if end > start
     ]
 
 
-def _text(group: _Group, active: int, size: tuple[int, int], joiner: str) -> str:
+def _text(group: _Group, active: int, size: tuple[int, int], page: _Page) -> str:
     scale = f"\\fscx{group.scale * 100:.0f}\\fscy{group.scale * 100:.0f}" if group.scale < 1 else ""
-    lines = [joiner.join(_word(group.words[i].word, i == active) for i in line) for line in group.lines]
-    return f"{{\\an5\\pos({size[0] // 2},{round(size[1] * CENTRE)}){scale}}}" + "\\N".join(lines)
+    lines = "\\N".join(_line(group.words, line, active, page) for line in group.lines)
+    return f"{{\\an5\\pos({size[0] // 2},{round(size[1] * CENTRE)}){scale}}}{lines}"
+
+
+def _line(words: list[Word], line: list[int], active: int, page: _Page) -> str:
+    texts = [_word(words[i].word, i == active) for i in line]
+    gaps = [*(page.between(words[a], words[b]) for a, b in pairwise(line)), ""]
+    return "".join(text + gap for text, gap in zip(texts, gaps, strict=True))
 
 
 def _word(text: str, active: bool) -> str:

@@ -113,10 +113,10 @@ def _nominal(source: float, highest: float) -> Fraction:
     nearest = min(_STANDARD_RATES, key=lambda r: abs(r - source))
     if abs(nearest - source) <= _SAME_RATE * nearest:
         return nearest
-    for times in range(2, 31):
-        for rate in _STANDARD_RATES:
-            if rate <= highest and abs(rate - times * source) <= _SAME_RATE * rate:
-                return rate
+    multiples = [(r, times * source) for times in range(2, 31) for r in _STANDARD_RATES if r <= highest]
+    rate, multiple = min(multiples, key=lambda pair: abs(pair[0] - pair[1]), default=(nearest, 0.0))
+    if abs(rate - multiple) <= _SAME_RATE * rate:
+        return rate
     return next((r for r in _STANDARD_RATES if r >= source), Fraction(source).limit_denominator(1001))
 
 

@@ -11,7 +11,6 @@ from tasks.core.media import MediaInfo
 from tasks.core.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
 from tasks.engines import loudness
 from tasks.engines.ffmpeg import EncoderChoice, hwaccel, run
-from tasks.engines.fonts import fonts_dir
 
 _TAIL = 0.5
 """Seconds for which the last frame may stand in for a picture that ends before its sound."""
@@ -28,11 +27,14 @@ def encode(
     encoder: EncoderChoice,
     loud: loudness.LoudnessPlan,
     captions: str,
+    fonts: Path,
     out: Path,
     timeout: float,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Write the clip to `out`; it appears there by one rename, whole.
+
+    `captions` is an ASS script and `fonts` a folder with its face.
 
     Raises:
         FfmpegError: the encode failed or took longer than `timeout` seconds.
@@ -40,7 +42,7 @@ def encode(
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
         script, half_done = Path(work) / "captions.ass", Path(work) / out.name
         script.write_text(captions, encoding="utf-8")
-        picture = _picture(plan, video, info, options).filter("ass", filename=str(script), fontsdir=str(fonts_dir()))
+        picture = _picture(plan, video, info, options).filter("ass", filename=str(script), fontsdir=str(fonts))
         sound = loudness.sound(audio, [(s.start, plan.seconds(s)) for s in plan.segments], loud.gain, loud.ceiling)
         stream = ffmpeg.output(
             picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER

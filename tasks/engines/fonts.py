@@ -1,46 +1,179 @@
-"""Bundled fonts: where they are, which characters they draw, and a fontconfig that knows no others."""
+"""Caption fonts from wheels: which face draws a text, and a fontconfig that knows no others.
+
+Only static faces: libass takes a variable font for its default weight, or not at all, without a word.
+"""
 
 import functools
+import importlib.metadata
 import os
-import shutil
+import struct
 import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import fontpkg_poppins
-
-CAPTION_FONT = "Poppins ExtraBold"
+from tasks.core.captions import clean
 
 
-@functools.cache
-def font_file() -> Path:
-    """The file of the caption font."""
-    return Path(fontpkg_poppins.__file__).parent / "files" / "Poppins-ExtraBold.ttf"
+@dataclass(frozen=True)
+class Face:
+    """One face: its name as libass finds it, and where its wheel keeps the file.
 
-
-@functools.cache
-def fonts_dir() -> Path:
-    """A folder with the caption fonts and nothing else, so that no other face can be picked.
-
-    Made in one step under a name of its own content: processes that ask at once do not collide.
+    That name is the full name of a TrueType face, and the PostScript name of a CFF (.otf) face.
     """
-    folder = Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}" / "fonts"
+
+    name: str
+    distribution: str
+    file: str
+
+
+POPPINS = Face("Poppins ExtraBold", "fontpkg-poppins", "fontpkg_poppins/files/Poppins-ExtraBold.ttf")
+FACES = [
+    POPPINS,
+    Face("Fira Sans ExtraBold", "fontpkg-fira-sans", "fontpkg_fira_sans/files/FiraSans-ExtraBold.ttf"),
+    Face(
+        "IBM Plex Sans Arabic Bold",
+        "fontpkg-ibm-plex-sans-arabic",
+        "fontpkg_ibm_plex_sans_arabic/files/IBMPlexSansArabic-Bold.ttf",
+    ),
+    Face("Varela Round", "fontpkg-varela-round", "fontpkg_varela_round/files/VarelaRound-Regular.ttf"),
+    Face("Sarabun ExtraBold", "fontpkg-sarabun", "fontpkg_sarabun/files/Sarabun-ExtraBold.ttf"),
+    Face("NotoSansCJKjp-Bold", "noto-cjk-sans-jp-bold", "noto_cjk_sans_jp_bold/NotoSansCJKjp-Bold.otf"),
+]
+"""In order of preference; those whose wheel is not installed are passed over."""
+
+
+CAPTION_FONT = POPPINS.name
+
+
+@dataclass(frozen=True)
+class FontChoice:
+    """The face that draws a text best. `em_share` is its em over its line height; `missing` has no glyph in it."""
+
+    face: Face
+    folder: Path
+    em_share: float
+    missing: str
+
+    def warning(self, language: str) -> str | None:
+        """What people should know, where the face lacks letters."""
+        if not self.missing:
+            return None
+        return f"captions may lack glyphs for {language}: {self.face.name} cannot draw {self.missing[:10]!r}"
+
+
+def choose(texts: Iterable[str]) -> FontChoice:
+    """The first face that draws all of the texts, or the one that lacks fewest of their characters."""
+    wanted = sorted({c for text in texts for c in clean(text) if _needs_glyph(c)})
+    found = [(face, path) for face in FACES if (path := file_of(face)) is not None]
+    lacking = [[c for c in wanted if ord(c) not in coverage(path)] for _, path in found]
+    best = min(range(len(found)), key=lambda i: len(lacking[i]))
+    face, path = found[best]
+    return FontChoice(face, _folder_with(path), _em_share(path), "".join(lacking[best]))
+
+
+def _needs_glyph(c: str) -> bool:
+    return not c.isspace() and unicodedata.category(c) != "Cf"
+
+
+@functools.cache
+def file_of(face: Face) -> Path | None:
+    """The face's file; None where its wheel is not installed."""
+    try:
+        path = Path(str(importlib.metadata.distribution(face.distribution).locate_file(face.file)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
+
+
+def font_file() -> Path:
+    """The file of the caption font, which is always installed."""
+    path = file_of(POPPINS)
+    if path is None:
+        raise FileNotFoundError(f"{POPPINS.distribution} is not installed")
+    return path
+
+
+@functools.cache
+def coverage(path: Path) -> frozenset[int]:
+    """Code points that the font's `cmap` maps to a glyph (OpenType 1.9, subtable formats 4 and 12)."""
+    data = path.read_bytes()
+    cmap = _table(data, b"cmap")
+    (count,) = struct.unpack_from(">H", data, cmap + 2)
+    points: set[int] = set()
+    for i in range(count):
+        _, _, offset = struct.unpack_from(">HHI", data, cmap + 4 + 8 * i)
+        (kind,) = struct.unpack_from(">H", data, cmap + offset)
+        if kind == 4:
+            points.update(_format_4(data, cmap + offset))
+        elif kind == 12:
+            points.update(_format_12(data, cmap + offset))
+    return frozenset(points)
+
+
+def _format_4(data: bytes, at: int) -> Iterator[int]:
+    (twice,) = struct.unpack_from(">H", data, at + 6)
+    count = twice // 2
+    ends = struct.unpack_from(f">{count}H", data, at + 14)
+    starts = struct.unpack_from(f">{count}H", data, at + 16 + twice)
+    for start, end in zip(starts, ends, strict=True):
+        yield from range(start, min(end, 0xFFFE) + 1)
+
+
+def _format_12(data: bytes, at: int) -> Iterator[int]:
+    (count,) = struct.unpack_from(">I", data, at + 12)
+    for i in range(count):
+        start, end, _ = struct.unpack_from(">III", data, at + 16 + 12 * i)
+        yield from range(start, end + 1)
+
+
+def _table(data: bytes, tag: bytes) -> int:
+    """Offset of one of the font's tables."""
+    (count,) = struct.unpack_from(">H", data, 4)
+    for i in range(count):
+        name, _, offset, _ = struct.unpack_from(">4sIII", data, 12 + 16 * i)
+        if name == tag:
+            return offset
+    raise ValueError(f"the font has no table {tag.decode()}")
+
+
+def _em_share(path: Path) -> float:
+    data = path.read_bytes()
+    (em,) = struct.unpack_from(">H", data, _table(data, b"head") + 18)
+    ascent, descent = struct.unpack_from(">HH", data, _table(data, b"OS/2") + 74)
+    return em / (ascent + descent)
+
+
+def _folder_with(path: Path) -> Path:
+    """A folder that holds a link to this one font, so that no other face can be picked."""
+    folder = _own_folder() / "fonts" / path.stem
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / font_file().name
-    if not target.exists() or target.stat().st_size != font_file().stat().st_size:
-        fresh = folder.parent / f"{target.name}.{os.getpid()}"
-        shutil.copyfile(font_file(), fresh)
-        fresh.replace(target)
+    link = folder / path.name
+    if not link.is_symlink() or link.readlink() != path:
+        fresh = _own_folder() / f"{path.name}.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(path)
+        fresh.replace(link)
     return folder
 
 
+def _own_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}"
+
+
 def use_only_our_fonts() -> Path:
-    """Point fontconfig, in this process and its children, at `fonts_dir` alone; returns the file written."""
-    folder = fonts_dir()
-    config = folder.parent / "fonts.conf"
+    """Point fontconfig, in this process and its children, at the caption font alone; returns the file written.
+
+    Other faces come by `FontChoice.folder`, so what a clip looks like depends on its own text only.
+    """
+    folder = _own_folder()
+    config = folder / "fonts.conf"
     text = (
         '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
-        f"<dir>{escape(str(folder))}</dir><cachedir>{escape(str(folder.parent / 'fontcache'))}</cachedir>"
+        f"<dir>{escape(str(_folder_with(font_file())))}</dir>"
+        f"<cachedir>{escape(str(folder / 'fontcache'))}</cachedir>"
         "</fontconfig>\n"
     )
     if not config.exists() or config.read_text() != text:

@@ -26,7 +26,7 @@ SHRINK = 4
 SHORTEST_STILL = 0.5
 FROZEN_DIFFERENCE = 0.02
 """Grey levels of 255. Stricter than for sources: what the encoder leaves of slow motion must not count as frozen."""
-CAPTION_BAND = 0.1
+CAPTION_BAND = 0.08
 """Half height of the band around the captions' middle, as a share of the picture's height."""
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 

@@ -20,10 +20,10 @@ from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
 from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
 from tasks.core.transcript import Segment, Word
+from tasks.engines import fonts
 from tasks.engines.encode import encode
 from tasks.engines.faces import FaceDetector
 from tasks.engines.ffmpeg import FfmpegError, choose_encoder, ffmpeg_exe
-from tasks.engines.fonts import CAPTION_FONT, use_only_our_fonts
 from tasks.engines.loudness import plan_loudness
 from tasks.engines.vision import look
 from tasks.engines.weights import yunet
@@ -132,7 +132,7 @@ def render_clip(
 ) -> RenderedClip:
     """Render one clip: look at its seconds, frame them, measure the sound, encode once."""
     mend, progress = mend or Mend(), progress or _unheard
-    use_only_our_fonts()
+    fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
     views = _views(clip, video, info, options)
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
@@ -143,7 +143,8 @@ def render_clip(
     encoder = choose_encoder(options.encoder)
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
-    script = captions.ass(words, (options.width, options.height), language, CAPTION_FONT)
+    font = fonts.choose(word.word for word in words)
+    script = captions.ass(words, (options.width, options.height), language, font.face.name, font.em_share)
     encode(
         planned,
         video,
@@ -153,6 +154,7 @@ def render_clip(
         encoder,
         sound,
         script,
+        font.folder,
         out,
         timeout=60 + _SECONDS_PER_SECOND * planned.duration,
         progress=lambda t: progress(1 - _ENCODE_SHARE * (1 - min(t / planned.duration, 1.0))),
@@ -172,7 +174,7 @@ def render_clip(
         gain=round(sound.gain, 2),
         source_loudness=sound.source.integrated,
         source_true_peak=sound.source.true_peak,
-        warnings=[sound.warning] if sound.warning else [],
+        warnings=[warning for warning in (sound.warning, font.warning(language)) if warning],
     )
 
 
