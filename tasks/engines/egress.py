@@ -8,6 +8,7 @@ no page can talk it out of.
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import secrets
 import socket
@@ -255,7 +256,8 @@ class EgressProxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """End a connection so that the client cannot take half an answer for a whole one."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):  # the client was first
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

@@ -10,10 +10,12 @@ with `info`, what an earlier process found, it downloads; without, it looks. Lin
 `{"event": "progress" | "inspected" | "fetched" | "failed", ...}`; all but progress are final.
 """
 
+import ctypes
 import hashlib
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
@@ -247,7 +249,14 @@ def run(job: dict[str, Any], emit: Emit) -> None:
         emit("failed", **describe(error))
 
 
+def end_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it dies (PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def main() -> NoReturn:
+    end_with_parent()
     job = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else prints does not disturb the lines

@@ -254,6 +254,20 @@ def test_tls_passes_through_untouched(server: MediaServer, tmp_path: Path) -> No
         connection.close()
 
 
+def test_clients_that_hang_up_are_nothing_special(server: MediaServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.pages["/endless"] = serve.endless
+    with EgressProxy(network=server.network()) as proxy:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                client.sendall(
+                    f"GET http://media.example/endless HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n".encode()
+                )
+                client.recv(1000)
+        assert ask(proxy, "http://media.example/file") == (200, BODY)
+    assert caplog.records == []
+
+
 def _is_ended(client: socket.socket) -> bool:
     try:
         while client.recv(65536):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -136,6 +137,35 @@ def test_what_the_user_does_to_the_progress_ends_it(tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         converse(dict(JOB), 20, interrupted)
     assert _is_gone(int(told.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such signal")
+def test_killed_we_leave_no_orphan(tmp_path: Path) -> None:
+    """It waits for a proxy that never answers when its parent is killed."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        proxy = f"http://u:p@127.0.0.1:{silent.getsockname()[1]}"
+        job = {
+            **dict.fromkeys(("info", "deno", "cookies_file")),
+            "url": "http://media.example/",
+            "proxy": proxy,
+            "ffmpeg_dir": str(binary_dir()),
+            "containers": "mov",
+            "max_fps": 30,
+            "max_bytes": 1,
+            "target": str(tmp_path / "x"),
+        }
+        parent = subprocess.Popen(
+            [sys.executable, "-c", f"from tasks.engines.ytdlp_process import converse; converse({job!r}, 60, None)"],
+            cwd=Path(__file__).parents[2],
+        )
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        with connection:
+            children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+            parent.kill()
+            parent.wait()
+            assert children
+            assert all(_is_gone(int(pid)) for pid in children)
 
 
 def test_no_environment_leads_around_the_proxy(
