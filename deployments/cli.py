@@ -178,7 +178,7 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> None:
             if not isinstance(error, ClipError):
                 console.note(f"Go on with: kangklip resume {job_id}")
             raise
-        console.console.print(console.clips_table(published, out / job_id))
+        console.console.print(console.clips_table(published))
     files = local_run.export(job_id, out / job_id)
     console.note(f"{len(files)} files in {out / job_id}")
     console.note(f"The run in the Prefect UI: {local_run.run_address(job_id)}")

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -83,14 +82,14 @@ def _finish(bars: Progress, row: TaskID) -> None:
     bars.stop_task(row)
 
 
-def clips_table(published: UploadRecord, folder: Path) -> Table:
+def clips_table(published: UploadRecord) -> Table:
     """The finished clips: clip, title, seconds, size, checks, file."""
-    table = Table(title=None, title_justify="left")
+    table = Table()
     for name in ("clip", "title"):
         table.add_column(name, overflow="fold")
     for name in ("seconds", "size", "checks"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("file", overflow="fold")
+    table.add_column("file", no_wrap=True)
     for number, clip in enumerate(published.clips, 1):
         table.add_row(
             str(number),
@@ -98,7 +97,7 @@ def clips_table(published: UploadRecord, folder: Path) -> Table:
             f"{clip.duration:.1f}",
             f"{clip.size_bytes / 1e6:.1f} MB",
             f"{clip.checks_passed}/{clip.checks}",
-            Text(str(folder / clip.file)),
+            clip.file,
         )
     return table
 

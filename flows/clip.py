@@ -3,7 +3,6 @@
 from typing import Any
 
 from prefect import flow
-from tasks.upload import upload
 
 from flows.lifecycle import attempt, succeed
 from infra import settings
@@ -15,6 +14,7 @@ from tasks.policy import run_stage
 from tasks.render import render
 from tasks.select import select
 from tasks.transcribe import transcribe
+from tasks.upload import upload
 
 
 @flow(name="clip", validate_parameters=True)

@@ -45,13 +45,16 @@ def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
 
 
 def succeed(job: JobRef, published: UploadRecord) -> None:
-    """Show the clips in the Prefect UI and end the job SUCCEEDED."""
+    """Show the clips in the Prefect UI, drop what only the stages needed, and end the job SUCCEEDED."""
     configured = settings.load()
+    store = ArtifactStore.from_settings(configured)
     create_markdown_artifact(
         key=_artifact_key("clips", job.job_id),
-        markdown=_markdown(job.job_id, published, ArtifactStore.from_settings(configured)),
+        markdown=_markdown(job.job_id, published, store),
         description=f"Clips of {job.job_id}",
     )
+    for key in list(store.list(job_key(job.job_id, "rendered/"))):
+        store.delete(key)
     report = Report(
         job_id=job.job_id,
         attempt=job.attempt,

@@ -23,19 +23,26 @@ class StageRecords(WritableFileSystem):
     _block_type_slug: ClassVar[str | None] = "kangklip-stage-records"
     _description: ClassVar[str | None] = "Records of finished stages, kept in the bucket. Holds no secret."
 
-    async def read_path(self, path: str) -> bytes:
-        """Content of a record.
+    def read_path(self, path: str, _sync: bool = True) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Content of a record. Prefect calls this from sync flows and says so by `_sync`.
 
         Raises:
             ValueError: there is none, which Prefect takes as not cached.
         """
         try:
-            return await run_sync_in_worker_thread(_store().get_bytes, path)
+            return _store().get_bytes(path)
         except ObjectMissing as error:
             raise ValueError(f"no record {path}") from error
 
-    async def write_path(self, path: str, content: bytes) -> None:
-        await run_sync_in_worker_thread(_store().put_bytes, path, content, "application/json")
+    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        _store().put_bytes(path, content, "application/json")
+
+    async def aread_path(self, path: str) -> bytes:
+        """The same from async code."""
+        return await run_sync_in_worker_thread(self.read_path, path)
+
+    async def awrite_path(self, path: str, content: bytes) -> None:
+        await run_sync_in_worker_thread(self.write_path, path, content)
 
 
 def saved_block() -> StageRecords:

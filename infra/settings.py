@@ -6,10 +6,10 @@ one line that names each variable that is malformed.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.errors import ConfigError
 
@@ -98,14 +98,6 @@ class Settings(BaseSettings):
         default=None, ge=1, le=16, description="Clips rendered at once; by cores when empty."
     )
 
-    # The HTTP service.
-    cors_origins: Annotated[list[str], NoDecode] = Field(
-        default=["http://localhost:3000", "http://127.0.0.1:3000"],
-        description="Origins that may call the API, comma-separated.",
-    )
-    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
-    port: int = Field(default=8000, ge=1, le=65535, description="Port the API listens on.")
-
     @property
     def render_size(self) -> tuple[int, int]:
         """Width and height of the clips in pixels."""
@@ -131,10 +123,6 @@ def as_markdown() -> str:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or name.upper())
-        default = "" if field.default is None or field.default_factory else f"`{_plain(field.default)}`"
+        default = "" if field.default is None or field.default_factory else f"`{field.default}`"
         rows.append(f"| `{variable}` | {default} | {field.description} |")
     return "\n".join(rows)
-
-
-def _plain(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

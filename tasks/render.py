@@ -1,6 +1,6 @@
 """RENDER: the chosen seconds as vertical video files."""
 
-from typing import Any
+from pathlib import Path
 
 from prefect import task
 
@@ -13,7 +13,7 @@ from tasks.core.render_plan import RenderOptions
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import stage_options
 from tasks.records import EdlRecord, RenderRecord, SourceRecord, TranscriptRecord
-from tasks.stages.render import RenderedClip, render_clips
+from tasks.stages.render import RenderResult, render_clips
 from tasks.workspace import Workspace, at_work
 
 
@@ -36,21 +36,19 @@ def render(
             lambda share: work.say(share, f"{len(chosen.clips)} clips"),
         )
         return RenderRecord(
-            artifacts={
-                "face_log": work.keep_json("face_log.json", rendered.face_log),
-                **_kept(rendered.clips, work),
-            },
+            artifacts={"face_log": work.keep_json("face_log.json", rendered.face_log), **_kept(rendered, work)},
             seconds=work.seconds,
-            warnings=[warning for clip in rendered.clips for warning in clip.warnings],
+            warnings=[f"clip {lost.clip.index} could not be rendered: {lost.reason}" for lost in rendered.failed],
         )
 
 
-def _kept(clips: list[RenderedClip], work: Workspace) -> dict[str, ArtifactRef]:
+def _kept(rendered: RenderResult, work: Workspace) -> dict[str, ArtifactRef]:
     """The files under `rendered/`, by name, and what is known of each as `renders`."""
-    rows: list[dict[str, Any]] = []
-    kept: dict[str, ArtifactRef] = {}
-    for clip in clips:
-        kept[clip.path.name] = work.keep_file(job_key(work.job.job_id, f"rendered/{clip.path.name}"), clip.path)
-        rows.append(clip.model_dump(mode="json") | {"path": clip.path.name})
-    kept["renders"] = work.keep_json("rendered/renders.json", rows)
-    return kept
+    kept = {
+        clip.path.name: work.keep_file(job_key(work.job.job_id, f"rendered/{clip.path.name}"), clip.path)
+        for clip in rendered.clips
+    }
+    known = rendered.model_copy(
+        update={"clips": [clip.model_copy(update={"path": Path(clip.path.name)}) for clip in rendered.clips]}
+    )
+    return kept | {"renders": work.keep_json("rendered/renders.json", known.model_dump(mode="json"))}

@@ -1,12 +1,18 @@
-"""UPLOAD: clips that pass the output contract are published; the manifest goes last."""
+"""UPLOAD: clips that hold the output contract are published; the manifest goes last."""
+
+from importlib.metadata import version
+from typing import Any
 
 from prefect import task
 
 from infra.jobs import JobRef
 from infra.states import Stage
+from tasks.core.edl import Edl, EdlClip
 from tasks.core.keys import job_key
-from tasks.core.render_plan import RenderOptions
+from tasks.core.manifest import ClipEntry, manifest
+from tasks.core.render_plan import Mend, RenderOptions
 from tasks.core.request import ClipRequest
+from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import stage_options
 from tasks.records import (
     ChunksRecord,
@@ -14,10 +20,13 @@ from tasks.records import (
     PublishedClip,
     RenderRecord,
     SourceRecord,
+    StageRecord,
     TranscriptRecord,
     UploadRecord,
 )
-from tasks.workspace import at_work
+from tasks.stages.publish import Published, VerifiedClip, verify_clips
+from tasks.stages.render import RenderedClip, RenderResult, render_clip
+from tasks.workspace import Workspace, at_work
 
 
 @task(**stage_options(Stage.UPLOAD, version=1))
@@ -31,12 +40,120 @@ def upload(
     edl: EdlRecord,
     rendered: RenderRecord,
 ) -> UploadRecord:
+    """Check the clips, mend or replace what fails, and publish the rest."""
     with at_work(job, Stage.UPLOAD) as work:
-        clips = []
-        for name, ref in rendered.artifacts.items():
-            if name.endswith(".mp4"):
-                path = work.fetch(ref)
-                work.store.put_file(job_key(job.job_id, name), path)
-                clips.append(PublishedClip(file=name, title="", duration=0, size_bytes=ref.size, checks_passed=0, checks=0, score=0))
-        m = work.keep_json("manifest.json", {"job_id": job.job_id})
-        return UploadRecord(artifacts={"manifest": m}, seconds=work.seconds, clips=clips)
+        result = RenderResult.model_validate_json(work.fetch(rendered.artifacts["renders"]).read_bytes())
+        again: list[RenderedClip] = []
+
+        def render_one(clip: EdlClip, mend: Mend) -> RenderedClip:
+            again.append(_render_again(clip, mend, options, source, transcript, work))
+            return again[-1]
+
+        published = verify_clips(
+            [_with_file(clip, rendered, work) for clip in result.clips],
+            render_one,
+            Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes()).reserve,
+            options,
+            longest=request.clip_duration_seconds,
+            failed=result.failed,
+            progress=lambda share: work.say(share * 0.8, "checking"),
+        )
+        _log_cameras(again, result, work)
+        stages = {
+            "DOWNLOAD": source,
+            "TRANSCRIPT": transcript,
+            "CHUNK": chunks,
+            "SELECT": edl,
+            "RENDER": rendered,
+        }
+        return _publish(published, edl, transcript, stages, work)
+
+
+def _publish(
+    published: Published,
+    edl: EdlRecord,
+    transcript: TranscriptRecord,
+    stages: dict[str, StageRecord],
+    work: Workspace,
+) -> UploadRecord:
+    """Put the clips into the bucket, then the manifest: a prefix with a manifest is complete."""
+    for clip in published.clips:
+        work.store.put_file(job_key(work.job.job_id, clip.file), clip.path)
+    warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
+    kept = work.keep_json(
+        "manifest.json",
+        manifest(
+            work.job.job_id,
+            [ClipEntry.model_validate(clip.model_dump(exclude={"path"})) for clip in published.clips],
+            published.dropped,
+            edl.selection,
+            _models(transcript, edl),
+            {name: record.seconds for name, record in stages.items()} | {"UPLOAD": work.seconds},
+            warnings,
+            language={"code": transcript.language, "probability": transcript.language_probability},
+            reused=[name for name, record in stages.items() if record.reused],
+        ),
+    )
+    return UploadRecord(
+        artifacts={"manifest": kept},
+        seconds=work.seconds,
+        warnings=warnings,
+        clips=[_row(clip) for clip in published.clips],
+        dropped=[f"clip {lost.index} ({lost.title}): {lost.reason}" for lost in published.dropped],
+    )
+
+
+def _render_again(
+    clip: EdlClip,
+    mend: Mend,
+    options: RenderOptions,
+    source: SourceRecord,
+    transcript: TranscriptRecord,
+    work: Workspace,
+) -> RenderedClip:
+    work.say(0.5, f"rendering clip {clip.index} again")
+    return render_clip(
+        clip,
+        TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes()),
+        work.fetch(source.artifacts["video"]),
+        work.fetch(source.artifacts["audio"]),
+        source.info,
+        options,
+        transcript.language,
+        work.folder / "again",
+        mend=mend,
+    )
+
+
+def _with_file(clip: RenderedClip, rendered: RenderRecord, work: Workspace) -> RenderedClip:
+    name = clip.path.name
+    return clip.model_copy(update={"path": work.fetch_as(rendered.artifacts[name], f"checked/{name}")})
+
+
+def _log_cameras(again: list[RenderedClip], result: RenderResult, work: Workspace) -> None:
+    """Bring `face_log.json` up to date with clips that were rendered again."""
+    if not again:
+        return
+    logs = {log["index"]: log for log in result.face_log["clips"]} | {clip.clip.index: clip.face_log for clip in again}
+    work.keep_json("face_log.json", result.face_log | {"clips": [logs[index] for index in sorted(logs)]})
+
+
+def _models(transcript: TranscriptRecord, edl: EdlRecord) -> dict[str, Any]:
+    return {
+        "speech": transcript.model | {"engine": f"faster-whisper {version('faster-whisper')}"},
+        "faces": f"YuNet 2023mar, OpenCV {version('opencv-python-headless')}",
+        "selection": edl.selection.model,
+        "encoder": f"imageio-ffmpeg {version('imageio-ffmpeg')}",
+    }
+
+
+def _row(clip: VerifiedClip) -> PublishedClip:
+    return PublishedClip(
+        file=clip.file,
+        title=clip.clip.title,
+        duration=clip.duration,
+        size_bytes=clip.size_bytes,
+        checks_passed=sum(check.ok for check in clip.checks),
+        checks=len(clip.checks),
+        score=clip.clip.score,
+    )

@@ -43,6 +43,14 @@ class Workspace:
         """The object as a local file; nothing is moved when it is here already."""
         return self.store.fetch(ref, self._local(ref))
 
+    def fetch_as(self, ref: ArtifactRef, name: str) -> Path:
+        """The object as a local file of that name."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.hardlink_to(self.fetch(ref))
+        return path
+
     def keep_json(self, name: str, content: Any) -> ArtifactRef:
         """Write one of the job's JSON artifacts."""
         return self.store.put_json(job_key(self.job.job_id, name), content)

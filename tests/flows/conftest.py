@@ -1,0 +1,91 @@
+"""The flow on the embedded stack, in processes of their own so that they can be killed."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.artifacts import ArtifactStore
+from infra.jobs import JobStore, new_job_id
+
+MEDIA = Path(__file__).parents[1] / "media"
+RUN = Path(__file__).with_name("run_clip.py")
+SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "RENDER_MAX_FPS": "25"}
+
+
+@dataclass
+class Ended:
+    """How a run's process ended, and the flow run it was."""
+
+    returncode: int
+    output: str
+    flow_run_id: str | None
+
+
+@dataclass
+class Pipeline:
+    """Runs jobs against the session's stack and reads what they left."""
+
+    environment: dict[str, str]
+    store: ArtifactStore
+    jobs: JobStore
+
+    def start(self, job_id: str, request: dict[str, Any], **extra: str) -> subprocess.Popen[str]:
+        """A process that runs the flow; in a session of its own, so that all of it can be killed."""
+        return subprocess.Popen(
+            [sys.executable, str(RUN), job_id, json.dumps(request)],
+            env=os.environ | self.environment | SMALL_PICTURE | extra,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, job_id: str, request: dict[str, Any], **extra: str) -> Ended:
+        process = self.start(job_id, request, **extra)
+        output, _ = process.communicate(timeout=240)
+        job = self.jobs.get(job_id)
+        return Ended(process.returncode, output, job.nosana_run_id if job else None)
+
+    def stages(self, flow_run_id: str) -> dict[str, str]:
+        """State of each stage in a flow run, by stage: Completed, Cached, Failed ..."""
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        with get_client(sync_client=True) as client:
+            chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+            runs = client.read_task_runs(flow_run_filter=chosen)
+        return {run.name: run.state_name for run in sorted(runs, key=lambda run: run.start_time or run.created)}
+
+    def json(self, job_id: str, name: str) -> Any:
+        return self.store.get_json(f"jobs/{job_id}/{name}")
+
+    def forget_shared(self) -> None:
+        """Empty the cache that jobs share, so that a job does all its work itself."""
+        for prefix in ("cache/media/", "cache/transcripts/"):
+            for key in list(self.store.list(prefix)):
+                self.store.delete(key)
+
+
+@pytest.fixture(scope="session")
+def pipeline(stack, store):
+    return Pipeline(stack.environment(), store, JobStore.from_settings(stack.settings))
+
+
+@pytest.fixture(scope="session")
+def short(stack, store):
+    """A request for two clips of the short sample."""
+    from deployments.local_run import register_file
+
+    key, name = register_file(MEDIA / "short.mp4")
+    return {"source_key": key, "source_name": name, "clip_duration_seconds": 12, "clip_count": 2, "language": "en"}
+
+
+@pytest.fixture
+def job_id():
+    return new_job_id()

@@ -1,0 +1,45 @@
+"""Run the flow once: `run_clip.py JOB_ID REQUEST_JSON`.
+
+`DIE_IN=STAGE` makes the process kill itself with SIGKILL in that stage, just after it has
+written its first artifact: the moment at which most is half done.
+"""
+
+import os
+import signal
+import sys
+
+from deployments import local_run
+from tasks.core.request import ClipRequest
+
+
+def die_in(stage: str) -> None:
+    from infra.artifacts import ArtifactStore
+    from infra.progress import stage_reports
+    from tasks import workspace
+
+    begun: list[str] = []
+
+    def noting(job, current, to):
+        begun.append(current)
+        return stage_reports(job, current, to)
+
+    workspace.stage_reports = noting
+    for name in ("put_json", "put_file"):
+        write = getattr(ArtifactStore, name)
+
+        def killing(self, *args, write=write):
+            ref = write(self, *args)
+            if begun and begun[-1] == stage:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return ref
+
+        setattr(ArtifactStore, name, killing)
+
+
+if __name__ == "__main__":
+    local_run.quiet_prefect()
+    if stage := os.environ.get("DIE_IN"):
+        die_in(stage)
+    with local_run.unwound_on_sigterm():
+        published = local_run.run_flow(ClipRequest.model_validate_json(sys.argv[2]), sys.argv[1])
+    print(published.model_dump_json())

@@ -1,0 +1,134 @@
+"""Killed at any moment and run again, a job does only what is missing, with the same result."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from infra.jobs import new_job_id
+from infra.states import JobState
+from tasks.engines.ffmpeg import ffmpeg_exe
+
+STAGES = ["DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD"]
+
+
+def frames_digest(store, job_id, tmp_path):
+    """One digest over every decoded frame of every clip of a job."""
+    whole = hashlib.sha256()
+    for key in sorted(store.list(f"jobs/{job_id}/clip_")):
+        clip = store.fetch(key, tmp_path / job_id / key.rpartition("/")[2])
+        command = [ffmpeg_exe(), "-v", "error", "-i", str(clip), "-map", "0:v", "-f", "framemd5", "-"]
+        whole.update(subprocess.run(command, capture_output=True, check=True).stdout)
+    return whole.hexdigest()
+
+
+def essence(edl):
+    """An EDL without its ids."""
+    return {name: value for name, value in edl.items() if name != "job_id"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pipeline, short, tmp_path_factory):
+    """The result of a run that nobody disturbs: its EDL and its frames."""
+    pipeline.forget_shared()
+    job_id = new_job_id()
+    ended = pipeline.run(job_id, short)
+    assert ended.returncode == 0, ended.output
+    assert set(pipeline.stages(ended.flow_run_id).values()) == {"Completed"}
+    return essence(pipeline.json(job_id, "edl.json")), frames_digest(
+        pipeline.store, job_id, tmp_path_factory.mktemp("undisturbed")
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_in_a_stage_only_the_rest_is_done(pipeline, short, undisturbed, job_id, tmp_path, stage):
+    pipeline.forget_shared()
+    killed = pipeline.run(job_id, short, DIE_IN=stage)
+    assert killed.returncode == -signal.SIGKILL, killed.output
+    assert pipeline.jobs.get(job_id).status is JobState.RUNNING
+
+    again = pipeline.run(job_id, short)
+
+    assert again.returncode == 0, again.output
+    states = pipeline.stages(again.flow_run_id)
+    before = STAGES.index(stage)
+    assert list(states.values()) == ["Cached"] * before + ["Completed"] * (6 - before), states
+    job = pipeline.jobs.get(job_id)
+    assert (job.status, job.attempt, job.progress) == (JobState.SUCCEEDED, 2, 100)
+    assert essence(pipeline.json(job_id, "edl.json")) == undisturbed[0]
+    assert frames_digest(pipeline.store, job_id, tmp_path) == undisturbed[1]
+
+
+def test_killed_in_the_middle_of_an_encode_no_child_is_left(pipeline, short, undisturbed, job_id, tmp_path):
+    process = pipeline.start(job_id, short, RENDER_PRESET="slow", RENDER_RESOLUTION="1080x1920")
+    deadline = time.monotonic() + 120
+    while not (children := encoders_of(process.pid)):
+        assert time.monotonic() < deadline, "no encode began"
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    until = time.monotonic() + 20
+    while any(alive(child) for child in children):
+        assert time.monotonic() < until, "an encoder outlived its run"
+        time.sleep(0.1)
+
+    again = pipeline.run(job_id, short)
+
+    assert again.returncode == 0, again.output
+    assert frames_digest(pipeline.store, job_id, tmp_path) == undisturbed[1]
+
+
+def test_an_object_that_was_deleted_behind_the_cache_is_made_again(pipeline, short, job_id):
+    killed = pipeline.run(job_id, short, DIE_IN="UPLOAD")
+    assert killed.returncode == -signal.SIGKILL
+    pipeline.store.delete(f"jobs/{job_id}/transcript.json")
+
+    again = pipeline.run(job_id, short)
+
+    assert again.returncode == 0, again.output
+    assert pipeline.store.exists(f"jobs/{job_id}/transcript.json")
+    assert pipeline.jobs.get(job_id).status is JobState.SUCCEEDED
+
+
+def test_stopped_by_sigterm_the_job_says_so_and_goes_on(pipeline, short, job_id):
+    process = pipeline.start(job_id, short)
+    deadline = time.monotonic() + 120
+    while (job := pipeline.jobs.get(job_id)) is None or job.stage == "DOWNLOAD":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    job = pipeline.jobs.get(job_id)
+    assert job.status is JobState.FAILED
+    assert "stopped" in job.error
+    assert pipeline.json(job_id, "error.json")["code"] == "stopped"
+
+    again = pipeline.run(job_id, short)
+
+    assert again.returncode == 0, again.output
+    assert pipeline.jobs.get(job_id).attempt == 2
+
+
+def encoders_of(pid):
+    """Process ids of ffmpeg children that encode video."""
+    return [child for child in children_of(pid) if b"libx264" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def children_of(pid):
+    return [
+        int(child)
+        for children in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in children.read_text().split()
+    ]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
