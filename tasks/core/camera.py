@@ -40,7 +40,8 @@ class FaceBox(BaseModel):
     """A detected face: centre, size and confidence 0 to 1, at time `t`.
 
     `mouth` is how much the mouth moved until the next look beyond the motion of the head, in percent
-    of the face's contrast a frame: talking is 1.5 to 5, silence below 1; 0 where it could not be read.
+    of the face's contrast a frame: talking is 1.5 to 5, silence below 1; 0 where it could not be
+    or, with one face in the picture, need not be read.
     """
 
     t: float

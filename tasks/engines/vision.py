@@ -86,7 +86,9 @@ class _Viewer:
         self._luma, self._thumbnail = luma, grey
 
     def _watch(self, before: np.ndarray, after: np.ndarray) -> None:
-        for face in self.looks[-1][1]:
+        """Read the mouths, where there is more than one to choose from."""
+        faces = self.looks[-1][1]
+        for face in faces if len(faces) > 1 else []:
             face.watch(before, after)
 
     def _find(self, bgr: np.ndarray, t: float) -> None:
