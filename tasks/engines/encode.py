@@ -14,8 +14,11 @@ from tasks.engines.ffmpeg import EncoderChoice, hwaccel, run
 
 _TAIL = 0.5
 """Seconds for which the last frame may stand in for a picture that ends before its sound."""
-_BLUR_SIZE = 12
+_BLUR = 12
 """The blurred background is made at a twelfth of the clip's size: a blur there costs next to nothing."""
+_HDR = {"smpte2084", "arib-std-b67"}
+_HD_LINES = 720
+"""Files that do not tell their matrix mean BT.709 from this many lines on, and BT.601 below."""
 
 
 def encode(
@@ -106,40 +109,48 @@ def _cut(frames: Any, piece: Piece) -> Any:
 def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
     if info.sample_aspect_ratio != 1:
         frames = frames.filter("scale", info.width, info.height).filter("setsar", 1)
-    framed = _fitted(frames, info, options) if piece.layout == "fit" else _cropped(frames, piece, options)
+    framed = _fitted(frames, info, options) if piece.layout == "fit" else _cropped(frames, piece, info, options)
     return framed.filter("format", "yuv420p").filter("setsar", 1)
 
 
-def _cropped(frames: Any, piece: Piece, options: RenderOptions) -> Any:
+def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
     x = path_expression([(key.t, key.x) for key in piece.keys])
     y = path_expression([(key.t, key.y) for key in piece.keys])
     crop = frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1)
-    return _scaled(crop, options.width, options.height)
+    return _scaled(crop, (options.width, options.height), info)
 
 
 def _fitted(frames: Any, info: MediaInfo, options: RenderOptions) -> Any:
     """The whole frame, over itself: filling the clip, blurred and darkened."""
-    width, height = _inside(info, options)
-    copies = frames.split()
-    tiny = [2 * round(side / _BLUR_SIZE / 2) for side in (options.width, options.height)]
-    behind = (
-        copies[0]
-        .filter("scale", *tiny, force_original_aspect_ratio="increase", flags="area")
-        .filter("crop", *tiny)
-        .filter("format", "yuv420p")
-        .filter("gblur", sigma=3)
-        .filter("lutyuv", y="16+(val-16)*0.55")
-    )
-    behind = _scaled(behind, options.width, options.height, flags="bilinear")
-    front = _scaled(copies[1], width, height)
-    return ffmpeg.overlay(behind, front, x=(options.width - width) // 2, y=(options.height - height) // 2)
-
-
-def _inside(info: MediaInfo, options: RenderOptions) -> tuple[int, int]:
-    """Largest even size of the whole frame within the clip."""
+    whole, tiny = (options.width, options.height), (_even(options.width / _BLUR), _even(options.height / _BLUR))
     scale = min(options.width / info.width, options.height / info.height)
-    return 2 * round(info.width * scale / 2), 2 * round(info.height * scale / 2)
+    inside = _even(info.width * scale), _even(info.height * scale)
+    copies = frames.split()
+    filling = copies[0].filter("scale", *tiny, force_original_aspect_ratio="increase", flags="area")
+    behind = _scaled(filling.filter("crop", *tiny), tiny, info)
+    behind = behind.filter("gblur", sigma=3).filter("lutyuv", y="16+(val-16)*0.55").filter("scale", *whole)
+    front = _scaled(copies[1], inside, info)
+    return ffmpeg.overlay(behind, front, x=(whole[0] - inside[0]) // 2, y=(whole[1] - inside[1]) // 2)
 
 
-def _scaled(frames: Any, width: int, height: int, flags: str = "bicubic") -> Any:
-    return frames.filter("scale", width, height, flags=flags, out_color_matrix="bt709", out_range="tv")
+def _even(side: float) -> int:
+    return 2 * round(side / 2)
+
+
+def _scaled(frames: Any, size: tuple[int, int], info: MediaInfo) -> Any:
+    """Frames of the given size in the clip's colours: BT.709, limited range, standard dynamic range."""
+    if info.color_transfer in _HDR:
+        return _tone_mapped(frames.filter("scale", *size, flags="bicubic"))
+    matrix = "auto" if info.color_matrix else ("bt709" if min(info.width, info.height) >= _HD_LINES else "smpte170m")
+    scaled = frames.filter(
+        "scale", *size, flags="bicubic", in_color_matrix=matrix, out_color_matrix="bt709", out_range="tv"
+    )
+    return scaled.filter("format", "yuv420p")
+
+
+def _tone_mapped(frames: Any) -> Any:
+    """PQ and HLG to BT.709, by way of linear light, where 100 cd/m2 are white."""
+    linear = frames.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
+    mapped = linear.filter("zscale", primaries="bt709").filter("tonemap", "hable", desat=0)
+    narrow = mapped.filter("zscale", transfer="bt709", matrix="bt709", range="limited")
+    return narrow.filter("format", "yuv420p")

@@ -13,6 +13,9 @@ from av.video.stream import VideoStream
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
 
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc", 10: "bt2020c"}
+_TRANSFERS = {1: "bt709", 6: "smpte170m", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"}
+"""Code points of ISO/IEC 23091-2, which ffmpeg uses as they are."""
 _SECOND = Fraction(1, av.time_base)
 
 
@@ -69,6 +72,8 @@ def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, 
         "sample_aspect_ratio": float(aspect),
         "fps": float(video.average_rate or video.guessed_rate or 0),
         "pixel_format": frame.format.name,
+        "color_matrix": _MATRICES.get(frame.colorspace),
+        "color_transfer": _TRANSFERS.get(frame.color_trc),
         "video_start": _seconds(video.start_time, video.time_base),
     }
 
