@@ -10,6 +10,8 @@ class MediaInfo(BaseModel):
 
     `width` and `height` are those of the picture as shown: after rotation, with square pixels.
     `rotation` is in degrees clockwise (0, 90, 180, 270); times are seconds, `fps` the average rate.
+    `color_matrix` and `color_transfer` have ffmpeg's names (bt709, smpte170m; smpte2084 is PQ,
+    arib-std-b67 is HLG), or None where the file does not tell.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,6 +26,8 @@ class MediaInfo(BaseModel):
     sample_aspect_ratio: float = 1.0
     fps: float = 0.0
     pixel_format: str | None = None
+    color_matrix: str | None = None
+    color_transfer: str | None = None
     video_start: float = 0.0
     audio_codec: str | None = None
     audio_sample_rate: int = 0
