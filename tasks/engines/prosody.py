@@ -81,8 +81,8 @@ def _framed(samples: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 def _power(frames: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Power spectra (frames, PITCH_WINDOW + 1) of zero-padded, windowed frames, and their energy."""
     window = np.hanning(PITCH_WINDOW).astype(np.float32)
-    spectra = np.abs(np.fft.rfft(frames * window, 2 * PITCH_WINDOW, axis=1)) ** 2
-    return spectra.astype(np.float32), np.mean(frames**2, axis=1)
+    waves = np.fft.rfft(frames * window, 2 * PITCH_WINDOW, axis=1)
+    return (waves.real**2 + waves.imag**2).astype(np.float32), np.mean(frames**2, axis=1)
 
 
 def _pitch(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.float32]:
