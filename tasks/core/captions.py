@@ -102,7 +102,7 @@ def _colour(rgb: tuple[int, int, int]) -> str:
 def clean(text: str) -> str:
     """Text without line breaks and without what draws nothing: control, direction and unassigned characters."""
     kept = "".join(" " if c.isspace() else c for c in text if c.isspace() or _is_drawn(c))
-    return " ".join(kept.split())
+    return " ".join(kept.split()) if kept.strip(" " + _JOINERS) else ""
 
 
 def escape(text: str) -> str:
@@ -119,7 +119,7 @@ def _shown(words: list[Word], page: _Page) -> list[Word]:
     drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in words if (text := clean(w.word))]
     parts = sorted((part for w in drawn for part in _split(w, page)), key=lambda w: w.start)
     ends = [*(w.start for w in parts[1:]), float("inf")]
-    return [w.model_copy(update={"end": min(w.end, e)}) for w, e in zip(parts, ends, strict=True)]
+    return [w.model_copy(update={"end": min(w.end, e)}) for w, e in zip(parts, ends, strict=False)]
 
 
 def _split(word: Word, page: _Page) -> list[Word]:
@@ -192,7 +192,7 @@ def _laid_out(words: list[Word], page: _Page) -> _Group:
         breaks = [[everything[:i], everything[i:]] for i in everything[1:]]
         lines = min(breaks, key=lambda two: max(_line_width(words, line, page) for line in two))
     widest = max(_line_width(words, line, page) for line in lines)
-    return _Group(words, lines, min(1.0, page.room / widest))
+    return _Group(words, lines, page.room / max(widest, page.room))
 
 
 def text_width(text: str) -> float:

@@ -21,8 +21,8 @@ from tasks.engines.ffmpeg import FfmpegError, run
 from tasks.engines.loudness import read_summary
 
 LOOKS_A_SECOND = 10
-SHRINK = 4
-"""The picture is looked at in a quarter of its size."""
+LOOK_WIDTH = 270
+"""Pixels: a quarter of the usual clip; a smaller clip is looked at as it is."""
 SHORTEST_STILL = 0.5
 FROZEN_DIFFERENCE = 0.02
 """Grey levels of 255. Stricter than for sources: what the encoder leaves of slow motion must not count as frozen."""
@@ -40,7 +40,8 @@ def measure_clip(path: Path, timeout: float = 300) -> ClipMeasure:
     try:
         with av.open(str(path)) as container:
             measure = _streams(container, path)
-        viewer = _Viewer(_small(measure.width), _small(measure.height))
+        shrink = max(1.0, measure.width / LOOK_WIDTH)
+        viewer = _Viewer(_even(measure.width / shrink), _even(measure.height / shrink))
         said = _decode(path, measure, viewer, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
@@ -56,8 +57,8 @@ def measure_clip(path: Path, timeout: float = 300) -> ClipMeasure:
     )
 
 
-def _small(side: int) -> int:
-    return 2 * round(side / SHRINK / 2)
+def _even(side: float) -> int:
+    return 2 * round(side / 2)
 
 
 def _streams(container: InputContainer, path: Path) -> ClipMeasure:

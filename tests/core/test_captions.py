@@ -1,0 +1,121 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.captions import BOTTOM, CENTRE, SIDE, TOP, ass, escape, text_width
+from tasks.core.transcript import Word
+
+SIZE = (1080, 1920)
+EVENT = re.compile(r"^Dialogue: 0,(\d+):(\d\d):(\d\d\.\d\d),(\d+):(\d\d):(\d\d\.\d\d),Caption,,0,0,0,,(.*)$")
+WRITTEN_BY_US = re.compile(r"\{\\an5\\pos\(\d+,\d+\)(\\fscx\d+\\fscy\d+)?\}|\{\\1c&H[0-9A-F]{8}&\}")
+HIGHLIGHTED = re.compile(r"\{\\1c&H0000E1FF&\}(.*?)\{\\1c&H00FFFFFF&\}")
+
+
+def events(script: str) -> list[tuple[float, float, str]]:
+    rows = [EVENT.match(line) for line in script.splitlines() if line.startswith("Dialogue")]
+    assert all(rows)
+    times = [[float(x) for x in row.groups()[:6]] for row in rows if row]
+    return [
+        (t[0] * 3600 + t[1] * 60 + t[2], t[3] * 3600 + t[4] * 60 + t[5], row[7])
+        for t, row in zip(times, rows, strict=True)
+        if row
+    ]
+
+
+def spoken(text: str, start: float = 0.0, each: float = 0.3, gap: float = 0.05) -> list[Word]:
+    return [
+        Word(word=w, start=start + i * each, end=start + (i + 1) * each - gap) for i, w in enumerate(text.split(" "))
+    ]
+
+
+def plain(text: str) -> str:
+    return WRITTEN_BY_US.sub("", text)
+
+
+def test_every_word_is_highlighted_while_it_is_said():
+    words = spoken("Ask not what your country can do for you, ask what you can do.")
+    shown = events(ass(words, SIZE, "en", "Poppins ExtraBold"))
+    for word in words:
+        middle = (word.start + word.end) / 2
+        now = [HIGHLIGHTED.findall(text) for start, end, text in shown if start <= middle < end]
+        assert now == [[word.word]]
+
+
+def test_a_pause_empties_the_screen_and_a_sentence_ends_a_group():
+    words = [*spoken("First sentence."), *spoken("Second", start=3.0)]
+    shown = events(ass(words, SIZE, "en", "F"))
+    assert not [1 for start, end, _ in shown if start <= 2.0 < end]
+    assert {plain(text) for _, _, text in shown} == {"First sentence.", "Second"}
+
+
+def test_lines_are_balanced_at_most_two_and_inside_the_safe_width():
+    text = "Extraordinary circumstances sometimes demand remarkably unconventional explanations from everybody involved"
+    room = (1 - 2 * SIDE) * SIZE[0] / (0.05 * SIZE[0])
+    for _, _, shown in events(ass(spoken(text), SIZE, "en", "F")):
+        lines = plain(shown).split("\\N")
+        assert len(lines) <= 2
+        assert all(text_width(line) <= room for line in lines)
+
+
+def test_captions_keep_clear_of_top_and_bottom():
+    two_lines = 2 * 0.05 * SIZE[0] * 1.762
+    assert TOP * SIZE[1] < CENTRE * SIZE[1] - two_lines / 2
+    assert CENTRE * SIZE[1] + two_lines / 2 < (1 - BOTTOM) * SIZE[1]
+
+
+def test_a_group_keeps_its_text_while_the_highlight_moves():
+    texts = [plain(text) for _, _, text in events(ass(spoken("one two three"), SIZE, "en", "F"))]
+    assert texts == ["one two three"] * 3
+
+
+def test_words_of_languages_without_spaces_are_joined_but_latin_ones_are_not():
+    texts = {plain(text) for _, _, text in events(ass(spoken("我们 讨论 big data 手机"), SIZE, "zh", "F"))}
+    assert {t.replace("\\N", "") for t in texts} == {"我们讨论big data手机"}
+
+
+def test_a_long_word_without_spaces_is_divided_by_its_width_and_time():
+    shown = events(ass([Word(word="字" * 80, start=0, end=8)], SIZE, "zh", "F"))
+    assert len(shown) > 1
+    assert sum(len(HIGHLIGHTED.findall(text)[0]) for _, _, text in shown) == 80
+
+
+@pytest.mark.parametrize("text", [r"{\fs200}big", r"a\Nb", "a\nb", r"\h\n\N", "}{", "\\", "{\\", "a\u202eb", "\x00x"])
+def test_hostile_text_stays_text(text: str):
+    (only,) = events(ass([Word(word=text, start=0, end=1)], SIZE, "en", "F"))
+    left = WRITTEN_BY_US.sub("", only[2])
+    assert not re.search(r"(?<!\\)[{}]", left)
+    assert not re.search(r"\\[Nnh]", left)
+    assert "\u202e" not in left
+
+
+def test_a_backslash_is_parted_from_what_follows():
+    assert escape(r"\N{x}") == "\\\u2060N\\{x\\}"
+
+
+def test_words_that_draw_nothing_leave_no_event():
+    words = [Word(word=w, start=0, end=1) for w in ("", "  ", "\u200b", "\n")]
+    assert events(ass(words, SIZE, "en", "F")) == []
+
+
+moments = st.floats(0, 100, allow_nan=False)
+
+
+@given(
+    st.lists(
+        st.builds(lambda w, s, d: Word(word=w, start=s, end=s + d), st.text(max_size=60), moments, st.floats(0, 2)),
+        max_size=30,
+    ),
+    st.sampled_from(["en", "zh", "ar"]),
+)
+def test_whatever_is_said_captions_never_overlap_and_never_escape(words: list[Word], language: str):
+    script = ass(words, SIZE, language, "F")
+    shown = sorted(events(script))
+    for (_, end, _), (start, _, _) in zip(shown, shown[1:], strict=False):
+        assert end <= start + 1e-9
+    for start, end, text in shown:
+        assert start < end
+        assert not re.search(r"(?<!\\)[{}]", WRITTEN_BY_US.sub("", text))
+        assert re.fullmatch(r"([^\\]|\\[{}]|\\\u2060|\\N)*", WRITTEN_BY_US.sub("", text), re.DOTALL)
+        assert text.count("\\N") <= 1
