@@ -75,7 +75,9 @@ def test_windows_hold_all_speech_and_are_never_too_long(steps: list[tuple[float,
         (heard(". . . . . . . ."), "no words"),
         (heard("you", -1.35, 0.62), "no speech"),
         (heard("a quiet voice in a loud room", -1.2, 0.3), ""),
-        (heard("I don't know", -1.7, 0.4), "too unsure"),
+        (heard("1-2-3", -1.41, 0.56), "no speech"),
+        (heard("banana", -1.03, 0.2), ""),
+        (heard("I don't know", -1.7, 0.3), "too unsure"),
         (heard("1 cm x " + "2 cm x " * 30, -0.1, 0.9), "repetition"),
         (heard("thank you " * 7, -0.2, 0.1), "repetition"),
         (heard("音が" * 80), "repetition"),
@@ -89,6 +91,7 @@ def test_a_loop_or_an_unsure_text_is_worth_a_second_try() -> None:
     assert asr.is_poor(heard("the same again and " * 20))
     assert asr.is_poor(heard("who knows", -1.1))
     assert not asr.is_poor(heard("this is plain"))
+    assert not asr.is_poor(heard("you", -1.3, 0.7))
 
 
 def test_words_around_a_pause_settle_at_its_edges() -> None:

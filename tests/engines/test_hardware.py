@@ -23,8 +23,13 @@ def test_what_was_asked_for_is_kept() -> None:
     assert (plan.model, plan.batch_size) == ("tiny.en", 3)
 
 
-@pytest.mark.parametrize(("gib", "batch"), [(16, 8), (2, 4), (0.5, 1), (None, 8)])
-def test_cpu_batch_follows_memory(gib: float | None, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("gib", "cores", "batch"), [(16, 2, 4), (16, 16, 8), (1.4, 16, 6), (0.9, 2, 2), (0.5, 2, 1), (None, 2, 4)]
+)
+def test_cpu_batch_follows_memory_and_cores(
+    gib: float | None, cores: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_cores", lambda: cores)
     monkeypatch.setattr(hardware, "_free_bytes", lambda: gib and int(gib * GIB))
     assert choose("cpu").batch_size == batch
 

@@ -1,0 +1,119 @@
+import subprocess
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from tasks.core.asr import Stretch, doubt
+from tasks.core.errors import BadRequest, NoAudio, NoSpeech
+from tasks.engines.hardware import AsrOptions
+from tasks.engines.whisper import Recogniser
+from tasks.stages.transcribe import transcribe_source
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+MEDIA = Path(__file__).parents[1] / "media"
+RATE = 16_000
+TIME = np.arange(12 * RATE) / RATE
+NOISE = np.random.default_rng(7).standard_normal(len(TIME))
+
+
+def coloured(power: float) -> np.ndarray:
+    """Noise whose amplitude falls with frequency to the `power`: 0.5 is pink, 1 brown."""
+    spectrum = np.fft.rfft(NOISE) / np.maximum(np.fft.rfftfreq(len(TIME), 1 / RATE), 20) ** power
+    return np.fft.irfft(spectrum, len(TIME))
+
+
+def music() -> np.ndarray:
+    """Four chords with overtones, struck twice a second, over a drum."""
+    chords = np.array([(220, 262, 330), (175, 220, 262), (131, 165, 196), (196, 247, 294)])[(TIME // 2).astype(int) % 4]
+    voices = sum(np.sin(2 * np.pi * (n * chords.T) * TIME).sum(axis=0) / n for n in range(1, 5))
+    return voices * np.exp(-(TIME % 0.5) * 6) + 3 * NOISE * np.exp(-(TIME % 0.25) * 40)
+
+
+def applause() -> np.ndarray:
+    hands = np.zeros(len(TIME))
+    strokes = np.random.default_rng(3)
+    for begin in strokes.integers(0, len(TIME) - 800, 1500):
+        hands[begin : begin + 800] += NOISE[begin : begin + 800] * np.exp(-np.arange(800) / 120) * strokes.random()
+    return hands
+
+
+NOT_SPEECH: dict[str, Callable[[], np.ndarray]] = {
+    "silence": lambda: np.zeros(len(TIME)),
+    "white noise": lambda: NOISE,
+    "pink noise": lambda: coloured(0.5),
+    "brown noise": lambda: coloured(1.0),
+    "tone": lambda: np.sin(2 * np.pi * 440 * TIME),
+    "sweep": lambda: np.sin(2 * np.pi * (100 * TIME + 200 * TIME**2)),
+    "mains hum": lambda: sum(np.sin(2 * np.pi * 60 * n * TIME) / n for n in range(1, 6)),
+    "music": music,
+    "applause": applause,
+}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> AsrOptions:
+    return AsrOptions(cache=tmp_path_factory.mktemp("weights"), model="base", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def recogniser(options: AsrOptions) -> Recogniser:
+    return Recogniser(options)
+
+
+def scaled(samples: np.ndarray) -> np.ndarray:
+    return (0.5 * samples / max(np.abs(samples).max(), 1e-9)).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((samples * 32767).astype(np.int16).tobytes())
+    return path
+
+
+@pytest.mark.parametrize("name", NOT_SPEECH)
+def test_no_speech_is_found_where_nobody_speaks(name: str, options: AsrOptions, tmp_path: Path) -> None:
+    audio = write(tmp_path / "a.wav", scaled(NOT_SPEECH[name]()))
+    with pytest.raises(NoSpeech) as caught:
+        transcribe_source(audio, "auto", options, FFMPEG, lambda *_: None)
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize("name", ["brown noise", "tone", "music", "applause"])
+def test_words_invented_for_it_would_not_be_believed_either(name: str, recogniser: Recogniser) -> None:
+    """The second guard alone, as if the voice detector had been fooled."""
+    samples, window = scaled(NOT_SPEECH[name]()), Stretch(0, 12)
+    language, _ = recogniser.language(samples, [window])
+    assert all(doubt(heard) for heard in recogniser.listen(samples, [window], language))
+
+
+@pytest.mark.parametrize("noise_db", [None, 10])
+def test_six_seconds_are_enough_also_in_noise(noise_db: int | None, options: AsrOptions, tmp_path: Path) -> None:
+    audio = tmp_path / "a.wav"
+    cut = ["-t", "6", "-ac", "1", "-ar", str(RATE), "-c:a", "pcm_s16le", audio]
+    subprocess.run([FFMPEG, "-v", "error", "-i", MEDIA / "short.mp4", *cut], check=True)
+    if noise_db is not None:
+        with wave.open(str(audio)) as file:
+            voice = np.frombuffer(file.readframes(file.getnframes()), np.int16) / 32768
+        loud = voice[np.abs(voice) > 0.02].std()
+        write(audio, scaled(voice + NOISE[: len(voice)] * loud * 10 ** (-noise_db / 20)))
+    result = transcribe_source(audio, "en", options, FFMPEG, lambda *_: None)
+    assert "thing that you own" in result.segments[0].text
+    assert result.language_probability == 1.0
+
+
+def test_unknown_language(options: AsrOptions, tmp_path: Path) -> None:
+    audio = write(tmp_path / "a.wav", scaled(NOISE[:RATE]))
+    with pytest.raises(BadRequest):
+        transcribe_source(audio, "klingon", options, FFMPEG, lambda *_: None)
+
+
+def test_an_empty_track_has_no_audio(options: AsrOptions, tmp_path: Path) -> None:
+    with pytest.raises(NoAudio):
+        transcribe_source(write(tmp_path / "a.wav", np.empty(0)), "auto", options, FFMPEG, lambda *_: None)
