@@ -16,7 +16,7 @@ from tasks.engines.ffmpeg import run
 SAMPLE_RATE = 48000
 CEILING_DBTP = -2.0
 """Limiter's ceiling. AAC overshoots: a ceiling of -1.5 was measured to clip afterwards, -2.0 not."""
-LARGEST_GAIN = 30.0
+LARGEST_GAIN = 40.0
 """dB. Beyond that noise is what would be heard."""
 _SILENCE_LUFS = -69.0
 _CLOSE_ENOUGH = 0.2

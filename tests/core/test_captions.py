@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -112,7 +113,7 @@ moments = st.floats(0, 100, allow_nan=False)
 def test_whatever_is_said_captions_never_overlap_and_never_escape(words: list[Word], language: str):
     script = ass(words, SIZE, language, "F")
     shown = sorted(events(script))
-    for (_, end, _), (start, _, _) in zip(shown, shown[1:], strict=False):
+    for (_, end, _), (start, _, _) in pairwise(shown):
         assert end <= start + 1e-9
     for start, end, text in shown:
         assert start < end

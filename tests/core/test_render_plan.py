@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 from math import isclose
 
 import pytest
@@ -79,7 +80,7 @@ def test_pieces_tile_every_segment_and_the_clip_is_never_longer_than_its_edl(
     shots = []
     for span in wanted.segments:
         edges = [span.start, *sorted(span.start + c * span.duration for c in cuts), span.end]
-        shots.append([still(a, b) for a, b in zip(edges, edges[1:], strict=False)])
+        shots.append([still(a, b) for a, b in pairwise(edges)])
     made = plan(wanted, shots, INFO.model_copy(update={"fps": fps}), RenderOptions())
     for segment in made.segments:
         reached = 0
