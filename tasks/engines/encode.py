@@ -64,10 +64,6 @@ def _codec(options: RenderOptions, encoder: EncoderChoice, plan: RenderPlan) -> 
         "pix_fmt": "yuv420p",
         "r": f"{plan.rate_num}/{plan.rate_den}",
         "g": round(4 * plan.rate),
-        "color_primaries": "bt709",
-        "color_trc": "bt709",
-        "colorspace": "bt709",
-        "color_range": "tv",
     }
     if encoder.name == "h264_nvenc":
         return common | {"preset": "p4", "rc": "vbr", "cq": options.crf + 4, "b:v": 0, "profile:v": "high"}
@@ -84,7 +80,8 @@ def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
 
 def _picture(plan: RenderPlan, video: Path, info: MediaInfo, options: RenderOptions) -> Any:
     pieces = [piece for s in plan.segments for piece in _segment(plan, s, video, info, options)]
-    return pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
+    whole = pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
+    return whole.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv")
 
 
 def _segment(plan: RenderPlan, segment: SegmentPlan, video: Path, info: MediaInfo, options: RenderOptions) -> list[Any]:

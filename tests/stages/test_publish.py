@@ -1,0 +1,160 @@
+"""Clips with real faults, mended, replaced or dropped by real renders."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tasks.core.edl import EdlClip, Span
+from tasks.core.errors import NoClips, UnreadableMedia
+from tasks.core.render_plan import Mend, RenderOptions
+from tasks.engines.probe import probe
+from tasks.stages.publish import verify_clips
+from tasks.stages.render import FailedClip, RenderedClip, render_clip
+from tests.small_media import ffmpeg
+
+OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve seconds; from 6 to 8 there is no sound, so no clip from there can reach its loudness."""
+    path = tmp_path_factory.mktemp("source") / "a.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=12"]
+    sound = ["-f", "lavfi", "-i", "anoisesrc=c=pink:a=0.3:d=12:r=48000:seed=1,volume='1-between(t,6,8)':eval=frame"]
+    ffmpeg(*picture, *sound, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", path)
+    return path
+
+
+def cut(index: int, start: float, end: float) -> EdlClip:
+    return EdlClip(index=index, title=f"from {start:g}", hook="h", segments=[Span(start=start, end=end)])
+
+
+SILENT, GOOD, OTHER, OVERLAPPING = cut(1, 6.1, 7.9), cut(2, 0.5, 2.5), cut(9, 3, 5), cut(8, 2, 4)
+
+
+class Renders:
+    """Renders for the test, and what it was asked for. `bias` dB are what its loudness always misses."""
+
+    bias = 0.0
+
+    def __init__(self, source: Path, out: Path) -> None:
+        self.source, self.out = source, out
+        self.asked: list[tuple[str, Mend]] = []
+
+    def __call__(self, clip: EdlClip, mend: Mend) -> RenderedClip:
+        self.asked.append((clip.title, mend))
+        mend = mend.model_copy(update={"louder": mend.louder + self.bias})
+        return render_clip(clip, [], self.source, self.source, probe(self.source), OPTIONS, "en", self.out, mend=mend)
+
+
+@pytest.fixture
+def render(source: Path, tmp_path: Path) -> Renders:
+    return Renders(source, tmp_path)
+
+
+def test_good_clips_are_published_as_they_are(render: Renders):
+    first = render(GOOD, Mend())
+    told: list[float] = []
+    done = verify_clips([first], render, [OTHER], OPTIONS, longest=2, progress=told.append)
+    (clip,) = done.clips
+    assert len(render.asked) == 1
+    assert clip.sha256 == hashlib.sha256(clip.path.read_bytes()).hexdigest()
+    assert clip.size_bytes == clip.path.stat().st_size
+    assert (clip.file, clip.history, done.dropped) == ("clip_02.mp4", [], [])
+    assert all(check.ok for check in clip.checks)
+    assert told == [1.0]
+
+
+@pytest.mark.parametrize("bias", [-4.0, 3.0])
+def test_wrong_loudness_is_mended_by_one_more_render(render: Renders, bias: float):
+    render.bias = bias
+    done = verify_clips([render(GOOD, Mend())], render, [OTHER], OPTIONS)
+    (clip,) = done.clips
+    assert clip.clip == GOOD
+    assert "rendered once more: loudness" in clip.history[0]
+    assert [title for title, _ in render.asked] == [GOOD.title] * 2
+
+
+def test_a_clip_above_the_asked_seconds_is_mended_by_a_frame(render: Renders):
+    done = verify_clips([render(GOOD, Mend())], render, [], OPTIONS, longest=1.98)
+    (clip,) = done.clips
+    assert clip.duration == pytest.approx(1.96, abs=0.001)
+    assert render.asked[-1][1].shorter == 1
+
+
+def test_what_cannot_be_mended_is_replaced_under_its_index(render: Renders):
+    silent, good = render(SILENT, Mend()), render(GOOD, Mend())
+    done = verify_clips([silent, good], render, [OVERLAPPING, OTHER], OPTIONS)
+    assert [(c.clip.index, c.clip.title, c.file) for c in done.clips] == [
+        (1, OTHER.title, "clip_01.mp4"),
+        (2, GOOD.title, "clip_02.mp4"),
+    ]
+    assert [(d.index, d.title) for d in done.dropped] == [(1, SILENT.title)]
+    assert "loudness" in done.dropped[0].reason
+    assert f"takes the place of “{SILENT.title}”" in done.clips[0].history[0]
+    assert OVERLAPPING.title not in [title for title, _ in render.asked]
+
+
+def test_a_file_that_breaks_another_line_is_replaced_without_a_second_try(render: Renders):
+    broken = render(GOOD, Mend())
+    shrunk = broken.path.with_name("x.mp4")
+    ffmpeg("-i", broken.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)
+    shrunk.replace(broken.path)
+    done = verify_clips([broken], render, [OTHER], OPTIONS)
+    assert done.clips[0].clip.title == OTHER.title
+    assert [title for title, _ in render.asked] == [GOOD.title, OTHER.title]
+    assert "size" in done.dropped[0].reason
+
+
+def test_a_torn_file_is_replaced(render: Renders):
+    torn = render(GOOD, Mend())
+    torn.path.write_bytes(torn.path.read_bytes()[:3000])
+    done = verify_clips([torn], render, [OTHER], OPTIONS)
+    assert done.clips[0].clip.title == OTHER.title
+    assert "readable" in done.dropped[0].reason
+
+
+def test_without_a_candidate_the_clip_is_dropped_with_its_reason(render: Renders):
+    done = verify_clips([render(SILENT, Mend()), render(GOOD, Mend())], render, [], OPTIONS)
+    assert [c.clip.index for c in done.clips] == [2]
+    assert done.dropped[0].index == 1
+    assert any("clip 1 was dropped" in warning for warning in done.warnings)
+
+
+def test_clips_that_render_could_not_make_are_replaced_too(render: Renders):
+    failed = [FailedClip(clip=cut(1, 90, 92), reason="the source is damaged there")]
+    done = verify_clips([render(GOOD, Mend())], render, [OTHER], OPTIONS, failed=failed)
+    assert [(c.clip.index, c.clip.title) for c in done.clips] == [(1, OTHER.title), (2, GOOD.title)]
+    assert done.dropped[0].reason == "the source is damaged there"
+
+
+def test_candidates_that_cannot_be_rendered_are_passed_over(render: Renders):
+    done = verify_clips([render(SILENT, Mend())], render, [cut(7, 90, 92), OTHER], OPTIONS)
+    assert [c.clip.title for c in done.clips] == [OTHER.title]
+    assert [d.title for d in done.dropped][1:] == ["from 90"]
+
+
+def test_no_clip_at_all_is_an_error_with_the_reasons(render: Renders):
+    with pytest.raises(NoClips, match="loudness"):
+        verify_clips([render(SILENT, Mend())], render, [], OPTIONS)
+
+
+def test_bugs_are_not_taken_for_bad_clips(render: Renders):
+    silent = render(SILENT, Mend())
+
+    def buggy(clip: EdlClip, mend: Mend) -> RenderedClip:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        verify_clips([silent], buggy, [OTHER], OPTIONS)
+
+
+def test_a_source_that_became_unreadable_ends_without_clips(render: Renders):
+    silent = render(SILENT, Mend())
+
+    def gone(clip: EdlClip, mend: Mend) -> RenderedClip:
+        raise UnreadableMedia("The source is gone.")
+
+    with pytest.raises(NoClips, match="could not be rendered"):
+        verify_clips([silent], gone, [OTHER], OPTIONS)

@@ -1,0 +1,279 @@
+"""Clips from small sources of every awkward kind; the camera's own decisions are tested elsewhere."""
+
+import hashlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tasks.core.camera import CropKey, Shot
+from tasks.core.checks import check
+from tasks.core.edl import EdlClip, Span
+from tasks.core.errors import UnreadableMedia
+from tasks.core.render_plan import Mend, RenderOptions
+from tasks.core.transcript import Segment, Word
+from tasks.engines.ffmpeg import run
+from tasks.engines.measure import _is_highlight, measure_clip
+from tasks.engines.probe import probe
+from tasks.stages import render as stage
+from tasks.stages.render import RenderedClip, parallel, render_clip, render_clips
+from tests.small_media import ffmpeg
+
+OPTIONS = RenderOptions(width=270, height=480, preset="ultrafast")
+TONE = "anoisesrc=c=pink:a=0.3:d=6:r=48000:seed=1"
+WORDS = [
+    Word(word=w, start=0.6 + 0.5 * i, end=1.0 + 0.5 * i)
+    for i, w in enumerate(["every", "word", "is", "shown", "here", "now"])
+]
+SPEECH = [Segment(text="", start=0, duration=6, words=WORDS)]
+
+
+def picture(rate: str = "30", size: str = "640x360", more: str = "") -> str:
+    return f"testsrc2=s={size}:r={rate}:d=5{more}"
+
+
+def source(path: Path, video: str, *more: str, sound: str = TONE) -> Path:
+    plain = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-t", "5"]
+    ffmpeg("-f", "lavfi", "-i", video, "-f", "lavfi", "-i", sound, *plain, *more, path)
+    return path
+
+
+def cut(*spans: tuple[float, float]) -> EdlClip:
+    return EdlClip(index=1, title="t", hook="h", segments=[Span(start=a, end=b) for a, b in spans])
+
+
+def rendered(path: Path, out: Path, clip: EdlClip | None = None, words: list[Segment] | None = None) -> RenderedClip:
+    speech = SPEECH if words is None else words
+    return render_clip(clip or cut((0.5, 3.5)), speech, path, path, probe(path), OPTIONS, "en", out)
+
+
+def faults(clip: RenderedClip) -> list[str]:
+    measure = measure_clip(clip.path)
+    checks = check(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words, clip.clip.duration)
+    return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    """Frames as RGB arrays (height, width, 3)."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+X265 = ("-c:v", "libx265", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p10le")
+SOURCES = {
+    "60 fps": (picture("60"), (), "a.mp4"),
+    "NTSC": (picture("30000/1001"), (), "a.mp4"),
+    "10 fps": (picture("10"), (), "a.mp4"),
+    "variable rate": (picture(more=r",select='lt(mod(n\,7)\,4)'"), ("-fps_mode", "vfr"), "a.mkv"),
+    "HEVC 10 bit": (picture(), X265, "a.mp4"),
+    "odd size, 4:4:4": (picture(size="641x363"), ("-pix_fmt", "yuv444p"), "a.mkv"),
+    "anamorphic": (picture("25", "720x576", ",setsar=64/45"), (), "a.mp4"),
+    "vertical": (picture(size="360x640"), (), "a.mp4"),
+    "square": (picture(size="400x400"), (), "a.mp4"),
+    "mono 22 kHz": (picture(), ("-ac", "1", "-ar", "22050"), "a.mp4"),
+    "5.1": (picture(), ("-ac", "6"), "a.mkv"),
+    "full range": (picture(more=",format=yuvj420p"), ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p"), "a.mov"),
+    "PQ": (
+        picture(more=",format=yuv420p10le,setparams=color_trc=smpte2084:colorspace=bt2020nc:color_primaries=bt2020"),
+        X265,
+        "a.mp4",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_awkward_sources_end_in_clips_that_hold_the_contract(tmp_path: Path, name: str):
+    video, more, file = SOURCES[name]
+    assert faults(rendered(source(tmp_path / file, video, *more), tmp_path / "out")) == []
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return source(tmp_path_factory.mktemp("source") / "plain.mp4", picture())
+
+
+def test_the_same_input_gives_the_same_file(plain: Path, tmp_path: Path):
+    files = [rendered(plain, tmp_path / name).path.read_bytes() for name in ("a", "b")]
+    assert hashlib.sha256(files[0]).digest() == hashlib.sha256(files[1]).digest()
+
+
+def test_nothing_but_the_clip_is_left_behind(plain: Path, tmp_path: Path):
+    rendered(plain, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip_01.mp4"]
+
+
+def test_a_failed_encode_leaves_nothing(plain: Path, tmp_path: Path):
+    info = probe(plain).model_copy(update={"sample_aspect_ratio": 2.0, "width": 10**7})
+    with pytest.raises(Exception, match="ffmpeg ended"):
+        render_clip(cut((0, 1)), [], plain, plain, info, OPTIONS, "en", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def mean_colours(path: Path, times: list[float]) -> list[tuple[int, ...]]:
+    shown = frames(path)
+    return [tuple(round(v / 255) for v in shown[round(t * 30)][:200].mean(axis=(0, 1))) for t in times]
+
+
+def test_segments_follow_each_other_with_their_own_picture_and_sound(tmp_path: Path):
+    parts = [f"color={c}:s=360x640:r=30:d=2" for c in ("red", "lime", "blue")]
+    inputs = [x for part in parts for x in ("-f", "lavfi", "-i", part)]
+    tones = "aevalsrc='0.3*sin(2*PI*t*if(lt(t,2),300,if(lt(t,4),900,2700)))':d=6:s=48000"
+    path = tmp_path / "rgb.mkv"
+    ffmpeg(
+        *inputs,
+        "-f",
+        "lavfi",
+        "-i",
+        tones,
+        "-filter_complex",
+        "[0][1][2]concat=n=3",
+        "-map",
+        "3:a",
+        "-c:a",
+        "pcm_s16le",
+        path,
+    )
+    clip = rendered(path, tmp_path / "out", cut((4.2, 5.7), (0.3, 1.3), (2.4, 3.4)), [])
+    assert (
+        mean_colours(clip.path, [0.1, 1.4, 1.6, 2.4, 2.6, 3.4]) == [(0, 0, 1)] * 2 + [(1, 0, 0)] * 2 + [(0, 1, 0)] * 2
+    )
+    with av.open(str(clip.path)) as container:
+        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    pitches = [np.argmax(np.abs(np.fft.rfft(sound[round(t * 48000) :][:9600]))) * 5 for t in (0.6, 1.9, 2.9)]
+    assert pitches == [2700, 300, 900]
+
+
+def test_a_quarter_turn_is_upright(tmp_path: Path):
+    straight = source(tmp_path / "s.mp4", "color=red:s=360x640:r=30:d=5,drawbox=w=iw:h=ih/2:color=blue:t=fill")
+    lying = tmp_path / "lying.mp4"
+    ffmpeg("-i", straight, "-vf", "transpose=2", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "copy", lying)
+    turned = tmp_path / "turned.mp4"
+    run(["-display_rotation", "-90", "-i", str(lying), "-c", "copy", str(turned)], 30)
+    picture = frames(rendered(turned, tmp_path / "out", words=[]).path)[30]
+    assert picture[100].mean(axis=0).argmax() == 2
+    assert picture[400].mean(axis=0).argmax() == 0
+
+
+def test_a_circle_stays_round(tmp_path: Path):
+    inside = r"lt(hypot((X-360)*64/45\,Y-288)\,150)"
+    disc = f"color=black:s=720x576:r=25:d=1.2,geq=lum='255*{inside}':cb=128:cr=128,setsar=64/45"
+    clip = rendered(source(tmp_path / "a.mp4", disc), tmp_path / "out", cut((0, 1)), [])
+    white = frames(clip.path)[20].mean(axis=2) > 180
+    wide, tall = np.ptp(np.flatnonzero(white.any(axis=0))), np.ptp(np.flatnonzero(white.any(axis=1)))
+    assert wide == pytest.approx(tall, rel=0.06)
+
+
+def test_the_picture_changes_its_framing_at_the_very_frame_of_the_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    halves = "color=red:s=640x360:r=30:d=5,drawbox=x=iw/2:w=iw/2:h=ih:color=blue:t=fill"
+    path = source(tmp_path / "a.mp4", halves)
+
+    def framed(view, size, output) -> list[Shot]:
+        left, right = ([CropKey(t=0, x=x, y=0)] for x in (0, 430))
+        crop = {"layout": "still", "crop_width": 202, "crop_height": 360}
+        return [Shot(start=0.5, end=1.5, keys=left, **crop), Shot(start=1.5, end=3.5, keys=right, **crop)]
+
+    monkeypatch.setattr(stage, "frame_range", framed)
+    shown = [f[50].mean(axis=0).argmax() for f in frames(rendered(path, tmp_path / "out", words=[]).path)]
+    assert shown == [0] * 30 + [2] * 60
+
+
+def test_a_pan_moves_the_crop_steadily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = source(tmp_path / "a.mp4", "color=black:s=640x360:r=30:d=5,drawbox=x=300:w=40:h=ih:color=white:t=fill")
+
+    def framed(view, size, output) -> list[Shot]:
+        keys = [CropKey(t=0.5, x=140, y=0), CropKey(t=3.5, x=290, y=0)]
+        return [Shot(start=0.5, end=3.5, layout="pan", crop_width=202, crop_height=360, keys=keys)]
+
+    monkeypatch.setattr(stage, "frame_range", framed)
+    shown = frames(rendered(path, tmp_path / "out", words=[]).path)
+    places = [float(np.flatnonzero(f[50].mean(axis=1) > 128).mean()) / (270 / 202) for f in shown[:85]]
+    expected = [320 - (140 + 150 * n / 90) for n in range(85)]
+    assert np.abs(np.array(places) - expected).max() < 2
+
+
+def highlighted(frame: np.ndarray) -> int:
+    """Pixels of the highlight's colour where captions are."""
+    band = frame[round(0.65 * 480) : round(0.81 * 480)].astype(int)
+    return int(((band[..., 0] > 190) & (band[..., 1] > 160) & (band[..., 2] < 110)).sum())
+
+
+def test_captions_are_on_the_screen_exactly_while_words_are_said(tmp_path: Path):
+    path = source(tmp_path / "a.mp4", "color=gray:s=640x360:r=30:d=5")
+    words = [Word(word="First", start=1.0, end=1.4), Word(word="second", start=2.6, end=3.0)]
+    clip = rendered(path, tmp_path / "out", words=[Segment(text="", start=0, duration=5, words=words)])
+    shown = [highlighted(f) > 30 for f in frames(clip.path)]
+    assert not any(shown[:14])
+    assert all(shown[16:27])
+    assert not any(shown[40:62])
+    assert all(shown[64:75])
+
+
+def test_the_highlight_is_where_its_word_is(tmp_path: Path):
+    path = source(tmp_path / "a.mp4", "color=gray:s=640x360:r=30:d=5")
+    words = [Word(word=w, start=0.5 + i, end=1.5 + i) for i, w in enumerate(("one", "two", "six"))]
+    shown = frames(rendered(path, tmp_path / "out", words=[Segment(text="", start=0, duration=5, words=words)]).path)
+    yellow = [(f[..., 0] > 190) & (f[..., 1] > 160) & (f[..., 2] < 110) for f in (shown[15], shown[45], shown[75])]
+    places = [np.flatnonzero(y.any(axis=0)).mean() for y in yellow]
+    assert places[0] < places[1] < places[2]
+    assert abs(places[1] - 135) < 30
+
+
+def test_without_words_no_text_is_drawn(tmp_path: Path):
+    path = source(tmp_path / "a.mp4", "color=gray:s=640x360:r=30:d=5")
+    grey = frames(rendered(path, tmp_path / "out", words=[]).path)[30]
+    assert np.ptp(grey[330:400].astype(int)) < 12
+
+
+def test_sound_and_picture_stay_together(tmp_path: Path):
+    flash = r"color=black:s=640x360:r=30:d=5,drawbox=w=iw:h=ih:color=white:t=fill:enable='between(t\,2\,2.2)'"
+    beep = "aevalsrc='0.5*sin(2*PI*1000*t)*between(t,2,2.2)+0.001*sin(t)':d=5:s=48000"
+    clip = rendered(source(tmp_path / "a.mp4", flash, sound=beep), tmp_path / "out", words=[])
+    light = next(n for n, f in enumerate(frames(clip.path)) if f.mean() > 100) / 30
+    with av.open(str(clip.path)) as container:
+        heard = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    assert light == pytest.approx(1.5, abs=0.034)
+    assert np.argmax(np.abs(heard) > 0.05) / 48000 == pytest.approx(light, abs=0.04)
+
+
+def test_clips_come_in_order_with_a_face_log_and_rising_progress(plain: Path, tmp_path: Path):
+    clips = [cut((0.5, 2.5)), cut((2.5, 4.5)).model_copy(update={"index": 2})]
+    told: list[float] = []
+    options = OPTIONS.model_copy(update={"parallel": 2})
+    done = render_clips(clips, SPEECH, plain, plain, probe(plain), options, "en", tmp_path, told.append)
+    assert [c.path.name for c in done.clips] == ["clip_01.mp4", "clip_02.mp4"]
+    assert done.failed == []
+    assert [row["index"] for row in done.face_log["clips"]] == [1, 2]
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+def test_a_clip_that_fails_does_not_take_the_others_with_it(plain: Path, tmp_path: Path):
+    clips = [cut((90, 92)), cut((0.5, 2.5)).model_copy(update={"index": 2})]
+    done = render_clips(clips, SPEECH, plain, plain, probe(plain), OPTIONS, "en", tmp_path, lambda share: None)
+    assert [c.clip.index for c in done.clips] == [2]
+    assert [f.clip.index for f in done.failed] == [1]
+    assert done.failed[0].reason
+
+
+def test_when_every_clip_fails_the_cause_is_raised(plain: Path, tmp_path: Path):
+    with pytest.raises(UnreadableMedia):
+        render_clips([cut((90, 92))], [], plain, plain, probe(plain), OPTIONS, "en", tmp_path, lambda share: None)
+
+
+def test_a_mend_changes_what_it_says(plain: Path, tmp_path: Path):
+    mend = Mend(louder=-3, shorter=4)
+    done = render_clip(cut((0.5, 3.5)), SPEECH, plain, plain, probe(plain), OPTIONS, "en", tmp_path, mend=mend)
+    measure = measure_clip(done.path)
+    assert measure.integrated == pytest.approx(-17, abs=0.6)
+    assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)
+
+
+def test_the_colour_test_knows_the_highlight_from_white_and_grey():
+    luma, chroma = np.array([[200, 235, 128]]), np.array([[[26, 128, 128]], [[150, 128, 128]]])
+    assert _is_highlight(luma, *chroma).tolist() == [[True, False, False]]
+
+
+def test_encodes_at_once_are_bounded_by_cores_clips_and_wish():
+    assert parallel(OPTIONS, 1) == 1
+    assert parallel(OPTIONS.model_copy(update={"parallel": 3}), 5) == 3
