@@ -1,0 +1,215 @@
+"""What a job costs: seconds, CPU seconds and peak memory of each stage. `make bench`.
+
+A talk is served on loopback, the embedded stack is started, and the flow cuts the talk twice, each
+time in a fresh process: once as asked, and once more with other seconds and another count. A plain
+ffmpeg encode of the first job's seconds is measured beside them.
+
+Standard output gets a table, and the same as JSON in its last line; progress goes to standard
+error. The exit status tells whether it could be measured, not whether the limits hold.
+"""
+
+import argparse
+import contextlib
+import json
+import mmap
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from infra import settings
+from infra.errors import ConfigError
+from infra.jobs import new_job_id
+from infra.local.stack import LocalStack
+from infra.settings import Settings
+from tasks.core.errors import BadRequest
+from tasks.core.request import ClipRequest
+from tasks.engines.probe import probe
+from tasks.engines.weights import whisper_model
+from tasks.options import stage_options_of
+from tests.bench import report
+from tests.bench.make_talk import make_talk
+from tests.bench.plain import plain_encodes
+from tests.bench.processes import Sampler, cpu_seconds, of_trees
+from tests.media_server import MediaServer, file
+
+FOLDER = Path("build") / "bench"
+SETTINGS = {
+    "ASR_MODEL": "base",
+    "ASR_DEVICE": "cpu",
+    "RENDER_ENCODER": "x264",
+    "RENDER_PRESET": "veryfast",
+    "RENDER_RESOLUTION": "1080x1920",
+}
+"""Those of the earlier service's numbers; all else is the product's default."""
+BEGAN = time.monotonic()
+
+
+def main() -> None:
+    """Measure, and show it."""
+    asked = _arguments()
+    folder = FOLDER.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"talk: {asked.source or 'the ten-minute one; making it takes two minutes, once'}")
+    video = asked.source or make_talk(folder)
+    info = probe(video)
+    machine = _machine()
+    whisper_model(SETTINGS["ASR_MODEL"], folder / "weights")
+    runs = [_run(video, asked, folder, f"run {number}") for number in range(1, asked.runs + 1)]
+    comparable = not asked.source and _is_earlier(asked)
+    result = {
+        "machine": machine,
+        "settings": {name.lower(): os.environ[name] for name in SETTINGS},
+        "source": {
+            "file": video.name,
+            "seconds": info.duration,
+            "size": f"{info.width}x{info.height}",
+            "fps": info.fps,
+        },
+        "request": _request(asked, again=False),
+        "again": _request(asked, again=True),
+        "runs": runs,
+        "verdicts": [asdict(verdict) for verdict in report.verdicts(runs, comparable=comparable)],
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    say(f"kept: {FOLDER / 'result.json'}")
+    print(report.text(result), json.dumps(result), sep="\n\n")
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    print(f"[{time.monotonic() - BEGAN:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--source", type=Path, help="a video file instead of the ten-minute talk; nothing is compared")
+    parser.add_argument("--seconds", type=float, default=45, help="seconds per clip, 5 to 180 (%(default)s)")
+    parser.add_argument("--count", type=int, default=3, help="clips, 1 to 5 (%(default)s)")
+    parser.add_argument("--resolution", default=SETTINGS["RENDER_RESOLUTION"], help="size of the clips (%(default)s)")
+    parser.add_argument("--runs", type=int, default=1, help="measure so often; limits look at medians (%(default)s)")
+    asked = parser.parse_args()
+    if asked.runs < 1:
+        parser.error("--runs: at least 1")
+    if asked.source and not asked.source.is_file():
+        parser.error(f"--source: there is no file {asked.source}")
+    _use_settings(SETTINGS | {"RENDER_RESOLUTION": asked.resolution})
+    try:
+        settings.load()
+        ClipRequest(video_url="http://127.0.0.1/talk.mp4", **_request(asked, again=False))
+    except (ConfigError, BadRequest, ValidationError) as error:
+        parser.error(str(error))
+    return asked
+
+
+def _use_settings(chosen: dict[str, str]) -> None:
+    """Ours, and none of the person's: no bucket, Redis or model of theirs has a part in this."""
+    known = {*(name.upper() for name in Settings.model_fields), "KANGKLIP_DATA_DIR"}
+    for name in [name for name in os.environ if name.upper() in known]:
+        del os.environ[name]
+    os.environ.update(chosen, ALLOW_PRIVATE_ADDRESSES="true")
+
+
+def _request(asked: argparse.Namespace, *, again: bool) -> dict[str, Any]:
+    """What is asked for; `again`, for other seconds and as few clips as can be."""
+    if again:
+        return {"clip_duration_seconds": max(5.0, round(asked.seconds * 2 / 3)), "clip_count": 1}
+    return {"clip_duration_seconds": asked.seconds, "clip_count": asked.count}
+
+
+def _is_earlier(asked: argparse.Namespace) -> bool:
+    return (asked.seconds, asked.count, asked.resolution) == (45, 3, SETTINGS["RENDER_RESOLUTION"])
+
+
+def _machine() -> dict[str, Any]:
+    described = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in described if line.startswith("model name")]
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": names[0] if names else platform.machine(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def _run(video: Path, asked: argparse.Namespace, folder: Path, name: str) -> dict[str, Any]:
+    """The two jobs on a stack of their own, and the plain encode of what the first one chose."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="data-", ignore_cleanup_errors=True) as data:
+        (Path(data) / "weights").symlink_to(folder / "weights")
+        configured = settings.load().model_copy(update={"data_dir": Path(data)})
+        with _served(video) as url, LocalStack(configured, progress=lambda what: say(f"{name}: {what}")) as stack:
+            job, encodes = _job(stack, {"video_url": url} | _request(asked, again=False), Path(data), f"{name}, first")
+            again, _ = _job(stack, {"video_url": url} | _request(asked, again=True), Path(data), f"{name}, again")
+        say(f"{name}: plain encode")
+        rendered = [encode for encode in encodes if encode["stage"] == "RENDER"]
+        plain = plain_encodes(video, rendered, stage_options_of(configured).picture, Path(data))
+    return {"job": job, "again": again, "plain": plain}
+
+
+@contextlib.contextmanager
+def _served(video: Path) -> Generator[str]:
+    """The file's address on loopback."""
+    with video.open("rb") as opened:
+        body = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+    with MediaServer() as server:
+        # Slices of a view are no copies, and a socket takes them as it takes bytes.
+        server.pages["/talk.mp4"] = file(cast("bytes", body), etag='"talk"')
+        yield f"http://127.0.0.1:{server.port}/talk.mp4"
+
+
+def _job(
+    stack: LocalStack, request: dict[str, Any], folder: Path, name: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run one job in a process of its own: its summary, and its encodes as the plain encode needs them."""
+    result, log = folder / f"{name}.json", folder / f"{name}.log"
+    command = [sys.executable, "-m", "tests.bench.job", new_job_id(), json.dumps(request), str(result)]
+    servers = [pid for part in stack.needed if (pid := stack.pid(part)) is not None]
+    before, stack_before, started = _children_cpu(), of_trees(cpu_seconds, servers), time.monotonic()
+    with (
+        log.open("wb") as errors,
+        _child(command, stack.environment(), errors) as process,
+        Sampler([process.pid]) as own,
+        Sampler(servers) as others,
+    ):
+        for line in process.stdout or ():
+            say(f"{name}: {line.strip()}")
+        status = process.wait()
+    ended = time.monotonic()
+    if status:
+        raise SystemExit(f"The job ended with status {status}:\n{log.read_text(errors='replace')[-3000:]}")
+    measured = json.loads(result.read_text())
+    used = {"cpu": of_trees(cpu_seconds, servers) - stack_before, "peak_mb": max(mb for _, mb in others.samples)}
+    cpu = _children_cpu() - before
+    return report.summary(started, ended, cpu, measured, own.samples, used), measured["encodes"]
+
+
+@contextlib.contextmanager
+def _child(command: list[str], environment: dict[str, str], errors: Any) -> Generator[subprocess.Popen[str]]:
+    """A running child, stopped when we are."""
+    with subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def _children_cpu() -> float:
+    """User and system time of children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()

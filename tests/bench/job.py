@@ -1,0 +1,190 @@
+"""One job in a process of its own, measured: `python -m tests.bench.job JOB_ID REQUEST_JSON RESULT_JSON`.
+
+The flow is the product's; what is measured is put around its parts from outside:
+
+- a *stage* is the flow's whole call of it, with what Prefect and the reports add;
+- its *work* is what happens between the reports of its begin and its end;
+- its *bucket* is the part of the work that is spent in calls of the artifact store.
+
+Standard output gets the name of each stage as it begins.
+"""
+
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deployments import local_run
+from tasks.core.request import ClipRequest
+from tests.bench.processes import cpu_seconds
+
+BUCKET_CALLS = ("put_file", "put_bytes", "get_bytes", "fetch", "exists", "stat", "has_all", "delete")
+
+
+class Meter:
+    """Where the time of one job goes. Captions of its clips are kept in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stages: list[dict[str, Any]] = []
+        self.encodes: list[dict[str, Any]] = []
+        self.bucket_seconds = 0.0
+        self.work_seconds = 0.0
+        self._bucket_depth = 0
+        self._thread = threading.local()
+
+    def stage(self, run_stage: Callable[..., Any]) -> Callable[..., Any]:
+        """`run_stage`, measured."""
+
+        def call(stage: Any, *args: Any, **kwargs: Any) -> Any:
+            print(stage.name.upper(), flush=True)
+            self.stages.append({"stage": stage.name.upper()})
+            before = time.monotonic(), _own_cpu(), self.work_seconds, self.bucket_seconds
+            record = run_stage(stage, *args, **kwargs)
+            after = time.monotonic(), _own_cpu(), self.work_seconds, self.bucket_seconds
+            cpu, work, bucket = (end - begin for begin, end in zip(before[1:], after[1:], strict=True))
+            self.stages[-1] |= {
+                "began": before[0],
+                "ended": after[0],
+                "cpu": cpu,
+                "work": work,
+                "bucket": bucket,
+                "reused": record.reused,
+                "warnings": record.warnings,
+            }
+            return record
+
+        return call
+
+    def work(self, stage_reports: Callable[..., Any]) -> Callable[..., Any]:
+        """`stage_reports`, the frame around a stage's work, with that work measured."""
+
+        @contextmanager
+        def reports(*args: Any) -> Generator[Any]:
+            with stage_reports(*args) as say:
+                began = time.monotonic()
+                try:
+                    yield say
+                finally:
+                    self.work_seconds += time.monotonic() - began
+
+        return reports
+
+    def store(self, plain: type) -> type:
+        """The artifact store, its calls measured; one that others make up counts once."""
+
+        def from_settings(cls: Any, *args: Any) -> Any:
+            with self._bucket():
+                return super(timed, cls).from_settings(*args)
+
+        calls = {name: self._in_bucket(getattr(plain, name)) for name in BUCKET_CALLS}
+        timed: Any = type("TimedStore", (plain,), calls | {"from_settings": classmethod(from_settings)})
+        return timed
+
+    def encode(self, encode: Callable[..., None]) -> Callable[..., None]:
+        """`encode`, with the CPU time of the children that it waited for."""
+
+        def call(plan: Any, video: Any, audio: Any, info: Any, options: Any, *rest: Any, **named: Any) -> None:
+            _encoder, _loud, captions, fonts, out = rest
+            self._thread.cpu = 0.0
+            encode(plan, video, audio, info, options, *rest, **named)
+            script = self.folder / f"{len(self.encodes)}-{out.stem}.ass"
+            script.write_text(captions, encoding="utf-8")
+            self.encodes.append(
+                {
+                    "stage": self.stages[-1]["stage"],
+                    "file": out.name,
+                    "seconds": plan.duration,
+                    "cpu": self._thread.cpu,
+                    "ranges": [(segment.start, plan.seconds(segment)) for segment in plan.segments],
+                    "rate": f"{plan.rate_num}/{plan.rate_den}",
+                    "source": (info.width, info.height),
+                    "captions": str(script),
+                    "fonts": str(fonts),
+                }
+            )
+
+        return call
+
+    def wait(self, wait: Callable[..., int]) -> Callable[..., int]:
+        """`Popen.wait` that notes, for its thread, the CPU time of a child before it is reaped."""
+
+        def call(process: subprocess.Popen[Any], timeout: float | None = None) -> int:
+            if timeout is None and process.returncode is None:
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                self._thread.cpu = getattr(self._thread, "cpu", 0.0) + cpu_seconds(process.pid)
+            return wait(process, timeout)
+
+        return call
+
+    def _in_bucket(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._bucket():
+                return method(*args, **kwargs)
+
+        return call
+
+    @contextmanager
+    def _bucket(self) -> Generator[None]:
+        began = time.monotonic()
+        self._bucket_depth += 1
+        try:
+            yield
+        finally:
+            self._bucket_depth -= 1
+            if not self._bucket_depth:
+                self.bucket_seconds += time.monotonic() - began
+
+
+def _own_cpu() -> float:
+    """User and system time of this process and of the children that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def put_around(meter: Meter) -> None:
+    """Put the meter around the product's parts."""
+    from tasks import workspace
+    from tasks.stages import render
+
+    flow = importlib.import_module("flows.clip")
+    replaced: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        (flow, "run_stage", meter.stage),
+        (workspace, "stage_reports", meter.work),
+        (workspace, "ArtifactStore", meter.store),
+        (render, "encode", meter.encode),
+        (subprocess.Popen, "wait", meter.wait),
+    ]
+    for owner, name, measured in replaced:
+        setattr(owner, name, measured(getattr(owner, name)))
+
+
+def main(job_id: str, request: str, result: Path) -> None:
+    local_run.quiet_prefect()
+    meter = Meter(result.parent)
+    put_around(meter)
+    began = time.monotonic()
+    with local_run.unwound_on_sigterm():
+        published = local_run.run_flow(ClipRequest.model_validate_json(request), job_id)
+    ended = time.monotonic()
+    measured = {
+        "began": began,
+        "ended": ended,
+        "stages": meter.stages,
+        "encodes": meter.encodes,
+        "clips": [clip.model_dump() for clip in published.clips],
+        "dropped": published.dropped,
+    }
+    result.write_text(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -1,0 +1,203 @@
+"""From what was measured to a summary, its verdicts and the table. Pure: numbers in, numbers and text out.
+
+Seconds are wall time unless they are called CPU; memory is in MB (10^6 bytes).
+"""
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+EARLIER_WALL, EARLIER_CPU, EARLIER_MB = 214.0, 315.0, 877.0
+"""The earlier service: a ten-minute 1080p talk, three clips of 45 s, Whisper base, x264 veryfast, on two cores."""
+EARLIER_PLAIN_PER_30 = 28.0
+"""CPU seconds of a plain encode of 30 s of clip on the machine of those numbers: 27 to 29."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A measured value beside what is asked of it. `ok` is None where the two cannot be compared."""
+
+    what: str
+    value: float
+    limit: float
+    unit: str
+    ok: bool | None
+    note: str = ""
+
+
+def summary(
+    started: float,
+    ended: float,
+    cpu: float,
+    measured: dict[str, Any],
+    samples: list[tuple[float, float]],
+    servers: dict[str, float],
+) -> dict[str, Any]:
+    """One job: its process from `started` to `ended` (monotonic clock), with `cpu` seconds used by its tree.
+
+    Args:
+        measured: what the job's process wrote.
+        samples: (monotonic clock, resident MB of the process's tree).
+        servers: `cpu` seconds that the stack used meanwhile, and its `peak_mb`.
+    """
+    flow = measured["ended"] - measured["began"]
+    stages = [_stage(stage, samples) for stage in measured["stages"]]
+    around, bucket = flow - sum(s["work"] for s in stages), sum(s["bucket"] for s in stages)
+    return {
+        "seconds": ended - started,
+        "cpu": cpu,
+        "peak_mb": max(mb for _, mb in samples),
+        "start": measured["began"] - started,
+        "flow": flow,
+        "stages": stages,
+        "overhead": {"seconds": around + bucket, "prefect_and_redis": around, "bucket": bucket},
+        "servers": servers,
+        "encodes": [{name: e[name] for name in ("stage", "file", "seconds", "cpu")} for e in measured["encodes"]],
+        "clips": measured["clips"],
+        "dropped": measured["dropped"],
+    }
+
+
+def _stage(stage: dict[str, Any], samples: list[tuple[float, float]]) -> dict[str, Any]:
+    """A stage with its peak; one that no sample fell into gets the nearest."""
+    middle = (stage["began"] + stage["ended"]) / 2
+    nearest = min(samples, key=lambda sample: abs(sample[0] - middle))
+    inside = [sample for sample in samples if stage["began"] <= sample[0] <= stage["ended"]]
+    return {
+        "stage": stage["stage"],
+        "seconds": stage["ended"] - stage["began"],
+        "peak_mb": max(mb for _, mb in [*inside, nearest]),
+        **{name: stage[name] for name in ("work", "bucket", "cpu", "reused", "warnings")},
+    }
+
+
+def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
+    """What is asked of the medians of all runs; `comparable` says that source and request are the earlier service's."""
+
+    def middle(of: Any) -> float:
+        return median(of(run) for run in runs)
+
+    plain = middle(lambda run: run["plain"]["cpu"])
+    per_30 = middle(lambda run: 30 * run["plain"]["cpu"] / run["plain"]["seconds"])
+    wall = middle(lambda run: run["job"]["seconds"])
+    return [
+        Verdict(
+            "wall time, earlier service = 1",
+            wall / EARLIER_WALL,
+            0.6,
+            "",
+            wall <= 0.6 * EARLIER_WALL if comparable else None,
+            f"{wall:.1f} s of {EARLIER_WALL:.0f} s, which another machine needed; {_scaled(wall, per_30)}"
+            if comparable
+            else "another source or request",
+        ),
+        _at_most(
+            "encoding, plain encode = 1",
+            middle(lambda run: encode_cpu(run["job"])) / plain,
+            1.2,
+            "",
+            f"plain: {plain:.1f} CPU s, {per_30:.1f} per 30 s of clip",
+        ),
+        _at_most(
+            "RENDER stage, plain encode = 1",
+            middle(lambda run: stage_of(run["job"], "RENDER")["cpu"]) / plain,
+            1.4,
+            "",
+            "CPU, with its analysis",
+        ),
+        _at_most(
+            "cut again: DOWNLOAD and TRANSCRIPT",
+            middle(lambda run: sum(stage_of(run["again"], name)["seconds"] for name in ("DOWNLOAD", "TRANSCRIPT"))),
+            2.0,
+            "s",
+            "the flow's calls of both",
+        ),
+        _overhead("first job: Prefect, Redis, bucket", [run["job"]["overhead"] for run in runs]),
+        _overhead("cut again: Prefect, Redis, bucket", [run["again"]["overhead"] for run in runs]),
+    ]
+
+
+def _scaled(wall: float, per_30: float) -> str:
+    factor = per_30 / EARLIER_PLAIN_PER_30
+    return f"a plain encode costs {factor:.2f} of its CPU here: scaled {wall / EARLIER_WALL / factor:.2f}"
+
+
+def _overhead(what: str, overheads: list[dict[str, float]]) -> Verdict:
+    around, bucket = (median(o[name] for o in overheads) for name in ("prefect_and_redis", "bucket"))
+    note = f"Prefect and Redis {around:.1f}, bucket {bucket:.1f}"
+    return _at_most(what, median(o["seconds"] for o in overheads), 3.0, "s", note)
+
+
+def _at_most(what: str, value: float, limit: float, unit: str, note: str) -> Verdict:
+    return Verdict(what, value, limit, unit, value <= limit, note)
+
+
+def stage_of(job: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(stage for stage in job["stages"] if stage["stage"] == name)
+
+
+def encode_cpu(job: dict[str, Any]) -> float:
+    """CPU seconds of the encodes of RENDER; clips that UPLOAD asked for again are not among them."""
+    return sum(encode["cpu"] for encode in job["encodes"] if encode["stage"] == "RENDER")
+
+
+def text(result: dict[str, Any]) -> str:
+    """The table for people."""
+    machine, source = result["machine"], result["source"]
+    lines = [
+        f"{source['file']}: {source['seconds']:.0f} s, {source['size']}, {source['fps']:.0f} fps",
+        f"{machine['cores']} cores ({machine['processor']}), load {machine['load']:.2f} at the start",
+        ", ".join(f"{name} {value}" for name, value in result["settings"].items()),
+    ]
+    for number, run in enumerate(result["runs"], 1):
+        of = f", run {number} of {len(result['runs'])}" if len(result["runs"]) > 1 else ""
+        lines += ["", f"{_asked(result['request'])}{of}", *_job(run["job"])]
+        lines += ["", f"The same talk again, {_asked(result['again'])}{of}", *_job(run["again"])]
+    lines += ["", f"{'limit':36}{'value':>9}{'at most':>9}", *map(_verdict_line, result["verdicts"])]
+    return "\n".join(lines)
+
+
+def _asked(request: dict[str, Any]) -> str:
+    count = request["clip_count"]
+    return f"{count} clip{'s' if count > 1 else ''} of {request['clip_duration_seconds']:g} s"
+
+
+def _job(job: dict[str, Any]) -> list[str]:
+    servers = job["servers"]
+    rows = [
+        _row("", "seconds", "work", "bucket", "CPU s", "peak MB", ""),
+        _row("start, imports", job["start"]),
+        *(_stage_row(stage, job) for stage in job["stages"]),
+        _row("the whole process", job["seconds"], None, None, job["cpu"], job["peak_mb"]),
+        _row("the stack meanwhile", None, None, None, servers["cpu"], servers["peak_mb"]),
+    ]
+    clips = [f"  {clip['file']}  {clip['duration']:.1f} s  {clip['title']}" for clip in job["clips"]]
+    warnings = [f"  {stage['stage']}: {warning}" for stage in job["stages"] for warning in stage["warnings"]]
+    return [*rows, *clips, *warnings]
+
+
+def _stage_row(stage: dict[str, Any], job: dict[str, Any]) -> str:
+    cpu = sum(encode["cpu"] for encode in job["encodes"] if encode["stage"] == stage["stage"])
+    notes = ["from the shared cache"] * stage["reused"] + [f"encoding {cpu:.1f} CPU s"] * (cpu > 0)
+    return _row(
+        stage["stage"],
+        stage["seconds"],
+        stage["work"],
+        stage["bucket"],
+        stage["cpu"],
+        stage["peak_mb"],
+        ", ".join(notes),
+    )
+
+
+def _row(name: str, *cells: float | str | None) -> str:
+    *numbers, note = cells if isinstance(cells[-1], str) else (*cells, "")
+    shown = ["" if cell is None else cell if isinstance(cell, str) else f"{cell:.1f}" for cell in numbers]
+    return f"{name:20}{''.join(f'{cell:>9}' for cell in shown)}  {note}".rstrip()
+
+
+def _verdict_line(verdict: dict[str, Any]) -> str:
+    unit = f" {verdict['unit']}" if verdict["unit"] else ""
+    judged = {True: "ok", False: "OVER", None: "not judged"}[verdict["ok"]]
+    shown = f"{verdict['value']:.2f}{unit}"
+    return f"{verdict['what']:36}{shown:>9}{verdict['limit']:>9g}  {judged:10}  {verdict['note']}".rstrip()
