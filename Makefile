@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test check bench soak pins clean
+.PHONY: demo test check bench soak docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/demo.installed
@@ -25,6 +25,10 @@ check: .venv/dev.installed
 
 bench: .venv/dev.installed
 	@$(BIN)/python -m tests.bench
+
+# Tables in the README that the code knows better.
+docs: .venv/dev.installed
+	@$(BIN)/python docs/tables.py
 
 # Installing: uv from a pinned wheel, then everything else by hash.
 .venv/uv.installed: requirements/install.txt
