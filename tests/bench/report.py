@@ -35,6 +35,9 @@ def summary(
 ) -> dict[str, Any]:
     """One job: its process from `started` to `ended` (monotonic clock), with `cpu` seconds used by its tree.
 
+    What Prefect and Redis cost is the flow's time that is no stage's work: `before` and `after` the
+    stages, and around the work of each. Calls of the bucket within that work are told apart.
+
     Args:
         measured: what the job's process wrote.
         samples: (monotonic clock, resident MB of the process's tree).
@@ -48,6 +51,9 @@ def summary(
         "cpu": cpu,
         "peak_mb": max(mb for _, mb in samples),
         "start": measured["began"] - started,
+        "before": measured["stages"][0]["began"] - measured["began"],
+        "after": measured["ended"] - measured["stages"][-1]["ended"],
+        "exit": ended - measured["ended"],
         "flow": flow,
         "stages": stages,
         "overhead": {"seconds": around + bucket, "prefect_and_redis": around, "bucket": bucket},
@@ -167,13 +173,17 @@ def _job(job: dict[str, Any]) -> list[str]:
     rows = [
         _row("", "seconds", "work", "bucket", "CPU s", "peak MB", ""),
         _row("start, imports", job["start"]),
+        _row("flow, before", job["before"]),
         *(_stage_row(stage, job) for stage in job["stages"]),
+        _row("flow, after", job["after"]),
+        _row("exit", job["exit"]),
         _row("the whole process", job["seconds"], None, None, job["cpu"], job["peak_mb"]),
         _row("the stack meanwhile", None, None, None, servers["cpu"], servers["peak_mb"]),
     ]
     clips = [f"  {clip['file']}  {clip['duration']:.1f} s  {clip['title']}" for clip in job["clips"]]
-    warnings = [f"  {stage['stage']}: {warning}" for stage in job["stages"] for warning in stage["warnings"]]
-    return [*rows, *clips, *warnings]
+    dropped = [f"  dropped: {reason}" for reason in job["dropped"]]
+    warnings = [f"  {warning}" for warning in job["stages"][-1]["warnings"]]  # UPLOAD repeats those of all
+    return [*rows, *clips, *dropped, *warnings]
 
 
 def _stage_row(stage: dict[str, Any], job: dict[str, Any]) -> str:
