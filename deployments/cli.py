@@ -106,12 +106,10 @@ def job_command() -> None:
 def main() -> None:
     """The program: every expected failure is one line that says what to do next."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))
     except (ClipError, InfraError) as error:
         console.fail(str(error))
         sys.exit(2 if isinstance(error, ConfigError | BadRequest) else 1)
-    except typer.Exit as ending:
-        sys.exit(ending.exit_code)
     except typer.Abort:
         sys.exit(130)
     except KeyboardInterrupt:

@@ -64,7 +64,10 @@ def export(job_id: str, folder: Path) -> list[Path]:
     prefix = job_key(job_id, "")
     names = [key.removeprefix(prefix) for key in store.list(prefix)]
     folder.mkdir(parents=True, exist_ok=True)
-    return [store.fetch(prefix + name, folder / name) for name in names if not name.startswith(PRIVATE)]
+    files = [store.fetch(prefix + name, folder / name) for name in names if not name.startswith(PRIVATE)]
+    for file in files:
+        file.chmod(0o644)  # what comes from the bucket is the owner's alone
+    return files
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def read_request() -> tuple[str, ClipRequest]:
     """
     configured = settings.load()
     faults = [f"{name.upper()}: is required" for name in REQUIRED if getattr(configured, name) is None]
-    if "R2_BUCKET" not in os.environ:
+    if not os.environ.get("R2_BUCKET"):
         faults.append("R2_BUCKET: is required")
     try:
         given = WorkerEnvironment()  # pyright: ignore[reportCallIssue] filled from the environment

@@ -32,7 +32,7 @@ def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
     """Open the job's attempt, keep its lease, and end it FAILED with `error.json` when the stages raise."""
     configured = settings.load()
     store = JobStore.from_settings(configured)
-    job_id = job_id or job_id_of_run(flow_run.get_id())
+    job_id = job_id or job_id_of_run(str(flow_run.get_id()))
     with _held(job_id, store):
         job = _opened(request, job_id, store)
         try:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from uuid import UUID
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,9 +71,9 @@ def new_job_id() -> str:
     return f"kk_{ULID()}"
 
 
-def job_id_of_run(flow_run_id: Any) -> str:
+def job_id_of_run(flow_run_id: str) -> str:
     """The job of a flow run that was started without one: the same 128 bits, so that a retry finds it again."""
-    return f"kk_{ULID.from_uuid(flow_run_id)}"
+    return f"kk_{ULID.from_uuid(UUID(flow_run_id))}"
 
 
 # KEYS: job, events. ARGV: attempt, status, stage, progress, message, error, now, ttl.

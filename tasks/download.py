@@ -1,5 +1,6 @@
 """DOWNLOAD: the request's video as media in the bucket, shared by every job that cuts the same source."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -67,7 +68,7 @@ def _shared_media(request: ClipRequest, options: DownloadOptions, work: Workspac
 def _acquired(found: Identified | None, request: ClipRequest, options: DownloadOptions, work: Workspace) -> Acquired:
     folder = work.folder / "source"
     if found is None:
-        path = work.store.fetch(str(request.source_key), work.folder / "upload")
+        path = work.store.fetch(str(request.source_key), work.folder / Path(str(request.source_key)).name)
         return acquire_file(path, request.source_name, options, folder)
 
     def progress(done: int, total: int | None) -> None:

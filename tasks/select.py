@@ -38,7 +38,7 @@ def select(
             ffmpeg_exe(),
         )
         kept = work.keep_json("edl.json", edl.model_dump(mode="json"))
-        return EdlRecord(artifacts={"edl": kept}, seconds=work.seconds, selection=edl.selection)
+        return EdlRecord(artifacts={"edl": kept}, seconds=work.seconds, warnings=edl.notes, selection=edl.selection)
 
 
 def _llm(options: ChoiceOptions, work: Workspace) -> LlmOptions | None:

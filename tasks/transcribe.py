@@ -22,13 +22,19 @@ VERSION = 1
 def transcribe(job: JobRef, language: str, options: SpeechOptions, source: SourceRecord) -> TranscriptRecord:
     """Transcribe the audio, unless another job has."""
     with at_work(job, Stage.TRANSCRIPT) as work:
-        key = _shared_key(language, options, source, work)
+        plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
+        audio = source.artifacts["audio"].sha256
+        key = transcript_key(digest(VERSION, audio, plan.model, plan.compute_type, options.beam_size, language))
         reused = work.store.exists(key)
         if reused:
             result = AsrResult.model_validate(work.store.get_json(key))
         else:
             result = _recognise(language, options, source, work)
-            work.store.put_json(key, result.model_dump(mode="json"))
+            if (result.model, result.compute_type) == (
+                plan.model,
+                plan.compute_type,
+            ):  # what a fallback heard is its own
+                work.store.put_json(key, result.model_dump(mode="json"))
         transcript = work.keep_json("transcript.json", TRANSCRIPT_JSON.dump_python(result.segments, mode="json"))
         return TranscriptRecord(
             artifacts={"transcript": transcript},
@@ -47,13 +53,6 @@ def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work
 
     return transcribe_source(
         work.fetch(source.artifacts["audio"]), language, _engine_options(options, work), ffmpeg_exe(), progress
-    )
-
-
-def _shared_key(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> str:
-    plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
-    return transcript_key(
-        digest(VERSION, source.artifacts["audio"].sha256, plan.model, plan.compute_type, options.beam_size, language)
     )
 
 

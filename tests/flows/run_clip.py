@@ -1,4 +1,4 @@
-"""Run the flow once: `run_clip.py JOB_ID REQUEST_JSON`.
+"""Run the flow once: `run_clip.py JOB_ID REQUEST_JSON`; with `-` as id, as the Prefect UI would.
 
 `DIE_IN=STAGE` makes the process kill itself with SIGKILL in that stage, just after it has
 written its first artifact: the moment at which most is half done.
@@ -41,5 +41,10 @@ if __name__ == "__main__":
     if stage := os.environ.get("DIE_IN"):
         die_in(stage)
     with local_run.unwound_on_sigterm():
-        published = local_run.run_flow(ClipRequest.model_validate_json(sys.argv[2]), sys.argv[1])
-    print(published.model_dump_json())
+        request = ClipRequest.model_validate_json(sys.argv[2])
+        if sys.argv[1] == "-":
+            from flows.clip import clip
+
+            print(clip(request))
+        else:
+            print(local_run.run_flow(request, sys.argv[1]).model_dump_json())

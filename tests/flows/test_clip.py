@@ -1,0 +1,276 @@
+"""The flow as a whole on the sample talk: what it leaves, what it shares, how it fails, what it survives."""
+
+import difflib
+import http.server
+import json
+import re
+import statistics
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.jobs import new_job_id
+from infra.local.parts import Part
+from infra.states import JobState, Stage
+from tasks.engines.ffmpeg import ffmpeg_exe
+
+MEDIA = Path(__file__).parents[1] / "media"
+TRUTH = json.loads((MEDIA / "sample.json").read_text())
+WIDTH, HEIGHT, FPS = 270, 480, 25
+
+
+@pytest.fixture(scope="module")
+def talk(pipeline):
+    """Job id and request of a finished run on the sample: two clips of 30 seconds."""
+    from deployments.local_run import register_file
+
+    key, name = register_file(MEDIA / "sample.mp4")
+    request = {"source_key": key, "source_name": name, "clip_duration_seconds": 30, "clip_count": 2, "language": "en"}
+    job_id = new_job_id()
+    ended = pipeline.run(job_id, request)
+    assert ended.returncode == 0, ended.output
+    return job_id, request
+
+
+def segments(pipeline, job_id):
+    return [segment for clip in pipeline.json(job_id, "edl.json")["clips"] for segment in clip["segments"]]
+
+
+def test_the_prefix_holds_the_contracts_objects_and_nothing_half_done(pipeline, talk):
+    names = {key.removeprefix(f"jobs/{talk[0]}/") for key in pipeline.store.list(f"jobs/{talk[0]}/")}
+    public = {name for name in names if not name.startswith("records/")}
+    assert public == {
+        *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
+        *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
+    }
+
+
+def test_the_manifest_has_the_contracts_fields(pipeline, talk):
+    manifest = pipeline.json(talk[0], "manifest.json")
+    assert manifest["job_id"] == talk[0]
+    assert manifest["selection"]["mode"] == "heuristic"
+    assert "no LLM" in manifest["selection"]["reason"]
+    for clip in manifest["clips"]:
+        assert {"index", "title", "hook", "start", "end", "duration", "segments", "file"} <= set(clip)
+        assert {"start", "end", "text"} <= set(clip["segments"][0])
+        assert 24 <= clip["duration"] <= 30
+        assert 0 < len(clip["title"]) <= 60
+        assert all(check["ok"] for check in clip["checks"])
+        stored = pipeline.store.stat(f"jobs/{talk[0]}/{clip['file']}")
+        assert (clip["sha256"], clip["size_bytes"]) == (stored.sha256, stored.size)
+        assert "path" not in clip
+    assert set(manifest["timings"]) == {"DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD"}
+
+
+def test_the_other_artifacts_have_the_contracts_form(pipeline, talk):
+    transcript = pipeline.json(talk[0], "transcript.json")
+    assert {"text", "start", "duration", "words"} <= set(transcript[0])
+    assert {"word", "start", "end"} <= set(transcript[0]["words"][0])
+    assert set(pipeline.json(talk[0], "chunks.json")[0]) == {"text", "start", "end"}
+    assert {"index", "title", "hook", "segments"} <= set(pipeline.json(talk[0], "edl.json")["clips"][0])
+    assert {"backend", "reason", "error", "opencv_version", "clips"} <= set(pipeline.json(talk[0], "face_log.json"))
+    assert pipeline.json(talk[0], "video_stats.json")["size_bytes"] == (MEDIA / "sample.mp4").stat().st_size
+
+
+def test_both_planted_highlights_are_chosen(pipeline, talk):
+    for highlight in TRUTH["highlights"]:
+        inside = [
+            min(s["end"], highlight["end"]) - max(s["start"], highlight["start"]) for s in segments(pipeline, talk[0])
+        ]
+        assert max(inside) >= 20, f"{highlight} is not among {segments(pipeline, talk[0])}"
+
+
+def test_clips_begin_and_end_where_a_sentence_does(pipeline, talk):
+    starts = [sentence["start"] for sentence in TRUTH["sentences"]]
+    ends = [sentence["end"] for sentence in TRUTH["sentences"]]
+    for segment in segments(pipeline, talk[0]):
+        assert min(abs(segment["start"] - start) for start in starts) < 0.35
+        assert min(abs(segment["end"] - end) for end in ends) < 0.6
+
+
+def test_words_are_where_they_are_said(pipeline, talk):
+    """Median error of word starts against the synthesiser's own times."""
+    heard = [word for segment in pipeline.json(talk[0], "transcript.json") for word in segment["words"]]
+    said = TRUTH["words"]
+    matcher = difflib.SequenceMatcher(None, [plain(w["word"]) for w in heard], [plain(w["word"]) for w in said])
+    pairs = [(a + i, b + i) for a, b, size in matcher.get_matching_blocks() for i in range(size)]
+    assert len(pairs) > 0.9 * len(said)
+    assert statistics.median(abs(heard[a]["start"] - said[b]["start"]) for a, b in pairs) <= 0.08
+
+
+def test_captions_change_when_the_words_do(pipeline, talk, tmp_path):
+    """The highlight moves on screen with the true words: median error at most 80 ms, looked at in the pixels."""
+    clip = pipeline.json(talk[0], "manifest.json")["clips"][0]
+    frames = decoded(pipeline.store.fetch(f"jobs/{talk[0]}/{clip['file']}", tmp_path / "clip.mp4"))
+    yellow = (frames[..., 0] > 190) & (frames[..., 1] > 160) & (frames[..., 2] < 110)
+    columns = yellow[:, HEIGHT // 3 :].any(axis=1)
+    moved = [n for n in range(1, len(columns)) if jumped(columns[n - 1], columns[n])]
+    changes = np.array(moved) / FPS + clip["segments"][0]["start"]
+    inside = [w for w in TRUTH["words"] if clip["start"] + 0.1 < w["start"] and w["end"] < clip["end"] - 0.1]
+    assert len(changes) >= 0.8 * len(inside)
+    errors = [min(abs(changes - word["start"])) for word in inside]
+    assert statistics.median(errors) <= 0.08
+
+
+def test_the_face_stays_in_the_picture(pipeline, talk):
+    """On at least 98 % of the frames the true face lies inside the crop, wherever there is one."""
+    inside = [
+        shot["layout"] == "fit" or (crop_x(shot, t) <= left and right <= crop_x(shot, t) + shot["crop_width"])
+        for clip in pipeline.json(talk[0], "face_log.json")["clips"]
+        for shot in clip["shots"]
+        for t in np.arange(shot["start"] + 0.02, shot["end"] - 0.02, 1 / FPS)
+        if (face := true_face(t)) is not None
+        for left, right in [face]
+    ]
+    assert len(inside) > 500
+    assert sum(inside) >= 0.98 * len(inside)
+
+
+def test_the_record_ends_succeeded(pipeline, talk):
+    job = pipeline.jobs.get(talk[0])
+    assert (job.status, job.stage, job.progress, job.error) == (JobState.SUCCEEDED, Stage.DONE, 100, None)
+    events = [fields for _, fields in pipeline.jobs.events(talk[0], block_seconds=0.05)]
+    progress = [float(event["progress"]) for event in events]
+    assert progress == sorted(progress)
+    assert list(dict.fromkeys(event["stage"] for event in events)) == [str(stage) for stage in Stage]
+
+
+def test_another_cut_of_the_same_talk_does_not_fetch_or_hear_it_again(pipeline, talk, job_id):
+    ended = pipeline.run(job_id, talk[1] | {"clip_duration_seconds": 10, "clip_count": 1})
+    assert ended.returncode == 0, ended.output
+    manifest = pipeline.json(job_id, "manifest.json")
+    assert manifest["reused"] == ["DOWNLOAD", "TRANSCRIPT"]
+    assert pipeline.store.stat(f"jobs/{job_id}/transcript.json").sha256 == (
+        pipeline.store.stat(f"jobs/{talk[0]}/transcript.json").sha256
+    )
+
+
+def test_a_succeeded_job_is_not_run_again(pipeline, talk):
+    before = pipeline.json(talk[0], "manifest.json")
+    ended = pipeline.run(*talk)
+    assert ended.returncode != 0
+    assert "has succeeded already" in ended.output
+    assert pipeline.jobs.get(talk[0]).status is JobState.SUCCEEDED
+    assert pipeline.json(talk[0], "manifest.json") == before
+    assert not pipeline.store.exists(f"jobs/{talk[0]}/error.json")
+
+
+def test_a_run_without_a_job_id_makes_its_own(pipeline, short):
+    ended = pipeline.run("-", short | {"clip_count": 1, "clip_duration_seconds": 8})
+    assert ended.returncode == 0, ended.output
+    job_id = re.search(r"kk_[0-9A-Z]{26}", ended.output)[0]
+    job = pipeline.jobs.get(job_id)
+    assert job.status is JobState.SUCCEEDED
+    assert job.request["clip_duration_seconds"] == 8
+
+
+@pytest.fixture
+def callbacks():
+    """A callback address; what it got stands in `got`."""
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            self.server.got.append((self.headers["x-callback-token"], json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.got = []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_nobody_speaks_is_a_failure_with_a_next_step(pipeline, job_id, tmp_path, callbacks):
+    from deployments.local_run import register_file
+
+    silent = tmp_path / "silent.mp4"
+    sources = ["-f", "lavfi", "-i", "testsrc2=s=320x180:d=20", "-f", "lavfi", "-i", "anoisesrc=a=0.05:d=20"]
+    subprocess.run([ffmpeg_exe(), "-v", "error", *sources, "-shortest", str(silent)], check=True)
+    key, name = register_file(silent)
+    address = f"http://127.0.0.1:{callbacks.server_port}/"
+
+    ended = pipeline.run(
+        job_id, {"source_key": key, "source_name": name}, CALLBACK_URL=address, CALLBACK_TOKEN="sesame,older"
+    )
+
+    assert ended.returncode == 1
+    job = pipeline.jobs.get(job_id)
+    assert (job.status, job.stage) == (JobState.FAILED, Stage.TRANSCRIPT)
+    assert "speech" in job.error.lower()
+    error = pipeline.json(job_id, "error.json")
+    assert (error["code"], error["stage"], error["job_id"]) == ("no_speech", "TRANSCRIPT", job_id)
+    assert error["next_step"]
+    assert not pipeline.store.exists(f"jobs/{job_id}/manifest.json")
+    assert {token for token, _ in callbacks.got} == {"sesame"}
+    bodies = [body for _, body in callbacks.got]
+    assert bodies[-1]["status"] == "FAILED"
+    assert [body["progress"] for body in bodies[:-1]] == sorted(body["progress"] for body in bodies[:-1])
+    states = pipeline.stages(ended.flow_run_id)
+    assert states["transcript"] == "Failed"
+    assert "sesame" not in ended.output
+
+
+def test_redis_and_the_bucket_die_in_the_middle(pipeline, stack, short, job_id):
+    """Both are killed with -9 while the job runs and come back on their ports; the job does not notice."""
+    pipeline.forget_shared()
+    process = pipeline.start(job_id, short)
+    deadline = time.monotonic() + 120
+    while (job := pipeline.jobs.get(job_id)) is None or job.stage != Stage.TRANSCRIPT:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    stack.restart(Part.VALKEY)
+    stack.restart(Part.S3)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    job = pipeline.jobs.get(job_id)
+    assert (job.status, job.attempt) == (JobState.SUCCEEDED, 1)
+
+
+def test_the_prefect_server_can_be_imported():
+    """Some releases of FastAPI break it at import, and nothing else shows it."""
+    from prefect.server.api.server import create_app
+
+    assert create_app()
+
+
+def plain(word):
+    return re.sub(r"\W", "", word).lower()
+
+
+def decoded(path):
+    command = [ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
+
+
+def jumped(before, now):
+    """Whether the highlight has left its place or come to a new one: less than half in common."""
+    both, either = (before & now).sum(), (before | now).sum()
+    return either >= 3 and both < 0.5 * either
+
+
+def crop_x(shot, t):
+    return float(np.interp(t, [key["t"] for key in shot["keys"]], [key["x"] for key in shot["keys"]]))
+
+
+def true_face(t):
+    """Left and right edge of the face at `t`, in source pixels; None where there is none."""
+    keys = TRUTH["face"]
+    after = next((n for n, key in enumerate(keys) if key["t"] > t), None)
+    if not after or keys[after]["x"] is None or keys[after - 1]["x"] is None:
+        return None
+    share = (t - keys[after - 1]["t"]) / (keys[after]["t"] - keys[after - 1]["t"])
+    x, w = ((1 - share) * keys[after - 1][name] + share * keys[after][name] for name in ("x", "w"))
+    return x - w / 2, x + w / 2
