@@ -23,11 +23,12 @@ def clip(path: Path, seconds: float = 2.0, *more: object) -> Path:
 
 
 def beeps(path: Path, at: float, *more: object, seconds: float = 4.0, delay: float = 0.0) -> Path:
-    """Black and silence but for 0.2 s of white and of a tone at `at` seconds; the sound's stream starts `delay` late."""
+    """Black and silence but for 0.2 s of white and of a tone at `at` seconds; the sound starts `delay` late."""
+    tone = f"sin(2*PI*1000*t)*between(t,{at - delay},{at - delay + 0.2})"
     during = f"between(t,{at},{at + 0.2})"
     ffmpeg(
         *("-f", "lavfi", "-i", f"color=black:size={SIZE}:rate=50:duration={seconds}"),
-        *("-itsoffset", delay, "-f", "lavfi", "-i", f"aevalsrc='sin(2*PI*1000*t)*between(t,{at - delay},{at - delay + 0.2})':s=48000:d={seconds - delay}"),
+        *("-itsoffset", delay, "-f", "lavfi", "-i", f"aevalsrc='{tone}':s=48000:d={seconds - delay}"),
         *("-vf", f"drawbox=w=iw:h=ih:color=white:t=fill:enable='{during}'"),
         *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", *more, path),
     )

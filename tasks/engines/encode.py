@@ -10,7 +10,7 @@ import ffmpeg
 from tasks.core.media import MediaInfo
 from tasks.core.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
 from tasks.engines import loudness
-from tasks.engines.ffmpeg import EncoderChoice, hwaccel, run
+from tasks.engines.ffmpeg import EncoderChoice, run
 
 _TAIL = 0.5
 """Seconds for which the last frame may stand in for a picture that ends before its sound."""
@@ -28,6 +28,7 @@ def encode(
     info: MediaInfo,
     options: RenderOptions,
     encoder: EncoderChoice,
+    decoder: dict[str, str],
     loud: loudness.LoudnessPlan,
     captions: str,
     fonts: Path,
@@ -37,7 +38,8 @@ def encode(
 ) -> None:
     """Write the clip to `out`; it appears there by one rename, whole.
 
-    `captions` is an ASS script and `fonts` a folder with its face.
+    `decoder` are input options for the picture, as from `hwaccel`; `captions` is an ASS script and
+    `fonts` a folder with its face.
 
     Raises:
         FfmpegError: the encode failed or took longer than `timeout` seconds.
@@ -45,7 +47,7 @@ def encode(
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
         script, half_done = Path(work) / "captions.ass", Path(work) / out.name
         script.write_text(captions, encoding="utf-8")
-        picture = _picture(plan, video, info, options).filter("ass", filename=str(script), fontsdir=str(fonts))
+        picture = _picture(plan, video, decoder, info, options).filter("ass", filename=str(script), fontsdir=str(fonts))
         sound = loudness.sound(audio, [(s.start, plan.seconds(s)) for s in plan.segments], loud.gain, loud.ceiling)
         stream = ffmpeg.output(
             picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
@@ -78,16 +80,18 @@ def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
     return [*arguments[:at], "-/filter_complex", str(graph), *arguments[at + 2 :]]
 
 
-def _picture(plan: RenderPlan, video: Path, info: MediaInfo, options: RenderOptions) -> Any:
-    pieces = [piece for s in plan.segments for piece in _segment(plan, s, video, info, options)]
+def _picture(plan: RenderPlan, video: Path, decoder: dict[str, str], info: MediaInfo, options: RenderOptions) -> Any:
+    pieces: list[Any] = []
+    for segment in plan.segments:
+        start, seconds = f"{segment.start:.6f}", f"{plan.seconds(segment) + 0.1:.6f}"
+        source = ffmpeg.input(f"file:{video}", ss=start, t=seconds, **decoder).video
+        pieces += _segment(plan, segment, source, info, options)
     whole = pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
     return whole.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv")
 
 
-def _segment(plan: RenderPlan, segment: SegmentPlan, video: Path, info: MediaInfo, options: RenderOptions) -> list[Any]:
+def _segment(plan: RenderPlan, segment: SegmentPlan, source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
     """The segment's pieces, each cut out of the same decoded frames by their numbers."""
-    seconds = plan.seconds(segment)
-    source = ffmpeg.input(f"file:{video}", ss=f"{segment.start:.6f}", t=f"{seconds + 0.1:.6f}", **hwaccel(video)).video
     frames = source.filter("fps", fps=f"{plan.rate_num}/{plan.rate_den}", start_time=0).filter(
         "tpad", stop=round(_TAIL * plan.rate), stop_mode="clone"
     )

@@ -24,12 +24,12 @@ JUMP = 12.0
 
 
 def look(
-    video: Path, info: MediaInfo, start: float, end: float, fps: float, detector: FaceDetector, ffmpeg: str
+    video: Path, info: MediaInfo, start: float, end: float, fps: float, detector: FaceDetector | None, ffmpeg: str
 ) -> RangeView:
     """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
 
-    Where the picture ends before the range does, the rest counts as frozen. Raises UnreadableMedia
-    when no frame can be decoded.
+    Without a detector no faces are looked for. Where the picture ends before the range does, the
+    rest counts as frozen. Raises UnreadableMedia when no frame can be decoded.
     """
     size = small_size(info, LONGER_SIDE)
     rate = float(frame_rate(fps))
@@ -53,7 +53,7 @@ def look(
 class _Viewer:
     """What has been seen up to now of a range that begins at `start`; `scale` is source pixels per small pixel."""
 
-    detector: FaceDetector
+    detector: FaceDetector | None
     start: float
     rate: float
     scale: float
@@ -93,7 +93,8 @@ class _Viewer:
 
     def _find(self, bgr: np.ndarray, t: float) -> None:
         self.samples.append(t)
-        self.looks.append((t, [WatchedFace(row) for row in self.detector.rows(bgr)]))
+        rows = self.detector.rows(bgr) if self.detector else []
+        self.looks.append((t, [WatchedFace(row) for row in rows]))
 
     def faces(self) -> list[FaceBox]:
         return [face_box(face.row, t, self.scale, face.mouth) for t, faces in self.looks for face in faces]

@@ -1,12 +1,13 @@
 """RENDER: an EDL and its source become vertical clips, one encode each, several at once."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import cv2
 from pydantic import BaseModel, Field
@@ -23,10 +24,12 @@ from tasks.core.transcript import Segment, Word
 from tasks.engines import fonts
 from tasks.engines.encode import encode
 from tasks.engines.faces import FaceDetector
-from tasks.engines.ffmpeg import FfmpegError, choose_encoder, ffmpeg_exe
+from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel
 from tasks.engines.loudness import plan_loudness
 from tasks.engines.vision import look
-from tasks.engines.weights import yunet
+from tasks.engines.weights import WeightsMissing, yunet
+
+_log = logging.getLogger(__name__)
 
 _ENCODE_SHARE = 0.8
 """Share of a clip's time that its encode takes; the rest is looking and measuring."""
@@ -109,7 +112,8 @@ def render_clips(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    log = face_log([clip.face_log for clip in rendered], cv2.__version__)
+    faces = _face_detector()
+    log = face_log([clip.face_log for clip in rendered], cv2.__version__, faces.reason, faces.error)
     return RenderResult(clips=rendered, failed=failed, face_log=log)
 
 
@@ -134,31 +138,36 @@ def render_clip(
     mend, progress = mend or Mend(), progress or _unheard
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
-    views = _views(clip, video, info, options)
+    faces = _face_detector()
+    views = _views(clip, video, info, options, faces.detector)
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
     planned = plan(clip, shots, info, options, mend.shorter)
     words = words_on_clip_clock(clip, segments)
     ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
     sound = plan_loudness(audio, ranges, mend)
-    encoder = choose_encoder(options.encoder)
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
     font = fonts.choose(word.word for word in words)
     script = captions.ass(words, (options.width, options.height), language, font.face.name, font.em_share)
-    encode(
-        planned,
-        video,
-        audio,
-        info,
-        options,
-        encoder,
-        sound,
-        script,
-        font.folder,
-        out,
-        timeout=60 + _SECONDS_PER_SECOND * planned.duration,
-        progress=lambda t: progress(1 - _ENCODE_SHARE * (1 - min(t / planned.duration, 1.0))),
-    )
+
+    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
+        encode(
+            planned,
+            video,
+            audio,
+            info,
+            options,
+            encoder,
+            decoder,
+            sound,
+            script,
+            font.folder,
+            out,
+            timeout=60 + _SECONDS_PER_SECOND * planned.duration,
+            progress=lambda t: progress(1 - _ENCODE_SHARE * (1 - min(t / planned.duration, 1.0))),
+        )
+
+    encoder = _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(video))
     progress(1.0)
     flat = [shot for of_range in shots for shot in of_range]
     return RenderedClip(
@@ -174,15 +183,53 @@ def render_clip(
         gain=round(sound.gain, 2),
         source_loudness=sound.source.integrated,
         source_true_peak=sound.source.true_peak,
-        warnings=[warning for warning in (sound.warning, font.warning(language)) if warning],
+        warnings=[warning for warning in (sound.warning, font.warning(language), faces.warning) if warning],
     )
+
+
+def _draw_on_gpu_or_cpu(
+    draw: Callable[[EncoderChoice, dict[str, str]], None], encoder: EncoderChoice, decoder: dict[str, str]
+) -> EncoderChoice:
+    """The encoder that drew the clip: a GPU that gives up midway, or has no session left, is replaced by the CPU."""
+    try:
+        draw(encoder, decoder)
+    except FfmpegError as error:
+        if encoder.name == "libx264" and not decoder:
+            raise
+        encoder = EncoderChoice("libx264", f"the GPU gave up: {str(error).splitlines()[-1]}")
+        _log.warning("Rendering on the CPU: %s", encoder.reason)
+        draw(encoder, {})
+    return encoder
 
 
 def _unheard(share: float) -> None:
     """Progress that nobody asked for."""
 
 
-def _views(clip: EdlClip, video: Path, info: MediaInfo, options: RenderOptions) -> list[RangeView]:
-    detector = FaceDetector(yunet())
+class _Faces(NamedTuple):
+    """The detector, or why there is none in the contract's word and in words for people."""
+
+    detector: FaceDetector | None
+    reason: Literal["model_missing", "face_detect_failed"] | None = None
+    error: str | None = None
+
+    @property
+    def warning(self) -> str | None:
+        return f"no faces were looked for ({self.reason}): {self.error}" if self.reason else None
+
+
+def _face_detector() -> _Faces:
+    """A camera without faces shows the whole frame; better that than no clip."""
+    try:
+        return _Faces(FaceDetector(yunet()))
+    except WeightsMissing as error:
+        return _Faces(None, "model_missing", str(error))
+    except cv2.error as error:
+        return _Faces(None, "face_detect_failed", str(error))
+
+
+def _views(
+    clip: EdlClip, video: Path, info: MediaInfo, options: RenderOptions, detector: FaceDetector | None
+) -> list[RangeView]:
     rate = float(frame_rate(info.fps, options.max_fps))
     return [look(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]

@@ -13,9 +13,10 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.render_plan import Mend, RenderOptions
 from tasks.core.transcript import Segment, Word
-from tasks.engines.ffmpeg import run
+from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
 from tasks.engines.measure import _is_highlight, measure_clip
 from tasks.engines.probe import probe
+from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, parallel, render_clip, render_clips
 from tests.small_media import ffmpeg
@@ -110,6 +111,15 @@ def test_a_failed_encode_leaves_nothing(plain: Path, tmp_path: Path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.skipif(nvenc_works(), reason="needs an NVENC that fails")
+def test_a_gpu_that_gives_up_is_replaced_and_named(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stage, "choose_encoder", lambda wish: EncoderChoice("h264_nvenc", "believed in"))
+    clip = rendered(plain, tmp_path / "out")
+    assert clip.encoder == "libx264"
+    assert "the GPU gave up" in clip.encoder_reason
+    assert faults(clip) == []
+
+
 def mean_colours(path: Path, times: list[float]) -> list[tuple[int, ...]]:
     shown = frames(path)
     return [tuple(round(v / 255) for v in shown[round(t * 30)][:200].mean(axis=(0, 1))) for t in times]
@@ -142,6 +152,30 @@ def test_segments_follow_each_other_with_their_own_picture_and_sound(tmp_path: P
         sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
     pitches = [np.argmax(np.abs(np.fft.rfft(sound[round(t * 48000) :][:9600]))) * 5 for t in (0.6, 1.9, 2.9)]
     assert pitches == [2700, 300, 900]
+
+
+def test_a_cover_picture_is_not_the_video(tmp_path: Path):
+    film, covered = source(tmp_path / "film.mp4", picture()), tmp_path / "covered.mp4"
+    cover = ("-f", "lavfi", "-i", "color=red:s=64x64:d=0.04")
+    streams = ("-map", "1:v", "-map", "0:v", "-map", "0:a")
+    ffmpeg(
+        "-i",
+        film,
+        *cover,
+        *streams,
+        "-c:v:0",
+        "mjpeg",
+        "-c:v:1",
+        "copy",
+        "-c:a",
+        "copy",
+        "-disposition:v:0",
+        "attached_pic",
+        covered,
+    )
+    clip = rendered(covered, tmp_path / "out")
+    assert faults(clip) == []
+    assert frames(clip.path)[10].std() > 20
 
 
 def test_a_quarter_turn_is_upright(tmp_path: Path):
@@ -259,6 +293,20 @@ def test_a_clip_that_fails_does_not_take_the_others_with_it(plain: Path, tmp_pat
 def test_when_every_clip_fails_the_cause_is_raised(plain: Path, tmp_path: Path):
     with pytest.raises(UnreadableMedia):
         render_clips([cut((90, 92))], [], plain, plain, probe(plain), OPTIONS, "en", tmp_path, lambda share: None)
+
+
+def test_without_the_face_model_the_whole_frame_is_shown_and_that_is_said(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def missing():
+        raise WeightsMissing("No weights for the face detector.")
+
+    monkeypatch.setattr(stage, "yunet", missing)
+    clips = [cut((0.5, 2.5))]
+    result = render_clips(clips, SPEECH, plain, plain, probe(plain), OPTIONS, "en", tmp_path, lambda share: None)
+    assert (result.face_log["backend"], result.face_log["reason"]) == (None, "model_missing")
+    assert {shot.layout for shot in result.clips[0].shots} == {"fit"}
+    assert "model_missing" in result.clips[0].warnings[-1]
 
 
 def test_a_mend_changes_what_it_says(plain: Path, tmp_path: Path):
