@@ -97,7 +97,7 @@ def doctor() -> None:
 
 @app.command("job")
 def job_command() -> None:
-    """Run one job from the worker's environment (JOB_ID, VIDEO_URL, R2_*, CALLBACK_*): the container's way in."""
+    """Run one job from the worker's environment: JOB_ID, VIDEO_URL, the bucket, the callback."""
     from deployments.worker_job import run_job  # noqa: PLC0415
 
     run_job()
@@ -172,9 +172,12 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> None:
         try:
             with console.progress_bars(jobs, job_id):
                 published = local_run.run_flow(request, job_id)
-        except BaseException as error:
-            if not isinstance(error, ClipError):
-                console.note(f"Go on with: kangklip resume {job_id}")
+        except ClipError:
+            local_run.export(job_id, out / job_id)
+            console.note(f"What was found up to then is in {out / job_id}")
+            raise
+        except BaseException:
+            console.note(f"Go on with: kangklip resume {job_id}")
             raise
         console.console.print(console.clips_table(published))
     files = local_run.export(job_id, out / job_id)

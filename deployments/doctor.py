@@ -143,7 +143,7 @@ def _llm(configured: Settings) -> Finding:
         return Finding("off", "LLM_MODEL_NAME is empty: clips are chosen without an LLM")
     name = llm.model_name(configured.llm_model_name, configured.llm_api_base)
     if configured.llm_api_key is None:
-        return Finding("missing", f"{name} without LLM_API_KEY", "Set LLM_API_KEY, or unset LLM_MODEL_NAME")
+        return Finding("off", f"{name}, without LLM_API_KEY", "Set LLM_API_KEY unless the server needs none")
     return Finding("ok", f"{name} (not asked)")
 
 

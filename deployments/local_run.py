@@ -46,9 +46,14 @@ def register_file(path: Path) -> tuple[str, str]:
 
 def run_flow(request: ClipRequest, job_id: str) -> UploadRecord:
     """Run the flow here and now; raises what the flow raised."""
-    from flows.clip import clip  # noqa: PLC0415 Prefect reads its settings when it is imported
+    from prefect.logging.handlers import APILogHandler  # noqa: PLC0415 Prefect reads its settings when it is imported
 
-    return UploadRecord.model_validate(clip.with_options(flow_run_name=job_id)(request, job_id))
+    from flows.clip import clip  # noqa: PLC0415
+
+    try:
+        return UploadRecord.model_validate(clip.with_options(flow_run_name=job_id)(request, job_id))
+    finally:
+        APILogHandler().flush()  # while its server is still there
 
 
 def request_of(job_id: str) -> ClipRequest | None:

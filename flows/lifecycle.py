@@ -53,7 +53,7 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
         markdown=_markdown(job.job_id, published, store),
         description=f"Clips of {job.job_id}",
     )
-    for key in list(store.list(job_key(job.job_id, "rendered/"))):
+    for key in [*store.list(job_key(job.job_id, "rendered/")), job_key(job.job_id, "error.json")]:
         store.delete(key)
     report = Report(
         job_id=job.job_id,

@@ -4,6 +4,7 @@ The block holds no secret: whoever loads it reads the bucket with its own settin
 run that died is taken up again by any worker that may read the job's prefix.
 """
 
+import functools
 from typing import ClassVar
 
 from prefect.filesystems import WritableFileSystem
@@ -45,13 +46,16 @@ class StageRecords(WritableFileSystem):
         await run_sync_in_worker_thread(self.write_path, path, content)
 
 
+@functools.cache
 def saved_block() -> StageRecords:
-    """The block as the Prefect server knows it, which result storage must be."""
-    try:
-        return StageRecords.load(BLOCK_NAME)  # pyright: ignore[reportReturnType] sync here, outside of any loop
-    except ValueError:
-        StageRecords().save(BLOCK_NAME, overwrite=True)
-        return StageRecords.load(BLOCK_NAME)  # pyright: ignore[reportReturnType]
+    """The block as the Prefect server knows it, which result storage must be.
+
+    Saved and not loaded: loading looks for block types in every installed collection first,
+    which takes a second or more.
+    """
+    block = StageRecords()
+    block.save(BLOCK_NAME, overwrite=True)
+    return block
 
 
 def _store() -> ArtifactStore:

@@ -57,7 +57,6 @@ def stage_options(stage: Stage, version: int) -> dict[str, Any]:
         "retry_delay_seconds": exponential_backoff(backoff_factor=3),
         "retry_jitter_factor": 0.5,
         "retry_condition_fn": is_worth_retrying,
-        "cache_result_in_memory": False,
     }
 
 

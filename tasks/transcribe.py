@@ -2,6 +2,7 @@
 
 from prefect import task
 
+from infra.errors import ConfigError
 from infra.jobs import JobRef
 from infra.states import Stage
 from tasks.core.asr import AsrResult
@@ -9,6 +10,7 @@ from tasks.core.keys import digest, transcript_key
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.hardware import AsrOptions, choose
+from tasks.engines.weights import WeightsMissing
 from tasks.options import SpeechOptions
 from tasks.policy import stage_options
 from tasks.records import SourceRecord, TranscriptRecord
@@ -51,9 +53,11 @@ def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work
     def progress(done: float, total: float) -> None:
         work.say(done / max(total, 1), f"{done / 60:.0f} of {total / 60:.0f} minutes")
 
-    return transcribe_source(
-        work.fetch(source.artifacts["audio"]), language, _engine_options(options, work), ffmpeg_exe(), progress
-    )
+    audio = work.fetch(source.artifacts["audio"])
+    try:
+        return transcribe_source(audio, language, _engine_options(options, work), ffmpeg_exe(), progress)
+    except WeightsMissing as error:
+        raise ConfigError(str(error)) from error
 
 
 def _engine_options(options: SpeechOptions, work: Workspace) -> AsrOptions:

@@ -40,8 +40,9 @@ class Workspace:
         return round(time.monotonic() - self._began, 3)
 
     def fetch(self, ref: ArtifactRef) -> Path:
-        """The object as a local file; nothing is moved when it is here already."""
-        return self.store.fetch(ref, self._local(ref))
+        """The object as a local file. One that is here was checked when it came, and its name is its content."""
+        path = self._local(ref)
+        return path if path.is_file() else self.store.fetch(ref, path)
 
     def fetch_as(self, ref: ArtifactRef, name: str) -> Path:
         """The object as a local file of that name."""

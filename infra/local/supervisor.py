@@ -60,27 +60,28 @@ class Child:
 class Supervisor:
     home: Home
     children: dict[Part, Child] = field(default_factory=dict[Part, Child])
+    last_ports: dict[Part, int] = field(default_factory=dict[Part, int])
 
     def run(self) -> None:
         """Work until nobody uses the stack or SIGTERM comes, then stop everything in order."""
         sweep(self.home.secrets.mark)
-        last_ports = {name: state["port"] for name, state in self.home.state().items()}
+        self.last_ports = {Part(name): state["port"] for name, state in self.home.state().items() if name in set(Part)}
         signal.signal(signal.SIGTERM, _leave)
         with self.home.users.open("wb") as users:
             try:
                 while not _is_alone(users.fileno()):
-                    self._tick(last_ports)
+                    self._tick()
                     time.sleep(_TICK)
             finally:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 self._stop_all()
                 sweep(self.home.secrets.mark)
 
-    def _tick(self, last_ports: dict[str, int]) -> None:
+    def _tick(self) -> None:
         before = {part: child.state() for part, child in self.children.items()}
         for part, port in self.home.wants().items():
             if part not in self.children:
-                self.children[part] = Child(port or self._choose_port(part, last_ports.get(part, 0)), bool(port))
+                self.children[part] = Child(port or self._choose_port(part, self.last_ports.get(part, 0)), bool(port))
         for part, child in self.children.items():
             if child.process is not None and (code := child.process.poll()) is not None:
                 self._note_death(part, child, code)
@@ -142,7 +143,9 @@ class Supervisor:
         _say("stopped")
 
     def _write(self) -> None:
-        self.home.write_state({part: child.state() for part, child in self.children.items()})
+        """What runs, and for the parts that nobody wants now, the port they had."""
+        resting = {part: parts.idle(port) for part, port in self.last_ports.items()}
+        self.home.write_state(resting | {part: child.state() for part, child in self.children.items()})
 
 
 def sweep(mark: str) -> None:

@@ -1,11 +1,14 @@
 """Audio to transcript, or a clear "nobody speaks"."""
 
+import logging
 from pathlib import Path
 
 from tasks.core.asr import AsrResult
 from tasks.core.errors import NoSpeech
 from tasks.engines import whisper
 from tasks.engines.hardware import AsrOptions
+
+_log = logging.getLogger(__name__)
 
 
 def transcribe_source(
@@ -19,5 +22,7 @@ def transcribe_source(
     """
     result = whisper.transcribe(audio, options, ffmpeg, progress, language)
     if not result.segments:
+        for warning in result.warnings:
+            _log.warning("Left out: %s", warning)
         raise NoSpeech("No speech was found in the video.")
     return result
