@@ -137,3 +137,25 @@ def test_segments_end_with_sentences_and_at_pauses() -> None:
 def test_text_without_spaces_stays_without_spaces() -> None:
     words = [Word(word=word, start=i, end=i + 1) for i, word in enumerate(("今日", "は", "晴れ。"))]
     assert [segment.text for segment in asr.segments_of(words)] == ["今日は晴れ。"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ((" a", " self", "-starter", " by", " 14."), ["a", "self-starter", "by", "14."]),
+        ((" $3", ".50", " or", " 20", "%"), ["$3.50", "or", "20%"]),
+        ((" the", " U", ".S.", " economy"), ["the", "U.S.", "economy"]),
+        (("「", "今日", "」", "は"), ["「", "今日", "」", "は"]),
+    ],
+)
+def test_a_word_is_not_parted_before_its_signs(pieces: tuple[str, ...], words: list[str]) -> None:
+    said = [Word(word=piece, start=i, end=i + 1) for i, piece in enumerate(pieces)]
+    whole = [word for segment in asr.segments_of(said) for word in segment.words]
+    assert [word.word for word in whole] == words
+    assert (whole[0].start, whole[-1].end) == (0, len(pieces))
+    assert all(a.end == b.start for a, b in pairwise(whole))
+
+
+def test_signs_after_a_pause_are_not_the_tail_of_what_was_said_before() -> None:
+    said = [Word(word=" well", start=0, end=1), Word(word="-yes", start=3, end=4)]
+    assert [segment.text for segment in asr.segments_of(said)] == ["well", "-yes"]
