@@ -147,10 +147,18 @@ def _fit(text: str, lists: WordLists | None) -> tuple[str, int]:
 
 
 def _without_openers(words: list[str], lists: WordLists | None) -> list[str]:
-    begin = 0
-    while lists is not None and begin < len(words) and set(tokens(words[begin])) <= lists.openers:
-        begin += 1
-    return words[begin:]
+    while lists is not None and (length := _opening(words, lists)):
+        words = words[length:]
+    return words
+
+
+def _opening(words: list[str], lists: WordLists) -> int:
+    """How many of the first words say little: a phrase, else one word or bare signs, else none."""
+    for phrase in lists.opening_phrases:
+        length = len(phrase.split())
+        if tokens(" ".join(words[:length])) == tokens(phrase):
+            return length
+    return int(bool(words) and set(tokens(words[0])) <= lists.openers)
 
 
 def _weights(text_sentences: Sequence[str], talk_sentences: Sequence[str], lists: WordLists | None) -> dict[str, float]:

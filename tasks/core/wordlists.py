@@ -28,12 +28,12 @@ BEFORE_NUMBER = _set("no nr vol fig ca jl")
 class WordLists:
     """One language's words, lower case, without punctuation; phrases are whole words in order.
 
-    `stop`: function words, useless as a topic and as the end of a title. `openers`: words
-    that say little at the start of a sentence and may be cut from a title. `conjunctions`
-    start a clause that leans on the one before; `backward` are pronouns that point back.
-    `finite`: verb forms that make a group of words a statement. `links`: prepositions and
-    conjunctions, a weak start of a title. `story`: phrases that begin a story. `promotion`:
-    those of sponsors, greetings and thanks.
+    `stop`: function words, useless as a topic and as the end of a title. `openers` and
+    `opening_phrases` say little at the start of a sentence and may be cut from a title.
+    `conjunctions` start a clause that leans on the one before; `backward` are pronouns that
+    point back. `finite`: verb forms that make a group of words a statement. `links`:
+    prepositions and conjunctions, a weak start of a title. `story`: phrases that begin a
+    story. `promotion`: those of sponsors, greetings and thanks.
     """
 
     stop: frozenset[str]
@@ -42,6 +42,7 @@ class WordLists:
     said: frozenset[str]
     discourse: frozenset[str]
     openers: frozenset[str]
+    opening_phrases: tuple[str, ...]
     question: frozenset[str]
     positive: frozenset[str]
     contrast: frozenset[str]
@@ -82,6 +83,7 @@ ENGLISH = WordLists(
         "honestly alright and but or because then also see look listen like just plus again hey please maybe "
         "perhaps frankly clearly obviously finally first second secondly third thirdly"
     ),
+    opening_phrases=_phrases("first of all, second of all, most of all, by the way"),
     question=_set("what why how who when where which whose whom"),
     positive=_set(
         "love loved loves great good best better amazing wonderful beautiful happy happiness joy fun funny "
@@ -173,6 +175,7 @@ INDONESIAN = WordLists(
         "lalu kemudian pokoknya pertama kedua ketiga terakhir coba lihat dengar mungkin nih tuh kan gini "
         "begini"
     ),
+    opening_phrases=_phrases("pertama tama, pertama-tama, omong omong, omong-omong"),
     question=_set("apa apakah mengapa kenapa bagaimana gimana siapa kapan mana berapa"),
     positive=_set(
         "suka cinta sayang senang bahagia hebat bagus baik terbaik indah keren tertawa ketawa lucu senyum "

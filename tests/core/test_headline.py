@@ -122,6 +122,18 @@ def test_shorten_keeps_to_the_limit(text, limit):
     assert "\n" not in short
 
 
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("So, first of all, because we live in another city, we take the train.", "We live in another city"),
+        ("By the way, well, nobody waters the roof.", "Nobody waters the roof."),
+        ("You know nobody.", "You know nobody."),
+    ],
+)
+def test_an_opening_phrase_goes_whole(said, line):
+    assert hook([said], "en").startswith(line)
+
+
 def test_shorten_cuts_between_words():
     assert shorten("one two three", 9) == "one two…"
     assert shorten("one two three", 13) == "one two three"
