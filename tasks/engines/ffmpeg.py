@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from typing import IO, Any, Literal
 
 import ffmpeg
 import imageio_ffmpeg
+
+from tasks.engines.cache_folder import link, private_folder
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +59,9 @@ def ffmpeg_exe() -> str:
 
 
 def binary_dir(cache: Path | None = None) -> Path:
-    """A folder that holds a link named `ffmpeg`, for programs that look for it by name.
-
-    The link is replaced in one step, so processes that ask at the same moment do not collide.
-    """
-    folder = (cache or Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}") / "bin"
-    folder.mkdir(parents=True, exist_ok=True)
-    link = folder / "ffmpeg"
-    if not link.is_symlink() or str(link.readlink()) != ffmpeg_exe():
-        fresh = folder / f".ffmpeg-{os.getpid()}-{threading.get_ident()}"
-        fresh.symlink_to(ffmpeg_exe())
-        fresh.replace(link)
+    """A folder that holds a link named `ffmpeg`, for programs that look for it by name."""
+    folder = (cache or private_folder()) / "bin"
+    link(folder / "ffmpeg", Path(ffmpeg_exe()))
     return folder
 
 

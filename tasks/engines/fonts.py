@@ -7,7 +7,6 @@ import functools
 import importlib.metadata
 import os
 import struct
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from tasks.core.captions import clean
+from tasks.engines.cache_folder import appearing, link, private_folder
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,9 @@ def _em_share(path: Path) -> float:
 
 def _folder_with(path: Path) -> Path:
     """A folder that holds a link to this one font, so that no other face can be picked."""
-    folder = _own_folder() / "fonts" / path.stem
-    folder.mkdir(parents=True, exist_ok=True)
-    link = folder / path.name
-    if not link.is_symlink() or link.readlink() != path:
-        fresh = _own_folder() / f"{path.name}.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(path)
-        fresh.replace(link)
+    folder = private_folder() / "fonts" / path.stem
+    link(folder / path.name, path)
     return folder
-
-
-def _own_folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}"
 
 
 def use_only_our_fonts() -> Path:
@@ -168,7 +158,7 @@ def use_only_our_fonts() -> Path:
 
     Other faces come by `FontChoice.folder`, so what a clip looks like depends on its own text only.
     """
-    folder = _own_folder()
+    folder = private_folder()
     config = folder / "fonts.conf"
     text = (
         '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
@@ -177,8 +167,7 @@ def use_only_our_fonts() -> Path:
         "</fontconfig>\n"
     )
     if not config.exists() or config.read_text() != text:
-        fresh = config.with_suffix(f".{os.getpid()}")
-        fresh.write_text(text)
-        fresh.replace(config)
+        with appearing(config) as fresh:
+            fresh.write_text(text)
     os.environ["FONTCONFIG_FILE"] = str(config)
     return config

@@ -1,4 +1,7 @@
 import os
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,4 +68,21 @@ def test_fontconfig_knows_the_caption_font_alone():
     config = Path(os.environ["FONTCONFIG_FILE"]).read_text()
     assert config.count("<dir>") == 1
     folder = Path(config.split("<dir>")[1].split("</dir>")[0])
+    assert [path.resolve() for path in folder.iterdir()] == [fonts.font_file().resolve()]
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_many_threads_may_start_at_once_in_an_empty_folder(
+    attempt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    together = threading.Barrier(16)
+
+    def start(_: int) -> tuple[Path, Path]:
+        together.wait()
+        return fonts.use_only_our_fonts(), fonts.choose(["Hello"]).folder
+
+    with ThreadPoolExecutor(16) as pool:
+        ((config, folder),) = set(pool.map(start, range(16)))
+    assert "</fontconfig>" in config.read_text()
     assert [path.resolve() for path in folder.iterdir()] == [fonts.font_file().resolve()]

@@ -1,0 +1,54 @@
+"""The folder in the shared temporary one, where another user may have been first."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tasks.engines import fonts
+from tasks.engines.cache_folder import private_folder
+from tasks.engines.ffmpeg import binary_dir
+
+
+@pytest.fixture
+def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the folder is looked for."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"kangklip-{os.getuid()}"
+
+
+def test_it_is_made_for_this_user_alone_and_found_again(name: Path):
+    assert private_folder() == private_folder() == name
+    assert stat.S_IMODE(name.stat().st_mode) == 0o700
+
+
+def plant_link(name: Path) -> None:
+    elsewhere = name.with_name("elsewhere")
+    elsewhere.mkdir(mode=0o700)
+    name.symlink_to(elsewhere)
+
+
+def plant_open_folder(name: Path) -> None:
+    name.mkdir()
+    name.chmod(0o777)
+
+
+def plant_strangers_folder(name: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    name.mkdir(mode=0o700)
+    os.chown(name, 65534, 65534)
+
+
+@pytest.mark.parametrize("plant", [plant_link, plant_open_folder, plant_strangers_folder, Path.touch])
+def test_a_planted_one_is_not_used(name: Path, plant, caplog: pytest.LogCaptureFixture):
+    plant(name)
+    folder = private_folder()
+    assert folder != name
+    assert folder == private_folder()
+    assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
+    assert str(name) in caplog.text
+    for used in (binary_dir(), fonts.choose(["a"]).folder):
+        assert used.is_relative_to(folder)
