@@ -155,7 +155,7 @@ def _request(source: str, duration: float, count: int, language: str) -> ClipReq
 
 
 def _job_id(text: str) -> str:
-    if not JOB_ID.match(text):
+    if not JOB_ID.fullmatch(text):
         raise BadRequest(f"{text} is not a job id.", "A job id is kk_ and 26 letters and digits.")
     return text
 
@@ -180,6 +180,8 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> None:
             console.note(f"Go on with: kangklip resume {job_id}")
             raise
         console.console.print(console.clips_table(published))
+        for line in [*published.warnings, *published.dropped]:
+            console.note(f"! {line}")
     files = local_run.export(job_id, out / job_id)
     console.note(f"{len(files)} files in {out / job_id}")
     console.note(f"The run in the Prefect UI: {local_run.run_address(job_id)}")

@@ -21,19 +21,22 @@ console = Console(stderr=True, highlight=False)
 
 @contextmanager
 def progress_bars(jobs: JobStore, job_id: str) -> Generator[None]:
-    """Six bars that follow the job's event stream while the body runs."""
+    """Six bars that follow the job's event stream, from now on, while the body runs."""
+    last = "0"
+    for event_id, _ in jobs.events(job_id, block_seconds=0.01):
+        last = event_id
     bars = Progress(
         TextColumn("{task.fields[mark]} {task.description:<10}"),
         BarColumn(bar_width=32),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[message]}", markup=True),
+        TextColumn("{task.fields[message]}", style="dim", markup=False),
         console=console,
     )
     with bars:
         rows = {stage: bars.add_task(stage.lower(), total=100, start=False, mark=" ", message="") for stage in STAGES}
         stop = threading.Event()
-        follower = threading.Thread(target=_follow, args=(jobs, job_id, bars, rows, stop), daemon=True)
+        follower = threading.Thread(target=_follow, args=(jobs, job_id, last, bars, rows, stop), daemon=True)
         follower.start()
         try:
             yield
@@ -42,8 +45,9 @@ def progress_bars(jobs: JobStore, job_id: str) -> Generator[None]:
             follower.join(5)
 
 
-def _follow(jobs: JobStore, job_id: str, bars: Progress, rows: dict[Stage, TaskID], stop: threading.Event) -> None:
-    last = "0"
+def _follow(
+    jobs: JobStore, job_id: str, last: str, bars: Progress, rows: dict[Stage, TaskID], stop: threading.Event
+) -> None:
     while True:
         ending = stop.is_set()
         try:
@@ -68,7 +72,7 @@ def _show(event: dict[str, str], bars: Progress, rows: dict[Stage, TaskID]) -> N
     begin, end = stage.span
     share = (float(event["progress"]) - begin) / (end - begin) * 100
     bars.start_task(rows[stage])
-    bars.update(rows[stage], completed=min(max(share, 0), 100), mark="•", message=Text(event["message"]).plain)
+    bars.update(rows[stage], completed=min(max(share, 0), 100), mark="•", message=event["message"])
     if share >= 100:
         _finish(bars, rows[stage])
     if event["status"] == "FAILED":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infra import settings
 from infra.artifacts import ArtifactStore
+from infra.errors import ObjectMissing
 from infra.jobs import JobStore
 from tasks.core.errors import BadRequest
 from tasks.core.keys import job_key, upload_key
@@ -61,6 +62,16 @@ def request_of(job_id: str) -> ClipRequest | None:
     store = JobStore.from_settings(settings.load())
     job = store.get(job_id) if store else None
     return ClipRequest.model_validate(job.request) if job else None
+
+
+def is_published(job_id: str) -> bool:
+    """Whether the job's prefix is complete: a manifest, and every clip that it names."""
+    store = ArtifactStore.from_settings(settings.load())
+    try:
+        clips = store.get_json(job_key(job_id, "manifest.json"))["clips"]
+    except ObjectMissing:
+        return False
+    return bool(clips) and all(store.exists(job_key(job_id, clip["file"])) for clip in clips)
 
 
 def export(job_id: str, folder: Path) -> list[Path]:

@@ -13,9 +13,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments import local_run
 from infra import settings
-from infra.errors import ConfigError
+from infra.errors import ConfigError, ReportLost
+from infra.jobs import Report
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
+from infra.progress import report_end, sinks
+from infra.states import JobState, Stage
 from tasks.core.keys import JOB_ID, job_key
 from tasks.core.request import SHORTEST_SHARE, ClipRequest
 
@@ -82,6 +85,12 @@ def run_job() -> None:
     local_run.quiet_prefect()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     log = logging.getLogger("kangklip.job")
+    if local_run.is_published(job_id):
+        log.info("%s is published already", job_id)
+        report = Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
+        if not report_end(report, sinks(settings.load())):
+            raise ReportLost(f"The clips of {job_id} are published, but the callback address does not take it.")
+        return
     with local_run.unwound_on_sigterm(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:
         stack.apply()
         published = local_run.run_flow(request, job_id)

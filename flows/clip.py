@@ -7,7 +7,7 @@ from prefect import flow
 from flows.lifecycle import attempt, succeed
 from infra import settings
 from tasks.chunk import chunk
-from tasks.core.request import ClipRequest
+from tasks.core.request import ClipRequest, JobId
 from tasks.download import download
 from tasks.options import stage_options_of
 from tasks.policy import run_stage
@@ -18,15 +18,15 @@ from tasks.upload import upload
 
 
 @flow(name="clip", validate_parameters=True)
-def clip(request: ClipRequest, job_id: str | None = None) -> dict[str, Any]:
+def clip(request: ClipRequest, job_id: JobId | None = None) -> dict[str, Any]:
     """Cut one long video into short vertical clips with titles and captions.
 
     Args:
         request: which video, how many clips, how long.
         job_id: the job that this run belongs to; a run without one makes its own.
     """
-    options = stage_options_of(settings.load())
     with attempt(request, job_id) as job:
+        options = stage_options_of(settings.load())
         source = run_stage(download, job, request, options.source)
         transcript = run_stage(transcribe, job, request.language, options.speech, source)
         chunks = run_stage(chunk, job, transcript)

@@ -1,5 +1,6 @@
 """A job's attempt around the stages: opened, held while it runs, and ended truthfully."""
 
+import _thread
 import logging
 import shutil
 import threading
@@ -9,12 +10,13 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.runtime import flow_run
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from infra import settings
 from infra.artifacts import ArtifactStore
-from infra.errors import InfraError, JobConflict, StateError
+from infra.errors import InfraError, JobConflict, ReportLost, StateError
 from infra.jobs import LEASE_SECONDS, JobRef, JobStore, Report, job_id_of_run
-from infra.progress import report_end, sinks
+from infra.progress import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
 from infra.settings import Settings
 from infra.states import JobState, Stage
 from tasks.core.errors import ClipError
@@ -29,32 +31,36 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
-    """Open the job's attempt, keep its lease, and end it FAILED with `error.json` when the stages raise."""
+    """Open the job's attempt, hold its lease, and end it FAILED with `error.json` when the stages raise.
+
+    Raises:
+        JobConflict: the job has succeeded, was asked for something else, or another run has it.
+    """
     configured = settings.load()
     store = JobStore.from_settings(configured)
-    job_id = job_id or job_id_of_run(str(flow_run.get_id()))
-    with _held(job_id, store):
-        job = _opened(request, job_id, store)
+    job = JobRef(job_id=job_id or job_id_of_run(str(flow_run.get_id())))
+    with _held(job.job_id, store) as lost:
         try:
+            job = _opened(request, job, store)
             yield job
+        except (JobConflict, ReportLost):
+            raise
         except BaseException as error:
+            if lost.is_set():
+                raise JobConflict(f"Another run has taken over job {job.job_id}; this one has stopped.") from error
             _fail(job, error, configured)
             raise
         finally:
-            shutil.rmtree(folder_of(job.job_id, configured), ignore_errors=True)
+            shutil.rmtree(folder_of(job, configured), ignore_errors=True)
 
 
 def succeed(job: JobRef, published: UploadRecord) -> None:
-    """Show the clips in the Prefect UI, drop what only the stages needed, and end the job SUCCEEDED."""
+    """End the job SUCCEEDED; then show the clips in the Prefect UI and drop what only the stages needed.
+
+    Raises:
+        ReportLost: the clips are published, and the job's record does not say so.
+    """
     configured = settings.load()
-    store = ArtifactStore.from_settings(configured)
-    create_markdown_artifact(
-        key=_artifact_key("clips", job.job_id),
-        markdown=_markdown(job.job_id, published, store),
-        description=f"Clips of {job.job_id}",
-    )
-    for key in [*store.list(job_key(job.job_id, "rendered/")), job_key(job.job_id, "error.json")]:
-        store.delete(key)
     report = Report(
         job_id=job.job_id,
         attempt=job.attempt,
@@ -63,28 +69,50 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
         progress=100,
         message="done",
     )
-    report_end(report, sinks(configured))
+    if not report_end(report, sinks(configured)):
+        raise ReportLost(f"The clips of {job.job_id} are published, but its record did not take it; resume the job.")
+    store = ArtifactStore.from_settings(configured)
+    try:
+        for key in [*store.list(job_key(job.job_id, "rendered/")), job_key(job.job_id, "error.json")]:
+            store.delete(key)
+        create_markdown_artifact(
+            key=_artifact_key("clips", job.job_id),
+            markdown=_markdown(job.job_id, published, store),
+            description=f"Clips of {job.job_id}",
+        )
+    except Exception:
+        logger.exception("The clips of %s are published; tidying up afterwards failed", job.job_id)
 
 
-def _opened(request: ClipRequest, job_id: str, store: JobStore | None) -> JobRef:
-    """The job to run; one that failed, or whose run died, gets its next attempt."""
+@retry(retry=retry_if_exception_type(StateError), wait=wait_exponential(max=5), stop=stop_after_delay(60), reraise=True)
+def _opened(request: ClipRequest, job: JobRef, store: JobStore | None) -> JobRef:
+    """The attempt to run; a job that failed, or whose run died, gets its next one."""
     number = 1
     if store is not None:
-        store.create(job_id, request.model_dump_json(exclude_none=True))
-        job = store.get(job_id)
-        if job is None:
+        store.create(job.job_id, request.model_dump_json(exclude_none=True))
+        known = store.get(job.job_id)
+        if known is None:
             raise StateError("Redis forgot a job that was just written; check its memory policy.")
-        number = job.attempt if job.status is JobState.QUEUED else store.reopen(job_id)
-        store.set_run(job_id, str(flow_run.get_id()))
-    artifact = create_progress_artifact(progress=0, key=_artifact_key("progress", job_id), description=job_id)
-    return JobRef(job_id=job_id, attempt=number, progress_artifact=str(artifact))
+        if ClipRequest.model_validate(known.request) != request:
+            raise JobConflict(f"Job {job.job_id} was asked for something else; use another id.")
+        number = known.attempt if known.status is JobState.QUEUED else store.reopen(job.job_id)
+        store.set_run(job.job_id, str(flow_run.get_id()))
+    artifact = create_progress_artifact(
+        progress=0, key=_artifact_key("progress", job.job_id), description=f"Progress of {job.job_id}"
+    )
+    return JobRef(job_id=job.job_id, attempt=number, progress_artifact=str(artifact))
 
 
 @contextmanager
-def _held(job_id: str, store: JobStore | None) -> Generator[None]:
-    """Hold the job's lease, so that nobody runs it twice and a dead run is known as dead."""
+def _held(job_id: str, store: JobStore | None) -> Generator[threading.Event]:
+    """Hold the job's lease, so that nobody runs it twice and a dead run is known as dead.
+
+    A run that loses it, because its machine slept or Redis was away too long, is interrupted;
+    the event that is yielded tells.
+    """
+    lost = threading.Event()
     if store is None:
-        yield
+        yield lost
         return
     if not store.hold(job_id):
         raise JobConflict(f"Job {job_id} is being run by another process; wait for it or stop it.")
@@ -93,13 +121,16 @@ def _held(job_id: str, store: JobStore | None) -> Generator[None]:
     def renew() -> None:
         while not done.wait(LEASE_SECONDS / 3):
             try:
-                store.hold(job_id)
+                if not store.hold(job_id):
+                    lost.set()
+                    _thread.interrupt_main()
+                    return
             except StateError as error:
                 logger.warning("The lease of %s could not be renewed: %s", job_id, error)
 
     threading.Thread(target=renew, daemon=True, name="lease").start()
     try:
-        yield
+        yield lost
     finally:
         done.set()
         try:
@@ -119,7 +150,7 @@ def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
         logger.warning("error.json of %s could not be written: %s", job.job_id, missing)
     text = f"{record['error']} {record['next_step']}".strip()
     report = Report(job_id=job.job_id, attempt=job.attempt, status=JobState.FAILED, error=text, message=text)
-    report_end(report, sinks(configured))
+    report_end(report, sinks(configured), FINAL_PATIENCE if isinstance(error, Exception) else STOPPED_PATIENCE)
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -4,6 +4,7 @@ InfraError
 ├── StoreError        the bucket
 │   └── ObjectMissing a key that should be there is not
 ├── StateError        Redis
+│   └── ReportLost    the work is done and nobody could be told
 ├── JobConflict       the job's state does not allow it; never retried
 ├── CallbackError     the callback address
 ├── SiteError         the site that the video comes from, or the way to it
@@ -25,6 +26,10 @@ class ObjectMissing(StoreError):
 
 
 class StateError(InfraError):
+    pass
+
+
+class ReportLost(StateError):
     pass
 
 

@@ -5,12 +5,15 @@ Keys: `kangklip:job:{id}` (hash: one JSON document and the numbers the scripts c
 Transitions are Lua scripts, so they are atomic under concurrent reports.
 """
 
+import contextlib
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -135,6 +138,7 @@ class JobStore:
             url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
         )
         self._ttl = ttl_seconds
+        self._holder = f"{_neighbourhood()}:{os.getpid()}:{secrets.token_hex(8)}"
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "JobStore | None":
@@ -157,13 +161,6 @@ class JobStore:
         job.request = _loads(fields.get("request"))
         return job
 
-    def stage_times(self, job_id: str) -> dict[str, float]:
-        """When each stage of the latest attempt began, in seconds since the epoch."""
-        with _answering():
-            fields = cast("dict[str, str]", self._redis.hgetall(_key(job_id)))
-        prefix = f"began:{fields.get('attempt', '1')}:"
-        return {name.removeprefix(prefix): float(at) for name, at in fields.items() if name.startswith(prefix)}
-
     def report(self, report: Report) -> bool:
         """Apply a report; False when it came too late, from another attempt, or would go back."""
         arguments = [
@@ -185,7 +182,7 @@ class JobStore:
             JobConflict: there is no such job, it has succeeded, or another process runs it.
         """
         self._drop_dead_lease(job_id)
-        answer = self._eval(_REOPEN, [_key(job_id), _lease_key(job_id)], [time.time(), _holder()])
+        answer = self._eval(_REOPEN, [_key(job_id), _lease_key(job_id)], [time.time(), self._holder])
         if answer > 0:
             return answer
         reason = {0: "is not known", -1: "has succeeded already", -2: "is being run by another process"}[answer]
@@ -210,16 +207,16 @@ class JobStore:
             after = answer[0][1][-1][0]
 
     def hold(self, job_id: str) -> bool:
-        """Take or renew this process's lease on running the job; False when another process has it."""
+        """Take or renew this store's lease on running the job; False when another has it."""
         self._drop_dead_lease(job_id)
         with _answering():
-            taken = self._redis.set(_lease_key(job_id), _holder(), nx=True, ex=LEASE_SECONDS)
-            if not taken and self._redis.get(_lease_key(job_id)) == _holder():
+            taken = self._redis.set(_lease_key(job_id), self._holder, nx=True, ex=LEASE_SECONDS)
+            if not taken and self._redis.get(_lease_key(job_id)) == self._holder:
                 taken = self._redis.expire(_lease_key(job_id), LEASE_SECONDS)
         return bool(taken)
 
     def release(self, job_id: str) -> None:
-        self._eval(_RELEASE, [_lease_key(job_id)], [_holder()])
+        self._eval(_RELEASE, [_lease_key(job_id)], [self._holder])
 
     def ping(self) -> None:
         with _answering():
@@ -229,7 +226,7 @@ class JobStore:
         """A lease of a process of this machine that no longer lives need not run out."""
         with _answering():
             holder = cast("str | None", self._redis.get(_lease_key(job_id)))
-        if holder and holder != _holder() and _is_dead_neighbour(holder):
+        if holder and holder != self._holder and _is_dead_neighbour(holder):
             self._eval(_RELEASE, [_lease_key(job_id)], [holder])
 
     def _eval(self, script: str, keys: list[str], arguments: list[Any]) -> int:
@@ -249,13 +246,22 @@ def _lease_key(job_id: str) -> str:
     return f"kangklip:job:{job_id}:lease"
 
 
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def _neighbourhood() -> str:
+    """Host, boot and namespace of this process: within it, process ids mean the same."""
+    marks = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        marks += [
+            Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
+    return "/".join(marks).replace(":", "-")
 
 
 def _is_dead_neighbour(holder: str) -> bool:
-    host, _, pid = holder.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit():
+    """Whether the holder is a process of our own neighbourhood that no longer lives."""
+    place, _, rest = holder.partition(":")
+    pid = rest.partition(":")[0]
+    if place != _neighbourhood() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)

@@ -36,6 +36,9 @@ STAGE_PATIENCE = 2.0
 FINAL_PATIENCE = 300.0
 """Seconds that a run waits for its final state to arrive."""
 
+STOPPED_PATIENCE = 10.0
+"""The same for a run that somebody has stopped and waits for."""
+
 
 class CallbackSink:
     """POSTs reports to the callback address. A refusal is logged and not repeated."""
@@ -46,7 +49,7 @@ class CallbackSink:
             headers={"x-callback-token": token or ""}, timeout=10, follow_redirects=False, transport=transport
         )
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: Report) -> bool:
         body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
         if report.stage:
             body["stage"] = report.stage
@@ -64,10 +67,14 @@ class CallbackSink:
             raise CallbackError(f"The callback address answered {answer.status_code}.")
         if not answer.is_success:
             logger.error("The callback address refused a report with %s.", answer.status_code)
+        return answer.is_success
 
 
 class Courier(threading.Thread):
-    """Carries reports to one sink in order, and repeats what could not be delivered."""
+    """Carries reports to one sink in order, and repeats what could not be delivered.
+
+    `accepted` tells of the last report: delivered, and not refused by the sink's False.
+    """
 
     def __init__(self, sink: Sink) -> None:
         super().__init__(daemon=True, name="report-courier")
@@ -76,6 +83,7 @@ class Courier(threading.Thread):
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._deadline = float("inf")
+        self.accepted = False
         self.start()
 
     def put(self, report: Report) -> None:
@@ -86,13 +94,13 @@ class Courier(threading.Thread):
                 self._pending.append(report)
             self._changed.notify()
 
-    def close(self, patience: float) -> None:
-        """Deliver what is left, for at most `patience` seconds."""
-        self._deadline = time.monotonic() + patience
+    def close(self, deadline: float) -> None:
+        """Deliver what is left until `deadline` on the monotonic clock."""
+        self._deadline = deadline
         self._closing.set()
         with self._changed:
             self._changed.notify()
-        self.join(patience + 15)
+        self.join(max(0.0, deadline - time.monotonic()) + 15)
 
     def run(self) -> None:
         while (report := self._next()) is not None:
@@ -107,8 +115,9 @@ class Courier(threading.Thread):
     def _deliver(self, report: Report) -> None:
         wait = 0.25
         while True:
+            self.accepted = False
             try:
-                self._sink(report)
+                self.accepted = self._sink(report) is not False
             except InfraError as error:
                 if time.monotonic() >= self._deadline:
                     logger.error("A report of %s was given up: %s", report.stage, error)  # noqa: TRY400 expected, one line
@@ -151,17 +160,22 @@ def stage_reports(job: JobRef, stage: Stage, to: Sequence[Sink]) -> Generator[Sa
         yield say
         say(1)
     finally:
-        for courier in couriers:
-            courier.close(STAGE_PATIENCE)
+        _close(couriers, STAGE_PATIENCE)
 
 
-def report_end(report: Report, to: Sequence[Sink]) -> None:
-    """Deliver a final state to every sink."""
+def report_end(report: Report, to: Sequence[Sink], patience: float = FINAL_PATIENCE) -> bool:
+    """Deliver a final state to every sink; whether all of them have it and none refused it."""
     couriers = [Courier(sink) for sink in to]
     for courier in couriers:
         courier.put(report)
+    _close(couriers, patience)
+    return all(courier.accepted for courier in couriers)
+
+
+def _close(couriers: Sequence[Courier], patience: float) -> None:
+    deadline = time.monotonic() + patience
     for courier in couriers:
-        courier.close(FINAL_PATIENCE)
+        courier.close(deadline)
 
 
 def _says_the_same(one: Report, other: Report) -> bool:

@@ -82,7 +82,9 @@ class Settings(BaseSettings):
 
     # The picture.
     render_resolution: str = Field(
-        default="1080x1920", pattern=r"^[1-9]\d{2,3}x[1-9]\d{2,3}$", description="Size of the clips, width x height."
+        default="1080x1920",
+        pattern=r"^[1-9]\d{1,2}[02468]x[1-9]\d{1,2}[02468]$",
+        description="Size of the clips, width x height, even.",
     )
     render_max_fps: float = Field(default=30, ge=1, le=120, description="Highest frame rate of the clips.")
     render_crf: int = Field(default=20, ge=0, le=51, description="x264 quality; lower is better and larger.")

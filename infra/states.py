@@ -9,10 +9,6 @@ class JobState(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
 
-    @property
-    def is_final(self) -> bool:
-        return self in (JobState.SUCCEEDED, JobState.FAILED)
-
 
 class Stage(StrEnum):
     DOWNLOAD = "DOWNLOAD"

@@ -1,18 +1,19 @@
 """DOWNLOAD: the request's video as media in the bucket, shared by every job that cuts the same source."""
 
 from pathlib import Path
-from typing import Any
 
 from prefect import task
+from pydantic import BaseModel, ValidationError
 
 from infra.artifacts import ArtifactRef
-from infra.errors import SiteError
+from infra.errors import ObjectMissing, SiteError
 from infra.jobs import JobRef
 from infra.states import Stage
 from tasks.core.keys import digest, media_key
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.request import ClipRequest
 from tasks.engines.ffmpeg import binary_dir
+from tasks.engines.loudness import integrated
 from tasks.options import SourceOptions
 from tasks.policy import stage_options
 from tasks.records import SourceRecord
@@ -23,6 +24,7 @@ from tasks.stages.download import (
     TransientDownloadError,
     acquire,
     acquire_file,
+    file_meta,
     identify,
 )
 from tasks.workspace import Workspace, at_work
@@ -30,39 +32,60 @@ from tasks.workspace import Workspace, at_work
 VERSION = 1
 
 
+class SharedSource(BaseModel):
+    """A source's entry in the cache that jobs share. `loudness` is the whole source's, in LUFS."""
+
+    video: ArtifactRef
+    audio: ArtifactRef
+    audio_made: str
+    info: MediaInfo
+    loudness: float | None
+
+
 @task(**stage_options(Stage.DOWNLOAD, VERSION))
 def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> SourceRecord:
     """Bring the source's video and audio into the bucket, unless another job has."""
     with at_work(job, Stage.DOWNLOAD) as work:
         try:
-            shared, reused = _shared_media(request, _engine_options(options, work), work)
+            shared, meta, reused = _shared_media(request, _engine_options(options, work), work)
         except TransientDownloadError as error:
             raise SiteError(str(error)) from error
-        info, meta = MediaInfo.model_validate(shared["info"]), SourceMeta.model_validate(shared["meta"])
+        stats = shared.info.model_dump(mode="json") | {"loudness": {"integrated_lufs": shared.loudness}}
         return SourceRecord(
             artifacts={
-                **_media(shared),
+                "video": shared.video,
+                "audio": shared.audio,
                 "meta": work.keep_json("meta.json", meta.model_dump(mode="json")),
-                "video_stats": work.keep_json("video_stats.json", info.model_dump(mode="json")),
+                "video_stats": work.keep_json("video_stats.json", stats),
             },
             seconds=work.seconds,
             reused=reused,
-            info=info,
+            info=shared.info,
         )
 
 
-def _shared_media(request: ClipRequest, options: DownloadOptions, work: Workspace) -> tuple[dict[str, Any], bool]:
-    """The source's entry in the shared cache, and whether it was there already."""
+def _shared_media(
+    request: ClipRequest, options: DownloadOptions, work: Workspace
+) -> tuple[SharedSource, SourceMeta, bool]:
+    """The source's entry in the shared cache, its page as it is now, and whether the entry was there already."""
     found = identify(request.video_url, options, binary_dir()) if request.video_url else None
     source = found.digest if found else digest("upload", request.source_key)
     index = media_key(source, f"source-{VERSION}.json")
-    if work.store.exists(index):
-        entry = work.store.get_json(index)
-        if work.store.has_all(_media(entry).values()):
-            return entry, True
-    entry = _entry(_acquired(found, request, options, work), source, request, work)
+    if entry := _known(index, work):
+        return entry, found.meta if found else file_meta(str(request.source_key), request.source_name), True
+    acquired = _acquired(found, request, options, work)
+    entry = _entry(acquired, source, request, work)
     work.store.put_json(index, entry)
-    return entry, False
+    return entry, acquired.meta, False
+
+
+def _known(index: str, work: Workspace) -> SharedSource | None:
+    """A shared entry that is whole and whose media are there; anything else is fetched again."""
+    try:
+        entry = SharedSource.model_validate(work.store.get_json(index))
+    except (ObjectMissing, ValidationError):
+        return None
+    return entry if work.store.has_all([entry.video, entry.audio]) else None
 
 
 def _acquired(found: Identified | None, request: ClipRequest, options: DownloadOptions, work: Workspace) -> Acquired:
@@ -78,24 +101,18 @@ def _acquired(found: Identified | None, request: ClipRequest, options: DownloadO
     return acquire(found, options, folder, progress, binary_dir())
 
 
-def _entry(acquired: Acquired, source: str, request: ClipRequest, work: Workspace) -> dict[str, Any]:
+def _entry(acquired: Acquired, source: str, request: ClipRequest, work: Workspace) -> SharedSource:
     """What the shared cache says of a source. A registered file is its own video."""
-    if request.source_key:
-        video = work.store.stat(request.source_key)
-    else:
-        video = work.keep_file(media_key(source, f"video{acquired.video.suffix}"), acquired.video)
-    audio = work.keep_file(media_key(source, f"audio{acquired.audio.suffix}"), acquired.audio)
-    return {
-        "video": video.model_dump() if video else None,
-        "audio": audio.model_dump(),
-        "audio_made": acquired.audio_copy.reason,
-        "info": acquired.info.model_dump(mode="json"),
-        "meta": acquired.meta.model_dump(mode="json"),
-    }
-
-
-def _media(entry: dict[str, Any]) -> dict[str, ArtifactRef]:
-    return {name: ArtifactRef.model_validate(entry[name]) for name in ("video", "audio")}
+    loudness = integrated(acquired.audio)
+    is_upload = acquired.video.name == Path(request.source_key or "").name
+    video = work.store.stat(str(request.source_key)) if is_upload else None
+    return SharedSource(
+        video=video or work.keep_media(source, "video", acquired.video),
+        audio=work.keep_media(source, "audio", acquired.audio),
+        audio_made=acquired.audio_copy.reason,
+        info=acquired.info,
+        loudness=loudness,
+    )
 
 
 def _engine_options(options: SourceOptions, work: Workspace) -> DownloadOptions:

@@ -49,7 +49,7 @@ class EdlRecord(StageRecord):
 
 
 class RenderRecord(StageRecord):
-    """RENDER: artifacts `renders` (what was rendered, as JSON), `face_log`, and each clip's file by name."""
+    """RENDER: artifacts `renders` (what was rendered, as JSON) and each clip's file by name."""
 
 
 class PublishedClip(BaseModel):
@@ -65,7 +65,7 @@ class PublishedClip(BaseModel):
 
 
 class UploadRecord(StageRecord):
-    """UPLOAD: artifact `manifest`, and the published clips."""
+    """UPLOAD: artifacts `manifest`, `face_log` and each published clip's file by name."""
 
     clips: list[PublishedClip]
     dropped: list[str] = Field(default_factory=list[str])

@@ -36,7 +36,7 @@ def render(
             lambda share: work.say(share, f"{len(chosen.clips)} clips"),
         )
         return RenderRecord(
-            artifacts={"face_log": work.keep_json("face_log.json", rendered.face_log), **_kept(rendered, work)},
+            artifacts=_kept(rendered, work),
             seconds=work.seconds,
             warnings=[f"clip {lost.clip.index} could not be rendered: {lost.reason}" for lost in rendered.failed],
         )

@@ -1,5 +1,7 @@
 """TRANSCRIPT: the source's audio to timed words, shared by every job with the same audio and model."""
 
+import os
+
 from prefect import task
 
 from infra.errors import ConfigError
@@ -10,14 +12,14 @@ from tasks.core.keys import digest, transcript_key
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.hardware import AsrOptions, choose
-from tasks.engines.weights import WeightsMissing
+from tasks.engines.weights import WeightsMissing, whisper_model
 from tasks.options import SpeechOptions
 from tasks.policy import stage_options
 from tasks.records import SourceRecord, TranscriptRecord
 from tasks.stages.transcribe import transcribe_source
 from tasks.workspace import Workspace, at_work
 
-VERSION = 1
+VERSION = 2
 
 
 @task(**stage_options(Stage.TRANSCRIPT, VERSION))
@@ -26,7 +28,9 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
     with at_work(job, Stage.TRANSCRIPT) as work:
         plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
         audio = source.artifacts["audio"].sha256
-        key = transcript_key(digest(VERSION, audio, plan.model, plan.compute_type, options.beam_size, language))
+        key = transcript_key(
+            digest(VERSION, audio, _model_identity(plan.model, work), plan.compute_type, options.beam_size, language)
+        )
         reused = work.store.exists(key)
         if reused:
             result = AsrResult.model_validate(work.store.get_json(key))
@@ -56,6 +60,16 @@ def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work
     audio = work.fetch(source.artifacts["audio"])
     try:
         return transcribe_source(audio, language, _engine_options(options, work), ffmpeg_exe(), progress)
+    except WeightsMissing as error:
+        raise ConfigError(str(error)) from error
+
+
+def _model_identity(model: str, work: Workspace) -> str:
+    """A known model's name; of a folder, what is in it."""
+    if os.sep not in model:
+        return model
+    try:
+        return whisper_model(model, work.settings.data_dir / "weights").sha256
     except WeightsMissing as error:
         raise ConfigError(str(error)) from error
 

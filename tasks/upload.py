@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect import task
 
+from infra.artifacts import ArtifactRef
 from infra.jobs import JobRef
 from infra.states import Stage
 from tasks.core.edl import Edl, EdlClip
@@ -58,7 +59,7 @@ def upload(
             failed=result.failed,
             progress=lambda share: work.say(share * 0.8, "checking"),
         )
-        _log_cameras(again, result, work)
+        cameras = work.keep_json("face_log.json", _face_log(again, result))
         stages = {
             "DOWNLOAD": source,
             "TRANSCRIPT": transcript,
@@ -66,7 +67,7 @@ def upload(
             "SELECT": edl,
             "RENDER": rendered,
         }
-        return _publish(published, edl, transcript, stages, work)
+        return _publish(published, edl, transcript, stages, cameras, work)
 
 
 def _publish(
@@ -74,11 +75,12 @@ def _publish(
     edl: EdlRecord,
     transcript: TranscriptRecord,
     stages: dict[str, StageRecord],
+    cameras: ArtifactRef,
     work: Workspace,
 ) -> UploadRecord:
     """Put the clips into the bucket, then the manifest: a prefix with a manifest is complete."""
-    for clip in published.clips:
-        work.store.put_file(job_key(work.job.job_id, clip.file), clip.path)
+    _clear(work)
+    clips = {clip.file: work.store.put_file(job_key(work.job.job_id, clip.file), clip.path) for clip in published.clips}
     warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
     kept = work.keep_json(
         "manifest.json",
@@ -95,7 +97,7 @@ def _publish(
         ),
     )
     return UploadRecord(
-        artifacts={"manifest": kept},
+        artifacts={"manifest": kept, "face_log": cameras, **clips},
         seconds=work.seconds,
         warnings=warnings,
         clips=[_row(clip) for clip in published.clips],
@@ -130,12 +132,17 @@ def _with_file(clip: RenderedClip, rendered: RenderRecord, work: Workspace) -> R
     return clip.model_copy(update={"path": work.fetch_as(rendered.artifacts[name], f"checked/{name}")})
 
 
-def _log_cameras(again: list[RenderedClip], result: RenderResult, work: Workspace) -> None:
-    """Bring `face_log.json` up to date with clips that were rendered again."""
-    if not again:
-        return
+def _clear(work: Workspace) -> None:
+    """Take back what an earlier attempt may have published: the manifest first, then its clips."""
+    manifest, clips = job_key(work.job.job_id, "manifest.json"), job_key(work.job.job_id, "clip_")
+    for key in [manifest, *work.store.list(clips)]:
+        work.store.delete(key)
+
+
+def _face_log(again: list[RenderedClip], result: RenderResult) -> dict[str, Any]:
+    """`face_log.json` of RENDER, brought up to date with clips that were rendered again."""
     logs = {log["index"]: log for log in result.face_log["clips"]} | {clip.clip.index: clip.face_log for clip in again}
-    work.keep_json("face_log.json", result.face_log | {"clips": [logs[index] for index in sorted(logs)]})
+    return result.face_log | {"clips": [logs[index] for index in sorted(logs)]}
 
 
 def _models(transcript: TranscriptRecord, edl: EdlRecord) -> dict[str, Any]:

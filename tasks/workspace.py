@@ -1,5 +1,6 @@
 """What a stage works in: a folder of the job's own, the bucket, and somebody to tell how it goes."""
 
+import hashlib
 import shutil
 import time
 from collections.abc import Generator
@@ -16,7 +17,7 @@ from infra.jobs import JobRef, Report
 from infra.progress import Say, Sink, sinks, stage_reports
 from infra.settings import Settings
 from infra.states import Stage
-from tasks.core.keys import job_key
+from tasks.core.keys import job_key, media_key
 
 ARTIFACT_INTERVAL = 3.0
 """Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
@@ -29,8 +30,8 @@ class Workspace:
         self.job = job
         self.settings = settings
         self.store = ArtifactStore.from_settings(settings)
-        self.folder = folder_of(job.job_id, settings)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder_of(job, settings)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.say = say
         self._began = time.monotonic()
 
@@ -62,6 +63,12 @@ class Workspace:
         shutil.move(path, self._local(ref))
         return ref
 
+    def keep_media(self, source: str, name: str, path: Path) -> ArtifactRef:
+        """Put one of a source's media into the shared cache under its content, so that no writer disturbs another."""
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return self.keep_file(media_key(source, f"{name}-{content[:16]}{path.suffix}"), path)
+
     def _local(self, ref: ArtifactRef) -> Path:
         return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"
 
@@ -75,9 +82,9 @@ def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
         yield Workspace(job, configured, say)
 
 
-def folder_of(job_id: str, settings: Settings) -> Path:
-    """Folder for a job's files in work; everything in it can be had again from the bucket."""
-    return settings.data_dir / "work" / job_id
+def folder_of(job: JobRef, settings: Settings) -> Path:
+    """Folder for an attempt's files in work; everything in it can be had again from the bucket."""
+    return settings.data_dir / "work" / f"{job.job_id}-{job.attempt}"
 
 
 def _artifact_sinks(job: JobRef) -> list[Sink]:

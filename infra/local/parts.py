@@ -266,6 +266,8 @@ def _prefect(home: Home, ports: dict[Part, int]) -> Command:
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home.path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # By default any page that is open in a browser here could read runs and start some.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{ports[Part.PREFECT]}",
         # Costs a first start 3 to 5 s; a block's type is registered when the first one is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     }

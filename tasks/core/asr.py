@@ -73,7 +73,10 @@ class Heard(BaseModel):
 
 
 class AsrResult(BaseModel):
-    """A transcript and how it came about. `warnings` names every fallback and every window left out."""
+    """A transcript and how it came about. `warnings` names every fallback and every window left out.
+
+    `complete` is False where the decoder gave up before the end of the sound.
+    """
 
     segments: list[Segment]
     language: str
@@ -84,6 +87,7 @@ class AsrResult(BaseModel):
     batch_size: int
     duration: float
     speech_seconds: float = 0.0
+    complete: bool = True
     warnings: list[str] = Field(default_factory=list[str])
 
 

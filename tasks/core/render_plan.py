@@ -34,7 +34,7 @@ class RenderOptions(BaseModel):
     crf: int = Field(default=20, ge=0, le=51)
     preset: str = "veryfast"
     encoder: Literal["auto", "x264", "nvenc"] = "auto"
-    parallel: int | None = Field(default=None, ge=1)
+    parallel: int | None = Field(default=None, ge=1, exclude=True)
 
 
 class Mend(BaseModel):

@@ -2,9 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, field_validator, model_validator
+
+from tasks.core.asr import LANGUAGES
+from tasks.core.keys import JOB_ID
 
 _HTTP_URL = TypeAdapter(Annotated[HttpUrl, Field(max_length=4096)])
+JobId = Annotated[str, Field(pattern=JOB_ID.pattern)]
 SHORTEST_SHARE = 0.8
 """A clip is at least this share of the asked seconds, and at most all of them."""
 
@@ -39,6 +43,13 @@ class ClipRequest(BaseModel):
     min_clip_seconds: float | None = Field(
         default=None, ge=3, le=180, description="Shortest clip in seconds; default 0.8 of the asked length."
     )
+
+    @field_validator("language")
+    @classmethod
+    def _known(cls, language: str) -> str:
+        if language != "auto" and language not in LANGUAGES:
+            raise ValueError(f"Whisper does not know the language {language}")
+        return language
 
     @model_validator(mode="after")
     def _one_source(self) -> "ClipRequest":

@@ -12,7 +12,7 @@ from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong, U
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.source_meta import TITLE_LETTERS, text
 from tasks.engines import ytdlp
-from tasks.engines.demux import AudioCopy, check_container, extract_audio
+from tasks.engines.demux import AudioCopy, check_container, extract_audio, seekable
 from tasks.engines.egress import SYSTEM, Network
 from tasks.engines.probe import probe
 from tasks.engines.ytdlp import DownloadOptions, Inspected, TransientDownloadError
@@ -83,16 +83,22 @@ def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) 
     Raises:
         ClipError: unreadable, without picture or sound, too long or too large.
     """
-    stem = text(os.path.splitext(os.path.basename(name))[0], TITLE_LETTERS)  # noqa: PTH119, PTH122 - a name, not a path
-    meta = SourceMeta(source_id=f"upload-{path.name[:64]}", kind="local_file", title=stem or "")
     folder.mkdir(parents=True, exist_ok=True)
-    return _opened(path, meta, options, folder)
+    return _opened(path, file_meta(path.name, name), options, folder)
+
+
+def file_meta(key: str, name: str) -> SourceMeta:
+    """What is known of a registered file: the last part of its key, and what its owner calls it."""
+    stem = text(os.path.splitext(os.path.basename(name))[0], TITLE_LETTERS)  # noqa: PTH119, PTH122 - a name, not a path
+    return SourceMeta(source_id=f"upload-{os.path.basename(key)[:64]}", kind="local_file", title=stem or "")  # noqa: PTH119
 
 
 def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Path) -> Acquired:
     check_container(video)
     info = probe(video)
     check_media(info, options)
+    if (copy := seekable(video, info, folder)) != video:
+        video, info = copy, probe(copy)
     sound = extract_audio(video, info, folder / "audio.m4a")
     meta = meta if meta.duration else meta.model_copy(update={"duration": info.duration})
     return Acquired(video, sound.path, info, meta, sound)

@@ -107,8 +107,6 @@ def render_clips(
                 rendered.append(job.result())
             except (MediaError, FfmpegError) as error:
                 failed.append(FailedClip(clip=clip, reason=str(error).splitlines()[0]))
-                if len(failed) == len(clips):
-                    raise
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -33,8 +33,8 @@ def running(job_id, stage, progress, attempt=1):
 
 def test_ids_have_the_contracts_form():
     run = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-    assert JOB_ID.match(new_job_id())
-    assert JOB_ID.match(job_id_of_run(run))
+    assert JOB_ID.fullmatch(new_job_id())
+    assert JOB_ID.fullmatch(job_id_of_run(run))
     assert job_id_of_run(run) == job_id_of_run(run)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tasks.core.errors import (
@@ -37,7 +38,7 @@ from tasks.stages.download import (
 )
 from tests import media_server as serve
 from tests.media_server import PUBLIC, MediaServer
-from tests.small_media import clip, ffmpeg
+from tests.small_media import beeps, clip, ffmpeg
 
 SITE = "http://media.example"
 OPTIONS = DownloadOptions(timeout_seconds=30)
@@ -459,3 +460,13 @@ class TestLocalFiles:
         (tmp_path / name).write_bytes(media[name])
         with pytest.raises(error):
             acquire_file(tmp_path / name, name, OPTIONS, tmp_path)
+
+
+def test_a_transport_stream_becomes_a_file_that_can_be_cut_in_the_middle(tmp_path: Path):
+    """Its only key frame is the first; a flash in the middle is found where it was put."""
+    stream = beeps(tmp_path / "a.ts", 3.0, "-g", "1000")
+    acquired = acquire_file(stream, "a.ts", DownloadOptions(), tmp_path / "out")
+    assert acquired.video.suffix == ".mkv"
+    ffmpeg("-ss", "2.9", "-i", acquired.video, "-t", "0.5", "-f", "rawvideo", "-pix_fmt", "gray", tmp_path / "middle")
+    frames = np.fromfile(tmp_path / "middle", np.uint8).reshape(-1, 108 * 192).mean(axis=1)
+    assert np.argmax(frames > 128) / 50 == pytest.approx(0.1, abs=0.045)
