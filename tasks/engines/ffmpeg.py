@@ -1,9 +1,13 @@
 """FFmpeg from the imageio-ffmpeg wheel, run as a child that never outlives its parent."""
 
 import contextlib
+import errno
 import functools
 import logging
 import os
+import re
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +27,12 @@ log = logging.getLogger(__name__)
 
 TAIL_LINES = 40
 """Lines of standard error that are kept for parsing and for the error."""
+STALL_SECONDS = 120.0
+"""A decoder that is waited for and gives nothing for so long is stuck."""
+SPARE_BYTES = 16 * 1024**2
+"""Where less is free, a failed run failed for want of space, whatever it says."""
+_NO_SPACE = re.compile(r"^\S.*(No space left on device|Disk quota exceeded)", re.MULTILINE)
+"""As ffmpeg says it. What a file says of itself, a title for one, is indented."""
 _LAUNCH = (
     "import ctypes,os,sys\n"
     "ctypes.CDLL(None).prctl(1, 9)\n"
@@ -35,6 +45,14 @@ Encoder = Literal["libx264", "h264_nvenc"]
 
 class FfmpegError(RuntimeError):
     """FFmpeg gave up, or took too long; the message ends with the tail of what it said."""
+
+
+class FfmpegKilled(FfmpegError):
+    """A signal ended it, the kernel's where memory is short, or it stood still: no word about the media."""
+
+
+class DiskFull(OSError):
+    """No space was left for what ffmpeg writes. It is no FfmpegError: neither the media nor the clip is to blame."""
 
 
 @dataclass(frozen=True)
@@ -80,39 +98,122 @@ def run(
         read: consumes standard output while ffmpeg runs; not together with `progress`, which comes that way.
 
     Raises:
-        FfmpegError: the exit status was not 0, or `timeout` passed.
+        FfmpegError: the exit status was not 0, or `timeout` passed; FfmpegKilled where a signal ended it.
+        DiskFull: it failed for want of space.
     """
     arguments = [str(a) for a in (what if isinstance(what, list) else what.get_args())]
-    general = ["-hide_banner", "-nostdin", "-nostats", "-y", *(["-progress", "pipe:1"] if progress else [])]
-    log.debug("ffmpeg %s", arguments)
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    general = ["-y", *(["-progress", "pipe:1"] if progress else [])]
     expired = threading.Event()
-    with _started([ffmpeg_exe(), *general, *arguments]) as (process, stdout, stderr):
-        timer = threading.Timer(timeout, _expire, (process, expired))
-        listener = threading.Thread(target=_keep_tail, args=(stderr, tail), daemon=True)
+    with _started([ffmpeg_exe(), *general, *arguments]) as child:
+        timer = threading.Timer(timeout, _expire, (child.process, expired))
         timer.start()
-        listener.start()
         try:
             if progress:
-                _report(stdout, progress)
+                _report(child.stdout, progress)
             elif read:
-                read(stdout)
-            stdout.read()
-            status = process.wait()
-            listener.join()
+                read(child.stdout)
+            child.stdout.read()
+            status = child.end()
         finally:
             timer.cancel()
-    said = "\n".join(tail)
     if expired.is_set():
-        raise FfmpegError(f"ffmpeg was stopped after {timeout:.0f} s\n{said}")
+        raise FfmpegError(f"ffmpeg was stopped after {timeout:.0f} s\n{child.said}")
+    if status and _disk_is_full(child.said, arguments[-1]):
+        raise DiskFull(errno.ENOSPC, f"no space was left for {arguments[-1]}")
     if status:
-        raise FfmpegError(f"ffmpeg ended with status {status}\n{said}")
-    return Output(said)
+        raise _failure(status, child.said)
+    return Output(child.said)
+
+
+class Pipe:
+    """Standard output of an ffmpeg that runs; `status` and `said`, its last words, are known once it has ended."""
+
+    status = 0
+    said = ""
+
+    def __init__(self, stdout: IO[bytes], stall: float) -> None:
+        self._file = stdout.fileno()
+        self._stall = stall
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLIN)
+
+    def read(self, size: int) -> bytearray:
+        """Exactly `size` bytes, fewer only at the end."""
+        data, got = bytearray(size), 0
+        while got < size and (fresh := self._read_into(memoryview(data)[got:])):
+            got += fresh
+        return data if got == size else data[:got]
+
+    def _read_into(self, room: memoryview) -> int:
+        if not self._poll.poll(self._stall * 1000):
+            raise _stuck(self._stall)
+        return os.readv(self._file, [room])
 
 
 @contextlib.contextmanager
-def _started(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
-    """The running process and its two pipes; whatever happens inside, its process group is gone afterwards."""
+def reading(arguments: list[str], exe: str, stall: float = STALL_SECONDS) -> Iterator[Pipe]:
+    """Run the ffmpeg at `exe` for what it writes to standard output, at the pace of whoever reads that.
+
+    However the block is left, ffmpeg has ended afterwards. A positive exit status is the caller's to judge.
+
+    Raises:
+        FfmpegKilled: a signal ended it, or it was waited for and gave nothing for `stall` seconds.
+    """
+    with _started([exe, *arguments]) as child:
+        pipe = Pipe(child.stdout, stall)
+        yield pipe
+        child.stdout.close()
+        try:
+            pipe.status = child.end(stall)
+        except subprocess.TimeoutExpired:
+            raise _stuck(stall) from None
+    pipe.said = child.said
+    if pipe.status < 0:
+        raise _failure(pipe.status, child.said)
+
+
+def _failure(status: int, said: str) -> FfmpegError:
+    return (FfmpegKilled if status < 0 else FfmpegError)(f"ffmpeg ended with status {status}\n{said}")
+
+
+def _stuck(seconds: float) -> FfmpegKilled:
+    return FfmpegKilled(f"ffmpeg stood still for {seconds:.0f} s")
+
+
+def _disk_is_full(said: str, out: str) -> bool:
+    folder = Path(out).parent
+    writes = not out.startswith(("-", "pipe:")) and folder.is_dir()
+    return bool(_NO_SPACE.search(said)) or (writes and shutil.disk_usage(folder).free < SPARE_BYTES)
+
+
+class _Child:
+    """A running process whose standard error is listened to."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
+        self.process, self.stdout = process, stdout
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._listener = threading.Thread(target=_keep_tail, args=(stderr, self._tail), daemon=True)
+        self._listener.start()
+
+    def end(self, timeout: float | None = None) -> int:
+        """Wait for its end; returns its exit status."""
+        status = self.process.wait(timeout)
+        self._listener.join()
+        return status
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self._tail)
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[_Child]:
+    """The running ffmpeg; whatever happens inside, its process group is gone afterwards.
+
+    Linux kills it when the thread that started it ends.
+    """
+    command = [command[0], "-hide_banner", "-nostdin", "-nostats", *command[1:]]
+    log.debug("%s", command)
     if sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
     with subprocess.Popen(
@@ -125,7 +226,7 @@ def _started(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[b
         assert process.stdout is not None  # noqa: S101 - both are pipes, see above
         assert process.stderr is not None  # noqa: S101
         try:
-            yield process, process.stdout, process.stderr
+            yield _Child(process, process.stdout, process.stderr)
         finally:
             _kill(process)
 

@@ -1,16 +1,15 @@
 """The picture of a range of a video, small, one frame after the other: ffmpeg into a pipe."""
 
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
+from tasks.core.source_meta import text
+from tasks.engines.ffmpeg import reading
 
 Planes = np.ndarray
 """One yuv420p frame as uint8 of shape (height * 3 // 2, width): the luma plane is its first `height` rows."""
@@ -35,34 +34,24 @@ def small_frames(
 
     Frame n shows the source at `start + n / fps`, as it does for any ffmpeg run with the same `-ss`,
     `-t` and `fps` filter. A range that runs past the end of the picture yields fewer frames; damaged
-    frames are concealed by the decoder. Raises UnreadableMedia when nothing at all is decoded.
+    frames are concealed by the decoder.
+
+    Raises:
+        UnreadableMedia: nothing at all is decoded.
+        FfmpegKilled: the decoder was killed, or is stuck.
     """
     width, height = size
     rate = frame_rate(fps)
     chain = f"fps=fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p"
-    command = [ffmpeg, "-nostdin", "-v", "error", "-threads", "2", "-skip_loop_filter", "all"]
-    command += ["-ss", f"{start:.6f}", "-t", f"{end - start:.6f}", "-i", f"file:{video}", "-map", "0:V:0"]
-    command += ["-vf", chain, "-frames:v", str(max(1, round((end - start) * rate))), "-f", "rawvideo", "pipe:1"]
-    with tempfile.TemporaryFile() as complaints:
-        count = 0
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as process:
-            try:
-                for planes in _read_frames(process.stdout, width, height * 3 // 2):
-                    count += 1
-                    yield planes
-            finally:
-                process.kill()
-        if not count:
-            raise UnreadableMedia(
-                f"No picture could be decoded from {start:.1f} to {end:.1f} s: {_last_line(complaints)}"
-            )
-
-
-def _read_frames(pipe: IO[bytes] | None, width: int, rows: int) -> Iterator[Planes]:
-    while pipe and len(data := pipe.read(width * rows)) == width * rows:
-        yield np.frombuffer(data, np.uint8).reshape(rows, width)
-
-
-def _last_line(complaints: IO[bytes]) -> str:
-    complaints.seek(0)
-    return (complaints.read(4000).decode(errors="replace").strip().splitlines() or ["no frame came"])[-1]
+    arguments = ["-v", "error", "-threads", "2", "-skip_loop_filter", "all"]
+    arguments += ["-ss", f"{start:.6f}", "-t", f"{end - start:.6f}", "-i", f"file:{video}", "-map", "0:V:0"]
+    arguments += ["-vf", chain, "-frames:v", str(max(1, round((end - start) * rate))), "-f", "rawvideo", "pipe:1"]
+    rows = height * 3 // 2
+    count = 0
+    with reading(arguments, ffmpeg) as pipe:
+        while len(planes := pipe.read(width * rows)) == width * rows:
+            count += 1
+            yield np.frombuffer(planes, np.uint8).reshape(rows, width)
+    if not count:
+        said = text(pipe.said.rpartition("\n")[2], 300) or "no frame came"
+        raise UnreadableMedia(f"No picture could be decoded from {start:.1f} to {end:.1f} s: {said}")

@@ -1,7 +1,5 @@
 """How a talk sounds: loudness, pitch and noise over time, measured in one pass through ffmpeg."""
 
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.signals import Delivery
+from tasks.core.source_meta import text
+from tasks.engines.ffmpeg import FfmpegKilled, reading
 
 RATE = 16_000
 LOUDNESS_HZ = 50
@@ -48,20 +48,16 @@ def measure(audio: Path, ffmpeg: Path | str) -> Delivery:
 
 
 def _blocks(audio: Path, ffmpeg: Path | str) -> Iterator[NDArray[np.float32]]:
-    command = [str(ffmpeg), "-nostdin", "-v", "error", "-threads", "1", "-protocol_whitelist", "file,pipe"]
-    command += ["-i", f"file:{audio}", "-map", "0:a:0", "-ac", "1"]
-    command += ["-af", f"aresample={RATE}:async=1:first_pts=0", "-f", "s16le", "pipe:1"]
-    size = BLOCK_SECONDS * RATE * 2
-    with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process,
-    ):
-        while process.stdout is not None and (raw := process.stdout.read(size)):
-            yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
-        if process.wait() != 0:
-            said.seek(0)
-            cause = " ".join(said.read(2000).decode(errors="replace").split())[-300:]
-            raise AudioUnreadable(f"{audio.name} cannot be decoded: {cause}")
+    arguments = ["-v", "error", "-threads", "1", "-protocol_whitelist", "file,pipe", "-i", f"file:{audio}"]
+    arguments += ["-map", "0:a:0", "-ac", "1", "-af", f"aresample={RATE}:async=1:first_pts=0", "-f", "s16le", "pipe:1"]
+    try:
+        with reading(arguments, str(ffmpeg)) as pipe:
+            while raw := pipe.read(BLOCK_SECONDS * RATE * 2):
+                yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
+    except FfmpegKilled as error:
+        raise AudioUnreadable(f"{audio.name} was not decoded to its end: {text(str(error), 300)}") from error
+    if pipe.status:
+        raise AudioUnreadable(f"{audio.name} cannot be decoded: {text(pipe.said[-300:], 300)}")
 
 
 def _analyse(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,18 @@ import ffmpeg
 import pytest
 
 from tasks.engines import ffmpeg as engine
-from tasks.engines.ffmpeg import FfmpegError, binary_dir, choose_encoder, hwaccel, nvenc_works, run
+from tasks.engines.ffmpeg import (
+    DiskFull,
+    FfmpegError,
+    FfmpegKilled,
+    binary_dir,
+    choose_encoder,
+    ffmpeg_exe,
+    hwaccel,
+    nvenc_works,
+    reading,
+    run,
+)
 
 
 def endless() -> object:
@@ -82,21 +94,109 @@ def test_an_exception_while_it_runs_kills_it(tmp_path: Path):
     assert running(marker) == []
 
 
+RUN = """
+from tasks.engines.ffmpeg import run
+run(["-re", "-f", "lavfi", "-i", "testsrc=s=64x64", {marker!r}], 60)
+"""
+READING = """
+import time
+from tasks.engines.ffmpeg import ffmpeg_exe, reading
+endless = ["-f", "lavfi", "-i", "testsrc=s=64x64", "-metadata", "title=" + {marker!r}, "-f", "rawvideo", "pipe:1"]
+with reading(endless, ffmpeg_exe()) as pipe:
+    pipe.read(9)
+    time.sleep(60)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal")
-def test_it_dies_with_a_killed_parent(tmp_path: Path):
+@pytest.mark.parametrize("code", [RUN, READING], ids=["run", "reading"])
+def test_it_dies_with_a_killed_parent(tmp_path: Path, code: str):
     marker = str(tmp_path / "out.mkv")
-    code = (
-        "import ffmpeg; from tasks.engines.ffmpeg import run;"
-        f"run(ffmpeg.input('testsrc=s=64x64', f='lavfi', re=None).output({marker!r}), 60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    parent = subprocess.Popen([sys.executable, "-c", code.format(marker=marker)], cwd=Path(__file__).parents[2])
     try:
-        wait_until(lambda: Path(marker).exists())
+        wait_until(lambda: [pid for pid in running(f"{marker}\0") if pid != parent.pid])
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
         wait_until(lambda: running(marker) == [])
     finally:
         parent.kill()
+
+
+FRAME = ["-f", "lavfi", "-i", "color=s=16x16:d=0.2:r=10", "-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"]
+
+
+def script(path: Path, *lines: str) -> str:
+    """A program that does what the lines say."""
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_a_reader_gets_what_it_asks_for_and_the_rest_at_the_end():
+    with reading(FRAME, ffmpeg_exe()) as pipe:
+        assert [len(pipe.read(300)) for _ in range(3)] == [300, 212, 0]
+    assert pipe.status == 0
+
+
+def test_a_reader_may_leave_early_and_no_ffmpeg_stays(tmp_path: Path):
+    marker = str(tmp_path / "mark")
+    endless = ["-f", "lavfi", "-i", "testsrc=s=64x64", "-metadata", f"title={marker}", "-f", "rawvideo", "pipe:1"]
+    with reading(endless, ffmpeg_exe()) as pipe:
+        pipe.read(9)
+    assert running(marker) == []
+
+
+def test_a_reader_sees_the_status_and_the_last_words(tmp_path: Path):
+    with reading(["-v", "error", "-i", str(tmp_path / "none"), "-f", "rawvideo", "pipe:1"], ffmpeg_exe()) as pipe:
+        assert pipe.read(1) == b""
+    assert pipe.status > 0
+    assert "No such file" in pipe.said
+
+
+@pytest.mark.parametrize("last", ["sleep 611", "exec >&-; sleep 611"], ids=["open", "closed"])
+def test_a_decoder_that_stands_still_is_ended_with_its_children(tmp_path: Path, last: str):
+    exe = script(tmp_path / "stuck", "echo abc", last)
+    with pytest.raises(FfmpegKilled, match="stood still"), reading([], exe, stall=1) as pipe:
+        pipe.read(9)
+    assert running(exe) == []
+    assert running("sleep\x00611") == []
+
+
+def test_a_reader_may_take_its_time(tmp_path: Path):
+    with reading(FRAME, ffmpeg_exe(), stall=0.5) as pipe:
+        pipe.read(256)
+        time.sleep(1)
+        assert len(pipe.read(256)) == 256
+
+
+def test_a_decoder_ended_by_a_signal_is_told_apart(tmp_path: Path):
+    exe = script(tmp_path / "killed", "kill -9 $$")
+    with pytest.raises(FfmpegKilled, match="status -9"), reading([], exe) as pipe:
+        pipe.read(1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_is_not_an_error_of_ffmpeg():
+    with pytest.raises(DiskFull) as raised:
+        run(ffmpeg.input("testsrc=s=64x64:d=1", f="lavfi").output("/dev/full", f="rawvideo"), 30)
+    assert raised.value.errno == errno.ENOSPC
+    assert not isinstance(raised.value, FfmpegError)
+
+
+def test_a_failure_on_a_disk_that_is_nearly_full_is_the_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "SPARE_BYTES", 1 << 62)
+    with pytest.raises(DiskFull):
+        run(["-i", str(tmp_path / "missing.mp4"), str(tmp_path / "out.mp4")], 30)
+    with pytest.raises(FfmpegError, match="No such file"):
+        run(["-i", str(tmp_path / "missing.mp4"), "-f", "null", "-"], 30)
+
+
+def test_a_title_cannot_pretend_that_the_disk_is_full(tmp_path: Path):
+    source = tmp_path / "a.mkv"
+    title = ["-metadata", "title=No space left on device"]
+    run(["-f", "lavfi", "-i", "testsrc=s=64x64:d=0.1", *title, str(source)], 30)
+    with pytest.raises(FfmpegError, match="No space left on device"):
+        run(["-i", str(source), "-c:v", "nonsense", str(tmp_path / "out.mkv")], 30)
 
 
 def wait_until(true, seconds: float = 20) -> None:

@@ -81,6 +81,14 @@ def test_what_is_no_audio_is_refused(tmp_path, content):
         measure(broken, FFMPEG)
 
 
+def test_a_killed_decoder_is_no_measurement(tmp_path):
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nhead -c 64000 /dev/zero\nkill -9 $$\n")
+    killed.chmod(0o700)
+    with pytest.raises(AudioUnreadable, match="status -9"):
+        measure(written(tmp_path / "a.wav", voice(1, 150, 0.2)), killed)
+
+
 def test_ten_minutes_cost_two_seconds(tmp_path):
     source = written(tmp_path / "long.wav", np.tile(voice(10, 120, 0.1), 60))
     before = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -12,6 +12,7 @@ from tasks.core.camera import Shot
 from tasks.core.errors import UnreadableMedia
 from tasks.core.reframe import frame_range
 from tasks.engines.faces import FaceDetector
+from tasks.engines.ffmpeg import FfmpegKilled
 from tasks.engines.frames import small_frames, small_size
 from tasks.engines.probe import probe
 from tasks.engines.vision import look
@@ -119,6 +120,16 @@ def test_frames_are_those_that_an_encode_of_the_range_sees(tmp_path):
     for number in range(2, 48):
         apart = [np.abs(other.astype(int) - looked[number]).mean() for other in encoded]
         assert np.argmin(apart) == number
+
+
+def test_a_killed_decoder_is_not_the_end_of_the_picture(tmp_path):
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nhead -c 21600 /dev/zero\nkill -9 $$\n")
+    killed.chmod(0o700)
+    frames = small_frames(tmp_path / "any", 0, 2, fps=25, size=(160, 90), ffmpeg=str(killed))
+    assert next(frames).shape == (135, 160)
+    with pytest.raises(FfmpegKilled):
+        next(frames)
 
 
 def test_black_and_frozen_stretches_are_reported(tmp_path, detector):
