@@ -1,18 +1,19 @@
 """Sound of a media file as 16 kHz mono blocks, decoded by ffmpeg as it is read."""
 
 import logging
-import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple
 
 import av
 import numpy as np
 from av.error import FFmpegError
+from numpy.typing import NDArray
 
 from tasks.core.asr import SAMPLE_RATE, Samples, quietest
 from tasks.core.errors import NoAudio, UnreadableMedia
+from tasks.core.source_meta import text
+from tasks.engines.ffmpeg import Pipe, reading
 
 _log = logging.getLogger(__name__)
 
@@ -47,49 +48,45 @@ def duration(media: Path) -> float:
         raise UnreadableMedia(f"The sound of {media.name} cannot be read.") from error
 
 
-def blocks(media: Path, ffmpeg: str, seconds: float = 600.0, slack: float = 60.0) -> Iterator[Block]:
+def blocks(
+    media: Path,
+    ffmpeg: str,
+    seconds: float = 600.0,
+    slack: float = 60.0,
+    warn: Callable[[str], object] = _log.warning,
+) -> Iterator[Block]:
     """Decode the first audio stream in blocks of at most `seconds`, cut at the quietest point.
 
     Time 0 is the file's own: a late start and gaps are filled with silence. The cut lies in the
-    last `slack` seconds of a block. Memory does not grow with the file.
+    last `slack` seconds of a block. Memory does not grow with the file. `warn` is told, after the
+    last block, where the decoder gave up before the end of the file.
 
     Raises:
         NoAudio: nothing was decoded.
         UnreadableMedia: the decoder failed before the first sample.
+        FfmpegKilled: the decoder was killed, or is stuck, so that the end is missing; another try may go well.
     """
-    command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}"]
-    command += ["-map", "0:a:0", "-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, bufsize=0)
-        try:
-            heard_any = False
-            for block in _cut(cast("IO[bytes]", process.stdout), seconds, slack):
-                heard_any = True
-                yield block
-            if process.wait() or not heard_any:
-                errors.seek(0)
-                _report(media, process.returncode, errors.read(2000).decode(errors="replace"), heard_any)
-        finally:
-            process.kill()
-            process.wait()
-            cast("IO[bytes]", process.stdout).close()
-
-
-def _report(media: Path, returncode: int, said: str, heard_any: bool) -> None:
-    if heard_any:
-        _log.warning("The decoder stopped early on %s (%d): %s", media.name, returncode, said.strip())
-    elif returncode:
+    arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}", "-map", "0:a:0"]
+    arguments += ["-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]
+    heard = 0.0
+    with reading(arguments, ffmpeg) as pipe:
+        for block in _cut(pipe, seconds, slack):
+            heard = block.start + block.duration
+            yield block
+    if pipe.status and not heard:
         raise UnreadableMedia(f"The sound of {media.name} cannot be decoded.")
-    else:
+    if not heard:
         raise NoAudio("The audio track is empty.")
+    if pipe.status:
+        warn(f"the sound could not be decoded after {heard:.0f} s: {text(pipe.said[-300:], 300)}")
 
 
-def _cut(pipe: IO[bytes], seconds: float, slack: float) -> Iterator[Block]:
+def _cut(pipe: Pipe, seconds: float, slack: float) -> Iterator[Block]:
     start, rest = 0, np.empty(0, np.float32)
     limit = round(seconds * SAMPLE_RATE)
     while True:
-        fresh = _read(pipe, 2 * (limit - len(rest)))
-        samples = np.concatenate((rest, np.frombuffer(fresh, np.int16) / np.float32(32768)), dtype=np.float32)
+        fresh = _samples(pipe.read(2 * (limit - len(rest))))
+        samples = np.concatenate((rest, fresh / np.float32(32768)), dtype=np.float32)
         at_end = len(samples) < limit
         cut = len(samples) if at_end else round(quietest(samples, seconds - slack) * SAMPLE_RATE)
         if cut:
@@ -99,11 +96,5 @@ def _cut(pipe: IO[bytes], seconds: float, slack: float) -> Iterator[Block]:
         start, rest = start + cut, samples[cut:].copy()
 
 
-def _read(pipe: IO[bytes], size: int) -> bytes:
-    """Exactly `size` bytes, fewer only at the end, and then an even number."""
-    parts: list[bytes] = []
-    while size > 0 and (part := pipe.read(min(size, 1 << 20))):
-        parts.append(part)
-        size -= len(part)
-    whole = b"".join(parts)
-    return whole[: len(whole) // 2 * 2]
+def _samples(raw: bytearray) -> NDArray[np.int16]:
+    return np.frombuffer(raw, np.int16, count=len(raw) // 2)

@@ -149,6 +149,7 @@ def transcribe(audio: Path, options: AsrOptions, ffmpeg: str, progress: Progress
     Raises:
         BadRequest: Whisper does not know `language`.
         NoAudio, UnreadableMedia: there is nothing to listen to.
+        FfmpegKilled: the decoder was killed, or is stuck; another try may go well.
         WeightsMissing: the model is nowhere to be found.
     """
     return transcribe_with(Recogniser(options), audio, ffmpeg, progress, language)
@@ -169,7 +170,8 @@ def transcribe_with(
     spoken, probability = (None, 0.0) if language == "auto" else (language, 1.0)
     words: list[Word] = []
     warnings: list[str] = []
-    for block in pcm.blocks(audio, ffmpeg, block_seconds, slack=block_seconds / 10):
+    gaps: list[str] = []
+    for block in pcm.blocks(audio, ffmpeg, block_seconds, block_seconds / 10, gaps.append):
         speech = find_speech(block.samples)
         windows = asr.plan_windows(speech)
         speech_seconds += sum(stretch.duration for stretch in speech)
@@ -194,7 +196,8 @@ def transcribe_with(
         batch_size=plan.batch_size,
         duration=done,
         speech_seconds=round(speech_seconds, 2),
-        warnings=recogniser.warnings + warnings,
+        complete=not gaps,
+        warnings=recogniser.warnings + gaps + warnings,
     )
 
 

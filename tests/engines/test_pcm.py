@@ -8,6 +8,7 @@ import pytest
 
 from tasks.core.errors import NoAudio, UnreadableMedia
 from tasks.engines import pcm
+from tasks.engines.ffmpeg import FfmpegKilled
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
@@ -83,3 +84,25 @@ def test_a_reader_that_stops_early_leaves_no_decoder(tmp_path: Path) -> None:
     children = Path("/proc/self/task").glob("*/children")
     commands = [Path(f"/proc/{pid}/cmdline") for each in children for pid in each.read_text().split()]
     assert not any(b"ffmpeg" in command.read_bytes() and b"a.wav" in command.read_bytes() for command in commands)
+
+
+def decoder(path: Path, end: str) -> str:
+    """The real decoder, which ends after 5 s of sound by the shell command `end`."""
+    path.write_text(f'#!/bin/sh\n{FFMPEG} "$@" 2>/dev/null | head -c 160000\necho gave up >&2\n{end}\n')
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_a_killed_decoder_is_not_the_end_of_the_sound(tmp_path: Path) -> None:
+    killed = decoder(tmp_path / "killed", "kill -9 $$")
+    reader = pcm.blocks(write(tmp_path / "a.wav", hum(10)), killed, seconds=4, slack=1)
+    with pytest.raises(FfmpegKilled):
+        list(reader)
+
+
+def test_a_decoder_that_gives_up_is_told_of_and_what_it_gave_is_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    gives_up = decoder(tmp_path / "gives_up", "exit 69")
+    blocks = list(pcm.blocks(write(tmp_path / "a.wav", hum(10)), gives_up, 4, 1, said.append))
+    assert sum(block.duration for block in blocks) == pytest.approx(5)
+    assert said == ["the sound could not be decoded after 5 s: gave up"]

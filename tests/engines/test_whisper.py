@@ -160,3 +160,17 @@ def test_real_recordings(name: str, said: str, recogniser: Recogniser) -> None:
         pytest.skip("no footage beside the project")
     result = transcribe_with(recogniser, FOOTAGE / name, FFMPEG, lambda *_: None)
     assert said in " ".join(segment.text for segment in result.segments)
+
+
+def test_a_transcript_whose_end_could_not_be_decoded_says_so(recogniser: Recogniser, tmp_path: Path) -> None:
+    gives_up = tmp_path / "gives_up"
+    gives_up.write_text(f'#!/bin/sh\n{FFMPEG} "$@" 2>/dev/null | head -c 256000\necho broken >&2\nexit 69\n')
+    gives_up.chmod(0o700)
+    result = transcribe_with(recogniser, TALK, str(gives_up), lambda *_: None, "en")
+    assert result.segments
+    assert not result.complete
+    assert "the sound could not be decoded after 8 s: broken" in result.warnings
+
+
+def test_a_whole_transcript_says_so(heard: tuple[AsrResult, list]) -> None:
+    assert heard[0].complete
