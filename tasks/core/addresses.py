@@ -9,10 +9,13 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from urllib.parse import urlsplit
 
 from tasks.core.errors import AddressRefused, BadRequest
+from tasks.core.source_meta import text
 
 WEB_PORTS = frozenset({80, 443})
 FIRST_FREE_PORT = 1024
 """Below it only the web's own ports: 22, 25, 53 and their like never serve video."""
+MESSAGE_LETTERS = 500
+"""Longest message that holds a stranger's words."""
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _SIX_TO_FOUR = IPv6Network("2002::/16")
@@ -112,6 +115,7 @@ def loggable(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def without_addresses(text: str) -> str:
-    """A message with every URL in it as `loggable` leaves it."""
-    return re.sub(r"https?://[^\s'\"<>]+", lambda found: loggable(found[0]), text)[:500]
+def without_addresses(message: str) -> str:
+    """A stranger's message as one line that may be shown: every URL as `loggable` leaves it, no control characters."""
+    told = re.sub(r"https?://[^\s'\"<>]+", lambda found: loggable(found[0]), message)
+    return text(told, MESSAGE_LETTERS) or ""

@@ -177,7 +177,9 @@ def _answered(
 
 
 def _late(job: dict[str, Any], options: DownloadOptions) -> TransientDownloadError:
-    return TransientDownloadError(f"{loggable(job['url'])} took longer than {options.timeout_seconds:.0f} s.")
+    return TransientDownloadError(
+        f"{text(loggable(job['url']), 300)} took longer than {options.timeout_seconds:.0f} s."
+    )
 
 
 @contextlib.contextmanager

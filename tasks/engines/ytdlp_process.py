@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tasks.core.addresses import without_addresses
+
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are done and, where known, those in all."""
 CHILD = Path(__file__).with_name("ytdlp_child.py")
@@ -39,7 +41,7 @@ def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> 
             return None
         if answer is None:
             said.seek(0)
-            tail = said.read()[-2000:].decode(errors="replace")
+            tail = without_addresses(said.read()[-400:].decode(errors="replace"))
             raise RuntimeError(f"the downloader ended without an answer (exit {child.returncode}): {tail}")
         return answer
 

@@ -145,3 +145,12 @@ def test_what_is_logged() -> None:
     assert loggable("http://[::1") == "(unreadable address)"
     told = without_addresses("Unable to download 'https://u:p@a.example/v?sig=secret' (HTTP 500)")
     assert told == "Unable to download 'https://a.example/v' (HTTP 500)"
+
+
+def test_a_strangers_words_cannot_steer_a_terminal() -> None:
+    told = without_addresses(
+        "HTTP 503: \x1b]0;owned\x07\x1b[2J \x9b31m\r\n\u202egnp.exe\u2069 https://a.example/\x1b[1mv"
+    )
+    assert told == "HTTP 503: ]0;owned [2J 31m gnp.exe https://a.example/ [1mv"
+    assert len(without_addresses("\x1b[2J no" * 5000)) <= 500
+    assert without_addresses("\x1b\x07") == ""

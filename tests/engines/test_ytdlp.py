@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import AddressRefused, UnreadableMedia, UnsupportedSource
-from tasks.engines import ytdlp_child, ytdlp_process
+from tasks.engines import ytdlp, ytdlp_child, ytdlp_process
+from tasks.engines.egress import Traffic
 from tasks.engines.ffmpeg import binary_dir, ffmpeg_exe
 from tasks.engines.probe import probe
-from tasks.engines.ytdlp import DownloadOptions, fetch, inspect
+from tasks.engines.ytdlp import DownloadOptions, TransientDownloadError, fetch, inspect
 from tasks.engines.ytdlp_process import converse
 from tests import media_server as serve
 from tests.media_server import MediaServer, certificate
@@ -311,3 +312,14 @@ def test_which_format_is_chosen(formats: list[dict[str, Any]], name: str) -> Non
 def test_the_extra_that_youtube_needs_is_installed() -> None:
     assert importlib.util.find_spec("yt_dlp_ejs")
     assert Path(sys.executable).with_name("deno").exists()
+
+
+def test_a_strangers_words_are_one_plain_line() -> None:
+    phrase = "HTTP Error 503: \x1b]0;owned\x07\x9b2J\u202e" + "no " * 500
+    answer = {"messages": [phrase], "types": ["HTTPError"], "status": 503, "redirect_loop": False, "expected": False}
+    late = ytdlp._late({"url": "https://a.example/\x9b31m\u202e?sig=secret" + "x" * 900}, OPTIONS)
+    for failure in (ytdlp._named(answer, Traffic(), OPTIONS), late):
+        assert isinstance(failure, TransientDownloadError)
+        assert str(failure).isprintable()
+        assert len(str(failure)) <= 500
+    assert "secret" not in str(late)
