@@ -1,7 +1,6 @@
 """The checking half of UPLOAD: clips that break the output contract are mended, replaced or dropped."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from tasks.core.errors import MediaError, NoClips
 from tasks.core.manifest import ClipEntry, Dropped
 from tasks.core.render_plan import Mend, RenderOptions, mend_for
 from tasks.engines.ffmpeg import FfmpegError
+from tasks.engines.hardware import cpu_cores
 from tasks.engines.measure import measure_clip
 from tasks.stages.render import FailedClip, RenderedClip
 
@@ -72,9 +72,10 @@ def verify_clips(
 
     Raises:
         NoClips: not one clip is left.
+        DiskFull: there is no space to render in; no clip is dropped for that.
     """
     desk = _Desk(render_one, options, longest, list(reserve))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_cores()) as pool:
         verdicts = list(pool.map(desk.judge, rendered))
     taken = [v.rendered.clip for v in verdicts if not v.faults]
     for done, verdict in enumerate(verdicts):
@@ -118,11 +119,13 @@ class _Desk:
         if verdict.faults and verdict.measure and all(c.mendable for c in verdict.faults):
             mend = mend_for(verdict.measure.integrated, verdict.measure.true_peak, [c.name for c in verdict.faults])
             history = [f"rendered once more: {verdict.reason}"]
-            verdict = self._try(verdict.rendered.clip, mend) or verdict
+            again = self._try(verdict.rendered.clip, mend)
+            if isinstance(again, str):
+                return self.replace(verdict.rendered.clip, f"{verdict.reason}; {again}", taken)
+            verdict = again
         if verdict.faults:
-            self.replace(verdict.rendered.clip, verdict.reason, taken)
-        else:
-            self._accept(verdict, history)
+            return self.replace(verdict.rendered.clip, verdict.reason, taken)
+        return self._accept(verdict, history)
 
     def replace(self, clip: EdlClip, reason: str, taken: list[EdlClip]) -> None:
         """Drop `clip` and publish the next candidate that shares no second with a taken one."""
@@ -133,20 +136,21 @@ class _Desk:
                 continue
             candidate = candidate.model_copy(update={"index": clip.index})
             verdict = self._try(candidate, Mend())
-            if verdict is not None and not verdict.faults:
+            if isinstance(verdict, str):
+                self._drop(candidate, verdict)
+            elif verdict.faults:
+                self._drop(candidate, verdict.reason)
+            else:
                 taken.append(candidate)
                 return self._accept(verdict, [f"takes the place of “{clip.title}”: {reason}"])
-            if verdict is not None:
-                self._drop(candidate, verdict.reason)
         return self.warnings.append(f"clip {clip.index} was dropped and no other candidate could take its place")
 
-    def _try(self, clip: EdlClip, mend: Mend) -> _Verdict | None:
-        """Render and judge; None when the render itself fails, which is then recorded."""
+    def _try(self, clip: EdlClip, mend: Mend) -> _Verdict | str:
+        """Render and judge; the reason where the render itself fails."""
         try:
             return self.judge(self.render_one(clip, mend))
         except (MediaError, FfmpegError) as error:
-            self._drop(clip, f"it could not be rendered: {str(error).splitlines()[0]}")
-            return None
+            return f"it could not be rendered: {str(error).splitlines()[0]}"
 
     def _drop(self, clip: EdlClip, reason: str) -> None:
         self.dropped.append(Dropped(index=clip.index, title=clip.title, reason=reason))

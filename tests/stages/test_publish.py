@@ -1,6 +1,8 @@
 """Clips with real faults, mended, replaced or dropped by real renders."""
 
 import hashlib
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,10 @@ import pytest
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoClips, UnreadableMedia
 from tasks.core.render_plan import Mend, RenderOptions
+from tasks.engines.ffmpeg import DiskFull, run
+from tasks.engines.measure import measure_clip
 from tasks.engines.probe import probe
+from tasks.stages import publish
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip
 from tests.small_media import ffmpeg
@@ -158,3 +163,48 @@ def test_a_source_that_became_unreadable_ends_without_clips(render: Renders):
 
     with pytest.raises(NoClips, match="could not be rendered"):
         verify_clips([silent], gone, [OTHER], OPTIONS)
+
+
+def test_a_mend_that_cannot_be_rendered_drops_its_clip_once(render: Renders):
+    render.bias = -4.0
+    quiet = render(GOOD, Mend())
+
+    def gone(clip: EdlClip, mend: Mend) -> RenderedClip:
+        if clip.title == GOOD.title:
+            raise UnreadableMedia("The source is gone.")
+        return render(clip, mend.model_copy(update={"louder": 4.0}))
+
+    done = verify_clips([quiet], gone, [OTHER], OPTIONS)
+    assert [clip.clip.title for clip in done.clips] == [OTHER.title]
+    (dropped,) = done.dropped
+    assert "loudness" in dropped.reason
+    assert "could not be rendered: The source is gone" in dropped.reason
+
+
+def test_a_full_disk_drops_no_clip(render: Renders):
+    silent = render(SILENT, Mend())
+
+    def full(clip: EdlClip, mend: Mend) -> RenderedClip:
+        run(["-f", "lavfi", "-i", "testsrc=s=64x64:d=1", "-f", "rawvideo", "/dev/full"], 30)
+        raise AssertionError
+
+    with pytest.raises(DiskFull):
+        verify_clips([silent], full, [OTHER], OPTIONS)
+
+
+def test_as_many_files_are_measured_at_once_as_there_are_cores_for_us(render: Renders, monkeypatch):
+    before = os.sched_getaffinity(0)
+    clips = [render(GOOD, Mend()), render(OTHER.model_copy(update={"index": 3}), Mend())]
+    at_once: set[int] = set()
+
+    def seen(path: Path):
+        at_once.add(threading.get_ident())
+        return measure_clip(path)
+
+    monkeypatch.setattr(publish, "measure_clip", seen)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        verify_clips(clips, render, [], OPTIONS)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert len(at_once) == 1
