@@ -58,7 +58,8 @@ class RangeView(BaseModel):
 
     `cuts` are the times at which a new shot begins, `start` and `end` excluded; `samples` the times
     at which faces were looked for. `black` and `frozen` are stretches (start, end) without a picture
-    or without motion.
+    or without motion. `fault` is why faces were looked for no longer from some point on, the detector's
+    own words; None where it did not fail.
     """
 
     start: float
@@ -69,3 +70,4 @@ class RangeView(BaseModel):
     samples: list[float] = Field(default_factory=list[float])
     black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
+    fault: str | None = None

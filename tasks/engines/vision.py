@@ -1,5 +1,7 @@
 """One small, sequential look at a range of a video: cuts, faces, mouths, black and frozen stretches."""
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,11 +10,14 @@ import numpy as np
 
 from tasks.core.camera import FaceBox, RangeView
 from tasks.core.media import MediaInfo
+from tasks.core.source_meta import text
 from tasks.core.stills import difference, is_black, is_frozen, stretches
 from tasks.engines.faces import FaceDetector, face_box
 from tasks.engines.frames import Planes, frame_rate, small_frames, small_size
 from tasks.engines.mouths import WatchedFace
 from tasks.engines.scenes import CutFinder
+
+_log = logging.getLogger(__name__)
 
 LONGER_SIDE = 480
 LOOKS_A_SECOND = 5
@@ -28,8 +33,12 @@ def look(
 ) -> RangeView:
     """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
 
-    Without a detector no faces are looked for. Where the picture ends before the range does, the
-    rest counts as frozen. Raises UnreadableMedia when no frame can be decoded.
+    Without a detector no faces are looked for, nor after it failed, which `fault` tells. Where the
+    picture ends before the range does, the rest counts as frozen.
+
+    Raises:
+        UnreadableMedia: no frame can be decoded.
+        FfmpegKilled: the decoder was killed, or is stuck.
     """
     size = small_size(info, LONGER_SIDE)
     rate = float(frame_rate(fps))
@@ -46,6 +55,7 @@ def look(
         samples=viewer.samples,
         black=stretches(viewer.black, start, rate, SHORTEST_STILL),
         frozen=stretches([*viewer.frozen, *[True] * missing], start, rate, SHORTEST_STILL),
+        fault=viewer.fault,
     )
 
 
@@ -60,6 +70,7 @@ class _Viewer:
     samples: list[float] = field(default_factory=list[float])
     black: list[bool] = field(default_factory=list[bool])
     frozen: list[bool] = field(default_factory=list[bool])
+    fault: str | None = None
     looks: list[tuple[float, list[WatchedFace]]] = field(default_factory=list[tuple[float, list[WatchedFace]]])
 
     def __post_init__(self) -> None:
@@ -93,8 +104,17 @@ class _Viewer:
 
     def _find(self, bgr: np.ndarray, t: float) -> None:
         self.samples.append(t)
-        rows = self.detector.rows(bgr) if self.detector else []
-        self.looks.append((t, [WatchedFace(row) for row in rows]))
+        self.looks.append((t, [WatchedFace(row) for row in self._rows(bgr, t)]))
+
+    def _rows(self, bgr: np.ndarray, t: float) -> Iterable[np.ndarray]:
+        """What the detector saw; nothing from its first failure on."""
+        try:
+            return self.detector.rows(bgr) if self.detector else []
+        except cv2.error as error:
+            self.fault = text(str(error), 300)
+            self.detector = None
+            _log.warning("No more faces are looked for from %.1f s on: %s", t, self.fault)
+            return []
 
     def faces(self) -> list[FaceBox]:
         return [face_box(face.row, t, self.scale, face.mouth) for t, faces in self.looks for face in faces]

@@ -132,6 +132,29 @@ def test_a_killed_decoder_is_not_the_end_of_the_picture(tmp_path):
         next(frames)
 
 
+class FailsAfterThreeLooks(FaceDetector):
+    """From the fourth frame on it is given one that OpenCV refuses."""
+
+    looks = 0
+
+    def rows(self, frame_bgr: np.ndarray) -> np.ndarray:
+        self.looks += 1
+        return super().rows(frame_bgr if self.looks <= 3 else frame_bgr.astype(np.float64)[..., 0])
+
+
+def test_a_detector_that_fails_leaves_the_rest_without_faces_and_says_so(caplog):
+    view = seen(MEDIA / "sample.mp4", FailsAfterThreeLooks(yunet()), end=3.0)
+    assert view.fault
+    assert "error" in view.fault
+    assert len({face.t for face in view.faces}) == 3
+    assert view.samples[-1] > 2.5
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_detector_that_works_has_no_fault(three_shots, detector):
+    assert seen(three_shots, detector).fault is None
+
+
 def test_black_and_frozen_stretches_are_reported(tmp_path, detector):
     path, common = tmp_path / "still.mp4", "size=320x180:rate=25"
     parts = (
