@@ -38,10 +38,11 @@ def register_file(path: Path) -> tuple[str, str]:
     if not path.is_file():
         raise BadRequest(f"There is no file {path}.", "Give a file that exists, or an http(s) address.")
     with path.open("rb") as file:
-        key = upload_key(hashlib.file_digest(file, "sha256").hexdigest())
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    key = upload_key(content)
     store = ArtifactStore.from_settings(settings.load())
     if not store.exists(key):
-        store.put_file(key, path)
+        store.put_file(key, path, sha256=content)
     return key, path.name
 
 

@@ -83,10 +83,10 @@ class ArtifactStore:
         )
         return cls(client, settings.r2_bucket)
 
-    def put_file(self, key: str, path: Path, content_type: str | None = None) -> ArtifactRef:
-        """Upload a file; in parts when it is large."""
+    def put_file(self, key: str, path: Path, content_type: str | None = None, sha256: str | None = None) -> ArtifactRef:
+        """Upload a file; in parts when it is large. A `sha256` that is known is not computed again."""
         with path.open("rb") as file:
-            ref = ArtifactRef(key=key, sha256=_digest(file), size=file.tell())
+            ref = ArtifactRef(key=key, sha256=sha256 or _digest(file), size=path.stat().st_size)
             file.seek(0)
             extra = _headers(ref, content_type or _guess_type(key))
             with _translated("put", key):

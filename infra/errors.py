@@ -8,6 +8,7 @@ InfraError
 ├── JobConflict       the job's state does not allow it; never retried
 ├── CallbackError     the callback address
 ├── SiteError         the site that the video comes from, or the way to it
+├── MachineError      this machine has run out of disk or memory
 ├── StackError        a part of the embedded stack did not start
 └── ConfigError       a setting is missing or malformed; never retried
 """
@@ -42,6 +43,10 @@ class CallbackError(InfraError):
 
 
 class SiteError(InfraError):
+    pass
+
+
+class MachineError(InfraError):
     pass
 
 

@@ -36,10 +36,8 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
             result = AsrResult.model_validate(work.store.get_json(key))
         else:
             result = _recognise(language, options, source, work)
-            if (result.model, result.compute_type) == (
-                plan.model,
-                plan.compute_type,
-            ):  # what a fallback heard is its own
+            as_planned = (result.model, result.compute_type) == (plan.model, plan.compute_type)
+            if result.complete and as_planned:
                 work.store.put_json(key, result.model_dump(mode="json"))
         transcript = work.keep_json("transcript.json", TRANSCRIPT_JSON.dump_python(result.segments, mode="json"))
         return TranscriptRecord(

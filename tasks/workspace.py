@@ -13,11 +13,13 @@ from prefect.artifacts import update_progress_artifact
 
 from infra import settings
 from infra.artifacts import ArtifactRef, ArtifactStore
+from infra.errors import MachineError
 from infra.jobs import JobRef, Report
 from infra.progress import Say, Sink, sinks, stage_reports
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.keys import job_key, media_key
+from tasks.engines.ffmpeg import DiskFull, FfmpegKilled
 
 ARTIFACT_INTERVAL = 3.0
 """Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
@@ -57,9 +59,9 @@ class Workspace:
         """Write one of the job's JSON artifacts."""
         return self.store.put_json(job_key(self.job.job_id, name), content)
 
-    def keep_file(self, key: str, path: Path) -> ArtifactRef:
+    def keep_file(self, key: str, path: Path, sha256: str | None = None) -> ArtifactRef:
         """Put a file into the bucket and move it to where `fetch` finds it."""
-        ref = self.store.put_file(key, path)
+        ref = self.store.put_file(key, path, sha256=sha256)
         shutil.move(path, self._local(ref))
         return ref
 
@@ -67,7 +69,7 @@ class Workspace:
         """Put one of a source's media into the shared cache under its content, so that no writer disturbs another."""
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        return self.keep_file(media_key(source, f"{name}-{content[:16]}{path.suffix}"), path)
+        return self.keep_file(media_key(source, f"{name}-{content[:16]}{path.suffix}"), path, content)
 
     def _local(self, ref: ArtifactRef) -> Path:
         return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"
@@ -75,11 +77,18 @@ class Workspace:
 
 @contextmanager
 def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
-    """Run a stage in its job's workspace, reporting to Redis, by callback and to Prefect's artifact."""
+    """Run a stage in its job's workspace, reporting to Redis, by callback and to Prefect's artifact.
+
+    Raises:
+        MachineError: for what the stage's tools say of a full disk, or of being killed.
+    """
     configured = settings.load()
     to = [*sinks(configured), *_artifact_sinks(job)]
     with stage_reports(job, stage, to) as say:
-        yield Workspace(job, configured, say)
+        try:
+            yield Workspace(job, configured, say)
+        except (DiskFull, FfmpegKilled) as error:
+            raise MachineError(str(error)) from error
 
 
 def folder_of(job: JobRef, settings: Settings) -> Path:

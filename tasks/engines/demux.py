@@ -19,6 +19,8 @@ CONTAINERS = "mov,matroska,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,w64,
 Playlists and scripts (hls, dash, concat, sdp, image sequences) are not among them: a stranger's
 "video.mp4" that is a playlist inside would make ffmpeg read other files and other hosts.
 """
+WITHOUT_INDEX = {"mpegts", "mpeg"}
+"""Of these, ffmpeg finds no picture in the middle when key frames are far apart."""
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float", "opus", "flac", "alac", "ac3"})
 """What MP4 holds, by the names of PyAV's decoders."""
 LATE_SECONDS = 0.010
@@ -50,6 +52,24 @@ def check_container(path: Path) -> None:
         raise UnreadableMedia("The file is not a video in a known format, or it is damaged.") from error
 
 
+def seekable(source: Path, info: MediaInfo, folder: Path) -> Path:
+    """The source, or where its container has no index to seek by, a copy in Matroska with the same streams.
+
+    Raises:
+        UnreadableMedia: its streams cannot be copied.
+    """
+    if info.container not in WITHOUT_INDEX:
+        return source
+    copy = folder / f"{source.stem}.mkv"
+    try:
+        ffmpeg.run([*_input(source, "0:V:0", "0:a:0"), "-c", "copy", str(copy)], TIMEOUT_SECONDS)
+    except ffmpeg.FfmpegKilled:
+        raise
+    except ffmpeg.FfmpegError as error:
+        raise UnreadableMedia(f"The {info.container} file is damaged.") from error
+    return copy
+
+
 def extract_audio(source: Path, info: MediaInfo, out: Path) -> AudioCopy:
     """Write the first audio stream of `source` to `out` (.m4a), so that both clocks agree.
 
@@ -68,7 +88,9 @@ def extract_audio(source: Path, info: MediaInfo, out: Path) -> AudioCopy:
     if late > LATE_SECONDS:
         return _transcode(source, out, start, f"the sound starts {late:.3f} s late")
     try:
-        ffmpeg.run([*_input(source), "-c:a", "copy", "-f", "mp4", str(out)], TIMEOUT_SECONDS)
+        ffmpeg.run([*_input(source, "0:a:0"), "-c:a", "copy", "-f", "mp4", str(out)], TIMEOUT_SECONDS)
+    except ffmpeg.FfmpegKilled:
+        raise
     except ffmpeg.FfmpegError:
         log.warning("the sound could not be copied, it is encoded again")
         return _transcode(source, out, start, f"{info.audio_codec} could not be copied")
@@ -84,12 +106,15 @@ def _transcode(source: Path, out: Path, start: float, reason: str) -> AudioCopy:
     place = f"asetpts=PTS-{start}/TB,aresample=async=1:first_pts=0"
     encode = ["-copyts", "-af", place, "-c:a", "aac", "-b:a", "192k", "-f", "mp4", str(out)]
     try:
-        ffmpeg.run([*_input(source), *encode], TIMEOUT_SECONDS)
+        ffmpeg.run([*_input(source, "0:a:0"), *encode], TIMEOUT_SECONDS)
+    except ffmpeg.FfmpegKilled:
+        raise
     except ffmpeg.FfmpegError as error:
         raise UnreadableMedia("The video's sound cannot be decoded.") from error
     return AudioCopy(out, copied=False, reason=reason)
 
 
-def _input(source: Path) -> list[str]:
+def _input(source: Path, *streams: str) -> list[str]:
     safe = ["-protocol_whitelist", "file", "-format_whitelist", CONTAINERS]
-    return ["-v", "error", *safe, "-i", f"file:{source}", "-map", "0:a:0", "-map_metadata", "-1", "-map_chapters", "-1"]
+    chosen = [argument for stream in streams for argument in ("-map", stream)]
+    return ["-v", "error", *safe, "-i", f"file:{source}", *chosen, "-map_metadata", "-1", "-map_chapters", "-1"]

@@ -186,6 +186,9 @@ def _disk_is_full(said: str, out: str) -> bool:
     return bool(_NO_SPACE.search(said)) or (writes and shutil.disk_usage(folder).free < SPARE_BYTES)
 
 
+_running: set[subprocess.Popen[bytes]] = set()
+
+
 class _Child:
     """A running process whose standard error is listened to."""
 
@@ -225,10 +228,18 @@ def _started(command: list[str]) -> Iterator[_Child]:
     ) as process:
         assert process.stdout is not None  # noqa: S101 - both are pipes, see above
         assert process.stderr is not None  # noqa: S101
+        _running.add(process)
         try:
             yield _Child(process, process.stdout, process.stderr)
         finally:
+            _running.discard(process)
             _kill(process)
+
+
+def stop_all() -> None:
+    """Kill every ffmpeg of this process: whoever waits for one, in whatever thread, gets FfmpegKilled."""
+    for process in list(_running):
+        _kill(process)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

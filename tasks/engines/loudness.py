@@ -81,6 +81,14 @@ def measure(
     return read_summary(run(meter.output("-", f="null"), timeout).stderr)
 
 
+def integrated(audio: Path, timeout: float = 1800) -> float | None:
+    """Integrated loudness of a whole file in LUFS; None where it is silent. Cheap: no true peak."""
+    meter = ffmpeg.input(f"file:{audio}").audio.filter("ebur128", framelog="quiet")
+    said = run(meter.output("-", f="null"), timeout).stderr
+    found = re.findall(r"^\s*I:\s*(-?[\d.]+) LUFS", said, re.MULTILINE)
+    return float(found[-1]) if found and float(found[-1]) > _SILENCE_LUFS else None
+
+
 def read_summary(said: str) -> Loudness:
     """The summary that ffmpeg's ebur128 filter writes at its end."""
     integrated = re.findall(r"^\s*I:\s*(-?[\d.]+|-?inf|nan) LUFS", said, re.MULTILINE)

@@ -1,13 +1,12 @@
 """RENDER: an EDL and its source become vertical clips, one encode each, several at once."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import cv2
 from pydantic import BaseModel, Field
@@ -24,7 +23,8 @@ from tasks.core.transcript import Segment, Word
 from tasks.engines import fonts
 from tasks.engines.encode import encode
 from tasks.engines.faces import FaceDetector
-from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel
+from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, FfmpegKilled, choose_encoder, ffmpeg_exe, hwaccel, stop_all
+from tasks.engines.hardware import cpu_cores
 from tasks.engines.loudness import plan_loudness
 from tasks.engines.vision import look
 from tasks.engines.weights import WeightsMissing, yunet
@@ -37,6 +37,17 @@ _SECONDS_PER_SECOND = 60
 """A clip may take this many times its length before it counts as stuck."""
 
 
+class Faces(BaseModel):
+    """Why no faces were looked for, in the contract's word and in words for people; nothing where they were."""
+
+    reason: Literal["model_missing", "face_detect_failed"] | None = None
+    error: str | None = None
+
+    @property
+    def warning(self) -> str | None:
+        return f"faces were not looked for to the end ({self.reason}): {self.error}" if self.reason else None
+
+
 class RenderedClip(BaseModel):
     """A finished file and all that its checks and its record need; stretches and words are on the clip's clock."""
 
@@ -47,6 +58,7 @@ class RenderedClip(BaseModel):
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
+    faces: Faces = Field(default_factory=Faces)
     encoder: str
     encoder_reason: str
     gain: float
@@ -95,29 +107,37 @@ def render_clips(
             done[clip.index] = share * clip.duration
             progress(min(sum(done.values()) / whole, 1.0))
 
-    rendered: list[RenderedClip] = []
-    failed: list[FailedClip] = []
     with ThreadPoolExecutor(parallel(options, len(clips))) as pool:
         jobs = {
             pool.submit(render_clip, c, segments, video, audio, info, options, language, out_dir, partial(tell, c)): c
             for c in clips
         }
-        for job, clip in jobs.items():
-            try:
-                rendered.append(job.result())
-            except (MediaError, FfmpegError) as error:
-                failed.append(FailedClip(clip=clip, reason=str(error).splitlines()[0]))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    faces = _face_detector()
+        try:
+            outcomes = [_outcome(job, clip) for job, clip in jobs.items()]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_all()
+            raise
+    rendered = [outcome for outcome in outcomes if isinstance(outcome, RenderedClip)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, FailedClip)]
+    faces = next((clip.faces for clip in rendered if clip.faces.reason), Faces())
     log = face_log([clip.face_log for clip in rendered], cv2.__version__, faces.reason, faces.error)
     return RenderResult(clips=rendered, failed=failed, face_log=log)
 
 
+def _outcome(job: "Future[RenderedClip]", clip: EdlClip) -> RenderedClip | FailedClip:
+    """The clip, or why it could not be made; a machine out of memory is not the clip's fault and is raised."""
+    try:
+        return job.result()
+    except FfmpegKilled:
+        raise
+    except (MediaError, FfmpegError) as error:
+        return FailedClip(clip=clip, reason=str(error).splitlines()[0])
+
+
 def parallel(options: RenderOptions, clips: int) -> int:
-    """Encodes at once: one for every two cores, and never more than there are clips."""
-    return max(1, min(options.parallel or (os.cpu_count() or 2) // 2, clips))
+    """Encodes at once: one for every two cores, but two on two cores: one is looked at while one is encoded."""
+    return max(1, min(options.parallel or max(2, cpu_cores() // 2), clips))
 
 
 def render_clip(
@@ -136,8 +156,9 @@ def render_clip(
     mend, progress = mend or Mend(), progress or _unheard
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
-    faces = _face_detector()
-    views = _views(clip, video, info, options, faces.detector)
+    detector, faces = _face_detector()
+    views = _views(clip, video, info, options, detector)
+    faces = next((Faces(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
     planned = plan(clip, shots, info, options, mend.shorter)
     words = words_on_clip_clock(clip, segments)
@@ -176,6 +197,7 @@ def render_clip(
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
         source_frozen=on_clip_clock(clip, [s for view in views for s in view.frozen]),
         face_log=face_log_clip(clip.index, flat, *views),
+        faces=faces,
         encoder=encoder.name,
         encoder_reason=encoder.reason,
         gain=round(sound.gain, 2),
@@ -204,26 +226,14 @@ def _unheard(share: float) -> None:
     """Progress that nobody asked for."""
 
 
-class _Faces(NamedTuple):
-    """The detector, or why there is none in the contract's word and in words for people."""
-
-    detector: FaceDetector | None
-    reason: Literal["model_missing", "face_detect_failed"] | None = None
-    error: str | None = None
-
-    @property
-    def warning(self) -> str | None:
-        return f"no faces were looked for ({self.reason}): {self.error}" if self.reason else None
-
-
-def _face_detector() -> _Faces:
-    """A camera without faces shows the whole frame; better that than no clip."""
+def _face_detector() -> tuple[FaceDetector | None, Faces]:
+    """The detector; a camera without one shows the whole frame, which is better than no clip."""
     try:
-        return _Faces(FaceDetector(yunet()))
+        return FaceDetector(yunet()), Faces()
     except WeightsMissing as error:
-        return _Faces(None, "model_missing", str(error))
+        return None, Faces(reason="model_missing", error=str(error))
     except cv2.error as error:
-        return _Faces(None, "face_detect_failed", str(error))
+        return None, Faces(reason="face_detect_failed", error=str(error))
 
 
 def _views(

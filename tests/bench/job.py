@@ -10,6 +10,7 @@ Standard output gets the name of each stage as it begins.
 """
 
 import importlib
+import inspect
 import json
 import os
 import resource
@@ -92,10 +93,11 @@ class Meter:
     def encode(self, encode: Callable[..., None]) -> Callable[..., None]:
         """`encode`, with the CPU time of the children that it waited for."""
 
-        def call(plan: Any, video: Any, audio: Any, info: Any, options: Any, *rest: Any, **named: Any) -> None:
-            _encoder, _loud, captions, fonts, out = rest
+        def call(*given: Any, **named: Any) -> None:
+            asked = inspect.signature(encode).bind(*given, **named).arguments
+            plan, info, captions, fonts, out = (asked[name] for name in ("plan", "info", "captions", "fonts", "out"))
             self._thread.cpu = 0.0
-            encode(plan, video, audio, info, options, *rest, **named)
+            encode(*given, **named)
             script = self.folder / f"{len(self.encodes)}-{out.stem}.ass"
             script.write_text(captions, encoding="utf-8")
             self.encodes.append(

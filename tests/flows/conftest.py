@@ -83,7 +83,7 @@ def short(stack, store):
     from deployments.local_run import register_file
 
     key, name = register_file(MEDIA / "short.mp4")
-    return {"source_key": key, "source_name": name, "clip_duration_seconds": 12, "clip_count": 2, "language": "en"}
+    return {"source_key": key, "source_name": name, "clip_duration_seconds": 9, "clip_count": 2, "language": "en"}
 
 
 @pytest.fixture

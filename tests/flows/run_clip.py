@@ -1,7 +1,8 @@
 """Run the flow once: `run_clip.py JOB_ID REQUEST_JSON`; with `-` as id, as the Prefect UI would.
 
 `DIE_IN=STAGE` makes the process kill itself with SIGKILL in that stage, just after it has
-written its first artifact: the moment at which most is half done.
+written its first artifact: the moment at which most is half done. `DIE_IN=RECORD` does so when
+UPLOAD has published everything and its record is about to be written.
 """
 
 import os
@@ -15,7 +16,19 @@ from tasks.core.request import ClipRequest
 def die_in(stage: str) -> None:
     from infra.artifacts import ArtifactStore
     from infra.progress import stage_reports
+    from infra.records import StageRecords
     from tasks import workspace
+
+    if stage == "RECORD":
+        write_record = StageRecords.write_path
+
+        def dying(self, path, content, **more):
+            if "/upload-" in path:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write_record(self, path, content, **more)
+
+        StageRecords.write_path = dying
+        return
 
     begun: list[str] = []
 

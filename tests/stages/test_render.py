@@ -324,4 +324,5 @@ def test_the_colour_test_knows_the_highlight_from_white_and_grey():
 
 def test_encodes_at_once_are_bounded_by_cores_clips_and_wish():
     assert parallel(OPTIONS, 1) == 1
+    assert parallel(OPTIONS, 2) == 2
     assert parallel(OPTIONS.model_copy(update={"parallel": 3}), 5) == 3
