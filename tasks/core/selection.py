@@ -192,7 +192,7 @@ def choose(
     return Choice(
         clips=candidates[:chosen],
         reserve=candidates[chosen:],
-        notes=_notes(candidates[:chosen], count, delivery, audience, language),
+        notes=_notes(candidates[:chosen], count, delivery, language),
     )
 
 
@@ -400,9 +400,7 @@ def _candidate(scored: _Scored, i: int, sentences: list[Sentence]) -> Candidate:
     )
 
 
-def _notes(
-    clips: list[Candidate], count: int, delivery: Delivery | None, audience: Audience | None, language: str
-) -> list[str]:
+def _notes(clips: list[Candidate], count: int, delivery: Delivery | None, language: str) -> list[str]:
     notes: list[str] = []
     if len(clips) < count:
         notes.append(f"{len(clips)} of {count} clips fit into the speech")
@@ -410,6 +408,4 @@ def _notes(
         notes.append(f"no word lists for language {language!r}: chosen by sentences, pauses, topics and sound")
     if delivery is None or not len(delivery.loudness):
         notes.append("the sound was not measured")
-    if audience is None or not (audience.heatmap or audience.chapters):
-        notes.append("nothing is known of the audience")
     return notes + sorted({clip.fallback for clip in clips if clip.fallback})
