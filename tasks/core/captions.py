@@ -16,7 +16,7 @@ from tasks.core.transcript import Word
 
 SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
 """Shares of the picture that players cover with their own controls."""
-CENTRE = 0.755
+CENTRE = 0.75
 """Height of the captions' middle, as a share of the picture's: below most faces, above the controls."""
 TEXT_COLOUR, HIGHLIGHT_COLOUR = (255, 255, 255), (255, 225, 0)
 POPPINS_EM = 1000 / (1135 + 627)

@@ -40,8 +40,8 @@ def die_in(stage: str) -> None:
     for name in ("put_json", "put_file"):
         write = getattr(ArtifactStore, name)
 
-        def killing(self, *args, write=write):
-            ref = write(self, *args)
+        def killing(self, *args, write=write, **named):
+            ref = write(self, *args, **named)
             if begun and begun[-1] == stage:
                 os.kill(os.getpid(), signal.SIGKILL)
             return ref

@@ -1,0 +1,50 @@
+"""A run started in the Prefect UI or by a schedule: `prefect deploy --all`, and the embedded process worker."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.artifacts import ArtifactStore
+from infra.jobs import JobStore, job_id_of_run
+from infra.local.parts import Part
+from infra.local.stack import SERVERS, LocalStack
+from infra.settings import Settings
+from infra.states import JobState
+from tasks.core.keys import upload_key
+
+ROOT = Path(__file__).parents[2]
+SHORT = ROOT / "tests" / "media" / "short.mp4"
+UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL", "PREFECT_HOME")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_deployed_run_makes_its_own_job_and_its_clips(tmp_path, monkeypatch):
+    for name in UNNAMED:
+        monkeypatch.delenv(name, raising=False)
+    small = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "KANGKLIP_HOME": str(ROOT)}
+    for name, value in small.items():
+        monkeypatch.setenv(name, value)
+    with LocalStack(Settings(KANGKLIP_DATA_DIR=tmp_path), (*SERVERS, Part.WORKER)) as stack:
+        environment = os.environ | stack.environment()
+        store = ArtifactStore.from_settings(stack.settings)
+        ref = store.put_file(upload_key("0" * 64), SHORT)
+        prefect(environment, "--no-prompt", "deploy", "--all")
+        asked = {"source_key": ref.key, "clip_duration_seconds": 8, "clip_count": 1, "language": "en"}
+        parameters = json.dumps({"request": asked})
+        told = prefect(environment, "deployment", "run", "clip/local", "--params", parameters, "--watch")
+        run_id = next(word for word in told.replace("/", " ").split() if word.count("-") == 4)
+        job = JobStore.from_settings(stack.settings).get(job_id_of_run(run_id))
+        assert job.status is JobState.SUCCEEDED, told
+        assert store.exists(f"jobs/{job.job_id}/clip_01.mp4")
+
+
+def prefect(environment, *arguments):
+    command = [sys.executable, "-m", "prefect", *arguments]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
