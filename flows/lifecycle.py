@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.runtime import flow_run
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from infra import settings
+from infra import beside, settings
 from infra.artifacts import ArtifactStore
 from infra.errors import InfraError, JobConflict, ReportLost, StateError
 from infra.jobs import LEASE_SECONDS, JobRef, JobStore, Report, job_id_of_run
@@ -24,7 +24,7 @@ from tasks.core.keys import job_key
 from tasks.core.request import ClipRequest
 from tasks.policy import failed_stage
 from tasks.records import UploadRecord
-from tasks.workspace import folder_of
+from tasks.workspace import folder_of, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
     with _held(job.job_id, store) as lost:
         try:
             job = _opened(request, job, store)
+            sweep(job, configured)
             yield job
         except (JobConflict, ReportLost):
             raise
@@ -50,6 +51,8 @@ def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
                 raise JobConflict(f"Another run has taken over job {job.job_id}; this one has stopped.") from error
             _fail(job, error, configured)
             raise
+        else:
+            beside.wait_all(folder_of(job, configured))
         finally:
             shutil.rmtree(folder_of(job, configured), ignore_errors=True)
 

@@ -27,7 +27,7 @@ from tasks.stages.download import (
     file_meta,
     identify,
 )
-from tasks.workspace import Workspace, at_work
+from tasks.workspace import Workspace, at_work, media_ref
 
 VERSION = 1
 
@@ -72,11 +72,10 @@ def _shared_media(
     source = found.digest if found else digest("upload", request.source_key)
     index = media_key(source, f"source-{VERSION}.json")
     if entry := _known(index, work):
+        work.fetch_beside(entry.video)
         return entry, found.meta if found else file_meta(str(request.source_key), request.source_name), True
     acquired = _acquired(found, request, options, work)
-    entry = _entry(acquired, source, request, work)
-    work.store.put_json(index, entry)
-    return entry, acquired.meta, False
+    return _share(acquired, source, index, request, work), acquired.meta, False
 
 
 def _known(index: str, work: Workspace) -> SharedSource | None:
@@ -101,18 +100,30 @@ def _acquired(found: Identified | None, request: ClipRequest, options: DownloadO
     return acquire(found, options, folder, progress, binary_dir())
 
 
-def _entry(acquired: Acquired, source: str, request: ClipRequest, work: Workspace) -> SharedSource:
-    """What the shared cache says of a source. A registered file is its own video."""
-    loudness = integrated(acquired.audio)
-    is_upload = acquired.video.name == Path(request.source_key or "").name
-    video = work.store.stat(str(request.source_key)) if is_upload else None
-    return SharedSource(
-        video=video or work.keep_media(source, "video", acquired.video),
-        audio=work.keep_media(source, "audio", acquired.audio),
+def _share(acquired: Acquired, source: str, index: str, request: ClipRequest, work: Workspace) -> SharedSource:
+    """Put a source into the shared cache; its entry follows its media. A registered file is its own video.
+
+    The video may take minutes and nobody here reads it from the bucket, so it goes beside the work: of a run
+    that dies before it has arrived, the next one downloads again.
+    """
+    registered = work.store.stat(str(request.source_key)) if request.source_key else None
+    video = acquired.video
+    is_registered = registered is not None and video.name == Path(registered.key).name
+    ref = registered if registered and is_registered else media_ref(source, "video", video)
+    sound = media_ref(source, "audio", acquired.audio)
+    entry = SharedSource(
+        video=ref,
+        audio=sound,
         audio_made=acquired.audio_copy.reason,
         info=acquired.info,
-        loudness=loudness,
+        loudness=integrated(acquired.audio),
     )
+    work.keep_file(sound.key, acquired.audio, sound.sha256)
+    if is_registered:
+        work.store.put_json(index, entry)
+    else:
+        work.keep_beside(ref, video, lambda: work.store.put_json(index, entry))
+    return entry
 
 
 def _engine_options(options: SourceOptions, work: Workspace) -> DownloadOptions:

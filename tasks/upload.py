@@ -80,7 +80,8 @@ def _publish(
 ) -> UploadRecord:
     """Put the clips into the bucket, then the manifest: a prefix with a manifest is complete."""
     _clear(work)
-    clips = {clip.file: work.store.put_file(job_key(work.job.job_id, clip.file), clip.path) for clip in published.clips}
+    rendered = {ref.sha256: ref for ref in stages["RENDER"].artifacts.values()}
+    clips = {clip.file: _placed(clip, rendered.get(clip.sha256), work) for clip in published.clips}
     warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
     kept = work.keep_json(
         "manifest.json",
@@ -103,6 +104,14 @@ def _publish(
         clips=[_row(clip) for clip in published.clips],
         dropped=[f"clip {lost.index} ({lost.title}): {lost.reason}" for lost in published.dropped],
     )
+
+
+def _placed(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspace) -> ArtifactRef:
+    """The clip where the manifest says; the bucket copies what RENDER has put there."""
+    key = job_key(work.job.job_id, clip.file)
+    if rendered:
+        return work.store.copy(rendered, key)
+    return work.store.put_file(key, clip.path, sha256=clip.sha256)
 
 
 def _render_again(

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from prefect.artifacts import update_progress_artifact
 
-from infra import settings
+from infra import beside, settings
 from infra.artifacts import ArtifactRef, ArtifactStore
 from infra.errors import MachineError
 from infra.jobs import JobRef, Report
@@ -23,6 +23,9 @@ from tasks.engines.ffmpeg import DiskFull, FfmpegKilled
 
 ARTIFACT_INTERVAL = 3.0
 """Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
+
+LEFT_BEHIND_SECONDS = 2 * 86400
+"""A folder untouched for so long belongs to no run; the longest source is hours."""
 
 
 class Workspace:
@@ -45,7 +48,15 @@ class Workspace:
     def fetch(self, ref: ArtifactRef) -> Path:
         """The object as a local file. One that is here was checked when it came, and its name is its content."""
         path = self._local(ref)
+        if not path.is_file():
+            beside.wait(path)
         return path if path.is_file() else self.store.fetch(ref, path)
+
+    def fetch_beside(self, ref: ArtifactRef) -> None:
+        """Begin to fetch what a later stage will want."""
+        path = self._local(ref)
+        if not path.is_file():
+            beside.begin(path, lambda: self.store.fetch(ref, path, alone=True))
 
     def fetch_as(self, ref: ArtifactRef, name: str) -> Path:
         """The object as a local file of that name."""
@@ -65,11 +76,16 @@ class Workspace:
         shutil.move(path, self._local(ref))
         return ref
 
-    def keep_media(self, source: str, name: str, path: Path) -> ArtifactRef:
-        """Put one of a source's media into the shared cache under its content, so that no writer disturbs another."""
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        return self.keep_file(media_key(source, f"{name}-{content[:16]}{path.suffix}"), path, content)
+    def keep_beside(self, ref: ArtifactRef, path: Path, then: Callable[[], object]) -> None:
+        """Move a file to where `fetch` finds it and begin to put it into the bucket as `ref`; `then` follows it."""
+        local = self._local(ref)
+        shutil.move(path, local)
+
+        def put() -> None:
+            self.store.put_file(ref.key, local, sha256=ref.sha256, alone=True)
+            then()
+
+        beside.begin(local, put)
 
     def _local(self, ref: ArtifactRef) -> Path:
         return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"
@@ -91,9 +107,26 @@ def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
             raise MachineError(str(error)) from error
 
 
+def media_ref(source: str, name: str, path: Path) -> ArtifactRef:
+    """Where one of a source's media belongs in the shared cache: by content, so that no writer disturbs another."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    key = media_key(source, f"{name}-{content[:16]}{path.suffix}")
+    return ArtifactRef(key=key, sha256=content, size=path.stat().st_size)
+
+
 def folder_of(job: JobRef, settings: Settings) -> Path:
     """Folder for an attempt's files in work; everything in it can be had again from the bucket."""
     return settings.data_dir / "work" / f"{job.job_id}-{job.attempt}"
+
+
+def sweep(job: JobRef, settings: Settings) -> None:
+    """Remove what runs that were killed left on this disk: earlier attempts of the job, and anything old."""
+    old = time.time() - LEFT_BEHIND_SECONDS
+    for folder in (settings.data_dir / "work").glob("*-*"):
+        is_earlier = folder.name.startswith(f"{job.job_id}-") and folder != folder_of(job, settings)
+        if is_earlier or folder.stat().st_mtime < old:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _artifact_sinks(job: JobRef) -> list[Sink]:

@@ -12,6 +12,15 @@ Layout = Literal["still", "pan", "fit"]
 """still: one crop; pan: a crop that moves; fit: the whole frame over a blurred background."""
 
 
+class Picture(BaseModel):
+    """The part of the frame that ever shows something: without the bars around it, in whole even pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
 class CropKey(BaseModel):
     """Top-left corner of the crop at time `t`; between keys the crop moves linearly."""
 
@@ -23,7 +32,8 @@ class CropKey(BaseModel):
 class Shot(BaseModel):
     """One uncut stretch of the source and how it is framed; `keys` has one item unless `pan`.
 
-    `crop_width` and `crop_height` are 0 for `fit`. `reason` is the decision in words.
+    `crop_width` and `crop_height` are 0 for `fit`, unless bars around the picture are left out.
+    `reason` is the decision in words.
     """
 
     start: float
@@ -58,8 +68,9 @@ class RangeView(BaseModel):
 
     `cuts` are the times at which a new shot begins, `start` and `end` excluded; `samples` the times
     at which faces were looked for. `black` and `frozen` are stretches (start, end) without a picture
-    or without motion. `fault` is why faces were looked for no longer from some point on, the detector's
-    own words; None where it did not fail.
+    or without motion. `picture` is the frame without its black bars; None where it has none. `fault` is
+    why faces were looked for no longer from some point on, the detector's own words; None where it did
+    not fail.
     """
 
     start: float
@@ -70,4 +81,5 @@ class RangeView(BaseModel):
     samples: list[float] = Field(default_factory=list[float])
     black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
+    picture: Picture | None = None
     fault: str | None = None

@@ -148,24 +148,46 @@ def _clusters(text: str) -> Iterator[str]:
 
 
 def _grouped(words: list[Word], page: _Page) -> list[list[Word]]:
-    groups: list[list[Word]] = []
+    """Words in the groups that are read together: none across a pause or the end of a sentence."""
+    runs: list[list[Word]] = []
     for word in words:
-        if groups and not _begins_group(word, groups[-1], page):
-            groups[-1].append(word)
+        if runs and not (word.start - runs[-1][-1].end >= _PAUSE or runs[-1][-1].word.endswith(_ENDS)):
+            runs[-1].append(word)
         else:
-            groups.append([word])
+            runs.append([word])
+    return [group for run in runs for group in _divided(run, page)]
+
+
+def _divided(run: list[Word], page: _Page) -> list[list[Word]]:
+    """A run in groups that fit: as few as can be, none of a lonely word, ending at commas where that is free."""
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(run) + 1):
+        chosen = (float("inf"), end - 1)
+        for start in range(end - 1, -1, -1):
+            group = run[start:end]
+            if len(group) > 1 and not _may_be_one(group, page):
+                break
+            chosen = min(chosen, (best[start][0] + _cost(group, is_last=end == len(run)), start))
+        best.append(chosen)
+    groups: list[list[Word]] = []
+    end = len(run)
+    while end:
+        start = best[end][1]
+        groups.insert(0, run[start:end])
+        end = start
     return groups
 
 
-def _begins_group(word: Word, group: list[Word], page: _Page) -> bool:
-    before = group[-1]
-    if word.start - before.end >= _PAUSE or before.word.endswith(_ENDS):
-        return True
-    if before.word.endswith(_COMMAS) and len(group) >= _CLAUSE:
-        return True
-    if len(group) >= _LONGEST_GROUP and not page.unspaced:
-        return True
-    return len(_filled([*group, word], page, page.room)) > _LINES
+def _may_be_one(group: list[Word], page: _Page) -> bool:
+    is_short = len(group) <= _LONGEST_GROUP or page.unspaced
+    return is_short and len(_filled(group, page, page.room)) <= _LINES
+
+
+def _cost(group: list[Word], *, is_last: bool) -> float:
+    """What a group counts against its division: one, more where it is hard to read, less where it ends well."""
+    lonely = 1.2 if len(group) == 1 else 0.4 if len(group) == 2 else 0.0
+    ends_well = not is_last and len(group) >= _CLAUSE and group[-1].word.endswith(_COMMAS)
+    return 1 + lonely - 0.9 * ends_well
 
 
 def _filled(words: list[Word], page: _Page, room: float) -> list[list[int]]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.core.camera import CropKey, RangeView, Shot
+from tasks.core.camera import CropKey, FaceBox, Picture, RangeView, Shot
 from tasks.core.crop_path import constant_within, needed_keys, peak_motion, smooth_path, taut_string
 from tasks.core.speaker import lead, runs_of, subjects
 from tasks.core.tracks import Array, Track, follow
@@ -81,12 +81,33 @@ class Subject:
 def frame_range(view: RangeView, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
     """Shots that tile the range, each with its camera and the reason for it.
 
-    `source` is width and height of the picture as shown, `output` those of the clip.
+    `source` is width and height of the frame as shown, `output` those of the clip. Of a picture with
+    black bars around it only the picture is shown.
     """
+    if (picture := view.picture) is not None:
+        inside = view.model_copy(update={"picture": None, "faces": [_moved(face, picture) for face in view.faces]})
+        shots = frame_range(inside, (picture.width, picture.height), output)
+        return [_placed(shot, picture) for shot in shots]
     frame = fit_crop(source, output)
     edges = [view.start, *sorted({cut for cut in view.cuts if view.start < cut < view.end}), view.end]
     shots = [shot for start, end in pairwise(edges) for shot in _frame_shot(view, start, end, frame)]
     return _lend_to_slivers(shots)
+
+
+def _moved(face: FaceBox, picture: Picture) -> FaceBox:
+    """The face on the picture's own coordinates."""
+    return face.model_copy(update={"x": face.x - picture.left, "y": face.y - picture.top})
+
+
+def _placed(shot: Shot, picture: Picture) -> Shot:
+    """A shot of the picture on the coordinates of the whole frame."""
+    reason = f"{shot.reason}; bars around the picture are left out"
+    if shot.layout == "fit":
+        keys = [CropKey(t=shot.start, x=picture.left, y=picture.top)]
+        size = {"crop_width": picture.width, "crop_height": picture.height}
+        return shot.model_copy(update={"keys": keys, "reason": reason, **size})
+    keys = [CropKey(t=key.t, x=key.x + picture.left, y=key.y + picture.top) for key in shot.keys]
+    return shot.model_copy(update={"keys": keys, "reason": reason})
 
 
 def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:

@@ -110,7 +110,12 @@ def _cut(frames: Any, piece: Piece) -> Any:
 def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
     if info.sample_aspect_ratio != 1:
         frames = frames.filter("scale", info.width, info.height).filter("setsar", 1)
-    framed = _fitted(frames, info, options) if piece.layout == "fit" else _cropped(frames, piece, info, options)
+    size = info.width, info.height
+    if piece.layout == "fit" and piece.crop_width:
+        size, corner = (piece.crop_width, piece.crop_height), piece.keys[0]
+        frames = frames.filter("crop", w=size[0], h=size[1], x=corner.x, y=corner.y, exact=1)
+    is_whole = piece.layout == "fit"
+    framed = _fitted(frames, size, info, options) if is_whole else _cropped(frames, piece, info, options)
     return framed.filter("format", "yuv420p").filter("setsar", 1)
 
 
@@ -121,11 +126,11 @@ def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions)
     return _scaled(crop, (options.width, options.height), info)
 
 
-def _fitted(frames: Any, info: MediaInfo, options: RenderOptions) -> Any:
-    """The whole frame, over itself: filling the clip, blurred and darkened."""
+def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:
+    """Whole frames of the given size, over themselves: filling the clip, blurred and darkened."""
     whole, tiny = (options.width, options.height), (_even(options.width / _BLUR), _even(options.height / _BLUR))
-    scale = min(options.width / info.width, options.height / info.height)
-    inside = _even(info.width * scale), _even(info.height * scale)
+    scale = min(options.width / size[0], options.height / size[1])
+    inside = _even(size[0] * scale), _even(size[1] * scale)
     copies = frames.split()
     filling = copies[0].filter("scale", *tiny, force_original_aspect_ratio="increase", flags="area")
     behind = _scaled(filling.filter("crop", *tiny), tiny, info)

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tasks.core.bars import picture_within
 from tasks.core.camera import FaceBox, RangeView
 from tasks.core.media import MediaInfo
 from tasks.core.source_meta import text
@@ -55,6 +56,7 @@ def look(
         samples=viewer.samples,
         black=stretches(viewer.black, start, rate, SHORTEST_STILL),
         frozen=stretches([*viewer.frozen, *[True] * missing], start, rate, SHORTEST_STILL),
+        picture=picture_within(viewer.brightest, info.width, info.height),
         fault=viewer.fault,
     )
 
@@ -76,12 +78,14 @@ class _Viewer:
     def __post_init__(self) -> None:
         self.finder = CutFinder(self.rate)
         self._due = 0
+        self.brightest = np.zeros((1, 1), np.uint8)
         self._luma: np.ndarray | None = None
         self._thumbnail: np.ndarray | None = None
 
     def see(self, planes: Planes, luma: np.ndarray) -> None:
         """Take in the next frame; `luma` is its upper plane."""
         number = len(self.black)
+        self.brightest = np.maximum(self.brightest, luma)
         bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
         thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
         new_shot = self.finder.feed(thumbnail)

@@ -4,7 +4,9 @@ The flow is the product's; what is measured is put around its parts from outside
 
 - a *stage* is the flow's whole call of it, with what Prefect and the reports add;
 - its *work* is what happens between the reports of its begin and its end;
-- its *bucket* is the part of the work that is spent in calls of the artifact store.
+- its *bucket* is the part of the work that is spent in calls of the artifact store, and in waiting
+  for those that were begun earlier;
+- *beside* is time in calls of the store that nobody waits for: other threads than the flow's.
 
 Standard output gets the name of each stage as it begins.
 """
@@ -27,7 +29,7 @@ from deployments import local_run
 from tasks.core.request import ClipRequest
 from tests.bench.processes import cpu_seconds
 
-BUCKET_CALLS = ("put_file", "put_bytes", "get_bytes", "fetch", "exists", "stat", "has_all", "delete")
+BUCKET_CALLS = ("put_file", "copy", "put_bytes", "get_bytes", "fetch", "exists", "stat", "has_all", "delete")
 
 
 class Meter:
@@ -38,8 +40,8 @@ class Meter:
         self.stages: list[dict[str, Any]] = []
         self.encodes: list[dict[str, Any]] = []
         self.bucket_seconds = 0.0
+        self.beside_seconds = 0.0
         self.work_seconds = 0.0
-        self._bucket_depth = 0
         self._thread = threading.local()
 
     def stage(self, run_stage: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,7 +88,7 @@ class Meter:
             with self._bucket():
                 return super(timed, cls).from_settings(*args)
 
-        calls = {name: self._in_bucket(getattr(plain, name)) for name in BUCKET_CALLS}
+        calls = {name: self.in_bucket(getattr(plain, name)) for name in BUCKET_CALLS}
         timed: Any = type("TimedStore", (plain,), calls | {"from_settings": classmethod(from_settings)})
         return timed
 
@@ -127,7 +129,7 @@ class Meter:
 
         return call
 
-    def _in_bucket(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def in_bucket(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             with self._bucket():
                 return method(*args, **kwargs)
@@ -136,14 +138,17 @@ class Meter:
 
     @contextmanager
     def _bucket(self) -> Generator[None]:
-        began = time.monotonic()
-        self._bucket_depth += 1
+        is_beside = threading.current_thread() is not threading.main_thread()
+        began, self._thread.depth = time.monotonic(), getattr(self._thread, "depth", 0) + 1
         try:
             yield
         finally:
-            self._bucket_depth -= 1
-            if not self._bucket_depth:
-                self.bucket_seconds += time.monotonic() - began
+            self._thread.depth -= 1
+            spent = 0.0 if self._thread.depth else time.monotonic() - began
+            if is_beside:
+                self.beside_seconds += spent
+            else:
+                self.bucket_seconds += spent
 
 
 def _own_cpu() -> float:
@@ -154,6 +159,7 @@ def _own_cpu() -> float:
 
 def put_around(meter: Meter) -> None:
     """Put the meter around the product's parts."""
+    from infra import beside
     from tasks import workspace
     from tasks.stages import render
 
@@ -162,6 +168,7 @@ def put_around(meter: Meter) -> None:
         (flow, "run_stage", meter.stage),
         (workspace, "stage_reports", meter.work),
         (workspace, "ArtifactStore", meter.store),
+        (beside, "wait", meter.in_bucket),
         (render, "encode", meter.encode),
         (subprocess.Popen, "wait", meter.wait),
     ]
@@ -180,6 +187,7 @@ def main(job_id: str, request: str, result: Path) -> None:
     measured = {
         "began": began,
         "ended": ended,
+        "beside": meter.beside_seconds,
         "stages": meter.stages,
         "encodes": meter.encodes,
         "clips": [clip.model_dump() for clip in published.clips],

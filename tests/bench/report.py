@@ -56,7 +56,12 @@ def summary(
         "exit": ended - measured["ended"],
         "flow": flow,
         "stages": stages,
-        "overhead": {"seconds": around + bucket, "prefect_and_redis": around, "bucket": bucket},
+        "overhead": {
+            "seconds": around + bucket,
+            "prefect_and_redis": around,
+            "bucket": bucket,
+            "beside": measured["beside"],
+        },
         "servers": servers,
         "encodes": [{name: e[name] for name in ("stage", "file", "seconds", "cpu")} for e in measured["encodes"]],
         "clips": measured["clips"],
@@ -129,8 +134,8 @@ def _scaled(wall: float, per_30: float) -> str:
 
 
 def _overhead(what: str, overheads: list[dict[str, float]]) -> Verdict:
-    around, bucket = (median(o[name] for o in overheads) for name in ("prefect_and_redis", "bucket"))
-    note = f"Prefect and Redis {around:.1f}, bucket {bucket:.1f}"
+    around, bucket, beside = (median(o[name] for o in overheads) for name in ("prefect_and_redis", "bucket", "beside"))
+    note = f"Prefect and Redis {around:.1f}, bucket {bucket:.1f}; beside the work, waited for by nobody: {beside:.1f}"
     return _at_most(what, median(o["seconds"] for o in overheads), 3.0, "s", note)
 
 

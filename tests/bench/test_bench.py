@@ -37,7 +37,15 @@ def measured(seconds=10.0, work=9.5, bucket=0.25, cpu=15.0):
     ]
     ended = stages[-1]["ended"] + 0.5
     clips = [{"file": "clip_01.mp4", "duration": 20.0, "title": "A title"}]
-    return {"began": 102.0, "ended": ended, "stages": stages, "encodes": encodes, "clips": clips, "dropped": []}
+    return {
+        "began": 102.0,
+        "ended": ended,
+        "beside": 7.0,
+        "stages": stages,
+        "encodes": encodes,
+        "clips": clips,
+        "dropped": [],
+    }
 
 
 def job(**changes):
@@ -60,7 +68,7 @@ def test_a_job_is_told_apart_into_start_stages_and_what_they_cost_around():
 
     assert (made["start"], made["before"], made["after"], made["exit"]) == (2.0, 1.0, 0.5, 1.0)
     assert made["flow"] == 61.5
-    assert made["overhead"] == {"seconds": 6.0, "prefect_and_redis": 4.5, "bucket": 1.5}
+    assert made["overhead"] == {"seconds": 6.0, "prefect_and_redis": 4.5, "bucket": 1.5, "beside": 7.0}
     assert "captions" not in made["encodes"][0]
 
 

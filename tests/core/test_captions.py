@@ -1,3 +1,4 @@
+import itertools
 import re
 from itertools import pairwise
 
@@ -120,3 +121,17 @@ def test_whatever_is_said_captions_never_overlap_and_never_escape(words: list[Wo
         assert not re.search(r"(?<!\\)[{}]", WRITTEN_BY_US.sub("", text))
         assert re.fullmatch(r"([^\\]|\\[{}]|\\\u2060|\\N)*", WRITTEN_BY_US.sub("", text), re.DOTALL)
         assert text.count("\\N") <= 1
+
+
+def groups(text: str, **timing: float) -> list[str]:
+    shown = [plain(line).replace("\\N", " ") for _, _, line in events(ass(spoken(text, **timing), SIZE, "en", "F"))]
+    return [text for text, _ in itertools.groupby(shown)]
+
+
+def test_no_word_of_a_sentence_is_left_alone_on_the_screen():
+    assert min(len(group.split()) for group in groups("one two three four five six seven eight")) >= 3
+    assert groups("Yes. One two three.") == ["Yes.", "One two three."]
+
+
+def test_a_comma_ends_a_group_rather_than_the_room():
+    assert groups("when you come home, bring me the old map") == ["when you come home,", "bring me the old map"]

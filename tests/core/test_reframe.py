@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.camera import FaceBox, RangeView, Shot
+from tasks.core.camera import FaceBox, Picture, RangeView, Shot
 from tasks.core.reframe import TOP_ACCELERATION, TOP_SPEED, face_log, face_log_clip, fit_crop, frame_range
 
 WIDE, CLIP = (1920, 1080), (1080, 1920)
@@ -280,3 +280,26 @@ def test_the_log_tells_every_decision():
     assert (log["backend"], log["reason"], log["error"]) == ("yunet", None, None)
     failed = face_log([], None, "model_missing", "no file")
     assert (failed["backend"], failed["reason"], failed["error"]) == (None, "model_missing", "no file")
+
+
+def test_bars_around_the_picture_are_in_no_crop_and_move_no_camera():
+    picture = Picture(left=0, top=140, width=1920, height=800)
+    seen = view(person(900, y=500)).model_copy(update={"picture": picture})
+    (shot,) = frame_range(seen, WIDE, CLIP)
+    assert (shot.layout, shot.crop_width, shot.crop_height, shot.keys[0].y) == ("still", 450, 800, 140)
+    assert share_inside([shot], seen.faces) == 1
+
+
+def test_a_vertical_picture_between_bars_fills_the_clip():
+    seen = view(person(960)).model_copy(update={"picture": Picture(left=658, top=0, width=604, height=1080)})
+    (shot,) = frame_range(seen, WIDE, CLIP)
+    assert (shot.layout, shot.crop_width) == ("still", 604)
+    assert 658 <= shot.keys[0].x <= 660
+
+
+def test_without_faces_the_whole_picture_is_shown_and_its_bars_are_not():
+    seen = view().model_copy(update={"picture": Picture(left=0, top=140, width=1920, height=800)})
+    (shot,) = frame_range(seen, WIDE, CLIP)
+    assert (shot.layout, shot.crop_width, shot.crop_height) == ("fit", 1920, 800)
+    assert (shot.keys[0].x, shot.keys[0].y) == (0, 140)
+    assert "bars" in shot.reason

@@ -61,6 +61,25 @@ def test_a_large_file_goes_up_in_parts_and_comes_back(store: ArtifactStore, tmp_
     assert [path.name for path in back.parent.iterdir()] == ["back.bin"]
 
 
+@pytest.mark.parametrize("size", [1000, 40 * MIB], ids=["in one piece", "in parts"])
+def test_a_copy_has_the_bytes_the_digest_and_the_type(store: ArtifactStore, tmp_path: Path, size: int):
+    source = tmp_path / "source.mp4"
+    source.write_bytes(os.urandom(size))
+    ref = store.put_file("artifacts/rendered/a.mp4", source)
+
+    copied = store.copy(ref, "artifacts/copied.mp4")
+
+    assert copied == store.stat("artifacts/copied.mp4") == ref.model_copy(update={"key": "artifacts/copied.mp4"})
+    store.delete(ref.key)
+    assert store.fetch(copied, tmp_path / "back.mp4").read_bytes() == source.read_bytes()
+    assert store._client.head_object(Bucket=store.bucket, Key=copied.key)["ContentType"] == "video/mp4"
+
+
+def test_a_copy_of_what_is_not_there_says_so(store: ArtifactStore):
+    with pytest.raises(ObjectMissing, match=r"artifacts/none\.mp4 is not in the bucket"):
+        store.copy(ArtifactRef(key="artifacts/none.mp4", sha256="0" * 64, size=1), "artifacts/other.mp4")
+
+
 def test_the_type_is_that_of_the_name_unless_given(store: ArtifactStore, tmp_path: Path):
     path = tmp_path / "x"
     path.write_bytes(b"x")
