@@ -13,7 +13,7 @@ from tasks.core.render_plan import RenderOptions
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import stage_options
 from tasks.records import EdlRecord, RenderRecord, SourceRecord, TranscriptRecord
-from tasks.stages.render import RenderResult, render_clips
+from tasks.stages.render import RenderedClip, RenderResult, render_clips
 from tasks.workspace import Workspace, at_work
 
 
@@ -21,8 +21,17 @@ from tasks.workspace import Workspace, at_work
 def render(
     job: JobRef, options: RenderOptions, source: SourceRecord, transcript: TranscriptRecord, edl: EdlRecord
 ) -> RenderRecord:
-    """Render every clip of the EDL; they are published only after UPLOAD has checked them."""
+    """Render every clip of the EDL; they are published only after UPLOAD has checked them.
+
+    Its files are under `rendered/`, by name, and what is known of each as `renders`.
+    """
     with at_work(job, Stage.RENDER) as work:
+        kept: dict[str, ArtifactRef] = {}
+
+        def keep(clip: RenderedClip) -> None:
+            key = job_key(work.job.job_id, f"rendered/{clip.path.name}")
+            kept[clip.path.name] = work.keep_file(key, clip.path)
+
         chosen = Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes())
         rendered = render_clips(
             chosen.clips,
@@ -34,21 +43,18 @@ def render(
             transcript.language,
             work.folder / "renders",
             lambda share: work.say(share, f"{len(chosen.clips)} clips"),
+            keep,
         )
         return RenderRecord(
-            artifacts=_kept(rendered, work),
+            artifacts=kept | {"renders": _kept_list(rendered, work)},
             seconds=work.seconds,
             warnings=[f"clip {lost.clip.index} could not be rendered: {lost.reason}" for lost in rendered.failed],
         )
 
 
-def _kept(rendered: RenderResult, work: Workspace) -> dict[str, ArtifactRef]:
-    """The files under `rendered/`, by name, and what is known of each as `renders`."""
-    kept = {
-        clip.path.name: work.keep_file(job_key(work.job.job_id, f"rendered/{clip.path.name}"), clip.path)
-        for clip in rendered.clips
-    }
+def _kept_list(rendered: RenderResult, work: Workspace) -> ArtifactRef:
+    """What is known of each clip, which is under `rendered/` by its name."""
     known = rendered.model_copy(
         update={"clips": [clip.model_copy(update={"path": Path(clip.path.name)}) for clip in rendered.clips]}
     )
-    return kept | {"renders": work.keep_json("rendered/renders.json", known.model_dump(mode="json"))}
+    return work.keep_json("rendered/renders.json", known.model_dump(mode="json"))

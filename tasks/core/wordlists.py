@@ -79,9 +79,9 @@ ENGLISH = WordLists(
         "well okay ok oh so actually now yeah yes no um uh right anyway basically literally honestly alright"
     ),
     openers=_set(
-        "well okay ok oh so actually now yeah yes no um uh er ah hmm right anyway basically literally "
-        "honestly alright and but or because then also see look listen like just plus again hey please maybe "
-        "perhaps frankly clearly obviously finally first second secondly third thirdly"
+        "well okay ok oh so actually now yeah yes um uh er ah hmm right anyway basically literally "
+        "honestly alright and but or because then also see look listen like just plus again hey please "
+        "frankly clearly obviously finally first second secondly third thirdly"
     ),
     opening_phrases=_phrases("first of all, second of all, most of all, by the way"),
     question=_set("what why how who when where which whose whom"),
@@ -172,7 +172,7 @@ INDONESIAN = WordLists(
     ),
     openers=_set(
         "nah oke ok oh ya yah jadi sebenarnya sebenernya sekarang iya eh em dan tapi tetapi atau karena terus "
-        "lalu kemudian pokoknya pertama kedua ketiga terakhir coba lihat dengar mungkin nih tuh kan gini "
+        "lalu kemudian pokoknya pertama kedua ketiga terakhir coba lihat dengar nih tuh kan gini "
         "begini"
     ),
     opening_phrases=_phrases("pertama tama, pertama-tama, omong omong, omong-omong"),

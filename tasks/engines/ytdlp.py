@@ -88,7 +88,13 @@ def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Ne
     source_id = f"{info['extractor_key'].lower()}-{info['id']}" if is_site else f"file-{digest(file)[:32]}"
     source_id = text(source_id, 200) or digest(source_id)
     meta = source_meta(info, source_id, "site" if is_site else "file_url", loggable(info.get("webpage_url") or url))
-    return Inspected(meta, digest(source_id, info.get("format_id")), url, info)
+    return Inspected(meta, digest(source_id, info.get("format_id"), _edition(info)), url, info)
+
+
+def _edition(info: dict[str, Any]) -> list[Any]:
+    """What changes when a site puts another file under the same id."""
+    sizes = [part.get("filesize") for part in info.get("requested_formats") or [info]]
+    return [info.get("duration"), info.get("modified_timestamp"), *sizes]
 
 
 def _refuse_early(info: dict[str, Any], file: dict[str, Any], options: DownloadOptions) -> None:

@@ -92,11 +92,13 @@ def render_clips(
     language: str,
     out_dir: Path,
     progress: Callable[[float], None],
+    finished: Callable[[RenderedClip], object] | None = None,
 ) -> RenderResult:
     """Render every clip of an EDL into `out_dir` as clip_01.mp4 and so on.
 
     `video` and `audio` start at the same time 0; `language` is the transcript's. `progress` is told
-    the done share (0 to 1) of the whole.
+    the done share (0 to 1) of the whole; `finished` gets each clip while others are still rendered, in
+    a thread of its own.
     """
     done: dict[int, float] = {}
     lock = threading.Lock()
@@ -107,11 +109,14 @@ def render_clips(
             done[clip.index] = share * clip.duration
             progress(min(sum(done.values()) / whole, 1.0))
 
+    def make(clip: EdlClip) -> RenderedClip:
+        made = render_clip(clip, segments, video, audio, info, options, language, out_dir, partial(tell, clip))
+        if finished:
+            finished(made)
+        return made
+
     with ThreadPoolExecutor(parallel(options, len(clips))) as pool:
-        jobs = {
-            pool.submit(render_clip, c, segments, video, audio, info, options, language, out_dir, partial(tell, c)): c
-            for c in clips
-        }
+        jobs = {pool.submit(make, clip): clip for clip in clips}
         try:
             outcomes = [_outcome(job, clip) for job, clip in jobs.items()]
         except BaseException:

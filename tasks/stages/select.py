@@ -111,6 +111,6 @@ def _why(window: Candidate) -> str:
     gains = {name: WEIGHTS[name].value * z for name, z in window.signals.items()}
     strong = sorted((name for name in gains if gains[name] > 0), key=lambda name: -gains[name])[:3]
     if not strong:
-        return "The best that is left."
+        return "No signal stands out; it is the best window that is left."
     praise = [("low " if WEIGHTS[name].value < 0 else "") + name.replace("_", " ") for name in strong]
     return f"Stands out by {', '.join(praise)}."

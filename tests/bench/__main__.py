@@ -42,6 +42,7 @@ from tests.bench.plain import plain_encodes
 from tests.bench.processes import Sampler, cpu_seconds, of_trees
 from tests.media_server import MediaServer, file
 
+SHORT = Path(__file__).parents[1] / "media" / "short.mp4"
 FOLDER = Path("build") / "bench"
 SETTINGS = {
     "ASR_MODEL": "base",
@@ -64,7 +65,6 @@ def main() -> None:
     info = probe(video)
     machine = _machine()
     whisper_model(SETTINGS["ASR_MODEL"], folder / "weights")
-    _compiled()
     runs = [_run(video, asked, folder, f"run {number}") for number in range(1, asked.runs + 1)]
     comparable = not asked.source and _is_earlier(asked)
     result = {
@@ -122,11 +122,6 @@ def _use_settings(chosen: dict[str, str]) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-def _compiled() -> None:
-    """Import it all once: what a fresh installation compiles the first time is no job's cost."""
-    subprocess.run([sys.executable, "-c", "import flows.clip, tests.bench.job"], check=True)
-
-
 def _request(asked: argparse.Namespace, *, again: bool) -> dict[str, Any]:
     """What is asked for; `again`, for other seconds and as few clips as can be."""
     if again:
@@ -155,12 +150,20 @@ def _run(video: Path, asked: argparse.Namespace, folder: Path, name: str) -> dic
         (Path(data) / "weights").symlink_to(folder / "weights")
         configured = settings.load().model_copy(update={"data_dir": Path(data)})
         with _served(video) as url, LocalStack(configured, progress=lambda what: say(f"{name}: {what}")) as stack:
+            _warmed(stack, Path(data), name)
             job, encodes = _job(stack, {"video_url": url} | _request(asked, again=False), Path(data), f"{name}, first")
             again, _ = _job(stack, {"video_url": url} | _request(asked, again=True), Path(data), f"{name}, again")
         say(f"{name}: plain encode")
         rendered = [encode for encode in encodes if encode["stage"] == "RENDER"]
         plain = plain_encodes(video, rendered, stage_options_of(configured).picture, Path(data))
     return {"job": job, "again": again, "plain": plain}
+
+
+def _warmed(stack: LocalStack, folder: Path, name: str) -> None:
+    """A short job first: what a fresh installation compiles and a new server loads once is no job's cost."""
+    with _served(SHORT) as url:
+        request = {"video_url": url, "clip_duration_seconds": 9, "clip_count": 1, "language": "en"}
+        _job(stack, request, folder, f"{name}, warming up")
 
 
 @contextlib.contextmanager

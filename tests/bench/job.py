@@ -6,7 +6,8 @@ The flow is the product's; what is measured is put around its parts from outside
 - its *work* is what happens between the reports of its begin and its end;
 - its *bucket* is the part of the work that is spent in calls of the artifact store, and in waiting
   for those that were begun earlier;
-- *beside* is time in calls of the store that nobody waits for: other threads than the flow's.
+- *beside* is time in calls of the store that nobody waits for: transfers in the background, and clips
+  that are put while others are encoded.
 
 Standard output gets the name of each stage as it begins.
 """
@@ -42,6 +43,7 @@ class Meter:
         self.bucket_seconds = 0.0
         self.beside_seconds = 0.0
         self.work_seconds = 0.0
+        self._encoding = 0
         self._thread = threading.local()
 
     def stage(self, run_stage: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,7 +101,9 @@ class Meter:
             asked = inspect.signature(encode).bind(*given, **named).arguments
             plan, info, captions, fonts, out = (asked[name] for name in ("plan", "info", "captions", "fonts", "out"))
             self._thread.cpu = 0.0
+            self._encoding += 1
             encode(*given, **named)
+            self._encoding -= 1
             script = self.folder / f"{len(self.encodes)}-{out.stem}.ass"
             script.write_text(captions, encoding="utf-8")
             self.encodes.append(
@@ -138,7 +142,10 @@ class Meter:
 
     @contextmanager
     def _bucket(self) -> Generator[None]:
-        is_beside = threading.current_thread() is not threading.main_thread()
+        thread = threading.current_thread()
+        is_beside = thread.name.startswith("transfer-") or (
+            thread is not threading.main_thread() and self._encoding > 0
+        )
         began, self._thread.depth = time.monotonic(), getattr(self._thread, "depth", 0) + 1
         try:
             yield

@@ -92,16 +92,7 @@ def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
     per_30 = middle(lambda run: 30 * run["plain"]["cpu"] / run["plain"]["seconds"])
     wall = middle(lambda run: run["job"]["seconds"])
     return [
-        Verdict(
-            "wall time, earlier service = 1",
-            wall / EARLIER_WALL,
-            0.6,
-            "",
-            wall <= 0.6 * EARLIER_WALL if comparable else None,
-            f"{wall:.1f} s of {EARLIER_WALL:.0f} s, which another machine needed; {_scaled(wall, per_30)}"
-            if comparable
-            else "another source or request",
-        ),
+        _wall(wall, per_30, comparable=comparable),
         _at_most(
             "encoding, plain encode = 1",
             middle(lambda run: encode_cpu(run["job"])) / plain,
@@ -128,9 +119,14 @@ def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
     ]
 
 
-def _scaled(wall: float, per_30: float) -> str:
+def _wall(wall: float, per_30: float, *, comparable: bool) -> Verdict:
+    """Wall time against the earlier service's, which another machine needed: by what a plain encode costs on both."""
     factor = per_30 / EARLIER_PLAIN_PER_30
-    return f"a plain encode costs {factor:.2f} of its CPU here: scaled {wall / EARLIER_WALL / factor:.2f}"
+    value = wall / EARLIER_WALL / factor
+    note = f"{wall:.1f} s of {EARLIER_WALL:.0f} s; a plain encode costs {factor:.2f} of what it did there"
+    if not comparable:
+        return Verdict("wall time, earlier service = 1", value, 0.6, "", None, "another source or request")
+    return Verdict("wall time, earlier service = 1", value, 0.6, "", value <= 0.6, note)
 
 
 def _overhead(what: str, overheads: list[dict[str, float]]) -> Verdict:

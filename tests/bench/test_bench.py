@@ -56,7 +56,7 @@ def job(**changes):
 
 def run(**plain):
     quick = {"seconds": 0.75, "work": 0.5, "bucket": 0.125}
-    return {"job": job(), "again": job(**quick), "plain": {"cpu": 10.0, "seconds": 40.0} | plain}
+    return {"job": job(), "again": job(**quick), "plain": {"cpu": 10.0, "seconds": 300 / 28} | plain}
 
 
 def by_name(found):
@@ -99,7 +99,8 @@ def test_verdicts_say_which_limits_hold():
 def test_the_wall_time_is_scaled_by_what_a_plain_encode_costs_here():
     twice_as_slow = report.verdicts([run(cpu=56.0, seconds=30.0)], comparable=True)[0]
 
-    assert "2.00 of its CPU here: scaled 0.15" in twice_as_slow.note
+    assert twice_as_slow.value == pytest.approx(64.5 / 214 / 2)
+    assert "costs 2.00 of what it did there" in twice_as_slow.note
 
 
 def test_another_source_is_not_compared_with_the_earlier_service():

@@ -141,3 +141,10 @@ def test_shorten_cuts_between_words():
 
 def test_the_lists_are_lower_case_words():
     assert all(word == word.casefold() and word.isprintable() and " " not in word for word in ENGLISH.stop)
+
+
+def test_what_changes_the_meaning_of_a_title_stays_in_it():
+    said = ["So there it was.", "No logo, no number to call, no campaign."]
+    assert headline(said, said, "en").startswith("No logo")
+    doubt = ["We met again.", "Maybe the whole system was wrong."]
+    assert headline(doubt, doubt, "en") == "Maybe the whole system was wrong"
