@@ -1,32 +1,39 @@
 """The record of a job in Redis, and the one class that reads and writes it.
 
 Keys: `kangklip:job:{id}` (hash: one JSON document and the numbers the scripts compare),
-`kangklip:job:{id}:events` (stream) and `kangklip:job:{id}:lease` (who runs it now).
-Transitions are Lua scripts, so they are atomic under concurrent reports.
+`kangklip:job:{id}:events` (stream) and `kangklip:job:{id}:lease` (who runs it now); over all of
+them `kangklip:jobs` (by creation), `kangklip:active` and `kangklip:totals`. Transitions are Lua
+scripts, so they are atomic under concurrent reports.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 import redis
+import redis.asyncio
 from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
+from infra import job_scripts as scripts
 from infra.errors import JobConflict, StateError
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
 LEASE_SECONDS = 30
 """A run that has not renewed its lease for this long is dead."""
+_CLAIM_SECONDS = 86400
+_EVENT_WAIT_MS = 5000
+_ALL, _ACTIVE, _TOTALS = "kangklip:jobs", "kangklip:active", "kangklip:totals"
 
 
 class JobRef(BaseModel):
@@ -40,17 +47,24 @@ class JobRef(BaseModel):
 
 
 class Report(BaseModel):
-    """One word of progress: percent of the whole job, 0 to 100."""
+    """One word of progress: percent of the whole job, 0 to 100. Without an attempt, of the one that runs."""
 
     model_config = ConfigDict(frozen=True)
 
     job_id: str
-    attempt: int = 1
+    attempt: int | None = 1
     status: JobState = JobState.RUNNING
     stage: Stage | None = None
     progress: float | None = None
     message: str = ""
     error: str | None = None
+
+
+class StageTimes(BaseModel):
+    """When a stage of the current attempt began and ended, in seconds since the epoch."""
+
+    began: float
+    ended: float | None = None
 
 
 class Job(BaseModel):
@@ -68,6 +82,19 @@ class Job(BaseModel):
     created_at: float = 0.0
     updated_at: float = 0.0
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
+    stages: dict[Stage, StageTimes] = Field(default_factory=dict[Stage, StageTimes])
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in (JobState.SUCCEEDED, JobState.FAILED)
+
+
+class Claim(BaseModel):
+    """Who has an idempotency key: a job, ours or an earlier one, and whether it was asked for the same."""
+
+    job_id: str
+    is_new: bool
+    is_same: bool
 
 
 def new_job_id() -> str:
@@ -79,61 +106,11 @@ def job_id_of_run(flow_run_id: str) -> str:
     return f"kk_{ULID.from_uuid(UUID(flow_run_id))}"
 
 
-# KEYS: job, events. ARGV: attempt, status, stage, progress, message, error, now, ttl.
-# Refused (0): no job, another attempt, a final state. Progress and stage never go back.
-_REPORT = """
-local job = redis.call('HMGET', KEYS[1], 'attempt', 'status', 'progress')
-if not job[1] or job[1] ~= ARGV[1] then return 0 end
-if job[2] == 'SUCCEEDED' or job[2] == 'FAILED' then return 0 end
-local now, progress = ARGV[7], tonumber(job[3])
-local given = tonumber(ARGV[4])
-local final = ARGV[2] == 'SUCCEEDED' or ARGV[2] == 'FAILED'
-if not final and given and given < progress then return 0 end
-if given and given > progress then progress = given end
-redis.call('HSET', KEYS[1], 'status', ARGV[2], 'progress', tostring(progress), 'updated_at', now)
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[1], 'stage', ARGV[3])
-  redis.call('HSETNX', KEYS[1], 'began:' .. ARGV[1] .. ':' .. ARGV[3], now)
-end
-redis.call('HSET', KEYS[1], 'message', ARGV[5])
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', 2000, '*', 'attempt', ARGV[1], 'status', ARGV[2],
-  'stage', redis.call('HGET', KEYS[1], 'stage'), 'progress', tostring(progress), 'message', ARGV[5], 'error', ARGV[6])
-redis.call('EXPIRE', KEYS[1], ARGV[8]); redis.call('EXPIRE', KEYS[2], ARGV[8])
-return 1
-"""
-
-# KEYS: job. ARGV: job_id, request JSON, now, ttl. 0 when it exists.
-_CREATE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'job_id', ARGV[1], 'status', 'QUEUED', 'stage', 'DOWNLOAD', 'progress', '0',
-  'attempt', '1', 'request', ARGV[2], 'created_at', ARGV[3], 'updated_at', ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-return 1
-"""
-
-# KEYS: job, lease. ARGV: now, holder. The new attempt's number; 0 no job, -1 succeeded, -2 another process runs it.
-_REOPEN = """
-local job = redis.call('HMGET', KEYS[1], 'attempt', 'status')
-if not job[1] then return 0 end
-if job[2] == 'SUCCEEDED' then return -1 end
-local lease = redis.call('GET', KEYS[2])
-if lease and lease ~= ARGV[2] then return -2 end
-local attempt = tonumber(job[1]) + 1
-redis.call('HSET', KEYS[1], 'attempt', tostring(attempt), 'status', 'QUEUED', 'stage', 'DOWNLOAD',
-  'progress', '0', 'message', '', 'updated_at', ARGV[1])
-redis.call('HDEL', KEYS[1], 'error', 'start_error')
-return attempt
-"""
-
-# KEYS: lease. ARGV: holder. Deletes the lease only if it is the holder's own.
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-
-
 class JobStore:
     """Jobs in Redis. Every method raises `StateError` when Redis does not answer."""
 
     def __init__(self, url: str, ttl_seconds: int) -> None:
+        self._url = url
         self._redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
             url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
         )
@@ -149,31 +126,48 @@ class JobStore:
 
     def create(self, job_id: str, request_json: str) -> bool:
         """Record a QUEUED job; False when it exists already, and nothing is changed."""
-        return self._eval(_CREATE, [_key(job_id)], [job_id, request_json, time.time(), self._ttl]) == 1
+        return self._eval(scripts.CREATE, [_key(job_id), _ALL, _ACTIVE], [job_id, request_json, _now(), self._ttl]) == 1
 
     def get(self, job_id: str) -> Job | None:
         with _answering():
-            fields = cast("dict[str, str]", self._redis.hgetall(_key(job_id)))
-        if not fields:
-            return None
-        known = {name: value for name, value in fields.items() if name in Job.model_fields and name != "request"}
-        job = Job.model_validate(known)
-        job.request = _loads(fields.get("request"))
-        return job
+            return _job(cast("dict[str, str]", self._redis.hgetall(_key(job_id))))
+
+    def recent(self, limit: int) -> list[Job]:
+        """The newest jobs first."""
+        with _answering():
+            newest = cast("Any", self._redis).zrevrange(_ALL, 0, limit - 1)
+            return self._read(cast("list[str]", newest))
+
+    def active(self) -> list[Job]:
+        """Jobs that have not ended; what Redis has forgotten is left out for good."""
+        with _answering():
+            ids = sorted(cast("set[str]", self._redis.smembers(_ACTIVE)))
+            jobs = self._read(ids)
+            if gone := set(ids) - {job.job_id for job in jobs}:
+                self._redis.srem(_ACTIVE, *gone)
+        return jobs
+
+    def totals(self) -> dict[str, float]:
+        """Counted since the beginning: `finished:{state}`, `seconds:{stage}` and `count:{stage}`."""
+        with _answering():
+            found = cast("dict[str, str]", self._redis.hgetall(_TOTALS))
+        return {name: float(value) for name, value in found.items()}
 
     def report(self, report: Report) -> bool:
         """Apply a report; False when it came too late, from another attempt, or would go back."""
         arguments = [
-            report.attempt,
+            "" if report.attempt is None else report.attempt,
             report.status,
             report.stage or "",
             "" if report.progress is None else report.progress,
             report.message,
             report.error or "",
-            time.time(),
+            _now(),
             self._ttl,
+            report.job_id,
         ]
-        return self._eval(_REPORT, [_key(report.job_id), _events_key(report.job_id)], arguments) == 1
+        keys = [_key(report.job_id), _events_key(report.job_id), _ACTIVE, _TOTALS]
+        return self._eval(scripts.REPORT, keys, arguments) == 1
 
     def reopen(self, job_id: str) -> int:
         """Open the next attempt of a job that failed or whose run has died, and give its number.
@@ -182,7 +176,8 @@ class JobStore:
             JobConflict: there is no such job, it has succeeded, or another process runs it.
         """
         self._drop_dead_lease(job_id)
-        answer = self._eval(_REOPEN, [_key(job_id), _lease_key(job_id)], [time.time(), self._holder])
+        keys = [_key(job_id), _lease_key(job_id), _ACTIVE, _events_key(job_id)]
+        answer = self._eval(scripts.REOPEN, keys, [_now(), self._holder, job_id, self._ttl])
         if answer > 0:
             return answer
         reason = {0: "is not known", -1: "has succeeded already", -2: "is being run by another process"}[answer]
@@ -192,6 +187,26 @@ class JobStore:
         """Record what runs the job: the Nosana deployment there, the flow run elsewhere."""
         with _answering():
             self._redis.hset(_key(job_id), "nosana_run_id", run_id)
+
+    def set_start_error(self, job_id: str, text: str) -> None:
+        """Record why the job's run could not be started."""
+        with _answering():
+            self._redis.hset(_key(job_id), "start_error", text)
+
+    def claim(self, key: str, asked: str, job_id: str) -> Claim:
+        """Give an idempotency key to `job_id` for a day, unless a job has it; `asked` is a digest of the request."""
+        name = f"kangklip:idempotency:{_hidden(key)}"
+        with _answering():
+            is_new = bool(self._redis.set(name, f"{asked} {job_id}", nx=True, ex=_CLAIM_SECONDS))
+            held = cast("str | None", self._redis.get(name)) or f"{asked} {job_id}"
+        first, _, holder = held.partition(" ")
+        return Claim(job_id=holder, is_new=is_new, is_same=first == asked)
+
+    def allow(self, client: str, per_minute: int) -> int:
+        """Count a client's wish to create a job: 0 to go ahead, else the seconds to wait."""
+        minute, second = divmod(int(time.time()), 60)
+        key = f"kangklip:rate:{_hidden(client)}:{minute}"
+        return 60 - second if self._eval(scripts.COUNT, [key], [60]) > per_minute else 0
 
     def events(self, job_id: str, after: str = "0", block_seconds: float = 1.0) -> Iterator[tuple[str, dict[str, str]]]:
         """Events later than `after`, oldest first: (id, fields). Ends when none came for `block_seconds`."""
@@ -206,6 +221,30 @@ class JobStore:
             yield from answer[0][1]
             after = answer[0][1][-1][0]
 
+    async def follow(self, job_id: str, after: str = "0") -> AsyncGenerator[tuple[str, dict[str, str]]]:
+        """Events later than the id `after` as they come: (id, fields). Ends with the one that ends the job."""
+        async with self._asynchronous() as client:
+            last = after
+            while True:
+                for event_id, fields in await self._next_events(client, job_id, last):
+                    last = event_id
+                    yield event_id, fields
+                    if fields["status"] in (JobState.SUCCEEDED, JobState.FAILED):
+                        return
+                if await client.exists(_key(job_id)) == 0:
+                    return
+
+    async def _next_events(self, client: Any, job_id: str, after: str) -> list[tuple[str, dict[str, str]]]:
+        with _answering():
+            answer = await client.xread({_events_key(job_id): after}, count=100, block=_EVENT_WAIT_MS)
+        return answer[0][1] if answer else []
+
+    def last_event(self, job_id: str) -> str:
+        """Id of the newest event, "0" where there is none yet."""
+        with _answering():
+            newest = cast("list[tuple[str, Any]]", self._redis.xrevrange(_events_key(job_id), count=1))
+        return newest[0][0] if newest else "0"
+
     def hold(self, job_id: str) -> bool:
         """Take or renew this store's lease on running the job; False when another has it."""
         self._drop_dead_lease(job_id)
@@ -215,23 +254,67 @@ class JobStore:
                 taken = self._redis.expire(_lease_key(job_id), LEASE_SECONDS)
         return bool(taken)
 
+    def is_held(self, job_id: str) -> bool:
+        """Whether some process runs the job and lives."""
+        self._drop_dead_lease(job_id)
+        with _answering():
+            return self._redis.exists(_lease_key(job_id)) == 1
+
     def release(self, job_id: str) -> None:
-        self._eval(_RELEASE, [_lease_key(job_id)], [self._holder])
+        self._eval(scripts.RELEASE, [_lease_key(job_id)], [self._holder])
 
     def ping(self) -> None:
         with _answering():
             self._redis.ping()  # pyright: ignore[reportUnknownMemberType]
+
+    def _read(self, ids: list[str]) -> list[Job]:
+        """Jobs of those ids that are known, in their order."""
+        with cast("Any", self._redis).pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(_key(job_id))
+            found = cast("list[dict[str, str]]", pipe.execute())
+        return [job for fields in found if (job := _job(fields))]
+
+    def _asynchronous(self) -> Any:
+        """A client of its own for one who waits: a wait holds its connection."""
+        return redis.asyncio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+            self._url, decode_responses=True, socket_connect_timeout=3, socket_timeout=_EVENT_WAIT_MS / 1000 + 10
+        )
 
     def _drop_dead_lease(self, job_id: str) -> None:
         """A lease of a process of this machine that no longer lives need not run out."""
         with _answering():
             holder = cast("str | None", self._redis.get(_lease_key(job_id)))
         if holder and holder != self._holder and _is_dead_neighbour(holder):
-            self._eval(_RELEASE, [_lease_key(job_id)], [holder])
+            self._eval(scripts.RELEASE, [_lease_key(job_id)], [holder])
 
     def _eval(self, script: str, keys: list[str], arguments: list[Any]) -> int:
         with _answering():
             return cast("int", self._redis.eval(script, len(keys), *keys, *map(str, arguments)))
+
+
+def _job(fields: dict[str, str]) -> Job | None:
+    """A job from its hash; None where there is none."""
+    if not fields:
+        return None
+    known: dict[str, Any] = {name: value for name, value in fields.items() if name in Job.model_fields}
+    known["request"] = json.loads(fields.get("request") or "{}")
+    attempt = fields.get("attempt", "1")
+    known["stages"] = {
+        stage: {"began": began, "ended": fields.get(f"ended:{attempt}:{stage}")}
+        for stage in Stage
+        if (began := fields.get(f"began:{attempt}:{stage}"))
+    }
+    return Job.model_validate(known)
+
+
+def _now() -> str:
+    return f"{time.time():.3f}"
+
+
+def _hidden(text: str) -> str:
+    """A name for what somebody else has chosen: it may be long, and it may be a secret."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _key(job_id: str) -> str:
@@ -270,10 +353,6 @@ def _is_dead_neighbour(holder: str) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def _loads(text: str | None) -> dict[str, Any]:
-    return json.loads(text) if text else {}
 
 
 @contextmanager

@@ -138,8 +138,7 @@ def sinks(settings: Settings) -> list[Sink]:
     if store := JobStore.from_settings(settings):
         found.append(store.report)
     if settings.callback_url:
-        token = settings.callback_token.get_secret_value().split(",")[0] if settings.callback_token else None
-        found.append(CallbackSink(settings.callback_url, token))
+        found.append(CallbackSink(settings.callback_url, next(iter(settings.callback_tokens), None)))
     return found
 
 

@@ -6,10 +6,10 @@ one line that names each variable that is malformed.
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors import ConfigError
 
@@ -42,11 +42,34 @@ class Settings(BaseSettings):
         default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis remembers a job."
     )
 
+    # The API.
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address on which the API listens.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port of the API.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("http://localhost:3000", "http://127.0.0.1:3000"),
+        description="Pages on other hosts that may use the API, separated by commas.",
+    )
+    api_keys: SecretStr | None = Field(
+        default=None, description="Keys, separated by commas, of which creating a job needs one; open when empty."
+    )
+    operator_key: SecretStr | None = Field(
+        default=None, description="Key that lists all recent jobs; nobody may when empty."
+    )
+    create_rate_per_minute: int = Field(
+        default=30, ge=0, le=100_000, description="Jobs that one client may create in a minute; 0 is no limit."
+    )
+    deployment: str = Field(
+        default="clip/local", pattern=r"^[^/]+/[^/]+$", description="Prefect deployment that runs jobs of the API."
+    )
+
     # Reports by HTTP.
     callback_url: str | None = Field(
         default=None, pattern=r"^https?://", description="Address that gets progress by POST; none when empty."
     )
-    callback_token: SecretStr | None = Field(default=None, description="Sent as x-callback-token with each report.")
+    callback_token: SecretStr | None = Field(
+        default=None,
+        description="Sent as x-callback-token with each report; the API takes two, separated by a comma.",
+    )
 
     # What may come in.
     max_source_seconds: int = Field(default=4 * 3600, ge=10, le=24 * 3600, description="Longest source in seconds.")
@@ -100,11 +123,30 @@ class Settings(BaseSettings):
         default=None, ge=1, le=16, description="Clips rendered at once; by cores when empty."
     )
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        return _listed(value) if isinstance(value, str) else value
+
+    @property
+    def callback_tokens(self) -> tuple[str, ...]:
+        """Tokens of which a callback needs one: the first is sent, another is valid while it is rotated."""
+        return _listed(self.callback_token.get_secret_value()) if self.callback_token else ()
+
+    @property
+    def api_key_list(self) -> tuple[str, ...]:
+        """Keys of which creating a job needs one; empty when nobody needs any."""
+        return _listed(self.api_keys.get_secret_value()) if self.api_keys else ()
+
     @property
     def render_size(self) -> tuple[int, int]:
         """Width and height of the clips in pixels."""
         width, height = self.render_resolution.split("x")
         return int(width), int(height)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def load() -> Settings:
@@ -125,6 +167,7 @@ def as_markdown() -> str:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or name.upper())
-        default = "" if field.default is None or field.default_factory else f"`{field.default}`"
+        plain = ",".join(cast("tuple[str, ...]", field.default)) if isinstance(field.default, tuple) else field.default
+        default = "" if plain is None or field.default_factory else f"`{plain}`"
         rows.append(f"| `{variable}` | {default} | {field.description} |")
     return "\n".join(rows)
