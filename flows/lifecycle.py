@@ -1,9 +1,7 @@
 """A job's attempt around the stages: opened, held while it runs, and ended truthfully."""
 
-import _thread
 import logging
 import shutil
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +13,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 from infra import beside, settings
 from infra.artifacts import ArtifactStore
 from infra.errors import InfraError, JobConflict, ReportLost, StateError
-from infra.jobs import LEASE_SECONDS, JobRef, JobStore, Report, job_id_of_run
+from infra.jobs import JobRef, JobStore, Report, job_id_of_run
+from infra.leases import Lease
 from infra.progress import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
 from infra.settings import Settings
 from infra.states import JobState, Stage
@@ -39,16 +38,18 @@ def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
     configured = settings.load()
     store = JobStore.from_settings(configured)
     job = JobRef(job_id=job_id or job_id_of_run(str(flow_run.get_id())))
-    with _held(job.job_id, store) as lost:
+    with Lease(store, job.job_id) as lease:
         try:
             job = _opened(request, job, store)
+            lease.guard(job)
             sweep(job, configured)
             yield job
         except (JobConflict, ReportLost):
             raise
         except BaseException as error:
-            if lost.is_set():
-                raise JobConflict(f"Another run has taken over job {job.job_id}; this one has stopped.") from error
+            if lease.lost:
+                raise JobConflict(lease.lost) from error
+            lease.guard(None)
             _fail(job, error, configured)
             raise
         else:
@@ -104,42 +105,6 @@ def _opened(request: ClipRequest, job: JobRef, store: JobStore | None) -> JobRef
         progress=0, key=_artifact_key("progress", job.job_id), description=f"Progress of {job.job_id}"
     )
     return JobRef(job_id=job.job_id, attempt=number, progress_artifact=str(artifact))
-
-
-@contextmanager
-def _held(job_id: str, store: JobStore | None) -> Generator[threading.Event]:
-    """Hold the job's lease, so that nobody runs it twice and a dead run is known as dead.
-
-    A run that loses it, because its machine slept or Redis was away too long, is interrupted;
-    the event that is yielded tells.
-    """
-    lost = threading.Event()
-    if store is None:
-        yield lost
-        return
-    if not store.hold(job_id):
-        raise JobConflict(f"Job {job_id} is being run by another process; wait for it or stop it.")
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(LEASE_SECONDS / 3):
-            try:
-                if not store.hold(job_id):
-                    lost.set()
-                    _thread.interrupt_main()
-                    return
-            except StateError as error:
-                logger.warning("The lease of %s could not be renewed: %s", job_id, error)
-
-    threading.Thread(target=renew, daemon=True, name="lease").start()
-    try:
-        yield lost
-    finally:
-        done.set()
-        try:
-            store.release(job_id)
-        except StateError as error:
-            logger.warning("The lease of %s runs out by itself: %s", job_id, error)
 
 
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:

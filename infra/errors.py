@@ -9,6 +9,7 @@ InfraError
 ├── CallbackError     the callback address
 ├── SiteError         the site that the video comes from, or the way to it
 ├── MachineError      this machine has run out of disk or memory
+├── SubmitError       the Prefect server would not take a run
 ├── StackError        a part of the embedded stack did not start
 └── ConfigError       a setting is missing or malformed; never retried
 """
@@ -47,6 +48,10 @@ class SiteError(InfraError):
 
 
 class MachineError(InfraError):
+    pass
+
+
+class SubmitError(InfraError):
     pass
 
 

@@ -30,11 +30,16 @@ class FaceDetector:
             self._net.setInputSize(size)
             self._size = size
         _, found = self._net.detect(frame_bgr)
-        return np.empty((0, 15), np.float32) if found is None else found
+        return np.empty((0, 15), np.float32) if found is None else with_area(found)
 
     def detect(self, frame_bgr: np.ndarray, t: float, scale: float) -> list[FaceBox]:
         """Faces at time `t` in source pixels, which are `scale` times those of the frame."""
         return [face_box(row, t, scale) for row in self.rows(frame_bgr)]
+
+
+def with_area(rows: np.ndarray) -> np.ndarray:
+    """Rows whose face has a width and a height: of pictures that are nearly lines YuNet returns some without."""
+    return rows[np.isfinite(rows).all(axis=1) & (rows[:, 2] > 0) & (rows[:, 3] > 0)]
 
 
 def face_box(row: np.ndarray, t: float, scale: float, mouth: float = 0.0) -> FaceBox:

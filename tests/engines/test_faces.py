@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.engines.faces import FaceDetector
+from tasks.engines.faces import FaceDetector, with_area
 from tasks.engines.weights import yunet
 
 MEDIA = Path(__file__).parents[1] / "media"
@@ -41,3 +41,9 @@ def test_no_face_is_found_where_there_is_none(detector):
     noise = np.random.default_rng(0).integers(0, 255, (270, 480, 3)).astype(np.uint8)
     for empty in (noise, np.zeros_like(noise), cv2.GaussianBlur(noise, (0, 0), 8)):
         assert detector.detect(empty, 0, 1) == []
+
+
+def test_a_face_without_area_is_none():
+    rows = np.ones((4, 15), np.float32)
+    rows[0, 2], rows[1, 3], rows[2, 6] = 0, -3, np.nan
+    assert with_area(rows).tolist() == [[1.0] * 15]

@@ -1,0 +1,124 @@
+"""A job becomes a flow run: once for each attempt, however often it is asked.
+
+Spoken to the Prefect server's own HTTP API: the process that does this need not import Prefect, whose
+settings are read at import and whose import takes seconds.
+"""
+
+import uuid
+from typing import Any, Protocol
+
+import httpx
+
+from infra.errors import SubmitError
+from infra.settings import Settings
+
+_TIMEOUT = httpx.Timeout(15, connect=3)
+TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+class Submitter(Protocol):
+    """Where runs are started. Every method raises `SubmitError`, whose text is fit to be shown."""
+
+    def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
+        """Start the attempt's run, or find the one that was started; its id."""
+        ...
+
+    def cancel(self, run_id: str) -> None:
+        """Have the run stopped; one that has ended or is not known is left alone."""
+        ...
+
+    def ping(self) -> None: ...
+
+    def queue_depth(self) -> int:
+        """Runs that wait for a worker."""
+        ...
+
+
+class PrefectRuns:
+    """Runs of one deployment on a Prefect server; `name` is flow/deployment."""
+
+    def __init__(self, api_url: str, name: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._name = name
+        self._client = httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=_TIMEOUT, transport=transport)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "PrefectRuns":
+        """Those of the settings' server and deployment.
+
+        Raises:
+            SubmitError: no server is named.
+        """
+        if settings.prefect_api_url is None:
+            raise SubmitError("No Prefect server is named; set PREFECT_API_URL.")
+        return cls(settings.prefect_api_url, settings.deployment)
+
+    def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
+        deployment = self._deployment()
+        run = self._ask(
+            "POST",
+            f"deployments/{deployment['id']}/create_flow_run",
+            {
+                "name": job_id,
+                "parameters": {"request": request, "job_id": job_id},
+                "idempotency_key": f"{job_id}:{attempt}",
+                "tags": ["clip", job_id],
+                "state": {"type": "SCHEDULED"},
+            },
+        )
+        return run["id"]
+
+    def cancel(self, run_id: str) -> None:
+        run = self.run(run_id)
+        if run is None or (run.get("state_type") or "") in TERMINAL:
+            return
+        # A run that no process has yet is over at once; one that runs is stopped by its worker.
+        waits = run.get("state_type") in ("SCHEDULED", "PENDING", "PAUSED")
+        state = {"type": "CANCELLED"} if waits else {"type": "CANCELLING"}
+        self._ask("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": False})
+
+    def end(self, run_id: str, message: str) -> None:
+        """Say of a run whose process is known to be dead that it has crashed."""
+        state = {"type": "CRASHED", "name": "Crashed", "message": message}
+        self._ask("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """The run as the server knows it; None where it does not."""
+        return self.runs([run_id]).get(run_id)
+
+    def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]:
+        """Those of the runs that the server knows, by id. Ids of anything but a flow run are left out."""
+        asked = [run_id for run_id in run_ids if _is_uuid(run_id)]
+        found: dict[str, dict[str, Any]] = {}
+        for first in range(0, len(asked), 200):
+            body = {"flow_runs": {"id": {"any_": asked[first : first + 200]}}, "limit": 200}
+            found |= {run["id"]: run for run in self._ask("POST", "flow_runs/filter", body)}
+        return found
+
+    def ping(self) -> None:
+        self._ask("GET", "health")
+
+    def queue_depth(self) -> int:
+        waiting = {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}
+        return int(self._ask("POST", "flow_runs/count", {"flow_runs": waiting}))
+
+    def _deployment(self) -> dict[str, Any]:
+        flow, _, name = self._name.partition("/")
+        return self._ask("GET", f"deployments/name/{flow}/{name}")
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        try:
+            answer = self._client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise SubmitError(f"The Prefect server did not answer ({type(error).__name__}).") from error
+        if answer.status_code == httpx.codes.NOT_FOUND and path.startswith("deployments/name/"):
+            raise SubmitError(f"The Prefect server has no deployment {self._name}; run: prefect deploy --all")
+        if answer.is_error:
+            raise SubmitError(f"The Prefect server answered {answer.status_code} to {path.partition('/')[0]}.")
+        return answer.json()
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,78 @@
+"""A run's hold on its job: taken before it begins, renewed by a thread, given back at the end."""
+
+import _thread
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from infra.errors import JobConflict, StateError
+from infra.jobs import LEASE_SECONDS, JobRef, JobStore
+from infra.states import JobState
+
+logger = logging.getLogger(__name__)
+CHECK_SECONDS = 3.0
+"""How long a run goes on after its job was cancelled."""
+
+
+class Lease:
+    """Nobody else runs the job while this is held. A run that loses it is interrupted; `lost` says why.
+
+    It is lost when another run has taken the job over, because this machine slept or Redis was away too
+    long, and, once it guards an attempt, when that attempt was ended from outside. Without a store there
+    is nobody to share with.
+    """
+
+    def __init__(self, store: JobStore | None, job_id: str) -> None:
+        self._store, self._job_id = store, job_id
+        self._done = threading.Event()
+        self._guarded: JobRef | None = None
+        self.lost: str | None = None
+
+    def __enter__(self) -> Self:
+        if self._store is None:
+            return self
+        if not self._store.hold(self._job_id):
+            raise JobConflict(f"Job {self._job_id} is being run by another process; wait for it or stop it.")
+        threading.Thread(target=self._keep, args=[self._store], daemon=True, name="lease").start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._store is None:
+            return
+        try:
+            self._store.release(self._job_id)
+        except StateError as away:
+            logger.warning("The lease of %s runs out by itself: %s", self._job_id, away)
+
+    def guard(self, job: JobRef | None) -> None:
+        """From now on this attempt is what we run; None when it is ended by ourselves."""
+        self._guarded = job
+
+    def _keep(self, store: JobStore) -> None:
+        waited = 0.0
+        while not self._done.wait(CHECK_SECONDS):
+            waited += CHECK_SECONDS
+            try:
+                lost = self._why_lost(store, is_due=waited >= LEASE_SECONDS / 3)
+            except StateError as error:
+                logger.warning("The lease of %s could not be renewed: %s", self._job_id, error)
+                continue
+            if waited >= LEASE_SECONDS / 3:
+                waited = 0.0
+            if lost and not self._done.is_set():
+                self.lost = lost
+                _thread.interrupt_main()
+                return
+
+    def _why_lost(self, store: JobStore, *, is_due: bool) -> str | None:
+        if is_due and not store.hold(self._job_id):
+            return f"Another run has taken over job {self._job_id}; this one has stopped."
+        known = store.get(self._job_id) if self._guarded else None
+        guarded = self._guarded
+        if known and guarded and known.attempt == guarded.attempt and known.status is JobState.FAILED:
+            return f"Job {self._job_id} was ended from outside: {known.error or 'no reason is given'}"
+        return None
