@@ -1,0 +1,85 @@
+// How the page asks the server. Every failure is one of the two classes below.
+
+/** The server answered with a refusal; `detail` is its sentence. */
+export class Refused extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+    this.detail = detail;
+  }
+}
+
+/** No answer came. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The server cannot be reached.");
+  }
+}
+
+const KEY = "kangklip.api-key";
+const PATIENCE = 30_000; // milliseconds
+const WRONG_CLOCK = 2; // seconds: less is the rounding of the Date header and the way of the answer
+let skew = 0;
+
+/** Now by the server's clock, which the job's times are told by, in seconds since the epoch. */
+export const now = () => Date.now() / 1000 + skew;
+
+export function apiKey() {
+  try {
+    return sessionStorage.getItem(KEY) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+export function keepApiKey(key) {
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // Without storage the key is asked for again.
+  }
+}
+
+/** The JSON that the server answers. Throws Refused or Unreachable. */
+export async function ask(path, { method = "GET", body, headers = {} } = {}) {
+  const key = method === "GET" ? "" : apiKey();
+  const options = {
+    method,
+    headers: { ...headers, ...(body && { "content-type": "application/json" }), ...(key && { "x-api-key": key }) },
+    body: body && JSON.stringify(body),
+    cache: "no-store",
+    signal: AbortSignal.timeout(PATIENCE),
+  };
+  let response;
+  let answer;
+  try {
+    response = await fetch(path, options);
+    answer = await response.text();
+  } catch {
+    throw new Unreachable();
+  }
+  readClock(response.headers.get("date"));
+  const said = parsed(answer);
+  if (!response.ok) throw new Refused(response.status, detailOf(said, response.status));
+  if (said === null) throw new Refused(response.status, "the server's answer could not be read");
+  return said;
+}
+
+export const jobPath = (jobId, rest = "") => `/api/jobs/${encodeURIComponent(jobId)}${rest}`;
+
+function readClock(date) {
+  const off = Date.parse(date) / 1000 - Date.now() / 1000;
+  if (Number.isFinite(off)) skew = Math.abs(off) > WRONG_CLOCK ? off : 0;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function detailOf(said, status) {
+  return typeof said?.detail === "string" ? said.detail : `the server answered ${status}`;
+}

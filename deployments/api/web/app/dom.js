@@ -1,0 +1,33 @@
+// What the page is made with. Text becomes text nodes, whatever a server says in it.
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element with attributes and children; what is null, undefined or false is left out. */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** Sets the text only where it differs, so that a screen reader and a selection are left in peace. */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function show(element, visible) {
+  if (element.hidden === visible) element.hidden = !visible;
+}
+
+/** The address as a URL if it is http(s), else null: nothing else becomes a link. */
+export function webAddress(text) {
+  try {
+    const url = new URL(text);
+    return ["http:", "https:"].includes(url.protocol) ? url : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,195 @@
+// The form: says what is wrong before sending, remembers the last choice, lists this browser's jobs.
+
+import { ask, jobPath, keepApiKey, Refused } from "./api.js";
+import { byId, make, show, webAddress, write } from "./dom.js";
+import { forgetJobs, keepChoice, keepJob, lastChoice, recentJobs } from "./memory.js";
+import { clips, clock, hasEnded, sentence, STATES, subject } from "./words.js";
+
+const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "api_key"];
+const LONGEST_ADDRESS = 4096;
+const form = byId("form");
+let sending = { body: "", key: "" };
+
+function choice() {
+  return {
+    clip_duration_seconds: Number(form.elements.clip_duration_seconds.value),
+    clip_count: Number(form.elements.clip_count.value),
+    language: form.elements.language.value,
+  };
+}
+
+/** Puts values into the form; what it does not offer is passed over. */
+function fill(values) {
+  for (const name of ["clip_duration_seconds", "clip_count"]) {
+    const radio = [...form.elements[name]].find((option) => option.value === String(values[name]));
+    if (radio) radio.checked = true;
+  }
+  const { language } = form.elements;
+  if ([...language.options].some((option) => option.value === values.language)) language.value = values.language;
+  if (typeof values.video_url === "string") form.elements.video_url.value = values.video_url;
+}
+
+/** As many upright frames as clips are asked for, with their seconds in them. */
+function drawFrames() {
+  const { clip_count: count, clip_duration_seconds: seconds } = choice();
+  const frames = byId("frames");
+  while (frames.childElementCount < 5) frames.append(make("span"));
+  [...frames.children].forEach((frame, index) => {
+    frame.classList.toggle("on", index < count);
+    write(frame, index < count ? `${seconds} s` : "");
+  });
+}
+
+/** What is wrong with the address, as a sentence, or nothing. */
+function wrongAddress(text) {
+  if (!text) return "Paste the address of a video.";
+  if (text.length > LONGEST_ADDRESS) return "This address is too long.";
+  const url = webAddress(text);
+  if (!url || /\s/.test(text)) return "This is not a web address. It begins with https:// or http://.";
+  return url.hostname.includes(".") || url.hostname === "localhost" || url.hostname.startsWith("[")
+    ? ""
+    : `“${url.hostname}” is not the name of a site.`;
+}
+
+/** Writes or clears the sentence beside a field. */
+function mark(name, wrong) {
+  write(byId(`${name}-error`), wrong);
+  const control = form.elements[name];
+  for (const input of control instanceof RadioNodeList ? control : [control]) {
+    if (wrong) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
+  }
+}
+
+function clearMarks() {
+  for (const name of FIELDS) mark(name, "");
+  write(byId("form-error"), "");
+}
+
+/** People paste addresses without their beginning. */
+function complete(input) {
+  const text = input.value.trim();
+  input.value = /^[\w-]+(\.[\w-]+)+([/?#:]|$)/.test(text) ? `https://${text}` : text;
+}
+
+function focus(name) {
+  const control = form.elements[name];
+  (control instanceof RadioNodeList ? control[0] : control).focus();
+}
+
+/** Shows a refusal beside the field that it names, or under the button. */
+function explain(error) {
+  if (error instanceof Refused && error.status === 401) {
+    const field = byId("key-field");
+    mark("api_key", field.hidden ? "" : "This key is not accepted.");
+    show(field, true);
+    return focus("api_key");
+  }
+  const name = error instanceof Refused && error.status === 400 && FIELDS.find((field) => error.detail.startsWith(field));
+  if (name) {
+    mark(name, sentence(error.detail.replace(name, "This")));
+    return focus(name);
+  }
+  const advice = error instanceof Refused && error.status < 500 ? "" : " Nothing is lost: send it again in a moment.";
+  return write(byId("form-error"), sentence(error.message) + advice);
+}
+
+/** The same request sent again after a lost answer is the same job. */
+function idempotencyKey(body) {
+  if (sending.body !== body) {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    sending = { body, key: Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("") };
+  }
+  return sending.key;
+}
+
+async function send(event) {
+  event.preventDefault();
+  const button = byId("send");
+  if (button.getAttribute("aria-disabled")) return;
+  const address = form.elements.video_url;
+  complete(address);
+  clearMarks();
+  const wrong = wrongAddress(address.value);
+  if (wrong) {
+    mark("video_url", wrong);
+    focus("video_url");
+    return;
+  }
+  if (form.elements.api_key.value) keepApiKey(form.elements.api_key.value);
+  const body = { video_url: address.value, ...choice() };
+  button.setAttribute("aria-disabled", "true");
+  write(button, "Sending…");
+  try {
+    const headers = { "idempotency-key": idempotencyKey(JSON.stringify(body)) };
+    const { job_id: id, status } = await ask("/api/jobs", { method: "POST", body, headers });
+    keepChoice(choice());
+    keepJob({ id, url: body.video_url, seconds: body.clip_duration_seconds, count: body.clip_count, at: Date.now() / 1000, status });
+    location.assign(`/jobs/${encodeURIComponent(id)}`);
+  } catch (error) {
+    explain(error);
+  } finally {
+    button.removeAttribute("aria-disabled");
+    write(button, "Make clips");
+  }
+}
+
+function recentRow(job) {
+  const state = make("span", { class: "state", "data-status": job.status }, STATES[job.status] ?? "");
+  const facts = [job.count && job.seconds && `${clips(job.count)} of ${job.seconds} s`, job.at && clock(job.at)];
+  const link = make("a", { href: `/jobs/${encodeURIComponent(job.id)}` }, job.url ? subject(job.url) : job.id);
+  return make("li", {}, link, make("span", { class: "facts" }, facts.filter(Boolean).join(" · ")), state);
+}
+
+/** Asks how a job stands; one that the server has forgotten says so. */
+async function refresh(job, row) {
+  const state = row.querySelector(".state");
+  try {
+    const { status, progress } = await ask(jobPath(job.id));
+    keepJob({ id: job.id, status });
+    state.dataset.status = status;
+    write(state, (STATES[status] ?? "") + (status === "RUNNING" ? ` ${Math.floor(progress)}%` : ""));
+  } catch (error) {
+    if (error instanceof Refused && error.status === 404) write(state, "No longer kept");
+  }
+}
+
+function listRecent() {
+  const jobs = recentJobs();
+  const rows = jobs.map(recentRow);
+  byId("recent-jobs").replaceChildren(...rows);
+  show(byId("recent"), jobs.length > 0);
+  jobs.forEach((job, index) => hasEnded(job.status) || refresh(job, rows[index]));
+}
+
+/** `/#kk_…` brings the request of that job back, to be changed and sent again. */
+async function fillFromJob() {
+  const id = location.hash.slice(1);
+  if (!/^kk_\w{26}$/.test(id)) return;
+  try {
+    fill((await ask(jobPath(id))).request ?? {});
+    drawFrames();
+  } catch {
+    // The form stays as it is.
+  }
+}
+
+form.addEventListener("submit", send);
+form.addEventListener("change", drawFrames);
+form.elements.video_url.addEventListener("blur", ({ target }) => {
+  complete(target);
+  if (target.value || byId("video_url-error").textContent) mark("video_url", wrongAddress(target.value));
+});
+form.elements.video_url.addEventListener("input", ({ target }) => {
+  if (!wrongAddress(target.value.trim())) mark("video_url", "");
+});
+byId("forget").addEventListener("click", () => {
+  forgetJobs();
+  listRecent();
+  byId("video_url").focus();
+});
+window.addEventListener("pageshow", listRecent);
+
+fill(lastChoice());
+drawFrames();
+fillFromJob();

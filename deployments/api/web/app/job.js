@@ -1,0 +1,246 @@
+// The page of one job: what it is doing, what came of it, and what can be done about it.
+
+import { ask, jobPath, keepApiKey, now, Refused } from "./api.js";
+import { byId, make, show, webAddress, write } from "./dom.js";
+import { Follower } from "./follow.js";
+import { keepJob } from "./memory.js";
+import { cards, notes } from "./results.js";
+import { Timeline } from "./timeline.js";
+import { clips, clock, hasEnded, lasting, sentence, STAGES, subject } from "./words.js";
+
+const LONG_WAIT = 60; // seconds in the queue after which it is said what waiting means
+const RETRY = 5_000; // milliseconds until results that could not be had are asked for again
+
+const jobId = decodeURIComponent(location.pathname.split("/").pop());
+const main = byId("main");
+const timeline = new Timeline(byId("timeline"));
+const follower = new Follower(jobId, hear, showLink);
+let job = null;
+let asOf = 0;
+let resultsOf = 0; // the attempt whose results are shown or asked for
+let made = 0;
+
+/** Takes in a report, unless it is older than what is known: events are repeated after a lost connection. */
+function hear(report, whole) {
+  asOf = now();
+  const news = { ...report, progress: Number(report.progress), attempt: Number(report.attempt) };
+  if (!job && !whole) return void follower.once();
+  if (job && isOlder(news, job)) return;
+  const turned = !job || ["status", "stage", "attempt"].some((field) => news[field] !== job[field]);
+  if (job && turned && !whole) follower.once();
+  const anew = job && news.attempt !== job.attempt;
+  job = { ...job, ...(anew && { stages: {}, next_step: null }), ...news };
+  if (turned) {
+    say(spoken(job));
+    keepJob({ id: jobId, status: job.status, ...(job.request && remembered(job)) });
+  }
+  draw();
+}
+
+function isOlder(news, known) {
+  if (news.attempt !== known.attempt) return news.attempt < known.attempt;
+  if (hasEnded(known.status)) return !hasEnded(news.status);
+  return !hasEnded(news.status) && news.progress < known.progress;
+}
+
+const remembered = ({ request, created_at: at }) => ({
+  url: request.video_url ?? "",
+  seconds: request.clip_duration_seconds,
+  count: request.clip_count,
+  at,
+});
+
+const say = (text) => write(byId("said"), text);
+
+/** What a screen reader hears when the job turns. */
+function spoken({ status, stage, error }) {
+  if (status === "RUNNING") return `${stageOf(stage)?.doing ?? "Finishing"}.`;
+  return { QUEUED: "Waiting for a worker.", SUCCEEDED: "The clips are ready.", FAILED: `Failed. ${error ?? ""}` }[status];
+}
+
+const stageOf = (name) => STAGES.find((stage) => stage.name === name);
+
+function draw() {
+  main.dataset.status = job.status;
+  main.removeAttribute("aria-busy");
+  drawSubject();
+  drawState();
+  drawActions();
+  show(byId("stages"), true);
+  timeline.draw(job);
+  tick();
+  if (job.status === "SUCCEEDED" && resultsOf !== job.attempt) showResults();
+  if (job.status !== "SUCCEEDED") show(byId("results"), false);
+}
+
+function drawSubject() {
+  const { video_url: url, clip_count: count, clip_duration_seconds: seconds, language } = job.request ?? {};
+  const address = url && webAddress(url);
+  const place = byId("subject");
+  const text = url ? subject(url) : "";
+  if (place.textContent !== text) {
+    place.replaceChildren(address ? make("a", { href: address.href, rel: "noreferrer noopener" }, text) : text);
+  }
+  const facts = [
+    count && seconds && `${clips(count)} of up to ${seconds} s`,
+    language && (language === "auto" ? "language by listening" : languageName(language)),
+    job.created_at && `asked for at ${clock(job.created_at)}`,
+    job.attempt > 1 && `attempt ${job.attempt}`,
+    jobId,
+  ];
+  write(byId("facts"), facts.filter(Boolean).join(" · "));
+}
+
+function languageName(code) {
+  try {
+    return new Intl.DisplayNames("en", { type: "language" }).of(code === "jw" ? "jv" : code);
+  } catch {
+    return code;
+  }
+}
+
+function drawState() {
+  const stage = stageOf(job.stage);
+  const heading = {
+    QUEUED: job.start_error ? "Not started" : "Waiting for a worker",
+    RUNNING: stage?.doing ?? "Finishing",
+    SUCCEEDED: made ? `${clips(made)}, ready` : "Your clips are ready",
+    FAILED: "This did not work",
+  }[job.status];
+  const percent = String(Math.floor(job.progress));
+  write(byId("state"), heading ?? job.status);
+  document.title = `${job.status === "RUNNING" ? `${percent}% · ` : ""}${heading} · KangKlip`;
+  show(byId("overall"), job.status === "RUNNING");
+  write(byId("percent"), percent);
+  byId("bar").setAttribute("aria-valuenow", percent);
+  byId("bar").style.setProperty("--share", `${job.progress}%`);
+  const failed = job.status === "FAILED";
+  show(byId("failure"), failed);
+  if (failed) {
+    write(byId("error"), sentence(job.error || job.start_error || "No reason was given."));
+    write(byId("next-step"), job.next_step ?? "");
+  }
+}
+
+/** The sentence under the heading; it goes on with the clock. */
+function detail() {
+  if (job.status === "QUEUED") {
+    if (job.start_error) return `It could not be handed to a worker. ${sentence(job.start_error)}`;
+    const since = job.attempt > 1 ? job.updated_at : job.created_at;
+    if (!since) return "It is in the queue.";
+    const waiting = `In the queue since ${clock(since)}, ${lasting(now() - since)} ago.`;
+    const meaning = " No worker has taken it yet. It begins by itself once one is free; this page may be closed.";
+    return now() - since > LONG_WAIT ? waiting + meaning : waiting;
+  }
+  const begun = Object.values(job.stages ?? {}).map(({ began }) => began);
+  if (!begun.length || job.status === "FAILED") return "";
+  const took = lasting(ended(job) - Math.min(...begun));
+  return job.status === "SUCCEEDED" ? `Made in ${took}.` : `Working for ${took}.`;
+}
+
+function ended({ status, stages, updated_at: updated }) {
+  if (status === "RUNNING") return now();
+  const ends = Object.values(stages).map((times) => times.ended).filter(Number.isFinite);
+  return ends.length ? Math.max(...ends) : updated;
+}
+
+function tick() {
+  if (!job) return;
+  write(byId("detail"), detail());
+  timeline.tick(job);
+}
+
+function drawActions() {
+  const failed = job.status === "FAILED";
+  const notStarted = job.status === "QUEUED" && Boolean(job.start_error);
+  const { start, again, cancel } = { start: byId("start"), again: byId("again"), cancel: byId("cancel") };
+  show(start, failed || notStarted);
+  write(start, failed ? "Try again" : "Start it");
+  show(again, failed || job.status === "SUCCEEDED");
+  again.href = failed ? `/#${jobId}` : "/";
+  write(again, failed ? "Change the request" : "Another video");
+  show(cancel, !hasEnded(job.status));
+}
+
+function showLink(how, error) {
+  const messages = {
+    live: "",
+    asking: document.hidden ? "" : "Live updates are interrupted; asking every two seconds instead.",
+    lost: asOf ? `${sentence(error?.message ?? "")} Shown as of ${clock(asOf, true)}; trying again.` : `${sentence(error?.message ?? "")} Trying again.`,
+    gone: "",
+  };
+  write(byId("connection"), messages[how]);
+  show(byId("connection"), messages[how] !== "");
+  if (how === "gone") showGone();
+}
+
+function showGone() {
+  main.dataset.status = "GONE";
+  main.removeAttribute("aria-busy");
+  write(byId("state"), "No such job");
+  write(byId("detail"), "The address may be mistyped, or the job is so old that it is no longer kept.");
+  document.title = "No such job · KangKlip";
+  for (const id of ["overall", "failure", "results", "stages", "start", "cancel"]) show(byId(id), false);
+  show(byId("again"), true);
+}
+
+/** Fetches what was made. A server that is away is asked again, as long as the job has these results. */
+async function showResults() {
+  const attempt = job.attempt;
+  resultsOf = attempt;
+  show(byId("results"), true);
+  try {
+    const { clips: found } = await ask(jobPath(jobId, "/results"));
+    made = found.length;
+    byId("clips").dataset.count = made;
+    byId("clips").replaceChildren(...cards(jobId, found, say));
+    write(byId("results-error"), "");
+    drawState();
+  } catch (error) {
+    write(byId("results-error"), `The clips are made, but cannot be shown yet. ${sentence(error.message)} Trying again.`);
+    setTimeout(() => job.status === "SUCCEEDED" && showResults(), RETRY);
+    return;
+  }
+  showNotes(await ask(jobPath(jobId, "/manifest")).catch(() => null));
+}
+
+function showNotes(manifest) {
+  byId("notes").replaceChildren(...notes(manifest).map((note) => make("li", {}, note)));
+}
+
+/** Does what a button says. A server that asks for a key gets a field for it. */
+async function act(button, path) {
+  if (button.getAttribute("aria-disabled")) return;
+  button.setAttribute("aria-disabled", "true");
+  write(byId("action-error"), "");
+  if (byId("api_key").value) keepApiKey(byId("api_key").value);
+  try {
+    const answer = await ask(jobPath(jobId, path), { method: "POST" });
+    if (answer.ok === false) throw new Refused(200, answer.start_error ?? "it could not be started");
+    show(byId("key-field"), false);
+    follower.start();
+  } catch (error) {
+    refused(error);
+  } finally {
+    button.removeAttribute("aria-disabled");
+  }
+}
+
+function refused(error) {
+  const first = byId("key-field").hidden;
+  if (error instanceof Refused && error.status === 401) {
+    show(byId("key-field"), true);
+    byId("api_key").focus();
+    if (first) return;
+  }
+  write(byId("action-error"), sentence(error.message));
+}
+
+byId("start").addEventListener("click", ({ target }) => act(target, "/start"));
+byId("cancel").addEventListener("click", () => {
+  byId("sure").returnValue = "";
+  byId("sure").showModal();
+});
+byId("sure").addEventListener("close", ({ target }) => target.returnValue === "cancel" && act(byId("cancel"), "/cancel"));
+setInterval(tick, 1_000);
+follower.start();

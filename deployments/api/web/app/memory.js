@@ -1,0 +1,40 @@
+// What this browser remembers: the last choice and its recent jobs. Without storage it remembers nothing.
+
+const CHOICE = "kangklip.choice";
+const JOBS = "kangklip.jobs";
+const MOST = 12;
+
+export const lastChoice = () => read(CHOICE, {});
+export const keepChoice = (choice) => keep(CHOICE, choice);
+
+/** Newest first: [{id, url, seconds, count, at, status}]. */
+export function recentJobs() {
+  const jobs = read(JOBS, []);
+  return Array.isArray(jobs) ? jobs.filter((job) => typeof job?.id === "string") : [];
+}
+
+/** Adds a job, or brings what is known of it up to date. */
+export function keepJob(job) {
+  const jobs = recentJobs();
+  const known = jobs.find((other) => other.id === job.id);
+  if (known) Object.assign(known, job);
+  keep(JOBS, known ? jobs : [job, ...jobs].slice(0, MOST));
+}
+
+export const forgetJobs = () => keep(JOBS, []);
+
+function read(name, otherwise) {
+  try {
+    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+  } catch {
+    return otherwise;
+  }
+}
+
+function keep(name, value) {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // Private windows may refuse; the page works without.
+  }
+}

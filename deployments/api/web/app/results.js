@@ -1,0 +1,121 @@
+// The finished clips: players, and everything that one wants to take from them.
+
+import { jobPath } from "./api.js";
+import { make, write } from "./dom.js";
+import { strongest } from "./signals.js";
+import { place } from "./words.js";
+
+const COPIED = 2_000; // milliseconds
+
+/** The cards of all clips; `say` tells a screen reader. */
+export const cards = (jobId, clips, say) => clips.map((clip, index) => card(jobId, clip, index + 1, say));
+
+function card(jobId, clip, number, say) {
+  const address = jobPath(jobId, `/clips/${encodeURIComponent(clip.file)}`);
+  const title = make("h3", { id: `clip-${number}` }, clip.title || `Clip ${number}`);
+  const words = [clip.description, tags(clip.hashtags)].filter(Boolean).join("\n\n");
+  const from = Number.isFinite(clip.start) && Number.isFinite(clip.end) ? `${place(clip.start)} to ${place(clip.end)}` : "";
+  const seconds = Number.isFinite(clip.duration) ? `${clip.duration.toFixed(1)} s` : "";
+  return make(
+    "li",
+    {},
+    make(
+      "article",
+      { "aria-labelledby": title.id },
+      player(address, number, clip.title),
+      make(
+        "div",
+        { class: "about" },
+        make("p", { class: "facts" }, [`Clip ${number}`, seconds, from].filter(Boolean).join(" · ")),
+        title,
+        clip.hook && make("p", { class: "hook" }, clip.hook),
+        words && make("p", { class: "description" }, words),
+        make(
+          "div",
+          { class: "actions" },
+          make("a", { class: "button primary", href: `${address}/download`, download: clip.file, "aria-label": `Download clip ${number}` }, "Download"),
+          clip.title && copier("Copy title", `Copy title of clip ${number}`, clip.title, say),
+          words && copier("Copy description", `Copy description of clip ${number}`, words, say),
+        ),
+        clip.text && folded("Transcript", make("p", {}, clip.text)),
+        (clip.why || clip.scores) && folded("Why this one", ...reasons(clip)),
+      ),
+    ),
+  );
+}
+
+/** Muted, and with its first picture and length known, so that it seeks at once. One plays at a time. */
+function player(address, number, title) {
+  const video = make("video", {
+    src: address,
+    controls: true,
+    playsinline: true,
+    preload: "metadata",
+    "aria-label": `Clip ${number}${title ? `: ${title}` : ""}`,
+  });
+  video.muted = true;
+  video.addEventListener("play", () => {
+    for (const other of document.querySelectorAll("video")) if (other !== video) other.pause();
+  });
+  const wrong = make("p", { class: "wrong" });
+  video.addEventListener("error", () => write(wrong, "This clip cannot be played now. Reload the page, or download it."));
+  return make("div", { class: "player" }, video, wrong);
+}
+
+function copier(label, spoken, text, say) {
+  const button = make("button", { type: "button", class: "plain", "aria-label": spoken }, label);
+  button.addEventListener("click", async () => {
+    const done = await copied(text);
+    write(button, done ? "Copied" : "Not copied");
+    say(done ? "Copied." : "The browser does not allow copying.");
+    setTimeout(() => write(button, label), COPIED);
+  });
+  return button;
+}
+
+/** Browsers give the clipboard to secure pages only; elsewhere a selection is copied the old way. */
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = make("textarea", { class: "unseen", "aria-hidden": "true", tabindex: "-1" });
+    const focused = document.activeElement;
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    focused?.focus();
+    return done;
+  }
+}
+
+const folded = (title, ...inside) => make("details", {}, make("summary", {}, title), ...inside);
+
+const tags = (hashtags) =>
+  Array.isArray(hashtags) ? hashtags.map((tag) => `#${String(tag).replace(/^#/, "")}`).join(" ") : "";
+
+function reasons(clip) {
+  const values = strongest(clip.scores);
+  return [
+    clip.why && make("p", {}, clip.why),
+    values.length > 0 && make("dl", { class: "scores" }, ...values.map(score)),
+    values.length > 0 && make("p", { class: "hint" }, "Against the rest of this video; 0 is its average."),
+  ];
+}
+
+/** One bar, to the right of the middle if better than the average, which is at most three deviations away. */
+function score({ title, value }) {
+  const bar = make("span", { class: "deviation", "data-side": value < 0 ? "less" : "more", "aria-hidden": "true" });
+  bar.style.setProperty("--length", `${Math.min(Math.abs(value) / 3, 1) * 50}%`);
+  const number = `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+  return make("div", {}, make("dt", {}, title), make("dd", {}, bar, number));
+}
+
+/** What people should know of a job: clips that were dropped, and warnings. Sentences. */
+export function notes(manifest) {
+  const dropped = Array.isArray(manifest?.dropped) ? manifest.dropped : [];
+  const warnings = Array.isArray(manifest?.warnings) ? manifest.warnings : [];
+  return [...dropped.map(({ title, reason }) => `Left out: “${title}”. ${reason}`), ...warnings.map(String)];
+}

@@ -1,0 +1,75 @@
+// The six stages of a job as a list that is changed in place, never rebuilt.
+
+import { now } from "./api.js";
+import { make, show, write } from "./dom.js";
+import { clock, lasting, STAGES } from "./words.js";
+
+const SPOKEN = { waiting: "not yet", active: "in progress", done: "done", failed: "failed here" };
+
+/** Which stage is in which state: ["done", "active", "waiting", …]. */
+export function standing(job) {
+  const at = STAGES.findIndex((stage) => stage.name === job.stage);
+  const began = STAGES.map((stage) => Boolean(job.stages?.[stage.name]));
+  if (job.status === "QUEUED") return STAGES.map(() => "waiting");
+  if (job.status === "SUCCEEDED") return STAGES.map(() => "done");
+  const current = at >= 0 ? at : job.status === "RUNNING" ? STAGES.length : began.lastIndexOf(true);
+  const here = job.status === "FAILED" ? (began[current] ? "failed" : "waiting") : "active";
+  return STAGES.map((_, index) => (index < current ? "done" : index === current ? here : "waiting"));
+}
+
+/** How much of a stage is done, 0 to 1. */
+const share = (stage, progress) => Math.min(1, Math.max(0, (progress - stage.begin) / (stage.end - stage.begin)));
+
+export class Timeline {
+  #rows;
+
+  constructor(list) {
+    this.#rows = STAGES.map(row);
+    list.replaceChildren(...this.#rows.map((parts) => parts.item));
+  }
+
+  draw(job) {
+    standing(job).forEach((state, index) => this.#drawRow(this.#rows[index], STAGES[index], state, job));
+  }
+
+  /** The seconds go on between two reports. */
+  tick(job) {
+    standing(job).forEach((state, index) => drawTimes(this.#rows[index], job.stages?.[STAGES[index].name], state));
+  }
+
+  #drawRow(parts, stage, state, job) {
+    parts.item.dataset.state = state;
+    if (state === "active") parts.item.setAttribute("aria-current", "step");
+    else parts.item.removeAttribute("aria-current");
+    write(parts.spoken, `: ${SPOKEN[state]}`);
+    write(parts.message, state === "active" ? job.message || stage.doing : "");
+    const percent = Math.round(share(stage, job.progress) * 100);
+    show(parts.bar, state === "active");
+    parts.bar.setAttribute("aria-valuenow", percent);
+    parts.bar.style.setProperty("--share", `${percent}%`);
+    drawTimes(parts, job.stages?.[stage.name], state);
+  }
+}
+
+function row(stage) {
+  const parts = {
+    spoken: make("span", { class: "unseen" }),
+    took: make("span", { class: "took" }),
+    began: make("span", { class: "began" }),
+    message: make("p", { class: "message" }),
+    bar: make(
+      "div",
+      { class: "bar", role: "progressbar", "aria-label": stage.title, "aria-valuemin": 0, "aria-valuemax": 100, hidden: true },
+      make("span"),
+    ),
+  };
+  const head = make("div", { class: "row" }, make("h3", {}, stage.title, parts.spoken), parts.took);
+  parts.item = make("li", {}, head, parts.message, parts.bar, parts.began);
+  return parts;
+}
+
+function drawTimes(parts, times, state) {
+  const known = times && state !== "waiting";
+  write(parts.took, known ? lasting((times.ended ?? now()) - times.began) : "");
+  write(parts.began, known ? `from ${clock(times.began, true)}` : "");
+}

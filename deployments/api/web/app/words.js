@@ -1,0 +1,53 @@
+// Names and times as people say them. Times are seconds since the epoch, lengths are seconds.
+
+/** The stages in order, with the percent of the whole job at which each begins and ends. */
+export const STAGES = [
+  { name: "DOWNLOAD", begin: 5, end: 20, title: "Download", doing: "Fetching the video" },
+  { name: "TRANSCRIPT", begin: 20, end: 40, title: "Transcribe", doing: "Listening to what is said" },
+  { name: "CHUNK", begin: 40, end: 55, title: "Divide", doing: "Dividing the talk into parts" },
+  { name: "SELECT", begin: 55, end: 65, title: "Choose", doing: "Choosing the moments" },
+  { name: "RENDER", begin: 65, end: 80, title: "Render", doing: "Cutting, framing, captioning" },
+  { name: "UPLOAD", begin: 80, end: 95, title: "Check and publish", doing: "Checking and publishing the clips" },
+];
+
+export const STATES = { QUEUED: "Waiting", RUNNING: "Working", SUCCEEDED: "Ready", FAILED: "Failed" };
+
+export const hasEnded = (status) => status === "SUCCEEDED" || status === "FAILED";
+
+const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five"];
+
+/** "Three clips". */
+export const clips = (count) => `${NUMBERS[count] ?? count} ${count === 1 ? "clip" : "clips"}`;
+
+/** "8 s", "3 min 12 s", "1 h 4 min". */
+export function lasting(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** "22:14" today, "23 Nov, 22:14" on another day, in the reader's own way. */
+export function clock(epoch, withSeconds = false) {
+  const date = new Date(epoch * 1000);
+  const time = { hour: "2-digit", minute: "2-digit", ...(withSeconds && { second: "2-digit" }) };
+  const today = date.toDateString() === new Date().toDateString();
+  return date.toLocaleString([], today ? time : { day: "numeric", month: "short", ...time });
+}
+
+/** "1:02" or "1:02:03": a place in the video. */
+export function place(seconds) {
+  const whole = Math.floor(seconds);
+  const parts = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
+  const [hours, minutes, rest] = [parts[0], ...parts.slice(1).map((part) => String(part).padStart(2, "0"))];
+  return hours ? `${hours}:${minutes}:${rest}` : `${parts[1]}:${rest}`;
+}
+
+/** A refusal as a sentence. */
+export function sentence(text) {
+  const trimmed = String(text).trim();
+  return trimmed && trimmed[0].toUpperCase() + trimmed.slice(1) + (/[.!?]$/.test(trimmed) ? "" : ".");
+}
+
+/** An address as short as it can still be told from others: "example.com/talks/one.mp4". */
+export const subject = (url) => String(url).replace(/^https?:\/\/(www\.)?/, "").replace(/\/$/, "");
