@@ -181,7 +181,7 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
     score = sum(topical[:3]) * 0.5
     score += 0.8 * clause.whole - 3.0 * clause.opens_clip + 0.3 * clause.place
     score += 1.0 if title.endswith(_ASKING) else 0.0
-    score -= 0.8 * max(GOOD_WORDS.start - len(words), 0) + 0.2 * max(len(words) - GOOD_WORDS.stop + 1, 0)
+    score -= 1.3 * max(GOOD_WORDS.start - len(words), 0) + 0.2 * max(len(words) - GOOD_WORDS.stop + 1, 0)
     if lists is None:
         return score
     padded = f" {' '.join(words)} "

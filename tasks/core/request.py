@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, field_validator, model_validator
 
-from tasks.core.asr import LANGUAGES
 from tasks.core.keys import JOB_ID
+from tasks.core.languages import LANGUAGES
 
 _HTTP_URL = TypeAdapter(Annotated[HttpUrl, Field(max_length=4096)])
 JobId = Annotated[str, Field(pattern=JOB_ID.pattern)]

@@ -164,7 +164,7 @@ def transcribe_with(
     block_seconds: float = BLOCK_SECONDS,
 ) -> AsrResult:
     """The same with a model that is loaded already; about `block_seconds` are in memory at once."""
-    if language != "auto" and language not in asr.LANGUAGES:
+    if language != "auto" and language not in LANGUAGES:
         raise BadRequest(f"Whisper does not know the language {language!r}.")
     total, done, speech_seconds = pcm.duration(audio), 0.0, 0.0
     spoken, probability = (None, 0.0) if language == "auto" else (language, 1.0)
