@@ -13,6 +13,7 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 from tasks.core import asr
 from tasks.core.asr import SAMPLE_RATE, AsrResult, Heard, Samples, Stretch
 from tasks.core.errors import BadRequest
+from tasks.core.languages import LANGUAGES
 from tasks.core.transcript import Word
 from tasks.engines import hardware, pcm, weights
 from tasks.engines.hardware import AsrOptions, AsrPlan
