@@ -1,0 +1,73 @@
+"""A real Chromium for the tests of the page, and the pictures that they take."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.small_media import ffmpeg
+
+ROOT = Path(__file__).parents[3]
+SCREENS = ROOT / "build" / "screens"
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+)
+
+
+def chromium_path() -> str | None:
+    """The browser named by KANGKLIP_CHROMIUM, or one that is installed."""
+    named = (os.environ.get("KANGKLIP_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in named if name and (path := shutil.which(name))), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Skips where there is none, unless KANGKLIP_REQUIRE_BROWSER says that there must be one."""
+    path = chromium_path()
+    if path is None:
+        missing = "no Chromium: install chromium, or name one in KANGKLIP_CHROMIUM"
+        if os.environ.get("KANGKLIP_REQUIRE_BROWSER") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def window(browser: Browser, *, url: str, **options: object) -> Iterator[Page]:
+    """A page in a profile of its own. Fails at the end if a script failed or the page broke its own policy."""
+    context: BrowserContext = browser.new_context(
+        **{"base_url": url, "viewport": DESKTOP, "locale": "en-GB", "timezone_id": "UTC", **options}
+    )
+    context.set_default_timeout(8_000)
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda line: wrong.append(line.text) if "Content Security Policy" in line.text else None)
+    try:
+        yield page
+        assert not wrong, wrong
+    finally:
+        context.close()
+
+
+def screenshot(page: Page, name: str, *, whole: bool = True) -> Path:
+    """A picture at build/screens/NAME.png; the tests do not compare it, people look at it."""
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    path = SCREENS / f"{name}.png"
+    page.screenshot(path=path, full_page=whole, animations="disabled")
+    return path
+
+
+def small_picture(source: Path, target: Path) -> None:
+    """The same picture in 256 colours."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ffmpeg("-i", source, "-vf", "split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none", target)
