@@ -1,6 +1,7 @@
-"""The command line: kangklip clip | resume | status | doctor | demo | job."""
+"""The command line: kangklip clip | resume | status | up | api | doctor | demo | job."""
 
 import logging
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -84,6 +85,33 @@ def demo(out: Out = Path("clips"), verbose: Verbose = False) -> None:
     """Cut clips from the sample talk that comes with the project."""
     sample = Path(__file__).parents[1] / "tests" / "media" / "sample.mp4"
     clip_command(str(sample), duration=30, count=2, language="en", out=out, verbose=verbose)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the page and the API.")] = 8000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = 4200,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of everything that is kept.")] = None,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run jobs, or let them wait.")] = True,
+) -> None:
+    """Run everything on this machine: the page, the API, a worker and what they stand on.
+
+    What the environment names (REDIS_URL, R2_ENDPOINT, PREFECT_API_URL) is used instead of starting it.
+    """
+    if data_dir is not None:
+        os.environ["KANGKLIP_DATA_DIR"] = str(data_dir.expanduser().resolve())
+    from deployments.serve import up as run_up  # noqa: PLC0415 the other commands need no server
+
+    with local_run.unwound_on_sigterm():
+        run_up(port, prefect_port, worker=worker)
+
+
+@app.command()
+def api() -> None:
+    """Run the API alone, configured by the environment: REDIS_URL, R2_*, PREFECT_API_URL, CALLBACK_TOKEN."""
+    from deployments.serve import api as run_api  # noqa: PLC0415 the other commands need no server
+
+    run_api()
 
 
 @app.command()

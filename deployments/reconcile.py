@@ -4,6 +4,7 @@ A job that is active in Redis is held against what is known of its run: the leas
 renews, and the run's state on the Prefect server. Nothing is concluded from a server that does not answer.
 """
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
@@ -90,6 +91,16 @@ class Reconciler:
                 self.runs.end(str(run["id"]), reason)
             except InfraError as error:
                 logger.warning("The run of %s could not be ended: %s", job.job_id, error)
+
+
+async def keep_reconciling(reconciler: Reconciler) -> None:
+    """Look again and again, also after Redis or the Prefect server was away."""
+    while True:
+        try:
+            await asyncio.to_thread(reconciler.step)
+        except InfraError as error:
+            logger.warning("Jobs were not held against their runs: %s", error)
+        await asyncio.sleep(INTERVAL_SECONDS)
 
 
 def _without_run(job: Job, now: float) -> tuple[str | None, float]:

@@ -1,0 +1,128 @@
+"""`kangklip up`, everything on this machine, and `kangklip api`, the API alone."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import uvicorn
+from rich.panel import Panel
+from rich.table import Table
+
+from deployments.console import console
+from infra import settings
+from infra.errors import ConfigError, StackError
+from infra.local.parts import WORK_POOL, Part
+from infra.local.stack import SERVERS, LocalStack
+from infra.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+GRACE_SECONDS = 3
+"""How long open streams may go on when the API stops; a page comes back by itself."""
+NEEDED = ("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url", "callback_token")
+
+
+def up(port: int, prefect_port: int, *, worker: bool) -> None:
+    """Run the embedded stack, the API with its page and a worker until somebody stops us.
+
+    Raises:
+        ConfigError: a port is taken.
+        StackError: a part does not start.
+    """
+    configured = settings.load()
+    _claim_port(configured.host, port)
+    os.environ.setdefault("KANGKLIP_HOME", str(ROOT))
+    parts = (*SERVERS, Part.WORKER) if worker else SERVERS
+    with (
+        console.status("Starting") as shown,
+        LocalStack(configured, parts, prefect_port=prefect_port, progress=shown.update) as stack,
+    ):
+        stack.apply()
+        shown.update("Registering the deployments")
+        register(str(stack.settings.prefect_api_url))
+        shown.stop()
+        console.print(_screen(stack, port, worker=worker))
+        _serve(configured.host, port)
+        shown.start()
+        shown.update("Stopping; nothing is lost")
+
+
+def api() -> None:
+    """Run the API alone against the servers that the environment names.
+
+    Raises:
+        ConfigError: one of them is not named, or the port is taken.
+    """
+    configured = settings.load()
+    missing = [name.upper() for name in NEEDED if not getattr(configured, name)]
+    if missing:
+        raise ConfigError(f"The API needs {', '.join(missing)}; to have the servers embedded, run: kangklip up")
+    _claim_port(configured.host, configured.port)
+    console.print(f"KangKlip's API listens on http://{configured.host}:{configured.port}")
+    _serve(configured.host, configured.port)
+
+
+def register(api_url: str) -> None:
+    """Register the deployments of prefect.yaml, and the pool that they name; as often as one likes.
+
+    Raises:
+        StackError: the Prefect server does not take them.
+    """
+    pool = {"name": WORK_POOL, "type": "process", "base_job_template": {}}
+    try:
+        answer = httpx.post(f"{api_url}/work_pools/", json=pool, timeout=30)
+    except httpx.HTTPError as error:
+        raise StackError(f"The Prefect server did not answer ({type(error).__name__}).") from error
+    if answer.is_error and answer.status_code != httpx.codes.CONFLICT:
+        raise StackError(f"The Prefect server answered {answer.status_code} to the work pool {WORK_POOL}.")
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no word"]
+        raise StackError(f"The deployments could not be registered: {said[0]}")
+
+
+def _claim_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            raise ConfigError(f"Port {port} is taken; choose another, or stop what listens there.") from None
+
+
+def _serve(host: str, port: int) -> None:
+    """Until SIGINT or SIGTERM."""
+    uvicorn.run(
+        "deployments.api.app:build",
+        factory=True,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+    )
+
+
+def _screen(stack: LocalStack, port: int, *, worker: bool) -> Panel:
+    """What runs where, and how to stop it."""
+    configured = stack.settings
+    ui = str(configured.prefect_api_url).removesuffix("/").removesuffix("/api")
+    table = Table.grid(padding=(0, 3))
+    table.add_row("page and API", f"http://{configured.host}:{port}")
+    table.add_row("Prefect UI", ui)
+    table.add_row("worker", "runs one job at a time" if worker else "none: jobs stay QUEUED")
+    table.add_row("Redis", _where(configured, "redis_url", stack))
+    table.add_row("bucket", _where(configured, "r2_endpoint", stack))
+    table.add_row("data", str(configured.data_dir))
+    return Panel.fit(table, title="KangKlip is up", subtitle="Ctrl-C stops it")
+
+
+def _where(configured: Settings, name: str, stack: LocalStack) -> str:
+    part = {"redis_url": Part.VALKEY, "r2_endpoint": Part.S3}[name]
+    if part in stack.needed:
+        return "embedded"
+    return f"as {name.upper()} says" if name == "redis_url" else str(configured.r2_endpoint)
