@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deployments.submit import TERMINAL
+from deployments.submit import TERMINAL, is_run_id
 from infra.errors import InfraError
 from infra.jobs import LEASE_SECONDS, Job, JobStore, Report
 from infra.states import JobState
@@ -77,7 +77,7 @@ class Reconciler:
             return f"The run {said}{words}.", GRACE_SECONDS if job.status is JobState.RUNNING else 5.0
         if state == "PENDING":
             return "The run was given to a worker that never started it.", PENDING_SECONDS
-        if state in ("RUNNING", "CANCELLING"):
+        if state in ("RUNNING", "CANCELLING") and job.is_leased:
             return "The process that ran the job has died.", GRACE_SECONDS - LEASE_SECONDS
         return None, 0.0
 
@@ -107,7 +107,7 @@ def _without_run(job: Job, now: float) -> tuple[str | None, float]:
     """A job that no flow run of the server's belongs to: submitted and lost, or run elsewhere by callbacks."""
     if job.nosana_run_id is None:
         return "The job was never given to a run.", 60.0
-    if now - job.updated_at < GRACE_SECONDS:
+    if not is_run_id(job.nosana_run_id) or now - job.updated_at < GRACE_SECONDS:
         return None, 0.0
     return "The run has vanished from the Prefect server.", GRACE_SECONDS - LEASE_SECONDS
 

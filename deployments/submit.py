@@ -87,7 +87,7 @@ class PrefectRuns:
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]:
         """Those of the runs that the server knows, by id. Ids of anything but a flow run are left out."""
-        asked = [run_id for run_id in run_ids if _is_uuid(run_id)]
+        asked = [run_id for run_id in run_ids if is_run_id(run_id)]
         found: dict[str, dict[str, Any]] = {}
         for first in range(0, len(asked), 200):
             body = {"flow_runs": {"id": {"any_": asked[first : first + 200]}}, "limit": 200}
@@ -117,7 +117,8 @@ class PrefectRuns:
         return answer.json()
 
 
-def _is_uuid(text: str) -> bool:
+def is_run_id(text: str) -> bool:
+    """Whether the text can be a flow run's id."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:

@@ -71,7 +71,7 @@ if lease and lease ~= ARGV[2] then return -2 end
 local attempt = tonumber(job[1]) + 1
 redis.call('HSET', KEYS[1], 'attempt', tostring(attempt), 'status', 'QUEUED', 'stage', 'DOWNLOAD',
   'progress', '0', 'message', '', 'updated_at', ARGV[1])
-redis.call('HDEL', KEYS[1], 'error', 'start_error')
+redis.call('HDEL', KEYS[1], 'error', 'start_error', 'is_leased')
 redis.call('SADD', KEYS[3], ARGV[3])
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', 2000, '*', 'attempt', tostring(attempt), 'status', 'QUEUED',
   'stage', 'DOWNLOAD', 'progress', '0', 'message', '', 'error', '')

@@ -68,7 +68,11 @@ class StageTimes(BaseModel):
 
 
 class Job(BaseModel):
-    """A job as it stands. Times are seconds since the epoch."""
+    """A job as it stands. Times are seconds since the epoch.
+
+    `is_leased` tells that the current attempt's process holds a lease: without one it is dead. Runs that
+    report by callback alone hold none.
+    """
 
     job_id: str
     status: JobState = JobState.QUEUED
@@ -79,6 +83,7 @@ class Job(BaseModel):
     error: str | None = None
     start_error: str | None = None
     nosana_run_id: str | None = None
+    is_leased: bool = False
     created_at: float = 0.0
     updated_at: float = 0.0
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -252,6 +257,8 @@ class JobStore:
             taken = self._redis.set(_lease_key(job_id), self._holder, nx=True, ex=LEASE_SECONDS)
             if not taken and self._redis.get(_lease_key(job_id)) == self._holder:
                 taken = self._redis.expire(_lease_key(job_id), LEASE_SECONDS)
+            if taken and self._redis.exists(_key(job_id)):
+                self._redis.hset(_key(job_id), "is_leased", "1")
         return bool(taken)
 
     def is_held(self, job_id: str) -> bool:

@@ -1,5 +1,6 @@
 """The job record under late, repeated, foreign and concurrent reports, on a real Valkey."""
 
+import asyncio
 import os
 import random
 import subprocess
@@ -148,3 +149,78 @@ def test_redis_away_is_one_line_without_the_password():
         away.get(new_job_id())
     assert "sesame" not in str(caught.value)
     assert "REDIS_URL" in str(caught.value)
+
+
+def test_a_stage_that_began_keeps_its_times(store, job_id):
+    for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT):
+        store.report(running(job_id, stage, stage.span[0]))
+    times = store.get(job_id).stages
+    assert list(times) == [Stage.DOWNLOAD, Stage.TRANSCRIPT]
+    assert times[Stage.DOWNLOAD].began <= times[Stage.DOWNLOAD].ended
+    assert times[Stage.TRANSCRIPT].ended is None
+    store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
+    assert store.get(job_id).stages[Stage.TRANSCRIPT].ended
+    store.reopen(job_id)
+    assert store.get(job_id).stages == {}
+
+
+def test_a_repeated_report_leaves_one_event(store, job_id):
+    for _ in range(3):
+        assert store.report(running(job_id, Stage.RENDER, 70))
+    assert len(list(store.events(job_id, block_seconds=0.05))) == 1
+
+
+def test_a_report_without_an_attempt_is_of_the_one_that_runs(store, job_id):
+    store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
+    store.reopen(job_id)
+    assert store.report(running(job_id, Stage.RENDER, 70, attempt=None))
+    assert store.get(job_id).attempt == 2
+
+
+def test_a_stage_and_a_state_never_go_back_even_without_a_number(store, job_id):
+    assert store.report(running(job_id, Stage.RENDER, None))
+    assert not store.report(running(job_id, Stage.DOWNLOAD, None))
+    assert not store.report(Report(job_id=job_id, status=JobState.QUEUED))
+    assert store.get(job_id).stage is Stage.RENDER
+
+
+def test_active_and_recent_jobs_are_listed(store, job_id):
+    other = new_job_id()
+    store.create(other, "{}")
+    assert [job.job_id for job in store.recent(2)] == [other, job_id]
+    assert {job_id, other} <= {job.job_id for job in store.active()}
+    before = store.totals().get("finished:FAILED", 0)
+    store.report(Report(job_id=other, status=JobState.FAILED, error="lost"))
+    assert other not in {job.job_id for job in store.active()}
+    assert store.totals()["finished:FAILED"] == before + 1
+    store.reopen(other)
+    assert other in {job.job_id for job in store.active()}
+
+
+def test_a_key_belongs_to_the_job_that_claimed_it_first(store):
+    key, first, second = new_job_id(), new_job_id(), new_job_id()
+    assert store.claim(key, "body", first).is_new
+    again = store.claim(key, "body", second)
+    assert (again.job_id, again.is_new, again.is_same) == (first, False, True)
+    assert not store.claim(key, "other body", second).is_same
+
+
+def test_a_client_waits_for_the_next_minute(store):
+    client = new_job_id()
+    waits = [store.allow(client, 3) for _ in range(5)]
+    assert waits[:3] == [0, 0, 0]
+    assert all(0 < wait <= 60 for wait in waits[3:])
+
+
+def test_events_are_followed_to_the_end(store, job_id):
+    async def everything():
+        return [fields["status"] async for _, fields in store.follow(job_id)]
+
+    async def both():
+        following = asyncio.create_task(everything())
+        await asyncio.sleep(0.2)
+        store.report(running(job_id, Stage.DOWNLOAD, 5))
+        store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
+        return await asyncio.wait_for(following, 10)
+
+    assert asyncio.run(both()) == ["RUNNING", "SUCCEEDED"]

@@ -1,0 +1,56 @@
+"""Jobs as runs of a deployment on a real Prefect server."""
+
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from deployments.submit import PrefectRuns
+from infra.errors import SubmitError
+from infra.jobs import new_job_id
+
+REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 2, "language": "en"}
+
+
+def test_submitting_twice_gives_one_run_and_another_attempt_another(prefect_runs):
+    job_id = new_job_id()
+    first = prefect_runs.submit(job_id, 1, REQUEST)
+    assert prefect_runs.submit(job_id, 1, REQUEST) == first
+    assert prefect_runs.submit(job_id, 2, REQUEST) != first
+    run = prefect_runs.run(first)
+    assert (run["name"], run["state_type"]) == (job_id, "SCHEDULED")
+    assert run["parameters"] == {"request": REQUEST, "job_id": job_id}
+
+
+def test_a_run_that_waits_is_cancelled_at_once_and_only_once(prefect_runs):
+    run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
+    waiting = prefect_runs.queue_depth()
+    prefect_runs.cancel(run_id)
+    assert prefect_runs.run(run_id)["state_type"] == "CANCELLED"
+    assert prefect_runs.queue_depth() == waiting - 1
+    prefect_runs.cancel(run_id)
+    prefect_runs.cancel(str(uuid4()))
+
+
+def test_only_known_runs_are_found(prefect_runs):
+    run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
+    assert list(prefect_runs.runs([run_id, str(uuid4()), "nosana-deployment", ""])) == [run_id]
+    assert prefect_runs.runs([]) == {}
+
+
+def test_a_run_is_said_to_have_crashed(prefect_runs):
+    run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
+    prefect_runs.end(run_id, "The process that ran the job has died.")
+    run = prefect_runs.run(run_id)
+    assert (run["state_type"], run["state"]["message"]) == ("CRASHED", "The process that ran the job has died.")
+
+
+def test_what_is_wrong_is_said_in_one_line(stack):
+    unknown = PrefectRuns(stack.settings.prefect_api_url, "clip/none")
+    with pytest.raises(SubmitError, match="has no deployment clip/none; run: prefect deploy --all"):
+        unknown.submit(new_job_id(), 1, REQUEST)
+    with pytest.raises(SubmitError, match=r"did not answer \(ConnectError\)"):
+        PrefectRuns("http://127.0.0.1:9/api", "clip/local").ping()
+    broken = httpx.MockTransport(lambda request: httpx.Response(500, text="a trace with a secret"))
+    with pytest.raises(SubmitError, match=r"^The Prefect server answered 500 to health\.$"):
+        PrefectRuns("http://prefect/api", "clip/local", broken).ping()

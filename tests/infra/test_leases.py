@@ -1,0 +1,75 @@
+"""A run that loses its job is interrupted, and knows why."""
+
+import time
+
+import pytest
+
+from infra import leases
+from infra.errors import JobConflict
+from infra.jobs import JobRef, JobStore, Report, new_job_id
+from infra.leases import Lease
+from infra.states import JobState
+
+
+@pytest.fixture
+def jobs(servers, monkeypatch):
+    monkeypatch.setattr(leases, "CHECK_SECONDS", 0.1)
+    return JobStore.from_settings(servers.settings)
+
+
+@pytest.fixture
+def job(jobs):
+    job_id = new_job_id()
+    jobs.create(job_id, "{}")
+    return JobRef(job_id=job_id)
+
+
+def work_until_interrupted(seconds):
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(seconds)
+
+
+def test_only_one_run_at_a_time(servers, jobs, job):
+    with Lease(jobs, job.job_id):
+        assert jobs.is_held(job.job_id)
+        other = JobStore.from_settings(servers.settings)
+        with pytest.raises(JobConflict, match="is being run by another process"):
+            Lease(other, job.job_id).__enter__()
+    assert not jobs.is_held(job.job_id)
+
+
+def test_a_run_whose_job_was_ended_from_outside_stops(jobs, job):
+    with Lease(jobs, job.job_id) as lease:
+        lease.guard(job)
+        jobs.report(Report(job_id=job.job_id, status=JobState.FAILED, error="Cancelled."))
+        work_until_interrupted(10)
+    assert lease.lost == f"Job {job.job_id} was ended from outside: Cancelled."
+
+
+def test_a_run_that_ends_its_job_itself_is_not_interrupted(jobs, job):
+    with Lease(jobs, job.job_id) as lease:
+        lease.guard(job)
+        lease.guard(None)
+        jobs.report(Report(job_id=job.job_id, status=JobState.FAILED, error="Its own."))
+        time.sleep(0.5)
+    assert lease.lost is None
+
+
+def test_a_lease_that_another_run_took_is_lost(servers, jobs, job, monkeypatch):
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.6)
+    with Lease(jobs, job.job_id) as lease:
+        jobs.release(job.job_id)
+        other = JobStore.from_settings(servers.settings)
+        deadline = time.monotonic() + 5
+        while not other.hold(job.job_id):
+            assert time.monotonic() < deadline
+        work_until_interrupted(10)
+    assert "taken over" in lease.lost
+    assert jobs.is_held(job.job_id)
+    other.release(job.job_id)
+
+
+def test_without_a_store_there_is_nobody_to_share_with(job):
+    with Lease(None, job.job_id) as lease:
+        lease.guard(job)
+    assert lease.lost is None
