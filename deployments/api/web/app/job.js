@@ -86,9 +86,9 @@ function drawSubject() {
     language && (language === "auto" ? "language by listening" : languageName(language)),
     job.created_at && `asked for at ${clock(job.created_at)}`,
     job.attempt > 1 && `attempt ${job.attempt}`,
-    jobId,
   ];
   write(byId("facts"), facts.filter(Boolean).join(" · "));
+  write(byId("job-id"), jobId);
 }
 
 function languageName(code) {
@@ -156,9 +156,8 @@ function drawActions() {
   const { start, again, cancel } = { start: byId("start"), again: byId("again"), cancel: byId("cancel") };
   show(start, failed || notStarted);
   write(start, failed ? "Try again" : "Start it");
-  show(again, failed || job.status === "SUCCEEDED");
-  again.href = failed ? `/#${jobId}` : "/";
-  write(again, failed ? "Change the request" : "Another video");
+  show(again, failed);
+  again.href = `/#${jobId}`;
   show(cancel, !hasEnded(job.status));
 }
 
@@ -181,7 +180,6 @@ function showGone() {
   write(byId("detail"), "The address may be mistyped, or the job is so old that it is no longer kept.");
   document.title = "No such job · KangKlip";
   for (const id of ["overall", "failure", "results", "stages", "start", "cancel"]) show(byId(id), false);
-  show(byId("again"), true);
 }
 
 /** Fetches what was made. A server that is away is asked again, as long as the job has these results. */

@@ -6,6 +6,7 @@ import { strongest } from "./signals.js";
 import { place } from "./words.js";
 
 const COPIED = 2_000; // milliseconds
+const FIRST_PICTURE = "#t=0.001"; // phones show nothing of a video that nobody has asked a place of
 
 /** The cards of all clips; `say` tells a screen reader. */
 export const cards = (jobId, clips, say) => clips.map((clip, index) => card(jobId, clip, index + 1, say));
@@ -29,7 +30,8 @@ function card(jobId, clip, number, say) {
         make("p", { class: "facts" }, [`Clip ${number}`, seconds, from].filter(Boolean).join(" · ")),
         title,
         clip.hook && make("p", { class: "hook" }, clip.hook),
-        words && make("p", { class: "description" }, words),
+        clip.description && make("p", { class: "description" }, clip.description),
+        tags(clip.hashtags) && make("p", { class: "tags" }, tags(clip.hashtags)),
         make(
           "div",
           { class: "actions" },
@@ -47,7 +49,7 @@ function card(jobId, clip, number, say) {
 /** Muted, and with its first picture and length known, so that it seeks at once. One plays at a time. */
 function player(address, number, title) {
   const video = make("video", {
-    src: address,
+    src: `${address}${FIRST_PICTURE}`,
     controls: true,
     playsinline: true,
     preload: "metadata",

@@ -70,6 +70,7 @@ function row(stage) {
 
 function drawTimes(parts, times, state) {
   const known = times && state !== "waiting";
-  write(parts.took, known ? lasting((times.ended ?? now()) - times.began) : "");
+  const seconds = known && (times.ended ?? now()) - times.began;
+  write(parts.took, known ? (times.ended && seconds < 1 ? "under 1 s" : lasting(seconds)) : "");
   write(parts.began, known ? `from ${clock(times.began, true)}` : "");
 }
