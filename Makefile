@@ -1,6 +1,7 @@
 # make demo    clips from the sample talk, on this machine, nothing else needed
 # make test    the tests            make check   style, types, architecture
 # make bench   what it costs        make soak    the long tests
+# make load    what the API bears
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -8,7 +9,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # Every process of ours starts in half the time from compiled modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench soak docs pins clean
+.PHONY: demo test check bench load soak docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/demo.installed
@@ -28,6 +29,9 @@ check: .venv/dev.installed
 
 bench: .venv/dev.installed
 	@$(BIN)/python -m tests.bench
+
+load: .venv/dev.installed
+	@$(BIN)/python -m tests.bench.load
 
 # Tables in the README that the code knows better.
 docs: .venv/dev.installed

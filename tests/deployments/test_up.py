@@ -1,0 +1,203 @@
+"""`kangklip up` as people run it: the whole path by HTTP, and what is left of a job when a part is killed."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra.local.parts import Home, Part
+from tests.media_server import MediaServer, file
+
+ROOT = Path(__file__).parents[2]
+SHORT = ROOT / "tests" / "media" / "short.mp4"
+SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}
+UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL", "PREFECT_HOME")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Up:
+    """A running `kangklip up` with a data folder of its own."""
+
+    def __init__(self, folder, *options):
+        self.folder, self.options = folder, options
+        self.port, self.prefect_port = free_port(), free_port()
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    def start(self, timeout=150):
+        command = [sys.executable, "-m", "deployments.cli", "up", *self.options, "--port", str(self.port)]
+        command += ["--prefect-port", str(self.prefect_port), "--data-dir", str(self.folder)]
+        env = {name: value for name, value in os.environ.items() if name not in UNNAMED} | SMALL
+        with (self.folder.parent / "up.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+        deadline = time.monotonic() + timeout
+        while not self.is_ready():
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.2)
+        return self
+
+    def is_ready(self):
+        with contextlib.suppress(httpx.HTTPError):
+            return self.client.get("/readyz").status_code == 200
+        return False
+
+    def log(self):
+        return (self.folder.parent / "up.log").read_text()[-3000:]
+
+    def pid(self, part):
+        return Home(self.folder / "stack").state()[part]["pid"]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) in (0, 130), self.log()
+
+    def create(self, url, **more):
+        body = {"video_url": url, "clip_duration_seconds": 30, "clip_count": 1, "language": "en"} | more
+        answer = self.client.post("/api/jobs", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["job_id"]
+
+    def job(self, job_id):
+        """The job as it stands; what is in the way of asking is waited for."""
+        for _ in range(100):
+            with contextlib.suppress(httpx.HTTPError):
+                answer = self.client.get(f"/api/jobs/{job_id}")
+                if answer.status_code == 200:
+                    return answer.json()
+            time.sleep(0.5)
+        raise AssertionError(self.log())
+
+    def until(self, job_id, wanted, timeout=180):
+        deadline = time.monotonic() + timeout
+        while not wanted(job := self.job(job_id)):
+            assert time.monotonic() < deadline, (job, self.log())
+            assert not has_ended(job), (job, self.log())
+            time.sleep(0.2)
+        return job
+
+    def ended(self, job_id):
+        return self.until(job_id, has_ended)
+
+
+def has_ended(job):
+    return job["status"] in ("SUCCEEDED", "FAILED")
+
+
+def is_rendering(job):
+    return job["stage"] in ("RENDER", "UPLOAD")
+
+
+@pytest.fixture(scope="module")
+def short_url():
+    with MediaServer() as server:
+        server.pages["/short.mp4"] = file(SHORT.read_bytes(), etag='"short"')
+        yield f"http://127.0.0.1:{server.port}/short.mp4"
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    running = Up(tmp_path_factory.mktemp("up") / "data").start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+class TestWhole:
+    def test_from_a_url_to_a_clip_that_plays(self, up, short_url, tmp_path):
+        job_id = up.create(short_url)
+        job = up.ended(job_id)
+        assert (job["status"], job["stage"], job["progress"]) == ("SUCCEEDED", "DONE", 100), up.log()
+        (clip,) = up.client.get(f"/api/jobs/{job_id}/results").json()["clips"]
+        played = up.client.get(clip["stream_url"])
+        assert played.headers["content-type"] == "video/mp4"
+        assert played.content == httpx.get(clip["download_url"]).content
+        assert played.content[4:8] == b"ftyp"
+        assert up.client.get("/").status_code == 200
+
+    def test_a_failure_says_what_to_do(self, up, short_url):
+        job = up.ended(up.create(short_url.replace("short", "none")))
+        assert job["status"] == "FAILED"
+        assert "404" in job["error"] or "not" in job["error"]
+        assert job["next_step"]
+
+    def test_a_job_is_cancelled_in_the_middle(self, up, short_url):
+        job_id = up.create(short_url, clip_duration_seconds=31)
+        up.until(job_id, is_rendering)
+        assert up.client.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+        assert up.job(job_id)["status"] == "FAILED"
+        assert "ancelled" in up.job(job_id)["error"]
+        # The worker is free again at once.
+        assert up.ended(up.create(short_url))["status"] == "SUCCEEDED", up.log()
+
+    @pytest.mark.parametrize("part", [Part.VALKEY, Part.PREFECT, Part.WORKER])
+    def test_a_part_that_is_killed_leaves_no_job_behind(self, up, short_url, part):
+        job_id = up.create(short_url, clip_duration_seconds=32)
+        up.until(job_id, is_rendering)
+        os.kill(up.pid(part), signal.SIGKILL)
+        job = up.ended(job_id)
+        assert job["status"] == "SUCCEEDED" or job["error"], job
+        while not up.is_ready():
+            time.sleep(0.5)
+        if job["status"] == "FAILED":
+            assert up.client.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+            assert up.ended(job_id)["status"] == "SUCCEEDED", up.log()
+
+    def test_when_all_of_it_is_killed_the_job_is_told_the_truth_and_goes_on(self, up, short_url):
+        job_id = up.create(short_url, clip_duration_seconds=33)
+        up.until(job_id, is_rendering)
+        up.process.kill()
+        up.process.wait()
+        up.start()
+        job = up.ended(job_id)
+        assert job["status"] == "SUCCEEDED" or "died" in job["error"] or "stopped" in job["error"], job
+        if job["status"] == "FAILED":
+            assert up.client.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+            assert up.ended(job_id)["status"] == "SUCCEEDED", up.log()
+
+    def test_the_log_holds_no_secret_and_the_screen_says_what_runs_where(self, up):
+        log = (up.folder.parent / "up.log").read_text()
+        secrets = json.loads((up.folder / "stack" / "secrets.json").read_text())
+        assert f"http://127.0.0.1:{up.port}" in log
+        assert f"http://127.0.0.1:{up.prefect_port}" in log
+        assert not [name for name, value in secrets.items() if value in log]
+        assert "X-Amz-Signature" not in log
+
+
+@pytest.mark.timeout(300)
+def test_without_a_worker_a_job_waits_and_says_so(tmp_path):
+    running = Up(tmp_path / "data", "--no-worker").start()
+    try:
+        job_id = running.create("https://example.org/talk.mp4")
+        time.sleep(1)
+        job = running.job(job_id)
+        assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
+        assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
+        taken = [sys.executable, "-m", "deployments.cli", "up", "--port", str(running.port)]
+        second = subprocess.run(taken, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert second.returncode == 2
+        assert f"Port {running.port} is taken; choose another" in " ".join(second.stderr.split())
+    finally:
+        running.stop()
+
+
+def test_the_api_alone_names_what_it_lacks():
+    env = {name: value for name, value in os.environ.items() if name not in UNNAMED}
+    command = [sys.executable, "-m", "deployments.cli", "api"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "The API needs REDIS_URL, R2_ENDPOINT, R2_ACCESS_KEY_ID" in " ".join(done.stderr.split())
