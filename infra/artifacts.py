@@ -149,6 +149,24 @@ class ArtifactStore:
             part.unlink(missing_ok=True)
         return path
 
+    def open(self, key: str, start: int = 0, end: int | None = None) -> "ObjectStream":
+        """Bytes `start` to `end`, both included, as they come; the caller closes what is returned."""
+        some = {"Range": f"bytes={start}-{'' if end is None else end}"} if start or end is not None else {}
+        with _translated("get", key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=key, **some)
+        return ObjectStream(answer["Body"], key, answer["ContentLength"])
+
+    def size(self, key: str) -> int:
+        """Bytes stored under `key`.
+
+        Raises:
+            ObjectMissing: there is no such object.
+        """
+        head = self._head(key)
+        if head is None:
+            raise ObjectMissing(f"{key} is not in the bucket.")
+        return head["ContentLength"]
+
     def exists(self, key: str) -> bool:
         return self._head(key) is not None
 
@@ -215,6 +233,28 @@ class ArtifactStore:
             for chunk in self._client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_chunks(_MIB):
                 digest.update(chunk)
         return digest.hexdigest()
+
+
+class ObjectStream:
+    """Iterator over the bytes of an object, `length` in all. It holds a connection until it is read or closed."""
+
+    def __init__(self, body: Any, key: str, length: int) -> None:
+        self._body = body
+        self._key = key
+        self.length = length
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        with _translated("get", self._key):
+            chunk = self._body.read(_MIB // 4)
+        if not chunk:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        self._body.close()
 
 
 @functools.lru_cache(maxsize=8)

@@ -35,7 +35,7 @@ from infra.artifacts import ArtifactStore
 from infra.errors import InfraError, StackError
 from infra.local import parts
 from infra.local.parts import Home, Part, PartState
-from infra.settings import Settings, load
+from infra.settings import Settings
 
 SERVERS = (Part.VALKEY, Part.S3, Part.PREFECT)
 
@@ -276,15 +276,6 @@ class LocalStack:
 
     def _ports(self) -> dict[Part, int]:
         return {Part(name): state["port"] for name, state in self.home.state().items() if name in self.needed}
-
-
-def running(data_dir: Path) -> LocalStack | None:
-    """Join the stack of this data folder if one is up, None otherwise; the caller stops its share."""
-    home = Home(data_dir / "stack")
-    if not home.lock.exists() or not _is_supervised(home):
-        return None
-    settings = load().model_copy(update={"data_dir": data_dir})
-    return LocalStack(settings, home.wants()).start()
 
 
 def _is_supervised(home: Home) -> bool:

@@ -21,7 +21,7 @@ from infra.errors import StackError
 from infra.local import parts, supervisor
 from infra.local import stack as stack_module
 from infra.local.parts import Home, Part
-from infra.local.stack import LocalStack, running
+from infra.local.stack import LocalStack
 from infra.settings import Settings
 
 BOTH = (Part.VALKEY, Part.S3)
@@ -183,15 +183,11 @@ def test_others_share_the_stack_and_the_last_one_ends_it(tmp_path: Path):
     with owner(tmp_path, "valkey") as (first, environment):
         second = LocalStack(settings(tmp_path), [Part.VALKEY]).start()
         assert second.environment()["REDIS_URL"] == environment["REDIS_URL"]
-        third = running(tmp_path)
-        assert third.needed == (Part.VALKEY,)
-        third.stop()
         first.send_signal(signal.SIGINT)
         assert first.stdout.read().split() == ["alive", "stopped"]
         assert [status.ok for status in second.status()] == [True]
         second.stop()
     assert is_gone(tmp_path)
-    assert running(tmp_path) is None
 
 
 def test_who_joins_may_add_a_part(tmp_path: Path):
