@@ -75,8 +75,13 @@ def test_every_command_is_documented():
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_options_are_those_of_the_command(name):
     row = next(line for line in section("Command line").splitlines() if line.startswith(f"| `kangklip {name}"))
-    known = {flag for option in commands()[name].params for flag in option.opts if flag.startswith("--")}
-    assert set(re.findall(r"`(--\w+)`", row)) == known
+    known = {
+        flag
+        for option in commands()[name].params
+        for flag in (option.secondary_opts or option.opts)
+        if flag.startswith("--")
+    }
+    assert set(re.findall(r"`(--[\w-]+)`", row)) == known
 
 
 @all_documents()
