@@ -30,6 +30,12 @@ SPANS = {
     "UPLOAD": (80, 95),
     "DONE": (100, 100),
 }
+REQUEST = {
+    "video_url": "https://example.com/talks/open-it.mp4",
+    "clip_duration_seconds": 45,
+    "clip_count": 3,
+    "language": "en",
+}
 ENDED = {"SUCCEEDED", "FAILED"}
 TURN = 0.02
 """Seconds between two looks at a job's events."""
@@ -79,7 +85,8 @@ class StandIn:
 
     def stop(self) -> None:
         """Ends at once, whoever is connected."""
-        assert self._server and self._thread
+        assert self._server
+        assert self._thread
         self.cut()
         self._server.should_exit = self._server.force_exit = True
         self._thread.join(10)
@@ -93,18 +100,17 @@ class StandIn:
     def add(self, seconds_ago: float = 0, **fields: Any) -> str:
         """A queued job; `fields` replace what it says."""
         job_id = "kk_" + "".join(secrets.choice("0123456789ABCDEFGHJKMNPQRSTVWXYZ") for _ in range(26))
-        request = {"video_url": "https://example.com/talks/open-it.mp4", "clip_duration_seconds": 45, "clip_count": 3}
-        self.jobs[job_id] = {
-            **{"job_id": job_id, "status": "QUEUED", "stage": "DOWNLOAD", "progress": 0, "attempt": 1, "message": ""},
-            **dict.fromkeys(("start_error", "nosana_run_id", "error", "error_code", "next_step")),
-            **{"created_at": time.time() - seconds_ago, "updated_at": time.time() - seconds_ago, "stages": {}},
-            "request": {**request, "language": "en"},
-            **fields,
-        }
+        at = time.time() - seconds_ago
+        job = {"job_id": job_id, "status": "QUEUED", "stage": "DOWNLOAD", "progress": 0, "attempt": 1, "message": ""}
+        unknown = dict.fromkeys(("start_error", "nosana_run_id", "error", "error_code", "next_step"))
+        times = {"created_at": at, "updated_at": at, "stages": {}}
+        self.jobs[job_id] = job | unknown | times | {"request": dict(REQUEST)} | fields
         self._tell(job_id)
         return job_id
 
-    def report(self, job_id: str, stage: str, fraction: float = 0.0, message: str = "", at: float | None = None) -> None:
+    def report(
+        self, job_id: str, stage: str, fraction: float = 0.0, message: str = "", at: float | None = None
+    ) -> None:
         """The job works on `stage`, of which `fraction` (0 to 1) is done; `at` is when, in epoch seconds."""
         job, at = self.jobs[job_id], at or time.time()
         begin, end = SPANS[stage]
@@ -144,7 +150,8 @@ class StandIn:
         job = self.jobs[job_id]
         for times in job["stages"].values():
             times["ended"] = times["ended"] or time.time()
-        job.update(status="FAILED", error=error, error_code=code, next_step=next_step, updated_at=time.time())
+        said = f"{error} {next_step}" if next_step else error
+        job.update(status="FAILED", error=said, error_code=code, next_step=next_step, updated_at=time.time())
         self._tell(job_id)
 
     def _tell(self, job_id: str) -> None:

@@ -9,7 +9,7 @@ import { Timeline } from "./timeline.js";
 import { clips, clock, hasEnded, lasting, sentence, STAGES, subject } from "./words.js";
 
 const LONG_WAIT = 60; // seconds in the queue after which it is said what waiting means
-const RETRY = 5_000; // milliseconds until results that could not be had are asked for again
+const RETRY = 2_000; // milliseconds until results that could not be had are asked for again
 
 const jobId = decodeURIComponent(location.pathname.split("/").pop());
 const main = byId("main");
@@ -117,8 +117,11 @@ function drawState() {
   const failed = job.status === "FAILED";
   show(byId("failure"), failed);
   if (failed) {
-    write(byId("error"), sentence(job.error || job.start_error || "No reason was given."));
-    write(byId("next-step"), job.next_step ?? "");
+    const next = job.next_step ?? "";
+    const said = job.error || job.start_error || "No reason was given.";
+    const cause = next && said.endsWith(next) ? said.slice(0, -next.length) : said;
+    write(byId("error"), sentence(cause));
+    write(byId("next-step"), next);
   }
 }
 

@@ -1,0 +1,176 @@
+"""The form as a person meets it: by keyboard, with mistakes, with refusals, the second time."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tasks.core.languages import LANGUAGES
+
+ADDRESS = "https://example.com/talks/open-it.mp4"
+
+
+def send(page, address=ADDRESS):
+    page.get_by_label("Address of the video").fill(address)
+    page.get_by_role("button", name="Make clips").click()
+
+
+def test_a_job_is_made_by_keyboard_alone(page, api):
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the form")).to_be_focused()
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    expect(page.get_by_label("Address of the video")).to_be_focused()
+    page.keyboard.type("example.com/talks/open-it.mp4")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Indo")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/jobs/kk_*")
+    assert api.bodies == [
+        {"video_url": ADDRESS, "clip_duration_seconds": 60, "clip_count": 2, "language": "id"},
+    ]
+
+
+def test_the_last_choice_and_the_jobs_are_remembered(page, api):
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
+    page.get_by_role("radio", name="30 seconds").check()
+    page.get_by_role("radio", name="5 clips").check()
+    page.get_by_label("Language spoken").select_option("ja")
+    send(page)
+    page.wait_for_url("**/jobs/kk_*")
+    job_id = page.url.rpartition("/")[2]
+    api.work_to(job_id, "TRANSCRIPT", 0.5)
+    page.goto("/")
+    expect(page.get_by_role("radio", name="30 seconds")).to_be_checked()
+    expect(page.get_by_role("radio", name="5 clips")).to_be_checked()
+    expect(page.get_by_label("Language spoken")).to_have_value("ja")
+    job = page.get_by_role("region", name="Recent jobs").get_by_role("listitem")
+    expect(job).to_have_count(1)
+    expect(job).to_contain_text("Five clips of 30 s")
+    expect(job).to_contain_text("Working 30%")
+    del api.jobs[job_id]
+    page.reload()
+    expect(job).to_contain_text("No longer kept")
+    page.get_by_role("button", name="Forget them").click()
+    expect(job).to_have_count(0)
+    page.reload()
+    expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
+
+
+WRONG = {
+    "": "Paste the address of a video.",
+    "   ": "Paste the address of a video.",
+    "my holiday video": "not a web address",
+    "https://exa mple.com/a": "not a web address",
+    "ftp://example.com/a.mp4": "not a web address",
+    "javascript:alert(1)": "not a web address",
+    "https://talk": "“talk” is not the name of a site.",
+    "https://example.com/" + "a" * 4096: "too long",
+}
+
+
+def test_a_wrong_address_is_told_beside_the_field_before_sending(page, api):
+    page.goto("/")
+    field = page.get_by_label("Address of the video")
+    beside = page.locator("#video_url-error")
+    for address, said in WRONG.items():
+        send(page, address)
+        expect(beside).to_contain_text(said)
+        expect(field).to_be_focused()
+        expect(field).to_have_attribute("aria-invalid", "true")
+        assert "video_url-error" in field.get_attribute("aria-describedby")
+        field.fill(ADDRESS)
+        expect(beside).to_be_empty()
+        expect(field).not_to_have_attribute("aria-invalid", "true")
+    assert not api.bodies
+
+
+def test_a_sentence_that_appears_moves_nothing(page, api):
+    """Leaving the field by pressing on something else shows the sentence between press and release."""
+    page.goto("/")
+    page.get_by_label("Address of the video").fill("my holiday video")
+    page.get_by_role("radio", name="60 seconds").click()
+    expect(page.get_by_role("radio", name="60 seconds")).to_be_checked()
+    expect(page.locator("#video_url-error")).to_contain_text("not a web address")
+
+
+def test_a_refusal_stands_beside_the_field_it_names(page, api):
+    page.goto("/")
+    for name in ("video_url", "clip_duration_seconds", "clip_count", "language"):
+        api.refusal = (400, f"{name} must be something else")
+        send(page)
+        expect(page.locator(f"#{name}-error")).to_have_text("This must be something else.")
+        assert page.evaluate("document.activeElement.name") == name
+
+
+def test_other_refusals_stand_under_the_button_and_nothing_is_lost(page, api):
+    api.refusal = (429, "too many jobs; try again in 12 seconds")
+    page.goto("/")
+    send(page)
+    alert = page.get_by_role("alert")
+    expect(alert).to_have_text("Too many jobs; try again in 12 seconds.")
+    api.refusal = (503, "job store unavailable")
+    page.get_by_role("button", name="Make clips").click()
+    expect(alert).to_have_text("Job store unavailable. Nothing is lost: send it again in a moment.")
+    api.stop()
+    page.get_by_role("button", name="Make clips").click()
+    expect(alert).to_have_text(re.compile("cannot be reached"))
+    expect(page.get_by_label("Address of the video")).to_have_value(ADDRESS)
+    api.refusal = None
+    api.start()
+    page.get_by_role("button", name="Make clips").click()
+    page.wait_for_url("**/jobs/kk_*")
+
+
+def test_a_lost_answer_does_not_make_two_jobs(page, api):
+    page.goto("/")
+    page.route("**/api/jobs", lambda route: (route.fetch(), route.abort()))
+    send(page)
+    expect(page.get_by_role("alert")).not_to_be_empty()
+    page.unroute("**/api/jobs")
+    page.get_by_role("button", name="Make clips").click()
+    page.wait_for_url("**/jobs/kk_*")
+    assert len(api.bodies) == 2
+    assert len(api.jobs) == 1
+
+
+def test_a_key_is_asked_for_when_the_server_asks(page, api):
+    api.api_key = "open sesame"
+    page.goto("/")
+    key = page.get_by_label("API key")
+    expect(key).to_be_hidden()
+    send(page)
+    expect(key).to_be_focused()
+    key.fill("wrong")
+    page.get_by_role("button", name="Make clips").click()
+    expect(page.locator("#api_key-error")).to_have_text("This key is not accepted.")
+    key.fill("open sesame")
+    page.get_by_role("button", name="Make clips").click()
+    page.wait_for_url("**/jobs/kk_*")
+    page.get_by_role("button", name="Cancel this job").click()
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("This did not work")
+    assert page.evaluate("JSON.stringify(localStorage)").count("sesame") == 0
+
+
+def test_every_language_of_the_recogniser_is_offered(page, api):
+    page.goto("/")
+    codes = page.locator("#language option").evaluate_all("options => options.map((option) => option.value)")
+    assert codes[:3] == ["auto", "en", "id"]
+    assert len(codes) == len(set(codes))
+    assert set(codes) == LANGUAGES | {"auto"}
+
+
+def test_as_many_frames_are_drawn_as_clips_are_asked_for(page, api):
+    page.goto("/")
+    frames = page.locator("#frames .on")
+    expect(frames).to_have_text(["45 s"] * 3)
+    page.get_by_role("radio", name="1 clip").check()
+    page.get_by_role("radio", name="60 seconds").check()
+    expect(frames).to_have_text(["60 s"])

@@ -1,0 +1,208 @@
+"""A job's page while the job waits, works, fails, is cancelled, and while the server comes and goes."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.deployments.web.browser import window
+
+NOTICE = "Live updates are interrupted"
+
+
+def heading(page):
+    return page.get_by_role("heading", level=1)
+
+
+def stage(page, title):
+    return page.locator("#timeline li").filter(has=page.get_by_role("heading", name=re.compile(rf"^{title}\b")))
+
+
+@pytest.fixture
+def running(api):
+    """A job in the middle of its transcription."""
+    job_id = api.add()
+    api.work_to(job_id, "TRANSCRIPT", 0.5, "17:00 of 34:00 listened to")
+    return job_id
+
+
+def test_a_queued_job_says_that_it_waits_and_since_when(page, api):
+    job_id = api.add(seconds_ago=185)
+    page.goto(f"/jobs/{job_id}")
+    expect(heading(page)).to_have_text("Waiting for a worker")
+    since = time.strftime("%H:%M", time.gmtime(api.jobs[job_id]["created_at"]))
+    detail = page.locator("#detail")
+    expect(detail).to_contain_text(f"In the queue since {since}, 3 min")
+    expect(detail).to_contain_text("No worker has taken it yet.")
+    expect(page.locator("#overall")).to_be_hidden()
+    first = detail.inner_text()
+    expect(detail).not_to_have_text(first)  # the time goes on
+    expect(page.locator("#timeline li[data-state=waiting]")).to_have_count(6)
+
+
+def test_a_clock_that_is_wrong_does_not_matter(browser, api):
+    job_id = api.add(seconds_ago=20)
+    with window(browser, url=api.url) as page:
+        page.clock.install(time=time.time() + 7200)
+        page.goto(f"/jobs/{job_id}")
+        expect(page.locator("#detail")).to_contain_text(re.compile(r", 2\d s ago"))
+
+
+def test_the_timeline_moves_with_the_stream(page, api):
+    job_id = api.add()
+    page.goto(f"/jobs/{job_id}")
+    expect(heading(page)).to_have_text("Waiting for a worker")
+    asked = api.asked["GET", f"/api/jobs/{job_id}"]
+    api.report(job_id, "DOWNLOAD")
+    expect(heading(page)).to_have_text("Fetching the video")
+    expect(stage(page, "Download")).to_have_attribute("aria-current", "step")
+    api.report(job_id, "TRANSCRIPT", 0.25, "8:30 of 34:00 listened to")
+    expect(page.locator("#timeline li[data-state]")).to_have_count(6)
+    for title, state in [("Download", "done"), ("Transcribe", "active"), ("Divide", "waiting")]:
+        expect(stage(page, title)).to_have_attribute("data-state", state)
+    expect(stage(page, "Transcribe")).to_contain_text("8:30 of 34:00 listened to")
+    expect(stage(page, "Transcribe").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "25")
+    expect(stage(page, "Download")).to_contain_text(re.compile(r"from \d\d:\d\d:\d\d"))
+    expect(page.get_by_role("progressbar", name="Whole job")).to_have_attribute("aria-valuenow", "25")
+    expect(page).to_have_title("25% · Listening to what is said · KangKlip")
+    expect(page.locator("#said")).to_have_text("Listening to what is said.")
+    for tenth in range(3, 10):
+        api.report(job_id, "TRANSCRIPT", tenth / 10)
+    expect(page.get_by_role("progressbar", name="Whole job")).to_have_attribute("aria-valuenow", "38")
+    assert api.asked["GET", f"/api/jobs/{job_id}"] - asked <= 2, "once a stage, not once a report"
+
+
+def test_a_reload_in_the_middle_shows_the_same(page, api, running):
+    page.goto(f"/jobs/{running}")
+    expect(stage(page, "Transcribe")).to_contain_text("17:00 of 34:00 listened to")
+    page.reload()
+    expect(stage(page, "Transcribe")).to_contain_text("17:00 of 34:00 listened to")
+    expect(page.locator("#percent")).to_have_text("30")
+    expect(stage(page, "Download")).to_contain_text("14 s")
+
+
+def test_a_cut_stream_is_resumed_where_it_was(page, api, running):
+    page.goto(f"/jobs/{running}")
+    expect(page.locator("#percent")).to_have_text("30")
+    api.cut()
+    expect(page.locator("#connection")).to_contain_text(NOTICE)
+    api.report(running, "TRANSCRIPT", 0.6)
+    expect(page.locator("#percent")).to_have_text("32")
+    expect(page.locator("#connection")).to_be_hidden()
+    assert api.resumed_after[-1] is not None, "the browser says what it has seen"
+
+
+def test_without_a_stream_the_page_asks_and_goes_back_to_it(page, api, running):
+    api.streams = False
+    page.goto(f"/jobs/{running}")
+    expect(page.locator("#connection")).to_contain_text(NOTICE)
+    api.report(running, "TRANSCRIPT", 0.75)
+    expect(page.locator("#percent")).to_have_text("35")
+    api.streams = True
+    expect(page.locator("#connection")).to_be_hidden(timeout=12_000)
+    asked = api.asked["GET", f"/api/jobs/{running}"]
+    api.report(running, "TRANSCRIPT", 0.8)
+    expect(page.locator("#percent")).to_have_text("36")
+    assert api.asked["GET", f"/api/jobs/{running}"] == asked, "the stream told it"
+
+
+def test_the_server_may_restart_in_the_middle(page, api, running):
+    page.goto(f"/jobs/{running}")
+    expect(page.locator("#percent")).to_have_text("30")
+    api.stop()
+    expect(page.locator("#connection")).to_contain_text("cannot be reached. Shown as of")
+    expect(page.locator("#percent")).to_have_text("30")
+    api.start()
+    api.report(running, "CHUNK", 0.5)
+    expect(heading(page)).to_have_text("Dividing the talk into parts")
+    expect(page.locator("#connection")).to_be_hidden()
+
+
+def test_an_older_report_does_not_turn_the_page_back(page, api, running):
+    page.goto(f"/jobs/{running}")
+    expect(page.locator("#percent")).to_have_text("30")
+    api.report(running, "DOWNLOAD", 0.2)
+    api.report(running, "TRANSCRIPT", 0.9)
+    expect(page.locator("#percent")).to_have_text("38")
+    shown = page.evaluate("""() => new Promise((done) => {
+        const seen = [];
+        const watch = new MutationObserver(() => seen.push(document.getElementById("percent").textContent));
+        watch.observe(document.getElementById("percent"), { childList: true });
+        setTimeout(() => done(seen), 300);
+    })""")
+    assert shown == []
+
+
+def test_a_failure_tells_its_cause_and_the_next_step_and_can_be_tried_again(page, api, running):
+    page.goto(f"/jobs/{running}")
+    expect(page.locator("#percent")).to_have_text("30")
+    api.report(running, "CHUNK", 0.1)
+    api.fail(running, "The video holds 12 seconds of speech", "too_short", "Ask for shorter clips.")
+    expect(heading(page)).to_have_text("This did not work")
+    expect(page.locator("#error")).to_have_text("The video holds 12 seconds of speech.")
+    expect(page.locator("#next-step")).to_have_text("Ask for shorter clips.")
+    expect(stage(page, "Divide")).to_contain_text("failed here")
+    expect(stage(page, "Transcribe")).to_have_attribute("data-state", "done")
+    expect(page.locator("#said")).to_contain_text("Failed. The video holds")
+    page.get_by_role("button", name="Try again").click()
+    expect(heading(page)).to_have_text("Waiting for a worker")
+    expect(page.locator("#facts")).to_contain_text("attempt 2")
+    expect(page.locator("#failure")).to_be_hidden()
+    api.report(running, "DOWNLOAD", 0.5)
+    expect(heading(page)).to_have_text("Fetching the video")
+
+
+def test_the_request_of_a_failed_job_can_be_changed(page, api):
+    job_id = api.add()
+    api.jobs[job_id]["request"] |= {"clip_duration_seconds": 60, "clip_count": 5, "language": "id"}
+    api.fail(job_id, "There is no speech.")
+    page.goto(f"/jobs/{job_id}")
+    page.get_by_role("link", name="Change the request").click()
+    expect(page.get_by_label("Address of the video")).to_have_value("https://example.com/talks/open-it.mp4")
+    expect(page.get_by_role("radio", name="60 seconds")).to_be_checked()
+    expect(page.get_by_role("radio", name="5 clips")).to_be_checked()
+    expect(page.get_by_label("Language spoken")).to_have_value("id")
+
+
+def test_a_failure_of_which_only_the_end_is_told(page, api):
+    """A callback of an earlier worker without a stage: DONE, 100 percent."""
+    job_id = api.add()
+    api.work_to(job_id, "RENDER", 0.5)
+    api.jobs[job_id].update(stage="DONE", progress=100)
+    api.fail(job_id, "The worker went away.")
+    page.goto(f"/jobs/{job_id}")
+    expect(stage(page, "Render")).to_have_attribute("data-state", "failed")
+    expect(stage(page, "Check and publish")).to_have_attribute("data-state", "waiting")
+
+
+def test_cancelling_asks_first(page, api, running):
+    page.goto(f"/jobs/{running}")
+    for leave in (lambda: page.keyboard.press("Escape"), page.get_by_role("button", name="Keep it going").click):
+        page.get_by_role("button", name="Cancel this job").click()
+        expect(page.get_by_role("dialog", name="Cancel this job?")).to_be_visible()
+        leave()
+        expect(page.get_by_role("dialog")).to_be_hidden()
+    assert not api.asked["POST", f"/api/jobs/{running}/cancel"]
+    page.get_by_role("button", name="Cancel this job").click()
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(page.locator("#failure")).to_contain_text("Cancelled.")
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_a_job_that_could_not_be_handed_over_can_be_started(page, api):
+    job_id = api.add(start_error="prefect is away")
+    page.goto(f"/jobs/{job_id}")
+    expect(heading(page)).to_have_text("Not started")
+    expect(page.locator("#detail")).to_contain_text("Prefect is away.")
+    page.get_by_role("button", name="Start it").click()
+    expect(page.get_by_role("button", name="Start it")).not_to_have_attribute("aria-disabled", "true")
+    assert api.asked["POST", f"/api/jobs/{job_id}/start"] == 1
+
+
+def test_a_job_that_nobody_knows(page, api):
+    for job_id in ("nonsense", "kk_" + "0" * 26):
+        page.goto(f"/jobs/{job_id}")
+        expect(heading(page)).to_have_text("No such job")
+    page.wait_for_timeout(2_500)
+    assert api.asked["GET", f"/api/jobs/{job_id}"] <= 2, "it is not asked for again"

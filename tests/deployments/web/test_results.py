@@ -1,0 +1,160 @@
+"""The finished clips: they play, seek, can be taken along, and say why they were chosen."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tasks.core.selection import WEIGHTS
+from tests.deployments.web.browser import window
+from tests.deployments.web.sample_results import CLIPS
+
+HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>"\'&amp; \u202e'
+
+
+@pytest.fixture
+def done(api):
+    job_id = api.add()
+    api.work_to(job_id, "UPLOAD", 1)
+    api.succeed(job_id, CLIPS, warnings=["Nothing is known of the audience."])
+    return job_id
+
+
+def clip(page, number):
+    return page.locator("#clips > li").nth(number - 1)
+
+
+def test_the_results_come_when_the_job_ends(page, api):
+    job_id = api.add()
+    api.work_to(job_id, "UPLOAD", 0.5)
+    page.goto(f"/jobs/{job_id}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Checking and publishing the clips")
+    api.succeed(job_id, CLIPS)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Three clips, ready")
+    expect(page).to_have_title("Three clips, ready · KangKlip")
+    expect(page.locator("#said")).to_have_text("The clips are ready.")
+    expect(page.locator("#detail")).to_contain_text("Made in 3 min")
+    expect(page.locator("#timeline li[data-state=done]")).to_have_count(6)
+    expect(page.get_by_role("button", name="Cancel this job")).to_be_hidden()
+    page.wait_for_timeout(300)
+    assert api.asked["GET", f"/api/jobs/{job_id}/results"] == 1
+
+
+def test_players_start_muted_and_seek_at_once(page, api, done):
+    page.goto(f"/jobs/{done}")
+    video = clip(page, 1).locator("video")
+    video.evaluate("video => video.readyState || new Promise((go) => video.addEventListener('loadedmetadata', go))")
+    assert video.evaluate("video => video.muted && video.paused && video.controls")
+    width, height = video.evaluate("video => [video.clientWidth, video.clientHeight]")
+    assert width / height == pytest.approx(9 / 16, abs=0.01)
+    waited = video.evaluate("""async (video) => {
+        const began = performance.now();
+        const sought = new Promise((go) => video.addEventListener("seeked", go, { once: true }));
+        video.currentTime = 10;
+        await sought;
+        return performance.now() - began;
+    }""")
+    assert waited < 2_000
+    assert api.ranges
+    assert all(asked.startswith("bytes=") for asked in api.ranges)
+    video.evaluate("video => video.play()")
+    clip(page, 2).locator("video").evaluate("video => video.play()")
+    expect(video).to_have_js_property("paused", True)
+    assert clip(page, 2).locator("video").evaluate("video => !video.paused && video.muted")
+
+
+def test_a_card_tells_what_is_known_of_its_clip(page, done):
+    page.goto(f"/jobs/{done}")
+    first = clip(page, 1)
+    expect(first).to_contain_text("38.4 s · 1:02 to 1:40")
+    expect(clip(page, 3)).to_contain_text("1:02:05 to 1:02:45")
+    expect(first.get_by_role("heading")).to_have_text(CLIPS[0]["title"])
+    expect(first).to_contain_text(CLIPS[0]["hook"])
+    expect(first).to_contain_text("#repair #ownership")
+    words = first.get_by_text("They tell you that this is the future.")
+    expect(words).to_be_hidden()
+    first.get_by_text("Transcript").focus()
+    page.keyboard.press("Enter")
+    expect(words).to_be_visible()
+    first.get_by_text("Why this one").click()
+    expect(first).to_contain_text("Stands out by opening")
+    scores = first.locator(".scores > div")
+    expect(scores).to_have_text(
+        ["Strong opening+2.4", "Speaks to the viewer+1.9", "Common words+1.2", "Pauses+0.8", "Raised voice\u22120.6"]
+    )
+    expect(page.get_by_role("list", name="Notes on this job")).to_have_text("Nothing is known of the audience.")
+
+
+def test_download_and_copy(browser, api, done):
+    with window(browser, url=api.url, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.goto(f"/jobs/{done}")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download clip 2").click()
+        assert download.value.suggested_filename == "clip_02.mp4"
+        assert download.value.path().stat().st_size == api.clip.stat().st_size
+        clipboard = "navigator.clipboard.readText()"
+        page.get_by_role("button", name="Copy title of clip 1").click()
+        expect(clip(page, 1)).to_contain_text("Copied")
+        assert page.evaluate(clipboard) == CLIPS[0]["title"]
+        page.get_by_role("button", name="Copy description of clip 1").click()
+        expect(page.locator("#said")).to_have_text("Copied.")
+        expect(clip(page, 1).get_by_text("Copied")).to_have_count(2)
+        assert page.evaluate(clipboard) == f"{CLIPS[0]['description']}\n\n#repair #ownership"
+        expect(page.get_by_role("button", name="Copy description of clip 2")).to_have_count(0)
+
+
+def test_copying_works_where_the_browser_gives_no_clipboard(browser, api, done):
+    with window(browser, url=api.url) as page:
+        page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        page.goto(f"/jobs/{done}")
+        button = page.get_by_role("button", name="Copy title of clip 1")
+        button.click()
+        expect(button).to_have_text("Copied")
+        expect(button).to_be_focused()
+
+
+def test_results_that_cannot_be_had_yet_are_asked_for_again(page, api, done):
+    page.route("**/results", lambda route: route.fulfill(status=502, json={"detail": "manifest unreadable"}))
+    page.goto(f"/jobs/{done}")
+    expect(page.locator("#results-error")).to_contain_text("Manifest unreadable. Trying again.")
+    page.unroute("**/results")
+    expect(page.locator("#clips > li")).to_have_count(3)
+    expect(page.locator("#results-error")).to_be_empty()
+
+
+def test_what_was_left_out_is_told(page, api):
+    job_id = api.add()
+    api.work_to(job_id, "UPLOAD", 1)
+    api.succeed(job_id, CLIPS[:1], dropped=[{"index": 2, "title": "A quiet one", "reason": "It froze."}])
+    page.goto(f"/jobs/{job_id}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("One clip, ready")
+    expect(page.locator("#notes")).to_have_text("Left out: “A quiet one”. It froze.")
+
+
+def test_words_of_strangers_stay_words(page, api):
+    job_id = api.add()
+    api.jobs[job_id]["request"] |= {"video_url": "javascript:window.broken=1", "language": HOSTILE}
+    api.work_to(job_id, "TRANSCRIPT", 0.5, HOSTILE)
+    page.goto(f"/jobs/{job_id}")
+    expect(page.locator("#timeline .message").nth(1)).to_have_text(re.compile(r"<img src=x"))
+    expect(page.locator("#subject")).to_have_text("javascript:window.broken=1")
+    expect(page.locator("#subject a")).to_have_count(0)
+    hostile = dict.fromkeys(("title", "hook", "description", "text", "why"), HOSTILE)
+    scores = {HOSTILE: 1.0, "__proto__": 2.0, "opening": "9", "claim": None}
+    api.succeed(job_id, [{**hostile, "file": "clip_01.mp4", "hashtags": [HOSTILE], "scores": scores}])
+    expect(page.locator("#clips h3")).to_have_text(re.compile("<script>"))
+    assert page.locator("main img, main script").count() == 0
+    api.fail(job_id, HOSTILE, next_step=HOSTILE)
+    page.goto("/")
+    expect(page.get_by_role("region", name="Recent jobs")).to_contain_text("javascript:window.broken=1")
+    page.goto(f"/jobs/{job_id}")
+    expect(page.locator("#failure")).to_contain_text("<img src=x")
+    assert page.evaluate("window.broken") is None
+
+
+def test_every_signal_has_a_name_and_a_direction(page):
+    page.goto("/")
+    signals = page.evaluate("import('/static/app/signals.js').then(({ SIGNALS }) => SIGNALS)")
+    assert {name: "less" in signal for name, signal in signals.items()} == {
+        name: weight.value < 0 for name, weight in WEIGHTS.items()
+    }
