@@ -1,0 +1,109 @@
+"""The HTTP app, made of its parts: `create_app` for any, `build` for those that the settings name."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware import Middleware
+
+from deployments.api import callback, clips, create, events, health, jobs, logs, metrics, pages, refusals
+from deployments.api.documents import Documents
+from deployments.api.guards import BodyLimit, Cors
+from deployments.api.parts import Parts
+from deployments.reconcile import Reconciler, keep_reconciling
+from deployments.submit import PrefectRuns, Submitter
+from infra import settings
+from infra.artifacts import ArtifactStore
+from infra.errors import ConfigError
+from infra.jobs import JobStore
+from infra.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Background = Callable[[], Coroutine[Any, Any, None]]
+READ_BY_PAGES = ("Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After")
+BUCKET_ATTEMPTS = 2
+"""A request waits for the bucket; whoever asked can ask again."""
+
+
+def create_app(
+    configured: Settings, store: JobStore, bucket: ArtifactStore, submitter: Submitter, *background: Background
+) -> FastAPI:
+    """The app over these parts; what is in `background` runs for as long as it does."""
+
+    @asynccontextmanager
+    async def alive(_: FastAPI) -> AsyncGenerator[None]:
+        running = [asyncio.create_task(work()) for work in background]
+        for task in running:
+            task.add_done_callback(_report_end)
+        yield
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    app = FastAPI(
+        title="KangKlip",
+        version="1",
+        description="Turns one long video into one to five vertical clips.",
+        docs_url=None,  # the interactive pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=alive,
+        generate_unique_id_function=lambda route: route.name,
+        middleware=[
+            Middleware(
+                Cors,
+                allow_origins=configured.cors_origins,
+                allow_methods=("GET", "HEAD", "POST"),
+                allow_headers=("*",),
+                expose_headers=READ_BY_PAGES,
+            ),
+            Middleware(logs.RequestLog),
+            Middleware(BodyLimit),
+        ],
+    )
+    app.state.parts = Parts(configured, store, bucket, submitter, Documents(bucket))
+    refusals.install(app)
+    for part in (create, jobs, clips, events, callback, health, metrics, pages):
+        app.include_router(part.router)
+    app.openapi = lambda: _described(app)
+    return app
+
+
+def build() -> FastAPI:
+    """The app over the servers that the environment names; what uvicorn calls.
+
+    Raises:
+        ConfigError: one of them is not named.
+    """
+    logs.configure()
+    configured = settings.load()
+    store = JobStore.from_settings(configured)
+    if store is None:
+        raise ConfigError("The API needs REDIS_URL.")
+    runs = PrefectRuns.from_settings(configured)
+    bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
+    return create_app(configured, store, bucket, runs, lambda: keep_reconciling(Reconciler(store, runs)))
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    """What should run for ever and does not is worth a line."""
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("Work in the background has ended", exc_info=error)
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, without the framework's own refusal, which nobody gets to see."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema

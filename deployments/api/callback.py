@@ -1,0 +1,84 @@
+"""POST /api/callback/nosana: a worker's word of progress."""
+
+import math
+from typing import Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+
+from deployments.api.guards import Body, needs_token
+from deployments.api.models import NO_JOB, NO_STORE, TOO_LARGE, TOO_SLOW, Callback, Ok, refusals
+from deployments.api.parts import Given
+from infra.jobs import Report
+from infra.states import JobState, Stage
+from tasks.core.addresses import MESSAGE_LETTERS
+from tasks.core.keys import JOB_ID, job_key
+from tasks.core.source_meta import text
+
+BAD_ID = (400, "invalid job id")
+BAD_STATUS = (400, "invalid status")
+BAD_PREFIX = (400, "invalid r2_prefix")
+
+router = APIRouter()
+
+
+@router.post(
+    "/api/callback/nosana",
+    dependencies=[Depends(needs_token)],
+    summary="Report progress",
+    responses=refusals(
+        BAD_ID, BAD_STATUS, BAD_PREFIX, (401, "invalid callback token"), NO_JOB, TOO_SLOW, TOO_LARGE, NO_STORE
+    ),
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "x-callback-token",
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "One of the tokens of CALLBACK_TOKEN.",
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": Callback.model_json_schema()}}},
+    },
+)
+def take_report(request: Request, body: Body, parts: Given) -> Ok:
+    """A report that is late, repeated or of another attempt is answered like any other, and changes nothing."""
+    report = read_report(body)
+    request.state.job_id = report.job_id
+    parts.job(report.job_id)
+    parts.jobs.report(report)
+    return Ok()
+
+
+def read_report(body: dict[str, Any]) -> Report:
+    """The report that a body makes.
+
+    Raises:
+        HTTPException: 400 with the first fault.
+    """
+    job_id, status, stage = body.get("job_id"), body.get("status"), body.get("stage")
+    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
+        raise HTTPException(*BAD_ID)
+    if not isinstance(status, str) or status not in JobState.__members__:
+        raise HTTPException(*BAD_STATUS)
+    if body.get("r2_prefix") not in (None, "", job_key(job_id, ""), job_key(job_id, "").rstrip("/")):
+        raise HTTPException(*BAD_PREFIX)
+    final = status in (JobState.SUCCEEDED, JobState.FAILED)
+    known = Stage(stage) if isinstance(stage, str) and stage in Stage.__members__ else None
+    attempt, progress = body.get("attempt"), _percent(body.get("progress"))
+    return Report(
+        job_id=job_id,
+        attempt=attempt if type(attempt) is int else None,
+        status=JobState(status),
+        stage=Stage.DONE if final and known is None else known,
+        progress=100 if final and progress is None else progress,
+        message=text(body.get("message"), MESSAGE_LETTERS) or "",
+        error=text(body.get("error"), MESSAGE_LETTERS),
+    )
+
+
+def _percent(value: Any) -> float | None:
+    """A number, clamped to 0 to 100; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return float(min(max(value, 0), 100))

@@ -1,0 +1,175 @@
+"""POST /api/jobs: what a request must say, in the order in which it is checked, and the job that it becomes."""
+
+import json
+import math
+from http import HTTPStatus
+from typing import Annotated, Any, TypeGuard
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Request
+from pydantic import ValidationError
+
+from deployments.api.guards import Body, client_of, needs_key
+from deployments.api.models import FOREIGN, NO_KEY, NO_STORE, TOO_LARGE, TOO_SLOW, Created, JobRequest, refusals
+from deployments.api.parts import Given, Parts
+from infra.errors import SubmitError
+from infra.jobs import Job, Report, new_job_id
+from infra.states import JobState
+from tasks.core.keys import digest
+from tasks.core.languages import LANGUAGES
+from tasks.core.request import ClipRequest
+
+SHORTEST, LONGEST = 30, 60
+"""Bounds of a clip in seconds here; the flow and the command line allow more."""
+MOST_CLIPS = 5
+KEY_USED = (409, "idempotency key was used for another request")
+_ASKED = {"video_url", "clip_duration_seconds", "clip_count", "language"}
+
+router = APIRouter()
+
+
+@router.post(
+    "/api/jobs",
+    dependencies=[Depends(needs_key)],
+    summary="Make clips of a video",
+    responses=refusals(
+        (400, "video_url is required"),
+        (400, "video_url must be a valid URL"),
+        (400, "clip_duration_seconds is required"),
+        (400, "clip_duration_seconds must be between 30 and 60"),
+        (400, "clip_count is required"),
+        (400, "clip_count must be between 1 and 5"),
+        (400, "language must be en, id, or auto"),
+        NO_KEY,
+        FOREIGN,
+        TOO_SLOW,
+        KEY_USED,
+        TOO_LARGE,
+        (429, "too many jobs; try again in 20 seconds"),
+        (502, "The Prefect server did not answer (ConnectError)."),
+        NO_STORE,
+    ),
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": JobRequest.model_json_schema()}}}
+    },
+)
+def create_job(
+    request: Request,
+    body: Body,
+    parts: Given,
+    idempotency_key: Annotated[
+        str | None, Header(description="With the same key and body, a day long, the same job is answered.")
+    ] = None,
+) -> Created:
+    asked = read_request(body)
+    job_id = _job_id_for(asked, idempotency_key, parts)
+    request.state.job_id = job_id
+    if (earlier := parts.jobs.get(job_id) if idempotency_key else None) is not None:
+        return _answered_before(earlier, parts)
+    _count(client_of(request), parts)
+    if parts.jobs.create(job_id, json.dumps(asked)):
+        _started(job_id, asked, parts)
+    return Created(job_id=job_id)
+
+
+def read_request(body: dict[str, Any]) -> dict[str, Any]:
+    """The request as the flow takes it.
+
+    A number is what JSON calls one: neither "30" nor true. A count that is not whole is not between 1 and 5,
+    and a language of null is a missing one.
+
+    Raises:
+        HTTPException: 400 with the first fault.
+    """
+    url = body.get("video_url")
+    if not isinstance(url, str) or not url:
+        raise _fault("video_url is required")
+    seconds, count, language = body.get("clip_duration_seconds"), body.get("clip_count"), body.get("language")
+    if (url := _clean_url(url)) is None:
+        raise _fault("video_url must be a valid URL")
+    if not _is_number(seconds):
+        raise _fault("clip_duration_seconds is required")
+    if not SHORTEST <= seconds <= LONGEST:
+        raise _fault(f"clip_duration_seconds must be between {SHORTEST} and {LONGEST}")
+    if not _is_number(count):
+        raise _fault("clip_count is required")
+    if not 1 <= count <= MOST_CLIPS or count != math.floor(count):
+        raise _fault(f"clip_count must be between 1 and {MOST_CLIPS}")
+    language = "auto" if language is None else language
+    if not isinstance(language, str) or (language != "auto" and language not in LANGUAGES):
+        raise _fault("language must be en, id, or auto")
+    return {"video_url": url, "clip_duration_seconds": seconds, "clip_count": int(count), "language": language}
+
+
+def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts) -> None:
+    """Start the attempt's run and record it; a job that was ended meanwhile has its run stopped.
+
+    Raises:
+        SubmitError: it could not be started; the job is FAILED, and says why.
+    """
+    try:
+        run_id = parts.submitter.submit(job_id, attempt, request)
+    except SubmitError as error:
+        text = str(error)
+        parts.jobs.set_start_error(job_id, text)
+        parts.jobs.report(Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error=text))
+        raise
+    parts.jobs.set_run(job_id, run_id)
+    job = parts.jobs.get(job_id)
+    if job is not None and job.attempt == attempt and job.status is JobState.FAILED:
+        parts.submitter.cancel(run_id)
+
+
+def _started(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
+    try:
+        submit_run(job_id, 1, asked, parts)
+    except SubmitError as error:
+        raise HTTPException(HTTPStatus.BAD_GATEWAY, str(error)) from None
+
+
+def _job_id_for(asked: dict[str, Any], key: str | None, parts: Parts) -> str:
+    """A new id, or that of the job which has the idempotency key."""
+    if not key:
+        return new_job_id()
+    claim = parts.jobs.claim(key, digest(asked), new_job_id())
+    if not claim.is_same:
+        raise HTTPException(*KEY_USED)
+    return claim.job_id
+
+
+def _answered_before(job: Job, parts: Parts) -> Created:
+    """The same answer as the first time. A job that was left without a run gets it now: asking twice is one run."""
+    if job.start_error and job.nosana_run_id is None:
+        raise HTTPException(HTTPStatus.BAD_GATEWAY, job.start_error)
+    if job.status is JobState.QUEUED and job.nosana_run_id is None:
+        _started(job.job_id, job.request, parts)
+    return Created(job_id=job.job_id)
+
+
+def _count(client: str, parts: Parts) -> None:
+    """Only requests that would become a job are counted."""
+    per_minute = parts.settings.create_rate_per_minute
+    if per_minute and (wait := parts.jobs.allow(client, per_minute)):
+        text = f"too many jobs; try again in {wait} seconds"
+        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, text, {"Retry-After": str(wait)})
+
+
+def _clean_url(text: str) -> str | None:
+    """An http or https URL without white space around it; None where it is none.
+
+    Control characters and spaces within are refused: parsers drop some of them, so that two would read two addresses.
+    """
+    url = text.strip()
+    if not url.isprintable() or " " in url:
+        return None
+    try:
+        return ClipRequest(video_url=url).video_url
+    except ValidationError:
+        return None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _fault(text: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, text)

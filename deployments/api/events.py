@@ -1,0 +1,112 @@
+"""GET /api/jobs/{id}/events: a job as it moves, as server-sent events."""
+
+import json
+import logging
+import re
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import Header, Request, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from deployments.api.models import NO_JOB, NO_STORE, JobIdInPath, refusals
+from deployments.api.parts import Given
+from deployments.api.routing import Router
+from infra.errors import StateError
+from infra.jobs import Job, JobStore
+from infra.states import JobState
+
+PING_SECONDS = 15
+STALLED_SECONDS = 30
+"""How long a client may take nothing before it is let go; it comes back where it was."""
+_EVENT_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
+_FIELDS = ("status", "stage", "progress", "message", "error", "attempt")
+
+logger = logging.getLogger(__name__)
+router = Router()
+
+
+@router.get(
+    "/api/jobs/{job_id}/events",
+    response_class=EventSourceResponse,
+    summary="A job as it moves",
+    responses=refusals(NO_JOB, NO_STORE)
+    | {
+        200: {
+            "description": "Events `progress`, and `end` when the job has ended; each with status, stage, progress, "
+            "message, error and attempt as JSON.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def follow_job(
+    request: Request,
+    job_id: JobIdInPath,
+    parts: Given,
+    last_event_id: Annotated[str | None, Header(description="Goes on after this event.")] = None,
+) -> Response:
+    job = await run_in_threadpool(parts.job, job_id)
+    if request.method == "HEAD":
+        return Response(media_type="text/event-stream")
+    resumed = last_event_id if last_event_id and _EVENT_ID.fullmatch(last_event_id) else None
+    return EventSourceResponse(
+        _events(parts.jobs, job.job_id, resumed), ping=PING_SECONDS, sep="\n", send_timeout=STALLED_SECONDS
+    )
+
+
+async def _events(jobs: JobStore, job_id: str, resumed: str | None) -> AsyncGenerator[ServerSentEvent]:
+    """First the job as it stands, or what was missed; then what comes, until the job has ended.
+
+    Redis going away ends the stream: the client comes back and goes on after the last id it has.
+    """
+    try:
+        # The id is read before the job: what happens in between is told twice rather than not at all.
+        newest = await run_in_threadpool(jobs.last_event, job_id)
+        job = await run_in_threadpool(jobs.get, job_id)
+        if job is None:
+            return
+        if resumed is None:
+            yield _event("progress", newest, _of_job(job))
+        if job.has_ended and (resumed is None or _number(resumed) >= _number(newest)):
+            yield _event("end", newest, _of_job(job))
+            return
+        async for event in _following(jobs, job, newest if resumed is None else resumed):
+            yield event
+    except StateError as error:
+        logger.warning("The events of %s ended early: %s", job_id, error)
+
+
+async def _following(jobs: JobStore, job: Job, after: str) -> AsyncGenerator[ServerSentEvent]:
+    """Events after an id; the end of an attempt that was followed by another is none of the job's."""
+    while True:
+        ended = False
+        async for event_id, fields in jobs.follow(job.job_id, after):
+            after = event_id
+            ended = fields["status"] in (JobState.SUCCEEDED, JobState.FAILED)
+            yield _event("progress", event_id, _of_event(fields))
+        now = await run_in_threadpool(jobs.get, job.job_id)
+        if not ended or now is None or now.has_ended:
+            if ended and now is not None:
+                yield _event("end", after, _of_job(now))
+            return
+
+
+def _event(kind: str, event_id: str, data: dict[str, Any]) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(data, ensure_ascii=False), event=kind, id=event_id, sep="\n")
+
+
+def _of_job(job: Job) -> dict[str, Any]:
+    return job.model_dump(mode="json", include=set(_FIELDS))
+
+
+def _of_event(fields: dict[str, str]) -> dict[str, Any]:
+    return {name: fields[name] for name in ("status", "stage", "message")} | {
+        "progress": float(fields["progress"]),
+        "error": fields["error"] or None,
+        "attempt": int(fields["attempt"]),
+    }
+
+
+def _number(event_id: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in event_id.split("-"))

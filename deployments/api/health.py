@@ -1,0 +1,57 @@
+"""Whether the process lives, and whether what it stands on answers."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+import anyio
+from anyio import to_thread
+from fastapi import Response
+
+from deployments.api.models import Ok, Readiness
+from deployments.api.parts import Given
+from deployments.api.routing import Router
+from infra.errors import InfraError
+
+PATIENCE_SECONDS = 3
+
+router = Router()
+
+
+@router.get("/healthz", response_model=Ok, summary="The process lives")
+async def is_alive() -> Ok:
+    return Ok()
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    summary="The parts answer",
+    responses={503: {"model": Readiness, "description": "One of the parts does not answer."}},
+)
+async def is_ready(response: Response, parts: Given) -> Readiness:
+    said: dict[str, str] = {}
+    probes: dict[str, Callable[[], object]] = {
+        "redis": parts.jobs.ping,
+        "bucket": lambda: next(parts.bucket.list("readyz"), None),
+        "prefect": parts.submitter.ping,
+    }
+
+    async def probe(name: str, ask: Callable[[], object]) -> None:
+        said[name] = f"no answer within {PATIENCE_SECONDS} seconds"
+        with anyio.move_on_after(PATIENCE_SECONDS):
+            said[name] = await to_thread.run_sync(_asked, ask, limiter=parts.probes, abandon_on_cancel=True)
+
+    async with anyio.create_task_group() as group:
+        for name, ask in probes.items():
+            group.start_soon(probe, name, ask)
+    if any(word != "ok" for word in said.values()):
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return Readiness(**said)
+
+
+def _asked(ask: Callable[[], object]) -> str:
+    try:
+        ask()
+    except InfraError as error:
+        return str(error)
+    return "ok"

@@ -1,0 +1,91 @@
+"""One JSON line for each request and each event on standard output.
+
+A line holds the path's template, never the address as it was asked: queries and ids of others may be secrets.
+"""
+
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.api.refusals import refusal
+from tasks.core.keys import JOB_ID
+
+logger = logging.getLogger(__name__)
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure() -> None:
+    """Everything to standard output as JSON lines; the HTTP client's own lines hold addresses and stay silent."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class RequestLog:
+    """Logs each request, and answers for one that ends in a fault of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).setdefault("cache-control", "no-store")
+                MutableHeaders(scope=message).setdefault("x-content-type-options", "nosniff")
+            await send(message)
+
+        try:
+            await self._app(_without_last_slash(scope), receive, noted)
+        except Exception:
+            logger.exception("fault", extra={"fields": _fields(scope)})
+            if status:  # half an answer must not look like a whole one
+                raise
+            await refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, noted)
+        finally:
+            ms = round((time.perf_counter() - began) * 1000, 1)
+            logger.info("request", extra={"fields": _fields(scope) | {"status": status, "ms": ms}})
+
+
+def _without_last_slash(scope: Scope) -> Scope:
+    """With and without it is the same address, as it was to the earlier service; a redirect would lose a callback."""
+    path = scope["path"]
+    if len(path) > 1 and path.endswith("/"):
+        scope["path"] = path[:-1]
+    return scope
+
+
+def _fields(scope: Scope) -> dict[str, str | None]:
+    job_id = scope.get("path_params", {}).get("job_id") or scope.get("state", {}).get("job_id")
+    known = job_id if isinstance(job_id, str) and JOB_ID.fullmatch(job_id) else None
+    return {"method": scope["method"], "path": _template(scope), "job_id": known}
+
+
+def _template(scope: Scope) -> str | None:
+    return getattr(scope.get("route"), "path", None)

@@ -1,0 +1,179 @@
+"""What the API says and takes, for its answers and for its description of itself."""
+
+from typing import Annotated, Any
+
+from fastapi import Path
+from pydantic import BaseModel, Field
+
+from infra.jobs import Job, StageTimes
+from infra.states import JobState, Stage
+from tasks.core.languages import LANGUAGES
+
+EXAMPLE_ID = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
+
+JobIdInPath = Annotated[str, Path(description="The job's id: kk_ and a ULID.", examples=[EXAMPLE_ID])]
+FileInPath = Annotated[str, Path(description="A file that the job's manifest names.", examples=["clip_01.mp4"])]
+
+Refusals = dict[int | str, dict[str, Any]]
+
+
+class Detail(BaseModel):
+    """Why a request was refused, in one sentence."""
+
+    detail: str
+
+
+def refusals(*said: tuple[int, str]) -> Refusals:
+    """What an operation may refuse with, by status: several sentences of one status are examples of it."""
+    texts: dict[int, list[str]] = {}
+    for status, text in said:
+        texts.setdefault(status, []).append(text)
+    return {
+        status: {
+            "model": Detail,
+            "description": " · ".join(sentences),
+            "content": {"application/json": {"examples": {text: {"value": {"detail": text}} for text in sentences}}},
+        }
+        for status, sentences in texts.items()
+    }
+
+
+NO_JOB = (404, "job not found")
+NO_STORE = (503, "job store unavailable")
+NOT_COMPLETED = (409, "job not completed")
+NO_MANIFEST = (502, "manifest could not be read")
+TOO_LARGE = (413, "body must not exceed 1 MB")
+TOO_SLOW = (408, "body took too long to arrive")
+NO_KEY = (401, "api key required")
+FOREIGN = (403, "origin not allowed")
+
+
+class JobRequest(BaseModel):
+    """What is to be made. Unknown fields are ignored."""
+
+    video_url: str = Field(
+        description="Address of the video, http or https.",
+        pattern=r"^https?://[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?(\.[a-z]{2,20}){1,3}(/[A-Za-z0-9._~-]{0,50}){0,5}$",
+        examples=["https://www.youtube.com/watch?v=dQw4w9WgXcQ"],
+    )
+    clip_duration_seconds: float = Field(ge=30, le=60, description="Longest clip in seconds.", examples=[45])
+    clip_count: int = Field(ge=1, le=5, description="How many clips.", examples=[3])
+    language: str | None = Field(
+        default="auto",
+        description="Language spoken: auto, or one of Whisper's codes.",
+        json_schema_extra={"enum": ["auto", *sorted(LANGUAGES), None]},
+    )
+
+
+class Callback(BaseModel):
+    """A worker's word of progress. Fields that are not known or not of their type are ignored."""
+
+    job_id: str = Field(pattern=r"^kk_[0-9A-HJKMNP-TV-Z]{26}$", examples=[EXAMPLE_ID])
+    status: JobState
+    stage: str | None = Field(default=None, description="One of the stages; another word is ignored.")
+    progress: float | None = Field(default=None, description="Percent of the whole job; clamped to 0 to 100.")
+    message: str | None = Field(default=None, description="A few words on what is being done.")
+    r2_prefix: str | None = Field(default=None, description="jobs/ and the job's own id; anything else is refused.")
+    error: str | None = Field(default=None, description="Why the job failed.")
+    attempt: int | None = Field(default=None, description="The attempt that speaks; without it, the one that runs.")
+
+
+class Created(BaseModel):
+    job_id: str = Field(examples=[EXAMPLE_ID])
+    status: JobState = JobState.QUEUED
+
+
+class Ok(BaseModel):
+    ok: bool = True
+
+
+class Started(BaseModel):
+    ok: bool
+    start_error: str | None = Field(
+        default=None, description="Why the run could not be started; only where it was not."
+    )
+
+
+class Asked(BaseModel):
+    """The request as it was taken."""
+
+    video_url: str | None = None
+    clip_duration_seconds: float | None = None
+    clip_count: int | None = None
+    language: str | None = None
+
+
+class JobView(BaseModel):
+    """A job as it stands; what is not known is null. Times are seconds since the epoch."""
+
+    job_id: str = Field(examples=[EXAMPLE_ID])
+    status: JobState
+    stage: Stage
+    progress: float = Field(ge=0, le=100, description="Percent; never goes back within an attempt.")
+    start_error: str | None = Field(description="Why the run could not be started.")
+    nosana_run_id: str | None = Field(description="What runs the job.")
+    error: str | None = Field(description="Why the job failed, and what to do next.")
+    message: str = Field(description="What is being done within the stage.")
+    attempt: int
+    created_at: float
+    updated_at: float
+    stages: dict[Stage, StageTimes] = Field(description="Times of the stages of this attempt.")
+    request: Asked
+    error_code: str | None = Field(description="The cause by its name, of a job that failed.")
+    next_step: str | None = Field(description="What to do about it.")
+
+
+class JobLine(BaseModel):
+    """A job in a list."""
+
+    job_id: str
+    status: JobState
+    stage: Stage
+    progress: float
+    attempt: int
+    error: str | None
+    nosana_run_id: str | None
+    created_at: float
+    updated_at: float
+    request: Asked
+
+    @classmethod
+    def of(cls, job: Job) -> "JobLine":
+        return cls.model_validate(job.model_dump())
+
+
+class JobList(BaseModel):
+    """The newest first."""
+
+    jobs: list[JobLine]
+
+
+class ClipView(BaseModel):
+    """A finished clip. Times are seconds from the start of the source; what the manifest does not tell is null."""
+
+    file: str = Field(examples=["clip_01.mp4"])
+    title: str | None
+    duration: float | None
+    download_url: str = Field(description="Presigned address of the file, good for six hours.")
+    stream_url: str = Field(description="Path of the file on this server.")
+    hook: str | None
+    start: float | None
+    end: float | None
+    description: str | None
+    hashtags: list[str] | None
+    text: str | None = Field(description="The words said.")
+    why: str | None = Field(description="Why it was chosen, in one sentence.")
+    score: float | None = Field(description="Sum of the scores.")
+    scores: dict[str, float] | None = Field(description="What spoke for it, each standardised within the talk.")
+
+
+class Results(BaseModel):
+    clips: list[ClipView]
+
+
+class Readiness(BaseModel):
+    """Each of the parts: ok, or what is wrong with it."""
+
+    redis: str = Field(examples=["ok"])
+    bucket: str = Field(examples=["ok"])
+    prefect: str = Field(examples=["ok"])

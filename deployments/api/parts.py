@@ -1,0 +1,42 @@
+"""What the requests are served from, and how a handler gets it."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, HTTPException, Request
+
+from deployments.api.documents import Documents
+from deployments.api.models import NO_JOB
+from deployments.submit import Submitter
+from infra.artifacts import ArtifactStore
+from infra.jobs import Job, JobStore
+from infra.settings import Settings
+from tasks.core.keys import JOB_ID
+
+PROBES = 6
+"""Threads that may wait at once to see whether a part answers: those of the requests are others."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: Settings
+    jobs: JobStore
+    bucket: ArtifactStore
+    submitter: Submitter
+    documents: Documents
+    probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
+
+    def job(self, job_id: str) -> Job:
+        """The job, or the refusal that there is none; ids of another form are not looked up."""
+        job = self.jobs.get(job_id) if JOB_ID.fullmatch(job_id) else None
+        if job is None:
+            raise HTTPException(*NO_JOB)
+        return job
+
+
+async def _parts(request: Request) -> Parts:
+    return request.app.state.parts
+
+
+Given = Annotated[Parts, Depends(_parts)]

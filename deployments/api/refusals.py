@@ -1,0 +1,53 @@
+"""Everything that is not an answer: `{"detail": "<one sentence>"}`, whoever refuses."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from deployments.api.models import NO_JOB, NO_STORE
+from infra.errors import StateError, StoreError
+from tasks.core.keys import JOB_ID
+
+
+def refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let the framework's own refusals and our failures answer in the API's words."""
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(StateError, _no_store)
+    app.add_exception_handler(StoreError, _no_bucket)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 for the type checker
+    said, headers = str(error.detail), dict(error.headers or {})
+    if said == HTTPStatus(error.status_code).phrase:
+        said = _not_found(request.url.path) if error.status_code == HTTPStatus.NOT_FOUND else said.lower()
+    return refusal(error.status_code, said, headers)
+
+
+def _not_found(path: str) -> str:
+    """An address below /api/jobs/ that names no job is a malformed id."""
+    _, jobs, rest = path.partition("/api/jobs/")
+    return NO_JOB[1] if jobs and not JOB_ID.fullmatch(rest.partition("/")[0]) else "not found"
+
+
+async def _malformed(_: Request, error: Exception) -> JSONResponse:
+    """A parameter of the address that is not what it should be; its name and the rule, never its value."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 for the type checker
+    first = error.errors()[0]
+    return refusal(HTTPStatus.BAD_REQUEST, f"{first['loc'][-1]}: {first['msg'].lower()}")
+
+
+async def _no_store(_: Request, __: Exception) -> JSONResponse:
+    return refusal(*NO_STORE)
+
+
+async def _no_bucket(_: Request, __: Exception) -> JSONResponse:
+    return refusal(HTTPStatus.BAD_GATEWAY, "bucket did not answer")

@@ -1,0 +1,194 @@
+"""The API on a loopback port over the real Valkey and bucket; only where runs are started is a stand-in."""
+
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from deployments.api.app import create_app
+from infra.artifacts import ArtifactStore
+from infra.errors import SubmitError
+from infra.jobs import Job, JobStore, Report, new_job_id
+from infra.states import JobState
+from tasks.core.keys import JOB_ID, job_key
+from tasks.core.request import ClipRequest
+
+TOKEN, NEXT_TOKEN = "first-token", "tøken-two"
+KEYS, OPERATOR = ("key-one", "key-two"), "the-operator"
+ORIGIN = "http://localhost:3000"
+REQUEST = {
+    "video_url": "https://example.org/talk.mp4",
+    "clip_duration_seconds": 45,
+    "clip_count": 3,
+    "language": "en",
+}
+CLIP = bytes(itertools.islice(itertools.cycle(range(251)), 300_000))
+
+
+class Runs:
+    """Starts no run, and takes no request that the flow would not: one run for each attempt, whatever is asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[tuple[str, int], dict[str, Any]] = {}
+        self.ids: dict[tuple[str, int], str] = {}
+        self.cancelled: list[str] = []
+        self.fault: str | None = None
+
+    def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
+        self.ping()
+        assert JOB_ID.fullmatch(job_id)
+        assert ClipRequest.model_validate(request)
+        assert self.asked.setdefault((job_id, attempt), request) == request
+        return self.ids.setdefault((job_id, attempt), str(uuid.uuid4()))
+
+    def cancel(self, run_id: str) -> None:
+        self.ping()
+        assert run_id in self.ids.values()
+        self.cancelled.append(run_id)
+
+    def ping(self) -> None:
+        if self.fault:
+            raise SubmitError(self.fault)
+
+    def queue_depth(self) -> int:
+        self.ping()
+        return len(self.ids) - len(self.cancelled)
+
+    def of(self, job_id: str) -> list[str]:
+        return [run for (job, _), run in self.ids.items() if job == job_id]
+
+
+class Server:
+    """An app behind uvicorn on a port of its own."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        while not self._uvicorn.started:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+        self.port = self._uvicorn.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{self.port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._uvicorn.should_exit = True
+        self._thread.join(10)
+
+
+@dataclass
+class Service:
+    """The API as a client sees it, and what it stands on."""
+
+    url: str
+    jobs: JobStore
+    bucket: ArtifactStore
+    runs: Runs
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.url, follow_redirects=False, timeout=30)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.client.get(path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.client.post(path, **options)
+
+    def create(self, **changes: Any) -> httpx.Response:
+        return self.post("/api/jobs", json=REQUEST | changes)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.get(f"/api/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def callback(self, job_id: Any, status: Any, token: str = TOKEN, **more: Any) -> httpx.Response:
+        body = {"job_id": job_id, "status": status, **more}
+        return self.post("/api/callback/nosana", json=body, headers={"x-callback-token": token.encode()})
+
+    def new_job(self) -> str:
+        return self.create().json()["job_id"]
+
+    def failed_job(self, error: str = "It broke.") -> str:
+        job_id = self.new_job()
+        assert self.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error=error))
+        return job_id
+
+    def finished_job(self, *files: str, manifest: Any = None, **entry: Any) -> str:
+        """A job whose clips are in the bucket, as an earlier worker would have put them."""
+        job_id = self.new_job()
+        names = files or ("clip_01.mp4",)
+        for name in names:
+            self.bucket.put_bytes(job_key(job_id, name), CLIP, "binary/octet-stream")
+        document = {"job_id": job_id, "clips": [clip_entry(name) | entry for name in names]}
+        self.bucket.put_json(job_key(job_id, "manifest.json"), document if manifest is None else manifest)
+        assert self.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
+        return job_id
+
+    def record(self, job_id: str) -> Job:
+        job = self.jobs.get(job_id)
+        assert job
+        return job
+
+
+def clip_entry(file: str) -> dict[str, Any]:
+    """As the earlier service's manifest has it."""
+    words = [{"start": 1.0, "end": 2.0, "text": "So it"}, {"start": 2.0, "end": 31.0, "text": "begins."}]
+    told = {"index": 1, "title": "It begins", "hook": "So it begins", "start": 1.0, "end": 31.0, "duration": 30.0}
+    return told | {"segments": words, "file": file}
+
+
+@pytest.fixture(scope="session")
+def serve(servers) -> Iterator[Callable[..., Service]]:
+    """Starts an API with other settings; `redis_url` leads elsewhere, `background` is run beside it."""
+    started: list[Server] = []
+
+    def start(*background: Any, **changes: Any) -> Service:
+        configured = servers.settings.model_copy(
+            update={"callback_token": SecretStr(f"{TOKEN},{NEXT_TOKEN}"), "create_rate_per_minute": 0} | changes
+        )
+        jobs, bucket, runs = JobStore.from_settings(configured), ArtifactStore.from_settings(configured, 2), Runs()
+        assert jobs
+        server = Server(create_app(configured, jobs, bucket, runs, *background))
+        url = server.__enter__()
+        started.append(server)
+        return Service(url, jobs, bucket, runs)
+
+    yield start
+    for server in started:
+        server.__exit__()
+
+
+@pytest.fixture(scope="session")
+def shared(serve) -> Service:
+    return serve()
+
+
+@pytest.fixture
+def api(shared) -> Iterator[Service]:
+    yield shared
+    shared.runs.fault = None
+
+
+@pytest.fixture
+def job_id(api) -> str:
+    return api.new_job()
+
+
+@pytest.fixture
+def unknown_id() -> str:
+    return new_job_id()
