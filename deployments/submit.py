@@ -8,11 +8,13 @@ import uuid
 from typing import Any, Protocol
 
 import httpx
+import tenacity
 
 from infra.errors import SubmitError
 from infra.settings import Settings
 
 _TIMEOUT = httpx.Timeout(15, connect=3)
+BUSY_TRIES = 6
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
@@ -107,7 +109,7 @@ class PrefectRuns:
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
-            answer = self._client.request(method, path, json=body)
+            answer = self._patiently(method, path, body)
         except httpx.HTTPError as error:
             raise SubmitError(f"The Prefect server did not answer ({type(error).__name__}).") from error
         if answer.status_code == httpx.codes.NOT_FOUND and path.startswith("deployments/name/"):
@@ -115,6 +117,21 @@ class PrefectRuns:
         if answer.is_error:
             raise SubmitError(f"The Prefect server answered {answer.status_code} to {path.partition('/')[0]}.")
         return answer.json()
+
+    def _patiently(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
+        """The answer, asked for again while the server is busy. Runs are created under a key: none comes twice."""
+        again = tenacity.Retrying(
+            retry=tenacity.retry_if_result(_is_busy),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+            stop=tenacity.stop_after_attempt(BUSY_TRIES),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        return again(self._client.request, method, path, json=body)
+
+
+def _is_busy(answer: httpx.Response) -> bool:
+    """A server on SQLite answers 503 while its database is locked, and has done nothing then."""
+    return answer.status_code in (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS)
 
 
 def is_run_id(text: str) -> bool:

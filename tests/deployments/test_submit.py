@@ -54,3 +54,17 @@ def test_what_is_wrong_is_said_in_one_line(stack):
     broken = httpx.MockTransport(lambda request: httpx.Response(500, text="a trace with a secret"))
     with pytest.raises(SubmitError, match=r"^The Prefect server answered 500 to health\.$"):
         PrefectRuns("http://prefect/api", "clip/local", broken).ping()
+
+
+def test_a_busy_server_is_asked_again(monkeypatch):
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        return httpx.Response(503 if len(asked) < 3 else 200, json=7)
+
+    assert PrefectRuns("http://prefect/api", "clip/local", httpx.MockTransport(answer)).queue_depth() == 7
+    always = httpx.MockTransport(lambda request: httpx.Response(503))
+    monkeypatch.setattr("deployments.submit.BUSY_TRIES", 2)
+    with pytest.raises(SubmitError, match="answered 503 to flow_runs"):
+        PrefectRuns("http://prefect/api", "clip/local", always).queue_depth()
