@@ -28,10 +28,19 @@ def upright_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def api(upright_clip: Path) -> Iterator[StandIn]:
+@pytest.fixture(scope="session")
+def stand_in(upright_clip: Path) -> Iterator[StandIn]:
     with StandIn(upright_clip) as running:
         yield running
+
+
+@pytest.fixture
+def api(stand_in: StandIn) -> StandIn:
+    """The double, up and without a memory of other tests."""
+    stand_in.forget()
+    if not stand_in.is_up:
+        stand_in.start()
+    return stand_in
 
 
 @pytest.fixture

@@ -46,6 +46,15 @@ class StandIn:
 
     def __init__(self, clip: Path | None = None) -> None:
         self.clip = clip
+        self._cuts = 0
+        self._port = 0
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """As if it had just been made; connections of before are cut."""
+        self.cut()
         self.jobs: dict[str, dict[str, Any]] = {}
         self.clips: dict[str, list[dict[str, Any]]] = {}
         self.manifests: dict[str, dict[str, Any]] = {}
@@ -58,10 +67,6 @@ class StandIn:
         self.streams = True
         self._keys: dict[str, str] = {}
         self._events: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        self._cuts = 0
-        self._port = 0
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -73,6 +78,10 @@ class StandIn:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def is_up(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         config = uvicorn.Config(self._app(), port=self._port, log_level="error", lifespan="off")

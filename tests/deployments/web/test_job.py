@@ -204,5 +204,5 @@ def test_a_job_that_nobody_knows(page, api):
     for job_id in ("nonsense", "kk_" + "0" * 26):
         page.goto(f"/jobs/{job_id}")
         expect(heading(page)).to_have_text("No such job")
-    page.wait_for_timeout(2_500)
+    page.wait_for_timeout(2_200)
     assert api.asked["GET", f"/api/jobs/{job_id}"] <= 2, "it is not asked for again"

@@ -99,9 +99,14 @@ def test_draw_the_pictures_of_the_readme(browser, api):
         page.get_by_label("Address of the video").fill("https://example.com/talks/open-it.mp4")
         page.evaluate("document.activeElement.blur()")
 
-    for name, go in [("page-form", address_filled), ("page-job", running)]:
-        with window(browser, url=api.url, viewport={"width": 1280, "height": 760}, reduced_motion="reduce") as page:
+    for name, go, height in [
+        ("page-form", address_filled, 820),
+        ("page-job", running, 700),
+        ("page-clips", done, 1340),
+    ]:
+        with window(browser, url=api.url, viewport={"width": 1280, "height": height}, reduced_motion="reduce") as page:
             go(api, page)
+            page.wait_for_timeout(1_000)  # the players' own signs of loading fade
             target = ROOT / "docs" / "img" / f"{name}.png"
             small_picture(screenshot(page, name, whole=False), target)
             assert target.stat().st_size < 150_000

@@ -17,6 +17,7 @@ export class Unreachable extends Error {
 }
 
 const KEY = "kangklip.api-key";
+const PRINTABLE = /^[\x20-\x7e]*$/;
 const PATIENCE = 30_000; // milliseconds
 const WRONG_CLOCK = 2; // seconds: less is the rounding of the Date header and the way of the answer
 let skew = 0;
@@ -43,6 +44,7 @@ export function keepApiKey(key) {
 /** The JSON that the server answers. Throws Refused or Unreachable. */
 export async function ask(path, { method = "GET", body, headers = {} } = {}) {
   const key = method === "GET" ? "" : apiKey();
+  if (!PRINTABLE.test(key)) throw new Refused(401, "api key required"); // no header can carry it
   const options = {
     method,
     headers: { ...headers, ...(body && { "content-type": "application/json" }), ...(key && { "x-api-key": key }) },
