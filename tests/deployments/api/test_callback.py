@@ -1,13 +1,182 @@
 """POST /api/callback/nosana, line by line."""
 
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from deployments.api.callback import read_report
 from infra.states import JobState, Stage
 from tests.deployments.api.conftest import NEXT_TOKEN, TOKEN
+
+BAD_TOKEN, BAD_ID, BAD_STATUS = "invalid callback token", "invalid job id", "invalid status"
+
+
+def refused(answer, status, detail):
+    assert (answer.status_code, answer.json()) == (status, {"detail": detail})
 
 
 def test_both_tokens_are_valid(api, job_id):
     for token in (TOKEN, NEXT_TOKEN):
         answer = api.callback(job_id, "RUNNING", token=token)
         assert (answer.status_code, answer.json()) == (200, {"ok": True})
+
+
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", TOKEN[:-1], f"{TOKEN},{NEXT_TOKEN}", TOKEN.upper()])
+def test_a_wrong_token_is_refused_whatever_it_says(api, job_id, token):
+    refused(api.callback(job_id, "SUCCEEDED", token=token), 401, BAD_TOKEN)
+    refused(api.callback("no id", "no status", token=token), 401, BAD_TOKEN)
+    assert api.job(job_id)["status"] == "QUEUED"
+
+
+def test_a_missing_token_is_refused(api, job_id):
+    refused(api.post("/api/callback/nosana", json={"job_id": job_id, "status": "RUNNING"}), 401, BAD_TOKEN)
+
+
+@pytest.mark.parametrize("token", ["", "any"])
+def test_without_a_configured_token_there_are_no_callbacks(serve, token):
+    api = serve(callback_token=None)
+    refused(api.callback(api.new_job(), "RUNNING", token=token), 401, BAD_TOKEN)
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        None,
+        7,
+        "",
+        "kk_",
+        "kk_01jb2q8y7n4m3k6t9v5w1x0z2r",
+        "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R\n",
+        "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2I",
+    ],
+)
+def test_a_malformed_id_is_refused_first(api, job_id):
+    refused(api.callback(job_id, "nonsense"), 400, BAD_ID)
+
+
+@pytest.mark.parametrize("status", [None, "", "running", "DONE", 1, ["RUNNING"], {"a": 1}])
+def test_an_unknown_status_is_refused_before_the_job_is_sought(api, unknown_id, status):
+    refused(api.callback(unknown_id, status), 400, BAD_STATUS)
+
+
+def test_an_unknown_job_is_404(api, unknown_id):
+    refused(api.callback(unknown_id, "RUNNING"), 404, "job not found")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 500_000])
+def test_no_object_is_a_malformed_id(api, body):
+    refused(api.post("/api/callback/nosana", content=body, headers={"x-callback-token": TOKEN}), 400, BAD_ID)
+
+
+def test_a_report_is_applied(api, job_id):
+    api.callback(job_id, "RUNNING", stage="TRANSCRIPT", progress=31.5, message="12 of 40 minutes")
+    job = api.job(job_id)
+    assert (job["status"], job["stage"], job["progress"]) == ("RUNNING", "TRANSCRIPT", 31.5)
+    assert job["message"] == "12 of 40 minutes"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(-5, 0), (0, 0), (42, 42), (100, 100), (250, 100), (10**400, 100), ("50", 0), (True, 0), (None, 0), ([1], 0)],
+)
+def test_progress_is_clamped(api, job_id, given, kept):
+    assert api.callback(job_id, "RUNNING", stage="DOWNLOAD", progress=given).status_code == 200
+    assert api.job(job_id)["progress"] == kept
+
+
+@pytest.mark.parametrize("stage", ["NONSENSE", "", 7, None, ["RENDER"], {}])
+def test_an_unknown_stage_is_ignored(api, job_id, stage):
+    api.callback(job_id, "RUNNING", stage="SELECT", progress=60)
+    assert api.callback(job_id, "RUNNING", stage=stage, progress=62).status_code == 200
+    assert (api.job(job_id)["stage"], api.job(job_id)["progress"]) == ("SELECT", 62)
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+@pytest.mark.parametrize("more", [{}, {"stage": "NONSENSE"}])
+def test_an_end_without_stage_and_progress_is_done(api, job_id, status, more):
+    api.callback(job_id, status, **more)
+    job = api.job(job_id)
+    assert (job["status"], job["stage"], job["progress"]) == (status, "DONE", 100)
+
+
+def test_an_end_keeps_the_stage_and_progress_that_it_names(api, job_id):
+    api.callback(job_id, "FAILED", stage="RENDER", progress=70, error="disk full")
+    job = api.job(job_id)
+    assert (job["stage"], job["progress"], job["error"]) == ("RENDER", 70, "disk full")
+
+
+@pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])
+def test_an_end_is_final(api, job_id, end):
+    api.callback(job_id, end, error=None if end == "SUCCEEDED" else "why")
+    before = api.job(job_id)
+    for late in ("RUNNING", "QUEUED", "SUCCEEDED", "FAILED"):
+        answer = api.callback(job_id, late, stage="SELECT", progress=60, error="late")
+        assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert api.job(job_id) == before
+
+
+def test_progress_never_goes_back(api, job_id):
+    api.callback(job_id, "RUNNING", stage="RENDER", progress=80)
+    assert api.callback(job_id, "RUNNING", stage="SELECT", progress=60).json() == {"ok": True}
+    assert (api.job(job_id)["stage"], api.job(job_id)["progress"]) == ("RENDER", 80)
+
+
+def test_repeated_reports_change_nothing(api, job_id):
+    api.callback(job_id, "RUNNING", stage="SELECT", progress=60)
+    before, newest = api.job(job_id), api.jobs.last_event(job_id)
+    api.callback(job_id, "RUNNING", stage="SELECT", progress=60)
+    assert (api.job(job_id), api.jobs.last_event(job_id)) == (before, newest)
+
+
+@pytest.mark.parametrize("prefix", [None, "", "jobs/{id}", "jobs/{id}/"])
+def test_the_jobs_own_prefix_is_taken(api, job_id, prefix):
+    own = prefix and prefix.replace("{id}", job_id)
+    assert api.callback(job_id, "SUCCEEDED", r2_prefix=own).status_code == 200
+    assert api.job(job_id)["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("prefix", ["jobs/kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R", "jobs/{id}/../x", "/", "{id}", 7, ["jobs"]])
+def test_another_prefix_is_refused(api, job_id, prefix):
+    other = prefix.replace("{id}", job_id) if isinstance(prefix, str) else prefix
+    refused(api.callback(job_id, "SUCCEEDED", r2_prefix=other), 400, "invalid r2_prefix")
+    assert api.job(job_id)["status"] == "QUEUED"
+
+
+def test_words_of_a_stranger_become_one_plain_line(api, job_id):
+    api.callback(job_id, "FAILED", error="a\x00b\x1b[31m\r\nset-cookie: x\u202e\u2028" + "é" * 2000)
+    error = api.job(job_id)["error"]
+    assert error.startswith("a b [31m set-cookie: x")
+    assert error.isprintable()
+    assert len(error) <= 500
+
+
+def test_lone_surrogates_do_no_harm(api, job_id):
+    body = json.dumps({"job_id": job_id, "status": "FAILED", "error": "bad \ud800 name"})
+    assert api.post("/api/callback/nosana", content=body, headers={"x-callback-token": TOKEN}).status_code == 200
+    assert api.job(job_id)["error"] == "bad name"
+
+
+def test_a_report_of_another_attempt_changes_nothing(api):
+    job_id = api.failed_job()
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+    assert api.callback(job_id, "RUNNING", stage="RENDER", progress=70, attempt=1).json() == {"ok": True}
+    assert (api.job(job_id)["status"], api.job(job_id)["progress"]) == ("QUEUED", 0)
+    api.callback(job_id, "RUNNING", stage="DOWNLOAD", progress=5, attempt=2)
+    assert api.job(job_id)["progress"] == 5
+
+
+def test_many_callbacks_at_once_end_in_the_right_state(api, job_id):
+    """200 callbacks from 20 threads, shuffled and repeated, while a reader looks on."""
+    reports = [("RUNNING", {"stage": s.value, "progress": s.percent(f / 10)}) for s in Stage for f in range(10)]
+    reports = (reports[: -len(Stage)] * 3)[:199] + [("SUCCEEDED", {})]
+    random.Random(7).shuffle(reports)
+    seen: list[float] = []
+    with ThreadPoolExecutor(21) as pool:
+        sent = [pool.submit(api.callback, job_id, status, **more) for status, more in reports]
+        while not all(answer.done() for answer in sent):
+            seen.append(api.job(job_id)["progress"])
+    assert {answer.result().status_code for answer in sent} == {200}
+    assert seen == sorted(seen)
+    job = api.record(job_id)
+    assert (job.status, job.stage, job.progress) == (JobState.SUCCEEDED, Stage.DONE, 100)
