@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from deployments.api import callback, clips, create, events, health, jobs, logs, metrics, pages, refusals
 from deployments.api.documents import Documents
-from deployments.api.guards import BodyLimit, Cors
+from deployments.api.guards import BodyLimit, Cors, Paths
 from deployments.api.parts import Parts
 from deployments.reconcile import Reconciler, keep_reconciling
 from deployments.submit import PrefectRuns, Submitter
@@ -63,6 +63,7 @@ def create_app(
                 expose_headers=READ_BY_PAGES,
             ),
             Middleware(logs.RequestLog),
+            Middleware(Paths),
             Middleware(BodyLimit),
         ],
     )

@@ -6,6 +6,7 @@ Secrets are compared as digests in constant time, so neither their letters nor t
 import hashlib
 import hmac
 import json
+import unicodedata
 from collections.abc import Iterable
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api.models import FOREIGN, NO_KEY, TOO_LARGE, TOO_SLOW
 from deployments.api.parts import Given
-from deployments.api.refusals import refusal
+from deployments.api.refusals import not_found, refusal
 
 BODY_BYTES = 1024 * 1024
 """Largest body of a request."""
@@ -27,6 +28,26 @@ BODY_SECONDS = 20
 """How long a body may take to arrive."""
 _DIGITS = 20
 """An integer of more digits is read as a float: it is out of every bound, and costs nothing."""
+
+
+class Paths:
+    """Takes an address with and without a last slash for the same, as the earlier service did, and redirects nobody.
+
+    One with control characters names nothing; the pattern of a route would overlook a line end.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if any(unicodedata.category(letter) == "Cc" for letter in path):
+                await refusal(HTTPStatus.NOT_FOUND, not_found(path))(scope, receive, send)
+                return
+            if len(path) > 1 and path.endswith("/"):
+                scope["path"] = path[:-1]
+        await self._app(scope, receive, send)
 
 
 class BodyLimit:

@@ -62,7 +62,7 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(_without_last_slash(scope), receive, noted)
+            await self._app(scope, receive, noted)
         except Exception:
             logger.exception("fault", extra={"fields": _fields(scope)})
             if status:  # half an answer must not look like a whole one
@@ -71,14 +71,6 @@ class RequestLog:
         finally:
             ms = round((time.perf_counter() - began) * 1000, 1)
             logger.info("request", extra={"fields": _fields(scope) | {"status": status, "ms": ms}})
-
-
-def _without_last_slash(scope: Scope) -> Scope:
-    """With and without it is the same address, as it was to the earlier service; a redirect would lose a callback."""
-    path = scope["path"]
-    if len(path) > 1 and path.endswith("/"):
-        scope["path"] = path[:-1]
-    return scope
 
 
 def _fields(scope: Scope) -> dict[str, str | None]:

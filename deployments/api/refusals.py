@@ -28,14 +28,19 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 for the type checker
     said, headers = str(error.detail), dict(error.headers or {})
     if said == HTTPStatus(error.status_code).phrase:
-        said = _not_found(request.url.path) if error.status_code == HTTPStatus.NOT_FOUND else said.lower()
+        said = not_found(request.url.path) if error.status_code == HTTPStatus.NOT_FOUND else said.lower()
     return refusal(error.status_code, said, headers)
 
 
-def _not_found(path: str) -> str:
-    """An address below /api/jobs/ that names no job is a malformed id."""
+def not_found(path: str) -> str:
+    """What an address that fits no route would have named."""
     _, jobs, rest = path.partition("/api/jobs/")
-    return NO_JOB[1] if jobs and not JOB_ID.fullmatch(rest.partition("/")[0]) else "not found"
+    job_id, _, rest = rest.partition("/")
+    if not jobs:
+        return "not found"
+    if not JOB_ID.fullmatch(job_id):
+        return NO_JOB[1]
+    return "clip not found" if rest.startswith("clips/") else "not found"
 
 
 async def _malformed(_: Request, error: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ import pytest
 from infra.states import JobState, Stage
 from tests.deployments.api.conftest import NEXT_TOKEN, TOKEN
 
+WORKING = [stage for stage in Stage if stage is not Stage.DONE]
 BAD_TOKEN, BAD_ID, BAD_STATUS = "invalid callback token", "invalid job id", "invalid status"
 
 
@@ -168,9 +169,9 @@ def test_a_report_of_another_attempt_changes_nothing(api):
 
 def test_many_callbacks_at_once_end_in_the_right_state(api, job_id):
     """200 callbacks from 20 threads, shuffled and repeated, while a reader looks on."""
-    reports = [("RUNNING", {"stage": s.value, "progress": s.percent(f / 10)}) for s in Stage for f in range(10)]
-    reports = (reports[: -len(Stage)] * 3)[:199] + [("SUCCEEDED", {})]
-    random.Random(7).shuffle(reports)
+    reports = [("RUNNING", {"stage": s.value, "progress": s.percent(f / 10)}) for s in WORKING for f in range(10)]
+    reports = [*(reports * 3)[:199], ("SUCCEEDED", {})]
+    random.Random(7).shuffle(reports)  # noqa: S311 the same order each time
     seen: list[float] = []
     with ThreadPoolExecutor(21) as pool:
         sent = [pool.submit(api.callback, job_id, status, **more) for status, more in reports]

@@ -1,0 +1,202 @@
+"""A job after it was created: how it stands, started again, cancelled, listed."""
+
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from infra.jobs import Report
+from infra.states import JobState, Stage
+from tasks.core.keys import job_key
+from tests.deployments.api.conftest import OPERATOR, REQUEST, TOKEN
+
+NOT_IDS = [
+    "nonsense",
+    "kk_",
+    "kk_01jb2q8y7n4m3k6t9v5w1x0z2r",
+    "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2RX",
+    "%00",
+    "a%0Ab",
+    "é",
+    "..%2f..%2fx",
+]
+OF_A_JOB = [
+    ("GET", ""),
+    ("HEAD", ""),
+    ("GET", "/results"),
+    ("GET", "/manifest"),
+    ("GET", "/events"),
+    ("GET", "/clips/clip_01.mp4"),
+    ("GET", "/clips/clip_01.mp4/download"),
+    ("POST", "/start"),
+    ("POST", "/cancel"),
+]
+
+
+def refused(answer, status, detail):
+    assert (answer.status_code, answer.json()) == (status, {"detail": detail})
+
+
+def test_a_new_job_is_queued(api):
+    before = time.time()
+    job_id = api.new_job()
+    job = api.job(job_id)
+    run_id = api.runs.ids[job_id, 1]
+    assert job | {"created_at": 0, "updated_at": 0} == {
+        "job_id": job_id,
+        "status": "QUEUED",
+        "stage": "DOWNLOAD",
+        "progress": 0,
+        "start_error": None,
+        "nosana_run_id": run_id,
+        "error": None,
+        "message": "",
+        "attempt": 1,
+        "created_at": 0,
+        "updated_at": 0,
+        "stages": {},
+        "request": REQUEST,
+        "error_code": None,
+        "next_step": None,
+    }
+    assert before - 0.01 <= job["created_at"] <= time.time() + 0.01
+
+
+@pytest.mark.parametrize(("method", "path"), OF_A_JOB)
+def test_an_unknown_or_malformed_id_is_404(api, unknown_id, method, path):
+    for job_id in (unknown_id, *NOT_IDS):
+        answer = api.client.request(method, f"/api/jobs/{job_id}{path}")
+        assert answer.status_code == 404, job_id
+        if method != "HEAD":
+            assert answer.json() == {"detail": "job not found"}, job_id
+
+
+def test_stages_have_their_times(api, job_id):
+    api.callback(job_id, "RUNNING", stage="DOWNLOAD", progress=5)
+    api.callback(job_id, "RUNNING", stage="TRANSCRIPT", progress=20)
+    stages = api.job(job_id)["stages"]
+    assert list(stages) == ["DOWNLOAD", "TRANSCRIPT"]
+    assert stages["DOWNLOAD"]["began"] <= stages["DOWNLOAD"]["ended"] <= stages["TRANSCRIPT"]["began"] <= time.time()
+    assert stages["TRANSCRIPT"]["ended"] is None
+
+
+def test_a_failed_job_tells_the_cause_and_what_to_do(api):
+    job_id = api.new_job()
+    told = {"job_id": job_id, "attempt": 1, "error": "No.", "code": "private", "next_step": "Make it public."}
+    api.bucket.put_json(job_key(job_id, "error.json"), told)
+    api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="No. Make it public."))
+    job = api.job(job_id)
+    assert (job["error_code"], job["next_step"]) == ("private", "Make it public.")
+    api.post(f"/api/jobs/{job_id}/start")
+    api.jobs.report(Report(job_id=job_id, attempt=2, status=JobState.FAILED, error="The run has died."))
+    job = api.job(job_id)
+    assert (job["error"], job["error_code"], job["next_step"]) == ("The run has died.", None, None)
+
+
+@pytest.mark.parametrize("document", [b"{", b"[]", b'{"code": 7}', b"[" * 100_000])
+def test_a_malformed_error_document_is_no_error_of_ours(api, document):
+    job_id = api.new_job()
+    api.bucket.put_bytes(job_key(job_id, "error.json"), document, "application/json")
+    api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="It broke."))
+    assert (api.job(job_id)["error"], api.job(job_id)["error_code"]) == ("It broke.", None)
+
+
+def test_start_opens_a_new_attempt_of_a_failed_job(api):
+    job_id = api.failed_job()
+    answer = api.post(f"/api/jobs/{job_id}/start")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    job = api.job(job_id)
+    assert (job["status"], job["attempt"], job["progress"], job["error"]) == ("QUEUED", 2, 0, None)
+    assert job["nosana_run_id"] == api.runs.ids[job_id, 2]
+    assert api.runs.asked[job_id, 2] == REQUEST
+
+
+@pytest.mark.parametrize("status", [None, "RUNNING", "SUCCEEDED"])
+def test_start_changes_nothing_of_a_job_that_needs_no_start(api, job_id, status):
+    if status:
+        api.callback(job_id, status)
+    before = api.job(job_id)
+    answer = api.post(f"/api/jobs/{job_id}/start")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert api.job(job_id) == before
+    assert len(api.runs.of(job_id)) == 1
+
+
+def test_start_says_when_there_was_never_a_run(api):
+    api.runs.fault = "The Prefect server did not answer (ConnectError)."
+    api.create()
+    job_id = api.jobs.recent(1)[0].job_id
+    refused(api.post(f"/api/jobs/{job_id}/start"), 409, "nosana run id missing")
+
+
+def test_start_says_why_a_run_could_not_be_started(api):
+    job_id = api.failed_job()
+    fault = api.runs.fault = "The Prefect server answered 500 to deployments."
+    answer = api.post(f"/api/jobs/{job_id}/start")
+    assert (answer.status_code, answer.json()) == (200, {"ok": False, "start_error": fault})
+    job = api.job(job_id)
+    assert (job["status"], job["attempt"], job["start_error"]) == ("FAILED", 2, fault)
+    api.runs.fault = None
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+    assert (api.job(job_id)["attempt"], api.job(job_id)["start_error"]) == (3, None)
+
+
+def test_start_while_a_dying_run_still_holds_the_job_says_so(api, servers):
+    from infra.jobs import JobStore
+
+    job_id = api.failed_job()
+    other = JobStore.from_settings(servers.settings)
+    assert other.hold(job_id)
+    answer = api.post(f"/api/jobs/{job_id}/start").json()
+    other.release(job_id)
+    assert answer == {"ok": False, "start_error": f"Job {job_id} is being run by another process."}
+
+
+def test_cancel_stops_the_run_and_fails_the_job(api, job_id):
+    api.callback(job_id, "RUNNING", stage="RENDER", progress=70)
+    answer = api.post(f"/api/jobs/{job_id}/cancel")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert api.runs.cancelled[-1] == api.runs.ids[job_id, 1]
+    job = api.job(job_id)
+    assert (job["status"], job["error"], job["stage"]) == ("FAILED", "Cancelled.", "RENDER")
+    api.callback(job_id, "RUNNING", stage="UPLOAD", progress=90)
+    assert api.job(job_id)["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])
+def test_what_has_ended_cannot_be_cancelled(api, job_id, end):
+    api.callback(job_id, end)
+    refused(api.post(f"/api/jobs/{job_id}/cancel"), 409, "job has ended")
+    assert api.runs.ids[job_id, 1] not in api.runs.cancelled
+
+
+def test_a_run_that_cannot_be_stopped_goes_on(api, job_id):
+    api.runs.fault = "The Prefect server did not answer (ConnectError)."
+    refused(api.post(f"/api/jobs/{job_id}/cancel"), 502, "run could not be stopped")
+    assert api.job(job_id)["status"] == "QUEUED"
+    api.runs.fault = None
+    assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", OPERATOR + "x"])
+@pytest.mark.parametrize("configured", [None, SecretStr(OPERATOR)])
+def test_the_list_is_not_there_without_the_operators_key(serve, configured, key):
+    api = serve(operator_key=configured)
+    for query in ("", "?limit=nonsense"):
+        refused(
+            api.get(f"/api/jobs{query}", headers={"x-operator-key": key} if key is not None else {}), 404, "not found"
+        )
+
+
+def test_the_operator_sees_the_newest_jobs_first(serve):
+    api = serve(operator_key=SecretStr(OPERATOR))
+    ids = [api.new_job() for _ in range(3)]
+    api.callback(ids[1], "RUNNING", stage="SELECT", progress=60, token=TOKEN)
+    answer = api.get("/api/jobs?limit=3", headers={"x-operator-key": OPERATOR})
+    jobs = answer.json()["jobs"]
+    assert [job["job_id"] for job in jobs] == ids[::-1]
+    assert (jobs[1]["status"], jobs[1]["stage"], jobs[1]["progress"]) == ("RUNNING", Stage.SELECT, 60)
+    for limit in ("0", "101", "x", "1e9", "9" * 5000):
+        answer = api.get(f"/api/jobs?limit={limit}", headers={"x-operator-key": OPERATOR})
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith("limit: ")
