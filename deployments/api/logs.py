@@ -34,11 +34,12 @@ class JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Everything to standard output as JSON lines; the HTTP client's own lines hold addresses and stay silent."""
+    """Everything to standard output as JSON lines, but for what others log of addresses: queries are in them."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class RequestLog:
