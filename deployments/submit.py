@@ -4,6 +4,7 @@ Spoken to the Prefect server's own HTTP API: the process that does this need not
 settings are read at import and whose import takes seconds.
 """
 
+import threading
 import uuid
 from typing import Any, Protocol
 
@@ -42,6 +43,7 @@ class PrefectRuns:
     def __init__(self, api_url: str, name: str, transport: httpx.BaseTransport | None = None) -> None:
         self._name = name
         self._client = httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=_TIMEOUT, transport=transport)
+        self._turn = threading.Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "PrefectRuns":
@@ -56,18 +58,15 @@ class PrefectRuns:
 
     def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
         deployment = self._deployment()
-        run = self._ask(
-            "POST",
-            f"deployments/{deployment['id']}/create_flow_run",
-            {
-                "name": job_id,
-                "parameters": {"request": request, "job_id": job_id},
-                "idempotency_key": f"{job_id}:{attempt}",
-                "tags": ["clip", job_id],
-                "state": {"type": "SCHEDULED"},
-            },
-        )
-        return run["id"]
+        asked = {
+            "name": job_id,
+            "parameters": {"request": request, "job_id": job_id},
+            "idempotency_key": f"{job_id}:{attempt}",
+            "tags": ["clip", job_id],
+            "state": {"type": "SCHEDULED"},
+        }
+        with self._turn:  # two at once keep each other from a database that one may write to
+            return self._ask("POST", f"deployments/{deployment['id']}/create_flow_run", asked)["id"]
 
     def cancel(self, run_id: str) -> None:
         run = self.run(run_id)
