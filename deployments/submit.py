@@ -37,6 +37,10 @@ class Submitter(Protocol):
         ...
 
 
+class _NotFoundError(SubmitError):
+    """What was asked of the server is not there."""
+
+
 class PrefectRuns:
     """Runs of one deployment on a Prefect server; `name` is flow/deployment."""
 
@@ -44,6 +48,7 @@ class PrefectRuns:
         self._name = name
         self._client = httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=_TIMEOUT, transport=transport)
         self._turn = threading.Lock()
+        self._id: str | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "PrefectRuns":
@@ -57,7 +62,6 @@ class PrefectRuns:
         return cls(settings.prefect_api_url, settings.deployment)
 
     def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
-        deployment = self._deployment()
         asked = {
             "name": job_id,
             "parameters": {"request": request, "job_id": job_id},
@@ -66,7 +70,10 @@ class PrefectRuns:
             "state": {"type": "SCHEDULED"},
         }
         with self._turn:  # two at once keep each other from a database that one may write to
-            return self._ask("POST", f"deployments/{deployment['id']}/create_flow_run", asked)["id"]
+            try:
+                return self._ask("POST", f"deployments/{self._deployment()}/create_flow_run", asked)["id"]
+            except _NotFoundError:  # the deployment was made anew
+                return self._ask("POST", f"deployments/{self._deployment(fresh=True)}/create_flow_run", asked)["id"]
 
     def cancel(self, run_id: str) -> None:
         run = self.run(run_id)
@@ -102,19 +109,25 @@ class PrefectRuns:
         waiting = {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}
         return int(self._ask("POST", "flow_runs/count", {"flow_runs": waiting}))
 
-    def _deployment(self) -> dict[str, Any]:
-        flow, _, name = self._name.partition("/")
-        return self._ask("GET", f"deployments/name/{flow}/{name}")
+    def _deployment(self, *, fresh: bool = False) -> str:
+        """The deployment's id, asked for once."""
+        if self._id is None or fresh:
+            flow, _, name = self._name.partition("/")
+            try:
+                self._id = str(self._ask("GET", f"deployments/name/{flow}/{name}")["id"])
+            except _NotFoundError:
+                told = f"The Prefect server has no deployment {self._name}; run: prefect deploy --all"
+                raise SubmitError(told) from None
+        return self._id
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
             answer = self._patiently(method, path, body)
         except httpx.HTTPError as error:
             raise SubmitError(f"The Prefect server did not answer ({type(error).__name__}).") from error
-        if answer.status_code == httpx.codes.NOT_FOUND and path.startswith("deployments/name/"):
-            raise SubmitError(f"The Prefect server has no deployment {self._name}; run: prefect deploy --all")
         if answer.is_error:
-            raise SubmitError(f"The Prefect server answered {answer.status_code} to {path.partition('/')[0]}.")
+            kind = _NotFoundError if answer.status_code == httpx.codes.NOT_FOUND else SubmitError
+            raise kind(f"The Prefect server answered {answer.status_code} to {path.partition('/')[0]}.")
         return answer.json()
 
     def _patiently(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:

@@ -68,3 +68,20 @@ def test_a_busy_server_is_asked_again(monkeypatch):
     monkeypatch.setattr("deployments.submit.BUSY_TRIES", 2)
     with pytest.raises(SubmitError, match="answered 503 to flow_runs"):
         PrefectRuns("http://prefect/api", "clip/local", always).queue_depth()
+
+
+def test_a_deployment_that_was_made_anew_is_found():
+    ids = ["old", "new"]
+
+    def answer(request):
+        if request.url.path.startswith("/api/deployments/name/"):
+            return httpx.Response(200, json={"id": ids[0]})
+        known = request.url.path == f"/api/deployments/{ids[0]}/create_flow_run"
+        return httpx.Response(200, json={"id": "a-run"}) if known else httpx.Response(404)
+
+    runs = PrefectRuns("http://prefect/api", "clip/local", httpx.MockTransport(answer))
+    assert runs.submit(new_job_id(), 1, REQUEST) == "a-run"
+    ids.pop(0)
+    assert runs.submit(new_job_id(), 1, REQUEST) == "a-run"
+    ids[0:] = ["newer"]
+    assert runs.submit(new_job_id(), 1, REQUEST) == "a-run"
