@@ -21,6 +21,19 @@ PING_SECONDS = 15
 STALLED_SECONDS = 30
 """How long a client may take nothing before it is let go; it comes back where it was."""
 _EVENT_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
+_EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "To be sent back as Last-Event-ID."},
+        "event": {"enum": ["progress", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "status, stage, progress, message, error and attempt, as in the job.",
+        },
+    },
+}
 _FIELDS = ("status", "stage", "progress", "message", "error", "attempt")
 
 logger = logging.getLogger(__name__)
@@ -34,9 +47,8 @@ router = Router()
     responses=refusals(NO_JOB, NO_STORE)
     | {
         200: {
-            "description": "Events `progress`, and `end` when the job has ended; each with status, stage, progress, "
-            "message, error and attempt as JSON.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "First the job as it stands; `end` is the last event.",
+            "content": {"text/event-stream": {"schema": _EVENT}},
         }
     },
 )

@@ -1,0 +1,112 @@
+"""The description of the API, held against the running service by generated requests."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from schemathesis import GenerationMode, checks
+
+from tests.deployments.api.conftest import NEXT_TOKEN, OPERATOR, TOKEN
+
+STATUSES = {
+    "POST /api/jobs": {200, 400, 401, 403, 408, 409, 413, 429, 502, 503},
+    "GET /api/jobs": {200, 400, 404, 503},
+    "GET /api/jobs/{job_id}": {200, 404, 503},
+    "POST /api/jobs/{job_id}/start": {200, 401, 403, 404, 409, 503},
+    "POST /api/jobs/{job_id}/cancel": {200, 401, 403, 404, 409, 502, 503},
+    "GET /api/jobs/{job_id}/results": {200, 404, 409, 502, 503},
+    "GET /api/jobs/{job_id}/manifest": {200, 404, 409, 502, 503},
+    "GET /api/jobs/{job_id}/clips/{file}": {200, 206, 304, 404, 409, 416, 502, 503},
+    "GET /api/jobs/{job_id}/clips/{file}/download": {200, 206, 304, 404, 409, 416, 502, 503},
+    "GET /api/jobs/{job_id}/events": {200, 404, 503},
+    "POST /api/callback/nosana": {200, 400, 401, 404, 408, 413, 503},
+    "GET /healthz": {200},
+    "GET /readyz": {200, 503},
+    "GET /metrics": {200, 503},
+}
+REFUSABLE = ("POST /api/jobs", "GET /api/jobs", "POST /api/callback/nosana")
+"""Where a request can be malformed: elsewhere any text is a path's part, and at worst not found."""
+TRUE = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+HEADERS = {"x-callback-token": TOKEN, "x-operator-key": OPERATOR}
+
+
+@pytest.fixture(scope="module")
+def operator_api(serve):
+    return serve(operator_key=SecretStr(OPERATOR))
+
+
+@pytest.fixture(scope="module")
+def schema(operator_api):
+    return schemathesis.openapi.from_url(f"{operator_api.url}/openapi.json")
+
+
+def test_the_description_names_all_that_there_is(operator_api):
+    document = operator_api.get("/openapi.json").json()
+    described = {
+        f"{method.upper()} {path}": {int(status) for status in operation["responses"]}
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert described == STATUSES
+    assert document["info"]["title"] == "KangKlip"
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert len(names) == len(set(names))
+
+
+def test_refusals_are_described_with_their_words(operator_api):
+    create = operator_api.get("/openapi.json").json()["paths"]["/api/jobs"]["post"]
+    body = create["responses"]["400"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/Detail"}
+    assert len(body["examples"]) == 7
+    assert {"value": {"detail": "clip_count must be between 1 and 5"}} in body["examples"].values()
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [*((GenerationMode.POSITIVE, name) for name in STATUSES), *((GenerationMode.NEGATIVE, name) for name in REFUSABLE)],
+)
+def test_no_answer_is_undocumented(operator_api, schema, name, mode):
+    """Half of the generated requests are for a job that exists; those it may change are made anew each time."""
+    api = operator_api
+    method, _, path = name.partition(" ")
+    operation = schema[path][method]
+    finished = api.finished_job()
+
+    @settings(max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
+    def holds(case, known):
+        if known and "job_id" in case.path_parameters:
+            case.path_parameters["job_id"] = api.failed_job() if method == "POST" else finished
+        if known and isinstance(case.body, dict) and "job_id" in case.body:
+            case.body["job_id"] = api.new_job()
+        if known and "file" in case.path_parameters:
+            case.path_parameters["file"] = "clip_01.mp4"
+        case.call_and_validate(base_url=api.url, headers=HEADERS, checks=TRUE)
+
+    holds()
+
+
+def test_what_the_description_allows_is_taken(operator_api, schema):
+    operation = schema["/api/jobs"]["POST"]
+
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def taken(case):
+        case.headers.pop("idempotency-key", None)
+        assert case.call(base_url=operator_api.url).status_code == 200, case.body
+
+    taken()
+
+
+def test_a_token_that_rotates_is_not_in_the_description(operator_api):
+    text = operator_api.get("/openapi.json").text
+    for secret in (TOKEN, NEXT_TOKEN, OPERATOR):
+        assert secret not in text
