@@ -60,12 +60,13 @@ redis.call('EXPIRE', KEYS[1], ARGV[8]); redis.call('EXPIRE', KEYS[2], ARGV[8])
 return 1
 """
 
-# KEYS: job, lease, active jobs, events. ARGV: now, holder, job_id, ttl.
-# The new attempt's number; 0 no job, -1 succeeded, -2 another process runs it.
+# KEYS: job, lease, active jobs, events. ARGV: now, holder, job_id, ttl, attempt that is to be followed ('' any).
+# The new attempt's number; 0 no job, -1 succeeded, -2 another process runs it, -3 followed already.
 REOPEN = """
 local job = redis.call('HMGET', KEYS[1], 'attempt', 'status')
 if not job[1] then return 0 end
 if job[2] == 'SUCCEEDED' then return -1 end
+if ARGV[5] ~= '' and job[1] ~= ARGV[5] then return -3 end
 local lease = redis.call('GET', KEYS[2])
 if lease and lease ~= ARGV[2] then return -2 end
 local attempt = tonumber(job[1]) + 1

@@ -174,18 +174,25 @@ class JobStore:
         keys = [_key(report.job_id), _events_key(report.job_id), _ACTIVE, _TOTALS]
         return self._eval(scripts.REPORT, keys, arguments) == 1
 
-    def reopen(self, job_id: str) -> int:
+    def reopen(self, job_id: str, after: int | None = None) -> int:
         """Open the next attempt of a job that failed or whose run has died, and give its number.
 
+        With `after`, the one that follows that attempt: of several who ask at once, one opens it.
+
         Raises:
-            JobConflict: there is no such job, it has succeeded, or another process runs it.
+            JobConflict: there is no such job, it has succeeded, another process runs it, or another attempt follows.
         """
         self._drop_dead_lease(job_id)
         keys = [_key(job_id), _lease_key(job_id), _ACTIVE, _events_key(job_id)]
-        answer = self._eval(scripts.REOPEN, keys, [_now(), self._holder, job_id, self._ttl])
+        answer = self._eval(scripts.REOPEN, keys, [_now(), self._holder, job_id, self._ttl, after or ""])
         if answer > 0:
             return answer
-        reason = {0: "is not known", -1: "has succeeded already", -2: "is being run by another process"}[answer]
+        reason = {
+            0: "is not known",
+            -1: "has succeeded already",
+            -2: "is being run by another process",
+            -3: "is being started already",
+        }[answer]
         raise JobConflict(f"Job {job_id} {reason}.")
 
     def set_run(self, job_id: str, run_id: str) -> None:
@@ -236,8 +243,9 @@ class JobStore:
                     yield event_id, fields
                     if fields["status"] in (JobState.SUCCEEDED, JobState.FAILED):
                         return
-                if await client.exists(_key(job_id)) == 0:
-                    return
+                with _answering():
+                    if await client.exists(_key(job_id)) == 0:
+                        return
 
     async def _next_events(self, client: Any, job_id: str, after: str) -> list[tuple[str, dict[str, str]]]:
         with _answering():

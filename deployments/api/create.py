@@ -5,6 +5,7 @@ import math
 from http import HTTPStatus
 from typing import Annotated, Any, TypeGuard
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from pydantic import ValidationError
 
@@ -52,7 +53,7 @@ router = APIRouter()
         "requestBody": {"required": True, "content": {"application/json": {"schema": JobRequest.model_json_schema()}}}
     },
 )
-def create_job(
+async def create_job(
     request: Request,
     body: Body,
     parts: Given,
@@ -61,14 +62,7 @@ def create_job(
     ] = None,
 ) -> Created:
     asked = read_request(body)
-    job_id = _job_id_for(asked, idempotency_key, parts)
-    request.state.job_id = job_id
-    if (earlier := parts.jobs.get(job_id) if idempotency_key else None) is not None:
-        return _answered_before(earlier, parts)
-    _count(client_of(request), parts)
-    if parts.jobs.create(job_id, json.dumps(asked)):
-        _started(job_id, asked, parts)
-    return Created(job_id=job_id)
+    return await to_thread.run_sync(_created, request, asked, idempotency_key, parts, limiter=parts.run_changes)
 
 
 def read_request(body: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +92,17 @@ def read_request(body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(language, str) or (language != "auto" and language not in LANGUAGES):
         raise _fault("language must be en, id, or auto")
     return {"video_url": url, "clip_duration_seconds": seconds, "clip_count": int(count), "language": language}
+
+
+def _created(request: Request, asked: dict[str, Any], key: str | None, parts: Parts) -> Created:
+    job_id = _job_id_for(asked, key, parts)
+    request.state.job_id = job_id
+    if (earlier := parts.jobs.get(job_id) if key else None) is not None:
+        return _answered_before(earlier, parts)
+    _count(client_of(request), parts)
+    if parts.jobs.create(job_id, json.dumps(asked)):
+        _started(job_id, asked, parts)
+    return Created(job_id=job_id)
 
 
 def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts) -> None:

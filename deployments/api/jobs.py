@@ -4,6 +4,7 @@ import logging
 from http import HTTPStatus
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import Depends, HTTPException, Query
 
 from deployments.api.create import submit_run
@@ -22,7 +23,7 @@ from deployments.api.models import (
     Started,
     refusals,
 )
-from deployments.api.parts import Given
+from deployments.api.parts import Given, Parts
 from deployments.api.routing import Router
 from infra.errors import JobConflict, SubmitError
 from infra.jobs import Report
@@ -70,19 +71,8 @@ def read_job(job_id: JobIdInPath, parts: Given) -> JobView:
     summary="Start a failed job again, as a new attempt",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, NO_RUN, NO_STORE),
 )
-def start_job(job_id: JobIdInPath, parts: Given) -> Started:
-    job = parts.job(job_id)
-    if job.status in (JobState.RUNNING, JobState.SUCCEEDED):
-        return Started(ok=True)
-    if job.nosana_run_id is None:
-        raise HTTPException(*NO_RUN)
-    if job.status is JobState.QUEUED:
-        return Started(ok=True)
-    try:
-        submit_run(job_id, parts.jobs.reopen(job_id), job.request, parts)
-    except (JobConflict, SubmitError) as error:
-        return Started(ok=False, start_error=str(error))
-    return Started(ok=True)
+async def start_job(job_id: JobIdInPath, parts: Given) -> Started:
+    return await to_thread.run_sync(_start, job_id, parts, limiter=parts.run_changes)
 
 
 @router.post(
@@ -92,8 +82,28 @@ def start_job(job_id: JobIdInPath, parts: Given) -> Started:
     summary="Stop a job",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, ENDED, NOT_STOPPED, NO_STORE),
 )
-def cancel_job(job_id: JobIdInPath, parts: Given) -> Ok:
+async def cancel_job(job_id: JobIdInPath, parts: Given) -> Ok:
     """The run is stopped first: if it cannot be, the job goes on and can be cancelled again."""
+    return await to_thread.run_sync(_cancel, job_id, parts, limiter=parts.run_changes)
+
+
+def _start(job_id: str, parts: Parts) -> Started:
+    job = parts.job(job_id)
+    if job.status in (JobState.RUNNING, JobState.SUCCEEDED):
+        return Started(ok=True)
+    if job.nosana_run_id is None:
+        raise HTTPException(*NO_RUN)
+    if job.status is JobState.QUEUED:
+        return Started(ok=True)
+    try:
+        submit_run(job_id, parts.jobs.reopen(job_id, after=job.attempt), job.request, parts)
+    except (JobConflict, SubmitError) as error:
+        if parts.job(job_id).status is JobState.FAILED:
+            return Started(ok=False, start_error=str(error))
+    return Started(ok=True)
+
+
+def _cancel(job_id: str, parts: Parts) -> Ok:
     job = parts.job(job_id)
     if job.has_ended:
         raise HTTPException(*ENDED)

@@ -15,7 +15,9 @@ from infra.settings import Settings
 from tasks.core.keys import JOB_ID
 
 PROBES = 6
-"""Threads that may wait at once to see whether a part answers: those of the requests are others."""
+"""Threads that may wait at once to see whether a part answers."""
+RUN_CHANGES = 8
+"""Threads that may wait at once for runs to start or stop. Reading a job has others: it never waits for Prefect."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Parts:
     submitter: Submitter
     documents: Documents
     probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
+    run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
 
     def job(self, job_id: str) -> Job:
         """The job, or the refusal that there is none; ids of another form are not looked up."""

@@ -28,7 +28,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 for the type checker
     said, headers = str(error.detail), dict(error.headers or {})
     if said == HTTPStatus(error.status_code).phrase:
-        said = not_found(request.url.path) if error.status_code == HTTPStatus.NOT_FOUND else said.lower()
+        said = not_found(request.scope["path"]) if error.status_code == HTTPStatus.NOT_FOUND else said.lower()
     return refusal(error.status_code, said, headers)
 
 

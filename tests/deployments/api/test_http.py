@@ -227,6 +227,12 @@ def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
     assert process.wait(20) is not None
 
 
+@pytest.mark.parametrize("host", ["[", "[::1", "a b", "x:99999999", "\\", "é"])
+def test_a_strange_host_header_is_no_fault_of_ours(api, host):
+    answer = raw(api, f"GET /nowhere HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.split()[1] in (b"400", b"404")
+
+
 def test_requests_are_logged_as_json_without_secrets(api, alone):
     url, said = alone
     job_id = api.finished_job()

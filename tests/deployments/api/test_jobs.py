@@ -1,6 +1,8 @@
 """A job after it was created: how it stands, started again, cancelled, listed."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import SecretStr
@@ -139,6 +141,32 @@ def test_start_says_why_a_run_could_not_be_started(api):
     api.runs.fault = None
     assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
     assert (api.job(job_id)["attempt"], api.job(job_id)["start_error"]) == (3, None)
+
+
+def test_of_several_starts_at_once_one_opens_an_attempt(api):
+    job_id = api.failed_job()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: api.post(f"/api/jobs/{job_id}/start").json(), range(8)))
+    assert answers == [{"ok": True}] * 8
+    assert [attempt for job, attempt in api.runs.ids if job == job_id] == [1, 2]
+
+
+def test_jobs_are_read_while_runs_wait_for_prefect(api, job_id, monkeypatch):
+    gone, submit = threading.Event(), api.runs.submit
+
+    def slow(*arguments):
+        gone.wait(20)
+        return submit(*arguments)
+
+    monkeypatch.setattr(api.runs, "submit", slow)
+    with ThreadPoolExecutor(60) as pool:
+        waiting = [pool.submit(api.create) for _ in range(60)]
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert api.job(job_id)["status"] == "QUEUED"
+        assert time.monotonic() - began < 2
+        gone.set()
+        assert {answer.result().status_code for answer in waiting} == {200}
 
 
 def test_start_while_a_dying_run_still_holds_the_job_says_so(api, servers):
