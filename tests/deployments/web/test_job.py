@@ -149,8 +149,9 @@ def test_a_failure_tells_its_cause_and_the_next_step_and_can_be_tried_again(page
     expect(heading(page)).to_have_text("Waiting for a worker")
     expect(page.locator("#facts")).to_contain_text("attempt 2")
     expect(page.locator("#failure")).to_be_hidden()
-    api.report(running, "DOWNLOAD", 0.5)
-    expect(heading(page)).to_have_text("Fetching the video")
+    api.report(running, "TRANSCRIPT", 0.5)
+    expect(heading(page)).to_have_text("Listening to what is said")
+    expect(stage(page, "Download")).to_contain_text("kept from before")
 
 
 def test_the_request_of_a_failed_job_can_be_changed(page, api):
@@ -163,6 +164,22 @@ def test_the_request_of_a_failed_job_can_be_changed(page, api):
     expect(page.get_by_role("radio", name="60 seconds")).to_be_checked()
     expect(page.get_by_role("radio", name="5 clips")).to_be_checked()
     expect(page.get_by_label("Language spoken")).to_have_value("id")
+
+
+def test_a_request_that_comes_back_late_does_not_undo_what_was_typed(page, api):
+    job_id = api.add()
+    waiting = []
+
+    def hold(route):
+        waiting.append(route)
+
+    page.route(f"**/api/jobs/{job_id}", hold)
+    page.goto(f"/#{job_id}")
+    page.get_by_label("Address of the video").fill("https://example.com/other.mp4")
+    with page.expect_response(f"**/api/jobs/{job_id}"):
+        waiting.pop().continue_()
+    page.wait_for_timeout(100)
+    expect(page.get_by_label("Address of the video")).to_have_value("https://example.com/other.mp4")
 
 
 def test_a_failure_of_which_only_the_end_is_told(page, api):

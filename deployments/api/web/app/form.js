@@ -162,12 +162,14 @@ function listRecent() {
   jobs.forEach((job, index) => hasEnded(job.status) || refresh(job, rows[index]));
 }
 
-/** `/#kk_…` brings the request of that job back, to be changed and sent again. */
+/** `/#kk_…` brings the request of that job back, to be changed and sent again; not over what was typed meanwhile. */
 async function fillFromJob() {
   const id = location.hash.slice(1);
   if (!/^kk_\w{26}$/.test(id)) return;
   try {
-    fill((await ask(jobPath(id))).request ?? {});
+    const { request } = await ask(jobPath(id));
+    const { video_url: address } = form.elements;
+    if (!address.value && document.activeElement !== address) fill(request ?? {});
     drawFrames();
   } catch {
     // The form stays as it is.

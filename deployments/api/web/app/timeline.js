@@ -34,7 +34,7 @@ export class Timeline {
 
   /** The seconds go on between two reports. */
   tick(job) {
-    standing(job).forEach((state, index) => drawTimes(this.#rows[index], job.stages?.[STAGES[index].name], state));
+    standing(job).forEach((state, index) => drawTimes(this.#rows[index], STAGES[index], state, job));
   }
 
   #drawRow(parts, stage, state, job) {
@@ -47,7 +47,7 @@ export class Timeline {
     show(parts.bar, state === "active");
     parts.bar.setAttribute("aria-valuenow", percent);
     parts.bar.style.setProperty("--share", `${percent}%`);
-    drawTimes(parts, job.stages?.[stage.name], state);
+    drawTimes(parts, stage, state, job);
   }
 }
 
@@ -68,9 +68,12 @@ function row(stage) {
   return parts;
 }
 
-function drawTimes(parts, times, state) {
+/** A stage that a later attempt did not have to do again has no times in it. */
+function drawTimes(parts, stage, state, job) {
+  const times = job.stages?.[stage.name];
   const known = times && state !== "waiting";
   const seconds = known && (times.ended ?? now()) - times.began;
-  write(parts.took, known ? (times.ended && seconds < 1 ? "under 1 s" : lasting(seconds)) : "");
+  const kept = state === "done" && !times && job.attempt > 1 ? "kept from before" : "";
+  write(parts.took, known ? (times.ended && seconds < 1 ? "under 1 s" : lasting(seconds)) : kept);
   write(parts.began, known ? `from ${clock(times.began, true)}` : "");
 }
