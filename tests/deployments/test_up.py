@@ -13,8 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 from infra.local.parts import Home, Part
+from tests.deployments.web.browser import SCREENS, chromium, window
 from tests.media_server import MediaServer, file
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,15 @@ class Up:
         return self.until(job_id, has_ended)
 
 
+def ask_for_a_clip(page, url):
+    page.goto("/")
+    page.get_by_label("Address of the video").fill(url)
+    page.get_by_role("radio", name="30 seconds").check()
+    page.get_by_role("radio", name="1 clip").check()
+    page.get_by_role("button", name="Make clips").click()
+    page.wait_for_url("**/jobs/kk_*")
+
+
 def has_ended(job):
     return job["status"] in ("SUCCEEDED", "FAILED")
 
@@ -128,6 +139,22 @@ class TestWhole:
         assert played.content == httpx.get(clip["download_url"]).content
         assert played.content[4:8] == b"ftyp"
         assert up.client.get("/").status_code == 200
+
+    def test_people_see_a_job_to_its_clip_in_a_browser(self, up, short_url):
+        with chromium() as browser, window(browser, url=str(up.client.base_url)) as page:
+            ask_for_a_clip(page, short_url)
+            expect(page.locator('[data-state="now"], [data-state="done"]').first).to_be_visible(timeout=60_000)
+            page.reload()
+            expect(page.get_by_role("link", name="Download clip 1")).to_be_visible(timeout=180_000)
+            with page.expect_download() as download:
+                page.get_by_role("link", name="Download clip 1").click()
+            assert download.value.path().read_bytes()[4:8] == b"ftyp"
+            video = page.locator("video").first
+            video.evaluate("video => video.play()")
+            expect(video).to_have_js_property("videoWidth", 270)
+            ask_for_a_clip(page, short_url.replace("short", "none"))
+            expect(page.locator("#next-step")).not_to_be_empty(timeout=90_000)
+            page.screenshot(path=SCREENS / "up-failed.png")
 
     def test_a_failure_says_what_to_do(self, up, short_url):
         job = up.ended(up.create(short_url.replace("short", "none")))
