@@ -163,9 +163,9 @@ def test_a_decoder_that_stands_still_is_ended_with_its_children(tmp_path: Path, 
 
 
 def test_a_reader_may_take_its_time(tmp_path: Path):
-    with reading(FRAME, ffmpeg_exe(), stall=0.5) as pipe:
+    with reading(FRAME, ffmpeg_exe(), stall=3) as pipe:
         pipe.read(256)
-        time.sleep(1)
+        time.sleep(3.5)
         assert len(pipe.read(256)) == 256
 
 
