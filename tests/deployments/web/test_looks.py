@@ -80,6 +80,9 @@ def test_a_narrow_window_with_large_letters_cuts_nothing_off(browser, api):
         for go in PAGES:
             go(api, page)
             page.evaluate("document.documentElement.style.fontSize = '24px'")
+            page.evaluate(
+                "document.querySelectorAll('.began').forEach((at) => at.prepend('23 November, '))"
+            )  # of a day before
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{go.__name__} is cut off"
 
 
