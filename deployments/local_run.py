@@ -107,4 +107,4 @@ def run_address(job_id: str) -> str:
     store = JobStore.from_settings(configured)
     job = store.get(job_id) if store else None
     base = (configured.prefect_api_url or "").removesuffix("/").removesuffix("/api")
-    return f"{base}/runs/flow-run/{job.nosana_run_id}" if job and job.nosana_run_id else base
+    return f"{base}/runs/flow-run/{job.flow_run_id}" if job and job.flow_run_id else base

@@ -7,10 +7,11 @@ renews, and the run's state on the Prefect server. Nothing is concluded from a s
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deployments.submit import TERMINAL, is_run_id
+from deployments.submit import TERMINAL
 from infra.errors import InfraError
 from infra.jobs import LEASE_SECONDS, Job, JobStore, Report
 from infra.states import JobState
@@ -38,7 +39,7 @@ class Reconciler:
 
     jobs: JobStore
     runs: Runs
-    clock: Any = time.time
+    clock: Callable[[], float] = time.time
     _suspect_since: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
 
     def step(self) -> list[str]:
@@ -48,12 +49,12 @@ class Reconciler:
             InfraError: Redis or the Prefect server does not answer; nothing was concluded.
         """
         active = self.jobs.active()
-        known = self.runs.runs([job.nosana_run_id for job in active if job.nosana_run_id])
+        known = self.runs.runs([job.flow_run_id for job in active if job.flow_run_id])
         ended: list[str] = []
         suspects: dict[tuple[str, int], float] = {}
-        now = float(self.clock())
+        now = self.clock()
         for job in active:
-            run = known.get(job.nosana_run_id or "")
+            run = known.get(job.flow_run_id or "")
             reason, patience = self._why_dead(job, run, now)
             if reason is None:
                 continue
@@ -75,7 +76,7 @@ class Reconciler:
         if state in TERMINAL:
             said = "was stopped in the Prefect UI" if state == "CANCELLED" else f"ended as {state.lower()}"
             return f"The run {said}{words}.", GRACE_SECONDS if job.status is JobState.RUNNING else 5.0
-        if state == "PENDING":
+        if state == "PENDING" and job.nosana_run_id == job.flow_run_id:  # else its deployment's worker watches
             return "The run was given to a worker that never started it.", PENDING_SECONDS
         if state in ("RUNNING", "CANCELLING") and job.is_leased:
             return "The process that ran the job has died.", GRACE_SECONDS - LEASE_SECONDS
@@ -105,9 +106,11 @@ async def keep_reconciling(reconciler: Reconciler) -> None:
 
 def _without_run(job: Job, now: float) -> tuple[str | None, float]:
     """A job that no flow run of the server's belongs to: submitted and lost, or run elsewhere by callbacks."""
-    if job.nosana_run_id is None:
+    if job.flow_run_id is None and job.nosana_run_id is not None:
+        return None, 0.0
+    if job.flow_run_id is None:
         return "The job was never given to a run.", 60.0
-    if not is_run_id(job.nosana_run_id) or now - job.updated_at < GRACE_SECONDS:
+    if now - job.updated_at < GRACE_SECONDS:
         return None, 0.0
     return "The run has vanished from the Prefect server.", GRACE_SECONDS - LEASE_SECONDS
 

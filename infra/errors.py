@@ -10,6 +10,8 @@ InfraError
 ├── SiteError         the site that the video comes from, or the way to it
 ├── MachineError      this machine has run out of disk or memory
 ├── SubmitError       the Prefect server would not take a run
+├── NosanaError       Nosana's API, or what it says of a deployment
+├── GrantRefused      a grant or the session that it was changed for is not valid; never retried
 ├── StackError        a part of the embedded stack did not start
 └── ConfigError       a setting is missing or malformed; never retried
 """
@@ -52,6 +54,14 @@ class MachineError(InfraError):
 
 
 class SubmitError(InfraError):
+    pass
+
+
+class NosanaError(InfraError):
+    pass
+
+
+class GrantRefused(InfraError):
     pass
 
 

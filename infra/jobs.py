@@ -71,7 +71,8 @@ class Job(BaseModel):
     """A job as it stands. Times are seconds since the epoch.
 
     `is_leased` tells that the current attempt's process holds a lease: without one it is dead. Runs that
-    report by callback alone hold none.
+    report by callback alone hold none. `nosana_run_id` is what runs the job: the deployment on Nosana there,
+    the flow run elsewhere; `flow_run_id` is its flow run either way.
     """
 
     job_id: str
@@ -83,6 +84,7 @@ class Job(BaseModel):
     error: str | None = None
     start_error: str | None = None
     nosana_run_id: str | None = None
+    flow_run_id: str | None = None
     is_leased: bool = False
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -195,10 +197,15 @@ class JobStore:
         }[answer]
         raise JobConflict(f"Job {job_id} {reason}.")
 
-    def set_run(self, job_id: str, run_id: str) -> None:
-        """Record what runs the job: the Nosana deployment there, the flow run elsewhere."""
+    def set_run(self, job_id: str, flow_run_id: str) -> None:
+        """Record the flow run, which is also what runs the job until a deployment on Nosana does."""
         with _answering():
-            self._redis.hset(_key(job_id), "nosana_run_id", run_id)
+            self._redis.hset(_key(job_id), mapping={"flow_run_id": flow_run_id, "nosana_run_id": flow_run_id})
+
+    def set_deployment(self, job_id: str, deployment_id: str) -> None:
+        """Record the deployment on Nosana that runs the job's flow run."""
+        with _answering():
+            self._redis.hset(_key(job_id), "nosana_run_id", deployment_id)
 
     def set_start_error(self, job_id: str, text: str) -> None:
         """Record why the job's run could not be started."""

@@ -71,6 +71,35 @@ class Settings(BaseSettings):
         description="Sent as x-callback-token with each report; the API takes two, separated by a comma.",
     )
 
+    # Nosana, and what a container there is given in place of secrets.
+    nosana_api_base: str = Field(
+        default="https://dashboard.k8s.prd.nos.ci/api", pattern=r"^https?://", description="Nosana's deployments API."
+    )
+    nosana_api_key: SecretStr | None = Field(default=None, description="Key for Nosana; only its work pool needs it.")
+    nosana_worker_image: str | None = Field(
+        default=None, description="Image that a Nosana host runs, as built from infra/docker/worker.Dockerfile."
+    )
+    nosana_market: str | None = Field(default=None, description="Address or slug of the market to rent GPUs on.")
+    callback_base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Address of this API as a container elsewhere reaches it.",
+    )
+    grant_secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="Signs grants, 32 letters or more; the same for the API and the Nosana worker.",
+    )
+    grant_llm_calls: int = Field(default=20, ge=0, le=1000, description="LLM calls that one granted run may make.")
+    r2_account_id: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{32}$",
+        description="Cloudflare account; with R2_API_TOKEN granted runs get temporary keys, else single addresses.",
+    )
+    r2_api_token: SecretStr | None = Field(
+        default=None, description="Cloudflare token that may make temporary keys for the bucket."
+    )
+
     # What may come in.
     max_source_seconds: int = Field(default=4 * 3600, ge=10, le=24 * 3600, description="Longest source in seconds.")
     max_source_bytes: int = Field(

@@ -1,6 +1,7 @@
 """POST /api/jobs: what a request must say, in the order in which it is checked, and the job that it becomes."""
 
 import json
+import logging
 import math
 from http import HTTPStatus
 from typing import Annotated, Any, TypeGuard
@@ -25,6 +26,7 @@ MOST_CLIPS = 5
 KEY_USED = (409, "idempotency key was used for another request")
 _ASKED = {"video_url", "clip_duration_seconds", "clip_count", "language"}
 
+logger = logging.getLogger(__name__)
 router = APIRouter()
 
 
@@ -121,7 +123,15 @@ def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts)
     parts.jobs.set_run(job_id, run_id)
     job = parts.jobs.get(job_id)
     if job is not None and job.attempt == attempt and job.status is JobState.FAILED:
+        _stop(run_id, job_id, parts)
+
+
+def _stop(run_id: str, job_id: str, parts: Parts) -> None:
+    """A run that cannot be stopped stops itself: it sees that its job has ended."""
+    try:
         parts.submitter.cancel(run_id)
+    except SubmitError as error:
+        logger.warning("The run of %s was not stopped from here: %s", job_id, error)
 
 
 def _started(job_id: str, asked: dict[str, Any], parts: Parts) -> None:

@@ -108,8 +108,8 @@ def _cancel(job_id: str, parts: Parts) -> Ok:
     if job.has_ended:
         raise HTTPException(*ENDED)
     try:
-        if job.nosana_run_id:
-            parts.submitter.cancel(job.nosana_run_id)
+        if job.flow_run_id:
+            parts.submitter.cancel(job.flow_run_id)
     except SubmitError as error:
         logger.warning("The run of %s could not be stopped: %s", job_id, error)
         raise HTTPException(*NOT_STOPPED) from None

@@ -95,7 +95,7 @@ def test_a_job_that_a_living_process_holds_is_left_alone(scene):
 def test_a_run_elsewhere_that_reports_by_callback_holds_no_lease_and_lives(scene):
     begun(scene, "RUNNING", leased=False)
     assert scene.after(3600).status is JobState.RUNNING
-    scene.jobs.set_run(scene.job_id, "a-nosana-deployment")
+    scene.jobs.set_deployment(scene.job_id, "a-nosana-deployment")
     assert scene.after(3600).status is JobState.RUNNING
 
 
@@ -111,6 +111,13 @@ def test_a_run_that_its_worker_never_started_is_ended(scene):
     assert scene.after(PENDING_SECONDS / 2).status is JobState.QUEUED
     assert scene.after(PENDING_SECONDS).status is JobState.FAILED
     assert scene.server.ended[0][0] == run_id
+
+
+def test_a_pending_run_that_has_a_deployment_is_its_workers_to_watch(scene):
+    scene.jobs.set_run(scene.job_id, run_id := "55555555-5555-5555-5555-555555555555")
+    scene.jobs.set_deployment(scene.job_id, "a-nosana-deployment")
+    scene.server.states[run_id] = "PENDING"
+    assert scene.after(3600).status is JobState.QUEUED
 
 
 def test_a_job_that_was_never_given_to_a_run_is_ended(scene):

@@ -211,6 +211,21 @@ def test_a_job_left_without_a_run_gets_it_when_asked_again(api, job_id):
     assert api.record(left).nosana_run_id == api.runs.ids[left, 1]
 
 
+def test_a_job_that_is_cancelled_while_it_is_submitted_is_answered_though_its_run_cannot_be_stopped(api, monkeypatch):
+    submit = api.runs.submit
+
+    def submit_and_lose_the_server(job_id, attempt, request):
+        run_id = submit(job_id, attempt, request)
+        api.jobs.report(Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error="Cancelled."))
+        api.runs.fault = "The Prefect server did not answer (ConnectError)."
+        return run_id
+
+    monkeypatch.setattr(api.runs, "submit", submit_and_lose_the_server)
+    answer = api.create()
+    assert answer.status_code == 200
+    assert api.job(answer.json()["job_id"])["error"] == "Cancelled."
+
+
 def test_creating_is_limited_per_client(serve):
     api = serve(create_rate_per_minute=3)
     mine, other = (

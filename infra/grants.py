@@ -1,0 +1,70 @@
+"""A grant: the only thing like a secret in a job definition, which a stranger's machine gets to see.
+
+It is signed, names one job, one flow run and one attempt, and is redeemed once, at our API, for a session.
+"""
+
+import secrets
+import time
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from infra.errors import ConfigError, GrantRefused
+from infra.settings import Settings
+
+_ALGORITHM = "HS256"
+_AUDIENCE = "kangklip-grant"
+
+
+class Grant(BaseModel):
+    """`expires_at` is in seconds since the epoch: until then it may be redeemed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    grant_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    job_id: str = Field(pattern=r"^kk_[0-9A-HJKMNP-TV-Z]{26}$")
+    run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    attempt: int = Field(ge=1)
+    session_seconds: int = Field(ge=60, description="How long the session may last that it is changed for.")
+    expires_at: int
+
+
+def issue(settings: Settings, job_id: str, run_id: str, attempt: int, redeem_seconds: int, session_seconds: int) -> str:
+    """A new grant, as text.
+
+    Raises:
+        ConfigError: there is no secret to sign it with.
+    """
+    grant = Grant(
+        grant_id=secrets.token_hex(16),
+        job_id=job_id,
+        run_id=run_id,
+        attempt=attempt,
+        session_seconds=session_seconds,
+        expires_at=int(time.time()) + redeem_seconds,
+    )
+    claims = grant.model_dump() | {"aud": _AUDIENCE, "exp": grant.expires_at}
+    return jwt.encode(claims, _secret(settings).get_secret_value(), _ALGORITHM)
+
+
+def read(settings: Settings, text: str) -> Grant:
+    """The grant, if we signed it and its time is not over.
+
+    Raises:
+        GrantRefused: it is altered, foreign, malformed or expired.
+        ConfigError: there is no secret to check it with.
+    """
+    secret = _secret(settings).get_secret_value()
+    try:
+        claims = jwt.decode(text, secret, [_ALGORITHM], audience=_AUDIENCE, options={"require": ["exp", "aud"]})
+        return Grant.model_validate(claims)
+    except jwt.ExpiredSignatureError:
+        raise GrantRefused("The grant has expired.") from None
+    except (jwt.InvalidTokenError, ValidationError):
+        raise GrantRefused("The grant is not valid.") from None
+
+
+def _secret(settings: Settings) -> SecretStr:
+    if settings.grant_secret is None:
+        raise ConfigError("Runs on Nosana need GRANT_SECRET; set it for the API and the worker: openssl rand -hex 32")
+    return settings.grant_secret
