@@ -16,6 +16,8 @@ import pytest
 from playwright.sync_api import expect
 
 from infra.local.parts import Home, Part
+from infra.local.stack import LocalStack
+from infra.settings import Settings
 from tests.deployments.web.browser import SCREENS, chromium, window
 from tests.media_server import MediaServer, file
 
@@ -39,12 +41,17 @@ class Up:
         self.port, self.prefect_port = free_port(), free_port()
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
 
+    def arguments(self):
+        fixed = ["--port", str(self.port), "--prefect-port", str(self.prefect_port), "--data-dir", str(self.folder)]
+        return ["up", *self.options, *fixed]
+
+    def environment(self):
+        return {name: value for name, value in os.environ.items() if name not in UNNAMED} | SMALL
+
     def start(self, timeout=150):
-        command = [sys.executable, "-m", "deployments.cli", "up", *self.options, "--port", str(self.port)]
-        command += ["--prefect-port", str(self.prefect_port), "--data-dir", str(self.folder)]
-        env = {name: value for name, value in os.environ.items() if name not in UNNAMED} | SMALL
+        command = [sys.executable, "-m", "deployments.cli", *self.arguments()]
         with (self.folder.parent / "up.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             assert self.process.poll() is None, self.log()
@@ -93,6 +100,17 @@ class Up:
 
     def ended(self, job_id):
         return self.until(job_id, has_ended)
+
+
+class Api(Up):
+    """`kangklip api` over the servers of a running `kangklip up`."""
+
+    def arguments(self):
+        return ["api"]
+
+    def environment(self):
+        servers = LocalStack(Settings(KANGKLIP_DATA_DIR=self.folder)).environment()
+        return super().environment() | servers | {"PORT": str(self.port), "CALLBACK_TOKEN": "a-token"}
 
 
 def ask_for_a_clip(page, url):
@@ -183,6 +201,31 @@ class TestWhole:
         if job["status"] == "FAILED":
             assert up.client.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
             assert up.ended(job_id)["status"] == "SUCCEEDED", up.log()
+
+    def test_an_api_that_is_killed_comes_back_to_its_job(self, up, short_url):
+        api = Api(up.folder).start()
+        job_id = api.create(short_url, clip_duration_seconds=34)
+        api.until(job_id, is_rendering)
+        api.process.kill()
+        api.process.wait()
+        api.start()
+        assert api.ended(job_id)["status"] == "SUCCEEDED", api.log()
+        api.stop()
+
+    def test_people_who_watch_see_the_server_go_and_come_back(self, up, short_url):
+        with chromium() as browser, window(browser, url=str(up.client.base_url)) as page:
+            ask_for_a_clip(page, short_url)
+            job_id = page.url.rpartition("/")[2]
+            up.until(job_id, is_rendering)
+            up.process.kill()
+            up.process.wait()
+            expect(page.locator("#connection")).to_contain_text("cannot be reached", timeout=30_000)
+            page.screenshot(path=SCREENS / "up-away.png")
+            up.start()
+            expect(page.locator("#connection")).to_be_hidden(timeout=60_000)
+            if up.ended(job_id)["status"] == "FAILED":
+                page.get_by_role("button", name="Try again").click()
+            expect(page.get_by_role("link", name="Download clip 1")).to_be_visible(timeout=180_000)
 
     def test_when_all_of_it_is_killed_the_job_is_told_the_truth_and_goes_on(self, up, short_url):
         job_id = up.create(short_url, clip_duration_seconds=33)

@@ -62,7 +62,15 @@ def opened(api, page):
 PAGES = [form, queued, running, failed, done, opened]
 
 
-@pytest.mark.parametrize(("width", "viewport", "scheme"), [("desktop", DESKTOP, "light"), ("phone", PHONE, "dark")])
+@pytest.mark.parametrize(
+    ("width", "viewport", "scheme"),
+    [
+        ("desktop", DESKTOP, "light"),
+        ("phone", PHONE, "dark"),
+        pytest.param("desktop", DESKTOP, "dark", marks=pytest.mark.soak),
+        pytest.param("phone", PHONE, "light", marks=pytest.mark.soak),
+    ],
+)
 def test_every_page_can_be_read_by_everybody(browser, api, width, viewport, scheme):
     with window(browser, url=api.url, viewport=viewport, color_scheme=scheme, reduced_motion="reduce") as page:
         for go in PAGES:

@@ -1,0 +1,152 @@
+"""What is asked of a Nosana host: pure, checked before it is sent, and fit to be read by a stranger.
+
+Nosana refuses a malformed definition without a reason, and shows whatever is in one to the host that takes
+it, so both are settled here. The models are strict: what they do not name cannot be sent.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from infra.errors import ConfigError
+
+GRANT_VARIABLE = "KANGKLIP_GRANT"
+"""The one name whose value may be like a secret: it stands for a session that a thief would have to be first to."""
+COMMAND = ["python", "-m", "deployments.container"]
+
+_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|AUTH|COOKIE", re.IGNORECASE)
+_SECRET_VALUE = re.compile(
+    r"://[^/\s:@]*:[^/\s@]+@"  # a password in an address
+    r"|X-Amz-Signature="
+    r"|-----BEGIN"
+    r"|\b(sk|nos|ghp|gho|glpat|xox[abpr]|pnu|pnb)[-_][A-Za-z0-9_-]{8,}"
+    r"|\bAKIA[0-9A-Z]{12,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\."  # a signed token
+    r"|\bBearer\s",
+)
+_RUN = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|kk_[0-9A-HJKMNP-TV-Z]{26}")
+_RANDOM_CHANGES = 0.25
+"""Share of neighbours of different kinds (lower, upper, digit) from which a long run is taken for random.
+
+Random hex digits have 0.47, random letters and digits 0.6; paths and names of models have less than 0.2.
+"""
+
+
+class SecretInDefinition(ConfigError):
+    """Something that looks like a secret would have been shown to a stranger."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ContainerRun(_Strict):
+    image: str = Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")
+    cmd: list[str] = Field(min_length=1)
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
+    gpu: Literal[True] = True
+
+
+class Operation(_Strict):
+    type: Literal["container/run"] = "container/run"
+    id: str = Field(pattern=r"^[^ ]+$")
+    args: ContainerRun
+
+
+class Requirements(_Strict):
+    """`required_vram` in gigabytes; `required_cuda` the versions of which the host has one."""
+
+    required_vram: int = Field(ge=1, le=192)
+    required_cuda: list[str] = Field(default_factory=list[str])
+
+
+class Meta(_Strict):
+    trigger: Literal["api"] = "api"
+    system_requirements: Requirements
+
+
+class JobDefinition(_Strict):
+    version: Literal["0.1"] = "0.1"
+    type: Literal["container"] = "container"
+    meta: Meta
+    ops: list[Operation] = Field(min_length=1, max_length=1)
+
+
+class DeploymentBody(_Strict):
+    """One job, once, in private. The default of `confidential` is the server's choice, so it is always said."""
+
+    name: str = Field(min_length=1, max_length=200)
+    market: str = Field(min_length=43, max_length=44, pattern=r"^[1-9A-HJ-NP-Za-km-z]+$")
+    replicas: Literal[1] = 1
+    timeout: int = Field(ge=1, description="Minutes.")
+    strategy: Literal["SIMPLE"] = "SIMPLE"
+    confidential: Literal[True] = True
+    autostart: Literal[True] = True
+    job_definition: JobDefinition
+
+
+def build(
+    image: str, env: Mapping[str, str], vram: int, cuda: Iterable[str] = (), secrets: Iterable[SecretStr] = ()
+) -> JobDefinition:
+    """The definition of a run. None of `secrets` may stand in it, whatever they are called.
+
+    Raises:
+        SecretInDefinition: naming the variable, never its value.
+        ConfigError: the definition is malformed.
+    """
+    check_environment(env, [secret.get_secret_value() for secret in secrets])
+    requirements = {"required_vram": vram, "required_cuda": list(cuda)}
+    try:
+        return JobDefinition.model_validate(
+            {
+                "meta": {"system_requirements": requirements},
+                "ops": [{"id": "kangklip", "args": {"image": image, "cmd": COMMAND, "env": dict(env)}}],
+            }
+        )
+    except ValidationError as error:
+        raise ConfigError(f"The job definition is malformed: {_faults(error)}") from None
+
+
+def deployment_body(name: str, market: str, minutes: int, definition: JobDefinition) -> dict[str, Any]:
+    """What is posted to make the deployment. It starts by itself: a draft that its maker forgot can be neither
+    stopped nor archived.
+
+    Raises:
+        ConfigError: the name, the market's address or the minutes are malformed.
+    """
+    try:
+        body = DeploymentBody(name=name, market=market, timeout=minutes, job_definition=definition)
+    except ValidationError as error:
+        raise ConfigError(f"The deployment is malformed: {_faults(error)}") from None
+    return body.model_dump(mode="json")
+
+
+def check_environment(env: Mapping[str, str], known_secrets: Iterable[str] = ()) -> None:
+    """Refuse names and values that look like secrets; the grant's own variable may hold a grant."""
+    known = [secret for secret in known_secrets if secret]
+    for name, value in env.items():
+        if any(secret in value for secret in known):
+            raise SecretInDefinition(f"{name} holds one of this service's secrets; it must not go to a host.")
+        if name == GRANT_VARIABLE:
+            continue
+        if _SECRET_NAME.search(name):
+            raise SecretInDefinition(f"{name} is called like a secret; it must not go to a host.")
+        if _SECRET_VALUE.search(value) or any(_is_random(run) for run in _RUN.findall(_RUN_ID.sub("", value))):
+            raise SecretInDefinition(f"The value of {name} looks like a secret; it must not go to a host.")
+
+
+def _is_random(run: str) -> bool:
+    """Letters and digits that take turns too often for a word or a path."""
+    kinds = ["digit" if c.isdigit() else "upper" if c.isupper() else "lower" for c in run if c.isalnum()]
+    changes = sum(one != other for one, other in pairwise(kinds))
+    return "digit" in kinds and len(set(kinds)) > 1 and changes / len(kinds) > _RANDOM_CHANGES
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)
+    )

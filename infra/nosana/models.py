@@ -1,0 +1,115 @@
+"""What Nosana's API says, as far as it is used here. What it says besides is ignored, what it lacks is an error."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, cast
+
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class DeploymentState(StrEnum):
+    DRAFT = "DRAFT"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
+    ERROR = "ERROR"
+    ARCHIVED = "ARCHIVED"
+
+
+class JobPhase(StrEnum):
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    STOPPED = "STOPPED"
+
+
+def _phase(value: object) -> object:
+    """Lists tell a job's phase by its name, a job's own page by its number."""
+    return list(JobPhase)[value] if type(value) is int and 0 <= value < len(JobPhase) else value
+
+
+def _none_as_empty(value: object) -> object:
+    return [] if value is None else value
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Deployment(Answer):
+    id: str
+    name: str
+    market: str
+    status: DeploymentState
+    active_jobs: int = 0
+    created_at: datetime
+
+
+class Job(Answer):
+    """A line in a deployment's list of jobs; `started_at` is in seconds since the epoch, 0 before it runs."""
+
+    id: str = Field(alias="job")
+    phase: Annotated[JobPhase, BeforeValidator(_phase)] = Field(alias="state")
+    started_at: float = Field(default=0, alias="time_start")
+    created_at: datetime
+
+
+class LogLine(Answer):
+    type: str
+    log: str = ""
+
+
+class Operation(Answer):
+    """How one operation of a job ended. `status` is left out: it says success of containers that failed."""
+
+    exit_code: int | None = Field(default=None, alias="exitCode")
+    logs: Annotated[list[LogLine], BeforeValidator(_none_as_empty)] = Field(default_factory=list[LogLine])
+    error_event: str | None = Field(default=None, validation_alias=AliasPath("error", "event"))
+    error_message: str | None = Field(default=None, validation_alias=AliasPath("error", "message"))
+    host_shut_down: bool = Field(default=False, validation_alias=AliasPath("diagnostics", "reason", "hostShutDown"))
+    stopped: bool = Field(default=False, validation_alias=AliasPath("diagnostics", "reason", "jobStopped"))
+    expired: bool = Field(default=False, validation_alias=AliasPath("diagnostics", "reason", "jobExpired"))
+    out_of_memory: bool = Field(default=False, validation_alias=AliasPath("diagnostics", "state", "OOMKilled"))
+
+
+class JobDetail(Answer):
+    """A job's own page. `result` is None until the host has handed it in; times in seconds since the epoch."""
+
+    phase: Annotated[JobPhase, BeforeValidator(_phase)] = Field(alias="state")
+    result: dict[str, Any] | None = Field(default=None, alias="jobResult")
+    started_at: float = Field(default=0, alias="timeStart")
+    ended_at: float = Field(default=0, alias="timeEnd")
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Empty where the result was lost."""
+        states = cast("list[Any]", (self.result or {}).get("opStates") or [])
+        return [Operation.model_validate(state) for state in states]
+
+
+class Event(Answer):
+    type: str
+    message: str
+    created_at: datetime
+
+
+class Market(Answer):
+    address: str
+    slug: str
+    name: str = ""
+    gpu_types: list[str] = Field(default_factory=list[str])
+    usd_per_hour: float = Field(alias="usd_reward_per_hour")
+
+
+class Credits(Answer):
+    """Dollars."""
+
+    assigned: float = Field(alias="assignedCredits")
+    reserved: float = Field(alias="reservedCredits")
+    settled: float = Field(alias="settledCredits")
+
+    @property
+    def available(self) -> float:
+        return self.assigned - self.reserved - self.settled

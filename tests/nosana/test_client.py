@@ -1,0 +1,158 @@
+"""The client against the strict double: every call, every refusal, and answers that are lost."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from infra.nosana.client import NosanaAway, NosanaClient, NosanaMissing, NosanaRefused, WrongState
+from infra.nosana.job_definition import build, deployment_body
+from infra.nosana.models import DeploymentState, JobPhase
+from tests.nosana.double import KEY, MARKET, OTHER_KEY
+
+
+def body(name="kangklip-1", **changes):
+    return deployment_body(name, str(MARKET["address"]), 60, build("kangklip-worker", {}, vram=8)) | changes
+
+
+async def until(client, deployment_id, state):
+    deadline = time.monotonic() + 10
+    while (seen := await client.get(deployment_id)).status != state:
+        assert time.monotonic() < deadline, seen
+        await asyncio.sleep(0.02)
+
+
+def test_a_deployment_from_create_to_archive(nosana, ask):
+    async def whole(client):
+        made = await client.create(body())
+        await until(client, made.id, DeploymentState.STOPPED)
+        (job,) = await client.jobs(made.id)
+        page = await client.job(made.id, job.id)
+        await client.archive(made.id)
+        return job, page, await client.get(made.id)
+
+    job, page, gone = ask(whole)
+    assert job.phase is page.phase is JobPhase.COMPLETED
+    assert page.operations[0].exit_code == 0
+    assert gone.status is DeploymentState.ARCHIVED
+    assert nosana.unarchived() == []
+
+
+def test_creating_twice_makes_one(nosana, ask):
+    async def twice(client):
+        return (await client.create(body())).id, (await client.create(body())).id
+
+    first, second = ask(twice)
+    assert first == second
+    assert len(nosana.deployments) == 1
+
+
+def test_a_lost_answer_to_create_is_found_by_its_name(nosana, ask):
+    nosana.faults["POST", "create"] = ["lost"]
+    made = ask(lambda client: client.create(body()))
+    assert [one.id for one in nosana.deployments] == [made.id]
+
+
+def test_a_create_that_had_no_effect_is_not_hoped_for(nosana, ask):
+    nosana.faults["POST", "create"] = [502]
+    with pytest.raises(NosanaAway, match="502"):
+        ask(lambda client: client.create(body()))
+    assert nosana.deployments == []
+
+
+def test_a_busy_server_is_asked_again_as_it_says(nosana, ask):
+    nosana.faults["POST", "create"] = [429]
+    nosana.faults["GET", "deployments"] = [502, 429]
+    began = time.monotonic()
+    ask(lambda client: client.create(body()))
+    assert len(nosana.deployments) == 1
+    assert time.monotonic() - began >= 2
+
+
+def test_a_server_that_stays_away_is_given_up(nosana, ask):
+    nosana.faults["GET", "balance"] = [502] * 10
+    with pytest.raises(NosanaAway):
+        ask(lambda client: client.credits())
+    assert len(nosana.faults["GET", "balance"]) == 6
+
+
+def test_a_server_that_cannot_be_reached_is_told_so():
+    async def whole():
+        async with NosanaClient("http://127.0.0.1:9/api", SecretStr(KEY)) as client:
+            await client.credits()
+
+    with pytest.raises(NosanaAway, match="cannot be reached"):
+        asyncio.run(whole())
+
+
+def test_a_wrong_state_is_said_once_and_not_repeated(nosana, ask):
+    nosana.script = "never claimed"
+    made = ask(lambda client: client.create(body()))
+    before = len(nosana.requests)
+    with pytest.raises(WrongState, match="archive"):
+        ask(lambda client: client.archive(made.id))
+    with pytest.raises(WrongState, match="start"):
+        ask(lambda client: client.start(made.id))
+    assert len(nosana.requests) == before + 2
+
+
+def test_an_archived_deployment_cannot_be_touched(nosana, ask):
+    async def archived(client):
+        made = await client.create(body())
+        await until(client, made.id, DeploymentState.STOPPED)
+        await client.archive(made.id)
+        await client.start(made.id)
+
+    with pytest.raises(WrongState, match="archived"):
+        ask(archived)
+
+
+def test_what_is_anothers_is_not_there(nosana, ask):
+    made = ask(lambda client: client.create(body()))
+    with pytest.raises(NosanaMissing, match="not found"):
+        ask(lambda client: client.get(made.id), OTHER_KEY)
+    assert ask(lambda client: client.find("kangklip-1"), OTHER_KEY) is None
+
+
+def test_a_wrong_key_is_named_and_not_shown(ask):
+    with pytest.raises(NosanaRefused, match="NOSANA_API_KEY") as refused:
+        ask(lambda client: client.credits(), "nos_wrong")
+    assert "nos_wrong" not in str(refused.value)
+
+
+def test_a_malformed_create_is_refused_without_a_reason(ask):
+    with pytest.raises(NosanaRefused, match="400"):
+        ask(lambda client: client.create(body(timeout=0)))
+
+
+def test_search_goes_through_all_pages(nosana, ask):
+    async def many(client):
+        for number in range(105):
+            await client.create(body(f"kangklip-{number}", autostart=False))
+        await client.create(body("other-kangklip-1", autostart=False))
+        return await client.search("kangklip-")
+
+    assert len({one.id for one in ask(many)}) == 105
+
+
+def test_a_market_by_slug_or_address_and_credits(nosana, ask):
+    nosana.credits[KEY] = 2.5
+    by_slug = ask(lambda client: client.market("nvidia-3060"))
+    assert by_slug == ask(lambda client: client.market(str(MARKET["address"])))
+    assert by_slug.usd_per_hour == pytest.approx(0.048)
+    assert ask(lambda client: client.credits()).available == pytest.approx(2.5)
+    with pytest.raises(NosanaMissing, match="one of: nvidia-3060"):
+        ask(lambda client: client.market("h100"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"deployments": [{}], "pagination": {}}', "<html>"])
+def test_an_answer_that_is_none_is_told(text):
+    async def whole():
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, text=text))
+        async with NosanaClient("https://nosana.example/api", SecretStr(KEY), transport) as client:
+            await client.find("name")
+
+    with pytest.raises(NosanaAway, match=r"lacks|could not be read"):
+        asyncio.run(whole())

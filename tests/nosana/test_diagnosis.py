@@ -1,0 +1,84 @@
+"""Each thing that Nosana may show, made by the double, and what it means for a run."""
+
+import asyncio
+import time
+
+import pytest
+
+from infra.nosana.diagnosis import TIMED_OUT, Seen, diagnose
+from infra.nosana.job_definition import build, deployment_body
+from tests.nosana.double import MARKET
+
+QUEUE_LIMIT = 1.0
+
+
+async def look(client, deployment_id):
+    jobs = await client.jobs(deployment_id)
+    return Seen(
+        deployment=await client.get(deployment_id),
+        job=jobs[0] if jobs else None,
+        detail=await client.job(deployment_id, jobs[0].id) if jobs else None,
+        events=await client.events(deployment_id),
+    )
+
+
+@pytest.fixture
+def outcome(nosana, ask):
+    """What a script leads to."""
+
+    def of(script, waited=None):
+        nosana.script = script
+
+        async def whole(client):
+            body = deployment_body("kangklip-1", str(MARKET["address"]), 2, build("kangklip-worker", {}, vram=8))
+            made = await client.create(body)
+            began = time.monotonic()
+            while time.monotonic() - began < 15:
+                since = time.monotonic() - began if waited is None else waited
+                if found := diagnose(await look(client, made.id), since, QUEUE_LIMIT):
+                    return found
+                await asyncio.sleep(0.02)
+            raise AssertionError("nothing came of it")
+
+        return ask(whole)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("script", "status_code", "words", "retryable"),
+    [
+        ("ok", 0, "ended well", False),
+        ("exit 3", 3, "status 3", False),
+        ("expired", TIMED_OUT, "out of its time", False),
+        ("hangs", TIMED_OUT, "out of its time", False),
+        ("image", 2, "NOSANA_WORKER_IMAGE", True),
+        ("resource", 2, "another host", True),
+        ("runtime", 2, "container", True),
+        ("host shut down", 1, "host was shut down", True),
+        ("out of memory", 137, "out of memory", True),
+        ("result late", 0, "ended well", False),
+        ("result lost", None, "lost", False),
+        ("no credits", 1, "Top up the credits", False),
+        ("not listed", 1, "The market does not answer", False),
+        ("never claimed", 1, "No host took the job", False),
+        ("slow start", 0, "ended well", False),
+    ],
+)
+def test_each_outcome(outcome, script, status_code, words, retryable):
+    found = outcome(script)
+    assert (found.status_code, found.retryable) == (status_code, retryable)
+    assert words in found.message
+    assert "\n" not in found.message
+
+
+def test_the_last_lines_of_the_container_are_kept_out_of_the_message(outcome):
+    found = outcome("exit 3")
+    assert found.logs == ("the last line",)
+    assert "the last line" not in found.message + repr(found)
+
+
+def test_a_result_that_never_comes_is_unknown(outcome):
+    found = outcome("result late", waited=61)
+    assert found.status_code is None
+    assert "never handed in" in found.summary
