@@ -85,6 +85,7 @@ class Job(BaseModel):
     start_error: str | None = None
     nosana_run_id: str | None = None
     flow_run_id: str | None = None
+    cost_usd: float | None = None
     is_leased: bool = False
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -206,6 +207,11 @@ class JobStore:
         """Record the deployment on Nosana that runs the job's flow run."""
         with _answering():
             self._redis.hset(_key(job_id), "nosana_run_id", deployment_id)
+
+    def add_cost(self, job_id: str, usd: float) -> None:
+        """Add to what the job's rented machines have cost, in dollars."""
+        with _answering():
+            self._redis.hincrbyfloat(_key(job_id), "cost_usd", usd)
 
     def set_start_error(self, job_id: str, text: str) -> None:
         """Record why the job's run could not be started."""

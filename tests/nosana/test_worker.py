@@ -1,0 +1,352 @@
+"""The worker on the real Prefect server and Redis, against the double of Nosana."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra.jobs import JobStore, new_job_id
+from infra.states import JobState
+from tests.nosana.double import KEY, NosanaDouble
+
+ROOT = Path(__file__).parents[2]
+REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 1}
+CANARY = "canary-of-every-setting"
+SECRETS = {
+    "GRANT_SECRET": f"{CANARY}-grant-secret-of-32-letters",
+    "LLM_API_KEY": f"{CANARY}-llm",
+    "CALLBACK_TOKEN": f"{CANARY}-callback",
+    "OPERATOR_KEY": f"{CANARY}-operator",
+    "API_KEYS": f"{CANARY}-api",
+    "R2_API_TOKEN": f"{CANARY}-cloudflare",
+}
+
+
+class Scene:
+    """A pool of the type nosana on the Prefect server, a deployment in it, and the double that it rents from."""
+
+    def __init__(self, stack, nosana):
+        self.nosana = nosana
+        self.url = str(stack.settings.prefect_api_url)
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.jobs = JobStore.from_settings(stack.settings)
+        self.name = f"nosana-{uuid.uuid4().hex[:8]}"
+        self.pool()
+        flow = self.http.post("/flows/", json={"name": "clip"}).json()["id"]
+        self.deployment = self.ask(
+            "/deployments/", name=self.name, flow_id=flow, work_pool_name=self.name, entrypoint="x.y"
+        )["id"]
+
+    def ask(self, path, **body):
+        for _ in range(10):  # a server on SQLite answers 503 while its database is locked
+            answer = self.http.post(path, json=body)
+            if answer.status_code != 503:
+                break
+            time.sleep(0.3)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def pool(self):
+        from infra.nosana.worker import NosanaWorker
+
+        template = NosanaWorker.get_default_base_job_template()
+        self.ask("/work_pools/", name=self.name, type="nosana", base_job_template=template, concurrency_limit=10)
+
+    def start(self, job_id=None, **variables):
+        """A flow run as the API makes it; with no job id, as the Prefect UI does."""
+        quick = {"poll_seconds": 0.05, "queue_limit_minutes": 0.02, "timeout_minutes": 2}
+        parameters = {"request": REQUEST} | ({"job_id": job_id} if job_id else {})
+        path = f"/deployments/{self.deployment}/create_flow_run"
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "job_variables": quick | variables}
+        return self.ask(path, **body)["id"]
+
+    def run(self, run_id):
+        return self.http.get(f"/flow_runs/{run_id}").json()
+
+    def state(self, run_id):
+        return self.run(run_id)["state"]
+
+    def set_state(self, run_id, kind):
+        self.ask(f"/flow_runs/{run_id}/set_state", state={"type": kind}, force=True)
+
+    def logs(self, run_id):
+        found = self.ask("/logs/filter", logs={"flow_run_id": {"any_": [run_id]}}, limit=200)
+        return "\n".join(line["message"] for line in found)
+
+    def work(self, meanwhile=None):
+        """One worker takes what waits and sees it to its end, while `meanwhile` happens to it."""
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        from infra.nosana.worker import NosanaWorker
+
+        async def whole():
+            async with NosanaWorker(work_pool_name=self.name) as worker:
+                await worker.get_and_submit_flow_runs()
+                if meanwhile:
+                    await asyncio.to_thread(meanwhile)
+
+        with temporary_settings({PREFECT_API_URL: self.url}):
+            asyncio.run(whole())
+
+    def until(self, wanted, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not wanted():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def scene(stack, nosana, monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NOSANA_API_BASE", nosana.url)
+    monkeypatch.setenv("NOSANA_API_KEY", KEY)
+    monkeypatch.setenv("NOSANA_MARKET", "nvidia-3060")
+    monkeypatch.setenv("NOSANA_WORKER_IMAGE", "kangklip-worker:1")
+    monkeypatch.setenv("CALLBACK_BASE_URL", "https://clips.example.org")
+    monkeypatch.setattr("infra.nosana.rental.GRACE_SECONDS", 0.3)
+    stack.apply()
+    return Scene(stack, nosana)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exit 3", "status 3"),
+        ("ok", "without running the flow"),
+        ("hangs", "out of its time"),
+        ("never claimed", "No host took the job"),
+        ("no credits", "Top up the credits"),
+        ("not listed", "could not offer the job"),
+        ("expired", "out of its time"),
+        ("result lost", "lost"),
+    ],
+)
+def test_what_befalls_a_run_is_told_to_the_run_and_to_the_job(scene, script, words):
+    scene.nosana.script = script
+    job_id = new_job_id()
+    run_id = scene.start(job_id)
+    scene.work()
+    job, state = scene.jobs.get(job_id), scene.state(run_id)
+    assert (state["type"], job.status) == ("CRASHED", JobState.FAILED)
+    assert words in job.error
+    assert words in state["message"]
+    assert job.nosana_run_id == scene.nosana.deployments[0].id == scene.run(run_id)["infrastructure_pid"]
+    assert job.cost_usd is not None
+    assert len(scene.nosana.deployments) == 1
+    assert scene.nosana.unarchived() == []
+
+
+@pytest.mark.parametrize("script", ["image", "host shut down", "out of memory"])
+def test_a_host_that_fails_before_the_flow_begins_is_followed_by_one_other(scene, script):
+    scene.nosana.script = script
+    job_id = new_job_id()
+    run_id = scene.start(job_id)
+    scene.work()
+    assert scene.jobs.get(job_id).status is JobState.FAILED
+    first, second = scene.nosana.deployments
+    names = [f"kangklip-{scene.name}-{run_id}-{number}" for number in (1, 2)]
+    assert [first.body["name"], second.body["name"]] == names
+    grants = [one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] for one in (first, second)]
+    assert grants[0] != grants[1]
+    assert scene.nosana.most_live == 1
+    assert scene.nosana.unarchived() == []
+
+
+def test_the_end_of_a_failed_container_is_in_the_runs_log(scene):
+    scene.nosana.script = "exit 3"
+    run_id = scene.start()
+    scene.work()
+    scene.until(lambda: "container: the last line" in scene.logs(run_id))
+    assert "$0.048 an hour" in scene.logs(run_id)
+
+
+def test_a_run_without_a_job_makes_its_own(scene):
+    from infra.jobs import job_id_of_run
+
+    run_id = scene.start()
+    scene.work()
+    job = scene.jobs.get(job_id_of_run(run_id))
+    assert job.request == REQUEST
+    assert job.flow_run_id == run_id
+
+
+def test_a_run_that_ends_by_itself_is_believed(scene):
+    scene.nosana.script = "hangs"
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+
+    def flow():
+        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.set_state(run_id, "RUNNING")
+        scene.set_state(run_id, "COMPLETED")
+
+    scene.work(flow)
+    assert scene.state(run_id)["type"] == "COMPLETED"
+    assert scene.jobs.get(job_id).status is JobState.QUEUED  # what the flow reports is not the worker's to say
+    assert scene.nosana.unarchived() == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_cancelling_takes_seconds_pending_or_running(scene, begun):
+    scene.nosana.script = "hangs" if begun else "never claimed"
+    scene.nosana.minute = 60
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+    cancelled = 0.0
+
+    def cancel():
+        nonlocal cancelled
+        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        if begun:
+            scene.set_state(run_id, "RUNNING")
+        scene.set_state(run_id, "CANCELLING")
+        cancelled = time.monotonic()
+
+    scene.work(cancel)
+    assert time.monotonic() - cancelled < 8
+    assert scene.state(run_id)["type"] == "CANCELLED"
+    assert scene.jobs.get(job_id).error == "Cancelled."
+    assert scene.nosana.unarchived() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"NOSANA_MARKET": "h100"}, "one of: nvidia-3060"),
+        ({"NOSANA_API_KEY": "nos_wrong"}, "check NOSANA_API_KEY"),
+        ({"NOSANA_WORKER_IMAGE": ""}, "set NOSANA_WORKER_IMAGE"),
+        ({"CALLBACK_BASE_URL": ""}, "CALLBACK_BASE_URL"),
+        ({"GRANT_SECRET": ""}, "openssl rand"),
+        ({"credits": 0.001}, "top it up"),
+    ],
+)
+def test_what_keeps_a_run_from_starting_is_said_in_the_job(scene, monkeypatch, change, words):
+    for name, value in change.items():
+        if name == "credits":
+            scene.nosana.credits[KEY] = value
+        else:
+            monkeypatch.setenv(name, value)
+    job_id = new_job_id()
+    scene.jobs.create(job_id, "{}")
+    run_id = scene.start(job_id)
+    scene.work()
+    job = scene.jobs.get(job_id)
+    assert words in job.start_error
+    assert job.status is JobState.FAILED
+    assert scene.state(run_id)["type"] == "CRASHED"
+    assert words in scene.state(run_id)["message"]
+    assert scene.nosana.deployments == []
+
+
+@pytest.mark.parametrize("fault", [["lost"], [429]])
+def test_a_create_that_goes_wrong_makes_one_deployment(scene, fault):
+    scene.nosana.faults["POST", "create"] = fault
+    scene.start()
+    scene.work()
+    assert len(scene.nosana.deployments) == 1
+    assert scene.nosana.unarchived() == []
+
+
+def test_no_secret_of_any_setting_is_in_a_definition_or_a_log(scene, stack):
+    job_id = new_job_id()
+    run_id = scene.start(job_id)
+    scene.work()
+    told = scene.nosana.definitions() + scene.logs(run_id) + str(scene.state(run_id)) + str(scene.jobs.get(job_id))
+    assert CANARY not in told
+    assert not [value for value in stack.environment().values() if len(value) > 20 and value in told]
+    (deployment,) = scene.nosana.deployments
+    assert deployment.body["confidential"] is True
+    env = deployment.body["job_definition"]["ops"][0]["args"]["env"]
+    assert set(env) == {"KANGKLIP_API_URL", "KANGKLIP_GRANT", "PREFECT__FLOW_RUN_ID"}
+
+
+def test_a_secret_in_the_pools_form_is_refused(scene):
+    job_id = new_job_id()
+    scene.start(job_id, env={"HINT": SECRETS["LLM_API_KEY"]})
+    scene.work()
+    assert "HINT" in scene.jobs.get(job_id).start_error
+    assert scene.nosana.deployments == []
+
+
+def test_after_a_kill_the_next_worker_takes_the_run_up(scene, monkeypatch):
+    scene.nosana.script = "hangs"
+    scene.nosana.minute = 60
+    run_id = scene.start(queue_limit_minutes=5)
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", scene.name, "--type", "nosana"]
+    first = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PREFECT_API_URL": scene.url})
+    scene.until(lambda: scene.run(run_id)["infrastructure_pid"], 60)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    monkeypatch.setattr("infra.nosana.worker.ABANDONED_SECONDS", 0)
+
+    def flow():
+        scene.until(lambda: "watches this run from here on" in scene.logs(run_id))
+        scene.set_state(run_id, "RUNNING")
+        scene.set_state(run_id, "COMPLETED")
+
+    scene.work(flow)
+    assert scene.state(run_id)["type"] == "COMPLETED"
+    assert len(scene.nosana.deployments) == 1
+    assert scene.nosana.unarchived() == []
+
+
+def test_what_a_worker_that_died_left_is_set_right(scene, monkeypatch):
+    monkeypatch.setattr("infra.nosana.worker.ABANDONED_SECONDS", 0)
+    before_create, lost, over = scene.start(), scene.start(), scene.start()
+    scene.nosana.script = "never claimed"
+    asyncio.run(rent(scene.nosana, f"kangklip-{scene.name}-{over}-1"))
+    for run_id, state in [(before_create, "PENDING"), (lost, "RUNNING"), (over, "COMPLETED")]:
+        scene.set_state(run_id, state)
+    scene.work(lambda: scene.until(lambda: not scene.nosana.unarchived() and scene.state(lost)["type"] == "CRASHED"))
+    assert "no more" in scene.state(lost)["message"]
+    scene.until(lambda: scene.state(before_create)["type"] == "SCHEDULED")
+    scene.nosana.script = "exit 3"
+    scene.work()
+    assert scene.state(before_create)["type"] == "CRASHED"
+    assert len(scene.nosana.deployments) == 2
+    assert scene.nosana.unarchived() == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_two_hundred_runs_never_have_more_than_ten_deployments(scene):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from infra.nosana.worker import NosanaWorker
+
+    runs = [scene.start() for _ in range(200)]
+    crashed = {
+        "id": {"any_": runs},
+        "state": {"type": {"any_": ["CRASHED"]}},
+    }  # no container of this script runs its flow
+
+    async def whole():
+        async with NosanaWorker(work_pool_name=scene.name) as worker:
+            while scene.ask("/flow_runs/count", flow_runs=crashed) < len(runs):
+                await worker.get_and_submit_flow_runs()
+                await asyncio.sleep(0.5)
+
+    with temporary_settings({PREFECT_API_URL: scene.url}):
+        asyncio.run(whole())
+    assert len(scene.nosana.deployments) == 200
+    assert 2 <= scene.nosana.most_live <= 10
+    assert scene.nosana.unarchived() == []
+
+
+async def rent(nosana: NosanaDouble, name: str) -> None:
+    from pydantic import SecretStr
+
+    from infra.nosana.client import NosanaClient
+    from infra.nosana.job_definition import build, deployment_body
+    from tests.nosana.double import MARKET
+
+    async with NosanaClient(nosana.url, SecretStr(KEY)) as client:
+        await client.create(deployment_body(name, str(MARKET["address"]), 5, build("kangklip-worker", {}, vram=8)))
