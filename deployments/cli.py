@@ -1,4 +1,4 @@
-"""The command line: kangklip clip | resume | status | up | api | doctor | demo | job."""
+"""The command line: kangklip clip | resume | status | up | api | deploy | doctor | demo | job."""
 
 import logging
 import os
@@ -112,6 +112,26 @@ def api() -> None:
     from deployments.serve import api as run_api  # noqa: PLC0415 the other commands need no server
 
     run_api()
+
+
+@app.command("deploy")
+def deploy_command(
+    bucket_block: Annotated[
+        bool,
+        typer.Option(
+            "--bucket-block",
+            help="Save a block with the bucket's keys too; whoever reads the server's blocks has them.",
+        ),
+    ] = False,
+) -> None:
+    """Register work pools, deployments, blocks and automations with the Prefect server of PREFECT_API_URL.
+
+    What is there already stays, and so do the limits and switches that were turned there.
+    """
+    local_run.quiet_prefect()
+    from deployments.deploy import deploy  # noqa: PLC0415 the other commands need no Prefect
+
+    deploy(bucket_block=bucket_block)
 
 
 @app.command()

@@ -1,24 +1,19 @@
 """`kangklip up`, everything on this machine, and `kangklip api`, the API alone."""
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
-import httpx
 import uvicorn
 from rich.panel import Panel
 from rich.table import Table
 
 from deployments.console import console
+from deployments.register import register
 from infra import settings
-from infra.errors import ConfigError, StackError
+from infra.errors import ConfigError
 from infra.local.parts import WORK_POOL, Part
 from infra.local.stack import SERVERS, LocalStack
 from infra.settings import Settings
 
-ROOT = Path(__file__).parents[1]
 GRACE_SECONDS = 3
 """How long open streams may go on when the API stops; a page comes back by itself."""
 NEEDED = ("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url", "callback_token")
@@ -33,7 +28,6 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
     """
     configured = settings.load()
     _claim_port(configured.host, port)
-    os.environ.setdefault("KANGKLIP_HOME", str(ROOT))
     parts = (*SERVERS, Part.WORKER) if worker else SERVERS
     with (
         console.status("Starting") as shown,
@@ -41,7 +35,7 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
     ):
         stack.apply()
         shown.update("Registering the deployments")
-        register(str(stack.settings.prefect_api_url))
+        register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
         shown.stop()
         console.print(_screen(stack, port, worker=worker))
         _serve(configured.host, port)
@@ -62,26 +56,6 @@ def api() -> None:
     _claim_port(configured.host, configured.port)
     console.print(f"KangKlip's API listens on http://{configured.host}:{configured.port}")
     _serve(configured.host, configured.port)
-
-
-def register(api_url: str) -> None:
-    """Register the deployments of prefect.yaml, and the pool that they name; as often as one likes.
-
-    Raises:
-        StackError: the Prefect server does not take them.
-    """
-    pool = {"name": WORK_POOL, "type": "process", "base_job_template": {}}
-    try:
-        answer = httpx.post(f"{api_url}/work_pools/", json=pool, timeout=30)
-    except httpx.HTTPError as error:
-        raise StackError(f"The Prefect server did not answer ({type(error).__name__}).") from error
-    if answer.is_error and answer.status_code != httpx.codes.CONFLICT:
-        raise StackError(f"The Prefect server answered {answer.status_code} to the work pool {WORK_POOL}.")
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no word"]
-        raise StackError(f"The deployments could not be registered: {said[0]}")
 
 
 def _claim_port(host: str, port: int) -> None:

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         default=None,
         description="Sent as x-callback-token with each report; the API takes two, separated by a comma.",
     )
+    notify_url: SecretStr | None = Field(
+        default=None, description="Webhook that `kangklip deploy` has told of failed runs; part of it is often a token."
+    )
 
     # Nosana, and what a container there is given in place of secrets.
     nosana_api_base: str = Field(
@@ -156,6 +159,13 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
         return _listed(value) if isinstance(value, str) else value
+
+    @field_validator("notify_url")
+    @classmethod
+    def _addressed(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("begins with http:// or https://")
+        return value
 
     @property
     def callback_tokens(self) -> tuple[str, ...]:

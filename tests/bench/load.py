@@ -19,10 +19,12 @@ from typing import Any
 
 import httpx
 
-from deployments import serve
+from deployments.home import HOME
+from deployments.register import register
 from deployments.submit import PrefectRuns
 from infra import settings
 from infra.jobs import new_job_id
+from infra.local.parts import WORK_POOL
 from infra.local.stack import LocalStack
 from tests.bench.processes import resident_mb
 
@@ -35,8 +37,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         configured = settings.load().model_copy(update={"data_dir": Path(folder)})
         with LocalStack(configured) as stack:
-            os.environ.update(stack.environment(), KANGKLIP_HOME=str(serve.ROOT), CALLBACK_TOKEN="load")
-            serve.register(str(stack.settings.prefect_api_url))
+            os.environ.update(stack.environment(), CALLBACK_TOKEN="load")
+            register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
             with _api() as (url, pid):
                 before = resident_mb(pid)
                 rows = asyncio.run(_load(url, PrefectRuns.from_settings(stack.settings)))
@@ -55,7 +57,7 @@ def _api() -> Any:
         port = probe.getsockname()[1]
     env = os.environ | {"PORT": str(port), "CREATE_RATE_PER_MINUTE": "0"}
     command = [sys.executable, "-m", "deployments.cli", "api"]
-    with subprocess.Popen(command, cwd=serve.ROOT, env=env, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=HOME, env=env, stdout=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
         try:
             while True:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from deployments import serve
+from deployments.register import register
 from deployments.submit import PrefectRuns
+from infra.local.parts import WORK_POOL
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +13,5 @@ def prefect_runs(stack):
     with pytest.MonkeyPatch.context() as patched:
         for name, value in stack.environment().items():
             patched.setenv(name, value)
-        patched.setenv("KANGKLIP_HOME", str(serve.ROOT))
-        serve.register(stack.settings.prefect_api_url)
+        register(stack.settings.prefect_api_url, pools=[WORK_POOL])
     return PrefectRuns.from_settings(stack.settings)

@@ -1,4 +1,4 @@
-"""A run started in the Prefect UI or by a schedule: `prefect deploy --all`, and the embedded process worker."""
+"""A run started in the Prefect UI or by a schedule: `prefect deploy`, and the embedded process worker."""
 
 import json
 import os
@@ -26,14 +26,14 @@ UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY
 def test_a_deployed_run_makes_its_own_job_and_its_clips(tmp_path, monkeypatch):
     for name in UNNAMED:
         monkeypatch.delenv(name, raising=False)
-    small = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "KANGKLIP_HOME": str(ROOT)}
+    small = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast"}
     for name, value in small.items():
         monkeypatch.setenv(name, value)
     with LocalStack(Settings(KANGKLIP_DATA_DIR=tmp_path), (*SERVERS, Part.WORKER)) as stack:
         environment = os.environ | stack.environment()
         store = ArtifactStore.from_settings(stack.settings)
         ref = store.put_file(upload_key("0" * 64), SHORT)
-        prefect(environment, "--no-prompt", "deploy", "--all")
+        prefect(environment, "--no-prompt", "deploy", "--name", "clip/local")
         asked = {"source_key": ref.key, "clip_duration_seconds": 8, "clip_count": 1, "language": "en"}
         parameters = json.dumps({"request": asked})
         told = prefect(environment, "deployment", "run", "clip/local", "--params", parameters, "--watch")

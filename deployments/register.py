@@ -1,0 +1,148 @@
+"""What prefect.yaml offers, brought to a Prefect server: work pools and deployments, as often as one likes.
+
+What the file says is so afterwards. What an operator may turn stays as it was turned: a pool's limit and the
+defaults of its form, a schedule's switch, and parameters that the file does not give.
+
+Nothing here imports Prefect, whose settings are read at import; `prefect deploy` is a process of its own.
+"""
+
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+import yaml
+
+from deployments.home import HOME
+from infra.errors import StackError
+
+FILE = HOME / "prefect.yaml"
+
+Outcome = Literal["made", "changed", "saved", "there already"]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One thing on the server: what it is, its name, what became of it, and what to know of it."""
+
+    kind: str
+    name: str
+    outcome: Outcome
+    detail: str = ""
+
+
+def register(
+    api_url: str, pools: Collection[str] | None = None, templates: Mapping[str, dict[str, Any]] | None = None
+) -> list[Registered]:
+    """Register the work pools of prefect.yaml and their deployments.
+
+    Args:
+        api_url: of the Prefect server.
+        pools: those to register; all when None. Deployments of others are left out.
+        templates: base job template by type of pool; without one its worker fills it in.
+
+    Raises:
+        StackError: the Prefect server does not take them.
+    """
+    offered = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    wanted = [pool for pool in offered["definitions"]["pools"] if pools is None or pool["name"] in pools]
+    names = {pool["name"] for pool in wanted}
+    deployments = [each for each in offered["deployments"] if each["work_pool"]["name"] in names]
+    with httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=30) as server:
+        done = [_pool(server, pool, (templates or {}).get(pool["type"], {})) for pool in wanted]
+        known = [_deployment(server, each) for each in deployments]
+        turned = [_as_turned(each, there) for each, there in zip(deployments, known, strict=True)]
+        _deploy(offered | {"deployments": turned}, api_url)
+    for each, there in zip(turned, known, strict=True):
+        done.append(Registered("deployment", _name(each), "there already" if there else "made", _told(each)))
+    return done
+
+
+def _pool(server: httpx.Client, pool: dict[str, Any], template: dict[str, Any]) -> Registered:
+    """Make the pool, or bring its template up to date; its limit is the operator's from then on."""
+    path = f"work_pools/{pool['name']}"
+    known = _ask(server, "GET", path)
+    if known is None and (made := _ask(server, "POST", "work_pools/", pool | {"base_job_template": template})):
+        return Registered("work pool", pool["name"], "made", _limit(made))
+    known = known or _ask(server, "GET", path)  # its worker was faster
+    if known["type"] != pool["type"]:
+        told = f"The work pool {pool['name']} is of type {known['type']}, not {pool['type']}; delete it and try again."
+        raise StackError(told)
+    fresh = _with_defaults(template, known["base_job_template"])
+    if not template or fresh == known["base_job_template"]:
+        return Registered("work pool", pool["name"], "there already", _limit(known))
+    _ask(server, "PATCH", path, {"base_job_template": fresh})
+    return Registered("work pool", pool["name"], "changed", _limit(known))
+
+
+def _with_defaults(template: dict[str, Any], turned: dict[str, Any]) -> dict[str, Any]:
+    """The template with the defaults that the pool's form has now."""
+    fresh = copy.deepcopy(template)
+    theirs = turned.get("variables", {}).get("properties", {})
+    for name, field in fresh.get("variables", {}).get("properties", {}).items():
+        if "default" in theirs.get(name, {}):
+            field["default"] = theirs[name]["default"]
+    return fresh
+
+
+def _deployment(server: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any] | None:
+    return _ask(server, "GET", f"deployments/name/{_name(deployment)}")
+
+
+def _as_turned(deployment: dict[str, Any], known: dict[str, Any] | None) -> dict[str, Any]:
+    """The deployment with the switches and parameters that it has on the server."""
+    if known is None:
+        return deployment
+    turned = deployment | {"parameters": known["parameters"] | deployment.get("parameters", {})}
+    if any(schedule["slug"] is None for schedule in known["schedules"]):
+        turned.pop("schedules", None)  # somebody added one by hand; sending ours would delete it
+        return turned
+    active = {schedule["slug"]: schedule["active"] for schedule in known["schedules"]}
+    schedules = deployment.get("schedules", [])
+    return turned | {"schedules": [each | {"active": active.get(each["slug"], each["active"])} for each in schedules]}
+
+
+def _deploy(offered: dict[str, Any], api_url: str) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(offered, file)
+        file.flush()
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
+        env = os.environ | {"PREFECT_API_URL": api_url}
+        done = subprocess.run(command, cwd=HOME, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no word"]
+        raise StackError(f"The deployments could not be registered: {said[0]}")
+
+
+def _name(deployment: dict[str, Any]) -> str:
+    """flow/deployment: a flow is called like its function."""
+    return f"{deployment['entrypoint'].rpartition('.')[2]}/{deployment['name']}"
+
+
+def _told(deployment: dict[str, Any]) -> str:
+    switches = [f"schedule {'on' if each['active'] else 'off'}" for each in deployment.get("schedules", [])]
+    return ", ".join([f"pool {deployment['work_pool']['name']}", *switches])
+
+
+def _limit(pool: dict[str, Any]) -> str:
+    limit = pool["concurrency_limit"]
+    return f"{pool['type']}, {'no limit' if limit is None else f'at most {limit} at once'}"
+
+
+def _ask(server: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """The server's answer; None where nothing of that name is there, or is already when it was to be made."""
+    try:
+        answer = server.request(method, path, json=body)
+    except httpx.HTTPError as error:
+        told = f"The Prefect server did not answer ({type(error).__name__}); check PREFECT_API_URL."
+        raise StackError(told) from error
+    if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
+        return None
+    if answer.is_error:
+        raise StackError(f"The Prefect server answered {answer.status_code} to {path}.")
+    return answer.json() if answer.content else None
