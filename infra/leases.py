@@ -1,7 +1,7 @@
 """A run's hold on its job: taken before it begins, renewed by a thread, given back at the end."""
 
-import _thread
 import logging
+import signal
 import threading
 from types import TracebackType
 from typing import Self
@@ -65,7 +65,8 @@ class Lease:
                 waited = 0.0
             if lost and not self._done.is_set():
                 self.lost = lost
-                _thread.interrupt_main()
+                # A signal to the thread itself also wakes it from a wait, which interrupt_main does not.
+                signal.pthread_kill(_main_thread(), signal.SIGINT)
                 return
 
     def _why_lost(self, store: JobStore, *, is_due: bool) -> str | None:
@@ -76,3 +77,10 @@ class Lease:
         if known and guarded and known.attempt == guarded.attempt and known.status is JobState.FAILED:
             return f"Job {self._job_id} was ended from outside: {known.error or 'no reason is given'}"
         return None
+
+
+def _main_thread() -> int:
+    ident = threading.main_thread().ident
+    if ident is None:
+        raise RuntimeError("the main thread has not begun")
+    return ident

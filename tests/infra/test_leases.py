@@ -25,8 +25,10 @@ def job(jobs):
 
 
 def work_until_interrupted(seconds):
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         time.sleep(seconds)
+    assert time.monotonic() - began < seconds / 2, "woken from its wait"
 
 
 def test_only_one_run_at_a_time(servers, jobs, job):
