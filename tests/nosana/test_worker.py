@@ -121,12 +121,12 @@ def scene(stack, nosana, monkeypatch):
     [
         ("exit 3", "status 3"),
         ("ok", "without running the flow"),
-        ("hangs", "out of its time"),
+        pytest.param("hangs", "out of its time", marks=pytest.mark.soak),
         ("never claimed", "No host took the job"),
         ("no credits", "Top up the credits"),
-        ("not listed", "could not offer the job"),
-        ("expired", "out of its time"),
-        ("result lost", "lost"),
+        pytest.param("not listed", "could not offer the job", marks=pytest.mark.soak),
+        pytest.param("expired", "out of its time", marks=pytest.mark.soak),
+        pytest.param("result lost", "lost", marks=pytest.mark.soak),
     ],
 )
 def test_what_befalls_a_run_is_told_to_the_run_and_to_the_job(scene, script, words):
@@ -144,7 +144,14 @@ def test_what_befalls_a_run_is_told_to_the_run_and_to_the_job(scene, script, wor
     assert scene.nosana.unarchived() == []
 
 
-@pytest.mark.parametrize("script", ["image", "host shut down", "out of memory"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "image",
+        pytest.param("host shut down", marks=pytest.mark.soak),
+        pytest.param("out of memory", marks=pytest.mark.soak),
+    ],
+)
 def test_a_host_that_fails_before_the_flow_begins_is_followed_by_one_other(scene, script):
     scene.nosana.script = script
     job_id = new_job_id()
