@@ -80,8 +80,8 @@ def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Ne
     check_url(url)
     limits = options.model_copy(update={"timeout_seconds": min(options.timeout_seconds, INSPECT_SECONDS)})
     with tempfile.TemporaryDirectory(prefix="kangklip-") as folder:
-        job = _job(url, None, options, ffmpeg_dir, Path(folder, "inspect"))
-        found = _answered(job, limits, INSPECT_BYTES, network)
+        job = job_of(url, None, options, ffmpeg_dir, Path(folder, "inspect"))
+        found = answered(job, limits, INSPECT_BYTES, network)
     info, file = found["info"], found["file"]
     _refuse_early(info, file, options)
     is_site = info.get("extractor_key", "Generic") not in ("Generic", "HTML5MediaEmbed")
@@ -141,17 +141,24 @@ def fetch(
         ClipError, TransientDownloadError: as `inspect`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    job = _job(inspected.url, inspected.info, options, ffmpeg_dir, folder / f"source-{inspected.digest[:16]}")
-    found = _answered(job, options, _SPARE * options.max_bytes + INSPECT_BYTES, network, progress)
+    job = job_of(inspected.url, inspected.info, options, ffmpeg_dir, folder / f"source-{inspected.digest[:16]}")
+    found = answered(job, options, _SPARE * options.max_bytes + INSPECT_BYTES, network, progress)
     return Path(found["path"])
 
 
-def _job(
-    url: str, info: dict[str, Any] | None, options: DownloadOptions, ffmpeg_dir: Path, target: Path
+def job_of(
+    url: str,
+    info: dict[str, Any] | None,
+    options: DownloadOptions,
+    ffmpeg_dir: Path,
+    target: Path,
+    depth: int | None = None,
 ) -> dict[str, Any]:
+    """What the child is told; see there."""
     deno = Path(sysconfig.get_path("scripts")) / "deno"
     return {
         "url": url,
+        "depth": depth,
         "info": info,
         "ffmpeg_dir": str(ffmpeg_dir),
         "deno": str(deno) if deno.exists() else None,
@@ -163,10 +170,10 @@ def _job(
     }
 
 
-def _answered(
+def answered(
     job: dict[str, Any], options: DownloadOptions, wire_bytes: int, network: Network, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run the job until it is answered, at most `TRIES` times within the time there is."""
+    """Run the job until it is answered, at most `TRIES` times within the time there is. Raises as `inspect`."""
     end = time.monotonic() + options.timeout_seconds
     for attempt in itertools.count(1):
         proxy = EgressProxy(allow_private=options.allow_private_addresses, max_bytes=wire_bytes, network=network)

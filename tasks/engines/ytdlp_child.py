@@ -4,14 +4,16 @@ It runs code against a stranger's pages, so it gets an empty environment, none o
 an audit hook: the only socket it may open leads to our proxy, the only programs it may start are
 ffmpeg, on files, and deno. It imports nothing of ours.
 
-A job is `{url, info, proxy, ffmpeg_dir, deno, cookies_file, max_fps, max_bytes,
+A job is `{url, depth, info, proxy, ffmpeg_dir, deno, cookies_file, max_fps, max_bytes,
 containers, target}`;
-with `info`, what an earlier process found, it downloads; without, it looks. Lines out are
-`{"event": "progress" | "inspected" | "fetched" | "failed", ...}`; all but progress are final.
+with `depth` it lists a feed; with `info`, what an earlier process found, it downloads; without, it
+looks. Lines out are `{"event": "progress" | "listed" | "inspected" | "fetched" | "failed", ...}`; all
+but progress are final.
 """
 
 import ctypes
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -22,15 +24,19 @@ from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import yt_dlp
+from yt_dlp.extractor.generic import GenericIE
 from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError
-from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled
+from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, unsmuggle_url
 
 MEMORY_BYTES = 4 * 1024**3
 SOCKET_SECONDS = 20
 RETRIES = 3
 HEAD_BYTES = 4096
 """As much of a media file as takes part in its identity."""
+MOST_ENTRIES = 2000
+"""As many items of a feed as are passed on; with the letters of each they fit into one line."""
+TITLE_LETTERS, ID_LETTERS, URL_LETTERS = 1000, 500, 4096
 PROTOCOL = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
 FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}"
 EXTENSIONS = frozenset(MEDIA_EXTENSIONS.video + MEDIA_EXTENSIONS.audio)
@@ -117,7 +123,8 @@ def parameters(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "merge_output_format": "mp4/mkv",
         "fixup": "never",
         "postprocessor_args": {"ffmpeg_i": ["-protocol_whitelist", "file", "-format_whitelist", job["containers"]]},
-        "noplaylist": True,
+        "noplaylist": job["depth"] is None,
+        "extractor_args": {"youtubetab": {"approximate_date": [""]}},  # a channel's page tells no other dates
         "extract_flat": "in_playlist",
         "playlist_items": "1:2",
         "lazy_playlist": True,
@@ -212,6 +219,80 @@ def fetch(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
     return {"path": done["requested_downloads"][0]["filepath"]}
 
 
+def entries(ydl: Any, url: str, depth: int) -> list[dict[str, Any]] | None:
+    """A feed's items in its own order, none of them visited; None when `url` leads to a single video.
+
+    A site's pages are turned for the first `depth` items; of a file that names all, `MOST_ENTRIES` are passed on.
+    """
+    GenericIE._extract_rss = _shortened(GenericIE._extract_rss)  # noqa: SLF001
+    feed = _resolved(ydl, url)
+    if feed.get("_type") not in ("playlist", "multi_video"):
+        return None
+    return list(itertools.islice(_flat(ydl, feed, depth), MOST_ENTRIES))
+
+
+def _shortened(extract_rss: Any) -> Any:
+    """yt-dlp takes nearly a millisecond for an item of an RSS feed: it gets no more of them than are passed on."""
+
+    def extract(self: Any, url: str, video_id: str, doc: Any) -> Any:
+        for channel in doc.findall("./channel"):
+            channel[:] = [*channel.findall("./title"), *channel.findall("./item")[:MOST_ENTRIES]]
+        return extract_rss(self, url, video_id, doc)
+
+    return extract
+
+
+def _resolved(ydl: Any, url: str, site: str | None = None) -> dict[str, Any]:
+    """What an extractor says of `url`, after it has sent us to another."""
+    for _ in range(5):
+        info = ydl.extract_info(url, download=False, process=False, ie_key=site) or {}
+        if info.get("_type") not in ("url", "url_transparent"):
+            return info
+        url, site = info["url"], info.get("ie_key")
+    raise PlaylistError("nested")
+
+
+def _flat(ydl: Any, feed: dict[str, Any], depth: int, levels: int = 2) -> Iterator[dict[str, Any]]:
+    """The items of a feed and of the feeds in it: a channel's tabs are such."""
+    listed = feed.get("entries") or []
+    for entry in itertools.islice(listed, MOST_ENTRIES if isinstance(listed, list) else depth):
+        if levels and (entry or {}).get("_type") == "playlist":
+            yield from _flat(ydl, entry, depth, levels - 1)
+        elif levels and (entry or {}).get("ie_key") == "YoutubeTab":
+            yield from _flat(ydl, _resolved(ydl, entry["url"], "YoutubeTab"), depth, levels - 1)
+        elif entry:
+            yield _item(entry)
+
+
+def _item(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a batch wants to know of an item, as far as it is of a size to be believed."""
+    url, guid = _address(entry.get("url") or entry.get("webpage_url"))
+    return {
+        "url": url if len(url) <= URL_LETTERS else "",
+        "title": _clipped(entry.get("title"), TITLE_LETTERS),
+        "site": _clipped(entry.get("ie_key"), ID_LETTERS),
+        "id": _clipped(entry.get("id"), ID_LETTERS),
+        "guid": _clipped(guid, ID_LETTERS),
+        "timestamp": entry.get("timestamp"),
+        "live_status": entry.get("live_status"),
+    }
+
+
+def _address(value: object) -> tuple[str, object]:
+    """An item's address and the feed's own name for it, which yt-dlp hides in the address."""
+    if not isinstance(value, str):
+        return "", None
+    try:
+        url, hidden = unsmuggle_url(value, {})
+    except (ValueError, KeyError):
+        return value, None
+    return url, hidden.get("force_videoid") if isinstance(hidden, dict) else None
+
+
+def _clipped(value: object, letters: int) -> str:
+    return value[:letters] if isinstance(value, str) else ""
+
+
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception and its causes, as text: types outermost first, message, HTTP status."""
     chain = list(_causes(error))
@@ -241,7 +322,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def run(job: dict[str, Any], emit: Emit) -> None:
     try:
         with _Downloader(cast("Any", parameters(job, emit))) as ydl:
-            if job["info"] is None:
+            if job["depth"] is not None:
+                emit("listed", entries=entries(ydl, job["url"], job["depth"]))
+            elif job["info"] is None:
                 emit("inspected", **inspect(ydl, job["url"]))
             else:
                 emit("fetched", **fetch(ydl, job["info"]))

@@ -146,7 +146,7 @@ def test_killed_we_leave_no_orphan(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         proxy = f"http://u:p@127.0.0.1:{silent.getsockname()[1]}"
         job = {
-            **dict.fromkeys(("info", "deno", "cookies_file")),
+            **dict.fromkeys(("depth", "info", "deno", "cookies_file")),
             "url": "http://media.example/",
             "proxy": proxy,
             "ffmpeg_dir": str(binary_dir()),
@@ -263,6 +263,7 @@ def chosen(*formats: dict[str, Any]) -> str:
         "ffmpeg_dir": str(binary_dir()),
         "deno": None,
         "cookies_file": None,
+        "depth": None,
         "max_fps": 30,
         "max_bytes": 1,
         "containers": "mov",

@@ -1,0 +1,150 @@
+"""The flow for many videos: a list or a feed, and one job for each that is new."""
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.runtime import flow_run
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from infra import settings
+from infra.artifacts import ArtifactStore
+from infra.batches import BatchMemory
+from infra.errors import ConfigError, StoreError, SubmitError
+from infra.jobs import Job, JobStore
+from tasks.batch_jobs import BatchJobs, Submit
+from tasks.core.addresses import loggable
+from tasks.core.batch import BatchReport, BatchRequest, Listing, Outcome, markdown
+from tasks.feed import feed
+
+logger = logging.getLogger(__name__)
+SUBMIT_SECONDS = 60
+"""How long a Prefect server that does not answer is asked to take a run."""
+
+
+@flow(name="batch", validate_parameters=True)
+def batch(request: BatchRequest) -> dict[str, Any]:
+    """Cut many videos into clips: those of a list, or the newest of a feed, each once however often this runs.
+
+    A video that fails stops no other; it is in the report, which is an artifact of this run and
+    `batches/{id of this run}.json` in the bucket.
+
+    Args:
+        request: which videos, how many at once, and what to cut from each.
+    """
+    configured = settings.load()
+    jobs, memory = JobStore.from_settings(configured), BatchMemory.from_settings(configured, request.memory)
+    if jobs is None or memory is None:
+        raise ConfigError("A batch remembers in Redis what was done; set REDIS_URL.")
+    bucket = ArtifactStore.from_settings(configured)
+    deployment = _deployment_id(request.deployment)  # before anything is claimed
+    found = feed(request)
+    at_work = BatchJobs(request, memory, jobs, bucket, submit=_submitter(deployment), run_end=_run_end)
+    claims = at_work.claim(found)
+    report = _begun(request, found, memory, {claim.key for claim in claims})
+    logger.info("Batch %s: %d videos to see to, %d left out", report.name, len(claims), len(report.left_out))
+    for line in at_work.follow(claims, request.wait_hours * 3600):
+        logger.info("%s %s %s", line.job_id, line.outcome, line.error or "")
+        report.items.append(line)
+        _keep(report, bucket)
+    report.ended_at = time.time()
+    _keep(report, bucket)
+    _show(report)
+    return report.model_dump(mode="json")
+
+
+def _begun(request: BatchRequest, found: Listing, memory: BatchMemory, claimed: set[str]) -> BatchReport:
+    known = memory.known(item.key for item in found.items)
+    return BatchReport(
+        batch_id=str(flow_run.get_id()),
+        name=request.memory,
+        source=loggable(request.feed) if request.feed else f"{len(request.urls)} addresses",
+        began_at=time.time(),
+        done_before=len(known - claimed),
+        for_later=len(found.items) - len(known),
+        left_out=found.left_out,
+    )
+
+
+def _keep(report: BatchReport, bucket: ArtifactStore) -> None:
+    """Write the report as it stands: of a run that dies it tells what was done."""
+    try:
+        bucket.put_json(f"batches/{report.batch_id}.json", report)
+    except StoreError as error:
+        logger.warning("The batch's report is not in the bucket: %s", error)
+
+
+def _show(report: BatchReport) -> None:
+    """The report in the Prefect UI; the work is done whether it can be shown or not."""
+    try:
+        create_markdown_artifact(
+            key=f"batch-{report.batch_id}",
+            markdown=markdown(report),
+            description=f"{report.count(Outcome.SUCCEEDED)} of {len(report.items)} videos of {report.name}",
+        )
+    except Exception:
+        logger.exception("The batch is done; its report could not be shown")
+
+
+def _deployment_id(name: str) -> UUID:
+    """The deployment's id.
+
+    Raises:
+        SubmitError: there is no such deployment, or the Prefect server does not answer.
+    """
+    with _prefect_answering(), get_client(sync_client=True) as client:
+        try:
+            return client.read_deployment_by_name(name).id
+        except ObjectNotFound:
+            told = f"The Prefect server has no deployment {name}; name another, or run: kangklip deploy"
+            raise SubmitError(told) from None
+
+
+def _submitter(deployment: UUID) -> Submit:
+    """Starts runs of the deployment, each attempt's once: the server knows them by their key."""
+
+    @retry(
+        retry=retry_if_exception_type(SubmitError),
+        wait=wait_random_exponential(max=10),
+        stop=stop_after_delay(SUBMIT_SECONDS),
+        reraise=True,
+    )
+    def submit(job: Job) -> str:
+        with _prefect_answering(), get_client(sync_client=True) as client:
+            run = client.create_flow_run_from_deployment(
+                deployment,
+                parameters={"request": job.request, "job_id": job.job_id},
+                name=job.job_id,
+                idempotency_key=f"{job.job_id}:{job.attempt}",
+                tags=["clip", job.job_id],
+            )
+        return str(run.id)
+
+    return submit
+
+
+def _run_end(run_id: str) -> str | None:
+    """How a flow run has ended; None while it has not."""
+    with _prefect_answering(), get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(run_id)).state
+        except ObjectNotFound:
+            return "deleted"
+    return state.type.lower() if state and state.is_final() else None
+
+
+@contextmanager
+def _prefect_answering() -> Generator[None]:
+    """The client's errors as `SubmitError`."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        raise SubmitError(f"The Prefect server did not answer ({type(error).__name__}).") from error
