@@ -33,7 +33,7 @@ def test_a_deployed_run_makes_its_own_job_and_its_clips(tmp_path, monkeypatch):
         environment = os.environ | stack.environment()
         store = ArtifactStore.from_settings(stack.settings)
         ref = store.put_file(upload_key("0" * 64), SHORT)
-        prefect(environment, "--no-prompt", "deploy", "--name", "clip/local")
+        prefect(environment, "--no-prompt", "deploy", "--name", "local")
         asked = {"source_key": ref.key, "clip_duration_seconds": 8, "clip_count": 1, "language": "en"}
         parameters = json.dumps({"request": asked})
         told = prefect(environment, "deployment", "run", "clip/local", "--params", parameters, "--watch")
