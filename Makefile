@@ -57,6 +57,9 @@ pins: .venv/uv.installed
 	$(COMPILE) --all-extras pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra local -c requirements/dev.txt pyproject.toml -o requirements/demo.txt
 	$(COMPILE) --group install -o requirements/install.txt
+	$(COMPILE) --group api -c requirements/dev.txt -o requirements/api.txt
+	$(COMPILE) --group nosana -c requirements/dev.txt -o requirements/nosana.txt
+	$(COMPILE) pyproject.toml --group worker -c requirements/dev.txt -o requirements/worker.txt
 
 clean:
 	rm -rf .venv clips build
