@@ -267,18 +267,8 @@ class TestCompose:
 def test_every_package_of_the_image_has_a_wheel_for_its_python(tmp_path):
     """Python 3.12 on Linux, as in the base of worker.Dockerfile; asks the package index."""
     uv = Path(sys.executable).with_name("uv")
-    command = [
-        uv,
-        "pip",
-        "install",
-        "--dry-run",
-        "--target",
-        "none",
-        "--python-version",
-        "3.12",
-        "--only-binary",
-        ":all:",
-    ]
-    command += ["--python-platform", "x86_64-manylinux_2_39", "--require-hashes", "-r", "requirements/worker.txt"]
+    asked = ["--dry-run", "--target", tmp_path, "--only-binary", ":all:", "--require-hashes"]
+    asked += ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_39"]
+    command = [uv, "pip", "install", *asked, "-r", "requirements/worker.txt"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
