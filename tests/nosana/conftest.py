@@ -1,6 +1,5 @@
 """A double of Nosana for each test, and the client over it."""
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -8,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.nosana.client import NosanaClient
+from tests.nosana.apart import run
 from tests.nosana.double import KEY, NosanaDouble
 
 T = TypeVar("T")
@@ -29,6 +29,6 @@ def ask(nosana: NosanaDouble) -> Ask[Any]:
             async with NosanaClient(nosana.url, SecretStr(key)) as client:
                 return await what(client)
 
-        return asyncio.run(whole())
+        return run(whole())
 
     return asked

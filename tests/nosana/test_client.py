@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from infra.nosana.client import NosanaAway, NosanaClient, NosanaMissing, NosanaRefused, WrongState
 from infra.nosana.job_definition import build, deployment_body
 from infra.nosana.models import DeploymentState, JobPhase
+from tests.nosana.apart import run
 from tests.nosana.double import KEY, MARKET, OTHER_KEY
 
 
@@ -84,7 +85,7 @@ def test_a_server_that_cannot_be_reached_is_told_so():
             await client.credits()
 
     with pytest.raises(NosanaAway, match="cannot be reached"):
-        asyncio.run(whole())
+        run(whole())
 
 
 def test_a_wrong_state_is_said_once_and_not_repeated(nosana, ask):
@@ -155,4 +156,4 @@ def test_an_answer_that_is_none_is_told(text):
             await client.find("name")
 
     with pytest.raises(NosanaAway, match=r"lacks|could not be read"):
-        asyncio.run(whole())
+        run(whole())

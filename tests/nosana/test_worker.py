@@ -14,6 +14,7 @@ import pytest
 
 from infra.jobs import JobStore, new_job_id
 from infra.states import JobState
+from tests.nosana.apart import run
 from tests.nosana.double import KEY, NosanaDouble
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ class Scene:
                     await asyncio.to_thread(meanwhile)
 
         with temporary_settings({PREFECT_API_URL: self.url}):
-            asyncio.run(whole())
+            run(whole())
 
     def until(self, wanted, seconds=20):
         deadline = time.monotonic() + seconds
@@ -309,7 +310,7 @@ def test_what_a_worker_that_died_left_is_set_right(scene, monkeypatch):
     monkeypatch.setattr("infra.nosana.worker.ABANDONED_SECONDS", 0)
     before_create, lost, over = scene.start(), scene.start(), scene.start()
     scene.nosana.script = "never claimed"
-    asyncio.run(rent(scene.nosana, f"kangklip-{scene.name}-{over}-1"))
+    run(rent(scene.nosana, f"kangklip-{scene.name}-{over}-1"))
     for run_id, state in [(before_create, "PENDING"), (lost, "RUNNING"), (over, "COMPLETED")]:
         scene.set_state(run_id, state)
     scene.work(lambda: scene.until(lambda: not scene.nosana.unarchived() and scene.state(lost)["type"] == "CRASHED"))
@@ -342,7 +343,7 @@ def test_two_hundred_runs_never_have_more_than_ten_deployments(scene):
                 await asyncio.sleep(0.5)
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
-        asyncio.run(whole())
+        run(whole())
     names = [one.body["name"] for one in scene.nosana.deployments]
     assert len(names) == len(set(names))
     assert len(names) >= 195  # a server on SQLite refuses some under this load, and its worker says so in the run
