@@ -56,8 +56,8 @@ def _say_what_is_next(configured: Settings) -> None:
     ui = str(configured.prefect_api_url).removesuffix("/").removesuffix("/api")
     note(f"See it all at {ui}")
     note("Jobs on Nosana: prefect worker start --pool nosana-gpu")
-    note("  with NOSANA_API_KEY, NOSANA_WORKER_IMAGE, NOSANA_MARKET, CALLBACK_BASE_URL and GRANT_SECRET")
+    note("  with REDIS_URL, NOSANA_API_KEY, NOSANA_WORKER_IMAGE, NOSANA_MARKET, CALLBACK_BASE_URL, GRANT_SECRET")
     note("Jobs on a machine of yours: prefect worker start --pool kangklip")
     note(f"The API submits to {configured.deployment}; DEPLOYMENT=clip/gpu sends its jobs to Nosana")
     if configured.notify_url is None:
-        note("Failed runs are told to nobody; NOTIFY_URL names a webhook for that")
+        note("NOTIFY_URL is not set; it names a webhook that is told of failed runs")
