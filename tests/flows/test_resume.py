@@ -44,7 +44,11 @@ def undisturbed(pipeline, short, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("stage", STAGES)
+BRIEF = ("CHUNK", "SELECT")  # between stages that are killed in every run of the tests
+SOME = [pytest.param(stage, marks=pytest.mark.soak) if stage in BRIEF else stage for stage in STAGES]
+
+
+@pytest.mark.parametrize("stage", SOME)
 def test_killed_in_a_stage_only_the_rest_is_done(pipeline, short, undisturbed, job_id, tmp_path, stage):
     if stage in ("DOWNLOAD", "TRANSCRIPT"):  # later ones would only repeat that work
         pipeline.forget_shared()
