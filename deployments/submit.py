@@ -116,7 +116,7 @@ class PrefectRuns:
             try:
                 self._id = str(self._ask("GET", f"deployments/name/{flow}/{name}")["id"])
             except _NotFoundError:
-                told = f"The Prefect server has no deployment {self._name}; run: prefect deploy --all"
+                told = f"The Prefect server has no deployment {self._name}; run: kangklip deploy"
                 raise SubmitError(told) from None
         return self._id
 

@@ -47,7 +47,7 @@ def test_a_run_is_said_to_have_crashed(prefect_runs):
 
 def test_what_is_wrong_is_said_in_one_line(stack):
     unknown = PrefectRuns(stack.settings.prefect_api_url, "clip/none")
-    with pytest.raises(SubmitError, match="has no deployment clip/none; run: prefect deploy --all"):
+    with pytest.raises(SubmitError, match="has no deployment clip/none; run: kangklip deploy"):
         unknown.submit(new_job_id(), 1, REQUEST)
     with pytest.raises(SubmitError, match=r"did not answer \(ConnectError\)"):
         PrefectRuns("http://127.0.0.1:9/api", "clip/local").ping()
