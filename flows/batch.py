@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
@@ -50,9 +50,10 @@ def batch(request: BatchRequest) -> dict[str, Any]:
     at_work = BatchJobs(request, memory, jobs, bucket, submit=_submitter(deployment), run_end=_run_end)
     claims = at_work.claim(found)
     report = _begun(request, found, memory, {claim.key for claim in claims})
-    logger.info("Batch %s: %d videos to see to, %d left out", report.name, len(claims), len(report.left_out))
+    told = get_run_logger()
+    told.info("Batch %s: %d videos to see to, %d left out", report.name, len(claims), len(report.left_out))
     for line in at_work.follow(claims, request.wait_hours * 3600):
-        logger.info("%s %s %s", line.job_id, line.outcome, line.error or "")
+        told.info("%s %s %s", line.job_id, line.outcome, line.error or "")
         report.items.append(line)
         _keep(report, bucket)
     report.ended_at = time.time()

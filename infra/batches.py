@@ -89,7 +89,6 @@ class BatchMemory:
         """The video is through, well or not: no run looks at it again."""
         with _answering():
             self._redis.hdel(self._open, claim.key)
-        self.leave(claim.job_id)
 
     def take(self, job_id: str, limit: int) -> bool:
         """Have one of `limit` slots, or keep it. Those of jobs that have ended are given to others."""

@@ -23,6 +23,9 @@ RUN_LOOK_SECONDS = 15.0
 GRACE_SECONDS = 60.0
 """How long a job may go on without a run: reports are late, and others may conclude first."""
 
+CANCELLED = "cancelled"
+"""How a run has ended that somebody did not want."""
+
 Submit = Callable[[Job], str]
 """Starts the flow run of a job's attempt, or finds the one that was started; its id. Raises `SubmitError`."""
 RunEnd = Callable[[str], str | None]
@@ -59,7 +62,8 @@ class BatchJobs:
             for claim in list(waiting):
                 if line := self._patiently(claim):
                     waiting.remove(claim)
-                    yield line
+                    yield line  # told, then forgotten: after a crash in between it is told twice
+                    self._settle(claim, line.outcome)
             if time.monotonic() >= next_run_look:
                 self._look_at_runs()
                 next_run_look = time.monotonic() + RUN_LOOK_SECONDS
@@ -79,16 +83,17 @@ class BatchJobs:
         """The video's line, None while its job goes on or has yet to be started."""
         job = self.jobs.get(claim.job_id)
         if job and job.status is JobState.SUCCEEDED:
-            return self._close(claim, job, Outcome.SUCCEEDED)
+            return self._line(claim, job, Outcome.SUCCEEDED)
         if job and job.status is JobState.FAILED:
             if not self._may_be_tried_again(job):
-                return self._close(claim, job, Outcome.FAILED)
+                return self._line(claim, job, Outcome.FAILED)
             if job.job_id in self._followed:
-                self.memory.leave(job.job_id)
                 return self._line(claim, job, Outcome.LATER)
         if claim.job_id in self._followed:
             return None
         if (job and job.status is JobState.RUNNING) or self.memory.take(claim.job_id, self.request.concurrency):
+            if job is None and self.bucket.exists(job_key(claim.job_id, "manifest.json")):  # Redis forgets, in time
+                return self._line(claim, None, Outcome.SUCCEEDED)
             self._start(claim, job)
             self._followed.add(claim.job_id)
         return None
@@ -137,17 +142,23 @@ class BatchJobs:
         self.jobs.report(failed)
 
     def _may_be_tried_again(self, job: Job) -> bool:
-        """By the code that the attempt left in the bucket; a run that died left none."""
+        """By the code that the attempt left in the bucket; a run that died left none. What was cancelled stays so."""
         try:
             told: dict[str, Any] = self.bucket.get_json(job_key(job.job_id, "error.json"))
         except StoreError:
             told = {}
         code = told.get("code") if told.get("attempt") == job.attempt else None
-        return may_be_tried_again(code, job.attempt)
+        was_cancelled = job.flow_run_id is not None and self.run_end(job.flow_run_id) == CANCELLED
+        return may_be_tried_again(code, job.attempt) and not was_cancelled
 
-    def _close(self, claim: Claim, job: Job, outcome: Outcome) -> ItemReport:
-        self.memory.close(claim)
-        return self._line(claim, job, outcome)
+    def _settle(self, claim: Claim, outcome: Outcome) -> None:
+        """Close the video unless it is to be tried again, and let the next one in."""
+        try:
+            if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+                self.memory.close(claim)
+            self.memory.leave(claim.job_id)
+        except InfraError as error:
+            logger.warning("The next run of the batch looks at job %s again: %s", claim.job_id, error)
 
     def _line(self, claim: Claim, job: Job | None, outcome: Outcome) -> ItemReport:
         if job is None:

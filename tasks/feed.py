@@ -33,4 +33,4 @@ def feed(request: BatchRequest) -> Listing:
     try:
         return read_feed(request.feed, request.depth, options, binary_dir())
     except TransientDownloadError as error:
-        raise SiteError(str(error)) from error
+        raise SiteError(f"The feed cannot be read now. {error}") from error

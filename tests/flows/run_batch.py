@@ -1,0 +1,14 @@
+"""Run the batch flow once, here: `run_batch.py REQUEST_JSON`. It looks at its jobs more often than usual."""
+
+import os
+import sys
+
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tasks,flows,infra")
+
+from flows.batch import batch
+from tasks import batch_jobs
+from tasks.core.batch import BatchRequest
+
+if __name__ == "__main__":
+    batch_jobs.LOOK_SECONDS = 0.1
+    batch(BatchRequest.model_validate_json(sys.argv[1]))

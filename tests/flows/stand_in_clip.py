@@ -1,0 +1,70 @@
+"""A flow that stands for `clip`, quick, and what runs it, several at a time, as the deployment `clip/stand-in`.
+
+`stand_in_clip.py serve` has Prefect's runner start a process for each run, which takes seconds; without
+`serve` Prefect's engine runs them in this process. A video whose address ends in `bad` has no speech.
+Every run is noted in Redis under `stand-in:runs`.
+"""
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import redis
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.flow_engine import run_flow
+
+from infra import settings
+from infra.artifacts import ArtifactStore
+from infra.jobs import JobRef, JobStore, Report
+from infra.states import JobState, Stage
+from tasks.core.errors import NoSpeech
+
+
+@flow(name="clip")
+def clip(request: dict[str, Any], job_id: str) -> None:
+    configured = settings.load()
+    jobs = JobStore.from_settings(configured)
+    redis.Redis.from_url(os.environ["REDIS_URL"]).rpush("stand-in:runs", job_id)
+    job = JobRef(job_id=job_id, attempt=jobs.get(job_id).attempt)
+    jobs.report(Report(**job.model_dump(exclude={"progress_artifact"}), stage=Stage.DOWNLOAD, progress=5))
+    if request["video_url"].endswith("bad"):
+        error = NoSpeech("Nobody speaks.")
+        told = {"job_id": job_id, "attempt": job.attempt, "code": error.code}
+        ArtifactStore.from_settings(configured).put_json(f"jobs/{job_id}/error.json", told)
+        jobs.report(Report(job_id=job_id, attempt=job.attempt, status=JobState.FAILED, error=str(error)))
+        raise error
+    done = Report(job_id=job_id, attempt=job.attempt, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
+    jobs.report(done)
+
+
+def run_all(limit: int) -> None:
+    """Run whatever is scheduled, until this process is killed."""
+    deployment = clip.to_deployment(name="stand-in").apply()
+    of_ours = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    scheduled = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
+    begun = set()
+    with ThreadPoolExecutor(limit) as pool, get_client(sync_client=True) as client:
+        while True:
+            for run in client.read_flow_runs(deployment_filter=of_ours, flow_run_filter=scheduled):
+                if run.id not in begun:
+                    begun.add(run.id)
+                    pool.submit(run_flow, clip, run, run.parameters, return_type="state")
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        clip.serve(name="stand-in", limit=4, print_starting_message=False)
+    else:
+        run_all(limit=4)

@@ -1,0 +1,338 @@
+"""A batch's jobs under crashes, overlaps and failures of every kind: real records, runs that are played."""
+
+import threading
+import time
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+
+from infra.artifacts import ArtifactStore
+from infra.batches import BatchMemory
+from infra.errors import StateError, SubmitError
+from infra.jobs import JobStore, Report
+from infra.states import JobState, Stage
+from tasks import batch_jobs
+from tasks.batch_jobs import BatchJobs
+from tasks.core.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_of
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    monkeypatch.setattr(batch_jobs, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(batch_jobs, "RUN_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(batch_jobs, "GRACE_SECONDS", 0.05)
+
+
+class Runs:
+    """A Prefect server and its worker: a run for each key, played as `plays` says of the video's number."""
+
+    def __init__(self, jobs, bucket):
+        self.jobs, self.bucket = jobs, bucket
+        self.plays = {}
+        self.ids = {}
+        self.ended = {}
+        self.order = []
+        self.active = 0
+        self.most_active = 0
+        self.turn = threading.Lock()
+
+    def submit(self, job):
+        key = (job.job_id, job.attempt)
+        with self.turn:
+            is_new = key not in self.ids
+            run_id = self.ids.setdefault(key, str(uuid4()))
+        if is_new:
+            number = job.request["video_url"].rpartition("?")[2]
+            self.order.append(number)
+            threading.Thread(target=self.plays.get(number, succeed), args=[self, job]).start()
+        return run_id
+
+    def run_end(self, run_id):
+        return self.ended.get(run_id)
+
+
+def succeed(runs, job):
+    with runs.turn:
+        runs.active += 1
+        runs.most_active = max(runs.most_active, runs.active)
+    report(runs, job, status=JobState.RUNNING, stage=Stage.DOWNLOAD, progress=5)
+    time.sleep(0.03)
+    with runs.turn:
+        runs.active -= 1
+    report(runs, job, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
+
+
+def fail(code):
+    def play(runs, job):
+        told = {"job_id": job.job_id, "attempt": job.attempt, "code": code}
+        runs.bucket.put_json(f"jobs/{job.job_id}/error.json", told)
+        report(runs, job, status=JobState.FAILED, error=f"It is {code}.")
+
+    return play
+
+
+def hang(runs, job):
+    report(runs, job, status=JobState.RUNNING, stage=Stage.DOWNLOAD, progress=5)
+
+
+def die(runs, job):
+    hang(runs, job)
+    runs.ended[runs.ids[job.job_id, job.attempt]] = "crashed"
+
+
+def cancelled(runs, job):
+    runs.ended[runs.ids[job.job_id, job.attempt]] = "cancelled"
+    report(runs, job, status=JobState.FAILED, error="Cancelled.")
+
+
+def report(runs, job, **known):
+    runs.jobs.report(Report(job_id=job.job_id, attempt=job.attempt, **known))
+
+
+@pytest.fixture
+def jobs(servers):
+    return JobStore.from_settings(servers.settings)
+
+
+@pytest.fixture
+def runs(jobs, servers):
+    return Runs(jobs, ArtifactStore.from_settings(servers.settings))
+
+
+@pytest.fixture
+def batch(runs, servers):
+    """A run of the batch over videos `0` to `count - 1`, each a fresh process's."""
+    name = f"batch-{uuid4().hex[:12]}"
+
+    def made(count=3, **asked):
+        request = BatchRequest(urls=[f"https://example.org/talk?{n}" for n in range(count)], name=name, **asked)
+        memory = BatchMemory.from_settings(servers.settings, request.memory)
+        at_work = BatchJobs(request, memory, runs.jobs, runs.bucket, runs.submit, runs.run_end)
+        at_work.found = list_of(request.urls, allow_private=False)
+        return at_work
+
+    return made
+
+
+def run(at_work, seconds=20.0):
+    return list(at_work.follow(at_work.claim(at_work.found), seconds))
+
+
+def outcomes(at_work, seconds=20.0):
+    return Counter(line.outcome for line in run(at_work, seconds))
+
+
+def test_each_is_done_once_in_order_and_never_again(batch, runs):
+    assert outcomes(batch(4, concurrency=1)) == {Outcome.SUCCEEDED: 4}
+    assert runs.order == ["0", "1", "2", "3"]
+    assert outcomes(batch(4)) == {}
+    assert outcomes(batch(5)) == {Outcome.SUCCEEDED: 1}
+    assert len(runs.ids) == 5
+
+
+def test_at_most_so_many_new_in_one_run(batch):
+    assert [sum(outcomes(batch(5, newest=2)).values()) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_line_tells_time_and_cost(batch, runs, jobs):
+    def costly(runs, job):
+        jobs.add_cost(job.job_id, 0.25)
+        report(runs, job, status=JobState.RUNNING, stage=Stage.DOWNLOAD, progress=5)
+        time.sleep(0.2)
+        report(runs, job, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
+
+    runs.plays["0"] = costly
+    (line,) = run(batch(1))
+    assert 0.2 <= line.seconds <= 5
+    assert line.cost_usd == 0.25
+    assert (line.attempt, line.error) == (1, None)
+
+
+def test_bad_videos_stop_no_other_and_are_not_tried_again(batch, runs):
+    runs.plays |= {"0": fail("no_speech"), "2": fail("bug")}
+    assert outcomes(batch(4)) == {Outcome.SUCCEEDED: 2, Outcome.FAILED: 2}
+    assert outcomes(batch(4)) == {}
+    assert len(runs.ids) == 4
+
+
+def test_what_may_pass_is_tried_again_by_later_runs_and_not_for_ever(batch, runs):
+    runs.plays["0"] = fail("infrastructure")
+    told = [run(batch(1)) for _ in range(MAX_ATTEMPTS + 1)]
+    assert [[line.outcome for line in lines] for lines in told] == [
+        [Outcome.LATER],
+        [Outcome.LATER],
+        [Outcome.FAILED],
+        [],
+    ]
+    assert [lines[0].attempt for lines in told[:-1]] == [1, 2, 3]
+    assert told[0][0].error == "It is infrastructure."
+
+
+def test_what_has_passed_succeeds(batch, runs):
+    runs.plays["0"] = fail("stopped")
+    assert outcomes(batch(1)) == {Outcome.LATER: 1}
+    runs.plays["0"] = succeed
+    assert outcomes(batch(1)) == {Outcome.SUCCEEDED: 1}
+    assert sorted(attempt for _, attempt in runs.ids) == [1, 2]
+
+
+def test_an_error_of_an_earlier_attempt_says_nothing_of_this_one(batch, runs):
+    def die_wordless(runs, job):
+        told = {"job_id": job.job_id, "attempt": job.attempt - 1, "code": "no_speech"}
+        runs.bucket.put_json(f"jobs/{job.job_id}/error.json", told)
+        report(runs, job, status=JobState.FAILED, error="It died.")
+
+    runs.plays["0"] = die_wordless
+    assert outcomes(batch(1)) == {Outcome.LATER: 1}
+
+
+def test_what_somebody_cancelled_is_not_begun_again(batch, runs):
+    runs.plays["0"] = cancelled
+    assert outcomes(batch(2)) == {Outcome.SUCCEEDED: 1, Outcome.FAILED: 1}
+    assert outcomes(batch(2)) == {}
+
+
+def crash(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("moment", ["claimed", "slot taken", "recorded", "submitted", "followed"])
+def test_after_a_crash_the_next_run_goes_on_without_doing_anything_twice(batch, runs, moment, monkeypatch):
+    dying = batch(3)
+    if moment == "claimed":
+        dying.claim(dying.found)
+    else:
+        submit = runs.submit
+        holder, name, broken = {
+            "slot taken": (dying.jobs, "create", crash),
+            "recorded": (dying, "submit", crash),
+            "submitted": (dying, "submit", lambda job: crash(submit(job))),
+            "followed": (dying.memory, "close", crash),
+        }[moment]
+        with monkeypatch.context() as broken_off:
+            broken_off.setattr(holder, name, broken)
+            with pytest.raises(KeyboardInterrupt):
+                run(dying)
+    assert outcomes(batch(3)) == {Outcome.SUCCEEDED: 3}
+    assert len(runs.ids) == 3
+    assert sorted(runs.order) == ["0", "1", "2"]
+    assert outcomes(batch(3)) == {}
+
+
+def test_a_crash_between_the_next_attempt_and_its_run(batch, runs, monkeypatch):
+    runs.plays["0"] = fail("stopped")
+    run(batch(1))
+    dying = batch(1)
+    monkeypatch.setattr(dying, "submit", crash)
+    with pytest.raises(KeyboardInterrupt):
+        run(dying)
+    runs.plays["0"] = succeed
+    assert outcomes(batch(1)) == {Outcome.SUCCEEDED: 1}
+    assert sorted(attempt for _, attempt in runs.ids) == [1, 2]
+
+
+def test_overlapping_runs_share_jobs_and_slots(batch, runs):
+    told = []
+    threads = [threading.Thread(target=lambda: told.append(outcomes(batch(12, concurrency=2)))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(runs.ids) == 12
+    assert runs.most_active <= 2
+    assert sum(told, Counter())[Outcome.SUCCEEDED] >= 12
+    assert {*sum(told, Counter())} == {Outcome.SUCCEEDED}
+
+
+def test_overlapping_runs_open_one_attempt_between_them(batch, runs):
+    runs.plays["0"] = fail("infrastructure")
+    run(batch(1))
+    runs.plays["0"] = succeed
+    threads = [threading.Thread(target=lambda: run(batch(1))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(attempt for _, attempt in runs.ids) == [1, 2]
+
+
+def test_a_job_whose_run_died_does_not_wait_for_ever(batch, runs):
+    runs.plays["1"] = die
+    lines = run(batch(3))
+    assert Counter(line.outcome for line in lines) == {Outcome.SUCCEEDED: 2, Outcome.LATER: 1}
+    assert [line.error for line in lines if line.error] == ["The run ended as crashed. Start the job again."]
+    runs.plays["1"] = succeed
+    assert outcomes(batch(3)) == {Outcome.SUCCEEDED: 1}
+
+
+def test_a_run_that_is_late_to_tell_is_waited_for(batch, runs, monkeypatch):
+    monkeypatch.setattr(batch_jobs, "GRACE_SECONDS", 1.0)
+
+    def late(runs, job):
+        die(runs, job)
+        time.sleep(0.2)
+        succeed(runs, job)
+
+    runs.plays["0"] = late
+    assert outcomes(batch(1)) == {Outcome.SUCCEEDED: 1}
+
+
+def test_one_that_hangs_ends_with_the_patience_and_is_seen_to_later(batch, runs, jobs):
+    runs.plays["0"] = hang
+    at_work = batch(3, concurrency=1)
+    lines = run(at_work, seconds=0.3)
+    assert [line.outcome for line in lines] == [Outcome.UNFINISHED] * 3
+    jobs.report(Report(job_id=lines[0].job_id, status=JobState.SUCCEEDED))
+    assert outcomes(batch(3)) == {Outcome.SUCCEEDED: 3}
+    assert len(runs.ids) == 3
+
+
+def test_a_server_that_takes_no_run_is_told_and_asked_again_later(batch, runs, jobs):
+    at_work, submit = batch(2), runs.submit
+    first = at_work.found.items[0].url
+
+    def refusing(job):
+        if job.request["video_url"] == first:
+            raise SubmitError("The Prefect server did not answer (ConnectError).")
+        return submit(job)
+
+    at_work.submit = refusing
+    lines = {line.outcome: line for line in run(at_work)}
+    assert set(lines) == {Outcome.SUCCEEDED, Outcome.LATER}
+    assert jobs.get(lines[Outcome.LATER].job_id).start_error == "The Prefect server did not answer (ConnectError)."
+    assert outcomes(batch(2)) == {Outcome.SUCCEEDED: 1}
+
+
+def test_redis_may_be_away_for_a_moment(batch, runs, monkeypatch):
+    at_work, answers = batch(2), Counter()
+    get = JobStore.get
+
+    def sometimes(self, job_id):
+        answers["all"] += 1
+        if answers["all"] % 3 == 0:
+            raise StateError("Redis did not answer.")
+        return get(self, job_id)
+
+    monkeypatch.setattr(JobStore, "get", sometimes)
+    assert outcomes(at_work) == {Outcome.SUCCEEDED: 2}
+    assert len(runs.ids) == 2
+
+
+def test_what_redis_has_forgotten_and_the_bucket_holds_is_done(batch, runs):
+    (claim,) = batch(1).claim(batch(1).found)
+    runs.bucket.put_json(f"jobs/{claim.job_id}/manifest.json", {})
+    assert outcomes(batch(1)) == {Outcome.SUCCEEDED: 1}
+    assert not runs.ids
+
+
+def test_a_deployment_that_is_known_by_now_is_not_written_over(batch, runs, jobs):
+    first = batch(1)
+    (claim,) = first.claim(first.found)
+    first.memory.take(claim.job_id, 1)
+    jobs.create(claim.job_id, '{"video_url": "https://example.org/talk?0"}')
+    runs.plays["0"] = lambda runs, job: None
+    jobs.set_run(claim.job_id, runs.submit(jobs.get(claim.job_id)))
+    jobs.set_deployment(claim.job_id, "on Nosana")
+    assert outcomes(batch(1), seconds=0.2) == {Outcome.UNFINISHED: 1}
+    assert jobs.get(claim.job_id).nosana_run_id == "on Nosana"
