@@ -36,6 +36,7 @@ def kit(tmp_path_factory):
     return folder
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_the_official_client_drives_the_double_and_its_validator_agrees(kit):
     ours = build("kangklip-worker", {"RENDER_CRF": "20"}, vram=8, cuda=["12.4"])
