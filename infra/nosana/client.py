@@ -17,7 +17,7 @@ import tenacity
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from infra.errors import NosanaError
-from infra.nosana.models import Credits, Deployment, Event, Job, JobDetail, Market
+from infra.nosana.models import Credits, Deployment, DeploymentState, Event, Job, JobDetail, Market
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -93,10 +93,17 @@ class NosanaClient:
         named: list[Deployment] = [found async for found in listed if found.name == name]
         return min(named, key=lambda one: one.created_at, default=None)
 
-    async def search(self, prefix: str) -> list[Deployment]:
-        """All deployments, archived ones too, whose name begins with `prefix`."""
-        found = self._pages("deployments", "deployments", Deployment, {"search": prefix})
+    async def search(self, prefix: str, status: DeploymentState | None = None) -> list[Deployment]:
+        """All deployments, archived ones too if no status is asked for, whose name begins with `prefix`."""
+        asked = {"search": prefix} | ({"status": status.value} if status else {})
+        found = self._pages("deployments", "deployments", Deployment, asked)
         return [deployment async for deployment in found if deployment.name.startswith(prefix)]
+
+    async def unarchived(self, prefix: str) -> list[Deployment]:
+        """Those of `search` that are not in the archive, which grows for ever and is not paged through."""
+        states = [state for state in DeploymentState if state is not DeploymentState.ARCHIVED]
+        found = [deployment for state in states for deployment in await self.search(prefix, state)]
+        return list({deployment.id: deployment for deployment in found}.values())  # one may have moved meanwhile
 
     async def start(self, deployment_id: str) -> None:
         await self._ask("POST", f"deployments/{deployment_id}/start")

@@ -19,6 +19,7 @@ TIMED_OUT = 124
 
 _OVER = {JobPhase.COMPLETED, JobPhase.STOPPED}
 _SET_ASIDE = {DeploymentState.STOPPED, DeploymentState.ARCHIVED}
+_AGAIN = "Start the job again."
 _NO_CREDITS = "Top up the credits of the Nosana account, then start the job again."
 _FAULTS = {
     "image-pull-error": ("The image could not be pulled.", "Check NOSANA_WORKER_IMAGE, and that the host may pull it."),
@@ -91,6 +92,24 @@ def diagnose(seen: Seen, waited: float, queue_limit: float) -> Diagnosis | None:
     return None
 
 
+def of_deleted() -> Diagnosis:
+    return Diagnosis(status_code=1, summary="The deployment is gone: somebody has deleted it.", resolution=_AGAIN)
+
+
+def of_open_run(found: Diagnosis, *, has_begun: bool) -> Diagnosis:
+    """What is said of a run that has not ended although its deployment has, however well that may have gone."""
+    if found.status_code != 0:
+        return found
+    if has_begun:
+        said = {"summary": "The container ended before its flow did.", "resolution": _AGAIN}
+    else:
+        said = {
+            "summary": "The container ended without running the flow.",
+            "resolution": "Check that NOSANA_WORKER_IMAGE is the image of this version.",
+        }
+    return found.model_copy(update={"status_code": 1, **said})
+
+
 def _not_listed(seen: Seen) -> Diagnosis | None:
     """Why there will be no job; only while there is none, for events of the past stay in the list."""
     if seen.deployment.status is DeploymentState.INSUFFICIENT_FUNDS:
@@ -113,11 +132,12 @@ def _not_listed(seen: Seen) -> Diagnosis | None:
 
 def _of_ended(detail: JobDetail | None, waited: float) -> Diagnosis | None:
     if detail is None or detail.result is None:
-        late = waited <= RESULT_SECONDS
-        return None if late else Diagnosis(status_code=None, summary="The host never handed in the job's result.")
+        if waited <= RESULT_SECONDS:
+            return None
+        return Diagnosis(status_code=None, summary="The host never handed in the job's result.", resolution=_AGAIN)
     operations = detail.operations
     if not operations:
-        return Diagnosis(status_code=None, summary="The job's result was lost.")
+        return Diagnosis(status_code=None, summary="The job's result was lost.", resolution=_AGAIN)
     return _of_operation(operations[-1])
 
 
@@ -128,7 +148,8 @@ def _of_operation(ended: Operation) -> Diagnosis:
         return fault.model_copy(update={"logs": logs})
     code = ended.exit_code
     if code is None:
-        return Diagnosis(status_code=None, summary="The host did not say how the container ended.", logs=logs)
+        unsaid = "The host did not say how the container ended."
+        return Diagnosis(status_code=None, summary=unsaid, resolution=_AGAIN, logs=logs)
     if code == 0:
         return Diagnosis(status_code=0, summary="The container ended well.", logs=logs)
     return Diagnosis(
@@ -141,7 +162,6 @@ def _of_operation(ended: Operation) -> Diagnosis:
 
 def _fault(ended: Operation) -> Diagnosis | None:
     """What befell the container from outside; the exit status then tells nothing."""
-    again = "Start the job again."
     if ended.expired:
         return Diagnosis(
             status_code=TIMED_OUT,
@@ -149,11 +169,11 @@ def _fault(ended: Operation) -> Diagnosis | None:
             resolution="Raise the timeout of the work pool, or use a shorter video.",
         )
     if ended.error_event is not None:
-        summary, resolution = _FAULTS.get(ended.error_event, ("The host could not run the job.", again))
+        summary, resolution = _FAULTS.get(ended.error_event, ("The host could not run the job.", _AGAIN))
         detail = _quoted(ended.error_message or "")
         return Diagnosis(status_code=2, summary=summary, detail=detail, resolution=resolution, retryable=True)
     if ended.host_shut_down:
-        return Diagnosis(status_code=1, summary="The host was shut down.", resolution=again, retryable=True)
+        return Diagnosis(status_code=1, summary="The host was shut down.", resolution=_AGAIN, retryable=True)
     if ended.out_of_memory:
         return Diagnosis(
             status_code=137,
@@ -162,7 +182,7 @@ def _fault(ended: Operation) -> Diagnosis | None:
             retryable=True,
         )
     if ended.stopped:
-        return Diagnosis(status_code=143, summary="The job was stopped from outside.", resolution=again)
+        return Diagnosis(status_code=143, summary="The job was stopped from outside.", resolution=_AGAIN)
     return None
 
 

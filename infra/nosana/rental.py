@@ -4,6 +4,7 @@ Whatever happens in between, `release` is what it ends with: a deployment that i
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,8 +12,8 @@ from typing import Any
 
 from infra.errors import NosanaError
 from infra.nosana.client import NosanaAway, NosanaClient, NosanaMissing, WrongState
-from infra.nosana.diagnosis import Diagnosis, Seen, diagnose
-from infra.nosana.models import Deployment, DeploymentState, JobPhase
+from infra.nosana.diagnosis import Diagnosis, Seen, diagnose, of_deleted
+from infra.nosana.models import Deployment, DeploymentState, Job, JobDetail, JobPhase
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ async def obtain(client: NosanaClient, body: Mapping[str, Any]) -> Deployment:
     """The deployment of that name, made if there is none, and on its way."""
     deployment = await client.create(body)
     if deployment.status is DeploymentState.DRAFT:
-        await client.start(deployment.id)
+        with contextlib.suppress(WrongState, NosanaAway):  # it starts by itself, and is watched either way
+            await client.start(deployment.id)
     return deployment
 
 
@@ -38,7 +40,7 @@ async def watch(
 ) -> Diagnosis | None:
     """What became of it; None when its run did not want it any more, or ended by itself.
 
-    A Nosana that does not answer is waited for: what it was asked to run goes on running.
+    A Nosana that does not answer, or no longer takes the key, is waited for: what it was asked to run goes on running.
     """
     job_ended: float | None = None
     run_ended: float | None = None
@@ -50,7 +52,9 @@ async def watch(
             return None
         try:
             seen = await _look(client, deployment.id)
-        except NosanaAway as error:
+        except NosanaMissing:
+            return of_deleted()
+        except NosanaError as error:
             logger.warning("Deployment %s could not be looked at: %s", deployment.id, error)
         else:
             over = seen.job is not None and seen.job.phase in (JobPhase.COMPLETED, JobPhase.STOPPED)
@@ -78,14 +82,14 @@ async def release(client: NosanaClient, deployment_id: str, poll_seconds: float)
     return False
 
 
-async def cost(client: NosanaClient, deployment_id: str, usd_per_hour: float) -> tuple[float, float]:
-    """Seconds that its jobs ran, and what that costs in dollars."""
+async def cost(client: NosanaClient, deployment: Deployment) -> tuple[float, float]:
+    """Seconds that its jobs ran, and what that costs in dollars by its market's price of now."""
     seconds = 0.0
-    for job in await client.jobs(deployment_id):
-        page = await client.job(deployment_id, job.id)
+    for job in await client.jobs(deployment.id):
+        page = await client.job(deployment.id, job.id)
         if page.started_at:
             seconds += max(0.0, (page.ended_at or time.time()) - page.started_at)
-    return seconds, seconds / 3600 * usd_per_hour
+    return seconds, seconds / 3600 * (await client.market(deployment.market)).usd_per_hour
 
 
 async def _next_step(client: NosanaClient, deployment: Deployment) -> bool:
@@ -109,6 +113,14 @@ async def _look(client: NosanaClient, deployment_id: str) -> Seen:
     return Seen(
         deployment=deployment,
         job=jobs[0] if jobs else None,
-        detail=await client.job(deployment_id, jobs[0].id) if jobs else None,
+        detail=await _page(client, deployment_id, jobs[0]) if jobs else None,
         events=() if jobs else await client.events(deployment_id),
     )
+
+
+async def _page(client: NosanaClient, deployment_id: str, job: Job) -> JobDetail | None:
+    """The job's own page; None where it is not there yet."""
+    try:
+        return await client.job(deployment_id, job.id)
+    except NosanaMissing:
+        return None

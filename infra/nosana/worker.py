@@ -8,16 +8,18 @@ a death of the worker its deployments are taken up again, or released where thei
 import asyncio
 import contextlib
 import fnmatch
-import json
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+import anyio
 import anyio.abc
+import httpx
+import tenacity
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -29,29 +31,31 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Scheduled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from infra import grants, settings
-from infra.errors import ConfigError, InfraError, NosanaError
-from infra.jobs import JobStore, Report, job_id_of_run
+from infra import settings
+from infra.errors import ConfigError, InfraError, NosanaError, StateError
+from infra.jobs import LEASE_SECONDS, JobStore
 from infra.nosana import rental
+from infra.nosana.assignment import Assignment, Terms, job_store, known, known_secrets, name_of, run_and_number, take_on
 from infra.nosana.client import NosanaClient
-from infra.nosana.diagnosis import Diagnosis
-from infra.nosana.job_definition import GRANT_VARIABLE, build, deployment_body
+from infra.nosana.diagnosis import Diagnosis, of_open_run
+from infra.nosana.job_definition import without_secrets
 from infra.nosana.models import Deployment, DeploymentState, Market
 from infra.settings import Settings
-from infra.states import JobState
 
-GRANT_MARGIN_MINUTES = 10
-"""A grant may be redeemed so long after the queue limit: a host pulls the image first."""
+T = TypeVar("T")
+
 SWEEP_SECONDS = 60.0
 ABANDONED_SECONDS = 60.0
-"""How old a run's state is before a worker that does not know the run takes it up."""
+"""How old the state of a run that nobody watches is before it is taken up: the worker that got it may just begin."""
 LEAST_MINUTES = 5
 """Minutes that the credits must pay for before a deployment is made; for the rest Nosana asks by itself."""
 LOG_LINES = 30
 FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
 STOPPED = {StateType.CANCELLING, StateType.CANCELLED}
+WORKERS_OWN = ("PREFECT_API_", "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT__")
+"""How variables begin that lead to our Prefect server, or that the container gets from us alone."""
 
 
 class NosanaJobConfiguration(BaseJobConfiguration):
@@ -70,8 +74,24 @@ class NosanaJobConfiguration(BaseJobConfiguration):
         """As everywhere, but what Prefect adds to the environment stays here: the worker's own settings are in it."""
         plain = {name: value for name, value in self.env.items() if value is not None}
         super().prepare_for_flow_run(flow_run, *args, **kwargs)
-        inherited = [name for name in os.environ if any(fnmatch.fnmatchcase(name, mark) for mark in self.inherit)]
-        self.env = {**{name: os.environ[name] for name in inherited}, **plain}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if any(fnmatch.fnmatchcase(name, mark) for mark in self.inherit) and not name.startswith("PREFECT_")
+        }
+        both = inherited | plain
+        self.env = {name: value for name, value in both.items() if not name.startswith(WORKERS_OWN)}
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(
+            image=self.image,
+            env={name: value for name, value in self.env.items() if value is not None},
+            timeout_minutes=self.timeout_minutes,
+            queue_limit_minutes=self.queue_limit_minutes,
+            required_vram=self.required_vram,
+            required_cuda=self.required_cuda,
+        )
 
 
 class NosanaVariables(BaseVariables):
@@ -113,12 +133,13 @@ class NosanaWorkerResult(BaseWorkerResult):
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """A run, the job that it belongs to, and what it is run with."""
+class Rental:
+    """A run that this worker has taken on, and what it is run with."""
 
     run: FlowRun
-    job_id: str
+    assignment: Assignment
     configuration: NosanaJobConfiguration
+    configured: Settings
 
 
 class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWorkerResult]):
@@ -132,7 +153,8 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watched: set[UUID] = set()
-        self._last_sweep = 0.0
+        self._last_sweep: float | None = None
+        self._jobs: JobStore | None = None
 
     async def run(
         self,
@@ -141,12 +163,15 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> NosanaWorkerResult:
         """Rent, watch, release. A host that fails before the flow began is followed by another, a few times."""
-        self._watched.add(flow_run.id)
-        try:
-            given = Assignment(flow_run, _job_id(flow_run), configuration)
-            return await self._rented(given, task_status)
-        finally:
-            self._watched.discard(flow_run.id)
+        configured = settings.load()
+        jobs = self._job_store(configured)
+        assignment = await asyncio.to_thread(take_on, flow_run.id, flow_run.parameters, jobs)
+        rented = Rental(flow_run, assignment, configuration, configured)
+        async with self._watching(flow_run.id, jobs, wait_seconds=configuration.poll_seconds):
+            if await self._state_type(flow_run.id) is not StateType.PENDING:  # cancelled while this worker waited
+                return await self._settle(rented, str(flow_run.id), None)
+            return await self._see_through(rented, task_status=task_status)
+        return NosanaWorkerResult(identifier=str(flow_run.id), status_code=0)  # another worker has taken it over
 
     async def kill_infrastructure(
         self,
@@ -159,156 +184,226 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
             await rental.release(client, infrastructure_pid, configuration.poll_seconds)
 
     async def sync_with_backend(self) -> None:
-        """The worker's heartbeat; now and then what other workers have left is looked for."""
+        """The worker's heartbeat; at first and now and then, what a worker that died has left is looked for."""
         await super().sync_with_backend()
-        if self._work_pool and self._runs_task_group and time.monotonic() - self._last_sweep > SWEEP_SECONDS:
-            self._last_sweep = time.monotonic()
+        now = time.monotonic()
+        is_due = self._last_sweep is None or now - self._last_sweep > SWEEP_SECONDS
+        if self._work_pool and self._runs_task_group and is_due:
+            self._last_sweep = now
             self._runs_task_group.start_soon(self._sweep)
 
-    async def _rented(
-        self, given: Assignment, task_status: anyio.abc.TaskStatus[int] | None = None
+    async def _see_through(
+        self,
+        rented: Rental,
+        adopted: Deployment | None = None,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> NosanaWorkerResult:
-        configured = settings.load()
-        async with _nosana(configured) as client:
-            while True:
-                try:
-                    deployment, market, number = await self._obtained(given, client, configured)
-                except InfraError as error:
-                    await self._not_started(given, str(error), configured)
-                    raise
-                if task_status:
-                    task_status.started(deployment.id)  # pyright: ignore[reportArgumentType] kept as text
-                    task_status = None
-                diagnosis = await self._watched_to_end(given, client, deployment, market, configured)
-                again = (
-                    diagnosis is not None
-                    and diagnosis.retryable
-                    and number <= given.configuration.infrastructure_retries
-                )
-                if not again or await self._has_begun(given.run.id):
-                    return await self._ended(given, deployment, diagnosis, configured)
-                self.get_flow_run_logger(given.run).warning(
-                    "%s Another host is asked.", diagnosis.message if diagnosis else ""
-                )
+        """From the first deployment, or the one that a worker which died has left, to the end of the run.
 
-    async def _obtained(
-        self, given: Assignment, client: NosanaClient, configured: Settings
-    ) -> tuple[Deployment, Market, int]:
-        """The run's deployment, an earlier one that lives or a new one; its market; and the how many'th it is."""
-        prefix = f"{self._prefix()}{given.run.id}-"
-        market = await _market(given.configuration, client, configured)
-        earlier = await client.search(prefix)
-        live = [one for one in earlier if one.status is not DeploymentState.ARCHIVED]
-        if live:
-            return live[0], market, len(earlier)
+        Raises:
+            InfraError: no deployment could be made; the run and the job say why.
+        """
+        try:
+            async with _nosana(rented.configured) as client:
+                deployment = adopted or await self._rent(rented, client)
+                last = self._number(deployment) + rented.configuration.infrastructure_retries
+                while True:
+                    if task_status:
+                        task_status.started(deployment.id)  # pyright: ignore[reportArgumentType] kept as text
+                        task_status = None
+                    diagnosis = await self._watch(rented, client, deployment)
+                    may_try = diagnosis is not None and diagnosis.retryable and self._number(deployment) < last
+                    if not may_try or await self._state_type(rented.run.id) is not StateType.PENDING:
+                        return await self._settle(rented, deployment.id, diagnosis)
+                    said = diagnosis.message if diagnosis else ""
+                    self.get_flow_run_logger(rented.run).warning("%s Another host is asked.", said)
+                    deployment = await self._rent(rented, client)
+        except InfraError as error:
+            await self._give_up(rented, str(error))
+            raise
+
+    async def _rent(self, rented: Rental, client: NosanaClient) -> Deployment:
+        """A new deployment, the only one of its run: what may be left of an earlier one is released first."""
+        run = rented.run
+        earlier = await client.search(f"{self._prefix()}{run.id}-")
+        await self._release([one for one in earlier if one.status is not DeploymentState.ARCHIVED], client, rented)
+        market = await _market(rented.configuration, client, rented.configured)
         await _check_credits(client, market)
-        body = await asyncio.to_thread(_body, f"{prefix}{len(earlier) + 1}", given, market, configured)
+        name = name_of(self._prefix(), run.id, max(map(self._number, earlier), default=0) + 1)
+        terms, given = rented.configuration.terms, rented.assignment
+        body = await asyncio.to_thread(given.body, name, terms, market, rented.configured)
         deployment = await rental.obtain(client, body)
-        logger = self.get_flow_run_logger(given.run)
-        logger.info("Deployment %s on %s at $%g an hour", deployment.id, market.slug, market.usd_per_hour)
-        await asyncio.to_thread(_note_deployment, given, deployment.id, configured)
-        return deployment, market, len(earlier) + 1
+        price = f"${market.usd_per_hour:g} an hour"
+        self.get_flow_run_logger(run).info("Deployment %s on %s at %s", deployment.id, market.slug, price)
+        with self._telling(run):
+            await asyncio.to_thread(given.note_deployment, deployment.id)
+        return deployment
 
-    async def _watched_to_end(
-        self, given: Assignment, client: NosanaClient, deployment: Deployment, market: Market, configured: Settings
-    ) -> Diagnosis | None:
-        """What became of the deployment, which is released then."""
-        poll = given.configuration.poll_seconds
+    async def _watch(self, rented: Rental, client: NosanaClient, deployment: Deployment) -> Diagnosis | None:
+        """What became of the deployment, which is released then; None where its run did not want it any more."""
+        settled, poll = rented.configuration, rented.configuration.poll_seconds
 
         async def wanted() -> bool | None:
-            state = await self._state_type(given.run.id)
+            state = await self._state_type(rented.run.id)
             return False if state is None or state in STOPPED else None if state in FINAL else True
 
         # A worker that is stopped leaves the deployment to the next one: nothing here is undone then.
-        diagnosis = await rental.watch(client, deployment, wanted, poll, given.configuration.queue_limit_minutes * 60)
+        diagnosis = await rental.watch(client, deployment, wanted, poll, settled.queue_limit_minutes * 60)
+        if deployment.status is DeploymentState.ARCHIVED:
+            return diagnosis  # adopted after its end: it was released and counted before
         released = await rental.release(client, deployment.id, poll)
-        logger = self.get_flow_run_logger(given.run)
+        logger = self.get_flow_run_logger(rented.run)
         if not released:
             logger.error("Deployment %s could not be archived; it is tried again later", deployment.id)
-        with contextlib.suppress(NosanaError):
-            seconds, usd = await rental.cost(client, deployment.id, market.usd_per_hour)
+        with self._telling(rented.run):
+            seconds, usd = await rental.cost(client, deployment)
             logger.info("The deployment ran for %.0f s and cost $%.4f", seconds, usd)
-            await asyncio.to_thread(_note_cost, given.job_id, usd, configured)
+            await asyncio.to_thread(rented.assignment.note_cost, usd)
         return diagnosis
 
-    async def _ended(
-        self, given: Assignment, deployment: Deployment, diagnosis: Diagnosis | None, configured: Settings
-    ) -> NosanaWorkerResult:
-        """Settle the run and the job. Prefect's own final state of the run is believed before what Nosana says."""
-        state = await self._state_type(given.run.id)
+    async def _settle(self, rented: Rental, identifier: str, found: Diagnosis | None) -> NosanaWorkerResult:
+        """End the run and the job. Prefect's own final state of the run is believed before what Nosana says."""
+        state = await self._state_type(rented.run.id)
         if state in STOPPED:
-            await self._mark_flow_run_as_cancelled(given.run, {"message": "Cancelled; its deployment is archived."})
-            await asyncio.to_thread(_fail_job, given, "Cancelled.", configured)
-            return NosanaWorkerResult(identifier=deployment.id, status_code=0)
-        if state is None or state in FINAL:
-            return NosanaWorkerResult(identifier=deployment.id, status_code=0)
-        found = diagnosis or Diagnosis(status_code=1, summary="The deployment went away.")
-        if found.status_code == 0:
-            found = Diagnosis(status_code=1, summary="The container ended without running the flow.", logs=found.logs)
-        logger = self.get_flow_run_logger(given.run)
+            await self._cancel(rented)
+        if found is None or state not in (StateType.PENDING, StateType.RUNNING):
+            return NosanaWorkerResult(identifier=identifier, status_code=0)
+        found = of_open_run(found, has_begun=state is StateType.RUNNING)
+        secrets = known_secrets(rented.configured)
+        logger = self.get_flow_run_logger(rented.run)
         for line in found.logs[-LOG_LINES:]:
-            logger.error("container: %s", _printable(line))
-        await self._propose_crashed_state(given.run, found.message)
-        await asyncio.to_thread(_fail_job, given, found.message, configured)
-        return NosanaWorkerResult(identifier=deployment.id, status_code=found.status_code or 1)
+            logger.error("container: %s", without_secrets(_printable(line), secrets))
+        await self._propose_crashed_state(rented.run, found.message)
+        with self._telling(rented.run):
+            await asyncio.to_thread(rented.assignment.fail, found.message)
+        return NosanaWorkerResult(identifier=identifier, status_code=found.status_code or 1)
 
-    async def _not_started(self, given: Assignment, why: str, configured: Settings) -> None:
-        """The job says why; the run gets it from the exception."""
-        with contextlib.suppress(InfraError):
-            await asyncio.to_thread(_note_start_error, given, why, configured)
+    async def _cancel(self, rented: Rental) -> None:
+        await self._mark_flow_run_as_cancelled(rented.run, {"message": "Cancelled; nothing of it is left on Nosana."})
+        with self._telling(rented.run):
+            await asyncio.to_thread(rented.assignment.fail, "Cancelled.")
+
+    async def _give_up(self, rented: Rental, why: str) -> None:
+        """No host was rented: the run and the job say why."""
+        await self._propose_crashed_state(rented.run, why)
+        with self._telling(rented.run):
+            await asyncio.to_thread(rented.assignment.note_start_error, why)
+
+    async def _release(self, deployments: list[Deployment], client: NosanaClient, rented: Rental) -> None:
+        for one in deployments:
+            if not await rental.release(client, one.id, rented.configuration.poll_seconds):
+                raise NosanaError(
+                    f"The run's earlier deployment {one.id} could not be archived; stop it, then try again."
+                )
+
+    @contextlib.asynccontextmanager
+    async def _watching(self, run_id: UUID, jobs: JobStore, wait_seconds: float | None = None) -> AsyncGenerator[bool]:
+        """Whether no other worker watches the run; `wait_seconds` are between two tries, None tries once.
+
+        Held by a lease in Redis, which a death leaves to run out. What stands in the context is cancelled, without
+        an error, when the lease was lost: this machine slept, and another worker has taken the run over.
+        """
+        lease, scope = f"watch-{run_id}", anyio.CancelScope()
+        while not await asyncio.to_thread(jobs.hold, lease):
+            if wait_seconds is None:
+                yield False
+                return
+            await asyncio.sleep(wait_seconds)
+        self._watched.add(run_id)
+        renewing = asyncio.create_task(self._renew(lease, jobs, scope))
+        try:
+            with scope:
+                yield True
+        finally:
+            renewing.cancel()
+            self._watched.discard(run_id)
+            with contextlib.suppress(StateError):
+                jobs.release(lease)
+
+    async def _renew(self, lease: str, jobs: JobStore, scope: anyio.CancelScope) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            try:
+                held = await asyncio.to_thread(jobs.hold, lease)
+            except StateError as error:
+                self._logger.warning("The lease %s could not be renewed: %s", lease, error)
+                continue
+            if not held:
+                self._logger.warning("Another worker holds the lease %s; its run is left to it", lease)
+                scope.cancel()
+                return
 
     async def _sweep(self) -> None:
-        """Take up what a worker that died has left: its runs are watched again, its orphans released."""
+        """Take up runs that nobody watches, and release deployments whose run is over."""
+        await self._survive(self._take_up(), "Runs that nobody watches could not be looked for")
+        await self._survive(self._release_orphans(), "Deployments that nobody needs could not be looked for")
+
+    async def _survive(self, work: Awaitable[None], failed: str) -> None:
+        """A fault in looking after what others left must not end the worker, which has runs of its own."""
         try:
-            await self._take_up()
-        except InfraError as error:
-            self._logger.warning("What other workers left could not be looked for: %s", error)
+            await work
+        except Exception:
+            self._logger.exception("%s; it is tried again later", failed)
+
+    async def _release_orphans(self) -> None:
+        configured = settings.load()
+        jobs = self._job_store(configured)
+        async with _nosana(configured) as client:
+            for deployment in await client.unarchived(self._prefix()):
+                made_for = run_and_number(self._prefix(), deployment)
+                if made_for is None or await self._state_type(made_for[0]) not in {*FINAL, None}:
+                    continue
+                async with self._watching(made_for[0], jobs) as held:
+                    if held:
+                        self._logger.warning("Deployment %s belongs to no open run; it is released", deployment.id)
+                        await rental.release(client, deployment.id, 1)
 
     async def _take_up(self) -> None:
-        runs = {run.id: run for run in await self._open_runs()}
-        async with _nosana(settings.load()) as client:
-            found = await client.search(self._prefix())
-            live = {_run_of(one): one for one in found if one.status is not DeploymentState.ARCHIVED}
-            for run_id, deployment in live.items():
-                if run_id not in runs and run_id not in self._watched:
-                    self._logger.warning("Deployment %s belongs to no open run; it is released", deployment.id)
-                    await rental.release(client, deployment.id, 1)
-        for run_id, run in runs.items():
-            if run_id in self._watched or not _is_abandoned(run):
-                continue
-            if run_id in live:
-                self._start_adopting(run)
-            else:
-                await self._set_right(run)
-
-    def _start_adopting(self, run: FlowRun) -> None:
-        self._watched.add(run.id)
-        if self._runs_task_group:
-            self._runs_task_group.start_soon(self._adopt, run)
+        for run in await self._open_runs():
+            ours = run.id in self._watched or run.id in self._submitting_flow_run_ids
+            if not ours and _is_abandoned(run) and self._runs_task_group:
+                self._runs_task_group.start_soon(self._survive, self._adopt(run), f"Run {run.id} could not be taken up")
 
     async def _adopt(self, run: FlowRun) -> None:
-        self.get_flow_run_logger(run).warning("Worker %s watches this run from here on", self.name)
+        configured = settings.load()
+        jobs = self._job_store(configured)
+        async with self._watching(run.id, jobs) as held:
+            if not held or await self._state_type(run.id) in {*FINAL, StateType.SCHEDULED, None}:
+                return
+            rented = Rental(run, known(run.id, run.parameters, jobs), await self._configuration_of(run), configured)
+            async with _nosana(configured) as client:
+                made = sorted(await client.search(f"{self._prefix()}{run.id}-"), key=self._number)
+                if not made:
+                    await self._set_right(rented)
+                    return
+                await self._release(
+                    [one for one in made[:-1] if one.status is not DeploymentState.ARCHIVED], client, rented
+                )
+            self.get_flow_run_logger(run).warning("Worker %s watches this run from here on", self.name)
+            await self._see_through(rented, made[-1])
+
+    async def _configuration_of(self, run: FlowRun) -> NosanaJobConfiguration:
+        """What the run was submitted with; the defaults where its Prefect deployment was deleted since."""
         try:
-            configuration = await self.job_configuration.resolve_for_flow_run(
+            return await self.job_configuration.resolve_for_flow_run(
                 run, client=self.client, work_pool=self.work_pool, worker_name=self.name, worker_id=self.backend_id
             )
-            await self._rented(Assignment(run, _job_id(run), configuration))
-        except (InfraError, ObjectNotFound) as error:
-            self._logger.warning("Run %s could not be taken up: %s", run.id, error)
-        finally:
-            self._watched.discard(run.id)
+        except ObjectNotFound:
+            return NosanaJobConfiguration(infrastructure_retries=0)
 
-    async def _set_right(self, run: FlowRun) -> None:
-        """A run without a deployment: one that never had any waits again, another has lost it."""
-        state = run.state.type if run.state else None
+    async def _set_right(self, rented: Rental) -> None:
+        """A run for which nothing was rented, or no trace is left of it: one that has not begun waits again."""
+        run = rented.run
+        state = await self._state_type(run.id)
         if state is StateType.PENDING:
             again = Scheduled(scheduled_time=datetime.now(UTC), message="The worker died before it rented anything.")  # pyright: ignore[reportArgumentType] Prefect's own type of a time
             await self.client.set_flow_run_state(run.id, again, force=True)
-        elif state is StateType.CANCELLING:
-            await self._mark_flow_run_as_cancelled(run)
+        elif state in STOPPED:
+            await self._cancel(rented)
         else:
-            lost = Crashed(message="The deployment that ran it is no more. Start the job again.")
-            await self.client.set_flow_run_state(run.id, lost, force=True)
+            lost = "The deployment that ran it is no more. Start the job again."
+            await self.client.set_flow_run_state(run.id, Crashed(message=lost), force=True)
+            await asyncio.to_thread(rented.assignment.fail, lost)
 
     async def _open_runs(self) -> list[FlowRun]:
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -318,19 +413,34 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         )
 
     async def _state_type(self, run_id: UUID) -> StateType | None:
-        """The run's state; None where the run was deleted."""
+        """The run's state; None where the run was deleted. A Prefect server that is away is waited for."""
         try:
-            run = await self.client.read_flow_run(run_id)
+            run = await _reachable(self.client.read_flow_run)(run_id)
         except ObjectNotFound:
             return None
         return run.state.type if run.state else StateType.PENDING
 
-    async def _has_begun(self, run_id: UUID) -> bool:
-        return await self._state_type(run_id) is not StateType.PENDING
+    @contextlib.contextmanager
+    def _telling(self, run: FlowRun) -> Generator[None]:
+        """What the job could not be told is said in the run's log; the run goes on."""
+        try:
+            yield
+        except InfraError as error:
+            self.get_flow_run_logger(run).warning("The job was not told: %s", error)
+
+    def _job_store(self, configured: Settings) -> JobStore:
+        """One for the worker's life: leases are this object's."""
+        self._jobs = self._jobs or job_store(configured)
+        return self._jobs
 
     def _prefix(self) -> str:
         """How the deployments of this pool are called; the run's id and a number follow."""
         return f"kangklip-{self.work_pool.name}-"
+
+    def _number(self, deployment: Deployment) -> int:
+        """The how many'th of its run the deployment is; 0 where it is not ours."""
+        made_for = run_and_number(self._prefix(), deployment)
+        return made_for[1] if made_for else 0
 
 
 @contextlib.asynccontextmanager
@@ -339,18 +449,6 @@ async def _nosana(configured: Settings) -> AsyncGenerator[NosanaClient]:
         raise ConfigError("The Nosana worker needs NOSANA_API_KEY.")
     async with NosanaClient(configured.nosana_api_base, configured.nosana_api_key) as client:
         yield client
-
-
-def _job_id(run: FlowRun) -> str:
-    """The job of the run, its own where it was started without one."""
-    return str(run.parameters.get("job_id") or job_id_of_run(str(run.id)))
-
-
-def _jobs(configured: Settings) -> JobStore:
-    store = JobStore.from_settings(configured)
-    if store is None:
-        raise ConfigError("The Nosana worker needs REDIS_URL; it tells jobs what became of their runs.")
-    return store
 
 
 async def _market(configuration: NosanaJobConfiguration, client: NosanaClient, configured: Settings) -> Market:
@@ -370,71 +468,12 @@ async def _check_credits(client: NosanaClient, market: Market) -> None:
         raise NosanaError(f"The Nosana account has ${left:.2f} of credits left; top it up, then start the job again.")
 
 
-def _body(name: str, given: Assignment, market: Market, configured: Settings) -> dict[str, Any]:
-    """What is asked of Nosana: the job is recorded first, for the grant names its attempt."""
-    image = given.configuration.image or configured.nosana_worker_image
-    if not image:
-        raise ConfigError("No image is named; set NOSANA_WORKER_IMAGE, or the work pool's image.")
-    if configured.callback_base_url is None:
-        raise ConfigError("Set CALLBACK_BASE_URL: the address at which a container reaches this service's API.")
-    queue, session = given.configuration.queue_limit_minutes + GRANT_MARGIN_MINUTES, given.configuration.timeout_minutes
-    grant = grants.issue(
-        configured, given.job_id, str(given.run.id), _attempt(given, configured), int(queue * 60), session * 60
-    )
-    env = {
-        **{name: str(value) for name, value in given.configuration.env.items()},
-        "KANGKLIP_API_URL": configured.callback_base_url,
-        "PREFECT__FLOW_RUN_ID": str(given.run.id),
-        GRANT_VARIABLE: grant,
-    }
-    asked = given.configuration
-    definition = build(image, env, asked.required_vram, asked.required_cuda, _secrets(configured))
-    return deployment_body(name, market.address, asked.timeout_minutes, definition)
-
-
-def _attempt(given: Assignment, configured: Settings) -> int:
-    """The attempt that this run will be: the job's own while it waits, else the one after."""
-    store = _jobs(configured)
-    request = given.run.parameters.get("request")
-    if not isinstance(request, dict):
-        raise ConfigError("Only runs of the flow clip go to Nosana; this one has no request.")
-    store.create(given.job_id, json.dumps(request))
-    job = store.get(given.job_id)
-    if job is None or job.status is JobState.SUCCEEDED:
-        raise ConfigError(f"Job {given.job_id} has succeeded already.")
-    if job.flow_run_id != str(given.run.id):
-        store.set_run(given.job_id, str(given.run.id))
-    return job.attempt if job.status is JobState.QUEUED else job.attempt + 1
-
-
-def _secrets(configured: Settings) -> list[SecretStr]:
-    return [value for name in Settings.model_fields if isinstance(value := getattr(configured, name), SecretStr)]
-
-
-def _note_deployment(given: Assignment, deployment_id: str, configured: Settings) -> None:
-    _jobs(configured).set_deployment(given.job_id, deployment_id)
-
-
-def _note_cost(job_id: str, usd: float, configured: Settings) -> None:
-    _jobs(configured).add_cost(job_id, usd)
-
-
-def _note_start_error(given: Assignment, why: str, configured: Settings) -> None:
-    _jobs(configured).set_start_error(given.job_id, why)
-    _fail_job(given, why, configured)
-
-
-def _fail_job(given: Assignment, why: str, configured: Settings) -> None:
-    report = Report(job_id=given.job_id, attempt=None, status=JobState.FAILED, error=why, message=why)
-    _jobs(configured).report(report)
-
-
-def _run_of(deployment: Deployment) -> UUID | None:
-    """The run in the deployment's name, which ends with its id and a number."""
-    try:
-        return UUID(deployment.name.rpartition("-")[0][-36:])
-    except ValueError:
-        return None
+def _reachable(ask: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    """The call, made until the Prefect server answers; only what it says counts, its absence says nothing."""
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(httpx.HTTPError),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+    ).wraps(ask)
 
 
 def _is_abandoned(run: FlowRun) -> bool:

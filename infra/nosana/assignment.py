@@ -1,0 +1,159 @@
+"""A flow run that is given to Nosana: the job that it belongs to, what a host is asked, what the job is told.
+
+Prefect is not known here. Everything talks to Redis and blocks.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import tenacity
+from pydantic import SecretStr
+
+from infra import grants
+from infra.errors import ConfigError, JobConflict, StateError
+from infra.jobs import JobStore, Report, job_id_of_run
+from infra.nosana.job_definition import GRANT_VARIABLE, build, deployment_body
+from infra.nosana.models import Deployment, Market
+from infra.settings import Settings
+from infra.states import JobState
+
+GRANT_MARGIN_MINUTES = 10
+"""A grant may be redeemed so long after the queue limit: a host pulls the image first."""
+_SHORTEST_SECRET = 8
+"""Letters; parts of a setting that are shorter than this also stand in what is no secret."""
+_JOB_ID = re.compile(r"kk_[0-9A-HJKMNP-TV-Z]{26}")
+_patiently = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(StateError),
+    wait=tenacity.wait_exponential(multiplier=0.2, max=5),
+    stop=tenacity.stop_after_delay(60),
+    reraise=True,
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a run is rented with; an empty image is the worker's own."""
+
+    image: str
+    env: Mapping[str, str]
+    timeout_minutes: int
+    queue_limit_minutes: float
+    required_vram: int
+    required_cuda: Iterable[str]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A run and the job that it belongs to. Methods raise `StateError` when Redis does not answer for a minute."""
+
+    run_id: UUID
+    job_id: str
+    jobs: JobStore
+
+    @_patiently
+    def note_deployment(self, deployment_id: str) -> None:
+        self.jobs.set_deployment(self.job_id, deployment_id)
+
+    @_patiently
+    def note_cost(self, usd: float) -> None:
+        self.jobs.add_cost(self.job_id, usd)
+
+    @_patiently
+    def note_start_error(self, why: str) -> None:
+        self.jobs.set_start_error(self.job_id, why)
+        self.fail(why)
+
+    @_patiently
+    def fail(self, why: str) -> None:
+        """End the job's attempt, unless it has ended already."""
+        self.jobs.report(Report(job_id=self.job_id, attempt=None, status=JobState.FAILED, error=why, message=why))
+
+    def body(self, name: str, terms: Terms, market: Market, configured: Settings) -> dict[str, Any]:
+        """What is asked of Nosana, with a new grant.
+
+        Raises:
+            ConfigError: a setting is missing, or something would have been sent that looks like a secret.
+        """
+        image = terms.image or configured.nosana_worker_image
+        if not image:
+            raise ConfigError("No image is named; set NOSANA_WORKER_IMAGE, or the work pool's image.")
+        if configured.callback_base_url is None:
+            raise ConfigError("Set CALLBACK_BASE_URL: the address at which a container reaches this service's API.")
+        env = {
+            **terms.env,
+            "KANGKLIP_API_URL": configured.callback_base_url,
+            "PREFECT__FLOW_RUN_ID": str(self.run_id),
+            GRANT_VARIABLE: self._grant(terms, configured),
+        }
+        secrets = [SecretStr(secret) for secret in known_secrets(configured)]
+        definition = build(image, env, terms.required_vram, terms.required_cuda, secrets)
+        return deployment_body(name, market.address, terms.timeout_minutes, definition)
+
+    def _grant(self, terms: Terms, configured: Settings) -> str:
+        """For the attempt that this run will be: the job's own while it waits, else the one after."""
+        job = self.jobs.get(self.job_id)
+        if job is None:
+            raise StateError(f"Redis has forgotten job {self.job_id}; check its memory policy.")
+        number = job.attempt if job.status is JobState.QUEUED else job.attempt + 1
+        redeem_minutes = terms.queue_limit_minutes + GRANT_MARGIN_MINUTES
+        return grants.issue(
+            configured, self.job_id, str(self.run_id), number, int(redeem_minutes * 60), terms.timeout_minutes * 60
+        )
+
+
+def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
+    """The run with its job, which is recorded where it is not yet.
+
+    Raises:
+        ConfigError: the run is none of the flow clip.
+        JobConflict: its job has succeeded.
+    """
+    request = parameters.get("request")
+    if not isinstance(request, dict):
+        raise ConfigError("Only runs of the flow clip go to Nosana; this one has no request.")
+    given = known(run_id, parameters, jobs)
+    if not _JOB_ID.fullmatch(given.job_id):
+        raise ConfigError("The run's job_id is none; leave it away, and the run makes its own.")
+    jobs.create(given.job_id, json.dumps(request))
+    job = jobs.get(given.job_id)
+    if job is not None and job.status is JobState.SUCCEEDED:
+        raise JobConflict(f"Job {given.job_id} has succeeded already; create another.")
+    if job is not None and job.flow_run_id != str(run_id):
+        jobs.set_run(given.job_id, str(run_id))
+    return given
+
+
+def known(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
+    """A run that was taken on before. One that was started without a job has its own."""
+    return Assignment(run_id, str(parameters.get("job_id") or job_id_of_run(str(run_id))), jobs)
+
+
+def job_store(configured: Settings) -> JobStore:
+    store = JobStore.from_settings(configured)
+    if store is None:
+        raise ConfigError("The Nosana worker needs REDIS_URL; it tells jobs what became of their runs.")
+    return store
+
+
+def known_secrets(configured: Settings) -> list[str]:
+    """The values of all settings that are secret, of lists each entry, of addresses the password too."""
+    values = [getattr(configured, name) for name in Settings.model_fields]
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    parts = {part for secret in secrets for part in (*secret.split(","), urlsplit(secret).password or "")}
+    return [*secrets, *(part for part in parts if len(part) >= _SHORTEST_SECRET)]
+
+
+def name_of(prefix: str, run_id: UUID, number: int) -> str:
+    """How a run's deployment is called; `prefix` is the pool's."""
+    return f"{prefix}{run_id}-{number}"
+
+
+def run_and_number(prefix: str, deployment: Deployment) -> tuple[UUID, int] | None:
+    """The run that the deployment was made for, and the how many'th of the run it is; None where it is not ours."""
+    own = re.fullmatch(re.escape(prefix) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d+)", deployment.name)
+    return (UUID(own[1]), int(own[2])) if own else None

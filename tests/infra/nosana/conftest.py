@@ -1,0 +1,6 @@
+"""The scene of the worker's tests: a pool on the Prefect server, and a double of Nosana of its own."""
+
+from tests.nosana.conftest import nosana
+from tests.nosana.test_worker import scene
+
+__all__ = ["nosana", "scene"]

@@ -1,0 +1,69 @@
+"""What is told of a run, without a server."""
+
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import SecretStr
+
+from infra.nosana.assignment import known_secrets, name_of, run_and_number
+from infra.nosana.diagnosis import Diagnosis, of_open_run
+from infra.nosana.job_definition import without_secrets
+from infra.nosana.models import Deployment, DeploymentState
+from infra.settings import Settings
+
+RUN = uuid.UUID("0198c0de-1111-7222-8333-444455556666")
+
+
+def named(name):
+    return Deployment(
+        id="D" * 44, name=name, market="M" * 44, status=DeploymentState.RUNNING, created_at=datetime.now(UTC)
+    )
+
+
+def test_a_name_tells_its_run_and_number():
+    assert run_and_number("kangklip-gpu-", named(name_of("kangklip-gpu-", RUN, 12))) == (RUN, 12)
+
+
+@pytest.mark.parametrize(
+    "name", [f"kangklip-gpu-two-{RUN}-1", f"kangklip-gpu-{RUN}", f"kangklip-gpu-{RUN}-1-b", "kangklip-gpu-hello-1"]
+)
+def test_a_name_of_another_pool_or_person_tells_nothing(name):
+    assert run_and_number("kangklip-gpu-", named(name)) is None
+
+
+def test_a_password_in_an_address_and_each_entry_of_a_list_are_secrets():
+    configured = Settings(
+        redis_url=SecretStr("redis://:hunter2hunter2@db:6379/0"), callback_token=SecretStr("first-token,second-token")
+    )
+    assert {"hunter2hunter2", "first-token", "second-token"} <= set(known_secrets(configured))
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("frame 12 of 300, 24.5 fps", "frame 12 of 300, 24.5 fps"),
+        ("job kk_01HZXW5N3C9V8K7J6H5G4F3D2S started", "job kk_01HZXW5N3C9V8K7J6H5G4F3D2S started"),
+        ("GRANT=eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln ok", "[hidden] ok"),
+        ("Authorization: Bearer 4f9aB2c8D1e7F3a6B5c4D9e8", "Authorization: Bearer [hidden]"),
+        ("https://r2.example/x?X-Amz-Signature=abc", "[hidden]"),
+        ("said (my-own-secret)", "said [hidden]"),
+    ],
+)
+def test_a_line_of_a_log_loses_what_looks_like_a_secret(line, shown):
+    assert without_secrets(line, ["my-own-secret", ""]) == shown
+
+
+def test_a_container_that_ends_well_and_leaves_its_run_open_has_failed():
+    well = Diagnosis(status_code=0, summary="The container ended well.", logs=("last",))
+    before, during = of_open_run(well, has_begun=False), of_open_run(well, has_begun=True)
+    assert (before.status_code, during.status_code) == (1, 1)
+    assert "without running the flow" in before.message
+    assert "NOSANA_WORKER_IMAGE" in before.resolution
+    assert "before its flow did" in during.message
+    assert before.logs == ("last",)
+
+
+def test_what_the_host_said_of_a_failure_stays():
+    failed = Diagnosis(status_code=124, summary="The job ran out of its time.")
+    assert of_open_run(failed, has_begun=True) == failed

@@ -1,0 +1,304 @@
+"""What the worker makes of deaths, of other workers beside it, and of servers that are away."""
+
+import asyncio
+import os
+import signal
+import uuid
+
+import httpx
+import pytest
+
+from infra import grants, settings
+from infra.jobs import JobStore, job_id_of_run, new_job_id
+from infra.states import JobState
+from tests.infra.nosana.dying_worker import STEPS, die_at
+from tests.nosana.double import KEY, SCRIPTS, ended
+from tests.nosana.test_worker import rent
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr("infra.nosana.worker.ABANDONED_SECONDS", 0)
+
+
+def rescue(scene, run_id, seconds=20):
+    """A worker that takes what waits and what was left, until the run is over."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from infra.nosana.worker import FINAL, NosanaWorker
+
+    async def whole():
+        async with NosanaWorker(work_pool_name=scene.name) as worker, asyncio.timeout(seconds):
+            while scene.state(run_id)["type"] not in FINAL or scene.nosana.unarchived():
+                await worker.get_and_submit_flow_runs()
+                await worker._sweep()
+                await asyncio.sleep(0.1)
+
+    with temporary_settings({PREFECT_API_URL: scene.url}):
+        asyncio.run(whole())
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_worker_killed_at_any_step_orphans_nothing_and_runs_nothing_twice(scene, step):
+    scene.nosana.script = "exit 3"
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+    assert die_at(step, scene.name, scene.url) == -signal.SIGKILL
+    rescue(scene, run_id)
+    job = scene.jobs.get(job_id)
+    assert (scene.state(run_id)["type"], job.status) == ("CRASHED", JobState.FAILED)
+    assert "status 3" in job.error
+    assert "status 3" in scene.state(run_id)["message"]
+    assert [one.body["name"] for one in scene.nosana.deployments] == [f"kangklip-{scene.name}-{run_id}-1"]
+    assert scene.nosana.unarchived() == []
+
+
+def test_a_death_between_two_hosts_leads_to_the_second_one(scene):
+    scene.nosana.scripts = ["image", "exit 3"]
+    run_id = scene.start()
+    assert die_at("after archive", scene.name, scene.url) == -signal.SIGKILL
+    rescue(scene, run_id)
+    assert "status 3" in scene.state(run_id)["message"]
+    assert len(scene.nosana.deployments) == 2
+    assert scene.nosana.most_live == 1
+
+
+def test_a_run_whose_deployment_was_lost_fails_its_job(scene):
+    job_id = new_job_id()
+    scene.jobs.create(job_id, "{}")
+    run_id = scene.start(job_id)
+    scene.set_state(run_id, "RUNNING")
+    rescue(scene, run_id)
+    assert "Start the job again" in scene.jobs.get(job_id).error
+
+
+def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from infra.nosana.worker import NosanaWorker
+
+    scene.nosana.scripts = ["hangs", "exit 3"]
+    scene.nosana.minute = 60
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+
+    async def whole():
+        async with NosanaWorker(work_pool_name=scene.name) as first, NosanaWorker(work_pool_name=scene.name) as second:
+            await first.get_and_submit_flow_runs()
+            await asyncio.to_thread(scene.until, lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+            scene.set_state(run_id, "RUNNING")
+            await second._sweep()
+            await asyncio.sleep(0.3)
+            assert second._watched == set()
+            scene.set_state(run_id, "COMPLETED")
+
+    with temporary_settings({PREFECT_API_URL: scene.url}):
+        asyncio.run(whole())
+    assert "watches this run" not in scene.logs(run_id)
+    assert scene.nosana.unarchived() == []
+
+
+def test_a_pool_whose_name_begins_alike_keeps_its_deployments(scene):
+    asyncio.run(rent(scene.nosana, f"kangklip-{scene.name}-gpu-{uuid.uuid4()}-1"))
+    over = scene.start()
+    scene.set_state(over, "COMPLETED")
+    asyncio.run(rent(scene.nosana, f"kangklip-{scene.name}-{over}-1"))
+    foreign, own = scene.nosana.deployments
+    scene.nosana.script = "never claimed"
+    scene.work(lambda: scene.until(lambda: own.status == "ARCHIVED"))
+    assert foreign.status != "ARCHIVED"
+
+
+def test_a_deployment_whose_run_waits_to_be_retried_is_no_orphan(scene):
+    scene.nosana.script = "never claimed"
+    waits, over = scene.start(), scene.start()
+    for run_id in (waits, over):
+        asyncio.run(rent(scene.nosana, f"kangklip-{scene.name}-{run_id}-1"))
+    scene.ask(
+        f"/flow_runs/{waits}/set_state",
+        state={
+            "type": "SCHEDULED",
+            "name": "AwaitingRetry",
+            "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"},
+        },
+        force=True,
+    )
+    scene.set_state(over, "COMPLETED")
+    of_waiting, of_ended = scene.nosana.deployments
+    scene.work(lambda: scene.until(lambda: of_ended.status == "ARCHIVED"))
+    assert of_waiting.status == "RUNNING"
+
+
+def test_what_keeps_a_run_of_the_prefect_ui_from_starting_is_in_its_own_job(scene):
+    scene.nosana.credits[KEY] = 0.001
+    run_id = scene.start()
+    scene.work()
+    job = scene.jobs.get(job_id_of_run(run_id))
+    assert job.status is JobState.FAILED
+    assert "top it up" in job.start_error
+
+
+def test_a_worker_without_a_key_says_so_in_the_job(scene, monkeypatch):
+    monkeypatch.delenv("NOSANA_API_KEY")
+    job_id = new_job_id()
+    run_id = scene.start(job_id)
+    scene.work()
+    assert "NOSANA_API_KEY" in scene.jobs.get(job_id).start_error
+    assert "NOSANA_API_KEY" in scene.state(run_id)["message"]
+
+
+def test_a_run_of_another_flow_is_refused_and_leaves_no_job(scene):
+    path = f"/deployments/{scene.deployment}/create_flow_run"
+    run_id = scene.ask(path, parameters={"urls": []}, state={"type": "SCHEDULED"})["id"]
+    scene.work()
+    assert "Only runs of the flow clip" in scene.state(run_id)["message"]
+    assert scene.jobs.get(job_id_of_run(run_id)) is None
+    assert scene.nosana.deployments == []
+
+
+def test_a_job_that_has_succeeded_is_not_run_again(scene):
+    from infra.jobs import Report
+
+    job_id = new_job_id()
+    scene.jobs.create(job_id, "{}")
+    scene.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED))
+    run_id = scene.start(job_id)
+    scene.work()
+    assert "has succeeded" in scene.state(run_id)["message"]
+    assert scene.jobs.get(job_id).start_error is None
+    assert scene.nosana.deployments == []
+
+
+def test_another_host_that_cannot_be_paid_ends_the_run(scene):
+    scene.nosana.script = "image"
+    job_id = new_job_id()
+    run_id = scene.start(job_id)
+
+    def spend():
+        scene.until(lambda: scene.nosana.deployments)
+        scene.nosana.credits[KEY] = 0.001
+
+    scene.work(spend)
+    assert scene.state(run_id)["type"] == "CRASHED"
+    assert "top it up" in scene.jobs.get(job_id).error
+    assert scene.nosana.unarchived() == []
+
+
+def test_a_deployment_that_somebody_deletes_ends_its_run(scene):
+    scene.nosana.script = "never claimed"
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+
+    def delete():
+        scene.until(lambda: scene.nosana.deployments and scene.jobs.get(job_id).nosana_run_id != run_id)
+        scene.nosana.deployments.clear()
+
+    scene.work(delete)
+    assert scene.state(run_id)["type"] == "CRASHED"
+    assert "deleted" in scene.jobs.get(job_id).error
+
+
+def test_a_prefect_server_that_is_away_is_waited_for(scene, monkeypatch):
+    from prefect.client.orchestration import PrefectClient
+
+    scene.nosana.script = "exit 3"
+    asked = PrefectClient.read_flow_run
+    refusals = 2
+
+    async def away(self, run_id):
+        nonlocal refusals
+        if scene.nosana.deployments and refusals:
+            refusals -= 1
+            raise httpx.ConnectError("away")
+        return await asked(self, run_id)
+
+    monkeypatch.setattr(PrefectClient, "read_flow_run", away)
+    run_id = scene.start()
+    scene.work()
+    assert refusals == 0
+    assert "status 3" in scene.state(run_id)["message"]
+    assert scene.nosana.unarchived() == []
+
+
+def test_a_sweep_without_a_prefect_server_does_not_end_the_worker(scene, monkeypatch):
+    from prefect.client.orchestration import PrefectClient
+
+    async def away(*_, **__):
+        raise httpx.ConnectError("away")
+
+    monkeypatch.setattr(PrefectClient, "read_flow_runs", away)
+    scene.nosana.script = "exit 3"
+    run_id = scene.start()
+    scene.work()
+    assert "status 3" in scene.state(run_id)["message"]
+
+
+def test_a_worker_that_lost_its_lease_leaves_the_run_to_the_other(scene, monkeypatch):
+    monkeypatch.setattr("infra.nosana.worker.LEASE_SECONDS", 0.6)
+    scene.nosana.script = "never claimed"
+    run_id = scene.start(queue_limit_minutes=5)
+    other = JobStore.from_settings(settings.load())
+
+    def take_over():
+        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.jobs._redis.delete(f"kangklip:job:watch-{run_id}:lease")
+        assert other.hold(f"watch-{run_id}")
+
+    scene.work(take_over)
+    assert scene.state(run_id)["type"] == "PENDING"
+    assert len(scene.nosana.unarchived()) == 1
+    assert scene.jobs.get(job_id_of_run(run_id)).status is JobState.QUEUED
+    other.release(f"watch-{run_id}")
+    scene.set_state(run_id, "CANCELLING")
+    rescue(scene, run_id)
+    assert scene.state(run_id)["type"] == "CANCELLED"
+    assert scene.nosana.unarchived() == []
+
+
+def test_a_grant_that_a_container_prints_stays_out_of_the_log(scene, monkeypatch):
+    async def tells(deployment):
+        env = deployment.body["job_definition"]["ops"][0]["args"]["env"]
+        log = [f"grant={env['KANGKLIP_GRANT']}", f"key {os.environ['LLM_API_KEY']}", "\x1b[31mred\x07 line"]
+        job = deployment.list_job()
+        job.run()
+        job.end(result=ended(3, *log))
+
+    monkeypatch.setitem(SCRIPTS, "tells", tells)
+    scene.nosana.script = "tells"
+    run_id = scene.start()
+    scene.work()
+    scene.until(lambda: "container: [hidden]" in scene.logs(run_id))
+    (deployment,) = scene.nosana.deployments
+    told = scene.logs(run_id)
+    assert deployment.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] not in told
+    assert os.environ["LLM_API_KEY"] not in told
+    assert "container:  [31mred  line" in told
+
+
+def test_what_leads_to_our_prefect_server_stays_here(scene, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:pass")
+    monkeypatch.setenv("RENDER_CRF", "21")
+    env = {"PREFECT_API_URL": "http://10.0.0.1:4200/api", "PREFECT_LOGGING_LEVEL": "DEBUG"}
+    scene.start(inherit=["PREFECT_*", "RENDER_*"], env=env)
+    scene.work()
+    (deployment,) = scene.nosana.deployments
+    sent = deployment.body["job_definition"]["ops"][0]["args"]["env"]
+    assert sent.pop("RENDER_CRF") == "21"
+    assert sent.pop("PREFECT_LOGGING_LEVEL") == "DEBUG"
+    assert set(sent) == {"KANGKLIP_API_URL", "KANGKLIP_GRANT", "PREFECT__FLOW_RUN_ID"}
+
+
+def test_a_retry_in_the_prefect_ui_rents_anew_with_a_grant_for_the_next_attempt(scene):
+    scene.nosana.script = "exit 3"
+    run_id = scene.start()
+    scene.work()
+    scene.ask(f"/flow_runs/{run_id}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
+    scene.work()
+    first, second = (
+        grants.read(settings.load(), one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"])
+        for one in scene.nosana.deployments
+    )
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.job_id == second.job_id == job_id_of_run(run_id)
+    assert scene.nosana.most_live == 1
+    assert scene.nosana.unarchived() == []
