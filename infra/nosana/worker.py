@@ -46,8 +46,8 @@ from infra.settings import Settings
 
 T = TypeVar("T")
 
-SWEEP_SECONDS = 60.0
-ABANDONED_SECONDS = 60.0
+SWEEP_SECONDS = 30.0
+ABANDONED_SECONDS = 30.0
 """How old the state of a run that nobody watches is before it is taken up: the worker that got it may just begin."""
 LEAST_MINUTES = 5
 """Minutes that the credits must pay for before a deployment is made; for the rest Nosana asks by itself."""
@@ -285,6 +285,9 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
 
     async def _give_up(self, rented: Rental, why: str) -> None:
         """No host was rented: the run and the job say why."""
+        if await self._state_type(rented.run.id) in STOPPED:
+            await self._cancel(rented)
+            return
         await self._propose_crashed_state(rented.run, why)
         with self._telling(rented.run):
             await asyncio.to_thread(rented.assignment.note_start_error, why)
