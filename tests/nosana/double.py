@@ -1,36 +1,28 @@
 """A strict double of Nosana's deployments API on loopback: it refuses what the service refuses.
 
-What becomes of a deployment is a script, taken in turn from `scripts`. The script `run` starts the container's
-command as a process of this machine with nothing but its own environment.
+What becomes of a deployment is a script (scripts.py); `run` starts the container's command as a process of this
+machine with nothing but its own environment.
 """
 
 import asyncio
-import contextlib
-import itertools
 import json
-import os
-import secrets
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests.nosana.format import CreateBody
+from tests.nosana.scripts import Script, named, play
+from tests.nosana.states import STEP, Deployment
 
-ROOT = Path(__file__).parents[2]
 KEY, OTHER_KEY = "nos_first_key", "nos_other_key"
 MARKET = {
     "address": "7AtiXMSH6R1jjBxrcYjehCkkSF7zvYWte63gwEDBcGHq",
@@ -41,286 +33,100 @@ MARKET = {
     "usd_reward_per_hour": 0.048,
     "required_images": [],
 }
-PHASES = ("QUEUED", "RUNNING", "COMPLETED", "STOPPED")
-LIMITS = {10, 20, 50, 100}
-STEP = 0.05
-"""Seconds that Nosana takes for anything."""
-
-Script = Callable[["Deployment"], Awaitable[None]]
-
-
-def address() -> str:
-    """An id as Solana has them: 44 letters of base 58."""
-    letters = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-    return "".join(secrets.choice(letters) for _ in range(44))
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-
-
-@dataclass
-class Job:
-    deployment: "Deployment"
-    id: str = field(default_factory=address)
-    state: str = "QUEUED"
-    result: dict[str, Any] | None = None
-    started: float = 0
-    ended: float = 0
-    created_at: str = field(default_factory=now)
-
-    def run(self) -> None:
-        self.state, self.started = "RUNNING", time.time()
-
-    def end(self, state: str = "COMPLETED", *, result: dict[str, Any] | None) -> None:
-        self.state, self.ended, self.result = state, time.time(), result
-
-    def line(self) -> dict[str, Any]:
-        node = None if self.state == "QUEUED" else "N" * 44
-        ids = {"tx": "tx", "deployment": self.deployment.id, "job": self.id, "market": MARKET["address"], "node": node}
-        times = {"time_start": self.started, "created_at": self.created_at, "updated_at": now()}
-        return ids | {"revision": 1, "state": self.state} | times
-
-    def page(self) -> dict[str, Any]:
-        return {
-            "confidential": self.deployment.body["confidential"],
-            "revision": 1,
-            "market": MARKET["address"],
-            "node": "N" * 44,
-            "state": PHASES.index(self.state),
-            "jobStatus": None,
-            "jobDefinition": self.deployment.body["job_definition"],
-            "jobResult": self.result,
-            "timeStart": self.started,
-            "timeEnd": self.ended,
-            "listedAt": self.started,
-        }
-
-
-@dataclass
-class Deployment:
-    key: str
-    body: dict[str, Any]
-    script: Script
-    minute: float
-    id: str = field(default_factory=address)
-    status: str = "DRAFT"
-    jobs: list[Job] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    created_at: str = field(default_factory=now)
-    life: asyncio.Task[None] | None = None
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def view(self) -> dict[str, Any]:
-        known = {
-            name: self.body[name] for name in ("name", "market", "replicas", "timeout", "strategy", "confidential")
-        }
-        ids = {"id": self.id, "vault": "V" * 44, "owner": "O" * 44, "endpoints": [], "active_revision": 1}
-        active = sum(job.state in ("QUEUED", "RUNNING") for job in self.jobs)
-        times = {"created_at": self.created_at, "updated_at": now()}
-        return known | ids | {"status": self.status, "active_jobs": active} | times
-
-    def say(self, kind: str, message: str) -> None:
-        event = {"category": "Event", "deploymentId": self.id, "type": kind, "message": message, "created_at": now()}
-        self.events.insert(0, event)
-
-    def list_job(self) -> Job:
-        self.jobs.insert(0, Job(self))
-        return self.jobs[0]
-
-    async def wait(self, seconds: float = STEP) -> bool:
-        """Whether the deployment was stopped while waiting."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
-        return self.stopping.is_set()
-
-
-def ended(code: int | None, *log: str, **more: Any) -> dict[str, Any]:
-    """A job's result. It says success, whatever happened."""
-    reason = {"hostShutDown": False, "jobStopped": False, "jobExpired": False} | more.pop("reason", {})
-    state = {"OOMKilled": False, "ExitCode": code} | more.pop("state", {})
-    operation = {
-        "providerId": "container",
-        "operationId": "kangklip",
-        "group": None,
-        "status": "success",
-        "startTime": 1,
-        "endTime": 2,
-        "exitCode": code,
-        "logs": [{"type": "stdout", "log": line, "timestamp": now()} for line in log],
-        "diagnostics": {"reason": reason, "state": state},
-        **more,
-    }
-    return {"status": "success", "startTime": 1, "endTime": 2, "opStates": [operation]}
-
-
-def ends_with(code: int, **more: Any) -> Script:
-    async def script(deployment: Deployment) -> None:
-        job = deployment.list_job()
-        if not await deployment.wait():
-            job.run()
-            await deployment.wait()
-        if deployment.stopping.is_set():
-            job.end("STOPPED", result=ended(None, reason={"jobStopped": True}))
-        else:
-            job.end(result=ended(code, "the last line", **more))
-
-    return script
-
-
-def failed(event: str) -> Script:
-    return ends_with(2, error={"event": event, "message": f"{event} of this host"})
-
-
-async def never_claimed(deployment: Deployment) -> None:
-    job = deployment.list_job()
-    await deployment.stopping.wait()
-    job.end("STOPPED", result=None)
-
-
-async def hangs(deployment: Deployment) -> None:
-    job = deployment.list_job()
-    await deployment.wait()
-    job.run()
-    expired = not await deployment.wait(deployment.body["timeout"] * deployment.minute)
-    job.end("STOPPED", result=ended(None, reason={"jobExpired": expired, "jobStopped": not expired}))
-
-
-async def result_late(deployment: Deployment) -> None:
-    job = deployment.list_job()
-    job.run()
-    job.end(result=None)
-    await asyncio.sleep(10 * STEP)
-    job.result = ended(0)
-
-
-async def result_lost(deployment: Deployment) -> None:
-    job = deployment.list_job()
-    job.run()
-    job.end(result={"status": "success", "startTime": 1, "endTime": 2, "opStates": []})
-
-
-async def no_credits(deployment: Deployment) -> None:
-    """Until somebody tops up, after a while; then it would run, and be paid for."""
-    deployment.status = "INSUFFICIENT_FUNDS"
-    deployment.say("JOB_LIST_ERROR", "Insufficient credits to list the job.")
-    if not await deployment.wait(40 * STEP):
-        deployment.status = "RUNNING"
-        await ends_with(0)(deployment)
-
-
-async def not_listed(deployment: Deployment) -> None:
-    for _ in range(6):
-        deployment.say("JOB_LIST_ERROR", "The market does not answer.")
-        if await deployment.wait(2 * STEP):
-            return
-    deployment.status = "ERROR"
-    await deployment.stopping.wait()
-
-
-async def slow_start(deployment: Deployment) -> None:
-    deployment.status = "STARTING"
-    await asyncio.sleep(10 * STEP)  # it cannot be stopped meanwhile
-    deployment.status = "RUNNING"
-    await ends_with(0)(deployment)
-
-
-async def run(deployment: Deployment) -> None:
-    """The container's command with the environment of the definition alone, as on a host."""
-    args = deployment.body["job_definition"]["ops"][0]["args"]
-    job = deployment.list_job()
-    await deployment.wait()
-    job.run()
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable if word == "python" else word for word in args["cmd"]]
-        env = {"PATH": os.environ["PATH"], "HOME": home, "KANGKLIP_DATA_DIR": f"{home}/data"} | args["env"]
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
-        reading = asyncio.create_task(process.communicate())
-        stopped = asyncio.create_task(deployment.stopping.wait())
-        minutes = deployment.body["timeout"] * deployment.minute
-        try:
-            await asyncio.wait({reading, stopped}, timeout=minutes, return_when=asyncio.FIRST_COMPLETED)
-            expired = not reading.done() and not stopped.done()
-            if not reading.done():
-                process.terminate()
-                await asyncio.wait({reading}, timeout=10)
-        finally:
-            stopped.cancel()
-            if process.returncode is None:
-                process.kill()
-        output = (await reading)[0].decode(errors="replace").splitlines()
-    reason = {"jobExpired": expired, "jobStopped": deployment.stopping.is_set()}
-    job.end(result=ended(process.returncode, *output[-200:], reason=reason))
-
-
-SCRIPTS: dict[str, Script] = {
-    "ok": ends_with(0),
-    "exit 3": ends_with(3),
-    "never claimed": never_claimed,
-    "hangs": hangs,
-    "expired": ends_with(0, reason={"jobExpired": True}),
-    "image": failed("image-pull-error"),
-    "resource": failed("resource-error"),
-    "runtime": failed("container-runtime-error"),
-    "host shut down": ends_with(1, reason={"hostShutDown": True}),
-    "out of memory": ends_with(137, state={"OOMKilled": True}),
-    "result late": result_late,
-    "result lost": result_lost,
-    "no credits": no_credits,
-    "not listed": not_listed,
-    "slow start": slow_start,
-    "run": run,
+LARGE_MARKET = {
+    "address": "CUWPr7NcdXVMQoWJxqRdGPXUfwKCvDxFAMVVJc7GyBDT",
+    "slug": "nvidia-a100",
+    "name": "NVIDIA A100",
+    "type": "PREMIUM",
+    "gpu_types": ["NVIDIA A100-SXM4-80GB"],
+    "usd_reward_per_hour": 0.9,
+    "required_images": [],
 }
-
-WRONG_STATE = JSONResponse({"error": "Deployment is in the incorrect state."}, 500)
-ARCHIVED = JSONResponse({"error": "Cannot modify an archived deployment."}, 500)
-NOT_FOUND = JSONResponse({"error": "Deployment not found."}, 404)
-BAD = JSONResponse({"error": "Bad Request"}, 400)
+LIMITS = {"10", "20", "50", "100"}
 STARTABLE = {"DRAFT", "STOPPED", "ERROR", "INSUFFICIENT_FUNDS"}
 STOPPABLE = {"RUNNING", "ERROR", "INSUFFICIENT_FUNDS"}
 
+Answer = Callable[[Request], Awaitable[Response]]
+Fault = int | float | str
+"""What befalls a call: 429, 502 and other statuses in its place; seconds (a float) that its answer comes late;
+"lost", the call has its effect and the connection is closed without an answer; "torn", closed within the
+answer; "hidden", a gateway answers 502 for a call that had its effect; "cut", closed without any effect."""
+
+
+class Refused(Exception):
+    def __init__(self, status: int, error: str) -> None:
+        self.answer = JSONResponse({"error": error}, status)
+
+
+def bad_request() -> Refused:
+    return Refused(400, "Bad Request")
+
+
+def wrong_state(one: Deployment) -> Refused:
+    archived = one.status == "ARCHIVED"
+    said = "Cannot modify an archived deployment." if archived else "Deployment is in the incorrect state."
+    return Refused(500, said)
+
 
 class NosanaDouble:
-    """A context manager. `scripts` are used up in turn, then `script`; `faults` befall the next calls of a route.
+    """A context manager. Each deployment made plays the next of `scripts`, then what `script` names.
 
-    A fault is a status (429, 502) or "lost": the call has its effect, and its answer never comes.
+    `script` may also be a function of the create's body that gives the name, or a script of the test's own.
+    `minute` is how many seconds a minute of a timeout takes. `faults` befall the next calls of a route, by method
+    and the last part of its path: `("POST", "create")`, `("GET", "deployments")`, `("GET", "{id}")`.
+    `requests` has every call as (method, path, body), `misdirected` those to no route; `most_live` is how many
+    deployments were alive at once.
     """
 
-    def __init__(self, script: str = "ok", minute: float = 60.0) -> None:
-        self.script, self.scripts, self.minute = script, [], minute
-        self.faults: dict[tuple[str, str], list[int | str]] = {}
+    def __init__(self, script: str | Script = "ok", minute: float = 60.0) -> None:
+        self.script, self.minute = script, minute
+        self.scripts: list[str | Script] = []
+        self.choose: Callable[[dict[str, Any]], str | Script] | None = None
+        self.faults: dict[tuple[str, str], list[Fault]] = {}
+        self.retry_after = "1"
         self.deployments: list[Deployment] = []
         self.requests: list[tuple[str, str, Any]] = []
+        self.misdirected: list[tuple[str, str]] = []
+        self.markets: list[dict[str, Any]] = [MARKET, LARGE_MARKET]
         self.credits = {KEY: 100.0, OTHER_KEY: 100.0}
         self.most_live = 0
-        app = Starlette(routes=self._routes())
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-        )
-        self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
+        self._plays: dict[str, Script] = {}
+        app = Starlette(routes=self._routes(), exception_handlers={404: self._no_route, 405: self._no_route})
+        app.router.redirect_slashes = False
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        self._uvicorn = uvicorn.Server(config)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        thread = threading.Thread(target=self._uvicorn.run, daemon=True)
+        thread.start()
         while not self._uvicorn.started:
-            assert self._thread.is_alive()
-            time.sleep(0.01)
+            assert thread.is_alive()
+            time.sleep(0.005)
         self.url = f"http://127.0.0.1:{self._uvicorn.servers[0].sockets[0].getsockname()[1]}/api"
         return self
 
     def __exit__(self, *_: object) -> None:
-        for deployment in self.deployments:
-            if deployment.life is not None:
-                deployment.life.get_loop().call_soon_threadsafe(deployment.stopping.set)
+        """Ends every container that still runs, and tells of a script that broke. The server ends by itself."""
+        lives = [(one, one.life) for one in self.deployments if one.life]
+        for one, life in lives:
+            life.get_loop().call_soon_threadsafe(one.stopping.set)
         until = time.monotonic() + 15
-        while any(one.life and not one.life.done() for one in self.deployments) and time.monotonic() < until:
-            time.sleep(STEP)
-        self._uvicorn.should_exit = True
-        self._thread.join(10)
+        while not all(life.done() for _, life in lives) and time.monotonic() < until:
+            time.sleep(STEP / 5)
+        self._uvicorn.should_exit = self._uvicorn.force_exit = True
+        for _, life in lives:
+            if life.done() and not life.cancelled() and (error := life.exception()):
+                raise error
+
+    def top_up(self, usd: float, key: str = KEY) -> None:
+        """What lacked credits is tried again."""
+        self.credits[key] += usd
+        for one in self.deployments:
+            if one.key == key and one.life:
+                one.life.get_loop().call_soon_threadsafe(one.funded.set)
 
     def unarchived(self) -> list[str]:
-        return [one.body["name"] for one in self.deployments if one.status != "ARCHIVED"]
+        return [one.name for one in self.deployments if one.status not in ("ARCHIVED", "DELETED")]
 
     def definitions(self) -> str:
         """Everything that a host, or whoever reads what Nosana keeps, has seen."""
@@ -328,7 +134,7 @@ class NosanaDouble:
 
     def _routes(self) -> list[Route]:
         one = "/api/deployments/{id}"
-        routes: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+        routes: list[tuple[str, str, Answer]] = [
             ("POST", "/api/deployments/create", self._create),
             ("GET", "/api/deployments", self._list),
             ("GET", one, self._get),
@@ -343,157 +149,219 @@ class NosanaDouble:
             ("GET", "/api/markets/", self._markets),
             ("GET", "/api/markets/{market}/", self._market),
         ]
-        return [Route(path, self._guarded(path, handler), methods=[method]) for method, path, handler in routes]
+        return [Route(path, self._guarded(path, answer), methods=[method]) for method, path, answer in routes]
 
-    def _guarded(self, path: str, handler: Callable[[Request], Awaitable[Response]]) -> Any:
-        async def answer(request: Request) -> Response:
-            body = await request.body()
-            self.requests.append((request.method, request.url.path, json.loads(body) if body else None))
-            if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.credits:
-                return JSONResponse({"error": "Unauthorized"}, 401)
-            waiting = self.faults.get((request.method, path.rpartition("/")[2]), [])
+    def _guarded(self, path: str, answer: Answer) -> Answer:
+        """Records the call, then lets its fault befall it; without a known key nothing is answered."""
+
+        async def guarded(request: Request) -> Response:
+            self.requests.append((request.method, request.url.path, _said(await request.body())))
+            if self._key(request) not in self.credits:
+                return JSONResponse("Unauthorized", 401)
+            waiting = self.faults.get((request.method, path.rstrip("/").rpartition("/")[2]), [])
             fault = waiting.pop(0) if waiting else None
-            if isinstance(fault, int):
-                headers = {"Retry-After": "1"} if fault == 429 else {}
-                return JSONResponse({"error": "Later"}, fault, headers)
-            done = await handler(request)
-            return Lost() if fault == "lost" else done
+            if type(fault) is int:
+                return self._in_place(fault)
+            if fault == "cut":
+                return Lost()
+            try:
+                done = await answer(request)
+            except Refused as refused:
+                done = refused.answer
+            return await _befallen(done, fault)
 
-        return answer
+        return guarded
+
+    def _in_place(self, status: int) -> Response:
+        if status == 429:
+            return JSONResponse({"error": "Too Many Requests"}, 429, {"Retry-After": self.retry_after})
+        return HTMLResponse(f"<html><title>{status}</title></html>", status)  # a gateway's page
+
+    async def _no_route(self, request: Request, _: Exception) -> Response:
+        self.misdirected.append((request.method, request.url.path))
+        return JSONResponse({"error": "Not Found"}, 404)
 
     async def _create(self, request: Request) -> Response:
         try:
             body = CreateBody.model_validate_json(await request.body())
         except ValidationError:
-            return BAD
-        if body.market != MARKET["address"]:
-            return BAD
-        script = SCRIPTS[self.scripts.pop(0) if self.scripts else self.script]
-        said = json.loads(await request.body())
-        kept = {"confidential": False, "autostart": False} | said
-        made = Deployment(self._key(request), kept, script, self.minute)
+            raise bad_request() from None
+        if body.market not in [market["address"] for market in self.markets]:
+            raise bad_request()
+        kept = {"confidential": False, "autostart": False} | json.loads(await request.body())
+        made = Deployment(self._key(request), kept, self.minute)
+        self._plays[made.id] = self._script(kept)
         self.deployments.append(made)
         if body.autostart:
             self._begin(made)
         return JSONResponse(made.view())
 
     async def _list(self, request: Request) -> Response:
+        """`name` is exact, `search` a part of the name, `status` one or several with commas between."""
         asked = request.query_params
-        mine = [one for one in self.deployments if one.key == self._key(request)]
+        statuses = asked["status"].split(",") if "status" in asked else None
         found = [
             one.view()
-            for one in mine
-            if asked.get("name") in (None, one.body["name"])
-            and asked.get("search", "") in one.body["name"]
-            and asked.get("status") in (None, one.status)
+            for one in reversed(self.deployments)
+            if one.key == self._key(request)
+            and one.status != "DELETED"
+            and asked.get("name") in (None, one.name)
+            and asked.get("search", "") in one.name
+            and (statuses is None or one.status in statuses)
         ]
-        return self._paged(request, "deployments", found)
+        return _paged(request, "deployments", found)
 
     async def _get(self, request: Request) -> Response:
-        one = self._mine(request)
-        return JSONResponse(one.view()) if one else NOT_FOUND
+        return JSONResponse(self._mine(request).view())
 
     async def _delete(self, request: Request) -> Response:
-        one = self._mine(request)
-        if one is None:
-            return NOT_FOUND
-        if one.status != "STOPPED":
-            return WRONG_STATE
-        self.deployments.remove(one)
+        self._in(request, {"STOPPED"}).move("DELETED")
         return Response(status_code=204)
 
     async def _start(self, request: Request) -> Response:
-        if (one := self._mine(request)) is None:
-            return NOT_FOUND
-        if one.status == "ARCHIVED":
-            return ARCHIVED
-        if one.status not in STARTABLE:
-            return WRONG_STATE
+        one = self._in(request, STARTABLE)
         self._begin(one)
-        return JSONResponse({"status": "STARTING", "updated_at": now()})
+        return _moved(one)
 
     async def _stop(self, request: Request) -> Response:
-        if (one := self._mine(request)) is None:
-            return NOT_FOUND
-        if one.status == "ARCHIVED":
-            return ARCHIVED
-        if one.status not in STOPPABLE:
-            return WRONG_STATE
-        one.status = "STOPPING"
+        one = self._in(request, STOPPABLE)
+        one.move("STOPPING")
         one.stopping.set()
-        return JSONResponse({"status": "STOPPING", "updated_at": now()})
+        return _moved(one)
 
     async def _archive(self, request: Request) -> Response:
-        if (one := self._mine(request)) is None:
-            return NOT_FOUND
-        if one.status == "ARCHIVED":
-            return ARCHIVED
-        if one.status != "STOPPED":
-            return WRONG_STATE
-        one.status = "ARCHIVED"
-        return JSONResponse({"status": "ARCHIVED", "updated_at": now()})
+        one = self._in(request, {"STOPPED"})
+        one.move("ARCHIVED")
+        return _moved(one)
 
     async def _jobs(self, request: Request) -> Response:
-        one = self._mine(request)
-        return self._paged(request, "jobs", [job.line() for job in one.jobs]) if one else NOT_FOUND
+        jobs = self._mine(request).jobs
+        state = request.query_params.get("state")
+        return _paged(request, "jobs", [job.line() for job in jobs if state in (None, job.state)])
 
     async def _job(self, request: Request) -> Response:
-        one = self._mine(request)
-        found = [job for job in one.jobs if job.id == request.path_params["job"]] if one else []
-        return JSONResponse(found[0].page()) if found else NOT_FOUND
+        for job in self._mine(request).jobs:
+            if job.id == request.path_params["job"]:
+                return JSONResponse(job.page())
+        raise Refused(404, "Job not found.")
 
     async def _events(self, request: Request) -> Response:
-        one = self._mine(request)
-        return self._paged(request, "events", one.events) if one else NOT_FOUND
+        return _paged(request, "events", self._mine(request).events)
 
     async def _balance(self, request: Request) -> Response:
-        held = {"assignedCredits": self.credits[self._key(request)], "reservedCredits": 0, "settledCredits": 0}
-        return JSONResponse(held)
+        key = self._key(request)
+        reserved, settled = self._reserved(key), self._settled(key)
+        return JSONResponse(
+            {"assignedCredits": self.credits[key], "reservedCredits": reserved, "settledCredits": settled}
+        )
 
     async def _markets(self, _: Request) -> Response:
-        return JSONResponse([MARKET])
+        return JSONResponse(self.markets)
 
     async def _market(self, request: Request) -> Response:
-        known = request.path_params["market"] in (MARKET["address"], MARKET["slug"])
-        return JSONResponse(MARKET) if known else JSONResponse({"error": "Market not found."}, 404)
+        for market in self.markets:
+            if request.path_params["market"] in (market["address"], market["slug"]):
+                return JSONResponse(market)
+        raise Refused(404, "Market not found.")
+
+    def _script(self, body: dict[str, Any]) -> Script:
+        if self.choose:
+            return named(self.choose(body))
+        return named(self.scripts.pop(0) if self.scripts else self.script)
 
     def _begin(self, one: Deployment) -> None:
-        """STARTING is over within moments, and the script decides what RUNNING means."""
-        one.status = "RUNNING"
+        """What it did before is over: one that waited for credits or for its listing begins anew."""
+        if one.life:
+            one.life.cancel()
+        one.move("STARTING")
         one.stopping = asyncio.Event()
-        one.life = asyncio.create_task(self._live(one))
-        live = [other for other in self.deployments if other.status not in ("DRAFT", "STOPPED", "ARCHIVED")]
-        self.most_live = max(self.most_live, len(live))
+        one.life = asyncio.create_task(play(one, self._plays[one.id], self._affords))
+        self.most_live = max(self.most_live, sum(other.is_live for other in self.deployments))
 
-    async def _live(self, one: Deployment) -> None:
-        await one.script(one)
-        await asyncio.sleep(STEP)
-        one.status = "STOPPED"
+    def _affords(self, one: Deployment) -> bool:
+        """Whether the credits pay for its whole timeout."""
+        spent = self._reserved(one.key) + self._settled(one.key)
+        return self.credits[one.key] - spent >= self._price(one) * one.body["timeout"] / 60
 
-    def _mine(self, request: Request) -> Deployment | None:
+    def _reserved(self, key: str) -> float:
+        """For the whole timeout of each job that waits or runs, in dollars."""
+        mine = [one for one in self.deployments if one.key == key]
+        live = [one for one in mine for job in one.jobs if not job.is_over]
+        return sum(self._price(one) * one.body["timeout"] / 60 for one in live)
+
+    def _settled(self, key: str) -> float:
+        """For the time that jobs ran, in dollars."""
+        jobs = [(one, job) for one in self.deployments if one.key == key for job in one.jobs if job.is_over]
+        return sum(self._price(one) * (job.ended - job.started) / 3600 for one, job in jobs if job.started)
+
+    def _price(self, one: Deployment) -> float:
+        """In dollars an hour."""
+        return next(float(m["usd_reward_per_hour"]) for m in self.markets if m["address"] == one.body["market"])
+
+    def _in(self, request: Request, states: set[str]) -> Deployment:
+        one = self._mine(request)
+        if one.status not in states:
+            raise wrong_state(one)
+        return one
+
+    def _mine(self, request: Request) -> Deployment:
         wanted = request.path_params["id"], self._key(request)
-        return next((one for one in self.deployments if (one.id, one.key) == wanted), None)
+        for one in self.deployments:
+            if (one.id, one.key) == wanted and one.status != "DELETED":
+                return one
+        raise Refused(404, "Deployment not found.")
 
     @staticmethod
     def _key(request: Request) -> str:
-        return request.headers["authorization"].removeprefix("Bearer ")
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        return key if scheme == "Bearer" else ""
 
-    @staticmethod
-    def _paged(request: Request, name: str, items: list[dict[str, Any]]) -> Response:
-        limit, cursor = request.query_params.get("limit", "10"), request.query_params.get("cursor", "0")
-        if not limit.isdecimal() or int(limit) not in LIMITS or not cursor.isdecimal():
-            return BAD
-        first, after = int(cursor), int(cursor) + int(limit)
-        pagination = {
-            "cursor_next": str(after) if after < len(items) else None,
-            "cursor_prev": str(max(first - int(limit), 0)) if first else None,
-            "total_items": len(items),
-        }
-        return JSONResponse({name: list(itertools.islice(items, first, after)), "pagination": pagination})
+
+def _said(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        return body.decode(errors="replace")
+
+
+def _moved(one: Deployment) -> Response:
+    return JSONResponse({"status": one.status, "updated_at": one.updated_at})
+
+
+async def _befallen(done: Response, fault: Fault | None) -> Response:
+    """The answer to a call that had its effect, as its caller gets it."""
+    if isinstance(fault, float):
+        await asyncio.sleep(fault)
+    if fault == "hidden":
+        return HTMLResponse("<html><title>502</title></html>", 502)
+    return {"lost": Lost(), "torn": Torn()}.get(str(fault), done)
+
+
+def _paged(request: Request, name: str, newest_first: list[dict[str, Any]]) -> Response:
+    """A page of the list. A cursor counts from the oldest, so that what is made meanwhile moves no page."""
+    size = len(newest_first)
+    limit, cursor = request.query_params.get("limit", "10"), request.query_params.get("cursor", str(size))
+    if limit not in LIMITS or not cursor.isdecimal():
+        raise bad_request()
+    first = max(size - int(cursor), 0)
+    after = first + int(limit)
+    pagination = {
+        "cursor_next": str(size - after) if after < size else None,
+        "cursor_prev": str(min(size - first + int(limit), size)) if first else None,
+        "total_items": size,
+    }
+    return JSONResponse({name: newest_first[first:after], "pagination": pagination})
 
 
 class Lost(Response):
-    """Begins an answer and hangs up: the client cannot know what came of its call."""
+    """Hangs up without a word: the caller cannot know what came of its call."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        receive.__self__.transport.abort()  # the server itself knows no way to say nothing
+
+
+class Torn(Response):
+    """Hangs up within the answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]

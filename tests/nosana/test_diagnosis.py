@@ -7,6 +7,7 @@ import pytest
 
 from infra.nosana.diagnosis import TIMED_OUT, Seen, diagnose
 from infra.nosana.job_definition import build, deployment_body
+from infra.nosana.models import JobPhase
 from tests.nosana.double import MARKET
 
 QUEUE_LIMIT = 1.0
@@ -24,7 +25,7 @@ async def look(client, deployment_id):
 
 @pytest.fixture
 def outcome(nosana, ask):
-    """What a script leads to."""
+    """What a script leads to; with `waited`, so many seconds after its job has ended."""
 
     def of(script, waited=None):
         nosana.script = script
@@ -34,8 +35,10 @@ def outcome(nosana, ask):
             made = await client.create(body)
             began = time.monotonic()
             while time.monotonic() - began < 15:
-                since = time.monotonic() - began if waited is None else waited
-                if found := diagnose(await look(client, made.id), since, QUEUE_LIMIT):
+                seen = await look(client, made.id)
+                ended = seen.job is not None and seen.job.phase is JobPhase.COMPLETED
+                since = waited if waited and ended else time.monotonic() - began
+                if found := diagnose(seen, since, QUEUE_LIMIT):
                     return found
                 await asyncio.sleep(0.02)
             raise AssertionError("nothing came of it")
@@ -79,6 +82,6 @@ def test_the_last_lines_of_the_container_are_kept_out_of_the_message(outcome):
 
 
 def test_a_result_that_never_comes_is_unknown(outcome):
-    found = outcome("result late", waited=61)
+    found = outcome("result none", waited=61)
     assert found.status_code is None
     assert "never handed in" in found.summary

@@ -1,0 +1,99 @@
+"""A host that really runs the container's command, as a process of this machine."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from tests.nosana.states import Deployment, ended, failed_host, log
+
+ROOT = Path(__file__).parents[2]
+GRACE_SECONDS = 10.0
+"""Between SIGTERM and SIGKILL, as container engines have it."""
+LOG_LINES = 200
+
+
+async def run(deployment: Deployment) -> None:
+    """The command of the first operation, with the environment of the definition and nothing of this machine's."""
+    args = deployment.body["job_definition"]["ops"][0]["args"]
+    job = deployment.list_job()
+    if await deployment.wait():
+        job.end("STOPPED", result=None)
+        return
+    job.run()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        env = {"PATH": os.environ["PATH"], "HOME": home, "KANGKLIP_DATA_DIR": f"{home}/data"} | args.get("env", {})
+        try:
+            container = await Container.start(command(args), env)
+        except OSError:
+            job.end(result=failed_host("container-runtime-error"))
+            return
+        expired = not await container.is_over_within(deployment.timeout, deployment.stopping)
+        code = await container.end()
+        stopped = deployment.stopping.is_set() and not expired
+        reason = {"jobExpired": expired, "jobStopped": stopped}
+        job.end("STOPPED" if stopped else "COMPLETED", result=ended(code, *await container.logs(), reason=reason))
+
+
+def command(args: dict[str, Any]) -> list[str]:
+    """A text is for the shell, a list is taken as it is; the image's python is ours."""
+    words = [*_words(args.get("entrypoint", [])), *_words(args.get("cmd", []))]
+    return [sys.executable, *words[1:]] if words[:1] == ["python"] else words
+
+
+class Container:
+    """A process and all that it starts: they end together, for in a container its end is theirs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        streams = {"stdout": process.stdout, "stderr": process.stderr}
+        self._lines: list[dict[str, str]] = []
+        self._reading = [asyncio.create_task(self._read(kind, stream)) for kind, stream in streams.items() if stream]
+
+    @classmethod
+    async def start(cls, words: list[str], env: dict[str, str]) -> Self:
+        pipe = asyncio.subprocess.PIPE
+        return cls(
+            await asyncio.create_subprocess_exec(
+                *words, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, limit=1 << 20, start_new_session=True
+            )
+        )
+
+    async def is_over_within(self, seconds: float, stopping: asyncio.Event | None = None) -> bool:
+        """Whether it ended, or was to be stopped, in that time.
+
+        It is looked at: asyncio's own `wait` lasts until those who inherited its output have ended too.
+        """
+        deadline = time.monotonic() + seconds
+        while self._process.returncode is None and not (stopping and stopping.is_set()):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def end(self) -> int:
+        """Its exit status; 128 and the signal's number where one ended it."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            await self.is_over_within(GRACE_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        code = await self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    async def logs(self) -> list[dict[str, str]]:
+        await asyncio.gather(*self._reading)
+        return self._lines[-LOG_LINES:]
+
+    async def _read(self, kind: str, stream: asyncio.StreamReader) -> None:
+        async for line in stream:
+            self._lines.append(log(kind, line.decode(errors="replace").rstrip("\n")))
+
+
+def _words(said: str | list[str]) -> list[str]:
+    return ["/bin/sh", "-c", said] if isinstance(said, str) else said
