@@ -12,7 +12,9 @@ from infra import grants, settings
 from infra.jobs import JobStore, job_id_of_run, new_job_id
 from infra.states import JobState
 from tests.infra.nosana.dying_worker import STEPS, die_at
-from tests.nosana.double import KEY, SCRIPTS, ended
+from tests.nosana.double import KEY
+from tests.nosana.scripts import SCRIPTS
+from tests.nosana.states import ended
 from tests.nosana.test_worker import rent
 
 SEEN_BY_OTHERS = {"after start", "before archive"}
