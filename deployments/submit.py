@@ -30,6 +30,10 @@ class Submitter(Protocol):
         """Have the run stopped; one that has ended or is not known is left alone."""
         ...
 
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """The run as the server knows it; None where it does not."""
+        ...
+
     def ping(self) -> None: ...
 
     def queue_depth(self) -> int:
@@ -90,7 +94,6 @@ class PrefectRuns:
         self._ask("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """The run as the server knows it; None where it does not."""
         return self.runs([run_id]).get(run_id)
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]:

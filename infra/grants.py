@@ -21,7 +21,7 @@ class Grant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    grant_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    grant_id: str = Field(default_factory=lambda: secrets.token_hex(16), pattern=r"^[0-9a-f]{32}$")
     job_id: str = Field(pattern=r"^kk_[0-9A-HJKMNP-TV-Z]{26}$")
     run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     attempt: int = Field(ge=1)
@@ -29,20 +29,17 @@ class Grant(BaseModel):
     expires_at: int
 
 
-def issue(settings: Settings, job_id: str, run_id: str, attempt: int, redeem_seconds: int, session_seconds: int) -> str:
-    """A new grant, as text.
+def until(redeem_seconds: int) -> int:
+    """`expires_at` of a grant that may be redeemed for so long from now on."""
+    return int(time.time()) + redeem_seconds
+
+
+def signed(grant: Grant, settings: Settings) -> str:
+    """The grant as text.
 
     Raises:
         ConfigError: there is no secret to sign it with.
     """
-    grant = Grant(
-        grant_id=secrets.token_hex(16),
-        job_id=job_id,
-        run_id=run_id,
-        attempt=attempt,
-        session_seconds=session_seconds,
-        expires_at=int(time.time()) + redeem_seconds,
-    )
     claims = grant.model_dump() | {"aud": _AUDIENCE, "exp": grant.expires_at}
     return jwt.encode(claims, _secret(settings).get_secret_value(), _ALGORITHM)
 
@@ -57,7 +54,7 @@ def read(settings: Settings, text: str) -> Grant:
     secret = _secret(settings).get_secret_value()
     try:
         claims = jwt.decode(text, secret, [_ALGORITHM], audience=_AUDIENCE, options={"require": ["exp", "aud"]})
-        return Grant.model_validate(claims)
+        return Grant.model_validate(claims | {"grant_id": claims.get("grant_id")})
     except jwt.ExpiredSignatureError:
         raise GrantRefused("The grant has expired.") from None
     except (jwt.InvalidTokenError, ValidationError):

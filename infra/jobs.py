@@ -72,7 +72,8 @@ class Job(BaseModel):
 
     `is_leased` tells that the current attempt's process holds a lease: without one it is dead. Runs that
     report by callback alone hold none. `nosana_run_id` is what runs the job: the deployment on Nosana there,
-    the flow run elsewhere; `flow_run_id` is its flow run either way.
+    the flow run elsewhere; `flow_run_id` is its flow run either way. `grant_id` is the newest grant's that a
+    rented machine was given for it: no earlier one is good any more.
     """
 
     job_id: str
@@ -86,6 +87,7 @@ class Job(BaseModel):
     nosana_run_id: str | None = None
     flow_run_id: str | None = None
     cost_usd: float | None = None
+    grant_id: str | None = None
     is_leased: bool = False
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -137,18 +139,18 @@ class JobStore:
         return self._eval(scripts.CREATE, [_key(job_id), _ALL, _ACTIVE], [job_id, request_json, _now(), self._ttl]) == 1
 
     def get(self, job_id: str) -> Job | None:
-        with _answering():
+        with answering():
             return _job(cast("dict[str, str]", self._redis.hgetall(_key(job_id))))
 
     def recent(self, limit: int) -> list[Job]:
         """The newest jobs first."""
-        with _answering():
+        with answering():
             newest = cast("Any", self._redis).zrevrange(_ALL, 0, limit - 1)
             return self._read(cast("list[str]", newest))
 
     def active(self) -> list[Job]:
         """Jobs that have not ended; what Redis has forgotten is left out for good."""
-        with _answering():
+        with answering():
             ids = sorted(cast("set[str]", self._redis.smembers(_ACTIVE)))
             jobs = self._read(ids)
             if gone := set(ids) - {job.job_id for job in jobs}:
@@ -157,7 +159,7 @@ class JobStore:
 
     def totals(self) -> dict[str, float]:
         """Counted since the beginning: `finished:{state}`, `seconds:{stage}` and `count:{stage}`."""
-        with _answering():
+        with answering():
             found = cast("dict[str, str]", self._redis.hgetall(_TOTALS))
         return {name: float(value) for name, value in found.items()}
 
@@ -200,28 +202,33 @@ class JobStore:
 
     def set_run(self, job_id: str, flow_run_id: str) -> None:
         """Record the flow run, which is also what runs the job until a deployment on Nosana does."""
-        with _answering():
+        with answering():
             self._redis.hset(_key(job_id), mapping={"flow_run_id": flow_run_id, "nosana_run_id": flow_run_id})
 
     def set_deployment(self, job_id: str, deployment_id: str) -> None:
         """Record the deployment on Nosana that runs the job's flow run."""
-        with _answering():
+        with answering():
             self._redis.hset(_key(job_id), "nosana_run_id", deployment_id)
+
+    def set_grant(self, job_id: str, grant_id: str | None) -> None:
+        """Make this the job's only grant; None leaves it without one."""
+        with answering():
+            self._redis.hset(_key(job_id), "grant_id", grant_id or "")
 
     def add_cost(self, job_id: str, usd: float) -> None:
         """Add to what the job's rented machines have cost, in dollars."""
-        with _answering():
+        with answering():
             self._redis.hincrbyfloat(_key(job_id), "cost_usd", usd)
 
     def set_start_error(self, job_id: str, text: str) -> None:
         """Record why the job's run could not be started."""
-        with _answering():
+        with answering():
             self._redis.hset(_key(job_id), "start_error", text)
 
     def claim(self, key: str, asked: str, job_id: str) -> Claim:
         """Give an idempotency key to `job_id` for a day, unless a job has it; `asked` is a digest of the request."""
         name = f"kangklip:idempotency:{_hidden(key)}"
-        with _answering():
+        with answering():
             is_new = bool(self._redis.set(name, f"{asked} {job_id}", nx=True, ex=_CLAIM_SECONDS))
             held = cast("str | None", self._redis.get(name)) or f"{asked} {job_id}"
         first, _, holder = held.partition(" ")
@@ -236,7 +243,7 @@ class JobStore:
     def events(self, job_id: str, after: str = "0", block_seconds: float = 1.0) -> Iterator[tuple[str, dict[str, str]]]:
         """Events later than `after`, oldest first: (id, fields). Ends when none came for `block_seconds`."""
         while True:
-            with _answering():
+            with answering():
                 answer = cast(
                     "list[tuple[str, list[tuple[str, dict[str, str]]]]]",
                     self._redis.xread({_events_key(job_id): after}, count=100, block=int(block_seconds * 1000)),
@@ -256,25 +263,25 @@ class JobStore:
                     yield event_id, fields
                     if fields["status"] in (JobState.SUCCEEDED, JobState.FAILED):
                         return
-                with _answering():
+                with answering():
                     if await client.exists(_key(job_id)) == 0:
                         return
 
     async def _next_events(self, client: Any, job_id: str, after: str) -> list[tuple[str, dict[str, str]]]:
-        with _answering():
+        with answering():
             answer = await client.xread({_events_key(job_id): after}, count=100, block=_EVENT_WAIT_MS)
         return answer[0][1] if answer else []
 
     def last_event(self, job_id: str) -> str:
         """Id of the newest event, "0" where there is none yet."""
-        with _answering():
+        with answering():
             newest = cast("list[tuple[str, Any]]", self._redis.xrevrange(_events_key(job_id), count=1))
         return newest[0][0] if newest else "0"
 
     def hold(self, job_id: str) -> bool:
         """Take or renew this store's lease on running the job; False when another has it."""
         self._drop_dead_lease(job_id)
-        with _answering():
+        with answering():
             taken = self._redis.set(_lease_key(job_id), self._holder, nx=True, ex=LEASE_SECONDS)
             if not taken and self._redis.get(_lease_key(job_id)) == self._holder:
                 taken = self._redis.expire(_lease_key(job_id), LEASE_SECONDS)
@@ -285,14 +292,14 @@ class JobStore:
     def is_held(self, job_id: str) -> bool:
         """Whether some process runs the job and lives."""
         self._drop_dead_lease(job_id)
-        with _answering():
+        with answering():
             return self._redis.exists(_lease_key(job_id)) == 1
 
     def release(self, job_id: str) -> None:
         self._eval(scripts.RELEASE, [_lease_key(job_id)], [self._holder])
 
     def ping(self) -> None:
-        with _answering():
+        with answering():
             self._redis.ping()  # pyright: ignore[reportUnknownMemberType]
 
     def _read(self, ids: list[str]) -> list[Job]:
@@ -311,13 +318,13 @@ class JobStore:
 
     def _drop_dead_lease(self, job_id: str) -> None:
         """A lease of a process of this machine that no longer lives need not run out."""
-        with _answering():
+        with answering():
             holder = cast("str | None", self._redis.get(_lease_key(job_id)))
         if holder and holder != self._holder and _is_dead_neighbour(holder):
             self._eval(scripts.RELEASE, [_lease_key(job_id)], [holder])
 
     def _eval(self, script: str, keys: list[str], arguments: list[Any]) -> int:
-        with _answering():
+        with answering():
             return cast("int", self._redis.eval(script, len(keys), *keys, *map(str, arguments)))
 
 
@@ -384,7 +391,7 @@ def _is_dead_neighbour(holder: str) -> bool:
 
 
 @contextmanager
-def _answering() -> Generator[None]:
+def answering() -> Generator[None]:
     """Redis's own errors as `StateError`; the message names no address, it may hold a password."""
     try:
         yield

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         description="Signs grants, 32 letters or more; the same for the API and the Nosana worker.",
     )
     grant_llm_calls: int = Field(default=20, ge=0, le=1000, description="LLM calls that one granted run may make.")
+    access: SecretStr | None = Field(
+        default=None,
+        validation_alias="KANGKLIP_ACCESS",
+        description="What a rented container got for its grant; it sets this itself.",
+    )
     r2_account_id: str | None = Field(
         default=None,
         pattern=r"^[0-9a-f]{32}$",

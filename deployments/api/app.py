@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from deployments.api import callback, clips, create, events, health, jobs, logs, metrics, pages, refusals
 from deployments.api.documents import Documents
+from deployments.api.granted import redeem
 from deployments.api.guards import BodyLimit, Cors, Paths
 from deployments.api.parts import Parts
 from deployments.reconcile import Reconciler, keep_reconciling
@@ -20,6 +21,7 @@ from infra import settings
 from infra.artifacts import ArtifactStore
 from infra.errors import ConfigError
 from infra.jobs import JobStore
+from infra.sessions import SessionStore
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -67,9 +69,11 @@ def create_app(
             Middleware(BodyLimit),
         ],
     )
-    app.state.parts = Parts(configured, store, bucket, submitter, Documents(bucket))
+    app.state.parts = Parts(
+        configured, store, bucket, submitter, Documents(bucket), SessionStore.beside(store, configured)
+    )
     refusals.install(app)
-    for part in (create, jobs, clips, events, callback, health, metrics, pages):
+    for part in (create, jobs, clips, events, callback, redeem, health, metrics, pages):
         app.include_router(part.router)
     app.openapi = lambda: _described(app)
     return app

@@ -46,6 +46,7 @@ TOO_LARGE = (413, "body must not exceed 1 MB")
 TOO_SLOW = (408, "body took too long to arrive")
 NO_KEY = (401, "api key required")
 FOREIGN = (403, "origin not allowed")
+NO_SESSION = (403, "session is not valid")
 
 
 class JobRequest(BaseModel):

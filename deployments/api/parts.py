@@ -11,11 +11,14 @@ from deployments.api.models import NO_JOB
 from deployments.submit import Submitter
 from infra.artifacts import ArtifactStore
 from infra.jobs import Job, JobStore
+from infra.sessions import SessionStore
 from infra.settings import Settings
 from tasks.core.keys import JOB_ID
 
 PROBES = 6
 """Threads that may wait at once to see whether a part answers."""
+CHECKS = 2
+"""Threads that may at once check what rented machines have made: each reads whole clips."""
 RUN_CHANGES = 8
 """Threads that may wait at once for runs to start or stop. Reading a job has others: it never waits for Prefect."""
 
@@ -27,7 +30,9 @@ class Parts:
     bucket: ArtifactStore
     submitter: Submitter
     documents: Documents
+    sessions: SessionStore
     probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
+    checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
 
     def job(self, job_id: str) -> Job:

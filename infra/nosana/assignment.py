@@ -95,15 +95,24 @@ class Assignment:
         return deployment_body(name, market.address, terms.timeout_minutes, definition)
 
     def _grant(self, terms: Terms, configured: Settings) -> str:
-        """For the attempt that this run will be: the job's own while it waits, else the one after."""
+        """For the attempt that this run will be: the job's own while it waits, else the one after.
+
+        From now on it is the job's only one: what an earlier host was given is good for nothing.
+        """
         job = self.jobs.get(self.job_id)
         if job is None:
             raise StateError(f"Redis has forgotten job {self.job_id}; check its memory policy.")
         number = job.attempt if job.status is JobState.QUEUED else job.attempt + 1
-        redeem_minutes = terms.queue_limit_minutes + GRANT_MARGIN_MINUTES
-        return grants.issue(
-            configured, self.job_id, str(self.run_id), number, int(redeem_minutes * 60), terms.timeout_minutes * 60
+        grant = grants.Grant(
+            job_id=self.job_id,
+            run_id=str(self.run_id),
+            attempt=number,
+            session_seconds=terms.timeout_minutes * 60,
+            expires_at=grants.until(int((terms.queue_limit_minutes + GRANT_MARGIN_MINUTES) * 60)),
         )
+        text = grants.signed(grant, configured)
+        self.jobs.set_grant(self.job_id, grant.grant_id)
+        return text
 
 
 def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:

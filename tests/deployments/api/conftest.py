@@ -15,14 +15,20 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from deployments.api.app import create_app
+from infra import grants
+from infra.access import Access
 from infra.artifacts import ArtifactStore
 from infra.errors import SubmitError
+from infra.grants import Grant
 from infra.jobs import Job, JobStore, Report, new_job_id
+from infra.settings import Settings
 from infra.states import JobState
 from tasks.core.keys import JOB_ID, job_key
 from tasks.core.request import ClipRequest
 
 TOKEN, NEXT_TOKEN = "first-token", "tøken-two"
+GRANTS = "a secret of thirty-two letters at least"
+FLOW, DEPLOYMENT = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 KEYS, OPERATOR = ("key-one", "key-two"), "the-operator"
 ORIGIN = "http://localhost:3000"
 REQUEST = {
@@ -41,6 +47,7 @@ class Runs:
         self.asked: dict[tuple[str, int], dict[str, Any]] = {}
         self.ids: dict[tuple[str, int], str] = {}
         self.cancelled: list[str] = []
+        self.states: dict[str, str] = {}
         self.fault: str | None = None
 
     def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
@@ -54,6 +61,12 @@ class Runs:
         self.ping()
         assert uuid.UUID(run_id)  # perhaps of another service's: they share their Valkey
         self.cancelled.append(run_id)
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """As the Prefect server tells of it; a run that is not in `states` waits for its container."""
+        self.ping()
+        state = self.states.get(run_id, "PENDING")
+        return {"id": run_id, "flow_id": FLOW, "deployment_id": DEPLOYMENT, "state_type": state}
 
     def ping(self) -> None:
         if self.fault:
@@ -97,6 +110,7 @@ class Service:
     jobs: JobStore
     bucket: ArtifactStore
     runs: Runs
+    settings: Settings
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +136,23 @@ class Service:
 
     def new_job(self) -> str:
         return self.create().json()["job_id"]
+
+    def grant(self, job_id: str, attempt: int = 1, **changes: Any) -> str:
+        """A grant for the job's run, as the Nosana worker makes it."""
+        run_id = self.record(job_id).flow_run_id
+        named = {"job_id": job_id, "run_id": run_id, "attempt": attempt, "session_seconds": 600}
+        grant = Grant(**named | {"expires_at": grants.until(600)} | changes)
+        self.jobs.set_grant(job_id, grant.grant_id)
+        return grants.signed(grant, self.settings)
+
+    def redeem(self, grant: str) -> httpx.Response:
+        return self.post("/api/worker/grant", json={"grant": grant})
+
+    def access(self, job_id: str) -> Access:
+        """What a container on a rented machine is given for the job's next run."""
+        answer = self.redeem(self.grant(job_id))
+        assert answer.status_code == 200, answer.text
+        return Access.model_validate(answer.json()["access"])
 
     def failed_job(self, error: str = "It broke.") -> str:
         job_id = self.new_job()
@@ -158,15 +189,18 @@ def serve(servers) -> Iterator[Callable[..., Service]]:
     started: list[Server] = []
 
     def start(*background: Any, **changes: Any) -> Service:
+        granting = {"grant_secret": SecretStr(GRANTS), "callback_base_url": "http://127.0.0.1:1"}
         configured = servers.settings.model_copy(
-            update={"callback_token": SecretStr(f"{TOKEN},{NEXT_TOKEN}"), "create_rate_per_minute": 0} | changes
+            update={"callback_token": SecretStr(f"{TOKEN},{NEXT_TOKEN}"), "create_rate_per_minute": 0}
+            | granting
+            | changes
         )
         jobs, bucket, runs = JobStore.from_settings(configured), ArtifactStore.from_settings(configured, 2), Runs()
         assert jobs
         server = Server(create_app(configured, jobs, bucket, runs, *background))
         url = server.__enter__()
         started.append(server)
-        return Service(url, jobs, bucket, runs)
+        return Service(url, jobs, bucket, runs, configured)
 
     yield start
     for server in started:

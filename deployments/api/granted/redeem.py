@@ -1,0 +1,138 @@
+"""POST /api/worker/grant: a grant is changed, once, for a session."""
+
+import logging
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException, Request
+from pydantic import BaseModel, Field
+
+from deployments.api.guards import Body
+from deployments.api.models import NO_STORE, TOO_LARGE, TOO_SLOW, refusals
+from deployments.api.parts import Given, Parts
+from deployments.submit import TERMINAL
+from infra import grants
+from infra.access import Access, granted_root
+from infra.errors import ConfigError, GrantRefused, JobConflict, SubmitError
+from infra.grants import Grant
+from infra.jobs import Report
+from infra.sessions import GrantTaken
+from infra.states import JobState
+
+logger = logging.getLogger(__name__)
+router = APIRouter()
+
+NO_GRANTS = (404, "this service gives no grants")
+REFUSED = (403, "grant refused")
+TAKEN = (403, "grant was redeemed before")
+NO_RUN = (502, "the Prefect server did not answer")
+STOLEN = (
+    "The grant of this run was redeemed twice: possibly it was stolen, so the run was stopped. Start the job again."
+)
+
+
+class Redeemed(BaseModel):
+    """What a session reaches; `infra.access.Access` without the address, which the container knows."""
+
+    access: Access
+    expires_at: Annotated[float, Field(description="Seconds since the epoch.")]
+
+
+@router.post(
+    "/api/worker/grant",
+    summary="Redeem a grant",
+    responses=refusals(NO_GRANTS, REFUSED, TAKEN, NO_RUN, TOO_SLOW, TOO_LARGE, NO_STORE),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "properties": {"grant": {"type": "string"}}, "required": ["grant"]}
+                }
+            },
+        }
+    },
+)
+async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
+    """For a container on a rented machine. A second time is refused, and ends the run: one of the two has stolen it."""
+    text = body.get("grant")
+    try:
+        grant = grants.read(parts.settings, text if isinstance(text, str) else "")
+    except ConfigError:
+        raise HTTPException(*NO_GRANTS) from None
+    except GrantRefused as refused:
+        logger.warning("A grant was refused: %s", refused)
+        raise HTTPException(*REFUSED) from None
+    request.state.job_id = grant.job_id
+    return await to_thread.run_sync(_redeemed, grant, parts, limiter=parts.run_changes)
+
+
+def _redeemed(grant: Grant, parts: Parts) -> Redeemed:
+    try:
+        _check_newest(grant, parts)
+        run = _waiting_run(grant, parts)
+        token, session = parts.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"))
+        _begin(grant, parts)
+    except GrantTaken:
+        _stop_stolen(grant, parts)
+        raise HTTPException(*TAKEN) from None
+    except (GrantRefused, JobConflict) as refused:
+        logger.warning("A grant was refused: %s", refused)
+        raise HTTPException(*REFUSED) from None
+    except SubmitError:
+        raise HTTPException(*NO_RUN) from None
+    logger.info("A rented machine runs attempt %d of %s", grant.attempt, grant.job_id)
+    access = Access(
+        url=str(parts.settings.callback_base_url).rstrip("/"),
+        token=token,
+        job_id=grant.job_id,
+        attempt=grant.attempt,
+        bucket=parts.settings.r2_bucket,
+        root=granted_root(grant.job_id),
+    )
+    return Redeemed(access=access, expires_at=session.expires_at)
+
+
+def _check_newest(grant: Grant, parts: Parts) -> None:
+    """Raises: GrantRefused: the job has a newer grant or another run. GrantTaken: this one was redeemed before."""
+    job = parts.jobs.get(grant.job_id)
+    if job is None or job.grant_id != grant.grant_id or job.flow_run_id != grant.run_id:
+        raise GrantRefused(f"Job {grant.job_id} has another grant.")
+    if parts.sessions.is_taken(grant):
+        raise GrantTaken("The grant was redeemed before.")
+
+
+def _waiting_run(grant: Grant, parts: Parts) -> dict[str, Any]:
+    """The grant's run, which still waits for its container.
+
+    Raises:
+        GrantRefused: it has ended.
+        SubmitError: the Prefect server does not tell.
+    """
+    run = parts.submitter.run(grant.run_id)
+    if run is None or run.get("state_type") in {*TERMINAL, "CANCELLING"}:
+        raise GrantRefused(f"Run {grant.run_id} has ended.")
+    return run
+
+
+def _begin(grant: Grant, parts: Parts) -> None:
+    """Open the attempt that the grant is for, where it is not open yet.
+
+    Raises:
+        JobConflict: the job has gone on to another attempt, or has succeeded.
+    """
+    job = parts.jobs.get(grant.job_id)
+    if job is None or not (job.status is JobState.QUEUED and job.attempt == grant.attempt):
+        parts.jobs.reopen(grant.job_id, after=grant.attempt - 1)
+
+
+def _stop_stolen(grant: Grant, parts: Parts) -> None:
+    logger.error("The grant of run %s was redeemed twice", grant.run_id)
+    parts.jobs.set_grant(grant.job_id, None)
+    parts.jobs.report(
+        Report(job_id=grant.job_id, attempt=grant.attempt, status=JobState.FAILED, error=STOLEN, message=STOLEN)
+    )
+    try:
+        parts.submitter.cancel(grant.run_id)
+    except SubmitError as error:
+        logger.warning("The run %s could not be cancelled: %s", grant.run_id, error)

@@ -1,0 +1,129 @@
+"""Sessions in Redis: what a grant is changed for, once, and for how long it is good.
+
+Keys: `kangklip:grant:{id}` (who has redeemed it) and `kangklip:session:{digest of the token}`. A session is good
+while its grant is the newest of its job: a grant for other infrastructure ends it.
+"""
+
+import hashlib
+import secrets
+import time
+from typing import cast
+
+import redis
+from pydantic import BaseModel, ConfigDict
+
+from infra.errors import GrantRefused
+from infra.grants import Grant
+from infra.jobs import JobStore, answering
+from infra.settings import Settings
+
+_REMEMBERED_SECONDS = 7 * 86400
+"""How long it is known that a grant was redeemed: longer than any may be redeemed."""
+_CLOSING_SECONDS = 60
+"""How long a session lasts beyond the end of its run: the last lines of its log are still under way."""
+
+
+class GrantTaken(GrantRefused):
+    """A grant that was redeemed before: one of the two who have it has stolen it."""
+
+
+class Session(BaseModel):
+    """Whose it is and what of the Prefect server belongs to it. `expires_at` is in seconds since the epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    session_id: str
+    grant_id: str
+    job_id: str
+    run_id: str
+    attempt: int
+    flow_id: str
+    deployment_id: str | None
+    expires_at: float
+
+
+class SessionStore:
+    """Every method raises `StateError` when Redis does not answer."""
+
+    def __init__(self, url: str, jobs: JobStore) -> None:
+        self._redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+            url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
+        )
+        self._jobs = jobs
+
+    @classmethod
+    def beside(cls, jobs: JobStore, settings: Settings) -> "SessionStore":
+        """In the same Redis as the jobs."""
+        if settings.redis_url is None:
+            raise ValueError("there are no sessions without Redis")
+        return cls(settings.redis_url.get_secret_value(), jobs)
+
+    def open(self, grant: Grant, flow_id: str, deployment_id: str | None) -> tuple[str, Session]:
+        """A token, told to nobody else, and its session.
+
+        Raises:
+            GrantTaken: the grant was redeemed before.
+        """
+        token = f"kks_{secrets.token_urlsafe(32)}"
+        session = Session(
+            session_id=_digest(token),
+            expires_at=time.time() + grant.session_seconds,
+            flow_id=flow_id,
+            deployment_id=deployment_id,
+            **grant.model_dump(include={"grant_id", "job_id", "run_id", "attempt"}),
+        )
+        with answering():
+            if not self._redis.set(_grant_key(grant), session.session_id, nx=True, ex=_REMEMBERED_SECONDS):
+                raise GrantTaken("The grant was redeemed before.")
+            self._redis.set(_key(session.session_id), session.model_dump_json(), ex=grant.session_seconds)
+        return token, session
+
+    def is_taken(self, grant: Grant) -> bool:
+        """Whether the grant was redeemed."""
+        with answering():
+            return self._redis.exists(_grant_key(grant)) == 1
+
+    def find(self, token: str) -> Session | None:
+        """The session of that token while it is good: not expired, closed, or followed by another grant's."""
+        with answering():
+            found = cast("str | None", self._redis.get(_key(_digest(token))))
+        if found is None:
+            return None
+        session = Session.model_validate_json(found)
+        job = self._jobs.get(session.job_id)
+        return session if job is not None and job.grant_id == session.grant_id else None
+
+    def end_of_run(self, session: Session) -> None:
+        """The run has ended: what is still under way may arrive, then the session is over."""
+        with answering():
+            self._redis.expire(_key(session.session_id), _CLOSING_SECONDS, lt=True)
+
+    def count(self, session: Session, what: str) -> int:
+        """Count something that the session has only so much of; how often it was counted."""
+        key = f"{_key(session.session_id)}:{what}"
+        with answering():
+            counted = self._redis.incr(key)
+            self._redis.expireat(key, int(session.expires_at) + 1)
+        return counted
+
+    def hold(self, session: Session, what: str, seconds: int) -> bool:
+        """Be the only one who does `what` for the session, until it is let go or `seconds` are over."""
+        with answering():
+            return bool(self._redis.set(f"{_key(session.session_id)}:{what}", "1", nx=True, ex=seconds))
+
+    def let_go(self, session: Session, what: str) -> None:
+        with answering():
+            self._redis.delete(f"{_key(session.session_id)}:{what}")
+
+
+def _digest(token: str) -> str:
+    """Redis holds no token that could be used."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _key(session_id: str) -> str:
+    return f"kangklip:session:{session_id}"
+
+
+def _grant_key(grant: Grant) -> str:
+    return f"kangklip:grant:{grant.grant_id}"

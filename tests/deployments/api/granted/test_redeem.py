@@ -1,0 +1,100 @@
+"""A grant is changed for a session once, while it is the newest of a job whose run waits for it."""
+
+import uuid
+
+import jwt
+import pytest
+
+from infra.jobs import Report
+from infra.states import JobState
+from tests.deployments.api.conftest import GRANTS
+
+
+def test_a_grant_is_changed_for_what_the_run_needs_and_no_secret(api, job_id):
+    answer = api.redeem(api.grant(job_id)).json()["access"]
+    assert (answer["job_id"], answer["attempt"]) == (job_id, 1)
+    assert answer["root"] == f"granted/{job_id}/"
+    assert api.settings.r2_secret_access_key.get_secret_value() not in str(answer)
+
+
+def test_a_second_redemption_is_refused_and_ends_job_session_and_run(api, job_id):
+    grant = api.grant(job_id)
+    token = api.redeem(grant).json()["access"]["token"]
+    again = api.redeem(grant)
+    assert (again.status_code, again.json()["detail"]) == (403, "grant was redeemed before")
+    job = api.record(job_id)
+    assert job.status is JobState.FAILED
+    assert "possibly it was stolen" in job.error
+    assert job.flow_run_id in api.runs.cancelled
+    assert token not in str(job)
+    assert api.redeem(grant).status_code == 403
+
+
+def test_a_thief_who_was_first_is_found_out_even_when_it_has_ended_the_run(api, job_id):
+    grant = api.grant(job_id)
+    assert api.redeem(grant).status_code == 200
+    api.runs.states[api.record(job_id).flow_run_id] = "COMPLETED"
+    assert api.redeem(grant).json()["detail"] == "grant was redeemed before"
+    assert "possibly it was stolen" in api.record(job_id).error
+
+
+def altered(grant):
+    head, claims, signature = grant.split(".")
+    return f"{head}.{claims}.{signature[:-2]}{'AA' if signature[-2:] != 'AA' else 'BB'}"
+
+
+def claims_changed(grant):
+    claims = jwt.decode(grant, GRANTS, ["HS256"], audience="kangklip-grant")
+    return jwt.encode(claims | {"attempt": 2}, "another secret of thirty-two letters", "HS256")
+
+
+def unsigned(grant):
+    claims = jwt.decode(grant, GRANTS, ["HS256"], audience="kangklip-grant")
+    return jwt.encode(claims, None, "none")
+
+
+@pytest.mark.parametrize("spoil", [altered, claims_changed, unsigned, lambda grant: "", lambda grant: None, list])
+def test_what_we_did_not_sign_is_refused(api, job_id, spoil):
+    refused = api.redeem(spoil(api.grant(job_id)))
+    assert (refused.status_code, refused.json()) == (403, {"detail": "grant refused"})
+    assert api.record(job_id).status is JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expires_at": 1},
+        {"run_id": str(uuid.uuid4())},
+        {"attempt": 2},
+        {"attempt": 3},
+    ],
+)
+def test_a_grant_of_another_time_run_or_attempt_is_refused(api, job_id, changes):
+    if changes == {"attempt": 2}:
+        api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="x"))
+        api.jobs.reopen(job_id)
+        api.jobs.report(Report(job_id=job_id, attempt=2, status=JobState.FAILED, error="x"))
+    assert api.redeem(api.grant(job_id, **changes)).status_code == 403
+
+
+def test_a_newer_grant_makes_an_earlier_one_worthless_and_ends_its_session(api, job_id):
+    first, unused = api.grant(job_id), api.grant(job_id)
+    assert api.redeem(first).status_code == 403
+    assert api.record(job_id).status is JobState.QUEUED
+    assert api.redeem(unused).status_code == 200
+
+
+def test_a_run_that_was_cancelled_gives_nothing(api, job_id):
+    grant = api.grant(job_id)
+    api.runs.states[api.record(job_id).flow_run_id] = "CANCELLING"
+    assert api.redeem(grant).status_code == 403
+
+
+def test_an_attempt_that_failed_is_followed_by_the_next(api, job_id):
+    api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="x"))
+    assert api.redeem(api.grant(job_id, attempt=2)).json()["access"]["attempt"] == 2
+    assert (api.record(job_id).attempt, api.record(job_id).status) == (2, JobState.QUEUED)
+
+
+def test_a_service_without_a_secret_gives_no_grants(serve):
+    assert serve(grant_secret=None).redeem("x").status_code == 404
