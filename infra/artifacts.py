@@ -114,11 +114,15 @@ class ArtifactStore:
         except ValueError:
             raise StoreError(f"{key} in the bucket is not JSON.") from None
 
-    def copy(self, ref: ArtifactRef, key: str) -> ArtifactRef:
-        """Store what `ref` holds under `key` too, digest and type included; up to 5 GiB, which S3 copies itself."""
+    def copy(self, ref: ArtifactRef, key: str, content_type: str | None = None) -> ArtifactRef:
+        """Store what `ref` holds under `key` too; up to 5 GiB, which S3 copies itself.
+
+        Digest and type go with it, unless a type is given: then nothing but the bytes is taken from there.
+        """
+        anew = _headers(ref, content_type) | {"MetadataDirective": "REPLACE"} if content_type else {}
         with _translated("copy", ref.key):
             source = {"Bucket": self.bucket, "Key": ref.key}
-            self._client.copy_object(Bucket=self.bucket, Key=key, CopySource=source)
+            self._client.copy_object(Bucket=self.bucket, Key=key, CopySource=source, **anew)
         return ref.model_copy(update={"key": key})
 
     def fetch(self, ref_or_key: ArtifactRef | str, path: Path, *, alone: bool = False) -> Path:

@@ -3,9 +3,11 @@
 import math
 from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException, Request
 
-from deployments.api.guards import Body, needs_token
+from deployments.api.granted.report import BEING_CHECKED, ENDED, note, take_granted
+from deployments.api.guards import BAD_TOKEN, Body, Reporter
 from deployments.api.models import NO_JOB, NO_STORE, TOO_LARGE, TOO_SLOW, Callback, Ok, refusals
 from deployments.api.parts import Given
 from infra.jobs import Report
@@ -23,10 +25,9 @@ router = APIRouter()
 
 @router.post(
     "/api/callback/nosana",
-    dependencies=[Depends(needs_token)],
     summary="Report progress",
     responses=refusals(
-        BAD_ID, BAD_STATUS, BAD_PREFIX, (401, "invalid callback token"), NO_JOB, TOO_SLOW, TOO_LARGE, NO_STORE
+        BAD_ID, BAD_STATUS, BAD_PREFIX, BAD_TOKEN, NO_JOB, ENDED, BEING_CHECKED, TOO_SLOW, TOO_LARGE, NO_STORE
     ),
     openapi_extra={
         "parameters": [
@@ -35,18 +36,25 @@ router = APIRouter()
                 "in": "header",
                 "required": True,
                 "schema": {"type": "string"},
-                "description": "One of the tokens of CALLBACK_TOKEN.",
+                "description": "One of the tokens of CALLBACK_TOKEN, or that of the session of a rented machine.",
             }
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": Callback.model_json_schema()}}},
     },
 )
-def take_report(request: Request, body: Body, parts: Given) -> Ok:
-    """A report that is late, repeated or of another attempt is answered like any other, and changes nothing."""
+async def take_report(request: Request, session: Reporter, body: Body, parts: Given) -> Ok:
+    """A report that is late, repeated or of another attempt is answered like any other, and changes nothing.
+
+    The success of a rented machine counts once its clips were checked, which takes some seconds.
+    """
     report = read_report(body)
     request.state.job_id = report.job_id
-    parts.job(report.job_id)
-    parts.jobs.report(report)
+    if session is None:
+        await to_thread.run_sync(note, report, parts)
+    elif session.job_id != report.job_id:
+        raise HTTPException(*BAD_TOKEN)
+    else:
+        await take_granted(report, session, parts)
     return Ok()
 
 

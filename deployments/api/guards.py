@@ -21,7 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.api.models import FOREIGN, NO_KEY, TOO_LARGE, TOO_SLOW
 from deployments.api.parts import Given
 from deployments.api.refusals import not_found, refusal
+from infra.sessions import Session
 
+BAD_TOKEN = (401, "invalid callback token")
 BODY_BYTES = 1024 * 1024
 """Largest body of a request."""
 BODY_SECONDS = 20
@@ -111,10 +113,19 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
-async def needs_token(request: Request, parts: Given) -> None:
-    """A callback brings one of the tokens; where none is configured, there are no callbacks."""
-    if not _is_one_of(request.headers.get("x-callback-token"), parts.settings.callback_tokens):
-        raise HTTPException(HTTPStatus.UNAUTHORIZED, "invalid callback token")
+def _reporter(request: Request, parts: Given) -> Session | None:
+    """A callback brings one of the tokens, or that of a session; where no token is configured, there are no others."""
+    token = request.headers.get("x-callback-token")
+    if _is_one_of(token, parts.settings.callback_tokens):
+        return None
+    session = parts.sessions.find(token) if token else None
+    if session is None:
+        raise HTTPException(*BAD_TOKEN)
+    return session
+
+
+Reporter = Annotated[Session | None, Depends(_reporter)]
+"""Whose report it is: a rented machine's, or None for those who have a token of ours."""
 
 
 async def needs_key(request: Request, parts: Given) -> None:

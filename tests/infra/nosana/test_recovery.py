@@ -12,6 +12,7 @@ from infra import grants, settings
 from infra.jobs import JobStore, job_id_of_run, new_job_id
 from infra.states import JobState
 from tests.infra.nosana.dying_worker import STEPS, die_at
+from tests.nosana.apart import run
 from tests.nosana.double import KEY
 from tests.nosana.scripts import SCRIPTS
 from tests.nosana.states import ended
@@ -40,7 +41,7 @@ def rescue(scene, run_id, seconds=20):
                 await asyncio.sleep(0.1)
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
-        asyncio.run(whole())
+        run(whole())
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
             scene.set_state(run_id, "COMPLETED")
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
-        asyncio.run(whole())
+        run(whole())
     assert "watches this run" not in scene.logs(run_id)
     assert scene.nosana.unarchived() == []
 
@@ -110,7 +111,7 @@ def test_orphans_are_of_this_pool_and_of_runs_that_are_over(scene):
     waits, over = scene.start(), scene.start()
     names = [f"{scene.name}-{over}-1", f"{scene.name}-{waits}-1", f"{scene.name}-gpu-{uuid.uuid4()}-1"]
     for name in names:
-        asyncio.run(rent(scene.nosana, f"kangklip-{name}"))
+        run(rent(scene.nosana, f"kangklip-{name}"))
     later = {"scheduled_time": "2099-01-01T00:00:00Z"}
     retried = {"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": later}
     scene.ask(f"/flow_runs/{waits}/set_state", state=retried, force=True)

@@ -1,0 +1,154 @@
+"""What a rented machine has made, looked at before a job has succeeded.
+
+It lies under the job's granted root, where the machine may still change it. So each object is copied to where
+the job's results belong, which the machine cannot reach, and the copy is what is checked. That the clips are
+cut from the right video, and fit to be posted, cannot be seen from here.
+"""
+
+import hashlib
+import json
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from infra.access import granted_root
+from infra.artifacts import ArtifactRef, ArtifactStore
+from infra.errors import ObjectMissing
+from infra.jobs import Job
+from tasks.core.keys import clip_name, job_key
+from tasks.core.request import ClipRequest
+
+DOCUMENTS = ("meta.json", "video_stats.json", "transcript.json", "chunks.json", "edl.json", "face_log.json")
+"""What lies beside the clips, as everybody else writes it."""
+DOCUMENT_BYTES = 64 * 1024**2
+"""Largest document: the transcript of a day is a third of it."""
+CLIP_BYTES = 1024**3
+"""Largest clip: a hundred times what three minutes take."""
+_LENIENT_SECONDS = 0.1
+"""A clip may be so much longer than asked, as the output contract allows."""
+
+
+class Unacceptable(Exception):
+    """Why what a machine made is no success; the words are ours alone."""
+
+
+class _Clip(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    file: str
+    duration: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    size_bytes: Annotated[int, Field(gt=0, le=CLIP_BYTES)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Manifest(BaseModel):
+    job_id: str
+    clips: Annotated[list[_Clip], Field(min_length=1, max_length=5)]
+
+
+def accept(job: Job, bucket: ArtifactStore) -> None:
+    """Publish what the job's machine says it has made, the manifest last.
+
+    Raises:
+        Unacceptable: it does not hold; nothing is published.
+        StoreError: the bucket does not answer; ask again.
+    """
+    document = _document("manifest.json", job, bucket)
+    found = _read(document, job)
+    bucket.delete(job_key(job.job_id, "manifest.json"))
+    for clip in found.clips:
+        _publish_clip(clip, job, bucket)
+    for name in DOCUMENTS:
+        bucket.put_json(job_key(job.job_id, name), _document(name, job, bucket))
+    bucket.put_json(job_key(job.job_id, "manifest.json"), document)
+
+
+def keep_error(job: Job, bucket: ArtifactStore) -> None:
+    """Publish what the machine says of its failure, where that can be read."""
+    try:
+        document = _document("error.json", job, bucket)
+        bucket.put_json(job_key(job.job_id, "error.json"), document | {"attempt": job.attempt})
+    except (Unacceptable, TypeError):
+        return
+
+
+def tidy(job_id: str, bucket: ArtifactStore) -> None:
+    """Remove all that the job's machines wrote, the source included."""
+    for key in list(bucket.list(granted_root(job_id))):
+        bucket.delete(key)
+
+
+def _read(document: Any, job: Job) -> _Manifest:
+    try:
+        found = _Manifest.model_validate(document)
+    except ValidationError:
+        raise Unacceptable("Its manifest is malformed.") from None
+    asked = ClipRequest.model_validate(job.request)
+    files = [clip.file for clip in found.clips]
+    if found.job_id != job.job_id:
+        raise Unacceptable("Its manifest is another job's.")
+    if len(files) > asked.clip_count or not set(files) <= {clip_name(n) for n in range(1, asked.clip_count + 1)}:
+        raise Unacceptable("Its manifest names clips that nobody asked for.")
+    if len(set(files)) < len(files):
+        raise Unacceptable("Its manifest names a clip twice.")
+    if any(clip.duration > asked.clip_duration_seconds + _LENIENT_SECONDS for clip in found.clips):
+        raise Unacceptable("A clip is longer than was asked for.")
+    return found
+
+
+def _publish_clip(clip: _Clip, job: Job, bucket: ArtifactStore) -> None:
+    """Copy the clip, then check the copy, of which only its bytes are the machine's."""
+    key = job_key(job.job_id, clip.file)
+    ref = ArtifactRef(key=granted_root(job.job_id) + key, sha256=clip.sha256, size=clip.size_bytes)
+    try:
+        if bucket.size(ref.key) != clip.size_bytes:
+            raise Unacceptable(f"{clip.file} has not the size that the manifest says.")
+        bucket.copy(ref, key, content_type="video/mp4")
+    except ObjectMissing:
+        raise Unacceptable(f"{clip.file} is missing.") from None
+    begins, digest = _look_through(key, bucket)
+    if digest != clip.sha256 or begins[4:8] != b"ftyp":
+        bucket.delete(key)
+        raise Unacceptable(f"{clip.file} is not the file that the manifest says.")
+
+
+def _look_through(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
+    """The first bytes of an object, and the SHA-256 of all."""
+    digest, begins = hashlib.sha256(), b""
+    stream = bucket.open(key)
+    try:
+        for chunk in stream:
+            begins = begins or chunk[:16]
+            digest.update(chunk)
+    finally:
+        stream.close()
+    return begins, digest.hexdigest()
+
+
+def _document(name: str, job: Job, bucket: ArtifactStore) -> Any:
+    """A JSON document of the machine's, read once: what was checked is what is published."""
+    key = granted_root(job.job_id) + job_key(job.job_id, name)
+    try:
+        if bucket.size(key) > DOCUMENT_BYTES:
+            raise Unacceptable(f"{name} is too large.")
+        stream = bucket.open(key, 0, DOCUMENT_BYTES - 1)
+        try:
+            return json.loads(b"".join(stream), parse_constant=_refuse, parse_float=_finite)
+        finally:
+            stream.close()
+    except ObjectMissing:
+        raise Unacceptable(f"{name} is missing.") from None
+    except (ValueError, RecursionError):
+        raise Unacceptable(f"{name} is not JSON.") from None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number

@@ -1,0 +1,170 @@
+"""A rented machine's word: progress counts, success only once its clips were checked where it cannot reach them."""
+
+import hashlib
+import threading
+
+import pytest
+
+from infra.access import granted_root
+from infra.states import JobState
+from tests.deployments.api.conftest import CLIP, clip_entry
+
+CLIP_OF_MP4 = b"\x00\x00\x00\x18ftypisom" + CLIP
+DOCUMENTS = ("meta.json", "video_stats.json", "transcript.json", "chunks.json", "edl.json", "face_log.json")
+
+
+class Machine:
+    """A rented machine that has run a job and reports."""
+
+    def __init__(self, api, job_id):
+        self.api, self.job_id = api, job_id
+        self.access = api.access(job_id)
+        self.root = f"{granted_root(job_id)}jobs/{job_id}/"
+
+    def makes(self, *files, clip=CLIP_OF_MP4, **manifest):
+        entries = []
+        for name in files:
+            self.api.bucket.put_bytes(self.root + name, clip, "text/html")
+            sha256 = hashlib.sha256(clip).hexdigest()
+            entries.append(clip_entry(name) | {"size_bytes": len(clip), "sha256": sha256})
+        for name in DOCUMENTS:
+            self.api.bucket.put_json(self.root + name, {"job_id": self.job_id, "said": name})
+        self.api.bucket.put_json(self.root + "manifest.json", {"job_id": self.job_id, "clips": entries} | manifest)
+        return entries
+
+    def says(self, status, **more):
+        return self.api.callback(self.job_id, status, token=self.access.token, **more)
+
+
+@pytest.fixture
+def machine(api, job_id):
+    return Machine(api, job_id)
+
+
+def test_progress_of_a_machine_counts_for_its_job_alone(api, machine):
+    other = api.new_job()
+    assert machine.says("RUNNING", stage="TRANSCRIPT", progress=25, attempt=7).status_code == 200
+    assert api.job(machine.job_id)["progress"] == 25
+    refused = api.callback(other, "RUNNING", token=machine.access.token)
+    assert (refused.status_code, refused.json()) == (401, {"detail": "invalid callback token"})
+    assert api.job(other)["status"] == "QUEUED"
+
+
+def test_clips_that_hold_are_published_from_a_copy_and_nothing_stays_behind(api, machine):
+    machine.makes("clip_01.mp4", "clip_02.mp4")
+    assert machine.says("SUCCEEDED", progress=100).status_code == 200
+    assert api.job(machine.job_id)["status"] == "SUCCEEDED"
+    clips = api.get(f"/api/jobs/{machine.job_id}/results").json()["clips"]
+    assert [clip["file"] for clip in clips] == ["clip_01.mp4", "clip_02.mp4"]
+    downloaded = api.client.get(clips[0]["download_url"])
+    assert downloaded.content == CLIP_OF_MP4
+    assert downloaded.headers["content-type"] == "video/mp4"
+    published = sorted(key.rpartition("/")[2] for key in api.bucket.list(f"jobs/{machine.job_id}/"))
+    assert published == sorted(["clip_01.mp4", "clip_02.mp4", "manifest.json", *DOCUMENTS])
+    assert list(api.bucket.list(granted_root(machine.job_id))) == []
+
+
+def test_success_said_again_is_answered_alike_and_a_later_failure_changes_nothing(api, machine):
+    machine.makes("clip_01.mp4")
+    assert [machine.says("SUCCEEDED").status_code for _ in range(2)] == [200, 200]
+    assert machine.says("FAILED", error="no").status_code == 409
+    assert api.job(machine.job_id)["status"] == "SUCCEEDED"
+
+
+def swaps_a_clip(machine):
+    machine.makes("clip_01.mp4")
+    machine.api.bucket.put_bytes(machine.root + "clip_01.mp4", CLIP_OF_MP4[:-1] + b"?", "video/mp4")
+
+
+def loses_a_clip(machine):
+    machine.makes("clip_01.mp4")
+    machine.api.bucket.delete(machine.root + "clip_01.mp4")
+
+
+def publishes_no_video(machine):
+    machine.makes("clip_01.mp4", clip=b"<html>" + CLIP)
+
+
+def leaves_no_manifest(machine):
+    machine.makes("clip_01.mp4")
+    machine.api.bucket.delete(machine.root + "manifest.json")
+
+
+def lies_of_the_size(machine):
+    entry = machine.makes("clip_01.mp4")[0]
+    clips = [entry | {"size_bytes": entry["size_bytes"] + 1}]
+    machine.api.bucket.put_json(machine.root + "manifest.json", {"job_id": machine.job_id, "clips": clips})
+
+
+def writes_no_json(machine):
+    machine.makes("clip_01.mp4")
+    machine.api.bucket.put_bytes(machine.root + "transcript.json", b'{"a": 1e999}', "application/json")
+
+
+def nests_without_end(machine):
+    machine.makes("clip_01.mp4")
+    machine.api.bucket.put_bytes(machine.root + "manifest.json", b"[" * 100_000, "application/json")
+
+
+def with_clips(**changes):
+    def spoils(machine):
+        entry = machine.makes("clip_01.mp4")[0] | changes
+        machine.api.bucket.put_json(machine.root + "manifest.json", {"job_id": machine.job_id, "clips": [entry]})
+
+    return spoils
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        (swaps_a_clip, "not the file that the manifest says"),
+        (loses_a_clip, "clip_01.mp4 is missing"),
+        (publishes_no_video, "not the file"),
+        (leaves_no_manifest, "manifest.json is missing"),
+        (lies_of_the_size, "has not the size"),
+        (writes_no_json, "transcript.json is not JSON"),
+        (nests_without_end, "manifest.json is not JSON"),
+        (with_clips(file="../other/clip_01.mp4"), "nobody asked for"),
+        (with_clips(file="clip_04.mp4"), "nobody asked for"),
+        (with_clips(duration=45.2), "longer than was asked"),
+        (with_clips(duration="45"), "malformed"),
+        (with_clips(sha256="x"), "malformed"),
+        (lambda machine: machine.makes("clip_01.mp4", clips=[]), "malformed"),
+        (lambda machine: machine.makes("clip_01.mp4", job_id="kk_other"), "another job's"),
+        (lambda machine: machine.makes("clip_01.mp4", clips=[machine.makes("clip_01.mp4")[0]] * 2), "twice"),
+    ],
+)
+def test_what_does_not_hold_is_no_success_and_publishes_no_manifest(api, machine, does, words):
+    does(machine)
+    refused = machine.says("SUCCEEDED")
+    assert (refused.status_code, refused.json()) == (409, {"detail": "job has ended otherwise"})
+    job = api.record(machine.job_id)
+    assert job.status is JobState.FAILED
+    assert words in job.error
+    assert "Start the job again." in job.error
+    assert not api.bucket.exists(f"jobs/{machine.job_id}/manifest.json")
+
+
+def test_the_reason_of_a_failure_is_kept_beside_the_job(api, machine):
+    api.bucket.put_json(machine.root + "error.json", {"code": "no_speech", "next_step": "Use another.", "attempt": 9})
+    assert machine.says("FAILED", error="No speech was found.").status_code == 200
+    assert api.job(machine.job_id)["error"] == "No speech was found."
+    assert api.bucket.get_json(f"jobs/{machine.job_id}/error.json")["attempt"] == 1
+
+
+def test_two_who_report_the_end_at_once_are_checked_once(api, machine):
+    machine.makes("clip_01.mp4", "clip_02.mp4", "clip_03.mp4")
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(machine.says("SUCCEEDED").status_code)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 200 in answers
+    assert set(answers) <= {200, 503}
+    assert api.job(machine.job_id)["status"] == "SUCCEEDED"
+
+
+def test_the_token_of_a_session_that_was_followed_is_none(api, machine):
+    api.grant(machine.job_id)
+    assert machine.says("RUNNING").status_code == 401
