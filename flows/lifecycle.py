@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from infra import beside, settings
+from infra.access import access_of
 from infra.artifacts import ArtifactStore
 from infra.errors import InfraError, JobConflict, ReportLost, StateError
 from infra.jobs import JobRef, JobStore, Report, job_id_of_run
@@ -75,13 +76,12 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
     )
     if not report_end(report, sinks(configured)):
         raise ReportLost(f"The clips of {job.job_id} are published, but its record did not take it; resume the job.")
-    store = ArtifactStore.from_settings(configured)
     try:
-        for key in [*store.list(job_key(job.job_id, "rendered/")), job_key(job.job_id, "error.json")]:
-            store.delete(key)
+        if access_of(configured) is None:  # of a rented machine our API has removed it all by now
+            _tidy(job.job_id, ArtifactStore.from_settings(configured))
         create_markdown_artifact(
             key=_artifact_key("clips", job.job_id),
-            markdown=_markdown(job.job_id, published, store),
+            markdown=_markdown(job.job_id, published, configured),
             description=f"Clips of {job.job_id}",
         )
     except Exception:
@@ -91,7 +91,8 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
 @retry(retry=retry_if_exception_type(StateError), wait=wait_exponential(max=5), stop=stop_after_delay(60), reraise=True)
 def _opened(request: ClipRequest, job: JobRef, store: JobStore | None) -> JobRef:
     """The attempt to run; a job that failed, or whose run died, gets its next one."""
-    number = 1
+    access = access_of(settings.load())
+    number = access.attempt if access else 1
     if store is not None:
         store.create(job.job_id, request.model_dump_json(exclude_none=True))
         known = store.get(job.job_id)
@@ -136,17 +137,28 @@ def describe(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _markdown(job_id: str, published: UploadRecord, store: ArtifactStore) -> str:
+def _tidy(job_id: str, store: ArtifactStore) -> None:
+    for key in [*store.list(job_key(job_id, "rendered/")), job_key(job_id, "error.json")]:
+        store.delete(key)
+
+
+def _markdown(job_id: str, published: UploadRecord, configured: Settings) -> str:
     lines = [f"## {job_id}", "", "| clip | title | seconds | score | checks |", "|---|---|---|---|---|"]
     for clip in published.clips:
-        link = store.presign(job_key(job_id, clip.file))
         title = clip.title.replace("|", "\\|")
         lines.append(
-            f"| [{clip.file}]({link}) | {title} | {clip.duration:.1f} | {clip.score:.2f} "
-            f"| {clip.checks_passed}/{clip.checks} |"
+            f"| [{clip.file}]({_link(job_id, clip.file, configured)}) | {title} | {clip.duration:.1f} "
+            f"| {clip.score:.2f} | {clip.checks_passed}/{clip.checks} |"
         )
     lines += [f"- dropped: {reason}" for reason in published.dropped]
     return "\n".join(lines)
+
+
+def _link(job_id: str, file: str, configured: Settings) -> str:
+    """Where the clip can be read: a rented machine cannot sign for what was published, and names our API."""
+    if access := access_of(configured):
+        return f"{access.url}/api/jobs/{job_id}/clips/{file}"
+    return ArtifactStore.from_settings(configured).presign(job_key(job_id, file))
 
 
 def _artifact_key(kind: str, job_id: str) -> str:

@@ -40,17 +40,30 @@ STOPPED_PATIENCE = 10.0
 """The same for a run that somebody has stopped and waits for."""
 
 
+CALLBACK_SECONDS = 10.0
+"""Longest wait for the answer to a report."""
+
+CHECK_SECONDS = 300.0
+"""The same for success: whoever takes it may look through the clips first."""
+
+_TIMEOUTS = {JobState.SUCCEEDED: CHECK_SECONDS}
+
+
 class CallbackSink:
     """POSTs reports to the callback address. A refusal is logged and not repeated."""
 
     def __init__(self, url: str, token: str | None, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
         self._client = httpx.Client(
-            headers={"x-callback-token": token or ""}, timeout=10, follow_redirects=False, transport=transport
+            headers={"x-callback-token": token or ""}, follow_redirects=False, transport=transport
         )
 
     def __call__(self, report: Report) -> bool:
         body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
+        if report.attempt is not None:
+            body["attempt"] = report.attempt
+        if report.message:
+            body["message"] = report.message
         if report.stage:
             body["stage"] = report.stage
         if report.progress is not None:
@@ -60,7 +73,7 @@ class CallbackSink:
         if report.error:
             body["error"] = report.error
         try:
-            answer = self._client.post(self._url, json=body)
+            answer = self._client.post(self._url, json=body, timeout=_TIMEOUTS.get(report.status, CALLBACK_SECONDS))
         except httpx.HTTPError as error:
             raise CallbackError(f"The callback address did not answer ({type(error).__name__}).") from error
         if answer.status_code in (408, 429) or answer.status_code >= 500:
