@@ -60,8 +60,6 @@ class CallbackSink:
 
     def __call__(self, report: Report) -> bool:
         body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
-        if report.attempt is not None:
-            body["attempt"] = report.attempt
         if report.message:
             body["message"] = report.message
         if report.stage:
