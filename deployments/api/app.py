@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from deployments.api import callback, clips, create, events, health, jobs, logs, metrics, pages, refusals
 from deployments.api.documents import Documents
-from deployments.api.granted import redeem
+from deployments.api.granted import llm, redeem
 from deployments.api.guards import BodyLimit, Cors, Paths
 from deployments.api.parts import Parts
 from deployments.reconcile import Reconciler, keep_reconciling
@@ -73,7 +73,7 @@ def create_app(
         configured, store, bucket, submitter, Documents(bucket), SessionStore.beside(store, configured)
     )
     refusals.install(app)
-    for part in (create, jobs, clips, events, callback, redeem, health, metrics, pages):
+    for part in (create, jobs, clips, events, callback, redeem, llm, health, metrics, pages):
         app.include_router(part.router)
     app.openapi = lambda: _described(app)
     return app

@@ -2,22 +2,16 @@
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pydantic import SecretStr
 
 from tasks.core.prompting import Offer
 from tasks.engines.llm import RETRY_AFTER_SECONDS, Llm, LlmFailed, LlmOptions, endpoint_of, model_name
+from tests.llm_server import GOOD, KEY, Server, pick, serving
 
-KEY = "sk-very-secret-0123456789"
-KNOWN = {
-    "model", "messages", "temperature", "top_p", "n", "stream", "stop", "max_tokens", "max_completion_tokens",
-    "response_format", "seed", "user", "tools", "tool_choice",
-}  # fmt: skip
 OFFERS = [
     Offer(id=f"w{i}", seconds=40, text=text)
     for i, text in enumerate(
@@ -30,80 +24,10 @@ OFFERS = [
 ]
 
 
-def pick(name: str, title: str, **more) -> dict:
-    return {"id": name, "title": title, "hook": "Wait for it.", "description": "A story.", "hashtags": ["cats"]} | more
-
-
-GOOD = {"clips": [pick("w1", "Your backup is not a backup"), pick("w0", "Grandmother's secret kitten")]}
-
-
-class Server(ThreadingHTTPServer):
-    """Answers as OpenAI's does, and refuses what it refuses; `behave` replaces the answer."""
-
-    daemon_threads = True
-    behave = staticmethod(lambda handler: handler.reply(GOOD))
-    refuses_schema = False
-
-    def handle_error(self, request, client_address):
-        """A client that hung up is part of the tests."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.seen.append(body)
-        fault = self.fault(body)
-        if fault:
-            return self.send(fault[0], json.dumps({"error": {"message": fault[1], "type": "invalid_request_error"}}))
-        return self.server.behave(self)
-
-    def fault(self, body):
-        shape = body.get("response_format")
-        schema = shape["json_schema"] if shape else {"strict": True, "schema": {"additionalProperties": False}}
-        faults = {
-            (404, "no such path"): self.path != "/v1/chat/completions",
-            (401, f"incorrect key {self.headers.get('authorization')}"): (
-                self.headers.get("authorization") != f"Bearer {KEY}"
-            ),
-            (404, "model not found"): body.get("model") != "tiny",
-            (400, f"unknown parameters {set(body) - KNOWN}"): bool(set(body) - KNOWN),
-            (400, "response_format is not supported"): shape is not None and self.server.refuses_schema,
-            (400, "not a strict schema"): (
-                not schema["strict"] or schema["schema"]["additionalProperties"] is not False
-            ),
-        }
-        return next((fault for fault, holds in faults.items() if holds), None)
-
-    def reply(self, content, status=200, headers=None):
-        text = content if isinstance(content, str) else json.dumps(content)
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]}
-        answer["usage"] = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        self.send(status, json.dumps(answer), headers)
-
-    def send(self, status, text, headers=None, kind="application/json"):
-        raw = text.encode()
-        self.send_response(status)
-        for name, value in {"content-type": kind, "content-length": str(len(raw)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *args):
-        """Quiet."""
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.seen = []
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with serving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def llm(server: Server, timeout: float = 60.0, key: str = KEY, model: str = "tiny") -> Llm:

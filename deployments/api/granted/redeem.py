@@ -7,6 +7,7 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
+from deployments.api.granted.llm import llm_model_for_granted
 from deployments.api.guards import Body
 from deployments.api.models import NO_STORE, TOO_LARGE, TOO_SLOW, refusals
 from deployments.api.parts import Given, Parts
@@ -89,6 +90,7 @@ def _redeemed(grant: Grant, parts: Parts) -> Redeemed:
         attempt=grant.attempt,
         bucket=parts.settings.r2_bucket,
         root=granted_root(grant.job_id),
+        llm_model=llm_model_for_granted(parts.settings),
     )
     return Redeemed(access=access, expires_at=session.expires_at)
 

@@ -1,0 +1,250 @@
+"""A rented machine asks our LLM with the flow's own engine, in our words, and only so often."""
+
+import json
+import logging
+import threading
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from deployments.api.granted.llm import ANSWER_TOKENS, MESSAGE_LETTERS, llm_model_for_granted, upstream_of
+from infra.jobs import Report
+from infra.settings import Settings
+from infra.states import JobState
+from tasks.core.prompting import Offer
+from tasks.engines.llm import GEMINI_HOST, Llm, LlmFailed, LlmOptions
+from tests.llm_server import GOOD, KEY, serving
+
+PATH = "/api/worker/llm/chat/completions"
+CALLS = 3
+OFFERS = [Offer(id="w0", seconds=40, text="A kitten hid."), Offer(id="w1", seconds=40, text="A backup is kept.")]
+CHAT = {"model": "gpt-17", "messages": [{"role": "user", "content": "Which one?"}]}
+
+
+@pytest.fixture(scope="module")
+def provider():
+    with serving() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def asking(serve, provider):
+    """An API with an LLM, of which each run has three calls."""
+    base = f"http://elsewhere:{KEY}@127.0.0.1:{provider.server_port}/v1"
+    named = {"llm_model_name": "openai/tiny", "llm_api_base": base, "llm_api_key": SecretStr(KEY)}
+    return serve(**named, llm_timeout_seconds=1, grant_llm_calls=CALLS)
+
+
+@pytest.fixture
+def access(asking, provider):
+    provider.seen.clear()
+    provider.refuses_schema = False
+    provider.behave = lambda handler: handler.reply(GOOD)
+    return asking.access(asking.new_job())
+
+
+@pytest.fixture
+def llm(asking, access):
+    """The engine as the container sets it up."""
+    base = f"{asking.url}/api/worker/llm"
+    return Llm(
+        LlmOptions(
+            model=f"openai/{access.llm_model}", api_base=base, api_key=SecretStr(access.token), timeout_seconds=30
+        )
+    )
+
+
+@pytest.fixture
+def ask(asking, access):
+    def asked(token=access.token, **changes):
+        return asking.post(PATH, content=json.dumps(CHAT | changes), headers={"authorization": f"Bearer {token}"})
+
+    return asked
+
+
+def test_the_flows_engine_picks_as_it_does_at_home(llm, provider):
+    assert [pick.id for pick in llm.rerank(OFFERS, 2)] == ["w1", "w0"]
+    assert [body["model"] for body in provider.seen] == ["tiny"]
+    assert provider.seen[0]["response_format"]["type"] == "json_schema"
+
+
+def test_a_server_without_schemas_is_asked_again_without(llm, provider):
+    provider.refuses_schema = True
+    assert len(llm.rerank(OFFERS, 2)) == 2
+    assert ["response_format" in body for body in provider.seen] == [True, False]
+
+
+def test_a_busy_server_is_asked_again_when_it_says(llm, provider):
+    def busy_once(handler):
+        if len(provider.seen) == 1:
+            return handler.send(429, '{"error": {"message": "slow down"}}', {"retry-after": "1"})
+        return handler.reply(GOOD)
+
+    provider.behave = busy_once
+    began = time.monotonic()
+    assert len(llm.rerank(OFFERS, 2)) == 2
+    assert 1.0 <= time.monotonic() - began < 10
+
+
+def test_the_calls_of_a_run_are_counted_and_of_no_other(asking, llm, ask, provider):
+    assert [ask().status_code for _ in range(CALLS)] == [200] * CALLS
+    refused = ask()
+    assert (refused.status_code, refused.json()["detail"]) == (403, "the run's LLM calls are used up")
+    with pytest.raises(LlmFailed, match="403"):
+        llm.rerank(OFFERS, 2)
+    assert len(provider.seen) == CALLS
+    assert ask(asking.access(asking.new_job()).token).status_code == 200
+
+
+def test_calls_at_once_are_no_more(ask, provider):
+    threads = [threading.Thread(target=ask) for _ in range(CALLS + 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(provider.seen) == CALLS
+
+
+def test_only_what_the_flow_needs_is_sent_on(ask, provider):
+    more = {"stream": True, "n": 50, "tools": [{}], "store": True, "temperature": 0.5, "max_tokens": 10**6, "seed": 7}
+    assert ask(**more, user="me").status_code == 200
+    messages = [{"role": "user", "content": "Which one?", "name": "x"}]
+    assert ask(messages=messages, max_tokens=5).status_code == 200
+    said = {"model": "tiny", "messages": CHAT["messages"]}
+    assert provider.seen == [
+        said | {"temperature": 0.5, "max_tokens": ANSWER_TOKENS, "seed": 7},
+        said | {"max_tokens": 5},
+    ]
+
+
+def test_only_what_the_flow_reads_comes_back(ask, provider):
+    choice = {"index": 0, "finish_reason": "stop", "logprobs": [KEY], "message": {"role": "assistant", "content": "A"}}
+    answer = {"id": "x", "object": "chat.completion", "created": 1, "model": KEY, "choices": [choice], "debug": KEY}
+    provider.behave = lambda handler: handler.send(200, json.dumps(answer), {"x-debug": KEY})
+    found = ask()
+    assert found.json()["choices"][0]["message"] == {"role": "assistant", "content": "A"}
+    assert found.json()["model"] == "tiny"
+    assert KEY not in f"{found.text} {found.headers}"
+
+
+def trickle(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(30):
+        handler.wfile.write(b" ")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("behave", "status", "detail"),
+    [
+        (lambda h: h.send(400, KEY), 400, "the LLM refused the request"),
+        (lambda h: h.send(429, KEY, {"retry-after": KEY}), 429, "the LLM is busy; try again later"),
+        *(
+            (behave, 502, "the LLM did not answer as it should")
+            for behave in (
+                lambda h: h.send(401, KEY),
+                lambda h: h.send(500, KEY),
+                lambda h: h.send(302, "", {"location": f"/v1/chat/completions?key={KEY}"}),
+                lambda h: h.send(200, KEY),
+                lambda h: h.send(200, "[" * 100_000),
+                lambda h: h.send(200, json.dumps({"choices": [], "debug": KEY})),
+                lambda h: h.reply("x" * 2_000_000),
+                lambda h: h.connection.close(),
+                trickle,
+            )
+        ),
+    ],
+)
+def test_what_the_provider_says_of_a_failure_is_told_to_nobody(ask, provider, behave, status, detail, caplog):
+    caplog.set_level(logging.INFO)
+    provider.behave = behave
+    began = time.monotonic()
+    found = ask()
+    assert (found.status_code, found.json()) == (status, {"detail": detail})
+    assert KEY not in f"{found.headers} {caplog.text}"
+    assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"messages": []},
+        {"messages": None},
+        {"messages": "Which one?"},
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"messages": CHAT["messages"] * 21},
+        {"messages": [{"role": "user", "content": "x" * (MESSAGE_LETTERS // 2 + 1)}] * 2},
+        {"response_format": {"type": "grammar"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"a": "x" * 20_001}}},
+        {"temperature": 3},
+        {"max_tokens": 0},
+        {"seed": 10**30},
+    ],
+)
+def test_malformed_calls_cost_nothing(ask, provider, changes):
+    refused = ask(**changes)
+    assert (refused.status_code, refused.json()["detail"]) == (400, "messages are malformed")
+    assert provider.seen == []
+    assert [ask().status_code for _ in range(CALLS)] == [200] * CALLS
+
+
+@pytest.mark.parametrize(("levels", "status"), [(900, 200), (3000, 400)])
+def test_a_deep_schema_breaks_nothing(asking, access, provider, levels, status):
+    schema = '{"additionalProperties": false, "a": ' + '{"a":' * levels + "1" + "}" * levels + "}"
+    shape = f'{{"type": "json_schema", "json_schema": {{"strict": true, "schema": {schema}}}}}'
+    call = f'{json.dumps(CHAT)[:-1]}, "response_format": {shape}}}'
+    found = asking.post(PATH, content=call, headers={"authorization": f"Bearer {access.token}"})
+    assert found.status_code == status
+
+
+def test_nobody_asks_without_a_session_or_after_its_end(asking, access, ask, provider):
+    assert ask(token="kks_invented").status_code == 403
+    assert asking.post(PATH, json=CHAT).status_code == 403
+    asking.jobs.report(Report(job_id=access.job_id, status=JobState.FAILED, error="x"))
+    assert ask().status_code == 403
+    assert provider.seen == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"llm_model_name": "openai/tiny", "grant_llm_calls": 0}])
+def test_a_service_without_an_llm_says_so(serve, changes):
+    service = serve(**changes)
+    access = service.access(service.new_job())
+    assert access.llm_model is None
+    assert service.post(PATH, json=CHAT, headers={"authorization": f"Bearer {access.token}"}).status_code == 404
+
+
+GEMINI = f"https://{GEMINI_HOST}/v1beta/openai/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "url", "model"),
+    [
+        ("gemini-flash", f"https://{GEMINI_HOST}", GEMINI, "gemini-flash"),
+        ("gemini/gemini-flash", f"https://{GEMINI_HOST}/v1beta", GEMINI, "gemini-flash"),
+        ("gemini/gemini-flash", None, GEMINI, "gemini-flash"),
+        ("qwen", "http://localhost:8000/v1/", "http://localhost:8000/v1/chat/completions", "qwen"),
+        ("openai/org/qwen", "http://u:p@llm:1/v1", "http://llm:1/v1/chat/completions", "org/qwen"),
+        ("openrouter/a/b", "https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1/chat/completions", "a/b"),
+        ("openai/gpt-4o-mini", None, "https://api.openai.com/v1/chat/completions", "gpt-4o-mini"),
+    ],
+)
+def test_names_are_read_as_the_engine_reads_them(name, base, url, model):
+    found = upstream_of(Settings(llm_model_name=name, llm_api_base=base))
+    assert (found.url, found.model) == (url, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("gpt-4o-mini", None),
+        ("anthropic/some-model", None),
+        ("anthropic/some-model", "https://api.example"),
+        ("groq/llama", None),
+    ],
+)
+def test_where_nothing_answers_as_openai_does_there_is_no_llm(name, base, caplog):
+    assert llm_model_for_granted(Settings(llm_model_name=name, llm_api_base=base)) is None
+    assert "Rented machines get no LLM: LLM_MODEL_NAME names" in caplog.text
