@@ -33,7 +33,7 @@ STOLEN = (
 
 
 class Redeemed(BaseModel):
-    """What a session reaches; `infra.access.Access` without the address, which the container knows."""
+    """What a session reaches; the container takes the address at which it has asked for ours."""
 
     access: Access
     expires_at: Annotated[float, Field(description="Seconds since the epoch.")]
@@ -65,10 +65,10 @@ async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
         logger.warning("A grant was refused: %s", refused)
         raise HTTPException(*REFUSED) from None
     request.state.job_id = grant.job_id
-    return await to_thread.run_sync(_redeemed, grant, parts, limiter=parts.run_changes)
+    return await to_thread.run_sync(_redeemed, grant, str(request.base_url), parts, limiter=parts.run_changes)
 
 
-def _redeemed(grant: Grant, parts: Parts) -> Redeemed:
+def _redeemed(grant: Grant, asked_at: str, parts: Parts) -> Redeemed:
     try:
         _check_newest(grant, parts)
         run = _waiting_run(grant, parts)
@@ -84,7 +84,7 @@ def _redeemed(grant: Grant, parts: Parts) -> Redeemed:
         raise HTTPException(*NO_RUN) from None
     logger.info("A rented machine runs attempt %d of %s", grant.attempt, grant.job_id)
     access = Access(
-        url=str(parts.settings.callback_base_url).rstrip("/"),
+        url=asked_at.rstrip("/"),
         token=token,
         job_id=grant.job_id,
         attempt=grant.attempt,
