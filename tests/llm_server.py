@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self, body):
         shape = body.get("response_format")
-        schema = shape["json_schema"] if shape else {"strict": True, "schema": {"additionalProperties": False}}
+        asked = shape.get("json_schema") if shape else None
         faults = {
             (404, "no such path"): self.path != "/v1/chat/completions",
             (401, f"incorrect key {self.headers.get('authorization')}"): (
@@ -53,9 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             (404, "model not found"): body.get("model") != "tiny",
             (400, f"unknown parameters {set(body) - KNOWN}"): bool(set(body) - KNOWN),
             (400, "response_format is not supported"): shape is not None and self.server.refuses_schema,
-            (400, "not a strict schema"): (
-                not schema["strict"] or schema["schema"]["additionalProperties"] is not False
-            ),
+            (400, "not a strict schema"): bool(asked) and not is_strict(asked),
         }
         return next((fault for fault, holds in faults.items() if holds), None)
 
@@ -76,6 +74,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         """Quiet."""
+
+
+def is_strict(asked: dict) -> bool:
+    schema = asked.get("schema")
+    return asked.get("strict") is True and isinstance(schema, dict) and schema.get("additionalProperties") is False
 
 
 @contextmanager
