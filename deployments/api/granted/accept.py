@@ -81,10 +81,9 @@ def tidy(job_id: str, bucket: ArtifactStore) -> None:
 
 def _read(document: Any, job: Job) -> _Manifest:
     try:
-        found = _Manifest.model_validate(document)
+        asked, found = ClipRequest.model_validate(job.request), _Manifest.model_validate(document)
     except ValidationError:
         raise Unacceptable("Its manifest is malformed.") from None
-    asked = ClipRequest.model_validate(job.request)
     files = [clip.file for clip in found.clips]
     if found.job_id != job.job_id:
         raise Unacceptable("Its manifest is another job's.")
