@@ -13,6 +13,8 @@ from starlette.middleware import Middleware
 from deployments.api import callback, clips, create, events, health, jobs, logs, metrics, pages, refusals
 from deployments.api.documents import Documents
 from deployments.api.granted import llm, redeem
+from deployments.api.granted import prefect as granted_prefect
+from deployments.api.granted.upstream import PrefectServer
 from deployments.api.guards import BodyLimit, Cors, Paths
 from deployments.api.parts import Parts
 from deployments.reconcile import Reconciler, keep_reconciling
@@ -36,6 +38,7 @@ def create_app(
     configured: Settings, store: JobStore, bucket: ArtifactStore, submitter: Submitter, *background: Background
 ) -> FastAPI:
     """The app over these parts; what is in `background` runs for as long as it does."""
+    prefect = PrefectServer(configured.prefect_api_url)
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncGenerator[None]:
@@ -46,6 +49,7 @@ def create_app(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await prefect.close()
 
     app = FastAPI(
         title="KangKlip",
@@ -70,10 +74,10 @@ def create_app(
         ],
     )
     app.state.parts = Parts(
-        configured, store, bucket, submitter, Documents(bucket), SessionStore.beside(store, configured)
+        configured, store, bucket, submitter, Documents(bucket), SessionStore.beside(store, configured), prefect
     )
     refusals.install(app)
-    for part in (create, jobs, clips, events, callback, redeem, llm, health, metrics, pages):
+    for part in (create, jobs, clips, events, callback, redeem, llm, granted_prefect, health, metrics, pages):
         app.include_router(part.router)
     app.openapi = lambda: _described(app)
     return app

@@ -88,17 +88,22 @@ class Cors(CORSMiddleware):
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
-    """The body's JSON object. Anything else, malformed or none at all, is as empty as no body."""
+async def read_json(request: Request) -> Any:
+    """The body's JSON; None where it is none."""
     try:
         with anyio.fail_after(BODY_SECONDS):
             body = await request.body()
     except TimeoutError:
         raise HTTPException(*TOO_SLOW) from None
     try:
-        found = json.loads(body, parse_constant=_refuse, parse_int=_integer)
+        return json.loads(body, parse_constant=_refuse, parse_int=_integer)
     except (ValueError, RecursionError):
-        return {}
+        return None
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    """The body's JSON object. Anything else, malformed or none at all, is as empty as no body."""
+    found = await read_json(request)
     return found if isinstance(found, dict) else {}
 
 

@@ -7,6 +7,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, HTTPException, Request
 
 from deployments.api.documents import Documents
+from deployments.api.granted.upstream import PrefectServer
 from deployments.api.models import NO_JOB
 from deployments.submit import Submitter
 from infra.artifacts import ArtifactStore
@@ -31,6 +32,7 @@ class Parts:
     submitter: Submitter
     documents: Documents
     sessions: SessionStore
+    prefect: PrefectServer
     probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
     checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))

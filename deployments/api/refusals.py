@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from deployments.api.granted.prefect_rules import Forbidden
 from deployments.api.models import NO_JOB, NO_STORE
 from infra.errors import StateError, StoreError
 from tasks.core.keys import JOB_ID
@@ -20,6 +21,7 @@ def install(app: FastAPI) -> None:
     """Let the framework's own refusals and our failures answer in the API's words."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(Forbidden, _forbidden)
     app.add_exception_handler(StateError, _no_store)
     app.add_exception_handler(StoreError, _no_bucket)
 
@@ -48,6 +50,10 @@ async def _malformed(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 for the type checker
     first = error.errors()[0]
     return refusal(HTTPStatus.BAD_REQUEST, f"{first['loc'][-1]}: {first['msg'].lower()}")
+
+
+async def _forbidden(_: Request, __: Exception) -> JSONResponse:
+    return refusal(HTTPStatus.FORBIDDEN, "this is not the run's to ask")
 
 
 async def _no_store(_: Request, __: Exception) -> JSONResponse:
