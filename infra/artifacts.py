@@ -8,7 +8,6 @@ when they are fetched. Files stream in both directions; only `put_json`, `get_js
 # boto3 carries no types and asks for a package of stubs as large as itself.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
-import functools
 import hashlib
 import json
 import mimetypes
@@ -21,28 +20,19 @@ from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import quote
 
-import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict
 
+from infra.access import access_of
+from infra.bucket_clients import direct_client, remote_client
 from infra.errors import ConfigError, ObjectMissing, StoreError
 from infra.settings import Settings
 
 _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
 _ALONE = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, use_threads=False)
-_CLIENT = Config(
-    signature_version="s3v4",
-    connect_timeout=5,
-    read_timeout=60,
-    s3={"addressing_style": "path"},
-    # Optional checksums are refused by some S3 servers; the signature covers the payload already.
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-)
 _MAX_PRESIGN_SECONDS = 7 * 86400  # SigV4's own limit
 
 
@@ -57,22 +47,29 @@ class ArtifactRef(BaseModel):
 
 
 class ArtifactStore:
-    def __init__(self, client: Any, bucket: str) -> None:
+    """Objects of one bucket. All keys are below `root`, which nobody who uses the store gets to see."""
+
+    def __init__(self, client: Any, bucket: str, root: str = "") -> None:
         self._client = client
-        self.bucket = bucket
+        self.bucket, self._root = bucket, root
 
     @classmethod
     def from_settings(cls, settings: Settings, attempts: int = 6) -> Self:
-        """Open the bucket that the settings name; nothing is sent yet. Each request is tried `attempts` times.
+        """Open the bucket that the settings name, or that a session leads to; nothing is sent yet.
+
+        Each request is tried `attempts` times.
 
         Raises:
             ConfigError: the endpoint or one of the keys is not set.
         """
+        if access := access_of(settings):
+            client = remote_client(access, attempts)  # pyright: ignore[reportArgumentType] it is frozen, so it has a hash
+            return cls(client, access.bucket, access.root)
         endpoint, key_id, secret = settings.r2_endpoint, settings.r2_access_key_id, settings.r2_secret_access_key
         if not endpoint or not key_id or not secret:
             names = {"R2_ENDPOINT": endpoint, "R2_ACCESS_KEY_ID": key_id, "R2_SECRET_ACCESS_KEY": secret}
             raise ConfigError(f"The bucket needs {', '.join(name for name, value in names.items() if not value)}.")
-        client = _client(endpoint, key_id.get_secret_value(), secret.get_secret_value(), attempts)
+        client = direct_client(endpoint, key_id.get_secret_value(), secret.get_secret_value(), attempts)
         return cls(client, settings.r2_bucket)
 
     def put_file(
@@ -88,14 +85,14 @@ class ArtifactStore:
             extra = _headers(ref, content_type or _guess_type(key))
             with _translated("put", key):
                 self._client.upload_fileobj(
-                    file, self.bucket, key, ExtraArgs=extra, Config=_ALONE if alone else _TRANSFER
+                    file, self.bucket, self._root + key, ExtraArgs=extra, Config=_ALONE if alone else _TRANSFER
                 )
         return ref
 
     def put_bytes(self, key: str, data: bytes, content_type: str) -> ArtifactRef:
         ref = ArtifactRef(key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         with _translated("put", key):
-            self._client.put_object(Bucket=self.bucket, Key=key, Body=data, **_headers(ref, content_type))
+            self._client.put_object(Bucket=self.bucket, Key=self._root + key, Body=data, **_headers(ref, content_type))
         return ref
 
     def put_json(self, key: str, obj: Any) -> ArtifactRef:
@@ -106,7 +103,7 @@ class ArtifactStore:
 
     def get_bytes(self, key: str) -> bytes:
         with _translated("get", key):
-            return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            return self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].read()
 
     def get_json(self, key: str) -> Any:
         try:
@@ -121,8 +118,8 @@ class ArtifactStore:
         """
         anew = _headers(ref, content_type) | {"MetadataDirective": "REPLACE"} if content_type else {}
         with _translated("copy", ref.key):
-            source = {"Bucket": self.bucket, "Key": ref.key}
-            self._client.copy_object(Bucket=self.bucket, Key=key, CopySource=source, **anew)
+            source = {"Bucket": self.bucket, "Key": self._root + ref.key}
+            self._client.copy_object(Bucket=self.bucket, Key=self._root + key, CopySource=source, **anew)
         return ref.model_copy(update={"key": key})
 
     def fetch(self, ref_or_key: ArtifactRef | str, path: Path, *, alone: bool = False) -> Path:
@@ -145,7 +142,7 @@ class ArtifactStore:
         try:
             with os.fdopen(handle, "wb") as file, _translated("get", ref.key):
                 config = _ALONE if alone else _TRANSFER
-                self._client.download_fileobj(self.bucket, ref.key, file, Config=config)
+                self._client.download_fileobj(self.bucket, self._root + ref.key, file, Config=config)
             if not _holds(part, ref):
                 raise StoreError(f"{ref.key} in the bucket differs from what was stored.")
             part.replace(path)
@@ -157,7 +154,7 @@ class ArtifactStore:
         """Bytes `start` to `end`, both included, as they come; the caller closes what is returned."""
         some = {"Range": f"bytes={start}-{'' if end is None else end}"} if start or end is not None else {}
         with _translated("get", key):
-            answer = self._client.get_object(Bucket=self.bucket, Key=key, **some)
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key, **some)
         return ObjectStream(answer["Body"], key, answer["ContentLength"])
 
     def size(self, key: str) -> int:
@@ -189,19 +186,21 @@ class ArtifactStore:
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that begin with `prefix`, in order, a page at a time."""
         with _translated("list", prefix):
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                yield from (entry["Key"] for entry in page.get("Contents", ()))
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self._root + prefix
+            ):
+                yield from (entry["Key"].removeprefix(self._root) for entry in page.get("Contents", ()))
 
     def delete(self, key: str) -> None:
         """Remove the object; one that is not there is no error."""
         with _translated("delete", key):
-            self._client.delete_object(Bucket=self.bucket, Key=key)
+            self._client.delete_object(Bucket=self.bucket, Key=self._root + key)
 
     def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
         """An address that reads this one object for `seconds`; saved under `download_name` where one is given."""
         if not 1 <= seconds <= _MAX_PRESIGN_SECONDS:
             raise ValueError(f"A presigned URL lives 1 to {_MAX_PRESIGN_SECONDS} seconds, not {seconds}.")
-        params = {"Bucket": self.bucket, "Key": key}
+        params = {"Bucket": self.bucket, "Key": self._root + key}
         if download_name is not None:
             params["ResponseContentDisposition"] = _attachment(download_name)
         with _translated("presign", key):
@@ -219,7 +218,7 @@ class ArtifactStore:
     def _head(self, key: str) -> Any:
         try:
             with _translated("look for", key):
-                return self._client.head_object(Bucket=self.bucket, Key=key)
+                return self._client.head_object(Bucket=self.bucket, Key=self._root + key)
         except ObjectMissing:
             return None
 
@@ -234,7 +233,7 @@ class ArtifactStore:
     def _digest_of(self, key: str) -> str:
         digest = hashlib.sha256()
         with _translated("get", key):
-            for chunk in self._client.get_object(Bucket=self.bucket, Key=key)["Body"].iter_chunks(_MIB):
+            for chunk in self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].iter_chunks(_MIB):
                 digest.update(chunk)
         return digest.hexdigest()
 
@@ -259,22 +258,6 @@ class ObjectStream:
 
     def close(self) -> None:
         self._body.close()
-
-
-@functools.lru_cache(maxsize=8)
-def _client(endpoint: str, key_id: str, secret: str, attempts: int) -> Any:
-    """A client that threads may share; one is enough, and making it costs up to 0.1 s."""
-    return cast(
-        "Any",
-        boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="auto",
-            aws_access_key_id=key_id,
-            aws_secret_access_key=secret,
-            config=_CLIENT.merge(Config(retries={"mode": "standard", "total_max_attempts": attempts})),
-        ),
-    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from infra.artifacts import ArtifactRef
 from infra.errors import ObjectMissing, SiteError
 from infra.jobs import JobRef
 from infra.states import Stage
-from tasks.core.keys import digest, media_key
+from tasks.core.keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.request import ClipRequest
 from tasks.engines.ffmpeg import binary_dir
@@ -29,8 +29,6 @@ from tasks.stages.download import (
 )
 from tasks.workspace import Workspace, at_work, media_ref
 
-VERSION = 1
-
 
 class SharedSource(BaseModel):
     """A source's entry in the cache that jobs share. `loudness` is the whole source's, in LUFS."""
@@ -42,7 +40,7 @@ class SharedSource(BaseModel):
     loudness: float | None
 
 
-@task(**stage_options(Stage.DOWNLOAD, VERSION))
+@task(**stage_options(Stage.DOWNLOAD, SOURCE_VERSION))
 def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> SourceRecord:
     """Bring the source's video and audio into the bucket, unless another job has."""
     with at_work(job, Stage.DOWNLOAD) as work:
@@ -70,7 +68,9 @@ def _shared_media(
     """The source's entry in the shared cache, its page as it is now, and whether the entry was there already."""
     found = identify(request.video_url, options, binary_dir()) if request.video_url else None
     source = found.digest if found else digest("upload", request.source_key)
-    index = media_key(source, f"source-{VERSION}.json")
+    index = source_key(source)
+    if request.video_url:
+        work.store.put_json(alias_key(request.video_url), {"source": source})
     if entry := _known(index, work):
         work.fetch_beside(entry.video)
         return entry, found.meta if found else file_meta(str(request.source_key), request.source_name), True

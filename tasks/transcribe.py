@@ -28,9 +28,8 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
     with at_work(job, Stage.TRANSCRIPT) as work:
         plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
         audio = source.artifacts["audio"].sha256
-        key = transcript_key(
-            digest(VERSION, audio, _model_identity(plan.model, work), plan.compute_type, options.beam_size, language)
-        )
+        identity = _model_identity(plan.model, work)
+        key = transcript_key(audio, digest(VERSION, audio, identity, plan.compute_type, options.beam_size, language))
         reused = work.store.exists(key)
         if reused:
             result = AsrResult.model_validate(work.store.get_json(key))

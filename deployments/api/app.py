@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from deployments.api import callback, clips, create, events, health, jobs, logs, metrics, pages, refusals
 from deployments.api.documents import Documents
-from deployments.api.granted import llm, redeem
+from deployments.api.granted import llm, objects, redeem
 from deployments.api.granted import prefect as granted_prefect
 from deployments.api.granted.upstream import PrefectServer
 from deployments.api.guards import BodyLimit, Cors, Paths
@@ -77,7 +77,7 @@ def create_app(
         configured, store, bucket, submitter, Documents(bucket), SessionStore.beside(store, configured), prefect
     )
     refusals.install(app)
-    for part in (create, jobs, clips, events, callback, redeem, llm, granted_prefect, health, metrics, pages):
+    for part in (create, jobs, clips, events, callback, redeem, llm, objects, granted_prefect, health, metrics, pages):
         app.include_router(part.router)
     app.openapi = lambda: _described(app)
     return app

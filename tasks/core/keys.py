@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 
+SOURCE_VERSION = 1
+"""Raised when DOWNLOAD keeps a source otherwise than before."""
 JOB_ID = re.compile(r"^kk_[0-9A-HJKMNP-TV-Z]{26}$")
 
 
@@ -28,9 +30,24 @@ def media_key(source_digest: str, name: str) -> str:
     return f"cache/media/{source_digest}/{name}"
 
 
-def transcript_key(transcript_digest: str) -> str:
+def source_key(source_digest: str) -> str:
+    """Key of a source's entry in the shared cache: which of its media are there."""
+    return media_key(source_digest, f"source-{SOURCE_VERSION}.json")
+
+
+def alias_key(video_url: str) -> str:
+    """Key of the entry that says which source an address led to when we last looked."""
+    return f"cache/urls/{digest('url', video_url)}.json"
+
+
+def transcripts_of(audio_sha256: str) -> str:
+    """What the keys of all shared transcripts of an audio begin with."""
+    return f"cache/transcripts/{audio_sha256}/"
+
+
+def transcript_key(audio_sha256: str, transcript_digest: str) -> str:
     """Key of a shared transcript."""
-    return f"cache/transcripts/{transcript_digest}.json"
+    return f"{transcripts_of(audio_sha256)}{transcript_digest}.json"
 
 
 def upload_key(content_sha256: str) -> str:

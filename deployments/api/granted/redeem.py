@@ -13,12 +13,13 @@ from deployments.api.models import NO_STORE, TOO_LARGE, TOO_SLOW, refusals
 from deployments.api.parts import Given, Parts
 from deployments.submit import TERMINAL
 from infra import grants
-from infra.access import Access, granted_root
-from infra.errors import ConfigError, GrantRefused, JobConflict, SubmitError
+from infra.access import Access, BucketKeys, granted_root
+from infra.errors import ConfigError, GrantRefused, JobConflict, StoreError, SubmitError
 from infra.grants import Grant
 from infra.jobs import Report
 from infra.sessions import GrantTaken
 from infra.states import JobState
+from infra.temporary_keys import temporary_keys
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -90,6 +91,7 @@ def _redeemed(grant: Grant, asked_at: str, parts: Parts) -> Redeemed:
         attempt=grant.attempt,
         bucket=parts.settings.r2_bucket,
         root=granted_root(grant.job_id),
+        keys=_bucket_keys(grant, parts),
         llm_model=llm_model_for_granted(parts.settings),
     )
     return Redeemed(access=access, expires_at=session.expires_at)
@@ -138,3 +140,12 @@ def _stop_stolen(grant: Grant, parts: Parts) -> None:
         parts.submitter.cancel(grant.run_id)
     except SubmitError as error:
         logger.warning("The run %s could not be cancelled: %s", grant.run_id, error)
+
+
+def _bucket_keys(grant: Grant, parts: Parts) -> BucketKeys | None:
+    """Keys for the bucket where Cloudflare makes temporary ones; else each request is signed by us."""
+    try:
+        return temporary_keys(granted_root(grant.job_id), grant.session_seconds, parts.settings)
+    except StoreError as error:
+        logger.warning("Requests of %s to the bucket are signed one by one: %s", grant.job_id, error)
+        return None

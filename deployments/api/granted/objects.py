@@ -1,0 +1,92 @@
+"""POST /api/worker/objects: requests to the bucket, signed one by one for a rented machine.
+
+A machine reads and writes under its job's own root. Of the cache that jobs share it reads what is of its own
+source, by what trusted runs have written down of it, and writes nothing.
+"""
+
+import logging
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, Field
+
+from deployments.api.granted.session import SLOW_DOWN, Working
+from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, refusals
+from deployments.api.parts import Given, Parts
+from infra.access import granted_root
+from infra.errors import ObjectMissing
+from infra.object_rules import NotAllowed, ObjectRequest, allowed_key, is_cached
+from infra.signing import address_of
+from tasks.core.keys import alias_key, digest, media_key, source_key, transcripts_of
+
+logger = logging.getLogger(__name__)
+router = APIRouter()
+
+SIGNED_SECONDS = 900
+"""How long an address is good: a part of 16 MiB may wait for its turn on a slow line."""
+NOT_OWN = (403, "this object is not the run's")
+NO_BUCKET = (502, "bucket did not answer")
+
+
+class Asked(BaseModel):
+    """A request as the machine would send it; `path` is /bucket/key, `headers` those that are to be signed."""
+
+    method: str = Field(max_length=10, examples=["GET"])
+    path: str = Field(max_length=4000)
+    query: dict[str, str] = Field(default_factory=dict[str, str], max_length=10)
+    headers: dict[str, str] = Field(default_factory=dict[str, str], max_length=10)
+
+
+class Signed(BaseModel):
+    url: str
+
+
+@router.post(
+    "/api/worker/objects",
+    summary="Sign a request to the bucket",
+    responses=refusals(NOT_OWN, NO_SESSION, SLOW_DOWN, TOO_LARGE, TOO_SLOW, NO_BUCKET, NO_STORE),
+)
+def sign(asked: Asked, session: Working, parts: Given) -> Signed:
+    root = granted_root(session.job_id)
+    request = ObjectRequest(asked.method, asked.path, asked.query, asked.headers)
+    try:
+        key = allowed_key(request, parts.settings.r2_bucket, root)
+    except NotAllowed:
+        logger.warning("A rented machine asked for an object that is not its own")
+        raise HTTPException(*NOT_OWN) from None
+    if asked.method in ("GET", "HEAD") and is_cached(key, root):
+        shared = key.removeprefix(root)
+        if _may_read(shared, session.job_id, parts) and parts.bucket.exists(shared):
+            key = shared
+    return Signed(url=address_of(request, key, SIGNED_SECONDS, parts.settings))
+
+
+def _may_read(shared: str, job_id: str, parts: Parts) -> bool:
+    """Whether a key of the shared cache is of the job's own source."""
+    request = parts.job(job_id).request
+    if shared == request.get("source_key"):
+        return True
+    source = _source(request, parts)
+    if source is None:
+        return False
+    if shared.startswith(media_key(source, "")):
+        return True
+    audio = _field(source_key(source), "audio", parts)
+    sha256 = audio.get("sha256") if isinstance(audio, dict) else None
+    return bool(sha256) and shared.startswith(transcripts_of(str(sha256)))
+
+
+def _source(request: dict[str, Any], parts: Parts) -> str | None:
+    """Digest of the source that the request names, as far as a trusted run has seen it."""
+    if request.get("source_key"):
+        return digest("upload", request["source_key"])
+    found = _field(alias_key(str(request.get("video_url"))), "source", parts)
+    return found if isinstance(found, str) and found else None
+
+
+def _field(key: str, name: str, parts: Parts) -> Any:
+    try:
+        found = parts.bucket.get_json(key)
+    except ObjectMissing:
+        return None
+    return found.get(name) if isinstance(found, dict) else None

@@ -1,0 +1,232 @@
+"""The whole path on real parts: API, Prefect, the worker, a container of the double's, the bucket, and back.
+
+The container is a process that has nothing but what stands in its definition, as on a stranger's machine.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from deployments.api.app import create_app
+from deployments.reconcile import Reconciler, keep_reconciling
+from deployments.register import register
+from deployments.submit import PrefectRuns
+from infra.access import granted_root
+from infra.artifacts import ArtifactStore
+from infra.jobs import JobStore, job_id_of_run
+from infra.nosana.worker import NosanaWorker
+from infra.states import JobState
+from tests.deployments.api.conftest import Server
+from tests.media_server import MediaServer, file
+from tests.nosana.double import KEY, NosanaDouble
+from tests.nosana.test_worker import CANARY, SECRETS
+
+ROOT = Path(__file__).parents[2]
+SHORT = ROOT / "tests" / "media" / "short.mp4"
+POOL = "nosana-gpu"
+SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}
+ASKED = {"clip_duration_seconds": 30, "clip_count": 1, "language": "en"}
+
+
+class Service:
+    """The API over the stack, its deployment clip/gpu, and a worker that rents from the double."""
+
+    def __init__(self, stack, nosana, folder, monkeypatch):
+        self.nosana, self.folder, self.stack = nosana, folder, stack
+        secret = {name.lower(): SecretStr(value) for name, value in SECRETS.items()}
+        self.settings = stack.settings.model_copy(update=secret | {"deployment": "clip/gpu", "api_keys": None})
+        template = NosanaWorker.get_default_base_job_template()
+        register(self.settings.prefect_api_url, pools=[POOL], templates={"nosana": template})
+        self.prefect = httpx.Client(base_url=self.settings.prefect_api_url, timeout=30)
+        self.deployment = self.prefect.get("/deployments/name/clip/gpu").json()["id"]
+        variables = {"env": SMALL, "poll_seconds": 0.2}
+        self.prefect.patch(f"/deployments/{self.deployment}", json={"job_variables": variables}).raise_for_status()
+        self.jobs, self.bucket = JobStore.from_settings(self.settings), ArtifactStore.from_settings(self.settings)
+        runs = PrefectRuns.from_settings(self.settings)
+        reconciler = Reconciler(self.jobs, runs)
+        self.server = Server(
+            create_app(self.settings, self.jobs, self.bucket, runs, lambda: keep_reconciling(reconciler))
+        )
+
+    def __enter__(self):
+        self.url = self.server.__enter__()
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+        own = {
+            "NOSANA_API_BASE": self.nosana.url,
+            "NOSANA_API_KEY": KEY,
+            "NOSANA_MARKET": "nvidia-3060",
+            "NOSANA_WORKER_IMAGE": "kangklip-worker:1",
+            "CALLBACK_BASE_URL": self.url,
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "the-worker"]
+        env = os.environ | self.stack.environment() | SECRETS | own
+        with (self.folder / "worker.log").open("wb") as log:
+            self.worker = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *_):
+        self.worker.send_signal(signal.SIGINT)
+        self.worker.wait(30)
+        self.server.__exit__()
+
+    def log(self):
+        lines = [line for one in self.nosana.deployments for line in self.container_log(one)]
+        return (self.folder / "worker.log").read_text()[-3000:] + "\n" + "\n".join(lines[-60:])
+
+    def container_log(self, deployment):
+        results = [job.result for job in deployment.jobs if job.result]
+        return [line["log"] for result in results for op in result["opStates"] for line in op["logs"]]
+
+    def create(self, url, **more):
+        return self.http.post("/api/jobs", json={"video_url": url} | ASKED | more).raise_for_status().json()["job_id"]
+
+    def run_from_the_ui(self, url, **more):
+        """As "Quick run" does: no job is named, the run makes its own."""
+        body = {"parameters": {"request": {"video_url": url} | ASKED | more}, "state": {"type": "SCHEDULED"}}
+        made = self.prefect.post(f"/deployments/{self.deployment}/create_flow_run", json=body).raise_for_status()
+        return job_id_of_run(made.json()["id"])
+
+    def run_by_a_schedule(self, url, **more):
+        """A schedule of the deployment whose only time within a year is now."""
+        schedule = {
+            "schedule": {
+                "interval": 366 * 86400,
+                "anchor_date": (datetime.now(UTC) + timedelta(seconds=1)).isoformat(),
+            },
+            "active": True,
+            "parameters": {"request": {"video_url": url} | ASKED | more},
+            "slug": "once",
+        }
+        path = f"/deployments/{self.deployment}"
+        self.prefect.post(f"{path}/schedules", json=[schedule]).raise_for_status()
+        self.prefect.post(f"{path}/schedule", json={"min_runs": 1}).raise_for_status()
+        filters = {
+            "flow_runs": {"tags": {"any_": ["auto-scheduled"]}},
+            "deployments": {"id": {"any_": [self.deployment]}},
+        }
+        (run,) = self.prefect.post("/flow_runs/filter", json=filters).raise_for_status().json()
+        return job_id_of_run(run["id"])
+
+    def until(self, job_id, wanted, seconds=200):
+        deadline = time.monotonic() + seconds
+        while not ((job := self.jobs.get(job_id)) and wanted(job)):
+            assert time.monotonic() < deadline, (job, self.log())
+            assert not (job and job.has_ended), (job, self.log())
+            time.sleep(0.1)
+        return job
+
+    def ended(self, job_id):
+        return self.until(job_id, lambda job: job.has_ended)
+
+    def run_state(self, job):
+        return self.prefect.get(f"/flow_runs/{job.flow_run_id}").json()["state"]["type"]
+
+    def play(self, job_id):
+        (clip,) = self.http.get(f"/api/jobs/{job_id}/results").raise_for_status().json()["clips"]
+        return self.http.get(clip["stream_url"]).content
+
+
+@pytest.fixture(scope="module")
+def talk_url():
+    with MediaServer() as server:
+        server.pages["/talk.mp4"] = file(SHORT.read_bytes(), etag='"talk"')
+        yield f"http://127.0.0.1:{server.port}/talk.mp4"
+
+
+@pytest.fixture(scope="module")
+def service(stack, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patched, NosanaDouble("run", minute=4) as nosana:
+        for name, value in stack.environment().items():
+            patched.setenv(name, value)
+        with Service(stack, nosana, tmp_path_factory.mktemp("whole"), patched) as running:
+            yield running
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("way", ["create", "run_from_the_ui", "run_by_a_schedule"])
+def test_a_talk_becomes_a_clip_on_a_rented_machine(service, talk_url, way):
+    job_id = getattr(service, way)(talk_url)
+    job = service.ended(job_id)
+    assert job.status is JobState.SUCCEEDED, (job, service.log())
+    assert service.play(job_id)[4:8] == b"ftyp"
+    deadline = time.monotonic() + 30
+    while service.run_state(job) != "COMPLETED" or service.nosana.deployments[-1].status != "ARCHIVED":
+        assert time.monotonic() < deadline, service.log()
+        time.sleep(0.1)
+    assert job.nosana_run_id == service.nosana.deployments[-1].id
+    assert list(service.bucket.list(granted_root(job_id))) == []
+    assert sorted(service.bucket.get_json(f"jobs/{job_id}/manifest.json")["timings"])
+
+
+@pytest.mark.timeout(400)
+def test_a_run_that_is_cancelled_in_the_middle_leaves_its_machine_within_seconds(service, talk_url):
+    job_id = service.create(talk_url, clip_duration_seconds=31)
+    service.until(job_id, lambda job: job.status is JobState.RUNNING)
+    assert service.http.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+    cancelled = time.monotonic()
+    made = service.nosana.deployments[-1]
+    while made.status != "ARCHIVED":
+        assert time.monotonic() - cancelled < 40, service.log()
+        time.sleep(0.1)
+    job = service.jobs.get(job_id)
+    assert job.status is JobState.FAILED
+    assert "ancelled" in job.error
+    assert service.run_state(job) == "CANCELLED"
+
+
+@pytest.mark.timeout(400)
+def test_a_grant_that_somebody_else_redeems_too_ends_the_run(service, talk_url):
+    job_id = service.create(talk_url, clip_duration_seconds=32)
+    service.until(job_id, lambda job: job.status is JobState.RUNNING)
+    body = service.nosana.deployments[-1].body
+    grant = body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"]
+    assert service.http.post("/api/worker/grant", json={"grant": grant}).status_code == 403
+    job = service.ended(job_id)
+    assert "possibly it was stolen" in job.error
+    deadline = time.monotonic() + 40
+    while service.nosana.deployments[-1].status != "ARCHIVED":
+        assert time.monotonic() < deadline, service.log()
+        time.sleep(0.1)
+
+
+def test_no_secret_has_come_to_a_machine_a_log_the_bucket_or_prefect(service):
+    """After all of the above: what Nosana was asked, what was logged, stored, and told to the Prefect server."""
+    environment = service.stack.environment()
+    own = [environment[name] for name in ("R2_SECRET_ACCESS_KEY", "R2_ACCESS_KEY_ID", "REDIS_URL")]
+    seen = {
+        "definitions": json.dumps([body for _, _, body in service.nosana.requests]),
+        "worker's log": (service.folder / "worker.log").read_text(),
+        "containers' logs": "\n".join(
+            line for one in service.nosana.deployments for line in service.container_log(one)
+        ),
+        "bucket": "\n".join(
+            service.bucket.get_bytes(key).decode(errors="replace")
+            for root in ("granted/", "jobs/")
+            for key in service.bucket.list(root)
+            if key.endswith((".json", ".txt"))
+        ),
+        "Prefect's logs": service.prefect.post("/logs/filter", json={"limit": 200}).text,
+        "Prefect's artifacts": service.prefect.post("/artifacts/filter", json={"limit": 200}).text,
+        "Prefect's runs": service.prefect.post("/flow_runs/filter", json={"limit": 200}).text,
+    }
+    assert len(service.nosana.deployments) >= 5
+    for place, text in seen.items():
+        assert text, place
+        assert CANARY not in text, place
+        assert not [secret for secret in own if secret in text], place
+    grants = [
+        one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] for one in service.nosana.deployments
+    ]
+    for place in seen.keys() - {"definitions"}:
+        assert not [grant for grant in grants if grant in seen[place]], place
+        assert "kks_" not in seen[place], place
