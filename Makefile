@@ -16,7 +16,7 @@ demo: .venv/demo.installed
 	@$(BIN)/kangklip demo --out clips
 
 test: .venv/dev.installed
-	@$(BIN)/pytest -m "not soak"
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not soak"
 
 soak: .venv/dev.installed
 	@$(BIN)/pytest -m soak

@@ -197,10 +197,16 @@ class ArtifactStore:
             self._client.delete_object(Bucket=self.bucket, Key=self._root + key)
 
     def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
-        """An address that reads this one object for `seconds`; saved under `download_name` where one is given."""
+        """An address that reads this one object for `seconds`; saved under `download_name` where one is given.
+
+        Raises:
+            StoreError: the store is a session's; what is given to others is given by our API.
+        """
+        if self._root:
+            raise StoreError(f"A rented machine gives no address of {key} to others; link to the API.")
         if not 1 <= seconds <= _MAX_PRESIGN_SECONDS:
             raise ValueError(f"A presigned URL lives 1 to {_MAX_PRESIGN_SECONDS} seconds, not {seconds}.")
-        params = {"Bucket": self.bucket, "Key": self._root + key}
+        params = {"Bucket": self.bucket, "Key": key}
         if download_name is not None:
             params["ResponseContentDisposition"] = _attachment(download_name)
         with _translated("presign", key):

@@ -19,9 +19,17 @@ _OBJECT = {
     ("POST", frozenset({"uploadId"})),
     ("DELETE", frozenset({"uploadId"})),
 }
-_LIST = frozenset({"list-type", "prefix", "encoding-type", "continuation-token", "max-keys", "start-after"})
+_LIST = {"list-type", "prefix", "encoding-type", "continuation-token"}
 _HEADERS = {"content-type", "x-amz-copy-source", "x-amz-metadata-directive", "x-amz-meta-sha256"}
-_LONGEST_KEY = 1024
+_VALUES = {
+    "uploads": re.compile(""),
+    "partNumber": re.compile(r"[1-9][0-9]{0,4}"),
+    "uploadId": re.compile(r"(?!\.+$)[A-Za-z0-9._~=+-]{1,2048}"),
+}
+"""Some servers keep an upload in a folder of its name, so a name leads nowhere else."""
+_LONGEST_PATH = 1024
+_READ_IN_TWO_WAYS = re.compile(r"[\x00-\x1f\x7f\\%?#+]")
+"""Not every server decodes a path once: none of our keys holds a letter that a second time would change."""
 
 
 class NotAllowed(Exception):
@@ -49,11 +57,13 @@ def allowed_key(request: ObjectRequest, bucket: str, root: str) -> str:
     Raises:
         NotAllowed: it is not for the session.
     """
-    if set(request.headers) - _HEADERS:
+    if set(request.headers) - _HEADERS or not all(value.isascii() for value in request.headers.values()):
         raise NotAllowed
     if request.path in (f"/{bucket}", f"/{bucket}/"):
         return _listed(request, root)
     if (request.method, frozenset(request.query)) not in _OBJECT:
+        raise NotAllowed
+    if not all(_VALUES[name].fullmatch(value) for name, value in request.query.items()):
         raise NotAllowed
     source = request.headers.get("x-amz-copy-source")
     if source is not None:
@@ -72,7 +82,8 @@ def _listed(request: ObjectRequest, root: str) -> str:
     prefix = request.query.get("prefix", "")
     if request.method != "GET" or request.query.get("list-type") != "2" or set(request.query) - _LIST:
         raise NotAllowed
-    if not prefix.startswith(root) or not request.query.get("start-after", root).startswith(root):
+    inner = prefix.removeprefix(root).removesuffix("/")
+    if not prefix.startswith(root) or (inner and not _is_plain(inner)):
         raise NotAllowed
     return prefix
 
@@ -80,11 +91,12 @@ def _listed(request: ObjectRequest, root: str) -> str:
 def _key(path: str, bucket: str, root: str) -> str:
     """The key of a path that is written in the one way in which servers read it alike."""
     key = unquote(path.removeprefix(f"/{bucket}/"))
-    if path != f"/{bucket}/{quote(key, safe='/')}" or len(key.encode()) > _LONGEST_KEY:
+    if not path.isascii() or path != f"/{bucket}/{quote(key, safe='/')}" or len(path) > _LONGEST_PATH:
         raise NotAllowed
-    inner = key.removeprefix(root)
-    if not key.startswith(root) or not inner or re.search(r"[\x00-\x1f\x7f\\]", key):
-        raise NotAllowed
-    if any(part in ("", ".", "..") for part in inner.split("/")):
+    if not key.startswith(root) or not _is_plain(key.removeprefix(root)):
         raise NotAllowed
     return key
+
+
+def _is_plain(inner: str) -> bool:
+    return not _READ_IN_TWO_WAYS.search(inner) and not any(part in ("", ".", "..") for part in inner.split("/"))

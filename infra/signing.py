@@ -3,15 +3,25 @@
 # botocore carries no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
+import functools
+import uuid
+from http import HTTPStatus
+from typing import cast
 from urllib.parse import quote, urlencode
 
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
+from botocore.httpsession import URLLib3Session
 
-from infra.errors import ConfigError
+from infra.access import granted_root
+from infra.errors import ConfigError, StoreError
 from infra.object_rules import ObjectRequest
 from infra.settings import Settings
+
+_PROBE = granted_root("signatures") + "probe"
+_PROBE_SECONDS = 60
 
 
 def address_of(request: ObjectRequest, key: str, seconds: int, settings: Settings) -> str:
@@ -29,3 +39,35 @@ def address_of(request: ObjectRequest, key: str, seconds: int, settings: Setting
     credentials = Credentials(key_id.get_secret_value(), secret.get_secret_value())
     S3SigV4QueryAuth(credentials, "s3", "auto", expires=seconds).add_auth(asked)
     return str(asked.url)
+
+
+@functools.lru_cache(maxsize=8)
+def holds_to_signed_headers(settings: Settings) -> bool:
+    """Whether the bucket's server does nothing for a header of its own that the signature does not cover.
+
+    S3 refuses such a request. Some who speak its protocol do not, and then whoever may write one object adds
+    `x-amz-copy-source` and has any other one copied there. So a copy of nothing is asked for, once.
+
+    Raises:
+        StoreError: the bucket does not answer.
+    """
+    address = address_of(ObjectRequest("PUT", "", {}, {}), _PROBE, _PROBE_SECONDS, settings)
+    if not _is_success(_put(address, {})):
+        raise StoreError("The bucket refused to put an object at a presigned address; check its keys and its clock.")
+    status = _put(address, {"x-amz-copy-source": f"/{settings.r2_bucket}/{_PROBE}-{uuid.uuid4().hex}"})
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise StoreError(f"The bucket answered {status}.")
+    return status == HTTPStatus.FORBIDDEN or _is_success(status)
+
+
+def _put(address: str, headers: dict[str, str]) -> int:
+    """The status of an answer to an empty object. Not by httpx: it logs addresses."""
+    try:
+        request = AWSRequest("PUT", address, headers, b"").prepare()
+        return cast("int", URLLib3Session(timeout=20).send(request).status_code)
+    except BotoCoreError as error:
+        raise StoreError(f"The bucket did not answer: {type(error).__name__}.") from None
+
+
+def _is_success(status: int) -> bool:
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES

@@ -18,6 +18,7 @@ from deployments import register as register_module
 from deployments.register import register
 from infra.errors import ConfigError, StackError
 from infra.local.parts import WORK_POOL
+from tests.prefect_client import prefect_client
 
 ROOT = Path(__file__).parents[2]
 OFFERED = ["clip/local", "clip/gpu", "batch/nightly"]
@@ -42,7 +43,7 @@ class Server:
     """The Prefect server as an operator turns it, over its HTTP API."""
 
     def __init__(self, api_url):
-        self.client = httpx.Client(base_url=api_url + "/", timeout=30)
+        self.client = prefect_client(api_url + "/")
 
     def __call__(self, method, path, body=None):
         answer = self.client.request(method, path, json=body)
@@ -265,8 +266,8 @@ def test_the_bucket_of_the_ui_is_a_block_only_for_who_asks(server, stack, store)
 
     assert blocks.save_bucket(stack.settings) == "s3-bucket/kangklip-bucket"
     assert blocks.save_bucket(stack.settings) == "s3-bucket/kangklip-bucket"
-    bucket = S3Bucket.load("kangklip-bucket")
-    bucket.write_path("from-a-block.txt", b"seen")
+    bucket = S3Bucket.load("kangklip-bucket", _sync=True)
+    bucket.write_path("from-a-block.txt", b"seen", _sync=True)
     assert store.get_bytes("from-a-block.txt") == b"seen"
     store.delete("from-a-block.txt")
     for name in ("s3-bucket", "aws-credentials"):

@@ -29,6 +29,7 @@ from tests.deployments.api.conftest import Server
 from tests.media_server import MediaServer, file
 from tests.nosana.double import KEY, NosanaDouble
 from tests.nosana.test_worker import CANARY, SECRETS
+from tests.prefect_client import prefect_client
 
 ROOT = Path(__file__).parents[2]
 SHORT = ROOT / "tests" / "media" / "short.mp4"
@@ -46,7 +47,7 @@ class Service:
         self.settings = stack.settings.model_copy(update=secret | {"deployment": "clip/gpu", "api_keys": None})
         template = NosanaWorker.get_default_base_job_template()
         register(self.settings.prefect_api_url, pools=[POOL], templates={"nosana": template})
-        self.prefect = httpx.Client(base_url=self.settings.prefect_api_url, timeout=30)
+        self.prefect = prefect_client(self.settings.prefect_api_url)
         self.deployment = self.prefect.get("/deployments/name/clip/gpu").json()["id"]
         variables = {"env": SMALL, "poll_seconds": 0.2}
         self.prefect.patch(f"/deployments/{self.deployment}", json={"job_variables": variables}).raise_for_status()
@@ -88,7 +89,9 @@ class Service:
         return [line["log"] for result in results for op in result["opStates"] for line in op["logs"]]
 
     def create(self, url, **more):
-        return self.http.post("/api/jobs", json={"video_url": url} | ASKED | more).raise_for_status().json()["job_id"]
+        answer = self.http.post("/api/jobs", json={"video_url": url} | ASKED | more)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["job_id"]
 
     def run_from_the_ui(self, url, **more):
         """As "Quick run" does: no job is named, the run makes its own."""
@@ -97,25 +100,23 @@ class Service:
         return job_id_of_run(made.json()["id"])
 
     def run_by_a_schedule(self, url, **more):
-        """A schedule of the deployment whose only time within a year is now."""
+        """A schedule of the deployment, of which one time has just come."""
+        at = datetime.now(UTC)
         schedule = {
-            "schedule": {
-                "interval": 366 * 86400,
-                "anchor_date": (datetime.now(UTC) + timedelta(seconds=1)).isoformat(),
-            },
-            "active": True,
+            "schedule": {"interval": 86400, "anchor_date": at.isoformat()},
             "parameters": {"request": {"video_url": url} | ASKED | more},
-            "slug": "once",
+            "slug": "daily",
         }
         path = f"/deployments/{self.deployment}"
         self.prefect.post(f"{path}/schedules", json=[schedule]).raise_for_status()
-        self.prefect.post(f"{path}/schedule", json={"min_runs": 1}).raise_for_status()
-        filters = {
-            "flow_runs": {"tags": {"any_": ["auto-scheduled"]}},
-            "deployments": {"id": {"any_": [self.deployment]}},
+        window = {
+            "start_time": (at - timedelta(hours=1)).isoformat(),
+            "end_time": (at + timedelta(hours=1)).isoformat(),
         }
-        (run,) = self.prefect.post("/flow_runs/filter", json=filters).raise_for_status().json()
-        return job_id_of_run(run["id"])
+        self.prefect.post(f"{path}/schedule", json=window | {"min_runs": 1}).raise_for_status()
+        here = {"deployments": {"id": {"any_": [self.deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        runs = self.prefect.post("/flow_runs/filter", json=here).raise_for_status().json()
+        return job_id_of_run(next(run["id"] for run in runs if run["auto_scheduled"]))
 
     def until(self, job_id, wanted, seconds=200):
         deadline = time.monotonic() + seconds
@@ -128,8 +129,14 @@ class Service:
     def ended(self, job_id):
         return self.until(job_id, lambda job: job.has_ended)
 
-    def run_state(self, job):
-        return self.prefect.get(f"/flow_runs/{job.flow_run_id}").json()["state"]["type"]
+    def wait(self, wanted, seconds=40):
+        deadline = time.monotonic() + seconds
+        while not wanted():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
+
+    def run_state(self, job_id):
+        return self.prefect.get(f"/flow_runs/{self.jobs.get(job_id).flow_run_id}").json()["state"]["type"]
 
     def play(self, job_id):
         (clip,) = self.http.get(f"/api/jobs/{job_id}/results").raise_for_status().json()["clips"]
@@ -153,19 +160,22 @@ def service(stack, tmp_path_factory):
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("way", ["create", "run_from_the_ui", "run_by_a_schedule"])
-def test_a_talk_becomes_a_clip_on_a_rented_machine(service, talk_url, way):
-    job_id = getattr(service, way)(talk_url)
-    job = service.ended(job_id)
-    assert job.status is JobState.SUCCEEDED, (job, service.log())
-    assert service.play(job_id)[4:8] == b"ftyp"
-    deadline = time.monotonic() + 30
-    while service.run_state(job) != "COMPLETED" or service.nosana.deployments[-1].status != "ARCHIVED":
-        assert time.monotonic() < deadline, service.log()
-        time.sleep(0.1)
-    assert job.nosana_run_id == service.nosana.deployments[-1].id
-    assert list(service.bucket.list(granted_root(job_id))) == []
-    assert sorted(service.bucket.get_json(f"jobs/{job_id}/manifest.json")["timings"])
+def test_a_talk_becomes_clips_on_rented_machines_however_the_runs_were_started(service, talk_url):
+    started = [
+        service.create(talk_url),
+        service.run_from_the_ui(talk_url, clip_duration_seconds=33),
+        service.run_by_a_schedule(talk_url, clip_duration_seconds=34),
+    ]
+    for job_id in started:
+        job = service.ended(job_id)
+        assert job.status is JobState.SUCCEEDED, (job, service.log())
+        assert service.play(job_id)[4:8] == b"ftyp"
+        assert list(service.bucket.list(granted_root(job_id))) == []
+        assert len(service.bucket.get_json(f"jobs/{job_id}/manifest.json")["timings"]) == 6
+    made = {one.id: one for one in service.nosana.deployments}
+    assert {service.jobs.get(job_id).nosana_run_id for job_id in started} == made.keys()
+    service.wait(lambda: all(service.run_state(job_id) == "COMPLETED" for job_id in started))
+    service.wait(lambda: all(one.status == "ARCHIVED" for one in made.values()))
 
 
 @pytest.mark.timeout(400)
@@ -173,15 +183,11 @@ def test_a_run_that_is_cancelled_in_the_middle_leaves_its_machine_within_seconds
     job_id = service.create(talk_url, clip_duration_seconds=31)
     service.until(job_id, lambda job: job.status is JobState.RUNNING)
     assert service.http.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
-    cancelled = time.monotonic()
-    made = service.nosana.deployments[-1]
-    while made.status != "ARCHIVED":
-        assert time.monotonic() - cancelled < 40, service.log()
-        time.sleep(0.1)
+    service.wait(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
     job = service.jobs.get(job_id)
     assert job.status is JobState.FAILED
     assert "ancelled" in job.error
-    assert service.run_state(job) == "CANCELLED"
+    service.wait(lambda: service.run_state(job_id) == "CANCELLED")
 
 
 @pytest.mark.timeout(400)
@@ -193,10 +199,7 @@ def test_a_grant_that_somebody_else_redeems_too_ends_the_run(service, talk_url):
     assert service.http.post("/api/worker/grant", json={"grant": grant}).status_code == 403
     job = service.ended(job_id)
     assert "possibly it was stolen" in job.error
-    deadline = time.monotonic() + 40
-    while service.nosana.deployments[-1].status != "ARCHIVED":
-        assert time.monotonic() < deadline, service.log()
-        time.sleep(0.1)
+    service.wait(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
 
 
 def test_no_secret_has_come_to_a_machine_a_log_the_bucket_or_prefect(service):

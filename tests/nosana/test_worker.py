@@ -9,13 +9,13 @@ import time
 import uuid
 from pathlib import Path
 
-import httpx
 import pytest
 
 from infra.jobs import JobStore, new_job_id
 from infra.states import JobState
 from tests.nosana.apart import run
 from tests.nosana.double import KEY, NosanaDouble
+from tests.prefect_client import prefect_client
 
 ROOT = Path(__file__).parents[2]
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 1}
@@ -36,7 +36,7 @@ class Scene:
     def __init__(self, stack, nosana):
         self.nosana = nosana
         self.url = str(stack.settings.prefect_api_url)
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = prefect_client(self.url)
         self.jobs = JobStore.from_settings(stack.settings)
         self.name = f"nosana-{uuid.uuid4().hex[:8]}"
         self.pool()
@@ -46,11 +46,7 @@ class Scene:
         )["id"]
 
     def ask(self, path, **body):
-        for _ in range(10):  # a server on SQLite answers 503 while its database is locked
-            answer = self.http.post(path, json=body)
-            if answer.status_code != 503:
-                break
-            time.sleep(0.3)
+        answer = self.http.post(path, json=body)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 

@@ -25,6 +25,7 @@ router = APIRouter()
 SIGNED_SECONDS = 900
 """How long an address is good: a part of 16 MiB may wait for its turn on a slow line."""
 NOT_OWN = (403, "this object is not the run's")
+MALFORMED = (400, "method: field required")
 NO_BUCKET = (502, "bucket did not answer")
 
 
@@ -44,7 +45,7 @@ class Signed(BaseModel):
 @router.post(
     "/api/worker/objects",
     summary="Sign a request to the bucket",
-    responses=refusals(NOT_OWN, NO_SESSION, SLOW_DOWN, TOO_LARGE, TOO_SLOW, NO_BUCKET, NO_STORE),
+    responses=refusals(MALFORMED, NOT_OWN, NO_SESSION, SLOW_DOWN, TOO_LARGE, TOO_SLOW, NO_BUCKET, NO_STORE),
 )
 def sign(asked: Asked, session: Working, parts: Given) -> Signed:
     root = granted_root(session.job_id)

@@ -1,0 +1,24 @@
+"""The Prefect server as an operator asks it. On SQLite it answers 503 while that is locked."""
+
+import time
+
+import httpx
+
+TRIES = 20
+
+
+class Patient(httpx.HTTPTransport):
+    """Asks again after 503."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(TRIES):
+            answer = super().handle_request(request)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer
+            answer.close()
+            time.sleep(0.3)
+        return super().handle_request(request)
+
+
+def prefect_client(api_url: str) -> httpx.Client:
+    return httpx.Client(base_url=api_url, timeout=30, transport=Patient())
