@@ -8,15 +8,17 @@ import logging
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from deployments.api.granted.session import SLOW_DOWN, Working
+from deployments.api.guards import Body
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, refusals
 from deployments.api.parts import Given, Parts
 from infra.access import granted_root
 from infra.errors import ObjectMissing
 from infra.object_rules import NotAllowed, ObjectRequest, allowed_key, is_cached
-from infra.signing import address_of
+from infra.sessions import Session
+from infra.signing import address_of, holds_to_signed_headers
 from tasks.core.keys import alias_key, digest, media_key, source_key, transcripts_of
 
 logger = logging.getLogger(__name__)
@@ -25,8 +27,9 @@ router = APIRouter()
 SIGNED_SECONDS = 900
 """How long an address is good: a part of 16 MiB may wait for its turn on a slow line."""
 NOT_OWN = (403, "this object is not the run's")
-MALFORMED = (400, "method: field required")
+MALFORMED = (400, "method, path, query or headers are malformed")
 NO_BUCKET = (502, "bucket did not answer")
+UNSAFE_BUCKET = (501, "the bucket takes headers that nobody has signed")
 
 
 class Asked(BaseModel):
@@ -45,9 +48,19 @@ class Signed(BaseModel):
 @router.post(
     "/api/worker/objects",
     summary="Sign a request to the bucket",
-    responses=refusals(MALFORMED, NOT_OWN, NO_SESSION, SLOW_DOWN, TOO_LARGE, TOO_SLOW, NO_BUCKET, NO_STORE),
+    responses=refusals(
+        MALFORMED, NOT_OWN, NO_SESSION, SLOW_DOWN, TOO_LARGE, TOO_SLOW, UNSAFE_BUCKET, NO_BUCKET, NO_STORE
+    ),
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}
+    },
 )
-def sign(asked: Asked, session: Working, parts: Given) -> Signed:
+def sign(session: Working, body: Body, parts: Given) -> Signed:
+    """For a rented machine: an address for one request, good for some minutes."""
+    try:
+        asked = Asked.model_validate(body)
+    except ValidationError:
+        raise HTTPException(*MALFORMED) from None
     root = granted_root(session.job_id)
     request = ObjectRequest(asked.method, asked.path, asked.query, asked.headers)
     try:
@@ -55,11 +68,21 @@ def sign(asked: Asked, session: Working, parts: Given) -> Signed:
     except NotAllowed:
         logger.warning("A rented machine asked for an object that is not its own")
         raise HTTPException(*NOT_OWN) from None
-    if asked.method in ("GET", "HEAD") and is_cached(key, root):
-        shared = key.removeprefix(root)
-        if _may_read(shared, session.job_id, parts) and parts.bucket.exists(shared):
-            key = shared
+    if asked.method in ("GET", "HEAD"):
+        key = _where_it_is(key, session, parts)
+    elif not holds_to_signed_headers(parts.settings):
+        logger.error("The bucket is not safe with rented machines: %s. Update its server.", UNSAFE_BUCKET[1])
+        raise HTTPException(*UNSAFE_BUCKET)
     return Signed(url=address_of(request, key, SIGNED_SECONDS, parts.settings))
+
+
+def _where_it_is(key: str, session: Session, parts: Parts) -> str:
+    """The key to read: in the shared cache what is there and of the job's own source, else the run's own."""
+    root = granted_root(session.job_id)
+    shared = key.removeprefix(root)
+    if is_cached(key, root) and _may_read(shared, session.job_id, parts) and parts.bucket.exists(shared):
+        return shared
+    return key
 
 
 def _may_read(shared: str, job_id: str, parts: Parts) -> bool:
