@@ -6,7 +6,6 @@
 import functools
 import uuid
 from http import HTTPStatus
-from typing import cast
 from urllib.parse import quote, urlencode
 
 from botocore.auth import S3SigV4QueryAuth
@@ -64,7 +63,7 @@ def _put(address: str, headers: dict[str, str]) -> int:
     """The status of an answer to an empty object. Not by httpx: it logs addresses."""
     try:
         request = AWSRequest("PUT", address, headers, b"").prepare()
-        return cast("int", URLLib3Session(timeout=20).send(request).status_code)
+        return URLLib3Session(timeout=20).send(request).status_code
     except BotoCoreError as error:
         raise StoreError(f"The bucket did not answer: {type(error).__name__}.") from None
 

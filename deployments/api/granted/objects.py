@@ -70,7 +70,7 @@ def sign(session: Working, body: Body, parts: Given) -> Signed:
         raise HTTPException(*NOT_OWN) from None
     if asked.method in ("GET", "HEAD"):
         key = _where_it_is(key, session, parts)
-    elif not holds_to_signed_headers(parts.settings):
+    elif not holds_to_signed_headers(parts.settings):  # pyright: ignore[reportArgumentType] frozen, so it has a hash
         logger.error("The bucket is not safe with rented machines: %s. Update its server.", UNSAFE_BUCKET[1])
         raise HTTPException(*UNSAFE_BUCKET)
     return Signed(url=address_of(request, key, SIGNED_SECONDS, parts.settings))
