@@ -19,7 +19,7 @@ _OBJECT = {
     ("POST", frozenset({"uploadId"})),
     ("DELETE", frozenset({"uploadId"})),
 }
-_LIST = {"list-type", "prefix", "encoding-type", "continuation-token"}
+_LIST = {"list-type", "prefix", "encoding-type", "continuation-token", "max-keys"}
 _HEADERS = {"content-type", "x-amz-copy-source", "x-amz-metadata-directive", "x-amz-meta-sha256"}
 _VALUES = {
     "uploads": re.compile(""),

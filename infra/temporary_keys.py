@@ -11,7 +11,7 @@ LONGEST_SECONDS = 604_800
 """Cloudflare's own limit."""
 
 
-def temporary_keys(root: str, seconds: int, settings: Settings, api: str = API) -> BucketKeys | None:
+def temporary_keys(root: str, seconds: int, settings: Settings) -> BucketKeys | None:
     """Keys that read and write what lies under `root`; None where the settings name no account.
 
     Raises:
@@ -27,7 +27,7 @@ def temporary_keys(root: str, seconds: int, settings: Settings, api: str = API) 
         "ttlSeconds": min(seconds, LONGEST_SECONDS),
         "prefixes": [root],
     }
-    url = f"{api}/accounts/{settings.r2_account_id}/r2/temp-access-credentials"
+    url = f"{API}/accounts/{settings.r2_account_id}/r2/temp-access-credentials"
     try:
         answer = httpx.post(
             url, json=asked, headers={"authorization": f"Bearer {token.get_secret_value()}"}, timeout=20
