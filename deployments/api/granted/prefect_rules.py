@@ -49,8 +49,9 @@ def shown(record: Any) -> Any:
 
 
 def run_change(body: Any) -> dict[str, Any]:
-    """A PATCH of the run: the version of its flow and how it is retried."""
-    return {name: body[name] for name in ("flow_version", "empirical_policy") if name in _object(body)}
+    """A PATCH of the run: the version of its flow alone. How it is retried would have it rented again."""
+    version = _object(body).get("flow_version")
+    return {"flow_version": version} if isinstance(version, str) else {}
 
 
 def state_change(body: Any) -> dict[str, Any]:

@@ -1,0 +1,243 @@
+"""A session at the real Prefect server: its own run through the proxy, and nobody else's."""
+
+import base64
+import json
+import time
+import uuid
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.prefect_client import prefect_client
+
+
+class Tenant:
+    """A job with its run on the server, and the session of the machine that runs it."""
+
+    def __init__(self, service, server):
+        self.service, self.server = service, server
+        self.job_id = service.new_job()
+        flow = self.ask("POST", "/flows/", {"name": "clip"})
+        made = {"name": f"d-{self.job_id}", "flow_id": flow["id"], "job_variables": {"env": {"A": "b"}}}
+        deployment = self.ask("POST", "/deployments/", made)
+        asked = {"state": {"type": "PENDING"}, "job_variables": {"env": {"C": "d"}}}
+        run = self.ask("POST", f"/deployments/{deployment['id']}/create_flow_run", asked)
+        self.run_id, self.flow_id, self.deployment_id = run["id"], flow["id"], deployment["id"]
+        service.jobs.set_run(self.job_id, self.run_id)
+        service.runs.known[self.run_id] = run
+        self.token = service.access(self.job_id).token
+        self.url = f"{service.url}/api/worker/prefect"
+        self.http = httpx.Client(headers={"authorization": f"Bearer {self.token}"}, timeout=30)
+
+    def ask(self, method, path, body=None):
+        answer = self.server.request(method, path, json=body)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def says(self, method, path, body=None):
+        return self.http.request(method, f"{self.url}{path}", json=body)
+
+    def task_run(self, task_run_id, **changes):
+        """An event by which Prefect's client tells of a task run."""
+        return {
+            "id": str(uuid.uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": "prefect.task-run.Completed",
+            "resource": {"prefect.resource.id": f"prefect.task-run.{task_run_id}", "prefect.resource.name": "render"}
+            | {"prefect.orchestration": "client", "prefect.state-type": "COMPLETED"},
+            "related": [
+                {"prefect.resource.id": f"prefect.flow-run.{self.run_id}", "prefect.resource.role": "flow-run"}
+            ],
+            "payload": {
+                "intended": {"from": "RUNNING", "to": "COMPLETED"},
+                "initial_state": {"type": "RUNNING", "name": "Running", "message": "", "state_details": {}},
+                "validated_state": {"type": "COMPLETED", "name": "Completed", "message": "", "state_details": {}},
+                "task_run": {"name": "render", "task_key": "render-1", "dynamic_key": str(task_run_id), "run_count": 1},
+            },
+            "follows": None,
+        } | changes
+
+    def socket(self, token=None, path="/events/in"):
+        socket = connect(f"{self.url}{path}".replace("http", "ws"), subprotocols=["prefect"])
+        socket.send(json.dumps({"type": "auth", "token": self.token if token is None else token}))
+        return socket, json.loads(socket.recv(timeout=10))["type"]
+
+    def emit(self, *events):
+        socket, said = self.socket()
+        assert said == "auth_success"
+        for one in events:
+            socket.send(json.dumps(one))
+        socket.close()
+
+    def task_runs(self):
+        found = self.ask("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [self.run_id]}}})
+        return {run["id"]: run["state_type"] for run in found}
+
+
+@pytest.fixture(scope="module")
+def service(serve, stack):
+    running = serve(prefect_api_url=stack.settings.prefect_api_url)
+    running.runs.known = {}
+    running.runs.run = running.runs.known.get
+    return running
+
+
+@pytest.fixture(scope="module")
+def server(stack):
+    return prefect_client(stack.settings.prefect_api_url)
+
+
+@pytest.fixture(scope="module")
+def tenant(service, server):
+    return Tenant(service, server)
+
+
+@pytest.fixture(scope="module")
+def other(service, server):
+    return Tenant(service, server)
+
+
+def line(run_id, **more):
+    at = datetime.now(UTC).isoformat()
+    return {"name": "x", "level": 20, "message": "a line", "timestamp": at, "flow_run_id": run_id} | more
+
+
+def test_a_run_reads_itself_without_what_operators_have_set(tenant):
+    run = tenant.says("GET", f"/flow_runs/{tenant.run_id}").json()
+    assert (run["id"], run["job_variables"], run["work_pool_name"]) == (tenant.run_id, {}, None)
+    assert tenant.says("GET", f"/deployments/{tenant.deployment_id}").json()["job_variables"] == {}
+    assert tenant.says("GET", f"/flows/{tenant.flow_id}").json()["name"] == "clip"
+    assert tenant.says("GET", "/admin/version").status_code == 200
+    basic = base64.b64encode(tenant.token.encode()).decode()
+    asked = httpx.get(f"{tenant.url}/flow_runs/{tenant.run_id}", headers={"authorization": f"Basic {basic}"})
+    assert asked.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/flow_runs/{other.run_id}"),
+        ("PATCH", "/flow_runs/{other.run_id}"),
+        ("DELETE", "/flow_runs/{tenant.run_id}"),
+        ("GET", "/deployments/{other.deployment_id}"),
+        ("PATCH", "/deployments/{tenant.deployment_id}"),
+        ("POST", "/deployments/{tenant.deployment_id}/create_flow_run"),
+        ("GET", "/deployments/name/clip/local"),
+        ("POST", "/flow_runs/"),
+        ("POST", "/flow_runs/filter"),
+        ("POST", "/task_runs/filter"),
+        ("POST", "/logs/filter"),
+        ("POST", "/artifacts/filter"),
+        ("POST", "/block_documents/filter"),
+        ("POST", "/block_documents/"),
+        ("GET", "/block_documents/{tenant.run_id}"),
+        ("POST", "/block_types/"),
+        ("GET", "/block_types/slug/secret"),
+        ("POST", "/block_schemas/filter"),
+        ("POST", "/variables/"),
+        ("GET", "/variables/name/x"),
+        ("GET", "/work_pools/nosana-gpu"),
+        ("POST", "/work_pools/nosana-gpu/get_scheduled_flow_runs"),
+        ("GET", "/work_queues/{tenant.run_id}"),
+        ("POST", "/automations/filter"),
+        ("GET", "/admin/settings"),
+        ("POST", "/admin/database/clear"),
+        ("POST", "/events"),
+        ("POST", "/events/filter"),
+        ("POST", "/v2/concurrency_limits/leases/{other.run_id}/renew"),
+        ("GET", "/flow_runs/{tenant.run_id}/../{other.run_id}"),
+        ("GET", "/flow_runs/{tenant.run_id}%2F..%2F{other.run_id}"),
+        ("GET", "/flow_runs//{other.run_id}"),
+        ("GET", "/flow_runs/{tenant.run_id}/graph"),
+        ("GET", "/"),
+    ],
+)
+def test_everything_else_is_refused(tenant, other, method, path):
+    answer = tenant.says(method, path.format(tenant=tenant, other=other), {})
+    assert answer.status_code in (403, 404), answer.text
+    assert answer.json()["detail"] in ("this is not the run's to ask", "not found")
+    assert other.run_id not in answer.text
+    if "//" not in path and ".." not in path and path != "/":
+        assert answer.status_code == 403
+
+
+def test_without_a_session_there_is_nothing(tenant):
+    for headers in ({}, {"authorization": "Bearer x"}, {"authorization": "Basic %%%"}, {"authorization": "Basic /w=="}):
+        answer = httpx.get(f"{tenant.url}/flow_runs/{tenant.run_id}", headers=headers)
+        assert (answer.status_code, answer.json()) == (403, {"detail": "session is not valid"})
+
+
+def test_lines_and_artifacts_are_of_the_own_run(tenant, other):
+    assert tenant.says("POST", "/logs/", [line(tenant.run_id)]).status_code == 201
+    assert tenant.says("POST", "/logs/", [line(other.run_id)]).status_code == 403
+    name = tenant.job_id.lower().replace("_", "-")
+    mine = {"key": f"progress-{name}", "type": "progress", "data": 0.0, "flow_run_id": tenant.run_id}
+    made = tenant.says("POST", "/artifacts/", mine).json()
+    assert tenant.says("PATCH", f"/artifacts/{made['id']}", {"data": 50.0}).status_code == 204
+    theirs = other.says("POST", "/artifacts/", mine | {"key": f"progress-{other.job_id.lower().replace('_', '-')}"})
+    assert theirs.status_code == 403
+    assert other.says("PATCH", f"/artifacts/{made['id']}", {"data": 99.0}).status_code == 403
+    assert tenant.ask("GET", f"/artifacts/{made['id']}")["data"] == 50.0
+
+
+def test_task_runs_come_by_events_and_nobody_writes_anothers(tenant, other):
+    own, theirs = str(uuid.uuid4()), str(uuid.uuid4())
+    other.emit(other.task_run(theirs))
+    until(lambda: theirs in other.task_runs())
+    forged = tenant.task_run(theirs, event="prefect.task-run.Failed")
+    forged["payload"]["validated_state"] |= {"type": "FAILED", "name": "Failed"}
+    disguised = tenant.task_run(str(uuid.uuid4()))
+    disguised["payload"]["task_run"] |= {"id": theirs, "flow_run_id": other.run_id, "name": "taken"}
+    foreign = other.task_run(str(uuid.uuid4()))
+    tenant.emit(forged, foreign, disguised, {"event": "x"}, tenant.task_run(own))
+    until(lambda: own in tenant.task_runs())
+    assert other.task_runs() == {theirs: "COMPLETED"}
+    assert tenant.says("POST", "/logs/", [line(tenant.run_id, task_run_id=theirs)]).status_code == 403
+
+
+def test_a_socket_without_a_session_is_closed(tenant):
+    socket, said = tenant.socket(token="kks_nobody")
+    assert said == "auth_failure"
+    with pytest.raises(ConnectionClosed):
+        socket.recv(timeout=10)
+
+
+def test_who_listens_hears_nothing(tenant, other):
+    socket, said = tenant.socket(path="/events/out")
+    assert said == "auth_success"
+    socket.send(json.dumps({"type": "filter", "filter": {}}))
+    other.says("POST", f"/flow_runs/{other.run_id}/set_state", {"state": {"type": "RUNNING"}})
+    with pytest.raises(TimeoutError):
+        socket.recv(timeout=1)
+    socket.close()
+
+
+def test_a_run_cannot_have_itself_retried(service, server):
+    eager = Tenant(service, server)
+    path = f"/flow_runs/{eager.run_id}"
+    policy = {"empirical_policy": {"retries": 50, "retry_type": "reschedule"}}
+    assert eager.says("PATCH", path, policy).status_code == 204
+    assert eager.says("POST", f"{path}/set_state", {"state": {"type": "RUNNING"}}).status_code == 201
+    assert eager.says("POST", f"{path}/set_state", {"state": {"type": "SCHEDULED"}}).status_code == 403
+    assert eager.says("POST", f"{path}/set_state", {"state": {"type": "FAILED"}}).json()["status"] == "ACCEPT"
+    assert eager.ask("GET", path)["state"]["type"] == "FAILED"
+
+
+def test_the_end_of_the_run_is_soon_the_end_of_its_session(service, server, monkeypatch):
+    monkeypatch.setattr("infra.sessions._CLOSING_SECONDS", 1)
+    ending = Tenant(service, server)
+    path = f"/flow_runs/{ending.run_id}"
+    assert ending.says("POST", f"{path}/set_state", {"state": {"type": "RUNNING"}}).status_code == 201
+    assert ending.says("POST", f"{path}/set_state", {"state": {"type": "COMPLETED"}}).status_code == 201
+    assert ending.says("POST", "/logs/", [line(ending.run_id)]).status_code == 201
+    until(lambda: ending.says("GET", path).status_code == 403)
+
+
+def until(wanted, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,155 @@
+"""What a rented machine may tell the Prefect server: pure rules that make anew what they let through."""
+
+import json
+import uuid
+
+import pytest
+
+from deployments.api.granted import prefect_rules as rules
+from deployments.api.granted.prefect_rules import Forbidden, Own
+
+RUN, FLOW, DEPLOYMENT, OTHER, TASK = (str(uuid.UUID(int=n)) for n in range(1, 6))
+OWN = Own(RUN, FLOW, DEPLOYMENT, "kk_01ABC")
+RUN_RESOURCE = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.role": "flow-run"}
+
+
+def event(**changes):
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": "2026-01-01T00:00:00Z",
+        "event": "prefect.task-run.Completed",
+        "resource": {"prefect.resource.id": f"prefect.task-run.{TASK}", "prefect.resource.name": "render"},
+        "related": [RUN_RESOURCE],
+        "payload": {
+            "intended": {"from": "RUNNING", "to": "COMPLETED"},
+            "initial_state": {"type": "RUNNING"},
+            "validated_state": {"type": "COMPLETED", "name": "Completed", "data": {"storage_key": "x"}},
+            "task_run": {"name": "render", "task_key": "render-1", "dynamic_key": "1"},
+        },
+        "follows": None,
+    } | changes
+
+
+@pytest.mark.parametrize("kind", ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"])
+def test_a_run_says_how_it_goes_without_what_would_be_loaded(kind):
+    details = {"transition_id": TASK, "flow_run_id": OTHER, "child_flow_run_id": OTHER, "pause_key": "x"}
+    state = {"type": kind, "name": "N", "message": "m", "data": {"storage_key": "x"}, "state_details": details}
+    sent = rules.state_change({"state": state, "force": False})
+    assert sent == {
+        "state": {"type": kind, "name": "N", "message": "m", "state_details": {"transition_id": TASK}},
+        "force": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"state": {"type": "SCHEDULED"}},
+        {"state": {"type": "PENDING"}},
+        {"state": {"type": "PAUSED"}},
+        {"state": {"type": "CANCELLING"}},
+        {"state": {"type": "scheduled"}},
+        {"state": {"type": "COMPLETED"}, "force": True},
+        {"state": {}},
+        {"state": "COMPLETED"},
+        {},
+        [],
+        None,
+    ],
+)
+def test_no_run_has_itself_rented_again_or_forces_anything(body):
+    with pytest.raises(Forbidden):
+        rules.state_change(body)
+
+
+def test_how_a_run_is_retried_is_not_its_own_to_say():
+    asked = {"flow_version": "1", "empirical_policy": {"retries": 50, "retry_type": "reschedule"}, "tags": ["x"]}
+    assert rules.run_change(asked) == {"flow_version": "1"}
+    assert rules.run_change({"empirical_policy": {"retries": 50}}) == {}
+
+
+def test_a_task_run_is_recorded_under_its_own_run_whatever_the_payload_says():
+    sneaky = {"id": OTHER, "flow_run_id": OTHER, "state": {"type": "FAILED"}, "cache_key": "x", "name": "render"}
+    given = event()
+    given["payload"]["task_run"] = sneaky
+    given["related"] = [
+        RUN_RESOURCE,
+        {"prefect.resource.id": "prefect.flow-run." + OTHER, "prefect.resource.role": "x"},
+    ]
+    sent, task_run = rules.event(given, OWN)
+    assert task_run == TASK
+    assert sent["payload"]["task_run"] == {"name": "render"}
+    assert OTHER not in json.dumps(sent)
+    assert "storage_key" not in json.dumps(sent)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"related": []},
+        {"related": [{"prefect.resource.id": f"prefect.flow-run.{OTHER}", "prefect.resource.role": "flow-run"}]},
+        {"event": "prefect.flow-run.Completed", "resource": RUN_RESOURCE},
+        {"event": "prefect.flow-run.heartbeat"},
+        {
+            "event": "prefect.flow-run.heartbeat",
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{OTHER}"},
+        },
+        {"event": "prefect.block.loaded"},
+        {"event": "prefect.task-run.Completed", "resource": {"prefect.resource.id": f"prefect.block.{TASK}"}},
+        {"event": "prefect.task-run.Completed", "resource": {"prefect.resource.id": "prefect.task-run.no-uuid"}},
+        {"event": None},
+        {"resource": None},
+        {"payload": []},
+        {"id": "x"},
+    ],
+)
+def test_events_of_others_are_dropped(changes):
+    with pytest.raises(Forbidden):
+        rules.event(event(**changes), OWN)
+
+
+def test_the_heartbeat_of_the_run_passes():
+    sent, task_run = rules.event(event(event="prefect.flow-run.heartbeat", resource=RUN_RESOURCE), OWN)
+    assert (sent["event"], sent["payload"], task_run) == ("prefect.flow-run.heartbeat", {}, None)
+
+
+def test_lines_of_other_runs_are_no_lines_of_this_log():
+    line = {"name": "prefect", "level": 20, "message": "x" * 50_000, "timestamp": "t", "flow_run_id": RUN}
+    (sent,), task_runs = rules.logs([line | {"task_run_id": TASK, "worker_id": OTHER}], OWN)
+    assert len(sent["message"]) == rules.TEXT
+    assert "worker_id" not in sent
+    assert task_runs == {TASK}
+    with pytest.raises(Forbidden):
+        rules.logs([line, line | {"flow_run_id": OTHER}], OWN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({}, True),
+        ({"key": "clips-kk-01abc", "type": "markdown", "data": "text"}, True),
+        ({"key": "clips-kk-02xyz"}, False),
+        ({"type": "image"}, False),
+        ({"flow_run_id": OTHER}, False),
+        ({"flow_run_id": None}, False),
+    ],
+)
+def test_a_run_has_its_two_artifacts(changes, allowed):
+    artifact = {"key": "progress-kk-01abc", "type": "progress", "flow_run_id": RUN, "data": 1.0, "metadata_": {}}
+    if allowed:
+        sent, _ = rules.new_artifact(artifact | changes, OWN)
+        assert "metadata_" not in sent
+    else:
+        with pytest.raises(Forbidden):
+            rules.new_artifact(artifact | changes, OWN)
+
+
+def test_what_operators_set_on_pools_is_not_shown():
+    shown = rules.shown({"id": RUN, "job_variables": {"env": {"A": "b"}}, "work_pool_name": "p", "parameters": {}})
+    assert shown == {"id": RUN, "job_variables": {}, "work_pool_name": None, "parameters": {}}
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 601, "x", None])
+def test_a_place_is_held_for_minutes(seconds):
+    with pytest.raises(Forbidden):
+        rules.lease_seconds({"lease_duration": seconds})
