@@ -84,14 +84,20 @@ class SessionStore:
             return self._redis.exists(_grant_key(grant)) == 1
 
     def find(self, token: str) -> Session | None:
-        """The session of that token while it is good: not expired, closed, or followed by another grant's."""
+        """The session of that token while it is good: not expired, closed, or followed by another grant's.
+
+        It outlasts its job by a minute, whoever has ended that.
+        """
         with answering():
             found = cast("str | None", self._redis.get(_key(_digest(token))))
         if found is None:
             return None
         session = Session.model_validate_json(found)
         job = self._jobs.get(session.job_id)
-        return session if job is not None and job.grant_id == session.grant_id else None
+        if job is None or job.grant_id != session.grant_id:
+            return None
+        is_over = job.has_ended and time.time() - job.updated_at > _CLOSING_SECONDS
+        return None if is_over else session
 
     def end_of_run(self, session: Session) -> None:
         """The run has ended: what is still under way may arrive, then the session is over."""

@@ -11,6 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from infra.jobs import Report
+from infra.states import JobState
 from tests.prefect_client import prefect_client
 
 
@@ -234,6 +236,14 @@ def test_the_end_of_the_run_is_soon_the_end_of_its_session(service, server, monk
     assert ending.says("POST", f"{path}/set_state", {"state": {"type": "COMPLETED"}}).status_code == 201
     assert ending.says("POST", "/logs/", [line(ending.run_id)]).status_code == 201
     until(lambda: ending.says("GET", path).status_code == 403)
+
+
+def test_a_job_that_is_ended_from_outside_takes_its_session_with_it(service, server, monkeypatch):
+    monkeypatch.setattr("infra.sessions._CLOSING_SECONDS", 0.5)
+    ended = Tenant(service, server)
+    assert ended.says("GET", f"/flow_runs/{ended.run_id}").status_code == 200
+    assert service.jobs.report(Report(job_id=ended.job_id, status=JobState.FAILED, error="Cancelled."))
+    until(lambda: ended.says("GET", f"/flow_runs/{ended.run_id}").status_code == 403)
 
 
 def until(wanted, seconds=20):
