@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deployments.api.granted import objects
 from deployments.api.granted.objects import SIGNED_SECONDS
 from infra.access import Access
 from infra.artifacts import ArtifactRef, ArtifactStore
@@ -182,6 +183,18 @@ def test_a_part_of_an_upload_is_no_copy(api, machine):
     assert sent("PUT", answer.json()["url"], x_amz_copy_source=theirs) == 403
     assert sent("PUT", answer.json()["url"], b"part") == 200
     client.abort_multipart_upload(Bucket=machine.access.bucket, Key=key, UploadId=upload)
+
+
+def test_where_the_bucket_heeds_what_nobody_signed_no_write_is_signed(machine, monkeypatch, caplog):
+    monkeypatch.setattr(objects, "holds_to_signed_headers", lambda _: False)
+    for method, query in (("PUT", {}), ("DELETE", {}), ("POST", {"uploads": ""})):
+        refused = machine.ask(method, machine.access.root + "x", query)
+        assert (refused.status_code, refused.json()["detail"]) == (
+            501,
+            "the bucket takes headers that nobody has signed",
+        )
+    assert "Update its server" in caplog.text
+    assert machine.ask("GET", machine.access.root + "x").status_code == 200
 
 
 def test_an_address_ends(api, machine):

@@ -1,0 +1,191 @@
+"""Temporary keys: asked of a strict double of Cloudflare, used at a double of R2 that stands before the bucket."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import httpx
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from pydantic import SecretStr
+
+from infra import temporary_keys
+from infra.access import Access
+from infra.artifacts import ArtifactStore
+from infra.errors import StoreError
+from infra.object_rules import ObjectRequest, must_be_signed
+from infra.settings import Settings
+from infra.signing import address_of
+from tasks.core.keys import alias_key, digest, media_key
+from tests.answering import Answer, Asked, serving
+from tests.infra.test_artifacts import (  # noqa: F401
+    test_a_copy_has_the_bytes_the_digest_and_the_type,
+    test_a_large_file_goes_up_in_parts_and_comes_back,
+    test_json_comes_back_as_it_was,
+    test_list_goes_by_prefix,
+    test_what_is_missing_is_named,
+)
+
+ACCOUNT, API_TOKEN = "0123456789abcdef" * 2, "a-token-of-the-account"
+KEYS = {"accessKeyId": "temporary", "secretAccessKey": "temporary-secret", "sessionToken": "session-token"}
+URL = "https://example.org/keys.mp4"
+KEPT = {"content-type", "x-amz-copy-source", "x-amz-metadata-directive", "range", "if-match"}
+"""Headers that a request keeps behind the double; the others are of its signature."""
+
+
+@dataclass
+class Cloudflare:
+    """Makes keys for who asks as its reference says; `broken` answers in its place."""
+
+    settings: Settings
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    broken: Answer | None = None
+
+    def __call__(self, request: Asked) -> Answer:
+        if self.broken:
+            return self.broken
+        assert (request.method, request.path) == (
+            "POST",
+            f"/client/v4/accounts/{ACCOUNT}/r2/temp-access-credentials",
+        )
+        assert request.headers["content-type"] == "application/json"
+        if request.headers["authorization"] != f"Bearer {API_TOKEN}":
+            return Answer(403, b'{"success": false, "errors": [{"code": 10000, "message": "Authentication error"}]}')
+        asked = json.loads(request.body)
+        assert asked.keys() == {"bucket", "parentAccessKeyId", "permission", "ttlSeconds", "prefixes"}
+        assert asked["permission"] == "object-read-write"
+        assert asked["parentAccessKeyId"] == self.settings.r2_access_key_id.get_secret_value()
+        assert type(asked["ttlSeconds"]) is int
+        assert 0 < asked["ttlSeconds"] <= 604_800
+        self.asked.append(asked)
+        return Answer(200, json.dumps({"success": True, "errors": [], "messages": [], "result": KEYS}).encode())
+
+
+@dataclass
+class R2:
+    """Takes what the temporary keys have signed and is below their prefix; the real server answers it."""
+
+    settings: Settings
+    prefix: str
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+    def __call__(self, asked: Asked) -> Answer:
+        parts = urlsplit(asked.path)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        key = unquote(parts.path.removeprefix(f"/{self.settings.r2_bucket}").removeprefix("/"))
+        source = asked.headers.get("x-amz-copy-source")
+        names = [key or query["prefix"], *([source.split("/", 1)[1]] if source else [])]
+        self.seen.append((asked.method, names[0]))
+        if not all(name.startswith(self.prefix) for name in names) or not is_signed(asked):
+            return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+        kept = {name: value for name, value in asked.headers.items() if name in KEPT or name.startswith("x-amz-meta-")}
+        signed = {name: value for name, value in kept.items() if must_be_signed(name)}
+        address = address_of(ObjectRequest(asked.method, parts.path, query, signed), key, 60, self.settings)
+        answer = httpx.request(asked.method, address, headers=kept, content=asked.body)
+        gone = ("transfer-encoding", "connection", "content-encoding")
+        return Answer(answer.status_code, answer.content, {n: v for n, v in answer.headers.items() if n not in gone})
+
+
+def is_signed(asked: Asked) -> bool:
+    """Whether the temporary keys have signed all that the server acts by."""
+    if asked.headers.get("x-amz-security-token") != KEYS["sessionToken"]:
+        return False
+    told = dict(part.strip().split("=", 1) for part in asked.headers["authorization"].split(" ", 1)[1].split(","))
+    names = told["SignedHeaders"].split(";")
+    if any(must_be_signed(name) and name not in names for name in asked.headers):
+        return False
+    url = f"http://{asked.headers['host']}{asked.path}"
+    request = AWSRequest(asked.method, url, {name: asked.headers[name] for name in names if name != "host"})
+    request.context["timestamp"] = asked.headers["x-amz-date"]
+    signer = S3SigV4Auth(Credentials(*KEYS.values()), "s3", "auto")
+    signed = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    return told["Signature"] == signed and told["Credential"].startswith(f"{KEYS['accessKeyId']}/")
+
+
+@pytest.fixture(scope="module")
+def cloudflare(servers):
+    double = Cloudflare(servers.settings)
+    with serving(double) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(temporary_keys, "API", f"{url}/client/v4")
+        yield double
+
+
+@pytest.fixture(scope="module")
+def account(serve, cloudflare):
+    """An API that has an account at Cloudflare."""
+    return serve(r2_account_id=ACCOUNT, r2_api_token=SecretStr(API_TOKEN))
+
+
+@pytest.fixture(scope="module")
+def rented(account):
+    """A machine with keys for a job, and what R2 sees of it."""
+    access = account.access(account.create(video_url=URL).json()["job_id"])
+    r2 = R2(account.settings, access.root)
+    with serving(r2) as url:
+        yield access.model_copy(update={"keys": access.keys.model_copy(update={"endpoint": url})}), r2
+
+
+def store_of(access: Access) -> ArtifactStore:
+    return ArtifactStore.from_settings(Settings(KANGKLIP_ACCESS=access.model_dump_json()), attempts=2)
+
+
+@pytest.fixture(scope="module")
+def store(rented) -> ArtifactStore:
+    return store_of(rented[0])
+
+
+def test_keys_are_made_for_the_jobs_root_and_the_sessions_time(account, cloudflare):
+    job_id = account.new_job()
+    access = Access.model_validate(account.redeem(account.grant(job_id, session_seconds=1234)).json()["access"])
+    assert cloudflare.asked[-1]["prefixes"] == [f"granted/{job_id}/"] == [access.root]
+    assert (cloudflare.asked[-1]["ttlSeconds"], cloudflare.asked[-1]["bucket"]) == (1234, access.bucket)
+    assert access.keys.model_dump() == {
+        "endpoint": account.settings.r2_endpoint,
+        "key_id": "temporary",
+        "secret": "temporary-secret",
+        "session_token": "session-token",
+    }
+    assert API_TOKEN not in access.model_dump_json()
+
+
+def test_the_keys_are_used_for_all_but_the_shared_cache(account, rented):
+    access, r2 = rented
+    source = digest("keys")
+    own, shared = media_key(source, "own.mp4"), media_key(source, "shared.mp4")
+    account.bucket.put_json(alias_key(URL), {"source": source})
+    account.bucket.put_bytes(shared, b"of all", "video/mp4")
+    store = store_of(access)
+    r2.seen.clear()
+    store.put_bytes(own, b"my own", "video/mp4")
+    assert r2.seen == [("PUT", access.root + own)]
+    assert (store.get_bytes(own), store.get_bytes(shared)) == (b"my own", b"of all")
+    assert store.stat(shared) == account.bucket.stat(shared)
+    assert r2.seen == [("PUT", access.root + own)]
+    with pytest.raises(StoreError, match="AccessDenied"):
+        ArtifactStore(store._client, access.bucket).get_bytes(shared)
+
+
+BROKEN = [Answer(403, b"no"), Answer(500), Answer(200, b"{"), Answer(200, b'{"result": null}'), Answer(0)]
+
+
+@pytest.mark.parametrize("answer", BROKEN)
+def test_without_keys_each_request_is_signed(account, cloudflare, monkeypatch, caplog, answer):
+    monkeypatch.setattr(cloudflare, "broken", answer)
+    caplog.set_level(logging.WARNING)
+    access = account.access(account.new_job())
+    assert access.keys is None
+    store_of(access).put_json("artifacts/signed.json", 1)
+    assert account.bucket.get_json(f"{access.root}artifacts/signed.json") == 1
+    assert "are signed one by one" in caplog.text
+    assert API_TOKEN not in caplog.text
+
+
+def test_a_wrong_token_is_named(cloudflare, servers):
+    wrong = servers.settings.model_copy(update={"r2_account_id": ACCOUNT, "r2_api_token": SecretStr("wrong")})
+    with pytest.raises(StoreError, match="403; check R2_API_TOKEN"):
+        temporary_keys.temporary_keys("granted/x/", 600, wrong)
+    assert temporary_keys.temporary_keys("granted/x/", 600, servers.settings) is None
