@@ -22,7 +22,7 @@ STATUSES = {
     "GET /api/jobs/{job_id}/events": {200, 404, 503},
     "POST /api/callback/nosana": {200, 400, 401, 404, 408, 409, 413, 503},
     "POST /api/worker/grant": {200, 403, 404, 408, 413, 502, 503},
-    "POST /api/worker/objects": {200, 400, 403, 408, 413, 429, 502, 503},
+    "POST /api/worker/objects": {200, 400, 403, 408, 413, 429, 501, 502, 503},
     "POST /api/worker/llm/chat/completions": {200, 400, 403, 404, 408, 413, 429, 502, 503},
     "GET /healthz": {200},
     "GET /readyz": {200, 503},
