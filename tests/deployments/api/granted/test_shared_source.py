@@ -1,0 +1,72 @@
+"""A source that a run of ours has kept is used by a rented machine, and not the other way round."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from infra import beside
+from infra.jobs import JobRef, new_job_id
+from infra.settings import Settings
+from tasks.core.keys import alias_key, transcript_key
+from tasks.core.request import ClipRequest
+from tasks.download import _engine_options, _shared_media
+from tasks.options import SourceOptions
+from tasks.workspace import Workspace
+from tests.media_server import MediaServer, file
+
+SHORT = Path(__file__).parents[3] / "media" / "short.mp4"
+
+
+@pytest.fixture(scope="module")
+def site():
+    with MediaServer() as server:
+        for name in ("ours", "theirs"):
+            server.pages[f"/{name}.mp4"] = file(SHORT.read_bytes(), etag=f'"{name}"')
+        yield server
+
+
+@pytest.fixture
+def download(api, site, tmp_path):
+    """DOWNLOAD's work on one of the site's videos, here or on a rented machine: what it found, and where."""
+
+    def run(name, *, rented):
+        request = ClipRequest(video_url=f"http://127.0.0.1:{site.port}/{name}.mp4")
+        job_id = new_job_id()
+        api.jobs.create(job_id, request.model_dump_json(exclude_none=True))
+        api.jobs.set_run(job_id, str(uuid.uuid4()))
+        here = {"data_dir": tmp_path / job_id, "allow_private_addresses": True}
+        settings = api.settings.model_copy(update=here)
+        if rented:
+            settings = Settings(KANGKLIP_ACCESS=api.access(job_id).model_dump_json()).model_copy(update=here)
+        work = Workspace(JobRef(job_id=job_id, attempt=1), settings, lambda *_: None)
+        options = _engine_options(SourceOptions(max_fps=30), work)
+        entry, _, reused = _shared_media(request, options, work)
+        beside.wait_all(work.folder)
+        return entry, reused, work
+
+    return run
+
+
+def test_what_we_have_kept_a_rented_machine_does_not_fetch_again(api, download, site):
+    ours, reused, _ = download("ours", rented=False)
+    assert not reused
+    asked = site.count["/ours.mp4"]
+    theirs, reused, work = download("ours", rented=True)
+    assert (theirs, reused) == (ours, True)
+    assert site.count["/ours.mp4"] - asked <= 2  # a look at its head
+    assert work.fetch(theirs.audio).stat().st_size == ours.audio.size
+    transcript = transcript_key(ours.audio.sha256, "0" * 64)
+    assert not work.store.exists(transcript)
+    api.bucket.put_json(transcript, {"heard": True})
+    assert work.store.get_json(transcript) == {"heard": True}
+    assert {key.split("/")[3] for key in api.bucket.list(f"granted/{work.job.job_id}/cache/")} == {"urls"}
+
+
+def test_what_a_rented_machine_has_kept_nobody_else_uses(api, download):
+    theirs, reused, work = download("theirs", rented=True)
+    assert not reused
+    assert work.store.has_all([theirs.video, theirs.audio])
+    assert not api.bucket.exists(alias_key(api.jobs.get(work.job.job_id).request["video_url"]))
+    assert not api.bucket.has_all([theirs.audio])
+    assert download("theirs", rented=False)[1] is False
