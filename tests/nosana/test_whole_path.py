@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 from pydantic import SecretStr
 
 from deployments.api.app import create_app
@@ -26,6 +27,7 @@ from infra.jobs import JobStore, job_id_of_run
 from infra.nosana.worker import NosanaWorker
 from infra.states import JobState
 from tests.deployments.api.conftest import Server
+from tests.deployments.web.browser import SCREENS, chromium, window
 from tests.media_server import MediaServer, file
 from tests.nosana.double import KEY, NosanaDouble
 from tests.nosana.test_worker import CANARY, SECRETS
@@ -176,6 +178,18 @@ def test_a_talk_becomes_clips_on_rented_machines_however_the_runs_were_started(s
     assert {service.jobs.get(job_id).nosana_run_id for job_id in started} == made.keys()
     service.wait(lambda: all(service.run_state(job_id) == "COMPLETED" for job_id in started))
     service.wait(lambda: all(one.status == "ARCHIVED" for one in made.values()))
+    assert service.jobs.get(started[0]).cost_usd > 0
+    service.finished = started
+
+
+def test_the_page_plays_what_a_rented_machine_has_made(service):
+    with chromium() as browser, window(browser, url=service.url) as page:
+        page.goto(f"/jobs/{service.finished[0]}")
+        expect(page.get_by_role("link", name="Download clip 1")).to_be_visible()
+        video = page.locator("video").first
+        video.evaluate("video => video.play()")
+        expect(video).to_have_js_property("videoWidth", 270)
+        page.screenshot(path=SCREENS / "rented.png")
 
 
 @pytest.mark.timeout(400)
