@@ -266,8 +266,8 @@ def test_the_bucket_of_the_ui_is_a_block_only_for_who_asks(server, stack, store)
 
     assert blocks.save_bucket(stack.settings) == "s3-bucket/kangklip-bucket"
     assert blocks.save_bucket(stack.settings) == "s3-bucket/kangklip-bucket"
-    bucket = S3Bucket.load("kangklip-bucket", _sync=True)
-    bucket.write_path("from-a-block.txt", b"seen", _sync=True)
+    bucket = S3Bucket.load("kangklip-bucket")
+    bucket.write_path("from-a-block.txt", b"seen")
     assert store.get_bytes("from-a-block.txt") == b"seen"
     store.delete("from-a-block.txt")
     for name in ("s3-bucket", "aws-credentials"):

@@ -1,5 +1,6 @@
 """A double of Nosana for each test, and the client over it."""
 
+from asyncio import run
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -7,7 +8,6 @@ import pytest
 from pydantic import SecretStr
 
 from infra.nosana.client import NosanaClient
-from tests.nosana.apart import run
 from tests.nosana.double import KEY, NosanaDouble
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from asyncio import run
 
 import httpx
 import pytest
@@ -10,7 +11,6 @@ from pydantic import SecretStr
 from infra.nosana.client import NosanaAway, NosanaClient, NosanaMissing, NosanaRefused, WrongState
 from infra.nosana.job_definition import build, deployment_body
 from infra.nosana.models import DeploymentState, JobPhase
-from tests.nosana.apart import run
 from tests.nosana.double import KEY, MARKET, OTHER_KEY
 
 

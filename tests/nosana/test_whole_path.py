@@ -172,7 +172,7 @@ def test_a_talk_becomes_clips_on_rented_machines_however_the_runs_were_started(s
         job = service.ended(job_id)
         assert job.status is JobState.SUCCEEDED, (job, service.log())
         assert service.play(job_id)[4:8] == b"ftyp"
-        assert list(service.bucket.list(granted_root(job_id))) == []
+        service.wait(lambda job_id=job_id: not list(service.bucket.list(granted_root(job_id))))
         assert len(service.bucket.get_json(f"jobs/{job_id}/manifest.json")["timings"]) == 6
     made = {one.id: one for one in service.nosana.deployments}
     assert {service.jobs.get(job_id).nosana_run_id for job_id in started} == made.keys()

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 import uuid
+from asyncio import run
 from pathlib import Path
 
 import pytest
 
 from infra.jobs import JobStore, new_job_id
 from infra.states import JobState
-from tests.nosana.apart import run
 from tests.nosana.double import KEY, NosanaDouble
 from tests.prefect_client import prefect_client
 

