@@ -21,4 +21,4 @@ class Patient(httpx.HTTPTransport):
 
 
 def prefect_client(api_url: str) -> httpx.Client:
-    return httpx.Client(base_url=api_url, timeout=30, transport=Patient())
+    return httpx.Client(base_url=api_url, timeout=120, transport=Patient())
