@@ -301,18 +301,17 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
 
     @contextlib.asynccontextmanager
     async def _watching(self, run_id: UUID, jobs: JobStore, wait_seconds: float | None = None) -> AsyncGenerator[bool]:
-        """Whether no other worker watches the run; `wait_seconds` are between two tries, None tries once.
+        """Whether nobody else watches the run; `wait_seconds` are between two tries, None tries once.
 
         Held by a lease in Redis, which a death leaves to run out. What stands in the context is cancelled, without
         an error, when the lease was lost: this machine slept, and another worker has taken the run over.
         """
         lease, scope = f"watch-{run_id}", anyio.CancelScope()
-        while not await asyncio.to_thread(jobs.hold, lease):
+        while not await self._take(run_id, lease, jobs):
             if wait_seconds is None:
                 yield False
                 return
             await asyncio.sleep(wait_seconds)
-        self._watched.add(run_id)
         renewing = asyncio.create_task(self._renew(lease, jobs, scope))
         try:
             with scope:
@@ -322,6 +321,19 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
             self._watched.discard(run_id)
             with contextlib.suppress(StateError):
                 jobs.release(lease)
+
+    async def _take(self, run_id: UUID, lease: str, jobs: JobStore) -> bool:
+        """Whether this caller alone watches the run from now on; the lease only keeps other workers out."""
+        if run_id in self._watched:
+            return False
+        self._watched.add(run_id)
+        held = False
+        try:
+            held = await asyncio.to_thread(jobs.hold, lease)
+        finally:
+            if not held:
+                self._watched.discard(run_id)
+        return held
 
     async def _renew(self, lease: str, jobs: JobStore, scope: anyio.CancelScope) -> None:
         while True:

@@ -71,6 +71,26 @@ def test_a_death_between_two_hosts_leads_to_the_second_one(scene):
     assert scene.nosana.most_live == 1
 
 
+def test_two_sweeps_of_one_worker_take_a_run_up_once(scene):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from infra.nosana.worker import NosanaWorker
+
+    scene.nosana.scripts = ["image", "exit 3"]
+    run_id = scene.start()
+    assert die_at("after create", scene.name, scene.url) == -signal.SIGKILL
+
+    async def whole():
+        async with NosanaWorker(work_pool_name=scene.name) as worker:
+            worker._last_sweep = float("inf")
+            await asyncio.gather(*(worker._sweep() for _ in range(4)))
+
+    with temporary_settings({PREFECT_API_URL: scene.url}):
+        run(whole())
+    assert "status 3" in scene.state(run_id)["message"]
+    assert len(scene.nosana.deployments) == 2
+
+
 def test_a_run_whose_deployment_was_lost_fails_its_job(scene):
     job_id = new_job_id()
     scene.jobs.create(job_id, "{}")
