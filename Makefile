@@ -2,8 +2,10 @@
 # make test    the tests            make check   style, types, architecture
 # make bench   what it costs        make soak    the long tests
 # make load    what the API bears
+# PYTHON=python3.13 chooses an interpreter for a new environment, VENV=folder another place for it.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 # Every process of ours starts in half the time from compiled modules.
@@ -12,48 +14,49 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test check bench load soak docs pins clean
 .DEFAULT_GOAL := demo
 
-demo: .venv/demo.installed
+demo: $(VENV)/demo.installed
 	@$(BIN)/kangklip demo --out clips
 
-test: .venv/dev.installed
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not soak"
+test: $(VENV)/dev.installed
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not soak" $(TESTS)
 
-soak: .venv/dev.installed
+soak: $(VENV)/dev.installed
 	@$(BIN)/pytest -m soak
 
-check: .venv/dev.installed
+check: $(VENV)/dev.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
 	@PYTHONPATH=. $(BIN)/lint-imports
 
-bench: .venv/dev.installed
+bench: $(VENV)/dev.installed
 	@$(BIN)/python -m tests.bench
 
-load: .venv/dev.installed
+load: $(VENV)/dev.installed
 	@$(BIN)/python -m tests.bench.load
 
 # Tables in the README that the code knows better.
-docs: .venv/dev.installed
+docs: $(VENV)/dev.installed
 	@$(BIN)/python docs/tables.py
 
 # Installing: uv from a pinned wheel, then everything else by hash.
-.venv/uv.installed: requirements/install.txt
-	@echo "Making .venv"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "KangKlip needs Python 3.11 or later: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv .venv
+$(VENV)/uv.installed: requirements/install.txt
+	@echo "Making $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "KangKlip needs Python 3.11 or later: make PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/install.txt
 	@touch $@
 
-.venv/%.installed: requirements/%.txt pyproject.toml .venv/uv.installed
+$(VENV)/%.installed: requirements/%.txt pyproject.toml $(VENV)/uv.installed
 	@echo "Installing $<"
 	@$(INSTALL) --require-hashes -r $<
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Pins are compiled from pyproject.toml; `make pins UPGRADE=--upgrade` moves them on.
-COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header $(UPGRADE)
-pins: .venv/uv.installed
+# Pins are compiled from pyproject.toml, one version of a package for every Python;
+# `make pins UPGRADE=--upgrade` moves them on.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --no-header $(UPGRADE)
+pins: $(VENV)/uv.installed
 	$(COMPILE) --all-extras pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra local -c requirements/dev.txt pyproject.toml -o requirements/demo.txt
 	$(COMPILE) --group install -o requirements/install.txt
@@ -62,4 +65,4 @@ pins: .venv/uv.installed
 	$(COMPILE) pyproject.toml --group worker -c requirements/dev.txt -o requirements/worker.txt
 
 clean:
-	rm -rf .venv clips build
+	rm -rf $(VENV) clips build

@@ -1,0 +1,38 @@
+"""The pins are the same on every Python that is supported, and each Python finds a wheel for all of them."""
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import uv
+
+ROOT = Path(__file__).parents[1]
+PINS = sorted((ROOT / "requirements").glob("*.txt"))
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+ASKED_BY_OTHERS = {"async-timeout", "pendulum", "tzdata", "whenever"}
+"""Packages that Prefect and redis-py themselves want on some Pythons only."""
+
+
+def pins(path: Path) -> list[tuple[str, str]]:
+    """Name and environment marker of every pin."""
+    return re.findall(r"^([a-z0-9.-]+)(?:\[[^\]]+\])?==[^ ;]+ ?;? ?(.*?) ?\\$", path.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PINS, ids=lambda path: path.stem)
+def test_a_package_has_one_version_for_every_python(path):
+    found = pins(path)
+    assert len(found) > 5
+    assert [name for name, count in Counter(name for name, _ in found).items() if count > 1] == []
+    assert {name for name, marker in found if re.search(r"python_(full_)?version", marker)} <= ASKED_BY_OTHERS
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_each_python_finds_a_wheel_for_every_pin(python, tmp_path):
+    options = ["--quiet", "--python-version", python, "--only-binary", ":all:"]
+    command = [uv.find_uv_bin(), "pip", "compile", *options, str(ROOT / "requirements" / "dev.txt")]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "out.txt")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
