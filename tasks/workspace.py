@@ -18,8 +18,9 @@ from infra.jobs import JobRef, Report
 from infra.progress import Say, Sink, sinks, stage_reports
 from infra.settings import Settings
 from infra.states import Stage
+from tasks.core.errors import ProgramStopped
 from tasks.core.keys import job_key, media_key
-from tasks.engines.ffmpeg import DiskFull, FfmpegKilled
+from tasks.engines.ffmpeg import DiskFull
 
 ARTIFACT_INTERVAL = 3.0
 """Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
@@ -96,14 +97,14 @@ def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
     """Run a stage in its job's workspace, reporting to Redis, by callback and to Prefect's artifact.
 
     Raises:
-        MachineError: for what the stage's tools say of a full disk, or of being killed.
+        MachineError: the disk is full, or a program that the stage runs was stopped.
     """
     configured = settings.load()
     to = [*sinks(configured), *_artifact_sinks(job)]
     with stage_reports(job, stage, to) as say:
         try:
             yield Workspace(job, configured, say)
-        except (DiskFull, FfmpegKilled) as error:
+        except (DiskFull, ProgramStopped) as error:
             raise MachineError(str(error)) from error
 
 

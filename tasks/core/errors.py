@@ -19,7 +19,17 @@ ClipError
 ├── NoSpeech              nobody speaks
 ├── TooShort              less speech than one clip needs
 └── NoClips               every candidate failed the output contract
+
+ProgramStopped stands apart: it is no word about the video.
 """
+
+
+class ProgramStopped(Exception):
+    """A program outside Python (ffmpeg, yt-dlp) was ended by a signal, ours or the kernel's, or stood still.
+
+    It says nothing of the media or the GPU, so it is neither a `ClipError` nor an engine's own error, and
+    nothing that handles those may catch it: the stage ends, and can be tried again.
+    """
 
 
 class ClipError(Exception):

@@ -63,8 +63,6 @@ def seekable(source: Path, info: MediaInfo, folder: Path) -> Path:
     copy = folder / f"{source.stem}.mkv"
     try:
         ffmpeg.run([*_input(source, "0:V:0", "0:a:0"), "-c", "copy", str(copy)], TIMEOUT_SECONDS)
-    except ffmpeg.FfmpegKilled:
-        raise
     except ffmpeg.FfmpegError as error:
         raise UnreadableMedia(f"The {info.container} file is damaged.") from error
     return copy
@@ -89,8 +87,6 @@ def extract_audio(source: Path, info: MediaInfo, out: Path) -> AudioCopy:
         return _transcode(source, out, start, f"the sound starts {late:.3f} s late")
     try:
         ffmpeg.run([*_input(source, "0:a:0"), "-c:a", "copy", "-f", "mp4", str(out)], TIMEOUT_SECONDS)
-    except ffmpeg.FfmpegKilled:
-        raise
     except ffmpeg.FfmpegError:
         log.warning("the sound could not be copied, it is encoded again")
         return _transcode(source, out, start, f"{info.audio_codec} could not be copied")
@@ -107,8 +103,6 @@ def _transcode(source: Path, out: Path, start: float, reason: str) -> AudioCopy:
     encode = ["-copyts", "-af", place, "-c:a", "aac", "-b:a", "192k", "-f", "mp4", str(out)]
     try:
         ffmpeg.run([*_input(source, "0:a:0"), *encode], TIMEOUT_SECONDS)
-    except ffmpeg.FfmpegKilled:
-        raise
     except ffmpeg.FfmpegError as error:
         raise UnreadableMedia("The video's sound cannot be decoded.") from error
     return AudioCopy(out, copied=False, reason=reason)

@@ -21,6 +21,7 @@ from typing import IO, Any, Literal
 import ffmpeg
 import imageio_ffmpeg
 
+from tasks.core.errors import ProgramStopped
 from tasks.engines.cache_folder import link, private_folder
 
 log = logging.getLogger(__name__)
@@ -45,10 +46,6 @@ Encoder = Literal["libx264", "h264_nvenc"]
 
 class FfmpegError(RuntimeError):
     """FFmpeg gave up, or took too long; the message ends with the tail of what it said."""
-
-
-class FfmpegKilled(FfmpegError):
-    """A signal ended it, the kernel's where memory is short, or it stood still: no word about the media."""
 
 
 class DiskFull(OSError):
@@ -98,7 +95,8 @@ def run(
         read: consumes standard output while ffmpeg runs; not together with `progress`, which comes that way.
 
     Raises:
-        FfmpegError: the exit status was not 0, or `timeout` passed; FfmpegKilled where a signal ended it.
+        FfmpegError: the exit status was not 0, or `timeout` passed.
+        ProgramStopped: a signal ended it.
         DiskFull: it failed for want of space.
     """
     arguments = [str(a) for a in (what if isinstance(what, list) else what.get_args())]
@@ -157,7 +155,7 @@ def reading(arguments: list[str], exe: str, stall: float = STALL_SECONDS) -> Ite
     However the block is left, ffmpeg has ended afterwards. A positive exit status is the caller's to judge.
 
     Raises:
-        FfmpegKilled: a signal ended it, or it was waited for and gave nothing for `stall` seconds.
+        ProgramStopped: a signal ended it, or it was waited for and gave nothing for `stall` seconds.
     """
     with _started([exe, *arguments]) as child:
         pipe = Pipe(child.stdout, stall)
@@ -172,12 +170,14 @@ def reading(arguments: list[str], exe: str, stall: float = STALL_SECONDS) -> Ite
         raise _failure(pipe.status, child.said)
 
 
-def _failure(status: int, said: str) -> FfmpegError:
-    return (FfmpegKilled if status < 0 else FfmpegError)(f"ffmpeg ended with status {status}\n{said}")
+def _failure(status: int, said: str) -> FfmpegError | ProgramStopped:
+    if status < 0:
+        return ProgramStopped(f"ffmpeg was ended by signal {-status}")
+    return FfmpegError(f"ffmpeg ended with status {status}\n{said}")
 
 
-def _stuck(seconds: float) -> FfmpegKilled:
-    return FfmpegKilled(f"ffmpeg stood still for {seconds:.0f} s")
+def _stuck(seconds: float) -> ProgramStopped:
+    return ProgramStopped(f"ffmpeg stood still for {seconds:.0f} s")
 
 
 def _disk_is_full(said: str, out: str) -> bool:
@@ -237,7 +237,7 @@ def _started(command: list[str]) -> Iterator[_Child]:
 
 
 def stop_all() -> None:
-    """Kill every ffmpeg of this process: whoever waits for one, in whatever thread, gets FfmpegKilled."""
+    """Kill every ffmpeg of this process: whoever waits for one, in whatever thread, gets ProgramStopped."""
     for process in list(_running):
         _kill(process)
 

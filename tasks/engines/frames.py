@@ -38,7 +38,7 @@ def small_frames(
 
     Raises:
         UnreadableMedia: nothing at all is decoded.
-        FfmpegKilled: the decoder was killed, or is stuck.
+        ProgramStopped: the decoder was killed, or is stuck.
     """
     width, height = size
     rate = frame_rate(fps)

@@ -10,6 +10,8 @@ from typing import Literal
 
 import ctranslate2
 
+from tasks.core.errors import ProgramStopped
+
 Device = Literal["cpu", "cuda"]
 
 GIB = 1024**3
@@ -118,6 +120,11 @@ def _free_gpu_bytes() -> int | None:
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
         return min(int(line) for line in said.split()) * 1024**2
+    except subprocess.CalledProcessError as error:
+        if error.returncode < 0:
+            raise ProgramStopped(f"nvidia-smi was ended by signal {-error.returncode}") from error
+        _log.warning("nvidia-smi does not tell the free GPU memory: %s", error)
+        return None
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         _log.warning("nvidia-smi does not tell the free GPU memory: %s", error)
         return None

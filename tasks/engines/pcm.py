@@ -64,7 +64,7 @@ def blocks(
     Raises:
         NoAudio: nothing was decoded.
         UnreadableMedia: the decoder failed before the first sample.
-        FfmpegKilled: the decoder was killed, or is stuck, so that the end is missing; another try may go well.
+        ProgramStopped: the decoder was killed, or is stuck, so that the end is missing; another try may go well.
     """
     arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}", "-map", "0:a:0"]
     arguments += ["-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.core.signals import Delivery
 from tasks.core.source_meta import text
-from tasks.engines.ffmpeg import FfmpegKilled, reading
+from tasks.engines.ffmpeg import reading
 
 RATE = 16_000
 LOUDNESS_HZ = 50
@@ -39,6 +39,7 @@ def measure(audio: Path, ffmpeg: Path | str) -> Delivery:
 
     Raises:
         AudioUnreadable: with ffmpeg's last words.
+        ProgramStopped: the decoder was ended by a signal, or is stuck.
     """
     blocks = [_analyse(block) for block in _blocks(audio, ffmpeg)]
     loudness, pitch, noise = (
@@ -50,12 +51,9 @@ def measure(audio: Path, ffmpeg: Path | str) -> Delivery:
 def _blocks(audio: Path, ffmpeg: Path | str) -> Iterator[NDArray[np.float32]]:
     arguments = ["-v", "error", "-threads", "1", "-protocol_whitelist", "file,pipe", "-i", f"file:{audio}"]
     arguments += ["-map", "0:a:0", "-ac", "1", "-af", f"aresample={RATE}:async=1:first_pts=0", "-f", "s16le", "pipe:1"]
-    try:
-        with reading(arguments, str(ffmpeg)) as pipe:
-            while raw := pipe.read(BLOCK_SECONDS * RATE * 2):
-                yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
-    except FfmpegKilled as error:
-        raise AudioUnreadable(f"{audio.name} was not decoded to its end: {text(str(error), 300)}") from error
+    with reading(arguments, str(ffmpeg)) as pipe:
+        while raw := pipe.read(BLOCK_SECONDS * RATE * 2):
+            yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
     if pipe.status:
         raise AudioUnreadable(f"{audio.name} cannot be decoded: {text(pipe.said[-300:], 300)}")
 

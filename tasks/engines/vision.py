@@ -39,7 +39,7 @@ def look(
 
     Raises:
         UnreadableMedia: no frame can be decoded.
-        FfmpegKilled: the decoder was killed, or is stuck.
+        ProgramStopped: the decoder was killed, or is stuck.
     """
     size = small_size(info, LONGER_SIDE)
     rate = float(frame_rate(fps))

@@ -150,7 +150,7 @@ def transcribe(audio: Path, options: AsrOptions, ffmpeg: str, progress: Progress
     Raises:
         BadRequest: Whisper does not know `language`.
         NoAudio, UnreadableMedia: there is nothing to listen to.
-        FfmpegKilled: the decoder was killed, or is stuck; another try may go well.
+        ProgramStopped: the decoder was killed, or is stuck; another try may go well.
         WeightsMissing: the model is nowhere to be found.
     """
     return transcribe_with(Recogniser(options), audio, ffmpeg, progress, language)

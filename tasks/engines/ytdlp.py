@@ -18,6 +18,7 @@ from tasks.core.download_errors import Failure, classify
 from tasks.core.errors import (
     AddressRefused,
     NoVideo,
+    ProgramStopped,
     SourceIsLive,
     SourceNotFound,
     SourceTooLarge,
@@ -181,6 +182,8 @@ def answered(
             answer = converse({**job, "proxy": proxy.url, "cookies_file": cookies}, end - time.monotonic(), progress)
         if answer is not None and answer["event"] != "failed":
             return answer
+        if answer is not None and "ProgramStoppedError" in answer["types"]:
+            raise ProgramStopped("a program of the downloader was ended by a signal")
         failure = _late(job, options) if answer is None else _named(answer, proxy.traffic, options)
         pause = FIRST_PAUSE * 4 ** (attempt - 1)
         if not isinstance(failure, TransientDownloadError) or attempt == TRIES or time.monotonic() + pause >= end:

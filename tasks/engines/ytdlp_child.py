@@ -27,7 +27,7 @@ import yt_dlp
 from yt_dlp.extractor.generic import GenericIE
 from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError
-from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, unsmuggle_url
+from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, Popen, unsmuggle_url
 
 MEMORY_BYTES = 4 * 1024**3
 SOCKET_SECONDS = 20
@@ -50,6 +50,10 @@ class PlaylistError(Exception):
 
 class TooManyBytesError(DownloadCancelled):
     """The download is larger than may be."""
+
+
+class ProgramStoppedError(DownloadCancelled):
+    """A program that yt-dlp had started was ended by a signal; yt-dlp would take that for a fault of the media."""
 
 
 class ForbiddenError(PermissionError):
@@ -109,6 +113,19 @@ def _judge_program(program: str, args: list[str]) -> None:
         return
     if name != "ffmpeg" or any("://" in arg for arg in args):
         raise ForbiddenError(f"{name} may not be started")
+
+
+def tell_stopped_programs() -> None:
+    """Make yt-dlp's own way of running programs raise where a signal ended one."""
+    original = Popen.run.__func__  # pyright: ignore[reportFunctionMemberAccess]
+
+    def run(cls: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, int]:
+        out, said, status = original(cls, *args, **kwargs)
+        if status < 0:
+            raise ProgramStoppedError(f"a program was ended by signal {-status}")
+        return out, said, status
+
+    Popen.run = classmethod(run)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def parameters(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -349,6 +366,7 @@ def main() -> NoReturn:
         out.flush()
 
     confine(job["proxy"])
+    tell_stopped_programs()
     run(job, emit)
     sys.exit(0)
 

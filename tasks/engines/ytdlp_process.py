@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.core.addresses import without_addresses
+from tasks.core.errors import ProgramStopped
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are done and, where known, those in all."""
 CHILD = Path(__file__).with_name("ytdlp_child.py")
 LINE_BYTES = 64 * 1024**2
+LAST_SECONDS = 5.0
+"""Between the end of a child's output and its own."""
 
 
 def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any] | None:
@@ -26,6 +29,7 @@ def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> 
     The child sees nothing of our environment.
 
     Raises:
+        ProgramStopped: a signal ended it, or a program that it had started.
         RuntimeError: it ended without an answer.
     """
     with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="kangklip-") as home:
@@ -35,10 +39,13 @@ def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> 
             timer.start()
             try:
                 answer = _listen(child, job, progress)
+                signal_number = 0 if answer else _ended_by(child)
             finally:
                 timer.cancel()
         if late.is_set():
             return None
+        if signal_number:
+            raise ProgramStopped(f"the downloader was ended by signal {signal_number}")
         if answer is None:
             said.seek(0)
             tail = without_addresses(said.read()[-400:].decode(errors="replace"))
@@ -84,6 +91,13 @@ def _listen(child: "subprocess.Popen[bytes]", job: dict[str, Any], progress: Pro
         if progress is not None:
             progress(answer["done"], answer["total"])
     return None
+
+
+def _ended_by(child: "subprocess.Popen[bytes]") -> int:
+    """The signal that ended a child which has closed its output; 0 where none did."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return max(0, -child.wait(LAST_SECONDS))
+    return 0
 
 
 def _kill(child: "subprocess.Popen[bytes]") -> None:

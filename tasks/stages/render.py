@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from tasks.core.transcript import Segment, Word
 from tasks.engines import fonts
 from tasks.engines.encode import encode
 from tasks.engines.faces import FaceDetector
-from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, FfmpegKilled, choose_encoder, ffmpeg_exe, hwaccel, stop_all
+from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.loudness import plan_loudness
 from tasks.engines.vision import look
@@ -121,7 +121,8 @@ def render_clips(
             outcomes = [_outcome(job, clip) for job, clip in jobs.items()]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            stop_all()
+            while wait(jobs, timeout=0.2).not_done:  # a thread between two ffmpegs starts its next
+                stop_all()
             raise
     rendered = [outcome for outcome in outcomes if isinstance(outcome, RenderedClip)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, FailedClip)]
@@ -131,11 +132,9 @@ def render_clips(
 
 
 def _outcome(job: "Future[RenderedClip]", clip: EdlClip) -> RenderedClip | FailedClip:
-    """The clip, or why it could not be made; a machine out of memory is not the clip's fault and is raised."""
+    """The clip, or why it could not be made. A full disk or a stopped program is not the clip's fault and is raised."""
     try:
         return job.result()
-    except FfmpegKilled:
-        raise
     except (MediaError, FfmpegError) as error:
         return FailedClip(clip=clip, reason=str(error).splitlines()[0])
 

@@ -19,7 +19,7 @@ def transcribe_source(
     Raises:
         NoSpeech: silence, music or noise.
         BadRequest: Whisper does not know the language.
-        FfmpegKilled: the sound was not decoded to its end; another try may go well.
+        ProgramStopped: the sound was not decoded to its end; another try may go well.
     """
     result = whisper.transcribe(audio, options, ffmpeg, progress, language)
     if not result.segments:

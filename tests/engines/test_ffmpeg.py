@@ -10,11 +10,11 @@ from pathlib import Path
 import ffmpeg
 import pytest
 
+from tasks.core.errors import ProgramStopped
 from tasks.engines import ffmpeg as engine
 from tasks.engines.ffmpeg import (
     DiskFull,
     FfmpegError,
-    FfmpegKilled,
     binary_dir,
     choose_encoder,
     ffmpeg_exe,
@@ -156,7 +156,7 @@ def test_a_reader_sees_the_status_and_the_last_words(tmp_path: Path):
 @pytest.mark.parametrize("last", ["sleep 611", "exec >&-; sleep 611"], ids=["open", "closed"])
 def test_a_decoder_that_stands_still_is_ended_with_its_children(tmp_path: Path, last: str):
     exe = script(tmp_path / "stuck", "echo abc", last)
-    with pytest.raises(FfmpegKilled, match="stood still"), reading([], exe, stall=1) as pipe:
+    with pytest.raises(ProgramStopped, match="stood still"), reading([], exe, stall=1) as pipe:
         pipe.read(9)
     assert running(exe) == []
     assert running("sleep\x00611") == []
@@ -171,7 +171,7 @@ def test_a_reader_may_take_its_time(tmp_path: Path):
 
 def test_a_decoder_ended_by_a_signal_is_told_apart(tmp_path: Path):
     exe = script(tmp_path / "killed", "kill -9 $$")
-    with pytest.raises(FfmpegKilled, match="status -9"), reading([], exe) as pipe:
+    with pytest.raises(ProgramStopped, match="signal 9"), reading([], exe) as pipe:
         pipe.read(1)
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from tasks.core.camera import Shot
-from tasks.core.errors import UnreadableMedia
+from tasks.core.errors import ProgramStopped, UnreadableMedia
 from tasks.core.reframe import frame_range
 from tasks.engines.faces import FaceDetector
-from tasks.engines.ffmpeg import FfmpegKilled
 from tasks.engines.frames import small_frames, small_size
 from tasks.engines.probe import probe
 from tasks.engines.vision import look
@@ -128,7 +127,7 @@ def test_a_killed_decoder_is_not_the_end_of_the_picture(tmp_path):
     killed.chmod(0o700)
     frames = small_frames(tmp_path / "any", 0, 2, fps=25, size=(160, 90), ffmpeg=str(killed))
     assert next(frames).shape == (135, 160)
-    with pytest.raises(FfmpegKilled):
+    with pytest.raises(ProgramStopped):
         next(frames)
 
 

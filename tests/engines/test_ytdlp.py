@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.errors import AddressRefused, UnreadableMedia, UnsupportedSource
+from tasks.core.errors import AddressRefused, ProgramStopped, UnreadableMedia, UnsupportedSource
 from tasks.engines import ytdlp, ytdlp_child, ytdlp_process
 from tasks.engines.egress import Traffic
 from tasks.engines.ffmpeg import binary_dir, ffmpeg_exe
@@ -220,6 +221,31 @@ def test_picture_and_sound_apart_are_joined(server: MediaServer, tmp_path: Path)
     assert (info.video_codec, info.audio_codec) == ("h264", "aac")
     assert [p.name for p in (tmp_path / "out").iterdir()] == [path.name]
     assert told == sorted(told)
+
+
+def test_a_killed_ffmpeg_of_the_downloader_is_not_the_medias_fault(server: MediaServer, tmp_path: Path) -> None:
+    _hls(server, tmp_path)
+    found = inspect("http://media.example/master.m3u8", OPTIONS, binary_dir(), network=server.network())
+    mortal = tmp_path / "bin" / "ffmpeg"
+    mortal.parent.mkdir()
+    mortal.write_text(f'#!/bin/sh\ncase "$*" in *-map*) kill -9 $$;; esac\nexec {ffmpeg_exe()} "$@"\n')
+    mortal.chmod(0o700)
+    with pytest.raises(ProgramStopped):
+        fetch(found, OPTIONS, tmp_path / "out", lambda *_: None, mortal.parent, network=server.network())
+
+
+def test_a_killed_downloader_is_told_apart(server: MediaServer, tmp_path: Path) -> None:
+    """It is killed while the site keeps it waiting."""
+
+    def page(request: serve.Request) -> None:
+        for pid in Path(f"/proc/self/task/{main}/children").read_text().split():
+            if b"ytdlp_child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+
+    main = os.getpid()
+    server.pages["/talk.mp4"] = page
+    with pytest.raises(ProgramStopped, match="signal 9"):
+        inspect("http://media.example/talk.mp4", OPTIONS, binary_dir(), network=server.network())
 
 
 def test_a_playlist_in_disguise_is_not_joined(server: MediaServer, tmp_path: Path) -> None:

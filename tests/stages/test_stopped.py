@@ -1,0 +1,154 @@
+"""A program that is killed in the middle of its work: no word about the video, the clip or the GPU."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.core.edl import EdlClip, Span
+from tasks.core.errors import ProgramStopped
+from tasks.core.media import SourceMeta
+from tasks.core.render_plan import Mend, RenderOptions
+from tasks.core.request import ClipRequest
+from tasks.core.transcript import Segment, Word
+from tasks.engines import demux, hardware, loudness, pcm, prosody
+from tasks.engines import ffmpeg as engine
+from tasks.engines.ffmpeg import EncoderChoice, run, stop_all
+from tasks.engines.measure import measure_clip
+from tasks.engines.probe import probe
+from tasks.stages import render as stage
+from tasks.stages.publish import verify_clips
+from tasks.stages.render import FailedClip, RenderedClip, render_clip, render_clips
+from tasks.stages.select import select_clips
+from tests.small_media import clip as small_clip
+
+OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast", parallel=2)
+CLIPS = [EdlClip(index=i, title="t", hook="h", segments=[Span(start=i, end=i + 1)]) for i in (1, 2)]
+WORDS = [Word(word=f"word{i}", start=i * 0.4, end=i * 0.4 + 0.3) for i in range(60)]
+ENDLESS = ["-f", "lavfi", "-re", "-i", "testsrc=s=64x64", "-f", "null", "-"]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_clip(tmp_path_factory.mktemp("stopped") / "a.mkv", 4)
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An ffmpeg that works for a moment and is then killed."""
+    path = tmp_path / "mortal"
+    path.write_text(f'#!/bin/sh\n{engine.ffmpeg_exe()} "$@" | head -c 30000\nkill -9 $$\n')
+    path.chmod(0o700)
+    for module in (engine, stage):
+        monkeypatch.setattr(module, "ffmpeg_exe", lambda: str(path))
+    monkeypatch.setattr(engine, "_has_cuda", lambda: True)
+    return str(path)
+
+
+Work = Callable[[Path, Path, str], object]
+WORKS: dict[str, Work] = {
+    "copy of the sound": lambda video, out, exe: demux.extract_audio(video, probe(video), out / "a.m4a"),
+    "encoding of the sound": lambda video, out, exe: demux._transcode(video, out / "a.m4a", 0, ""),
+    "copy of the source": lambda video, out, exe: demux.seekable(
+        video, probe(video).model_copy(update={"container": "mpegts"}), out
+    ),
+    "loudness": lambda video, out, exe: loudness.plan_loudness(video, [(0, 2)]),
+    "loudness of it all": lambda video, out, exe: loudness.integrated(video),
+    "delivery": lambda video, out, exe: prosody.measure(video, exe),
+    "decoding for Whisper": lambda video, out, exe: list(pcm.blocks(video, exe, 1, 0.1)),
+    "measure of a clip": lambda video, out, exe: measure_clip(video),
+    "one frame on NVENC": lambda video, out, exe: engine.nvenc_works.__wrapped__(),
+    "one frame decoded on the GPU": lambda video, out, exe: engine.hwaccel.__wrapped__(video),
+    "render": lambda video, out, exe: render_clips(
+        CLIPS, [], video, video, probe(video), OPTIONS, "en", out, lambda share: None
+    ),
+    "selection": lambda video, out, exe: select_clips(
+        "kk",
+        ClipRequest(video_url="http://a.example/", clip_duration_seconds=5, clip_count=1),
+        [Segment(text="", start=0, duration=24, words=WORDS)],
+        "en",
+        video,
+        SourceMeta(source_id="s", kind="local_file"),
+        None,
+        exe,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_killed_ffmpeg_is_neither_the_medias_fault_nor_the_gpus(name: str, video: Path, tmp_path: Path, mortal: str):
+    with pytest.raises(ProgramStopped, match="signal 9"):
+        WORKS[name](video, tmp_path, mortal)
+
+
+def test_a_clip_whose_measure_is_killed_is_neither_dropped_nor_replaced(video: Path, tmp_path: Path, request):
+    good = render_clip(CLIPS[0], [], video, video, probe(video), OPTIONS, "en", tmp_path)
+    request.getfixturevalue("mortal")
+
+    def unwanted(clip: EdlClip, mend: Mend) -> RenderedClip:
+        raise AssertionError("rendered again")
+
+    with pytest.raises(ProgramStopped):
+        verify_clips([good], unwanted, [CLIPS[1]], OPTIONS)
+
+
+def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_path: Path, mortal: str):
+    def mortally(clip: EdlClip, mend: Mend) -> RenderedClip:
+        return render_clip(clip, [], video, video, probe(video), OPTIONS, "en", tmp_path)
+
+    with pytest.raises(ProgramStopped):
+        verify_clips([], mortally, [CLIPS[1]], OPTIONS, failed=[FailedClip(clip=CLIPS[0], reason="damaged")])
+
+
+def test_no_encode_on_the_cpu_follows_one_on_the_gpu_that_was_stopped():
+    drawn: list[str] = []
+
+    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
+        drawn.append(encoder.name)
+        run(ENDLESS, 60)
+
+    stopper = threading.Thread(target=stop_when_there_is_one)
+    stopper.start()
+    with pytest.raises(ProgramStopped):
+        stage._draw_on_gpu_or_cpu(draw, EncoderChoice("h264_nvenc", "believed in"), {"hwaccel": "cuda"})
+    stopper.join()
+    assert drawn == ["h264_nvenc"]
+
+
+def stop_when_there_is_one(seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not engine._running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop_all()
+
+
+def test_a_render_that_is_interrupted_starts_nothing_more(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One clip meets a bug while the other is between two runs of ffmpeg: it must not run on to its end."""
+    begun = threading.Event()
+
+    def make(clip: EdlClip, *rest: object, **more: object) -> RenderedClip:
+        if clip.index == 1:
+            begun.wait(20)
+            raise ZeroDivisionError
+        begun.set()
+        time.sleep(0.5)  # past the first stop
+        run(ENDLESS, 60)
+        raise AssertionError
+
+    monkeypatch.setattr(stage, "render_clip", make)
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        render_clips(CLIPS, [], video, video, probe(video), OPTIONS, "en", tmp_path, lambda share: None)
+    assert time.monotonic() - began < 30
+
+
+def test_a_killed_nvidia_smi_says_nothing_of_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ProgramStopped):
+        hardware._free_gpu_bytes()
