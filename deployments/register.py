@@ -1,4 +1,4 @@
-"""What prefect.yaml offers, brought to a Prefect server: work pools and deployments, as often as one likes.
+"""What prefect.yaml offers, brought to a Prefect server: work pools with queues and deployments, as often as one likes.
 
 What the file says is so afterwards. What an operator may turn stays as it was turned: a pool's limit and the
 defaults of its form, a schedule's switch, and parameters that the file does not give.
@@ -55,6 +55,7 @@ def register(
     deployments = [each for each in offered["deployments"] if each["work_pool"]["name"] in names]
     with httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=30) as server:
         done = [_pool(server, pool, (templates or {}).get(pool["type"], {})) for pool in wanted]
+        done += [_queue(server, pool["name"], queue) for pool in wanted for queue in pool.get("queues", [])]
         known = [_deployment(server, each) for each in deployments]
         turned = [_as_turned(each, there) for each, there in zip(deployments, known, strict=True)]
         _deploy(offered | {"deployments": turned}, api_url)
@@ -67,7 +68,8 @@ def _pool(server: httpx.Client, pool: dict[str, Any], template: dict[str, Any]) 
     """Make the pool, or bring its template up to date; its limit is the operator's from then on."""
     path = f"work_pools/{pool['name']}"
     known = _ask(server, "GET", path)
-    if known is None and (made := _ask(server, "POST", "work_pools/", pool | {"base_job_template": template})):
+    body = {name: value for name, value in pool.items() if name != "queues"} | {"base_job_template": template}
+    if known is None and (made := _ask(server, "POST", "work_pools/", body)):
         return Registered("work pool", pool["name"], "made", _limit(made))
     known = known or _ask(server, "GET", path)  # its worker was faster
     if known["type"] != pool["type"]:
@@ -78,6 +80,18 @@ def _pool(server: httpx.Client, pool: dict[str, Any], template: dict[str, Any]) 
         return Registered("work pool", pool["name"], "there already", _limit(known))
     _ask(server, "PATCH", path, {"base_job_template": fresh})
     return Registered("work pool", pool["name"], "changed", _limit(known))
+
+
+def _queue(server: httpx.Client, pool: str, queue: dict[str, Any]) -> Registered:
+    """Make the queue, or give it its limit where it has none; a limit that somebody set stays."""
+    name, path = f"{pool}/{queue['name']}", f"work_pools/{pool}/queues"
+    if made := _ask(server, "POST", path, queue):
+        return Registered("work queue", name, "made", _at_once(made))
+    known = _ask(server, "GET", f"{path}/{queue['name']}")
+    if known["concurrency_limit"] is not None:
+        return Registered("work queue", name, "there already", _at_once(known))
+    _ask(server, "PATCH", f"{path}/{queue['name']}", {"concurrency_limit": queue["concurrency_limit"]})
+    return Registered("work queue", name, "changed", _at_once(queue))
 
 
 def _with_defaults(template: dict[str, Any], turned: dict[str, Any]) -> dict[str, Any]:
@@ -130,8 +144,12 @@ def _told(deployment: dict[str, Any]) -> str:
 
 
 def _limit(pool: dict[str, Any]) -> str:
-    limit = pool["concurrency_limit"]
-    return f"{pool['type']}, {'no limit' if limit is None else f'at most {limit} at once'}"
+    return f"{pool['type']}, {_at_once(pool)}"
+
+
+def _at_once(limited: dict[str, Any]) -> str:
+    limit = limited["concurrency_limit"]
+    return "no limit" if limit is None else f"at most {limit} at once"
 
 
 def _ask(server: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

@@ -89,6 +89,7 @@ class Server:
         automations = [self.automation(name) for name in (ZOMBIES, FAILURES)]
         return {
             "pools": [(pool["id"], pool["concurrency_limit"], pool["base_job_template"]) for pool in pools],
+            "queue": self("GET", "work_pools/kangklip/queues/clips")["concurrency_limit"],
             "deployments": [
                 {name: each[name] for name in ("id", "parameters", "tags", "entrypoint", "concurrency_options")}
                 for each in deployments
@@ -143,7 +144,9 @@ def test_everything_is_there_and_the_command_says_what_is_next(server, first, we
     assert [server("GET", f"work_pools/{name}")["type"] for name in POOLS] == ["process", "nosana"]
     assert server("GET", "work_pools/nosana-gpu")["concurrency_limit"] == 10
     assert [each["active"] for each in server.deployment("batch/nightly")["schedules"]] == [False]
-    assert server.deployment("clip/local")["global_concurrency_limit"]["limit"] == 1
+    assert server("GET", "work_pools/kangklip/queues/clips")["concurrency_limit"] == 1
+    assert server.deployment("clip/local")["work_queue_name"] == "clips"
+    assert server.deployment("clip/local")["global_concurrency_limit"] is None
     assert "kangklip-bucket" not in server.blocks()
 
 
@@ -175,6 +178,7 @@ def test_a_second_time_changes_nothing_and_keeps_what_was_turned(server, environ
     template["variables"]["properties"]["market"]["default"] = "nvidia-3060"
     server("PATCH", "work_pools/nosana-gpu", {"concurrency_limit": 3, "base_job_template": template})
     server("PATCH", f"automations/{server.automation(ZOMBIES)['id']}", {"enabled": False})
+    server("PATCH", "work_pools/kangklip/queues/clips", {"concurrency_limit": 2})
     turned = server.all()
     done = kangklip_deploy(environment)
     assert done.returncode == 0, done.stderr
@@ -184,6 +188,8 @@ def test_a_second_time_changes_nothing_and_keeps_what_was_turned(server, environ
     assert "made" not in done.stderr
     assert "changed" not in done.stderr
     assert "at most 3 at once" in done.stderr
+    assert "at most 2 at once" in done.stderr
+    server("PATCH", "work_pools/kangklip/queues/clips", {"concurrency_limit": 1})
     assert "schedule on" in done.stderr
     server("PATCH", f"automations/{server.automation(ZOMBIES)['id']}", {"enabled": True})
     server("PATCH", schedule, {"active": False})

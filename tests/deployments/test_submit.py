@@ -1,5 +1,6 @@
 """Jobs as runs of a deployment on a real Prefect server."""
 
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import httpx
@@ -30,6 +31,47 @@ def test_a_run_that_waits_is_cancelled_at_once_and_only_once(prefect_runs):
     assert prefect_runs.queue_depth() == waiting - 1
     prefect_runs.cancel(run_id)
     prefect_runs.cancel(str(uuid4()))
+
+
+class Worker:
+    """What a process worker does with the queue: it asks for runs that are due, and takes all that it is given."""
+
+    def __init__(self, api_url):
+        self._server = httpx.Client(base_url=api_url, timeout=30)
+
+    def take(self):
+        """Names of the runs that were given and could be taken."""
+        due = {"scheduled_before": datetime.now(UTC).isoformat()}
+        given = self._server.post("/work_pools/kangklip/get_scheduled_flow_runs", json=due).raise_for_status().json()
+        self.taken = [each["flow_run"] for each in given if self.set(each["flow_run"], "PENDING") == "ACCEPT"]
+        return [run["name"] for run in self.taken]
+
+    def finish(self):
+        for run in self.taken:
+            self.set(run, "COMPLETED")
+
+    def set(self, run, state):
+        answer = self._server.post(f"/flow_runs/{run['id']}/set_state", json={"state": {"type": state}})
+        return answer.raise_for_status().json()["status"]
+
+
+def test_the_local_queue_is_first_in_first_out_and_hands_out_one_run_at_a_time(prefect_runs, stack):
+    worker = Worker(stack.settings.prefect_api_url)
+    while worker.take():  # what other tests have left
+        worker.finish()
+    jobs = [new_job_id() for _ in range(6)]
+    for job_id in jobs[:4]:
+        prefect_runs.submit(job_id, 1, REQUEST)
+    done = worker.take()
+    assert worker.set(worker.taken[0], "RUNNING") == "ACCEPT"
+    for _ in range(3):  # a worker that asks again and again must not move them back
+        assert Worker(stack.settings.prefect_api_url).take() == []
+    for job_id in jobs[4:]:
+        prefect_runs.submit(job_id, 1, REQUEST)
+    while worker.taken:
+        worker.finish()
+        done += worker.take()
+    assert done == jobs
 
 
 def test_only_known_runs_are_found(prefect_runs):
