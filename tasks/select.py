@@ -16,7 +16,7 @@ from tasks.stages.select import select_clips
 from tasks.workspace import Workspace, at_work
 
 
-@task(**stage_options(Stage.SELECT, version=1))
+@task(**stage_options(Stage.SELECT, version=2))
 def select(
     job: JobRef,
     request: ClipRequest,

@@ -3,15 +3,24 @@
 Every state of the screen is one Dialogue event and events never overlap, so two captions are never
 on the screen at once. All states of a group hold the same text, so the lines stand still while the
 highlight moves. Shaping and the order of right-to-left text are libass's work: a highlight changes
-colour between words only, never inside one, so ligatures hold.
+colour between words only, never inside one, so ligatures hold. libass takes the direction of a line
+from its first letter; where that is a foreign word, an invisible mark before it tells the right one.
 """
 
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
+from tasks.core.scripts import (
+    JOINERS,
+    TERMINALS,
+    UNSPACED,
+    clusters,
+    direction_mark,
+    runs_right_to_left,
+    whole_letters,
+)
 from tasks.core.transcript import Word
 
 SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
@@ -31,11 +40,8 @@ _PAUSE = 0.6
 """A silence of this many seconds ends a group."""
 _HOLD = 0.3
 """Seconds that a group stays after its last word, unless the next one needs the room."""
-_ENDS = tuple(".!?…\u3002\uff01\uff1f\u061f\u0964")
-"""Also the full stops and question marks of Chinese, Japanese, Arabic and Hindi."""
+_ENDS = tuple(TERMINALS)
 _COMMAS = tuple(",;:\u060c\u3001\uff0c")
-_JOINERS = "\u200c\u200d"
-"""Format characters that spelling needs: Persian, Indic scripts, emoji."""
 _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}
 """Whisper's languages that are written without spaces between words."""
 _BREAK_GUARD = "\u2060"
@@ -44,16 +50,20 @@ _BREAK_GUARD = "\u2060"
 
 @dataclass(frozen=True)
 class _Page:
-    """Room for text, in em, and whether words are joined without spaces."""
+    """Room for text, in em, the language, and whether its words are joined without spaces."""
 
     room: float
-    unspaced: bool
+    language: str
+
+    @property
+    def unspaced(self) -> bool:
+        return self.language in _UNSPACED
 
     def between(self, before: Word, after: Word) -> str:
-        """What stands between two words of a line."""
-        if not self.unspaced:
-            return " "
-        return " " if before.word[-1].isascii() and after.word[0].isascii() else ""
+        """What stands between two words of a line: nothing where the script has no spaces, whatever the language."""
+        if self.unspaced:
+            return " " if before.word[-1].isascii() and after.word[0].isascii() else ""
+        return "" if UNSPACED.search(before.word[-2:]) and UNSPACED.match(after.word) else " "
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def ass(words: list[Word], size: tuple[int, int], language: str, font: str, em_s
         em_share: the font's em as a share of its line height (unitsPerEm over winAscent + winDescent).
     """
     em = _EM * min(size)
-    page = _Page(room=(1 - 2 * SIDE) * size[0] / em, unspaced=language in _UNSPACED)
+    page = _Page(room=(1 - 2 * SIDE) * size[0] / em, language=language)
     groups = [_laid_out(group, page) for group in _grouped(_shown(words, page), page)]
     events = [line for i, g in enumerate(groups) for line in _events(g, _until(groups, i), size, page)]
     return _header(size, em, round(em / em_share), font) + "\n".join(events) + "\n"
@@ -101,8 +111,9 @@ def _colour(rgb: tuple[int, int, int]) -> str:
 
 def clean(text: str) -> str:
     """Text without line breaks and without what draws nothing: control, direction and unassigned characters."""
+    text = unicodedata.normalize("NFC", text)
     kept = "".join(" " if c.isspace() else c for c in text if c.isspace() or _is_drawn(c))
-    return " ".join(kept.split()) if kept.strip(" " + _JOINERS) else ""
+    return " ".join(kept.split()) if kept.strip(" " + JOINERS) else ""
 
 
 def escape(text: str) -> str:
@@ -111,12 +122,13 @@ def escape(text: str) -> str:
 
 
 def _is_drawn(c: str) -> bool:
-    return c in _JOINERS or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
+    return c in JOINERS or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
 def _shown(words: list[Word], page: _Page) -> list[Word]:
     """Words with something to draw, by time, each ending no later than the next begins."""
-    drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in words if (text := clean(w.word))]
+    whole = whole_letters(sorted(words, key=lambda w: w.start))
+    drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in whole if (text := clean(w.word))]
     parts = sorted((part for w in drawn for part in _split(w, page)), key=lambda w: w.start)
     ends = [*(w.start for w in parts[1:]), float("inf")]
     return [w.model_copy(update={"end": min(w.end, e)}) for w, e in zip(parts, ends, strict=False)]
@@ -127,24 +139,13 @@ def _split(word: Word, page: _Page) -> list[Word]:
     wide = text_width(word.word)
     if wide <= page.room * (1 if page.unspaced else 2):
         return [word]
-    clusters = list(_clusters(word.word))
-    length = ceil(len(clusters) / ceil(wide / page.room))
-    texts = ["".join(clusters[i : i + length]) for i in range(0, len(clusters), length)]
+    letters = clusters(word.word)
+    length = ceil(len(letters) / ceil(wide / page.room))
+    texts = ["".join(letters[i : i + length]) for i in range(0, len(letters), length)]
     step = (word.end - word.start) / len(texts)
     return [
         Word(word=text, start=word.start + i * step, end=word.start + (i + 1) * step) for i, text in enumerate(texts)
     ]
-
-
-def _clusters(text: str) -> Iterator[str]:
-    """Characters together with the marks and joiners that belong to them."""
-    cluster = ""
-    for c in text:
-        if cluster and not (unicodedata.category(c)[0] == "M" or c in _JOINERS or cluster[-1] in _JOINERS):
-            yield cluster
-            cluster = ""
-        cluster += c
-    yield cluster
 
 
 def _grouped(words: list[Word], page: _Page) -> list[list[Word]]:
@@ -223,7 +224,7 @@ def text_width(text: str) -> float:
 
 
 def _character_width(c: str) -> float:
-    if unicodedata.category(c)[0] == "M" or c in _JOINERS:
+    if unicodedata.category(c)[0] == "M" or c in JOINERS:
         return 0.0
     if unicodedata.east_asian_width(c) in "WF":
         return 1.0
@@ -253,14 +254,16 @@ def _events(group: _Group, until: float, size: tuple[int, int], page: _Page) -> 
 
 def _text(group: _Group, active: int, size: tuple[int, int], page: _Page) -> str:
     scale = f"\\fscx{group.scale * 100:.0f}\\fscy{group.scale * 100:.0f}" if group.scale < 1 else ""
-    lines = "\\N".join(_line(group.words, line, active, page) for line in group.lines)
+    rtl = runs_right_to_left("".join(word.word for word in group.words), page.language)
+    lines = "\\N".join(_line(group.words, line, active, page, right_to_left=rtl) for line in group.lines)
     return f"{{\\an5\\pos({size[0] // 2},{round(size[1] * CENTRE)}){scale}}}{lines}"
 
 
-def _line(words: list[Word], line: list[int], active: int, page: _Page) -> str:
+def _line(words: list[Word], line: list[int], active: int, page: _Page, *, right_to_left: bool) -> str:
+    mark = direction_mark("".join(words[i].word for i in line), right_to_left=right_to_left)
     texts = [_word(words[i].word, i == active) for i in line]
     gaps = [*(page.between(words[a], words[b]) for a, b in pairwise(line)), ""]
-    return "".join(text + gap for text, gap in zip(texts, gaps, strict=True))
+    return mark + "".join(text + gap for text, gap in zip(texts, gaps, strict=True))
 
 
 def _word(text: str, active: bool) -> str:

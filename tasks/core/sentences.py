@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
+from tasks.core.scripts import TERMINALS, UNSPACED, clusters, whole_letters
 from tasks.core.transcript import Segment, Sentence, Word
 from tasks.core.wordlists import BEFORE_NUMBER, LAST_BEFORE_CAPITAL, NEVER_LAST
 
@@ -27,13 +28,7 @@ EDGE_SHARE = 0.25
 # Straight and curly quotes, guillemets, brackets, and those of Chinese and Japanese.
 _CLOSERS = "\"'\u201d\u2019\u00bb\u203a)]}\u300d\u300f\u3011\u300b\u3009"
 _OPENERS = "\"'\u201c\u2018\u00ab\u2039([{\u300c\u300e\u3010\u300a\u3008"
-# Latin, Chinese and Japanese, Arabic, Urdu, Hindi, Armenian, Ethiopic and Khmer full stops and marks.
-_TERMINALS = ".!?\u2026\u3002\uff01\uff1f\uff61\u061f\u06d4\u0964\u0965\u0589\u1362\u1367\u17d4"
-_ENDS = re.compile(rf"[{re.escape(_TERMINALS)}]+[{re.escape(_CLOSERS)}]*$")
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f]")
-_UNSPACED_PIECE = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff][^\w\s]*|[^\s]+?(?=[\u3040-\u30ff\u3400-\u9fff])|\S+"
-)
+_ENDS = re.compile(rf"[{re.escape(TERMINALS)}]+[{re.escape(_CLOSERS)}]*$")
 _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
 
 
@@ -54,7 +49,7 @@ def ordered_words(segments: Iterable[Segment]) -> list[Word]:
     clean = [Word(word=text, start=max(w.start, 0.0), end=max(w.end, w.start, 0.0)) for w in raw if (text := _clean(w))]
     clean.sort(key=lambda word: (word.start, word.end))
     merged: list[Word] = []
-    for word in clean:
+    for word in whole_letters(clean):
         if merged and not any(char.isalnum() for char in word.word):
             merged[-1] = merged[-1].model_copy(update={"word": merged[-1].word + word.word})
         else:
@@ -69,7 +64,7 @@ def join(words: Iterable[str]) -> str:
     """Words as running text: a space between them, none where the script has none."""
     text = ""
     for word in words:
-        glued = not text or (_UNSPACED.match(word) and _UNSPACED.search(text[-2:]))
+        glued = not text or (UNSPACED.match(word) and UNSPACED.search(text[-2:]))
         text += word if glued else f" {word}"
     return text
 
@@ -90,7 +85,7 @@ def _evenly(segment: Segment) -> list[Word]:
     pieces: list[str] = [
         piece
         for token in segment.text.split()
-        for piece in (_UNSPACED_PIECE.findall(token) if _UNSPACED.search(token) else [token])
+        for piece in (_unspaced_pieces(token) if UNSPACED.search(token) else [token])
     ]
     if not (math.isfinite(segment.start) and math.isfinite(segment.duration)) or not pieces:
         return []
@@ -102,6 +97,17 @@ def _evenly(segment: Segment) -> list[Word]:
         words.append(Word(word=piece, start=start, end=end))
         start = end
     return words
+
+
+def _unspaced_pieces(token: str) -> list[str]:
+    """Letters of scripts without spaces one by one, what stands between them whole."""
+    pieces: list[str] = []
+    for cluster in clusters(token):
+        if pieces and not UNSPACED.search(pieces[-1]) and not UNSPACED.match(cluster):
+            pieces[-1] += cluster
+        else:
+            pieces.append(cluster)
+    return pieces
 
 
 def _gap(words: Sequence[Word], i: int) -> float:

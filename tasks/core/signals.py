@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.media import Chapter, HeatmapPoint
+from tasks.core.scripts import TOKEN
 from tasks.core.sentences import is_complete
 from tasks.core.transcript import Sentence
 from tasks.core.wordlists import WordLists
@@ -36,7 +37,6 @@ REACTION_LEVEL_DB = 15.0
 REACTION_LASTS = 0.5
 """Seconds it must last: a hiss at the edge of a word is shorter."""
 
-_TOKEN = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _QUESTION = re.compile(r"[?\uff1f\u061f\u1367]")
 _QUOTES = re.compile(r"[\"\u201c\u201d\u201e\u00ab\u00bb\u300c\u300e]")
 
@@ -83,7 +83,7 @@ class Windows:
 
 def tokens(text: str) -> list[str]:
     """Words of a text, case folded, without punctuation, apostrophes straightened."""
-    return [token.casefold().replace("\u2019", "'") for token in _TOKEN.findall(text)]
+    return [token.casefold().replace("\u2019", "'") for token in TOKEN.findall(text)]
 
 
 def stem(token: str) -> str:

@@ -20,7 +20,7 @@ from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
 from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
 from tasks.core.transcript import Segment, Word
-from tasks.engines import fonts
+from tasks.engines import fonts, phrases
 from tasks.engines.encode import encode
 from tasks.engines.faces import FaceDetector
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
@@ -171,7 +171,9 @@ def render_clip(
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
     font = fonts.choose(word.word for word in words)
-    script = captions.ass(words, (options.width, options.height), language, font.face.name, font.em_share)
+    script = captions.ass(
+        phrases.as_read(words), (options.width, options.height), language, font.face.name, font.em_share
+    )
 
     def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
         encode(

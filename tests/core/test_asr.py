@@ -1,4 +1,6 @@
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from tasks.core import asr
 from tasks.core.asr import SAMPLE_RATE, Heard, Stretch
 from tasks.core.languages import LANGUAGES
 from tasks.core.transcript import Word
+
+TEXTS = json.loads(Path(__file__).with_name("declaration.json").read_text())
+"""Articles 1 and 2, in part, of the Universal Declaration of Human Rights: ordinary text of many scripts."""
 
 
 def heard(text: str, avg_logprob: float = -0.3, no_speech_prob: float = 0.05) -> Heard:
@@ -88,6 +93,24 @@ def test_doubt(what: Heard, why: str) -> None:
     assert asr.doubt(what) == why
 
 
+@pytest.mark.parametrize("language", TEXTS)
+def test_ordinary_speech_is_no_loop_in_any_script(language: str) -> None:
+    assert asr.compression_ratio(TEXTS[language]) < 1.8
+    assert asr.doubt(heard(TEXTS[language])) == ""
+
+
+@pytest.mark.parametrize(
+    "phrase", ["और मैं आपको बताता हूँ कि ", "ขอบคุณครับ ", "நன்றி வணக்கம் ", "ご視聴ありがとうございました。"]
+)
+def test_a_loop_is_one_in_any_script(phrase: str) -> None:
+    assert asr.compression_ratio(phrase * 12) > 2.4
+    assert asr.doubt(heard(phrase * 12)) == "repetition"
+
+
+def test_words_of_scripts_with_marks_are_counted_whole() -> None:
+    assert asr._share_of_commonest("मैं हिन्दी में बोलता हूँ और वह हिन्दी में लिखता है क्योंकि हिन्दी में सब है") < 0.3
+
+
 def test_a_loop_or_an_unsure_text_is_worth_a_second_try() -> None:
     assert asr.is_poor(heard("the same again and " * 20))
     assert asr.is_poor(heard("who knows", -1.1))
@@ -155,6 +178,20 @@ def test_a_word_is_not_parted_before_its_signs(pieces: tuple[str, ...], words: l
     assert [word.word for word in whole] == words
     assert (whole[0].start, whole[-1].end) == (0, len(pieces))
     assert all(a.end == b.start for a, b in pairwise(whole))
+
+
+def test_no_word_begins_with_a_mark_of_the_letter_before() -> None:
+    pieces = ["วัน", "นี", "้", "อา", "กา", "ศ", "ด", "ี", " ທຳ", " မြန", "်မာ"]
+    said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces)]
+    (segment,) = asr.segments_of(said)
+    assert [word.word for word in segment.words] == ["วัน", "นี้", "อา", "กา", "ศ", "ดี", "ທຳ", "မြန်မာ"]
+    assert segment.text == "".join(pieces)
+
+
+@pytest.mark.parametrize("end", ["။", "។", "።", "։", "۔", "།", "？"])  # noqa: RUF001 as it is said: a full-width mark
+def test_a_sentence_ends_with_its_own_scripts_mark(end: str) -> None:
+    said = [Word(word="a" + end, start=0, end=1), Word(word=" b", start=1, end=2)]
+    assert len(asr.segments_of(said)) == 2
 
 
 def test_signs_after_a_pause_are_not_the_tail_of_what_was_said_before() -> None:

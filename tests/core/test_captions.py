@@ -1,5 +1,6 @@
 import itertools
 import re
+import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -135,3 +136,51 @@ def test_no_word_of_a_sentence_is_left_alone_on_the_screen():
 
 def test_a_comma_ends_a_group_rather_than_the_room():
     assert groups("when you come home, bring me the old map") == ["when you come home,", "bring me the old map"]
+
+
+def lines(text: str, language: str) -> list[str]:
+    shown = [plain(line) for _, _, line in events(ass(spoken(text), SIZE, language, "F"))]
+    return [line for text, _ in itertools.groupby(shown) for line in text.split("\\N")]
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Google أعلنت عن هاتف جديد", "ar"),
+        ("2024 Apple הודיעה על מכשיר", "he"),
+        ("YouTube یک برنامهٔ بزرگ است", "fa"),
+    ],
+)
+def test_a_line_that_begins_with_a_latin_word_runs_from_right_to_left(text: str, language: str):
+    for line in lines(text, language):
+        first = next(c for c in line if unicodedata.bidirectional(c) in ("L", "R", "AL"))
+        assert unicodedata.bidirectional(first) in ("R", "AL")
+
+
+def test_a_latin_line_is_left_alone_and_a_foreign_word_before_it_does_not_turn_it():
+    assert lines("plain words", "en") == ["plain words"]
+    assert lines("שלום is the Hebrew word", "en")[0].startswith("\u200e")
+    assert lines("Service Pack", "ar") == ["Service Pack"]
+
+
+def test_marks_stay_with_their_letter_however_the_words_are_cut():
+    words = [Word(word=w, start=i / 4, end=(i + 1) / 4) for i, w in enumerate(["นี", "้", "มา", "ก", "ำ", "ที", "่", "ยว"])]
+    for _, _, text in events(ass(words, SIZE, "th", "F")):
+        assert not re.search(r"(\\N|\})[\u0e31\u0e33-\u0e3a\u0e47-\u0e4e]", text)
+        assert plain(text) == "นี้มากำที่ยว"
+
+
+def test_a_long_run_of_letters_is_divided_between_letters():
+    word = Word(word="กำลังใจที่ดีเยี่ยม" * 8, start=0, end=8)
+    for _, _, text in events(ass([word], SIZE, "th", "F")):
+        for part in re.split(r"\\N|\{[^}]*\}", text):
+            assert unicodedata.category(part[:1] or "a")[0] != "M"
+            assert not part.startswith(("ำ", "ะ", "า"))
+
+
+def test_decomposed_letters_are_composed_so_that_the_face_has_them():
+    assert lines("cafe\u0301 n\u0303", "es") == ["caf\xe9 \xf1"]
+
+
+def test_scripts_without_spaces_have_none_in_a_talk_of_another_language():
+    assert lines("he said 今日 は fine", "en") == ["he said 今日は fine"]

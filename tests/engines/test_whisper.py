@@ -1,5 +1,6 @@
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -9,9 +10,11 @@ from statistics import median
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from faster_whisper.tokenizer import Tokenizer
 
-from tasks.core.asr import AsrResult
+from tasks.core.asr import AsrResult, segments_of
 from tasks.core.errors import BadRequest
+from tasks.core.transcript import Word
 from tasks.engines import hardware, whisper
 from tasks.engines.hardware import AsrOptions, AsrPlan
 from tasks.engines.weights import WeightsMissing
@@ -20,6 +23,7 @@ from tasks.engines.whisper import Recogniser, transcribe_with
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 MEDIA = Path(__file__).parents[1] / "media"
 FOOTAGE = Path(__file__).parents[3] / "shared" / "footage"
+TEXTS = json.loads((Path(__file__).parents[1] / "core" / "declaration.json").read_text())
 TALK = MEDIA / "short.mp4"
 TRUTH = json.loads(TALK.with_suffix(".json").read_text())
 
@@ -174,3 +178,13 @@ def test_a_transcript_whose_end_could_not_be_decoded_says_so(recogniser: Recogni
 
 def test_a_whole_transcript_says_so(heard: tuple[AsrResult, list]) -> None:
     assert heard[0].complete
+
+
+@pytest.mark.parametrize("language", ["th", "lo", "my", "km", "hi", "ta", "he"])
+def test_words_of_the_models_own_tokens_begin_with_no_mark(language: str, recogniser: Recogniser) -> None:
+    tokenizer = Tokenizer(recogniser.model.hf_tokenizer, multilingual=True, task="transcribe", language=language)
+    pieces, _ = tokenizer.split_to_word_tokens([*tokenizer.encode(" " + TEXTS[language]), tokenizer.eot])
+    said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces[:-1])]
+    words = [word for segment in segments_of(said) for word in segment.words if word.word]
+    assert not [word.word for word in words if unicodedata.category(word.word[0])[0] == "M" or word.word[0] in "ำຳ"]
+    assert "".join(word.word for word in words) == TEXTS[language].replace(" ", "")
