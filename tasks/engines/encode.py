@@ -11,9 +11,8 @@ from tasks.core.media import MediaInfo
 from tasks.core.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
 from tasks.engines import loudness
 from tasks.engines.ffmpeg import EncoderChoice, run
+from tasks.engines.frames import seek_options, shown
 
-_TAIL = 0.5
-"""Seconds for which the last frame may stand in for a picture that ends before its sound."""
 _BLUR = 12
 """The blurred background is made at a twelfth of the clip's size: a blur there costs next to nothing."""
 _HDR = {"smpte2084", "arib-std-b67"}
@@ -83,8 +82,7 @@ def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
 def _picture(plan: RenderPlan, video: Path, decoder: dict[str, str], info: MediaInfo, options: RenderOptions) -> Any:
     pieces: list[Any] = []
     for segment in plan.segments:
-        start, seconds = f"{segment.start:.6f}", f"{plan.seconds(segment) + 0.1:.6f}"
-        source = ffmpeg.input(f"file:{video}", ss=start, t=seconds, **decoder).video
+        source = ffmpeg.input(f"file:{video}", **seek_options(segment.start), **decoder).video
         pieces += _segment(plan, segment, source, info, options)
     whole = pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
     return whole.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv")
@@ -92,9 +90,9 @@ def _picture(plan: RenderPlan, video: Path, decoder: dict[str, str], info: Media
 
 def _segment(plan: RenderPlan, segment: SegmentPlan, source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
     """The segment's pieces, each cut out of the same decoded frames by their numbers."""
-    frames = source.filter("fps", fps=f"{plan.rate_num}/{plan.rate_den}", start_time=0).filter(
-        "tpad", stop=round(_TAIL * plan.rate), stop_mode="clone"
-    )
+    frames = source
+    for name, arguments in shown(info, plan.rate):
+        frames = frames.filter(name, **arguments)
     if len(segment.pieces) == 1:
         return [_framed(_cut(frames, segment.pieces[0]), segment.pieces[0], info, options)]
     copies = frames.split()
@@ -108,8 +106,6 @@ def _cut(frames: Any, piece: Piece) -> Any:
 
 
 def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
-    if info.sample_aspect_ratio != 1:
-        frames = frames.filter("scale", info.width, info.height).filter("setsar", 1)
     size = info.width, info.height
     if piece.layout == "fit" and piece.crop_width:
         size, corner = (piece.crop_width, piece.crop_height), piece.keys[0]

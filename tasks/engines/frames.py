@@ -1,8 +1,9 @@
-"""The picture of a range of a video, small, one frame after the other: ffmpeg into a pipe."""
+"""The picture of a video from a given second on, as a viewer sees it; small, one frame after the other, from a pipe."""
 
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,55 @@ def small_size(info: MediaInfo, longer: int) -> tuple[int, int]:
     return width, height
 
 
+def seek_options(start: float) -> dict[str, Any]:
+    """Input options, by ffmpeg-python's names, that read from the frame on show at `start` (seconds) on.
+
+    An accurate seek would begin with the first frame after `start`, which may be seconds of future.
+    A change of the picture's size does not restart the filters: `shown` deals with it.
+    """
+    return {"ss": f"{start:.6f}", "noaccurate_seek": None, "reinit_filter": 0}
+
+
+Filter = tuple[str, dict[str, Any]]
+
+
+def shown(info: MediaInfo, rate: Fraction) -> list[Filter]:
+    """Filters that turn decoded frames into what a viewer sees at `rate`, from the second that was sought on.
+
+    Pixels are square and every frame has the size that `info` tells: one of another size, as in a
+    broadcast that changes between SD and HD, is fitted in. A frame stays until the next one comes, the
+    last one for ever, so whoever reads says when to stop.
+    """
+    width, height = info.width, info.height
+    coded = (
+        (width, height / info.sample_aspect_ratio)
+        if info.rotation in (90, 270)
+        else (width / info.sample_aspect_ratio, height)
+    )
+    usual = f"lt(abs(iw-{coded[0]:.2f})+abs(ih-{coded[1]:.2f}),1.5)"
+    scale = {
+        "w": f"if({usual},{width},min({width},{height}*iw/ih))",
+        "h": f"if({usual},{height},min({height},{width}*ih/iw))",
+        "eval": "frame",
+    }
+    middle = {"w": width, "h": height, "x": "(ow-iw)/2", "y": "(oh-ih)/2", "eval": "frame"}
+    hold = {"stop": -1, "stop_mode": "clone"}
+    return [
+        ("scale", scale),
+        ("pad", middle),
+        ("setsar", {"sar": 1}),
+        ("tpad", hold),
+        ("fps", {"fps": f"{rate.numerator}/{rate.denominator}", "start_time": 0}),
+    ]
+
+
 def small_frames(
-    video: Path, start: float, end: float, *, fps: float, size: tuple[int, int], ffmpeg: str
+    video: Path, info: MediaInfo, start: float, end: float, *, fps: float, size: tuple[int, int], ffmpeg: str
 ) -> Iterator[Planes]:
     """Yield the frames of `start` to `end` (seconds of the source) at `fps`, scaled to `size`.
 
-    Frame n shows the source at `start + n / fps`, as it does for any ffmpeg run with the same `-ss`,
-    `-t` and `fps` filter. A range that runs past the end of the picture yields fewer frames; damaged
-    frames are concealed by the decoder.
+    Frame n is the one on show at `start + n / fps`, as in an encode of the same range. After the end of
+    the picture its last frame is repeated; damaged frames are concealed by the decoder.
 
     Raises:
         UnreadableMedia: nothing at all is decoded.
@@ -42,10 +84,12 @@ def small_frames(
     """
     width, height = size
     rate = frame_rate(fps)
-    chain = f"fps=fps={rate}:start_time=0,scale={width}:{height}:flags=fast_bilinear,format=yuv420p"
-    arguments = ["-v", "error", "-threads", "2", "-skip_loop_filter", "all"]
-    arguments += ["-ss", f"{start:.6f}", "-t", f"{end - start:.6f}", "-i", f"file:{video}", "-map", "0:V:0"]
-    arguments += ["-vf", chain, "-frames:v", str(max(1, round((end - start) * rate))), "-f", "rawvideo", "pipe:1"]
+    small = f"scale={width}:{height}:flags=fast_bilinear,format=yuv420p"
+    chain = ",".join([*map(_text, shown(info, rate)), small])
+    seek = [word for name, value in seek_options(start).items() for word in (f"-{name}", value) if word is not None]
+    arguments = ["-v", "error", "-threads", "2", "-skip_loop_filter", "all", *map(str, seek)]
+    arguments += ["-i", f"file:{video}", "-map", "0:V:0", "-vf", chain]
+    arguments += ["-frames:v", str(max(1, round((end - start) * rate))), "-f", "rawvideo", "pipe:1"]
     rows = height * 3 // 2
     count = 0
     with reading(arguments, ffmpeg) as pipe:
@@ -55,3 +99,9 @@ def small_frames(
     if not count:
         said = text(pipe.said.rpartition("\n")[2], 300) or "no frame came"
         raise UnreadableMedia(f"No picture could be decoded from {start:.1f} to {end:.1f} s: {said}")
+
+
+def _text(part: Filter) -> str:
+    """A filter as ffmpeg reads it; quotes keep the commas of expressions."""
+    name, options = part
+    return f"{name}=" + ":".join(f"{key}='{value}'" for key, value in options.items())

@@ -34,8 +34,7 @@ def look(
 ) -> RangeView:
     """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
 
-    Without a detector no faces are looked for, nor after it failed, which `fault` tells. Where the
-    picture ends before the range does, the rest counts as frozen.
+    Without a detector no faces are looked for, nor after it failed, which `fault` tells.
 
     Raises:
         UnreadableMedia: no frame can be decoded.
@@ -44,9 +43,8 @@ def look(
     size = small_size(info, LONGER_SIDE)
     rate = float(frame_rate(fps))
     viewer = _Viewer(detector, start, rate, info.width / size[0])
-    for planes in small_frames(video, start, end, fps=fps, size=size, ffmpeg=ffmpeg):
+    for planes in small_frames(video, info, start, end, fps=fps, size=size, ffmpeg=ffmpeg):
         viewer.see(planes, planes[: size[1]])
-    missing = max(0, round((end - start) * rate) - len(viewer.frozen))
     return RangeView(
         start=start,
         end=end,
@@ -55,7 +53,7 @@ def look(
         faces=viewer.faces(),
         samples=viewer.samples,
         black=stretches(viewer.black, start, rate, SHORTEST_STILL),
-        frozen=stretches([*viewer.frozen, *[True] * missing], start, rate, SHORTEST_STILL),
+        frozen=stretches(viewer.frozen, start, rate, SHORTEST_STILL),
         picture=picture_within(viewer.brightest, info.width, info.height),
         fault=viewer.fault,
     )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tasks.core import captions
 from tasks.core.camera import RangeView, Shot
 from tasks.core.edl import EdlClip
-from tasks.core.errors import MediaError
+from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.keys import clip_name
 from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
@@ -246,4 +246,6 @@ def _views(
     clip: EdlClip, video: Path, info: MediaInfo, options: RenderOptions, detector: FaceDetector | None
 ) -> list[RangeView]:
     rate = float(frame_rate(info.fps, options.max_fps))
+    if any(span.start >= info.duration for span in clip.segments):
+        raise UnreadableMedia(f"The video ends after {info.duration:.1f} s, before the clip does.")
     return [look(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]

@@ -104,9 +104,9 @@ def test_nothing_but_the_clip_is_left_behind(plain: Path, tmp_path: Path):
 
 
 def test_a_failed_encode_leaves_nothing(plain: Path, tmp_path: Path):
-    info = probe(plain).model_copy(update={"sample_aspect_ratio": 2.0, "width": 10**7})
+    options = OPTIONS.model_copy(update={"preset": "no such preset"})
     with pytest.raises(Exception, match="ffmpeg ended"):
-        render_clip(cut((0, 1)), [], plain, plain, info, OPTIONS, "en", tmp_path / "out")
+        render_clip(cut((0, 1)), [], plain, plain, probe(plain), options, "en", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
