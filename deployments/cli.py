@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.logging import RichHandler
 
 from deployments import console, local_run
-from infra import settings
+from infra import disk, settings
 from infra.errors import ConfigError, InfraError
 from infra.jobs import JobStore, new_job_id
 from infra.local.parts import Part
@@ -156,7 +156,8 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except (ClipError, InfraError) as error:
-        console.fail(str(error))
+        is_ours = isinstance(error, InfraError) and not isinstance(error, ConfigError)
+        console.fail((is_ours and disk.fault(error, settings.load().data_dir)) or str(error))
         sys.exit(2 if isinstance(error, ConfigError | BadRequest) else 1)
     except typer.Abort:
         sys.exit(130)
@@ -167,6 +168,9 @@ def main() -> None:
         if hasattr(error, "show"):  # click's own usage errors
             error.show()  # pyright: ignore[reportAttributeAccessIssue]
             sys.exit(2)
+        if fault := disk.fault(error, settings.load().data_dir):
+            console.fail(fault)
+            sys.exit(1)
         raise
 
 

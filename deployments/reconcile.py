@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from deployments import endings
 from deployments.submit import TERMINAL
 from infra.errors import InfraError
 from infra.jobs import LEASE_SECONDS, Job, JobStore, Report
@@ -72,10 +73,9 @@ class Reconciler:
             return None, 0.0
         if run is None:
             return _without_run(job, now)
-        state, words = str(run.get("state_type")), _words(run)
+        state = str(run.get("state_type"))
         if state in TERMINAL:
-            said = "was stopped in the Prefect UI" if state == "CANCELLED" else f"ended as {state.lower()}"
-            return f"The run {said}{words}.", GRACE_SECONDS if job.status is JobState.RUNNING else 5.0
+            return endings.reason(run), GRACE_SECONDS if job.status is JobState.RUNNING else 5.0
         if state == "PENDING" and job.nosana_run_id == job.flow_run_id:  # else its deployment's worker watches
             return "The run was given to a worker that never started it.", PENDING_SECONDS
         if state in ("RUNNING", "CANCELLING") and job.is_leased:
@@ -113,9 +113,3 @@ def _without_run(job: Job, now: float) -> tuple[str | None, float]:
     if now - job.updated_at < GRACE_SECONDS:
         return None, 0.0
     return "The run has vanished from the Prefect server.", GRACE_SECONDS - LEASE_SECONDS
-
-
-def _words(run: dict[str, Any]) -> str:
-    """What the server says of the run's state, on one line and not at length."""
-    message = " ".join(str((run.get("state") or {}).get("message") or "").split())
-    return f": {message[:200].rstrip('.')}" if message else ""

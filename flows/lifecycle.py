@@ -13,9 +13,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 from infra import beside, settings
 from infra.access import access_of
 from infra.artifacts import ArtifactStore
-from infra.errors import InfraError, JobConflict, ReportLost, StateError
+from infra.errors import DiskFull, InfraError, JobConflict, ReportLost, StateError
 from infra.jobs import JobRef, JobStore, Report, job_id_of_run
 from infra.leases import Lease
+from infra.output import outlive_reader
 from infra.progress import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
 from infra.settings import Settings
 from infra.states import JobState, Stage
@@ -36,6 +37,7 @@ def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
     Raises:
         JobConflict: the job has succeeded, was asked for something else, or another run has it.
     """
+    outlive_reader()
     configured = settings.load()
     store = JobStore.from_settings(configured)
     job = JobRef(job_id=job_id or job_id_of_run(str(flow_run.get_id())))
@@ -126,6 +128,8 @@ def describe(error: BaseException) -> dict[str, Any]:
     """What `error.json` says: the cause in words, its code, and what to do next."""
     if isinstance(error, ClipError):
         return {"error": error.message, "code": error.code, "next_step": error.next_step}
+    if isinstance(error, DiskFull):
+        return {"error": str(error), "code": "disk_full", "next_step": "Resume the job when there is room."}
     if isinstance(error, InfraError):
         return {"error": str(error), "code": "infrastructure", "next_step": "Run the job again once that is mended."}
     if not isinstance(error, Exception):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import mimetypes
 import os
+import socket
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from infra.settings import Settings
 _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
 _ALONE = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, use_threads=False)
+_PROBE_BYTES = 32 * 1024
 _MAX_PRESIGN_SECONDS = 7 * 86400  # SigV4's own limit
 
 
@@ -211,6 +213,20 @@ class ArtifactStore:
             params["ResponseContentDisposition"] = _attachment(download_name)
         with _translated("presign", key):
             return self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
+
+    def probe(self) -> None:
+        """Put an object and read it back: a bucket that lists may still take nothing.
+
+        Its content is fresh and larger than what a server that has run out of space finds room for.
+
+        Raises:
+            StoreError: the bucket does not take it, or gives something else.
+        """
+        key, sent = f"ready/{socket.gethostname()}", os.urandom(_PROBE_BYTES)
+        next(self.list(key), None)  # some servers make a bucket that is missing when something is put into it
+        self.put_bytes(key, sent, "application/octet-stream")
+        if len(self.get_bytes(key)) != len(sent):
+            raise StoreError("The bucket does not give back what was put into it.")
 
     def ensure_bucket(self) -> None:
         """Create the bucket where it is missing."""

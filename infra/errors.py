@@ -4,11 +4,13 @@ InfraError
 ├── StoreError        the bucket
 │   └── ObjectMissing a key that should be there is not
 ├── StateError        Redis
+│   ├── StateFull     it takes no writes: its disk is full
 │   └── ReportLost    the work is done and nobody could be told
 ├── JobConflict       the job's state does not allow it; never retried
 ├── CallbackError     the callback address
 ├── SiteError         the site that the video comes from, or the way to it
-├── MachineError      this machine has run out of disk or memory
+├── MachineError      a program that the work needs was ended from outside, or this machine cannot go on
+│   └── DiskFull      no space is left; somebody has to make room
 ├── SubmitError       the Prefect server would not take a run
 ├── NosanaError       Nosana's API, or what it says of a deployment
 ├── GrantRefused      a grant or the session that it was changed for is not valid; never retried
@@ -33,6 +35,10 @@ class StateError(InfraError):
     pass
 
 
+class StateFull(StateError):
+    pass
+
+
 class ReportLost(StateError):
     pass
 
@@ -50,6 +56,10 @@ class SiteError(InfraError):
 
 
 class MachineError(InfraError):
+    pass
+
+
+class DiskFull(MachineError):
     pass
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
 from infra import job_scripts as scripts
-from infra.errors import JobConflict, StateError
+from infra.errors import JobConflict, StateError, StateFull
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
@@ -395,5 +395,9 @@ def answering() -> Generator[None]:
     """Redis's own errors as `StateError`; the message names no address, it may hold a password."""
     try:
         yield
+    except redis.ResponseError as error:
+        if "No space left" in str(error):  # MISCONF, for which the client has no class
+            raise StateFull("Redis takes no writes: no space is left on its disk; make room there.") from error
+        raise StateError(f"Redis refused what was asked ({type(error).__name__}).") from error
     except redis.RedisError as error:
         raise StateError(f"Redis did not answer ({type(error).__name__}); check REDIS_URL and that it runs.") from error

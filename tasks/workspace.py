@@ -11,16 +11,15 @@ from uuid import UUID
 
 from prefect.artifacts import update_progress_artifact
 
-from infra import beside, settings
+from infra import beside, disk, settings
 from infra.artifacts import ArtifactRef, ArtifactStore
-from infra.errors import MachineError
+from infra.errors import DiskFull, MachineError
 from infra.jobs import JobRef, Report
 from infra.progress import Say, Sink, sinks, stage_reports
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped
 from tasks.core.keys import job_key, media_key
-from tasks.engines.ffmpeg import DiskFull
 
 ARTIFACT_INTERVAL = 3.0
 """Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
@@ -97,15 +96,20 @@ def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
     """Run a stage in its job's workspace, reporting to Redis, by callback and to Prefect's artifact.
 
     Raises:
-        MachineError: the disk is full, or a program that the stage runs was stopped.
+        DiskFull: no space is left for what the stage writes.
+        MachineError: a program that the stage runs was stopped.
     """
     configured = settings.load()
     to = [*sinks(configured), *_artifact_sinks(job)]
     with stage_reports(job, stage, to) as say:
         try:
             yield Workspace(job, configured, say)
-        except (DiskFull, ProgramStopped) as error:
+        except ProgramStopped as error:
             raise MachineError(str(error)) from error
+        except OSError as error:
+            if not disk.is_full_error(error):
+                raise
+            raise DiskFull(disk.told(configured.data_dir)) from error
 
 
 def media_ref(source: str, name: str, path: Path) -> ArtifactRef:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 
 import anyio
 from anyio import to_thread
@@ -10,6 +11,7 @@ from fastapi import Response
 from deployments.api.models import Ok, Readiness
 from deployments.api.parts import Given
 from deployments.api.routing import Router
+from infra import disk
 from infra.errors import InfraError
 
 PATIENCE_SECONDS = 3
@@ -32,14 +34,15 @@ async def is_ready(response: Response, parts: Given) -> Readiness:
     said: dict[str, str] = {}
     probes: dict[str, Callable[[], object]] = {
         "redis": parts.jobs.ping,
-        "bucket": lambda: next(parts.bucket.list("readyz"), None),
+        "bucket": parts.bucket.probe,
         "prefect": parts.submitter.ping,
     }
 
     async def probe(name: str, ask: Callable[[], object]) -> None:
         said[name] = f"no answer within {PATIENCE_SECONDS} seconds"
         with anyio.move_on_after(PATIENCE_SECONDS):
-            said[name] = await to_thread.run_sync(_asked, ask, limiter=parts.probes, abandon_on_cancel=True)
+            folder = parts.settings.data_dir
+            said[name] = await to_thread.run_sync(_asked, ask, folder, limiter=parts.probes, abandon_on_cancel=True)
 
     async with anyio.create_task_group() as group:
         for name, ask in probes.items():
@@ -49,9 +52,9 @@ async def is_ready(response: Response, parts: Given) -> Readiness:
     return Readiness(**said)
 
 
-def _asked(ask: Callable[[], object]) -> str:
+def _asked(ask: Callable[[], object], folder: Path) -> str:
     try:
         ask()
     except InfraError as error:
-        return str(error)
+        return disk.fault(error, folder) or str(error)
     return "ok"

@@ -40,6 +40,7 @@ def refusals(*said: tuple[int, str]) -> Refusals:
 
 NO_JOB = (404, "job not found")
 NO_STORE = (503, "job store unavailable")
+NO_SPACE = (503, "no space is left on the server's disk")
 NOT_COMPLETED = (409, "job not completed")
 NO_MANIFEST = (502, "manifest could not be read")
 TOO_LARGE = (413, "body must not exceed 1 MB")

@@ -8,8 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from deployments.api.granted.prefect_rules import Forbidden
-from deployments.api.models import NO_JOB, NO_STORE
-from infra.errors import StateError, StoreError
+from deployments.api.models import NO_JOB, NO_SPACE, NO_STORE
+from infra import disk
+from infra.errors import StateError, StateFull, StoreError
 from tasks.core.keys import JOB_ID
 
 
@@ -56,9 +57,16 @@ async def _forbidden(_: Request, __: Exception) -> JSONResponse:
     return refusal(HTTPStatus.FORBIDDEN, "this is not the run's to ask")
 
 
-async def _no_store(_: Request, __: Exception) -> JSONResponse:
-    return refusal(*NO_STORE)
+async def _no_store(request: Request, error: Exception) -> JSONResponse:
+    return refusal(*(NO_SPACE if _is_for_want_of_space(error, request) else NO_STORE))
 
 
-async def _no_bucket(_: Request, __: Exception) -> JSONResponse:
+async def _no_bucket(request: Request, error: Exception) -> JSONResponse:
+    if _is_for_want_of_space(error, request):
+        return refusal(*NO_SPACE)
     return refusal(HTTPStatus.BAD_GATEWAY, "bucket did not answer")
+
+
+def _is_for_want_of_space(error: Exception, request: Request) -> bool:
+    folder = request.app.state.parts.settings.data_dir
+    return isinstance(error, StateFull) or disk.fault(error, folder) is not None

@@ -33,6 +33,7 @@ from pydantic import SecretStr
 
 from infra.artifacts import ArtifactStore
 from infra.errors import InfraError, StackError
+from infra.jobs import answering
 from infra.local import parts
 from infra.local.parts import Home, Part, PartState
 from infra.settings import Settings
@@ -112,6 +113,9 @@ class LocalStack:
             self._join(deadline)
             for part in self.needed:
                 self._await(part, deadline)
+        except OSError as error:
+            self.stop()
+            raise StackError(f"The data folder {self.home.path} cannot be used: {error.strerror}.") from error
         except BaseException:
             self.stop()
             raise
@@ -246,7 +250,10 @@ class LocalStack:
         while not self._leaving.wait(0.5):
             if not _is_supervised(self.home):
                 _log.warning("The supervisor of the embedded stack has died; starting another.")
-                self._supervise()
+                try:
+                    self._supervise()
+                except OSError as error:
+                    _log.warning("It could not be started: %s", error.strerror)
 
     def _await(self, part: Part, deadline: float) -> None:
         self._progress(f"waiting for {_LABELS[part]}")
@@ -314,18 +321,15 @@ def _try_lock(file: BufferedRandom, kind: int) -> bool:
 
 def _probe_valkey(settings: Settings, _home: Home) -> None:
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
-    with redis.Redis.from_url(url, socket_timeout=2) as client:
+    with redis.Redis.from_url(url, socket_timeout=2) as client, answering():
         client.ping()
 
 
 def _probe_s3(settings: Settings, _home: Home) -> None:
-    """A put and a get: the port is open long before."""
+    """The port is open long before an object can be put."""
     store = ArtifactStore.from_settings(settings, attempts=1)
     store.ensure_bucket()
-    key = f"ready/{os.getpid()}"
-    store.put_bytes(key, b"ready", "text/plain")
-    store.get_bytes(key)
-    store.delete(key)
+    store.probe()
 
 
 def _probe_prefect(settings: Settings, _home: Home) -> None:

@@ -61,6 +61,7 @@ class Supervisor:
     home: Home
     children: dict[Part, Child] = field(default_factory=dict[Part, Child])
     last_ports: dict[Part, int] = field(default_factory=dict[Part, int])
+    _is_written: bool = True
 
     def run(self) -> None:
         """Work until nobody uses the stack or SIGTERM comes, then stop everything in order."""
@@ -87,7 +88,7 @@ class Supervisor:
                 self._note_death(part, child, code)
             if child.process is None and time.monotonic() >= child.next_start:
                 self._start(part, child)
-        if before != {part: child.state() for part, child in self.children.items()}:
+        if before != {part: child.state() for part, child in self.children.items()} or not self._is_written:
             self._write()
 
     def _choose_port(self, part: Part, last: int) -> int:
@@ -118,7 +119,11 @@ class Supervisor:
         log = self.home.log(part)
         if log.exists() and log.stat().st_size > _LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
-        command = parts.command(part, self.home, ports)
+        try:
+            command = parts.command(part, self.home, ports)
+        except OSError as error:
+            child.detail, child.next_start = f"cannot be set up: {error.strerror}", time.monotonic() + 1
+            return
         with log.open("ab") as output:
             child.process = subprocess.Popen(
                 command.argv,
@@ -145,7 +150,13 @@ class Supervisor:
     def _write(self) -> None:
         """What runs, and for the parts that nobody wants now, the port they had."""
         resting = {part: parts.idle(port) for part, port in self.last_ports.items()}
-        self.home.write_state(resting | {part: child.state() for part, child in self.children.items()})
+        try:
+            self.home.write_state(resting | {part: child.state() for part, child in self.children.items()})
+        except OSError as error:  # a full disk: what runs goes on, and the next tick tries again
+            self._is_written = False
+            _say(f"stack.json could not be written: {error.strerror}")
+        else:
+            self._is_written = True
 
 
 def sweep(mark: str) -> None:
@@ -229,7 +240,8 @@ def _last_line(log: Path) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)  # noqa: T201 - into the supervisor's log
+    with contextlib.suppress(OSError):  # on a full disk the log is the least of what is lost
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)  # noqa: T201 - into the supervisor's log
 
 
 if __name__ == "__main__":

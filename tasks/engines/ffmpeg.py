@@ -181,9 +181,13 @@ def _stuck(seconds: float) -> ProgramStopped:
 
 
 def _disk_is_full(said: str, out: str) -> bool:
-    folder = Path(out).parent
-    writes = not out.startswith(("-", "pipe:")) and folder.is_dir()
-    return bool(_NO_SPACE.search(said)) or (writes and shutil.disk_usage(folder).free < SPARE_BYTES)
+    writes = not out.startswith(("-", "pipe:"))
+    return bool(_NO_SPACE.search(said)) or (writes and is_full(Path(out).parent))
+
+
+def is_full(folder: Path) -> bool:
+    """Whether so little is free that what failed here failed for want of space."""
+    return folder.is_dir() and shutil.disk_usage(folder).free < SPARE_BYTES
 
 
 _running: set[subprocess.Popen[bytes]] = set()

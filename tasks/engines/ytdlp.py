@@ -1,6 +1,7 @@
 """What is behind a URL, and the file itself: yt-dlp in a confined child, all its traffic through our proxy."""
 
 import contextlib
+import errno
 import itertools
 import shutil
 import sysconfig
@@ -30,6 +31,7 @@ from tasks.core.media import SourceMeta
 from tasks.core.source_meta import number, source_meta, text
 from tasks.engines.demux import CONTAINERS
 from tasks.engines.egress import SYSTEM, EgressProxy, Network, Traffic
+from tasks.engines.ffmpeg import DiskFull, is_full
 from tasks.engines.ytdlp_process import Progress, converse
 
 INSPECT_BYTES = 64 * 1024**2
@@ -184,6 +186,8 @@ def answered(
             return answer
         if answer is not None and "ProgramStoppedError" in answer["types"]:
             raise ProgramStopped("a program of the downloader was ended by a signal")
+        if answer is not None and (answer["no_space"] or is_full(Path(job["target"]).parent)):
+            raise DiskFull(errno.ENOSPC, "no space was left for the download")
         failure = _late(job, options) if answer is None else _named(answer, proxy.traffic, options)
         pause = FIRST_PAUSE * 4 ** (attempt - 1)
         if not isinstance(failure, TransientDownloadError) or attempt == TRIES or time.monotonic() + pause >= end:

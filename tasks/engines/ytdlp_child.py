@@ -12,6 +12,7 @@ but progress are final.
 """
 
 import ctypes
+import errno
 import hashlib
 import itertools
 import json
@@ -319,6 +320,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         "status": next((s for e in chain if isinstance(s := getattr(e, "status", None), int)), None),
         "expected": any(getattr(e, "expected", False) for e in chain),
         "redirect_loop": any(getattr(e, "redirect_loop", False) for e in chain),
+        "no_space": any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain),
     }
 
 

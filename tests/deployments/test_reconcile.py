@@ -65,7 +65,7 @@ def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased
     [
         ("CRASHED", "The run ended as crashed: as it said. and more."),
         ("FAILED", "The run ended as failed: as it said. and more."),
-        ("CANCELLED", "The run was stopped in the Prefect UI: as it said. and more."),
+        ("CANCELLED", "The run was cancelled in the Prefect UI: as it said. and more."),
         ("COMPLETED", "The run ended as completed: as it said. and more."),
         ("RUNNING", "The process that ran the job has died."),
     ],

@@ -1,5 +1,6 @@
 """The process that yt-dlp lives in: what it may do, what it sees, how it ends, and what it chooses."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -19,12 +20,13 @@ import pytest
 from tasks.core.errors import AddressRefused, ProgramStopped, UnreadableMedia, UnsupportedSource
 from tasks.engines import ytdlp, ytdlp_child, ytdlp_process
 from tasks.engines.egress import Traffic
-from tasks.engines.ffmpeg import binary_dir, ffmpeg_exe
+from tasks.engines.ffmpeg import DiskFull, binary_dir, ffmpeg_exe
 from tasks.engines.probe import probe
 from tasks.engines.ytdlp import DownloadOptions, TransientDownloadError, fetch, inspect
 from tasks.engines.ytdlp_process import converse
 from tests import media_server as serve
 from tests.media_server import MediaServer, certificate
+from tests.small_disk import small_disk
 from tests.small_media import clip, ffmpeg
 
 OPTIONS = DownloadOptions(timeout_seconds=60)
@@ -232,6 +234,15 @@ def test_a_killed_ffmpeg_of_the_downloader_is_not_the_medias_fault(server: Media
     mortal.chmod(0o700)
     with pytest.raises(ProgramStopped):
         fetch(found, OPTIONS, tmp_path / "out", lambda *_: None, mortal.parent, network=server.network())
+
+
+def test_a_full_disk_is_not_the_sites_fault(server: MediaServer, tmp_path: Path) -> None:
+    talk = clip(tmp_path / "talk.mp4", 1).read_bytes() + bytes(4 * 1024**2)
+    server.pages["/talk.mp4"] = serve.file(talk)
+    found = inspect("http://media.example/talk.mp4", OPTIONS, binary_dir(), network=server.network())
+    with small_disk(tmp_path / "disk", 2) as disk, pytest.raises(DiskFull) as raised:
+        fetch(found, OPTIONS, disk, lambda *_: None, binary_dir(), network=server.network())
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_a_killed_downloader_is_told_apart(server: MediaServer, tmp_path: Path) -> None:

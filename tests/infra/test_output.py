@@ -1,0 +1,46 @@
+"""A run whose log nobody reads any more goes on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = """
+import logging, sys
+from pathlib import Path
+from prefect.logging.handlers import PrefectConsoleHandler
+from infra.output import outlive_reader
+
+if sys.argv[2] == "outlive":
+    outlive_reader()
+log = logging.getLogger("run")
+log.addHandler(PrefectConsoleHandler())
+print("begun", flush=True)
+sys.stdin.read()
+for number in range(3):
+    log.warning("stage %s", number)
+    print("said", number, flush=True)
+Path(sys.argv[1]).write_text("done")
+"""
+
+
+def run_whose_reader_dies(folder: Path, how: str) -> bool:
+    """Whether the run came to its end."""
+    end = folder / how
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(end), how],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    while process.stdout.readline().strip() != b"begun":
+        pass
+    process.stdout.close()
+    process.stdin.close()
+    process.wait(60)
+    return end.exists()
+
+
+def test_a_run_outlives_the_worker_that_reads_its_log(tmp_path):
+    assert not run_whose_reader_dies(tmp_path, "as prefect has it")
+    assert run_whose_reader_dies(tmp_path, "outlive")

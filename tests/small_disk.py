@@ -1,0 +1,36 @@
+"""A disk that is small and can be filled to its last byte."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
+    """A file system in memory at `folder`; only the superuser of a Linux may mount one."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)], check=False)
+    if made.returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """All of its space is taken for as long as this lasts."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        for size in (1 << 20, 4096):  # what grows meanwhile takes the rest
+            while (free := os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize) >= size:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free // size * size)
+    try:
+        yield
+    finally:
+        filler.unlink()
