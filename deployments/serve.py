@@ -6,6 +6,7 @@ import uvicorn
 from rich.panel import Panel
 from rich.table import Table
 
+from deployments.api.connections import server_options
 from deployments.console import console
 from deployments.register import register
 from infra import settings
@@ -74,10 +75,8 @@ def _serve(host: str, port: int) -> None:
         factory=True,
         host=host,
         port=port,
-        log_config=None,
-        access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        server_header=False,
+        **server_options(settings.load()),
     )
 
 

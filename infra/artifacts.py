@@ -8,6 +8,7 @@ when they are fetched. Files stream in both directions; only `put_json`, `get_js
 # boto3 carries no types and asks for a package of stubs as large as itself.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
+import contextlib
 import hashlib
 import json
 import mimetypes
@@ -28,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.access import access_of
 from infra.bucket_clients import direct_client, remote_client
-from infra.errors import ConfigError, ObjectMissing, StoreError
+from infra.errors import ConfigError, ObjectMissing, ObjectTooLarge, StoreError
 from infra.settings import Settings
 
 _MIB = 1024 * 1024
@@ -106,6 +107,21 @@ class ArtifactStore:
     def get_bytes(self, key: str) -> bytes:
         with _translated("get", key):
             return self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].read()
+
+    def get_bounded(self, key: str, most: int) -> bytes:
+        """The object's bytes, of which no more than `most` are read.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            ObjectTooLarge: it is larger.
+        """
+        with _translated("get", key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key)
+            with contextlib.closing(answer["Body"]) as body:
+                data = body.read(most + 1) if answer["ContentLength"] <= most else None
+        if data is None or len(data) > most:
+            raise ObjectTooLarge(f"{key} in the bucket has more than {most} bytes.")
+        return data
 
     def get_json(self, key: str) -> Any:
         try:

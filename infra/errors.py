@@ -2,11 +2,13 @@
 
 InfraError
 ├── StoreError        the bucket
-│   └── ObjectMissing a key that should be there is not
+│   ├── ObjectMissing a key that should be there is not
+│   └── ObjectTooLarge it is larger than the reader takes
 ├── StateError        Redis
 │   ├── StateFull     it takes no writes: its disk is full
 │   └── ReportLost    the work is done and nobody could be told
 ├── JobConflict       the job's state does not allow it; never retried
+├── TooManyQueued     as many jobs wait as may
 ├── CallbackError     the callback address
 ├── SiteError         the site that the video comes from, or the way to it
 ├── MachineError      a program that the work needs was ended from outside, or this machine cannot go on
@@ -31,6 +33,10 @@ class ObjectMissing(StoreError):
     pass
 
 
+class ObjectTooLarge(StoreError):
+    pass
+
+
 class StateError(InfraError):
     pass
 
@@ -45,6 +51,14 @@ class ReportLost(StateError):
 
 class JobConflict(InfraError):
     pass
+
+
+class TooManyQueued(InfraError):
+    """`own` tells whether the client's own jobs are too many, or those of all."""
+
+    def __init__(self, text: str, *, own: bool) -> None:
+        super().__init__(text)
+        self.own = own
 
 
 class CallbackError(InfraError):

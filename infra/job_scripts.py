@@ -3,15 +3,45 @@
 Keys and arguments stand above each script. Times are seconds since the epoch.
 """
 
-# KEYS: job, all jobs (sorted by creation), active jobs. ARGV: job_id, request JSON, now, ttl. 0 when it exists.
+# KEYS: job, all jobs (sorted by creation), active jobs. ARGV: job_id, request JSON, now, ttl, owner, client, claim,
+# how many jobs of all clients may wait and how many of this one ('0' any).
+# 1 created; 0 it exists; -1 too many wait; -2 too many of this client wait. What no client asked for is not counted.
 CREATE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local most, most_each = tonumber(ARGV[8]), tonumber(ARGV[9])
+if most > 0 or most_each > 0 then
+  local all, own = 0, 0
+  for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
+    local other = redis.call('HMGET', 'kangklip:job:' .. id, 'status', 'client')
+    if other[1] == 'QUEUED' and other[2] then
+      all = all + 1
+      if other[2] == ARGV[6] then own = own + 1 end
+    end
+  end
+  if most > 0 and all >= most then return -1 end
+  if most_each > 0 and own >= most_each then return -2 end
+end
 redis.call('HSET', KEYS[1], 'job_id', ARGV[1], 'status', 'QUEUED', 'stage', 'DOWNLOAD', 'progress', '0',
   'attempt', '1', 'request', ARGV[2], 'created_at', ARGV[3], 'updated_at', ARGV[3])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'owner', ARGV[5]) end
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'client', ARGV[6]) end
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'claim', ARGV[7]) end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[3] - ARGV[4])
 redis.call('SADD', KEYS[3], ARGV[1])
+return 1
+"""
+
+# KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id. 1 gone; 0 no such job; -1 it has not ended.
+DELETE = """
+local job = redis.call('HMGET', KEYS[1], 'status', 'claim')
+if not job[1] then return 0 end
+if job[1] ~= 'SUCCEEDED' and job[1] ~= 'FAILED' then return -1 end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('SREM', KEYS[5], ARGV[1])
+if job[2] then redis.call('DEL', job[2]) end
 return 1
 """
 

@@ -25,10 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
 from infra import job_scripts as scripts
-from infra.errors import JobConflict, StateError, StateFull
+from infra.errors import JobConflict, StateError, StateFull, TooManyQueued
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
+CANCELLED = "Cancelled."
+"""The error of a job that a person has cancelled."""
 LEASE_SECONDS = 30
 """A run that has not renewed its lease for this long is dead."""
 _CLAIM_SECONDS = 86400
@@ -73,10 +75,12 @@ class Job(BaseModel):
     `is_leased` tells that the current attempt's process holds a lease: without one it is dead. Runs that
     report by callback alone hold none. `nosana_run_id` is what runs the job: the deployment on Nosana there,
     the flow run elsewhere; `flow_run_id` is its flow run either way. `grant_id` is the newest grant's that a
-    rented machine was given for it: no earlier one is good any more.
+    rented machine was given for it: no earlier one is good any more. `owner` is the name of the API key that
+    asked for it, empty where none was needed.
     """
 
     job_id: str
+    owner: str = ""
     status: JobState = JobState.QUEUED
     stage: Stage = Stage.DOWNLOAD
     progress: float = 0.0
@@ -97,6 +101,24 @@ class Job(BaseModel):
     @property
     def has_ended(self) -> bool:
         return self.status in (JobState.SUCCEEDED, JobState.FAILED)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a person ended it; its status is FAILED then, as outsiders know it."""
+        return self.status is JobState.FAILED and self.error == CANCELLED
+
+
+class Asker(BaseModel):
+    """Who asked for a job by HTTP: the API key that owns it, whose queue it counts towards, its idempotency key.
+
+    How many jobs may wait, of all clients and of this one; 0 is no limit.
+    """
+
+    owner: str = ""
+    client: str = ""
+    claim: str = ""
+    most_queued: int = 0
+    most_queued_of_client: int = 0
 
 
 class Claim(BaseModel):
@@ -134,19 +156,48 @@ class JobStore:
             return None
         return cls(settings.redis_url.get_secret_value(), settings.job_ttl_seconds)
 
-    def create(self, job_id: str, request_json: str) -> bool:
-        """Record a QUEUED job; False when it exists already, and nothing is changed."""
-        return self._eval(scripts.CREATE, [_key(job_id), _ALL, _ACTIVE], [job_id, request_json, _now(), self._ttl]) == 1
+    def create(self, job_id: str, request_json: str, asker: Asker | None = None) -> bool:
+        """Record a QUEUED job; False when it exists already, and nothing is changed.
+
+        Raises:
+            TooManyQueued: as many jobs wait as the asker allows for.
+        """
+        by = asker or Asker()
+        who = [by.owner, _hidden(by.client)[:16] if by.client else "", _claim_key(by.claim) if by.claim else ""]
+        given = [job_id, request_json, _now(), self._ttl, *who, by.most_queued, by.most_queued_of_client]
+        answer = self._eval(scripts.CREATE, [_key(job_id), _ALL, _ACTIVE], given)
+        if answer < 0:
+            raise TooManyQueued("Too many jobs are waiting.", own=answer == -2)
+        return answer == 1
+
+    def delete(self, job_id: str) -> bool:
+        """Forget a job that has ended; False when there is none.
+
+        Raises:
+            JobConflict: it has not ended.
+        """
+        keys = [_key(job_id), _events_key(job_id), _lease_key(job_id), _ALL, _ACTIVE]
+        answer = self._eval(scripts.DELETE, keys, [job_id])
+        if answer < 0:
+            raise JobConflict(f"Job {job_id} has not ended.")
+        return answer == 1
 
     def get(self, job_id: str) -> Job | None:
         with answering():
             return _job(cast("dict[str, str]", self._redis.hgetall(_key(job_id))))
 
-    def recent(self, limit: int) -> list[Job]:
-        """The newest jobs first."""
+    def recent(self, limit: int, owner: str | None = None) -> list[Job]:
+        """The newest jobs first, of one owner or of all."""
+        found: list[Job] = []
+        start = 0
         with answering():
-            newest = cast("Any", self._redis).zrevrange(_ALL, 0, limit - 1)
-            return self._read(cast("list[str]", newest))
+            while len(found) < limit and (ids := self._newest(start, 100)):
+                found += [job for job in self._read(ids) if owner is None or job.owner == owner]
+                start += len(ids)
+        return found[:limit]
+
+    def _newest(self, start: int, count: int) -> list[str]:
+        return cast("list[str]", cast("Any", self._redis).zrevrange(_ALL, start, start + count - 1))
 
     def active(self) -> list[Job]:
         """Jobs that have not ended; what Redis has forgotten is left out for good."""
@@ -227,7 +278,7 @@ class JobStore:
 
     def claim(self, key: str, asked: str, job_id: str) -> Claim:
         """Give an idempotency key to `job_id` for a day, unless a job has it; `asked` is a digest of the request."""
-        name = f"kangklip:idempotency:{_hidden(key)}"
+        name = _claim_key(key)
         with answering():
             is_new = bool(self._redis.set(name, f"{asked} {job_id}", nx=True, ex=_CLAIM_SECONDS))
             held = cast("str | None", self._redis.get(name)) or f"{asked} {job_id}"
@@ -354,6 +405,10 @@ def _hidden(text: str) -> str:
 
 def _key(job_id: str) -> str:
     return f"kangklip:job:{job_id}"
+
+
+def _claim_key(key: str) -> str:
+    return f"kangklip:idempotency:{_hidden(key)}"
 
 
 def _events_key(job_id: str) -> str:

@@ -4,7 +4,10 @@ The environment is the only source. `Settings()` raises `ConfigError` through `l
 one line that names each variable that is malformed.
 """
 
+import hashlib
 import os
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -49,14 +52,28 @@ class Settings(BaseSettings):
         default=("http://localhost:3000", "http://127.0.0.1:3000"),
         description="Pages on other hosts that may use the API, separated by commas.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed; nobody's when empty.",
+    )
     api_keys: SecretStr | None = Field(
-        default=None, description="Keys, separated by commas, of which creating a job needs one; open when empty."
+        default=None,
+        description="Keys, separated by commas, each KEY or NAME:KEY; creating a job needs one; open when empty.",
     )
     operator_key: SecretStr | None = Field(
-        default=None, description="Key that lists all recent jobs; nobody may when empty."
+        default=None, description="Key that sees and changes all jobs; nobody may when empty."
     )
     create_rate_per_minute: int = Field(
         default=30, ge=0, le=100_000, description="Jobs that one client may create in a minute; 0 is no limit."
+    )
+    max_queued: int = Field(
+        default=1000, ge=0, le=1_000_000, description="Jobs of all clients that may wait at once; 0 is no limit."
+    )
+    max_queued_per_key: int = Field(
+        default=100, ge=0, le=1_000_000, description="Jobs of one client that may wait at once; 0 is no limit."
+    )
+    max_event_streams: int = Field(
+        default=32, ge=1, le=1000, description="Event streams that one client may have open at once."
     )
     deployment: str = Field(
         default="clip/local", pattern=r"^[^/]+/[^/]+$", description="Prefect deployment that runs jobs of the API."
@@ -165,6 +182,17 @@ class Settings(BaseSettings):
     def _origins(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
         return _listed(value) if isinstance(value, str) else value
 
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        listed = _listed(value) if isinstance(value, str) else value
+        for text in listed:
+            try:
+                ip_network(text)
+            except ValueError:
+                raise ValueError("takes addresses and networks such as 10.0.0.5 or 172.16.0.0/12") from None
+        return listed
+
     @field_validator("notify_url")
     @classmethod
     def _addressed(cls, value: SecretStr | None) -> SecretStr | None:
@@ -178,15 +206,26 @@ class Settings(BaseSettings):
         return _listed(self.callback_token.get_secret_value()) if self.callback_token else ()
 
     @property
-    def api_key_list(self) -> tuple[str, ...]:
-        """Keys of which creating a job needs one; empty when nobody needs any."""
-        return _listed(self.api_keys.get_secret_value()) if self.api_keys else ()
+    def named_api_keys(self) -> dict[str, str]:
+        """Name of each API key by the key itself; empty when nobody needs one.
+
+        A key without a name gets one from its digest, which stays when other keys come and go.
+        """
+        listed = _listed(self.api_keys.get_secret_value()) if self.api_keys else ()
+        return dict(_named(entry) for entry in listed)
 
     @property
     def render_size(self) -> tuple[int, int]:
         """Width and height of the clips in pixels."""
         width, height = self.render_resolution.split("x")
         return int(width), int(height)
+
+
+def _named(entry: str) -> tuple[str, str]:
+    """Key and name of an entry of `API_KEYS`."""
+    if found := re.fullmatch(r"([A-Za-z0-9_-]{1,32}):(.+)", entry):
+        return found[2], found[1]
+    return entry, f"key-{hashlib.sha256(entry.encode()).hexdigest()[:8]}"
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from deployments.api.documents import Documents
 from deployments.api.granted import llm, objects, redeem
 from deployments.api.granted import prefect as granted_prefect
 from deployments.api.granted.upstream import PrefectServer
-from deployments.api.guards import BodyLimit, Cors, Paths
+from deployments.api.guards import BodyLimit, Cors, Origins, Paths
 from deployments.api.parts import Parts
 from deployments.reconcile import Reconciler, keep_reconciling
 from deployments.submit import PrefectRuns, Submitter
@@ -64,11 +64,12 @@ def create_app(
             Middleware(
                 Cors,
                 allow_origins=configured.cors_origins,
-                allow_methods=("GET", "HEAD", "POST"),
+                allow_methods=("GET", "HEAD", "POST", "DELETE"),
                 allow_headers=("*",),
                 expose_headers=READ_BY_PAGES,
             ),
             Middleware(logs.RequestLog),
+            Middleware(Origins, allowed=configured.cors_origins),
             Middleware(Paths),
             Middleware(BodyLimit),
         ],
@@ -109,10 +110,13 @@ def _described(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, without the framework's own refusal, which nobody gets to see."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document["components"]["schemas"]
         for operations in document["paths"].values():
             for operation in operations.values():
                 operation["responses"].pop("422", None)
+                for content in operation.get("requestBody", {}).get("content", {}).values():
+                    document["components"]["schemas"] = schemas = content["schema"].pop("$defs", {}) | schemas
         for name in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(name, None)
+            schemas.pop(name, None)
         app.openapi_schema = document
     return app.openapi_schema

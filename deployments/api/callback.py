@@ -8,13 +8,23 @@ from fastapi import APIRouter, HTTPException, Request
 
 from deployments.api.granted.report import BEING_CHECKED, ENDED, note, take_granted
 from deployments.api.guards import BAD_TOKEN, Body, Reporter
-from deployments.api.models import NO_JOB, NO_STORE, TOO_LARGE, TOO_SLOW, Callback, Ok, refusals
+from deployments.api.models import (
+    FOREIGN,
+    NO_JOB,
+    NO_STORE,
+    TOO_LARGE,
+    TOO_SLOW,
+    Callback,
+    Ok,
+    body_of,
+    refusals,
+)
 from deployments.api.parts import Given
 from infra.jobs import Report
 from infra.states import JobState, Stage
 from tasks.core.addresses import MESSAGE_LETTERS
 from tasks.core.keys import JOB_ID, job_key
-from tasks.core.source_meta import text
+from tasks.core.source_meta import lines, text
 
 BAD_ID = (400, "invalid job id")
 BAD_STATUS = (400, "invalid status")
@@ -27,9 +37,20 @@ router = APIRouter()
     "/api/callback/nosana",
     summary="Report progress",
     responses=refusals(
-        BAD_ID, BAD_STATUS, BAD_PREFIX, BAD_TOKEN, NO_JOB, ENDED, BEING_CHECKED, TOO_SLOW, TOO_LARGE, NO_STORE
+        BAD_ID,
+        BAD_STATUS,
+        BAD_PREFIX,
+        BAD_TOKEN,
+        FOREIGN,
+        NO_JOB,
+        ENDED,
+        BEING_CHECKED,
+        TOO_SLOW,
+        TOO_LARGE,
+        NO_STORE,
     ),
-    openapi_extra={
+    openapi_extra=body_of(Callback)
+    | {
         "parameters": [
             {
                 "name": "x-callback-token",
@@ -39,7 +60,6 @@ router = APIRouter()
                 "description": "One of the tokens of CALLBACK_TOKEN, or that of the session of a rented machine.",
             }
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": Callback.model_json_schema()}}},
     },
 )
 async def take_report(request: Request, session: Reporter, body: Body, parts: Given) -> Ok:
@@ -81,7 +101,7 @@ def read_report(body: dict[str, Any]) -> Report:
         stage=Stage.DONE if final and known is None else known,
         progress=100 if final and progress is None else progress,
         message=text(body.get("message"), MESSAGE_LETTERS) or "",
-        error=text(body.get("error"), MESSAGE_LETTERS),
+        error=lines(body.get("error"), MESSAGE_LETTERS),
     )
 
 

@@ -4,16 +4,20 @@ import logging
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import anyio
-from fastapi import HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from deployments.api.documents import Manifest, ManifestClip
+from deployments.api.guards import client_of, sees_job
 from deployments.api.models import (
+    BUSY,
     NO_JOB,
+    NO_KEY,
     NO_MANIFEST,
     NO_STORE,
     NOT_COMPLETED,
@@ -25,10 +29,12 @@ from deployments.api.models import (
     refusals,
 )
 from deployments.api.parts import Given, Parts
+from deployments.api.places import NoPlace, Places
 from deployments.api.routing import Router
 from infra.artifacts import ObjectStream
 from infra.errors import InfraError, ObjectMissing, StoreError
 from infra.states import JobState
+from tasks.core.file_names import named_by_title
 from tasks.core.keys import job_key
 
 DOWNLOAD_SECONDS = 6 * 3600
@@ -39,9 +45,11 @@ NO_CLIP = (404, "clip not found")
 NO_BYTES = (502, "clip could not be read")
 NOT_SATISFIABLE = (416, "range not satisfiable")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
-_REFUSALS = refusals(NO_JOB, NOT_COMPLETED, NO_MANIFEST, NO_STORE)
+_REFUSALS = refusals(NO_KEY, NO_JOB, NOT_COMPLETED, NO_MANIFEST, NO_STORE)
 _VIDEO: dict[str, Any] = {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
-_STREAM: Refusals = refusals(NO_CLIP, NO_JOB, NOT_COMPLETED, NOT_SATISFIABLE, NO_MANIFEST, NO_BYTES, NO_STORE) | {
+_STREAM: Refusals = refusals(
+    NO_CLIP, NO_KEY, NO_JOB, NOT_COMPLETED, NOT_SATISFIABLE, NO_MANIFEST, NO_BYTES, NO_STORE, BUSY
+) | {
     200: _VIDEO | {"description": "The whole clip; also where several ranges are asked at once."},
     206: _VIDEO | {"description": "The range that was asked for."},
     304: {"description": "If-None-Match names the clip as it is."},
@@ -55,7 +63,7 @@ _RANGE_HEADERS: dict[str, Any] = {
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-router = Router()
+router = Router(dependencies=[Depends(sees_job)])
 
 
 @router.get("/api/jobs/{job_id}/results", response_model=Results, summary="The finished clips", responses=_REFUSALS)
@@ -81,8 +89,17 @@ def read_manifest(job_id: JobIdInPath, parts: Given) -> Response:
     responses=_STREAM,
     openapi_extra=_RANGE_HEADERS,
 )
-def download_clip(request: Request, job_id: JobIdInPath, file: FileInPath, parts: Given) -> Response:
-    return _stream(request, job_id, file, parts, {"Content-Disposition": f'attachment; filename="{file}"'})
+def download_clip(
+    request: Request,
+    job_id: JobIdInPath,
+    file: FileInPath,
+    parts: Given,
+    name: Annotated[str | None, Query(description="`title` saves it under its title where a client can.")] = None,
+) -> Response:
+    saved_as = f'attachment; filename="{file}"'
+    if name == "title" and (clip := _manifest(job_id, parts).clip(file)):
+        saved_as += f"; filename*=UTF-8''{quote(named_by_title(clip.title, file), safe='')}"
+    return _stream(request, job_id, file, parts, {"Content-Disposition": saved_as})
 
 
 @router.get(
@@ -99,9 +116,9 @@ def stream_clip(request: Request, job_id: JobIdInPath, file: FileInPath, parts: 
 class ClipStream(StreamingResponse):
     """Passes on what the bucket gives. It lets go of the bucket when it ends, the client hangs up or stalls."""
 
-    def __init__(self, stream: ObjectStream, status: int, headers: dict[str, str]) -> None:
+    def __init__(self, stream: ObjectStream, status: int, headers: dict[str, str], places: Places, client: str) -> None:
         super().__init__(stream, status, headers, media_type="video/mp4")
-        self._stream = stream
+        self._stream, self._places, self._client = stream, places, client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def patient(message: Message) -> None:
@@ -109,7 +126,10 @@ class ClipStream(StreamingResponse):
                 await send(message)
 
         try:
-            await super().__call__(scope, receive, patient)
+            with self._places.taken(self._client):
+                await super().__call__(scope, receive, patient)
+        except NoPlace:
+            raise HTTPException(*BUSY, {"Retry-After": "5"}) from None
         except (TimeoutError, StoreError) as error:
             # The answer has begun: the server sees that it is short, and closes the connection.
             logger.warning("A clip was not sent to its end: %s", error or "the client stalled")
@@ -159,7 +179,8 @@ def _stream(request: Request, job_id: str, file: str, parts: Parts, headers: dic
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="video/mp4")
     key = job_key(job_id, file)
-    return ClipStream(_of_bucket(lambda: parts.bucket.open(key, *part or ())), status, headers)
+    stream = _of_bucket(lambda: parts.bucket.open(key, *part or ()))
+    return ClipStream(stream, status, headers, parts.clip_streams, client_of(request))
 
 
 def _of_bucket(ask: Callable[[], T]) -> T:
@@ -183,10 +204,9 @@ def _manifest(job_id: str, parts: Parts) -> Manifest:
 
 
 def _view(job_id: str, clip: ManifestClip, parts: Parts) -> ClipView:
-    told = clip.model_dump(exclude={"segments", "signals", "sha256"})
+    told = clip.model_dump(exclude={"signals", "sha256"})
     return ClipView(
         **told,
-        text=clip.text,
         scores=clip.signals,
         download_url=parts.bucket.presign(job_key(job_id, clip.file), DOWNLOAD_SECONDS, clip.file),
         stream_url=f"/api/jobs/{job_id}/clips/{clip.file}",

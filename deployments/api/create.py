@@ -1,5 +1,6 @@
 """POST /api/jobs: what a request must say, in the order in which it is checked, and the job that it becomes."""
 
+import difflib
 import json
 import logging
 import math
@@ -7,22 +8,38 @@ from http import HTTPStatus
 from typing import Annotated, Any, TypeGuard
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, HTTPException, Request
+from fastapi import APIRouter, Header, HTTPException, Request
 from pydantic import ValidationError
 
-from deployments.api.guards import Body, client_of, needs_key
-from deployments.api.models import FOREIGN, NO_KEY, NO_STORE, TOO_LARGE, TOO_SLOW, Created, JobRequest, refusals
+from deployments.api.guards import Body, Caller, Changing
+from deployments.api.logs import audit
+from deployments.api.models import (
+    FOREIGN,
+    NO_KEY,
+    NO_STORE,
+    TOO_LARGE,
+    TOO_SLOW,
+    Created,
+    JobRequest,
+    body_of,
+    refusals,
+)
 from deployments.api.parts import Given, Parts
-from infra.errors import SubmitError
-from infra.jobs import Job, Report, new_job_id
+from infra.errors import SubmitError, TooManyQueued
+from infra.jobs import Asker, Job, Report, new_job_id
 from infra.states import JobState
 from tasks.core.keys import digest
 from tasks.core.languages import LANGUAGES
 from tasks.core.request import ClipRequest
+from tasks.core.source_meta import text
 
 SHORTEST, LONGEST = 30, 60
 """Bounds of a clip in seconds here; the flow and the command line allow more."""
 MOST_CLIPS = 5
+MOST_WARNINGS = 10
+QUEUED_AGAIN_SECONDS = 60
+ALL_QUEUED = (429, "too many jobs are waiting; try again when some of them have started")
+OWN_QUEUED = (429, "too many of your jobs are waiting; try again when some of them have started")
 KEY_USED = (409, "idempotency key was used for another request")
 _ASKED = {"video_url", "clip_duration_seconds", "clip_count", "language"}
 
@@ -32,7 +49,7 @@ router = APIRouter()
 
 @router.post(
     "/api/jobs",
-    dependencies=[Depends(needs_key)],
+    response_model_exclude_none=True,
     summary="Make clips of a video",
     responses=refusals(
         (400, "video_url is required"),
@@ -48,15 +65,16 @@ router = APIRouter()
         KEY_USED,
         TOO_LARGE,
         (429, "too many jobs; try again in 20 seconds"),
+        ALL_QUEUED,
+        OWN_QUEUED,
         (502, "The Prefect server did not answer (ConnectError)."),
         NO_STORE,
     ),
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": JobRequest.model_json_schema()}}}
-    },
+    openapi_extra=body_of(JobRequest),
 )
 async def create_job(
     request: Request,
+    caller: Changing,
     body: Body,
     parts: Given,
     idempotency_key: Annotated[
@@ -64,7 +82,22 @@ async def create_job(
     ] = None,
 ) -> Created:
     asked = read_request(body)
-    return await to_thread.run_sync(_created, request, asked, idempotency_key, parts, limiter=parts.run_changes)
+    made = await to_thread.run_sync(_created, request, caller, asked, idempotency_key, parts, limiter=parts.run_changes)
+    return made.model_copy(update={"warnings": unknown_fields(body) or None})
+
+
+def unknown_fields(body: dict[str, Any]) -> list[str]:
+    """A sentence for each field that nobody reads, with the one that may have been meant."""
+    names = [name for name in body if name not in _ASKED]
+    told = [_unknown(name) for name in names[:MOST_WARNINGS]]
+    more = len(names) - len(told)
+    return [*told, f"{more} more unknown fields were ignored."] if more else told
+
+
+def _unknown(name: str) -> str:
+    shown = text(name, 60) or ""
+    close = difflib.get_close_matches(shown.lower(), sorted(_ASKED), n=1)
+    return f'Unknown field "{shown}" was ignored' + (f"; did you mean {close[0]}?" if close else ".")
 
 
 def read_request(body: dict[str, Any]) -> dict[str, Any]:
@@ -96,15 +129,33 @@ def read_request(body: dict[str, Any]) -> dict[str, Any]:
     return {"video_url": url, "clip_duration_seconds": seconds, "clip_count": int(count), "language": language}
 
 
-def _created(request: Request, asked: dict[str, Any], key: str | None, parts: Parts) -> Created:
-    job_id = _job_id_for(asked, key, parts)
+def _created(request: Request, caller: Caller, asked: dict[str, Any], key: str | None, parts: Parts) -> Created:
+    claim = f"{caller.key} {key}" if key and caller.key else key or ""
+    job_id = _job_id_for(asked, claim, parts)
     request.state.job_id = job_id
     if (earlier := parts.jobs.get(job_id) if key else None) is not None:
         return _answered_before(earlier, parts)
-    _count(client_of(request), parts)
-    if parts.jobs.create(job_id, json.dumps(asked)):
+    _count(caller.counted, parts)
+    if _recorded(job_id, asked, caller, claim, parts):
         _started(job_id, asked, parts)
+        audit("create", job_id, key=caller.name, client=caller.address)
     return Created(job_id=job_id)
+
+
+def _recorded(job_id: str, asked: dict[str, Any], caller: Caller, claim: str, parts: Parts) -> bool:
+    bounds = parts.settings.max_queued, parts.settings.max_queued_per_key
+    asker = Asker(
+        owner=caller.key,
+        client=caller.counted,
+        claim=claim,
+        most_queued=bounds[0],
+        most_queued_of_client=bounds[1],
+    )
+    try:
+        return parts.jobs.create(job_id, json.dumps(asked), asker)
+    except TooManyQueued as full:
+        said = OWN_QUEUED if full.own else ALL_QUEUED
+        raise HTTPException(*said, {"Retry-After": str(QUEUED_AGAIN_SECONDS)}) from None
 
 
 def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts) -> None:
@@ -116,9 +167,9 @@ def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts)
     try:
         run_id = parts.submitter.submit(job_id, attempt, request)
     except SubmitError as error:
-        text = str(error)
-        parts.jobs.set_start_error(job_id, text)
-        parts.jobs.report(Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error=text))
+        said = str(error)
+        parts.jobs.set_start_error(job_id, said)
+        parts.jobs.report(Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error=said))
         raise
     parts.jobs.set_run(job_id, run_id)
     job = parts.jobs.get(job_id)
@@ -141,7 +192,7 @@ def _started(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
         raise HTTPException(HTTPStatus.BAD_GATEWAY, str(error)) from None
 
 
-def _job_id_for(asked: dict[str, Any], key: str | None, parts: Parts) -> str:
+def _job_id_for(asked: dict[str, Any], key: str, parts: Parts) -> str:
     """A new id, or that of the job which has the idempotency key."""
     if not key:
         return new_job_id()
@@ -164,16 +215,16 @@ def _count(client: str, parts: Parts) -> None:
     """Only requests that would become a job are counted."""
     per_minute = parts.settings.create_rate_per_minute
     if per_minute and (wait := parts.jobs.allow(client, per_minute)):
-        text = f"too many jobs; try again in {wait} seconds"
-        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, text, {"Retry-After": str(wait)})
+        said = f"too many jobs; try again in {wait} seconds"
+        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
 
 
-def _clean_url(text: str) -> str | None:
+def _clean_url(given: str) -> str | None:
     """An http or https URL without white space around it; None where it is none.
 
     Control characters and spaces within are refused: parsers drop some of them, so that two would read two addresses.
     """
-    url = text.strip()
+    url = given.strip()
     if not url.isprintable() or " " in url:
         return None
     try:
@@ -186,5 +237,5 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _fault(text: str) -> HTTPException:
-    return HTTPException(HTTPStatus.BAD_REQUEST, text)
+def _fault(said: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, said)

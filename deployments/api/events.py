@@ -6,12 +6,15 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import Header, Request, Response
+from fastapi import Depends, Header, HTTPException, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
-from deployments.api.models import NO_JOB, NO_STORE, JobIdInPath, refusals
+from deployments.api.guards import client_of, sees_job
+from deployments.api.models import BUSY, NO_JOB, NO_KEY, NO_STORE, JobIdInPath, refusals
 from deployments.api.parts import Given
+from deployments.api.places import NoPlace, Places
 from deployments.api.routing import Router
 from infra.errors import StateError
 from infra.jobs import Job, JobStore
@@ -20,6 +23,8 @@ from infra.states import JobState
 PING_SECONDS = 15
 STALLED_SECONDS = 30
 """How long a client may take nothing before it is let go; it comes back where it was."""
+AGAIN_SECONDS = 10
+TOO_MANY = (429, "too many event streams; close one, or ask for the job instead")
 _EVENT_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 _EVENT = {
     "type": "object",
@@ -37,14 +42,14 @@ _EVENT = {
 _FIELDS = ("status", "stage", "progress", "message", "error", "attempt")
 
 logger = logging.getLogger(__name__)
-router = Router()
+router = Router(dependencies=[Depends(sees_job)])
 
 
 @router.get(
     "/api/jobs/{job_id}/events",
     response_class=EventSourceResponse,
     summary="A job as it moves",
-    responses=refusals(NO_JOB, NO_STORE)
+    responses=refusals(NO_KEY, NO_JOB, TOO_MANY, NO_STORE, BUSY)
     | {
         200: {
             "description": "First the job as it stands; `end` is the last event.",
@@ -62,9 +67,22 @@ async def follow_job(
     if request.method == "HEAD":
         return Response(media_type="text/event-stream")
     resumed = last_event_id if last_event_id and _EVENT_ID.fullmatch(last_event_id) else None
-    return EventSourceResponse(
-        _events(parts.jobs, job.job_id, resumed), ping=PING_SECONDS, sep="\n", send_timeout=STALLED_SECONDS
-    )
+    return _EventStream(_events(parts.jobs, job.job_id, resumed), parts.event_streams, client_of(request))
+
+
+class _EventStream(EventSourceResponse):
+    """Holds one of its client's places for as long as it lasts."""
+
+    def __init__(self, events: AsyncGenerator[ServerSentEvent], places: Places, client: str) -> None:
+        super().__init__(events, ping=PING_SECONDS, sep="\n", send_timeout=STALLED_SECONDS)
+        self._places, self._client = places, client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._places.taken(self._client):
+                await super().__call__(scope, receive, send)
+        except NoPlace as full:
+            raise HTTPException(*(TOO_MANY if full.own else BUSY), {"Retry-After": str(AGAIN_SECONDS)}) from None
 
 
 async def _events(jobs: JobStore, job_id: str, resumed: str | None) -> AsyncGenerator[ServerSentEvent]:

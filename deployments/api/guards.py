@@ -8,6 +8,7 @@ import hmac
 import json
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any
@@ -18,9 +19,10 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.api.models import FOREIGN, NO_KEY, TOO_LARGE, TOO_SLOW
-from deployments.api.parts import Given
+from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, TOO_LARGE, TOO_SLOW, TWO_LENGTHS
+from deployments.api.parts import Given, Parts
 from deployments.api.refusals import not_found, refusal
+from infra.jobs import Job
 from infra.sessions import Session
 
 BAD_TOKEN = (401, "invalid callback token")
@@ -53,7 +55,11 @@ class Paths:
 
 
 class BodyLimit:
-    """Refuses bodies above `BODY_BYTES`: by their announced length, else while they arrive."""
+    """Refuses bodies above `BODY_BYTES`: by their announced length, else while they arrive.
+
+    A body with two ways to tell its length is refused too, and its connection closed: a proxy in front may have
+    read another request out of it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -62,7 +68,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            await refusal(*TWO_LENGTHS, {"Connection": "close"})(scope, receive, send)
+            return
+        announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced[:_DIGITS]) > BODY_BYTES:
             await refusal(*TOO_LARGE)(scope, receive, send)
             return
@@ -77,6 +87,37 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class Origins:
+    """Refuses changes that a page of another site asks for, whatever the form of its request.
+
+    A browser asks CORS before most requests, but not before a plain POST of a form.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
+        self._app, self._allowed = app, allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        changes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if changes and is_foreign(Headers(scope=scope), self._allowed):
+            await refusal(*FOREIGN)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def is_foreign(headers: Headers, allowed: tuple[str, ...]) -> bool:
+    """Whether a browser sent this for a page that is neither ours nor one of the allowed.
+
+    Our own page is known by the browser's word, or by the host that it was asked from.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if "*" in allowed or origin in allowed:
+        return False
+    if origin is None:
+        return site == "cross-site"
+    _, _, host = origin.lower().partition("://")
+    return site != "same-origin" and (not host or host != headers.get("host", "").lower())
 
 
 class Cors(CORSMiddleware):
@@ -133,25 +174,101 @@ Reporter = Annotated[Session | None, Depends(_reporter)]
 """Whose report it is: a rented machine's, or None for those who have a token of ours."""
 
 
-async def needs_key(request: Request, parts: Given) -> None:
-    """One of the API keys where there are any, and no page that CORS would turn away.
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. `key` is the name of an API key, empty where none came; `client` is whose streams are counted."""
 
-    A browser asks CORS before most requests, but not before a plain POST; such a one says that it is cross-site.
-    """
-    keys = parts.settings.api_key_list
-    if keys and not _is_one_of(request.headers.get("x-api-key"), keys):
+    client: str
+    address: str
+    key: str = ""
+    is_operator: bool = False
+    keys_are_set: bool = False
+
+    @property
+    def counted(self) -> str:
+        """Whose rate and queue a job counts towards."""
+        return f"key {self.key}" if self.key else self.client
+
+    @property
+    def name(self) -> str:
+        """Who it is in the log."""
+        return "operator" if self.is_operator else self.key
+
+    @property
+    def may_change(self) -> bool:
+        return not self.keys_are_set or bool(self.key) or self.is_operator
+
+    def sees(self, job: Job) -> bool:
+        """A key sees the jobs that it asked for; whoever has an id and no key sees that job."""
+        return self.is_operator or not self.key or job.owner == self.key
+
+
+async def _caller(request: Request, parts: Given) -> Caller:
+    """Who asks; a key that is none of ours is refused."""
+    keys, given = parts.settings.named_api_keys, request.headers.get("x-api-key")
+    known = Caller(
+        client_of(request),
+        request.client.host if request.client else "",
+        is_operator=is_operator(request, parts),
+        keys_are_set=bool(keys),
+    )
+    if not keys or not given:
+        return known
+    names = [name for key, name in keys.items() if _is_one_of(given, [key])]
+    if not names:
         raise HTTPException(*NO_KEY)
-    allowed = parts.settings.cors_origins
-    foreign = request.headers.get("sec-fetch-site") == "cross-site"
-    if foreign and "*" not in allowed and request.headers.get("origin") not in allowed:
-        raise HTTPException(*FOREIGN)
+    return replace(known, key=names[0])
 
 
-async def needs_operator(request: Request, parts: Given) -> None:
-    """The operator's key; without it the address does not exist."""
+Asking = Annotated[Caller, Depends(_caller)]
+"""Who asks to see something."""
+
+
+async def _changer(caller: Asking) -> Caller:
+    if not caller.may_change:
+        raise HTTPException(*NO_KEY)
+    return caller
+
+
+Changing = Annotated[Caller, Depends(_changer)]
+"""Who asks for a change: where there are keys it has one, or the operator's."""
+
+
+def job_of(caller: Caller, job_id: str, parts: Parts) -> Job:
+    """The job, if the caller may see it; else there is none."""
+    job = parts.job(job_id)
+    if not caller.sees(job):
+        raise HTTPException(*NO_JOB)
+    return job
+
+
+def sees_job(job_id: str, caller: Asking, parts: Given) -> None:
+    """For routes that read a job: a key that is not its owner's gets a 404."""
+    if caller.key and not caller.is_operator:
+        job_of(caller, job_id, parts)
+
+
+def is_operator(request: Request, parts: Parts) -> bool:
+    """Whether the operator's key came, in a header of its own or as a bearer token, which Prometheus can send."""
     key = parts.settings.operator_key
-    if key is None or not _is_one_of(request.headers.get("x-operator-key"), [key.get_secret_value()]):
+    if key is None:
+        return False
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = request.headers.get("x-operator-key") or (token.strip() if scheme.lower() == "bearer" else "")
+    return _is_one_of(given, [key.get_secret_value()])
+
+
+async def needs_a_key(caller: Asking) -> None:
+    """For the list of jobs: an API key or the operator's; to others the address does not exist."""
+    if not caller.key and not caller.is_operator:
         raise HTTPException(HTTPStatus.NOT_FOUND, "not found")
+
+
+async def needs_operator_where_keys_are(request: Request, parts: Given) -> None:
+    """For what tells of all jobs at once: where there are keys of any kind, the operator's."""
+    has_keys = parts.settings.operator_key is not None or parts.settings.named_api_keys
+    if has_keys and not is_operator(request, parts):
+        raise HTTPException(*NO_OPERATOR)
 
 
 def client_of(request: Request) -> str:
@@ -161,7 +278,9 @@ def client_of(request: Request) -> str:
         address = ip_address(host)
     except ValueError:
         return host
-    return str(int(address) >> 64) if isinstance(address, IPv6Address) else host
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or int(address) >> 64)
+    return host
 
 
 def _is_one_of(given: str | None, secrets: Iterable[str]) -> bool:

@@ -9,7 +9,8 @@ from fastapi import Depends, HTTPException, Query
 
 from deployments.api.create import submit_run
 from deployments.api.documents import Failure
-from deployments.api.guards import needs_key, needs_operator
+from deployments.api.guards import Asking, Caller, Changing, job_of, needs_a_key
+from deployments.api.logs import audit
 from deployments.api.models import (
     FOREIGN,
     NO_JOB,
@@ -25,12 +26,16 @@ from deployments.api.models import (
 )
 from deployments.api.parts import Given, Parts
 from deployments.api.routing import Router
+from infra.access import granted_root
 from infra.errors import JobConflict, SubmitError
-from infra.jobs import Report
+from infra.jobs import CANCELLED, Report
 from infra.states import JobState
+from tasks.core.keys import job_key
 
 NO_RUN = (409, "nosana run id missing")
 ENDED = (409, "job has ended")
+NOT_ENDED = (409, "job has not ended; cancel it first")
+NO_BUCKET = (502, "bucket did not answer")
 NOT_STOPPED = (502, "run could not be stopped")
 
 logger = logging.getLogger(__name__)
@@ -39,72 +44,106 @@ router = Router()
 
 @router.get(
     "/api/jobs",
-    dependencies=[Depends(needs_operator)],
+    dependencies=[Depends(needs_a_key)],
     response_model=JobList,
-    summary="Recent jobs, for the operator",
-    responses=refusals((400, "limit: input should be less than or equal to 100"), (404, "not found"), NO_STORE),
+    summary="Recent jobs: the operator's key lists all, an API key its own",
+    responses=refusals((400, "limit: input should be less than or equal to 100"), NO_KEY, (404, "not found"), NO_STORE),
     openapi_extra={
         "parameters": [
-            {"name": "x-operator-key", "in": "header", "schema": {"type": "string"}, "description": "OPERATOR_KEY."}
+            {"name": "x-operator-key", "in": "header", "schema": {"type": "string"}, "description": "OPERATOR_KEY."},
+            {"name": "x-api-key", "in": "header", "schema": {"type": "string"}, "description": "One of API_KEYS."},
         ]
     },
 )
-def list_jobs(parts: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> JobList:
-    return JobList(jobs=[JobLine.of(job) for job in parts.jobs.recent(limit)])
+def list_jobs(caller: Asking, parts: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> JobList:
+    owner = None if caller.is_operator else caller.key
+    return JobList(jobs=[JobLine.of(job) for job in parts.jobs.recent(limit, owner)])
 
 
 @router.get(
-    "/api/jobs/{job_id}", response_model=JobView, summary="A job as it stands", responses=refusals(NO_JOB, NO_STORE)
+    "/api/jobs/{job_id}",
+    response_model=JobView,
+    summary="A job as it stands",
+    responses=refusals(NO_KEY, NO_JOB, NO_STORE),
 )
-def read_job(job_id: JobIdInPath, parts: Given) -> JobView:
-    job = parts.job(job_id)
-    failure = parts.documents.failure(job) if job.status is JobState.FAILED else Failure()
-    told = {"error_code": failure.code, "next_step": failure.next_step}
+def read_job(job_id: JobIdInPath, caller: Asking, parts: Given) -> JobView:
+    job = job_of(caller, job_id, parts)
+    looks = job.status is JobState.FAILED and not job.is_cancelled
+    failure = parts.documents.failure(job) if looks else Failure()
+    told = {"error_code": failure.code, "next_step": failure.next_step, "cancelled": job.is_cancelled}
     return JobView.model_validate(job.model_dump() | told)
 
 
 @router.post(
     "/api/jobs/{job_id}/start",
-    dependencies=[Depends(needs_key)],
     response_model=Started,
     response_model_exclude_none=True,
     summary="Start a failed job again, as a new attempt",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, NO_RUN, NO_STORE),
 )
-async def start_job(job_id: JobIdInPath, parts: Given) -> Started:
-    return await to_thread.run_sync(_start, job_id, parts, limiter=parts.run_changes)
+async def start_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Started:
+    return await to_thread.run_sync(_start, job_id, caller, parts, limiter=parts.run_changes)
 
 
 @router.post(
     "/api/jobs/{job_id}/cancel",
-    dependencies=[Depends(needs_key)],
     response_model=Ok,
     summary="Stop a job",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, ENDED, NOT_STOPPED, NO_STORE),
 )
-async def cancel_job(job_id: JobIdInPath, parts: Given) -> Ok:
+async def cancel_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
     """The run is stopped first: if it cannot be, the job goes on and can be cancelled again."""
-    return await to_thread.run_sync(_cancel, job_id, parts, limiter=parts.run_changes)
+    return await to_thread.run_sync(_cancel, job_id, caller, parts, limiter=parts.run_changes)
 
 
-def _start(job_id: str, parts: Parts) -> Started:
-    job = parts.job(job_id)
+@router.delete(
+    "/api/jobs/{job_id}",
+    response_model=Ok,
+    summary="Delete a job that has ended, with its clips",
+    responses=refusals(NO_KEY, FOREIGN, NO_JOB, NOT_ENDED, NO_BUCKET, NO_STORE),
+)
+async def delete_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
+    """Everything under the job's prefix goes, then its record. The source stays in the cache that jobs share."""
+    return await to_thread.run_sync(_delete, job_id, caller, parts, limiter=parts.run_changes)
+
+
+def _start(job_id: str, caller: Caller, parts: Parts) -> Started:
+    job = job_of(caller, job_id, parts)
     if job.status in (JobState.RUNNING, JobState.SUCCEEDED):
         return Started(ok=True)
     if job.nosana_run_id is None:
         raise HTTPException(*NO_RUN)
     if job.status is JobState.QUEUED:
         return Started(ok=True)
+    answer = Started(ok=True)
     try:
         submit_run(job_id, parts.jobs.reopen(job_id, after=job.attempt), job.request, parts)
     except (JobConflict, SubmitError) as error:
         if parts.job(job_id).status is JobState.FAILED:
-            return Started(ok=False, start_error=str(error))
-    return Started(ok=True)
+            answer = Started(ok=False, start_error=str(error))
+    audit("start", job_id, key=caller.name, client=caller.address, ok=answer.ok)
+    return answer
 
 
-def _cancel(job_id: str, parts: Parts) -> Ok:
-    job = parts.job(job_id)
+def _delete(job_id: str, caller: Caller, parts: Parts) -> Ok:
+    """Objects first: if the bucket does not answer, the job is still there to be deleted again."""
+    job = job_of(caller, job_id, parts)
+    if not job.has_ended:
+        raise HTTPException(*NOT_ENDED)
+    for prefix in (job_key(job_id, ""), granted_root(job_id)):
+        for key in list(parts.bucket.list(prefix)):
+            parts.bucket.delete(key)
+    try:
+        parts.jobs.delete(job_id)
+    except JobConflict:
+        raise HTTPException(*NOT_ENDED) from None
+    parts.documents.forget(job_id)
+    audit("delete", job_id, key=caller.name, client=caller.address)
+    return Ok()
+
+
+def _cancel(job_id: str, caller: Caller, parts: Parts) -> Ok:
+    job = job_of(caller, job_id, parts)
     if job.has_ended:
         raise HTTPException(*ENDED)
     try:
@@ -113,7 +152,8 @@ def _cancel(job_id: str, parts: Parts) -> Ok:
     except SubmitError as error:
         logger.warning("The run of %s could not be stopped: %s", job_id, error)
         raise HTTPException(*NOT_STOPPED) from None
-    said = Report(job_id=job_id, attempt=job.attempt, status=JobState.FAILED, error="Cancelled.", message="Cancelled.")
+    said = Report(job_id=job_id, attempt=job.attempt, status=JobState.FAILED, error=CANCELLED, message=CANCELLED)
     if not parts.jobs.report(said) and parts.job(job_id).status is JobState.SUCCEEDED:
         raise HTTPException(HTTPStatus.CONFLICT, ENDED[1])
+    audit("cancel", job_id, key=caller.name, client=caller.address)
     return Ok()

@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ from deployments.api.refusals import refusal
 from tasks.core.keys import JOB_ID
 
 logger = logging.getLogger(__name__)
+_audit = logging.getLogger("kangklip.audit")
 
 
 class JsonLines(logging.Formatter):
@@ -40,6 +42,12 @@ def configure() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in ("httpx", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def audit(action: str, job_id: str, *, key: str, client: str, **more: Any) -> None:
+    """One line for a change that somebody made to a job: the name of the key, never the key."""
+    fields = {"action": action, "job_id": job_id, "key": key or None, "client": client or None, **more}
+    _audit.info("audit", extra={"fields": fields})
 
 
 class RequestLog:

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from fastapi import Response
+from fastapi import Depends, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from deployments.api.models import NO_STORE, refusals
+from deployments.api.guards import needs_operator_where_keys_are
+from deployments.api.models import NO_OPERATOR, NO_STORE, refusals
 from deployments.api.parts import Given, Parts
 from deployments.api.routing import Router
 from infra.errors import SubmitError
@@ -20,9 +21,10 @@ router = Router()
 
 @router.get(
     "/metrics",
+    dependencies=[Depends(needs_operator_where_keys_are)],
     response_class=Response,
     summary="Numbers for Prometheus",
-    responses=refusals(NO_STORE)
+    responses=refusals(NO_OPERATOR, NO_STORE)
     | {200: {"description": "Numbers", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def read_metrics(parts: Given) -> Response:

@@ -38,20 +38,29 @@ def refusals(*said: tuple[int, str]) -> Refusals:
     }
 
 
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Describes a body that a handler reads by itself; `app` moves what the schema refers to where it is looked for."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 NO_JOB = (404, "job not found")
 NO_STORE = (503, "job store unavailable")
 NO_SPACE = (503, "no space is left on the server's disk")
+BUSY = (503, "too many streams are open; try again shortly")
 NOT_COMPLETED = (409, "job not completed")
 NO_MANIFEST = (502, "manifest could not be read")
 TOO_LARGE = (413, "body must not exceed 1 MB")
 TOO_SLOW = (408, "body took too long to arrive")
 NO_KEY = (401, "api key required")
+NO_OPERATOR = (401, "operator key required")
+TWO_LENGTHS = (400, "content-length and transfer-encoding exclude each other")
 FOREIGN = (403, "origin not allowed")
 NO_SESSION = (403, "session is not valid")
 
 
 class JobRequest(BaseModel):
-    """What is to be made. Unknown fields are ignored."""
+    """What is to be made. Unknown fields are ignored, and named in the answer."""
 
     video_url: str = Field(
         description="Address of the video, http or https.",
@@ -83,6 +92,9 @@ class Callback(BaseModel):
 class Created(BaseModel):
     job_id: str = Field(examples=[EXAMPLE_ID])
     status: JobState = JobState.QUEUED
+    warnings: list[str] | None = Field(
+        default=None, description="What of the request was ignored, a sentence each; only where there is such."
+    )
 
 
 class Ok(BaseModel):
@@ -123,6 +135,7 @@ class JobView(BaseModel):
     request: Asked
     error_code: str | None = Field(description="The cause by its name, of a job that failed.")
     next_step: str | None = Field(description="What to do about it.")
+    cancelled: bool = Field(description="Whether a person ended it; its status is FAILED then.")
 
 
 class JobLine(BaseModel):
@@ -138,10 +151,12 @@ class JobLine(BaseModel):
     created_at: float
     updated_at: float
     request: Asked
+    cancelled: bool
+    owner: str | None = Field(description="Name of the API key that asked for it.")
 
     @classmethod
     def of(cls, job: Job) -> "JobLine":
-        return cls.model_validate(job.model_dump())
+        return cls.model_validate(job.model_dump() | {"cancelled": job.is_cancelled, "owner": job.owner or None})
 
 
 class JobList(BaseModel):

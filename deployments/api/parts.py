@@ -6,9 +6,11 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, HTTPException, Request
 
+from deployments.api.connections import streams_allowed
 from deployments.api.documents import Documents
 from deployments.api.granted.upstream import PrefectServer
 from deployments.api.models import NO_JOB
+from deployments.api.places import Places
 from deployments.submit import Submitter
 from infra.artifacts import ArtifactStore
 from infra.jobs import Job, JobStore
@@ -36,6 +38,13 @@ class Parts:
     probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
     checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
+    event_streams: Places = field(init=False)
+    clip_streams: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        most = streams_allowed()
+        object.__setattr__(self, "event_streams", Places(most, self.settings.max_event_streams))
+        object.__setattr__(self, "clip_streams", Places(most, most // 2))
 
     def job(self, job_id: str) -> Job:
         """The job, or the refusal that there is none; ids of another form are not looked up."""

@@ -1,6 +1,7 @@
 """What a stranger's page says of its video, as far as it can be believed: `SourceMeta`."""
 
 import math
+import re
 import unicodedata
 from typing import Any, Literal, cast
 
@@ -41,6 +42,14 @@ def text(value: object, letters: int) -> str | None:
     plain = "".join(_visible(c) for c in value[: 4 * letters])
     folded = " ".join(plain.split())
     return folded[:letters].rstrip() or None
+
+
+def lines(value: object, letters: int) -> str | None:
+    """Text as `text` has it, but on as many lines as before."""
+    if not isinstance(value, str):
+        return None
+    told = [text(line, letters) or "" for line in re.split(r"\r\n|\r|\n", value[: 4 * letters])]
+    return "\n".join(told)[:letters].strip() or None
 
 
 def _visible(character: str) -> str:

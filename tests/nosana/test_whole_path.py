@@ -57,7 +57,7 @@ class Service:
         runs = PrefectRuns.from_settings(self.settings)
         reconciler = Reconciler(self.jobs, runs)
         self.server = Server(
-            create_app(self.settings, self.jobs, self.bucket, runs, lambda: keep_reconciling(reconciler))
+            create_app(self.settings, self.jobs, self.bucket, runs, lambda: keep_reconciling(reconciler)), self.settings
         )
 
     def __enter__(self):

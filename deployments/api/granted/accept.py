@@ -6,23 +6,31 @@ cut from the right video, and fit to be posted, cannot be seen from here.
 """
 
 import hashlib
-import json
-import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.api.documents import ERROR_BYTES, MANIFEST_BYTES, parsed
 from infra.access import granted_root
 from infra.artifacts import ArtifactRef, ArtifactStore
-from infra.errors import ObjectMissing
+from infra.errors import ObjectMissing, ObjectTooLarge
 from infra.jobs import Job
 from tasks.core.keys import clip_name, job_key
 from tasks.core.request import ClipRequest
 
-DOCUMENTS = ("meta.json", "video_stats.json", "transcript.json", "chunks.json", "edl.json", "face_log.json")
-"""What lies beside the clips, as everybody else writes it."""
-DOCUMENT_BYTES = 64 * 1024**2
-"""Largest document: the transcript of a day is a third of it."""
+JSON = "application/json"
+_MIB = 1024**2
+DOCUMENTS = {
+    "meta.json": _MIB,
+    "video_stats.json": _MIB // 4,
+    "transcript.json": _MIB,
+    "chunks.json": _MIB,
+    "edl.json": _MIB,
+    "face_log.json": 4 * _MIB,
+}
+"""What lies beside the clips, as everybody else writes it, and the bytes that each may have."""
+BYTES_OF_SPEECH = {"transcript.json": 600, "chunks.json": 100}
+"""How much more a document may have for each second of the longest source: a word takes about 100 bytes."""
 CLIP_BYTES = 1024**3
 """Largest clip: a hundred times what three minutes take."""
 _LENIENT_SECONDS = 0.1
@@ -47,30 +55,34 @@ class _Manifest(BaseModel):
     clips: Annotated[list[_Clip], Field(min_length=1, max_length=5)]
 
 
-def accept(job: Job, bucket: ArtifactStore) -> None:
-    """Publish what the job's machine says it has made, the manifest last.
+def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
+    """Publish what the job's machine says it has made, the manifest last. A source has `source_seconds` at most.
 
     Raises:
         Unacceptable: it does not hold; nothing is published.
         StoreError: the bucket does not answer; ask again.
     """
-    document = _document("manifest.json", job, bucket)
-    found = _read(document, job)
+    document, value = _document("manifest.json", job, bucket, MANIFEST_BYTES)
+    found = _read(value, job)
+    del value
     bucket.delete(job_key(job.job_id, "manifest.json"))
     for clip in found.clips:
         _publish_clip(clip, job, bucket)
-    for name in DOCUMENTS:
-        bucket.put_json(job_key(job.job_id, name), _document(name, job, bucket))
-    bucket.put_json(job_key(job.job_id, "manifest.json"), document)
+    for name, most in DOCUMENTS.items():
+        most_of_it = most + BYTES_OF_SPEECH.get(name, 0) * source_seconds
+        bucket.put_bytes(job_key(job.job_id, name), _document(name, job, bucket, most_of_it)[0], JSON)
+    bucket.put_bytes(job_key(job.job_id, "manifest.json"), document, JSON)
 
 
 def keep_error(job: Job, bucket: ArtifactStore) -> None:
     """Publish what the machine says of its failure, where that can be read."""
     try:
-        document = _document("error.json", job, bucket)
-        bucket.put_json(job_key(job.job_id, "error.json"), document | {"attempt": job.attempt})
-    except (Unacceptable, TypeError):
+        _, told = _document("error.json", job, bucket, ERROR_BYTES)
+    except Unacceptable:
         return
+    if isinstance(told, dict):
+        plain = {name: value for name, value in told.items() if isinstance(value, str | int | float | None)}
+        bucket.put_json(job_key(job.job_id, "error.json"), plain | {"attempt": job.attempt})
 
 
 def tidy(job_id: str, bucket: ArtifactStore) -> None:
@@ -125,29 +137,14 @@ def _look_through(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
     return begins, digest.hexdigest()
 
 
-def _document(name: str, job: Job, bucket: ArtifactStore) -> Any:
-    """A JSON document of the machine's, read once: what was checked is what is published."""
-    key = granted_root(job.job_id) + job_key(job.job_id, name)
+def _document(name: str, job: Job, bucket: ArtifactStore, most: int) -> tuple[bytes, Any]:
+    """A JSON document of the machine's and its value, read once: what was checked is what is published."""
     try:
-        if bucket.size(key) > DOCUMENT_BYTES:
-            raise Unacceptable(f"{name} is too large.")
-        stream = bucket.open(key, 0, DOCUMENT_BYTES - 1)
-        try:
-            return json.loads(b"".join(stream), parse_constant=_refuse, parse_float=_finite)
-        finally:
-            stream.close()
+        document = bucket.get_bounded(granted_root(job.job_id) + job_key(job.job_id, name), most)
+        return document, parsed(document)
     except ObjectMissing:
         raise Unacceptable(f"{name} is missing.") from None
-    except (ValueError, RecursionError):
+    except ObjectTooLarge:
+        raise Unacceptable(f"{name} is too large.") from None
+    except ValueError:
         raise Unacceptable(f"{name} is not JSON.") from None
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large")
-    return number

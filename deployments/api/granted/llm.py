@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from deployments.api.granted.session import SLOW_DOWN, Working
 from deployments.api.guards import Body
-from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, refusals
+from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
 from deployments.api.parts import Given
 from infra.errors import ConfigError
 from infra.settings import Settings
@@ -146,22 +146,13 @@ def _completions(base: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path).geturl()
 
 
-def _described() -> dict[str, Any]:
-    """The schema of a call, whole where it stands: in that document `$defs` would lead nowhere."""
-    schema = Chat.model_json_schema()
-    parts = schema.pop("$defs")
-    schema["properties"]["messages"]["items"] = parts["Message"]
-    schema["properties"]["response_format"] = parts["Shape"]
-    return schema
-
-
 @router.post(
     "/api/worker/llm/chat/completions",
     summary="Ask the LLM",
     responses=refusals(
         MALFORMED, REFUSED, NO_SESSION, USED_UP, NO_LLM, TOO_SLOW, TOO_LARGE, SLOW_DOWN, BUSY, NO_ANSWER, NO_STORE
     ),
-    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _described()}}}},
+    openapi_extra=body_of(Chat),
 )
 async def ask_llm(session: Working, body: Body, parts: Given) -> Completion:
     """For a rented machine, as OpenAI's API, with the session's token as its key. Nothing is streamed."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from deployments.api.granted.session import SLOW_DOWN, Working
 from deployments.api.guards import Body
-from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, refusals
+from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
 from deployments.api.parts import Given, Parts
 from infra.access import granted_root
 from infra.errors import ObjectMissing
@@ -51,9 +51,7 @@ class Signed(BaseModel):
     responses=refusals(
         MALFORMED, NOT_OWN, NO_SESSION, SLOW_DOWN, TOO_LARGE, TOO_SLOW, UNSAFE_BUCKET, NO_BUCKET, NO_STORE
     ),
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}
-    },
+    openapi_extra=body_of(Asked),
 )
 def sign(session: Working, body: Body, parts: Given) -> Signed:
     """For a rented machine: an address for one request, good for some minutes."""

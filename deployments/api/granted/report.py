@@ -60,7 +60,7 @@ def _looked_into(report: Report, job: Job, parts: Parts) -> Report:
         keep_error(job, parts.bucket)
         return report
     try:
-        accept(job, parts.bucket)
+        accept(job, parts.bucket, parts.settings.max_source_seconds)
     except Unacceptable as refused:
         text = f"What the rented machine made was refused: {refused} Start the job again."
         logger.error("Job %s: %s", job.job_id, text)  # noqa: TRY400 expected, one line

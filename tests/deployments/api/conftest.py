@@ -1,6 +1,7 @@
 """The API on a loopback port over the real Valkey and bucket; only where runs are started is a stand-in."""
 
 import itertools
+import socket
 import threading
 import time
 import uuid
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from deployments.api.app import create_app
+from deployments.api.connections import server_options
 from infra import grants
 from infra.access import Access
 from infra.artifacts import ArtifactStore
@@ -83,9 +85,9 @@ class Runs:
 class Server:
     """An app behind uvicorn on a port of its own."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, configured: Settings) -> None:
         self.app = app
-        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, port=0, timeout_graceful_shutdown=1, **server_options(configured))
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
 
@@ -111,6 +113,7 @@ class Service:
     bucket: ArtifactStore
     runs: Runs
     settings: Settings
+    app: FastAPI
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -183,6 +186,25 @@ def clip_entry(file: str) -> dict[str, Any]:
     return told | {"segments": words, "file": file}
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def named_servers(named: Settings) -> dict[str, str]:
+    """The environment of `kangklip api` over the servers of the tests; its Prefect server is away."""
+    return {
+        "REDIS_URL": named.redis_url.get_secret_value(),
+        "R2_ENDPOINT": named.r2_endpoint,
+        "R2_BUCKET": named.r2_bucket,
+        "R2_ACCESS_KEY_ID": named.r2_access_key_id.get_secret_value(),
+        "R2_SECRET_ACCESS_KEY": named.r2_secret_access_key.get_secret_value(),
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        "CALLBACK_TOKEN": TOKEN,
+    }
+
+
 @pytest.fixture(scope="session")
 def serve(servers) -> Iterator[Callable[..., Service]]:
     """Starts an API with other settings; `redis_url` leads elsewhere, `background` is run beside it."""
@@ -192,15 +214,16 @@ def serve(servers) -> Iterator[Callable[..., Service]]:
         granting = {"grant_secret": SecretStr(GRANTS), "callback_base_url": "http://127.0.0.1:1"}
         configured = servers.settings.model_copy(
             update={"callback_token": SecretStr(f"{TOKEN},{NEXT_TOKEN}"), "create_rate_per_minute": 0}
+            | {"max_queued": 0, "max_queued_per_key": 0}
             | granting
             | changes
         )
         jobs, bucket, runs = JobStore.from_settings(configured), ArtifactStore.from_settings(configured, 2), Runs()
         assert jobs
-        server = Server(create_app(configured, jobs, bucket, runs, *background))
+        server = Server(create_app(configured, jobs, bucket, runs, *background), configured)
         url = server.__enter__()
         started.append(server)
-        return Service(url, jobs, bucket, runs, configured)
+        return Service(url, jobs, bucket, runs, configured, server.app)
 
     yield start
     for server in started:

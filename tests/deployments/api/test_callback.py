@@ -144,12 +144,21 @@ def test_another_prefix_is_refused(api, job_id, prefix):
     assert api.job(job_id)["status"] == "QUEUED"
 
 
-def test_words_of_a_stranger_become_one_plain_line(api, job_id):
+def test_words_of_a_stranger_become_plain_text_on_its_own_lines(api, job_id):
     api.callback(job_id, "FAILED", error="a\x00b\x1b[31m\r\nset-cookie: x\u202e\u2028" + "é" * 2000)
     error = api.job(job_id)["error"]
-    assert error.startswith("a b [31m set-cookie: x")
-    assert error.isprintable()
+    assert error.startswith("a b [31m\nset-cookie: x")
+    assert all(line.isprintable() for line in error.split("\n"))
     assert len(error) <= 500
+
+
+@pytest.mark.parametrize(("said", "kept"), [("a\nb", "a\nb"), ("a\r\n\r\n  b\rc\n\n", "a\n\nb\nc"), ("\n \n", None)])
+def test_an_error_keeps_its_line_ends_and_a_message_is_one_line(api, job_id, said, kept):
+    api.callback(job_id, "RUNNING", message=said)
+    assert api.job(job_id)["message"] == " ".join((kept or "").split())
+    api.callback(job_id, "FAILED", error=said)
+    assert api.job(job_id)["error"] == kept
+    assert list(api.jobs.events(job_id, block_seconds=0.01))[-1][1]["error"] == (kept or "")
 
 
 def test_lone_surrogates_do_no_harm(api, job_id):

@@ -124,6 +124,66 @@ def test_a_download_is_the_same_with_a_name(api, clip):
     assert answer.headers["content-type"] == "video/mp4"
 
 
+HOSTILE = {
+    "It begins": "It%20begins.mp4",
+    'x"\r\nset-cookie: a=b; ../é': "x%20set-cookie%20a%3Db%3B%20..%20%C3%A9.mp4",
+    "": "clip_01.mp4",
+}
+
+
+@pytest.mark.parametrize("title", HOSTILE)
+def test_a_download_can_be_named_by_its_title(api, title):
+    """Clients that know one name only still get the one that they always got."""
+    clip = f"/api/jobs/{api.finished_job(title=title)}/clips/clip_01.mp4/download"
+    for method in ("GET", "HEAD"):
+        answer = api.client.request(method, f"{clip}?name=title")
+        told = f"attachment; filename=\"clip_01.mp4\"; filename*=UTF-8''{HOSTILE[title]}"
+        assert (answer.status_code, answer.headers["content-disposition"]) == (200, told)
+        assert "set-cookie" not in answer.headers
+    for asked in ("", "?name=", "?name=x"):
+        assert api.get(f"{clip}{asked}").headers["content-disposition"] == 'attachment; filename="clip_01.mp4"'
+
+
+def test_a_manifest_has_a_bound(api):
+    """A megabyte is read at most, however much was written; words are not kept as records."""
+    fits, over = api.new_job(), api.new_job()
+    for job_id, size in ((fits, 1024**2), (over, 1024**2 + 1)):
+        head, tail = b'{"clips": [{"file": "clip_01.mp4", "title": "x"}], "more": "', b'"}'
+        document = head + b"x" * (size - len(head) - len(tail)) + tail
+        api.bucket.put_bytes(job_key(job_id, "manifest.json"), document, "application/json")
+        api.callback(job_id, "SUCCEEDED")
+    assert len(api.get(f"/api/jobs/{fits}/manifest").content) == 1024**2
+    assert api.get(f"/api/jobs/{fits}/results").json()["clips"][0]["title"] == "x"
+    refused(api.get(f"/api/jobs/{over}/results"), 502, "manifest could not be read")
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [
+        [{"file": f"clip_{n}.mp4"} for n in range(21)],
+        [{"file": "clip_01.mp4", "segments": [{}] * 5001}],
+        [{"file": "clip_01.mp4", "hashtags": ["x"] * 101}],
+        [{"file": "clip_01.mp4", "signals": {str(n): 0 for n in range(201)}}],
+    ],
+)
+def test_a_manifest_of_endless_lists_is_502(api, clips):
+    job_id = api.finished_job(manifest={"clips": clips})
+    refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+
+
+def test_of_a_job_one_manifest_is_kept_and_it_is_read_again_after_a_minute(api, monkeypatch):
+    documents = api.app.state.parts.documents
+    monkeypatch.setattr("deployments.api.documents.KEPT_SECONDS", 0)
+    jobs = [api.finished_job(title="before") for _ in range(3)]
+    for title in ("once", "again", "more"):
+        for job_id in jobs:
+            manifest = {"clips": [clip_entry("clip_01.mp4") | {"title": title}]}
+            api.bucket.put_json(job_key(job_id, "manifest.json"), manifest)
+            assert api.get(f"/api/jobs/{job_id}/results").json()["clips"][0]["title"] == title
+    assert sorted(documents._manifests._values)[-3:] == jobs
+    assert len(documents._manifests._values) <= 64
+
+
 RANGES = {
     "bytes=0-0": (0, 0),
     "bytes=0-99": (0, 99),

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from deployments.api.guards import BODY_BYTES
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
-from tests.deployments.api.conftest import ORIGIN, REQUEST, TOKEN
+from tests.deployments.api.conftest import ORIGIN, REQUEST, TOKEN, free_port, named_servers
 
 FOREIGN = "https://evil.example"
 NO_REDIS = SecretStr("redis://127.0.0.1:9/0")
@@ -112,7 +112,7 @@ def test_a_last_slash_makes_no_difference_and_no_redirect(api, job_id):
     [
         ("PUT", "/api/jobs", 405, "method not allowed"),
         ("GET", "/api/callback/nosana", 405, "method not allowed"),
-        ("DELETE", "/api/jobs/x", 405, "method not allowed"),
+        ("DELETE", "/api/jobs", 405, "method not allowed"),
         ("GET", "/api/jobs/x/start", 405, "method not allowed"),
         ("OPTIONS", "/api/jobs", 405, "method not allowed"),
         ("GET", "/nowhere", 404, "not found"),
@@ -199,20 +199,8 @@ def test_header_injection_finds_no_header(api):
 @pytest.fixture
 def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
     """`kangklip api` in a process of its own: its address, and the file that holds what it says."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    named = servers.settings
-    environment = {
-        "PORT": str(port),
-        "REDIS_URL": named.redis_url.get_secret_value(),
-        "R2_ENDPOINT": named.r2_endpoint,
-        "R2_BUCKET": named.r2_bucket,
-        "R2_ACCESS_KEY_ID": named.r2_access_key_id.get_secret_value(),
-        "R2_SECRET_ACCESS_KEY": named.r2_secret_access_key.get_secret_value(),
-        "PREFECT_API_URL": "http://127.0.0.1:9/api",
-        "CALLBACK_TOKEN": TOKEN,
-    }
+    port = free_port()
+    environment = named_servers(servers.settings) | {"PORT": str(port)}
     said = tmp_path / "said"
     command = [Path(sys.executable).with_name("kangklip"), "api"]
     with said.open("wb") as out:

@@ -32,6 +32,7 @@ OF_A_JOB = [
     ("GET", "/clips/clip_01.mp4/download"),
     ("POST", "/start"),
     ("POST", "/cancel"),
+    ("DELETE", ""),
 ]
 
 
@@ -60,6 +61,7 @@ def test_a_new_job_is_queued(api):
         "request": REQUEST,
         "error_code": None,
         "next_step": None,
+        "cancelled": False,
     }
     assert before - 0.01 <= job["created_at"] <= time.time() + 0.01
 
@@ -187,6 +189,7 @@ def test_cancel_stops_the_run_and_fails_the_job(api, job_id):
     assert api.runs.cancelled[-1] == api.runs.ids[job_id, 1]
     job = api.job(job_id)
     assert (job["status"], job["error"], job["stage"]) == ("FAILED", "Cancelled.", "RENDER")
+    assert (job["cancelled"], job["next_step"]) == (True, None)
     api.callback(job_id, "RUNNING", stage="UPLOAD", progress=90)
     assert api.job(job_id)["status"] == "FAILED"
 
@@ -204,6 +207,54 @@ def test_a_run_that_cannot_be_stopped_goes_on(api, job_id):
     assert api.job(job_id)["status"] == "QUEUED"
     api.runs.fault = None
     assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+
+
+def objects_of(api, job_id) -> list[str]:
+    return [key for prefix in (f"jobs/{job_id}/", f"granted/{job_id}/") for key in api.bucket.list(prefix)]
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+def test_a_deleted_job_leaves_no_record_and_no_object(api, status):
+    other = api.finished_job()
+    job_id = api.finished_job() if status == "SUCCEEDED" else api.failed_job()
+    api.bucket.put_bytes(f"granted/{job_id}/jobs/{job_id}/meta.json", b"{}", "application/json")
+    api.get(f"/api/jobs/{job_id}/results")
+    answer = api.client.delete(f"/api/jobs/{job_id}")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    for path in ("", "/results", "/clips/clip_01.mp4", "/events"):
+        refused(api.get(f"/api/jobs/{job_id}{path}"), 404, "job not found")
+    assert not objects_of(api, job_id)
+    assert not [key for key in api.jobs._redis.keys("*") if job_id in key]
+    assert job_id not in {job.job_id for job in api.jobs.recent(500)}
+    refused(api.client.delete(f"/api/jobs/{job_id}"), 404, "job not found")
+    assert api.get(f"/api/jobs/{other}/clips/clip_01.mp4").status_code == 200
+
+
+@pytest.mark.parametrize("status", [None, "RUNNING"])
+def test_a_job_that_has_not_ended_is_not_deleted(api, job_id, status):
+    api.bucket.put_bytes(job_key(job_id, "meta.json"), b"{}", "application/json")
+    if status:
+        api.callback(job_id, status)
+    refused(api.client.delete(f"/api/jobs/{job_id}"), 409, "job has not ended; cancel it first")
+    assert (api.job(job_id)["status"], len(objects_of(api, job_id))) == (status or "QUEUED", 1)
+
+
+def test_a_job_that_the_bucket_does_not_let_go_can_be_deleted_again(api, serve):
+    away = serve(r2_endpoint="http://127.0.0.1:9")
+    job_id = api.finished_job()
+    refused(away.client.delete(f"/api/jobs/{job_id}"), 502, "bucket did not answer")
+    assert api.job(job_id)["status"] == "SUCCEEDED"
+    assert api.client.delete(f"/api/jobs/{job_id}").json() == {"ok": True}
+
+
+def test_after_a_job_was_deleted_its_idempotency_key_makes_another(api):
+    headers = {"idempotency-key": "used and deleted"}
+    first = api.post("/api/jobs", json=REQUEST, headers=headers).json()["job_id"]
+    api.callback(first, "FAILED")
+    assert api.client.delete(f"/api/jobs/{first}").status_code == 200
+    second = api.post("/api/jobs", json=REQUEST, headers=headers).json()["job_id"]
+    assert second != first
+    assert api.job(second)["status"] == "QUEUED"
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", OPERATOR + "x"])

@@ -1,5 +1,8 @@
 """The description of the API, held against the running service by generated requests."""
 
+import json
+import re
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -11,22 +14,23 @@ from tests.deployments.api.conftest import NEXT_TOKEN, OPERATOR, TOKEN
 
 STATUSES = {
     "POST /api/jobs": {200, 400, 401, 403, 408, 409, 413, 429, 502, 503},
-    "GET /api/jobs": {200, 400, 404, 503},
-    "GET /api/jobs/{job_id}": {200, 404, 503},
+    "GET /api/jobs": {200, 400, 401, 404, 503},
+    "GET /api/jobs/{job_id}": {200, 401, 404, 503},
+    "DELETE /api/jobs/{job_id}": {200, 401, 403, 404, 409, 502, 503},
     "POST /api/jobs/{job_id}/start": {200, 401, 403, 404, 409, 503},
     "POST /api/jobs/{job_id}/cancel": {200, 401, 403, 404, 409, 502, 503},
-    "GET /api/jobs/{job_id}/results": {200, 404, 409, 502, 503},
-    "GET /api/jobs/{job_id}/manifest": {200, 404, 409, 502, 503},
-    "GET /api/jobs/{job_id}/clips/{file}": {200, 206, 304, 404, 409, 416, 502, 503},
-    "GET /api/jobs/{job_id}/clips/{file}/download": {200, 206, 304, 404, 409, 416, 502, 503},
-    "GET /api/jobs/{job_id}/events": {200, 404, 503},
-    "POST /api/callback/nosana": {200, 400, 401, 404, 408, 409, 413, 503},
+    "GET /api/jobs/{job_id}/results": {200, 401, 404, 409, 502, 503},
+    "GET /api/jobs/{job_id}/manifest": {200, 401, 404, 409, 502, 503},
+    "GET /api/jobs/{job_id}/clips/{file}": {200, 206, 304, 401, 404, 409, 416, 502, 503},
+    "GET /api/jobs/{job_id}/clips/{file}/download": {200, 206, 304, 401, 404, 409, 416, 502, 503},
+    "GET /api/jobs/{job_id}/events": {200, 401, 404, 429, 503},
+    "POST /api/callback/nosana": {200, 400, 401, 403, 404, 408, 409, 413, 503},
     "POST /api/worker/grant": {200, 403, 404, 408, 413, 502, 503},
     "POST /api/worker/objects": {200, 400, 403, 408, 413, 429, 501, 502, 503},
     "POST /api/worker/llm/chat/completions": {200, 400, 403, 404, 408, 413, 429, 502, 503},
     "GET /healthz": {200},
     "GET /readyz": {200, 503},
-    "GET /metrics": {200, 503},
+    "GET /metrics": {200, 401, 503},
 }
 REFUSABLE = ("POST /api/jobs", "GET /api/jobs", "POST /api/callback/nosana")
 """Where a request can be malformed: elsewhere any text is a path's part, and at worst not found."""
@@ -64,6 +68,19 @@ def test_the_description_names_all_that_there_is(operator_api):
     assert len(names) == len(set(names))
 
 
+def test_every_reference_leads_somewhere(operator_api):
+    """Also those of bodies that handlers read by themselves, whose schemas are pydantic's own."""
+    document = operator_api.get("/openapi.json").json()
+    found = re.findall(r'"\$ref": "([^"]*)"', json.dumps(document))
+    assert {"#/components/schemas/JobState", "#/components/schemas/Message"} <= set(found)
+    for reference in found:
+        place = document
+        for name in reference.removeprefix("#/").split("/"):
+            assert name in place, reference
+            place = place[name]
+    assert "$defs" not in json.dumps(document)
+
+
 def test_refusals_are_described_with_their_words(operator_api):
     create = operator_api.get("/openapi.json").json()["paths"]["/api/jobs"]["post"]
     body = create["responses"]["400"]["content"]["application/json"]
@@ -87,7 +104,7 @@ def test_no_answer_is_undocumented(operator_api, schema, name, mode):
     @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
     def holds(case, known):
         if known and "job_id" in case.path_parameters:
-            case.path_parameters["job_id"] = api.failed_job() if method == "POST" else finished
+            case.path_parameters["job_id"] = finished if method == "GET" else api.failed_job()
         if known and isinstance(case.body, dict) and "job_id" in case.body:
             case.body["job_id"] = api.new_job()
         if known and "file" in case.path_parameters:

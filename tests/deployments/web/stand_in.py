@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from deployments.api import pages
+from tasks.core.file_names import named_by_title
 
 SPANS = {
     "DOWNLOAD": (5, 20),
@@ -241,14 +242,16 @@ class StandIn:
         self.ranges.append(request.headers.get("range", ""))
         return FileResponse(self.clip, media_type="video/mp4")
 
-    async def _download(self, file: str) -> Response:
+    async def _download(self, job_id: str, file: str, name: str = "") -> Response:
         assert self.clip
-        return FileResponse(self.clip, media_type="video/mp4", filename=file)
+        title = next(clip["title"] for clip in self.clips[job_id] if clip["file"] == file)
+        saved_as = named_by_title(title, file) if name == "title" else file
+        return FileResponse(self.clip, media_type="video/mp4", filename=saved_as)
 
     async def _start(self, job_id: str) -> Response:
         job = self.jobs[job_id]
         if job["status"] == "FAILED":
-            fresh = dict.fromkeys(("error", "error_code", "next_step", "start_error"))
+            fresh = dict.fromkeys(("error", "error_code", "next_step", "start_error")) | {"cancelled": False}
             attempt = job["attempt"] + 1
             job.update(fresh, status="QUEUED", stage="DOWNLOAD", progress=0, stages={}, attempt=attempt)
             job.update(updated_at=time.time())
@@ -258,6 +261,7 @@ class StandIn:
     async def _cancel(self, job_id: str) -> Response:
         if self.jobs[job_id]["status"] in ENDED:
             return refuse(409, "job has ended")
+        self.jobs[job_id]["cancelled"] = True
         self.fail(job_id, "Cancelled.")
         return JSONResponse({"ok": True})
 

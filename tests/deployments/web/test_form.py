@@ -156,7 +156,7 @@ def test_a_key_is_asked_for_when_the_server_asks(page, api):
     page.wait_for_url("**/jobs/kk_*")
     page.get_by_role("button", name="Cancel this job").click()
     page.get_by_role("button", name="Cancel the job").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("This did not work")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancelled")
     assert page.evaluate("JSON.stringify(localStorage)").count("sesame") == 0
 
 

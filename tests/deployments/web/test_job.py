@@ -203,8 +203,37 @@ def test_cancelling_asks_first(page, api, running):
     assert not api.asked["POST", f"/api/jobs/{running}/cancel"]
     page.get_by_role("button", name="Cancel this job").click()
     page.get_by_role("button", name="Cancel the job").click()
-    expect(page.locator("#failure")).to_contain_text("Cancelled.")
+    expect(heading(page)).to_have_text("Cancelled")
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_what_was_cancelled_is_not_shown_as_failed(page, api, running):
+    page.goto(f"/jobs/{running}")
+    page.get_by_role("button", name="Cancel this job").click()
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(heading(page)).to_have_text("Cancelled")
+    expect(page).to_have_title("Cancelled · KangKlip")
+    expect(page.locator("#said")).to_have_text("The job was cancelled.")
+    expect(page.locator("#failure")).to_be_hidden()
+    expect(page.locator("#detail")).to_contain_text("trying again goes on from there")
+    expect(page.locator("#timeline li[data-state=failed]")).to_have_count(0)
+    expect(page.locator("#timeline li[data-state=stopped]")).to_have_count(1)
+    page.reload()
+    expect(heading(page)).to_have_text("Cancelled")
+    page.goto("/")
+    state = page.locator("#recent-jobs .state").first
+    expect(state).to_have_text("Cancelled")
+    expect(state).to_have_attribute("data-status", "CANCELLED")
+    page.goto(f"/jobs/{running}")
+    page.get_by_role("button", name="Try again").click()
+    expect(heading(page)).to_have_text("Waiting for a worker")
+
+
+def test_a_reason_of_several_lines_is_shown_on_as_many(page, api, running):
+    api.fail(running, "one line\nand another")
+    page.goto(f"/jobs/{running}")
+    expect(page.locator("#error")).to_have_css("white-space-collapse", "preserve-breaks")
+    assert page.locator("#error").evaluate("cause => cause.innerText") == "One line\nand another."
 
 
 def test_a_job_that_could_not_be_handed_over_can_be_started(page, api):

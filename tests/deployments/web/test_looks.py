@@ -43,6 +43,15 @@ def failed(api, page):
     expect(page.locator("#failure")).to_contain_text("Ask for shorter clips")
 
 
+def cancelled(api, page):
+    job_id = api.add()
+    api.work_to(job_id, "CHUNK", 0.2)
+    api.jobs[job_id]["cancelled"] = True
+    api.fail(job_id, "Cancelled.")
+    page.goto(f"/jobs/{job_id}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancelled")
+
+
 def done(api, page):
     job_id = api.add()
     api.work_to(job_id, "UPLOAD", 1)
@@ -59,7 +68,7 @@ def opened(api, page):
         summary.click()
 
 
-PAGES = [form, queued, running, failed, done, opened]
+PAGES = [form, queued, running, failed, cancelled, done, opened]
 
 
 @pytest.mark.parametrize(

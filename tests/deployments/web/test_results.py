@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tasks.core.file_names import named_by_title
 from tasks.core.selection import WEIGHTS
 from tests.deployments.web.browser import window
 from tests.deployments.web.sample_results import CLIPS
@@ -40,11 +41,13 @@ def test_the_results_come_when_the_job_ends(page, api):
     assert api.asked["GET", f"/api/jobs/{job_id}/results"] == 1
 
 
-def test_players_start_muted_and_seek_at_once(page, api, done):
+def test_players_wait_have_their_sound_on_and_seek_at_once(page, api, done):
     page.goto(f"/jobs/{done}")
     video = clip(page, 1).locator("video")
     video.evaluate("video => video.readyState || new Promise((go) => video.addEventListener('loadedmetadata', go))")
-    assert video.evaluate("video => video.muted && video.paused && video.controls")
+    assert video.evaluate(
+        "video => !video.muted && video.volume === 1 && video.paused && !video.autoplay && video.controls"
+    )
     width, height = video.evaluate("video => [video.clientWidth, video.clientHeight]")
     assert width / height == pytest.approx(9 / 16, abs=0.01)
     waited = video.evaluate("""async (video) => {
@@ -60,7 +63,18 @@ def test_players_start_muted_and_seek_at_once(page, api, done):
     video.evaluate("video => video.play()")
     clip(page, 2).locator("video").evaluate("video => video.play()")
     expect(video).to_have_js_property("paused", True)
-    assert clip(page, 2).locator("video").evaluate("video => !video.paused && video.muted")
+    assert clip(page, 2).locator("video").evaluate("video => !video.paused && !video.muted")
+    heard = (
+        clip(page, 2)
+        .locator("video")
+        .evaluate("""async (video) => {
+        const until = performance.now() + 5_000;
+        while (!video.webkitAudioDecodedByteCount && performance.now() < until)
+            await new Promise((go) => setTimeout(go, 50));
+        return video.webkitAudioDecodedByteCount;
+    }""")
+    )
+    assert heard > 0
 
 
 def test_a_card_tells_what_is_known_of_its_clip(page, done):
@@ -90,7 +104,7 @@ def test_download_and_copy(browser, api, done):
         page.goto(f"/jobs/{done}")
         with page.expect_download() as download:
             page.get_by_role("link", name="Download clip 2").click()
-        assert download.value.suggested_filename == "clip_02.mp4"
+        assert download.value.suggested_filename == named_by_title(CLIPS[1]["title"], "clip_02.mp4") != "clip_02.mp4"
         assert download.value.path().stat().st_size == api.clip.stat().st_size
         clipboard = "navigator.clipboard.readText()"
         page.get_by_role("button", name="Copy title of clip 1").click()

@@ -3,7 +3,7 @@
 import { ask, jobPath, keepApiKey, Refused } from "./api.js";
 import { byId, make, show, webAddress, write } from "./dom.js";
 import { forgetJobs, keepChoice, keepJob, lastChoice, recentJobs } from "./memory.js";
-import { clips, clock, hasEnded, sentence, STATES, subject } from "./words.js";
+import { clips, clock, hasEnded, sentence, standingOf, STATES, subject } from "./words.js";
 
 const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "api_key"];
 const LONGEST_ADDRESS = 4096;
@@ -145,7 +145,8 @@ function recentRow(job) {
 async function refresh(job, row) {
   const state = row.querySelector(".state");
   try {
-    const { status, progress } = await ask(jobPath(job.id));
+    const found = await ask(jobPath(job.id));
+    const [status, progress] = [standingOf(found), found.progress];
     keepJob({ id: job.id, status });
     state.dataset.status = status;
     write(state, (STATES[status] ?? "") + (status === "RUNNING" ? ` ${Math.floor(progress)}%` : ""));

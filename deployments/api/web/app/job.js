@@ -6,7 +6,7 @@ import { Follower } from "./follow.js";
 import { keepJob } from "./memory.js";
 import { cards, notes } from "./results.js";
 import { Timeline } from "./timeline.js";
-import { clips, clock, hasEnded, lasting, sentence, STAGES, subject } from "./words.js";
+import { clips, clock, hasEnded, lasting, sentence, STAGES, standingOf, subject } from "./words.js";
 
 const LONG_WAIT = 60; // seconds in the queue after which it is said what waiting means
 const RETRY = 2_000; // milliseconds until results that could not be had are asked for again
@@ -32,7 +32,7 @@ function hear(report, whole) {
   job = { ...job, ...(anew && { stages: {}, next_step: null }), ...news };
   if (turned) {
     say(spoken(job));
-    keepJob({ id: jobId, status: job.status, ...(job.request && remembered(job)) });
+    keepJob({ id: jobId, status: standingOf(job), ...(job.request && remembered(job)) });
   }
   draw();
 }
@@ -53,7 +53,9 @@ const remembered = ({ request, created_at: at }) => ({
 const say = (text) => write(byId("said"), text);
 
 /** What a screen reader hears when the job turns. */
-function spoken({ status, stage, error }) {
+function spoken({ stage, error, ...rest }) {
+  const status = standingOf({ error, ...rest });
+  if (status === "CANCELLED") return "The job was cancelled.";
   if (status === "RUNNING") return `${stageOf(stage)?.doing ?? "Finishing"}.`;
   return { QUEUED: "Waiting for a worker.", SUCCEEDED: "The clips are ready.", FAILED: `Failed. ${error ?? ""}` }[status];
 }
@@ -61,7 +63,7 @@ function spoken({ status, stage, error }) {
 const stageOf = (name) => STAGES.find((stage) => stage.name === name);
 
 function draw() {
-  main.dataset.status = job.status;
+  main.dataset.status = standingOf(job);
   main.removeAttribute("aria-busy");
   drawSubject();
   drawState();
@@ -106,7 +108,8 @@ function drawState() {
     RUNNING: stage?.doing ?? "Finishing",
     SUCCEEDED: made ? `${clips(made)}, ready` : "Your clips are ready",
     FAILED: "This did not work",
-  }[job.status];
+    CANCELLED: "Cancelled",
+  }[standingOf(job)];
   const percent = String(Math.floor(job.progress));
   write(byId("state"), heading ?? job.status);
   document.title = `${job.status === "RUNNING" ? `${percent}% · ` : ""}${heading} · KangKlip`;
@@ -114,9 +117,8 @@ function drawState() {
   write(byId("percent"), percent);
   byId("bar").setAttribute("aria-valuenow", percent);
   byId("bar").style.setProperty("--share", `${job.progress}%`);
-  const failed = job.status === "FAILED";
-  show(byId("failure"), failed);
-  if (failed) {
+  show(byId("failure"), standingOf(job) === "FAILED");
+  if (job.status === "FAILED") {
     const next = job.next_step ?? "";
     const said = job.error || job.start_error || "No reason was given.";
     const cause = next && said.endsWith(next) ? said.slice(0, -next.length) : said;
@@ -135,6 +137,7 @@ function detail() {
     const meaning = " No worker has taken it yet. It begins by itself once one is free; this page may be closed.";
     return now() - since > LONG_WAIT ? waiting + meaning : waiting;
   }
+  if (standingOf(job) === "CANCELLED") return "Its work was stopped. What was finished is kept: trying again goes on from there.";
   const begun = Object.values(job.stages ?? {}).map(({ began }) => began);
   if (!begun.length || job.status === "FAILED") return "";
   const took = lasting(ended(job) - Math.min(...begun));

@@ -35,7 +35,7 @@ function card(jobId, clip, number, say) {
         make(
           "div",
           { class: "actions" },
-          make("a", { class: "button primary", href: `${address}/download`, download: clip.file, "aria-label": `Download clip ${number}` }, "Download"),
+          make("a", { class: "button primary", href: `${address}/download?name=title`, download: clip.file, "aria-label": `Download clip ${number}` }, "Download"),
           clip.title && copier("Copy title", `Copy title of clip ${number}`, clip.title, say),
           words && copier("Copy description", `Copy description of clip ${number}`, words, say),
         ),
@@ -46,7 +46,7 @@ function card(jobId, clip, number, say) {
   );
 }
 
-/** Muted, and with its first picture and length known, so that it seeks at once. One plays at a time. */
+/** With its first picture and length known, so that it seeks at once; silent until somebody plays it. One at a time. */
 function player(address, number, title) {
   const video = make("video", {
     src: `${address}${FIRST_PICTURE}`,
@@ -55,7 +55,6 @@ function player(address, number, title) {
     preload: "metadata",
     "aria-label": `Clip ${number}${title ? `: ${title}` : ""}`,
   });
-  video.muted = true;
   video.addEventListener("play", () => {
     for (const other of document.querySelectorAll("video")) if (other !== video) other.pause();
   });

@@ -2,9 +2,9 @@
 
 import { now } from "./api.js";
 import { make, show, write } from "./dom.js";
-import { clock, lasting, STAGES } from "./words.js";
+import { clock, lasting, STAGES, standingOf } from "./words.js";
 
-const SPOKEN = { waiting: "not yet", active: "in progress", done: "done", failed: "failed here" };
+const SPOKEN = { waiting: "not yet", active: "in progress", done: "done", failed: "failed here", stopped: "stopped here" };
 
 /** Which stage is in which state: ["done", "active", "waiting", …]. */
 export function standing(job) {
@@ -13,7 +13,8 @@ export function standing(job) {
   if (job.status === "QUEUED") return STAGES.map(() => "waiting");
   if (job.status === "SUCCEEDED") return STAGES.map(() => "done");
   const current = at >= 0 ? at : job.status === "RUNNING" ? STAGES.length : began.lastIndexOf(true);
-  const here = job.status === "FAILED" ? (began[current] ? "failed" : "waiting") : "active";
+  const end = standingOf(job) === "CANCELLED" ? "stopped" : "failed";
+  const here = job.status === "FAILED" ? (began[current] ? end : "waiting") : "active";
   return STAGES.map((_, index) => (index < current ? "done" : index === current ? here : "waiting"));
 }
 

@@ -10,9 +10,13 @@ export const STAGES = [
   { name: "UPLOAD", begin: 80, end: 95, title: "Check and publish", doing: "Checking and publishing the clips" },
 ];
 
-export const STATES = { QUEUED: "Waiting", RUNNING: "Working", SUCCEEDED: "Ready", FAILED: "Failed" };
+export const STATES = { QUEUED: "Waiting", RUNNING: "Working", SUCCEEDED: "Ready", FAILED: "Failed", CANCELLED: "Cancelled" };
 
-export const hasEnded = (status) => status === "SUCCEEDED" || status === "FAILED";
+export const hasEnded = (status) => ["SUCCEEDED", "FAILED", "CANCELLED"].includes(status);
+
+/** A job's status as people see it: one that somebody cancelled has not failed. An event tells it by its error alone. */
+export const standingOf = ({ status, cancelled, error }) =>
+  status === "FAILED" && (cancelled || error === "Cancelled.") ? "CANCELLED" : status;
 
 const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five"];
 

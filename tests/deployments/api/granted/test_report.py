@@ -1,10 +1,16 @@
 """A rented machine's word: progress counts, success only once its clips were checked where it cannot reach them."""
 
 import hashlib
+import json
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
+from deployments.api.documents import MANIFEST_BYTES
+from deployments.api.granted.accept import BYTES_OF_SPEECH
+from deployments.api.granted.accept import DOCUMENTS as BYTES_OF
 from infra.access import granted_root
 from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, clip_entry
@@ -143,6 +149,64 @@ def test_what_does_not_hold_is_no_success_and_publishes_no_manifest(api, machine
     assert words in job.error
     assert "Start the job again." in job.error
     assert not api.bucket.exists(f"jobs/{machine.job_id}/manifest.json")
+
+
+def bound_of(api, name) -> int:
+    if name == "manifest.json":
+        return MANIFEST_BYTES
+    return BYTES_OF[name] + BYTES_OF_SPEECH.get(name, 0) * api.settings.max_source_seconds
+
+
+def hostile(size: int, head: bytes = b"[", tail: bytes = b"[]]") -> bytes:
+    """JSON of that size that takes as much memory as any: empty lists, 64 bytes for three."""
+    inner = b"[]," * ((size - len(head) - len(tail)) // 3)
+    return head + inner + b" " * (size - len(head) - len(inner) - len(tail)) + tail
+
+
+@pytest.mark.parametrize("name", ["manifest.json", *DOCUMENTS])
+def test_no_document_may_be_larger_than_its_kind_is(api, machine, name):
+    machine.makes("clip_01.mp4")
+    document = json.dumps({"job_id": machine.job_id, "clips": machine.makes("clip_01.mp4")}).encode()
+    padded = document + b" " * (bound_of(api, name) + 1 - len(document))
+    api.bucket.put_bytes(machine.root + name, padded, "application/json")
+    assert machine.says("SUCCEEDED").status_code == 409
+    assert f"{name} is too large" in api.record(machine.job_id).error
+    again = Machine(api, api.new_job())
+    again.makes("clip_01.mp4")
+    document = json.dumps({"job_id": again.job_id, "clips": again.makes("clip_01.mp4")}).encode()
+    padded = document + b" " * (bound_of(api, name) - len(document))
+    api.bucket.put_bytes(again.root + name, padded, "application/json")
+    assert again.says("SUCCEEDED").status_code == 200
+    assert api.bucket.get_bytes(f"jobs/{again.job_id}/{name}") == padded
+
+
+def memory(line: str) -> int:
+    """`VmRSS`, what this process has, or `VmHWM`, the most that it had since it was told to forget that; bytes."""
+    found = re.search(rf"{line}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024
+
+
+@pytest.mark.parametrize("size", [None, 60 * 1024**2])
+def test_hostile_documents_do_not_fill_the_memory(api, machine, size):
+    """At their bounds, and far above them. The parts of the test itself are in the same process."""
+    machine.makes("clip_01.mp4")
+    for name in DOCUMENTS:
+        if size is None or name == "transcript.json":
+            api.bucket.put_bytes(machine.root + name, hostile(size or bound_of(api, name)), "application/json")
+    deep = b"[" + (b"[" * 900 + b"]" * 900 + b",") * 30 + b"0]"
+    api.bucket.put_bytes(machine.root + "chunks.json", deep, "application/json")
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    assert machine.says("SUCCEEDED").status_code == (409 if size else 200)
+    assert memory("VmHWM") - before < 400 * 1024**2
+
+
+def test_of_a_failure_plain_words_are_kept_alone(api, machine):
+    deep = b'{"code": "no_speech", "more": ' + b"[" * 900 + b"]" * 900 + b"}"
+    api.bucket.put_bytes(machine.root + "error.json", deep, "application/json")
+    assert machine.says("FAILED", error="No speech was found.").status_code == 200
+    assert api.bucket.get_json(f"jobs/{machine.job_id}/error.json") == {"code": "no_speech", "attempt": 1}
+    assert api.job(machine.job_id)["error_code"] == "no_speech"
 
 
 def test_the_reason_of_a_failure_is_kept_beside_the_job(api, machine):
