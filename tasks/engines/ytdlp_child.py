@@ -98,9 +98,9 @@ def confine(proxy: str) -> None:
             raise ForbiddenError("connections go through the proxy")
         if event == "socket.getaddrinfo" and args[0] != address[0]:
             raise ForbiddenError("names are resolved by the proxy")
-        if event == "subprocess.Popen":
-            _judge_program(str(args[0]), [str(a) for a in args[1]])
-        if event in ("os.system", "os.exec", "os.posix_spawn"):
+        if event in ("subprocess.Popen", "os.posix_spawn"):  # from Python 3.13 on, one spawn is both
+            _judge_program(os.fsdecode(args[0]), [os.fsdecode(arg) for arg in args[1]])
+        if event in ("os.system", "os.exec"):
             raise ForbiddenError("no other programs")
 
     sys.addaudithook(judge)

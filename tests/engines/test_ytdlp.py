@@ -64,6 +64,7 @@ def confined(code: str) -> str:
         ("socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('1.1.1.1', 53))", "ForbiddenError"),
         ("subprocess.run(['/bin/sh', '-c', 'true'])", "ForbiddenError"),
         ("os.system('true')", "ForbiddenError"),
+        ("os.posix_spawn('/bin/sh', ['sh'], {})", "ForbiddenError"),
         (f"subprocess.run([{ffmpeg_exe()!r}, '-i', 'http://127.0.0.1/'])", "ForbiddenError"),
         (f"subprocess.run([{str(binary_dir() / 'ffmpeg')!r}, '-i', 'concat:http://127.0.0.1/'])", "ForbiddenError"),
         (f"subprocess.run([{str(binary_dir() / 'ffmpeg')!r}, '-v', 'quiet', '-version'])", "done"),
