@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from deployments import endings
 from deployments.submit import TERMINAL
 from infra.errors import InfraError
-from infra.jobs import LEASE_SECONDS, Job, JobStore, Report
+from infra.jobs import LEASE_SECONDS, Job, JobStore, Report, watch_lease
 from infra.states import JobState
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ class Reconciler:
                 continue
             key = (job.job_id, job.attempt)
             suspects[key] = self._suspect_since.get(key, now)
-            if now - suspects[key] >= patience:
-                self._end(job, run, reason)
+            if now - suspects[key] >= patience and self._end(job, run, reason):
                 ended.append(job.job_id)
         self._suspect_since = suspects
         return ended
@@ -76,22 +75,28 @@ class Reconciler:
         state = str(run.get("state_type"))
         if state in TERMINAL:
             return endings.reason(run), GRACE_SECONDS if job.status is JobState.RUNNING else 5.0
-        if state == "PENDING" and job.nosana_run_id == job.flow_run_id:  # else its deployment's worker watches
+        is_rented_for = self.jobs.is_held(watch_lease(str(job.flow_run_id)))  # whoever rents looks after the run
+        if state == "PENDING" and job.nosana_run_id == job.flow_run_id and not is_rented_for:
             return "The run was given to a worker that never started it.", PENDING_SECONDS
         if state in ("RUNNING", "CANCELLING") and job.is_leased:
             return "The process that ran the job has died.", GRACE_SECONDS - LEASE_SECONDS
         return None, 0.0
 
-    def _end(self, job: Job, run: dict[str, Any] | None, reason: str) -> None:
+    def _end(self, job: Job, run: dict[str, Any] | None, reason: str) -> bool:
+        """Whether the attempt was still there to be ended."""
         text = f"{reason} Start the job again."
-        report = Report(job_id=job.job_id, attempt=job.attempt, status=JobState.FAILED, error=text, message=text)
-        if self.jobs.report(report):
-            logger.warning("Job %s: %s", job.job_id, reason)
+        failed = Report(job_id=job.job_id, attempt=job.attempt, status=JobState.FAILED, error=text, message=text)
+        is_without_run = job.flow_run_id is None
+        ended = self.jobs.start_failed(job.job_id, job.attempt, text) if is_without_run else self.jobs.report(failed)
+        if not ended:
+            return False  # it has ended by itself, or another attempt runs: perhaps as the same run
+        logger.warning("Job %s: %s", job.job_id, reason)
         if run and str(run.get("state_type")) not in TERMINAL:
             try:
                 self.runs.end(str(run["id"]), reason)
             except InfraError as error:
                 logger.warning("The run of %s could not be ended: %s", job.job_id, error)
+        return True
 
 
 async def keep_reconciling(reconciler: Reconciler) -> None:

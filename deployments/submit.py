@@ -16,6 +16,8 @@ from infra.settings import Settings
 
 _TIMEOUT = httpx.Timeout(15, connect=3)
 BUSY_TRIES = 6
+PATIENCE_SECONDS = 40.0
+"""After so long a server that is busy or loses its answers is not asked again."""
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
@@ -68,7 +70,7 @@ class PrefectRuns:
     def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
         asked = {
             "name": job_id,
-            "parameters": {"request": request, "job_id": job_id},
+            "parameters": {"request": request, "job_id": job_id, "attempt": attempt},
             "idempotency_key": f"{job_id}:{attempt}",
             "tags": ["clip", job_id],
             "state": {"type": "SCHEDULED"},
@@ -134,11 +136,14 @@ class PrefectRuns:
         return answer.json()
 
     def _patiently(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
-        """The answer, asked for again while the server is busy. Runs are created under a key: none comes twice."""
+        """The answer, asked for again while the server is busy or its answer was lost.
+
+        Nothing is done twice by that: a run is created under a key, and a state that is set again is the same.
+        """
         again = tenacity.Retrying(
-            retry=tenacity.retry_if_result(_is_busy),
+            retry=tenacity.retry_if_result(_is_busy) | tenacity.retry_if_exception(_may_have_arrived),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-            stop=tenacity.stop_after_attempt(BUSY_TRIES),
+            stop=tenacity.stop_after_attempt(BUSY_TRIES) | tenacity.stop_after_delay(PATIENCE_SECONDS),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
         return again(self._client.request, method, path, json=body)
@@ -147,6 +152,11 @@ class PrefectRuns:
 def _is_busy(answer: httpx.Response) -> bool:
     """A server on SQLite answers 503 while its database is locked, and has done nothing then."""
     return answer.status_code in (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS)
+
+
+def _may_have_arrived(error: BaseException) -> bool:
+    """Whether a request that got no answer may have been carried out: whoever asks again finds out."""
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def is_run_id(text: str) -> bool:

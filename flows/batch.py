@@ -122,7 +122,7 @@ def _submitter(deployment: UUID) -> Submit:
         with _prefect_answering(), get_client(sync_client=True) as client:
             run = client.create_flow_run_from_deployment(
                 deployment,
-                parameters={"request": job.request, "job_id": job.job_id},
+                parameters={"request": job.request, "job_id": job.job_id, "attempt": job.attempt},
                 name=job.job_id,
                 idempotency_key=f"{job.job_id}:{job.attempt}",
                 tags=["clip", job.job_id],

@@ -31,11 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
-    """Open the job's attempt, hold its lease, and end it FAILED with `error.json` when the stages raise.
+def attempt(request: ClipRequest, job_id: str | None, number: int | None = None) -> Generator[JobRef]:
+    """Open the attempt `number` of the job, hold its lease, and end it FAILED with `error.json` when the stages raise.
+
+    A run without a number opens the attempt that waits without a run, or the next one.
 
     Raises:
-        JobConflict: the job has succeeded, was asked for something else, or another run has it.
+        JobConflict: the attempt is not this run's to open, or the job was asked for something else.
     """
     outlive_reader()
     configured = settings.load()
@@ -43,7 +45,7 @@ def attempt(request: ClipRequest, job_id: str | None) -> Generator[JobRef]:
     job = JobRef(job_id=job_id or job_id_of_run(str(flow_run.get_id())))
     with Lease(store, job.job_id) as lease:
         try:
-            job = _opened(request, job, store)
+            job = _opened(request, job, number, store)
             lease.guard(job)
             sweep(job, configured)
             yield job
@@ -91,23 +93,21 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
 
 
 @retry(retry=retry_if_exception_type(StateError), wait=wait_exponential(max=5), stop=stop_after_delay(60), reraise=True)
-def _opened(request: ClipRequest, job: JobRef, store: JobStore | None) -> JobRef:
-    """The attempt to run; a job that failed, or whose run died, gets its next one."""
+def _opened(request: ClipRequest, job: JobRef, number: int | None, store: JobStore | None) -> JobRef:
+    """The attempt to run, which is this run's from now on."""
     access = access_of(settings.load())
-    number = access.attempt if access else 1
+    opened = access.attempt if access else 1
     if store is not None:
-        store.create(job.job_id, request.model_dump_json(exclude_none=True))
         known = store.get(job.job_id)
-        if known is None:
-            raise StateError("Redis forgot a job that was just written; check its memory policy.")
-        if ClipRequest.model_validate(known.request) != request:
+        if known and ClipRequest.model_validate(known.request) != request:
             raise JobConflict(f"Job {job.job_id} was asked for something else; use another id.")
-        number = known.attempt if known.status is JobState.QUEUED else store.reopen(job.job_id)
-        store.set_run(job.job_id, str(flow_run.get_id()))
+        asked, is_retry = request.model_dump_json(exclude_none=True), flow_run.get_run_count() > 1
+        run_id = str(flow_run.get_id())
+        opened = store.open(job.job_id, run_id, number, asked, is_retry=is_retry, lease=True)
     artifact = create_progress_artifact(
         progress=0, key=_artifact_key("progress", job.job_id), description=f"Progress of {job.job_id}"
     )
-    return JobRef(job_id=job.job_id, attempt=number, progress_artifact=str(artifact))
+    return JobRef(job_id=job.job_id, attempt=opened, progress_artifact=str(artifact))
 
 
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:

@@ -2,13 +2,16 @@
 
 Keys: `kangklip:job:{id}` (hash: one JSON document and the numbers the scripts compare),
 `kangklip:job:{id}:events` (stream) and `kangklip:job:{id}:lease` (who runs it now); over all of
-them `kangklip:jobs` (by creation), `kangklip:active` and `kangklip:totals`. Transitions are Lua
-scripts, so they are atomic under concurrent reports.
+them `kangklip:jobs` (by creation), `kangklip:active` and `kangklip:totals`.
+
+A run is (job, attempt): every write names the attempt that it is about, and is one Lua script that
+refuses any but the current one. What was refused is logged.
 """
 
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -26,9 +29,11 @@ from ulid import ULID
 
 from infra import job_scripts as scripts
 from infra.errors import JobConflict, StateError, StateFull, TooManyQueued
+from infra.job_scripts import Refusal
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
+logger = logging.getLogger(__name__)
 CANCELLED = "Cancelled."
 """The error of a job that a person has cancelled."""
 LEASE_SECONDS = 30
@@ -70,13 +75,14 @@ class StageTimes(BaseModel):
 
 
 class Job(BaseModel):
-    """A job as it stands. Times are seconds since the epoch.
+    """A job as it stands; all but the request and `cost_usd` is the current attempt's. Times are in seconds since the
+    epoch.
 
-    `is_leased` tells that the current attempt's process holds a lease: without one it is dead. Runs that
-    report by callback alone hold none. `nosana_run_id` is what runs the job: the deployment on Nosana there,
-    the flow run elsewhere; `flow_run_id` is its flow run either way. `grant_id` is the newest grant's that a
-    rented machine was given for it: no earlier one is good any more. `owner` is the name of the API key that
-    asked for it, empty where none was needed.
+    `is_leased` tells that the attempt's process holds a lease: without one it is dead. Runs that report by callback
+    alone hold none. `nosana_run_id` is what runs the attempt: the deployment on Nosana there, the flow run elsewhere;
+    `flow_run_id` is its flow run either way. `grant_id` is that of the newest grant that a rented machine was given
+    for it; no earlier one is good any more. `had_run`: an earlier attempt had a run. `owner` is the name of the API
+    key that asked for it, empty where none was needed.
     """
 
     job_id: str
@@ -93,6 +99,8 @@ class Job(BaseModel):
     cost_usd: float | None = None
     grant_id: str | None = None
     is_leased: bool = False
+    cancelled: bool = False
+    had_run: bool = False
     created_at: float = 0.0
     updated_at: float = 0.0
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -105,7 +113,7 @@ class Job(BaseModel):
     @property
     def is_cancelled(self) -> bool:
         """Whether a person ended it; its status is FAILED then, as outsiders know it."""
-        return self.status is JobState.FAILED and self.error == CANCELLED
+        return self.status is JobState.FAILED and (self.cancelled or self.error == CANCELLED)
 
 
 class Asker(BaseModel):
@@ -136,6 +144,11 @@ def new_job_id() -> str:
 def job_id_of_run(flow_run_id: str) -> str:
     """The job of a flow run that was started without one: the same 128 bits, so that a retry finds it again."""
     return f"kk_{ULID.from_uuid(UUID(flow_run_id))}"
+
+
+def watch_lease(flow_run_id: str) -> str:
+    """Name of the lease of whoever rents a machine for a run and watches it."""
+    return f"watch-{flow_run_id}"
 
 
 class JobStore:
@@ -182,6 +195,14 @@ class JobStore:
             raise JobConflict(f"Job {job_id} has not ended.")
         return answer == 1
 
+    def discard(self, job_id: str) -> bool:
+        """Forget a job whose first attempt no run has, with its idempotency key; False when it has one, or has ended.
+
+        A run of that attempt that turns up later finds no record, and makes none.
+        """
+        keys = [_key(job_id), _events_key(job_id), _ALL, _ACTIVE]
+        return self._done("discarding it", job_id, 1, self._eval(scripts.DISCARD, keys, [job_id]))
+
     def get(self, job_id: str) -> Job | None:
         with answering():
             return _job(cast("dict[str, str]", self._redis.hgetall(_key(job_id))))
@@ -204,8 +225,8 @@ class JobStore:
         with answering():
             ids = sorted(cast("set[str]", self._redis.smembers(_ACTIVE)))
             jobs = self._read(ids)
-            if gone := set(ids) - {job.job_id for job in jobs}:
-                self._redis.srem(_ACTIVE, *gone)
+        for gone in set(ids) - {job.job_id for job in jobs}:
+            self._eval(scripts.FORGET, [_ACTIVE, _key(gone)], [gone])
         return jobs
 
     def totals(self) -> dict[str, float]:
@@ -225,56 +246,97 @@ class JobStore:
             report.error or "",
             _now(),
             self._ttl,
-            report.job_id,
         ]
-        keys = [_key(report.job_id), _events_key(report.job_id), _ACTIVE, _TOTALS]
-        return self._eval(scripts.REPORT, keys, arguments) == 1
+        answer = self._eval(scripts.REPORT, report_keys(report.job_id), arguments)
+        return self._done(f"a report of {report.status}", report.job_id, report.attempt, answer)
 
-    def reopen(self, job_id: str, after: int | None = None) -> int:
-        """Open the next attempt of a job that failed or whose run has died, and give its number.
+    def cancel(self, job_id: str, attempt: int, words: str = CANCELLED) -> bool:
+        """End the attempt because a person wants it; False when it has succeeded or was followed.
 
-        With `after`, the one that follows that attempt: of several who ask at once, one opens it.
+        No run can open it from now on. One that has just failed counts as cancelled, unless a theft ended it.
+        """
+        answer = self._eval(scripts.CANCEL, report_keys(job_id), [attempt, words, _now(), self._ttl])
+        return self._done("a cancel", job_id, attempt, answer)
+
+    def open(
+        self,
+        job_id: str,
+        run_id: str,
+        attempt: int | None,
+        request_json: str,
+        *,
+        lease: bool,
+        is_retry: bool | None = False,
+    ) -> int:
+        """Open the attempt that a flow run is about to run, and give its number. Asked again it is the same.
+
+        A run that carries an attempt opens that one alone. One that carries none opens what waits without a run,
+        else the next attempt; only such a run records a job that is not known. A run that Prefect retries opens the
+        attempt after its own; with `is_retry` None, one that comes back after its attempt has failed is retried.
+        With `lease`, this store holds the job from now on.
 
         Raises:
-            JobConflict: there is no such job, it has succeeded, another process runs it, or another attempt follows.
+            JobConflict: the attempt was ended, cancelled or followed, the job is not known, has succeeded, or another
+                process runs it.
+        """
+        self._drop_dead_lease(job_id)
+        keys = [_key(job_id), _lease_key(job_id), _ALL, _ACTIVE, _events_key(job_id)]
+        carried = "" if attempt is None else attempt
+        holding = LEASE_SECONDS if lease else ""
+        retried = "" if is_retry is None else int(is_retry)
+        arguments = [job_id, run_id, carried, retried, request_json, _now(), self._ttl]
+        answer = self._eval(scripts.OPEN, keys, [*arguments, self._holder, holding])
+        return self._or_conflict(f"run {run_id}", job_id, attempt, answer)
+
+    def reopen(self, job_id: str, after: int, *, reason: str = "", unless_cancelled: bool = False) -> int:
+        """Open the attempt that follows `after`, and give its number: of several who ask, one opens it.
+
+        `reason` is why `after` did not end well, where its record does not say. With `unless_cancelled`, what a
+        person has cancelled stays so: for whoever starts jobs without being asked to.
+
+        Raises:
+            JobConflict: there is no such job, it has succeeded, another process runs it, another attempt follows, or
+                it was cancelled.
         """
         self._drop_dead_lease(job_id)
         keys = [_key(job_id), _lease_key(job_id), _ACTIVE, _events_key(job_id)]
-        answer = self._eval(scripts.REOPEN, keys, [_now(), self._holder, job_id, self._ttl, after or ""])
-        if answer > 0:
-            return answer
-        reason = {
-            0: "is not known",
-            -1: "has succeeded already",
-            -2: "is being run by another process",
-            -3: "is being started already",
-        }[answer]
-        raise JobConflict(f"Job {job_id} {reason}.")
+        arguments = [_now(), self._holder, job_id, self._ttl, after, "1" if unless_cancelled else "", reason]
+        return self._or_conflict("a start", job_id, after, self._eval(scripts.REOPEN, keys, arguments))
 
-    def set_run(self, job_id: str, flow_run_id: str) -> None:
-        """Record the flow run, which is also what runs the job until a deployment on Nosana does."""
-        with answering():
-            self._redis.hset(_key(job_id), mapping={"flow_run_id": flow_run_id, "nosana_run_id": flow_run_id})
+    def set_run(self, job_id: str, attempt: int, run_id: str) -> bool:
+        """Record the attempt's flow run, which is also what runs it until a deployment on Nosana does.
 
-    def set_deployment(self, job_id: str, deployment_id: str) -> None:
-        """Record the deployment on Nosana that runs the job's flow run."""
-        with answering():
-            self._redis.hset(_key(job_id), "nosana_run_id", deployment_id)
+        False when the attempt must not run any more, was followed, or has another run: this one is to be stopped.
+        """
+        return self._done(f"run {run_id}", job_id, attempt, self._eval(scripts.BIND, [_key(job_id)], [attempt, run_id]))
 
-    def set_grant(self, job_id: str, grant_id: str | None) -> None:
-        """Make this the job's only grant; None leaves it without one."""
+    def attempt_of(self, job_id: str, run_id: str) -> int | None:
+        """The attempt that a flow run has had last; None where it has had none of the job."""
         with answering():
-            self._redis.hset(_key(job_id), "grant_id", grant_id or "")
+            names = [f"run:{run_id}", "flow_run_id", "attempt"]
+            opened, current, attempt = cast("list[str | None]", self._redis.hmget(_key(job_id), names))
+        found = opened or (
+            attempt if current == run_id else None
+        )  # the latter of a record from before attempts were kept
+        return int(found) if found else None
 
-    def add_cost(self, job_id: str, usd: float) -> None:
-        """Add to what the job's rented machines have cost, in dollars."""
-        with answering():
-            self._redis.hincrbyfloat(_key(job_id), "cost_usd", usd)
+    def set_deployment(self, job_id: str, attempt: int, deployment_id: str) -> bool:
+        """Record the deployment on Nosana that runs the attempt's flow run."""
+        return self._note(job_id, attempt, "nosana_run_id", deployment_id)
 
-    def set_start_error(self, job_id: str, text: str) -> None:
-        """Record why the job's run could not be started."""
-        with answering():
-            self._redis.hset(_key(job_id), "start_error", text)
+    def set_grant(self, job_id: str, attempt: int, grant_id: str) -> bool:
+        """Make this the attempt's only grant; False when the attempt has ended or was followed."""
+        return self._note(job_id, attempt, "grant_id", grant_id)
+
+    def add_cost(self, job_id: str, what: str, usd: float) -> bool:
+        """Add what a rented machine has cost, in dollars, to the job's cost: once for each `what`."""
+        return self._done(f"the cost of {what}", job_id, None, self._eval(scripts.COST, [_key(job_id)], [what, usd]))
+
+    def start_failed(self, job_id: str, attempt: int, text: str, run_id: str | None = None) -> bool:
+        """End the attempt because its run could not be started; False when a run other than `run_id` has it."""
+        arguments = [attempt, text, _now(), self._ttl, run_id or ""]
+        answer = self._eval(scripts.START_FAILED, report_keys(job_id), arguments)
+        return self._done("a failed start", job_id, attempt, answer)
 
     def claim(self, key: str, asked: str, job_id: str) -> Claim:
         """Give an idempotency key to `job_id` for a day, unless a job has it; `asked` is a digest of the request."""
@@ -329,25 +391,23 @@ class JobStore:
             newest = cast("list[tuple[str, Any]]", self._redis.xrevrange(_events_key(job_id), count=1))
         return newest[0][0] if newest else "0"
 
-    def hold(self, job_id: str) -> bool:
-        """Take or renew this store's lease on running the job; False when another has it."""
-        self._drop_dead_lease(job_id)
-        with answering():
-            taken = self._redis.set(_lease_key(job_id), self._holder, nx=True, ex=LEASE_SECONDS)
-            if not taken and self._redis.get(_lease_key(job_id)) == self._holder:
-                taken = self._redis.expire(_lease_key(job_id), LEASE_SECONDS)
-            if taken and self._redis.exists(_key(job_id)):
-                self._redis.hset(_key(job_id), "is_leased", "1")
-        return bool(taken)
+    def hold(self, name: str) -> bool:
+        """Take or renew this store's lease on a job, or on anything else; False when another has it."""
+        self._drop_dead_lease(name)
+        return self._eval(scripts.HOLD, [_lease_key(name)], [self._holder, LEASE_SECONDS]) == 1
 
     def is_held(self, job_id: str) -> bool:
-        """Whether some process runs the job and lives."""
+        """Whether some process runs the job, or has the lease of that name, and lives."""
         self._drop_dead_lease(job_id)
         with answering():
             return self._redis.exists(_lease_key(job_id)) == 1
 
     def release(self, job_id: str) -> None:
         self._eval(scripts.RELEASE, [_lease_key(job_id)], [self._holder])
+
+    def run(self, script: str, keys: list[str], arguments: list[Any]) -> int:
+        """Run one of the scripts whose last arguments are the time and how long a record is kept."""
+        return self._eval(script, keys, [*arguments, _now(), self._ttl])
 
     def ping(self) -> None:
         with answering():
@@ -374,14 +434,32 @@ class JobStore:
         if holder and holder != self._holder and _is_dead_neighbour(holder):
             self._eval(scripts.RELEASE, [_lease_key(job_id)], [holder])
 
+    def _note(self, job_id: str, attempt: int, name: str, value: str) -> bool:
+        answer = self._eval(scripts.NOTE, [_key(job_id)], [attempt, "1", name, value])
+        return self._done(f"a new {name}", job_id, attempt, answer)
+
+    def _done(self, what: str, job_id: str, attempt: int | None, answer: int) -> bool:
+        """Whether a script did it; what was refused is logged, mere progress that came late not so loudly."""
+        if answer > 0:
+            return True
+        level = logging.DEBUG if answer == Refusal.LATE else logging.INFO
+        named = f"of attempt {attempt} " if attempt else ""
+        logger.log(level, "Job %s: %s %swas refused: it %s", job_id, what, named, Refusal(answer).words)
+        return False
+
+    def _or_conflict(self, what: str, job_id: str, attempt: int | None, answer: int) -> int:
+        if not self._done(what, job_id, attempt, answer):
+            raise JobConflict(f"Job {job_id} {Refusal(answer).words}.")
+        return answer
+
     def _eval(self, script: str, keys: list[str], arguments: list[Any]) -> int:
         with answering():
             return cast("int", self._redis.eval(script, len(keys), *keys, *map(str, arguments)))
 
 
 def _job(fields: dict[str, str]) -> Job | None:
-    """A job from its hash; None where there is none."""
-    if not fields:
+    """A job from its hash; None where there is none, or no more than a scrap of one."""
+    if "job_id" not in fields:
         return None
     known: dict[str, Any] = {name: value for name, value in fields.items() if name in Job.model_fields}
     known["request"] = json.loads(fields.get("request") or "{}")
@@ -401,6 +479,11 @@ def _now() -> str:
 def _hidden(text: str) -> str:
     """A name for what somebody else has chosen: it may be long, and it may be a secret."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def report_keys(job_id: str) -> list[str]:
+    """Keys of the scripts that may end an attempt."""
+    return [_key(job_id), _events_key(job_id), _ACTIVE, _TOTALS]
 
 
 def _key(job_id: str) -> str:

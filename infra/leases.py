@@ -1,4 +1,4 @@
-"""A run's hold on its job: taken before it begins, renewed by a thread, given back at the end."""
+"""A run's hold on its job: taken as it opens its attempt, renewed by a thread, given back at the end."""
 
 import logging
 import signal
@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from infra.errors import JobConflict, StateError
+from infra.errors import StateError
 from infra.jobs import LEASE_SECONDS, JobRef, JobStore
 from infra.states import JobState
 
@@ -18,23 +18,19 @@ CHECK_SECONDS = 3.0
 class Lease:
     """Nobody else runs the job while this is held. A run that loses it is interrupted; `lost` says why.
 
-    It is lost when another run has taken the job over, because this machine slept or Redis was away too
-    long, and, once it guards an attempt, when that attempt was ended from outside. Without a store there
-    is nobody to share with.
+    `JobStore.open` takes it, `guard` keeps it. It is lost when another run has taken the job over, because this
+    machine slept or Redis was away too long, and when the guarded attempt was ended from outside or followed.
+    Without a store there is nobody to share with.
     """
 
     def __init__(self, store: JobStore | None, job_id: str) -> None:
         self._store, self._job_id = store, job_id
         self._done = threading.Event()
         self._guarded: JobRef | None = None
+        self._keeper: threading.Thread | None = None
         self.lost: str | None = None
 
     def __enter__(self) -> Self:
-        if self._store is None:
-            return self
-        if not self._store.hold(self._job_id):
-            raise JobConflict(f"Job {self._job_id} is being run by another process; wait for it or stop it.")
-        threading.Thread(target=self._keep, args=[self._store], daemon=True, name="lease").start()
         return self
 
     def __exit__(
@@ -51,6 +47,9 @@ class Lease:
     def guard(self, job: JobRef | None) -> None:
         """From now on this attempt is what we run; None when it is ended by ourselves."""
         self._guarded = job
+        if self._store is not None and self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, args=[self._store], daemon=True, name="lease")
+            self._keeper.start()
 
     def _keep(self, store: JobStore) -> None:
         waited = 0.0
@@ -74,7 +73,11 @@ class Lease:
             return f"Another run has taken over job {self._job_id}; this one has stopped."
         known = store.get(self._job_id) if self._guarded else None
         guarded = self._guarded
-        if known and guarded and known.attempt == guarded.attempt and known.status is JobState.FAILED:
+        if not known or not guarded:
+            return None
+        if known.attempt != guarded.attempt:
+            return f"Attempt {known.attempt} of job {self._job_id} has followed; this run of another one has stopped."
+        if known.status is JobState.FAILED:
             return f"Job {self._job_id} was ended from outside: {known.error or 'no reason is given'}"
         return None
 

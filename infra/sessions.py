@@ -1,7 +1,7 @@
-"""Sessions in Redis: what a grant is changed for, once, and for how long it is good.
+"""Sessions in Redis: what a grant is exchanged for, once, and for how long it is good.
 
 Keys: `kangklip:grant:{id}` (who has redeemed it) and `kangklip:session:{digest of the token}`. A session is good
-while its grant is the newest of its job: a grant for other infrastructure ends it.
+while its attempt is the current one and its grant that attempt's newest: a grant for other infrastructure ends it.
 """
 
 import hashlib
@@ -14,13 +14,19 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.errors import GrantRefused
 from infra.grants import Grant
-from infra.jobs import JobStore, answering
+from infra.job_scripts import REDEEM, Refusal
+from infra.jobs import JobStore, answering, report_keys
 from infra.settings import Settings
 
 _REMEMBERED_SECONDS = 7 * 86400
 """How long it is known that a grant was redeemed: longer than any may be redeemed."""
 _CLOSING_SECONDS = 60
 """How long a session lasts beyond the end of its run: the last lines of its log are still under way."""
+
+
+STOLEN = (
+    "The grant of this run was redeemed twice: possibly it was stolen, so the run was stopped. Start the job again."
+)
 
 
 class GrantTaken(GrantRefused):
@@ -62,7 +68,8 @@ class SessionStore:
         """A token, told to nobody else, and its session.
 
         Raises:
-            GrantTaken: the grant was redeemed before.
+            GrantTaken: the grant was redeemed before; its attempt has failed for that, unless it was followed.
+            GrantRefused: it is not the newest of an attempt that goes on.
         """
         token = f"kks_{secrets.token_urlsafe(32)}"
         session = Session(
@@ -72,16 +79,21 @@ class SessionStore:
             deployment_id=deployment_id,
             **grant.model_dump(include={"grant_id", "job_id", "run_id", "attempt"}),
         )
-        with answering():
-            if not self._redis.set(_grant_key(grant), session.session_id, nx=True, ex=_REMEMBERED_SECONDS):
-                raise GrantTaken("The grant was redeemed before.")
-            self._redis.set(_key(session.session_id), session.model_dump_json(), ex=grant.session_seconds)
+        self._redeem(grant, session.session_id, session.model_dump_json())
         return token, session
 
-    def is_taken(self, grant: Grant) -> bool:
-        """Whether the grant was redeemed."""
-        with answering():
-            return self._redis.exists(_grant_key(grant)) == 1
+    def check(self, grant: Grant) -> None:
+        """Raises: GrantTaken, GrantRefused: it could not be redeemed now; as `open`."""
+        self._redeem(grant, "", "")
+
+    def _redeem(self, grant: Grant, session_id: str, session_json: str) -> None:
+        keys = [*report_keys(grant.job_id), _grant_key(grant), _key(session_id)]
+        arguments = [grant.attempt, grant.run_id, grant.grant_id, session_id, session_json, grant.session_seconds]
+        answer = self._jobs.run(REDEEM, keys, [*arguments, _REMEMBERED_SECONDS, STOLEN])
+        if answer == Refusal.TAKEN:
+            raise GrantTaken("The grant was redeemed before.")
+        if answer <= 0:
+            raise GrantRefused(f"Job {grant.job_id} {Refusal(answer).words}.")
 
     def find(self, token: str) -> Session | None:
         """The session of that token while it is good: not expired, closed, or followed by another grant's.
@@ -94,7 +106,7 @@ class SessionStore:
             return None
         session = Session.model_validate_json(found)
         job = self._jobs.get(session.job_id)
-        if job is None or job.grant_id != session.grant_id:
+        if job is None or (job.attempt, job.grant_id) != (session.attempt, session.grant_id):
             return None
         is_over = job.has_ended and time.time() - job.updated_at > _CLOSING_SECONDS
         return None if is_over else session

@@ -116,11 +116,9 @@ class BatchJobs:
         try:
             run_id = self.submit(job)
         except SubmitError as error:
-            self.jobs.set_start_error(job.job_id, str(error))
-            self._fail(job, str(error))
+            self.jobs.start_failed(job.job_id, job.attempt, str(error))
             return
-        if job.flow_run_id != run_id:  # else what runs it may be known better by now
-            self.jobs.set_run(job.job_id, run_id)
+        self.jobs.set_run(job.job_id, job.attempt, run_id)
 
     def _look_at_runs(self) -> None:
         """End the jobs whose run has ended without their knowing."""
@@ -148,7 +146,7 @@ class BatchJobs:
         except StoreError:
             told = {}
         code = told.get("code") if told.get("attempt") == job.attempt else None
-        was_cancelled = job.flow_run_id is not None and self.run_end(job.flow_run_id) == CANCELLED
+        was_cancelled = job.cancelled or (job.flow_run_id is not None and self.run_end(job.flow_run_id) == CANCELLED)
         return may_be_tried_again(code, job.attempt) and not was_cancelled
 
     def _settle(self, claim: Claim, outcome: Outcome) -> None:

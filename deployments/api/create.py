@@ -26,7 +26,7 @@ from deployments.api.models import (
 )
 from deployments.api.parts import Given, Parts
 from infra.errors import SubmitError, TooManyQueued
-from infra.jobs import Asker, Job, Report, new_job_id
+from infra.jobs import Asker, Job, new_job_id
 from infra.states import JobState
 from tasks.core.keys import digest
 from tasks.core.languages import LANGUAGES
@@ -133,11 +133,16 @@ def _created(request: Request, caller: Caller, asked: dict[str, Any], key: str |
     claim = f"{caller.key} {key}" if key and caller.key else key or ""
     job_id = _job_id_for(asked, claim, parts)
     request.state.job_id = job_id
-    if (earlier := parts.jobs.get(job_id) if key else None) is not None:
-        return _answered_before(earlier, parts)
-    _count(caller.counted, parts)
-    if _recorded(job_id, asked, caller, claim, parts):
-        _started(job_id, asked, parts)
+    earlier = parts.jobs.get(job_id) if key else None
+    if earlier is None:
+        _count(caller.counted, parts)
+    is_new = earlier is None and _recorded(job_id, asked, caller, claim, parts)
+    if earlier is None or _is_without_run(earlier):  # asking twice is one run
+        try:
+            _submit_first(job_id, asked, parts)
+        except SubmitError as error:
+            raise HTTPException(HTTPStatus.BAD_GATEWAY, str(error)) from None
+    if is_new:
         audit("create", job_id, key=caller.name, client=caller.address)
     return Created(job_id=job_id)
 
@@ -158,38 +163,51 @@ def _recorded(job_id: str, asked: dict[str, Any], caller: Caller, claim: str, pa
         raise HTTPException(*said, {"Retry-After": str(QUEUED_AGAIN_SECONDS)}) from None
 
 
-def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts) -> None:
-    """Start the attempt's run and record it; a job that was ended meanwhile has its run stopped.
+def _submit_first(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
+    """Start the run of a new job.
 
     Raises:
-        SubmitError: it could not be started; the job is FAILED, and says why.
+        SubmitError: it could not be started, and the job is forgotten. Should the server have made the run after all,
+            it finds no job and ends.
+    """
+    try:
+        run_id = parts.submitter.submit(job_id, 1, asked)
+    except SubmitError:
+        if parts.jobs.discard(job_id) or parts.jobs.get(job_id) is None:
+            raise
+        return  # its run exists, and has begun or is known to whoever asked beside us
+    _give(run_id, job_id, 1, parts)
+    if parts.jobs.get(job_id) is None:
+        raise SubmitError("The run could not be started; ask again.")
+
+
+def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts) -> None:
+    """Start the run of an attempt that follows another.
+
+    Raises:
+        SubmitError: it could not be started; the attempt is FAILED, and says why. No run can open it any more.
     """
     try:
         run_id = parts.submitter.submit(job_id, attempt, request)
     except SubmitError as error:
-        said = str(error)
-        parts.jobs.set_start_error(job_id, said)
-        parts.jobs.report(Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error=said))
-        raise
-    parts.jobs.set_run(job_id, run_id)
-    job = parts.jobs.get(job_id)
-    if job is not None and job.attempt == attempt and job.status is JobState.FAILED:
-        _stop(run_id, job_id, parts)
+        if parts.jobs.start_failed(job_id, attempt, str(error)):
+            raise
+        return
+    _give(run_id, job_id, attempt, parts)
 
 
-def _stop(run_id: str, job_id: str, parts: Parts) -> None:
-    """A run that cannot be stopped stops itself: it sees that its job has ended."""
+def _give(run_id: str, job_id: str, attempt: int, parts: Parts) -> None:
+    """Record the attempt's run; one that nobody wants any more is stopped."""
+    if parts.jobs.set_run(job_id, attempt, run_id):
+        return
     try:
         parts.submitter.cancel(run_id)
-    except SubmitError as error:
+    except SubmitError as error:  # it may not open its attempt, whether it is stopped or not
         logger.warning("The run of %s was not stopped from here: %s", job_id, error)
 
 
-def _started(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
-    try:
-        submit_run(job_id, 1, asked, parts)
-    except SubmitError as error:
-        raise HTTPException(HTTPStatus.BAD_GATEWAY, str(error)) from None
+def _is_without_run(job: Job) -> bool:
+    return job.status is JobState.QUEUED and job.flow_run_id is None
 
 
 def _job_id_for(asked: dict[str, Any], key: str, parts: Parts) -> str:
@@ -200,15 +218,6 @@ def _job_id_for(asked: dict[str, Any], key: str, parts: Parts) -> str:
     if not claim.is_same:
         raise HTTPException(*KEY_USED)
     return claim.job_id
-
-
-def _answered_before(job: Job, parts: Parts) -> Created:
-    """The same answer as the first time. A job that was left without a run gets it now: asking twice is one run."""
-    if job.start_error and job.nosana_run_id is None:
-        raise HTTPException(HTTPStatus.BAD_GATEWAY, job.start_error)
-    if job.status is JobState.QUEUED and job.nosana_run_id is None:
-        _started(job.job_id, job.request, parts)
-    return Created(job_id=job.job_id)
 
 
 def _count(client: str, parts: Parts) -> None:

@@ -1,7 +1,7 @@
 """A job after it was created: how it stands, started again, cancelled, and the list of the recent ones."""
 
+import contextlib
 import logging
-from http import HTTPStatus
 from typing import Annotated
 
 from anyio import to_thread
@@ -28,7 +28,7 @@ from deployments.api.parts import Given, Parts
 from deployments.api.routing import Router
 from infra.access import granted_root
 from infra.errors import JobConflict, SubmitError
-from infra.jobs import CANCELLED, Report
+from infra.jobs import Job
 from infra.states import JobState
 from tasks.core.keys import job_key
 
@@ -37,6 +37,8 @@ ENDED = (409, "job has ended")
 NOT_ENDED = (409, "job has not ended; cancel it first")
 NO_BUCKET = (502, "bucket did not answer")
 NOT_STOPPED = (502, "run could not be stopped")
+CANCEL_TRIES = 3
+"""A job may get its next attempt while it is being cancelled; that one is cancelled then."""
 
 logger = logging.getLogger(__name__)
 router = Router()
@@ -109,15 +111,14 @@ async def delete_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
 
 def _start(job_id: str, caller: Caller, parts: Parts) -> Started:
     job = job_of(caller, job_id, parts)
-    if job.status in (JobState.RUNNING, JobState.SUCCEEDED):
+    if job.status in (JobState.RUNNING, JobState.SUCCEEDED) or (job.flow_run_id and not job.has_ended):
         return Started(ok=True)
-    if job.nosana_run_id is None:
+    if job.nosana_run_id is None and not job.had_run:
         raise HTTPException(*NO_RUN)
-    if job.status is JobState.QUEUED:
-        return Started(ok=True)
     answer = Started(ok=True)
     try:
-        submit_run(job_id, parts.jobs.reopen(job_id, after=job.attempt), job.request, parts)
+        attempt = parts.jobs.reopen(job_id, after=job.attempt) if job.has_ended else job.attempt
+        submit_run(job_id, attempt, job.request, parts)
     except (JobConflict, SubmitError) as error:
         if parts.job(job_id).status is JobState.FAILED:
             answer = Started(ok=False, start_error=str(error))
@@ -143,17 +144,31 @@ def _delete(job_id: str, caller: Caller, parts: Parts) -> Ok:
 
 
 def _cancel(job_id: str, caller: Caller, parts: Parts) -> Ok:
-    job = job_of(caller, job_id, parts)
-    if job.has_ended:
-        raise HTTPException(*ENDED)
+    for _ in range(CANCEL_TRIES):
+        job = job_of(caller, job_id, parts)
+        if job.has_ended:
+            break
+        _stop(job.flow_run_id, job_id, parts)
+        if parts.jobs.cancel(job_id, job.attempt):
+            _stop_newer(job, parts)
+            audit("cancel", job_id, key=caller.name, client=caller.address)
+            return Ok()
+    raise HTTPException(*ENDED)
+
+
+def _stop(run_id: str | None, job_id: str, parts: Parts) -> None:
+    """Raises: HTTPException: 502, the run could not be stopped."""
     try:
-        if job.flow_run_id:
-            parts.submitter.cancel(job.flow_run_id)
+        if run_id:
+            parts.submitter.cancel(run_id)
     except SubmitError as error:
         logger.warning("The run of %s could not be stopped: %s", job_id, error)
         raise HTTPException(*NOT_STOPPED) from None
-    said = Report(job_id=job_id, attempt=job.attempt, status=JobState.FAILED, error=CANCELLED, message=CANCELLED)
-    if not parts.jobs.report(said) and parts.job(job_id).status is JobState.SUCCEEDED:
-        raise HTTPException(HTTPStatus.CONFLICT, ENDED[1])
-    audit("cancel", job_id, key=caller.name, client=caller.address)
-    return Ok()
+
+
+def _stop_newer(cancelled: Job, parts: Parts) -> None:
+    """Stop the run that the attempt was given while it was being cancelled; it could not open it anyhow."""
+    job = parts.job(cancelled.job_id)
+    if job.attempt == cancelled.attempt and job.flow_run_id != cancelled.flow_run_id:
+        with contextlib.suppress(HTTPException):
+            _stop(job.flow_run_id, job.job_id, parts)

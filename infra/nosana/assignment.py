@@ -49,29 +49,43 @@ class Terms:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A run and the job that it belongs to. Methods raise `StateError` when Redis does not answer for a minute."""
+    """A run and the attempt of a job that it is. Methods raise `StateError` when Redis does not answer for a minute.
+
+    What is told of an attempt that was followed meanwhile changes nothing.
+    """
 
     run_id: UUID
     job_id: str
+    attempt: int
     jobs: JobStore
 
     @_patiently
     def note_deployment(self, deployment_id: str) -> None:
-        self.jobs.set_deployment(self.job_id, deployment_id)
+        self.jobs.set_deployment(self.job_id, self.attempt, deployment_id)
 
     @_patiently
-    def note_cost(self, usd: float) -> None:
-        self.jobs.add_cost(self.job_id, usd)
+    def note_cost(self, deployment_id: str, usd: float) -> None:
+        self.jobs.add_cost(self.job_id, deployment_id, usd)
 
     @_patiently
     def note_start_error(self, why: str) -> None:
-        self.jobs.set_start_error(self.job_id, why)
-        self.fail(why)
+        self.jobs.start_failed(self.job_id, self.attempt, why, str(self.run_id))
 
     @_patiently
     def fail(self, why: str) -> None:
-        """End the job's attempt, unless it has ended already."""
-        self.jobs.report(Report(job_id=self.job_id, attempt=None, status=JobState.FAILED, error=why, message=why))
+        """End the attempt, unless it has ended already."""
+        failed = Report(job_id=self.job_id, attempt=self.attempt, status=JobState.FAILED, error=why, message=why)
+        self.jobs.report(failed)
+
+    @_patiently
+    def cancel(self) -> None:
+        """End the attempt because somebody has cancelled its run."""
+        self.jobs.cancel(self.job_id, self.attempt)
+
+    def is_over(self) -> bool:
+        """Whether nobody wants the run any more: its attempt has failed or was followed."""
+        job = self.jobs.get(self.job_id)
+        return job is not None and (job.attempt != self.attempt or job.status is JobState.FAILED)
 
     def body(self, name: str, terms: Terms, market: Market, configured: Settings) -> dict[str, Any]:
         """What is asked of Nosana, with a new grant.
@@ -95,51 +109,53 @@ class Assignment:
         return deployment_body(name, market.address, terms.timeout_minutes, definition)
 
     def _grant(self, terms: Terms, configured: Settings) -> str:
-        """For the attempt that this run will be: the job's own while it waits, else the one after.
+        """For the attempt, whose only grant it is from now on: what an earlier host was given is good for nothing.
 
-        From now on it is the job's only one: what an earlier host was given is good for nothing.
+        Raises:
+            JobConflict: the attempt has ended, or was followed.
         """
-        job = self.jobs.get(self.job_id)
-        if job is None:
-            raise StateError(f"Redis has forgotten job {self.job_id}; check its memory policy.")
-        number = job.attempt if job.status is JobState.QUEUED else job.attempt + 1
         grant = grants.Grant(
             job_id=self.job_id,
             run_id=str(self.run_id),
-            attempt=number,
+            attempt=self.attempt,
             session_seconds=terms.timeout_minutes * 60,
             expires_at=grants.until(int((terms.queue_limit_minutes + GRANT_MARGIN_MINUTES) * 60)),
         )
         text = grants.signed(grant, configured)
-        self.jobs.set_grant(self.job_id, grant.grant_id)
+        if not self.jobs.set_grant(self.job_id, self.attempt, grant.grant_id):
+            raise JobConflict(f"Attempt {self.attempt} of job {self.job_id} has ended; no machine is rented for it.")
         return text
 
 
+@_patiently
 def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
-    """The run with its job, which is recorded where it is not yet.
+    """The run with the attempt that it opens; a run of the Prefect UI makes its own job.
 
     Raises:
         ConfigError: the run is none of the flow clip.
-        JobConflict: its job has succeeded.
+        JobConflict: the attempt is not this run's to open.
     """
     request = parameters.get("request")
     if not isinstance(request, dict):
         raise ConfigError("Only runs of the flow clip go to Nosana; this one has no request.")
-    given = known(run_id, parameters, jobs)
-    if not _JOB_ID.fullmatch(given.job_id):
+    job_id, carried = _named(run_id, parameters)
+    if not _JOB_ID.fullmatch(job_id):
         raise ConfigError("The run's job_id is none; leave it away, and the run makes its own.")
-    jobs.create(given.job_id, json.dumps(request))
-    job = jobs.get(given.job_id)
-    if job is not None and job.status is JobState.SUCCEEDED:
-        raise JobConflict(f"Job {given.job_id} has succeeded already; create another.")
-    if job is not None and job.flow_run_id != str(run_id):
-        jobs.set_run(given.job_id, str(run_id))
-    return given
+    attempt = jobs.open(job_id, str(run_id), carried, json.dumps(request), is_retry=None, lease=False)
+    return Assignment(run_id, job_id, attempt, jobs)
 
 
+@_patiently
 def known(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
-    """A run that was taken on before. One that was started without a job has its own."""
-    return Assignment(run_id, str(parameters.get("job_id") or job_id_of_run(str(run_id))), jobs)
+    """A run that was taken on before, with the attempt that it opened then."""
+    job_id, carried = _named(run_id, parameters)
+    return Assignment(run_id, job_id, jobs.attempt_of(job_id, str(run_id)) or carried or 0, jobs)
+
+
+def _named(run_id: UUID, parameters: Mapping[str, Any]) -> tuple[str, int | None]:
+    """The job and the attempt that a run was given; its own job where it was given none."""
+    attempt = parameters.get("attempt")
+    return str(parameters.get("job_id") or job_id_of_run(str(run_id))), attempt if type(attempt) is int else None
 
 
 def job_store(configured: Settings) -> JobStore:

@@ -35,7 +35,7 @@ from pydantic import Field
 
 from infra import settings
 from infra.errors import ConfigError, InfraError, NosanaError, StateError
-from infra.jobs import LEASE_SECONDS, JobStore
+from infra.jobs import LEASE_SECONDS, JobStore, watch_lease
 from infra.nosana import rental
 from infra.nosana.assignment import Assignment, Terms, job_store, known, known_secrets, name_of, run_and_number, take_on
 from infra.nosana.client import NosanaClient
@@ -165,9 +165,9 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         """Rent, watch, release. A host that fails before the flow began is followed by another, a few times."""
         configured = settings.load()
         jobs = self._job_store(configured)
-        assignment = await asyncio.to_thread(take_on, flow_run.id, flow_run.parameters, jobs)
-        rented = Rental(flow_run, assignment, configuration, configured)
         async with self._watching(flow_run.id, jobs, wait_seconds=configuration.poll_seconds):
+            given = await asyncio.to_thread(take_on, flow_run.id, flow_run.parameters, jobs)
+            rented = Rental(flow_run, given, configuration, configured)
             if await self._state_type(flow_run.id) is not StateType.PENDING:  # cancelled while this worker waited
                 return await self._settle(rented, str(flow_run.id), None)
             return await self._see_through(rented, task_status=task_status)
@@ -258,7 +258,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         with self._telling(rented.run):
             seconds, usd = await rental.cost(client, deployment)
             logger.info("The deployment ran for %.0f s and cost $%.4f", seconds, usd)
-            await asyncio.to_thread(rented.assignment.note_cost, usd)
+            await asyncio.to_thread(rented.assignment.note_cost, deployment.id, usd)
         return diagnosis
 
     async def _settle(self, rented: Rental, identifier: str, found: Diagnosis | None) -> NosanaWorkerResult:
@@ -281,7 +281,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
     async def _cancel(self, rented: Rental) -> None:
         await self._mark_flow_run_as_cancelled(rented.run, {"message": "Cancelled; nothing of it is left on Nosana."})
         with self._telling(rented.run):
-            await asyncio.to_thread(rented.assignment.fail, "Cancelled.")
+            await asyncio.to_thread(rented.assignment.cancel)
 
     async def _give_up(self, rented: Rental, why: str) -> None:
         """No host was rented: the run and the job say why."""
@@ -306,7 +306,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         Held by a lease in Redis, which a death leaves to run out. What stands in the context is cancelled, without
         an error, when the lease was lost: this machine slept, and another worker has taken the run over.
         """
-        lease, scope = f"watch-{run_id}", anyio.CancelScope()
+        lease, scope = watch_lease(str(run_id)), anyio.CancelScope()
         while not await self._take(run_id, lease, jobs):
             if wait_seconds is None:
                 yield False
@@ -385,7 +385,8 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         async with self._watching(run.id, jobs) as held:
             if not held or await self._state_type(run.id) in {*FINAL, StateType.SCHEDULED, None}:
                 return
-            rented = Rental(run, known(run.id, run.parameters, jobs), await self._configuration_of(run), configured)
+            given = await asyncio.to_thread(known, run.id, run.parameters, jobs)
+            rented = Rental(run, given, await self._configuration_of(run), configured)
             async with _nosana(configured) as client:
                 made = sorted(await client.search(f"{self._prefix()}{run.id}-"), key=self._number)
                 if not made:

@@ -51,10 +51,8 @@ def scene(servers):
 
 
 def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased=True):
-    if leased:
-        assert scene.jobs.hold(scene.job_id)
-        scene.jobs.release(scene.job_id)
-    scene.jobs.set_run(scene.job_id, run_id)
+    assert scene.jobs.open(scene.job_id, run_id, 1, "{}", lease=leased) == 1
+    scene.jobs.release(scene.job_id)
     scene.jobs.report(Report(job_id=scene.job_id, stage=Stage.RENDER, progress=70))
     scene.server.states[run_id] = state
     return run_id
@@ -95,18 +93,18 @@ def test_a_job_that_a_living_process_holds_is_left_alone(scene):
 def test_a_run_elsewhere_that_reports_by_callback_holds_no_lease_and_lives(scene):
     begun(scene, "RUNNING", leased=False)
     assert scene.after(3600).status is JobState.RUNNING
-    scene.jobs.set_deployment(scene.job_id, "a-nosana-deployment")
+    scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
     assert scene.after(3600).status is JobState.RUNNING
 
 
 def test_a_job_that_waits_for_a_worker_waits(scene):
-    scene.jobs.set_run(scene.job_id, run_id := "22222222-2222-2222-2222-222222222222")
+    scene.jobs.set_run(scene.job_id, 1, run_id := "22222222-2222-2222-2222-222222222222")
     scene.server.states[run_id] = "SCHEDULED"
     assert scene.after(86400).status is JobState.QUEUED
 
 
 def test_a_run_that_its_worker_never_started_is_ended(scene):
-    scene.jobs.set_run(scene.job_id, run_id := "33333333-3333-3333-3333-333333333333")
+    scene.jobs.set_run(scene.job_id, 1, run_id := "33333333-3333-3333-3333-333333333333")
     scene.server.states[run_id] = "PENDING"
     assert scene.after(PENDING_SECONDS / 2).status is JobState.QUEUED
     assert scene.after(PENDING_SECONDS).status is JobState.FAILED
@@ -114,8 +112,8 @@ def test_a_run_that_its_worker_never_started_is_ended(scene):
 
 
 def test_a_pending_run_that_has_a_deployment_is_its_workers_to_watch(scene):
-    scene.jobs.set_run(scene.job_id, run_id := "55555555-5555-5555-5555-555555555555")
-    scene.jobs.set_deployment(scene.job_id, "a-nosana-deployment")
+    scene.jobs.set_run(scene.job_id, 1, run_id := "55555555-5555-5555-5555-555555555555")
+    scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
     scene.server.states[run_id] = "PENDING"
     assert scene.after(3600).status is JobState.QUEUED
 
@@ -146,8 +144,8 @@ def test_an_attempt_that_was_opened_meanwhile_is_not_touched(scene):
     begun(scene, "CRASHED")
     scene.reconciler.step()
     scene.jobs.report(Report(job_id=scene.job_id, status=JobState.FAILED, error="by itself"))
-    assert scene.jobs.reopen(scene.job_id) == 2
+    assert scene.jobs.reopen(scene.job_id, after=1) == 2
     scene.server.states.clear()
-    scene.jobs.set_run(scene.job_id, run_id := "44444444-4444-4444-4444-444444444444")
+    scene.jobs.set_run(scene.job_id, 2, run_id := "44444444-4444-4444-4444-444444444444")
     scene.server.states[run_id] = "SCHEDULED"
     assert scene.after(3600).status is JobState.QUEUED

@@ -20,7 +20,7 @@ def test_submitting_twice_gives_one_run_and_another_attempt_another(prefect_runs
     assert prefect_runs.submit(job_id, 2, REQUEST) != first
     run = prefect_runs.run(first)
     assert (run["name"], run["state_type"]) == (job_id, "SCHEDULED")
-    assert run["parameters"] == {"request": REQUEST, "job_id": job_id}
+    assert run["parameters"] == {"request": REQUEST, "job_id": job_id, "attempt": 1}
 
 
 def test_a_run_that_waits_is_cancelled_at_once_and_only_once(prefect_runs):

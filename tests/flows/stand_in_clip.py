@@ -32,11 +32,11 @@ from tasks.core.errors import NoSpeech
 
 
 @flow(name="clip")
-def clip(request: dict[str, Any], job_id: str) -> None:
+def clip(request: dict[str, Any], job_id: str, attempt: int) -> None:
     configured = settings.load()
     jobs = JobStore.from_settings(configured)
     redis.Redis.from_url(os.environ["REDIS_URL"]).rpush("stand-in:runs", job_id)
-    job = JobRef(job_id=job_id, attempt=jobs.get(job_id).attempt)
+    job = JobRef(job_id=job_id, attempt=attempt)
     jobs.report(Report(**job.model_dump(exclude={"progress_artifact"}), stage=Stage.DOWNLOAD, progress=5))
     if request["video_url"].endswith("bad"):
         error = NoSpeech("Nobody speaks.")

@@ -73,7 +73,7 @@ def test_a_final_state_is_final(store, job_id, end):
 
 def test_another_attempts_report_is_ignored(store, job_id):
     store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
-    assert store.reopen(job_id) == 2
+    assert store.reopen(job_id, after=1) == 2
     assert not store.report(running(job_id, Stage.RENDER, 70, attempt=1))
     job = store.get(job_id)
     assert (job.status, job.progress, job.error) == (JobState.QUEUED, 0, None)
@@ -83,12 +83,12 @@ def test_another_attempts_report_is_ignored(store, job_id):
 def test_a_success_is_never_reopened(store, job_id):
     store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
     with pytest.raises(JobConflict, match="succeeded"):
-        store.reopen(job_id)
+        store.reopen(job_id, after=1)
 
 
 def test_an_unknown_job_is_not_reopened(store):
     with pytest.raises(JobConflict, match="not known"):
-        store.reopen(new_job_id())
+        store.reopen(new_job_id(), after=1)
 
 
 def test_a_live_process_keeps_its_lease_and_a_dead_ones_is_taken(store, job_id, stack):
@@ -101,11 +101,11 @@ def test_a_live_process_keeps_its_lease_and_a_dead_ones_is_taken(store, job_id, 
     assert holder.stdout.readline().strip() == "True"
     assert not store.hold(job_id)
     with pytest.raises(JobConflict, match="another process"):
-        store.reopen(job_id)
+        store.reopen(job_id, after=1)
     holder.kill()
     holder.wait()
     assert store.hold(job_id)
-    assert store.reopen(job_id) == 2
+    assert store.reopen(job_id, after=1) == 2
     store.release(job_id)
 
 
@@ -160,7 +160,7 @@ def test_a_stage_that_began_keeps_its_times(store, job_id):
     assert times[Stage.TRANSCRIPT].ended is None
     store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
     assert store.get(job_id).stages[Stage.TRANSCRIPT].ended
-    store.reopen(job_id)
+    store.reopen(job_id, after=1)
     assert store.get(job_id).stages == {}
 
 
@@ -172,7 +172,7 @@ def test_a_repeated_report_leaves_one_event(store, job_id):
 
 def test_a_report_without_an_attempt_is_of_the_one_that_runs(store, job_id):
     store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
-    store.reopen(job_id)
+    store.reopen(job_id, after=1)
     assert store.report(running(job_id, Stage.RENDER, 70, attempt=None))
     assert store.get(job_id).attempt == 2
 
@@ -193,7 +193,7 @@ def test_active_and_recent_jobs_are_listed(store, job_id):
     store.report(Report(job_id=other, status=JobState.FAILED, error="lost"))
     assert other not in {job.job_id for job in store.active()}
     assert store.totals()["finished:FAILED"] == before + 1
-    store.reopen(other)
+    store.reopen(other, after=1)
     assert other in {job.job_id for job in store.active()}
 
 

@@ -31,21 +31,37 @@ def work_until_interrupted(seconds):
     assert time.monotonic() - began < seconds / 2, "woken from its wait"
 
 
+def opened(jobs, job, run="a run", **how):
+    return jobs.open(job.job_id, run, None, "{}", lease=True, **how)
+
+
 def test_only_one_run_at_a_time(servers, jobs, job):
     with Lease(jobs, job.job_id):
+        opened(jobs, job)
         assert jobs.is_held(job.job_id)
         other = JobStore.from_settings(servers.settings)
         with pytest.raises(JobConflict, match="is being run by another process"):
-            Lease(other, job.job_id).__enter__()
+            opened(other, job, "another run")
     assert not jobs.is_held(job.job_id)
 
 
 def test_a_run_whose_job_was_ended_from_outside_stops(jobs, job):
     with Lease(jobs, job.job_id) as lease:
+        opened(jobs, job)
         lease.guard(job)
-        jobs.report(Report(job_id=job.job_id, status=JobState.FAILED, error="Cancelled."))
+        jobs.cancel(job.job_id, 1)
         work_until_interrupted(10)
     assert lease.lost == f"Job {job.job_id} was ended from outside: Cancelled."
+
+
+def test_a_run_whose_attempt_was_followed_before_it_looked_stops(servers, jobs, job):
+    with Lease(jobs, job.job_id) as lease:
+        opened(jobs, job)
+        jobs.cancel(job.job_id, 1)
+        assert jobs.reopen(job.job_id, after=1) == 2
+        lease.guard(job)
+        work_until_interrupted(10)
+    assert lease.lost.startswith("Attempt 2 of job")
 
 
 def test_a_run_that_ends_its_job_itself_is_not_interrupted(jobs, job):
@@ -60,6 +76,8 @@ def test_a_run_that_ends_its_job_itself_is_not_interrupted(jobs, job):
 def test_a_lease_that_another_run_took_is_lost(servers, jobs, job, monkeypatch):
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.6)
     with Lease(jobs, job.job_id) as lease:
+        opened(jobs, job)
+        lease.guard(job)
         jobs.release(job.job_id)
         other = JobStore.from_settings(servers.settings)
         deadline = time.monotonic() + 5

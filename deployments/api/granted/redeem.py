@@ -14,11 +14,9 @@ from deployments.api.parts import Given, Parts
 from deployments.submit import TERMINAL
 from infra import grants
 from infra.access import Access, BucketKeys, granted_root
-from infra.errors import ConfigError, GrantRefused, JobConflict, StoreError, SubmitError
+from infra.errors import ConfigError, GrantRefused, StoreError, SubmitError
 from infra.grants import Grant
-from infra.jobs import Report
 from infra.sessions import GrantTaken
-from infra.states import JobState
 from infra.temporary_keys import temporary_keys
 
 logger = logging.getLogger(__name__)
@@ -28,9 +26,6 @@ NO_GRANTS = (404, "this service gives no grants")
 REFUSED = (403, "grant refused")
 TAKEN = (403, "grant was redeemed before")
 NO_RUN = (502, "the Prefect server did not answer")
-STOLEN = (
-    "The grant of this run was redeemed twice: possibly it was stolen, so the run was stopped. Start the job again."
-)
 
 
 class Redeemed(BaseModel):
@@ -71,14 +66,13 @@ async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
 
 def _redeemed(grant: Grant, asked_at: str, parts: Parts) -> Redeemed:
     try:
-        _check_newest(grant, parts)
+        parts.sessions.check(grant)  # first: a thief may have ended the run
         run = _waiting_run(grant, parts)
         token, session = parts.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"))
-        _begin(grant, parts)
     except GrantTaken:
         _stop_stolen(grant, parts)
         raise HTTPException(*TAKEN) from None
-    except (GrantRefused, JobConflict) as refused:
+    except GrantRefused as refused:
         logger.warning("A grant was refused: %s", refused)
         raise HTTPException(*REFUSED) from None
     except SubmitError:
@@ -97,15 +91,6 @@ def _redeemed(grant: Grant, asked_at: str, parts: Parts) -> Redeemed:
     return Redeemed(access=access, expires_at=session.expires_at)
 
 
-def _check_newest(grant: Grant, parts: Parts) -> None:
-    """Raises: GrantRefused: the job has a newer grant or another run. GrantTaken: this one was redeemed before."""
-    job = parts.jobs.get(grant.job_id)
-    if job is None or job.grant_id != grant.grant_id or job.flow_run_id != grant.run_id:
-        raise GrantRefused(f"Job {grant.job_id} has another grant.")
-    if parts.sessions.is_taken(grant):
-        raise GrantTaken("The grant was redeemed before.")
-
-
 def _waiting_run(grant: Grant, parts: Parts) -> dict[str, Any]:
     """The grant's run, which still waits for its container.
 
@@ -119,23 +104,9 @@ def _waiting_run(grant: Grant, parts: Parts) -> dict[str, Any]:
     return run
 
 
-def _begin(grant: Grant, parts: Parts) -> None:
-    """Open the attempt that the grant is for, where it is not open yet.
-
-    Raises:
-        JobConflict: the job has gone on to another attempt, or has succeeded.
-    """
-    job = parts.jobs.get(grant.job_id)
-    if job is None or not (job.status is JobState.QUEUED and job.attempt == grant.attempt):
-        parts.jobs.reopen(grant.job_id, after=grant.attempt - 1)
-
-
 def _stop_stolen(grant: Grant, parts: Parts) -> None:
+    """The job says so already; its run is stopped."""
     logger.error("The grant of run %s was redeemed twice", grant.run_id)
-    parts.jobs.set_grant(grant.job_id, None)
-    parts.jobs.report(
-        Report(job_id=grant.job_id, attempt=grant.attempt, status=JobState.FAILED, error=STOLEN, message=STOLEN)
-    )
     try:
         parts.submitter.cancel(grant.run_id)
     except SubmitError as error:

@@ -145,7 +145,7 @@ class Service:
         run_id = self.record(job_id).flow_run_id
         named = {"job_id": job_id, "run_id": run_id, "attempt": attempt, "session_seconds": 600}
         grant = Grant(**named | {"expires_at": grants.until(600)} | changes)
-        self.jobs.set_grant(job_id, grant.grant_id)
+        self.jobs.set_grant(job_id, self.record(job_id).attempt, grant.grant_id)
         return grants.signed(grant, self.settings)
 
     def redeem(self, grant: str) -> httpx.Response:

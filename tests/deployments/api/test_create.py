@@ -8,6 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from infra.errors import JobConflict, SubmitError
 from infra.jobs import Report
 from infra.states import JobState, Stage
 from tasks.core.keys import JOB_ID
@@ -146,23 +147,56 @@ def test_a_number_beyond_floats_is_out_of_bounds(api):
     refused(api.post("/api/jobs", content=body), 400, BAD_SECONDS)
 
 
-def test_a_run_that_cannot_be_started_fails_the_job(api):
+def test_a_run_that_cannot_be_started_leaves_no_job(api):
+    newest = api.jobs.recent(1)
     api.runs.fault = "The Prefect server did not answer (ConnectError)."
     refused(api.create(), 502, api.runs.fault)
-    job = api.jobs.recent(1)[0]
-    assert (job.status, job.start_error, job.error) == (JobState.FAILED, api.runs.fault, api.runs.fault)
+    assert [job.job_id for job in api.jobs.recent(1)] == [job.job_id for job in newest]
 
 
-def test_a_run_whose_job_was_ended_while_it_was_started_is_stopped(api, monkeypatch):
+def test_a_run_that_was_made_although_nobody_heard_so_finds_no_job(api, monkeypatch):
+    submit, made = api.runs.submit, []
+
+    def lose_the_answer(job_id, attempt, request):
+        made.append((job_id, submit(job_id, attempt, request)))
+        raise SubmitError("The Prefect server did not answer (ReadTimeout).")
+
+    monkeypatch.setattr(api.runs, "submit", lose_the_answer)
+    refused(api.create(), 502, "The Prefect server did not answer (ReadTimeout).")
+    ((job_id, run_id),) = made
+    with pytest.raises(JobConflict, match="is not known"):
+        api.jobs.open(job_id, run_id, 1, json.dumps(REQUEST), lease=False)
+    assert api.jobs.get(job_id) is None
+
+
+def test_a_job_whose_run_began_although_nobody_heard_so_goes_on(api, monkeypatch):
     submit = api.runs.submit
 
-    def ended_meanwhile(job_id, attempt, request):
-        api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="Cancelled."))
-        return submit(job_id, attempt, request)
+    def begin_and_lose_the_answer(job_id, attempt, request):
+        api.jobs.open(job_id, submit(job_id, attempt, request), attempt, json.dumps(request), lease=False)
+        raise SubmitError("The Prefect server did not answer (ReadTimeout).")
 
-    monkeypatch.setattr(api.runs, "submit", ended_meanwhile)
+    monkeypatch.setattr(api.runs, "submit", begin_and_lose_the_answer)
+    answer = api.create()
+    assert answer.status_code == 200
+    assert api.job(answer.json()["job_id"])["status"] == "QUEUED"
+
+
+def test_a_run_whose_job_was_cancelled_while_it_was_started_is_stopped_and_can_never_begin(api, monkeypatch):
+    submit = api.runs.submit
+
+    def cancelled_meanwhile(job_id, attempt, request):
+        run_id = submit(job_id, attempt, request)
+        assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+        return run_id
+
+    monkeypatch.setattr(api.runs, "submit", cancelled_meanwhile)
     job_id = api.create().json()["job_id"]
-    assert api.runs.of(job_id) == api.runs.cancelled[-1:]
+    (run_id,) = api.runs.of(job_id)
+    assert api.runs.cancelled[-1] == run_id
+    with pytest.raises(JobConflict, match="was cancelled"):
+        api.jobs.open(job_id, run_id, 1, json.dumps(REQUEST), lease=False)
+    assert (api.job(job_id)["status"], api.job(job_id)["error"]) == ("FAILED", "Cancelled.")
 
 
 def test_the_same_key_and_request_is_one_job(api):
@@ -190,14 +224,15 @@ def test_a_refused_request_does_not_use_up_its_key(api):
     assert api.post("/api/jobs", json=REQUEST, headers=headers).status_code == 200
 
 
-def test_asked_again_after_a_failed_submission_the_answer_is_the_same(api):
+def test_a_key_is_free_again_after_a_failed_submission(api):
     headers = {"idempotency-key": "fourth key"}
-    api.runs.fault = "The Prefect server answered 500 to deployments."
-    first = api.post("/api/jobs", json=REQUEST, headers=headers)
-    fault, api.runs.fault = api.runs.fault, None
+    fault = api.runs.fault = "The Prefect server answered 500 to deployments."
+    refused(api.post("/api/jobs", json=REQUEST, headers=headers), 502, fault)
+    api.runs.fault = None
     again = api.post("/api/jobs", json=REQUEST, headers=headers)
-    refused(first, 502, fault)
-    refused(again, 502, fault)
+    assert again.status_code == 200
+    assert api.job(again.json()["job_id"])["status"] == "QUEUED"
+    assert api.post("/api/jobs", json=REQUEST, headers=headers).json() == again.json()
 
 
 def test_a_job_left_without_a_run_gets_it_when_asked_again(api, job_id):

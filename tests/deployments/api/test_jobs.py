@@ -1,5 +1,6 @@
 """A job after it was created: how it stands, started again, cancelled, listed."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
-from infra.jobs import Report
+from infra.jobs import Report, new_job_id
 from infra.states import JobState, Stage
 from tasks.core.keys import job_key
 from tests.deployments.api.conftest import OPERATOR, REQUEST, TOKEN
@@ -127,9 +128,8 @@ def test_start_changes_nothing_of_a_job_that_needs_no_start(api, job_id, status)
 
 
 def test_start_says_when_there_was_never_a_run(api):
-    api.runs.fault = "The Prefect server did not answer (ConnectError)."
-    api.create()
-    job_id = api.jobs.recent(1)[0].job_id
+    job_id = new_job_id()
+    api.jobs.create(job_id, json.dumps(REQUEST))
     refused(api.post(f"/api/jobs/{job_id}/start"), 409, "nosana run id missing")
 
 
@@ -192,6 +192,44 @@ def test_cancel_stops_the_run_and_fails_the_job(api, job_id):
     assert (job["cancelled"], job["next_step"]) == (True, None)
     api.callback(job_id, "RUNNING", stage="UPLOAD", progress=90)
     assert api.job(job_id)["status"] == "FAILED"
+
+
+def test_a_cancel_stops_the_run_of_the_attempt_that_it_cancels_and_no_other(api, monkeypatch):
+    job_id, submit = api.failed_job(), api.runs.submit
+
+    def cancelled_meanwhile(job_id, attempt, request):
+        assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+        assert api.runs.ids[job_id, 1] not in api.runs.cancelled
+        return submit(job_id, attempt, request)
+
+    monkeypatch.setattr(api.runs, "submit", cancelled_meanwhile)
+    api.post(f"/api/jobs/{job_id}/start")
+    assert api.runs.cancelled[-1] == api.runs.ids[job_id, 2]
+    job = api.record(job_id)
+    assert (job.attempt, job.status, job.error, job.cancelled) == (2, JobState.FAILED, "Cancelled.", True)
+
+
+def test_a_cancel_reaches_the_attempt_that_was_opened_while_it_was_under_way(api, job_id, monkeypatch):
+    cancel = api.runs.cancel
+
+    def followed_meanwhile(run_id):
+        monkeypatch.setattr(api.runs, "cancel", cancel)
+        api.jobs.reopen(job_id, after=1, reason="Its process has died.", unless_cancelled=True)
+        api.jobs.set_run(job_id, 2, api.runs.submit(job_id, 2, REQUEST))
+        cancel(run_id)
+
+    monkeypatch.setattr(api.runs, "cancel", followed_meanwhile)
+    assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+    assert {api.runs.ids[job_id, 1], api.runs.ids[job_id, 2]} <= set(api.runs.cancelled)
+    assert (api.record(job_id).attempt, api.record(job_id).cancelled) == (2, True)
+
+
+def test_a_start_that_died_before_it_had_a_run_is_made_good_by_the_next(api):
+    job_id = api.failed_job()
+    assert api.jobs.reopen(job_id, after=1) == 2
+    assert api.record(job_id).flow_run_id is None
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+    assert (api.record(job_id).attempt, api.record(job_id).flow_run_id) == (2, api.runs.ids[job_id, 2])
 
 
 @pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])

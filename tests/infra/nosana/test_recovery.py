@@ -93,8 +93,8 @@ def test_two_sweeps_of_one_worker_take_a_run_up_once(scene):
 
 def test_a_run_whose_deployment_was_lost_fails_its_job(scene):
     job_id = new_job_id()
-    scene.jobs.create(job_id, "{}")
     run_id = scene.start(job_id)
+    assert scene.jobs.open(job_id, run_id, None, "{}", lease=False) == 1
     scene.set_state(run_id, "RUNNING")
     rescue(scene, run_id)
     assert "Start the job again" in scene.jobs.get(job_id).error

@@ -290,7 +290,7 @@ def test_a_registered_file_is_read_by_its_own_job_alone(api, rented):
     Shared.of(api.bucket, digest("upload", theirs))
     job_id = new_job_id()
     api.jobs.create(job_id, ClipRequest(source_key=key, source_name="talk.mp4").model_dump_json(exclude_none=True))
-    api.jobs.set_run(job_id, str(uuid.uuid4()))
+    api.jobs.set_run(job_id, 1, str(uuid.uuid4()))
     machine = Machine(api, api.access(job_id))
     assert machine.store.get_bytes(key) == key.encode()
     assert all(machine.store.exists(one) for one in own.keys)

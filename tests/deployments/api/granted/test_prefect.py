@@ -11,8 +11,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from infra.jobs import Report
+from infra.jobs import Report, new_job_id
 from infra.states import JobState
+from tests.deployments.api.conftest import REQUEST
 from tests.prefect_client import prefect_client
 
 
@@ -21,14 +22,15 @@ class Tenant:
 
     def __init__(self, service, server):
         self.service, self.server = service, server
-        self.job_id = service.new_job()
+        self.job_id = new_job_id()
+        service.jobs.create(self.job_id, json.dumps(REQUEST))
         flow = self.ask("POST", "/flows/", {"name": "clip"})
         made = {"name": f"d-{self.job_id}", "flow_id": flow["id"], "job_variables": {"env": {"A": "b"}}}
         deployment = self.ask("POST", "/deployments/", made)
         asked = {"state": {"type": "PENDING"}, "job_variables": {"env": {"C": "d"}}}
         run = self.ask("POST", f"/deployments/{deployment['id']}/create_flow_run", asked)
         self.run_id, self.flow_id, self.deployment_id = run["id"], flow["id"], deployment["id"]
-        service.jobs.set_run(self.job_id, self.run_id)
+        service.jobs.set_run(self.job_id, 1, self.run_id)
         service.runs.known[self.run_id] = run
         self.token = service.access(self.job_id).token
         self.url = f"{service.url}/api/worker/prefect"

@@ -34,7 +34,7 @@ def download(api, site, tmp_path):
         request = ClipRequest(video_url=f"http://127.0.0.1:{site.port}/{name}.mp4")
         job_id = new_job_id()
         api.jobs.create(job_id, request.model_dump_json(exclude_none=True))
-        api.jobs.set_run(job_id, str(uuid.uuid4()))
+        api.jobs.set_run(job_id, 1, str(uuid.uuid4()))
         here = {"data_dir": tmp_path / job_id, "allow_private_addresses": True}
         settings = api.settings.model_copy(update=here)
         if rented:
