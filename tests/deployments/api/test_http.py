@@ -200,7 +200,8 @@ def test_header_injection_finds_no_header(api):
 def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
     """`kangklip api` in a process of its own: its address, and the file that holds what it says."""
     port = free_port()
-    environment = named_servers(servers.settings) | {"PORT": str(port)}
+    unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0"}  # other tests leave jobs that wait
+    environment = named_servers(servers.settings) | {"PORT": str(port)} | unbounded
     said = tmp_path / "said"
     command = [Path(sys.executable).with_name("kangklip"), "api"]
     with said.open("wb") as out:
