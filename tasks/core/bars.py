@@ -8,14 +8,16 @@ DARK = 24
 """Luma of 255 up to which a pixel is black: 16, and what a codec adds."""
 DARK_SHARE = 0.995
 """A row or column is a bar's when this share of it stays dark."""
-THINNEST = 0.015
-"""Share of the frame's side below which both bars together are left alone."""
-LEAST_PICTURE = 0.3
+LEAST_PICTURE = 0.1
 """Share of the frame's side that must remain; less is a dark scene rather than a picture with bars."""
 SHOWN_SHARE = 0.5
 """Share of the picture's first and last line that is ever lit: its edge is straight, a dark scene's is not."""
 LOPSIDED = 0.03
-"""Share of the side by which opposite bars may differ; beyond it the dark is the scene's own."""
+"""Share of the side by which opposite bars may differ without further proof."""
+CLEARLY_SHOWN = 0.9
+"""The same as SHOWN_SHARE where opposite bars differ by more, or there is one only, or little picture is left."""
+SMALL_PICTURE = 0.3
+"""Share of the side below which that is little."""
 
 
 def picture_within(brightest: np.ndarray, width: int, height: int) -> Picture | None:
@@ -25,30 +27,36 @@ def picture_within(brightest: np.ndarray, width: int, height: int) -> Picture | 
     A pixel at each edge of what is left goes too, which the small copy mixed with the bar's.
     """
     dark = brightest <= DARK
-    across, down = _inside(dark.mean(axis=0)), _inside(dark.mean(axis=1))
-    left, right = _scaled(across, len(dark[0]), width)
-    top, bottom = _scaled(down, len(dark), height)
+    across, down = _lit(dark.mean(axis=0)), _lit(dark.mean(axis=1))
+    inside = dark[slice(*down), slice(*across)]
+    if not inside.size:
+        return None
+    left, right = _scaled(_checked(across, inside.mean(axis=0), len(dark[0])), len(dark[0]), width)
+    top, bottom = _scaled(_checked(down, inside.mean(axis=1), len(dark)), len(dark), height)
     if (left, top, right, bottom) == (0, 0, width, height):
         return None
     return Picture(left=left, top=top, width=right - left, height=bottom - top)
 
 
-def _inside(dark: np.ndarray) -> tuple[int, int]:
-    """First and last line (excluded) between the bars at both ends; all lines where these are no bars.
+def _lit(dark: np.ndarray) -> tuple[int, int]:
+    """First and last line (excluded) that is ever lit; `dark` is the share of each line that is not."""
+    lit = np.flatnonzero(dark < DARK_SHARE)
+    return (int(lit[0]), int(lit[-1]) + 1) if len(lit) else (0, 0)
 
-    `dark` is the share of each line that is.
+
+def _checked(span: tuple[int, int], dark: np.ndarray, lines: int) -> tuple[int, int]:
+    """The span of lit lines, extended to the frame's edge wherever the dark beyond it is no bar.
+
+    `dark` is the share of each line of the span that is dark, between the bars of the other axis.
     """
-    lines = len(dark)
-    shown = np.flatnonzero(dark < DARK_SHARE)
-    if not len(shown):
-        return 0, lines
-    first, last = int(shown[0]), int(shown[-1]) + 1
+    first, last = span
     length = last - first
-    if lines - length < THINNEST * lines or length < max(LEAST_PICTURE * lines, 4):
+    if length < max(LEAST_PICTURE * lines, 4):
         return 0, lines
     is_even = abs(first - (lines - last)) <= max(LOPSIDED * lines, 1)
-    is_straight = max(dark[first + 1], dark[last - 2]) <= 1 - SHOWN_SHARE
-    return (first, last) if is_even and is_straight else (0, lines)
+    is_plain = is_even and length >= SMALL_PICTURE * lines
+    most = 1 - (SHOWN_SHARE if is_plain else CLEARLY_SHOWN)
+    return (first if dark[1] <= most else 0), (last if dark[-2] <= most else lines)
 
 
 def _scaled(span: tuple[int, int], lines: int, side: int) -> tuple[int, int]:

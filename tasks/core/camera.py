@@ -6,7 +6,11 @@ times are seconds from the start of the source.
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.core.scan import Scan
 
 Layout = Literal["still", "pan", "fit"]
 """still: one crop; pan: a crop that moves; fit: the whole frame over a blurred background."""
@@ -68,10 +72,14 @@ class RangeView(BaseModel):
 
     `cuts` are the times at which a new shot begins, `start` and `end` excluded; `samples` the times
     at which faces were looked for. `black` and `frozen` are stretches (start, end) without a picture
-    or without motion. `picture` is the frame without its black bars; None where it has none. `fault` is
-    why faces were looked for no longer from some point on, the detector's own words; None where it did
-    not fail.
+    or without motion. `pictures` are, for each shot between the cuts, the frame without its bars, None
+    where it has none; an empty list means that there are none anywhere. `fault` is why faces were looked
+    for no longer from some point on, the detector's own words; None where it did not fail. `scan` is how
+    the lines of the frames belong together. `motion` is by how many grey levels each cell of each frame
+    differs from the frame before: (frames, rows, columns).
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     start: float
     end: float
@@ -81,5 +89,7 @@ class RangeView(BaseModel):
     samples: list[float] = Field(default_factory=list[float])
     black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
-    picture: Picture | None = None
+    pictures: list[Picture | None] = Field(default_factory=list[Picture | None])
     fault: str | None = None
+    scan: Scan = Scan()
+    motion: NDArray[np.float32] = Field(default_factory=lambda: np.zeros((0, 1, 1), np.float32), exclude=True)

@@ -10,8 +10,9 @@ class MediaInfo(BaseModel):
 
     `width` and `height` are those of the picture as shown: after rotation, with square pixels.
     `rotation` is in degrees clockwise (0, 90, 180, 270); times are seconds, `fps` the average rate.
-    `color_matrix` and `color_transfer` have ffmpeg's names (bt709, smpte170m; smpte2084 is PQ,
-    arib-std-b67 is HLG), or None where the file does not tell.
+    `color_matrix`, `color_primaries` and `color_transfer` have ffmpeg's names (bt709, smpte170m; smpte2084
+    is PQ, arib-std-b67 is HLG, gbr means RGB), or None where the file does not tell. `interlaced`: the file,
+    or a frame of it, says that a frame is made of two fields. `alpha`: the picture has transparent parts.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,12 +28,20 @@ class MediaInfo(BaseModel):
     fps: float = 0.0
     pixel_format: str | None = None
     color_matrix: str | None = None
+    color_primaries: str | None = None
     color_transfer: str | None = None
+    alpha: bool = False
+    interlaced: bool = False
     video_start: float = 0.0
     audio_codec: str | None = None
     audio_sample_rate: int = 0
     audio_channels: int = 0
     audio_start: float = 0.0
+
+    @property
+    def moments(self) -> float:
+        """Moments shown in a second: a frame of two fields shows two."""
+        return 2 * self.fps if self.interlaced else self.fps
 
 
 class HeatmapPoint(BaseModel):

@@ -81,17 +81,39 @@ class Subject:
 def frame_range(view: RangeView, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
     """Shots that tile the range, each with its camera and the reason for it.
 
-    `source` is width and height of the frame as shown, `output` those of the clip. Of a picture with
-    black bars around it only the picture is shown.
+    `source` is width and height of the frame as shown, `output` those of the clip. Of a shot with bars
+    around its picture only the picture is shown.
     """
-    if (picture := view.picture) is not None:
-        inside = view.model_copy(update={"picture": None, "faces": [_moved(face, picture) for face in view.faces]})
-        shots = frame_range(inside, (picture.width, picture.height), output)
-        return [_placed(shot, picture) for shot in shots]
-    frame = fit_crop(source, output)
-    edges = [view.start, *sorted({cut for cut in view.cuts if view.start < cut < view.end}), view.end]
-    shots = [shot for start, end in pairwise(edges) for shot in _frame_shot(view, start, end, frame)]
-    return _lend_to_slivers(shots)
+    framed = [
+        (shot, picture)
+        for start, end, picture in _between_cuts(view)
+        for shot in _frame_picture(view, start, end, picture, source, output)
+    ]
+    return _lend_to_slivers(framed)
+
+
+def _between_cuts(view: RangeView) -> list[tuple[float, float, Picture | None]]:
+    """Start, end and picture of each shot."""
+    pictures = view.pictures or [None] * (len(view.cuts) + 1)
+    begins = {view.start: pictures[0]}
+    begins |= {t: p for t, p in zip(view.cuts, pictures[1:], strict=True) if view.start < t < view.end}
+    return [(start, end, begins[start]) for start, end in pairwise([*sorted(begins), view.end])]
+
+
+def _frame_picture(
+    view: RangeView,
+    start: float,
+    end: float,
+    picture: Picture | None,
+    source: tuple[int, int],
+    output: tuple[int, int],
+) -> list[Shot]:
+    """One shot between two cuts, framed inside its picture, on the coordinates of the whole frame."""
+    if picture is None:
+        return _frame_shot(view, start, end, fit_crop(source, output))
+    inside = view.model_copy(update={"faces": [_moved(face, picture) for face in view.faces if start <= face.t < end]})
+    frame = fit_crop((picture.width, picture.height), output)
+    return [_placed(shot, picture) for shot in _frame_shot(inside, start, end, frame)]
 
 
 def _moved(face: FaceBox, picture: Picture) -> FaceBox:
@@ -269,11 +291,16 @@ def _join_fits(parts: list[Shot]) -> list[Shot]:
     return joined
 
 
-def _lend_to_slivers(shots: list[Shot]) -> list[Shot]:
-    """What a range has of a shot cut off by its edge, if only a sliver, gets its neighbour's camera, at rest."""
-    if len(shots) > 1 and shots[0].end - shots[0].start < SLIVER:
+def _lend_to_slivers(framed: list[tuple[Shot, Picture | None]]) -> list[Shot]:
+    """What a range has of a shot cut off by its edge, if only a sliver, gets its neighbour's camera, at rest.
+
+    Not where its bars are others.
+    """
+    shots = [shot for shot, _ in framed]
+    pictures = [picture for _, picture in framed]
+    if len(shots) > 1 and shots[0].end - shots[0].start < SLIVER and pictures[0] == pictures[1]:
         shots = [_lent(shots[0], shots[1], 0), *shots[1:]]
-    if len(shots) > 1 and shots[-1].end - shots[-1].start < SLIVER:
+    if len(shots) > 1 and shots[-1].end - shots[-1].start < SLIVER and pictures[-1] == pictures[-2]:
         shots = [*shots[:-1], _lent(shots[-1], shots[-2], -1)]
     return shots
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from tasks.core.camera import CropKey, Layout, Shot
 from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
+from tasks.core.scan import Scan
 from tasks.core.transcript import Segment, Word
 
 TARGET_LUFS = -14.0
@@ -68,6 +69,7 @@ class SegmentPlan(BaseModel):
     start: float
     frames: int
     pieces: list[Piece]
+    scan: Scan = Scan()
 
 
 class RenderPlan(BaseModel):
@@ -128,24 +130,30 @@ def mend_for(integrated: float | None, true_peak: float | None, faults: list[str
 
 
 def plan(
-    clip: EdlClip, shots: list[list[Shot]], info: MediaInfo, options: RenderOptions, shorter: int = 0
+    clip: EdlClip,
+    shots: list[list[Shot]],
+    info: MediaInfo,
+    options: RenderOptions,
+    shorter: int = 0,
+    scans: list[Scan] | None = None,
 ) -> RenderPlan:
-    """The plan for one clip; `shots` has one list for each of its segments.
+    """The plan for one clip; `shots` has one list for each of its segments, `scans` one item (all progressive if None).
 
     Frames are counted over the whole clip and rounded down, so the clip is never longer than its EDL;
     `shorter` more are left out at its end.
     """
-    rate = frame_rate(info.fps, options.max_fps)
+    rate = frame_rate(info.moments, options.max_fps)
     segments: list[SegmentPlan] = []
     before, elapsed = 0, 0.0
-    for span, views in zip(clip.segments, shots, strict=True):
+    scans = scans or [Scan()] * len(clip.segments)
+    for span, views, scan in zip(clip.segments, shots, scans, strict=True):
         elapsed += span.duration
         upto = floor(elapsed * rate + Fraction(1, 1000))
         if span is clip.segments[-1]:
             upto -= shorter
         if upto > before:
             pieces = _pieces(span, upto - before, views, rate)
-            segments.append(SegmentPlan(start=span.start, frames=upto - before, pieces=pieces))
+            segments.append(SegmentPlan(start=span.start, frames=upto - before, pieces=pieces, scan=scan))
         before = upto
     return RenderPlan(rate_num=rate.numerator, rate_den=rate.denominator, segments=segments)
 

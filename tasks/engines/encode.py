@@ -11,13 +11,11 @@ from tasks.core.media import MediaInfo
 from tasks.core.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
 from tasks.engines import loudness
 from tasks.engines.ffmpeg import EncoderChoice, run
+from tasks.engines.filters import apply, to_bt709
 from tasks.engines.frames import seek_options, shown
 
 _BLUR = 12
 """The blurred background is made at a twelfth of the clip's size: a blur there costs next to nothing."""
-_HDR = {"smpte2084", "arib-std-b67"}
-_HD_LINES = 720
-"""Files that do not tell their matrix mean BT.709 from this many lines on, and BT.601 below."""
 
 
 def encode(
@@ -90,9 +88,7 @@ def _picture(plan: RenderPlan, video: Path, decoder: dict[str, str], info: Media
 
 def _segment(plan: RenderPlan, segment: SegmentPlan, source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
     """The segment's pieces, each cut out of the same decoded frames by their numbers."""
-    frames = source
-    for name, arguments in shown(info, plan.rate):
-        frames = frames.filter(name, **arguments)
+    frames = apply(source, shown(info, plan.rate, segment.scan))
     if len(segment.pieces) == 1:
         return [_framed(_cut(frames, segment.pieces[0]), segment.pieces[0], info, options)]
     copies = frames.split()
@@ -119,7 +115,7 @@ def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions)
     x = path_expression([(key.t, key.x) for key in piece.keys])
     y = path_expression([(key.t, key.y) for key in piece.keys])
     crop = frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1)
-    return _scaled(crop, (options.width, options.height), info)
+    return apply(crop, to_bt709(info, options.width, options.height))
 
 
 def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:
@@ -129,30 +125,11 @@ def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: Render
     inside = _even(size[0] * scale), _even(size[1] * scale)
     copies = frames.split()
     filling = copies[0].filter("scale", *tiny, force_original_aspect_ratio="increase", flags="area")
-    behind = _scaled(filling.filter("crop", *tiny), tiny, info)
+    behind = apply(filling.filter("crop", *tiny), to_bt709(info, *tiny))
     behind = behind.filter("gblur", sigma=3).filter("lutyuv", y="16+(val-16)*0.55").filter("scale", *whole)
-    front = _scaled(copies[1], inside, info)
+    front = apply(copies[1], to_bt709(info, *inside))
     return ffmpeg.overlay(behind, front, x=(whole[0] - inside[0]) // 2, y=(whole[1] - inside[1]) // 2)
 
 
 def _even(side: float) -> int:
     return 2 * round(side / 2)
-
-
-def _scaled(frames: Any, size: tuple[int, int], info: MediaInfo) -> Any:
-    """Frames of the given size in the clip's colours: BT.709, limited range, standard dynamic range."""
-    if info.color_transfer in _HDR:
-        return _tone_mapped(frames.filter("scale", *size, flags="bicubic"))
-    matrix = "auto" if info.color_matrix else ("bt709" if min(info.width, info.height) >= _HD_LINES else "smpte170m")
-    scaled = frames.filter(
-        "scale", *size, flags="bicubic", in_color_matrix=matrix, out_color_matrix="bt709", out_range="tv"
-    )
-    return scaled.filter("format", "yuv420p")
-
-
-def _tone_mapped(frames: Any) -> Any:
-    """PQ and HLG to BT.709, by way of linear light, where 100 cd/m2 are white."""
-    linear = frames.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
-    mapped = linear.filter("zscale", primaries="bt709").filter("tonemap", "hable", desat=0)
-    narrow = mapped.filter("zscale", transfer="bt709", matrix="bt709", range="limited")
-    return narrow.filter("format", "yuv420p")

@@ -1,17 +1,22 @@
 """The picture of a video from a given second on, as a viewer sees it; small, one frame after the other, from a pipe."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.core.colour import colours
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
+from tasks.core.scan import FieldCounts, Scan
 from tasks.core.source_meta import text
 from tasks.engines.ffmpeg import reading
+from tasks.engines.filters import Filters, as_text, prepared, to_bt709, whole_frames
 
+WHOLE = Scan()
 Planes = np.ndarray
 """One yuv420p frame as uint8 of shape (height * 3 // 2, width): the luma plane is its first `height` rows."""
 
@@ -37,15 +42,13 @@ def seek_options(start: float) -> dict[str, Any]:
     return {"ss": f"{start:.6f}", "noaccurate_seek": None, "reinit_filter": 0}
 
 
-Filter = tuple[str, dict[str, Any]]
-
-
-def shown(info: MediaInfo, rate: Fraction) -> list[Filter]:
+def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
     """Filters that turn decoded frames into what a viewer sees at `rate`, from the second that was sought on.
 
-    Pixels are square and every frame has the size that `info` tells: one of another size, as in a
-    broadcast that changes between SD and HD, is fitted in. A frame stays until the next one comes, the
-    last one for ever, so whoever reads says when to stop.
+    Fields have become frames by their `scan`, nothing is transparent, pixels are square and every frame
+    has the size that `info` tells: one of another size, as in a broadcast that changes between SD and HD,
+    is fitted in. A frame stays until the next one comes, the last one for ever, so whoever reads says when
+    to stop.
     """
     width, height = info.width, info.height
     coded = (
@@ -62,6 +65,8 @@ def shown(info: MediaInfo, rate: Fraction) -> list[Filter]:
     middle = {"w": width, "h": height, "x": "(ow-iw)/2", "y": "(oh-ih)/2", "eval": "frame"}
     hold = {"stop": -1, "stop_mode": "clone"}
     return [
+        *whole_frames(scan, info, float(rate)),
+        *prepared(info),
         ("scale", scale),
         ("pad", middle),
         ("setsar", {"sar": 1}),
@@ -71,7 +76,15 @@ def shown(info: MediaInfo, rate: Fraction) -> list[Filter]:
 
 
 def small_frames(
-    video: Path, info: MediaInfo, start: float, end: float, *, fps: float, size: tuple[int, int], ffmpeg: str
+    video: Path,
+    info: MediaInfo,
+    start: float,
+    end: float,
+    *,
+    fps: float,
+    size: tuple[int, int],
+    ffmpeg: str,
+    fields: Callable[[FieldCounts | None], object] | None = None,
 ) -> Iterator[Planes]:
     """Yield the frames of `start` to `end` (seconds of the source) at `fps`, scaled to `size`.
 
@@ -84,10 +97,9 @@ def small_frames(
     """
     width, height = size
     rate = frame_rate(fps)
-    small = f"scale={width}:{height}:flags=fast_bilinear,format=yuv420p"
-    chain = ",".join([*map(_text, shown(info, rate)), small])
+    chain = as_text([*([("idet", {})] if fields else []), *shown(info, rate), *_shrunk(size, info)])
     seek = [word for name, value in seek_options(start).items() for word in (f"-{name}", value) if word is not None]
-    arguments = ["-v", "error", "-threads", "2", "-skip_loop_filter", "all", *map(str, seek)]
+    arguments = ["-v", "info" if fields else "error", "-threads", "2", "-skip_loop_filter", "all", *map(str, seek)]
     arguments += ["-i", f"file:{video}", "-map", "0:V:0", "-vf", chain]
     arguments += ["-frames:v", str(max(1, round((end - start) * rate))), "-f", "rawvideo", "pipe:1"]
     rows = height * 3 // 2
@@ -99,9 +111,24 @@ def small_frames(
     if not count:
         said = text(pipe.said.rpartition("\n")[2], 300) or "no frame came"
         raise UnreadableMedia(f"No picture could be decoded from {start:.1f} to {end:.1f} s: {said}")
+    if fields:
+        fields(_field_counts(pipe.said))
 
 
-def _text(part: Filter) -> str:
-    """A filter as ffmpeg reads it; quotes keep the commas of expressions."""
-    name, options = part
-    return f"{name}=" + ":".join(f"{key}='{value}'" for key, value in options.items())
+def _shrunk(size: tuple[int, int], info: MediaInfo) -> Filters:
+    if not colours(info).is_usual:
+        return to_bt709(info, *size, flags="fast_bilinear")
+    return [("scale", {"w": size[0], "h": size[1], "flags": "fast_bilinear"}), ("format", {"pix_fmts": "yuv420p"})]
+
+
+def _field_counts(said: str) -> FieldCounts | None:
+    """What idet says when it is done; of several, as ffmpeg makes one to try the chain, the last has seen the range."""
+    repeated = re.findall(r"Repeated Fields: Neither: *(\d+) Top: *(\d+) Bottom: *(\d+)", said)
+    order = re.findall(r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+)", said)
+    if not (repeated and order):
+        return None
+    once, *twice = map(int, repeated[-1])
+    top, bottom, progressive = map(int, order[-1])
+    return FieldCounts(
+        top_first=top, bottom_first=bottom, progressive=progressive, frames=once + sum(twice), repeated=min(twice)
+    )

@@ -1,5 +1,7 @@
 """What a media file holds, by PyAV."""
 
+import itertools
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,9 +15,53 @@ from av.video.stream import VideoStream
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
 
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc", 10: "bt2020c"}
-_TRANSFERS = {1: "bt709", 6: "smpte170m", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"}
-"""Code points of ISO/IEC 23091-2, which ffmpeg uses as they are."""
+_MATRICES = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+    10: "bt2020c",
+    12: "chroma-derived-nc",
+    13: "chroma-derived-c",
+    14: "ictcp",
+}
+_PRIMARIES = {
+    1: "bt709",
+    4: "bt470m",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "film",
+    9: "bt2020",
+    11: "smpte431",
+    12: "smpte432",
+    22: "ebu3213",
+}
+_TRANSFERS = {
+    1: "bt709",
+    4: "bt470m",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "linear",
+    9: "log100",
+    10: "log316",
+    11: "iec61966-2-4",
+    13: "iec61966-2-1",
+    14: "bt2020-10",
+    15: "bt2020-12",
+    16: "smpte2084",
+    18: "arib-std-b67",
+}
+"""Code points of ISO/IEC 23091-2, which ffmpeg uses as they are. Others are taken for unknown."""
+_PROGRESSIVE = 1
+"""AVFieldOrder: 0 is unknown, 2 to 5 are orders of two fields."""
+_NEVER_INTERLACED = frozenset({"vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "gif"})
+_PLACES = (0.2, 0.5, 0.8)
+"""Shares of the duration at which a frame's flags are read: an intro may be progressive where the rest is not."""
 _SECOND = Fraction(1, av.time_base)
 
 
@@ -72,10 +118,32 @@ def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, 
         "sample_aspect_ratio": float(aspect),
         "fps": float(video.average_rate or video.guessed_rate or 0),
         "pixel_format": frame.format.name,
-        "color_matrix": _MATRICES.get(frame.colorspace),
+        "color_matrix": "gbr" if frame.format.is_rgb else _MATRICES.get(frame.colorspace),
+        "color_primaries": _PRIMARIES.get(frame.color_primaries),
         "color_transfer": _TRANSFERS.get(frame.color_trc),
+        "alpha": any(component.is_alpha for component in frame.format.components),
+        "interlaced": _is_interlaced(container, video, frame),
         "video_start": _seconds(video.start_time, video.time_base),
     }
+
+
+def _is_interlaced(container: InputContainer, video: VideoStream, first: VideoFrame) -> bool:
+    """Whether the container, or any frame that is looked at, says so."""
+    if video.codec_context.name in _NEVER_INTERLACED:
+        return False
+    if first.interlaced_frame or video.codec_context.field_order > _PROGRESSIVE:
+        return True
+    return any(frame.interlaced_frame for frame in _spread_frames(container, video))
+
+
+def _spread_frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
+    """A frame at each of `_PLACES`; none where one cannot be had, which the look at a range will notice."""
+    for share in _PLACES:
+        try:
+            container.seek(int(share * (container.duration or 0)))
+            yield from itertools.islice(container.decode(video), 1)
+        except FFmpegError:
+            return
 
 
 def _first_frame(container: InputContainer, video: VideoStream) -> VideoFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 from pydantic import BaseModel, Field
 
 from tasks.core import captions
@@ -19,6 +20,7 @@ from tasks.core.keys import clip_name
 from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
 from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
+from tasks.core.stills import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.transcript import Segment, Word
 from tasks.engines import fonts, phrases
 from tasks.engines.encode import encode
@@ -26,7 +28,7 @@ from tasks.engines.faces import FaceDetector
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.loudness import plan_loudness
-from tasks.engines.vision import look
+from tasks.engines.vision import SHORTEST_STILL, look
 from tasks.engines.weights import WeightsMissing, yunet
 
 _log = logging.getLogger(__name__)
@@ -164,7 +166,7 @@ def render_clip(
     views = _views(clip, video, info, options, detector)
     faces = next((Faces(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
-    planned = plan(clip, shots, info, options, mend.shorter)
+    planned = plan(clip, shots, info, options, mend.shorter, [view.scan for view in views])
     words = words_on_clip_clock(clip, segments)
     ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
     sound = plan_loudness(audio, ranges, mend)
@@ -201,7 +203,7 @@ def render_clip(
         shots=flat,
         words=words,
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
-        source_frozen=on_clip_clock(clip, [s for view in views for s in view.frozen]),
+        source_frozen=on_clip_clock(clip, _frozen_as_shown(views, shots, info)),
         face_log=face_log_clip(clip.index, flat, *views),
         faces=faces,
         encoder=encoder.name,
@@ -211,6 +213,16 @@ def render_clip(
         source_true_peak=sound.source.true_peak,
         warnings=[warning for warning in (sound.warning, font.warning(language), faces.warning) if warning],
     )
+
+
+def _frozen_as_shown(views: list[RangeView], shots: list[list[Shot]], info: MediaInfo) -> list[tuple[float, float]]:
+    """Stretches of the source without motion in what the camera shows of it: the rest of the frame may move."""
+    frozen: list[tuple[float, float]] = []
+    for view, of_range in zip(views, shots, strict=True):
+        times = view.start + np.arange(len(view.motion)) / view.fps
+        motion = motion_inside(view.motion, shown_boxes(of_range, times, (info.width, info.height)))
+        frozen += stretches([is_frozen(changed) for changed in motion], view.start, view.fps, SHORTEST_STILL)
+    return frozen
 
 
 def _draw_on_gpu_or_cpu(
@@ -245,7 +257,7 @@ def _face_detector() -> tuple[FaceDetector | None, Faces]:
 def _views(
     clip: EdlClip, video: Path, info: MediaInfo, options: RenderOptions, detector: FaceDetector | None
 ) -> list[RangeView]:
-    rate = float(frame_rate(info.fps, options.max_fps))
+    rate = float(frame_rate(info.moments, options.max_fps))
     if any(span.start >= info.duration for span in clip.segments):
         raise UnreadableMedia(f"The video ends after {info.duration:.1f} s, before the clip does.")
     return [look(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]

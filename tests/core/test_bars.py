@@ -35,11 +35,34 @@ def test_bars_are_left_out_to_even_pixels_inside_the_picture(bars, found):
 
 @pytest.mark.parametrize(
     "bars",
-    [{"top": 60}, {"top": 60, "bottom": 20}, {"top": 1, "bottom": 1}, {"left": 200, "right": 200, "noise": 40}],
-    ids=["on one side", "uneven", "thin", "not black"],
+    [
+        {"top": 60},
+        {"top": 60, "bottom": 20},
+        {"left": 200, "right": 20},
+        {"top": 1, "bottom": 1},
+        {"left": 1},
+        {"left": 186, "right": 187},
+        {"left": 200, "right": 180, "top": 110, "bottom": 100},
+    ],
+    ids=["on one side", "uneven", "uneven sideways", "thin", "thin, on one side", "a tall phone's", "a stamp"],
 )
-def test_dark_that_is_no_bar_stays(bars):
-    assert picture_within(brightest(**bars), 1920, 1080) is None
+def test_bars_of_any_share_are_left_out(bars):
+    found = picture_within(brightest(**bars), 1920, 1080)
+    for side, last in (("left", found.left), ("right", 1920 - found.left - found.width)):
+        assert bars.get(side, 0) * 4 <= last <= bars.get(side, 0) * 4 + 6
+    for side, last in (("top", found.top), ("bottom", 1080 - found.top - found.height)):
+        assert bars.get(side, 0) * 4 <= last <= bars.get(side, 0) * 4 + 6
+
+
+def test_dark_that_is_not_black_stays():
+    assert picture_within(brightest(left=200, right=200, noise=40), 1920, 1080) is None
+
+
+def test_a_dark_wall_at_one_side_is_no_bar():
+    luma = brightest()
+    edge = 150 + (np.arange(270) * 0.3).astype(int)
+    luma[np.arange(480)[None, :] < edge[:, None]] = 17
+    assert picture_within(luma, 1920, 1080) is None
 
 
 def test_somebody_before_a_black_wall_is_no_picture_with_bars():
@@ -55,4 +78,5 @@ def test_a_frame_that_is_black_throughout_has_no_picture_to_keep():
 def test_letters_in_a_bar_make_it_part_of_the_picture():
     luma = brightest(top=34, bottom=34)
     luma[250:258, 150:330] = 235
-    assert picture_within(luma, 1920, 1080) is None
+    found = picture_within(luma, 1920, 1080)
+    assert (found.top, found.top + found.height > 1000) == (138, True)

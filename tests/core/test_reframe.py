@@ -284,22 +284,41 @@ def test_the_log_tells_every_decision():
 
 def test_bars_around_the_picture_are_in_no_crop_and_move_no_camera():
     picture = Picture(left=0, top=140, width=1920, height=800)
-    seen = view(person(900, y=500)).model_copy(update={"picture": picture})
+    seen = view(person(900, y=500)).model_copy(update={"pictures": [picture]})
     (shot,) = frame_range(seen, WIDE, CLIP)
     assert (shot.layout, shot.crop_width, shot.crop_height, shot.keys[0].y) == ("still", 450, 800, 140)
     assert share_inside([shot], seen.faces) == 1
 
 
 def test_a_vertical_picture_between_bars_fills_the_clip():
-    seen = view(person(960)).model_copy(update={"picture": Picture(left=658, top=0, width=604, height=1080)})
+    seen = view(person(960)).model_copy(update={"pictures": [Picture(left=658, top=0, width=604, height=1080)]})
     (shot,) = frame_range(seen, WIDE, CLIP)
     assert (shot.layout, shot.crop_width) == ("still", 604)
     assert 658 <= shot.keys[0].x <= 660
 
 
 def test_without_faces_the_whole_picture_is_shown_and_its_bars_are_not():
-    seen = view().model_copy(update={"picture": Picture(left=0, top=140, width=1920, height=800)})
+    seen = view().model_copy(update={"pictures": [Picture(left=0, top=140, width=1920, height=800)]})
     (shot,) = frame_range(seen, WIDE, CLIP)
     assert (shot.layout, shot.crop_width, shot.crop_height) == ("fit", 1920, 800)
     assert (shot.keys[0].x, shot.keys[0].y) == (0, 140)
     assert "bars" in shot.reason
+
+
+def test_every_shot_has_its_own_bars():
+    letterbox = Picture(left=0, top=140, width=1920, height=800)
+    pillarbox = Picture(left=658, top=0, width=604, height=1080)
+    seen = view(cuts=[3.0, 7.0]).model_copy(update={"pictures": [None, letterbox, pillarbox]})
+    whole, wide, tall = frame_range(seen, (1920, 1080), (1080, 1920))
+    assert (whole.layout, whole.crop_width) == ("fit", 0)
+    assert (wide.layout, wide.crop_width, wide.crop_height) == ("fit", 1920, 800)
+    assert (wide.keys[0].x, wide.keys[0].y) == (0, 140)
+    assert (tall.layout, tall.crop_width) == ("still", 604)
+    assert tall.keys[0].x == 658
+
+
+def test_a_sliver_with_other_bars_keeps_its_own_camera():
+    letterbox = Picture(left=0, top=140, width=1920, height=800)
+    seen = view(cuts=[0.2]).model_copy(update={"pictures": [letterbox, None]})
+    sliver, rest = frame_range(seen, (1920, 1080), (1080, 1920))
+    assert (sliver.crop_height, rest.crop_height) == (800, 0)

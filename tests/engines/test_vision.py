@@ -169,6 +169,29 @@ def test_black_and_frozen_stretches_are_reported(tmp_path, detector):
     assert view.frozen == [pytest.approx((2.0, 4.0), abs=0.09)]
 
 
+def test_bars_are_those_of_each_shot(tmp_path, detector):
+    path, common = tmp_path / "bars.mp4", "size=320x180:rate=25"
+    bars = "pad=320:180:(ow-iw)/2:(oh-ih)/2,setsar=1"
+    parts = (
+        f"testsrc2={common}:d=2,format=yuv420p,setsar=1",
+        f"mandelbrot=size=320x120:rate=25,trim=end=2,format=yuv420p,{bars}",
+        f"testsrc2=size=100x180:rate=25:d=2,format=yuv420p,{bars}",
+    )
+    ffmpeg(*lavfi(*parts), *H264, path)
+    whole, letterbox, pillarbox = seen(path, detector).pictures
+    assert whole is None
+    assert (letterbox.top, letterbox.height, letterbox.width) == (
+        pytest.approx(30, abs=3),
+        pytest.approx(118, abs=4),
+        320,
+    )
+    assert (pillarbox.left, pillarbox.width, pillarbox.height) == (
+        pytest.approx(110, abs=3),
+        pytest.approx(98, abs=4),
+        180,
+    )
+
+
 def test_a_range_past_the_end_counts_as_frozen_there(three_shots, detector):
     view = seen(three_shots, detector, start=5.0, end=9.0)
     assert (view.start, view.end) == (5.0, 9.0)

@@ -60,6 +60,11 @@ def frames(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
+def tagged(transfer: str, primaries: str = "unknown", matrix: str = "unknown", more: str = "") -> str:
+    tags = f"setparams=color_trc={transfer}:color_primaries={primaries}:colorspace={matrix}"
+    return picture(more=f",format=yuv420p10le{more},{tags}")
+
+
 X265 = ("-c:v", "libx265", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p10le")
 SOURCES = {
     "60 fps": (picture("60"), (), "a.mp4"),
@@ -74,11 +79,18 @@ SOURCES = {
     "mono 22 kHz": (picture(), ("-ac", "1", "-ar", "22050"), "a.mp4"),
     "5.1": (picture(), ("-ac", "6"), "a.mkv"),
     "full range": (picture(more=",format=yuvj420p"), ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p"), "a.mov"),
-    "PQ": (
-        picture(more=",format=yuv420p10le,setparams=color_trc=smpte2084:colorspace=bt2020nc:color_primaries=bt2020"),
-        X265,
-        "a.mp4",
+    "PQ": (tagged("smpte2084", "bt2020", "bt2020nc"), X265, "a.mp4"),
+    "PQ, only the transfer told": (tagged("smpte2084"), X265, "a.mp4"),
+    "HLG, only the transfer told": (tagged("arib-std-b67"), X265, "a.mp4"),
+    "PQ without a matrix": (tagged("smpte2084", "bt2020"), X265, "a.mp4"),
+    "PQ of constant luminance": (
+        tagged("smpte2084", "bt2020", "bt2020c"),
+        ("-c:v", "ffv1", "-pix_fmt", "yuv420p10le"),
+        "a.mkv",
     ),
+    "dark PQ": (tagged("smpte2084", "bt2020", "bt2020nc", ",lutyuv=y=val*0.32"), X265, "a.mp4"),
+    "interlaced": (picture("50", more=",interlace=scan=tff,setfield=tff"), ("-x264-params", "tff=1"), "a.mp4"),
+    "RGB with alpha": (picture(more=",format=gbrap"), ("-c:v", "ffv1", "-pix_fmt", "gbrap"), "a.mkv"),
 }
 
 
@@ -223,6 +235,25 @@ def test_a_pan_moves_the_crop_steadily(tmp_path: Path, monkeypatch: pytest.Monke
     places = [float(np.flatnonzero(f[50].mean(axis=1) > 128).mean()) / (270 / 202) for f in shown[:85]]
     expected = [320 - (140 + 150 * n / 90) for n in range(85)]
     assert np.abs(np.array(places) - expected).max() < 2
+
+
+def test_a_part_of_the_picture_that_rests_may_be_shown_while_the_rest_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    still = "[0]trim=end_frame=1,loop=-1:1,setpts=N/30/TB,crop=iw/2:ih:iw/2:0[r];[1][r]overlay=320:0:shortest=1"
+    path, moving = tmp_path / "a.mp4", picture()
+    ffmpeg("-f", "lavfi", "-i", moving, "-f", "lavfi", "-i", moving, "-f", "lavfi", "-i", TONE,
+           "-filter_complex", f"{still}[v]", "-map", "[v]", "-map", "2:a", "-c:v", "libx264", "-preset", "ultrafast",
+           "-c:a", "aac", "-t", "5", path)  # fmt: skip
+
+    def framed(view, size, output) -> list[Shot]:
+        keys = [CropKey(t=0.5, x=420, y=0)]
+        return [Shot(start=0.5, end=3.5, layout="still", crop_width=202, crop_height=360, keys=keys)]
+
+    monkeypatch.setattr(stage, "frame_range", framed)
+    clip = rendered(path, tmp_path / "out")
+    assert measure_clip(clip.path).frozen
+    assert faults(clip) == []
 
 
 def highlighted(frame: np.ndarray) -> int:
