@@ -25,12 +25,13 @@ from tasks.records import (
     TranscriptRecord,
     UploadRecord,
 )
+from tasks.stages.ends import settle_ends
 from tasks.stages.publish import Published, VerifiedClip, verify_clips
 from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, at_work
 
 
-@task(**stage_options(Stage.UPLOAD, version=1))
+@task(**stage_options(Stage.UPLOAD, version=2))
 def upload(
     job: JobRef,
     request: ClipRequest,
@@ -45,8 +46,11 @@ def upload(
     with at_work(job, Stage.UPLOAD) as work:
         result = RenderResult.model_validate_json(work.fetch(rendered.artifacts["renders"]).read_bytes())
         again: list[RenderedClip] = []
+        settled = [clip.clip.segments for clip in result.clips] + [lost.clip.segments for lost in result.failed]
 
         def render_one(clip: EdlClip, mend: Mend) -> RenderedClip:
+            if clip.segments not in settled:
+                clip = _settled(clip, result, request, source, transcript, work)
             again.append(_render_again(clip, mend, options, source, transcript, work))
             return again[-1]
 
@@ -112,6 +116,21 @@ def _placed(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspace) -
     if rendered:
         return work.store.copy(rendered, key)
     return work.store.put_file(key, clip.path, sha256=clip.sha256)
+
+
+def _settled(
+    clip: EdlClip,
+    result: RenderResult,
+    request: ClipRequest,
+    source: SourceRecord,
+    transcript: TranscriptRecord,
+    work: Workspace,
+) -> EdlClip:
+    """A clip of the reserve with its ends where the picture wants them, which SELECT does for the chosen ones only."""
+    segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
+    taken = [(span.start, span.end) for other in result.clips for span in other.clip.segments]
+    video = work.fetch(source.artifacts["video"])
+    return settle_ends([clip], segments, video, source.info, request.bounds, taken)[0]
 
 
 def _render_again(

@@ -1,0 +1,86 @@
+"""The last word on where clips begin and end, which only their picture tells."""
+
+import logging
+from pathlib import Path
+
+import cv2
+
+from tasks.core.edl import EdlClip
+from tasks.core.ends import EdgeView, Pauses, best_end, best_start, moved, pauses
+from tasks.core.errors import UnreadableMedia
+from tasks.core.media import MediaInfo
+from tasks.core.sentences import ordered_words
+from tasks.core.transcript import Segment
+from tasks.engines.edges import look_around
+from tasks.engines.faces import FaceDetector
+from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.weights import WeightsMissing, yunet
+
+_log = logging.getLogger(__name__)
+
+LOOK_BEYOND = 1.0
+"""Seconds beyond the free time that are looked at: a shot's length, and what a cut needs to stand out from."""
+FASTEST = 30.0
+"""Frames a second that are looked at."""
+
+
+def settle_ends(
+    clips: list[EdlClip],
+    segments: list[Segment],
+    video: Path,
+    info: MediaInfo,
+    bounds: tuple[float, float],
+    taken: list[tuple[float, float]] | None = None,
+) -> list[EdlClip]:
+    """The clips with ends that lie on cuts where they can; `bounds` are the shortest and the longest seconds.
+
+    A clip keeps its ends, and the log says why, where its picture cannot be read. `taken` are stretches
+    of other clips.
+    """
+    words = ordered_words(segments)
+    detector = _detector()
+    settled: list[EdlClip] = []
+    spans = [(clip.segments[0].start, clip.segments[-1].end) for clip in clips]
+    for i, clip in enumerate(clips):
+        others = [*(taken or []), *spans[:i], *spans[i + 1 :]]
+        try:
+            start, end = _settled(clip, pauses(*spans[i], words, others), video, info, bounds, detector)
+        except (UnreadableMedia, cv2.error) as error:
+            _log.warning("Clip %d keeps its ends: %s", clip.index, error)
+            start, end = spans[i]
+        spans[i] = start, end
+        settled.append(moved(clip, start, end))
+    return settled
+
+
+def _settled(
+    clip: EdlClip,
+    free: Pauses,
+    video: Path,
+    info: MediaInfo,
+    bounds: tuple[float, float],
+    detector: FaceDetector | None,
+) -> tuple[float, float]:
+    start, end = clip.segments[0].start, clip.segments[-1].end
+    shortest, longest = bounds
+    spare = max(clip.duration - shortest, 0.0)
+    fps = min(info.fps or FASTEST, FASTEST)
+
+    def look(low: float, high: float) -> EdgeView:
+        first, last = max(low - LOOK_BEYOND, 0.0), min(high + LOOK_BEYOND, info.duration)
+        return look_around(video, info, first, last, fps, detector, ffmpeg_exe())
+
+    room = (max(free.start[0], start - max(longest - clip.duration, 0.0)), free.start[1])
+    begins = best_start(start, room, look(*room), start + spare)
+    rest = clip.duration + start - begins
+    ending = (free.end[0], min(free.end[1], info.duration))
+    ends = best_end(end, ending, look(*ending), end - max(rest - shortest, 0.0), end + max(longest - rest, 0.0))
+    return begins, ends
+
+
+def _detector() -> FaceDetector | None:
+    try:
+        return FaceDetector(yunet())
+    except (WeightsMissing, cv2.error) as error:
+        _log.warning("No face is looked for at the ends of clips: %s", error)
+        return None
