@@ -76,8 +76,11 @@ def status(job: Annotated[str, typer.Argument(help="Job id, kk_...")]) -> None:
         if found is None:
             raise BadRequest(f"No job {job} is known here.", "Check the id, and that the data folder is the same.")
         print(f"{found.job_id}  {found.status}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}")  # noqa: T201
-        if found.error:
-            print(found.error)  # noqa: T201
+        for attempt in found.attempts:
+            if attempt.reason and attempt.number < found.attempt:
+                print(f"attempt {attempt.number}: {attempt.reason}")  # noqa: T201
+        if text := found.error or (found.message if found.again_at else None):
+            print(text)  # noqa: T201
 
 
 @app.command()

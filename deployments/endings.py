@@ -8,6 +8,11 @@ _STATUS = re.compile(r"status code:? (-?\d+)")
 """As the workers of Prefect put it: no field holds the number, and what they add to it is a guess."""
 
 
+def is_own_doing(run: dict[str, Any]) -> bool:
+    """Whether the run would end like that again: it raised. One that was killed, or whose end was lost, would not."""
+    return str(run.get("state_type")) == "FAILED"
+
+
 def reason(run: dict[str, Any]) -> str:
     """Why the run is over, in one sentence."""
     state, message = str(run.get("state_type")), _message(run)

@@ -8,9 +8,12 @@ from rich.table import Table
 
 from deployments.api.connections import server_options
 from deployments.console import console
+from deployments.reconcile import Reconciler
 from deployments.register import register
+from deployments.submit import PrefectRuns
 from infra import settings
 from infra.errors import ConfigError
+from infra.jobs import Job, JobStore
 from infra.local.parts import WORK_POOL, Part
 from infra.local.stack import SERVERS, LocalStack
 from infra.settings import Settings
@@ -37,8 +40,12 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         stack.apply()
         shown.update("Registering the deployments")
         register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
+        shown.update("Looking for jobs that were left")
+        left = _take_up(stack.settings)
         shown.stop()
         console.print(_screen(stack, port, worker=worker))
+        for job in left:
+            console.print(f"Taking up again: {job.job_id}, which was at {job.stage} ({job.progress:.0f} %)")
         _serve(configured.host, port)
         shown.start()
         shown.update("Stopping; nothing is lost")
@@ -57,6 +64,12 @@ def api() -> None:
     _claim_port(configured.host, configured.port)
     console.print(f"KangKlip's API listens on http://{configured.host}:{configured.port}")
     _serve(configured.host, configured.port)
+
+
+def _take_up(configured: Settings) -> list[Job]:
+    """Jobs that an earlier `kangklip up` has left in the middle; they go on by themselves."""
+    store = JobStore.from_settings(configured)
+    return Reconciler(store, PrefectRuns.from_settings(configured)).take_up() if store else []
 
 
 def _claim_port(host: str, port: int) -> None:

@@ -5,15 +5,27 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact
-from prefect.runtime import flow_run
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.runtime import deployment, flow_run
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from infra import beside, settings
 from infra.access import access_of
 from infra.artifacts import ArtifactStore
-from infra.errors import DiskFull, InfraError, JobConflict, ReportLost, StateError
+from infra.errors import (
+    DiskFull,
+    InfraError,
+    JobConflict,
+    MachineError,
+    ReportLost,
+    StateError,
+    StoreError,
+)
 from infra.jobs import JobRef, JobStore, Report, job_id_of_run
 from infra.leases import Lease
 from infra.output import outlive_reader
@@ -111,7 +123,16 @@ def _opened(request: ClipRequest, job: JobRef, number: int | None, store: JobSto
 
 
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
+    """Tell how the attempt ended. One that others follow leaves no `error.json`: the job has not failed."""
+    was_stopped = not isinstance(error, Exception)
+    if was_stopped and access_of(configured) is not None:
+        return  # whoever has rented the machine says what became of it
     record = describe(error)
+    if was_stopped and _is_cancelled():
+        record["error"] = "The run was cancelled in the Prefect UI."
+    elif _goes_on_by_itself(error, configured):
+        _report_failure(job, record, configured, from_outside=True)
+        return
     try:
         ArtifactStore.from_settings(configured).put_json(
             job_key(job.job_id, "error.json"),
@@ -119,9 +140,41 @@ def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
         )
     except InfraError as missing:
         logger.warning("error.json of %s could not be written: %s", job.job_id, missing)
+    _report_failure(job, record, configured)
+
+
+def _report_failure(job: JobRef, record: dict[str, Any], configured: Settings, *, from_outside: bool = False) -> None:
     text = f"{record['error']} {record['next_step']}".strip()
-    report = Report(job_id=job.job_id, attempt=job.attempt, status=JobState.FAILED, error=text, message=text)
-    report_end(report, sinks(configured), FINAL_PATIENCE if isinstance(error, Exception) else STOPPED_PATIENCE)
+    report = Report(
+        job_id=job.job_id,
+        attempt=job.attempt,
+        status=JobState.FAILED,
+        error=text,
+        message=text,
+        from_outside=record["error"] if from_outside else None,
+    )
+    report_end(report, sinks(configured), STOPPED_PATIENCE if record["code"] == "stopped" else FINAL_PATIENCE)
+
+
+def _goes_on_by_itself(error: BaseException, configured: Settings) -> bool:
+    """Whether another attempt follows: what broke was none of the job's doing, and a worker runs it.
+
+    One that somebody runs in a terminal is theirs to resume, and a rented machine's is its worker's to judge.
+    """
+    is_served = deployment.get_id() is not None and configured.redis_url is not None
+    may_pass = isinstance(error, StoreError | StateError | MachineError) and not isinstance(error, DiskFull)
+    return is_served and access_of(configured) is None and (may_pass or not isinstance(error, Exception))
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled this run: a worker that stops ends its runs by the same signal."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(str(flow_run.get_id()))).state
+    except (PrefectException, httpx.HTTPError) as error:
+        logger.warning("Whether the run was cancelled is not known: %s", type(error).__name__)
+        return False
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -64,7 +64,7 @@ local function keep(events, ttl) redis.call('EXPIRE', KEYS[1], ttl); redis.call(
 _ATTEMPTS = """
 local function create(all, active, job_id, request, now, ttl)
   redis.call('HSET', KEYS[1], 'job_id', job_id, 'status', 'QUEUED', 'stage', 'DOWNLOAD', 'progress', '0',
-    'attempt', '1', 'request', request, 'created_at', now, 'updated_at', now)
+    'attempt', '1', 'request', request, 'created_at', now, 'updated_at', now, 'since:1', now)
   redis.call('EXPIRE', KEYS[1], ttl)
   redis.call('ZADD', all, now, job_id)
   redis.call('ZREMRANGEBYSCORE', all, '-inf', now - ttl)
@@ -74,11 +74,13 @@ local function advance(active, events, job_id, now, ttl, reason)
   local before = field('attempt')
   local attempt = tostring(tonumber(before) + 1)
   if reason ~= '' then redis.call('HSET', KEYS[1], 'reason:' .. before, reason) end
+  redis.call('HSETNX', KEYS[1], 'reason:' .. before, 'It ended without a word.')
+  redis.call('HSETNX', KEYS[1], 'until:' .. before, now)
   if field('nosana_run_id') then redis.call('HSET', KEYS[1], 'had_run', '1') end
   redis.call('HSET', KEYS[1], 'attempt', attempt, 'status', 'QUEUED', 'stage', 'DOWNLOAD',
-    'progress', '0', 'message', '', 'updated_at', now)
+    'progress', '0', 'message', '', 'updated_at', now, 'since:' .. attempt, now)
   redis.call('HDEL', KEYS[1], 'error', 'start_error', 'is_leased', 'flow_run_id', 'nosana_run_id', 'grant_id',
-    'cancelled', 'alarm')
+    'cancelled', 'alarm', 'again', 'again_at')
   redis.call('SADD', active, job_id)
   event(events, attempt, 'QUEUED', 'DOWNLOAD', '0', '', '')
   keep(events, ttl)
@@ -87,6 +89,7 @@ end
 local function bind(run)
   redis.call('HSET', KEYS[1], 'flow_run_id', run)
   redis.call('HSETNX', KEYS[1], 'nosana_run_id', run)
+  if redis.call('HDEL', KEYS[1], 'again_at') == 1 then redis.call('HSET', KEYS[1], 'message', '') end
 end
 """
 
@@ -125,6 +128,9 @@ local function say(status_now, stage_now, given, message, error, now, ttl)
     redis.call('HSETNX', KEYS[1], 'began:' .. attempt .. ':' .. said, now)
   end
   if final then
+    redis.call('HSETNX', KEYS[1], 'until:' .. attempt, now)
+    if error ~= '' then redis.call('HSET', KEYS[1], 'reason:' .. attempt, error) end
+    redis.call('HDEL', KEYS[1], 'again_at')
     redis.call('SREM', KEYS[3], job[6])
     redis.call('HINCRBY', KEYS[4], 'finished:' .. status_now, 1)
   end
@@ -298,7 +304,36 @@ if no then return no end
 if field('status') == 'SUCCEEDED' then return -1 end
 if field('alarm') then return -5 end
 say_failed(ARGV[2], ARGV[3], ARGV[4])
-redis.call('HSET', KEYS[1], 'cancelled', '1', 'error', ARGV[2], 'message', ARGV[2])
+redis.call('HSET', KEYS[1], 'cancelled', '1', 'error', ARGV[2], 'message', ARGV[2],
+  'reason:' .. field('attempt'), ARGV[2])
+return 1
+"""
+)
+
+# The attempt has died of something that is not its own doing: the next one is opened, and begins after a pause that
+# grows with each, until that was done so often that it ends in failure.
+# KEYS: job, events, active jobs, totals. ARGV: attempt, reason, words of a failure, now, ttl, how often, first pause in
+# seconds, by how much it grows, longest pause. 1 when another follows, 2 when it has failed.
+AGAIN = (
+    _BASE
+    + _ATTEMPTS
+    + _REPORTS
+    + """
+local no = refused(ARGV[1])
+if no then return no end
+if has_ended() then return -5 end
+local now, times = ARGV[4], tonumber(field('again') or '0')
+if times >= tonumber(ARGV[6]) then
+  say_failed(ARGV[3], now, ARGV[5])
+  redis.call('HSET', KEYS[1], 'reason:' .. ARGV[1], ARGV[2])
+  return 2
+end
+local pause = math.min(tonumber(ARGV[7]) * tonumber(ARGV[8]) ^ times, tonumber(ARGV[9]))
+local attempt = advance(KEYS[3], KEYS[2], field('job_id'), now, ARGV[5], ARGV[2])
+local words = ARGV[2] .. ' It goes on by itself in ' .. math.ceil(pause) .. ' seconds.'
+redis.call('HSET', KEYS[1], 'again', tostring(times + 1), 'again_at', string.format('%.3f', now + pause),
+  'message', words)
+event(KEYS[2], tostring(attempt), 'QUEUED', 'DOWNLOAD', '0', words, '')
 return 1
 """
 )

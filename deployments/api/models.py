@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from pydantic import BaseModel, Field
 
-from infra.jobs import Job, StageTimes
+from infra.jobs import Attempt, Job, StageTimes
 from infra.states import JobState, Stage
 from tasks.core.languages import LANGUAGES
 
@@ -129,6 +129,7 @@ class JobView(BaseModel):
     error: str | None = Field(description="Why the job failed, and what to do next.")
     message: str = Field(description="What is being done within the stage.")
     attempt: int
+    attempts: list[Attempt] = Field(description="Every attempt so far, and why those that are over did not end well.")
     created_at: float
     updated_at: float
     stages: dict[Stage, StageTimes] = Field(description="Times of the stages of this attempt.")

@@ -78,6 +78,11 @@ class Assignment:
         self.jobs.report(failed)
 
     @_patiently
+    def lose(self, why: str) -> None:
+        """End the attempt, which lost its machine, and have another follow by itself, unless it has ended already."""
+        self.jobs.again(self.job_id, self.attempt, why)
+
+    @_patiently
     def cancel(self) -> None:
         """End the attempt because somebody has cancelled its run."""
         self.jobs.cancel(self.job_id, self.attempt)

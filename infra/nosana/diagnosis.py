@@ -17,6 +17,9 @@ RESULT_SECONDS = 60.0
 TIMED_OUT = 124
 """Exit status of a run that was out of time, as `timeout` has it."""
 
+KILLED = 137
+"""Exit status of a container that was ended by SIGKILL."""
+
 _OVER = {JobPhase.COMPLETED, JobPhase.STOPPED}
 _SET_ASIDE = {DeploymentState.STOPPED, DeploymentState.ARCHIVED}
 _AGAIN = "Start the job again."
@@ -55,6 +58,16 @@ class Diagnosis(BaseModel):
     detail: str = ""
     retryable: bool = False
     logs: tuple[str, ...] = Field(default=(), repr=False)
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the machine was lost, or what became of it is not known: the same run may end well on another."""
+        return self.retryable or self.status_code in (None, KILLED)
+
+    @property
+    def cause(self) -> str:
+        """What happened and what was said of it, on one line."""
+        return " ".join(part for part in (self.summary, self.detail) if part)
 
     @property
     def message(self) -> str:

@@ -268,14 +268,18 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
             await self._cancel(rented)
         if found is None or state not in (StateType.PENDING, StateType.RUNNING):
             return NosanaWorkerResult(identifier=identifier, status_code=0)
-        found = of_open_run(found, has_begun=state is StateType.RUNNING)
+        has_begun = state is StateType.RUNNING
+        is_lost, found = has_begun and found.is_loss, of_open_run(found, has_begun=has_begun)
         secrets = known_secrets(rented.configured)
         logger = self.get_flow_run_logger(rented.run)
         for line in found.logs[-LOG_LINES:]:
             logger.error("container: %s", without_secrets(_printable(line), secrets))
         await self._propose_crashed_state(rented.run, found.message)
         with self._telling(rented.run):
-            await asyncio.to_thread(rented.assignment.fail, found.message)
+            if is_lost:
+                await asyncio.to_thread(rented.assignment.lose, found.cause)
+            else:
+                await asyncio.to_thread(rented.assignment.fail, found.message)
         return NosanaWorkerResult(identifier=identifier, status_code=found.status_code or 1)
 
     async def _cancel(self, rented: Rental) -> None:
@@ -417,9 +421,9 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         elif state in STOPPED:
             await self._cancel(rented)
         else:
-            lost = "The deployment that ran it is no more. Start the job again."
+            lost = "The deployment that ran it is no more."
             await self.client.set_flow_run_state(run.id, Crashed(message=lost), force=True)
-            await asyncio.to_thread(rented.assignment.fail, lost)
+            await asyncio.to_thread(rented.assignment.lose, lost)
 
     async def _open_runs(self) -> list[FlowRun]:
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]

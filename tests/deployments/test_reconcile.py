@@ -1,6 +1,7 @@
-"""Jobs whose run died are ended with the true reason; those that live or wait are left alone."""
+"""Jobs whose run has died go on by themselves, or end with the true reason; those that live or wait are left alone."""
 
 from types import SimpleNamespace
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
@@ -14,7 +15,7 @@ class Server:
     """A Prefect server's answers: the state of each run by its id."""
 
     def __init__(self):
-        self.states, self.ended, self.away = {}, [], False
+        self.states, self.ended, self.away, self.submitted, self.refuses = {}, [], False, [], False
 
     def runs(self, run_ids):
         if self.away:
@@ -24,6 +25,17 @@ class Server:
             for run_id, state in self.states.items()
             if run_id in run_ids
         }
+
+    def submit(self, job_id, attempt, request):
+        if self.refuses:
+            raise SubmitError("The Prefect server answered 503 to deployments.")
+        run_id = str(uuid5(NAMESPACE_OID, f"{job_id}:{attempt}"))
+        self.submitted.append((job_id, attempt, request))
+        self.states[run_id] = "SCHEDULED"
+        return run_id
+
+    def cancel(self, run_id):
+        self.states[run_id] = "CANCELLED"
 
     def end(self, run_id, message):
         self.ended.append((run_id, message))
@@ -50,10 +62,11 @@ def scene(servers):
     return SimpleNamespace(jobs=jobs, server=server, job_id=job_id, after=after, clock=clock, reconciler=reconciler)
 
 
-def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased=True):
-    assert scene.jobs.open(scene.job_id, run_id, 1, "{}", lease=leased) == 1
+def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased=True, attempt=1):
+    scene.jobs.set_run(scene.job_id, attempt, run_id)
+    assert scene.jobs.open(scene.job_id, run_id, attempt, "{}", lease=leased) == attempt
     scene.jobs.release(scene.job_id)
-    scene.jobs.report(Report(job_id=scene.job_id, stage=Stage.RENDER, progress=70))
+    scene.jobs.report(Report(job_id=scene.job_id, attempt=attempt, stage=Stage.RENDER, progress=70))
     scene.server.states[run_id] = state
     return run_id
 
@@ -62,25 +75,108 @@ def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased
     ("state", "reason"),
     [
         ("CRASHED", "The run ended as crashed: as it said. and more."),
-        ("FAILED", "The run ended as failed: as it said. and more."),
-        ("CANCELLED", "The run was cancelled in the Prefect UI: as it said. and more."),
         ("COMPLETED", "The run ended as completed: as it said. and more."),
         ("RUNNING", "The process that ran the job has died."),
     ],
 )
-def test_a_run_that_is_over_ends_its_job_within_a_minute(scene, state, reason):
+def test_a_run_that_died_is_submitted_again_by_itself(scene, state, reason):
     run_id = begun(scene, state)
     assert scene.after(1).status is JobState.RUNNING
-    job = scene.after(55)
-    assert (job.status, job.error) == (JobState.FAILED, f"{reason} Start the job again.")
+    job = scene.after(10)
+    assert (job.status, job.attempt, job.error) == (JobState.QUEUED, 2, None)
+    assert (job.attempts[0].reason, job.message) == (reason, f"{reason} It goes on by itself in 5 seconds.")
+    assert job.again_at == pytest.approx(job.updated_at + 5, abs=0.01)
     assert scene.server.ended == ([(run_id, reason)] if state == "RUNNING" else [])
+    assert scene.server.submitted == []
+    job = scene.after(60)
+    assert scene.server.submitted == [(scene.job_id, 2, {})]
+    assert (job.status, job.attempt, job.again_at, job.message) == (JobState.QUEUED, 2, None, "")
+    assert scene.after(3600).flow_run_id == job.flow_run_id  # and waits its turn as the first time
 
 
-def test_a_run_that_has_vanished_ends_its_job(scene):
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        ("FAILED", "The run ended as failed: as it said. and more. Start the job again."),
+        ("CANCELLED", "The run was cancelled in the Prefect UI: as it said. and more."),
+        ("CANCELLING", "The process that ran the job has died."),
+    ],
+)
+def test_what_would_fail_again_and_what_a_person_has_cancelled_stays_ended(scene, state, error):
+    begun(scene, state)
+    job = scene.after(60)
+    assert (job.status, job.error, job.cancelled) == (JobState.FAILED, error, state != "FAILED")
+    scene.after(3600)
+    assert scene.server.submitted == []
+
+
+def test_it_is_tried_again_so_often_and_no_more(scene):
+    for attempt in range(1, 5):
+        begun(scene, "CRASHED", f"{attempt}1111111-1111-1111-1111-111111111111", attempt=attempt)
+        job = scene.after(60)
+    assert (job.status, job.attempt) == (JobState.FAILED, 4)
+    assert job.error.endswith("It was tried again 3 times; start it by hand.")
+    assert [one.reason for one in job.attempts] == ["The run ended as crashed: as it said. and more."] * 4
+    assert all(one.ended_at >= one.began_at for one in job.attempts)
+    pauses = [
+        event["message"].rpartition(" in ")[2]
+        for _, event in scene.jobs.events(scene.job_id)
+        if "goes on" in event["message"]
+    ]
+    assert pauses == ["5 seconds.", "20 seconds.", "80 seconds."]
+    # A person who starts it has it all again.
+    assert scene.jobs.reopen(scene.job_id, after=4) == 5
+    begun(scene, "CRASHED", "51111111-1111-1111-1111-111111111111", attempt=5)
+    assert (scene.after(60).attempt, scene.after(60).status) == (6, JobState.QUEUED)
+
+
+def test_a_job_that_waits_to_go_on_can_be_cancelled(scene):
+    begun(scene, "CRASHED")
+    assert scene.after(10).attempt == 2
+    assert scene.jobs.cancel(scene.job_id, 2)
+    assert scene.after(3600).status is JobState.FAILED
+    assert scene.server.submitted == []
+
+
+def test_any_process_goes_on_after_all_have_died(scene):
+    begun(scene, "CRASHED")
+    assert scene.after(10).attempt == 2
+    scene.clock.now += 60
+    Reconciler(scene.jobs, scene.server, clock=lambda: scene.clock.now).step()
+    assert scene.server.submitted == [(scene.job_id, 2, {})]
+
+
+def test_a_server_that_refuses_is_asked_again_for_an_hour(scene):
+    begun(scene, "CRASHED")
+    scene.server.refuses = True
+    assert scene.after(10).attempt == 2
+    assert scene.after(1800).status is JobState.QUEUED
+    job = scene.after(3600)
+    assert (job.status, job.start_error) == (JobState.FAILED, "The Prefect server answered 503 to deployments.")
+
+
+def test_what_an_earlier_stack_has_left_is_taken_up_at_once(scene):
+    run_id = begun(scene, "RUNNING")
+    (left,) = scene.reconciler.take_up()
+    assert (left.job_id, left.stage) == (scene.job_id, Stage.RENDER)
+    job = scene.jobs.get(scene.job_id)
+    assert (job.status, job.attempts[0].reason) == (JobState.QUEUED, "KangKlip was stopped while the job ran.")
+    assert scene.server.ended == [(run_id, "KangKlip was stopped while the job ran.")]
+    assert [each.job_id for each in scene.reconciler.take_up()] == [scene.job_id]  # told again until it has its run
+
+
+def test_what_runs_elsewhere_is_not_taken_up(scene):
+    begun(scene, "RUNNING")
+    assert scene.jobs.hold(scene.job_id)
+    assert scene.reconciler.take_up() == []
+    scene.jobs.release(scene.job_id)
+
+
+def test_a_run_that_has_vanished_is_submitted_again(scene):
     begun(scene, "RUNNING")
     scene.server.states.clear()
     scene.clock.now += GRACE_SECONDS + 1
-    assert "vanished" in scene.after(20).error
+    assert "vanished" in scene.after(20).attempts[0].reason
 
 
 def test_a_job_that_a_living_process_holds_is_left_alone(scene):
@@ -107,7 +203,7 @@ def test_a_run_that_its_worker_never_started_is_ended(scene):
     scene.jobs.set_run(scene.job_id, 1, run_id := "33333333-3333-3333-3333-333333333333")
     scene.server.states[run_id] = "PENDING"
     assert scene.after(PENDING_SECONDS / 2).status is JobState.QUEUED
-    assert scene.after(PENDING_SECONDS).status is JobState.FAILED
+    assert scene.after(PENDING_SECONDS).attempts[0].reason == "The run was given to a worker that never started it."
     assert scene.server.ended[0][0] == run_id
 
 
@@ -118,9 +214,11 @@ def test_a_pending_run_that_has_a_deployment_is_its_workers_to_watch(scene):
     assert scene.after(3600).status is JobState.QUEUED
 
 
-def test_a_job_that_was_never_given_to_a_run_is_ended(scene):
-    assert scene.after(30).status is JobState.QUEUED
-    assert "never given to a run" in scene.after(60).error
+def test_a_job_whose_creator_died_before_it_submitted_it_is_submitted(scene):
+    assert scene.after(30).flow_run_id is None
+    job = scene.after(60)
+    assert (job.status, job.attempt, scene.server.submitted) == (JobState.QUEUED, 1, [(scene.job_id, 1, {})])
+    assert job.flow_run_id is not None
 
 
 def test_a_moment_of_death_is_forgiven(scene):

@@ -91,13 +91,15 @@ def test_two_sweeps_of_one_worker_take_a_run_up_once(scene):
     assert len(scene.nosana.deployments) == 2
 
 
-def test_a_run_whose_deployment_was_lost_fails_its_job(scene):
+def test_a_run_whose_deployment_was_lost_is_followed_by_another(scene):
     job_id = new_job_id()
     run_id = scene.start(job_id)
     assert scene.jobs.open(job_id, run_id, None, "{}", lease=False) == 1
     scene.set_state(run_id, "RUNNING")
     rescue(scene, run_id)
-    assert "Start the job again" in scene.jobs.get(job_id).error
+    job = scene.jobs.get(job_id)
+    assert (job.status, job.attempt) == (JobState.QUEUED, 2)
+    assert job.attempts[0].reason == "The deployment that ran it is no more."
 
 
 def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):

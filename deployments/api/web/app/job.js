@@ -131,6 +131,7 @@ function drawState() {
 function detail() {
   if (job.status === "QUEUED") {
     if (job.start_error) return `It could not be handed to a worker. ${sentence(job.start_error)}`;
+    if (job.message) return sentence(job.message);
     const since = job.attempt > 1 ? job.updated_at : job.created_at;
     if (!since) return "It is in the queue.";
     const waiting = `In the queue since ${clock(since)}, ${lasting(now() - since)} ago.`;
