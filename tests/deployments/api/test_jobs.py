@@ -56,6 +56,7 @@ def test_a_new_job_is_queued(api):
         "error": None,
         "message": "",
         "attempt": 1,
+        "attempts": [{"number": 1, "began_at": job["created_at"], "ended_at": None, "reason": None}],
         "created_at": 0,
         "updated_at": 0,
         "stages": {},
@@ -65,6 +66,20 @@ def test_a_new_job_is_queued(api):
         "cancelled": False,
     }
     assert before - 0.01 <= job["created_at"] <= time.time() + 0.01
+
+
+def test_a_job_tells_why_each_attempt_ended(api, job_id):
+    assert api.jobs.again(job_id, 1, "The process that ran the job was ended by SIGKILL.")
+    job = api.job(job_id)
+    killed, waiting = job["attempts"]
+    assert (job["status"], job["attempt"], job["error"]) == ("QUEUED", 2, None)
+    assert job["message"] == "The process that ran the job was ended by SIGKILL. It goes on by itself in 5 seconds."
+    assert (killed["reason"], waiting["reason"]) == ("The process that ran the job was ended by SIGKILL.", None)
+    assert killed["began_at"] <= killed["ended_at"] == waiting["began_at"]
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}  # a person need not wait
+    assert api.runs.of(job_id) == [api.runs.ids[job_id, 1], api.runs.ids[job_id, 2]]
+    assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+    assert api.job(job_id)["attempts"][1]["reason"] == "Cancelled."
 
 
 @pytest.mark.parametrize(("method", "path"), OF_A_JOB)
