@@ -14,9 +14,19 @@ from tasks.engines.vision import LONGER_SIDE, LOOKS_A_SECOND, THUMBNAIL
 
 
 def look_around(
-    video: Path, info: MediaInfo, start: float, end: float, fps: float, detector: FaceDetector | None, ffmpeg: str
+    video: Path,
+    info: MediaInfo,
+    start: float,
+    end: float,
+    *,
+    fps: float,
+    poster: bool,
+    detector: FaceDetector | None,
+    ffmpeg: str,
 ) -> EdgeView:
-    """What `start` to `end` (seconds of the source) shows at `fps`; without a detector no faces.
+    """What `start` to `end` (seconds of the source) shows at `fps`.
+
+    Without `poster` only cuts are looked for; without a detector no faces.
 
     Raises:
         UnreadableMedia: no frame can be decoded.
@@ -32,9 +42,11 @@ def look_around(
         bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
         thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
         finder.feed(thumbnail)
+        if not poster:
+            continue
         lumas.append(cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY))
         if detector and number % every == 0:
             looks.append(start + number / rate)
             faces += looks[-1:] if len(detector.rows(bgr)) else []
     cuts = [start + cut / rate for cut in finder.cuts]
-    return EdgeView(start, rate, cuts, flawed_frames(np.stack(lumas), rate), looks, faces)
+    return EdgeView(start, rate, cuts, flawed_frames(np.stack(lumas), rate) if lumas else [], looks, faces)

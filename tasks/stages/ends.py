@@ -66,15 +66,18 @@ def _settled(
     spare = max(clip.duration - shortest, 0.0)
     fps = min(info.fps or FASTEST, FASTEST)
 
-    def look(low: float, high: float) -> EdgeView:
+    def look(low: float, high: float, *, poster: bool) -> EdgeView:
         first, last = max(low - LOOK_BEYOND, 0.0), min(high + LOOK_BEYOND, info.duration)
-        return look_around(video, info, first, last, fps, detector, ffmpeg_exe())
+        exe = ffmpeg_exe()
+        return look_around(video, info, first, last, fps=fps, poster=poster, detector=detector, ffmpeg=exe)
 
     room = (max(free.start[0], start - max(longest - clip.duration, 0.0)), free.start[1])
-    begins = best_start(start, room, look(*room), start + spare)
+    begins = best_start(start, room, look(*room, poster=True), start + spare)
     rest = clip.duration + start - begins
     ending = (free.end[0], min(free.end[1], info.duration))
-    ends = best_end(end, ending, look(*ending), end - max(rest - shortest, 0.0), end + max(longest - rest, 0.0))
+    ends = best_end(
+        end, ending, look(*ending, poster=False), end - max(rest - shortest, 0.0), end + max(longest - rest, 0.0)
+    )
     return begins, ends
 
 
