@@ -120,11 +120,16 @@ def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, 
         "pixel_format": frame.format.name,
         "color_matrix": "gbr" if frame.format.is_rgb else _MATRICES.get(frame.colorspace),
         "color_primaries": _PRIMARIES.get(frame.color_primaries),
-        "color_transfer": _TRANSFERS.get(frame.color_trc),
+        "color_transfer": _TRANSFERS.get(frame.color_trc) or _transfer_by_display(frame),
         "alpha": any(component.is_alpha for component in frame.format.components),
         "interlaced": _is_interlaced(container, video, frame),
         "video_start": _seconds(video.start_time, video.time_base),
     }
+
+
+def _transfer_by_display(frame: VideoFrame) -> str | None:
+    """PQ where the transfer is not told, but the display that the picture was mastered on is: only HDR10 tells that."""
+    return "smpte2084" if frame.side_data.get("MASTERING_DISPLAY_METADATA") else None
 
 
 def _is_interlaced(container: InputContainer, video: VideoStream, first: VideoFrame) -> bool:

@@ -38,6 +38,13 @@ def test_colours_are_told(tmp_path: Path):
     assert (info.color_matrix, info.color_transfer) == ("bt2020nc", "smpte2084")
 
 
+def test_the_display_that_hdr_was_mastered_on_tells_its_transfer(tmp_path: Path):
+    display = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):max-cll=1000,400"
+    x265 = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params")
+    assert probe(clip(tmp_path / "a.mp4", 1, *x265, f"log-level=error:{display}")).color_transfer == "smpte2084"
+    assert probe(clip(tmp_path / "b.mp4", 1, *x265, "log-level=error")).color_transfer is None
+
+
 def test_missing_streams_are_none(tmp_path: Path):
     assert probe(clip(tmp_path / "mute.mp4", 1, "-an")).audio_codec is None
     assert probe(clip(tmp_path / "blind.m4a", 1, "-vn")).video_codec is None

@@ -85,11 +85,20 @@ def test_both_planted_highlights_are_chosen(pipeline, talk):
 
 
 def test_clips_begin_and_end_where_a_sentence_does(pipeline, talk):
+    """Or on a cut beside it, at most half a second further away."""
     starts = [sentence["start"] for sentence in TRUTH["sentences"]]
     ends = [sentence["end"] for sentence in TRUTH["sentences"]]
     for segment in segments(pipeline, talk[0]):
-        assert min(abs(segment["start"] - start) for start in starts) < 0.35
-        assert min(abs(segment["end"] - end) for end in ends) < 0.6
+        on_cut = {edge: min(abs(segment[edge] - cut) for cut in TRUTH["cuts"]) < 0.06 for edge in ("start", "end")}
+        assert min(abs(segment["start"] - start) for start in starts) < (0.85 if on_cut["start"] else 0.35)
+        assert min(abs(segment["end"] - end) for end in ends) < (1.1 if on_cut["end"] else 0.6)
+
+
+def test_no_sliver_of_a_shot_stands_at_an_end(pipeline, talk):
+    for segment in segments(pipeline, talk[0]):
+        for cut in TRUTH["cuts"]:
+            assert not segment["start"] + 0.03 < cut < segment["start"] + 0.47
+            assert not segment["end"] - 0.47 < cut < segment["end"] - 0.03
 
 
 def test_words_are_where_they_are_said(pipeline, talk):
