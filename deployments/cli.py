@@ -1,4 +1,4 @@
-"""The command line: kangklip clip | resume | status | up | api | deploy | doctor | demo | job."""
+"""The command line: kangklip clip | resume | status | up | api | deploy | doctor | demo | job | backup | restore."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ import typer
 from pydantic import ValidationError
 from rich.logging import RichHandler
 
-from deployments import console, local_run
-from infra import disk, settings
+from deployments import backup, console, local_run
+from infra import disk, schema, settings
 from infra.errors import ConfigError, InfraError
 from infra.jobs import JobStore, new_job_id
 from infra.local.parts import Part
@@ -146,6 +146,10 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+app.command("backup")(backup.backup_command)
+app.command("restore")(backup.restore_command)
+
+
 @app.command("job")
 def job_command() -> None:
     """Run one job from the worker's environment: JOB_ID, VIDEO_URL, the bucket, the callback."""
@@ -191,6 +195,7 @@ def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator[None]:
     ):
         shown.stop()
         stack.apply()
+        schema.bring_up_to_date(stack.settings)
         yield
 
 

@@ -11,7 +11,7 @@ from deployments.console import console
 from deployments.reconcile import Reconciler
 from deployments.register import register
 from deployments.submit import PrefectRuns
-from infra import settings
+from infra import schema, settings
 from infra.errors import ConfigError
 from infra.jobs import Job, JobStore
 from infra.local.parts import WORK_POOL, Part
@@ -38,6 +38,7 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         LocalStack(configured, parts, prefect_port=prefect_port, progress=shown.update) as stack,
     ):
         stack.apply()
+        schema.bring_up_to_date(stack.settings)
         shown.update("Registering the deployments")
         register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
         shown.update("Looking for jobs that were left")

@@ -19,9 +19,9 @@ from deployments.api.guards import BodyLimit, Cors, Origins, Paths
 from deployments.api.parts import Parts
 from deployments.reconcile import Reconciler, keep_reconciling
 from deployments.submit import PrefectRuns, Submitter
-from infra import settings
+from infra import schema, settings
 from infra.artifacts import ArtifactStore
-from infra.errors import ConfigError
+from infra.errors import ConfigError, StateError
 from infra.jobs import JobStore
 from infra.sessions import SessionStore
 from infra.settings import Settings
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 Background = Callable[[], Coroutine[Any, Any, None]]
 READ_BY_PAGES = ("Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After")
+AGAIN_SECONDS = 5
 BUCKET_ATTEMPTS = 2
 """A request waits for the bucket; whoever asked can ask again."""
 
@@ -88,16 +89,36 @@ def build() -> FastAPI:
     """The app over the servers that the environment names; what uvicorn calls.
 
     Raises:
-        ConfigError: one of them is not named.
+        ConfigError: one of them is not named, or a newer KangKlip has written the records.
     """
     logs.configure()
     configured = settings.load()
     store = JobStore.from_settings(configured)
     if store is None:
         raise ConfigError("The API needs REDIS_URL.")
+    background = [] if _are_up_to_date(configured) else [lambda: _keep_updating(configured)]
     runs = PrefectRuns.from_settings(configured)
     bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
-    return create_app(configured, store, bucket, runs, lambda: keep_reconciling(Reconciler(store, runs)))
+    background.append(lambda: keep_reconciling(Reconciler(store, runs)))
+    return create_app(configured, store, bucket, runs, *background)
+
+
+def _are_up_to_date(configured: Settings) -> bool:
+    """Whether the records have today's form by now; not while Redis is away, which does not stop the start."""
+    try:
+        schema.bring_up_to_date(configured)
+    except StateError as error:
+        logger.warning("The form of the records is not known yet: %s", error)
+        return False
+    return True
+
+
+async def _keep_updating(configured: Settings) -> None:
+    """Once Redis is there."""
+    while True:
+        await asyncio.sleep(AGAIN_SECONDS)
+        if await asyncio.to_thread(_are_up_to_date, configured):
+            return
 
 
 def _report_end(task: asyncio.Task[None]) -> None:

@@ -159,6 +159,11 @@ class LocalStack:
         found |= {name: SecretStr(env[name.upper()]) for name in hidden if name.upper() in env}
         return self._settings.model_copy(update={name: value for name, value in found.items() if value})
 
+    @property
+    def is_running(self) -> bool:
+        """Whether anybody has parts of this stack up."""
+        return self.home.lock.exists() and _is_supervised(self.home)
+
     def pid(self, part: Part) -> int | None:
         """The process behind a part, None while it is down."""
         return self._state(part)["pid"]
@@ -181,7 +186,7 @@ class LocalStack:
     def _status(self, part: Part) -> PartStatus:
         if parts.program(part) is None:
             return PartStatus(part, ok=False, detail=_MISSING)
-        if not self.home.lock.exists() or not _is_supervised(self.home):
+        if not self.is_running:
             return PartStatus(part, ok=True, detail="embedded; starts when it is needed")
         fault, port = self._fault(part), self._ports().get(part)
         return PartStatus(part, fault is None, fault or (f"embedded; up on port {port}" if port else "embedded; up"))

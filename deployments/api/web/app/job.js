@@ -138,7 +138,7 @@ function detail() {
     const meaning = " No worker has taken it yet. It begins by itself once one is free; this page may be closed.";
     return now() - since > LONG_WAIT ? waiting + meaning : waiting;
   }
-  if (standingOf(job) === "CANCELLED") return "Its work was stopped. What was finished is kept: trying again goes on from there.";
+  if (standingOf(job) === "CANCELLED") return "The work was stopped. Try again to pick up where it left off.";
   const begun = Object.values(job.stages ?? {}).map(({ began }) => began);
   if (!begun.length || job.status === "FAILED") return "";
   const took = lasting(ended(job) - Math.min(...begun));
