@@ -135,7 +135,7 @@ class Job(BaseModel):
     @property
     def is_cancelled(self) -> bool:
         """Whether a person ended it; its status is FAILED then, as outsiders know it."""
-        return self.status is JobState.FAILED and (self.cancelled or self.error == CANCELLED)
+        return self.status is JobState.FAILED and self.cancelled
 
 
 class Asker(BaseModel):

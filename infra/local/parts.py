@@ -135,14 +135,13 @@ class Home:
 
 def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
     """Variables that a process needs to use the parts that have a port."""
-    keys = home.secrets
     found = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     if port := ports.get(Part.VALKEY):
-        found["REDIS_URL"] = f"redis://:{keys.redis_password}@{LOOPBACK}:{port}/0"
+        found["REDIS_URL"] = f"redis://:{home.secrets.redis_password}@{LOOPBACK}:{port}/0"
     if port := ports.get(Part.S3):
         found["R2_ENDPOINT"] = f"http://{LOOPBACK}:{port}"
-        found["R2_ACCESS_KEY_ID"] = keys.s3_key_id
-        found["R2_SECRET_ACCESS_KEY"] = keys.s3_secret
+        found["R2_ACCESS_KEY_ID"] = home.secrets.s3_key_id
+        found["R2_SECRET_ACCESS_KEY"] = home.secrets.s3_secret
     if port := ports.get(Part.PREFECT):
         found["PREFECT_API_URL"] = f"http://{LOOPBACK}:{port}/api"
         found["PREFECT_HOME"] = str(home.path / "prefect")
