@@ -56,6 +56,7 @@ def _api() -> Any:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     env = os.environ | {"PORT": str(port), "CREATE_RATE_PER_MINUTE": "0"}
+    env |= {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0", "MAX_EVENT_STREAMS": "1000"}
     command = [sys.executable, "-m", "deployments.cli", "api"]
     with subprocess.Popen(command, cwd=HOME, env=env, stdout=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"

@@ -17,11 +17,10 @@ import pytest
 from deployments.backup import _unpack
 from infra import record_dump, schema
 from infra.errors import ConfigError
-from infra.jobs import JobStore, Report, new_job_id
+from infra.jobs import JobStore, new_job_id
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings
-from infra.states import JobState
 from tasks.core.errors import BadRequest
 from tests.infra.dumps.make_dump import job_id
 from tests.infra.test_schema import old_records
@@ -54,7 +53,7 @@ def saved(stack, data_dir, tmp_path) -> Path:
     store = JobStore.from_settings(stack.settings)
     made = new_job_id()
     store.create(made, REQUEST)
-    store.report(Report(job_id=made, status=JobState.FAILED, error="Cancelled."))
+    assert store.cancel(made, 1)
     variable = {"name": made.lower(), "value": "kept"}
     httpx.post(f"{stack.settings.prefect_api_url}/variables/", json=variable, timeout=30).raise_for_status()
     file = tmp_path / "saved.tar.gz"
