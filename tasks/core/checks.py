@@ -5,6 +5,7 @@ from math import isfinite
 from pydantic import BaseModel, Field
 
 from tasks.core.edl import EdlClip
+from tasks.core.likeness import Lag, Likeness
 from tasks.core.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
 from tasks.core.transcript import Word
 
@@ -27,11 +28,29 @@ LOOK_SLACK = 0.12
 """Seconds between a word and the look that stands for it."""
 
 
+LONGEST_LAG = 0.040
+"""Seconds between a clip's sound and its source's."""
+LEAST_MATCH = 0.6
+"""Correlation of the levels below which it is another sound. What was only made louder has 0.99, a call's line 0.97."""
+LOST_SHARE = 0.1
+"""Share of a clip's sound that may vanish in mono."""
+MOST_UNLIKE = 0.25
+"""Unlikeness of a glimpse beyond which, and beyond its change within a moment, it is another picture: a clip's
+own has 0.02."""
+CLEARLY_BETTER = 3.0
+"""Times by which another moment of the clip must be more alike to be the one that is shown,"""
+CLEARLY_UNLIKE = 0.05
+"""and the unlikeness that its own must have: a face that talks is as much at any time."""
+FEW = 1
+"""Glimpses of another moment that may be chance, of five or more."""
+
+
 class ClipMeasure(BaseModel):
     """What a finished file is. Times are seconds on the clip's clock; missing streams have None or 0.
 
     `highlight` has (time, pixels of the highlight's colour where captions are) for every look.
-    `moov_first` tells whether a player can start before the whole file has arrived.
+    `moov_first` tells whether a player can start before the whole file has arrived. `lost_in_mono` is the
+    share of the sound that vanishes there; `lags`, `silences` and `likeness` compare the clip with its source.
     """
 
     size_bytes: int
@@ -55,6 +74,10 @@ class ClipMeasure(BaseModel):
     frozen: list[Stretch] = Field(default_factory=list[Stretch])
     highlight: list[tuple[float, int]] = Field(default_factory=list[tuple[float, int]])
     moov_first: bool = False
+    lost_in_mono: float = 0.0
+    lags: list[Lag] = Field(default_factory=list[Lag])
+    silences: list[Stretch] = Field(default_factory=list[Stretch])
+    likeness: list[Likeness] = Field(default_factory=list[Likeness])
 
 
 class Check(BaseModel):
@@ -94,6 +117,10 @@ def check(
         _still("black", measure.black, source_black),
         _still("frozen", measure.frozen, source_frozen),
         _captions(measure, words),
+        _mono(measure),
+        _silence(measure),
+        _sound(measure),
+        _picture(measure),
         Check(
             name="fast start",
             ok=measure.moov_first,
@@ -165,9 +192,65 @@ def _still(name: str, seen: list[Stretch], in_source: list[Stretch]) -> Check:
     return Check(
         name=f"no {name} stretch",
         ok=not added,
-        measured=", ".join(f"{start:.1f} to {end:.1f} s" for start, end in added) or "none",
+        measured=_told(added),
         wanted="none that the source does not have",
     )
+
+
+def _mono(measure: ClipMeasure) -> Check:
+    return Check(
+        name="mono",
+        ok=measure.lost_in_mono <= LOST_SHARE,
+        measured=f"{measure.lost_in_mono:.0%} of the sound vanishes",
+        wanted=f"at most {LOST_SHARE:.0%}",
+    )
+
+
+def _silence(measure: ClipMeasure) -> Check:
+    return Check(
+        name="no silent stretch",
+        ok=not measure.silences,
+        measured=_told(measure.silences),
+        wanted="none that the source does not have",
+    )
+
+
+def _sound(measure: ClipMeasure) -> Check:
+    """The sound is the source's at the seconds of the EDL, from the start to the end."""
+    wanted = f"within {LONGEST_LAG * 1000:.0f} ms of the source's"
+    if not measure.lags:
+        return Check(name="sound", ok=True, measured="too steady to tell", wanted=wanted)
+    worst = max(measure.lags, key=lambda lag: (lag.match < LEAST_MATCH, abs(lag.lag)))
+    if worst.match < LEAST_MATCH:
+        return Check(name="sound", ok=False, measured=f"another sound at {worst.t:.1f} s", wanted=wanted)
+    return Check(
+        name="sound",
+        ok=abs(worst.lag) <= LONGEST_LAG,
+        measured=f"at most {abs(worst.lag) * 1000:.0f} ms {'late' if worst.lag > 0 else 'early'}, at {worst.t:.1f} s",
+        wanted=wanted,
+    )
+
+
+def _picture(measure: ClipMeasure) -> Check:
+    """The picture is the source's at the seconds of the EDL."""
+    other = [one for one in measure.likeness if one.unlike > MOST_UNLIKE + one.change]
+    strayed = [one for one in measure.likeness if _is_strayed(one)]
+    bad = sorted({one.t for one in [*other, *(strayed if len(strayed) > FEW else [])]})
+    alike = f"{len(measure.likeness) - len(bad)} of {len(measure.likeness)} frames alike"
+    return Check(
+        name="picture",
+        ok=not bad,
+        measured=alike + (f", not those at {', '.join(f'{t:.1f}' for t in bad)} s" if bad else ""),
+        wanted="the source's frame on show at that time",
+    )
+
+
+def _is_strayed(one: Likeness) -> bool:
+    return one.unlike > CLEARLY_UNLIKE + one.change and one.unlike > CLEARLY_BETTER * one.best
+
+
+def _told(found: list[Stretch]) -> str:
+    return ", ".join(f"{start:.1f} to {end:.1f} s" for start, end in found) or "none"
 
 
 def subtract(stretch: Stretch, holes: list[Stretch]) -> list[Stretch]:

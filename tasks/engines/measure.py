@@ -16,11 +16,22 @@ from av.video.stream import VideoStream
 from tasks.core.captions import CENTRE, HIGHLIGHT_COLOUR
 from tasks.core.checks import ClipMeasure
 from tasks.core.errors import UnreadableMedia
+from tasks.core.likeness import (
+    CHROMA,
+    LOOKS_A_SECOND,
+    LUMA,
+    Looks,
+    SourceView,
+    lags,
+    lost_in_mono,
+    silences,
+)
 from tasks.core.stills import difference, is_black, stretches
 from tasks.engines.ffmpeg import FfmpegError, run
+from tasks.engines.glimpses import part_of
+from tasks.engines.levels import levels
 from tasks.engines.loudness import read_summary
 
-LOOKS_A_SECOND = 10
 LOOK_WIDTH = 270
 """Pixels: a quarter of the usual clip; a smaller clip is looked at as it is."""
 SHORTEST_STILL = 0.5
@@ -31,8 +42,10 @@ CAPTION_BAND = 0.08
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 
 
-def measure_clip(path: Path, timeout: float = 300) -> ClipMeasure:
+def measure_clip(path: Path, source: SourceView | None = None, timeout: float = 300) -> ClipMeasure:
     """Measure a finished file; one decode of the frames that others refer to, small, and all of the sound.
+
+    Where `source` tells what the source shows and sounds like in the clip's seconds, the clip is compared with it.
 
     Raises:
         UnreadableMedia: no demuxer or decoder reads it.
@@ -41,11 +54,14 @@ def measure_clip(path: Path, timeout: float = 300) -> ClipMeasure:
         with av.open(str(path)) as container:
             measure = _streams(container, path)
         shrink = max(1.0, measure.width / LOOK_WIDTH)
-        viewer = _Viewer(_even(measure.width / shrink), _even(measure.height / shrink))
+        boxes = {glimpse.box: Looks(glimpse.box) for glimpse in source.glimpses} if source else {}
+        viewer = _Viewer(_even(measure.width / shrink), _even(measure.height / shrink), list(boxes.values()))
         said = _decode(path, measure, viewer, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     sound = read_summary(said) if measure.audio_streams else None
+    heard = levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
+    compared = [boxes[glimpse.box].compare(glimpse) for glimpse in source.glimpses] if source else []
     return measure.model_copy(
         update={
             "black": stretches(viewer.black, 0.0, LOOKS_A_SECOND, SHORTEST_STILL),
@@ -53,6 +69,10 @@ def measure_clip(path: Path, timeout: float = 300) -> ClipMeasure:
             "highlight": [(n / LOOKS_A_SECOND, pixels) for n, pixels in enumerate(viewer.highlight)],
             "integrated": sound.integrated if sound else None,
             "true_peak": sound.true_peak if sound else None,
+            "lost_in_mono": lost_in_mono(heard) if heard else 0.0,
+            "lags": lags(heard, source.sound) if heard and source else [],
+            "silences": silences(heard, source.sound) if heard and source else [],
+            "likeness": [one for one in compared if one],
         }
     )
 
@@ -131,6 +151,7 @@ class _Viewer:
 
     width: int
     height: int
+    looks: list[Looks]
     black: list[bool] = field(default_factory=list[bool])
     frozen: list[bool] = field(default_factory=list[bool])
     highlight: list[int] = field(default_factory=list[int])
@@ -145,6 +166,9 @@ class _Viewer:
             self.frozen.append(difference(picture, previous) < FROZEN_DIFFERENCE)
             self.highlight.append(int(_is_highlight(luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum()))
             previous = picture
+            for look in self.looks:
+                look.luma.append(part_of(luma, look.box, LUMA))
+                look.chroma.append(np.stack([part_of(plane, look.box, CHROMA) for plane in chroma]))
 
     def _planes(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """The luma plane (height, width) and both chroma planes (2, height / 2, width / 2)."""

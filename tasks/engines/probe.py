@@ -81,7 +81,7 @@ def probe(path: Path) -> MediaInfo:
 
 
 def _describe(container: InputContainer, size_bytes: int) -> MediaInfo:
-    video = _picture(container)
+    video = picture_of(container)
     audio = next(iter(container.streams.audio), None)
     info = MediaInfo(duration=_duration(container), size_bytes=size_bytes, container=container.format.name)
     if audio is not None:
@@ -96,7 +96,7 @@ def _describe(container: InputContainer, size_bytes: int) -> MediaInfo:
     return info if video is None else info.model_copy(update=_describe_video(container, video))
 
 
-def _picture(container: InputContainer) -> VideoStream | None:
+def picture_of(container: InputContainer) -> VideoStream | None:
     """The first video stream that is not a cover."""
     covers = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
     return next((s for s in container.streams.video if not s.disposition & covers), None)

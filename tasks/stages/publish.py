@@ -105,7 +105,7 @@ class _Desk:
     def judge(self, rendered: RenderedClip) -> _Verdict:
         """Measure a file and hold it against the contract."""
         try:
-            measure = measure_clip(rendered.path)
+            measure = measure_clip(rendered.path, rendered.source)
         except MediaError as error:
             unreadable = Check(name="readable", ok=False, measured=error.message, wanted="a file that decodes")
             return _Verdict(rendered=rendered, measure=None, checks=[unreadable])

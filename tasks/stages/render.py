@@ -17,6 +17,7 @@ from tasks.core.camera import RangeView, Shot
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.keys import clip_name
+from tasks.core.likeness import SourceView
 from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
 from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
@@ -26,7 +27,9 @@ from tasks.engines import fonts, phrases
 from tasks.engines.encode import encode
 from tasks.engines.faces import FaceDetector
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
+from tasks.engines.glimpses import glimpses
 from tasks.engines.hardware import cpu_cores
+from tasks.engines.levels import levels
 from tasks.engines.loudness import plan_loudness
 from tasks.engines.vision import SHORTEST_STILL, look
 from tasks.engines.weights import WeightsMissing, yunet
@@ -59,6 +62,7 @@ class RenderedClip(BaseModel):
     words: list[Word] = Field(default_factory=list[Word])
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
+    source: SourceView | None = None
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
     faces: Faces = Field(default_factory=Faces)
     encoder: str
@@ -204,6 +208,10 @@ def render_clip(
         words=words,
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(views, shots, info)),
+        source=SourceView(
+            sound=levels(video if info.audio_codec else audio, [(span.start, span.duration) for span in clip.segments]),
+            glimpses=glimpses(video, info, clip, shots, options),
+        ),
         face_log=face_log_clip(clip.index, flat, *views),
         faces=faces,
         encoder=encoder.name,

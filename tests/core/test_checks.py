@@ -124,4 +124,4 @@ def test_the_manifest_holds_what_readers_rely_on():
     assert row["segments"][0] == {"start": 5, "end": 20, "text": "a"}
     assert made["selection"]["mode"] == "heuristic"
     assert made["dropped"][0]["reason"] == "y"
-    assert len(row["checks"]) == 12
+    assert len(row["checks"]) == 16

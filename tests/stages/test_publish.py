@@ -9,6 +9,7 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoClips, UnreadableMedia
+from tasks.core.likeness import SourceView
 from tasks.core.render_plan import Mend, RenderOptions
 from tasks.engines.ffmpeg import DiskFull, run
 from tasks.engines.measure import measure_clip
@@ -197,9 +198,9 @@ def test_as_many_files_are_measured_at_once_as_there_are_cores_for_us(render: Re
     clips = [render(GOOD, Mend()), render(OTHER.model_copy(update={"index": 3}), Mend())]
     at_once: set[int] = set()
 
-    def seen(path: Path):
+    def seen(path: Path, source: SourceView | None):
         at_once.add(threading.get_ident())
-        return measure_clip(path)
+        return measure_clip(path, source)
 
     monkeypatch.setattr(publish, "measure_clip", seen)
     os.sched_setaffinity(0, {min(before)})
