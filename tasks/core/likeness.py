@@ -1,6 +1,6 @@
 """Whether a clip sounds and looks like its source at the seconds that it was cut from."""
 
-from math import log10
+from math import log10, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,8 +166,9 @@ def _lag(heard: NDArray[np.float64], said: NDArray[np.float64], start: int, size
 
 def correlation(one: NDArray[np.float64], other: NDArray[np.float64], noise: float = 1e-9) -> float:
     """Pearson's correlation of two arrays; `noise` is a variance below which both count as flat and so alike."""
-    a, b = one - one.mean(), other - other.mean()
-    return float((np.mean(a * b) + noise) / (np.sqrt(np.mean(a * a) * np.mean(b * b)) + noise))
+    a, b = (part.ravel() - float(part.mean()) for part in (one, other))
+    flat = noise * a.size
+    return (float(np.vdot(a, b)) + flat) / (sqrt(float(np.vdot(a, a)) * float(np.vdot(b, b))) + flat)
 
 
 def silences(clip: SoundLevels, source: SoundLevels) -> list[tuple[float, float]]:

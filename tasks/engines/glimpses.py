@@ -131,18 +131,34 @@ def _upright(frame: VideoFrame, info: MediaInfo) -> list[np.ndarray]:
     width, height = (max(16, 2 * round(side * factor / 2)) for side in (info.width, info.height))
     if info.rotation in (90, 270):
         width, height = height, width
+    inside = _fitted(frame, info, (width, height))
     matrix = _MATRICES.get(
         frame.colorspace, Colorspace.ITU709 if min(info.width, info.height) >= HD_LINES else Colorspace.ITU601
     )
     small = frame.reformat(
-        width=width,
-        height=height,
+        width=inside[0],
+        height=inside[1],
         format="yuv444p",
         src_colorspace=matrix,
         dst_colorspace=Colorspace.ITU709,
         interpolation=Interpolation.AREA,
     )
-    return [np.rot90(plane, -info.rotation // 90) for plane in small.to_ndarray().reshape(3, height, width)]
+    whole = np.full((3, height, width), 128, np.uint8)
+    whole[0] = 16
+    top, left = (height - inside[1]) // 2, (width - inside[0]) // 2
+    whole[:, top : top + inside[1], left : left + inside[0]] = small.to_ndarray().reshape(3, *inside[::-1])
+    return [np.rot90(plane, -info.rotation // 90) for plane in whole]
+
+
+def _fitted(frame: VideoFrame, info: MediaInfo, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a frame in `size`: all of it, but where it is not of the size that the file began with."""
+    aspect = info.sample_aspect_ratio
+    shown = (info.height, info.width) if info.rotation in (90, 270) else (info.width, info.height)
+    coded = shown[0] / aspect, shown[1]
+    if abs(frame.width - coded[0]) + abs(frame.height - coded[1]) < 2:
+        return size
+    scale = min(size[0] / frame.width, size[1] / frame.height)
+    return max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
 
 
 def part_of(plane: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:

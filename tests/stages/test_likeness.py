@@ -68,7 +68,9 @@ BROKEN: dict[str, tuple[Sequence[str], set[str]]] = {
     "60 ms late": (("-af", "adelay=60:all=1", *SOUND), {"sound"}),
     "60 ms early": (("-af", "atrim=start=0.06,asetpts=PTS-STARTPTS", *SOUND), {"sound"}),
     "drifting": (("-af", "asetrate=48000*1.015,aresample=48000", *SOUND), {"sound"}),
-    "late from the middle on": (("-af", "aselect='not(between(t,3,3.2))',asetpts=N/SR/TB,apad=whole_dur=8", *SOUND), LATE),
+    "late from the middle on": (
+        ("-af", "aselect='not(between(t,3,3.2))',asetpts=N/SR/TB,apad=whole_dur=8", *SOUND), LATE
+    ),
     "opposite channels": (("-af", "aeval=val(0)|-1*val(1):c=same", *SOUND), {"mono"}),
     "opposite for a part": (("-af", r"aeval=val(0)|(1-2*gt(t\,5))*val(1):c=same", *SOUND), {"mono"}),
     "a silence": (("-af", "volume=0:enable='between(t,2,2.4)'", *SOUND), {"no silent stretch"}),
