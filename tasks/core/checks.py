@@ -237,6 +237,7 @@ def _picture(measure: ClipMeasure) -> Check:
     strayed = [one for one in measure.likeness if _is_strayed(one)]
     bad = sorted({one.t for one in [*other, *(strayed if len(strayed) > FEW else [])]})
     alike = f"{len(measure.likeness) - len(bad)} of {len(measure.likeness)} frames alike"
+    alike = alike if measure.likeness else "not compared"
     return Check(
         name="picture",
         ok=not bad,

@@ -58,7 +58,7 @@ def glimpses(
     try:
         with av.open(str(video), metadata_errors="ignore") as container:
             stream = picture_of(container)
-            if stream is None:
+            if stream is None or info.alpha:  # what shows through is the renderer's choice
                 return []
             for span, views in zip(clip.segments, shots, strict=True):
                 share = span.duration / clip.duration
