@@ -25,7 +25,7 @@ GRACE_SECONDS = LEASE_SECONDS + 5.0
 """How long a job may look dead before it is: reports are late, and a lease lives on for a while."""
 SHORT_GRACE_SECONDS = 5.0
 """The same where the lease is gone already: its holder reports before it lets go."""
-PENDING_SECONDS = 120.0
+PENDING_SECONDS = 60.0
 """How long a run may be about to start before its worker is taken for dead."""
 WITHOUT_RUN_SECONDS = 60.0
 """How long a job may wait for whoever has created it to submit its run."""
