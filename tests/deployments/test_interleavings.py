@@ -82,8 +82,8 @@ class Interleavings(RuleBasedStateMachine):
     database: redis.Redis
     stores: list[JobStore]
 
-    @initialize()
-    def an_empty_store(self) -> None:
+    @initialize(attempts=st.integers(1, 3))
+    def a_store_with_a_job(self, attempts) -> None:
         self.database.flushdb()
         self.prefect = PrefectFake()
         runs = PrefectRuns("http://prefect/api", "clip/local", self.prefect.transport)
@@ -100,6 +100,11 @@ class Interleavings(RuleBasedStateMachine):
         self.grants: list[Grant] = []
         self.redeemed: set[str] = set()
         self.sessions: list[tuple[str, Grant]] = []
+        self.somebody_creates(event="nothing")
+        for _ in range(1, attempts):
+            (job_id,) = self.seen
+            self.cancel(job_id)
+            self.submitting("nothing", lambda job_id=job_id: api_jobs._start(job_id, SOMEBODY, self.parts))
 
     def clock(self) -> float:
         return self.now
@@ -109,16 +114,19 @@ class Interleavings(RuleBasedStateMachine):
     @rule(event=EVENTS)
     def somebody_creates_a_job(self, event):
         if self.has_room():
-            self.submitting(event, lambda: api_create._created(request(), SOMEBODY, REQUEST, None, self.parts))
+            self.somebody_creates(event)
+
+    def somebody_creates(self, event):
+        self.submitting(event, lambda: api_create._created(request(), SOMEBODY, REQUEST, None, self.parts))
 
     @rule(which=ANY, event=EVENTS)
     def somebody_starts_a_job_again(self, which, event):
-        if job_id := self.one_of(self.seen, which):
+        if job_id := self.one_of(self.those("FAILED"), which):
             self.submitting(event, lambda: api_jobs._start(job_id, SOMEBODY, self.parts))
 
     @rule(which=ANY)
     def somebody_cancels_a_job(self, which):
-        if job_id := self.one_of(self.seen, which):
+        if job_id := self.one_of(self.those("QUEUED", "RUNNING"), which):
             self.cancel(job_id)
 
     def cancel(self, job_id):
@@ -156,7 +164,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule()
     def somebody_starts_a_run_in_the_prefect_ui(self):
-        if self.has_room():
+        if not any(self.is_of_the_ui(job_id) for job_id in self.seen):
             run = self.prefect.make({"request": REQUEST})
             self.seen.setdefault(job_id_of_run(run["id"]), Seen())
 
@@ -230,7 +238,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(which=ANY, back=st.integers(1, 3), status=st.sampled_from(list(JobState)))
     def a_report_of_an_earlier_attempt_arrives(self, which, back, status):
-        job_id = self.one_of(self.seen, which)
+        job_id = self.one_of(self.those("QUEUED", "RUNNING", "FAILED"), which)
         if job_id and (attempt := int(self.record(job_id).get("attempt", 1)) - back) > 0:
             report = Report(job_id=job_id, attempt=attempt, status=status, stage=Stage.RENDER, progress=99, error="x")
             self.told(job_id, attempt, lambda: self.jobs.report(report))
@@ -258,12 +266,17 @@ class Interleavings(RuleBasedStateMachine):
         if self.jobs.set_grant(given.job_id, given.attempt, grant.grant_id):
             self.grants.append(grant)
             given.note_deployment(f"deployment-{len(self.grants)}")
+            if which % 2:
+                self.a_machine_or_a_thief_redeems(grant)
 
     @rule(which=ANY)
     def a_machine_or_a_thief_redeems_a_grant(self, which):
-        grant = self.one_of(self.grants, which)
-        if grant is None:
-            return
+        newest = [one for one in self.grants if self.record(one.job_id).get("grant_id") == one.grant_id]
+        grant = self.one_of(newest or self.grants, which)
+        if grant:
+            self.a_machine_or_a_thief_redeems(grant)
+
+    def a_machine_or_a_thief_redeems(self, grant):
         fields = self.record(grant.job_id)
         is_newest = (fields.get("attempt"), fields.get("grant_id")) == (str(grant.attempt), grant.grant_id)
         got: list[api_redeem.Redeemed] = []
@@ -288,7 +301,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(which=ANY, what=st.sampled_from(["deployment", "cost", "start error", "failure", "cancel"]))
     def the_worker_tells_of_a_machine(self, which, what):
         """As late as it likes: it may have waited for an archive for minutes."""
-        given = self.one_of(self.assignments, which)
+        given = self.one_of(self.assignments[-4:], which)
         if given is None:
             return
         said = {
@@ -325,6 +338,8 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def attempts_stay_apart(self):
         taken_steps["all"] += 1
+        taken_steps["of a later attempt"] += any(seen.attempt > 1 for seen in self.seen.values())
+        taken_steps["after a theft"] += any(seen.alarms for seen in self.seen.values())
         for job_id, seen in self.seen.items():
             self.look(job_id, seen)
         active = self.database.smembers("kangklip:active")
@@ -407,8 +422,12 @@ class Interleavings(RuleBasedStateMachine):
     def record(self, job_id) -> dict[str, str]:
         return self.database.hgetall(f"kangklip:job:{job_id}")
 
+    def those(self, *states):
+        """Jobs in one of the states; any, where there are none."""
+        return [job_id for job_id in self.seen if self.record(job_id).get("status") in states] or list(self.seen)
+
     def has_room(self):
-        return sum(not seen.is_gone for seen in self.seen.values()) < MOST_JOBS
+        return sum(bool(self.record(job_id)) for job_id in self.seen) < MOST_JOBS
 
     def is_of_the_ui(self, job_id):
         return any(job_id_of_run(run_id) == job_id for run_id in self.prefect.runs)
@@ -466,6 +485,8 @@ def test_no_order_of_events_mixes_attempts_up(machine):
     phases = [Phase.generate]
     run(machine, 220, derandomize=True, phases=phases)
     assert taken_steps["all"] >= 10_000
+    assert taken_steps["of a later attempt"] >= 500
+    assert taken_steps["after a theft"] > 0
 
 
 @pytest.mark.soak
