@@ -6,6 +6,7 @@ the API, a run, a rented machine, the Nosana worker, the reconciler or time does
 
 import contextlib
 import json
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Interleavings(RuleBasedStateMachine):
         self.jobs = self.stores[0]
         bucket = ArtifactStore.from_settings(self.configured)
         self.parts = create_app(self.configured, self.jobs, bucket, runs).state.parts
-        self.now = 0.0
+        self.now = time.time()  # records have times of their own
         self.reconciler = Reconciler(self.jobs, runs, clock=self.clock)
         self.seen: dict[str, Seen] = {}
         self.retried: set[str] = set()
