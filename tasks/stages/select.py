@@ -10,7 +10,7 @@ from tasks.core.media import SourceMeta
 from tasks.core.prompting import Offer, Pick, plain
 from tasks.core.request import ClipRequest
 from tasks.core.selection import WEIGHTS, Candidate, Choice, choose
-from tasks.core.sentences import sentences
+from tasks.core.sentences import join, sentences
 from tasks.core.signals import Audience, Delivery
 from tasks.core.transcript import Segment, Sentence
 from tasks.engines.llm import Llm, LlmFailed, LlmOptions
@@ -86,7 +86,7 @@ def _ordered(choice: Choice, picks: list[Pick]) -> tuple[list[Candidate], dict[i
 
 
 def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pick: Pick | None) -> EdlClip:
-    inside = [s.text for s in talk[window.first : window.last + 1]]
+    inside = _said_in(window, talk)
     title = (pick.title if pick else "") or headline(inside, [s.text for s in talk], language)
     return EdlClip(
         index=index,
@@ -99,6 +99,15 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
         signals=window.signals,
         why=_why(window),
     )
+
+
+def _said_in(window: Candidate, talk: list[Sentence]) -> list[str]:
+    """The sentences of a window, of those that it cuts only the words that are in it."""
+    parts = [
+        join(word.word for word in sentence.words if window.start <= (word.start + word.end) / 2 < window.end)
+        for sentence in talk[window.first : window.last + 1]
+    ]
+    return [part for part in parts if part]
 
 
 def _spare_title(clip: EdlClip, meta: SourceMeta) -> str:

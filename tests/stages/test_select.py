@@ -162,6 +162,20 @@ def test_too_few_words_is_too_short(segments):
         select(segments[:1])
 
 
+def test_titles_and_hooks_hold_no_word_from_outside_a_cut_sentence():
+    marks = {5: ",", 59: "."}
+    words = [
+        Word(word=f"word{i}" + marks.get(i % 60, marks.get(i % 6, "")), start=i * 0.4, end=i * 0.4 + 0.3)
+        for i in range(240)
+    ]
+    edl = select([Segment(text="", start=0, duration=96, words=words)])
+    for clip in edl.clips:
+        span = clip.segments[0]
+        said = {w.word.strip(",.") for w in words if span.start <= (w.start + w.end) / 2 < span.end}
+        told = f"{clip.title} {clip.hook}".casefold().replace(",", "").replace(".", "").replace("\u2026", "").split()
+        assert set(told) <= said
+
+
 def test_a_clip_without_a_usable_word_still_has_a_title():
     words = [Word(word="the", start=i * 0.4, end=i * 0.4 + 0.3) for i in range(60)]
     edl = select([Segment(text="", start=0, duration=24, words=words)])
