@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import signal
+import unicodedata
 from collections.abc import Generator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from infra.jobs import JobStore
 from tasks.core.errors import BadRequest
 from tasks.core.keys import job_key, upload_key
 from tasks.core.request import ClipRequest
+from tasks.core.source_meta import text
 from tasks.records import UploadRecord
 
 PRIVATE = ("records/", "rendered/")
@@ -43,7 +45,13 @@ def register_file(path: Path) -> tuple[str, str]:
     store = ArtifactStore.from_settings(settings.load())
     if not store.exists(key):
         store.put_file(key, path, sha256=content)
-    return key, path.name
+    return key, readable(path.name)
+
+
+def readable(name: str) -> str:
+    """A file's name as a line of text: bytes that are no UTF-8 replaced, nothing invisible, 255 characters."""
+    whole = os.fsencode(name).decode("utf-8", "replace")
+    return text(unicodedata.normalize("NFC", whole), 255) or "unnamed"
 
 
 def run_flow(request: ClipRequest, job_id: str) -> UploadRecord:

@@ -19,7 +19,7 @@ from tasks.records import SourceRecord, TranscriptRecord
 from tasks.stages.transcribe import transcribe_source
 from tasks.workspace import Workspace, at_work
 
-VERSION = 3
+VERSION = 4
 
 
 @task(**stage_options(Stage.TRANSCRIPT, VERSION))

@@ -25,7 +25,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     behave = staticmethod(lambda handler: handler.reply(GOOD))
-    refuses_schema = False
+    refuses_schema = 0
+    """The status with which `response_format` is refused, if it is."""
 
     def handle_error(self, request, client_address):
         """A client that hung up is part of the tests."""
@@ -52,14 +53,20 @@ class Handler(BaseHTTPRequestHandler):
             ),
             (404, "model not found"): body.get("model") != "tiny",
             (400, f"unknown parameters {set(body) - KNOWN}"): bool(set(body) - KNOWN),
-            (400, "response_format is not supported"): shape is not None and self.server.refuses_schema,
+            (self.server.refuses_schema, "response_format is not supported"): bool(
+                shape and self.server.refuses_schema
+            ),
             (400, "not a strict schema"): bool(asked) and not is_strict(asked),
         }
         return next((fault for fault, holds in faults.items() if holds), None)
 
     def reply(self, content, status=200, headers=None):
         text = content if isinstance(content, str) else json.dumps(content)
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        self.message({"content": text}, status, headers)
+
+    def message(self, message, status=200, headers=None):
+        said = message and {"role": "assistant", **message}
+        choice = {"index": 0, "finish_reason": "stop", "message": said}
         answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]}
         answer["usage"] = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         self.send(status, json.dumps(answer), headers)

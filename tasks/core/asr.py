@@ -23,6 +23,9 @@ ATTENTION_LEAD = 0.05
 """Seconds by which Whisper's word times are early: the median over two synthetic voices with
 known times, clean and in noise, was 0.057 to 0.063 for starts (Whisper base)."""
 
+FASTEST_LETTERS = 25.0
+"""Letters a second that nobody speaks faster than: English has about 15, auctioneers 22."""
+
 _SIGNS = frozenset(string.punctuation)
 """With these a word's tail begins; a word of its own would begin with a space."""
 
@@ -54,6 +57,8 @@ class Heard(BaseModel):
     words: list[Word]
     avg_logprob: float
     no_speech_prob: float
+    agreed: bool = False
+    """Whether the halves of the window, decoded apart, say the same: what repeats was said again and again."""
 
     @property
     def text(self) -> str:
@@ -67,11 +72,13 @@ class Heard(BaseModel):
 class AsrResult(BaseModel):
     """A transcript and how it came about. `warnings` names every fallback and every window left out.
 
-    `complete` is False where the decoder gave up before the end of the sound.
+    `language` is the one spoken longest, `languages` the seconds of each. `complete` is False where
+    the decoder gave up before the end of the sound.
     """
 
     segments: list[Segment]
     language: str
+    languages: dict[str, float] = Field(default_factory=dict[str, float])
     language_probability: float
     model: str
     device: str
@@ -110,10 +117,55 @@ def plan_windows(speech: Iterable[Stretch], longest: float = WINDOW_SECONDS, wid
     return windows
 
 
+def silences(speech: Sequence[Stretch], end: float, shortest: float = 1.0) -> list[Stretch]:
+    """What stretches of speech, in order, leave out of the time from 0 to `end`."""
+    edges = [0.0, *(edge for stretch in speech for edge in stretch), end]
+    gaps = [Stretch(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [gap for gap in gaps if gap.duration >= shortest]
+
+
+def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Stretches in order of time, those that overlap made one."""
+    whole: list[Stretch] = []
+    for stretch in sorted(stretches):
+        if whole and stretch.start < whole[-1].end:
+            whole[-1] = Stretch(whole[-1].start, max(whole[-1].end, stretch.end))
+        else:
+            whole.append(stretch)
+    return whole
+
+
 def _pieces(stretch: Stretch, longest: float) -> list[Stretch]:
     count = max(1, int(np.ceil(stretch.duration / longest - 1e-6)))
     edges = np.linspace(stretch.start, stretch.end, count + 1)
     return [Stretch(float(a), float(b)) for a, b in pairwise(edges)]
+
+
+def halves(window: Stretch, speech: Sequence[Stretch], shortest: float = 3.0) -> list[Stretch]:
+    """The window in two, parted between two stretches of speech near its middle; empty where it is too short."""
+    edges = [(a.end + b.start) / 2 for a, b in pairwise(speech) if window.start < a.end <= b.start < window.end]
+    inner = [edge for edge in edges if edge - window.start >= shortest and window.end - edge >= shortest]
+    if not inner:
+        return []
+    middle = min(inner, key=lambda edge: abs(edge - (window.start + window.end) / 2))
+    return [Stretch(window.start, middle), Stretch(middle, window.end)]
+
+
+def agree(whole: Heard, parts: Sequence[Heard]) -> bool:
+    """Whether text that repeats was said as often as it stands: its parts, heard apart, hold about as much.
+
+    A loop of the decoder runs on to the decoder's limit however short the sound is, so that each half
+    holds as much as the whole, at a pace at which nobody speaks.
+    """
+    letters = [len(part.text) for part in (whole, *parts)]
+    pace = max(len(part.text) / max(part.window.duration, 0.1) for part in (whole, *parts))
+    return pace <= FASTEST_LETTERS and 0.7 * letters[0] <= sum(letters[1:]) <= 1.3 * letters[0]
+
+
+def is_sparse(heard: Heard) -> bool:
+    """Whether a window of speech gave far fewer words than people say: the decoder skips what repeats."""
+    seconds = heard.window.duration
+    return seconds >= 6 and len(heard.words) < 0.5 * seconds and len(heard.text) < 2.5 * seconds
 
 
 def is_poor(heard: Heard) -> bool:
@@ -136,7 +188,7 @@ def doubt(heard: Heard) -> str:
         return "no words"
     if _is_silent(heard):
         return "no speech"
-    if _loops(heard.text):
+    if _loops(heard.text) and not heard.agreed:
         return "repetition"
     if heard.avg_logprob < -1.5:
         return "too unsure"

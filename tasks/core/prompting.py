@@ -7,13 +7,16 @@ whatever comes back can only pick among the windows that were offered and name t
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from tasks.core.headline import LONGEST, LONGEST_HOOK, shorten
+from tasks.core.scripts import JOINERS, TOKEN
 from tasks.core.signals import stem, tokens
 
 LONGEST_DESCRIPTION = 300
@@ -21,6 +24,9 @@ MOST_HASHTAGS = 5
 LONGEST_HASHTAG = 30
 LONGEST_ANSWER = 100_000
 """Characters; an answer for ten clips has about 4,000."""
+MOST_ITEMS = 1000
+MOST_TRIES = 500
+"""Places at which JSON is looked for in an answer."""
 LONGEST_EXCERPT = 4000
 """Characters of a window's text that are shown: a clip of 180 s has about 3,000."""
 
@@ -34,7 +40,7 @@ class Offer(BaseModel):
 
 
 class Pick(BaseModel):
-    """One window as the LLM names it."""
+    """One window as the LLM names it: with `Answer`, the schema that is asked for."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -46,7 +52,7 @@ class Pick(BaseModel):
 
 
 class Answer(BaseModel):
-    """All that an answer may hold: windows, best first."""
+    """All that an answer should hold: windows, best first."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -80,45 +86,111 @@ def messages(offers: Sequence[Offer], count: int) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": payload.replace("<", "\\u003c")}]
 
 
-def parse_answer(text: str, offers: Sequence[Offer], count: int) -> list[Pick]:
-    """Valid picks of an answer, best first: offered ids, each once, with harmless texts.
+@dataclass(frozen=True)
+class Reading:
+    """The valid picks of an answer, best first, and what was left out of it, in words of ours."""
 
-    An empty title or hook means that the answer gave none of use.
+    picks: list[Pick]
+    dropped: list[str]
+
+
+def parse_answer(text: str, offers: Sequence[Offer], count: int) -> list[Pick]:
+    """The picks of `read_answer`."""
+    return read_answer(text, offers, count).picks
+
+
+def read_answer(text: str, offers: Sequence[Offer], count: int) -> Reading:
+    """Valid picks of an answer: offered ids, each once, with harmless texts; the rest is dropped one by one.
+
+    Models forget keys, add some, number the windows, leave the frame away or are cut off: what can be
+    read is taken. An empty title or hook means that the answer gave none of use.
 
     Raises:
-        AnswerRefused: it is no JSON, not of the schema, or names no window that was offered.
+        AnswerRefused: it holds no JSON, or no valid pick.
     """
     if len(text) > LONGEST_ANSWER:
         raise AnswerRefused("the answer was far too long")
-    try:
-        answer = Answer.model_validate(_json_object(text))
-    except ValidationError as error:
-        raise AnswerRefused(f"the answer broke the schema in {error.error_count()} places") from None
     by_id = {offer.id: offer for offer in offers}
     picks: dict[str, Pick] = {}
-    for pick in answer.clips:
-        if pick.id in by_id and pick.id not in picks and len(picks) < count:
-            picks[pick.id] = _harmless(pick, by_id[pick.id].text)
+    faults: list[str] = []
+    items = _items(_THOUGHTS.sub(" ", text))
+    for item in items[:MOST_ITEMS]:
+        name = _offered(item, by_id)
+        if name is None:
+            faults.append("named no window that was offered")
+        elif name in picks:
+            faults.append("named a window twice")
+        elif not isinstance(item.get("title"), str):
+            faults.append("broke the schema")
+        elif len(picks) < count:
+            picks[name] = _harmless(_pick(name, item), by_id[name].text)
     if not picks:
-        raise AnswerRefused("the answer named no window that was offered")
-    return list(picks.values())
+        broken = "broke the schema" in faults
+        raise AnswerRefused("the answer broke the schema" if broken else "the answer named no window that was offered")
+    dropped = [f"{times} of {len(items)} picks {fault}" for fault, times in Counter(faults).items()]
+    return Reading(list(picks.values()), dropped)
 
 
-def _json_object(text: str) -> object:
-    """The JSON object in an answer, also where prose or a code fence stands around it."""
+def _offered(item: dict[str, object], by_id: Mapping[str, Offer]) -> str | None:
+    """The id of an offer that an item names, also by its number alone."""
+    said = item.get("id")
+    if isinstance(said, float) and said.is_integer():
+        said = int(said)
+    if not isinstance(said, str | int) or isinstance(said, bool):
+        return None
+    name = str(said).strip().casefold() if isinstance(said, str) or abs(said) < MOST_ITEMS else ""
+    return next((one for one in (name, f"w{name}") if one in by_id), None)
+
+
+def _pick(name: str, item: dict[str, object]) -> Pick:
+    """A pick with what its item says in the right form, and nothing for the rest."""
+    texts = {key: value if isinstance(value := item.get(key), str) else "" for key in ("title", "hook", "description")}
+    tags = item.get("hashtags")
+    if isinstance(tags, str):
+        tags = re.split(r"[\s,#]+", tags[:1000])
+    listed = cast("list[object]", tags) if isinstance(tags, list) else []
+    return Pick(id=name, **texts, hashtags=[tag for tag in listed if isinstance(tag, str)])
+
+
+def _items(text: str) -> list[dict[str, object]]:
+    """The picks in an answer, also where prose or a code fence stands around them or the end is cut off.
+
+    They stand in an object's `clips`, in a bare list, or, where neither can be read, one by one.
+    """
     decoder = json.JSONDecoder()
-    for found in re.finditer(r"\{", text):
+    alone: list[dict[str, object]] = []
+    position = 0
+    for _ in range(MOST_TRIES):
+        found = _JSON_START.search(text, position)
+        if found is None:
+            break
+        position = found.start() + 1
         try:
-            value, _ = decoder.raw_decode(text, found.start())
+            value, end = decoder.raw_decode(text, found.start())
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and "clips" in value:
-            return cast("dict[str, object]", value)
-        if found.start() > 5000:
-            break
-    raise AnswerRefused("the answer held no JSON object with clips")
+        if (listed := _listed(value)) is not None:
+            return listed
+        if isinstance(value, dict) and "id" in value:
+            alone.append(cast("dict[str, object]", value))
+            position = end
+    if not alone:
+        raise AnswerRefused("the answer held no JSON object with clips")
+    return alone
 
 
+def _listed(value: object) -> list[dict[str, object]] | None:
+    """The picks of a whole answer; None where the value is none."""
+    inner = cast("dict[str, object]", value).get("clips") if isinstance(value, dict) else value
+    if not isinstance(inner, list):
+        return None
+    items = [cast("dict[str, object]", item) for item in cast("list[object]", inner) if isinstance(item, dict)]
+    return items if isinstance(value, dict) or any("id" in item for item in items) else None
+
+
+_JSON_START = re.compile(r"[{\[]")
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+"""What models think before they answer; it may hold drafts."""
 _MARKUP = re.compile(r"<[^>]*>|[<>`*_~|\\{}\[\]^]")
 _LINK = re.compile(
     r"(?:https?:?//|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|net|org|io|co|ru|id|ly|me|gg|xyz|info|biz|app|dev|link|site|online|top)\b\S*|\S+@\S+",
@@ -130,7 +202,7 @@ def plain(text: str, limit: int) -> str:
     """Text without control characters, markup and links, on one line of at most `limit` characters."""
     line = _MARKUP.sub(" ", _LINK.sub(" ", unicodedata.normalize("NFC", text[: limit * 20])))
     line = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in line)
-    line = "".join(c for c in line if unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn"))
+    line = "".join(c for c in line if c in JOINERS or unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn"))
     return shorten(line.strip(" \t\"'#"), limit)
 
 
@@ -146,8 +218,9 @@ def _harmless(pick: Pick, transcript: str) -> Pick:
 
 
 def hashtags(raw: Sequence[str]) -> list[str]:
-    """At most five different tags of letters and digits, lower case, without #."""
-    tags = ["".join(c for c in tag.casefold() if c.isalnum()) for tag in raw[:50] if not _LINK.search(tag)]
+    """At most five different tags of letters, with their marks, and digits, lower case, without #."""
+    tags = ["".join(TOKEN.findall(tag[:300].casefold())) for tag in raw[:50] if not _LINK.search(tag[:300])]
+    tags = [re.sub(r"['\u2019-]", "", tag) for tag in tags]
     return list(dict.fromkeys(tag for tag in tags if 1 < len(tag) <= LONGEST_HASHTAG))[:MOST_HASHTAGS]
 
 

@@ -14,7 +14,10 @@ class Word(BaseModel):
 
 
 class Segment(BaseModel):
-    """A stretch of speech as the recogniser cut it: an item of `transcript.json`."""
+    """A stretch of speech as the recogniser cut it: an item of `transcript.json`.
+
+    `language` is Whisper's code, None where it was not told.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -22,6 +25,7 @@ class Segment(BaseModel):
     start: float
     duration: float
     words: list[Word] = Field(default_factory=list[Word])
+    language: str | None = None
 
     @property
     def end(self) -> float:

@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr
 
-from tasks.core.prompting import Answer, AnswerRefused, Offer, Pick, messages, parse_answer
+from tasks.core.prompting import Answer, AnswerRefused, Offer, Pick, messages, read_answer
 
 GEMINI_HOST = "generativelanguage.googleapis.com"
 RETRY_AFTER_SECONDS = 2.0
 """Wait after 429 where the answer does not say how long."""
+
+REFUSES_SCHEMA = (400, 415, 422, 500, 501)
+"""Statuses with which servers answer a `response_format` that they do not know."""
 
 
 class LlmOptions(BaseModel):
@@ -39,19 +42,24 @@ class Llm:
         self.options = options
         self.model = model_name(options.model, options.api_base)
         self.endpoint = endpoint_of(options.api_base)
+        self.dropped: list[str] = []
         self._litellm = _litellm()
 
     def rerank(self, offers: Sequence[Offer], count: int) -> list[Pick]:
         """The `count` best of the offers, named; fewer where the answer held fewer valid ones.
+
+        `dropped` then tells what was left out of the answer.
 
         Raises:
             LlmFailed: with the cause; never later than the timeout.
         """
         text = self._ask(messages(offers, count))
         try:
-            return parse_answer(text, offers, count)
+            reading = read_answer(text, offers, count)
         except AnswerRefused as error:
             raise LlmFailed(str(error)) from None
+        self.dropped = reading.dropped
+        return reading.picks
 
     def _ask(self, chat: list[dict[str, str]]) -> str:
         """Answer of the model, on a thread that is left behind when it outlasts the deadline."""
@@ -89,11 +97,14 @@ class Llm:
                     raise
                 waited = True
                 await asyncio.sleep(pause)
-            except (litellm.BadRequestError, litellm.UnsupportedParamsError):
-                if schema is None:
+            except Exception as error:
+                if schema is None or not _refuses_schema(error):
                     raise
                 schema = None
             else:
+                if reply is None and schema is not None:  # what litellm makes of a 422
+                    schema = None
+                    continue
                 return _content(reply)
 
     def _request(self, chat: list[dict[str, str]], schema: type[BaseModel] | None, seconds: float) -> dict[str, Any]:
@@ -146,10 +157,24 @@ def _litellm() -> Any:
 
 
 def _content(reply: Any) -> str:
-    text = reply.choices[0].message.content if reply.choices else None
-    if not isinstance(text, str) or not text.strip():
+    """The text of an answer: its content, or the arguments of the first tool that it would call."""
+    message = reply.choices[0].message if reply and reply.choices else None
+    if getattr(message, "refusal", None):
+        raise LlmFailed("the LLM refused to answer")
+    text = _joined(getattr(message, "content", None))
+    if not text.strip():
+        calls = getattr(message, "tool_calls", None) or []
+        text = _joined(getattr(getattr(calls[0], "function", None), "arguments", None)) if calls else ""
+    if not text.strip():
         raise LlmFailed("the LLM answered nothing")
     return text
+
+
+def _joined(content: Any) -> str:
+    """Content as text, also where it comes in parts."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return content if isinstance(content, str) else ""
 
 
 def _retry_after(error: Exception) -> float:
@@ -161,6 +186,15 @@ def _retry_after(error: Exception) -> float:
         return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
     except (TypeError, ValueError):
         return RETRY_AFTER_SECONDS
+
+
+def _refuses_schema(error: BaseException | None) -> bool:
+    """Whether the server answered that it knows no schema; litellm's own error may hide what it said."""
+    while error is not None:
+        if getattr(error, "status_code", None) in REFUSES_SCHEMA:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _cause(error: Exception) -> str:

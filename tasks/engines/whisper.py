@@ -1,20 +1,24 @@
 """Speech to text with faster-whisper, in blocks, so that memory does not grow with the source."""
 
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
+import ctranslate2
 import numpy as np
 from faster_whisper import BatchedInferencePipeline, WhisperModel
+from faster_whisper.audio import pad_or_trim
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from tasks.core import asr
 from tasks.core.asr import SAMPLE_RATE, AsrResult, Heard, Samples, Stretch
 from tasks.core.errors import BadRequest
 from tasks.core.languages import LANGUAGES
-from tasks.core.transcript import Word
+from tasks.core.tongues import SURE, Guess, Spoken, languages_of, pieces, windows_of
+from tasks.core.transcript import Segment, Word
 from tasks.engines import hardware, pcm, weights
 from tasks.engines.hardware import AsrOptions, AsrPlan
 
@@ -23,13 +27,27 @@ __all__ = ["AsrOptions", "AsrResult", "Progress", "Recogniser", "transcribe"]
 Progress = Callable[[float, float], None]
 """Called with the seconds done and the seconds in all."""
 
-SURE_OF_LANGUAGE = 0.7
 WIDE_BEAM = 5
 SMALLEST_DEFAULT = "base"
 BLOCK_SECONDS = 600.0
 _VAD = VadOptions(min_silence_duration_ms=160, max_speech_duration_s=12.0, speech_pad_ms=200)
+FRESH_SECONDS = 4.0
+"""Length of the pieces in which silences are listened to again."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Model(WhisperModel):
+    """Whisper that encodes a batch once although its language is asked for first and its words then."""
+
+    _encoded: tuple[bytes, ctranslate2.StorageView] | None = None
+
+    def encode(self, features: np.ndarray) -> ctranslate2.StorageView:
+        key = features.tobytes()
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = None
+            self._encoded = (key, super().encode(features))
+        return self._encoded[1]
 
 
 class Recogniser:
@@ -59,7 +77,7 @@ class Recogniser:
         _log.info("Whisper %s: %s", what, plan.reason)
         folder = weights.whisper_model(plan.model, self._cache)
         try:
-            self.model = WhisperModel(
+            self.model = _Model(
                 str(folder.path), device=plan.device, compute_type=plan.compute_type, cpu_threads=hardware.cpu_cores()
             )
             if plan.device == "cuda":
@@ -82,19 +100,44 @@ class Recogniser:
         self.warnings.append(reason)
         _log.warning("%s", reason)
 
-    def language(self, samples: Samples, windows: Sequence[Stretch]) -> tuple[str, float]:
-        """Language of the first window, or of the first five together when it is not plain."""
+    def spoken(
+        self, samples: Samples, windows: Sequence[Stretch], speech: Sequence[Stretch], before: str | None
+    ) -> list[tuple[Spoken, float]]:
+        """The windows with their languages and how probable those are; windows in which it changes are parted.
+
+        A window that is plainly of one language stays whole. In any other each stretch of speech is
+        asked for its own. `before` is the language spoken until then.
+        """
         if not self.model.model.is_multilingual:
-            return "en", 1.0
-        total: Counter[str] = Counter()
-        best, mean = "en", 0.0
-        for count, window in enumerate(windows[:5], start=1):
-            _, _, probabilities = self.model.detect_language(_part(samples, window))
-            total.update(dict(probabilities))
-            best, mean = total.most_common(1)[0][0], total.most_common(1)[0][1] / count
-            if mean >= SURE_OF_LANGUAGE:
-                break
-        return best, round(mean, 3)
+            return [(Spoken(window, "en"), 1.0) for window in windows]
+        stretches: list[Stretch] = []
+        guesses: list[Guess] = []
+        for window, guess in zip(windows, self._guesses(samples, windows), strict=True):
+            inside = pieces([stretch for stretch in speech if window.start <= stretch.start < window.end])
+            if max(guess.values()) >= SURE or len(inside) < 2:
+                stretches.append(window)
+                guesses.append(guess)
+            else:
+                stretches += inside
+                guesses += [self._guesses(samples, [stretch], padded=False)[0] for stretch in inside]
+        languages = languages_of(stretches, guesses, before)
+        sure = {one: guess.get(code, 0.0) for one, guess, code in zip(stretches, guesses, languages, strict=True)}
+        return [
+            (found, max(p for one, p in sure.items() if found.window.start <= one.start < found.window.end))
+            for found in windows_of(stretches, languages)
+        ]
+
+    def _guesses(self, samples: Samples, windows: Sequence[Stretch], *, padded: bool = True) -> list[Guess]:
+        """Probability of each language in each window; one that is not padded to 30 s takes a tenth of the time."""
+        features = [self.model.feature_extractor(_part(samples, window))[..., :-1] for window in windows]
+        while True:
+            try:
+                encoded = self.model.encode(np.stack([pad_or_trim(one) for one in features] if padded else features))
+                found = self.model.model.detect_language(encoded)
+            except RuntimeError as error:  # CTranslate2 raises nothing more specific
+                self._narrow(self._next(self.plan, error))
+                return [self._guesses(samples, [window], padded=padded)[0] for window in windows]
+            return [{token[2:-2]: probability for token, probability in one} for one in found]
 
     def listen(self, samples: Samples, windows: Sequence[Stretch], language: str) -> Iterator[Heard]:
         """Words of each window, in order; times are seconds from the first sample."""
@@ -106,7 +149,8 @@ class Recogniser:
             except RuntimeError as error:  # CTranslate2 raises nothing more specific
                 self._narrow(self._next(self.plan, error))
                 continue
-            yield from (self._surer(samples, one, language) for one in heard)
+            for one in heard:
+                yield from self._surer(samples, one, language)
             begin += len(batch)
 
     def _narrow(self, plan: AsrPlan) -> None:
@@ -116,12 +160,28 @@ class Recogniser:
             self.model.model.unload_model()
             self._load(plan)
 
-    def _surer(self, samples: Samples, heard: Heard, language: str) -> Heard:
-        """Decode a window again, more widely, where the first try loops or is unsure; keep the better one."""
-        if self.beam_size >= WIDE_BEAM or not asr.is_poor(heard):
-            return heard
-        again = self._decode(samples, [heard.window], language, WIDE_BEAM)
-        return max([heard, *again], key=lambda one: (not asr.doubt(one), one.avg_logprob))
+    def _surer(self, samples: Samples, heard: Heard, language: str) -> list[Heard]:
+        """Decode a window again where the first try loops, is unsure or skips much: more widely, then in halves."""
+        if self.beam_size < WIDE_BEAM and asr.is_poor(heard):
+            again = self._decode(samples, [heard.window], language, WIDE_BEAM)
+            heard = max([heard, *again], key=lambda one: (not asr.doubt(one), one.avg_logprob))
+        if asr.doubt(heard) == "repetition" or (not asr.doubt(heard) and asr.is_sparse(heard)):
+            return self._in_halves(samples, heard, language)
+        return [heard]
+
+    def _in_halves(self, samples: Samples, heard: Heard, language: str) -> list[Heard]:
+        """What both halves of a window gave, where that is to be believed more than what the whole gave."""
+        windows = asr.halves(heard.window, find_speech(samples[: round(heard.window.end * SAMPLE_RATE)]))
+        parts = [one for window in windows for one in self._decode(samples, [window], language, WIDE_BEAM)]
+        if not parts:
+            return [heard]
+        if asr.doubt(heard):
+            if asr.agree(heard, parts):
+                return [heard.model_copy(update={"agreed": True})]
+            return parts if not any(asr.doubt(part) for part in parts) else [heard]
+        finer = [one for part in parts for one in self._surer(samples, part, language)]
+        more = sum(len(part.text) for part in finer) >= 1.5 * len(heard.text)
+        return finer if more and not any(asr.doubt(part) for part in finer) else [heard]
 
     def _decode(self, samples: Samples, windows: Sequence[Stretch], language: str, beam_size: int) -> list[Heard]:
         segments, _ = BatchedInferencePipeline(self.model).transcribe(
@@ -168,29 +228,32 @@ def transcribe_with(
     if language != "auto" and language not in LANGUAGES:
         raise BadRequest(f"Whisper does not know the language {language!r}.")
     total, done, speech_seconds = pcm.duration(audio), 0.0, 0.0
-    spoken, probability = (None, 0.0) if language == "auto" else (language, 1.0)
-    words: list[Word] = []
+    asked = None if language == "auto" else language
+    tongues = _Tongues(asked)
+    segments: list[Segment] = []
     warnings: list[str] = []
     gaps: list[str] = []
     for block in pcm.blocks(audio, ffmpeg, block_seconds, block_seconds / 10, gaps.append):
         speech = find_speech(block.samples)
-        windows = asr.plan_windows(speech)
         speech_seconds += sum(stretch.duration for stretch in speech)
-        if windows and spoken is None:
-            spoken, probability = recogniser.language(block.samples, windows)
-        for heard in recogniser.listen(block.samples, windows, spoken or "en"):
-            if why := asr.doubt(heard):
-                warnings.append(f"left out {block.start + heard.window.start:.0f} s: {why}")
-            else:
-                words += _settled(heard, block)
-            progress(block.start + heard.window.end, max(total, block.start + block.duration))
+        words: list[Word] = []
+        for spoken, windows in tongues.runs(recogniser, block.samples, speech):
+            for heard in recogniser.listen(block.samples, windows, spoken):
+                if why := asr.doubt(heard):
+                    warnings.append(f"left out {block.start + heard.window.start:.0f} s: {why}")
+                else:
+                    words += _settled(heard, block)
+                progress(block.start + heard.window.end, max(total, block.start + block.duration))
+            segments += [one.model_copy(update={"language": spoken}) for one in asr.segments_of(words)]
+            words = []
         done = block.start + block.duration
         progress(done, max(total, done))
     plan = recogniser.plan
     return AsrResult(
-        segments=asr.segments_of(words),
-        language=spoken or "",
-        language_probability=probability,
+        segments=segments,
+        language=tongues.main,
+        languages=tongues.seconds,
+        language_probability=tongues.probability,
         model=plan.model,
         device=plan.device,
         compute_type=plan.compute_type,
@@ -198,8 +261,63 @@ def transcribe_with(
         duration=done,
         speech_seconds=round(speech_seconds, 2),
         complete=not gaps,
-        warnings=recogniser.warnings + gaps + warnings,
+        warnings=recogniser.warnings + gaps + tongues.warnings(segments) + warnings,
     )
+
+
+class _Tongues:
+    """The languages spoken so far, with the seconds of each and how sure they are."""
+
+    def __init__(self, asked: str | None) -> None:
+        self._asked = asked
+        self._last = asked
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._sureness: defaultdict[str, float] = defaultdict(float)
+
+    def runs(
+        self, recogniser: Recogniser, samples: Samples, speech: Sequence[Stretch]
+    ) -> Iterator[tuple[str, list[Stretch]]]:
+        """Windows of the speech, batch by batch, those of one language in a row together."""
+        windows = asr.plan_windows(speech)
+        while windows:
+            batch, windows = windows[: recogniser.plan.batch_size], windows[recogniser.plan.batch_size :]
+            found = self._told(recogniser, samples, batch, speech)
+            for language, run in groupby(found, key=lambda one: one[0].language):
+                inside: list[Stretch] = []
+                for spoken, probability in run:
+                    inside.append(spoken.window)
+                    self._seconds[language] += spoken.window.duration
+                    self._sureness[language] += probability * spoken.window.duration
+                self._last = language
+                yield language, inside
+
+    def _told(
+        self, recogniser: Recogniser, samples: Samples, batch: Sequence[Stretch], speech: Sequence[Stretch]
+    ) -> list[tuple[Spoken, float]]:
+        if self._asked is not None:
+            return [(Spoken(window, self._asked), 1.0) for window in batch]
+        return recogniser.spoken(samples, batch, speech, self._last)
+
+    @property
+    def main(self) -> str:
+        return max(self._seconds, key=lambda code: self._seconds[code]) if self._seconds else self._asked or ""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return {code: round(seconds, 2) for code, seconds in self._seconds.items()}
+
+    @property
+    def probability(self) -> float:
+        return round(self._sureness[self.main] / self._seconds[self.main], 3) if self._seconds else 0.0
+
+    @staticmethod
+    def warnings(segments: Sequence[Segment]) -> list[str]:
+        """One line that says which language is spoken when, where there are several."""
+        runs = [list(run) for _, run in groupby(segments, key=lambda segment: segment.language)]
+        if len(runs) < 2:
+            return []
+        told = [f"{run[0].language} {run[0].start:.0f} to {run[-1].end:.0f} s" for run in runs[:20]]
+        return [f"the language changes: {', '.join(told)}" + (" and on" if len(runs) > 20 else "")]
 
 
 def _settled(heard: Heard, block: pcm.Block) -> list[Word]:
@@ -213,12 +331,41 @@ def _settled(heard: Heard, block: pcm.Block) -> list[Word]:
 
 
 def find_speech(samples: Samples) -> list[Stretch]:
-    """Stretches in which Silero's detector hears a voice, each with 0.2 s around it."""
+    """Stretches in which Silero's detector hears a voice, each with 0.2 s around it.
+
+    The detector carries what it has heard along and is deaf to a voice for seconds after loud music.
+    What it left out is therefore listened to again by a fresh one, in short pieces that overlap.
+    """
+    speech = _voices(samples)
+    fresh = [one for gap in asr.silences(speech, len(samples) / SAMPLE_RATE) for one in _heard_afresh(samples, gap)]
+    return asr.joined([*speech, *fresh])
+
+
+def _heard_afresh(samples: Samples, gap: Stretch) -> list[Stretch]:
+    """What a fresh detector hears in a gap; it begins a little before, for speech is known by what surrounds it."""
+    reach = Stretch(
+        max(gap.start - FRESH_SECONDS / 2, 0.0), min(gap.end + FRESH_SECONDS / 4, len(samples) / SAMPLE_RATE)
+    )
+    count = max(int((reach.duration - 1.0) // (FRESH_SECONDS / 2)) + 1, 1)
+    found = [
+        Stretch(max(one.start, gap.start), min(one.end, gap.end))
+        for i in range(count)
+        for one in _voices(
+            samples,
+            reach.start + i * FRESH_SECONDS / 2,
+            min(reach.start + i * FRESH_SECONDS / 2 + FRESH_SECONDS, reach.end),
+        )
+    ]
+    return [one for one in found if one.duration > 0.1]
+
+
+def _voices(samples: Samples, begin: float = 0.0, end: float | None = None) -> list[Stretch]:
+    """Stretches of a voice between two times, heard by a detector that knows nothing of what was before."""
     return [
-        Stretch(found["start"] / SAMPLE_RATE, found["end"] / SAMPLE_RATE)
-        for found in get_speech_timestamps(samples, _VAD)
+        Stretch(begin + found["start"] / SAMPLE_RATE, begin + found["end"] / SAMPLE_RATE)
+        for found in get_speech_timestamps(_part(samples, Stretch(begin, end or len(samples) / SAMPLE_RATE)), _VAD)
     ]
 
 
 def _part(samples: Samples, window: Stretch) -> Samples:
-    return samples[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
+    return samples[int(window.start * SAMPLE_RATE) : int(window.end * SAMPLE_RATE)]

@@ -47,7 +47,8 @@ def select_clips(
     clips = [_clip(i, window, talk, language, named.get(id(window))) for i, window in enumerate(ordered, start=1)]
     clips = [clip if clip.title else clip.model_copy(update={"title": _spare_title(clip, meta)}) for clip in clips]
     count = len(choice.clips)
-    return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=choice.notes)
+    notes = choice.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
+    return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)
 
 
 def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:
@@ -72,8 +73,11 @@ def _reranked(choice: Choice, count: int, options: LlmOptions | None) -> tuple[l
     except LlmFailed as error:
         _log.warning("The signals alone decide: %s", error)
         return [], Selection(mode="heuristic", endpoint=llm.endpoint, reason=str(error), model=llm.model)
+    for fault in llm.dropped:
+        _log.warning("Left out of the LLM's answer: %s", fault)
     wanted = len(choice.clips)
     reason = "" if len(picks) == wanted else f"{len(picks)} of {wanted} picks were valid; signals chose the rest"
+    reason = "; ".join(filter(None, (reason, *llm.dropped)))
     return picks, Selection(mode="llm", endpoint=llm.endpoint, reason=reason, model=llm.model)
 
 

@@ -197,3 +197,35 @@ def test_a_sentence_ends_with_its_own_scripts_mark(end: str) -> None:
 def test_signs_after_a_pause_are_not_the_tail_of_what_was_said_before() -> None:
     said = [Word(word=" well", start=0, end=1), Word(word="-yes", start=3, end=4)]
     assert [segment.text for segment in asr.segments_of(said)] == ["well", "-yes"]
+
+
+def test_a_line_that_was_said_as_often_as_it_stands_is_no_loop() -> None:
+    line = "I have a dream that we will rise. "
+    whole = heard(line * 8)
+    parts = [heard(line * 4).model_copy(update={"window": Stretch(0, 15)})] * 2
+    assert asr.doubt(whole) == "repetition"
+    assert asr.agree(whole, parts)
+    assert asr.doubt(whole.model_copy(update={"agreed": True})) == ""
+
+
+def test_a_loop_runs_on_in_each_half() -> None:
+    loop = heard("oh " * 100)
+    assert not asr.agree(loop, [loop.model_copy(update={"window": Stretch(0, 15)})] * 2)
+    fast = [heard("oh " * 50).model_copy(update={"window": Stretch(0, 4)})] * 2
+    assert not asr.agree(loop, fast)
+
+
+def test_a_window_is_parted_between_two_stretches_near_its_middle() -> None:
+    speech = [Stretch(0, 4), Stretch(4.2, 9), Stretch(9.4, 20)]
+    assert asr.halves(Stretch(0, 20), speech) == [Stretch(0, 9.2), Stretch(9.2, 20)]
+    assert asr.halves(Stretch(0, 4), speech) == []
+
+
+def test_few_words_in_a_long_window_are_too_few_but_numbers_are_not() -> None:
+    assert asr.is_sparse(heard("we want justice"))
+    assert not asr.is_sparse(heard("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"))
+
+
+def test_what_speech_leaves_out_and_what_overlaps() -> None:
+    assert asr.silences([Stretch(2, 3), Stretch(3.5, 6)], 8.0) == [Stretch(0, 2), Stretch(6, 8)]
+    assert asr.joined([Stretch(3, 5), Stretch(0, 1), Stretch(4, 6)]) == [Stretch(0, 1), Stretch(3, 6)]

@@ -13,7 +13,9 @@ from tasks.core.prompting import (
     messages,
     parse_answer,
     plain,
+    read_answer,
 )
+from tasks.core.scripts import TOKEN
 
 OFFERS = [
     Offer(id="w0", seconds=40.04, text="My grandmother hid a kitten in the basement."),
@@ -73,9 +75,14 @@ def test_invented_and_repeated_ids_and_more_than_asked_are_passed_over():
         '{"clips": []}',
         '{"clips": {}}',
         '{"clips": [], "more": 1}',
-        answer({"id": 0, "title": "A kitten"}),
+        answer({"id": True, "title": "A kitten"}),
+        answer({"id": 7, "title": "A kitten"}),
+        '{"clips": [{"id": NaN, "title": "A kitten"}]}',
+        '{"clips": [{"id": 1e999, "title": "A kitten"}]}',
+        '{"clips": [{"id": ' + "9" * 5000 + ', "title": "A kitten"}]}',
+        "[1, 2, 3]",
+        '{"a":[' * 16_000,
         answer({"id": "w0", "title": None}),
-        answer({"id": "w0", "title": "A kitten", "command": "rm"}),
         answer({"id": "w0"}),
         "{" * 5000,
         '{"clips": ' * 3000,
@@ -87,6 +94,76 @@ def test_anything_else_is_refused(text):
         parse_answer(text, OFFERS, 2)
 
 
+def kitten(name: object, **more: object) -> dict:
+    return {"id": name, "title": "A kitten", "hook": "Wait.", "description": "A story.", "hashtags": ["cat"]} | more
+
+
+def without(key: str) -> dict:
+    return {k: v for k, v in kitten("w1").items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "dropped"),
+    [
+        (json.dumps({"clips": [kitten("w0", command="rm"), kitten("w1")], "more": 1}), ["w0", "w1"], []),
+        (json.dumps({"clips": [without("hashtags"), without("hook"), kitten("w0")]}), ["w1", "w0"], ["twice"]),
+        (json.dumps({"clips": [kitten(1), kitten(0.0), kitten("2")]}), ["w1", "w0", "w2"], []),
+        (json.dumps([kitten(" W1 "), kitten("w0")]), ["w1", "w0"], []),
+        (json.dumps({"clips": [kitten("w1"), kitten("w0"), kitten("w2")]})[:-150], ["w1"], []),
+        (json.dumps(kitten("w1")) + "\n" + json.dumps(kitten("w0")), ["w1", "w0"], []),
+        (f"Sure [1]:\n```json\n{json.dumps({'clips': [kitten('w1')]})}\n```\nEnjoy {{it}}.", ["w1"], []),
+        (f"<think>{json.dumps({'clips': [kitten('w2')]})}</think>{json.dumps({'clips': [kitten('w0')]})}", ["w0"], []),
+        (json.dumps({"answer": {"clips": [kitten("w1")]}}), ["w1"], []),
+        (json.dumps({"clips": ["w1", None, 3, kitten("w9"), kitten("w1")]}), ["w1"], ["no window"]),
+        (json.dumps({"clips": [kitten("w1", title=5), kitten("w0", hashtags="#a b", hook=3)]}), ["w0"], ["schema"]),
+        (json.dumps({"clips": [kitten([]), kitten({}), kitten(None), kitten("w2")]}), ["w2"], ["no window"]),
+        (json.dumps({"clips": [kitten("w0")] * 5000})[:90_000], ["w0"], ["twice"]),
+    ],
+    ids=[
+        "extra",
+        "missing",
+        "numeric",
+        "list",
+        "cut",
+        "alone",
+        "fence",
+        "thoughts",
+        "nested",
+        "strings",
+        "wrong",
+        "odd-ids",
+        "huge",
+    ],
+)
+def test_valid_picks_are_kept_and_the_rest_is_named(text: str, kept: list[str], dropped: list[str]):
+    reading = read_answer(text, OFFERS, 3)
+    assert [pick.id for pick in reading.picks] == kept
+    assert len(reading.dropped) == len(dropped)
+    assert all(part in said for part, said in zip(dropped, reading.dropped, strict=True))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "clips", "title", "x"]), inner),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(json_values, st.integers(0, 200))
+def test_an_answer_is_read_or_refused_and_nothing_else(value: object, cut: int):
+    for text in (json.dumps(value), json.dumps({"clips": value}), json.dumps([value, kitten("w1")])[:-cut]):
+        try:
+            reading = read_answer(text, OFFERS, 2)
+        except AnswerRefused:
+            continue
+        assert {pick.id for pick in reading.picks} <= {"w0", "w1", "w2"}
+
+
+def test_hashtags_keep_the_marks_of_their_letters():
+    assert hashtags(["#हिन्दी", "ภาษาไทย", "don't-stop"]) == ["हिन्दी", "ภาษาไทย", "dontstop"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=300), st.lists(st.text(max_size=60), max_size=12))
 def test_whatever_text_comes_back_is_harmless(text, tags):
@@ -96,10 +173,10 @@ def test_whatever_text_comes_back_is_harmless(text, tags):
     assert len(pick.hook) <= 120
     assert len(pick.description) <= LONGEST_DESCRIPTION
     whole = pick.title + pick.hook + pick.description
-    assert whole.replace("\u200d", "").isprintable()
+    assert whole.replace("\u200d", "").replace("\u200c", "").isprintable()
     assert not set("<>`{}[]|\\\n") & set(whole)
     assert len(pick.hashtags) <= MOST_HASHTAGS
-    assert all(tag.isalnum() for tag in pick.hashtags)
+    assert not [c for tag in pick.hashtags for c in tag if not TOKEN.fullmatch("a" + c)]
 
 
 def test_links_and_addresses_vanish():

@@ -44,9 +44,29 @@ def test_a_good_answer_is_taken_in_its_order(server):
 
 
 def test_a_server_without_schemas_is_asked_again_without(server):
-    server.refuses_schema = True
+    server.refuses_schema = 400
     assert len(llm(server).rerank(OFFERS, 2)) == 2
     assert ["response_format" in body for body in server.seen] == [True, False]
+
+
+@pytest.mark.parametrize("status", [400, 415, 422, 500, 501])
+def test_whatever_a_schema_is_refused_with_it_is_asked_again_without(server, status):
+    server.refuses_schema = status
+    assert len(llm(server).rerank(OFFERS, 2)) == 2
+    assert ["response_format" in body for body in server.seen] == [True, False]
+
+
+def test_a_tool_call_is_an_answer(server):
+    call = {"id": "c", "type": "function", "function": {"name": "answer", "arguments": json.dumps(GOOD)}}
+    server.behave = lambda h: h.message({"content": None, "tool_calls": [call]})
+    assert [p.id for p in llm(server).rerank(OFFERS, 2)] == ["w1", "w0"]
+
+
+def test_what_was_left_out_of_an_answer_is_told(server):
+    server.behave = lambda h: h.reply([pick("w1", "A backup"), pick("w9", "A kitten"), pick(0, "A kitten", more=1)])
+    asked = llm(server)
+    assert [p.id for p in asked.rerank(OFFERS, 3)] == ["w1", "w0"]
+    assert asked.dropped == ["1 of 3 picks named no window that was offered"]
 
 
 def test_the_transcript_stays_data(server):
@@ -125,13 +145,29 @@ def test_a_slow_server_is_left_at_the_deadline(server, behave):
         (lambda h: h.reply("I would rather not."), "JSON"),
         (lambda h: h.reply(""), "nothing"),
         (lambda h: h.reply({"clips": [{"id": "w0"}]}), "schema"),
-        (lambda h: h.reply({"clips": [pick("w0", "A kitten", extra="no")]}), "schema"),
+        (lambda h: h.message({"content": None, "refusal": "I cannot help with that."}), "refused|nothing"),
+        (lambda h: h.message({"content": None}), "nothing"),
+        (lambda h: h.message(None), "nothing|failed"),
         (lambda h: h.reply({"clips": [pick("w7", "A kitten"), pick("w8", "A kitten")]}), "no window"),
         (lambda h: h.reply("[" * 90_000), "JSON"),
         (lambda h: h.reply(json.dumps(GOOD) + "x" * 3_000_000), "too long"),
         (lambda h: h.send(200, '{"choices": []}'), "nothing|failed"),
     ],
-    ids=["500", "html", "malformed", "prose", "empty", "short", "extra", "invented", "deep", "huge", "no choice"],
+    ids=[
+        "500",
+        "html",
+        "malformed",
+        "prose",
+        "empty",
+        "short",
+        "refusal",
+        "null",
+        "no message",
+        "invented",
+        "deep",
+        "huge",
+        "no choice",
+    ],
 )
 def test_misbehaviour_is_named_and_never_more(server, behave, said):
     server.behave = behave

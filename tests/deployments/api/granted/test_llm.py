@@ -39,7 +39,7 @@ def asking(serve, provider):
 @pytest.fixture
 def access(asking, provider):
     provider.seen.clear()
-    provider.refuses_schema = False
+    provider.refuses_schema = 0
     provider.behave = lambda handler: handler.reply(GOOD)
     return asking.access(asking.new_job())
 
@@ -70,7 +70,7 @@ def test_the_flows_engine_picks_as_it_does_at_home(llm, provider):
 
 
 def test_a_server_without_schemas_is_asked_again_without(llm, provider):
-    provider.refuses_schema = True
+    provider.refuses_schema = 422
     assert len(llm.rerank(OFFERS, 2)) == 2
     assert ["response_format" in body for body in provider.seen] == [True, False]
 

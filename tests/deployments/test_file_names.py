@@ -1,0 +1,24 @@
+import os
+
+import pytest
+
+from deployments.local_run import readable
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"talk \xff\xe9.mp4", "talk \ufffd\ufffd.mp4"),
+        (b"a\nb\tc\x1b[31m.mp4", "a b c [31m.mp4"),
+        ("evil\u202e4pm.exe".encode(), "evil4pm.exe"),
+        ("cafe\u0301.mp4".encode(), "caf\xe9.mp4"),
+        (b"x" * 400, "x" * 255),
+        (b"%s-%(id)s.mp4", "%s-%(id)s.mp4"),
+        (b"-rf.mp4", "-rf.mp4"),
+        (b"\x01\x02", "unnamed"),
+    ],
+)
+def test_any_name_of_a_file_becomes_a_line_of_text(name: bytes, shown: str):
+    said = readable(os.fsdecode(name))
+    assert said == shown
+    assert said.encode()
