@@ -207,13 +207,12 @@ return 1
 # waits without a run, else the next. A run that is retried gets the attempt after its own. Only a run that carries
 # none makes a record.
 # KEYS: job, lease, all jobs, active jobs, events.
-# ARGV: job_id, run, attempt or '', retried ('1', '0', or '' when one that has opened its attempt before is), request
-# JSON, now, ttl, holder, seconds of its lease or ''.
+# ARGV: job_id, run, attempt or '', '1' when it is retried, request JSON, now, ttl, holder, seconds of its lease or ''.
 OPEN = (
     _BASE
     + _ATTEMPTS
     + """
-local run, carried, now, ttl, holder = ARGV[2], ARGV[3], ARGV[6], ARGV[7], ARGV[8]
+local run, carried, is_retried, now, ttl, holder = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[6], ARGV[7], ARGV[8]
 local function opened()
   bind(run)
   redis.call('HSET', KEYS[1], 'run:' .. run, field('attempt'))
@@ -231,9 +230,7 @@ end
 local lease = redis.call('GET', KEYS[2])
 local is_held = lease and lease ~= holder
 local attempt, status, bound = field('attempt'), field('status'), field('flow_run_id')
-local before = field('run:' .. run)
-local is_retried = ARGV[4] == '1' or (ARGV[4] == '' and before == attempt)
-local own = before or (carried ~= '' and carried) or (bound == run and attempt)
+local own = field('run:' .. run) or (carried ~= '' and carried) or (bound == run and attempt)
 if own and own ~= attempt then return -3 end
 if status == 'SUCCEEDED' then return -1 end
 if status == 'QUEUED' and ((own and (not bound or bound == run)) or not (own or bound)) then

@@ -308,14 +308,13 @@ class JobStore:
         request_json: str,
         *,
         lease: bool,
-        is_retry: bool | None = False,
+        is_retry: bool = False,
     ) -> int:
         """Open the attempt that a flow run is about to run, and give its number. Asked again it is the same.
 
         A run that carries an attempt opens that one alone. One that carries none opens what waits without a run,
         else the next attempt; only such a run records a job that is not known. A run that Prefect retries opens the
-        attempt after its own; with `is_retry` None, one that comes back after its attempt has failed is retried.
-        With `lease`, this store holds the job from now on.
+        attempt after its own. With `lease`, this store holds the job from now on.
 
         Raises:
             JobConflict: the attempt was ended, cancelled or followed, the job is not known, has succeeded, or another
@@ -325,8 +324,7 @@ class JobStore:
         keys = [_key(job_id), _lease_key(job_id), _ALL, _ACTIVE, _events_key(job_id)]
         carried = "" if attempt is None else attempt
         holding = LEASE_SECONDS if lease else ""
-        retried = "" if is_retry is None else int(is_retry)
-        arguments = [job_id, run_id, carried, retried, request_json, _now(), self._ttl]
+        arguments = [job_id, run_id, carried, int(is_retry), request_json, _now(), self._ttl]
         answer = self._eval(scripts.OPEN, keys, [*arguments, self._holder, holding])
         return self._or_conflict(f"run {run_id}", job_id, attempt, answer)
 

@@ -133,7 +133,7 @@ class Assignment:
 
 
 @_patiently
-def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
+def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore, *, is_retry: bool = False) -> Assignment:
     """The run with the attempt that it opens; a run of the Prefect UI makes its own job.
 
     Raises:
@@ -146,7 +146,7 @@ def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assi
     job_id, carried = _named(run_id, parameters)
     if not _JOB_ID.fullmatch(job_id):
         raise ConfigError("The run's job_id is none; leave it away, and the run makes its own.")
-    attempt = jobs.open(job_id, str(run_id), carried, json.dumps(request), is_retry=None, lease=False)
+    attempt = jobs.open(job_id, str(run_id), carried, json.dumps(request), is_retry=is_retry, lease=False)
     return Assignment(run_id, job_id, attempt, jobs)
 
 

@@ -166,7 +166,9 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         configured = settings.load()
         jobs = self._job_store(configured)
         async with self._watching(flow_run.id, jobs, wait_seconds=configuration.poll_seconds):
-            given = await asyncio.to_thread(take_on, flow_run.id, flow_run.parameters, jobs)
+            before = await _reachable(self.client.read_flow_run_states)(flow_run.id)
+            is_retry = any(state.type in FINAL for state in before)
+            given = await asyncio.to_thread(take_on, flow_run.id, flow_run.parameters, jobs, is_retry=is_retry)
             rented = Rental(flow_run, given, configuration, configured)
             if await self._state_type(flow_run.id) is not StateType.PENDING:  # cancelled while this worker waited
                 return await self._settle(rented, str(flow_run.id), None)

@@ -255,8 +255,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_run_to_the_other(scene, monkeyp
 
     def take_over():
         scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
-        scene.jobs._redis.delete(f"kangklip:job:watch-{run_id}:lease")
-        assert other.hold(f"watch-{run_id}")
+        scene.jobs._redis.set(f"kangklip:job:watch-{run_id}:lease", other._holder, ex=30)  # in one step: it is renewed
 
     scene.work(take_over)
     assert scene.state(run_id)["type"] == "PENDING"

@@ -1,0 +1,84 @@
+"""A strict fake of the Prefect API, as much of it as `PrefectRuns` asks for: anything else is a fault of the test."""
+
+import json
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+DEPLOYMENT, FLOW = str(uuid.UUID(int=2)), str(uuid.UUID(int=1))
+_CREATED = {"name", "parameters", "idempotency_key", "tags", "state"}
+
+
+class PrefectFake:
+    """Runs by their ids. `while_created` is called with each new run before its answer goes out, and may lose that."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.keys: dict[str, str] = {}
+        self.refuses = False
+        self.while_created: Callable[[dict[str, Any]], None] | None = None
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self._answer)
+
+    def make(self, parameters: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+        """A scheduled run, as the API, the Prefect UI or a schedule makes it."""
+        if key in self.keys:
+            return self.runs[self.keys[key]]
+        run_id = str(uuid.uuid4())
+        known = {"id": run_id, "flow_id": FLOW, "deployment_id": DEPLOYMENT, "parameters": parameters, "run_count": 0}
+        self.runs[run_id] = known | {"state_type": "SCHEDULED", "state": {"type": "SCHEDULED", "message": None}}
+        if key:
+            self.keys[key] = run_id
+        return self.runs[run_id]
+
+    def set_state(self, run_id: str, kind: str, message: str | None = None, *, force: bool = False) -> bool:
+        """Whether the run takes the state: one that has ended takes none unless it is forced."""
+        run = self.runs[run_id]
+        if run["state_type"] in TERMINAL and not force:
+            return False
+        run["state_type"], run["state"] = kind, {"type": kind, "name": kind.title(), "message": message}
+        return True
+
+    def begin(self, run_id: str) -> bool:
+        """As the engine of a run does first: it goes no further where the server does not let it."""
+        if self.runs[run_id]["state_type"] not in ("SCHEDULED", "PENDING"):
+            return False
+        self.runs[run_id]["run_count"] += 1
+        return self.set_state(run_id, "RUNNING")
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        asked = f"{request.method} {request.url.path.removeprefix('/api/')}"
+        body = json.loads(request.content) if request.content else None
+        if asked == "GET deployments/name/clip/local":
+            return httpx.Response(200, json={"id": DEPLOYMENT})
+        if asked == f"POST deployments/{DEPLOYMENT}/create_flow_run":
+            return self._create(body)
+        if asked == "POST flow_runs/filter":
+            wanted = body["flow_runs"]["id"]["any_"]
+            return httpx.Response(200, json=[self.runs[one] for one in wanted if one in self.runs])
+        if found := re.fullmatch(r"POST flow_runs/([0-9a-f-]{36})/set_state", asked):
+            assert set(body) == {"state", "force"}, body
+            taken = self.set_state(found[1], body["state"]["type"], body["state"].get("message"), force=body["force"])
+            return httpx.Response(200, json={"status": "ACCEPT" if taken else "ABORT"})
+        raise AssertionError(f"nobody should ask {asked}")
+
+    def _create(self, body: dict[str, Any]) -> httpx.Response:
+        assert set(body) == _CREATED, body
+        given = body["parameters"]
+        assert set(given) == {"request", "job_id", "attempt"}, given
+        assert body["idempotency_key"] == f"{given['job_id']}:{given['attempt']}"
+        assert body["state"] == {"type": "SCHEDULED"}
+        if self.refuses:
+            return httpx.Response(500)
+        run = self.make(given, body["idempotency_key"])
+        if self.while_created:
+            self.while_created(run)
+        return httpx.Response(201, json=run)

@@ -1,0 +1,497 @@
+"""Whatever order things happen in, a job's attempts stay apart: a model of everything that touches a record.
+
+The record store is a real Valkey (a database of its own), the Prefect API a strict fake. Each rule is something that
+the API, a run, a rented machine, the Nosana worker, the reconciler or time does; some happen inside of others.
+"""
+
+import contextlib
+import json
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from fastapi import HTTPException
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from pydantic import SecretStr
+
+from deployments.api import create as api_create
+from deployments.api import jobs as api_jobs
+from deployments.api.app import create_app
+from deployments.api.granted import redeem as api_redeem
+from deployments.api.guards import Caller
+from deployments.reconcile import Reconciler
+from deployments.submit import PrefectRuns
+from infra import grants
+from infra.artifacts import ArtifactStore
+from infra.errors import JobConflict
+from infra.grants import Grant
+from infra.jobs import JobStore, Report, job_id_of_run
+from infra.nosana.assignment import Assignment, take_on
+from infra.sessions import STOLEN
+from infra.states import JobState, Stage
+from tests.deployments.prefect_fake import TERMINAL, PrefectFake
+
+REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 1, "language": "en"}
+SOMEBODY = Caller(client="1.2.3.4", address="1.2.3.4")
+MOST_JOBS, PROCESSES, STEPS = 3, 6, 50
+ANY = st.integers(0, 999)
+EVENTS = st.sampled_from(
+    ["nothing", "nothing", "cancel", "begin", "begin and finish", "expire", "die", "lose", "refuse"]
+)
+taken_steps = Counter[str]()
+
+
+class Died(BaseException):
+    """The process that was at work is no more."""
+
+
+@dataclass
+class Process:
+    """A run's process, with a lease of its own."""
+
+    run_id: str
+    job_id: str
+    attempt: int
+    store: JobStore
+
+
+@dataclass
+class Seen:
+    """What a job looked like at the last look, and what must stay true of it."""
+
+    fields: dict[str, str] = field(default_factory=dict[str, str])
+    is_gone: bool = False
+    opened: dict[int, str] = field(default_factory=dict[int, str])
+    cancelled: set[int] = field(default_factory=set[int])
+    alarms: set[int] = field(default_factory=set[int])
+
+    @property
+    def attempt(self) -> int:
+        return int(self.fields.get("attempt", 0))
+
+
+class Interleavings(RuleBasedStateMachine):
+    configured: Any = None
+    database: redis.Redis
+    stores: list[JobStore]
+
+    @initialize(attempts=st.integers(1, 3))
+    def a_store_with_a_job(self, attempts) -> None:
+        self.database.flushdb()
+        self.prefect = PrefectFake()
+        runs = PrefectRuns("http://prefect/api", "clip/local", self.prefect.transport)
+        self.jobs = self.stores[0]
+        bucket = ArtifactStore.from_settings(self.configured)
+        self.parts = create_app(self.configured, self.jobs, bucket, runs).state.parts
+        self.now = time.time()  # records have times of their own
+        self.reconciler = Reconciler(self.jobs, runs, clock=self.clock)
+        self.seen: dict[str, Seen] = {}
+        self.retried: set[str] = set()
+        self.processes: list[Process] = []
+        self.free = list(self.stores[1:])
+        self.assignments: list[Assignment] = []
+        self.grants: list[Grant] = []
+        self.redeemed: set[str] = set()
+        self.sessions: list[tuple[str, Grant]] = []
+        self.somebody_creates(event="nothing")
+        for _ in range(1, attempts):
+            (job_id,) = self.seen
+            self.cancel(job_id)
+            self.submitting("nothing", lambda job_id=job_id: api_jobs._start(job_id, SOMEBODY, self.parts))
+
+    def clock(self) -> float:
+        return self.now
+
+    # The API.
+
+    @rule(event=EVENTS)
+    def somebody_creates_a_job(self, event):
+        if self.has_room():
+            self.somebody_creates(event)
+
+    def somebody_creates(self, event):
+        self.submitting(event, lambda: api_create._created(request(), SOMEBODY, REQUEST, None, self.parts))
+
+    @rule(which=ANY, event=EVENTS)
+    def somebody_starts_a_job_again(self, which, event):
+        if job_id := self.one_of(self.those("FAILED"), which):
+            self.submitting(event, lambda: api_jobs._start(job_id, SOMEBODY, self.parts))
+
+    @rule(which=ANY)
+    def somebody_cancels_a_job(self, which):
+        if job_id := self.one_of(self.those("QUEUED", "RUNNING"), which):
+            self.cancel(job_id)
+
+    def cancel(self, job_id):
+        if answer_of(lambda: api_jobs._cancel(job_id, SOMEBODY, self.parts)) != (200, None):
+            return
+        job = self.jobs.get(job_id)
+        assert (job.status, job.is_cancelled) == (JobState.FAILED, True)
+        self.seen[job_id].cancelled.add(job.attempt)
+
+    def submitting(self, event, work):
+        """Ask for a run while something else happens: the server answers, or loses the answer, or nobody hears it."""
+
+        def meanwhile(run):
+            job_id = run["parameters"]["job_id"]
+            self.seen.setdefault(job_id, Seen())
+            if event == "cancel":
+                self.cancel(job_id)
+            elif event == "expire":
+                self.expire(job_id)
+            elif event.startswith("begin"):
+                process = self.begin(run)
+                if process and event == "begin and finish":
+                    self.end(process, JobState.SUCCEEDED)
+            elif event == "die":
+                raise Died
+            elif event == "lose":
+                raise httpx.ReadTimeout("lost")
+
+        self.prefect.while_created, self.prefect.refuses = meanwhile, event == "refuse"
+        with contextlib.suppress(Died):
+            answer_of(work)
+        self.prefect.while_created, self.prefect.refuses = None, False
+
+    # Runs, and what Prefect does with them.
+
+    @rule()
+    def somebody_starts_a_run_in_the_prefect_ui(self):
+        if not any(self.is_of_the_ui(job_id) for job_id in self.seen):
+            run = self.prefect.make({"request": REQUEST})
+            self.seen.setdefault(job_id_of_run(run["id"]), Seen())
+
+    @rule(which=ANY)
+    def somebody_retries_a_run_in_the_prefect_ui(self, which):
+        ended = [run for run in self.prefect.runs.values() if run["state_type"] in TERMINAL]
+        if run := self.one_of(ended, which):
+            self.prefect.set_state(run["id"], "SCHEDULED", force=True)
+            self.retried.add(run["id"])
+
+    @rule(which=ANY)
+    def a_run_begins(self, which):
+        waiting = [run for run in self.prefect.runs.values() if run["state_type"] in ("SCHEDULED", "PENDING")]
+        if run := self.one_of(waiting, which):
+            self.begin(run)
+
+    def begin(self, run):
+        """A process runs the flow: it tells the server, then opens its attempt."""
+        if not self.free or not self.prefect.begin(run["id"]):
+            return None
+        job_id, carried = self.named(run)
+        store = self.free[-1]
+        try:
+            attempt = store.open(
+                job_id, run["id"], carried, json.dumps(REQUEST), lease=True, is_retry=run["run_count"] > 1
+            )
+        except JobConflict as refused:
+            self.prefect.set_state(run["id"], "FAILED", str(refused))
+            return None
+        self.opens(job_id, attempt, run["id"])
+        self.processes.append(Process(run["id"], job_id, attempt, self.free.pop()))
+        return self.processes[-1]
+
+    @rule(which=ANY, stage=st.sampled_from(list(Stage)[:6]))
+    def a_run_tells_of_its_progress(self, which, stage):
+        if process := self.one_of(self.processes, which):
+            report = Report(job_id=process.job_id, attempt=process.attempt, stage=stage, progress=stage.span[0])
+            self.told(process.job_id, process.attempt, lambda: process.store.report(report))
+
+    @rule(which=ANY, status=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED]))
+    def a_run_ends(self, which, status):
+        if process := self.one_of(self.processes, which):
+            self.end(process, status)
+
+    def end(self, process, status):
+        error = "It broke." if status is JobState.FAILED else None
+        report = Report(job_id=process.job_id, attempt=process.attempt, status=status, error=error)
+        self.told(process.job_id, process.attempt, lambda: process.store.report(report))
+        self.prefect.set_state(process.run_id, "COMPLETED" if status is JobState.SUCCEEDED else "FAILED")
+        self.gone(process, lease_stays=False)
+
+    @rule(which=ANY, is_noticed=st.booleans(), lease_stays=st.booleans())
+    def a_process_is_killed(self, which, is_noticed, lease_stays):
+        if process := self.one_of(self.processes, which):
+            if is_noticed:
+                self.prefect.set_state(process.run_id, "CRASHED", "Its process was killed.")
+            self.gone(process, lease_stays=lease_stays)
+
+    @rule(which=ANY)
+    def a_lease_runs_out_or_is_taken_again(self, which):
+        """The machine slept for too long; and the one who holds nothing any more tries to go on."""
+        if process := self.one_of(self.processes, which):
+            process.store.release(process.job_id)
+            self.told(process.job_id, -1, lambda: process.store.hold(process.job_id))
+
+    def gone(self, process, *, lease_stays):
+        self.processes.remove(process)
+        if not lease_stays:
+            process.store.release(process.job_id)
+        self.free.insert(0, process.store)
+
+    @rule(which=ANY, back=st.integers(1, 3), status=st.sampled_from(list(JobState)))
+    def a_report_of_an_earlier_attempt_arrives(self, which, back, status):
+        job_id = self.one_of(self.those("QUEUED", "RUNNING", "FAILED"), which)
+        if job_id and (attempt := int(self.record(job_id).get("attempt", 1)) - back) > 0:
+            report = Report(job_id=job_id, attempt=attempt, status=status, stage=Stage.RENDER, progress=99, error="x")
+            self.told(job_id, attempt, lambda: self.jobs.report(report))
+
+    # Rented machines and the worker that rents them.
+
+    @rule(which=ANY)
+    def a_machine_is_rented(self, which):
+        """The Nosana worker gets a run, and gives the machine a grant. It does so again after a host has failed."""
+        waiting = [run for run in self.prefect.runs.values() if run["state_type"] in ("SCHEDULED", "PENDING")]
+        run = self.one_of(waiting, which)
+        if run is None:
+            return
+        self.prefect.set_state(run["id"], "PENDING")
+        try:
+            is_retry = run["id"] in self.retried
+            given = take_on(uuid.UUID(run["id"]), run["parameters"], self.jobs, is_retry=is_retry)
+        except JobConflict as refused:
+            self.prefect.set_state(run["id"], "CRASHED", str(refused))
+            return
+        self.opens(given.job_id, given.attempt, run["id"])
+        self.assignments.append(given)
+        named = {"job_id": given.job_id, "run_id": run["id"], "attempt": given.attempt}
+        grant = Grant(**named, session_seconds=600, expires_at=grants.until(600))
+        if self.jobs.set_grant(given.job_id, given.attempt, grant.grant_id):
+            self.grants.append(grant)
+            given.note_deployment(f"deployment-{len(self.grants)}")
+            if which % 2:
+                self.a_machine_or_a_thief_redeems(grant)
+
+    @rule(which=ANY)
+    def a_machine_or_a_thief_redeems_a_grant(self, which):
+        newest = [one for one in self.grants if self.record(one.job_id).get("grant_id") == one.grant_id]
+        grant = self.one_of(newest or self.grants, which)
+        if grant:
+            self.a_machine_or_a_thief_redeems(grant)
+
+    def a_machine_or_a_thief_redeems(self, grant):
+        fields = self.record(grant.job_id)
+        is_newest = (fields.get("attempt"), fields.get("grant_id")) == (str(grant.attempt), grant.grant_id)
+        got: list[api_redeem.Redeemed] = []
+        status, detail = answer_of(lambda: got.append(api_redeem._redeemed(grant, "http://api", self.parts)))
+        is_theft = is_newest and grant.grant_id in self.redeemed
+        assert is_theft == ((status, detail) == api_redeem.TAKEN)
+        if is_theft:
+            self.seen[grant.job_id].alarms.add(grant.attempt)
+        if status == 200:
+            assert is_newest
+            self.redeemed.add(grant.grant_id)
+            self.sessions.append((got[0].access.token, grant))
+
+    @rule(which=ANY, status=st.sampled_from(list(JobState)[1:]))
+    def a_machine_reports(self, which, status):
+        token, grant = self.one_of(self.sessions, which) or ("", None)
+        if grant and self.parts.sessions.find(token):
+            error = "It broke there." if status is JobState.FAILED else None
+            report = Report(job_id=grant.job_id, attempt=grant.attempt, status=status, error=error)
+            self.told(grant.job_id, grant.attempt, lambda: self.jobs.report(report))
+
+    @rule(which=ANY, what=st.sampled_from(["deployment", "cost", "start error", "failure", "cancel"]))
+    def the_worker_tells_of_a_machine(self, which, what):
+        """As late as it likes: it may have waited for an archive for minutes."""
+        given = self.one_of(self.assignments[-4:], which)
+        if given is None:
+            return
+        said = {
+            "deployment": lambda: given.note_deployment("another"),
+            "cost": lambda: given.note_cost("a deployment", 0.5),
+            "start error": lambda: given.note_start_error("No host was found."),
+            "failure": lambda: given.fail("The host failed."),
+            "cancel": given.cancel,
+        }
+        run = self.prefect.runs[str(given.run_id)]
+        if what == "cancel":
+            self.prefect.set_state(run["id"], "CANCELLED")
+        if what == "cancel" and run["state_type"] not in ("CANCELLED", "CANCELLING"):
+            return
+        self.told(given.job_id, given.attempt, said[what])
+
+    # Time, and what looks after the rest.
+
+    @rule(which=ANY)
+    def a_record_expires(self, which):
+        if which % 8 == 0 and (job_id := self.one_of(self.seen, which // 8)):
+            self.expire(job_id)
+
+    def expire(self, job_id):
+        self.database.delete(f"kangklip:job:{job_id}", f"kangklip:job:{job_id}:events")
+
+    @rule(seconds=st.sampled_from([1.0, 30.0, 200.0]))
+    def the_reconciler_looks(self, seconds):
+        self.reconciler.step()
+        self.now += seconds
+
+    # What must hold.
+
+    @invariant()
+    def attempts_stay_apart(self):
+        taken_steps["all"] += 1
+        taken_steps["of a later attempt"] += any(seen.attempt > 1 for seen in self.seen.values())
+        taken_steps["after a theft"] += any(seen.alarms for seen in self.seen.values())
+        for job_id, seen in self.seen.items():
+            self.look(job_id, seen)
+        active = self.database.smembers("kangklip:active")
+        going_on = {job for job in self.seen if self.record(job).get("status") in ("QUEUED", "RUNNING")}
+        assert going_on == {job for job in active if self.record(job)}
+        for token, grant in self.sessions[-3:]:
+            if self.parts.sessions.find(token):
+                fields = self.record(grant.job_id)
+                assert (fields["attempt"], fields["grant_id"]) == (str(grant.attempt), grant.grant_id)
+
+    def look(self, job_id, seen):
+        fields = self.record(job_id)
+        if not fields:
+            if seen.fields:
+                self.seen[job_id] = Seen(is_gone=True)
+            return
+        if seen.is_gone:  # a run of the Prefect UI makes its job, and nobody else
+            assert self.is_of_the_ui(job_id), "an expired record was revived"
+            self.seen[job_id] = seen = Seen(opened=seen.opened)
+        assert fields["job_id"] == job_id
+        assert self.database.ttl(f"kangklip:job:{job_id}") > 0
+        attempt, status = int(fields["attempt"]), fields["status"]
+        assert attempt >= seen.attempt
+        run_id = fields.get("flow_run_id")
+        if attempt > seen.attempt > 0 and run_id:
+            assert run_id != seen.fields.get("flow_run_id") or run_id in self.retried, (
+                "it kept an earlier attempt's run"
+            )
+        if attempt == seen.attempt and seen.fields.get("status") in ("SUCCEEDED", "FAILED"):
+            assert status == seen.fields["status"], "what has ended has ended"
+        if attempt in seen.cancelled:
+            assert status == "FAILED", "what was cancelled does not run"
+        if attempt in seen.alarms:
+            assert status == "SUCCEEDED" or fields["error"] == STOLEN, "an alarm stays"
+        seen.fields = fields
+
+    def told(self, job_id, attempt, say):
+        """Have something said of an attempt: nothing of another one changes, nor is anything made of nothing."""
+        before = self.record(job_id)
+        say()
+        after = self.record(job_id)
+        if before.get("attempt") != str(attempt):
+            assert uncosted(after) == uncosted(before)
+
+    def opens(self, job_id, attempt, run_id):
+        fields = self.record(job_id)
+        assert (fields["attempt"], fields["status"], fields["flow_run_id"]) == (str(attempt), "QUEUED", run_id)
+        if self.seen[job_id].is_gone:
+            self.look(job_id, self.seen[job_id])
+        seen = self.seen[job_id]
+        carried = self.prefect.runs[run_id]["parameters"].get("attempt")
+        assert carried in (attempt, None) or run_id in self.retried, "a run has opened another's attempt"
+        assert attempt not in seen.cancelled, "a cancelled attempt was opened"
+        assert seen.opened.setdefault(attempt, run_id) == run_id, "two runs have opened one attempt"
+
+    def teardown(self):
+        """Everybody dies; what is left is worked off, and then no job is without an end."""
+        if not hasattr(self, "seen"):
+            return
+        for process in list(self.processes):
+            self.prefect.set_state(process.run_id, "CRASHED", "Its process was killed.")
+            self.gone(process, lease_stays=False)
+        for lease in self.database.scan_iter("kangklip:job:*:lease"):
+            self.database.delete(lease)
+        for given in self.assignments:
+            given.fail("The worker has gone.")
+            self.prefect.set_state(str(given.run_id), "CRASHED", "The worker has gone.")
+        for _ in range(30):
+            for run in [run for run in self.prefect.runs.values() if run["state_type"] not in TERMINAL]:
+                if (process := self.begin(run)) is not None:
+                    self.end(process, JobState.SUCCEEDED)
+                else:
+                    self.prefect.set_state(run["id"], "CRASHED", "Nobody runs it.")
+            self.the_reconciler_looks(400.0)
+            self.attempts_stay_apart()
+            if not self.jobs.active():
+                return
+        raise AssertionError(f"nobody ends {self.jobs.active()}")
+
+    def record(self, job_id) -> dict[str, str]:
+        return self.database.hgetall(f"kangklip:job:{job_id}")
+
+    def those(self, *states):
+        """Jobs in one of the states; any, where there are none."""
+        return [job_id for job_id in self.seen if self.record(job_id).get("status") in states] or list(self.seen)
+
+    def has_room(self):
+        return sum(bool(self.record(job_id)) for job_id in self.seen) < MOST_JOBS
+
+    def is_of_the_ui(self, job_id):
+        return any(job_id_of_run(run_id) == job_id for run_id in self.prefect.runs)
+
+    def named(self, run):
+        return run["parameters"].get("job_id") or job_id_of_run(run["id"]), run["parameters"].get("attempt")
+
+    def one_of(self, things, which):
+        found = list(things)
+        return found[which % len(found)] if found else None
+
+
+def answer_of(work):
+    """Status and detail of what a handler answers; nothing here is a fault of the server's own."""
+    try:
+        work()
+    except HTTPException as refused:
+        assert refused.status_code in (403, 404, 409, 502)  # noqa: PT017 whichever it is
+        return refused.status_code, refused.detail
+    return 200, None
+
+
+def request():
+    return SimpleNamespace(state=SimpleNamespace())
+
+
+def uncosted(fields):
+    return {name: value for name, value in fields.items() if not name.startswith("cost")}
+
+
+@pytest.fixture
+def machine(servers, monkeypatch):
+    """The model, on a database of its own, with a submitter that does not sleep between its tries."""
+    monkeypatch.setattr("deployments.submit.BUSY_TRIES", 1)
+    address = servers.settings.redis_url.get_secret_value().rsplit("/", 1)[0] + "/9"
+    given = {"redis_url": SecretStr(address), "grant_secret": SecretStr("a secret of thirty-two letters at least")}
+    Interleavings.configured = servers.settings.model_copy(
+        update=given | {"create_rate_per_minute": 0, "max_queued": 0, "max_queued_per_key": 0}
+    )
+    Interleavings.database = redis.Redis.from_url(address, decode_responses=True)
+    Interleavings.stores = [JobStore.from_settings(Interleavings.configured) for _ in range(PROCESSES + 1)]
+    taken_steps.clear()
+    yield Interleavings
+    Interleavings.database.flushdb()
+
+
+def run(machine, examples, **more):
+    quiet = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "print_blob": True}
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=examples, stateful_step_count=STEPS, **quiet, **more)
+    )
+
+
+def test_no_order_of_events_mixes_attempts_up(machine):
+    phases = [Phase.generate]
+    run(machine, 220, derandomize=True, phases=phases)
+    assert taken_steps["all"] >= 10_000
+    assert taken_steps["of a later attempt"] >= 500
+    assert taken_steps["after a theft"] > 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * 3600)
+def test_no_order_of_a_million_events_mixes_attempts_up(machine):
+    while taken_steps["all"] < 1_000_000:
+        run(machine, 1000)
