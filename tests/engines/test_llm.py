@@ -53,7 +53,8 @@ def test_a_server_without_schemas_is_asked_again_without(server):
 def test_whatever_a_schema_is_refused_with_it_is_asked_again_without(server, status):
     server.refuses_schema = status
     assert len(llm(server).rerank(OFFERS, 2)) == 2
-    assert ["response_format" in body for body in server.seen] == [True, False]
+    asked = ["response_format" in body for body in server.seen]
+    assert asked in ([True, False], [True, True, False])  # litellm itself repeats a request that got 422
 
 
 def test_a_tool_call_is_an_answer(server):
