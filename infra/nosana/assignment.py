@@ -88,9 +88,15 @@ class Assignment:
         self.jobs.cancel(self.job_id, self.attempt)
 
     def is_over(self) -> bool:
-        """Whether nobody wants the run any more: its attempt has failed or was followed."""
+        """Whether nobody wants the run any more: its attempt has failed, was cancelled, or was followed by another run.
+
+        A run that Prefect retries has the attempt after its own; that one is its own too. Raises at once.
+        """
         job = self.jobs.get(self.job_id)
-        return job is not None and (job.attempt != self.attempt or job.status is JobState.FAILED)
+        if job is None:
+            return False
+        is_followed = job.attempt != self.attempt and job.flow_run_id != str(self.run_id)
+        return is_followed or job.status is JobState.FAILED
 
     def body(self, name: str, terms: Terms, market: Market, configured: Settings) -> dict[str, Any]:
         """What is asked of Nosana, with a new grant.

@@ -23,7 +23,7 @@ GRACE_SECONDS = 15.0
 """How long a container may go on after its run has ended: it sends the last of its log."""
 
 Wanted = Callable[[], Awaitable[bool | None]]
-"""Whether the run still wants its deployment; None when the run has ended by itself."""
+"""Whether the run still wants its deployment; None when the run has ended by itself, or its attempt has."""
 
 
 async def obtain(client: NosanaClient, body: Mapping[str, Any]) -> Deployment:
@@ -47,7 +47,7 @@ async def watch(
     queued_since = deployment.created_at.timestamp()
     while True:
         want = await wanted()
-        run_ended = run_ended or (time.time() if want is None else None)
+        run_ended = (run_ended or time.time()) if want is None else None
         if want is False or (run_ended and time.time() - run_ended > GRACE_SECONDS):
             return None
         try:

@@ -53,6 +53,7 @@ LEAST_MINUTES = 5
 """Minutes that the credits must pay for before a deployment is made; for the rest Nosana asks by itself."""
 LOG_LINES = 30
 FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
+OPEN = {StateType.PENDING, StateType.RUNNING}
 STOPPED = {StateType.CANCELLING, StateType.CANCELLED}
 WORKERS_OWN = ("PREFECT_API_", "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT__")
 """How variables begin that lead to our Prefect server, or that the container gets from us alone."""
@@ -247,7 +248,9 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
 
         async def wanted() -> bool | None:
             state = await self._state_type(rented.run.id)
-            return False if state is None or state in STOPPED else None if state in FINAL else True
+            if state is None or state in STOPPED:
+                return False
+            return None if state in FINAL or (state in OPEN and await self._is_over(rented)) else True
 
         # A worker that is stopped leaves the deployment to the next one: nothing here is undone then.
         diagnosis = await rental.watch(client, deployment, wanted, poll, settled.queue_limit_minutes * 60)
@@ -268,7 +271,9 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         state = await self._state_type(rented.run.id)
         if state in STOPPED:
             await self._cancel(rented)
-        if found is None or state not in (StateType.PENDING, StateType.RUNNING):
+        if found is None and state in OPEN and await self._is_over(rented):
+            await self._propose_crashed_state(rented.run, "The attempt of its job has ended; its machine was released.")
+        if found is None or state not in OPEN:
             return NosanaWorkerResult(identifier=identifier, status_code=0)
         has_begun = state is StateType.RUNNING
         is_lost, found = has_begun and found.is_loss, of_open_run(found, has_begun=has_begun)
@@ -283,6 +288,13 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
             else:
                 await asyncio.to_thread(rented.assignment.fail, found.message)
         return NosanaWorkerResult(identifier=identifier, status_code=found.status_code or 1)
+
+    async def _is_over(self, rented: Rental) -> bool:
+        """Whether the attempt is known to have ended; a Redis that is away says nothing."""
+        try:
+            return await asyncio.to_thread(rented.assignment.is_over)
+        except StateError:
+            return False
 
     async def _cancel(self, rented: Rental) -> None:
         await self._mark_flow_run_as_cancelled(rented.run, {"message": "Cancelled; nothing of it is left on Nosana."})

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.jobs import JobStore, new_job_id
+from infra.errors import StateError
+from infra.jobs import JobStore, Report, new_job_id
 from infra.states import JobState
 from tests.nosana.double import KEY, NosanaDouble
 from tests.prefect_client import prefect_client
@@ -196,6 +197,67 @@ def test_a_run_that_ends_by_itself_is_believed(scene):
     assert scene.state(run_id)["type"] == "COMPLETED"
     assert scene.jobs.get(job_id).status is JobState.QUEUED  # what the flow reports is not the worker's to say
     assert scene.nosana.unarchived() == []
+
+
+def ended(jobs, job_id):
+    jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="The deadline has passed."))
+
+
+def cancelled(jobs, job_id):
+    jobs.cancel(job_id, 1)
+
+
+def followed(jobs, job_id):
+    jobs.again(job_id, 1, "The machine was lost.")
+
+
+@pytest.mark.parametrize("end", [ended, cancelled, followed])
+def test_a_machine_whose_attempt_has_ended_is_released_though_its_run_goes_on(scene, end):
+    scene.nosana.script, scene.nosana.minute = "hangs", 60
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+
+    def meanwhile():
+        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.set_state(run_id, "RUNNING")
+        end(scene.jobs, job_id)
+
+    scene.work(meanwhile)
+    assert scene.nosana.unarchived() == []
+    assert scene.state(run_id)["type"] == "CRASHED"
+    assert "attempt of its job has ended" in scene.state(run_id)["message"]
+
+
+def test_a_machine_is_kept_while_redis_is_away_and_while_its_run_is_retried(scene, monkeypatch):
+    scene.nosana.script, scene.nosana.minute = "hangs", 60
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+    answers = []
+
+    def get(self, asked):
+        try:
+            if len(answers) < 3:
+                raise StateError("Redis did not answer.")
+            return read(self, asked)
+        finally:
+            answers.append(asked)
+
+    read = JobStore.get
+    monkeypatch.setattr(JobStore, "get", get)
+
+    def flow():
+        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.set_state(run_id, "RUNNING")
+        ended(scene.jobs, job_id)
+        assert scene.jobs.open(job_id, run_id, None, "{}", lease=False, is_retry=True) == 2
+        looks = len(answers)
+        seen = time.monotonic() + 0.6  # twice the grace of a run that is over
+        scene.until(lambda: len(answers) > looks + 6 and time.monotonic() > seen)
+        assert len(scene.nosana.unarchived()) == 1
+        scene.set_state(run_id, "COMPLETED")
+
+    scene.work(flow)
+    assert scene.state(run_id)["type"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("begun", [False, True])
