@@ -38,7 +38,7 @@ class Runs(Protocol):
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]: ...
 
-    def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str: ...
+    def submit(self, job_id: str, attempt: int, request: dict[str, Any], deployment_id: str | None = None) -> str: ...
 
     def cancel(self, run_id: str) -> None: ...
 
@@ -128,12 +128,13 @@ class Reconciler:
         return None
 
     def _submit(self, job: Job, now: float) -> None:
-        """Start the run of an attempt that has none, once it is due."""
+        """Start the run of an attempt that has none, once it is due, in the deployment that the job ran in before."""
         due = job.updated_at + WITHOUT_RUN_SECONDS if job.again_at is None else job.again_at
         if now < due:
             return
         try:
-            run_id = self.runs.submit(job.job_id, job.attempt, job.request)
+            earlier = self.runs.runs([job.earlier_run_id or ""]).get(job.earlier_run_id or "", {})
+            run_id = self.runs.submit(job.job_id, job.attempt, job.request, earlier.get("deployment_id"))
         except SubmitError as error:
             logger.warning("Job %s could not be submitted: %s", job.job_id, error)
             if now - due > SUBMIT_SECONDS:

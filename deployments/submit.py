@@ -4,6 +4,7 @@ Spoken to the Prefect server's own HTTP API: the process that does this need not
 settings are read at import and whose import takes seconds.
 """
 
+import logging
 import threading
 import uuid
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import tenacity
 from infra.errors import SubmitError
 from infra.settings import Settings
 
+logger = logging.getLogger(__name__)
 _TIMEOUT = httpx.Timeout(15, connect=3)
 BUSY_TRIES = 6
 PATIENCE_SECONDS = 40.0
@@ -48,7 +50,7 @@ class _NotFoundError(SubmitError):
 
 
 class PrefectRuns:
-    """Runs of one deployment on a Prefect server; `name` is flow/deployment."""
+    """Runs on a Prefect server: of the deployment `name` (flow/deployment), where no other is asked for."""
 
     def __init__(self, api_url: str, name: str, transport: httpx.BaseTransport | None = None) -> None:
         self._name = name
@@ -67,7 +69,11 @@ class PrefectRuns:
             raise SubmitError("No Prefect server is named; set PREFECT_API_URL.")
         return cls(settings.prefect_api_url, settings.deployment)
 
-    def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
+    def submit(self, job_id: str, attempt: int, request: dict[str, Any], deployment_id: str | None = None) -> str:
+        """Start the attempt's run, or find the one that was started; its id.
+
+        It is a run of that deployment; where it is gone, or none is named, of this object's own.
+        """
         asked = {
             "name": job_id,
             "parameters": {"request": request, "job_id": job_id, "attempt": attempt},
@@ -76,10 +82,18 @@ class PrefectRuns:
             "state": {"type": "SCHEDULED"},
         }
         with self._turn:  # two at once keep each other from a database that one may write to
+            if deployment_id:
+                try:
+                    return self._create(deployment_id, asked)
+                except _NotFoundError:
+                    logger.warning("Deployment %s is gone; job %s goes on in %s", deployment_id, job_id, self._name)
             try:
-                return self._ask("POST", f"deployments/{self._deployment()}/create_flow_run", asked)["id"]
+                return self._create(self._deployment(), asked)
             except _NotFoundError:  # the deployment was made anew
-                return self._ask("POST", f"deployments/{self._deployment(fresh=True)}/create_flow_run", asked)["id"]
+                return self._create(self._deployment(fresh=True), asked)
+
+    def _create(self, deployment_id: str, asked: dict[str, Any]) -> str:
+        return self._ask("POST", f"deployments/{deployment_id}/create_flow_run", asked)["id"]
 
     def cancel(self, run_id: str) -> None:
         run = self.run(run_id)

@@ -77,6 +77,7 @@ local function advance(active, events, job_id, now, ttl, reason)
   redis.call('HSETNX', KEYS[1], 'reason:' .. before, 'It ended without a word.')
   redis.call('HSETNX', KEYS[1], 'until:' .. before, now)
   if field('nosana_run_id') then redis.call('HSET', KEYS[1], 'had_run', '1') end
+  if field('flow_run_id') then redis.call('HSET', KEYS[1], 'earlier_run_id', field('flow_run_id')) end
   redis.call('HSET', KEYS[1], 'attempt', attempt, 'status', 'QUEUED', 'stage', 'DOWNLOAD',
     'progress', '0', 'message', '', 'updated_at', now, 'since:' .. attempt, now)
   redis.call('HDEL', KEYS[1], 'error', 'start_error', 'is_leased', 'flow_run_id', 'nosana_run_id', 'grant_id',

@@ -100,7 +100,8 @@ class Job(BaseModel):
     `is_leased` tells that the attempt's process holds a lease: without one it is dead. Runs that report by callback
     alone hold none. `nosana_run_id` is what runs the attempt: the deployment on Nosana there, the flow run elsewhere;
     `flow_run_id` is its flow run either way. `grant_id` is that of the newest grant that a rented machine was given
-    for it; no earlier one is good any more. `had_run`: an earlier attempt had a run. `again_at` is when an attempt
+    for it; no earlier one is good any more. `had_run`: an earlier attempt had a run. `earlier_run_id` is the
+    flow run of the last attempt before this one that had one. `again_at` is when an attempt
     that follows by itself is to be submitted. `owner` is the name of the API key that asked for it, empty where none
     was needed.
     """
@@ -121,6 +122,7 @@ class Job(BaseModel):
     is_leased: bool = False
     cancelled: bool = False
     had_run: bool = False
+    earlier_run_id: str | None = None
     again_at: float | None = None
     created_at: float = 0.0
     updated_at: float = 0.0

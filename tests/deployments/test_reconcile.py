@@ -16,21 +16,28 @@ class Server:
 
     def __init__(self):
         self.states, self.ended, self.away, self.submitted, self.refuses = {}, [], False, [], False
+        self.deployments, self.submitted_to = {}, []
 
     def runs(self, run_ids):
         if self.away:
             raise SubmitError("The Prefect server did not answer (ConnectError).")
         return {
-            run_id: {"id": run_id, "state_type": state, "state": {"message": "as it said.\nand more"}}
+            run_id: {
+                "id": run_id,
+                "state_type": state,
+                "state": {"message": "as it said.\nand more"},
+                "deployment_id": self.deployments.get(run_id),
+            }
             for run_id, state in self.states.items()
             if run_id in run_ids
         }
 
-    def submit(self, job_id, attempt, request):
+    def submit(self, job_id, attempt, request, deployment_id=None):
         if self.refuses:
             raise SubmitError("The Prefect server answered 503 to deployments.")
         run_id = str(uuid5(NAMESPACE_OID, f"{job_id}:{attempt}"))
         self.submitted.append((job_id, attempt, request))
+        self.submitted_to.append(deployment_id)
         self.states[run_id] = "SCHEDULED"
         return run_id
 
@@ -92,6 +99,25 @@ def test_a_run_that_died_is_submitted_again_by_itself(scene, state, reason):
     assert scene.server.submitted == [(scene.job_id, 2, {})]
     assert (job.status, job.attempt, job.again_at, job.message) == (JobState.QUEUED, 2, None, "")
     assert scene.after(3600).flow_run_id == job.flow_run_id  # and waits its turn as the first time
+
+
+def test_a_job_goes_on_in_the_deployment_that_it_ran_in_every_time(scene):
+    server = scene.server
+    server.deployments[begun(scene, "CRASHED")] = "clip-gpu"
+    scene.after(10)
+    server.states[second := scene.after(60).flow_run_id] = "CRASHED"
+    server.deployments[second] = server.submitted_to[0]
+    scene.after(10)
+    job = scene.after(60)
+    assert (job.attempt, job.earlier_run_id, server.submitted_to) == (3, second, ["clip-gpu", "clip-gpu"])
+
+
+def test_a_job_whose_run_has_vanished_goes_on_in_the_deployment_of_the_settings(scene):
+    scene.server.deployments[begun(scene, "CRASHED")] = "clip-gpu"
+    scene.after(10)
+    scene.server.states.clear()
+    scene.after(60)
+    assert (scene.server.submitted, scene.server.submitted_to) == ([(scene.job_id, 2, {})], [None])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,22 @@ def test_submitting_twice_gives_one_run_and_another_attempt_another(prefect_runs
     assert run["parameters"] == {"request": REQUEST, "job_id": job_id, "attempt": 1}
 
 
+def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_gone(prefect_runs, stack, caplog):
+    job_id, url = new_job_id(), stack.settings.prefect_api_url
+    own = prefect_runs.run(prefect_runs.submit(job_id, 1, REQUEST))
+    made = {"name": f"other-{job_id}", "flow_id": own["flow_id"], "entrypoint": "x.y", "paused": True}
+    other = httpx.post(f"{url}/deployments/", json=made).raise_for_status().json()["id"]
+    second = prefect_runs.submit(job_id, 2, REQUEST, other)
+    assert prefect_runs.run(second)["deployment_id"] == other
+    assert prefect_runs.submit(job_id, 2, REQUEST) == second  # whichever deployment is asked
+    httpx.delete(f"{url}/deployments/{other}").raise_for_status()
+    third = prefect_runs.submit(job_id, 3, REQUEST, other)
+    assert prefect_runs.run(third)["deployment_id"] == own["deployment_id"]
+    assert f"Deployment {other} is gone; job {job_id} goes on in " in caplog.text
+    for run_id in (own["id"], second, third):
+        prefect_runs.cancel(run_id)
+
+
 def test_a_run_that_waits_is_cancelled_at_once_and_only_once(prefect_runs):
     run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
     waiting = prefect_runs.queue_depth()
