@@ -12,6 +12,7 @@ from infra.states import Stage
 from tasks.core.keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.request import ClipRequest
+from tasks.core.sound import AudioTrack, ranked
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.loudness import integrated
 from tasks.options import SourceOptions
@@ -31,13 +32,18 @@ from tasks.workspace import Workspace, at_work, media_ref
 
 
 class SharedSource(BaseModel):
-    """A source's entry in the cache that jobs share. `loudness` is the whole source's, in LUFS."""
+    """A source's entry in the cache that jobs share. `loudness` is the whole source's, in LUFS.
+
+    `tracks` are the sound tracks of the file as it came, best first for the language that was asked for.
+    """
 
     video: ArtifactRef
     audio: ArtifactRef
     audio_made: str
     info: MediaInfo
     loudness: float | None
+    tracks: list[AudioTrack]
+    warnings: list[str]
 
 
 @task(**stage_options(Stage.DOWNLOAD, SOURCE_VERSION))
@@ -45,7 +51,7 @@ def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> Sourc
     """Bring the source's video and audio into the bucket, unless another job has."""
     with at_work(job, Stage.DOWNLOAD) as work:
         try:
-            shared, meta, reused = _shared_media(request, _engine_options(options, work), work)
+            shared, meta, reused = _shared_media(request, _engine_options(options, request, work), work)
         except TransientDownloadError as error:
             raise SiteError(str(error)) from error
         stats = shared.info.model_dump(mode="json") | {"loudness": {"integrated_lufs": shared.loudness}}
@@ -58,6 +64,7 @@ def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> Sourc
             },
             seconds=work.seconds,
             reused=reused,
+            warnings=shared.warnings,
             info=shared.info,
         )
 
@@ -71,9 +78,10 @@ def _shared_media(
     index = source_key(source)
     if request.video_url:
         work.store.put_json(alias_key(request.video_url), {"source": source})
-    if entry := _known(index, work):
+    meta = found.meta if found else file_meta(str(request.source_key), request.source_name)
+    if (entry := _known(index, work)) and _sounds_the_same(entry, request.language, meta):
         work.fetch_beside(entry.video)
-        return entry, found.meta if found else file_meta(str(request.source_key), request.source_name), True
+        return entry, meta, True
     acquired = _acquired(found, request, options, work)
     return _share(acquired, source, index, request, work), acquired.meta, False
 
@@ -85,6 +93,11 @@ def _known(index: str, work: Workspace) -> SharedSource | None:
     except (ObjectMissing, ValidationError):
         return None
     return entry if work.store.has_all([entry.video, entry.audio]) else None
+
+
+def _sounds_the_same(entry: SharedSource, language: str, meta: SourceMeta) -> bool:
+    """Whether this request, too, would take the sound track that was taken."""
+    return ranked(entry.tracks, language, meta.extra.get("language"))[:1] == entry.tracks[:1]
 
 
 def _acquired(found: Identified | None, request: ClipRequest, options: DownloadOptions, work: Workspace) -> Acquired:
@@ -117,6 +130,8 @@ def _share(acquired: Acquired, source: str, index: str, request: ClipRequest, wo
         audio_made=acquired.audio_copy.reason,
         info=acquired.info,
         loudness=integrated(acquired.audio),
+        tracks=acquired.tracks,
+        warnings=acquired.warnings,
     )
     work.keep_file(sound.key, acquired.audio, sound.sha256)
     if is_registered:
@@ -126,11 +141,12 @@ def _share(acquired: Acquired, source: str, index: str, request: ClipRequest, wo
     return entry
 
 
-def _engine_options(options: SourceOptions, work: Workspace) -> DownloadOptions:
+def _engine_options(options: SourceOptions, request: ClipRequest, work: Workspace) -> DownloadOptions:
     return DownloadOptions(
         max_seconds=work.settings.max_source_seconds,
         max_bytes=work.settings.max_source_bytes,
         max_fps=options.max_fps,
+        language=request.language,
         allow_private_addresses=work.settings.allow_private_addresses,
         cookies_file=work.settings.ytdlp_cookies_file,
         timeout_seconds=work.settings.download_timeout_seconds,

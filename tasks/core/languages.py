@@ -1,4 +1,4 @@
-"""Languages that the recogniser knows."""
+"""Languages that the recogniser knows, and how media files name them."""
 
 _CODES = (
     "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id "
@@ -7,3 +7,30 @@ _CODES = (
 )
 LANGUAGES = frozenset(_CODES.split())
 """Whisper's language codes."""
+
+_NAMES = (
+    "afr af amh am ara ar asm as aze az bak ba bel be bul bg ben bn bod bo tib bo bre br bos bs cat ca ces cs cze cs "
+    "cym cy wel cy dan da deu de ger de ell el gre el eng en spa es est et eus eu baq eu fas fa per fa fin fi fao fo "
+    "fra fr fre fr glg gl guj gu hau ha heb he hin hi hrv hr hat ht hun hu hye hy arm hy ind id isl is ice is ita it "
+    "jpn ja jav jw kat ka geo ka kaz kk khm km kan kn kor ko lat la ltz lb lin ln lao lo lit lt lav lv mlg mg mri mi "
+    "mao mi mkd mk mac mk mal ml mon mn mar mr msa ms may ms mlt mt mya my bur my nep ne nld nl dut nl nno nn nor no "
+    "nob no oci oc pan pa pol pl pus ps por pt ron ro rum ro rus ru san sa snd sd sin si slk sk slo sk slv sl sna sn "
+    "som so sqi sq alb sq srp sr sun su swe sv swa sw tam ta tel te tgk tg tha th tuk tk tgl tl fil tl tur tr tat tt "
+    "ukr uk urd ur uzb uz vie vi yid yi yor yo zho zh chi zh cmn zh jv jw nb no iw he in id"
+)
+_PAIRS = _NAMES.split()
+_WHISPER: dict[str, str] = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))
+"""Names of ISO 639-2 (both sets) and a few other ones, in Whisper's codes."""
+
+
+def whisper_code(tag: str | None) -> str | None:
+    """The language of a tag such as eng, en-US or ger; None for what names none that is known."""
+    plain = (tag or "").lower().replace("_", "-").partition("-")[0]
+    code = _WHISPER.get(plain, plain)
+    return code if code in LANGUAGES else None
+
+
+def same_language(one: str | None, other: str | None) -> bool:
+    """Whether two tags name the same, known language."""
+    code = whisper_code(one)
+    return code is not None and code == whisper_code(other)

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.core.sound import AudioTrack
+
 
 class MediaInfo(BaseModel):
     """Streams of a media file, as its container and one decoded frame tell.
@@ -13,6 +15,9 @@ class MediaInfo(BaseModel):
     `color_matrix`, `color_primaries` and `color_transfer` have ffmpeg's names (bt709, smpte170m; smpte2084
     is PQ, arib-std-b67 is HLG, gbr means RGB), or None where the file does not tell. `interlaced`: the file,
     or a frame of it, says that a frame is made of two fields. `alpha`: the picture has transparent parts.
+    `start` is the container's time stamp that ffmpeg counts as 0. `video_index` is the picture's stream in
+    the file, `video_is_first` tells whether it is the first that ffmpeg finds. `tracks` are all sound tracks;
+    `audio_*` describe the one that is taken.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +42,21 @@ class MediaInfo(BaseModel):
     audio_sample_rate: int = 0
     audio_channels: int = 0
     audio_start: float = 0.0
+    start: float = 0.0
+    video_index: int = 0
+    video_is_first: bool = True
+    tracks: list[AudioTrack] = Field(default_factory=list[AudioTrack])
+
+    def hearing(self, track: AudioTrack) -> "MediaInfo":
+        """The same file with `track` as its sound."""
+        return self.model_copy(
+            update={
+                "audio_codec": track.codec,
+                "audio_sample_rate": track.sample_rate,
+                "audio_channels": track.channels,
+                "audio_start": track.start,
+            }
+        )
 
     @property
     def moments(self) -> float:

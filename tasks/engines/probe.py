@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -14,6 +15,7 @@ from av.video.stream import VideoStream
 
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
+from tasks.core.sound import AudioTrack, ranked
 
 _MATRICES = {
     1: "bt709",
@@ -63,6 +65,18 @@ _NEVER_INTERLACED = frozenset({"vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "lib
 _PLACES = (0.2, 0.5, 0.8)
 """Shares of the duration at which a frame's flags are read: an intro may be progressive where the rest is not."""
 _SECOND = Fraction(1, av.time_base)
+PATIENT = {"analyzeduration": "60000000", "probesize": "50000000"}
+"""Microseconds and bytes in which the first frame of a stream must come; ffmpeg gives up after five seconds."""
+_FASTEST = 300
+"""Frames a second: a higher rate is the time base that was taken for a rate, as of DV."""
+_ASIDE = (
+    Disposition.comment
+    | Disposition.karaoke
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.clean_effects
+)
+"""Flags of sound tracks that are not the programme itself."""
 
 
 def probe(path: Path) -> MediaInfo:
@@ -74,7 +88,7 @@ def probe(path: Path) -> MediaInfo:
         UnreadableMedia: no demuxer or no decoder reads it.
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=PATIENT) as container:
             return _describe(container, path.stat().st_size)
     except (FFmpegError, UnicodeError, ValueError) as error:
         raise UnreadableMedia(f"The file cannot be read as audio or video ({_plain(error)}).") from error
@@ -82,24 +96,39 @@ def probe(path: Path) -> MediaInfo:
 
 def _describe(container: InputContainer, size_bytes: int) -> MediaInfo:
     video = picture_of(container)
-    audio = next(iter(container.streams.audio), None)
     info = MediaInfo(duration=_duration(container), size_bytes=size_bytes, container=container.format.name)
-    if audio is not None:
-        info = info.model_copy(
-            update={
-                "audio_codec": audio.codec_context.name,
-                "audio_sample_rate": audio.codec_context.sample_rate,
-                "audio_channels": audio.codec_context.channels,
-                "audio_start": _seconds(audio.start_time, audio.time_base),
-            }
-        )
+    info = info.model_copy(update={"start": float((container.start_time or 0) * _SECOND)})
+    if tracks := ranked([_track(stream) for stream in container.streams.audio], "auto"):
+        info = info.model_copy(update={"tracks": tracks}).hearing(tracks[0])
     return info if video is None else info.model_copy(update=_describe_video(container, video))
 
 
-def picture_of(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is not a cover."""
+def _track(stream: AudioStream) -> AudioTrack:
+    context, flags = stream.codec_context, stream.disposition
+    return AudioTrack(
+        index=stream.index,
+        codec=context.name,
+        sample_rate=context.sample_rate or 0,
+        channels=context.channels,
+        layout=context.layout.name,
+        language=stream.language,
+        default=bool(flags & Disposition.default),
+        original=bool(flags & Disposition.original),
+        aside=bool(flags & _ASIDE),
+        start=_seconds(stream.start_time, stream.time_base),
+    )
+
+
+def _films(container: InputContainer) -> list[VideoStream]:
+    """The video streams that are no covers."""
     covers = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-    return next((s for s in container.streams.video if not s.disposition & covers), None)
+    return [s for s in container.streams.video if not s.disposition & covers]
+
+
+def picture_of(container: InputContainer) -> VideoStream | None:
+    """The video stream that is flagged default, else the first."""
+    films = _films(container)
+    return next((s for s in films if s.disposition & Disposition.default), films[0] if films else None)
 
 
 def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, object]:
@@ -111,12 +140,14 @@ def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, 
     if rotation in (90, 270):
         width, height = height, width
     return {
+        "video_index": video.index,
+        "video_is_first": video.index == _films(container)[0].index,
         "video_codec": video.codec_context.name,
         "width": width,
         "height": height,
         "rotation": rotation,
         "sample_aspect_ratio": float(aspect),
-        "fps": float(video.average_rate or video.guessed_rate or 0),
+        "fps": next((float(r) for r in (video.average_rate, video.guessed_rate) if r and r <= _FASTEST), 0.0),
         "pixel_format": frame.format.name,
         "color_matrix": "gbr" if frame.format.is_rgb else _MATRICES.get(frame.colorspace),
         "color_primaries": _PRIMARIES.get(frame.color_primaries),

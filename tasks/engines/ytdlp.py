@@ -48,13 +48,17 @@ class TransientDownloadError(Exception):
 
 
 class DownloadOptions(BaseModel):
-    """What a download may cost and where it may go. Seconds, bytes, frames per second."""
+    """What a download may cost and where it may go. Seconds, bytes, frames per second.
+
+    `language`, auto or a Whisper code, is what decides between sound tracks that are alike.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     max_seconds: float = Field(default=4 * 3600, gt=0)
     max_bytes: int = Field(default=8 * 1024**3, gt=0)
     max_fps: float = Field(default=30, gt=0)
+    language: str = "auto"
     allow_private_addresses: bool = False
     cookies_file: Path | None = Field(default=None, repr=False)
     timeout_seconds: float = Field(default=1800, gt=0)

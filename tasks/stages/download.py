@@ -8,11 +8,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong, UnreadableMedia
+from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong
 from tasks.core.media import MediaInfo, SourceMeta
+from tasks.core.sound import AudioTrack, ranked
 from tasks.core.source_meta import TITLE_LETTERS, text
 from tasks.engines import ytdlp
-from tasks.engines.demux import AudioCopy, check_container, extract_audio, seekable
+from tasks.engines.demux import (
+    CLIPPED_FROM,
+    AudioCopy,
+    check_container,
+    choose_sound,
+    extract_audio,
+    seekable,
+)
 from tasks.engines.egress import SYSTEM, Network
 from tasks.engines.probe import probe
 from tasks.engines.ytdlp import DownloadOptions, Inspected, TransientDownloadError
@@ -40,13 +48,18 @@ class Identified:
 
 @dataclass(frozen=True)
 class Acquired:
-    """A source on disk. `audio` is on the clock of `video`; `audio_copy` says how it was made."""
+    """A source on disk. `audio` is on the clock of `video`; `audio_copy` says how it was made.
+
+    `tracks` are the file's sound tracks, best first, and `warnings` what people should know of the choice.
+    """
 
     video: Path
     audio: Path
     info: MediaInfo
     meta: SourceMeta
     audio_copy: AudioCopy
+    tracks: list[AudioTrack]
+    warnings: list[str]
 
 
 def identify(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Identified:
@@ -95,30 +108,46 @@ def file_meta(key: str, name: str) -> SourceMeta:
 
 def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Path) -> Acquired:
     check_container(video)
-    info = probe(video)
-    check_media(info, options)
-    if (copy := seekable(video, info, folder)) != video:
-        video, info = copy, probe(copy)
-    sound = extract_audio(video, info, folder / "audio.m4a")
+    found = probe(video)
+    check_media(found, options)
+    tracks = ranked(found.tracks, options.language, meta.extra.get("language"))
+    sound = choose_sound(video, tracks)
+    copy = seekable(video, found, sound, folder)
+    warnings = [*sound.warnings, *filter(None, [copy.warning])]
+    info = found.hearing(sound.track)
+    if copy.path != video:
+        video, info = copy.path, probe(copy.path)
+        check_length(info, options)
+        sound = choose_sound(video, info.tracks)
+        warnings += [warning for warning in sound.warnings if warning not in warnings]
+    audio = extract_audio(video, info, sound, folder / "audio.m4a")
     meta = meta if meta.duration else meta.model_copy(update={"duration": info.duration})
-    return Acquired(video, sound.path, info, meta, sound)
+    return Acquired(video, audio.path, info, meta, audio, tracks, warnings)
 
 
 def check_media(info: MediaInfo, options: DownloadOptions) -> None:
     """Refuse what cannot become clips.
 
     Raises:
-        NoVideo, NoAudio, UnreadableMedia, SourceTooLong, SourceTooLarge
+        NoVideo, NoAudio, SourceTooLong, SourceTooLarge
     """
     if info.video_codec is None:
         raise NoVideo("The file has sound but no picture." if info.audio_codec else "The file has no picture.")
     if info.audio_codec is None:
         raise NoAudio("The video has no audio track.")
-    if info.duration <= 0:
-        raise UnreadableMedia("The file does not say how long it is.")
+    if info.size_bytes > options.max_bytes:
+        raise SourceTooLarge(f"The video has {info.size_bytes} bytes; at most {options.max_bytes} are accepted.")
+    if info.container in CLIPPED_FROM:  # others tell their length badly: it is known once they are copied
+        check_length(info, options)
+
+
+def check_length(info: MediaInfo, options: DownloadOptions) -> None:
+    """Refuse what is too long.
+
+    Raises:
+        SourceTooLong
+    """
     if info.duration > options.max_seconds:
         raise SourceTooLong(
             f"The video is {info.duration:.0f} s long; at most {options.max_seconds:.0f} s are accepted."
         )
-    if info.size_bytes > options.max_bytes:
-        raise SourceTooLarge(f"The video has {info.size_bytes} bytes; at most {options.max_bytes} are accepted.")

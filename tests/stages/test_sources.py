@@ -1,0 +1,225 @@
+"""Files as cameras, broadcasts and browsers leave them: taken in, they have flash and beep at the source's seconds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.core.edl import EdlClip, Span
+from tasks.core.render_plan import RenderOptions
+from tasks.engines import pcm
+from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.frames import small_frames
+from tasks.stages.download import Acquired, DownloadOptions, acquire_file
+from tasks.stages.render import render_clip
+from tests.small_media import ffmpeg
+
+RATE = 16000
+TICKS = [1.0, 3.0, 5.0]
+CLOSE = 0.045
+"""Seconds: a frame, as the contract of a clip allows."""
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", 0, "-g", 25)
+AT_ONCE = ("-muxdelay", 0, "-muxpreload", 0)
+
+
+@pytest.fixture(scope="module")
+def ticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6 s of dim motion and faint hum; a flash and a beep of 0.2 s at 1, 3 and 5 s."""
+    path = tmp_path_factory.mktemp("ticks") / "ticks.mov"
+    flash = "lutyuv=y=val*0.3,drawbox=w=iw:h=ih:color=white:t=fill:enable='between(mod(t,2),1,1.19)'"
+    beep = "0.5*sin(2*PI*1000*t)*between(mod(t,2),1,1.2)+0.003*sin(2*PI*200*t)"
+    picture = ("-f", "lavfi", "-i", f"testsrc2=s=128x72:r=25:d=6,{flash}")
+    sound = ("-f", "lavfi", "-i", f"aevalsrc='{beep}':s=48000:d=6")
+    ffmpeg(*picture, *sound, *H264, "-pix_fmt", "yuv420p", "-c:a", "pcm_s16le", path)
+    return path
+
+
+def taken(path: Path, language: str = "auto") -> Acquired:
+    return acquire_file(path, path.name, DownloadOptions(language=language), path.parent / "taken")
+
+
+def onsets(loud: np.ndarray, rate: float) -> list[float]:
+    return [float(n) / rate for n in np.flatnonzero(np.diff(loud.astype(int), prepend=0) == 1)]
+
+
+def beeps(sound: np.ndarray, rate: int = RATE) -> list[float]:
+    step = rate // 100
+    peaks = np.abs(sound[: len(sound) // step * step].reshape(-1, step)).max(axis=1)
+    return onsets(peaks > 0.3 * peaks.max(initial=1e-9), 100)
+
+
+def heard(got: Acquired) -> np.ndarray:
+    return np.concatenate([block.samples for block in pcm.blocks(got.audio, ffmpeg_exe())])
+
+
+def seen(path: Path, got: Acquired) -> list[float]:
+    size = {"fps": 25, "size": (32, 18), "ffmpeg": ffmpeg_exe()}
+    frames = small_frames(path, got.info, 0, got.info.duration, **size)
+    return onsets(np.array([frame[6:12].mean() for frame in frames]) > 150, 25)
+
+
+def in_parts(source: Path, out: Path, name: str, ways: list[tuple], clock: list[float], *common) -> Path:
+    """The source as one file of parts of 2 s, each encoded its own way from its own second of the clock on."""
+    parts = []
+    for number, (way, start) in enumerate(zip(ways, clock, strict=True)):
+        parts.append(out / f"part{number}-{name}")
+        cut = ("-ss", 2 * number, "-i", source, "-t", 2, *H264, *AT_ONCE)
+        ffmpeg(*cut, *common, *way, "-output_ts_offset", start, parts[-1])
+    whole = out / name
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return whole
+
+
+CHANGES = {
+    "AC-3, 2 then 6 then 2 channels": [("-c:a", "ac3", "-ac", n) for n in (2, 6, 2)],
+    "AAC, 2 then 6 then 2 channels": [("-c:a", "aac", "-ac", n) for n in (2, 6, 2)],
+    "MP2, 1 then 2 then 1 channel": [("-c:a", "mp2", "-ac", n) for n in (1, 2, 1)],
+    "48 then 44.1 then 32 kHz": [("-c:a", "aac", "-ar", n) for n in (48000, 44100, 32000)],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_sound_that_changes_in_mid_stream_stays_on_its_clock(ticks: Path, tmp_path: Path, name: str):
+    got = taken(in_parts(ticks, tmp_path, "a.ts", CHANGES[name], [0, 2, 4]))
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    assert seen(got.video, got) == pytest.approx(TICKS, abs=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("name", "clock"), [("a.ts", [0, 0, 0]), ("a.ts", [0, 1000, 2000]), ("a.ts", [0, 500, 0]), ("a.vob", [0, 0, 0])]
+)
+def test_recordings_that_were_joined_follow_each_other(ticks: Path, tmp_path: Path, name: str, clock: list[float]):
+    codecs = ("-c:v", "mpeg2video", "-c:a", "mp2", "-f", "vob") if name == "a.vob" else ("-c:a", "aac")
+    got = taken(in_parts(ticks, tmp_path, name, [()] * 3, clock, *codecs))
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=0.1)  # each part's sound is a little longer than its picture
+    assert seen(got.video, got) == pytest.approx(beeps(heard(got)), abs=CLOSE)
+
+
+MPEG2 = ("-c:v", "mpeg2video", "-bf", 2)
+CONTAINERS = {
+    "browser.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus", "-live", 1),
+    "killed.mkv": ("-c:a", "aac", "-live", 1),
+    "fragments.mp4": ("-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"),
+    "wrap.ts": ("-c:a", "aac", "-output_ts_offset", 95440),
+    "latm.ts": ("-c:a", "aac", "-mpegts_flags", "latm"),
+    "bluray.m2ts": ("-c:a", "pcm_bluray", "-ac", 2, "-mpegts_m2ts_mode", 1),
+    "dvd.vob": (*MPEG2, "-c:a", "pcm_dvd", "-ac", 2),
+    "ac3.vob": (*MPEG2, "-c:a", "ac3"),
+    "mp2.mpg": (*MPEG2, "-c:a", "mp2"),
+    "a.wmv": ("-c:v", "wmv2", "-c:a", "wmav2"),
+    "a.avi": ("-c:v", "mpeg4", "-c:a", "libmp3lame"),
+    "a.flv": ("-c:a", "aac"),
+    "a.dv": ("-vf", "scale=720:576", "-c:v", "dvvideo", "-pix_fmt", "yuv420p", "-ac", 2),
+    "8 kHz.mov": ("-c:a", "pcm_s16le", "-ar", 8000),
+    "96 kHz.mkv": ("-c:a", "flac", "-ar", 96000),
+    "quad.mp4": ("-af", "pan=quad|c0=c0|c3=c0", "-c:a", "aac"),
+    "6.1.mkv": ("-af", "pan=6.1|c2=c0", "-c:a", "flac"),
+    "only LFE.mov": ("-af", "pan=7.1|c3=c0", "-c:a", "pcm_s16le"),
+    "downmix.mov": ("-af", "pan=downmix|c0=c0|c1=c0", "-c:a", "pcm_s16le"),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_sound_and_picture_of_every_container_are_taken_at_their_seconds(ticks: Path, tmp_path: Path, name: str):
+    path = tmp_path / name
+    ffmpeg("-i", ticks, *H264, *AT_ONCE, *CONTAINERS[name], path)
+    got = taken(path)
+    assert got.info.duration == pytest.approx(6, abs=0.15)
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE + 0.02)
+    assert seen(got.video, got) == pytest.approx(beeps(heard(got)), abs=CLOSE)
+
+
+def test_a_stream_without_length_is_read_to_its_end(ticks: Path, tmp_path: Path):
+    """To a pipe nothing can be written back: no length, no index."""
+    piped, whole = tmp_path / "piped.mkv", tmp_path / "whole.mkv"
+    ffmpeg("-i", ticks, *H264, "-c:a", "aac", "-f", "matroska", "-live", 1, piped)
+    got = taken(piped.rename(whole))
+    assert got.video != whole
+    assert got.info.duration == pytest.approx(6, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_tracks_that_start_and_end_apart(ticks: Path, tmp_path: Path, name: str):
+    late, early = tmp_path / f"late-{name}", tmp_path / f"early-{name}"
+    ffmpeg("-i", ticks, *H264, *AT_ONCE, "-c:a", "aac", "-af", "atrim=2.5:4.5", late)
+    got = taken(late)
+    assert beeps(heard(got)) == pytest.approx([3.0], abs=CLOSE)
+    assert seen(got.video, got) == pytest.approx(TICKS, abs=CLOSE)
+    ffmpeg("-i", ticks, *H264, *AT_ONCE, "-c:a", "aac", "-vf", "trim=2.5:4.5", early)
+    got = taken(early)
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    assert seen(got.video, got) == pytest.approx([3.0], abs=CLOSE)
+
+
+def with_sounds(ticks: Path, path: Path, *tracks: str, more: tuple = ()) -> Path:
+    """The ticks' picture and sound tracks of ours: "beeps", or a lavfi source."""
+    sources = [("-i", ticks) if t == "beeps" else ("-f", "lavfi", "-i", t) for t in tracks]
+    maps = [("-map", f"{n + 1}:a") for n in range(len(tracks))]
+    ffmpeg(
+        "-i",
+        ticks,
+        *sum(sources, ()),
+        "-map",
+        "0:v",
+        *sum(maps, ()),
+        "-t",
+        6,
+        "-c:v",
+        "copy",
+        "-c:a",
+        "aac",
+        *more,
+        path,
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_the_programme_is_taken_not_the_commentary(ticks: Path, tmp_path: Path, name: str):
+    flags = ("-disposition:a:0", "comment", "-disposition:a:1", "default")
+    got = taken(with_sounds(ticks, tmp_path / name, "sine=440:d=6", "beeps", more=flags))
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+
+
+def test_the_language_that_is_asked_for_decides_where_no_flag_does(ticks: Path, tmp_path: Path):
+    tags = ("-metadata:s:a:0", "language=ger", "-metadata:s:a:1", "language=spa")
+    no_flags = ("-disposition:a:0", 0, "-disposition:a:1", 0)
+    path = with_sounds(ticks, tmp_path / "a.mkv", "sine=440:d=6", "beeps", more=(*tags, *no_flags))
+    assert beeps(heard(taken(path, "es"))) == pytest.approx(TICKS, abs=CLOSE)
+    assert len(beeps(heard(taken(path, "de")))) == 1
+
+
+def test_a_silent_default_gives_way_and_that_is_told(ticks: Path, tmp_path: Path):
+    flags = ("-disposition:a:0", "default", "-disposition:a:1", 0)
+    path = with_sounds(ticks, tmp_path / "a.mkv", "anullsrc=r=48000:cl=stereo", "beeps", more=flags)
+    got = taken(path)
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    assert got.warnings == ["sound track 1 of 2 is silent", "sound track 2 of 2 is used"]
+
+
+CHANNELS = {
+    "inverted": "pan=stereo|c0=c0|c1=-1*c0",
+    "left alone": "pan=stereo|c0=c0|c1=0*c0",
+    "inverted for a while": "aeval='val(0)|val(0)*if(between(t,2.5,4),-1,1)'",
+    "the third of sixteen": "pan=16C|c2=c0",
+    "two that cancel, of four": "pan=4C|c2=c0|c3=-1*c0",
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_every_sound_is_on_both_sides_and_survives_mono(ticks: Path, tmp_path: Path, name: str):
+    """To the clip itself, which is what people hear on one loudspeaker."""
+    path = tmp_path / "a.mov"
+    ffmpeg("-i", ticks, "-c:v", "copy", "-af", CHANNELS[name], "-c:a", "pcm_s16le", path)
+    got = taken(path)
+    assert got.warnings
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
+    options = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
+    made = render_clip(clip, [], got.video, got.audio, got.info, options, "en", tmp_path / "out")
+    raw = tmp_path / "clip.raw"
+    ffmpeg("-i", made.path, "-ar", RATE, "-ac", 2, "-f", "f32le", raw)
+    sides = np.fromfile(raw, np.float32).reshape(-1, 2)
+    for sound in (sides[:, 0], sides[:, 1], sides.mean(axis=1)):
+        assert np.abs(sound).max() > 0.5 * np.abs(sides).max()
+        assert beeps(sound) == pytest.approx([t - 0.5 for t in TICKS], abs=CLOSE)
