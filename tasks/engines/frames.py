@@ -61,15 +61,16 @@ def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
         "w": f"if({usual},{width},min({width},{height}*iw/ih))",
         "h": f"if({usual},{height},min({height},{width}*ih/iw))",
         "eval": "frame",
+        "interl": -1,
     }
     middle = {"w": width, "h": height, "x": "(ow-iw)/2", "y": "(oh-ih)/2", "eval": "frame"}
     hold = {"stop": -1, "stop_mode": "clone"}
     return [
-        *whole_frames(scan, info, float(rate)),
         *prepared(info),
         ("scale", scale),
         ("pad", middle),
         ("setsar", {"sar": 1}),
+        *whole_frames(scan, info, float(rate)),  # which knows one size of frames only
         ("tpad", hold),
         ("fps", {"fps": f"{rate.numerator}/{rate.denominator}", "start_time": 0}),
     ]

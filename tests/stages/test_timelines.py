@@ -76,12 +76,16 @@ def test_nothing_is_made_up_beyond_the_end_of_the_source(rare: Path, tmp_path: P
         rendered(rare, tmp_path, 14, 16)
 
 
-def test_a_picture_that_changes_its_size_goes_on(tmp_path: Path):
+FIELDS = ("-vf", "interlace=scan=tff", "-c:v", "mpeg2video", "-flags", "+ilme+ildct", "-q:v", 4)
+
+
+@pytest.mark.parametrize("codec", [("-c:v", "libx264"), FIELDS], ids=["progressive", "interlaced"])
+def test_a_picture_that_changes_its_size_goes_on(tmp_path: Path, codec: tuple):
     """As a broadcast between SD and HD does; both parts in one stream, with the parameters in the stream itself."""
     parts = []
     for at, (colour, size) in enumerate([("lime", "192x108"), ("blue", "240x180")]):
         parts.append(tmp_path / f"{at}.ts")
-        made = ("-f", "lavfi", "-i", f"color={colour}:s={size}:r=25:d=3,noise=alls=20:allf=t", "-c:v", "libx264")
+        made = ("-f", "lavfi", "-i", f"color={colour}:s={size}:r=25:d=3,noise=alls=20:allf=t", *codec)
         sound = ("-f", "lavfi", "-i", "sine=300:d=3:r=48000", "-c:a", "aac", "-bf", 0)
         ffmpeg(*made[:4], *sound[:4], *made[4:], *sound[4:], "-output_ts_offset", 3 * at, "-muxdelay", 0, parts[-1])
     whole = tmp_path / "whole.ts"
