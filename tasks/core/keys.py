@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 
-SOURCE_VERSION = 2
+SOURCE_VERSION = 3
 """Raised when DOWNLOAD keeps a source otherwise than before."""
 JOB_ID = re.compile(r"^kk_[0-9A-HJKMNP-TV-Z]{26}$")
 

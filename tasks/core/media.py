@@ -4,7 +4,36 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.sound import AudioTrack
+
+class AudioTrack(BaseModel):
+    """One sound track, as its container tells. `index` is its stream's in the file; `start` is in seconds.
+
+    `layout` is ffmpeg's name, "16 channels" where the file does not say what they are. `aside` marks
+    commentary, descriptions for the blind, karaoke and the like: not the programme itself.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    codec: str
+    sample_rate: int
+    channels: int
+    layout: str
+    language: str | None = None
+    default: bool = False
+    original: bool = False
+    aside: bool = False
+    start: float = 0.0
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the layout tells what each channel is, so that a downmix is known."""
+        return not self.channels or (self.layout != "downmix" and not self.layout.endswith(" channels"))
+
+    @property
+    def unlabelled(self) -> "AudioTrack":
+        """The same channels, none of which is taken for what it is said to be: a downmix leaves some out."""
+        return self.model_copy(update={"layout": f"{self.channels} channels"})
 
 
 class MediaInfo(BaseModel):
@@ -17,7 +46,7 @@ class MediaInfo(BaseModel):
     or a frame of it, says that a frame is made of two fields. `alpha`: the picture has transparent parts.
     `start` is the container's time stamp that ffmpeg counts as 0. `video_index` is the picture's stream in
     the file, `video_is_first` tells whether it is the first that ffmpeg finds. `tracks` are all sound tracks;
-    `audio_*` describe the one that is taken.
+    `audio_*` describe the one that is taken, whose stream in the file is `audio_index`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +71,7 @@ class MediaInfo(BaseModel):
     audio_sample_rate: int = 0
     audio_channels: int = 0
     audio_start: float = 0.0
+    audio_index: int | None = None
     start: float = 0.0
     video_index: int = 0
     video_is_first: bool = True
@@ -55,6 +85,7 @@ class MediaInfo(BaseModel):
                 "audio_sample_rate": track.sample_rate,
                 "audio_channels": track.channels,
                 "audio_start": track.start,
+                "audio_index": track.index,
             }
         )
 

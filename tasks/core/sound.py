@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from tasks.core.languages import same_language
+from tasks.core.media import AudioTrack
 from tasks.core.stills import stretches
 
 WINDOWS_A_SECOND = 2
@@ -21,37 +21,6 @@ MOSTLY = 0.5
 """Share of the audible windows that decides for the whole track."""
 MOST_STRETCHES = 200
 """More than these are no stretches any more: the whole track is treated alike."""
-
-
-class AudioTrack(BaseModel):
-    """One sound track, as its container tells. `index` is its stream's in the file; `start` is in seconds.
-
-    `layout` is ffmpeg's name, "16 channels" where the file does not say what they are. `aside` marks
-    commentary, descriptions for the blind, karaoke and the like: not the programme itself.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    index: int
-    codec: str
-    sample_rate: int
-    channels: int
-    layout: str
-    language: str | None = None
-    default: bool = False
-    original: bool = False
-    aside: bool = False
-    start: float = 0.0
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the layout tells what each channel is, so that a downmix is known."""
-        return not self.channels or (self.layout != "downmix" and not self.layout.endswith(" channels"))
-
-    @property
-    def unlabelled(self) -> "AudioTrack":
-        """The same channels, none of which is taken for what it is said to be: a downmix leaves some out."""
-        return self.model_copy(update={"layout": f"{self.channels} channels"})
 
 
 class Mix(NamedTuple):

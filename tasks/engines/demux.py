@@ -8,8 +8,8 @@ import av
 from av.error import FFmpegError
 
 from tasks.core.errors import UnreadableMedia
-from tasks.core.media import MediaInfo
-from tasks.core.sound import AS_IT_IS, AudioTrack, Mix, discrete_mix, is_silent, stereo_mix
+from tasks.core.media import AudioTrack, MediaInfo
+from tasks.core.sound import AS_IT_IS, Mix, discrete_mix, is_silent, stereo_mix
 from tasks.engines import ffmpeg
 from tasks.engines.listening import gapless, is_discrete, listen
 from tasks.engines.probe import PATIENT

@@ -18,18 +18,20 @@ PREROLL = 0.3
 """Seconds decoded before a span: the first frame after a seek is not whole in most codecs."""
 
 
-def levels(path: Path, spans: list[tuple[float, float]], track: int = 0) -> SoundLevels:
+def levels(path: Path, spans: list[tuple[float, float]], stream: int | None = None) -> SoundLevels:
     """The sound of (start, seconds) spans, one after the other; silence where the file has none.
 
-    Time 0 is the start of the file, as for ffmpeg. `track` counts the audio streams.
+    Time 0 is the start of the file, as for ffmpeg. `stream` is the number of
+    the sound's stream in the file, where it is not the first sound.
 
     Raises:
-        UnreadableMedia: no decoder reads the file, or it has no such track.
+        UnreadableMedia: no decoder reads the file, or it has no such sound.
     """
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
-            parts = [_span(container, container.streams.audio[track], *span) for span in spans]
-    except (FFmpegError, ValueError, IndexError) as error:
+            heard = next(s for s in container.streams.audio if stream in (None, s.index))
+            parts = [_span(container, heard, *span) for span in spans]
+    except (FFmpegError, ValueError, StopIteration) as error:
         raise UnreadableMedia(f"The sound of {path.name} cannot be read ({type(error).__name__}).") from error
     channels, mono = (np.concatenate([part[i] for part in parts]) for i in range(2))
     return SoundLevels.of(channels, mono)

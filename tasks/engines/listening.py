@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.sound import AS_IT_IS, WINDOWS_A_SECOND, AudioTrack, Mix
+from tasks.core.media import AudioTrack
+from tasks.core.sound import AS_IT_IS, WINDOWS_A_SECOND, Mix
 from tasks.engines.ffmpeg import Pipe, ffmpeg_exe, reading
 from tasks.engines.probe import PATIENT
 

@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tasks.core.errors import UnreadableMedia
-from tasks.core.media import MediaInfo
-from tasks.core.sound import AudioTrack, ranked
+from tasks.core.media import AudioTrack, MediaInfo
+from tasks.core.sound import ranked
 
 _MATRICES = {
     1: "bt709",

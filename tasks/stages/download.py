@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong
-from tasks.core.media import MediaInfo, SourceMeta
-from tasks.core.sound import AudioTrack, ranked
+from tasks.core.media import AudioTrack, MediaInfo, SourceMeta
+from tasks.core.sound import ranked
 from tasks.core.source_meta import TITLE_LETTERS, text
 from tasks.engines import ytdlp
 from tasks.engines.demux import (

@@ -17,7 +17,7 @@ from tasks.core.camera import RangeView, Shot
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.keys import clip_name
-from tasks.core.likeness import SourceView
+from tasks.core.likeness import SoundLevels, SourceView
 from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
 from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
@@ -209,7 +209,7 @@ def render_clip(
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(views, shots, info)),
         source=SourceView(
-            sound=levels(video if info.audio_codec else audio, [(span.start, span.duration) for span in clip.segments]),
+            sound=_sound_of_source(clip, video, audio, info),
             glimpses=glimpses(video, info, clip, shots, options),
         ),
         face_log=face_log_clip(clip.index, flat, *views),
@@ -221,6 +221,12 @@ def render_clip(
         source_true_peak=sound.source.true_peak,
         warnings=[warning for warning in (sound.warning, font.warning(language), faces.warning) if warning],
     )
+
+
+def _sound_of_source(clip: EdlClip, video: Path, audio: Path, info: MediaInfo) -> SoundLevels:
+    """The track that was taken, read from the source itself where it is still in there."""
+    spans = [(span.start, span.duration) for span in clip.segments]
+    return levels(video, spans, info.audio_index) if info.audio_codec else levels(audio, spans)
 
 
 def _frozen_as_shown(views: list[RangeView], shots: list[list[Shot]], info: MediaInfo) -> list[tuple[float, float]]:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from tasks.core.edl import EdlClip, Span
+from tasks.core.likeness import lags
 from tasks.core.render_plan import RenderOptions
 from tasks.engines import pcm
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.frames import small_frames
+from tasks.engines.levels import levels
 from tasks.stages.download import Acquired, DownloadOptions, acquire_file
-from tasks.stages.render import render_clip
+from tasks.stages.render import RenderedClip, render_clip
 from tests.small_media import ffmpeg
 
 RATE = 16000
@@ -50,6 +52,13 @@ def beeps(sound: np.ndarray, rate: int = RATE) -> list[float]:
 
 def heard(got: Acquired) -> np.ndarray:
     return np.concatenate([block.samples for block in pcm.blocks(got.audio, ffmpeg_exe())])
+
+
+def rendered(got: Acquired, folder: Path) -> RenderedClip:
+    """The clip of 0.5 to 5.5 s."""
+    clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
+    options = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
+    return render_clip(clip, [], got.video, got.audio, got.info, options, "en", folder)
 
 
 def seen(path: Path, got: Acquired) -> list[float]:
@@ -179,6 +188,10 @@ def test_the_programme_is_taken_not_the_commentary(ticks: Path, tmp_path: Path, 
     flags = ("-disposition:a:0", "comment", "-disposition:a:1", "default")
     got = taken(with_sounds(ticks, tmp_path / name, "sine=440:d=6", "beeps", more=flags))
     assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    made = rendered(got, tmp_path / "out")
+    compared = lags(levels(made.path, [(0.0, 5.0)]), made.source.sound)
+    assert compared, "the clip is held against the track that was taken"
+    assert all(abs(lag.lag) <= 0.04 and lag.match > 0.9 for lag in compared)
 
 
 def test_the_language_that_is_asked_for_decides_where_no_flag_does(ticks: Path, tmp_path: Path):
@@ -214,9 +227,7 @@ def test_every_sound_is_on_both_sides_and_survives_mono(ticks: Path, tmp_path: P
     got = taken(path)
     assert got.warnings
     assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
-    clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
-    options = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
-    made = render_clip(clip, [], got.video, got.audio, got.info, options, "en", tmp_path / "out")
+    made = rendered(got, tmp_path / "out")
     raw = tmp_path / "clip.raw"
     ffmpeg("-i", made.path, "-ar", RATE, "-ac", 2, "-f", "f32le", raw)
     sides = np.fromfile(raw, np.float32).reshape(-1, 2)
