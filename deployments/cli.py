@@ -1,18 +1,24 @@
-"""The command line: kangklip clip | resume | status | up | api | deploy | doctor | demo | job | backup | restore."""
+"""The command line: kangklip clip | resume | status | list | up | api | deploy | doctor | demo | job |
+backup | restore.
+
+Results go to standard output, progress, notes and faults to standard error.
+"""
 
 import logging
 import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.logging import RichHandler
+from rich.text import Text
 
-from deployments import backup, console, local_run
+from deployments import asked, backup, console, local_run
+from deployments.outcome import Finished, job_document, jobs_table, print_document, told
 from infra import disk, schema, settings
 from infra.errors import ConfigError, InfraError
 from infra.jobs import JobStore, new_job_id
@@ -20,8 +26,9 @@ from infra.local.parts import Part
 from infra.local.stack import SERVERS, LocalStack
 from infra.states import JobState
 from tasks.core.errors import BadRequest, ClipError
-from tasks.core.keys import JOB_ID
 from tasks.core.request import ClipRequest
+
+PREFECT_PORT = 4200
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,71 +36,138 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""Cut a long video into short vertical clips with titles and captions.
-
-    Start with `kangklip demo`, or `kangklip clip talk.mp4 --count 2`.""",
+    epilog="Exit status: 0 done; 1 the job or something that it stands on failed; 2 the request or a setting is "
+    "wrong, or a port is taken; 130 stopped.",
 )
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that receives DIR/JOB/: clips and JSON artifacts.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that receives OUT/JOB/: clips and JSON artifacts.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log beside the bars.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+JobArgument = Annotated[str, typer.Argument(help="Job id, kk_...", metavar="JOB")]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"kangklip {version('kangklip')}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Cut a long video into short vertical clips with titles and captions.
+
+    Start with `kangklip demo`, or `kangklip clip talk.mp4 --count 2`; for a page and an API: `kangklip up`.
+    """
 
 
 @app.command("clip")
 def clip_command(
     source: Annotated[
-        str, typer.Argument(help="Address of a video (any site yt-dlp reads, or a media file), or a file.")
+        str,
+        typer.Argument(
+            help="A video file, or the address of a video (any site yt-dlp reads, or a media file).", metavar="SOURCE"
+        ),
     ],
     duration: Annotated[float, typer.Option("--duration", "-d", min=5, max=180, help="Seconds per clip.")] = 45,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=5, help="How many clips.")] = 3,
     language: Annotated[str, typer.Option("--language", "-l", help="Spoken language: auto, en, id, ...")] = "auto",
     out: Out = Path("clips"),
     verbose: Verbose = False,
+    as_json: Json = False,
 ) -> None:
-    """Cut clips from SOURCE on this machine, and put them into a folder."""
-    with _stack(verbose):
-        request = _request(source, duration, count, language)
-        _run(request, new_job_id(), out)
+    """Cut clips from SOURCE on this machine, and put them into a folder.
+
+    - `kangklip clip talk.mp4`
+    - `kangklip clip https://example.org/talk.mp4 --duration 30 --count 2 --language en`
+    - `kangklip clip talk.mp4 --json | jq -r '.clips[].file'`
+    """
+    job_id = new_job_id()
+    with told(as_json=as_json, job_id=job_id):
+        allow_private = settings.load().allow_private_addresses
+        request = asked.clip_request(source, duration, count, language, allow_private=allow_private)
+        asked.check_out(out)
+        with _stack(verbose) as stack:
+            if not asked.is_address(source):
+                key, name = local_run.register_file(Path(source).expanduser())
+                request = request.model_copy(update={"source_key": key, "source_name": name})
+            finished, address = _run(request, job_id, out)
+    _show(finished, address, stack, as_json=as_json)
 
 
 @app.command()
 def resume(
-    job: Annotated[str, typer.Argument(help="Job id, kk_...")], out: Out = Path("clips"), verbose: Verbose = False
+    job: JobArgument,
+    out: Out = Path("clips"),
+    verbose: Verbose = False,
+    as_json: Json = False,
 ) -> None:
-    """Go on with a JOB that was stopped or failed; what is done is not done again."""
-    with _stack(verbose):
-        request = local_run.request_of(_job_id(job))
-        if request is None:
-            raise BadRequest(f"No job {job} is known here.", "Check the id, and that the data folder is the same.")
-        _run(request, job, out)
+    """Go on with a JOB that was stopped or failed; what is done is not done again.
+
+    Of a job that has succeeded, it copies the files again. `kangklip list` shows the recent ones.
+    """
+    with told(as_json=as_json, job_id=job):
+        asked.job_id(job)
+        asked.check_out(out)
+        with _stack(verbose) as stack:
+            request = local_run.request_of(job)
+            if request is None:
+                raise _unknown(job)
+            finished, address = _run(request, job, out)
+    _show(finished, address, stack, as_json=as_json)
 
 
 @app.command()
-def status(job: Annotated[str, typer.Argument(help="Job id, kk_...")]) -> None:
-    """Show how a JOB stands."""
-    with _stack(verbose=False, parts=(Part.VALKEY,)):
-        store = JobStore.from_settings(settings.load())
-        found = store.get(_job_id(job)) if store else None
+def status(job: JobArgument, as_json: Json = False) -> None:
+    """Show how a JOB stands: state, stage, percent, attempt, and why it failed."""
+    with told(as_json=as_json, job_id=job):
+        asked.job_id(job)
+        with _stack(verbose=False, parts=(Part.VALKEY,)):
+            found = _jobs().get(job)
         if found is None:
-            raise BadRequest(f"No job {job} is known here.", "Check the id, and that the data folder is the same.")
-        print(f"{found.job_id}  {found.status}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}")  # noqa: T201
-        for attempt in found.attempts:
-            if attempt.reason and attempt.number < found.attempt:
-                print(f"attempt {attempt.number}: {attempt.reason}")  # noqa: T201
-        if text := found.error or (found.message if found.again_at else None):
-            print(text)  # noqa: T201
+            raise _unknown(job)
+    if as_json:
+        print_document(job_document(found))
+        return
+    line = f"{found.job_id}  {found.status}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}"
+    console.out.print(line, soft_wrap=True)
+    for attempt in found.attempts:
+        if attempt.reason and attempt.number < found.attempt:
+            console.out.print(Text(f"attempt {attempt.number}: {attempt.reason}"), soft_wrap=True)
+    if text := found.error or (found.message if found.again_at else None):
+        console.out.print(Text(text), soft_wrap=True)
+
+
+@app.command("list")
+def list_command(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show the recent jobs, the newest first: id, state, percent, age and video."""
+    with told(as_json=as_json), _stack(verbose=False, parts=(Part.VALKEY,)):
+        found = _jobs().recent(limit)
+    if as_json:
+        print_document({"jobs": [job_document(job) for job in found]})
+    elif found:
+        console.out.print(jobs_table(found))
+    else:
+        console.note("No job is known here yet. Begin with: kangklip demo")
 
 
 @app.command()
-def demo(out: Out = Path("clips"), verbose: Verbose = False) -> None:
-    """Cut clips from the sample talk that comes with the project."""
+def demo(out: Out = Path("clips"), verbose: Verbose = False, as_json: Json = False) -> None:
+    """Cut two clips from the sample talk that comes with the project."""
     sample = Path(__file__).parents[1] / "tests" / "media" / "sample.mp4"
-    clip_command(str(sample), duration=30, count=2, language="en", out=out, verbose=verbose)
+    clip_command(str(sample), duration=30, count=2, language="en", out=out, verbose=verbose, as_json=as_json)
 
 
 @app.command()
 def up(
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the page and the API.")] = 8000,
-    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = 4200,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = PREFECT_PORT,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of everything that is kept.")] = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run jobs, or let them wait.")] = True,
 ) -> None:
@@ -138,11 +212,11 @@ def deploy_command(
 
 
 @app.command()
-def doctor() -> None:
-    """Check what KangKlip needs: each part ok, missing, or how to mend it."""
+def doctor(as_json: Json = False) -> None:
+    """Check what KangKlip needs: each part ok, off (works without) or missing, and how to mend it."""
     from deployments.doctor import examine  # noqa: PLC0415 the checks import every engine
 
-    if not examine():
+    if not examine(as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -182,7 +256,7 @@ def main() -> None:
 
 
 @contextmanager
-def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator[None]:
+def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator[LocalStack]:
     """A stack that is up, or one brought up for the length of the command."""
     local_run.quiet_prefect()
     shown_from = logging.INFO if verbose else logging.CRITICAL
@@ -196,55 +270,54 @@ def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator[None]:
         shown.stop()
         stack.apply()
         schema.bring_up_to_date(stack.settings)
-        yield
+        yield stack
 
 
-def _request(source: str, duration: float, count: int, language: str) -> ClipRequest:
-    """A typed request; a source without a scheme is a local file, registered first."""
-    if "://" in source:
-        named = {"video_url": source}
-    else:
-        key, name = local_run.register_file(Path(source).expanduser())
-        named = {"source_key": key, "source_name": name}
-    asked = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
-    try:
-        return ClipRequest.model_validate(named | asked)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise BadRequest(f"{'.'.join(map(str, fault['loc'])) or 'The address'}: {fault['msg']}.") from None
-
-
-def _job_id(text: str) -> str:
-    if not JOB_ID.fullmatch(text):
-        raise BadRequest(f"{text} is not a job id.", "A job id is kk_ and 26 letters and digits.")
-    return text
-
-
-def _run(request: ClipRequest, job_id: str, out: Path) -> None:
-    """Run the job with bars, copy what it made, and show the table."""
+def _jobs() -> JobStore:
     jobs = JobStore.from_settings(settings.load())
     if jobs is None:
         raise ConfigError("REDIS_URL is empty; unset it to use the embedded one.")
+    return jobs
+
+
+def _unknown(job: str) -> BadRequest:
+    folder = settings.load().data_dir
+    return BadRequest(f"No job {job} is known in {folder}.", "See those that are: kangklip list")
+
+
+def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
+    """Run the job with bars and copy what it made; also the address of its run while the Prefect server is up."""
+    jobs = _jobs()
     jobs.create(job_id, request.model_dump_json(exclude_none=True))
     known = jobs.get(job_id)
+    folder = out / job_id
     console.note(f"Job {job_id}")
     if known is None or known.status is not JobState.SUCCEEDED:
         try:
             with console.progress_bars(jobs, job_id):
-                published = local_run.run_flow(request, job_id)
+                local_run.run_flow(request, job_id)
         except ClipError:
-            local_run.export(job_id, out / job_id)
-            console.note(f"What was found up to then is in {out / job_id}")
+            local_run.export(job_id, folder)
+            console.note(f"What was found up to then is in {folder}")
             raise
         except BaseException:
             console.note(f"Go on with: kangklip resume {job_id}")
             raise
-        console.console.print(console.clips_table(published))
-        for line in [*published.warnings, *published.dropped]:
-            console.note(f"! {line}")
-    files = local_run.export(job_id, out / job_id)
-    console.note(f"{len(files)} files in {out / job_id}")
-    console.note(f"The run in the Prefect UI: {local_run.run_address(job_id)}")
+    return Finished(job_id, folder, local_run.export(job_id, folder)), local_run.run_path(job_id)
+
+
+def _show(finished: Finished, path: str, stack: LocalStack, *, as_json: bool) -> None:
+    """The result, and where the run is to be seen: an address only if somebody keeps the server up."""
+    if as_json:
+        print_document(finished.document())
+    else:
+        finished.show()
+    for line in [*finished.manifest["warnings"], *finished.manifest["dropped"]]:
+        console.note(f"! {line}")
+    if stack.stays_up(Part.PREFECT):
+        console.note(f"The run in the Prefect UI: {local_run.prefect_ui()}{path}")
+    else:
+        console.note(f"To see the run in the Prefect UI: kangklip up, then http://127.0.0.1:{PREFECT_PORT}{path}")
 
 
 if __name__ == "__main__":

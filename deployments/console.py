@@ -6,17 +6,18 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from infra.errors import StateError
 from infra.jobs import JobStore
 from infra.states import Stage
-from tasks.records import UploadRecord
 
 STAGES = [stage for stage in Stage if stage is not Stage.DONE]
 
 console = Console(stderr=True, highlight=False)
+"""Progress, notes and faults."""
+out = Console(highlight=False)
+"""Results."""
 
 
 @contextmanager
@@ -84,26 +85,6 @@ def _finish(bars: Progress, row: TaskID) -> None:
     bars.start_task(row)
     bars.update(row, completed=100, mark="✓")
     bars.stop_task(row)
-
-
-def clips_table(published: UploadRecord) -> Table:
-    """The finished clips: clip, title, seconds, size, checks, file."""
-    table = Table()
-    for name in ("clip", "title"):
-        table.add_column(name, overflow="fold")
-    for name in ("seconds", "size", "checks"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("file", no_wrap=True)
-    for number, clip in enumerate(published.clips, 1):
-        table.add_row(
-            str(number),
-            Text(clip.title),
-            f"{clip.duration:.1f}",
-            f"{clip.size_bytes / 1e6:.1f} MB",
-            f"{clip.checks_passed}/{clip.checks}",
-            clip.file,
-        )
-    return table
 
 
 def fail(message: str) -> None:

@@ -76,7 +76,6 @@ def environment(access: Access) -> dict[str, str]:
         "CALLBACK_TOKEN": access.token,
         "PREFECT_API_URL": f"{access.url}/api/worker/prefect",
         "PREFECT_API_AUTH_STRING": access.token,
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows,infra",
         "PREFECT_LOGGING_TO_API_MAX_LOG_SIZE": "20000",  # our API takes bodies of 1 MB
         "PREFECT_LOGGING_TO_API_BATCH_SIZE": "200000",
         "DO_NOT_TRACK": "1",

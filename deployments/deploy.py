@@ -4,7 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments import automations, blocks
-from deployments.console import console, note
+from deployments.console import console, note, out
 from deployments.register import Registered, register
 from infra import settings
 from infra.errors import ConfigError
@@ -30,7 +30,7 @@ def deploy(*, bucket_block: bool) -> None:
         if bucket_block:
             done.append(Registered("block", blocks.save_bucket(configured), "saved", "with the bucket's keys"))
         done += _automations(configured)
-    console.print(_table(done))
+    out.print(_table(done))
     _say_what_is_next(configured)
 
 

@@ -5,20 +5,22 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import httpx
 from rich.table import Table
 from rich.text import Text
 
-from deployments.console import console
+from deployments.console import out
+from deployments.outcome import print_document
 from infra import settings
 from infra.artifacts import ArtifactStore
 from infra.errors import InfraError
 from infra.jobs import JobStore
 from infra.local.parts import Part, program
 from infra.settings import Settings
+from tasks.core.counting import counted
 from tasks.engines import ffmpeg, fonts, hardware, llm, weights
 
 Verdict = Literal["ok", "off", "missing"]
@@ -34,16 +36,18 @@ class Finding:
     mend: str = ""
 
 
-def examine() -> bool:
-    """Print a table of all checks; True when nothing is missing."""
+def examine(*, as_json: bool) -> bool:
+    """Print a table or a document of all checks; True when nothing is missing."""
     configured = settings.load()
+    found = {name: _tried(check, configured) for name, check in CHECKS.items()}
+    fine = all(finding.verdict != "missing" for finding in found.values())
+    if as_json:
+        print_document({"ok": fine, "parts": [{"name": name} | asdict(finding) for name, finding in found.items()]})
+        return fine
     table = Table("part", "verdict", "detail", "how to mend")
-    fine = True
-    for name, check in CHECKS.items():
-        finding = _tried(check, configured)
-        fine = fine and finding.verdict != "missing"
+    for name, finding in found.items():
         table.add_row(name, Text(finding.verdict, style=_COLOURS[finding.verdict]), Text(finding.detail), finding.mend)
-    console.print(table)
+    out.print(table)
     return fine
 
 
@@ -56,7 +60,7 @@ def _tried(check: Callable[[Settings], Finding], configured: Settings) -> Findin
 
 
 def _python(_: Settings) -> Finding:
-    return Finding("ok", f"{platform.python_version()}, {hardware.cpu_cores()} cores")
+    return Finding("ok", f"{platform.python_version()}, {counted(hardware.cpu_cores(), 'core')}")
 
 
 def _ffmpeg(_: Settings) -> Finding:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import logging
 import os
 import signal
 import unicodedata
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from infra import settings
 from infra.artifacts import ArtifactStore
-from infra.errors import ObjectMissing
+from infra.errors import ConfigError, ObjectMissing
 from infra.jobs import JobStore
 from tasks.core.errors import BadRequest
 from tasks.core.keys import job_key, upload_key
@@ -26,9 +25,7 @@ PRIVATE = ("records/", "rendered/")
 def quiet_prefect() -> None:
     """Before Prefect is imported: its log goes to its server, only faults to the terminal."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tasks,flows,infra")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    logging.getLogger("tasks").setLevel(logging.INFO)
 
 
 def register_file(path: Path) -> tuple[str, str]:
@@ -61,7 +58,7 @@ def run_flow(request: ClipRequest, job_id: str) -> UploadRecord:
     from flows.clip import clip  # noqa: PLC0415
 
     try:
-        return UploadRecord.model_validate(clip.with_options(flow_run_name=job_id)(request, job_id))
+        return UploadRecord.model_validate(clip(request, job_id))
     finally:
         APILogHandler().flush()  # while its server is still there
 
@@ -84,14 +81,24 @@ def is_published(job_id: str) -> bool:
 
 
 def export(job_id: str, folder: Path) -> list[Path]:
-    """Copy the job's clips and JSON artifacts from the bucket into `folder`."""
+    """Copy the job's clips and JSON artifacts from the bucket into `folder`.
+
+    Raises:
+        ConfigError: the folder takes them no more.
+    """
     store = ArtifactStore.from_settings(settings.load())
     prefix = job_key(job_id, "")
     names = [key.removeprefix(prefix) for key in store.list(prefix)]
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [store.fetch(prefix + name, folder / name) for name in names if not name.startswith(PRIVATE)]
-    for file in files:
-        file.chmod(0o644)  # what comes from the bucket is the owner's alone
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [store.fetch(prefix + name, folder / name) for name in names if not name.startswith(PRIVATE)]
+        for file in files:
+            file.chmod(0o644)  # what comes from the bucket is the owner's alone
+    except OSError as error:
+        told = (
+            f"{folder} cannot be written ({error.strerror}); the clips are kept: kangklip resume {job_id} --out FOLDER"
+        )
+        raise ConfigError(told) from None
     return files
 
 
@@ -109,10 +116,13 @@ def unwound_on_sigterm() -> Generator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run_address(job_id: str) -> str:
-    """Where the Prefect UI shows the job's run, while its server is up."""
-    configured = settings.load()
-    store = JobStore.from_settings(configured)
+def prefect_ui() -> str:
+    """Address of the Prefect UI, as the settings name its server."""
+    return (settings.load().prefect_api_url or "").removesuffix("/").removesuffix("/api")
+
+
+def run_path(job_id: str) -> str:
+    """Where in the Prefect UI the job's run is, behind the server's address."""
+    store = JobStore.from_settings(settings.load())
     job = store.get(job_id) if store else None
-    base = (configured.prefect_api_url or "").removesuffix("/").removesuffix("/api")
-    return f"{base}/runs/flow-run/{job.flow_run_id}" if job and job.flow_run_id else base
+    return f"/runs/flow-run/{job.flow_run_id}" if job and job.flow_run_id else ""

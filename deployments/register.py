@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
+import tenacity
 import yaml
 
 from deployments.home import HOME
@@ -49,19 +50,43 @@ def register(
     Raises:
         StackError: the Prefect server does not take them.
     """
-    offered = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    offered = _offered()
     wanted = [pool for pool in offered["definitions"]["pools"] if pools is None or pool["name"] in pools]
     names = {pool["name"] for pool in wanted}
     deployments = [each for each in offered["deployments"] if each["work_pool"]["name"] in names]
-    with httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=30) as server:
-        done = [_pool(server, pool, (templates or {}).get(pool["type"], {})) for pool in wanted]
-        done += [_queue(server, pool["name"], queue) for pool in wanted for queue in pool.get("queues", [])]
+    with _server(api_url) as server:
+        done = _pools(server, wanted, templates or {})
         known = [_deployment(server, each) for each in deployments]
         turned = [_as_turned(each, there) for each, there in zip(deployments, known, strict=True)]
-        _deploy(offered | {"deployments": turned}, api_url)
+        _deploy(offered | {"deployments": turned, "build": None}, api_url)
     for each, there in zip(turned, known, strict=True):
         done.append(Registered("deployment", _name(each), "there already" if there else "made", _told(each)))
     return done
+
+
+def register_pools(api_url: str, templates: Mapping[str, dict[str, Any]]) -> list[Registered]:
+    """Register the work pools alone, with their queues.
+
+    Raises:
+        StackError: the Prefect server does not take them.
+    """
+    with _server(api_url) as server:
+        return _pools(server, _offered()["definitions"]["pools"], templates)
+
+
+def _offered() -> dict[str, Any]:
+    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+
+
+def _server(api_url: str) -> httpx.Client:
+    return httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=30)
+
+
+def _pools(
+    server: httpx.Client, wanted: list[dict[str, Any]], templates: Mapping[str, dict[str, Any]]
+) -> list[Registered]:
+    done = [_pool(server, pool, templates.get(pool["type"], {})) for pool in wanted]
+    return done + [_queue(server, pool["name"], queue) for pool in wanted for queue in pool.get("queues", [])]
 
 
 def _pool(server: httpx.Client, pool: dict[str, Any], template: dict[str, Any]) -> Registered:
@@ -152,10 +177,23 @@ def _at_once(limited: dict[str, Any]) -> str:
     return "no limit" if limit is None else f"at most {limit} at once"
 
 
+def _is_busy(answer: httpx.Response) -> bool:
+    """A server on SQLite answers 503 while its database is locked, and has done nothing then."""
+    return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+
+
+_patiently = tenacity.Retrying(
+    retry=tenacity.retry_if_result(_is_busy),
+    wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+    stop=tenacity.stop_after_attempt(8),
+    retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+)
+
+
 def _ask(server: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """The server's answer; None where nothing of that name is there, or is already when it was to be made."""
     try:
-        answer = server.request(method, path, json=body)
+        answer = _patiently(server.request, method, path, json=body)
     except httpx.HTTPError as error:
         told = f"The Prefect server did not answer ({type(error).__name__}); check PREFECT_API_URL."
         raise StackError(told) from error

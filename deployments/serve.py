@@ -1,13 +1,16 @@
 """`kangklip up`, everything on this machine, and `kangklip api`, the API alone."""
 
+import errno
 import socket
+from functools import partial
+from pathlib import Path
 
 import uvicorn
 from rich.panel import Panel
 from rich.table import Table
 
 from deployments.api.connections import server_options
-from deployments.console import console
+from deployments.console import console, out
 from deployments.reconcile import Reconciler
 from deployments.register import register
 from deployments.submit import PrefectRuns
@@ -31,6 +34,8 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         StackError: a part does not start.
     """
     configured = settings.load()
+    if configured.prefect_api_url is None and prefect_port == port:
+        raise ConfigError(f"The page and the Prefect UI cannot both have port {port}; give one another port.")
     _claim_port(configured.host, port)
     parts = (*SERVERS, Part.WORKER) if worker else SERVERS
     with (
@@ -44,10 +49,11 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         shown.update("Looking for jobs that were left")
         left = _take_up(stack.settings)
         shown.stop()
-        console.print(_screen(stack, port, worker=worker))
+        log = stack.home.logs / "api.log"
+        out.print(_screen(stack, port, log, worker=worker))
         for job in left:
-            console.print(f"Taking up again: {job.job_id}, which was at {job.stage} ({job.progress:.0f} %)")
-        _serve(configured.host, port)
+            out.print(f"Taking up again: {job.job_id}, which was at {job.stage} ({job.progress:.0f} %)")
+        _serve(configured.host, port, log)
         shown.start()
         shown.update("Stopping; nothing is lost")
 
@@ -74,18 +80,34 @@ def _take_up(configured: Settings) -> list[Job]:
 
 
 def _claim_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            raise ConfigError(f"Port {port} is taken; choose another, or stop what listens there.") from None
+    """See that we may listen there.
+
+    Raises:
+        ConfigError: somebody else does, it takes more rights, or the host is not this machine.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror:
+        raise ConfigError(f"HOST {host} is no address; 127.0.0.1 is this machine alone, 0.0.0.0 all of it.") from None
+    except OSError as error:
+        causes = {
+            errno.EADDRINUSE: f"Port {port} is taken; choose another, or stop what listens there.",
+            errno.EACCES: f"Port {port} takes more rights; choose one from 1024 on.",
+            errno.EADDRNOTAVAIL: f"HOST {host} is no address of this machine; 127.0.0.1 is the machine alone.",
+        }
+        told = causes.get(error.errno or 0, f"Port {port} of {host} cannot be had ({error.strerror}); choose another.")
+        raise ConfigError(told) from None
 
 
-def _serve(host: str, port: int) -> None:
-    """Until SIGINT or SIGTERM."""
+def _serve(host: str, port: int, log: Path | None = None) -> None:
+    """Until SIGINT or SIGTERM; the log goes to the file, or without one to standard output."""
+    from deployments.api.app import build  # noqa: PLC0415 it reads the environment that the stack has filled
+
     uvicorn.run(
-        "deployments.api.app:build",
+        partial(build, log),
         factory=True,
         host=host,
         port=port,
@@ -94,7 +116,7 @@ def _serve(host: str, port: int) -> None:
     )
 
 
-def _screen(stack: LocalStack, port: int, *, worker: bool) -> Panel:
+def _screen(stack: LocalStack, port: int, log: Path, *, worker: bool) -> Panel:
     """What runs where, and how to stop it."""
     configured = stack.settings
     ui = str(configured.prefect_api_url).removesuffix("/").removesuffix("/api")
@@ -105,6 +127,7 @@ def _screen(stack: LocalStack, port: int, *, worker: bool) -> Panel:
     table.add_row("Redis", _where(configured, "redis_url", stack))
     table.add_row("bucket", _where(configured, "r2_endpoint", stack))
     table.add_row("data", str(configured.data_dir))
+    table.add_row("log", str(log))
     return Panel.fit(table, title="KangKlip is up", subtitle="Ctrl-C stops it")
 
 

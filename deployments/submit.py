@@ -80,6 +80,7 @@ class PrefectRuns:
             "idempotency_key": f"{job_id}:{attempt}",
             "tags": ["clip", job_id],
             "state": {"type": "SCHEDULED"},
+            "enforce_parameter_schema": False,  # it is for people's forms, and knows no registered file
         }
         with self._turn:  # two at once keep each other from a database that one may write to
             if deployment_id:

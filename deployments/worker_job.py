@@ -14,14 +14,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from deployments import local_run
 from infra import settings
 from infra.errors import ConfigError, ReportLost
+from infra.faults import faults
 from infra.jobs import Report
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.progress import report_end, sinks
 from infra.states import JobState, Stage
+from tasks.core.counting import counted
 from tasks.core.keys import JOB_ID, job_key
 from tasks.core.request import SHORTEST_SHARE, ClipRequest
 
+_VARIABLES = {"language": "OUTPUT_LANGUAGE"}
 REQUIRED = ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key")
 
 
@@ -30,12 +33,12 @@ class WorkerEnvironment(BaseSettings):
 
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True)
 
-    job_id: str = Field(pattern=JOB_ID.pattern)
-    video_url: str = Field(pattern=r"^https?://")
+    job_id: str = Field(pattern=JOB_ID.pattern, examples=["kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"])
+    video_url: str = Field(pattern=r"^https?://", examples=["https://example.org/talk.mp4"])
     clip_count: int = Field(ge=1, le=5)
     min_clip_seconds: float = Field(ge=3, le=180)
     max_clip_seconds: float = Field(ge=5, le=180)
-    output_language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2,3})$")
+    output_language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2,3})$", examples=["en"])
     r2_prefix: str | None = None
 
 
@@ -46,20 +49,19 @@ def read_request() -> tuple[str, ClipRequest]:
         ConfigError: one line that names every variable that is missing or malformed.
     """
     configured = settings.load()
-    faults = [f"{name.upper()}: is required" for name in REQUIRED if getattr(configured, name) is None]
+    lacking = [f"{name.upper()} is required" for name in REQUIRED if getattr(configured, name) is None]
     if not os.environ.get("R2_BUCKET"):
-        faults.append("R2_BUCKET: is required")
+        lacking.append("R2_BUCKET is required")
     try:
         given = WorkerEnvironment()  # pyright: ignore[reportCallIssue] filled from the environment
     except ValidationError as error:
-        faults += [f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise ConfigError("Missing or malformed: " + "; ".join(faults)) from None
+        raise _wrong([*lacking, faults(error, WorkerEnvironment, str.upper)]) from None
     if given.r2_prefix is not None and given.r2_prefix.strip("/") != job_key(given.job_id, "").strip("/"):
-        faults.append("R2_PREFIX: must be jobs/JOB_ID")
+        lacking.append("R2_PREFIX must be jobs/JOB_ID")
     if given.min_clip_seconds > given.max_clip_seconds:
-        faults.append("MIN_CLIP_SECONDS: must not exceed MAX_CLIP_SECONDS")
-    if faults:
-        raise ConfigError("Missing or malformed: " + "; ".join(faults))
+        lacking.append("MIN_CLIP_SECONDS must not exceed MAX_CLIP_SECONDS")
+    if lacking:
+        raise _wrong(lacking)
     return given.job_id, _request(given)
 
 
@@ -76,7 +78,11 @@ def _request(given: WorkerEnvironment) -> ClipRequest:
             language=given.output_language,
         )
     except ValidationError as error:
-        raise ConfigError(f"Missing or malformed: VIDEO_URL: {error.errors()[0]['msg']}") from None
+        raise _wrong([faults(error, ClipRequest, lambda name: _VARIABLES.get(name, name.upper()))]) from None
+
+
+def _wrong(told: list[str]) -> ConfigError:
+    return ConfigError(f"Correct the environment: {'; '.join(told)}.")
 
 
 def run_job() -> None:
@@ -94,4 +100,4 @@ def run_job() -> None:
     with local_run.unwound_on_sigterm(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:
         stack.apply()
         published = local_run.run_flow(request, job_id)
-    log.info("%s: %d clips", job_id, len(published.clips))
+    log.info("%s: %s", job_id, counted(len(published.clips), "clip"))

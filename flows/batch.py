@@ -8,13 +8,16 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import flow, get_run_logger
+from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run
+from prefect.states import Failed
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from flows.parameters import checked
+from flows.run_log import run_log
 from infra import settings
 from infra.artifacts import ArtifactStore
 from infra.batches import BatchMemory
@@ -23,6 +26,8 @@ from infra.jobs import Job, JobStore
 from tasks.batch_jobs import BatchJobs, Submit
 from tasks.core.addresses import loggable
 from tasks.core.batch import BatchReport, BatchRequest, Listing, Outcome, markdown
+from tasks.core.counting import counted
+from tasks.core.errors import BadRequest
 from tasks.feed import feed
 
 logger = logging.getLogger(__name__)
@@ -30,8 +35,8 @@ SUBMIT_SECONDS = 60
 """How long a Prefect server that does not answer is asked to take a run."""
 
 
-@flow(name="batch", validate_parameters=True)
-def batch(request: BatchRequest) -> dict[str, Any]:
+@flow(name="batch", validate_parameters=False)
+def batch(request: BatchRequest) -> dict[str, Any] | State[Any]:
     """Cut many videos into clips: those of a list, or the newest of a feed, each once however often this runs.
 
     A video that fails stops no other; it is in the report, which is an artifact of this run and
@@ -40,6 +45,15 @@ def batch(request: BatchRequest) -> dict[str, Any]:
     Args:
         request: which videos, how many at once, and what to cut from each.
     """
+    try:
+        request = checked(BatchRequest, request)
+    except BadRequest as error:
+        return Failed(message=str(error))
+    with run_log():
+        return _batch(request).model_dump(mode="json")
+
+
+def _batch(request: BatchRequest) -> BatchReport:
     configured = settings.load()
     jobs, memory = JobStore.from_settings(configured), BatchMemory.from_settings(configured, request.memory)
     if jobs is None or memory is None:
@@ -51,7 +65,8 @@ def batch(request: BatchRequest) -> dict[str, Any]:
     claims = at_work.claim(found)
     report = _begun(request, found, memory, {claim.key for claim in claims})
     told = get_run_logger()
-    told.info("Batch %s: %d videos to see to, %d left out", report.name, len(claims), len(report.left_out))
+    videos = counted(len(claims), "video")
+    told.info("Batch %s: %s to see to, %d left out", report.name, videos, len(report.left_out))
     for line in at_work.follow(claims, request.wait_hours * 3600):
         told.info("%s %s %s", line.job_id, line.outcome, line.error or "")
         report.items.append(line)
@@ -59,7 +74,7 @@ def batch(request: BatchRequest) -> dict[str, Any]:
     report.ended_at = time.time()
     _keep(report, bucket)
     _show(report)
-    return report.model_dump(mode="json")
+    return report
 
 
 def _begun(request: BatchRequest, found: Listing, memory: BatchMemory, claimed: set[str]) -> BatchReport:
@@ -67,7 +82,7 @@ def _begun(request: BatchRequest, found: Listing, memory: BatchMemory, claimed: 
     return BatchReport(
         batch_id=str(flow_run.get_id()),
         name=request.memory,
-        source=loggable(request.feed) if request.feed else f"{len(request.urls)} addresses",
+        source=loggable(request.feed) if request.feed else counted(len(request.urls), "address", "addresses"),
         began_at=time.time(),
         done_before=len(known - claimed),
         for_later=len(found.items) - len(known),
@@ -89,7 +104,7 @@ def _show(report: BatchReport) -> None:
         create_markdown_artifact(
             key=f"batch-{report.batch_id}",
             markdown=markdown(report),
-            description=f"{report.count(Outcome.SUCCEEDED)} of {len(report.items)} videos of {report.name}",
+            description=f"{report.count(Outcome.SUCCEEDED)} of {counted(len(report.items), 'video')} of {report.name}",
         )
     except Exception:
         logger.exception("The batch is done; its report could not be shown")

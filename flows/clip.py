@@ -2,12 +2,17 @@
 
 from typing import Annotated, Any
 
-from prefect import flow
+from prefect import State, flow
+from prefect.states import Failed
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from flows import lifecycle
+from flows.parameters import checked, checked_id
+from flows.run_log import run_log
 from infra import settings
 from tasks.chunk import chunk
+from tasks.core.errors import BadRequest
 from tasks.core.request import ClipRequest, JobId
 from tasks.download import download
 from tasks.options import stage_options_of
@@ -18,10 +23,12 @@ from tasks.transcribe import transcribe
 from tasks.upload import upload
 
 
-@flow(name="clip", validate_parameters=True)
+@flow(name="clip", validate_parameters=False)
 def clip(
-    request: ClipRequest, job_id: JobId | None = None, attempt: Annotated[int, Field(ge=1)] | None = None
-) -> dict[str, Any]:
+    request: ClipRequest,
+    job_id: SkipJsonSchema[JobId | None] = None,
+    attempt: SkipJsonSchema[Annotated[int, Field(ge=1)] | None] = None,
+) -> dict[str, Any] | State[Any]:
     """Cut one long video into short vertical clips with titles and captions.
 
     Args:
@@ -29,7 +36,11 @@ def clip(
         job_id: the job that this run belongs to; a run without one makes its own.
         attempt: the attempt that this run is, set by what submits it; leave it empty to run the job's next one.
     """
-    with lifecycle.attempt(request, job_id, attempt) as job:
+    try:
+        request, job_id = checked(ClipRequest, request), checked_id(job_id)
+    except BadRequest as error:
+        return Failed(message=str(error))
+    with run_log(), lifecycle.attempt(request, job_id, attempt) as job:
         options = stage_options_of(settings.load())
         source = run_stage(download, job, request, options.source)
         transcript = run_stage(transcribe, job, request.language, options.speech, source)

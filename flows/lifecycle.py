@@ -14,6 +14,7 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import deployment, flow_run
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from flows.shown import name_run, show_failure, show_success
 from infra import beside, settings
 from infra.access import access_of
 from infra.artifacts import ArtifactStore
@@ -55,6 +56,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
     configured = settings.load()
     store = JobStore.from_settings(configured)
     job = JobRef(job_id=job_id or job_id_of_run(str(flow_run.get_id())))
+    name_run(job.job_id)
     with Lease(store, job.job_id) as lease:
         try:
             job = _opened(request, job, number, store)
@@ -92,6 +94,7 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
     )
     if not report_end(report, sinks(configured)):
         raise ReportLost(f"The clips of {job.job_id} are published, but its record did not take it; resume the job.")
+    show_success(job, len(published.clips))
     try:
         if access_of(configured) is None:  # of a rented machine our API has removed it all by now
             _tidy(job.job_id, ArtifactStore.from_settings(configured))
@@ -153,6 +156,7 @@ def _report_failure(job: JobRef, record: dict[str, Any], configured: Settings, *
         message=text,
         from_outside=record["error"] if from_outside else None,
     )
+    show_failure(job, text)
     report_end(report, sinks(configured), STOPPED_PATIENCE if record["code"] == "stopped" else FINAL_PATIENCE)
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors import ConfigError
+from infra.faults import faults
 
 
 def _default_data_dir() -> Path:
@@ -33,13 +34,19 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(default=None, description="Redis that holds the jobs; embedded when empty.")
     r2_endpoint: str | None = Field(
-        default=None, pattern=r"^https?://", description="S3 endpoint of the bucket; embedded when empty."
+        examples=["https://ACCOUNT.r2.cloudflarestorage.com"],
+        default=None,
+        pattern=r"^https?://",
+        description="S3 endpoint of the bucket; embedded when empty.",
     )
-    r2_bucket: str = Field(default="clips", min_length=3, max_length=63, description="Bucket name.")
+    r2_bucket: str = Field(examples=["clips"], default="clips", min_length=3, max_length=63, description="Bucket name.")
     r2_access_key_id: SecretStr | None = Field(default=None, description="Key id for the bucket.")
     r2_secret_access_key: SecretStr | None = Field(default=None, description="Secret for the bucket.")
     prefect_api_url: str | None = Field(
-        default=None, pattern=r"^https?://", description="Prefect server; embedded when empty."
+        examples=["http://127.0.0.1:4200/api"],
+        default=None,
+        pattern=r"^https?://",
+        description="Prefect server; embedded when empty.",
     )
     job_ttl_seconds: int = Field(
         default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis remembers a job."
@@ -83,12 +90,18 @@ class Settings(BaseSettings):
         default=32, ge=1, le=1000, description="Event streams that one client may have open at once."
     )
     deployment: str = Field(
-        default="clip/local", pattern=r"^[^/]+/[^/]+$", description="Prefect deployment that runs jobs of the API."
+        examples=["clip/local"],
+        default="clip/local",
+        pattern=r"^[^/]+/[^/]+$",
+        description="Prefect deployment that runs jobs of the API.",
     )
 
     # Reports by HTTP.
     callback_url: str | None = Field(
-        default=None, pattern=r"^https?://", description="Address that gets progress by POST; none when empty."
+        examples=["https://example.org/callback"],
+        default=None,
+        pattern=r"^https?://",
+        description="Address that gets progress by POST; none when empty.",
     )
     callback_token: SecretStr | None = Field(
         default=None,
@@ -100,7 +113,10 @@ class Settings(BaseSettings):
 
     # Nosana, and what a container there is given in place of secrets.
     nosana_api_base: str = Field(
-        default="https://dashboard.k8s.prd.nos.ci/api", pattern=r"^https?://", description="Nosana's deployments API."
+        examples=["https://dashboard.k8s.prd.nos.ci/api"],
+        default="https://dashboard.k8s.prd.nos.ci/api",
+        pattern=r"^https?://",
+        description="Nosana's deployments API.",
     )
     nosana_api_key: SecretStr | None = Field(default=None, description="Key for Nosana; only its work pool needs it.")
     nosana_worker_image: str | None = Field(
@@ -108,6 +124,7 @@ class Settings(BaseSettings):
     )
     nosana_market: str | None = Field(default=None, description="Address or slug of the market to rent GPUs on.")
     callback_base_url: str | None = Field(
+        examples=["https://clips.example.org"],
         default=None,
         pattern=r"^https?://",
         description="Address of this API as a container elsewhere reaches it.",
@@ -124,6 +141,7 @@ class Settings(BaseSettings):
         description="What a rented container got for its grant; it sets this itself.",
     )
     r2_account_id: str | None = Field(
+        examples=["0123456789abcdef0123456789abcdef"],
         default=None,
         pattern=r"^[0-9a-f]{32}$",
         description="Cloudflare account; with R2_API_TOKEN granted runs get temporary keys, else single addresses.",
@@ -148,6 +166,7 @@ class Settings(BaseSettings):
 
     # Speech.
     asr_model: str | None = Field(
+        examples=["small"],
         default=None,
         pattern=r"^[A-Za-z0-9._/-]+$",
         description="Whisper model or a folder that holds one; small on a GPU, base on a CPU when empty.",
@@ -160,23 +179,27 @@ class Settings(BaseSettings):
 
     # The LLM that may rerank and write titles.
     llm_model_name: str | None = Field(default=None, description="Model; selection runs without an LLM when empty.")
-    llm_api_base: str | None = Field(default=None, pattern=r"^https?://", description="Base address of the LLM.")
+    llm_api_base: str | None = Field(
+        examples=["https://api.openai.com/v1"],
+        default=None,
+        pattern=r"^https?://",
+        description="Base address of the LLM.",
+    )
     llm_api_key: SecretStr | None = Field(default=None, description="Key for the LLM.")
     llm_timeout_seconds: float = Field(default=20, ge=1, le=600, description="Longest wait for one LLM answer.")
 
     # The picture.
     render_resolution: str = Field(
+        examples=["1080x1920"],
         default="1080x1920",
         pattern=r"^[1-9]\d{1,2}[02468]x[1-9]\d{1,2}[02468]$",
         description="Size of the clips, width x height, even.",
     )
     render_max_fps: float = Field(default=30, ge=1, le=120, description="Highest frame rate of the clips.")
     render_crf: int = Field(default=20, ge=0, le=51, description="x264 quality; lower is better and larger.")
-    render_preset: str = Field(
-        default="veryfast",
-        pattern=r"^(ultrafast|superfast|veryfast|faster|fast|medium|slow|slower|veryslow)$",
-        description="x264 preset.",
-    )
+    render_preset: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+    ] = Field(default="veryfast", description="x264 preset.")
     render_encoder: Literal["auto", "x264", "nvenc"] = Field(
         default="auto", description="auto tries one real frame on NVENC."
     )
@@ -204,7 +227,7 @@ class Settings(BaseSettings):
     @classmethod
     def _addressed(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("begins with http:// or https://")
+            raise ValueError("must begin with http:// or https://")
         return value
 
     @property
@@ -248,8 +271,7 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
-        raise ConfigError(f"Malformed setting: {faults}") from None
+        raise ConfigError(f"Correct the environment: {faults(error, Settings, str.upper)}.") from None
 
 
 def as_markdown() -> str:

@@ -7,6 +7,7 @@ from prefect import task
 from infra.artifacts import ArtifactRef
 from infra.jobs import JobRef
 from infra.states import Stage
+from tasks.core.counting import counted
 from tasks.core.edl import Edl
 from tasks.core.keys import job_key
 from tasks.core.render_plan import RenderOptions
@@ -42,7 +43,7 @@ def render(
             options,
             transcript.language,
             work.folder / "renders",
-            lambda share: work.say(share, f"{len(chosen.clips)} clips"),
+            lambda share: work.say(share, counted(len(chosen.clips), "clip")),
             keep,
         )
         return RenderRecord(

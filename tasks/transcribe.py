@@ -8,6 +8,7 @@ from infra.errors import ConfigError
 from infra.jobs import JobRef
 from infra.states import Stage
 from tasks.core.asr import AsrResult
+from tasks.core.counting import clock
 from tasks.core.keys import digest, transcript_key
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.engines.ffmpeg import ffmpeg_exe
@@ -52,7 +53,7 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
 
 def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> AsrResult:
     def progress(done: float, total: float) -> None:
-        work.say(done / max(total, 1), f"{done / 60:.0f} of {total / 60:.0f} minutes")
+        work.say(done / max(total, 1), f"{clock(done)} of {clock(total)}")
 
     audio = work.fetch(source.artifacts["audio"])
     try:

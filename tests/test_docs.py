@@ -54,7 +54,7 @@ def test_the_settings_are_those_of_the_code():
 
 def test_variables_named_are_settings():
     """In capitals and with an underscore: a setting, the worker's variable, or somebody else's."""
-    theirs = {"PREFECT_LOGGING_EXTRA_LOGGERS", "PREFECT_LOGGING_ROOT_LEVEL", "XDG_DATA_HOME"}
+    theirs = {"XDG_DATA_HOME"}
     own = {str(field.validation_alias or name.upper()) for name, field in Settings.model_fields.items()}
     workers = {name.upper() for name in WorkerEnvironment.model_fields}
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", code(README)))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -85,13 +86,16 @@ def create_app(
     return app
 
 
-def build() -> FastAPI:
+def build(log: Path | None = None) -> FastAPI:
     """The app over the servers that the environment names; what uvicorn calls.
+
+    Args:
+        log: file that the log goes to; standard output without one.
 
     Raises:
         ConfigError: one of them is not named, or a newer KangKlip has written the records.
     """
-    logs.configure()
+    logs.configure(log)
     configured = settings.load()
     store = JobStore.from_settings(configured)
     if store is None:

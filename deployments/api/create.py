@@ -28,6 +28,7 @@ from deployments.api.parts import Given, Parts
 from infra.errors import SubmitError, TooManyQueued
 from infra.jobs import Asker, Job, new_job_id
 from infra.states import JobState
+from tasks.core.counting import counted
 from tasks.core.keys import digest
 from tasks.core.languages import LANGUAGES
 from tasks.core.request import ClipRequest
@@ -224,7 +225,7 @@ def _count(client: str, parts: Parts) -> None:
     """Only requests that would become a job are counted."""
     per_minute = parts.settings.create_rate_per_minute
     if per_minute and (wait := parts.jobs.allow(client, per_minute)):
-        said = f"too many jobs; try again in {wait} seconds"
+        said = f"too many jobs; try again in {counted(wait, 'second')}"
         raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
 
 

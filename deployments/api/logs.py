@@ -9,6 +9,8 @@ import sys
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -35,11 +37,23 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure() -> None:
-    """Everything to standard output as JSON lines, but for what others log of addresses: queries are in them."""
-    handler = logging.StreamHandler(sys.stdout)
+def configure(file: Path | None = None) -> None:
+    """Everything as JSON lines, but for what others log of addresses: queries are in them.
+
+    Args:
+        file: where the lines go, with errors to standard error too; all to standard output without one.
+    """
+    handler = (
+        logging.StreamHandler(sys.stdout)
+        if file is None
+        else RotatingFileHandler(file, maxBytes=5 * 1024**2, backupCount=1)
+    )
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    if file is not None:
+        shown = logging.StreamHandler(sys.stderr)
+        shown.setLevel(logging.ERROR)
+        logging.getLogger().addHandler(shown)
     for name in ("httpx", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -261,12 +261,15 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
 
 def _prefect(home: Home, ports: dict[Part, int]) -> Command:
     argv = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK]
+    address = f"http://{LOOPBACK}:{ports[Part.PREFECT]}"
     own = {
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home.path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Else the page of the UI asks port 4200, whatever port it came from.
+        "PREFECT_SERVER_UI_API_URL": f"{address}/api",
         # By default any page that is open in a browser here could read runs and start some.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{ports[Part.PREFECT]}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{ports[Part.PREFECT]}",
         # Costs a first start 3 to 5 s; a block's type is registered when the first one is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     }

@@ -32,7 +32,7 @@ import redis
 from pydantic import SecretStr
 
 from infra.artifacts import ArtifactStore
-from infra.errors import InfraError, StackError
+from infra.errors import ConfigError, InfraError, StackError
 from infra.jobs import answering
 from infra.local import parts
 from infra.local.parts import Home, Part, PartState
@@ -103,7 +103,8 @@ class LocalStack:
         """Have every needed part up and answering.
 
         Raises:
-            StackError: a part does not start, a fixed port is taken or the disk is full; nothing is left running.
+            ConfigError: a fixed port is taken, or the data folder cannot be used.
+            StackError: a part does not start or the disk is full; nothing is left running.
         """
         if not self.needed or self._share is not None:
             return self
@@ -140,6 +141,10 @@ class LocalStack:
             time.sleep(_POLL)
         if self._supervisor is not None:
             self._supervisor.poll()
+
+    def stays_up(self, part: Part) -> bool:
+        """Whether a part is there when we have left: the environment names it, or others use the stack."""
+        return part not in self.needed or (self.home.lock.exists() and _is_supervised(self.home))
 
     def environment(self) -> dict[str, str]:
         """Variables that a process needs to use the stack; passwords among them."""
@@ -200,7 +205,8 @@ class LocalStack:
             self.home.prepare()
             free = os.statvfs(self.home.path)
         except OSError as error:
-            raise StackError(f"The data folder {self.home.path} cannot be used: {error.strerror}.") from None
+            told = f"The data folder {self._settings.data_dir} cannot be used ({error.strerror}); name another."
+            raise ConfigError(f"{told} It is KANGKLIP_DATA_DIR.") from None
         need = max(_MIN_FREE_BYTES, int(free.f_blocks * free.f_frsize * _MIN_FREE_SHARE))
         if Part.S3 in self.needed and (room := free.f_bavail * free.f_frsize) < need:
             raise StackError(f"The disk of {self.home.path} has {room >> 20} MiB left; the stack needs {need >> 20}.")
@@ -226,8 +232,8 @@ class LocalStack:
             if port and part in live and live[part]["port"] != port:
                 self._progress(f"{_LABELS[part]} is up already, on port {live[part]['port']}")
             elif port and part not in live and not parts.is_free(part, port):
-                raise StackError(
-                    f"Port {port} for {_LABELS[part]} is taken; choose another or stop what listens there."
+                raise ConfigError(
+                    f"Port {port} for {_LABELS[part]} is taken; choose another, or stop what listens there."
                 )
             if part not in self.home.wants():
                 self.home.want(part, port)

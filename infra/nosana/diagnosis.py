@@ -99,7 +99,7 @@ def diagnose(seen: Seen, waited: float, queue_limit: float) -> Diagnosis | None:
     if waited > queue_limit:
         return Diagnosis(
             status_code=1,
-            summary=f"No host took the job in {queue_limit / 60:g} minutes.",
+            summary=f"No host took the job in {queue_limit / 60:g} min.",
             resolution="Start it again later, or choose a market with more hosts in NOSANA_MARKET.",
         )
     return None

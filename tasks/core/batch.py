@@ -7,17 +7,18 @@ from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from tasks.core.addresses import check_url, is_public, loggable
 from tasks.core.errors import ClipError
 from tasks.core.keys import digest
-from tasks.core.request import ClipRequest
+from tasks.core.request import ClipRequest, Language, left_empty
 from tasks.core.source_meta import TITLE_LETTERS, number, text
 
 MAX_ATTEMPTS = 3
 """Runs that a video gets before a batch gives it up."""
-PASSING_CODES = frozenset({"infrastructure", "stopped", "live"})
+PASSING_CODES = frozenset({"infrastructure", "stopped", "live", "not_listening"})
 """Codes of `error.json` after which another run may go well."""
 FEED_NEWEST = 5
 _LEFT_OUT_SHOWN = 20
@@ -41,19 +42,25 @@ class BatchRequest(BaseModel):
         max_length=1000,
         description="Addresses of videos, the ones to do first on top. Either these or a feed.",
     )
-    feed: Address | None = Field(
-        default=None, description="Address of a channel, a playlist or an RSS feed whose items have a picture."
-    )
-    name: str | None = Field(
+    feed: Address | SkipJsonSchema[None] = Field(
         default=None,
+        description="Address of a channel, a playlist or an RSS feed whose items have a picture.",
+        examples=["https://example.org/feed.xml"],
+        json_schema_extra=left_empty,
+    )
+    name: str | SkipJsonSchema[None] = Field(
+        default=None,
+        examples=["my-talks"],
+        json_schema_extra=left_empty,
         pattern=r"^[a-z0-9][a-z0-9-]{0,63}$",
         description="Under this name is remembered what was done: a to z, 0 to 9 and -. "
         "Empty: one that follows from the addresses. Another name does everything again.",
     )
-    newest: int | None = Field(
+    newest: int | SkipJsonSchema[None] = Field(
         default=None,
         ge=1,
         le=1000,
+        json_schema_extra=left_empty,
         description=f"At most so many new videos in one run; empty: {FEED_NEWEST} of a feed, all of a list.",
     )
     depth: int = Field(
@@ -63,7 +70,7 @@ class BatchRequest(BaseModel):
         default=45, ge=5, le=180, description="Asked length of each clip in seconds; clips are 0.8 to 1.0 of it."
     )
     clip_count: int = Field(default=3, ge=1, le=5, description="How many clips of each video.")
-    language: str = Field(default="auto", description="Language spoken: auto, or a Whisper code such as en or id.")
+    language: Language = "auto"
     concurrency: int = Field(
         default=2, ge=1, le=50, description="At most so many jobs of this name at once, over all its runs together."
     )
@@ -73,11 +80,6 @@ class BatchRequest(BaseModel):
     wait_hours: float = Field(
         default=12, gt=0, le=168, description="How long this run waits for its jobs; the next one sees to the rest."
     )
-
-    @field_validator("language")
-    @classmethod
-    def _known(cls, language: str) -> str:
-        return ClipRequest(video_url="https://example.org/", language=language).language
 
     @model_validator(mode="after")
     def _one_source(self) -> "BatchRequest":

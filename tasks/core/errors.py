@@ -4,6 +4,7 @@ ClipError
 ├── BadRequest            the request itself is malformed
 ├── SourceError           the video cannot be had
 │   ├── AddressRefused    the address is not a public http(s) address
+│   ├── SourceNotListening  nothing listens at the address, although it was tried more than once
 │   ├── SourceNotFound    404, removed, unknown host
 │   ├── SourcePrivate     private, members-only, needs a login
 │   ├── SourceGated       age check or bot check
@@ -71,6 +72,11 @@ class AddressRefused(SourceError):
 class SourceNotFound(SourceError):
     code = "not_found"
     next_step = "Open the link in a browser; if it plays there, copy its address again."
+
+
+class SourceNotListening(SourceError):
+    code = "not_listening"
+    next_step = "Check host and port of the address, and that its server runs; then try again."
 
 
 class SourcePrivate(SourceError):

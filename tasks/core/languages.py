@@ -1,5 +1,7 @@
 """Languages that the recogniser knows, and how media files name them."""
 
+from difflib import get_close_matches
+
 _CODES = (
     "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id "
     "is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd "
@@ -34,3 +36,45 @@ def same_language(one: str | None, other: str | None) -> bool:
     """Whether two tags name the same, known language."""
     code = whisper_code(one)
     return code is not None and code == whisper_code(other)
+
+
+_COMMON_NAMES = {
+    **dict.fromkeys(("chinese", "mandarin", "cn", "zh-cn", "zh-tw"), "zh"),
+    **dict.fromkeys(("indonesian", "bahasa", "indonesia", "in"), "id"),
+    **dict.fromkeys(("english", "gb", "us"), "en"),
+    **dict.fromkeys(("german", "deutsch"), "de"),
+    **dict.fromkeys(("french", "francais", "français"), "fr"),
+    **dict.fromkeys(("spanish", "espanol", "español"), "es"),
+    **dict.fromkeys(("japanese", "jp"), "ja"),
+    **dict.fromkeys(("portuguese", "br-pt"), "pt"),
+    **dict.fromkeys(("korean", "kr"), "ko"),
+    **dict.fromkeys(("ukrainian", "ua"), "uk"),
+    **dict.fromkeys(("hebrew", "iw"), "he"),
+    **dict.fromkeys(("javanese",), "jw"),
+    **dict.fromkeys(("filipino", "tagalog"), "tl"),
+    **dict.fromkeys(("arabic",), "ar"),
+    **dict.fromkeys(("russian",), "ru"),
+    **dict.fromkeys(("italian",), "it"),
+    **dict.fromkeys(("dutch",), "nl"),
+    **dict.fromkeys(("turkish",), "tr"),
+    **dict.fromkeys(("vietnamese", "vn"), "vi"),
+    **dict.fromkeys(("hindi",), "hi"),
+    **dict.fromkeys(("norwegian", "nb"), "no"),
+    **dict.fromkeys(("polish",), "pl"),
+    **dict.fromkeys(("thai",), "th"),
+    **dict.fromkeys(("malay",), "ms"),
+    **dict.fromkeys(("swedish", "se"), "sv"),
+    **dict.fromkeys(("czech", "cz"), "cs"),
+    **dict.fromkeys(("danish", "dk"), "da"),
+    **dict.fromkeys(("greek", "gr"), "el"),
+}
+"""What people write for some of them: the language's name, or the country's code."""
+
+
+def suggestions(language: str) -> list[str]:
+    """Codes that may have been meant, the best first; at most three."""
+    asked = language.casefold().strip()
+    named = [_COMMON_NAMES[name] for name in get_close_matches(asked, _COMMON_NAMES, n=2, cutoff=0.75)]
+    base = [code for code in (whisper_code(asked), asked[:2]) if code in LANGUAGES]
+    close = get_close_matches(asked, sorted(LANGUAGES), n=3, cutoff=0.6) if len(asked) <= 3 else []
+    return list(dict.fromkeys([*named, *base, *close]))[:3]

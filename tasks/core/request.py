@@ -1,11 +1,21 @@
 """What a user asks for."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from tasks.core.keys import JOB_ID
-from tasks.core.languages import LANGUAGES
+from tasks.core.languages import LANGUAGES, suggestions
 
 _HTTP_URL = TypeAdapter(Annotated[HttpUrl, Field(max_length=4096)])
 JobId = Annotated[str, Field(pattern=JOB_ID.pattern)]
@@ -13,50 +23,109 @@ SHORTEST_SHARE = 0.8
 """A clip is at least this share of the asked seconds, and at most all of them."""
 
 
+def _known(language: str) -> str:
+    if language == "auto" or language in LANGUAGES:
+        return language
+    meant = " or ".join(suggestions(language))
+    raise ValueError("must be auto or a Whisper code such as en" + (f"; did you mean {meant}?" if meant else ""))
+
+
+Language = Annotated[
+    str,
+    AfterValidator(_known),
+    Field(
+        title="Language spoken",
+        description="auto, or a Whisper code such as en or id.",
+        examples=["auto"],
+        json_schema_extra={"enum": ["auto", *sorted(LANGUAGES)]},
+    ),
+]
+"""What is spoken, as Whisper calls it, or `auto`."""
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        _HTTP_URL.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _form(schema: dict[str, Any]) -> None:
+    """People start runs by a form, and give an address there; a registered file is the command line's."""
+    schema.update(required=["video_url"], description="One video, and how many clips of which length to cut from it.")
+
+
+def _address(schema: dict[str, Any]) -> None:
+    """What a form can check of an address."""
+    left_empty(schema)
+    schema.update(pattern="^https?://", maxLength=4096)
+
+
+def left_empty(schema: dict[str, Any]) -> None:
+    """A form's field that is left empty rather than set to null."""
+    schema.pop("default", None)
+    for bound, name in (("ge", "minimum"), ("le", "maximum")):  # pydantic leaves those of a union as they are
+        if bound in schema:
+            schema[name] = schema.pop(bound)
+
+
 class ClipRequest(BaseModel):
     """One video, and how many clips of which length to cut from it.
 
     Exactly one of `video_url` and `source_key` names the video. The HTTP API narrows
     the length to 30 to 60 seconds; the command line and the flow allow 5 to 180.
+
+    The schema is a form's: `video_url` is required there, and what only we set is left out.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=_form)
 
-    video_url: str | None = Field(
-        default=None, description="Address of the video: any page that yt-dlp reads, or a media file (http or https)."
+    video_url: str | SkipJsonSchema[None] = Field(
+        default=None,
+        title="Video URL",
+        description="Address of the video: any page that yt-dlp reads, or a media file (http or https).",
+        examples=["https://example.org/talk.mp4"],
+        json_schema_extra=_address,
     )
-    source_key: str | None = Field(
+    source_key: SkipJsonSchema[str | None] = Field(
         default=None,
         pattern=r"^cache/uploads/[0-9a-f]{64}$",
         description="Bucket key of a file that was registered by the command line, instead of video_url.",
     )
-    source_name: str = Field(default="", max_length=255, description="What the owner calls a registered file.")
+    source_name: SkipJsonSchema[str] = Field(
+        default="", max_length=255, description="What the owner calls a registered file."
+    )
     clip_duration_seconds: float = Field(
-        default=45, ge=5, le=180, description="Asked length of each clip in seconds; clips are 0.8 to 1.0 of it."
+        default=45,
+        ge=5,
+        le=180,
+        title="Seconds per clip",
+        description="Asked length of each clip in seconds, 5 to 180; clips are 0.8 to 1.0 of it.",
+        examples=[30],
     )
-    clip_count: int = Field(default=3, ge=1, le=5, description="How many clips.")
-    language: str = Field(
-        default="auto",
-        pattern=r"^(auto|[a-z]{2,3})$",
-        description="Language spoken: auto, or a Whisper code such as en or id.",
+    clip_count: int = Field(
+        default=3, ge=1, le=5, title="Number of clips", description="How many clips, 1 to 5.", examples=[3]
     )
-    min_clip_seconds: float | None = Field(
-        default=None, ge=3, le=180, description="Shortest clip in seconds; default 0.8 of the asked length."
+    language: Language = "auto"
+    min_clip_seconds: float | SkipJsonSchema[None] = Field(
+        default=None,
+        ge=3,
+        le=180,
+        title="Shortest clip",
+        description="Fewest seconds of a clip, 3 to 180; left empty: 0.8 of the seconds per clip.",
+        examples=[20],
+        json_schema_extra=left_empty,
     )
-
-    @field_validator("language")
-    @classmethod
-    def _known(cls, language: str) -> str:
-        if language != "auto" and language not in LANGUAGES:
-            raise ValueError(f"Whisper does not know the language {language}")
-        return language
 
     @model_validator(mode="after")
     def _one_source(self) -> "ClipRequest":
-        if (self.video_url is None) == (self.source_key is None):
-            raise ValueError("give either video_url or source_key")
-        if self.video_url is not None:
-            _HTTP_URL.validate_python(self.video_url)
+        if self.video_url is None and self.source_key is None:
+            raise ValueError("video_url is required")
+        if self.video_url is not None and self.source_key is not None:
+            raise ValueError("give video_url or source_key, not both")
+        if self.video_url is not None and not _is_web_address(self.video_url):
+            raise ValueError("video_url must be an http or https address such as https://example.org/talk.mp4")
         if self.min_clip_seconds is not None and self.min_clip_seconds > self.clip_duration_seconds:
             raise ValueError("min_clip_seconds must not exceed clip_duration_seconds")
         return self

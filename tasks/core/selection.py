@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from tasks.core.counting import counted
 from tasks.core.errors import TooShort
 from tasks.core.sentences import join
 from tasks.core.signals import (
@@ -173,7 +174,7 @@ def choose(
     shortest, longest = bounds
     if not sentences or sentences[-1].end - sentences[0].start + LEAD_SECONDS + TAIL_SECONDS < shortest - TOLERANCE:
         spoken = sentences[-1].end - sentences[0].start if sentences else 0.0
-        raise TooShort(f"The video holds {spoken:.0f} seconds of speech, a clip needs {shortest:.0f}.")
+        raise TooShort(f"The video holds {counted(round(spoken), 'second')} of speech, a clip needs {shortest:.0f}.")
     picks = _Picks()
     scored: _Scored | None = None
     for units in _levels(sentences, bounds):
@@ -403,7 +404,7 @@ def _candidate(scored: _Scored, i: int, sentences: list[Sentence]) -> Candidate:
 def _notes(clips: list[Candidate], count: int, delivery: Delivery | None, language: str) -> list[str]:
     notes: list[str] = []
     if len(clips) < count:
-        notes.append(f"{len(clips)} of {count} clips fit into the speech")
+        notes.append(f"the speech has room for {len(clips)} of {counted(count, 'clip')}")
     if word_lists(language) is None:
         notes.append(f"no word lists for language {language!r}: chosen by sentences, pauses, topics and sound")
     if delivery is None or not len(delivery.loudness):

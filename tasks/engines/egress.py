@@ -34,10 +34,11 @@ HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"proxy-authorizatio
 
 @dataclass
 class Traffic:
-    """What the proxy saw: what it refused and why, names nobody knows, bytes it let in."""
+    """What the proxy saw: what it refused and why, names nobody knows, ports nobody listens at, bytes it let in."""
 
     refused: list[str] = field(default_factory=list[str])
     unknown_hosts: list[str] = field(default_factory=list[str])
+    closed: list[str] = field(default_factory=list[str])
     bytes_in: int = 0
     over_budget: bool = False
 
@@ -187,11 +188,15 @@ class EgressProxy:
             raise _RefusedError(502, f"{host} cannot be resolved") from None
         if not self._allow_private and not all(is_public(address) for address in addresses):
             self._refuse(host, "which is not a public address")
+        is_closed = bool(addresses)
         for address in addresses:
             try:
                 return await asyncio.wait_for(self._network.dial(address, port), CONNECT_SECONDS)
-            except (OSError, TimeoutError):
-                continue
+            except (OSError, TimeoutError) as error:
+                is_closed = is_closed and isinstance(error, ConnectionRefusedError)
+        if is_closed:
+            self.traffic.closed.append(f"{host} at port {port}")
+            raise _RefusedError(502, f"nothing listens on {host} at port {port}")
         raise _RefusedError(504, f"{host} does not answer")
 
     def _absolute(self, target: str) -> tuple[str, int, str]:

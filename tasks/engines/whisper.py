@@ -15,6 +15,7 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from tasks.core import asr
 from tasks.core.asr import SAMPLE_RATE, AsrResult, Heard, Samples, Stretch
+from tasks.core.counting import clock
 from tasks.core.errors import BadRequest
 from tasks.core.languages import LANGUAGES
 from tasks.core.tongues import SURE, Guess, Spoken, languages_of, pieces, windows_of
@@ -240,7 +241,8 @@ def transcribe_with(
         for spoken, windows in tongues.runs(recogniser, block.samples, speech):
             for heard in recogniser.listen(block.samples, windows, spoken):
                 if why := asr.doubt(heard):
-                    warnings.append(f"left out {block.start + heard.window.start:.0f} s: {why}")
+                    begin, end = (clock(block.start + t) for t in (heard.window.start, heard.window.end))
+                    warnings.append(f"left out {begin} to {end}: {why}")
                 else:
                     words += _settled(heard, block)
                 progress(block.start + heard.window.end, max(total, block.start + block.duration))

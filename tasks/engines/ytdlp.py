@@ -22,6 +22,7 @@ from tasks.core.errors import (
     ProgramStopped,
     SourceIsLive,
     SourceNotFound,
+    SourceNotListening,
     SourceTooLarge,
     SourceTooLong,
     UnreadableMedia,
@@ -194,7 +195,8 @@ def answered(
             raise DiskFull(errno.ENOSPC, "no space was left for the download")
         failure = _late(job, options) if answer is None else _named(answer, proxy.traffic, options)
         pause = FIRST_PAUSE * 4 ** (attempt - 1)
-        if not isinstance(failure, TransientDownloadError) or attempt == TRIES or time.monotonic() + pause >= end:
+        tries = {TransientDownloadError: TRIES, SourceNotListening: 2}.get(type(failure), 1)
+        if attempt >= tries or time.monotonic() + pause >= end:
             raise failure
         time.sleep(pause)
     raise AssertionError("unreachable")
@@ -231,4 +233,8 @@ def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -
         is_redirect_loop=answer["redirect_loop"],
         is_expected=answer["expected"],
     )
-    return classify(failure) or TransientDownloadError(without_addresses(answer["messages"][0]))
+    if cause := classify(failure):
+        return cause
+    if traffic.closed:
+        return SourceNotListening(f"Nothing listens on {text(traffic.closed[-1], 200)}.")
+    return TransientDownloadError(without_addresses(answer["messages"][0]))

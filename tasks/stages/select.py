@@ -76,7 +76,7 @@ def _reranked(choice: Choice, count: int, options: LlmOptions | None) -> tuple[l
     for fault in llm.dropped:
         _log.warning("Left out of the LLM's answer: %s", fault)
     wanted = len(choice.clips)
-    reason = "" if len(picks) == wanted else f"{len(picks)} of {wanted} picks were valid; signals chose the rest"
+    reason = "" if len(picks) == wanted else f"valid picks: {len(picks)} of {wanted}; signals chose the rest"
     reason = "; ".join(filter(None, (reason, *llm.dropped)))
     return picks, Selection(mode="llm", endpoint=llm.endpoint, reason=reason, model=llm.model)
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli import app
+from tests.prefect_client import prefect_client
 
 KANGKLIP = Path(sys.executable).with_name("kangklip")
 SHORT = Path(__file__).parents[1] / "media" / "short.mp4"
@@ -39,6 +40,34 @@ def run(stack, tmp_path_factory):
     return ended, out
 
 
+@pytest.fixture(scope="module")
+def shown(run, stack):
+    """What the Prefect server has of that run: the run itself, its progress, and its log."""
+    (folder,) = run[1].iterdir()
+    with prefect_client(stack.settings.prefect_api_url + "/") as server:
+        ask = lambda what, body: server.post(f"{what}/filter", json=body).raise_for_status().json()  # noqa: E731
+        (flow_run,) = ask("flow_runs", {"flow_runs": {"name": {"any_": [folder.name]}}})
+        key = f"progress-{folder.name.lower().replace('_', '-')}"
+        (progress,) = ask("artifacts", {"artifacts": {"key": {"any_": [key]}}})
+        lines = ask("logs", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}, "limit": 200})
+    return flow_run, progress, lines
+
+
+def test_the_run_is_called_and_tagged_by_its_job(run, shown):
+    (folder,) = run[1].iterdir()
+    assert {"clip", folder.name} <= set(shown[0]["tags"])
+
+
+def test_the_progress_of_a_finished_run_is_at_its_end(shown):
+    assert (shown[1]["data"], shown[1]["description"]) == (100, "Done: 1 clip.")
+
+
+def test_what_the_stages_log_is_in_the_log_of_the_run(shown):
+    assert "tasks" in {line["name"].partition(".")[0] for line in shown[2]}
+    said = [(line["timestamp"], line["name"], line["message"]) for line in shown[2]]
+    assert len(said) == len(set(said)), "each line once"
+
+
 def test_help_teaches_every_command():
     listed = CliRunner().invoke(app, ["--help"]).output
     for command in ("clip", "resume", "status", "doctor", "demo", "job"):
@@ -50,9 +79,10 @@ def test_help_teaches_every_command():
 
 def test_a_run_ends_with_a_table_and_a_way_to_the_run(run):
     ended, _ = run
-    assert re.search(r"clip_01\.mp4", ended.stderr)
-    assert re.search(r"\b(\d+)/\1\b", ended.stderr), "all checks of the clip passed"
-    assert "/runs/flow-run/" in ended.stderr
+    assert re.search(r"clip_01\.mp4", ended.stdout)
+    assert re.search(r"\b(\d+)/\1\b", ended.stdout), "all checks of the clip passed"
+    assert "8 files in " in ended.stdout
+    assert "/runs/flow-run/" in ended.stderr, "its server stays up: the environment names it"
     for stage in ("download", "transcript", "chunk", "select", "render", "upload"):
         assert f"✓ {stage}" in ended.stderr
 
@@ -84,21 +114,95 @@ def test_resume_of_a_finished_job_brings_its_files(run, stack, tmp_path):
     assert (tmp_path / folder.name / "clip_01.mp4").read_bytes() == (folder / "clip_01.mp4").read_bytes()
 
 
+def test_resume_tells_programs_what_lies_where(run, stack, tmp_path):
+    (folder,) = run[1].iterdir()
+    told = kangklip("resume", folder.name, "-o", tmp_path, "--json", environment=stack.environment())
+    document = json.loads(told.stdout)
+    assert (document["job_id"], document["status"], document["error"]) == (folder.name, "SUCCEEDED", None)
+    (clip,) = document["clips"]
+    assert Path(clip["file"]).read_bytes() == (folder / "clip_01.mp4").read_bytes()
+    assert {"title", "hook", "start", "end", "seconds", "size_bytes", "checks", "checks_passed"} <= set(clip)
+    assert {"folder", "warnings", "dropped"} <= set(document)
+
+
+def test_recent_jobs_are_listed_for_people_and_programs(run, stack):
+    (folder,) = run[1].iterdir()
+    told = kangklip("list", "--limit", 1000, environment=stack.environment())
+    (line,) = [line for line in told.stdout.splitlines() if folder.name in line]
+    assert "SUCCEEDED" in line
+    assert "short.mp4" in line
+    jobs = json.loads(kangklip("list", "-n", 1000, "--json", environment=stack.environment()).stdout)["jobs"]
+    (job,) = [job for job in jobs if job["job_id"] == folder.name]
+    same = json.loads(kangklip("status", folder.name, "--json", environment=stack.environment()).stdout)
+    assert job == same
+    assert (job["status"], job["progress"], job["source"]) == ("SUCCEEDED", 100, "short.mp4")
+    assert {"stage", "attempt", "created_at", "updated_at", "error", "request"} <= set(job)
+
+
+def test_the_version_is_told():
+    assert re.fullmatch(r"kangklip \d+\.\d+\.\d+\n", kangklip("--version").stdout)
+
+
+@pytest.fixture
+def bad_files(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "notes.mp4").write_text("These are notes.\n" * 100)
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["clip", "no-such-file.mp4"], "no file"),
-        (["clip", "ftp://example.org/v.mp4"], "URL"),
-        (["clip", "http://127.0.0.1:9/v.mp4"], "public"),
-        (["status", "kk_nonsense"], "not a job id"),
-        (["resume", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"], "No job"),
+        (["clip", "no-such-file.mp4"], "There is no file no-such-file.mp4. Give a file that exists"),
+        (["clip", "example.com/talk.mp4"], "write https://example.com/talk.mp4"),
+        (["clip", "{files}"], "is a folder. Give one of the files in it."),
+        (["clip", "{files}/empty.mp4"], "is empty. Copy or export it again."),
+        (["clip", "{files}/notes.mp4"], "is not a video in a known format"),
+        (["clip", "/dev/null"], "is not a regular file."),
+        (["clip", "ftp://example.org/v.mp4"], "SOURCE must be an http or https address such as"),
+        (["clip", "http://127.0.0.1:9999/v.mp4"], "The address is not a public one."),
+        (["clip", "http://example.org:22/v.mp4"], "Port 22 is not a port of the web."),
+        (
+            ["clip", str(SHORT), "-l", "indonesian"],
+            "--language must be auto or a Whisper code such as en; did you mean id?",
+        ),
+        (
+            ["clip", str(SHORT), "-o", "{files}/empty.mp4/x"],
+            "of --out cannot be written (Not a directory); name another.",
+        ),
+        (["status", "kk_nonsense"], "kk_nonsense is not a job id."),
     ],
 )
-def test_a_mistake_is_told_without_a_traceback(stack, arguments, said):
-    told = kangklip(*arguments, environment=stack.environment())
-    assert told.returncode in (1, 2)
-    assert said in told.stderr + told.stdout
-    assert "Traceback" not in told.stderr
+def test_a_mistake_is_told_before_anything_starts(bad_files, arguments, said):
+    data = bad_files / "data"
+    given = [argument.format(files=bad_files) for argument in arguments]
+    told = kangklip(*given, environment={"KANGKLIP_DATA_DIR": str(data), "COLUMNS": "400"})
+    assert told.returncode == 2
+    assert said in told.stderr
+    assert told.stderr.count("\n") == 1
+    assert not told.stdout
+    assert not data.exists()
+
+
+def test_a_mistake_is_a_document_too():
+    told = kangklip("clip", "no-such-file.mp4", "--json")
+    assert told.returncode == 2
+    error = json.loads(told.stdout)["error"]
+    assert (error["code"], error["message"]) == ("bad_request", "There is no file no-such-file.mp4.")
+    assert error["next_step"]
+
+
+def test_an_unknown_job_is_told(stack):
+    told = kangklip("resume", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", environment=stack.environment())
+    assert told.returncode == 2
+    assert "No job kk_01ARZ3NDEKTSV4RRFFQ69G5FAV is known" in " ".join(told.stderr.split())
+
+
+def test_a_folder_of_data_that_cannot_be_used_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    told = kangklip("list", environment={"KANGKLIP_DATA_DIR": str(tmp_path / "file"), "COLUMNS": "400"})
+    assert told.returncode == 2
+    assert "cannot be used (Not a directory); name another. It is KANGKLIP_DATA_DIR." in told.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--duration", "4"], ["--duration", "181"], ["--count", "0"], ["--count", "6"]])
@@ -108,24 +212,28 @@ def test_lengths_and_counts_have_bounds(arguments):
     assert arguments[0] in told.output
 
 
-def test_a_malformed_setting_is_named():
-    told = kangklip("doctor", environment={"RENDER_CRF": "high"})
+def test_malformed_settings_are_named_and_say_what_they_must_be():
+    wrong = {"RENDER_CRF": "high", "RENDER_RESOLUTION": "foo", "ASR_DEVICE": "gpu", "GRANT_SECRET": "sesame"}
+    told = kangklip("doctor", environment=wrong | {"COLUMNS": "400"})
     assert told.returncode == 2
-    assert "RENDER_CRF" in told.stderr
-    assert "high" not in told.stderr
+    assert "RENDER_CRF must be a whole number from 0 to 51" in told.stderr
+    assert "RENDER_RESOLUTION must look like 1080x1920" in told.stderr
+    assert "ASR_DEVICE must be auto, cpu or cuda" in told.stderr
+    assert "GRANT_SECRET must have at least 32 characters" in told.stderr
+    assert not [value for value in ("high", "foo", "sesame", "^") if value in told.stderr]
 
 
 def test_the_doctor_finds_nothing_missing(stack):
     told = kangklip("doctor", environment=stack.environment())
     assert told.returncode == 0, told.stderr
-    assert "missing" not in told.stderr
+    assert "missing" not in told.stdout
 
 
 def test_the_doctor_says_what_is_wrong(stack):
     told = kangklip("doctor", environment=stack.environment() | {"REDIS_URL": "redis://:sesame@127.0.0.1:1/0"})
     assert told.returncode == 1
-    assert "missing" in told.stderr
-    assert "sesame" not in told.stderr
+    assert "missing" in told.stdout
+    assert "sesame" not in told.stdout + told.stderr
 
 
 WORKER = {

@@ -135,7 +135,7 @@ def kangklip_deploy(environment):
 
 
 def test_everything_is_there_and_the_command_says_what_is_next(server, first, webhook):
-    words = " ".join(first.stderr.split())
+    words = " ".join((first.stdout + first.stderr).split())
     for name in [*OFFERED, *POOLS, "kangklip-stage-records/bucket"]:
         assert name in words
     assert "prefect worker start --pool nosana-gpu" in words
@@ -166,6 +166,44 @@ def test_every_parameter_is_described(server, name):
         assert [field for field, told in body["properties"].items() if not told.get("description")] == []
 
 
+def test_the_form_asks_for_an_address_and_shows_nothing_of_ours(server):
+    schema = server.deployment("clip/local")["parameter_openapi_schema"]
+    request = schema["definitions"]["ClipRequest"]
+    assert list(schema["properties"]) == ["request"]
+    assert request["required"] == ["video_url"]
+    assert request["properties"]["video_url"].items() >= {"type": "string", "title": "Video URL"}.items()
+    assert not {"source_key", "source_name"} & set(request["properties"])
+    assert {"auto", "en", "id"} <= set(request["properties"]["language"]["enum"])
+    batch = server.deployment("batch/nightly")["parameter_openapi_schema"]["definitions"]["BatchRequest"]
+    for name, field in {**request["properties"], **batch["properties"]}.items():
+        assert "anyOf" not in field, f"{name} opens on None"
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({}, "video_url"),
+        ({"video_url": "ftp://example.org/v"}, "does not match"),
+        ({"video_url": "https://a.b/c", "clip_count": 9}, "9"),
+    ],
+)
+def test_the_server_refuses_what_the_form_should_not_send(server, request_, said):
+    deployment = server.deployment("clip/local")
+    body = {"state": {"type": "SCHEDULED"}, "parameters": {"request": request_}}
+    answer = server.client.post(f"deployments/{deployment['id']}/create_flow_run", json=body)
+    assert answer.status_code == 409
+    assert said in answer.json()["detail"]
+
+
+def test_prefects_own_command_makes_the_pool_that_is_missing(server, environment):
+    server("DELETE", "work_pools/nosana-gpu")
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert server("GET", "work_pools/nosana-gpu")["type"] == "nosana"
+    assert server.deployment("clip/gpu")["work_pool_name"] == "nosana-gpu"
+
+
 def test_a_second_time_changes_nothing_and_keeps_what_was_turned(server, environment):
     from deployments.automations import ZOMBIES
 
@@ -185,12 +223,12 @@ def test_a_second_time_changes_nothing_and_keeps_what_was_turned(server, environ
     assert server.all() == turned
     assert turned["schedules"][0][1] is True
     assert turned["deployments"][2]["parameters"] == feed
-    assert "made" not in done.stderr
-    assert "changed" not in done.stderr
-    assert "at most 3 at once" in done.stderr
-    assert "at most 2 at once" in done.stderr
+    assert "made" not in done.stdout
+    assert "changed" not in done.stdout
+    assert "at most 3 at once" in done.stdout
+    assert "at most 2 at once" in done.stdout
     server("PATCH", "work_pools/kangklip/queues/clips", {"concurrency_limit": 1})
-    assert "schedule on" in done.stderr
+    assert "schedule on" in done.stdout
     server("PATCH", f"automations/{server.automation(ZOMBIES)['id']}", {"enabled": True})
     server("PATCH", schedule, {"active": False})
 
@@ -226,6 +264,7 @@ def test_up_asks_for_no_pool_but_its_own(server, monkeypatch):
     done = register(str(server.client.base_url), pools=[WORK_POOL])
     assert [(one.kind, one.name) for one in done] == [
         ("work pool", "kangklip"),
+        ("work queue", "kangklip/clips"),
         ("deployment", "clip/local"),
         ("deployment", "batch/nightly"),
     ]

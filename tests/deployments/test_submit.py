@@ -39,6 +39,12 @@ def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_go
         prefect_runs.cancel(run_id)
 
 
+def test_a_registered_file_is_submitted_although_the_form_knows_none(prefect_runs):
+    request = {"source_key": f"cache/uploads/{'0' * 64}", "source_name": "talk.mp4"}
+    run = prefect_runs.run(prefect_runs.submit(new_job_id(), 1, request))
+    assert run["parameters"]["request"] == request
+
+
 def test_a_run_that_waits_is_cancelled_at_once_and_only_once(prefect_runs):
     run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
     waiting = prefect_runs.queue_depth()

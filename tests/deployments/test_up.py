@@ -15,6 +15,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from deployments import serve
+from infra.errors import ConfigError
 from infra.local.parts import Home, Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings
@@ -257,12 +259,37 @@ def test_without_a_worker_a_job_waits_and_says_so(tmp_path):
         job = running.job(job_id)
         assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
         assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
-        taken = [sys.executable, "-m", "deployments.cli", "up", "--port", str(running.port)]
-        second = subprocess.run(taken, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-        assert second.returncode == 2
-        assert f"Port {running.port} is taken; choose another" in " ".join(second.stderr.split())
+        said = up_refused("--port", running.port)
+        assert f"Port {running.port} is taken; choose another, or stop what listens there." in said
+        said = up_refused("--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
+        assert f"Port {running.port} for the Prefect server is taken; choose another" in said
+        screen, log = running.log(), (running.folder / "stack" / "logs" / "api.log").read_text()
+        assert "KangKlip is up" in screen
+        assert '"message": "request"' not in screen
+        assert '"message": "request"' in log
     finally:
         running.stop()
+
+
+def up_refused(*arguments):
+    """What `kangklip up` says when it does not begin."""
+    command = [sys.executable, "-m", "deployments.cli", "up", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    return " ".join(done.stderr.split())
+
+
+def test_two_servers_on_one_port_are_refused():
+    assert "cannot both have port 5555" in up_refused("--port", 5555, "--prefect-port", 5555)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("nowhere.invalid", "HOST nowhere.invalid is no address"), ("192.0.2.1", "is no address of this machine")],
+)
+def test_a_host_that_is_not_this_machine_is_no_taken_port(host, said):
+    with pytest.raises(ConfigError, match=said):
+        serve._claim_port(host, free_port())
 
 
 def test_the_api_alone_names_what_it_lacks():

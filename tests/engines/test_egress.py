@@ -67,6 +67,20 @@ def test_a_public_host_is_reached(server: MediaServer) -> None:
     assert proxy.traffic.bytes_in == len(BODY)
 
 
+def test_a_closed_port_is_told_from_a_host_that_does_not_answer(server: MediaServer) -> None:
+    async def refuses(address: str, port: int):
+        raise ConnectionRefusedError
+
+    async def is_silent(address: str, port: int):
+        raise TimeoutError
+
+    resolve = server.network().resolve
+    for dial, status, closed in ((refuses, 502, ["media.example at port 80"]), (is_silent, 504, [])):
+        with EgressProxy(network=Network(resolve, dial)) as proxy:
+            assert ask(proxy, "http://media.example/file")[0] == status
+        assert proxy.traffic.closed == closed
+
+
 def test_strangers_on_this_machine_are_refused(server: MediaServer) -> None:
     with EgressProxy(network=server.network()) as proxy:
         assert ask(proxy, "http://media.example/file", headers={})[0] == 407

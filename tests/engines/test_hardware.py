@@ -15,7 +15,7 @@ def test_cpu_runs_base_in_int8() -> None:
     plan = choose("cpu")
     assert (plan.model, plan.device, plan.compute_type) == ("base", "cpu", "int8")
     assert plan.batch_size >= 1
-    assert f"{hardware.cpu_cores()} cores" in plan.reason
+    assert f"{hardware.cpu_cores()} core" in plan.reason
 
 
 def test_what_was_asked_for_is_kept() -> None:

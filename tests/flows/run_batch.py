@@ -1,9 +1,6 @@
 """Run the batch flow once, here: `run_batch.py REQUEST_JSON`. It looks at its jobs more often than usual."""
 
-import os
 import sys
-
-os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tasks,flows,infra")
 
 from flows.batch import batch
 from tasks import batch_jobs

@@ -17,6 +17,7 @@ from infra.jobs import new_job_id
 from infra.local.parts import Part
 from infra.states import JobState, Stage
 from tasks.engines.ffmpeg import ffmpeg_exe
+from tests.prefect_client import prefect_client
 
 MEDIA = Path(__file__).parents[1] / "media"
 TRUTH = json.loads((MEDIA / "sample.json").read_text())
@@ -233,6 +234,11 @@ def test_nobody_speaks_is_a_failure_with_a_next_step(pipeline, job_id, tmp_path,
     assert [body["progress"] for body in bodies[:-1]] == sorted(body["progress"] for body in bodies[:-1])
     states = pipeline.stages(ended.flow_run_id)
     assert states["transcript"] == "Failed"
+    with prefect_client(pipeline.environment["PREFECT_API_URL"] + "/") as server:
+        key = f"progress-{job_id.lower().replace('_', '-')}"
+        (progress,) = server.post("artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}}).json()
+    assert 0 < progress["data"] <= 40
+    assert progress["description"] == f"Failed: {job.error}"
     assert "sesame" not in ended.output
 
 

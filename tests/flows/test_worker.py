@@ -14,7 +14,8 @@ from infra.local.parts import Part
 from infra.local.stack import SERVERS, LocalStack
 from infra.settings import Settings
 from infra.states import JobState
-from tasks.core.keys import upload_key
+from tests import media_server as serve
+from tests.media_server import MediaServer
 
 ROOT = Path(__file__).parents[2]
 SHORT = ROOT / "tests" / "media" / "short.mp4"
@@ -26,15 +27,16 @@ UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY
 def test_a_deployed_run_makes_its_own_job_and_its_clips(tmp_path, monkeypatch):
     for name in UNNAMED:
         monkeypatch.delenv(name, raising=False)
-    small = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast"}
+    small = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "1"}
     for name, value in small.items():
         monkeypatch.setenv(name, value)
-    with LocalStack(Settings(KANGKLIP_DATA_DIR=tmp_path), (*SERVERS, Part.WORKER)) as stack:
+    with MediaServer() as media, LocalStack(Settings(KANGKLIP_DATA_DIR=tmp_path), (*SERVERS, Part.WORKER)) as stack:
+        media.pages["/short.mp4"] = serve.file(SHORT.read_bytes())
         environment = os.environ | stack.environment()
         store = ArtifactStore.from_settings(stack.settings)
-        ref = store.put_file(upload_key("0" * 64), SHORT)
         prefect(environment, "--no-prompt", "deploy", "--name", "local")
-        asked = {"source_key": ref.key, "clip_duration_seconds": 8, "clip_count": 1, "language": "en"}
+        address = f"http://127.0.0.1:{media.port}/short.mp4"
+        asked = {"video_url": address, "clip_duration_seconds": 8, "clip_count": 1, "language": "en"}
         parameters = json.dumps({"request": asked})
         told = prefect(environment, "deployment", "run", "clip/local", "--params", parameters, "--watch")
         run_id = next(word for word in told.replace("/", " ").split() if word.count("-") == 4)

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from infra.artifacts import ArtifactStore
-from infra.errors import StackError
+from infra.errors import ConfigError, StackError
 from infra.local import parts, supervisor
 from infra.local import stack as stack_module
 from infra.local.parts import Home, Part
@@ -150,6 +150,16 @@ def test_the_prefect_server_comes_back_with_its_data(stack: LocalStack):
     assert httpx.get(f"{url}/variables/name/kept_over_a_kill", timeout=30).json()["value"] == 7
 
 
+def test_the_page_of_the_prefect_server_asks_the_port_that_it_came_from(stack: LocalStack):
+    url = stack.environment()["PREFECT_API_URL"]
+    for address in (url, url.replace("127.0.0.1", "localhost")):
+        page = address.removesuffix("/api")
+        asked = httpx.get(f"{page}/ui-settings", timeout=30).json()["api_url"]
+        assert asked == url
+        answer = httpx.get(f"{asked}/health", headers={"Origin": page}, timeout=30)
+        assert answer.headers["access-control-allow-origin"] == page
+
+
 def test_the_prefect_server_serves_its_page_and_tells_nobody(stack: LocalStack):
     url = stack.environment()["PREFECT_API_URL"].removesuffix("/api")
     page = httpx.get(url, follow_redirects=True, timeout=30)
@@ -186,7 +196,11 @@ def test_others_share_the_stack_and_the_last_one_ends_it(tmp_path: Path):
         first.send_signal(signal.SIGINT)
         assert first.stdout.read().split() == ["alive", "stopped"]
         assert [status.ok for status in second.status()] == [True]
+        third = LocalStack(settings(tmp_path), [Part.VALKEY]).start()
         second.stop()
+        assert second.stays_up(Part.VALKEY)
+        third.stop()
+        assert not third.stays_up(Part.VALKEY)
     assert is_gone(tmp_path)
 
 
@@ -290,7 +304,7 @@ def test_every_part_listens_on_one_address_alone(shared: LocalStack):
 def test_a_fixed_port_that_is_taken_is_named(tmp_path: Path):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(StackError, match=rf"Port {port} for the Prefect server is taken") as refused:
+        with pytest.raises(ConfigError, match=rf"Port {port} for the Prefect server is taken") as refused:
             LocalStack(settings(tmp_path), [Part.PREFECT], prefect_port=port).start()
     assert "\n" not in str(refused.value)
     assert is_gone(tmp_path)
@@ -304,6 +318,7 @@ def test_what_the_environment_names_is_not_started(tmp_path: Path):
         assert not {"REDIS_URL", "PREFECT_API_URL", "PREFECT_HOME"} & set(stack.environment())
         assert stack.settings.redis_url == given.redis_url
         assert stack.settings.prefect_api_url == given.prefect_api_url
+        assert stack.stays_up(Part.PREFECT)
 
 
 def test_nothing_is_started_when_everything_is_named(tmp_path: Path):
@@ -334,7 +349,7 @@ def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path, monkeypatch:
 
 def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path):
     (tmp_path / "data").write_text("")
-    with pytest.raises(StackError, match=r"data folder .* cannot be used"):
+    with pytest.raises(ConfigError, match=r"data folder .* cannot be used"):
         LocalStack(settings(tmp_path / "data"), BOTH).start()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks.core.errors import (
     NoVideo,
     SourceIsLive,
     SourceNotFound,
+    SourceNotListening,
     SourcePrivate,
     SourceTooLarge,
     SourceTooLong,
@@ -319,6 +321,15 @@ class TestCauses:
     def test_unknown_host(self, server: MediaServer) -> None:
         with pytest.raises(SourceNotFound, match=r"nowhere\.example"):
             look(server, "http://nowhere.example/talk.mp4")
+
+    @pytest.mark.usefixtures("here")
+    def test_a_port_at_which_nobody_listens(self) -> None:
+        with socket.socket() as probe:  # bound and not listening: nobody else takes it
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            options = DownloadOptions(allow_private_addresses=True)
+            with pytest.raises(SourceNotListening, match=rf"Nothing listens on 127\.0\.0\.1 at port {port}"):
+                identify(f"http://127.0.0.1:{port}/talk.mp4", options, binary_dir())
 
     @pytest.mark.usefixtures("here")
     def test_redirects_in_a_circle(self, server: MediaServer) -> None:

@@ -273,4 +273,4 @@ def test_too_few_valid_picks_are_filled_up(segments, endpoint):
     edl = select(segments, llm=options(endpoint))
     check(edl)
     assert edl.selection.mode == "llm"
-    assert edl.selection.reason == "1 of 2 picks were valid; signals chose the rest"
+    assert edl.selection.reason == "valid picks: 1 of 2; signals chose the rest"

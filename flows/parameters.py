@@ -1,0 +1,39 @@
+"""Parameters as somebody gave them: of the right form, or refused in a sentence."""
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from infra.faults import faults
+from tasks.core.errors import BadRequest
+from tasks.core.keys import JOB_ID
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def checked(model: type[M], given: object) -> M:
+    """What was given as the model.
+
+    The flows do this themselves: Prefect's own check ends a run with the traceback of a library.
+
+    Raises:
+        BadRequest: naming every field that is wrong.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        told = faults(error, model)
+        raise BadRequest(
+            f"The request cannot be used: {told.removesuffix('.')}.", "Correct it and run again."
+        ) from None
+
+
+def checked_id(job_id: str | None) -> str | None:
+    """A job's id, or none.
+
+    Raises:
+        BadRequest: it is neither.
+    """
+    if job_id is not None and not JOB_ID.fullmatch(job_id):
+        raise BadRequest("job_id must be kk_ and 26 letters and digits.", "Leave it out to make a new job.")
+    return job_id

@@ -1,0 +1,51 @@
+"""What the Prefect UI shows of a job beside its stages: the run's name and tags, and how far it came.
+
+None of it is needed for the clips: what cannot be shown is logged, and the run goes on.
+"""
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.runtime import flow_run
+
+from infra.jobs import JobRef
+from tasks.core.counting import counted
+
+logger = logging.getLogger(__name__)
+
+
+def name_run(job_id: str) -> None:
+    """Call the run by its job and tag it so, wherever it was started: people find runs by the job's id."""
+    wanted = {*flow_run.get_tags(), "clip", job_id}
+    if flow_run.get_name() == job_id and wanted == set(flow_run.get_tags()):
+        return
+    with _at_best("name"), get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.get_id())), name=job_id, tags=sorted(wanted))
+
+
+def show_success(job: JobRef, clips: int) -> None:
+    """The progress at 100, which no stage reports."""
+    _show(job, ArtifactUpdate(description=f"Done: {counted(clips, 'clip')}.", data=100.0))
+
+
+def show_failure(job: JobRef, error: str) -> None:
+    """Why the run ended, beside the progress that it had."""
+    _show(job, ArtifactUpdate(description=f"Failed: {error}"))
+
+
+def _show(job: JobRef, artifact: ArtifactUpdate) -> None:
+    if job.progress_artifact is not None:
+        with _at_best("progress"), get_client(sync_client=True) as client:
+            client.update_artifact(UUID(job.progress_artifact), artifact)
+
+
+@contextmanager
+def _at_best(what: str) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 the job does not depend on it
+        logger.warning("The run's %s could not be shown in the Prefect UI (%s).", what, type(error).__name__)

@@ -1,0 +1,81 @@
+"""What is wrong with a value, in words: pydantic's findings as a person would say them."""
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+_WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "is not known",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "does not have the right form",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} characters",
+}
+
+
+def faults(error: ValidationError, model: type[BaseModel], name: Callable[[str], str] = str) -> str:
+    """Every fault of `error` in one line: which field, and what it must be or look like.
+
+    Values are not repeated: they may be secrets.
+
+    Args:
+        model: what was validated; its fields know their bounds and examples.
+        name: how the field is called where the person gave it, by its name in the model or its alias.
+    """
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(dict.fromkeys(_told(fault, model, name) for fault in found))
+
+
+def _told(fault: ErrorDetails, model: type[BaseModel], name: Callable[[str], str]) -> str:
+    if not fault["loc"]:
+        return _own_words(fault)
+    at = str(fault["loc"][0])
+    return f"{name(at)} {_wanted(fault, _field(model, at))}"
+
+
+def _field(model: type[BaseModel], at: str) -> FieldInfo | None:
+    return next((field for name, field in model.model_fields.items() if at in (name, field.validation_alias)), None)
+
+
+def _wanted(fault: ErrorDetails, field: FieldInfo | None) -> str:
+    """The rest of the sentence that begins with the field's name."""
+    kind = fault["type"]
+    if kind == "value_error":
+        return _own_words(fault)
+    if kind == "string_pattern_mismatch" and field and field.examples:
+        return f"must look like {field.examples[0]}"
+    if kind in _WORDS:
+        return _WORDS[kind].format(**fault.get("ctx", {})).replace("'", "")
+    number = _number(kind, field)
+    return f"must be {number}" if number else f"cannot be used ({fault['msg'][0].lower()}{fault['msg'][1:]})"
+
+
+def _number(kind: str, field: FieldInfo | None) -> str:
+    """What sort of value is wanted, and between which bounds: "a whole number from 1 to 5"."""
+    annotated = str(field.annotation) if field else ""
+    sort = next((words for name, words in _KINDS.items() if kind.startswith(f"{name}_")), "")
+    if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
+        sort = "a whole number" if "int" in annotated else "a number"
+    if not sort.endswith("number") or field is None:
+        return sort
+    low, high = _bound(field, "ge", "gt"), _bound(field, "le", "lt")
+    if low is None and high is None:
+        return sort
+    if high is None:
+        return f"{sort}, at least {low}"
+    return f"{sort}, at most {high}" if low is None else f"{sort} from {low} to {high}"
+
+
+def _bound(field: FieldInfo, *names: str) -> float | None:
+    return next((getattr(limit, name) for limit in field.metadata for name in names if hasattr(limit, name)), None)
+
+
+def _own_words(fault: ErrorDetails) -> str:
+    """What a validator of ours said; pydantic puts words before it."""
+    return fault["msg"].removeprefix("Value error, ")

@@ -1,0 +1,34 @@
+"""Requests of people who start a run in the Prefect UI: what is wrong is said in a sentence."""
+
+import pytest
+
+URL = "https://example.org/talk.mp4"
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({}, "The request cannot be used: video_url is required. Correct it and run again."),
+        ({"video_url": "ftp://example.org/v"}, "video_url must be an http or https address such as"),
+        ({"video_url": URL, "clip_count": 9}, "clip_count must be a whole number from 1 to 5."),
+        ({"video_url": URL, "language": "indonesian"}, "must be auto or a Whisper code such as en; did you mean id?"),
+        ({"video_url": URL, "clip_duration_seconds": 20, "min_clip_seconds": 30}, "must not exceed"),
+    ],
+)
+def test_a_bad_request_ends_the_run_with_a_sentence(stack, caplog, request_, said):
+    from flows.clip import clip
+
+    ended = clip(request_, return_state=True)
+    assert ended.is_failed()
+    assert said in ended.message
+    assert "\n" not in ended.message
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_bad_batch_too(stack):
+    from flows.batch import batch
+
+    ended = batch({"feed": "https://example.org/feed.xml", "language": "xx", "depths": 3}, return_state=True)
+    assert ended.is_failed()
+    assert "language must be auto or a Whisper code" in ended.message
+    assert "depths is not known" in ended.message
