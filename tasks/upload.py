@@ -31,7 +31,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, at_work
 
 
-@task(**stage_options(Stage.UPLOAD, version=2))
+@task(**stage_options(Stage.UPLOAD, version=3))
 def upload(
     job: JobRef,
     request: ClipRequest,
@@ -62,6 +62,7 @@ def upload(
             longest=request.clip_duration_seconds,
             failed=result.failed,
             progress=lambda share: work.say(share * 0.8, "checking"),
+            path=edl.selection.mode,
         )
         cameras = work.keep_json("face_log.json", _face_log(again, result))
         stages = {

@@ -4,9 +4,11 @@ from math import isfinite
 
 from pydantic import BaseModel, Field
 
-from tasks.core.edl import EdlClip
+from tasks.core.edl import EdlClip, SelectionPath
+from tasks.core.headline import spare_title
 from tasks.core.likeness import Lag, Likeness
 from tasks.core.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
+from tasks.core.said import strange_facts, strange_words
 from tasks.core.transcript import Word
 
 Stretch = tuple[float, float]
@@ -128,6 +130,23 @@ def check(
             wanted="moov before mdat",
         ),
     ]
+
+
+def check_words(clip: EdlClip, path: SelectionPath) -> Check:
+    """Title and hook hold only what is said in the clip's segments; the LLM's may paraphrase, but state nothing else.
+
+    The spare title claims nothing and needs no words.
+    """
+    said = " ".join(span.text for span in clip.segments)
+    strange_in = strange_facts if path == "llm" else strange_words
+    title = "" if clip.title == spare_title(clip.index) else clip.title
+    strange = [*strange_in(title, said), *strange_in(clip.hook, said)]
+    return Check(
+        name="title",
+        ok=not strange,
+        measured=f"nobody says {', '.join(dict.fromkeys(strange))}" if strange else "all said",
+        wanted="only numbers, names and quotes said in the clip" if path == "llm" else "only words said in the clip",
+    )
 
 
 def _streams(measure: ClipMeasure, options: RenderOptions) -> list[Check]:

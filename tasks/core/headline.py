@@ -66,6 +66,11 @@ def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
     return shorten(_sentence_case(line), LONGEST_HOOK)
 
 
+def spare_title(index: int) -> str:
+    """What a clip is called whose words give no title; it claims nothing."""
+    return f"Clip {index}"
+
+
 def shorten(text: str, limit: int) -> str:
     """Text on one line of at most `limit` characters, cut between words; an ellipsis shows the cut."""
     line = " ".join(text.split())

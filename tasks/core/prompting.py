@@ -16,6 +16,7 @@ from typing import cast
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.headline import LONGEST, LONGEST_HOOK, shorten
+from tasks.core.said import strange_facts
 from tasks.core.scripts import JOINERS, TOKEN
 from tasks.core.signals import stem, tokens
 
@@ -72,6 +73,7 @@ sentence, one complete point or story, surprise, feeling or use, and a clear end
 For each pick write, in the language of its transcript:
 - title: at most 60 characters, a concrete headline about what is said, sentence case, no emoji, no quotes, no links
 - hook: at most 120 characters, one line that makes people stay, true to the transcript
+Titles and hooks hold only numbers and names that are in the transcript, written as there.
 - description: one or two sentences, at most 300 characters, no links
 - hashtags: two to five, letters and digits only, without #
 Answer with JSON only, exactly in this form:
@@ -103,7 +105,8 @@ def read_answer(text: str, offers: Sequence[Offer], count: int) -> Reading:
     """Valid picks of an answer: offered ids, each once, with harmless texts; the rest is dropped one by one.
 
     Models forget keys, add some, number the windows, leave the frame away or are cut off: what can be
-    read is taken. An empty title or hook means that the answer gave none of use.
+    read is taken. An empty title or hook means that the answer gave none of use; one that states what nobody
+    says in the window is dropped.
 
     Raises:
         AnswerRefused: it holds no JSON, or no valid pick.
@@ -123,7 +126,8 @@ def read_answer(text: str, offers: Sequence[Offer], count: int) -> Reading:
         elif not isinstance(item.get("title"), str):
             faults.append("broke the schema")
         elif len(picks) < count:
-            picks[name] = _harmless(_pick(name, item), by_id[name].text)
+            picks[name], strange = _harmless(_pick(name, item), by_id[name].text)
+            faults += strange
     if not picks:
         broken = "broke the schema" in faults
         raise AnswerRefused("the answer broke the schema" if broken else "the answer named no window that was offered")
@@ -206,15 +210,18 @@ def plain(text: str, limit: int) -> str:
     return shorten(line.strip(" \t\"'#"), limit)
 
 
-def _harmless(pick: Pick, transcript: str) -> Pick:
-    title = plain(pick.title, LONGEST)
-    return Pick(
+def _harmless(pick: Pick, transcript: str) -> tuple[Pick, list[str]]:
+    """The pick with texts that may be shown, and what was dropped from it."""
+    title, hook = plain(pick.title, LONGEST), plain(pick.hook, LONGEST_HOOK)
+    strange = [name for name, text in (("title", title), ("hook", hook)) if strange_facts(text, transcript)]
+    harmless = Pick(
         id=pick.id,
-        title=title if _is_about(title, transcript) else "",
-        hook=plain(pick.hook, LONGEST_HOOK),
+        title=title if "title" not in strange and _is_about(title, transcript) else "",
+        hook=hook if "hook" not in strange else "",
         description=plain(pick.description, LONGEST_DESCRIPTION),
         hashtags=hashtags(pick.hashtags),
     )
+    return harmless, [f"had a {name} with a number, name or quote that nobody says in the clip" for name in strange]
 
 
 def hashtags(raw: Sequence[str]) -> list[str]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tasks.core.checks import Check, ClipMeasure, check
-from tasks.core.edl import EdlClip
+from tasks.core.checks import Check, ClipMeasure, check, check_words
+from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.errors import MediaError, NoClips
+from tasks.core.headline import spare_title
 from tasks.core.manifest import ClipEntry, Dropped
 from tasks.core.render_plan import Mend, RenderOptions, mend_for
 from tasks.engines.ffmpeg import FfmpegError
@@ -59,6 +60,7 @@ def verify_clips(
     longest: float | None = None,
     failed: list[FailedClip] | None = None,
     progress: Callable[[float], None] | None = None,
+    path: SelectionPath = "heuristic",
 ) -> Published:
     """Check every clip against the output contract of the product.
 
@@ -69,12 +71,13 @@ def verify_clips(
         longest: the asked seconds, which no clip may exceed.
         failed: clips that RENDER could not make; they are replaced too.
         progress: told the share (0 to 1) of the clips that are done.
+        path: who chose and named the clips: an LLM may paraphrase in titles and hooks.
 
     Raises:
         NoClips: not one clip is left.
         DiskFull: there is no space to render in; no clip is dropped for that.
     """
-    desk = _Desk(render_one, options, longest, list(reserve))
+    desk = _Desk(render_one, options, longest, list(reserve), path)
     with ThreadPoolExecutor(cpu_cores()) as pool:
         verdicts = list(pool.map(desk.judge, rendered))
     taken = [v.rendered.clip for v in verdicts if not v.faults]
@@ -95,9 +98,15 @@ class _Desk:
     """Where clips are judged one after the other, and what has been decided up to now."""
 
     def __init__(
-        self, render_one: RenderOne, options: RenderOptions, longest: float | None, reserve: list[EdlClip]
+        self,
+        render_one: RenderOne,
+        options: RenderOptions,
+        longest: float | None,
+        reserve: list[EdlClip],
+        path: SelectionPath,
     ) -> None:
         self.render_one, self.options, self.longest, self.reserve = render_one, options, longest, reserve
+        self.path: SelectionPath = path
         self.clips: list[VerifiedClip] = []
         self.dropped: list[Dropped] = []
         self.warnings: list[str] = []
@@ -111,6 +120,7 @@ class _Desk:
             return _Verdict(rendered=rendered, measure=None, checks=[unreadable])
         black, frozen = rendered.source_black, rendered.source_frozen
         checks = check(measure, rendered.clip, self.options, black, frozen, rendered.words, self.longest)
+        checks.append(check_words(rendered.clip, self.path))
         return _Verdict(rendered=rendered, measure=measure, checks=checks)
 
     def settle(self, verdict: _Verdict, taken: list[EdlClip]) -> None:
@@ -134,7 +144,7 @@ class _Desk:
             candidate = self.reserve.pop(0)
             if any(_overlap(candidate, other) for other in taken):
                 continue
-            candidate = candidate.model_copy(update={"index": clip.index})
+            candidate = _under(clip.index, candidate)
             verdict = self._try(candidate, Mend())
             if isinstance(verdict, str):
                 self._drop(candidate, verdict)
@@ -174,6 +184,12 @@ class _Desk:
                 warnings=rendered.warnings,
             )
         )
+
+
+def _under(index: int, clip: EdlClip) -> EdlClip:
+    """The clip under another index, by which it is called where it has no title of its own."""
+    title = spare_title(index) if clip.title == spare_title(clip.index) else clip.title
+    return clip.model_copy(update={"index": index, "title": title})
 
 
 def _overlap(one: EdlClip, other: EdlClip) -> bool:

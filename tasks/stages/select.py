@@ -5,10 +5,11 @@ from pathlib import Path
 
 from tasks.core.edl import Edl, EdlClip, Selection, Span
 from tasks.core.errors import NoSpeech
-from tasks.core.headline import LONGEST, headline, hook
+from tasks.core.headline import headline, hook, spare_title
 from tasks.core.media import SourceMeta
-from tasks.core.prompting import Offer, Pick, plain
+from tasks.core.prompting import Offer, Pick
 from tasks.core.request import ClipRequest
+from tasks.core.said import strange_words
 from tasks.core.selection import WEIGHTS, Candidate, Choice, choose
 from tasks.core.sentences import join, sentences
 from tasks.core.signals import Audience, Delivery
@@ -45,7 +46,6 @@ def select_clips(
     picks, selection = _reranked(choice, request.clip_count, llm)
     ordered, named = _ordered(choice, picks)
     clips = [_clip(i, window, talk, language, named.get(id(window))) for i, window in enumerate(ordered, start=1)]
-    clips = [clip if clip.title else clip.model_copy(update={"title": _spare_title(clip, meta)}) for clip in clips]
     count = len(choice.clips)
     notes = choice.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
     return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)
@@ -91,11 +91,12 @@ def _ordered(choice: Choice, picks: list[Pick]) -> tuple[list[Candidate], dict[i
 
 def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pick: Pick | None) -> EdlClip:
     inside = _said_in(window, talk)
-    title = (pick.title if pick else "") or headline(inside, [s.text for s in talk], language)
+    drawn = _if_said(headline(inside, [s.text for s in talk], language), window)
+    title = (pick.title if pick else "") or drawn or spare_title(index)
     return EdlClip(
         index=index,
         title=title,
-        hook=(pick.hook if pick else "") or hook(inside, language, title),
+        hook=(pick.hook if pick else "") or _if_said(hook(inside, language, title), window),
         description=pick.description if pick else "",
         hashtags=pick.hashtags if pick else [],
         segments=[Span(start=window.start, end=window.end, text=window.text)],
@@ -105,6 +106,14 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
     )
 
 
+def _if_said(text: str, window: Candidate) -> str:
+    """The text, or nothing where it holds a word from outside the window."""
+    strange = strange_words(text, window.text)
+    if strange:
+        _log.warning("A title or hook is left out, for nobody says %s in its clip.", ", ".join(strange))
+    return "" if strange else text
+
+
 def _said_in(window: Candidate, talk: list[Sentence]) -> list[str]:
     """The sentences of a window, of those that it cuts only the words that are in it."""
     parts = [
@@ -112,11 +121,6 @@ def _said_in(window: Candidate, talk: list[Sentence]) -> list[str]:
         for sentence in talk[window.first : window.last + 1]
     ]
     return [part for part in parts if part]
-
-
-def _spare_title(clip: EdlClip, meta: SourceMeta) -> str:
-    """The title of the source, for a clip whose words give none."""
-    return plain(meta.title, LONGEST) or f"Clip {clip.index}"
 
 
 def _why(window: Candidate) -> str:

@@ -56,6 +56,27 @@ def test_a_title_of_no_use_is_left_to_the_heuristic(title):
     assert pick.title == ""
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The kitten lived for 17 years",
+        "The kitten that met Napoleon in a basement",
+        "A kitten says “no more basements”",
+        'A kitten says "no more basements',
+    ],
+)
+def test_what_nobody_says_is_no_fact_of_a_title_or_hook(text):
+    reading = read_answer(answer({"id": "w0", "title": text, "hook": text}), OFFERS, 1)
+    assert (reading.picks[0].title, reading.picks[0].hook) == ("", "")
+    fault = "1 of 1 picks had a {} with a number, name or quote that nobody says in the clip"
+    assert reading.dropped == [fault.format("title"), fault.format("hook")]
+
+
+def test_a_paraphrase_stays():
+    (pick,) = parse_answer(answer({"id": "w0", "title": "Why a Grandmother's kitten lived below"}), OFFERS, 1)
+    assert pick.title == "Why a Grandmother's kitten lived below"
+
+
 def test_a_title_in_a_script_without_spaces():
     (pick,) = parse_answer(answer({"id": "w2", "title": "なぜ猫は水を怖がるのか"}), OFFERS, 1)
     assert pick.title == "なぜ猫は水を怖がるのか"

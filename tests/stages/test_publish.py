@@ -33,7 +33,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cut(index: int, start: float, end: float) -> EdlClip:
-    return EdlClip(index=index, title=f"from {start:g}", hook="h", segments=[Span(start=start, end=end)])
+    title = f"from {start:g}"
+    return EdlClip(index=index, title=title, hook="h", segments=[Span(start=start, end=end, text=f"{title}, h.")])
 
 
 SILENT, GOOD, OTHER, OVERLAPPING = cut(1, 6.1, 7.9), cut(2, 0.5, 2.5), cut(9, 3, 5), cut(8, 2, 4)
@@ -209,3 +210,19 @@ def test_as_many_files_are_measured_at_once_as_there_are_cores_for_us(render: Re
     finally:
         os.sched_setaffinity(0, before)
     assert len(at_once) == 1
+
+
+def test_a_clip_named_by_what_nobody_says_in_it_is_replaced(render: Renders):
+    strange = GOOD.model_copy(update={"title": "Four elephants"})
+    spare = OTHER.model_copy(update={"title": "Clip 9"})
+    done = verify_clips([render(strange, Mend())], render, [spare], OPTIONS)
+    assert [(clip.clip.index, clip.clip.title) for clip in done.clips] == [(2, "Clip 2")]
+    assert "title: nobody says four, elephants, wanted only words said in the clip" in done.dropped[0].reason
+
+
+def test_an_llm_may_paraphrase_in_a_title(render: Renders):
+    told = GOOD.model_copy(update={"title": "Four elephants"})
+    assert verify_clips([render(told, Mend())], render, [], OPTIONS, path="llm").clips[0].clip.title == told.title
+    named = GOOD.model_copy(update={"title": "An elephant in London"})
+    with pytest.raises(NoClips, match="nobody says london"):
+        verify_clips([render(named, Mend())], render, [], OPTIONS, path="llm")

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import HeatmapPoint, SourceMeta
 from tasks.core.request import ClipRequest
+from tasks.core.said import strange_words
 from tasks.core.transcript import Segment, Word
 from tasks.engines.llm import LlmOptions
 from tasks.stages.select import select_clips
@@ -162,24 +163,29 @@ def test_too_few_words_is_too_short(segments):
         select(segments[:1])
 
 
-def test_titles_and_hooks_hold_no_word_from_outside_a_cut_sentence():
-    marks = {5: ",", 59: "."}
-    words = [
-        Word(word=f"word{i}" + marks.get(i % 60, marks.get(i % 6, "")), start=i * 0.4, end=i * 0.4 + 0.3)
-        for i in range(240)
-    ]
-    edl = select([Segment(text="", start=0, duration=96, words=words)])
-    for clip in edl.clips:
-        span = clip.segments[0]
-        said = {w.word.strip(",.") for w in words if span.start <= (w.start + w.end) / 2 < span.end}
-        told = f"{clip.title} {clip.hook}".casefold().replace(",", "").replace(".", "").replace("\u2026", "").split()
-        assert set(told) <= said
+CUT_SENTENCE = (
+    "the corresponding documentation was distributed among departments, "
+    "you never know who your worst friends really are, "
+    "additional requirements were specified in supplementary regulations, "
+    "quarterly expenditures of the committee approximated allocations."
+)
+
+
+def test_the_strongest_clause_of_a_cut_sentence_names_only_the_clip_that_holds_it():
+    words = [Word(word=w, start=i * 0.58, end=i * 0.58 + 0.5) for i, w in enumerate(CUT_SENTENCE.split())]
+    talk = [Segment(text=CUT_SENTENCE, start=0, duration=words[-1].end, words=words)]
+    edl = select(talk, request=REQUEST.model_copy(update={"clip_duration_seconds": 10.0}))
+    everything = [*edl.clips, *edl.reserve]
+    assert len(everything) > 1
+    for clip in everything:
+        assert strange_words(f"{clip.title} {clip.hook}", clip.segments[0].text) == []
 
 
 def test_a_clip_without_a_usable_word_still_has_a_title():
     words = [Word(word="the", start=i * 0.4, end=i * 0.4 + 0.3) for i in range(60)]
     edl = select([Segment(text="", start=0, duration=24, words=words)])
-    assert all(clip.title == "A talk" for clip in edl.clips)
+    assert edl.clips
+    assert all(clip.title == f"Clip {clip.index}" for clip in edl.clips), "the source's title is not said in the clip"
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -247,6 +253,18 @@ def test_the_llm_reorders_and_names(segments, endpoint):
     assert edl.clips[1].segments == offered[0].segments
     assert edl.clips[1].title == offered[0].title, "a title about nothing said is replaced"
     assert "pass" not in edl.model_dump_json()
+
+
+def test_an_llm_title_with_a_name_that_nobody_says_is_drawn_instead_and_the_selection_says_so(segments, endpoint):
+    endpoint.answer = lambda offered: (
+        200,
+        json.dumps({"clips": [named(o, "The piano of Napoleon and the captain") for o in offered[:2]]}),
+    )
+    edl = select(segments, llm=options(endpoint))
+    check(edl)
+    assert edl.selection.mode == "llm"
+    assert "2 of 2 picks had a title with a number, name or quote that nobody says" in edl.selection.reason
+    assert [clip.title for clip in edl.clips] == [clip.title for clip in select(segments).clips]
 
 
 @pytest.mark.parametrize(

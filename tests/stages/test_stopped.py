@@ -26,7 +26,7 @@ from tasks.stages.select import select_clips
 from tests.small_media import clip as small_clip
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast", parallel=2)
-CLIPS = [EdlClip(index=i, title="t", hook="h", segments=[Span(start=i, end=i + 1)]) for i in (1, 2)]
+CLIPS = [EdlClip(index=i, title="t", hook="h", segments=[Span(start=i, end=i + 1, text="t, h")]) for i in (1, 2)]
 WORDS = [Word(word=f"word{i}", start=i * 0.4, end=i * 0.4 + 0.3) for i in range(60)]
 ENDLESS = ["-f", "lavfi", "-re", "-i", "testsrc=s=64x64", "-f", "null", "-"]
 
