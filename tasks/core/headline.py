@@ -22,7 +22,7 @@ LONGEST_HOOK = 120
 GOOD_WORDS = range(4, 11)
 """Words of a headline that is neither a label nor a paragraph."""
 
-_BREAK = re.compile(r"(?<=[,;:\u2013\u2014\uff0c\u3001\uff1b\uff1a\u060c])\s*|\s+[-\u2013\u2014]+\s+")
+_BREAK = re.compile(r"(?<=[,;:\u2013\u2014\uff0c\u3001\uff1b\uff1a\u060c])(?!\d)\s*|\s+[-\u2013\u2014]+\s+")
 _NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}\"\u201c\u201d\u00ab\u00bb]")
 _EDGE = " \t.,;:-\u2013\u2014\u2026!'\u2019\u3002\uff0c\u3001\uff1b\uff1a\u060c\u061b"
 _ASKING = ("?", "\uff1f", "\u061f")

@@ -65,3 +65,8 @@ def test_what_is_drawn_from_a_clip_is_said_in_it(lines, language):
     for text in (title, hook(lines, language, title)):
         assert strange_words(text, " ".join(lines)) == []
         assert strange_facts(text, " ".join(lines)) == []
+
+
+def test_a_number_is_never_cut_at_its_comma():
+    line = "In the spring, there were 1,000 people who wanted to know what happens next, and nobody told them."
+    assert "1,000" in headline([line], [line], "en") or "000" not in headline([line], [line], "en")
