@@ -40,7 +40,7 @@ def stack(disk, embedded):
 def client(stack):
     store, bucket = JobStore.from_settings(stack.settings), ArtifactStore.from_settings(stack.settings, 2)
     with (
-        Server(create_app(stack.settings, store, bucket, Runs())) as url,
+        Server(create_app(stack.settings, store, bucket, Runs()), stack.settings) as url,
         httpx.Client(base_url=url, timeout=30) as asked,
     ):
         yield asked

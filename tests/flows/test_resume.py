@@ -136,7 +136,14 @@ def test_stopped_by_sigterm_the_job_says_so_and_goes_on(pipeline, short, job_id)
 
 def encoders_of(pid):
     """Process ids of ffmpeg children that encode video."""
-    return [child for child in children_of(pid) if b"libx264" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children_of(pid) if b"libx264" in command_of(child)]
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""  # it has ended
 
 
 def children_of(pid):

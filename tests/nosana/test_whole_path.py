@@ -46,6 +46,9 @@ class Service:
     def __init__(self, stack, nosana, folder, monkeypatch):
         self.nosana, self.folder, self.stack = nosana, folder, stack
         secret = {name.lower(): SecretStr(value) for name, value in SECRETS.items()}
+        # A database of its own: the API would see to every job that other tests have left in theirs.
+        self.redis_url = stack.settings.redis_url.get_secret_value().removesuffix("/0") + "/1"
+        secret["redis_url"] = SecretStr(self.redis_url)
         self.settings = stack.settings.model_copy(update=secret | {"deployment": "clip/gpu", "api_keys": None})
         template = NosanaWorker.get_default_base_job_template()
         register(self.settings.prefect_api_url, pools=[POOL], templates={"nosana": template})
@@ -72,7 +75,7 @@ class Service:
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "the-worker"]
-        env = os.environ | self.stack.environment() | SECRETS | own
+        env = os.environ | self.stack.environment() | SECRETS | own | {"REDIS_URL": self.redis_url}
         with (self.folder / "worker.log").open("wb") as log:
             self.worker = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
         return self
