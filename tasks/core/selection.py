@@ -189,7 +189,7 @@ def choose(
         )
     chosen = len(picks.taken)
     _pick(scored, picks, chosen + RESERVE, fill=False)
-    candidates = [_candidate(scored, i, sentences) for scored, i in picks.taken]
+    candidates = [_candidate(scored, i) for scored, i in picks.taken]
     return Choice(
         clips=candidates[:chosen],
         reserve=candidates[chosen:],
@@ -382,11 +382,11 @@ def _nearness(windows: Windows, span: tuple[float, float]) -> Floats:
     return NEARNESS_COST * np.exp(-distance / NEARNESS_SECONDS)
 
 
-def _candidate(scored: _Scored, i: int, sentences: list[Sentence]) -> Candidate:
+def _candidate(scored: _Scored, i: int) -> Candidate:
     windows, units = scored.windows, scored.units
     first, last = int(windows.first[i]), int(windows.last[i])
-    opens = units.items[first].start == sentences[units.parent[first]].start
-    closes = units.items[last].end == sentences[units.parent[last]].end
+    opens = first == 0 or units.parent[first - 1] != units.parent[first]
+    closes = last + 1 == len(units.parent) or units.parent[last + 1] != units.parent[last]
     aligned = "sentence" if opens and closes else units.aligned
     return Candidate(
         start=float(windows.start[i]),
