@@ -7,7 +7,7 @@ import pytest
 
 from deployments.reconcile import GRACE_SECONDS, PENDING_SECONDS, Reconciler
 from infra.errors import SubmitError
-from infra.jobs import JobStore, Report, new_job_id
+from infra.jobs import JobStore, Report, new_job_id, watch_lease
 from infra.states import JobState, Stage
 
 
@@ -238,6 +238,16 @@ def test_a_pending_run_that_has_a_deployment_is_its_workers_to_watch(scene):
     scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
     scene.server.states[run_id] = "PENDING"
     assert scene.after(3600).status is JobState.QUEUED
+
+
+def test_a_pending_run_is_left_alone_while_its_worker_rents_for_it_however_long_that_takes(scene):
+    scene.jobs.set_run(scene.job_id, 1, run_id := "66666666-6666-6666-6666-666666666666")
+    scene.server.states[run_id] = "PENDING"
+    assert scene.jobs.hold(watch_lease(run_id))
+    job = scene.after(3600)
+    assert (job.status, job.attempt, scene.server.ended) == (JobState.QUEUED, 1, [])
+    scene.jobs.release(watch_lease(run_id))  # a worker that dies leaves it to run out
+    assert scene.after(PENDING_SECONDS).attempts[0].reason == "The run was given to a worker that never started it."
 
 
 def test_a_job_whose_creator_died_before_it_submitted_it_is_submitted(scene):

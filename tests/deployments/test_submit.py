@@ -134,6 +134,37 @@ def test_a_busy_server_is_asked_again(monkeypatch):
         PrefectRuns("http://prefect/api", "clip/local", always).queue_depth()
 
 
+class Losing(httpx.HTTPTransport):
+    """A way to the real server which loses the first answer that tells of a run: the run was created by then."""
+
+    def __init__(self, error):
+        super().__init__()
+        self._error, self.created = error, []
+
+    def handle_request(self, request):
+        answer = super().handle_request(request)
+        if request.url.path.endswith("/create_flow_run"):
+            answer.read()
+            self.created.append(answer.json()["id"])
+            if len(self.created) == 1:
+                raise self._error
+        return answer
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ReadTimeout("lost"), httpx.ReadError("lost"), httpx.RemoteProtocolError("lost")]
+)
+def test_an_answer_that_is_lost_is_asked_for_again_and_gives_the_run_that_was_created(prefect_runs, stack, error):
+    way, job_id = Losing(error), new_job_id()
+    run_id = PrefectRuns(stack.settings.prefect_api_url, "clip/local", way).submit(job_id, 1, REQUEST)
+    assert way.created == [run_id, run_id]
+    named = {"flow_runs": {"name": {"any_": [job_id]}}}
+    found = httpx.post(f"{stack.settings.prefect_api_url}/flow_runs/filter", json=named).raise_for_status().json()
+    assert [run["id"] for run in found] == [run_id]
+    assert prefect_runs.run(run_id)["state_type"] == "SCHEDULED"
+    prefect_runs.cancel(run_id)
+
+
 def test_a_deployment_that_was_made_anew_is_found():
     ids = ["old", "new"]
 
