@@ -35,7 +35,10 @@ def run_log() -> Generator[None]:
     It asks nothing of the process's environment, so every worker's runs show it. Handlers of Prefect's own
     (PREFECT_LOGGING_EXTRA_LOGGERS) are set aside meanwhile, or each line would be there twice.
     """
-    handler = _RunLogHandler(UUID(str(flow_run.get_id())))
+    if (run_id := flow_run.get_id()) is None:  # the flow's function was called as it is, outside of any run
+        yield
+        return
+    handler = _RunLogHandler(UUID(str(run_id)))
     loggers = [logging.getLogger(name) for name in PACKAGES]
     before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
     for logger, level, handlers in before:

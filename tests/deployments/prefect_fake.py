@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 DEPLOYMENT, FLOW = str(uuid.UUID(int=2)), str(uuid.UUID(int=1))
-_CREATED = {"name", "parameters", "idempotency_key", "tags", "state"}
+_CREATED = {"name", "parameters", "idempotency_key", "tags", "state", "enforce_parameter_schema"}
 
 
 class PrefectFake:

@@ -56,7 +56,7 @@ def api():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "Missing or malformed: R2_ENDPOINT: is required"),
+        ({}, "Correct the environment: R2_ENDPOINT is required"),
         ({"KANGKLIP_GRANT": "a-grant"}, "KANGKLIP_API_URL is missing"),
     ],
 )

@@ -48,12 +48,18 @@ def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
+def first_sound(video: Path) -> demux.Sound:
+    return demux.Sound(probe(video).tracks[0])
+
+
 Work = Callable[[Path, Path, str], object]
 WORKS: dict[str, Work] = {
-    "copy of the sound": lambda video, out, exe: demux.extract_audio(video, probe(video), out / "a.m4a"),
-    "encoding of the sound": lambda video, out, exe: demux._transcode(video, out / "a.m4a", 0, ""),
+    "copy of the sound": lambda video, out, exe: demux.extract_audio(
+        video, probe(video), first_sound(video), out / "a.m4a"
+    ),
+    "encoding of the sound": lambda video, out, exe: demux._transcode(video, first_sound(video), out / "a.m4a", ""),
     "copy of the source": lambda video, out, exe: demux.seekable(
-        video, probe(video).model_copy(update={"container": "mpegts"}), out
+        video, probe(video).model_copy(update={"container": "mpegts"}), first_sound(video), out
     ),
     "loudness": lambda video, out, exe: loudness.plan_loudness(video, [(0, 2)]),
     "loudness of it all": lambda video, out, exe: loudness.integrated(video),

@@ -89,8 +89,8 @@ def test_no_speech_is_found_where_nobody_speaks(name: str, options: AsrOptions, 
 def test_words_invented_for_it_would_not_be_believed_either(name: str, recogniser: Recogniser) -> None:
     """The second guard alone, as if the voice detector had been fooled."""
     samples, window = scaled(NOT_SPEECH[name]()), Stretch(0, 12)
-    language, _ = recogniser.language(samples, [window])
-    assert all(doubt(heard) for heard in recogniser.listen(samples, [window], language))
+    ((spoken, _),) = recogniser.spoken(samples, [window], [], None)
+    assert all(doubt(heard) for heard in recogniser.listen(samples, [window], spoken.language))
 
 
 @pytest.mark.parametrize("noise_db", [None, 10])

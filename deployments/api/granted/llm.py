@@ -189,7 +189,7 @@ async def _ask(upstream: Upstream, content: bytes, settings: Settings) -> bytes:
     """The body of the provider's answer.
 
     Raises:
-        HTTPException: 400 and 429 are passed on in our words, all else is 502.
+        HTTPException: 400 for a refused request and 429 are passed on in our words, all else is 502.
     """
     seconds, key = settings.llm_timeout_seconds, settings.llm_api_key
     headers = {b"content-type": b"application/json", b"accept-encoding": b"identity"}
@@ -208,11 +208,20 @@ async def _ask(upstream: Upstream, content: bytes, settings: Settings) -> bytes:
         raise HTTPException(*NO_ANSWER) from None
 
 
+_REQUEST_REFUSED = {
+    httpx.codes.BAD_REQUEST,
+    httpx.codes.UNSUPPORTED_MEDIA_TYPE,
+    httpx.codes.UNPROCESSABLE_ENTITY,
+    httpx.codes.NOT_IMPLEMENTED,
+}
+"""How servers refuse a request for its form, `response_format` above all."""
+
+
 def _check(answer: httpx.Response) -> None:
     if answer.status_code == httpx.codes.OK:
         return
     logger.warning("The LLM answered a rented machine with status %d", answer.status_code)
-    if answer.status_code == httpx.codes.BAD_REQUEST:
+    if answer.status_code in _REQUEST_REFUSED:
         raise HTTPException(*REFUSED)
     if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
         pause = answer.headers.get("retry-after", "")

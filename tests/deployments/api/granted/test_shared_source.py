@@ -40,7 +40,7 @@ def download(api, site, tmp_path):
         if rented:
             settings = Settings(KANGKLIP_ACCESS=api.access(job_id).model_dump_json()).model_copy(update=here)
         work = Workspace(JobRef(job_id=job_id, attempt=1), settings, lambda *_: None)
-        options = _engine_options(SourceOptions(max_fps=30), work)
+        options = _engine_options(SourceOptions(max_fps=30), request, work)
         entry, _, reused = _shared_media(request, options, work)
         beside.wait_all(work.folder)
         return entry, reused, work
