@@ -44,6 +44,10 @@ class LoudnessPlan:
     warning: str | None = None
 
 
+_LEAD = 2.0
+"""Seconds of sound that are read before a segment and cut off."""
+
+
 def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling: float = CEILING_DBTP) -> Any:
     """Filters that play (start, seconds) segments of `audio` one after the other, with gain and limiter (dB)."""
     parts = [_segment(audio, start, seconds) for start, seconds in segments]
@@ -58,9 +62,13 @@ def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling
 
 
 def _segment(audio: Path, start: float, seconds: float) -> Any:
+    """Sought a little early: in some files ffmpeg finds the first sound a second behind the place it was asked for."""
+    lead = min(start, _LEAD)
     return (
-        ffmpeg.input(f"file:{audio}", ss=f"{start:.6f}", t=f"{seconds:.6f}")
+        ffmpeg.input(f"file:{audio}", ss=f"{start - lead:.6f}", t=f"{seconds + lead:.6f}")
         .audio.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
+        .filter("atrim", start=f"{lead:.6f}")
+        .filter("asetpts", "PTS-STARTPTS")
         .filter("aformat", sample_fmts="fltp", channel_layouts="stereo")
         .filter("apad", whole_dur=f"{seconds:.6f}")
         .filter("atrim", end=f"{seconds:.6f}")
