@@ -96,11 +96,6 @@ class Reading:
     dropped: list[str]
 
 
-def parse_answer(text: str, offers: Sequence[Offer], count: int) -> list[Pick]:
-    """The picks of `read_answer`."""
-    return read_answer(text, offers, count).picks
-
-
 def read_answer(text: str, offers: Sequence[Offer], count: int) -> Reading:
     """Valid picks of an answer: offered ids, each once, with harmless texts; the rest is dropped one by one.
 

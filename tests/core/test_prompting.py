@@ -11,7 +11,6 @@ from tasks.core.prompting import (
     Offer,
     hashtags,
     messages,
-    parse_answer,
     plain,
     read_answer,
 )
@@ -42,7 +41,7 @@ def test_titles_are_cleaned_and_cut_between_words():
     long = (
         "Grandmother <b>hid</b> the kitten\u202e\n\x07 in `the` basement and then told nobody about it for forty years"
     )
-    (pick,) = parse_answer(answer({"id": "w0", "title": long}), OFFERS, 1)
+    (pick,) = read_answer(answer({"id": "w0", "title": long}), OFFERS, 1).picks
     assert pick.title == "Grandmother hid the kitten in the basement and then told…"
     assert len(pick.title) <= 60
 
@@ -52,7 +51,7 @@ def test_titles_are_cleaned_and_cut_between_words():
     ["", "   ", "http://evil.example/kitten", "You will not believe this", "\u202e\u0000", "<script></script>", "!!!"],
 )
 def test_a_title_of_no_use_is_left_to_the_heuristic(title):
-    (pick,) = parse_answer(answer({"id": "w0", "title": title}), OFFERS, 1)
+    (pick,) = read_answer(answer({"id": "w0", "title": title}), OFFERS, 1).picks
     assert pick.title == ""
 
 
@@ -73,18 +72,18 @@ def test_what_nobody_says_is_no_fact_of_a_title_or_hook(text):
 
 
 def test_a_paraphrase_stays():
-    (pick,) = parse_answer(answer({"id": "w0", "title": "Why a Grandmother's kitten lived below"}), OFFERS, 1)
+    (pick,) = read_answer(answer({"id": "w0", "title": "Why a Grandmother's kitten lived below"}), OFFERS, 1).picks
     assert pick.title == "Why a Grandmother's kitten lived below"
 
 
 def test_a_title_in_a_script_without_spaces():
-    (pick,) = parse_answer(answer({"id": "w2", "title": "なぜ猫は水を怖がるのか"}), OFFERS, 1)
+    (pick,) = read_answer(answer({"id": "w2", "title": "なぜ猫は水を怖がるのか"}), OFFERS, 1).picks
     assert pick.title == "なぜ猫は水を怖がるのか"
 
 
 def test_invented_and_repeated_ids_and_more_than_asked_are_passed_over():
     picks = [{"id": i, "title": "A kitten"} for i in ("w9", "w1", "w1", "w0", "w2")]
-    assert [p.id for p in parse_answer(answer(*picks), OFFERS, 2)] == ["w1", "w0"]
+    assert [p.id for p in read_answer(answer(*picks), OFFERS, 2).picks] == ["w1", "w0"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_invented_and_repeated_ids_and_more_than_asked_are_passed_over():
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(AnswerRefused):
-        parse_answer(text, OFFERS, 2)
+        read_answer(text, OFFERS, 2)
 
 
 def kitten(name: object, **more: object) -> dict:
@@ -189,7 +188,7 @@ def test_hashtags_keep_the_marks_of_their_letters():
 @given(st.text(max_size=300), st.lists(st.text(max_size=60), max_size=12))
 def test_whatever_text_comes_back_is_harmless(text, tags):
     raw = answer({"id": "w0", "title": text, "hook": text, "description": text, "hashtags": tags})
-    (pick,) = parse_answer(raw, OFFERS, 1)
+    (pick,) = read_answer(raw, OFFERS, 1).picks
     assert len(pick.title) <= 60
     assert len(pick.hook) <= 120
     assert len(pick.description) <= LONGEST_DESCRIPTION
