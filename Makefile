@@ -26,7 +26,7 @@ soak: $(VENV)/dev.installed
 check: $(VENV)/dev.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/basedpyright
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 	@PYTHONPATH=. $(BIN)/lint-imports
 
 bench: $(VENV)/dev.installed
