@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 import typer
@@ -13,8 +12,8 @@ from infra.local.parts import Home, Part
 from infra.settings import Settings
 from tasks.core import errors
 from tasks.core.selection import WEIGHTS
+from tests.folders import ROOT
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 OUTSIDE = ("http://", "https://", "mailto:")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import uv
 
-ROOT = Path(__file__).parents[1]
+from tests.folders import ROOT
+
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 ASKED_BY_OTHERS = {"async-timeout", "pendulum", "tzdata", "whenever"}

@@ -40,9 +40,10 @@ from tests.bench import report
 from tests.bench.make_talk import make_talk
 from tests.bench.plain import plain_encodes
 from tests.bench.processes import Sampler, cpu_seconds, of_trees
+from tests.folders import MEDIA
 from tests.media_server import MediaServer, file
 
-SHORT = Path(__file__).parents[1] / "media" / "short.mp4"
+SHORT = MEDIA / "short.mp4"
 FOLDER = Path("build") / "bench"
 SETTINGS = {
     "ASR_MODEL": "base",

@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.bench import report
 from tests.bench.plain import still_crop
 from tests.bench.processes import Sampler, cpu_seconds, of_trees
+from tests.folders import ROOT
 
 STAGES = ("DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD")
 
@@ -160,7 +160,7 @@ def test_processes_are_counted_with_their_children_and_after_their_end():
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_a_small_run_measures_everything(tmp_path):
-    root = Path(__file__).parents[2]
+    root = ROOT
     sample = root / "tests" / "media" / "short.mp4"
     small = ["--source", str(sample), "--seconds", "10", "--count", "1", "--resolution", "270x480"]
     command = [sys.executable, "-m", "tests.bench", *small]

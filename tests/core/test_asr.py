@@ -1,6 +1,5 @@
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,9 @@ from tasks.core import asr
 from tasks.core.asr import SAMPLE_RATE, Heard, Stretch
 from tasks.core.languages import LANGUAGES
 from tasks.core.transcript import Word
+from tests.folders import TESTS
 
-TEXTS = json.loads(Path(__file__).with_name("declaration.json").read_text())
+TEXTS = json.loads((TESTS / "declaration.json").read_text())
 """Articles 1 and 2, in part, of the Universal Declaration of Human Rights: ordinary text of many scripts."""
 
 

@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli import app
+from tests.folders import MEDIA
 from tests.prefect_client import prefect_client
 
 KANGKLIP = Path(sys.executable).with_name("kangklip")
-SHORT = Path(__file__).parents[1] / "media" / "short.mp4"
+SHORT = MEDIA / "short.mp4"
 SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "COLUMNS": "120"}
 
 

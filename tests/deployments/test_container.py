@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,8 @@ from deployments import container
 from infra.access import Access, access_of
 from infra.errors import GrantRefused
 from infra.settings import load
+from tests.folders import ROOT
 
-ROOT = Path(__file__).parents[2]
 ACCESS = {"url": "http://clips.example", "token": "kks_t", "job_id": "kk_x", "attempt": 2, "bucket": "b", "root": "r/"}
 
 

@@ -9,7 +9,6 @@ import threading
 import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,9 +17,9 @@ from deployments import register as register_module
 from deployments.register import register
 from infra.errors import ConfigError, StackError
 from infra.local.parts import WORK_POOL
+from tests.folders import ROOT
 from tests.prefect_client import prefect_client
 
-ROOT = Path(__file__).parents[2]
 OFFERED = ["clip/local", "clip/gpu", "batch/nightly"]
 POOLS = ["kangklip", "nosana-gpu"]
 

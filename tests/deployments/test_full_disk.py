@@ -17,9 +17,9 @@ from infra.jobs import JobStore, new_job_id
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from tests.deployments.api.conftest import REQUEST, Runs, Server
+from tests.folders import ROOT
 from tests.small_disk import filled, small_disk
 
-ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "media" / "short.mp4"
 NO_SPACE = "No space is left on the disk of"
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -21,9 +20,9 @@ from infra.local.parts import Home, Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tests.deployments.web.browser import SCREENS, chromium, window
+from tests.folders import ROOT
 from tests.media_server import MediaServer, file
 
-ROOT = Path(__file__).parents[2]
 SHORT = ROOT / "tests" / "media" / "short.mp4"
 SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}
 UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL", "PREFECT_HOME")

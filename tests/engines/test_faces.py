@@ -1,7 +1,6 @@
 """YuNet on frames of the sample talk, where the speaker's box is known."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +8,7 @@ import pytest
 
 from tasks.engines.faces import FaceDetector, with_area
 from tasks.engines.weights import yunet
-
-MEDIA = Path(__file__).parents[1] / "media"
+from tests.folders import MEDIA
 
 
 @pytest.fixture(scope="module")

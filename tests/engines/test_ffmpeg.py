@@ -23,6 +23,7 @@ from tasks.engines.ffmpeg import (
     reading,
     run,
 )
+from tests.folders import ROOT
 
 
 def endless() -> object:
@@ -112,7 +113,7 @@ with reading(endless, ffmpeg_exe()) as pipe:
 @pytest.mark.parametrize("code", [RUN, READING], ids=["run", "reading"])
 def test_it_dies_with_a_killed_parent(tmp_path: Path, code: str):
     marker = str(tmp_path / "out.mkv")
-    parent = subprocess.Popen([sys.executable, "-c", code.format(marker=marker)], cwd=Path(__file__).parents[2])
+    parent = subprocess.Popen([sys.executable, "-c", code.format(marker=marker)], cwd=ROOT)
     try:
         wait_until(lambda: [pid for pid in running(f"{marker}\0") if pid != parent.pid])
         os.kill(parent.pid, signal.SIGKILL)

@@ -8,10 +8,10 @@ import pytest
 
 from tasks.core.errors import ProgramStopped
 from tasks.engines.prosody import AudioUnreadable, measure
+from tests.folders import FOOTAGE
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 RATE = 16_000
-FOOTAGE = Path(__file__).parents[2].parent / "shared" / "footage"
 
 
 def voice(seconds: float, pitch: float, level: float) -> np.ndarray:

@@ -17,11 +17,10 @@ from tasks.engines.frames import small_frames, small_size
 from tasks.engines.probe import probe
 from tasks.engines.vision import look
 from tasks.engines.weights import yunet
+from tests.folders import FOOTAGE, MEDIA
 from tests.small_media import ffmpeg
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-MEDIA = Path(__file__).parents[1] / "media"
-FOOTAGE = Path(__file__).parents[2].parent / "shared" / "footage"
 CLIP = (1080, 1920)
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 

@@ -19,11 +19,10 @@ from tasks.engines import hardware, whisper
 from tasks.engines.hardware import AsrOptions, AsrPlan
 from tasks.engines.weights import WeightsMissing
 from tasks.engines.whisper import Recogniser, transcribe_with
+from tests.folders import FOOTAGE, MEDIA, TESTS
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-MEDIA = Path(__file__).parents[1] / "media"
-FOOTAGE = Path(__file__).parents[3] / "shared" / "footage"
-TEXTS = json.loads((Path(__file__).parents[1] / "core" / "declaration.json").read_text())
+TEXTS = json.loads((TESTS / "declaration.json").read_text())
 TALK = MEDIA / "short.mp4"
 TRUTH = json.loads(TALK.with_suffix(".json").read_text())
 

@@ -25,6 +25,7 @@ from tasks.engines.probe import probe
 from tasks.engines.ytdlp import DownloadOptions, TransientDownloadError, fetch, inspect
 from tasks.engines.ytdlp_process import converse
 from tests import media_server as serve
+from tests.folders import ROOT
 from tests.media_server import MediaServer, certificate
 from tests.small_disk import small_disk
 from tests.small_media import clip, ffmpeg
@@ -161,7 +162,7 @@ def test_killed_we_leave_no_orphan(tmp_path: Path) -> None:
         }
         parent = subprocess.Popen(
             [sys.executable, "-c", f"from tasks.engines.ytdlp_process import converse; converse({job!r}, 60, None)"],
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
         silent.settimeout(30)
         connection, _ = silent.accept()

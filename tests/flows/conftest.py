@@ -12,8 +12,8 @@ import pytest
 
 from infra.artifacts import ArtifactStore
 from infra.jobs import JobStore, new_job_id
+from tests.folders import MEDIA
 
-MEDIA = Path(__file__).parents[1] / "media"
 RUN = Path(__file__).with_name("run_clip.py")
 SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "RENDER_MAX_FPS": "25"}
 

@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,9 @@ from infra.jobs import new_job_id
 from infra.local.parts import Part
 from infra.states import JobState, Stage
 from tasks.engines.ffmpeg import ffmpeg_exe
+from tests.folders import MEDIA
 from tests.prefect_client import prefect_client
 
-MEDIA = Path(__file__).parents[1] / "media"
 TRUTH = json.loads((MEDIA / "sample.json").read_text())
 WIDTH, HEIGHT, FPS = 270, 480, 25
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,9 @@ from infra.local.stack import SERVERS, LocalStack
 from infra.settings import Settings
 from infra.states import JobState
 from tests import media_server as serve
+from tests.folders import ROOT
 from tests.media_server import MediaServer
 
-ROOT = Path(__file__).parents[2]
 SHORT = ROOT / "tests" / "media" / "short.mp4"
 UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL", "PREFECT_HOME")
 

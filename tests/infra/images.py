@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.folders import ROOT
+
 DOCKER = ROOT / "infra" / "docker"
 SUITES = {"python:3.11": "bookworm", "nvidia/cuda:": "trixie"}
 """The Debian suite that stands in for a base, by how the base's name begins. Trixie's Python is 3.13; the

@@ -18,8 +18,8 @@ from deployments import bake_weights
 from infra.errors import ConfigError
 from infra.settings import Settings
 from tasks.engines import weights
+from tests.folders import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "infra" / "docker"
 COMPOSE = DOCKER / "compose.yaml"
 SERVICES = yaml.safe_load(COMPOSE.read_text())["services"]

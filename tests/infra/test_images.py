@@ -2,18 +2,17 @@
 
 import socket
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
 from infra.jobs import new_job_id
 from tasks.core.keys import job_key
+from tests.folders import MEDIA
 from tests.infra.images import Images
 from tests.media_server import MediaServer, file
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
-MEDIA = Path(__file__).parents[1] / "media"
 
 
 @pytest.fixture(scope="module")

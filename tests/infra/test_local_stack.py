@@ -23,9 +23,9 @@ from infra.local import stack as stack_module
 from infra.local.parts import Home, Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings
+from tests.folders import ROOT
 
 BOTH = (Part.VALKEY, Part.S3)
-ROOT = Path(__file__).parents[2]
 NAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_BUCKET", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL")
 
 # A program that uses the stack: says who is there, waits, and on Ctrl-C looks once more before it leaves.

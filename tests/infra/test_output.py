@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.folders import ROOT
+
 RUN = """
 import logging, sys
 from pathlib import Path
@@ -28,7 +30,7 @@ def run_whose_reader_dies(folder: Path, how: str) -> bool:
     end = folder / how
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, str(end), how],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -7,12 +7,11 @@ import signal
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any, Self
 
+from tests.folders import ROOT
 from tests.nosana.states import Deployment, ended, failed_host, log
 
-ROOT = Path(__file__).parents[2]
 GRACE_SECONDS = 10.0
 """Between SIGTERM and SIGKILL, as container engines have it."""
 LOG_LINES = 200

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -28,12 +27,12 @@ from infra.nosana.worker import NosanaWorker
 from infra.states import JobState
 from tests.deployments.api.conftest import Server
 from tests.deployments.web.browser import SCREENS, chromium, window
+from tests.folders import ROOT
 from tests.media_server import MediaServer, file
 from tests.nosana.double import KEY, NosanaDouble
 from tests.nosana.test_worker import CANARY, SECRETS
 from tests.prefect_client import prefect_client
 
-ROOT = Path(__file__).parents[2]
 SHORT = ROOT / "tests" / "media" / "short.mp4"
 POOL = "nosana-gpu"
 SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}

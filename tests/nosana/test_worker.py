@@ -8,17 +8,16 @@ import sys
 import time
 import uuid
 from asyncio import run
-from pathlib import Path
 
 import pytest
 
 from infra.errors import StateError
 from infra.jobs import JobStore, Report, new_job_id
 from infra.states import JobState
+from tests.folders import ROOT
 from tests.nosana.double import KEY, NosanaDouble
 from tests.prefect_client import prefect_client
 
-ROOT = Path(__file__).parents[2]
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 1}
 CANARY = "canary-of-every-setting"
 SECRETS = {

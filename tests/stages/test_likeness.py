@@ -13,9 +13,9 @@ from tasks.engines.measure import measure_clip
 from tasks.engines.probe import probe
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, render_clip
+from tests.folders import MEDIA
 from tests.small_media import ffmpeg
 
-MEDIA = Path(__file__).parents[1] / "media"
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 START, END = 4.0, 12.0
 COMPARED = {"sound", "picture", "mono", "no silent stretch", "no frozen stretch", "no black stretch"}

@@ -6,7 +6,6 @@ import threading
 import wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
-from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -20,6 +19,7 @@ from tasks.core.said import strange_words
 from tasks.core.transcript import Segment, Word
 from tasks.engines.llm import LlmOptions
 from tasks.stages.select import select_clips
+from tests.folders import MEDIA
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 JOB = "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -93,7 +93,7 @@ def test_without_an_llm_the_signals_choose_and_say_so(segments):
 
 @pytest.mark.parametrize(("seconds", "count"), [(20, 2), (30, 2), (30, 3), (45, 2)])
 def test_the_highlights_of_the_sample_are_chosen(seconds, count):
-    sample = json.loads((Path(__file__).parents[1] / "media" / "sample.json").read_text())
+    sample = json.loads((MEDIA / "sample.json").read_text())
     told = [
         Segment(text=s["text"], start=s["start"], duration=s["end"] - s["start"], words=within(sample["words"], s))
         for s in sample["sentences"]

@@ -12,9 +12,9 @@ from tasks.core.errors import BadRequest, NoAudio, NoSpeech
 from tasks.engines.hardware import AsrOptions
 from tasks.engines.whisper import Recogniser
 from tasks.stages.transcribe import transcribe_source
+from tests.folders import MEDIA
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-MEDIA = Path(__file__).parents[1] / "media"
 RATE = 16_000
 TIME = np.arange(12 * RATE) / RATE
 NOISE = np.random.default_rng(7).standard_normal(len(TIME))

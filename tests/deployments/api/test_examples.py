@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[3] / "docs" / "api.md"
+from tests.folders import ROOT
+
+PAGE = ROOT / "docs" / "api.md"
 EXAMPLES = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.folders import ROOT
 from tests.small_media import ffmpeg
 
-ROOT = Path(__file__).parents[3]
 SCREENS = ROOT / "build" / "screens"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 FLAGS = (

@@ -8,9 +8,10 @@ from playwright.sync_api import Browser, Page
 
 from tests.deployments.web.browser import chromium, window
 from tests.deployments.web.stand_in import StandIn
+from tests.folders import MEDIA
 from tests.small_media import ffmpeg
 
-SHORT = Path(__file__).parents[2] / "media" / "short.mp4"
+SHORT = MEDIA / "short.mp4"
 
 
 @pytest.fixture(scope="module")  # while it runs, its loop is the main thread's

@@ -4,15 +4,14 @@ import re
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from deployments.api import pages
+from tests.folders import ROOT
 
-ROOT = Path(__file__).parents[3]
 JOB = "/jobs/kk_01M84X262BDGCE56DRC3QTW78B"
 ASSETS = sorted(p.relative_to(pages.WEB).as_posix() for p in pages.WEB.rglob("*.*") if p.suffix != ".html")
 

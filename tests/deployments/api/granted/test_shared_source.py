@@ -1,7 +1,6 @@
 """A source that a run of ours has kept is used by a rented machine, and not the other way round."""
 
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,10 @@ from tasks.core.request import ClipRequest
 from tasks.download import _engine_options, _shared_media
 from tasks.options import SourceOptions
 from tasks.workspace import Workspace
+from tests.folders import MEDIA
 from tests.media_server import MediaServer, file
 
-SHORT = Path(__file__).parents[3] / "media" / "short.mp4"
+SHORT = MEDIA / "short.mp4"
 
 
 @pytest.fixture(scope="module")
