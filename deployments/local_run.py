@@ -1,7 +1,6 @@
 """A job run in this process: what `kangklip clip`, `resume`, `demo` and `job` have in common."""
 
 import contextlib
-import hashlib
 import os
 import signal
 import unicodedata
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from infra import settings
 from infra.artifacts import ArtifactStore
+from infra.digests import sha256_of
 from infra.errors import ConfigError, ObjectMissing
 from infra.jobs import JobStore
 from tasks.core.errors import BadRequest
@@ -36,8 +36,7 @@ def register_file(path: Path) -> tuple[str, str]:
     """
     if not path.is_file():
         raise BadRequest(f"There is no file {path}.", "Give a file that exists, or an http(s) address.")
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+    content = sha256_of(path)
     key = upload_key(content)
     store = ArtifactStore.from_settings(settings.load())
     if not store.exists(key):

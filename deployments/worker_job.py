@@ -15,13 +15,14 @@ from deployments import local_run
 from infra import settings
 from infra.errors import ConfigError, ReportLost
 from infra.faults import faults
+from infra.job_ids import JobId
 from infra.jobs import Report
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.progress import report_end, sinks
 from infra.states import JobState, Stage
 from tasks.core.counting import counted
-from tasks.core.keys import JOB_ID, job_key
+from tasks.core.keys import job_key
 from tasks.core.request import SHORTEST_SHARE, ClipRequest
 
 _VARIABLES = {"language": "OUTPUT_LANGUAGE"}
@@ -33,7 +34,7 @@ class WorkerEnvironment(BaseSettings):
 
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True)
 
-    job_id: str = Field(pattern=JOB_ID.pattern, examples=["kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"])
+    job_id: JobId = Field(examples=["kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"])
     video_url: str = Field(pattern=r"^https?://", examples=["https://example.org/talk.mp4"])
     clip_count: int = Field(ge=1, le=5)
     min_clip_seconds: float = Field(ge=3, le=180)

@@ -11,9 +11,10 @@ from flows import lifecycle
 from flows.parameters import checked, checked_id
 from flows.run_log import run_log
 from infra import settings
+from infra.job_ids import JobId
 from tasks.chunk import chunk
 from tasks.core.errors import BadRequest
-from tasks.core.request import ClipRequest, JobId
+from tasks.core.request import ClipRequest
 from tasks.download import download
 from tasks.options import stage_options_of
 from tasks.policy import run_stage

@@ -27,7 +27,8 @@ from infra.errors import (
     StateError,
     StoreError,
 )
-from infra.jobs import JobRef, JobStore, Report, job_id_of_run
+from infra.job_ids import job_id_of_run
+from infra.jobs import JobRef, JobStore, Report
 from infra.leases import Lease
 from infra.output import outlive_reader
 from infra.progress import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks

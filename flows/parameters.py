@@ -5,8 +5,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from infra.faults import faults
+from infra.job_ids import JOB_ID
 from tasks.core.errors import BadRequest
-from tasks.core.keys import JOB_ID
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -17,7 +17,6 @@ import socket
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import quote
@@ -29,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.access import access_of
 from infra.bucket_clients import direct_client, remote_client
+from infra.digests import sha256_in, sha256_of
 from infra.errors import ConfigError, ObjectMissing, ObjectTooLarge, StoreError
 from infra.settings import Settings
 
@@ -83,7 +83,7 @@ class ArtifactStore:
         `alone` takes no other thread than the caller's: one that is left behind then holds up no exit.
         """
         with path.open("rb") as file:
-            ref = ArtifactRef(key=key, sha256=sha256 or _digest(file), size=path.stat().st_size)
+            ref = ArtifactRef(key=key, sha256=sha256 or sha256_in(file), size=path.stat().st_size)
             file.seek(0)
             extra = _headers(ref, content_type or _guess_type(key))
             with _translated("put", key):
@@ -326,12 +326,7 @@ def _attachment(name: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def _digest(file: BufferedReader) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _holds(path: Path, ref: ArtifactRef) -> bool:
     if not path.is_file() or path.stat().st_size != ref.size:
         return False
-    with path.open("rb") as file:
-        return _digest(file) == ref.sha256
+    return sha256_of(path) == ref.sha256

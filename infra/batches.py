@@ -14,7 +14,7 @@ import redis
 from pydantic import BaseModel, ConfigDict
 
 from infra.errors import StateError
-from infra.jobs import new_job_id
+from infra.job_ids import new_job_id
 from infra.settings import Settings
 
 SETTLE_SECONDS = 60

@@ -10,6 +10,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from infra.errors import ConfigError, GrantRefused
+from infra.job_ids import JobId
 from infra.settings import Settings
 
 _ALGORITHM = "HS256"
@@ -22,7 +23,7 @@ class Grant(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     grant_id: str = Field(default_factory=lambda: secrets.token_hex(16), pattern=r"^[0-9a-f]{32}$")
-    job_id: str = Field(pattern=r"^kk_[0-9A-HJKMNP-TV-Z]{26}$")
+    job_id: JobId
     run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     attempt: int = Field(ge=1)
     session_seconds: int = Field(ge=60, description="How long the session may last that it is changed for.")

@@ -20,12 +20,10 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
-from uuid import UUID
 
 import redis
 import redis.asyncio
 from pydantic import BaseModel, ConfigDict, Field
-from ulid import ULID
 
 from infra import job_scripts as scripts
 from infra.errors import JobConflict, StateError, StateFull, TooManyQueued
@@ -159,15 +157,6 @@ class Claim(BaseModel):
     job_id: str
     is_new: bool
     is_same: bool
-
-
-def new_job_id() -> str:
-    return f"kk_{ULID()}"
-
-
-def job_id_of_run(flow_run_id: str) -> str:
-    """The job of a flow run that was started without one: the same 128 bits, so that a retry finds it again."""
-    return f"kk_{ULID.from_uuid(UUID(flow_run_id))}"
 
 
 def watch_lease(flow_run_id: str) -> str:

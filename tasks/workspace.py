@@ -1,6 +1,5 @@
 """What a stage works in: a folder of the job's own, the bucket, and somebody to tell how it goes."""
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -13,6 +12,7 @@ from prefect.artifacts import update_progress_artifact
 
 from infra import beside, disk, settings
 from infra.artifacts import ArtifactRef, ArtifactStore
+from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
 from infra.jobs import JobRef, Report
 from infra.progress import Say, Sink, sinks, stage_reports
@@ -114,8 +114,7 @@ def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
 
 def media_ref(source: str, name: str, path: Path) -> ArtifactRef:
     """Where one of a source's media belongs in the shared cache: by content, so that no writer disturbs another."""
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+    content = sha256_of(path)
     key = media_key(source, f"{name}-{content[:16]}{path.suffix}")
     return ArtifactRef(key=key, sha256=content, size=path.stat().st_size)
 

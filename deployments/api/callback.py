@@ -20,10 +20,11 @@ from deployments.api.models import (
     refusals,
 )
 from deployments.api.parts import Given
+from infra.job_ids import JOB_ID
 from infra.jobs import Report
 from infra.states import JobState, Stage
 from tasks.core.addresses import MESSAGE_LETTERS
-from tasks.core.keys import JOB_ID, job_key
+from tasks.core.keys import job_key
 from tasks.core.source_meta import lines, text
 
 BAD_ID = (400, "invalid job id")

@@ -26,7 +26,8 @@ from deployments.api.models import (
 )
 from deployments.api.parts import Given, Parts
 from infra.errors import SubmitError, TooManyQueued
-from infra.jobs import Asker, Job, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import Asker, Job
 from infra.states import JobState
 from tasks.core.counting import counted
 from tasks.core.keys import digest

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from pydantic import BaseModel, Field
 
+from infra.job_ids import JobId
 from infra.jobs import Attempt, Job, StageTimes
 from infra.states import JobState, Stage
 from tasks.core.languages import LANGUAGES
@@ -79,7 +80,7 @@ class JobRequest(BaseModel):
 class Callback(BaseModel):
     """A worker's word of progress. Fields that are not known or not of their type are ignored."""
 
-    job_id: str = Field(pattern=r"^kk_[0-9A-HJKMNP-TV-Z]{26}$", examples=[EXAMPLE_ID])
+    job_id: JobId = Field(examples=[EXAMPLE_ID])
     status: JobState
     stage: str | None = Field(default=None, description="One of the stages; another word is ignored.")
     progress: float | None = Field(default=None, description="Percent of the whole job; clamped to 0 to 100.")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from tasks.core.keys import JOB_ID
+from infra.job_ids import JOB_ID
 
 WEB = Path(__file__).parent / "web"
 

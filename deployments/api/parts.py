@@ -13,10 +13,10 @@ from deployments.api.models import NO_JOB
 from deployments.api.places import Places
 from deployments.submit import Submitter
 from infra.artifacts import ArtifactStore
+from infra.job_ids import JOB_ID
 from infra.jobs import Job, JobStore
 from infra.sessions import SessionStore
 from infra.settings import Settings
-from tasks.core.keys import JOB_ID
 
 PROBES = 6
 """Threads that may wait at once to see whether a part answers."""

@@ -11,7 +11,7 @@ from deployments.api.granted.prefect_rules import Forbidden
 from deployments.api.models import NO_JOB, NO_SPACE, NO_STORE
 from infra import disk
 from infra.errors import StateError, StateFull, StoreError
-from tasks.core.keys import JOB_ID
+from infra.job_ids import JOB_ID
 
 
 def refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

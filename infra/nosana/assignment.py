@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from infra import grants
 from infra.errors import ConfigError, JobConflict, StateError
-from infra.jobs import JobStore, Report, job_id_of_run
+from infra.job_ids import JOB_ID, job_id_of_run
+from infra.jobs import JobStore, Report
 from infra.nosana.job_definition import GRANT_VARIABLE, build, deployment_body
 from infra.nosana.models import Deployment, Market
 from infra.settings import Settings
@@ -26,7 +27,6 @@ GRANT_MARGIN_MINUTES = 10
 """A grant may be redeemed so long after the queue limit: a host pulls the image first."""
 _SHORTEST_SECRET = 8
 """Letters; parts of a setting that are shorter than this also stand in what is no secret."""
-_JOB_ID = re.compile(r"kk_[0-9A-HJKMNP-TV-Z]{26}")
 _patiently = tenacity.retry(
     retry=tenacity.retry_if_exception_type(StateError),
     wait=tenacity.wait_exponential(multiplier=0.2, max=5),
@@ -150,7 +150,7 @@ def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore, *, is_r
     if not isinstance(request, dict):
         raise ConfigError("Only runs of the flow clip go to Nosana; this one has no request.")
     job_id, carried = _named(run_id, parameters)
-    if not _JOB_ID.fullmatch(job_id):
+    if not JOB_ID.fullmatch(job_id):
         raise ConfigError("The run's job_id is none; leave it away, and the run makes its own.")
     attempt = jobs.open(job_id, str(run_id), carried, json.dumps(request), is_retry=is_retry, lease=False)
     return Assignment(run_id, job_id, attempt, jobs)

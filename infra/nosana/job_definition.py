@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from infra.errors import ConfigError
+from infra.job_ids import JOB_ID
 
 GRANT_VARIABLE = "KANGKLIP_GRANT"
 """The one name whose value may be like a secret: it stands for a session that a thief would have to be first to."""
@@ -28,7 +29,7 @@ _SECRET_VALUE = re.compile(
     r"|\bBearer\s",
 )
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
-_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|kk_[0-9A-HJKMNP-TV-Z]{26}")
+_RUN_ID = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|{JOB_ID.pattern}")
 _RANDOM_CHANGES = 0.25
 """Share of neighbours of different kinds (lower, upper, digit) from which a long run is taken for random.
 

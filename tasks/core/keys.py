@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import re
 
 SOURCE_VERSION = 3
 """Raised when DOWNLOAD keeps a source otherwise than before."""
-JOB_ID = re.compile(r"^kk_[0-9A-HJKMNP-TV-Z]{26}$")
 
 
 def job_key(job_id: str, name: str) -> str:

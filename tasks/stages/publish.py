@@ -1,6 +1,5 @@
 """The checking half of UPLOAD: clips that break the output contract are mended, replaced or dropped."""
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from tasks.core.errors import MediaError, NoClips
 from tasks.core.headline import spare_title
 from tasks.core.manifest import ClipEntry, Dropped
 from tasks.core.render_plan import Mend, RenderOptions, mend_for
+from tasks.engines.digests import sha256_of
 from tasks.engines.ffmpeg import FfmpegError
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.measure import measure_clip
@@ -175,7 +175,7 @@ class _Desk:
                 file=rendered.path.name,
                 duration=verdict.measure.duration if verdict.measure else 0.0,
                 size_bytes=rendered.path.stat().st_size,
-                sha256=_sha256(rendered.path),
+                sha256=sha256_of(rendered.path),
                 checks=verdict.checks,
                 encoder=rendered.encoder,
                 encoder_reason=rendered.encoder_reason,
@@ -194,8 +194,3 @@ def _under(index: int, clip: EdlClip) -> EdlClip:
 
 def _overlap(one: EdlClip, other: EdlClip) -> bool:
     return any(a.start < b.end and b.start < a.end for a in one.segments for b in other.segments)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()

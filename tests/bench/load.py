@@ -23,7 +23,7 @@ from deployments.home import HOME
 from deployments.register import register
 from deployments.submit import PrefectRuns
 from infra import settings
-from infra.jobs import new_job_id
+from infra.job_ids import new_job_id
 from infra.local.parts import WORK_POOL
 from infra.local.stack import LocalStack
 from tests.bench.processes import resident_mb

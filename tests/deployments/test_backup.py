@@ -17,7 +17,8 @@ import pytest
 from deployments.backup import _unpack
 from infra import record_dump, schema
 from infra.errors import ConfigError
-from infra.jobs import JobStore, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobStore
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings

@@ -13,7 +13,8 @@ import pytest
 from deployments.api.app import create_app
 from infra.artifacts import ArtifactStore
 from infra.errors import StateFull, StoreError
-from infra.jobs import JobStore, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobStore
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from tests.deployments.api.conftest import REQUEST, Runs, Server

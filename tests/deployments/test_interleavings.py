@@ -33,7 +33,8 @@ from infra import grants
 from infra.artifacts import ArtifactStore
 from infra.errors import JobConflict
 from infra.grants import Grant
-from infra.jobs import JobStore, Report, job_id_of_run
+from infra.job_ids import job_id_of_run
+from infra.jobs import JobStore, Report
 from infra.nosana.assignment import Assignment, take_on
 from infra.sessions import STOLEN
 from infra.states import JobState, Stage

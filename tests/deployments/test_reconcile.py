@@ -7,7 +7,8 @@ import pytest
 
 from deployments.reconcile import GRACE_SECONDS, PENDING_SECONDS, Reconciler
 from infra.errors import SubmitError
-from infra.jobs import JobStore, Report, new_job_id, watch_lease
+from infra.job_ids import new_job_id
+from infra.jobs import JobStore, Report, watch_lease
 from infra.states import JobState, Stage
 
 

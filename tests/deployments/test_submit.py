@@ -8,7 +8,7 @@ import pytest
 
 from deployments.submit import PrefectRuns
 from infra.errors import SubmitError
-from infra.jobs import new_job_id
+from infra.job_ids import new_job_id
 
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 2, "language": "en"}
 

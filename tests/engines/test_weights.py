@@ -50,7 +50,7 @@ def test_a_data_wheel_is_never_imported(cache: Path) -> None:
 def test_a_later_run_reads_no_weights(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whisper_model("base", cache, baked=tmp_path)
     hashed: list[Path] = []
-    monkeypatch.setattr(weights, "_sha256", lambda path: hashed.append(path) or "")
+    monkeypatch.setattr(weights, "sha256_of", lambda path: hashed.append(path) or "")
     assert whisper_model("base", cache, baked=tmp_path).verified
     assert hashed == []
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from infra.artifacts import ArtifactStore
-from infra.jobs import JobStore, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobStore
 from tests.folders import MEDIA
 
 RUN = Path(__file__).with_name("run_clip.py")

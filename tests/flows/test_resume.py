@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.jobs import new_job_id
+from infra.job_ids import new_job_id
 from infra.states import JobState
 from tasks.engines.ffmpeg import ffmpeg_exe
 

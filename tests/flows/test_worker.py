@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from infra.artifacts import ArtifactStore
-from infra.jobs import JobStore, job_id_of_run
+from infra.job_ids import job_id_of_run
+from infra.jobs import JobStore
 from infra.local.parts import Part
 from infra.local.stack import SERVERS, LocalStack
 from infra.settings import Settings

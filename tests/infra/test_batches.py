@@ -8,9 +8,9 @@ import pytest
 from infra import batches
 from infra.batches import BatchMemory
 from infra.errors import StateError
-from infra.jobs import JobStore, Report, new_job_id
+from infra.job_ids import JOB_ID, new_job_id
+from infra.jobs import JobStore, Report
 from infra.states import JobState
-from tasks.core.keys import JOB_ID
 
 
 @pytest.fixture

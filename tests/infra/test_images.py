@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from infra.jobs import new_job_id
+from infra.job_ids import new_job_id
 from tasks.core.keys import job_key
 from tests.folders import MEDIA
 from tests.infra.images import Images

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from infra.errors import JobConflict, StateError
-from infra.jobs import JobStore, Report, job_id_of_run, new_job_id
+from infra.job_ids import JOB_ID, job_id_of_run, new_job_id
+from infra.jobs import JobStore, Report
 from infra.states import JobState, Stage
-from tasks.core.keys import JOB_ID
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 
 from infra import leases
 from infra.errors import JobConflict
-from infra.jobs import JobRef, JobStore, Report, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobRef, JobStore, Report
 from infra.leases import Lease
 from infra.states import JobState
 

@@ -22,7 +22,8 @@ from deployments.register import register
 from deployments.submit import PrefectRuns
 from infra.access import granted_root
 from infra.artifacts import ArtifactStore
-from infra.jobs import JobStore, job_id_of_run
+from infra.job_ids import job_id_of_run
+from infra.jobs import JobStore
 from infra.nosana.worker import NosanaWorker
 from infra.states import JobState
 from tests.deployments.api.conftest import Server

@@ -12,7 +12,8 @@ from asyncio import run
 import pytest
 
 from infra.errors import StateError
-from infra.jobs import JobStore, Report, new_job_id
+from infra.job_ids import job_id_of_run, new_job_id
+from infra.jobs import JobStore, Report
 from infra.states import JobState
 from tests.folders import ROOT
 from tests.nosana.double import KEY, NosanaDouble
@@ -173,7 +174,6 @@ def test_the_end_of_a_failed_container_is_in_the_runs_log(scene):
 
 
 def test_a_run_without_a_job_makes_its_own(scene):
-    from infra.jobs import job_id_of_run
 
     run_id = scene.start()
     scene.work()

@@ -22,10 +22,11 @@ from infra.access import Access
 from infra.artifacts import ArtifactStore
 from infra.errors import SubmitError
 from infra.grants import Grant
-from infra.jobs import Job, JobStore, Report, new_job_id
+from infra.job_ids import JOB_ID, new_job_id
+from infra.jobs import Job, JobStore, Report
 from infra.settings import Settings
 from infra.states import JobState
-from tasks.core.keys import JOB_ID, job_key
+from tasks.core.keys import job_key
 from tasks.core.request import ClipRequest
 
 TOKEN, NEXT_TOKEN = "first-token", "tøken-two"

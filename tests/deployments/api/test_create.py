@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from infra.errors import JobConflict, SubmitError
+from infra.job_ids import JOB_ID
 from infra.jobs import Report
 from infra.states import JobState, Stage
-from tasks.core.keys import JOB_ID
 from tests.deployments.api.conftest import KEYS, ORIGIN, REQUEST
 
 NO_URL, BAD_URL = "video_url is required", "video_url must be a valid URL"

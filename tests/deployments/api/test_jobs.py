@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
-from infra.jobs import Report, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import Report
 from infra.states import JobState, Stage
 from tasks.core.keys import job_key
 from tests.deployments.api.conftest import OPERATOR, REQUEST, TOKEN

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from infra import grants, settings
-from infra.jobs import JobStore, job_id_of_run, new_job_id
+from infra.job_ids import job_id_of_run, new_job_id
+from infra.jobs import JobStore
 from infra.states import JobState
 from tests.infra.nosana.dying_worker import STEPS, die_at
 from tests.nosana.double import KEY

@@ -17,7 +17,8 @@ from deployments.api.granted.objects import SIGNED_SECONDS
 from infra.access import Access
 from infra.artifacts import ArtifactRef, ArtifactStore
 from infra.errors import StoreError
-from infra.jobs import Report, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import Report
 from infra.object_rules import ObjectRequest
 from infra.settings import Settings
 from infra.signing import address_of

@@ -11,7 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from infra.jobs import Report, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import Report
 from infra.states import JobState
 from tests.deployments.api.conftest import REQUEST
 from tests.prefect_client import prefect_client

@@ -5,7 +5,8 @@ import uuid
 import pytest
 
 from infra import beside
-from infra.jobs import JobRef, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobRef
 from infra.settings import Settings
 from tasks.core.keys import alias_key, transcript_key
 from tasks.core.request import ClipRequest
