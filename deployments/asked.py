@@ -12,6 +12,7 @@ from infra.faults import faults
 from infra.job_ids import JOB_ID
 from tasks.core.batch import refusal
 from tasks.core.errors import BadRequest, UnreadableMedia
+from tasks.core.marks import ends_sentence
 from tasks.core.request import ClipRequest
 
 _OPTIONS = {
@@ -112,4 +113,4 @@ def job_id(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?")) else f"{text}."
+    return text if ends_sentence(text) else f"{text}."

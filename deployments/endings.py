@@ -4,6 +4,8 @@ import re
 import signal
 from typing import Any
 
+from infra.untrusted_text import one_line
+
 _STATUS = re.compile(r"status code:? (-?\d+)")
 """As the workers of Prefect put it: no field holds the number, and what they add to it is a guess."""
 
@@ -34,8 +36,8 @@ def _of_status(status: int) -> str:
 
 
 def _with(said: str, message: str) -> str:
-    return f"{said}: {message[:200].rstrip('.')}." if message else f"{said}."
+    return f"{said}: {message.rstrip('.')}." if message else f"{said}."
 
 
 def _message(run: dict[str, Any]) -> str:
-    return " ".join(str((run.get("state") or {}).get("message") or "").split())
+    return one_line((run.get("state") or {}).get("message"), 200)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import unicodedata
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from infra.artifacts import ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import ConfigError, ObjectMissing
 from infra.jobs import JobStore
+from infra.untrusted_text import one_line
 from tasks.core.errors import BadRequest
 from tasks.core.keys import job_key, upload_key
 from tasks.core.request import ClipRequest
-from tasks.core.source_meta import text
 from tasks.records import UploadRecord
 
 PRIVATE = ("records/", "rendered/")
@@ -47,7 +46,7 @@ def register_file(path: Path) -> tuple[str, str]:
 def readable(name: str) -> str:
     """A file's name as a line of text: bytes that are no UTF-8 replaced, nothing invisible, 255 characters."""
     whole = os.fsencode(name).decode("utf-8", "replace")
-    return text(unicodedata.normalize("NFC", whole), 255) or "unnamed"
+    return one_line(whole, 255) or "unnamed"
 
 
 def run_flow(request: ClipRequest, job_id: str) -> UploadRecord:

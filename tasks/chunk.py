@@ -11,7 +11,7 @@ from tasks.stages.chunk import make_chunks
 from tasks.workspace import at_work
 
 
-@task(**stage_options(Stage.CHUNK, version=2))
+@task(**stage_options(Stage.CHUNK, version=3))
 def chunk(job: JobRef, transcript: TranscriptRecord) -> ChunksRecord:
     """Cut the transcript into chunks."""
     with at_work(job, Stage.CHUNK) as work:

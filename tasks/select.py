@@ -17,7 +17,7 @@ from tasks.stages.select import select_clips
 from tasks.workspace import Workspace, at_work
 
 
-@task(**stage_options(Stage.SELECT, version=5))
+@task(**stage_options(Stage.SELECT, version=6))
 def select(
     job: JobRef,
     request: ClipRequest,

@@ -20,7 +20,7 @@ from tasks.records import SourceRecord, TranscriptRecord
 from tasks.stages.transcribe import transcribe_source
 from tasks.workspace import Workspace, at_work
 
-VERSION = 4
+VERSION = 5
 
 
 @task(**stage_options(Stage.TRANSCRIPT, VERSION))

@@ -23,9 +23,9 @@ from deployments.api.parts import Given
 from infra.job_ids import JOB_ID
 from infra.jobs import Report
 from infra.states import JobState, Stage
+from infra.untrusted_text import one_line, several_lines
 from tasks.core.addresses import MESSAGE_LETTERS
 from tasks.core.keys import job_key
-from tasks.core.source_meta import lines, text
 
 BAD_ID = (400, "invalid job id")
 BAD_STATUS = (400, "invalid status")
@@ -101,8 +101,8 @@ def read_report(body: dict[str, Any]) -> Report:
         status=JobState(status),
         stage=Stage.DONE if final and known is None else known,
         progress=100 if final and progress is None else progress,
-        message=text(body.get("message"), MESSAGE_LETTERS) or "",
-        error=lines(body.get("error"), MESSAGE_LETTERS),
+        message=one_line(body.get("message"), MESSAGE_LETTERS),
+        error=several_lines(body.get("error"), MESSAGE_LETTERS) or None,
     )
 
 

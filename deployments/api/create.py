@@ -29,11 +29,11 @@ from infra.errors import SubmitError, TooManyQueued
 from infra.job_ids import new_job_id
 from infra.jobs import Asker, Job
 from infra.states import JobState
+from infra.untrusted_text import one_line
 from tasks.core.counting import counted
 from tasks.core.keys import digest
 from tasks.core.languages import LANGUAGES
 from tasks.core.request import ClipRequest
-from tasks.core.source_meta import text
 
 SHORTEST, LONGEST = 30, 60
 """Bounds of a clip in seconds here; the flow and the command line allow more."""
@@ -97,7 +97,7 @@ def unknown_fields(body: dict[str, Any]) -> list[str]:
 
 
 def _unknown(name: str) -> str:
-    shown = text(name, 60) or ""
+    shown = one_line(name, 60)
     close = difflib.get_close_matches(shown.lower(), sorted(_ASKED), n=1)
     return f'Unknown field "{shown}" was ignored' + (f"; did you mean {close[0]}?" if close else ".")
 

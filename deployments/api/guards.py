@@ -6,7 +6,6 @@ Secrets are compared as digests in constant time, so neither their letters nor t
 import hashlib
 import hmac
 import json
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -24,6 +23,7 @@ from deployments.api.parts import Given, Parts
 from deployments.api.refusals import not_found, refusal
 from infra.jobs import Job
 from infra.sessions import Session
+from infra.untrusted_text import has_controls
 
 BAD_TOKEN = (401, "invalid callback token")
 BODY_BYTES = 1024 * 1024
@@ -46,7 +46,7 @@ class Paths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             path = scope["path"]
-            if any(unicodedata.category(letter) == "Cc" for letter in path):
+            if has_controls(path):
                 await refusal(HTTPStatus.NOT_FOUND, not_found(path))(scope, receive, send)
                 return
             if len(path) > 1 and path.endswith("/"):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from infra.errors import NosanaError
 from infra.nosana.models import Credits, Deployment, DeploymentState, Event, Job, JobDetail, Market
+from infra.untrusted_text import one_line
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -185,7 +186,7 @@ def _fault(answer: httpx.Response, path: str) -> NosanaError:
     """The answer's cause. Texts of the other side are matched and not repeated, but for a short `error`."""
     status, what = answer.status_code, path.partition("?")[0].rpartition("/")[2]
     body = cast("dict[str, Any]", body) if isinstance(body := _json(answer), dict) else {}
-    said = str(body.get("error") or body.get("message") or "")[:200]
+    said = one_line(str(body.get("error") or body.get("message") or ""), 200)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return NosanaRefused("Nosana does not accept the key; check NOSANA_API_KEY.")
     if status == HTTPStatus.NOT_FOUND:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.nosana.models import Deployment, DeploymentState, Event, Job, JobDetail, JobPhase, Operation
+from infra.untrusted_text import one_line
 
 LISTING_FAILURES = 3
 """Failures to list the job after which another is not waited for; Nosana itself goes on for hours."""
@@ -201,5 +202,5 @@ def _fault(ended: Operation) -> Diagnosis | None:
 
 def _quoted(said: str) -> str:
     """Words of the other side: one line, printable, not long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in said).split())[:200].rstrip(".")
+    line = one_line(said, 200).rstrip(".")
     return f"Nosana says: {line}." if line else ""

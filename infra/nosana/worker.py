@@ -43,6 +43,7 @@ from infra.nosana.diagnosis import Diagnosis, of_open_run
 from infra.nosana.job_definition import without_secrets
 from infra.nosana.models import Deployment, DeploymentState, Market
 from infra.settings import Settings
+from infra.untrusted_text import log_line
 
 T = TypeVar("T")
 
@@ -280,7 +281,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         secrets = known_secrets(rented.configured)
         logger = self.get_flow_run_logger(rented.run)
         for line in found.logs[-LOG_LINES:]:
-            logger.error("container: %s", without_secrets(_printable(line), secrets))
+            logger.error("container: %s", without_secrets(log_line(line, 500), secrets))
         await self._propose_crashed_state(rented.run, found.message)
         with self._telling(rented.run):
             if is_lost:
@@ -513,8 +514,3 @@ def _reachable(ask: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
 def _is_abandoned(run: FlowRun) -> bool:
     since = run.state.timestamp if run.state else None
     return since is None or (datetime.now(UTC) - since).total_seconds() > ABANDONED_SECONDS
-
-
-def _printable(line: str) -> str:
-    """A line of a stranger's machine, without control characters, and not long."""
-    return "".join(c if c.isprintable() else " " for c in line)[:500].rstrip()

@@ -8,8 +8,8 @@ import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from infra.untrusted_text import one_line
 from tasks.core.errors import AddressRefused, BadRequest
-from tasks.core.source_meta import text
 
 WEB_PORTS = frozenset({80, 443})
 FIRST_FREE_PORT = 1024
@@ -118,4 +118,4 @@ def loggable(url: str) -> str:
 def without_addresses(message: str) -> str:
     """A stranger's message as one line that may be shown: every URL as `loggable` leaves it, no control characters."""
     told = re.sub(r"https?://[^\s'\"<>]+", lambda found: loggable(found[0]), message)
-    return text(told, MESSAGE_LETTERS) or ""
+    return one_line(told, MESSAGE_LETTERS)

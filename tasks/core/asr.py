@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.scripts import TERMINALS, TOKEN, is_written, one_byte_a_letter, whole_letters
+from tasks.core.marks import ends_sentence
+from tasks.core.scripts import TOKEN, is_written, one_byte_a_letter, whole_letters
 from tasks.core.transcript import Segment, Word
 
 SAMPLE_RATE = 16_000
@@ -290,7 +291,7 @@ def segments_of(words: Sequence[Word], longest_pause: float = 1.0) -> list[Segme
     begin = 0
     for index, word in enumerate(words):
         last = index + 1 == len(words)
-        ends = word.word.rstrip().endswith(tuple(TERMINALS))
+        ends = ends_sentence(word.word)
         if last or ends or words[index + 1].start - word.end > longest_pause:
             segments.append(_segment(words[begin : index + 1]))
             begin = index + 1

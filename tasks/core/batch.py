@@ -10,11 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from infra.untrusted_text import one_line
 from tasks.core.addresses import check_url, is_public, loggable
 from tasks.core.errors import ClipError
 from tasks.core.keys import digest
 from tasks.core.request import ClipRequest, Language, left_empty
-from tasks.core.source_meta import TITLE_LETTERS, number, text
+from tasks.core.source_meta import TITLE_LETTERS, number
 
 MAX_ATTEMPTS = 3
 """Runs that a video gets before a batch gives it up."""
@@ -190,7 +191,7 @@ def listing(entries: Sequence[dict[str, Any]], *, depth: int, allow_private: boo
         if fault := _too_early(entry) or refusal(url, allow_private=allow_private):
             left_out.append(f"{_shown(url)}: {fault}")
             continue
-        title = text(entry.get("title"), TITLE_LETTERS) or ""
+        title = one_line(entry.get("title"), TITLE_LETTERS)
         found.append(BatchItem(key=_key(entry, url), url=url, title=title, published=_published(entry)))
     return Listing(items=_distinct(found), left_out=left_out)
 
@@ -239,7 +240,7 @@ def markdown(report: BatchReport) -> str:
 
 def plain(words: str) -> str:
     """A stranger's words as one line that Markdown shows as they are."""
-    return _MARKED.sub(r"\\\1", text(words, 500) or "")
+    return _MARKED.sub(r"\\\1", one_line(words, 500))
 
 
 def _row(item: ItemReport) -> str:
@@ -302,7 +303,7 @@ def _youtube_id(url: str) -> str | None:
 def _shown(url: str) -> str:
     """An address for the report: without its query, which may be a key, unless it is a video's id on YouTube."""
     video = _youtube_id(url) if refusal(url, allow_private=True) is None else None
-    return f"https://youtu.be/{video}" if video else text(loggable(url), 300) or "(no address)"
+    return f"https://youtu.be/{video}" if video else one_line(loggable(url), 300) or "(no address)"
 
 
 def _is_numeric(host: str) -> bool:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
+from infra.untrusted_text import JOINERS, one_line
+from tasks.core.marks import CLAUSE_FINAL, ends_sentence
 from tasks.core.scripts import (
-    JOINERS,
-    TERMINALS,
     UNSPACED,
     clusters,
     direction_mark,
@@ -40,8 +40,6 @@ _PAUSE = 0.6
 """A silence of this many seconds ends a group."""
 _HOLD = 0.3
 """Seconds that a group stays after its last word, unless the next one needs the room."""
-_ENDS = tuple(TERMINALS)
-_COMMAS = tuple(",;:\u060c\u3001\uff0c")
 _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}
 """Whisper's languages that are written without spaces between words."""
 _BREAK_GUARD = "\u2060"
@@ -111,18 +109,12 @@ def _colour(rgb: tuple[int, int, int]) -> str:
 
 def clean(text: str) -> str:
     """Text without line breaks and without what draws nothing: control, direction and unassigned characters."""
-    text = unicodedata.normalize("NFC", text)
-    kept = "".join(" " if c.isspace() else c for c in text if c.isspace() or _is_drawn(c))
-    return " ".join(kept.split()) if kept.strip(" " + JOINERS) else ""
+    return one_line(text)
 
 
 def escape(text: str) -> str:
     """Clean text that libass draws letter by letter: no tag and no command is left in it."""
     return text.replace("\\", "\\" + _BREAK_GUARD).replace("{", "\\{").replace("}", "\\}")
-
-
-def _is_drawn(c: str) -> bool:
-    return c in JOINERS or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
 def _shown(words: list[Word], page: _Page) -> list[Word]:
@@ -152,7 +144,7 @@ def _grouped(words: list[Word], page: _Page) -> list[list[Word]]:
     """Words in the groups that are read together: none across a pause or the end of a sentence."""
     runs: list[list[Word]] = []
     for word in words:
-        if runs and not (word.start - runs[-1][-1].end >= _PAUSE or runs[-1][-1].word.endswith(_ENDS)):
+        if runs and not (word.start - runs[-1][-1].end >= _PAUSE or ends_sentence(runs[-1][-1].word)):
             runs[-1].append(word)
         else:
             runs.append([word])
@@ -187,7 +179,7 @@ def _may_be_one(group: list[Word], page: _Page) -> bool:
 def _cost(group: list[Word], *, is_last: bool) -> float:
     """What a group counts against its division: one, more where it is hard to read, less where it ends well."""
     lonely = 1.2 if len(group) == 1 else 0.4 if len(group) == 2 else 0.0
-    ends_well = not is_last and len(group) >= _CLAUSE and group[-1].word.endswith(_COMMAS)
+    ends_well = not is_last and len(group) >= _CLAUSE and group[-1].word.endswith(tuple(CLAUSE_FINAL))
     return 1 + lonely - 0.9 * ends_well
 
 

@@ -1,6 +1,6 @@
 """A title as the name of a file that any system can keep."""
 
-from tasks.core.source_meta import text
+from infra.untrusted_text import one_line
 
 NAME_BYTES = 120
 """Longest name without its ending: systems take 255, and browsers add to it."""
@@ -14,7 +14,7 @@ def named_by_title(title: object, file: str) -> str:
     What is a path, a wildcard or an option to some system is left out, and so is what changes how a name reads.
     """
     stem, dot, ending = file.rpartition(".")
-    words = (text(title, 2 * NAME_BYTES) or "").translate(str.maketrans(dict.fromkeys('\\/:*?"<>|', " ")))
+    words = one_line(title, 2 * NAME_BYTES).translate(str.maketrans(dict.fromkeys('\\/:*?"<>|', " ")))
     short = " ".join(words.split()).encode()[:NAME_BYTES].decode(errors="ignore").strip(" .-~")
     if not short:
         return file

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tasks.core.marks import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question
 from tasks.core.sentences import join
 from tasks.core.signals import content_words, openings, stem, tokens
 from tasks.core.transcript import Sentence
@@ -22,10 +23,10 @@ LONGEST_HOOK = 120
 GOOD_WORDS = range(4, 11)
 """Words of a headline that is neither a label nor a paragraph."""
 
-_BREAK = re.compile(r"(?<=[,;:\u2013\u2014\uff0c\u3001\uff1b\uff1a\u060c])(?!\d)\s*|\s+[-\u2013\u2014]+\s+")
+_BREAK = re.compile(rf"(?<=[\u2013\u2014{CLAUSE_FINAL}])(?!\d)\s*|\s+[-\u2013\u2014]+\s+")
 _NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}\"\u201c\u201d\u00ab\u00bb]")
-_EDGE = " \t.,;:-\u2013\u2014\u2026!'\u2019\u3002\uff0c\u3001\uff1b\uff1a\u060c\u061b"
-_ASKING = ("?", "\uff1f", "\u061f")
+_STOPS = "".join(mark for mark in SENTENCE_FINAL if mark not in QUESTION_MARKS)
+_EDGE = " \t-\u2013\u2014'\u2019" + CLAUSE_FINAL + _STOPS
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
     if not lines:
         return ""
     strength = openings(lines, [tokens(line.text) for line in lines], lists)
-    told = title.casefold().rstrip("?")
+    told = title.casefold().rstrip(QUESTION_MARKS)
     apart = [3.0 * bool(told and told in line.text.casefold()) for line in lines]
     best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i - apart[i])
     parts = _spoken([part for part in _BREAK.split(lines[best].text) if part], lists)
@@ -140,8 +141,8 @@ def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> It
 
 def _fit(text: str, lists: WordLists | None) -> tuple[str, int]:
     """The clause ("" if too long) without fillers before and function words after it, and how many of those."""
-    asks = text.rstrip()[-1:] if text.rstrip().endswith(_ASKING) else ""
-    words = text.strip(_EDGE + "".join(_ASKING)).split()
+    asks = text.rstrip()[-1:] if text.rstrip().endswith(tuple(QUESTION_MARKS)) else ""
+    words = text.strip(_EDGE + QUESTION_MARKS).split()
     words = _without_openers(words, lists)
     length = len(words)
     while not asks and lists is not None and words and (tokens(words[-1]) or [""])[-1] in lists.stop:
@@ -185,7 +186,7 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
     topical = sorted((weights.get(stem(word), 0.0) for word in set(words)), reverse=True)
     score = sum(topical[:3]) * 0.5
     score += 0.8 * clause.whole - 3.0 * clause.opens_clip + 0.3 * clause.place
-    score += 1.0 if title.endswith(_ASKING) else 0.0
+    score += 1.0 if ends_question(title) else 0.0
     score -= 1.3 * max(GOOD_WORDS.start - len(words), 0) + 0.2 * max(len(words) - GOOD_WORDS.stop + 1, 0)
     if lists is None:
         return score
@@ -195,7 +196,7 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
     score += 0.4 * bool(lists.contrast.intersection(words)) + 0.4 * bool(lists.second_person.intersection(words))
     score += (1.5 + 0.5 * clause.whole) * bool(lists.finite.intersection(words)) - 1.0 * (not clause.whole)
     score -= 2.0 * (words[0] in lists.backward) + 1.5 * (words[0] in lists.conjunctions)
-    score -= 1.0 * (title.endswith(_ASKING) and words[-1] in lists.stop)
+    score -= 1.0 * (ends_question(title) and words[-1] in lists.stop)
     return score - 0.5 * (words[0] in lists.links)
 
 

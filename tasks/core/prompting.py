@@ -6,7 +6,6 @@ whatever comes back can only pick among the windows that were offered and name t
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from typing import cast
 
 from pydantic import BaseModel, ConfigDict
 
+from infra.untrusted_text import harmless
 from tasks.core.headline import LONGEST, LONGEST_HOOK, shorten
 from tasks.core.said import strange_facts
-from tasks.core.scripts import JOINERS, TOKEN
+from tasks.core.scripts import TOKEN
 from tasks.core.signals import stem, tokens
 
 LONGEST_DESCRIPTION = 300
@@ -199,9 +199,7 @@ _LINK = re.compile(
 
 def plain(text: str, limit: int) -> str:
     """Text without control characters, markup and links, on one line of at most `limit` characters."""
-    line = _MARKUP.sub(" ", _LINK.sub(" ", unicodedata.normalize("NFC", text[: limit * 20])))
-    line = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in line)
-    line = "".join(c for c in line if c in JOINERS or unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn"))
+    line = _MARKUP.sub(" ", _LINK.sub(" ", harmless(text[: limit * 20])))
     return shorten(line.strip(" \t\"'#"), limit)
 
 

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 import regex
 
-from tasks.core.scripts import TERMINALS, TOKEN, UNSPACED
+from tasks.core.marks import OPENERS, ends_sentence
+from tasks.core.scripts import TOKEN, UNSPACED
 from tasks.core.signals import stem
 
 _JOINED = regex.compile(r"['\u2019-]")
 _NUMBER = regex.compile(r"\p{N}+")
 _THOUSANDS = regex.compile(r"(?<=\p{N})[.,](?=\p{N}{3}(?!\p{N}))")
 _QUOTED = regex.compile(r"[\u201c\u201e\u00ab\u300c\u300e]([^\u201d\u201c\u00bb\u300d\u300f]*)")
-_OPENING = " \t\"'\u201c\u2018\u201e\u00ab\u300c\u300e(\u00bf\u00a1"
+_BEFORE_WORD = " \t\u00bf\u00a1" + OPENERS
 
 
 def strange_words(text: str, said: str) -> list[str]:
@@ -59,8 +60,8 @@ def _numbers(text: str) -> list[str]:
 def _names(text: str) -> Iterator[str]:
     """Capitalised words that begin no sentence, other than the English I; nothing where no spaces part words."""
     for found in TOKEN.finditer(text):
-        before = text[: found.start()].rstrip(_OPENING)
-        if not before or before[-1] in TERMINALS + ":" or UNSPACED.search(found.group()):
+        before = text[: found.start()].rstrip(_BEFORE_WORD)
+        if not before or before[-1] == ":" or ends_sentence(before) or UNSPACED.search(found.group()):
             continue
         for part in _JOINED.split(found.group()):
             if part[0].isupper() and part != "I":

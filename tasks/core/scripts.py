@@ -6,12 +6,9 @@ from itertools import accumulate, pairwise
 
 import regex
 
+from tasks.core.marks import CLAUSE_FINAL, SENTENCE_FINAL
 from tasks.core.transcript import Word
 
-JOINERS = "\u200c\u200d"
-"""Format characters that spelling needs: Persian, Indic scripts, emoji."""
-TERMINALS = ".!?\u2026\u3002\uff01\uff1f\uff61\u061f\u06d4\u0964\u0965\u0589\u1362\u1367\u104b\u17d4\u17d5\u0f0d"
-"""Full stops of Latin, Chinese, Japanese, Arabic, Urdu, Hindi, Armenian, Ethiopic, Burmese, Khmer, Tibetan."""
 RIGHT_TO_LEFT = frozenset(("ar", "fa", "he", "ps", "sd", "ur", "yi"))
 """Whisper's languages that are written from right to left."""
 UNSPACED = regex.compile(
@@ -26,7 +23,8 @@ _RIGHT_TO_LEFT_MARK, _LEFT_TO_RIGHT_MARK = "\u200f", "\u200e"
 # Thai and Lao vowels and signs that follow their consonant, small kana, Burmese finals, closing punctuation.
 _TAIL = regex.compile(
     r"[\p{M}\u0e30\u0e32\u0e33\u0e45\u0e46\u0e2f\u0eb0\u0eb2\u0eb3\u0ebd\u0ec6\u0eaf\u200c\u200d]"
-    r"|[\u1000-\u1021]\u103a|[ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶー々]|[\p{Pe}\p{Pf}、。，．！？：；・!?,.:;%\u0f0b\u0f0d]"  # noqa: RUF001
+    r"|[\u1000-\u1021]\u103a|[ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶー々]"
+    rf"|[\p{{Pe}}\p{{Pf}}{SENTENCE_FINAL}{CLAUSE_FINAL}．・%\u0f0b]"  # noqa: RUF001 of Japanese
 )
 # Nor end with these: Thai and Lao vowels written before their consonant, stackers, opening punctuation.
 _HEAD = regex.compile(r"[\u0e40-\u0e44\u0ec0-\u0ec4\u1039\u17d2\u200d\p{Ps}\p{Pi}]$")

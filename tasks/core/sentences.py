@@ -6,11 +6,12 @@ What leaves here is in order, never overlaps and has no empty text.
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from tasks.core.scripts import TERMINALS, UNSPACED, clusters, whole_letters
+from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
+from tasks.core.marks import OPENERS, ends_sentence, final_marks
+from tasks.core.scripts import UNSPACED, clusters, whole_letters
 from tasks.core.transcript import Segment, Sentence, Word
 from tasks.core.wordlists import BEFORE_NUMBER, LAST_BEFORE_CAPITAL, NEVER_LAST
 
@@ -25,10 +26,6 @@ PART_SECONDS = 12.0
 EDGE_SHARE = 0.25
 """An unpunctuated run without pauses is cut at its widest gap, this share of it away from its ends."""
 
-# Straight and curly quotes, guillemets, brackets, and those of Chinese and Japanese.
-_CLOSERS = "\"'\u201d\u2019\u00bb\u203a)]}\u300d\u300f\u3011\u300b\u3009"
-_OPENERS = "\"'\u201c\u2018\u00ab\u2039([{\u300c\u300e\u3010\u300a\u3008"
-_ENDS = re.compile(rf"[{re.escape(TERMINALS)}]+[{re.escape(_CLOSERS)}]*$")
 _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
 
 
@@ -39,7 +36,7 @@ def sentences(segments: list[Segment]) -> list[Sentence]:
     """
     words = ordered_words(segments)
     runs = _split(words, lambda i: _ends_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
-    punctuated = any(_ENDS.search(word.word) for word in words)
+    punctuated = any(ends_sentence(word.word) for word in words)
     return [_sentence(part) for run in runs for part in _tame(run, punctuated=punctuated)]
 
 
@@ -69,15 +66,10 @@ def join(words: Iterable[str]) -> str:
     return text
 
 
-def is_complete(text: str) -> bool:
-    """Whether the text ends in a sentence's closing punctuation."""
-    return bool(_ENDS.search(text.strip()))
-
-
 def _clean(word: Word) -> str:
     if not (math.isfinite(word.start) and math.isfinite(word.end)):
         return ""
-    return "".join(c for c in word.word if unicodedata.category(c) not in ("Cc", "Cs", "Co")).strip()
+    return " ".join(harmless(word.word, JOINERS + WORD_BREAK).split())
 
 
 def _evenly(segment: Segment) -> list[Word]:
@@ -116,18 +108,18 @@ def _gap(words: Sequence[Word], i: int) -> float:
 
 def _ends_sentence(words: Sequence[Word], i: int) -> bool:
     text = words[i].word
-    found = _ENDS.search(text)
+    found = final_marks(text)
     if not found:
         return False
     following = words[i + 1].word if i + 1 < len(words) else ""
-    marks = found.group().rstrip(_CLOSERS)
-    if marks != found.group() and following[:1].islower():
+    marks = found["marks"]
+    if marks != found[0].rstrip() and following[:1].islower():
         return False  # "Is it so?" he asked.
     if marks in ("…", "...", ".."):
         return not following[:1].islower()
     if marks != ".":
         return True
-    return not _is_inner_point(text[: found.start()].strip(_OPENERS).casefold(), following, _gap(words, i))
+    return not _is_inner_point(text[: found.start()].strip(OPENERS).casefold(), following, _gap(words, i))
 
 
 def _is_inner_point(stem: str, following: str, gap: float) -> bool:

@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.marks import ends_question, ends_sentence
 from tasks.core.media import Chapter, HeatmapPoint
 from tasks.core.scripts import TOKEN
-from tasks.core.sentences import is_complete
 from tasks.core.transcript import Sentence
 from tasks.core.wordlists import WordLists
 
@@ -37,7 +37,6 @@ REACTION_LEVEL_DB = 15.0
 REACTION_LASTS = 0.5
 """Seconds it must last: a hiss at the edge of a word is shorter."""
 
-_QUESTION = re.compile(r"[?\uff1f\u061f\u1367]")
 _QUOTES = re.compile(r"[\"\u201c\u201d\u201e\u00ab\u00bb\u300c\u300e]")
 
 
@@ -300,7 +299,7 @@ def endings(sentences: Sequence[Sentence], talk: Sequence[Sequence[str]], lists:
         is_last = i + 1 == len(sentences)
         pause = LONGEST_PAUSE if is_last else sentences[i + 1].start - sentence.end
         points[i] += min(pause, 1.5) + 0.5 * (len(words) <= 9) - 1.5 * _asks(sentence, words, lists)
-        points[i] -= 1.2 * (not is_complete(sentence.text))
+        points[i] -= 1.2 * (not ends_sentence(sentence.text))
         if lists is not None and not is_last and talk[i + 1]:
             leans = talk[i + 1][0] in lists.conjunctions or talk[i + 1][0] in lists.backward
             points[i] -= 0.6 * leans
@@ -333,9 +332,9 @@ def _share(
 
 
 def _asks(sentence: Sentence, words: Sequence[str], lists: WordLists | None) -> bool:
-    if _QUESTION.search(sentence.text[-3:]):
+    if ends_question(sentence.text):
         return True
-    return lists is not None and not is_complete(sentence.text) and bool(words) and words[0] in lists.question
+    return lists is not None and not ends_sentence(sentence.text) and bool(words) and words[0] in lists.question
 
 
 def _claims(words: Sequence[str], lists: WordLists) -> int:

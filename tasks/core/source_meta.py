@@ -1,10 +1,9 @@
 """What a stranger's page says of its video, as far as it can be believed: `SourceMeta`."""
 
 import math
-import re
-import unicodedata
 from typing import Any, Literal, cast
 
+from infra.untrusted_text import one_line
 from tasks.core.media import Chapter, HeatmapPoint, SourceMeta
 
 TITLE_LETTERS = 300
@@ -24,8 +23,8 @@ def source_meta(
     return SourceMeta(
         source_id=source_id,
         kind=kind,
-        title=text(info.get("title"), TITLE_LETTERS) or "",
-        uploader=text(info.get("uploader"), TITLE_LETTERS),
+        title=one_line(info.get("title"), TITLE_LETTERS),
+        uploader=one_line(info.get("uploader"), TITLE_LETTERS) or None,
         webpage_url=webpage_url,
         duration=duration if duration is not None and duration > 0 else None,
         upload_date=_date(info.get("upload_date")),
@@ -33,30 +32,6 @@ def source_meta(
         chapters=_chapters(info.get("chapters")),
         extra=_extra(info),
     )
-
-
-def text(value: object, letters: int) -> str | None:
-    """A line of text: no control, format or surrogate characters, white space folded, at most `letters` long."""
-    if not isinstance(value, str):
-        return None
-    plain = "".join(_visible(c) for c in value[: 4 * letters])
-    folded = " ".join(plain.split())
-    return folded[:letters].rstrip() or None
-
-
-def lines(value: object, letters: int) -> str | None:
-    """Text as `text` has it, but on as many lines as before."""
-    if not isinstance(value, str):
-        return None
-    told = [text(line, letters) or "" for line in re.split(r"\r\n|\r|\n", value[: 4 * letters])]
-    return "\n".join(told)[:letters].strip() or None
-
-
-def _visible(character: str) -> str:
-    category = unicodedata.category(character)
-    if category == "Cf" and character in "\u200c\u200d":  # joiners belong to words and emoji
-        return character
-    return " " if category in ("Cc", "Zl", "Zp") else "" if category in ("Cf", "Cs", "Co", "Cn") else character
 
 
 def number(value: object) -> float | None:
@@ -91,8 +66,8 @@ def _heatmap(value: object) -> list[HeatmapPoint]:
 
 
 def _chapters(value: object) -> list[Chapter]:
-    chapters = ((_span(item), text(item.get("title"), TITLE_LETTERS)) for item in _items(value))
-    return [Chapter(start_time=span[0], end_time=span[1], title=title or "") for span, title in chapters if span]
+    chapters = ((_span(item), one_line(item.get("title"), TITLE_LETTERS)) for item in _items(value))
+    return [Chapter(start_time=span[0], end_time=span[1], title=title) for span, title in chapters if span]
 
 
 def _date(value: object) -> str | None:
@@ -100,12 +75,12 @@ def _date(value: object) -> str | None:
 
 
 def _extra(info: dict[str, Any]) -> dict[str, Any]:
-    texts = {name: text(info.get(name), TEXT_LETTERS) for name in _EXTRA_TEXTS}
+    texts = {name: one_line(info.get(name), TEXT_LETTERS) for name in _EXTRA_TEXTS}
     numbers = {name: number(info.get(name)) for name in _EXTRA_NUMBERS}
     lists = {name: _texts(info.get(name)) for name in _EXTRA_LISTS}
-    return {name: value for name, value in {**texts, **numbers, **lists}.items() if value not in (None, [])}
+    return {name: value for name, value in {**texts, **numbers, **lists}.items() if value not in (None, "", [])}
 
 
 def _texts(value: object) -> list[str]:
     items = cast("list[object]", value)[:MAX_TAGS] if isinstance(value, list) else []
-    return [plain for item in items if (plain := text(item, 100))]
+    return [plain for item in items if (plain := one_line(item, 100))]

@@ -21,6 +21,7 @@ from typing import IO, Any, Literal
 import ffmpeg
 import imageio_ffmpeg
 
+from infra.untrusted_text import log_line
 from tasks.core.errors import ProgramStopped
 from tasks.engines.cache_folder import link, private_folder
 
@@ -259,7 +260,7 @@ def _expire(process: subprocess.Popen[bytes], expired: threading.Event) -> None:
 
 def _keep_tail(pipe: IO[bytes], tail: deque[str]) -> None:
     for line in pipe:
-        tail.append(line.decode(errors="replace").rstrip()[:500])
+        tail.append(log_line(line.decode(errors="replace"), 500))
 
 
 def _report(pipe: IO[bytes], progress: Callable[[float], None]) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from infra.untrusted_text import one_line
 from tasks.core.colour import colours
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
 from tasks.core.scan import FieldCounts, Scan
-from tasks.core.source_meta import text
 from tasks.engines.ffmpeg import reading
 from tasks.engines.filters import Filters, as_text, prepared, to_bt709, whole_frames
 
@@ -110,7 +110,7 @@ def small_frames(
             count += 1
             yield np.frombuffer(planes, np.uint8).reshape(rows, width)
     if not count:
-        said = text(pipe.said.rpartition("\n")[2], 300) or "no frame came"
+        said = one_line(pipe.said.rpartition("\n")[2], 300) or "no frame came"
         raise UnreadableMedia(f"No picture could be decoded from {start:.1f} to {end:.1f} s: {said}")
     if fields:
         fields(_field_counts(pipe.said))

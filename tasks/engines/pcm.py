@@ -10,9 +10,9 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from infra.untrusted_text import one_line
 from tasks.core.asr import SAMPLE_RATE, Samples, quietest
 from tasks.core.errors import NoAudio, UnreadableMedia
-from tasks.core.source_meta import text
 from tasks.engines.ffmpeg import Pipe, reading
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def blocks(
     if not heard:
         raise NoAudio("The audio track is empty.")
     if pipe.status:
-        warn(f"the sound could not be decoded after {heard:.0f} s: {text(pipe.said[-300:], 300)}")
+        warn(f"the sound could not be decoded after {heard:.0f} s: {one_line(pipe.said[-300:], 300)}")
 
 
 def _cut(pipe: Pipe, seconds: float, slack: float) -> Iterator[Block]:

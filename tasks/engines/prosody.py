@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.untrusted_text import one_line
 from tasks.core.signals import Delivery
-from tasks.core.source_meta import text
 from tasks.engines.ffmpeg import reading
 
 RATE = 16_000
@@ -55,7 +55,7 @@ def _blocks(audio: Path, ffmpeg: Path | str) -> Iterator[NDArray[np.float32]]:
         while raw := pipe.read(BLOCK_SECONDS * RATE * 2):
             yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
     if pipe.status:
-        raise AudioUnreadable(f"{audio.name} cannot be decoded: {text(pipe.said[-300:], 300)}")
+        raise AudioUnreadable(f"{audio.name} cannot be decoded: {one_line(pipe.said[-300:], 300)}")
 
 
 def _analyse(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from infra.untrusted_text import one_line
 from tasks.core.bars import picture_within
 from tasks.core.camera import FaceBox, RangeView
 from tasks.core.media import MediaInfo
 from tasks.core.scan import FieldCounts, Scan, judge
-from tasks.core.source_meta import text
 from tasks.core.stills import is_black, is_frozen, stretches
 from tasks.engines.faces import FaceDetector, face_box
 from tasks.engines.frames import Planes, frame_rate, small_frames, small_size
@@ -146,7 +146,7 @@ class _Viewer:
         try:
             return self.detector.rows(bgr) if self.detector else []
         except cv2.error as error:
-            self.fault = text(str(error), 300)
+            self.fault = one_line(str(error), 300)
             self.detector = None
             _log.warning("No more faces are looked for from %.1f s on: %s", t, self.fault)
             return []

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.untrusted_text import one_line
 from tasks.core.addresses import check_url, loggable, without_addresses
 from tasks.core.download_errors import Failure, classify
 from tasks.core.errors import (
@@ -29,7 +30,7 @@ from tasks.core.errors import (
 )
 from tasks.core.keys import digest
 from tasks.core.media import SourceMeta
-from tasks.core.source_meta import number, source_meta, text
+from tasks.core.source_meta import number, source_meta
 from tasks.engines.demux import CONTAINERS
 from tasks.engines.egress import SYSTEM, EgressProxy, Network, Traffic
 from tasks.engines.ffmpeg import DiskFull, is_full
@@ -94,7 +95,7 @@ def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Ne
     _refuse_early(info, file, options)
     is_site = info.get("extractor_key", "Generic") not in ("Generic", "HTML5MediaEmbed")
     source_id = f"{info['extractor_key'].lower()}-{info['id']}" if is_site else f"file-{digest(file)[:32]}"
-    source_id = text(source_id, 200) or digest(source_id)
+    source_id = one_line(source_id, 200) or digest(source_id)
     meta = source_meta(info, source_id, "site" if is_site else "file_url", loggable(info.get("webpage_url") or url))
     return Inspected(meta, digest(source_id, info.get("format_id"), _edition(info)), url, info)
 
@@ -204,7 +205,7 @@ def answered(
 
 def _late(job: dict[str, Any], options: DownloadOptions) -> TransientDownloadError:
     return TransientDownloadError(
-        f"{text(loggable(job['url']), 300)} took longer than {options.timeout_seconds:.0f} s."
+        f"{one_line(loggable(job['url']), 300)} took longer than {options.timeout_seconds:.0f} s."
     )
 
 
@@ -221,11 +222,11 @@ def _private_cookies(job: dict[str, Any]) -> Iterator[str | None]:
 def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -> Exception:
     """The failure by its cause: what the proxy saw counts before what yt-dlp made of it."""
     if traffic.refused:
-        return AddressRefused(f"The video's address leads to {text(traffic.refused[-1], 200)}.")
+        return AddressRefused(f"The video's address leads to {one_line(traffic.refused[-1], 200)}.")
     if "TooManyBytesError" in answer["types"] or traffic.over_budget:
         return SourceTooLarge(f"More came in than the {options.max_bytes} bytes that are accepted.")
     if traffic.unknown_hosts:
-        return SourceNotFound(f"There is no host named {text(traffic.unknown_hosts[-1], 100)}.")
+        return SourceNotFound(f"There is no host named {one_line(traffic.unknown_hosts[-1], 100)}.")
     failure = Failure(
         messages=tuple(answer["messages"]),
         types=tuple(answer["types"]),
@@ -236,5 +237,5 @@ def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -
     if cause := classify(failure):
         return cause
     if traffic.closed:
-        return SourceNotListening(f"Nothing listens on {text(traffic.closed[-1], 200)}.")
+        return SourceNotListening(f"Nothing listens on {one_line(traffic.closed[-1], 200)}.")
     return TransientDownloadError(without_addresses(answer["messages"][0]))

@@ -8,10 +8,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.untrusted_text import one_line
 from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong
 from tasks.core.media import AudioTrack, MediaInfo, SourceMeta
 from tasks.core.sound import ranked
-from tasks.core.source_meta import TITLE_LETTERS, text
+from tasks.core.source_meta import TITLE_LETTERS
 from tasks.engines import ytdlp
 from tasks.engines.demux import (
     CLIPPED_FROM,
@@ -102,8 +103,8 @@ def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) 
 
 def file_meta(key: str, name: str) -> SourceMeta:
     """What is known of a registered file: the last part of its key, and what its owner calls it."""
-    stem = text(os.path.splitext(os.path.basename(name))[0], TITLE_LETTERS)  # noqa: PTH119, PTH122 - a name, not a path
-    return SourceMeta(source_id=f"upload-{os.path.basename(key)[:64]}", kind="local_file", title=stem or "")  # noqa: PTH119
+    stem = one_line(os.path.splitext(os.path.basename(name))[0], TITLE_LETTERS)  # noqa: PTH119, PTH122 - a name, not a path
+    return SourceMeta(source_id=f"upload-{os.path.basename(key)[:64]}", kind="local_file", title=stem)  # noqa: PTH119
 
 
 def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Path) -> Acquired:

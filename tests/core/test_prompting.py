@@ -48,7 +48,17 @@ def test_titles_are_cleaned_and_cut_between_words():
 
 @pytest.mark.parametrize(
     "title",
-    ["", "   ", "http://evil.example/kitten", "You will not believe this", "\u202e\u0000", "<script></script>", "!!!"],
+    [
+        "",
+        "   ",
+        "http://evil.example/kitten",
+        "You will not believe this",
+        "\u202e\u0000",
+        "<script></script>",
+        "!!!",
+        "ht\u200btp://evil.example/kitten",
+        "kitten.c\u2066om/v",
+    ],
 )
 def test_a_title_of_no_use_is_left_to_the_heuristic(title):
     (pick,) = read_answer(answer({"id": "w0", "title": title}), OFFERS, 1).picks

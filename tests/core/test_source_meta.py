@@ -1,11 +1,10 @@
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.media import SourceMeta
-from tasks.core.source_meta import TITLE_LETTERS, source_meta, text
+from tasks.core.source_meta import source_meta
 
 
 def meta(info: dict[str, Any]) -> SourceMeta:
@@ -54,33 +53,6 @@ def test_what_does_not_hold_is_dropped() -> None:
         }
     )
     assert kept == SourceMeta(source_id="site-1", kind="site", webpage_url="https://example.com/1")
-
-
-@pytest.mark.parametrize(
-    ("hostile", "plain"),
-    [
-        ("\x1b[31mred\x1b[0m", "[31mred [0m"),
-        ("right \u202eto left\u2066", "right to left"),
-        ("two\r\nlines\u2028more", "two lines more"),
-        ("nul\x00 and \ud800 half", "nul and half"),
-        ("  folded \t white  space ", "folded white space"),
-        ("zero\u200bwidth\ufeff", "zerowidth"),
-        ("مرحبا بالعالم", "مرحبا بالعالم"),
-        ("👩\u200d🚀 family", "👩\u200d🚀 family"),
-        ("", None),
-        ("\x00\u202e", None),
-    ],
-)
-def test_text(hostile: str, plain: str | None) -> None:
-    assert text(hostile, TITLE_LETTERS) == plain
-
-
-@given(st.text(max_size=2000))
-def test_text_is_one_short_line_that_can_be_written(hostile: str) -> None:
-    plain = text(hostile, TITLE_LETTERS) or ""
-    assert len(plain) <= TITLE_LETTERS
-    assert len(plain.splitlines()) <= 1
-    assert plain.encode().decode() == plain
 
 
 @given(

@@ -31,6 +31,7 @@ KILLED = (
         ),
         ("CRASHED", "The host was lost.", "The run ended as crashed: The host was lost."),
         ("FAILED", "no\nluck at all.", "The run ended as failed: no luck at all."),
+        ("FAILED", "\x1b[2Jred\u202e\x9b1m", "The run ended as failed: [2Jred 1m."),
         ("COMPLETED", None, "The run ended as completed."),
         ("CANCELLED", None, "The run was cancelled in the Prefect UI."),
     ],

@@ -50,7 +50,7 @@ export function place(seconds) {
 /** A refusal as a sentence. */
 export function sentence(text) {
   const trimmed = String(text).trim();
-  return trimmed && trimmed[0].toUpperCase() + trimmed.slice(1) + (/[.!?]$/.test(trimmed) ? "" : ".");
+  return trimmed && trimmed[0].toUpperCase() + trimmed.slice(1) + (/[\p{Sentence_Terminal}…]$/u.test(trimmed) ? "" : ".");
 }
 
 /** An address as short as it can still be told from others: "example.com/talks/one.mp4". */
