@@ -13,7 +13,7 @@ from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
 from tasks.core.marks import OPENERS, ends_sentence, final_marks
 from tasks.core.scripts import UNSPACED, clusters, whole_letters
 from tasks.core.transcript import Segment, Sentence, Word
-from tasks.core.wordlists import BEFORE_NUMBER, LAST_BEFORE_CAPITAL, NEVER_LAST
+from tasks.core.wordlists import abbreviations
 
 PAUSE_SECONDS = 0.6
 """A pause this long ends a sentence where the recogniser wrote no punctuation."""
@@ -124,13 +124,14 @@ def _ends_sentence(words: Sequence[Word], i: int) -> bool:
 
 def _is_inner_point(stem: str, following: str, gap: float) -> bool:
     """Whether the point between `stem` and the word that follows after `gap` seconds ends no sentence."""
-    if stem in NEVER_LAST:
+    known = abbreviations()
+    if stem in known.never_last:
         return bool(following)
-    if stem in BEFORE_NUMBER or stem[-1:].isdigit():
+    if stem in known.before_number or stem[-1:].isdigit():
         return following[:1].isdigit() and gap < 0.1
     if len(stem) == 1 and stem.isalpha() and stem != "i":
         return bool(following) and gap < 0.25
-    if stem in LAST_BEFORE_CAPITAL or _INITIALS.match(f"{stem}."):
+    if stem in known.before_capital or _INITIALS.match(f"{stem}."):
         return following[:1].islower()
     return False
 

@@ -3,7 +3,9 @@ import pytest
 
 from tasks.core.signals import Topics, Windows, content_words, endings, openings, stem, text_signals, tokens, z_scores
 from tasks.core.transcript import Sentence
-from tasks.core.wordlists import ENGLISH, INDONESIAN, word_lists
+from tasks.core.wordlists import word_lists
+
+ENGLISH = word_lists("en")
 
 
 def said(*lines: str, pause: float = 0.3) -> tuple[list[Sentence], list[list[str]]]:
@@ -97,10 +99,3 @@ def test_stems_and_tokens():
 def test_function_words_are_found_without_lists():
     talk = [tokens(f"der hund{i} und die katze{i}") for i in range(40)]
     assert content_words(talk, None)[5] == ["hund5", "katze5"]
-
-
-def test_word_lists_by_language():
-    assert word_lists("en") is ENGLISH
-    assert word_lists("id") is INDONESIAN
-    assert word_lists("en-GB") is ENGLISH
-    assert word_lists("xx") is None
