@@ -38,7 +38,14 @@ class Runs(Protocol):
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]: ...
 
-    def submit(self, job_id: str, attempt: int, request: dict[str, Any], deployment_id: str | None = None) -> str: ...
+    def submit(
+        self,
+        job_id: str,
+        attempt: int,
+        request: dict[str, Any],
+        earlier_run_id: str | None = None,
+        since: float | None = None,
+    ) -> str: ...
 
     def cancel(self, run_id: str) -> None: ...
 
@@ -128,13 +135,15 @@ class Reconciler:
         return None
 
     def _submit(self, job: Job, now: float) -> None:
-        """Start the run of an attempt that has none, once it is due, in the deployment that the job ran in before."""
+        """Start the run of an attempt that has none, once it is due.
+
+        It goes to the deployment that the job ran in before, and keeps the job's place among those that wait.
+        """
         due = job.updated_at + WITHOUT_RUN_SECONDS if job.again_at is None else job.again_at
         if now < due:
             return
         try:
-            earlier = self.runs.runs([job.earlier_run_id or ""]).get(job.earlier_run_id or "", {})
-            run_id = self.runs.submit(job.job_id, job.attempt, job.request, earlier.get("deployment_id"))
+            run_id = self.runs.submit(job.job_id, job.attempt, job.request, job.earlier_run_id, job.created_at)
         except SubmitError as error:
             logger.warning("Job %s could not be submitted: %s", job.job_id, error)
             if now - due > SUBMIT_SECONDS:

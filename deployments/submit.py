@@ -7,6 +7,7 @@ settings are read at import and whose import takes seconds.
 import logging
 import threading
 import uuid
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import httpx
@@ -26,8 +27,23 @@ TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 class Submitter(Protocol):
     """Where runs are started. Every method raises `SubmitError`, whose text is fit to be shown."""
 
-    def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
-        """Start the attempt's run, or find the one that was started; its id."""
+    def submit(
+        self,
+        job_id: str,
+        attempt: int,
+        request: dict[str, Any],
+        earlier_run_id: str | None = None,
+        since: float | None = None,
+    ) -> str:
+        """Start the attempt's run, or find the one that was started; its id.
+
+        Args:
+            job_id: the run's name and tag.
+            attempt: the one that the run may open.
+            request: what the job was asked for.
+            earlier_run_id: a run of the job, whose deployment runs this one too, if it is still there.
+            since: seconds since the epoch; the run goes before all that have waited for less long. None is now.
+        """
         ...
 
     def cancel(self, run_id: str) -> None:
@@ -69,19 +85,24 @@ class PrefectRuns:
             raise SubmitError("No Prefect server is named; set PREFECT_API_URL.")
         return cls(settings.prefect_api_url, settings.deployment)
 
-    def submit(self, job_id: str, attempt: int, request: dict[str, Any], deployment_id: str | None = None) -> str:
-        """Start the attempt's run, or find the one that was started; its id.
-
-        It is a run of that deployment; where it is gone, or none is named, of this object's own.
-        """
+    def submit(
+        self,
+        job_id: str,
+        attempt: int,
+        request: dict[str, Any],
+        earlier_run_id: str | None = None,
+        since: float | None = None,
+    ) -> str:
+        """As `Submitter.submit`: in the earlier run's deployment, else in this object's own."""
         asked = {
             "name": job_id,
             "parameters": {"request": request, "job_id": job_id, "attempt": attempt},
             "idempotency_key": f"{job_id}:{attempt}",
             "tags": ["clip", job_id],
-            "state": {"type": "SCHEDULED"},
+            "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": _iso(since)}},
             "enforce_parameter_schema": False,  # it is for people's forms, and knows no registered file
         }
+        deployment_id = self._deployment_of(earlier_run_id)
         with self._turn:  # two at once keep each other from a database that one may write to
             if deployment_id:
                 try:
@@ -92,6 +113,10 @@ class PrefectRuns:
                 return self._create(self._deployment(), asked)
             except _NotFoundError:  # the deployment was made anew
                 return self._create(self._deployment(fresh=True), asked)
+
+    def _deployment_of(self, run_id: str | None) -> str | None:
+        run = self.run(run_id) if run_id else None
+        return run.get("deployment_id") if run else None
 
     def _create(self, deployment_id: str, asked: dict[str, Any]) -> str:
         return self._ask("POST", f"deployments/{deployment_id}/create_flow_run", asked)["id"]
@@ -162,6 +187,10 @@ class PrefectRuns:
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
         return again(self._client.request, method, path, json=body)
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _is_busy(answer: httpx.Response) -> bool:

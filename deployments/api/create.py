@@ -183,19 +183,19 @@ def _submit_first(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
         raise SubmitError("The run could not be started; ask again.")
 
 
-def submit_run(job_id: str, attempt: int, request: dict[str, Any], parts: Parts) -> None:
-    """Start the run of an attempt that follows another.
+def submit_run(job: Job, attempt: int, parts: Parts) -> None:
+    """Start the run of an attempt that follows the job as it was, in the deployment that the job ran in.
 
     Raises:
         SubmitError: it could not be started; the attempt is FAILED, and says why. No run can open it any more.
     """
     try:
-        run_id = parts.submitter.submit(job_id, attempt, request)
+        run_id = parts.submitter.submit(job.job_id, attempt, job.request, job.flow_run_id or job.earlier_run_id)
     except SubmitError as error:
-        if parts.jobs.start_failed(job_id, attempt, str(error)):
+        if parts.jobs.start_failed(job.job_id, attempt, str(error)):
             raise
         return
-    _give(run_id, job_id, attempt, parts)
+    _give(run_id, job.job_id, attempt, parts)
 
 
 def _give(run_id: str, job_id: str, attempt: int, parts: Parts) -> None:

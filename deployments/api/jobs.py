@@ -118,7 +118,7 @@ def _start(job_id: str, caller: Caller, parts: Parts) -> Started:
     answer = Started(ok=True)
     try:
         attempt = parts.jobs.reopen(job_id, after=job.attempt) if job.has_ended else job.attempt
-        submit_run(job_id, attempt, job.request, parts)
+        submit_run(job, attempt, parts)
     except (JobConflict, SubmitError) as error:
         if parts.job(job_id).status is JobState.FAILED:
             answer = Started(ok=False, start_error=str(error))

@@ -75,7 +75,8 @@ class PrefectFake:
         given = body["parameters"]
         assert set(given) == {"request", "job_id", "attempt"}, given
         assert body["idempotency_key"] == f"{given['job_id']}:{given['attempt']}"
-        assert body["state"] == {"type": "SCHEDULED"}
+        assert set(body["state"]) == {"type", "state_details"}, body
+        assert body["state"]["type"] == "SCHEDULED"
         if self.refuses:
             return httpx.Response(500)
         run = self.make(given, body["idempotency_key"])

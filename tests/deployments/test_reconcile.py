@@ -17,7 +17,7 @@ class Server:
 
     def __init__(self):
         self.states, self.ended, self.away, self.submitted, self.refuses = {}, [], False, [], False
-        self.deployments, self.submitted_to = {}, []
+        self.submitted_after = []
 
     def runs(self, run_ids):
         if self.away:
@@ -27,18 +27,17 @@ class Server:
                 "id": run_id,
                 "state_type": state,
                 "state": {"message": "as it said.\nand more"},
-                "deployment_id": self.deployments.get(run_id),
             }
             for run_id, state in self.states.items()
             if run_id in run_ids
         }
 
-    def submit(self, job_id, attempt, request, deployment_id=None):
+    def submit(self, job_id, attempt, request, earlier_run_id=None, since=None):
         if self.refuses:
             raise SubmitError("The Prefect server answered 503 to deployments.")
         run_id = str(uuid5(NAMESPACE_OID, f"{job_id}:{attempt}"))
         self.submitted.append((job_id, attempt, request))
-        self.submitted_to.append(deployment_id)
+        self.submitted_after.append((earlier_run_id, since))
         self.states[run_id] = "SCHEDULED"
         return run_id
 
@@ -102,23 +101,14 @@ def test_a_run_that_died_is_submitted_again_by_itself(scene, state, reason):
     assert scene.after(3600).flow_run_id == job.flow_run_id  # and waits its turn as the first time
 
 
-def test_a_job_goes_on_in_the_deployment_that_it_ran_in_every_time(scene):
-    server = scene.server
-    server.deployments[begun(scene, "CRASHED")] = "clip-gpu"
+def test_a_job_goes_on_where_it_ran_before_and_keeps_its_place_every_time(scene):
+    first = begun(scene, "CRASHED")
     scene.after(10)
-    server.states[second := scene.after(60).flow_run_id] = "CRASHED"
-    server.deployments[second] = server.submitted_to[0]
+    scene.server.states[second := scene.after(60).flow_run_id] = "CRASHED"
     scene.after(10)
     job = scene.after(60)
-    assert (job.attempt, job.earlier_run_id, server.submitted_to) == (3, second, ["clip-gpu", "clip-gpu"])
-
-
-def test_a_job_whose_run_has_vanished_goes_on_in_the_deployment_of_the_settings(scene):
-    scene.server.deployments[begun(scene, "CRASHED")] = "clip-gpu"
-    scene.after(10)
-    scene.server.states.clear()
-    scene.after(60)
-    assert (scene.server.submitted, scene.server.submitted_to) == ([(scene.job_id, 2, {})], [None])
+    since = job.created_at
+    assert (job.attempt, scene.server.submitted_after) == (3, [(first, since), (second, since)])
 
 
 @pytest.mark.parametrize(

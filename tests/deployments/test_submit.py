@@ -1,5 +1,6 @@
 """Jobs as runs of a deployment on a real Prefect server."""
 
+import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -23,19 +24,22 @@ def test_submitting_twice_gives_one_run_and_another_attempt_another(prefect_runs
     assert run["parameters"] == {"request": REQUEST, "job_id": job_id, "attempt": 1}
 
 
-def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_gone(prefect_runs, stack, caplog):
+def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_gone(prefect_runs, stack):
     job_id, url = new_job_id(), stack.settings.prefect_api_url
     own = prefect_runs.run(prefect_runs.submit(job_id, 1, REQUEST))
     made = {"name": f"other-{job_id}", "flow_id": own["flow_id"], "entrypoint": "x.y", "paused": True}
     other = httpx.post(f"{url}/deployments/", json=made).raise_for_status().json()["id"]
-    second = prefect_runs.submit(job_id, 2, REQUEST, other)
+    created = {"name": job_id, "state": {"type": "SCHEDULED"}}
+    made = httpx.post(f"{url}/deployments/{other}/create_flow_run", json=created).raise_for_status().json()
+    second = prefect_runs.submit(job_id, 2, REQUEST, made["id"])
     assert prefect_runs.run(second)["deployment_id"] == other
     assert prefect_runs.submit(job_id, 2, REQUEST) == second  # whichever deployment is asked
     httpx.delete(f"{url}/deployments/{other}").raise_for_status()
-    third = prefect_runs.submit(job_id, 3, REQUEST, other)
+    third = prefect_runs.submit(job_id, 3, REQUEST, second)
     assert prefect_runs.run(third)["deployment_id"] == own["deployment_id"]
-    assert f"Deployment {other} is gone; job {job_id} goes on in " in caplog.text
-    for run_id in (own["id"], second, third):
+    gone = prefect_runs.submit(job_id, 4, REQUEST, str(uuid4()))
+    assert prefect_runs.run(gone)["deployment_id"] == own["deployment_id"]
+    for run_id in (own["id"], second, third, gone):
         prefect_runs.cancel(run_id)
 
 
@@ -77,11 +81,11 @@ class Worker:
         return answer.raise_for_status().json()["status"]
 
 
-def test_the_local_queue_is_first_in_first_out_and_hands_out_one_run_at_a_time(prefect_runs, stack):
+def test_the_local_queue_is_first_in_first_out_one_run_at_a_time_and_who_goes_on_keeps_its_place(prefect_runs, stack):
     worker = Worker(stack.settings.prefect_api_url)
     while worker.take():  # what other tests have left
         worker.finish()
-    jobs = [new_job_id() for _ in range(6)]
+    jobs, began = [new_job_id() for _ in range(6)], time.time()
     for job_id in jobs[:4]:
         prefect_runs.submit(job_id, 1, REQUEST)
     done = worker.take()
@@ -90,10 +94,12 @@ def test_the_local_queue_is_first_in_first_out_and_hands_out_one_run_at_a_time(p
         assert Worker(stack.settings.prefect_api_url).take() == []
     for job_id in jobs[4:]:
         prefect_runs.submit(job_id, 1, REQUEST)
+    again = new_job_id()
+    prefect_runs.submit(again, 2, REQUEST, since=began)  # it was there before the others
     while worker.taken:
         worker.finish()
         done += worker.take()
-    assert done == jobs
+    assert done == [jobs[0], again, *jobs[1:]]
 
 
 def test_only_known_runs_are_found(prefect_runs):

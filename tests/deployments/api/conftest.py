@@ -49,12 +49,21 @@ class Runs:
     def __init__(self) -> None:
         self.asked: dict[tuple[str, int], dict[str, Any]] = {}
         self.ids: dict[tuple[str, int], str] = {}
+        self.after: dict[tuple[str, int], tuple[str | None, float | None]] = {}
         self.cancelled: list[str] = []
         self.states: dict[str, str] = {}
         self.fault: str | None = None
 
-    def submit(self, job_id: str, attempt: int, request: dict[str, Any]) -> str:
+    def submit(
+        self,
+        job_id: str,
+        attempt: int,
+        request: dict[str, Any],
+        earlier_run_id: str | None = None,
+        since: float | None = None,
+    ) -> str:
         self.ping()
+        self.after[job_id, attempt] = (earlier_run_id, since)
         assert JOB_ID.fullmatch(job_id)
         assert ClipRequest.model_validate(request)
         assert self.asked.setdefault((job_id, attempt), request) == request

@@ -249,8 +249,8 @@ def test_a_job_left_without_a_run_gets_it_when_asked_again(api, job_id):
 def test_a_job_that_is_cancelled_while_it_is_submitted_is_answered_though_its_run_cannot_be_stopped(api, monkeypatch):
     submit = api.runs.submit
 
-    def submit_and_lose_the_server(job_id, attempt, request):
-        run_id = submit(job_id, attempt, request)
+    def submit_and_lose_the_server(job_id, attempt, *more):
+        run_id = submit(job_id, attempt, *more)
         api.jobs.report(Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error="Cancelled."))
         api.runs.fault = "The Prefect server did not answer (ConnectError)."
         return run_id

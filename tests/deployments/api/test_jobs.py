@@ -132,6 +132,16 @@ def test_start_opens_a_new_attempt_of_a_failed_job(api):
     assert api.runs.asked[job_id, 2] == REQUEST
 
 
+def test_start_goes_on_where_the_job_ran_before_also_when_a_start_between_has_failed(api):
+    job_id = api.failed_job()
+    first = api.record(job_id).flow_run_id
+    api.runs.fault = "away"
+    assert not api.post(f"/api/jobs/{job_id}/start").json()["ok"]
+    api.runs.fault = None
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+    assert api.runs.after[job_id, 3] == (first, None)
+
+
 @pytest.mark.parametrize("status", [None, "RUNNING", "SUCCEEDED"])
 def test_start_changes_nothing_of_a_job_that_needs_no_start(api, job_id, status):
     if status:
@@ -213,10 +223,10 @@ def test_cancel_stops_the_run_and_fails_the_job(api, job_id):
 def test_a_cancel_stops_the_run_of_the_attempt_that_it_cancels_and_no_other(api, monkeypatch):
     job_id, submit = api.failed_job(), api.runs.submit
 
-    def cancelled_meanwhile(job_id, attempt, request):
+    def cancelled_meanwhile(job_id, attempt, *more):
         assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
         assert api.runs.ids[job_id, 1] not in api.runs.cancelled
-        return submit(job_id, attempt, request)
+        return submit(job_id, attempt, *more)
 
     monkeypatch.setattr(api.runs, "submit", cancelled_meanwhile)
     api.post(f"/api/jobs/{job_id}/start")
