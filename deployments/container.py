@@ -5,6 +5,7 @@ to the process that executes the run; without a grant the environment names the 
 """
 
 import os
+import secrets
 import sys
 from typing import Any
 
@@ -22,6 +23,8 @@ RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 REFUSED = 3
 """Exit status of a container whose grant was not taken."""
 _PATIENCE_SECONDS = 180
+_NO_ANSWER = (502, 503, 504)
+"""Statuses of our API that was put off, or of what stands before it."""
 _TIMEOUT = httpx.Timeout(60, connect=10)
 
 
@@ -38,13 +41,14 @@ def main() -> None:
 
 
 def redeem(api_url: str, grant: str) -> Access:
-    """What the grant is good for. Asked again only while the request has certainly not arrived, or was put off.
+    """What the grant is good for. Where the answer was lost, it is asked for again with the nonce that proves us.
 
     Raises:
-        GrantRefused: our API does not take it, or may have taken it and the answer was lost.
+        GrantRefused: our API does not take it, or did not answer for too long.
     """
     try:
-        answer = _post(f"{api_url.rstrip('/')}/api/worker/grant", {"grant": grant})
+        asked = {"grant": grant, "nonce": secrets.token_urlsafe(24)}
+        answer = _post(f"{api_url.rstrip('/')}/api/worker/grant", asked)
     except httpx.HTTPError as error:
         raise GrantRefused(
             f"{API_VARIABLE} did not answer ({type(error).__name__}); check that it is reached from outside, "
@@ -84,8 +88,8 @@ def environment(access: Access) -> dict[str, str]:
 
 
 @tenacity.retry(
-    retry=tenacity.retry_if_exception_type(httpx.ConnectError)
-    | tenacity.retry_if_result(lambda answer: answer.status_code == httpx.codes.SERVICE_UNAVAILABLE),
+    retry=tenacity.retry_if_exception_type(httpx.TransportError)
+    | tenacity.retry_if_result(lambda answer: answer.status_code in _NO_ANSWER),
     wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
     stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
     retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,

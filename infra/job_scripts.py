@@ -397,30 +397,39 @@ if n == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return n
 """
 
-# A grant becomes a session, once; a second holder of the grant is a theft, which ends the attempt.
+# A grant becomes a session, once; a second holder of the grant is a theft, which ends the attempt. Whoever shows the
+# nonce of the first, while nobody has used the session, is the first again: a new session takes the place of the other.
 # KEYS: job, events, active jobs, totals, grant, session.
 # ARGV: attempt, run, grant, session_id, session JSON ('' only looks), its seconds, seconds for which a grant is
-# remembered, words for a theft, now, ttl.
+# remembered, digest of the nonce or '', its seconds, words for a theft, now, ttl.
 REDEEM = (
     _BASE
     + _REPORTS
     + """
 local no = refused(ARGV[1])
 local taken = redis.call('GET', KEYS[5])
-if taken and taken ~= ARGV[4] then
+local former = taken and 'kangklip:session:' .. taken
+local is_again = taken and ARGV[8] ~= '' and redis.call('GET', former .. ':nonce') == ARGV[8]
+if taken and taken ~= ARGV[4] and not is_again then
   if no then return no end
   if field('grant_id') ~= ARGV[3] then return -6 end
   redis.call('HDEL', KEYS[1], 'grant_id')
   redis.call('HSET', KEYS[1], 'alarm', '1')
-  if say_failed(ARGV[8], ARGV[9], ARGV[10]) ~= 1 and field('status') == 'FAILED' then
-    redis.call('HSET', KEYS[1], 'error', ARGV[8], 'message', ARGV[8])
+  if say_failed(ARGV[10], ARGV[11], ARGV[12]) ~= 1 and field('status') == 'FAILED' then
+    redis.call('HSET', KEYS[1], 'error', ARGV[10], 'message', ARGV[10])
   end
   return -8
 end
 if no then return no end
 if has_ended() then return -5 end
 if field('grant_id') ~= ARGV[3] or field('flow_run_id') ~= ARGV[2] then return -6 end
-if ARGV[5] == '' or taken then return 1 end
+if ARGV[5] == '' or taken == ARGV[4] then return 1 end
+if is_again then
+  redis.call('DEL', former)
+  redis.call('RENAME', former .. ':nonce', KEYS[6] .. ':nonce')
+elseif ARGV[8] ~= '' then
+  redis.call('SET', KEYS[6] .. ':nonce', ARGV[8], 'EX', ARGV[9])
+end
 redis.call('SET', KEYS[5], ARGV[4], 'EX', ARGV[7])
 redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[6])
 return 1

@@ -1,7 +1,8 @@
 """Sessions in Redis: what a grant is exchanged for, once, and for how long it is good.
 
-Keys: `kangklip:grant:{id}` (who has redeemed it) and `kangklip:session:{digest of the token}`. A session is good
-while its attempt is the current one and its grant that attempt's newest: a grant for other infrastructure ends it.
+Keys: `kangklip:grant:{id}` (who has redeemed it), `kangklip:session:{digest of the token}`, and beside that `:nonce`
+until the session is used. A session is good while its attempt is the current one and its grant that attempt's newest:
+a grant for other infrastructure ends it.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ from infra.settings import Settings
 
 _REMEMBERED_SECONDS = 7 * 86400
 """How long it is known that a grant was redeemed: longer than any may be redeemed."""
+NONCE_SECONDS = 600
+"""For so long whoever has redeemed a grant may ask again for an answer that was lost."""
 _CLOSING_SECONDS = 60
 """How long a session lasts beyond the end of its run: the last lines of its log are still under way."""
 
@@ -64,8 +67,12 @@ class SessionStore:
             raise ValueError("there are no sessions without Redis")
         return cls(settings.redis_url.get_secret_value(), jobs)
 
-    def open(self, grant: Grant, flow_id: str, deployment_id: str | None) -> tuple[str, Session]:
+    def open(
+        self, grant: Grant, flow_id: str, deployment_id: str | None, nonce: str | None = None
+    ) -> tuple[str, Session]:
         """A token, told to nobody else, and its session.
+
+        The same nonce gives another token for `NONCE_SECONDS`, in place of the former, until a session was used.
 
         Raises:
             GrantTaken: the grant was redeemed before; its attempt has failed for that, unless it was followed.
@@ -79,17 +86,18 @@ class SessionStore:
             deployment_id=deployment_id,
             **grant.model_dump(include={"grant_id", "job_id", "run_id", "attempt"}),
         )
-        self._redeem(grant, session.session_id, session.model_dump_json())
+        self._redeem(grant, nonce, session.session_id, session.model_dump_json())
         return token, session
 
-    def check(self, grant: Grant) -> None:
+    def check(self, grant: Grant, nonce: str | None = None) -> None:
         """Raises: GrantTaken, GrantRefused: it could not be redeemed now; as `open`."""
-        self._redeem(grant, "", "")
+        self._redeem(grant, nonce, "", "")
 
-    def _redeem(self, grant: Grant, session_id: str, session_json: str) -> None:
+    def _redeem(self, grant: Grant, nonce: str | None, session_id: str, session_json: str) -> None:
         keys = [*report_keys(grant.job_id), _grant_key(grant), _key(session_id)]
         arguments = [grant.attempt, grant.run_id, grant.grant_id, session_id, session_json, grant.session_seconds]
-        answer = self._jobs.run(REDEEM, keys, [*arguments, _REMEMBERED_SECONDS, STOLEN])
+        shown = _digest(nonce) if nonce else ""
+        answer = self._jobs.run(REDEEM, keys, [*arguments, _REMEMBERED_SECONDS, shown, NONCE_SECONDS, STOLEN])
         if answer == Refusal.TAKEN:
             raise GrantTaken("The grant was redeemed before.")
         if answer <= 0:
@@ -98,10 +106,12 @@ class SessionStore:
     def find(self, token: str) -> Session | None:
         """The session of that token while it is good: not expired, closed, or followed by another grant's.
 
-        It outlasts its job by a minute, whoever has ended that.
+        It outlasts its job by a minute, whoever has ended that. From now on it counts as used.
         """
+        key = _key(_digest(token))
         with answering():
-            found = cast("str | None", self._redis.get(_key(_digest(token))))
+            found = cast("str | None", self._redis.get(key))
+            self._redis.delete(f"{key}:nonce")
         if found is None:
             return None
         session = Session.model_validate_json(found)

@@ -8,8 +8,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import tenacity
 
 from deployments import container
+from deployments.api.granted.redeem import NONCE
 from infra.access import Access, access_of
 from infra.errors import GrantRefused
 from infra.settings import load
@@ -75,18 +77,31 @@ def test_a_grant_that_is_refused_is_one_line_and_is_never_shown(tmp_path, api):
     assert "a-grant" not in done.stdout + done.stderr
 
 
-def test_a_grant_is_redeemed_again_only_where_it_was_put_off(api):
+def test_a_grant_that_was_put_off_is_redeemed_again(api):
     api.answers += [(503, {"detail": "job store unavailable"}), (200, {"access": ACCESS})]
     access = container.redeem(f"{api.url}/", "a-grant")
     assert access.url == api.url
-    assert api.asked == [("/api/worker/grant", {"grant": "a-grant"})] * 2
+    first, second = api.asked
+    assert first == second
+    assert (first[0], first[1]["grant"]) == ("/api/worker/grant", "a-grant")
 
 
-def test_an_answer_that_was_lost_may_have_taken_the_grant_so_nobody_asks_again(api):
-    api.answers += [None, (200, {"access": ACCESS})]
+def test_an_answer_that_was_lost_is_asked_for_with_the_same_nonce_and_each_container_has_its_own(api):
+    api.answers += [None, (504, {}), (200, {"access": ACCESS}), (200, {"access": ACCESS})]
+    container.redeem(api.url, "a-grant")
+    container.redeem(api.url, "a-grant")
+    *nonces, other = [body["nonce"] for _, body in api.asked]
+    assert len(set(nonces)) == 1
+    assert NONCE.fullmatch(other)
+    assert other not in nonces
+
+
+def test_an_api_that_never_answers_is_given_up(api, monkeypatch):
+    monkeypatch.setattr(container._post.retry, "stop", tenacity.stop_after_attempt(2))
+    api.answers += [None, None]
     with pytest.raises(GrantRefused, match="did not answer"):
         container.redeem(api.url, "a-grant")
-    assert len(api.asked) == 1
+    assert len(api.asked) == 2
 
 
 def test_the_run_gets_the_session_in_every_place_of_a_secret(monkeypatch):

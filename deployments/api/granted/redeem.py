@@ -1,6 +1,7 @@
 """POST /api/worker/grant: a grant is changed, once, for a session."""
 
 import logging
+import re
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -22,6 +23,7 @@ from infra.temporary_keys import temporary_keys
 logger = logging.getLogger(__name__)
 router = APIRouter()
 
+NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 NO_GRANTS = (404, "this service gives no grants")
 REFUSED = (403, "grant refused")
 TAKEN = (403, "grant was redeemed before")
@@ -44,15 +46,30 @@ class Redeemed(BaseModel):
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"type": "object", "properties": {"grant": {"type": "string"}}, "required": ["grant"]}
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "grant": {"type": "string"},
+                            "nonce": {
+                                "type": "string",
+                                "pattern": NONCE.pattern,
+                                "description": "Random; who sends the same again because the answer was lost gets one.",
+                            },
+                        },
+                        "required": ["grant"],
+                    }
                 }
             },
         }
     },
 )
 async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
-    """For a container on a rented machine. A second time is refused, and ends the run: one of the two has stolen it."""
-    text = body.get("grant")
+    """For a container on a rented machine. A second time is refused, and ends the run: one of the two has stolen it.
+
+    With the nonce of the first time, ten minutes long and until the session is used, it is answered again; the token
+    of the first answer is good no more. A nonce that is malformed is none.
+    """
+    text, nonce = body.get("grant"), body.get("nonce")
     try:
         grant = grants.read(parts.settings, text if isinstance(text, str) else "")
     except ConfigError:
@@ -61,14 +78,15 @@ async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
         logger.warning("A grant was refused: %s", refused)
         raise HTTPException(*REFUSED) from None
     request.state.job_id = grant.job_id
-    return await to_thread.run_sync(_redeemed, grant, str(request.base_url), parts, limiter=parts.run_changes)
+    nonce = nonce if isinstance(nonce, str) and NONCE.fullmatch(nonce) else None
+    return await to_thread.run_sync(_redeemed, grant, nonce, str(request.base_url), parts, limiter=parts.run_changes)
 
 
-def _redeemed(grant: Grant, asked_at: str, parts: Parts) -> Redeemed:
+def _redeemed(grant: Grant, nonce: str | None, asked_at: str, parts: Parts) -> Redeemed:
     try:
-        parts.sessions.check(grant)  # first: a thief may have ended the run
+        parts.sessions.check(grant, nonce)  # first: a thief may have ended the run
         run = _waiting_run(grant, parts)
-        token, session = parts.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"))
+        token, session = parts.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"), nonce)
     except GrantTaken:
         _stop_stolen(grant, parts)
         raise HTTPException(*TAKEN) from None

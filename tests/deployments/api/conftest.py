@@ -158,8 +158,8 @@ class Service:
         self.jobs.set_grant(job_id, self.record(job_id).attempt, grant.grant_id)
         return grants.signed(grant, self.settings)
 
-    def redeem(self, grant: str) -> httpx.Response:
-        return self.post("/api/worker/grant", json={"grant": grant})
+    def redeem(self, grant: str, nonce: object = None) -> httpx.Response:
+        return self.post("/api/worker/grant", json={"grant": grant} | ({"nonce": nonce} if nonce else {}))
 
     def access(self, job_id: str) -> Access:
         """What a container on a rented machine is given for the job's next run."""

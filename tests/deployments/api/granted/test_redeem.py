@@ -1,14 +1,21 @@
 """A grant is changed for a session once, while it is the newest of a job whose run waits for it."""
 
+import hashlib
+import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import jwt
 import pytest
+import redis
 
+from deployments import container
 from infra.jobs import Report
 from infra.states import JobState
 from tests.deployments.api.conftest import GRANTS
+
+NONCE = "the-nonce-of-a-container"
 
 
 def test_a_grant_is_changed_for_what_the_run_needs_and_no_secret(api, job_id):
@@ -37,6 +44,69 @@ def test_a_thief_who_was_first_is_found_out_even_when_it_has_ended_the_run(api, 
     api.runs.states[api.record(job_id).flow_run_id] = "COMPLETED"
     assert api.redeem(grant).json()["detail"] == "grant was redeemed before"
     assert "possibly it was stolen" in api.record(job_id).error
+
+
+class Losing(httpx.HTTPTransport):
+    """A way to the API on which the first answers are lost, when they have been given."""
+
+    def __init__(self, *lost):
+        super().__init__()
+        self.lost, self.given = list(lost), []
+
+    def handle_request(self, request):
+        answer = super().handle_request(request)
+        self.given.append(answer.read())
+        if self.lost:
+            raise self.lost.pop(0)
+        return answer
+
+
+def test_a_container_whose_answer_was_lost_has_a_session_and_no_alarm_is_raised(api, job_id, monkeypatch):
+    way = Losing(httpx.ReadTimeout("lost"), httpx.RemoteProtocolError("lost"))
+    monkeypatch.setattr(httpx, "post", lambda url, **more: httpx.Client(transport=way).post(url, **more))
+    access = container.redeem(api.url, api.grant(job_id))
+    lost = [json.loads(answer)["access"]["token"] for answer in way.given[:2]]
+    assert len({*lost, access.token}) == 3
+    assert api.record(job_id).status is JobState.QUEUED
+    assert [api.callback(job_id, "RUNNING", token=token).status_code for token in lost] == [401, 401]
+    assert api.callback(job_id, "RUNNING", token=access.token).status_code == 200
+
+
+@pytest.mark.parametrize("other", [None, "another-nonce-of-somebody", "short", 7])
+def test_without_the_nonce_of_the_first_a_second_redemption_is_a_theft(api, job_id, other):
+    grant = api.grant(job_id)
+    assert api.redeem(grant, NONCE).status_code == 200
+    assert api.redeem(grant, other).json()["detail"] == "grant was redeemed before"
+    assert "possibly it was stolen" in api.record(job_id).error
+    assert api.redeem(grant, NONCE).status_code == 403
+
+
+def test_a_nonce_is_good_until_the_session_is_used(api, job_id):
+    grant = api.grant(job_id)
+    token = api.redeem(grant, NONCE).json()["access"]["token"]
+    assert api.callback(job_id, "RUNNING", token=token).status_code == 200
+    assert api.redeem(grant, NONCE).json()["detail"] == "grant was redeemed before"
+    assert "possibly it was stolen" in api.record(job_id).error
+
+
+def test_a_nonce_is_good_for_ten_minutes_however_often_it_is_shown(api, job_id):
+    grant, database = api.grant(job_id), redis.Redis.from_url(api.settings.redis_url.get_secret_value())
+    for seconds in (599, 300):
+        token = api.redeem(grant, NONCE).json()["access"]["token"]
+        key = f"kangklip:session:{hashlib.sha256(token.encode()).hexdigest()}:nonce"
+        assert 0 < database.ttl(key) <= seconds + 1
+        assert NONCE.encode() not in database.get(key)
+        database.expire(key, 300)
+    database.delete(key)
+    assert api.redeem(grant, NONCE).json()["detail"] == "grant was redeemed before"
+
+
+def test_a_nonce_opens_no_attempt_that_has_ended(api, job_id):
+    grant = api.grant(job_id)
+    api.redeem(grant, NONCE)
+    assert api.jobs.cancel(job_id, 1)
+    assert api.redeem(grant, NONCE).json()["detail"] == "grant refused"
+    assert api.record(job_id).error == "Cancelled."
 
 
 def altered(grant):
