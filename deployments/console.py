@@ -10,9 +10,7 @@ from rich.text import Text
 
 from infra.errors import StateError
 from infra.jobs import JobStore
-from infra.states import Stage
-
-STAGES = [stage for stage in Stage if stage is not Stage.DONE]
+from infra.states import WORKING_STAGES, Stage
 
 console = Console(stderr=True, highlight=False)
 """Progress, notes and faults."""
@@ -35,7 +33,10 @@ def progress_bars(jobs: JobStore, job_id: str) -> Generator[None]:
         console=console,
     )
     with bars:
-        rows = {stage: bars.add_task(stage.lower(), total=100, start=False, mark=" ", message="") for stage in STAGES}
+        rows = {
+            stage: bars.add_task(stage.lower(), total=100, start=False, mark=" ", message="")
+            for stage in WORKING_STAGES
+        }
         stop = threading.Event()
         follower = threading.Thread(target=_follow, args=(jobs, job_id, last, bars, rows, stop), daemon=True)
         follower.start()
@@ -63,7 +64,7 @@ def _follow(
 
 def _show(event: dict[str, str], bars: Progress, rows: dict[Stage, TaskID]) -> None:
     stage = Stage(event["stage"])
-    for earlier in STAGES:
+    for earlier in WORKING_STAGES:
         if earlier is stage:
             break
         if not bars.tasks[rows[earlier]].finished:

@@ -7,6 +7,8 @@ Times are seconds since the epoch; '' stands for nothing. An answer above 0 mean
 
 from enum import IntEnum
 
+from infra.states import FIRST_STAGE, Stage
+
 
 class Refusal(IntEnum):
     """Why a script changed nothing; `words` go behind the job's name."""
@@ -38,8 +40,13 @@ _WORDS = {
     Refusal.TAKEN: "has a grant that was redeemed before",
 }
 
+_RANKS = ", ".join(f"{stage}={rank}" for rank, stage in enumerate(Stage, 1))
+_STAGES = f"local first_stage, last_stage, rank = '{FIRST_STAGE}', '{Stage.DONE}', {{{_RANKS}}}"
+
 # What the scripts share. KEYS[1] is the job everywhere.
-_BASE = """
+_BASE = (
+    _STAGES
+    + """
 local function field(name)
   local value = redis.call('HGET', KEYS[1], name)
   if value and value ~= '' then return value end
@@ -59,11 +66,12 @@ local function event(events, attempt, status, stage, progress, message, error)
 end
 local function keep(events, ttl) redis.call('EXPIRE', KEYS[1], ttl); redis.call('EXPIRE', events, ttl) end
 """
+)
 
 # A new record; the next attempt of one; the run that an attempt belongs to. `holder` is '' or takes the lease.
 _ATTEMPTS = """
 local function create(all, active, job_id, request, now, ttl)
-  redis.call('HSET', KEYS[1], 'job_id', job_id, 'status', 'QUEUED', 'stage', 'DOWNLOAD', 'progress', '0',
+  redis.call('HSET', KEYS[1], 'job_id', job_id, 'status', 'QUEUED', 'stage', first_stage, 'progress', '0',
     'attempt', '1', 'request', request, 'created_at', now, 'updated_at', now, 'since:1', now)
   redis.call('EXPIRE', KEYS[1], ttl)
   redis.call('ZADD', all, now, job_id)
@@ -78,12 +86,12 @@ local function advance(active, events, job_id, now, ttl, reason)
   redis.call('HSETNX', KEYS[1], 'until:' .. before, now)
   if field('nosana_run_id') then redis.call('HSET', KEYS[1], 'had_run', '1') end
   if field('flow_run_id') then redis.call('HSET', KEYS[1], 'earlier_run_id', field('flow_run_id')) end
-  redis.call('HSET', KEYS[1], 'attempt', attempt, 'status', 'QUEUED', 'stage', 'DOWNLOAD',
+  redis.call('HSET', KEYS[1], 'attempt', attempt, 'status', 'QUEUED', 'stage', first_stage,
     'progress', '0', 'message', '', 'updated_at', now, 'since:' .. attempt, now)
   redis.call('HDEL', KEYS[1], 'error', 'start_error', 'is_leased', 'flow_run_id', 'nosana_run_id', 'grant_id',
     'cancelled', 'alarm', 'again', 'again_at')
   redis.call('SADD', active, job_id)
-  event(events, attempt, 'QUEUED', 'DOWNLOAD', '0', '', '')
+  event(events, attempt, 'QUEUED', first_stage, '0', '', '')
   keep(events, ttl)
   return tonumber(attempt)
 end
@@ -96,7 +104,6 @@ end
 
 # Progress and the end of the current attempt. KEYS here: job, events, active jobs, totals.
 _REPORTS = """
-local rank = {DOWNLOAD=1, TRANSCRIPT=2, CHUNK=3, SELECT=4, RENDER=5, UPLOAD=6, DONE=7}
 local function say(status_now, stage_now, given, message, error, now, ttl)
   local job = redis.call('HMGET', KEYS[1], 'attempt', 'status', 'progress', 'stage', 'message', 'job_id')
   local attempt, status, progress, stage = job[1], job[2], tonumber(job[3]), job[4]
@@ -125,7 +132,7 @@ local function say(status_now, stage_now, given, message, error, now, ttl)
     end
   end
   if said ~= stage or final then ended(stage) end
-  if said ~= 'DONE' and status_now == 'RUNNING' then
+  if said ~= last_stage and status_now == 'RUNNING' then
     redis.call('HSETNX', KEYS[1], 'began:' .. attempt .. ':' .. said, now)
   end
   if final then
@@ -331,7 +338,7 @@ local attempt = advance(KEYS[3], KEYS[2], field('job_id'), now, ARGV[5], ARGV[2]
 local words = ARGV[2] .. ' It goes on by itself in ' .. math.ceil(pause) .. ' seconds.'
 redis.call('HSET', KEYS[1], 'again', tostring(times + 1), 'again_at', string.format('%.3f', now + pause),
   'message', words)
-event(KEYS[2], tostring(attempt), 'QUEUED', 'DOWNLOAD', '0', words, '')
+event(KEYS[2], tostring(attempt), 'QUEUED', first_stage, '0', words, '')
 return 1
 """
 )

@@ -1,6 +1,7 @@
-"""States and stages of a job, with the progress each stage stands for."""
+"""States and stages of a job. The table of stages is the only one: Lua, the page and the documents are made from it."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class JobState(StrEnum):
@@ -10,7 +11,18 @@ class JobState(StrEnum):
     FAILED = "FAILED"
 
 
+class StageFacts(NamedTuple):
+    """Progress of the whole job, in percent, when the stage begins and when it is done; its name and work in words."""
+
+    begin: float
+    end: float
+    title: str
+    doing: str
+
+
 class Stage(StrEnum):
+    """The stages in their order; DONE is none of them, but where a finished job stands."""
+
     DOWNLOAD = "DOWNLOAD"
     TRANSCRIPT = "TRANSCRIPT"
     CHUNK = "CHUNK"
@@ -20,9 +32,13 @@ class Stage(StrEnum):
     DONE = "DONE"
 
     @property
+    def facts(self) -> StageFacts:
+        return _STAGES[self]
+
+    @property
     def span(self) -> tuple[float, float]:
         """Progress in percent when the stage begins and when it is done."""
-        return _SPANS[self]
+        return self.facts.begin, self.facts.end
 
     def percent(self, fraction: float) -> float:
         """Progress in percent when `fraction` (0 to 1) of the stage is done."""
@@ -30,12 +46,15 @@ class Stage(StrEnum):
         return round(begin + (end - begin) * min(max(fraction, 0.0), 1.0), 1)
 
 
-_SPANS: dict[Stage, tuple[float, float]] = {
-    Stage.DOWNLOAD: (5, 20),
-    Stage.TRANSCRIPT: (20, 40),
-    Stage.CHUNK: (40, 55),
-    Stage.SELECT: (55, 65),
-    Stage.RENDER: (65, 80),
-    Stage.UPLOAD: (80, 95),
-    Stage.DONE: (100, 100),
+_STAGES = {
+    Stage.DOWNLOAD: StageFacts(5, 20, "Download", "Fetching the video"),
+    Stage.TRANSCRIPT: StageFacts(20, 40, "Transcribe", "Listening to what is said"),
+    Stage.CHUNK: StageFacts(40, 55, "Divide", "Dividing the talk into parts"),
+    Stage.SELECT: StageFacts(55, 65, "Choose", "Choosing the moments"),
+    Stage.RENDER: StageFacts(65, 80, "Render", "Cutting, framing, captioning"),
+    Stage.UPLOAD: StageFacts(80, 95, "Check and publish", "Checking and publishing the clips"),
+    Stage.DONE: StageFacts(100, 100, "Done", "Finishing"),
 }
+WORKING_STAGES = tuple(stage for stage in Stage if stage is not Stage.DONE)
+"""Those in which something is done."""
+FIRST_STAGE = WORKING_STAGES[0]

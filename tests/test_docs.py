@@ -10,6 +10,7 @@ from deployments.cli import app
 from deployments.worker_job import WorkerEnvironment
 from infra.local.parts import Home, Part
 from infra.settings import Settings
+from infra.states import Stage
 from tasks.core import errors
 from tasks.core.selection import WEIGHTS
 from tests.folders import ROOT
@@ -49,6 +50,13 @@ def test_the_settings_are_those_of_the_code():
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
     assert tables.with_settings(README) == README, "run: make docs"
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert tables.with_stages(architecture) == architecture, "run: make docs"
+
+
+def test_the_stages_of_the_api_are_those_of_the_code():
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert f"one of {', '.join(Stage)};" in api
 
 
 def test_variables_named_are_settings():

@@ -5,6 +5,7 @@ revalidated by their digest, so a new version is seen at once and an old one cos
 """
 
 import hashlib
+import json
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -12,8 +13,11 @@ from pathlib import Path
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from infra.job_ids import JOB_ID
+from infra.states import WORKING_STAGES
 
 WEB = Path(__file__).parent / "web"
+STAGES_MODULE = "app/stages.js"
+"""Made from the table in `infra/states.py`; every other file is in the folder."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -36,21 +40,23 @@ router = APIRouter(include_in_schema=False)
 
 @router.api_route("/", methods=["GET", "HEAD"])
 def form(request: Request) -> Response:
-    return _answer(request, WEB / "index.html")
+    return _file(request, WEB / "index.html")
 
 
 @router.api_route("/jobs/{job_id}", methods=["GET", "HEAD"])
 def job(request: Request, job_id: str) -> Response:
     """The same page for every job; what cannot be a job's id is 404, and the page says so."""
     known = JOB_ID.fullmatch(job_id) is not None
-    return _answer(request, WEB / "job.html", HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
+    return _file(request, WEB / "job.html", HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
 
 
 @router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
 def static(request: Request, name: str) -> Response:
+    if name == STAGES_MODULE:
+        return _answer(request, _stages_module(), _TYPES[".js"])
     if name not in _static_names():
         raise HTTPException(HTTPStatus.NOT_FOUND, "file not found")
-    return _answer(request, WEB / name)
+    return _file(request, WEB / name)
 
 
 @cache
@@ -60,11 +66,21 @@ def _static_names() -> frozenset[str]:
     return frozenset(path.relative_to(WEB).as_posix() for path in files)
 
 
-def _answer(request: Request, path: Path, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    body = path.read_bytes()
+@cache
+def _stages_module() -> bytes:
+    """The table of stages as the page's scripts import it."""
+    table = [{"name": stage, **stage.facts._asdict()} for stage in WORKING_STAGES]
+    return f"export const STAGES = {json.dumps(table)};\n".encode()
+
+
+def _file(request: Request, path: Path, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return _answer(request, path.read_bytes(), _TYPES[path.suffix], status)
+
+
+def _answer(request: Request, body: bytes, media_type: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = HEADERS | {"ETag": tag}
     known = {item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")}
     if status is HTTPStatus.OK and tag in known:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(body, status, headers, media_type=_TYPES[path.suffix])
+    return Response(body, status, headers, media_type=media_type)

@@ -20,17 +20,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from deployments.api import pages
+from infra.states import Stage
 from tasks.core.file_names import named_by_title
 
-SPANS = {
-    "DOWNLOAD": (5, 20),
-    "TRANSCRIPT": (20, 40),
-    "CHUNK": (40, 55),
-    "SELECT": (55, 65),
-    "RENDER": (65, 80),
-    "UPLOAD": (80, 95),
-    "DONE": (100, 100),
-}
+SPANS = {stage.value: stage.span for stage in Stage}
 REQUEST = {
     "video_url": "https://example.com/talks/open-it.mp4",
     "clip_duration_seconds": 45,

@@ -23,7 +23,7 @@ def client():
     return TestClient(app)
 
 
-@pytest.mark.parametrize("path", ["/", JOB, *(f"/static/{name}" for name in ASSETS)])
+@pytest.mark.parametrize("path", ["/", JOB, *(f"/static/{name}" for name in [*ASSETS, pages.STAGES_MODULE])])
 def test_everything_has_a_strict_policy_and_is_revalidated(client, path):
     answer = client.get(path)
     assert answer.status_code == 200

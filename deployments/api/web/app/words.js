@@ -1,14 +1,7 @@
 // Names and times as people say them. Times are seconds since the epoch, lengths are seconds.
 
-/** The stages in order, with the percent of the whole job at which each begins and ends. */
-export const STAGES = [
-  { name: "DOWNLOAD", begin: 5, end: 20, title: "Download", doing: "Fetching the video" },
-  { name: "TRANSCRIPT", begin: 20, end: 40, title: "Transcribe", doing: "Listening to what is said" },
-  { name: "CHUNK", begin: 40, end: 55, title: "Divide", doing: "Dividing the talk into parts" },
-  { name: "SELECT", begin: 55, end: 65, title: "Choose", doing: "Choosing the moments" },
-  { name: "RENDER", begin: 65, end: 80, title: "Render", doing: "Cutting, framing, captioning" },
-  { name: "UPLOAD", begin: 80, end: 95, title: "Check and publish", doing: "Checking and publishing the clips" },
-];
+/** The stages in order, with the percent of the whole job at which each begins and ends; the server's own table. */
+export { STAGES } from "./stages.js";
 
 export const STATES = { QUEUED: "Waiting", RUNNING: "Working", SUCCEEDED: "Ready", FAILED: "Failed", CANCELLED: "Cancelled" };
 
