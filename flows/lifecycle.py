@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment, flow_run
+from pydantic import ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from flows.shown import name_run, show_failure, show_success
+from flows.shown import artifact_key, name_run, show_begin, show_failure, show_success
 from infra import beside, settings
 from infra.access import access_of
 from infra.artifacts import ArtifactStore
@@ -56,26 +57,30 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
     outlive_reader()
     configured = settings.load()
     store = JobStore.from_settings(configured)
-    job = JobRef(job_id=job_id or job_id_of_run(str(flow_run.get_id())))
-    name_run(job.job_id)
-    with Lease(store, job.job_id) as lease:
+    job_id = job_id or job_id_of_run(str(flow_run.get_id()))
+    name_run(job_id)
+    opened: JobRef | None = None
+    with Lease(store, job_id) as lease:
         try:
-            job = _opened(request, job, number, store)
-            lease.guard(job)
-            sweep(job, configured)
-            yield job
+            opened = _opened(request, job_id, number, store)
+            lease.guard(opened)
+            sweep(opened, configured)
+            opened = show_begin(opened)
+            yield opened
         except (JobConflict, ReportLost):
             raise
         except BaseException as error:
             if lease.lost:
                 raise JobConflict(lease.lost) from error
             lease.guard(None)
-            _fail(job, error, configured)
+            if opened or number is not None:  # else no attempt is known to be ours, and none is ended
+                _fail(opened or JobRef(job_id=job_id, attempt=number or 1), error, configured)
             raise
         else:
-            beside.wait_all(folder_of(job, configured))
+            beside.wait_all(folder_of(opened, configured))
         finally:
-            shutil.rmtree(folder_of(job, configured), ignore_errors=True)
+            if opened:  # else it is the folder of whoever has opened it
+                shutil.rmtree(folder_of(opened, configured), ignore_errors=True)
 
 
 def succeed(job: JobRef, published: UploadRecord) -> None:
@@ -100,7 +105,7 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
         if access_of(configured) is None:  # of a rented machine our API has removed it all by now
             _tidy(job.job_id, ArtifactStore.from_settings(configured))
         create_markdown_artifact(
-            key=_artifact_key("clips", job.job_id),
+            key=artifact_key("clips", job.job_id),
             markdown=_markdown(job.job_id, published, configured),
             description=f"Clips of {job.job_id}",
         )
@@ -109,21 +114,24 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
 
 
 @retry(retry=retry_if_exception_type(StateError), wait=wait_exponential(max=5), stop=stop_after_delay(60), reraise=True)
-def _opened(request: ClipRequest, job: JobRef, number: int | None, store: JobStore | None) -> JobRef:
+def _opened(request: ClipRequest, job_id: str, number: int | None, store: JobStore | None) -> JobRef:
     """The attempt to run, which is this run's from now on."""
     access = access_of(settings.load())
-    opened = access.attempt if access else 1
-    if store is not None:
-        known = store.get(job.job_id)
-        if known and ClipRequest.model_validate(known.request) != request:
-            raise JobConflict(f"Job {job.job_id} was asked for something else; use another id.")
-        asked, is_retry = request.model_dump_json(exclude_none=True), flow_run.get_run_count() > 1
-        run_id = str(flow_run.get_id())
-        opened = store.open(job.job_id, run_id, number, asked, is_retry=is_retry, lease=True)
-    artifact = create_progress_artifact(
-        progress=0, key=_artifact_key("progress", job.job_id), description=f"Progress of {job.job_id}"
-    )
-    return JobRef(job_id=job.job_id, attempt=opened, progress_artifact=str(artifact))
+    if store is None:
+        return JobRef(job_id=job_id, attempt=access.attempt if access else 1)
+    known = store.get(job_id)
+    if known and not _is_same(known.request, request):
+        raise JobConflict(f"Job {job_id} was asked for something else; use another id.")
+    asked, is_retry = request.model_dump_json(exclude_none=True), flow_run.get_run_count() > 1
+    opened = store.open(job_id, str(flow_run.get_id()), number, asked, is_retry=is_retry, lease=True)
+    return JobRef(job_id=job_id, attempt=opened)
+
+
+def _is_same(recorded: dict[str, Any], request: ClipRequest) -> bool:
+    try:
+        return ClipRequest.model_validate(recorded) == request
+    except ValidationError:
+        return False
 
 
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
@@ -221,7 +229,3 @@ def _link(job_id: str, file: str, configured: Settings) -> str:
     if access := access_of(configured):
         return f"{access.url}/api/jobs/{job_id}/clips/{file}"
     return ArtifactStore.from_settings(configured).presign(job_key(job_id, file))
-
-
-def _artifact_key(kind: str, job_id: str) -> str:
-    return f"{kind}-{job_id.lower().replace('_', '-')}"

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from uuid import UUID
 
+from prefect.artifacts import create_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.runtime import flow_run
@@ -25,6 +26,20 @@ def name_run(job_id: str) -> None:
         return
     with _at_best("name"), get_client(sync_client=True) as client:
         client.update_flow_run(UUID(str(flow_run.get_id())), name=job_id, tags=sorted(wanted))
+
+
+def show_begin(job: JobRef) -> JobRef:
+    """The job with an artifact that shows how far it came; without one where none can be made."""
+    with _at_best("progress"):
+        described = f"Progress of {job.job_id}"
+        artifact = create_progress_artifact(progress=0, key=artifact_key("progress", job.job_id), description=described)
+        return job.model_copy(update={"progress_artifact": str(artifact)})
+    return job
+
+
+def artifact_key(kind: str, job_id: str) -> str:
+    """The key of one of the job's artifacts, in the letters that Prefect takes."""
+    return f"{kind}-{job_id.lower().replace('_', '-')}"
 
 
 def show_success(job: JobRef, clips: int) -> None:

@@ -1,5 +1,6 @@
 """What a stage works in: a folder of the job's own, the bucket, and somebody to tell how it goes."""
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -129,8 +130,9 @@ def sweep(job: JobRef, settings: Settings) -> None:
     old = time.time() - LEFT_BEHIND_SECONDS
     for folder in (settings.data_dir / "work").glob("*-*"):
         is_earlier = folder.name.startswith(f"{job.job_id}-") and folder != folder_of(job, settings)
-        if is_earlier or folder.stat().st_mtime < old:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # its run has just ended
+            if is_earlier or folder.stat().st_mtime < old:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _artifact_sinks(job: JobRef) -> list[Sink]:

@@ -1,0 +1,59 @@
+"""Around the stages: a run ends the attempt that it has opened, and touches nothing of any other."""
+
+import pytest
+
+from infra import settings
+from infra.jobs import JobRef, JobStore, new_job_id
+from infra.states import JobState
+from tasks.core.request import ClipRequest
+
+REQUEST = ClipRequest(video_url="http://127.0.0.1:9/talk.mp4")
+OTHER_RUN = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture
+def jobs(stack):
+    return JobStore.from_settings(stack.settings)
+
+
+@pytest.mark.parametrize("recorded", [REQUEST.model_dump_json(exclude_none=True), '{"clip_count": 99}'])
+def test_a_run_that_may_not_have_a_job_leaves_the_run_that_has_it_alone(jobs, recorded):
+    from flows.clip import clip
+    from tasks.workspace import folder_of
+
+    job_id = new_job_id()
+    jobs.create(job_id, recorded)
+    jobs.open(job_id, OTHER_RUN, 1, recorded, lease=True)
+    folder = folder_of(JobRef(job_id=job_id), settings.load())
+    folder.mkdir(parents=True)
+    ended = clip(REQUEST, job_id, return_state=True)
+    assert ended.is_failed()
+    assert folder.is_dir(), "the files that the other run works on are gone"
+    assert jobs.get(job_id).status is JobState.QUEUED
+
+
+def test_an_attempt_ends_with_its_true_reason_also_where_its_progress_cannot_be_shown(jobs, monkeypatch):
+    from flows import shown
+    from flows.clip import clip
+
+    def away(**_):
+        raise RuntimeError("no artifact can be made")
+
+    monkeypatch.setattr(shown, "create_progress_artifact", away)
+    job_id, recorded = new_job_id(), REQUEST.model_dump_json(exclude_none=True)
+    jobs.create(job_id, recorded)
+    jobs.open(job_id, OTHER_RUN, 1, recorded, lease=False)
+    jobs.start_failed(job_id, 1, "It could not be started.", OTHER_RUN)
+    assert clip(REQUEST, job_id, return_state=True).is_failed()
+    job = jobs.get(job_id)
+    assert (job.status, job.attempt) == (JobState.FAILED, 2)
+    assert "private" in job.error
+
+
+def test_folders_that_go_while_they_are_looked_at_are_no_fault(stack):
+    from tasks.workspace import sweep
+
+    configured = settings.load()
+    (configured.data_dir / "work").mkdir(parents=True, exist_ok=True)
+    (configured.data_dir / "work" / "kk_gone-1").symlink_to("nowhere")  # as one that was listed and is removed
+    sweep(JobRef(job_id=new_job_id()), configured)
