@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from flows import lifecycle
-from flows.parameters import checked, checked_id
+from flows.parameters import checked, checked_attempt, checked_id
 from flows.run_log import run_log
 from infra import settings
 from infra.job_ids import JobId
@@ -38,7 +38,7 @@ def clip(
         attempt: the attempt that this run is, set by what submits it; leave it empty to run the job's next one.
     """
     try:
-        request, job_id = checked(ClipRequest, request), checked_id(job_id)
+        request, job_id, attempt = checked(ClipRequest, request), checked_id(job_id), checked_attempt(attempt)
     except BadRequest as error:
         return Failed(message=str(error))
     with run_log(), lifecycle.attempt(request, job_id, attempt) as job:

@@ -28,12 +28,23 @@ def checked(model: type[M], given: object) -> M:
         ) from None
 
 
-def checked_id(job_id: str | None) -> str | None:
+def checked_id(job_id: object) -> str | None:
     """A job's id, or none.
 
     Raises:
         BadRequest: it is neither.
     """
-    if job_id is not None and not JOB_ID.fullmatch(job_id):
+    if job_id is not None and not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
         raise BadRequest("job_id must be kk_ and 26 letters and digits.", "Leave it out to make a new job.")
     return job_id
+
+
+def checked_attempt(number: object) -> int | None:
+    """An attempt's number, or none.
+
+    Raises:
+        BadRequest: it is neither.
+    """
+    if number is None or (type(number) is int and number >= 1):
+        return number
+    raise BadRequest("attempt must be a whole number, at least 1.", "Leave it out to run the job's next attempt.")

@@ -25,6 +25,22 @@ def test_a_bad_request_ends_the_run_with_a_sentence(stack, caplog, request_, sai
     assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"job_id": 5}, "job_id must be kk_"),
+        ({"job_id": "kk_1"}, "job_id must be kk_"),
+        ({"attempt": "2"}, "attempt must"),
+    ],
+)
+def test_so_does_what_cannot_be_a_job_or_an_attempt(stack, named, said):
+    from flows.clip import clip
+
+    ended = clip({"video_url": URL}, **named, return_state=True)
+    assert ended.is_failed()
+    assert said in ended.message
+
+
 def test_a_bad_batch_too(stack):
     from flows.batch import batch
 
