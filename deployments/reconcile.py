@@ -60,6 +60,11 @@ class Verdict(NamedTuple):
     again: bool = True
     by_person: bool = False
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether another attempt follows: never after a person has ended one."""
+        return self.again and not self.by_person
+
 
 @dataclass
 class Reconciler:
@@ -108,9 +113,9 @@ class Reconciler:
             elif job.status is JobState.RUNNING and job.is_leased and not self.jobs.is_held(job.job_id):
                 run = self.runs.runs([job.flow_run_id or ""]).get(job.flow_run_id or "")
                 verdict = self._why_dead(job, run, self.clock())
-                if verdict and verdict.again and str(run and run.get("state_type")) not in TERMINAL:
+                if verdict and verdict.goes_on and str(run and run.get("state_type")) not in TERMINAL:
                     verdict = Verdict("KangKlip was stopped while the job ran.", 0.0)
-                if verdict and self._end(job, run, verdict) and verdict.again:
+                if verdict and self._end(job, run, verdict) and verdict.goes_on:
                     taken.append(job)
         return taken
 
@@ -158,7 +163,7 @@ class Reconciler:
         """Whether the attempt was still there to be ended."""
         if not self._ended(job, verdict):
             return False  # it has ended by itself, or another attempt runs: perhaps as the same run
-        follows = " It goes on by itself." if verdict.again and not verdict.by_person else ""
+        follows = " It goes on by itself." if verdict.goes_on else ""
         logger.warning("Job %s: %s%s", job.job_id, verdict.reason, follows)
         if run and str(run.get("state_type")) not in TERMINAL:
             try:
@@ -178,12 +183,14 @@ class Reconciler:
 
 
 async def keep_reconciling(reconciler: Reconciler) -> None:
-    """Look again and again, also after Redis or the Prefect server was away."""
+    """Look again and again, whatever goes wrong: without it no job of a dead run ever ends."""
     while True:
         try:
             await asyncio.to_thread(reconciler.step)
         except InfraError as error:
             logger.warning("Jobs were not held against their runs: %s", error)
+        except Exception:
+            logger.exception("Jobs were not held against their runs; it is tried again")
         await asyncio.sleep(INTERVAL_SECONDS)
 
 

@@ -23,6 +23,7 @@ from deployments.home import HOME
 from infra.errors import StackError
 
 FILE = HOME / "prefect.yaml"
+_NO_API = "PREFECT_API_URL leads to something else than a Prefect API; its address ends in /api."
 
 Outcome = Literal["made", "changed", "saved", "there already"]
 
@@ -97,6 +98,8 @@ def _pool(server: httpx.Client, pool: dict[str, Any], template: dict[str, Any]) 
     if known is None and (made := _ask(server, "POST", "work_pools/", body)):
         return Registered("work pool", pool["name"], "made", _limit(made))
     known = known or _ask(server, "GET", path)  # its worker was faster
+    if known is None:
+        raise StackError(_NO_API)
     if known["type"] != pool["type"]:
         told = f"The work pool {pool['name']} is of type {known['type']}, not {pool['type']}; delete it and try again."
         raise StackError(told)
@@ -201,4 +204,7 @@ def _ask(server: httpx.Client, method: str, path: str, body: dict[str, Any] | No
         return None
     if answer.is_error:
         raise StackError(f"The Prefect server answered {answer.status_code} to {path}.")
-    return answer.json() if answer.content else None
+    try:
+        return answer.json() if answer.content else None
+    except ValueError:
+        raise StackError(_NO_API) from None

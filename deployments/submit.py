@@ -173,7 +173,11 @@ class PrefectRuns:
         if answer.is_error:
             kind = _NotFoundError if answer.status_code == httpx.codes.NOT_FOUND else SubmitError
             raise kind(f"The Prefect server answered {answer.status_code} to {path.partition('/')[0]}.")
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError:
+            told = "PREFECT_API_URL leads to something else than a Prefect API; its address ends in /api."
+            raise SubmitError(told) from None
 
     def _patiently(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
         """The answer, asked for again while the server is busy or its answer was lost.

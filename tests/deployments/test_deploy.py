@@ -290,6 +290,11 @@ def test_a_pool_of_another_type_is_named(server, monkeypatch):
     server("DELETE", "work_pools/other")
 
 
+def test_an_address_without_api_at_its_end_is_said(server, stack):
+    with pytest.raises(StackError, match=r"ends in /api\."):
+        register(stack.settings.prefect_api_url.removesuffix("/api"), pools=["kangklip"])
+
+
 def test_a_server_that_does_not_answer_is_said():
     with pytest.raises(StackError, match=r"did not answer .*check PREFECT_API_URL"):
         register("http://127.0.0.1:9/api")

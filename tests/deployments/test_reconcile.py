@@ -1,10 +1,12 @@
 """Jobs whose run has died go on by themselves, or end with the true reason; those that live or wait are left alone."""
 
+import asyncio
 from types import SimpleNamespace
 from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
+from deployments import reconcile
 from deployments.reconcile import GRACE_SECONDS, PENDING_SECONDS, Reconciler
 from infra.errors import SubmitError
 from infra.job_ids import new_job_id
@@ -182,6 +184,14 @@ def test_what_an_earlier_stack_has_left_is_taken_up_at_once(scene):
     assert [each.job_id for each in scene.reconciler.take_up()] == [scene.job_id]  # told again until it has its run
 
 
+@pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
+def test_what_a_person_cancelled_is_not_taken_up_again(scene, state):
+    begun(scene, state)
+    assert scene.reconciler.take_up() == []
+    job = scene.jobs.get(scene.job_id)
+    assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
+
+
 def test_what_runs_elsewhere_is_not_taken_up(scene):
     begun(scene, "RUNNING")
     assert scene.jobs.hold(scene.job_id)
@@ -274,3 +284,28 @@ def test_an_attempt_that_was_opened_meanwhile_is_not_touched(scene):
     scene.jobs.set_run(scene.job_id, 2, run_id := "44444444-4444-4444-4444-444444444444")
     scene.server.states[run_id] = "SCHEDULED"
     assert scene.after(3600).status is JobState.QUEUED
+
+
+def test_no_fault_ends_the_watch_over_jobs(scene, monkeypatch, caplog):
+    """Whatever a server answers, the jobs are looked at again."""
+    monkeypatch.setattr(reconcile, "INTERVAL_SECONDS", 0.01)
+    faults, looked = [ValueError("no JSON"), KeyError("id")], asyncio.Event()
+    answer = scene.server.runs
+
+    def runs(run_ids):
+        if faults:
+            raise faults.pop()
+        loop.call_soon_threadsafe(looked.set)
+        return answer(run_ids)
+
+    async def watch():
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        watching = asyncio.create_task(reconcile.keep_reconciling(scene.reconciler))
+        await asyncio.wait_for(looked.wait(), 10)
+        watching.cancel()
+
+    loop = None
+    scene.server.runs = runs
+    asyncio.run(watch())
+    assert len([record for record in caplog.records if record.exc_info]) == 2

@@ -126,6 +126,14 @@ def test_what_is_wrong_is_said_in_one_line(stack):
         PrefectRuns("http://prefect/api", "clip/local", broken).ping()
 
 
+def test_an_answer_that_is_no_json_is_said_in_one_line():
+    page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>be back soon</html>"))
+    runs = PrefectRuns("http://prefect/api", "clip/local", page)
+    for ask in (runs.ping, runs.queue_depth, lambda: runs.runs(["11111111-1111-1111-1111-111111111111"])):
+        with pytest.raises(SubmitError, match="ends in /api"):
+            ask()
+
+
 def test_a_busy_server_is_asked_again(monkeypatch):
     asked = []
 
