@@ -180,6 +180,7 @@ def known_secrets(configured: Settings) -> list[str]:
     """The values of all settings that are secret, of lists each entry, of addresses the password too."""
     values = [getattr(configured, name) for name in Settings.model_fields]
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    secrets += configured.named_api_keys  # of NAME:KEY the key alone
     parts = {part for secret in secrets for part in (*secret.split(","), urlsplit(secret).password or "")}
     return [*secrets, *(part for part in parts if len(part) >= _SHORTEST_SECRET)]
 

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 
 class DeploymentState(StrEnum):
@@ -32,6 +32,11 @@ def _phase(value: object) -> object:
 
 def _none_as_empty(value: object) -> object:
     return [] if value is None else value
+
+
+def _readable(result: object) -> object:
+    """What a host handed in as a result; something else is one that says nothing."""
+    return result if result is None or isinstance(result, dict) else {}
 
 
 class Answer(BaseModel):
@@ -74,19 +79,24 @@ class Operation(Answer):
     out_of_memory: bool = Field(default=False, validation_alias=AliasPath("diagnostics", "state", "OOMKilled"))
 
 
+_OPERATIONS = TypeAdapter(list[Operation])
+
+
 class JobDetail(Answer):
     """A job's own page. `result` is None until the host has handed it in; times in seconds since the epoch."""
 
     phase: Annotated[JobPhase, BeforeValidator(_phase)] = Field(alias="state")
-    result: dict[str, Any] | None = Field(default=None, alias="jobResult")
+    result: Annotated[dict[str, Any] | None, BeforeValidator(_readable)] = Field(default=None, alias="jobResult")
     started_at: float = Field(default=0, alias="timeStart")
     ended_at: float = Field(default=0, alias="timeEnd")
 
     @property
     def operations(self) -> list[Operation]:
-        """Empty where the result was lost."""
-        states = cast("list[Any]", (self.result or {}).get("opStates") or [])
-        return [Operation.model_validate(state) for state in states]
+        """Empty where the result was lost, or is none: the host writes it, and may write anything."""
+        try:
+            return _OPERATIONS.validate_python((self.result or {}).get("opStates") or [])
+        except ValidationError:
+            return []
 
 
 class Event(Answer):

@@ -7,7 +7,7 @@ import pytest
 
 from infra.nosana.diagnosis import TIMED_OUT, Seen, diagnose
 from infra.nosana.job_definition import build, deployment_body
-from infra.nosana.models import JobPhase
+from infra.nosana.models import Deployment, Job, JobDetail, JobPhase
 from tests.nosana.double import MARKET
 
 QUEUE_LIMIT = 1.0
@@ -79,6 +79,29 @@ def test_the_last_lines_of_the_container_are_kept_out_of_the_message(outcome):
     found = outcome("exit 3")
     assert found.logs == ("the last line",)
     assert "the last line" not in found.message + repr(found)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "nonsense",
+        [],
+        {"opStates": "nonsense"},
+        {"opStates": 5},
+        {"opStates": [5]},
+        {"opStates": [{"exitCode": "none"}]},
+    ],
+)
+def test_a_result_that_is_none_is_lost_and_ends_the_run(result):
+    """The host writes it: whatever it holds, the run ends and its machine is released."""
+    now = "2026-01-01T00:00:00Z"
+    deployment = {"id": "d", "name": "n", "market": "m", "status": "RUNNING", "created_at": now}
+    job = {"job": "j", "state": "COMPLETED", "created_at": now}
+    detail = JobDetail.model_validate({"state": 2, "jobResult": result})
+    seen = Seen(deployment=Deployment.model_validate(deployment), job=Job.model_validate(job), detail=detail)
+    found = diagnose(seen, 0.0, QUEUE_LIMIT)
+    assert found is not None
+    assert (found.status_code, found.summary, found.is_loss) == (None, "The job's result was lost.", True)
 
 
 def test_a_result_that_never_comes_is_unknown(outcome):

@@ -34,9 +34,12 @@ def test_a_name_of_another_pool_or_person_tells_nothing(name):
 
 def test_a_password_in_an_address_and_each_entry_of_a_list_are_secrets():
     configured = Settings(
-        redis_url=SecretStr("redis://:hunter2hunter2@db:6379/0"), callback_token=SecretStr("first-token,second-token")
+        redis_url=SecretStr("redis://:hunter2hunter2@db:6379/0"),
+        callback_token=SecretStr("first-token,second-token"),
+        api_keys=SecretStr("page:key-of-the-page,key-alone"),
     )
-    assert {"hunter2hunter2", "first-token", "second-token"} <= set(known_secrets(configured))
+    secrets = {"hunter2hunter2", "first-token", "second-token", "key-of-the-page", "key-alone"}
+    assert secrets <= set(known_secrets(configured))
 
 
 @pytest.mark.parametrize(
