@@ -19,6 +19,8 @@ UNREAD_SECONDS = 60.0
 BACKLOG = 128
 """Connections waiting to be accepted. The event loop may accept all of them before any other is closed."""
 MOST_CONNECTIONS = 4096
+MESSAGE_BYTES = 1024 * 1024
+"""Largest message of a websocket, as of any body: it is read before it is known who sends it."""
 _MOST_FILES = 20_000
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n"
@@ -50,6 +52,8 @@ def server_options(configured: Settings) -> dict[str, Any]:
     return {
         "http": BoundedProtocol,
         "backlog": BACKLOG,
+        "ws_max_size": MESSAGE_BYTES,
+        "ws_max_queue": 4,
         "proxy_headers": bool(configured.trusted_proxies),
         "forwarded_allow_ips": list(configured.trusted_proxies),
         "log_config": None,

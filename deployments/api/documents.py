@@ -104,6 +104,20 @@ class Manifest(BaseModel):
         return next((clip for clip in self.clips if clip.file == file), None)
 
 
+def manifest_of(document: bytes) -> Manifest:
+    """The manifest in a JSON document.
+
+    Raises:
+        ValueError: it is none that can be served.
+    """
+    found = parsed(document)
+    try:
+        json.dumps(found, ensure_ascii=False).encode()  # half a character cannot be sent
+    except RecursionError:
+        raise ValueError("too deep") from None
+    return Manifest(clips=_Clips.model_validate(found).clips, document=document)
+
+
 class Failure(BaseModel):
     """What `error.json` adds to the job's own record."""
 
@@ -181,10 +195,8 @@ class Documents:
     def _read_manifest(self, job_id: str) -> Manifest:
         document = self._bucket.get_bounded(job_key(job_id, "manifest.json"), MANIFEST_BYTES)
         try:
-            found = parsed(document)
-            json.dumps(found, ensure_ascii=False).encode()  # half a character cannot be sent
-            return Manifest(clips=_Clips.model_validate(found).clips, document=document)
-        except (ValueError, RecursionError):
+            return manifest_of(document)
+        except ValueError:
             raise StoreError(f"The manifest of {job_id} is malformed.") from None
 
     def _read_failure(self, job_id: str) -> Failure:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deployments.api.documents import ERROR_BYTES, MANIFEST_BYTES, parsed
+from deployments.api.documents import ERROR_BYTES, MANIFEST_BYTES, manifest_of, parsed
 from infra.access import granted_root
 from infra.artifacts import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
@@ -65,6 +65,7 @@ def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
     document, value = _document("manifest.json", job, bucket, MANIFEST_BYTES)
     found = _read(value, job)
     del value
+    _check_readable(document)
     bucket.delete(job_key(job.job_id, "manifest.json"))
     for clip in found.clips:
         _publish_clip(clip, job, bucket)
@@ -81,8 +82,17 @@ def keep_error(job: Job, bucket: ArtifactStore) -> None:
     except Unacceptable:
         return
     if isinstance(told, dict):
-        plain = {name: value for name, value in told.items() if isinstance(value, str | int | float | None)}
+        plain = {name: value for name, value in told.items() if _is_whole(name) and _is_plain(value)}
         bucket.put_json(job_key(job.job_id, "error.json"), plain | {"attempt": job.attempt})
+
+
+def _is_plain(value: Any) -> bool:
+    return _is_whole(value) if isinstance(value, str) else isinstance(value, int | float | None)
+
+
+def _is_whole(text: str) -> bool:
+    """Whether the text can be written: half a character, which JSON may hold, cannot."""
+    return text.isascii() or text == text.encode(errors="ignore").decode()
 
 
 def tidy(job_id: str, bucket: ArtifactStore) -> None:
@@ -106,6 +116,14 @@ def _read(document: Any, job: Job) -> _Manifest:
     if any(clip.duration > asked.clip_duration_seconds + _LENIENT_SECONDS for clip in found.clips):
         raise Unacceptable("A clip is longer than was asked for.")
     return found
+
+
+def _check_readable(document: bytes) -> None:
+    """That the manifest can be served once it is published."""
+    try:
+        manifest_of(document)
+    except ValueError:
+        raise Unacceptable("Its manifest is malformed.") from None
 
 
 def _publish_clip(clip: _Clip, job: Job, bucket: ArtifactStore) -> None:

@@ -5,6 +5,7 @@ variables, pools and other runs are out of reach. Not in the OpenAPI document: o
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Iterable
@@ -21,8 +22,9 @@ from deployments.api.granted import prefect_rules as rules
 from deployments.api.granted.prefect_rules import Forbidden, Own
 from deployments.api.granted.session import Open, open_session
 from deployments.api.guards import BODY_BYTES, read_json
+from deployments.api.models import NO_STORE
 from deployments.api.parts import Given, Parts
-from infra.errors import SubmitError
+from infra.errors import StateError, SubmitError
 from infra.sessions import Session
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class Upstream:
         except SubmitError as error:
             logger.warning("A rented machine asked in vain: %s", error)
             raise HTTPException(*AWAY) from None
+        except ValueError:  # half a character, or a number without end, cannot be sent on
+            raise Forbidden from None
         if not answer.content:
             return Response(status_code=answer.status_code)
         return JSONResponse(rules.shown(answer.json()), answer.status_code)
@@ -176,10 +180,12 @@ async def take_events(socket: WebSocket) -> None:
                 await _pass_on(text, Upstream(session, parts))
             except (Forbidden, ValueError, RecursionError):
                 dropped += 1
-    except WebSocketDisconnect:
+    except (WebSocketDisconnect, KeyError):  # it has gone, or sends what is no text
         pass
     except HTTPException as refused:
         await _close(socket, str(refused.detail))
+    except StateError:
+        await _close(socket, NO_STORE[1])
     if dropped:
         logger.info("%d events of a rented machine were dropped", dropped)
 
@@ -191,7 +197,7 @@ async def tell_nothing(socket: WebSocket) -> None:
         try:
             while True:
                 await socket.receive_text()
-        except WebSocketDisconnect:
+        except (WebSocketDisconnect, KeyError):
             pass
 
 
@@ -214,16 +220,21 @@ async def _introduced(socket: WebSocket, parts: Parts) -> Session | None:
     """The session of the token that a socket begins with, as Prefect's client has it; one without is closed."""
     await socket.accept("prefect" if "prefect" in socket.scope["subprotocols"] else None)
     try:
-        async with asyncio.timeout(SECONDS_TO_SAY_WHO):
-            said = await socket.receive_json()
-        token = said.get("token") if isinstance(said, dict) and said.get("type") == "auth" else None
-        session = await to_thread.run_sync(open_session, str(token or ""), parts)
-    except (HTTPException, ValueError, KeyError, TimeoutError):
-        await socket.send_json({"type": "auth_failure", "reason": "session is not valid"})
-        await _close(socket, "session is not valid")
-        return None
+        return await _who_it_is(socket, parts)
+    except (HTTPException, StateError, ValueError, KeyError, RecursionError, TimeoutError):
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone meanwhile
+            await socket.send_json({"type": "auth_failure", "reason": "session is not valid"})
+            await _close(socket, "session is not valid")
     except WebSocketDisconnect:
-        return None
+        pass
+    return None
+
+
+async def _who_it_is(socket: WebSocket, parts: Parts) -> Session:
+    async with asyncio.timeout(SECONDS_TO_SAY_WHO):
+        said = await socket.receive_json()
+    token = said.get("token") if isinstance(said, dict) and said.get("type") == "auth" else None
+    session = await to_thread.run_sync(open_session, str(token or ""), parts)
     socket.state.token = str(token)
     await socket.send_json({"type": "auth_success"})
     return session

@@ -57,7 +57,7 @@ def run_change(body: Any) -> dict[str, Any]:
 def state_change(body: Any) -> dict[str, Any]:
     """A state that the run may take."""
     state = _object(_object(body).get("state"))
-    if state.get("type") not in STATES or body.get("force"):
+    if _text(state.get("type")) not in STATES or body.get("force"):
         raise Forbidden
     details = _object(state.get("state_details") or {})
     kept = {name: details[name] for name in ("transition_id", "untrackable_result") if name in details}
@@ -73,7 +73,7 @@ def logs(body: Any, own: Own) -> tuple[list[dict[str, Any]], set[str]]:
 def new_artifact(body: Any, own: Own) -> tuple[dict[str, Any], set[str]]:
     """The run's progress or its table of clips, and the task run that it names."""
     given = _object(body)
-    if given.get("key") not in own.artifact_keys or given.get("type") not in ("progress", "markdown"):
+    if _text(given.get("key")) not in own.artifact_keys or given.get("type") not in ("progress", "markdown"):
         raise Forbidden
     if given.get("flow_run_id") != own.run_id:
         raise Forbidden
@@ -183,6 +183,12 @@ def _line(given: Any, own: Own) -> dict[str, Any]:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
+        raise Forbidden
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
         raise Forbidden
     return value
 

@@ -188,6 +188,23 @@ def test_lines_and_artifacts_are_of_the_own_run(tenant, other):
     assert tenant.ask("GET", f"/artifacts/{made['id']}")["data"] == 50.0
 
 
+@pytest.mark.parametrize("words", ['"half a character: \\ud800"', "1e999"])
+def test_what_cannot_be_sent_on_is_refused(tenant, words):
+    sent = json.dumps([line(tenant.run_id, message="X", level="X")]).replace('"X"', words)
+    answer = tenant.http.post(f"{tenant.url}/logs/", content=sent, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()) == (403, {"detail": "this is not the run's to ask"})
+
+
+@pytest.mark.parametrize("said", ["[" * 100_000, b"\x00", "{}", "x" * 2 * 1024**2])
+def test_a_socket_that_begins_otherwise_is_closed_without_a_fault(tenant, said, caplog):
+    with connect(f"{tenant.url}/events/in".replace("http", "ws"), subprotocols=["prefect"]) as socket:
+        with pytest.raises(ConnectionClosed):
+            socket.send(said)
+            while True:
+                socket.recv(timeout=10)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_task_runs_come_by_events_and_nobody_writes_anothers(tenant, other):
     own, theirs = str(uuid.uuid4()), str(uuid.uuid4())
     other.emit(other.task_run(theirs))

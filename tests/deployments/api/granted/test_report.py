@@ -115,7 +115,8 @@ def nests_without_end(machine):
 def with_clips(**changes):
     def spoils(machine):
         entry = machine.makes("clip_01.mp4")[0] | changes
-        machine.api.bucket.put_json(machine.root + "manifest.json", {"job_id": machine.job_id, "clips": [entry]})
+        document = json.dumps({"job_id": machine.job_id, "clips": [entry]}).encode()
+        machine.api.bucket.put_bytes(machine.root + "manifest.json", document, "application/json")
 
     return spoils
 
@@ -135,6 +136,8 @@ def with_clips(**changes):
         (with_clips(duration=45.2), "longer than was asked"),
         (with_clips(duration="45"), "malformed"),
         (with_clips(sha256="x"), "malformed"),
+        (with_clips(title=5), "malformed"),
+        (with_clips(hook="half a character: \ud800"), "malformed"),
         (lambda machine: machine.makes("clip_01.mp4", clips=[]), "malformed"),
         (lambda machine: machine.makes("clip_01.mp4", job_id="kk_other"), "another job's"),
         (lambda machine: machine.makes("clip_01.mp4", clips=[machine.makes("clip_01.mp4")[0]] * 2), "twice"),
@@ -202,7 +205,7 @@ def test_hostile_documents_do_not_fill_the_memory(api, machine, size):
 
 
 def test_of_a_failure_plain_words_are_kept_alone(api, machine):
-    deep = b'{"code": "no_speech", "more": ' + b"[" * 900 + b"]" * 900 + b"}"
+    deep = b'{"code": "no_speech", "half": "\\ud800", "\\ud800": 1, "more": ' + b"[" * 900 + b"]" * 900 + b"}"
     api.bucket.put_bytes(machine.root + "error.json", deep, "application/json")
     assert machine.says("FAILED", error="No speech was found.").status_code == 200
     assert api.bucket.get_json(f"jobs/{machine.job_id}/error.json") == {"code": "no_speech", "attempt": 1}
