@@ -34,7 +34,7 @@ def clip_request(source: str, duration: float, count: int, language: str, *, all
     if is_address(source):
         named = {"video_url": source}
     else:
-        check_file(Path(source).expanduser())
+        check_file(local_path(source))
         named = {"source_key": _UNREGISTERED, "source_name": Path(source).name[-255:]}
     asked = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
     try:
@@ -51,12 +51,35 @@ def is_address(source: str) -> bool:
     return "://" in source
 
 
+def local_path(text: str) -> Path:
+    """The path, with `~` as the folder that it stands for; the `~` of nobody is a name like any other."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def check_file(path: Path) -> None:
     """Refuse what cannot be a video.
 
     Raises:
         BadRequest: there is no such file, it cannot be read, it is empty, or it is no video.
     """
+    try:
+        is_empty = _is_empty(path)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read ({error.strerror}).", "Give a file that you may read.") from None
+    if is_empty:
+        raise BadRequest(f"The file {path} is empty.", "Copy or export it again.")
+    from tasks.engines.demux import check_container  # noqa: PLC0415 the other checks need no media library
+
+    try:
+        check_container(path)
+    except UnreadableMedia as error:
+        raise BadRequest(f"{path} is not a video in a known format, or it is damaged.", error.next_step) from None
+
+
+def _is_empty(path: Path) -> bool:
     if path.is_dir():
         raise BadRequest(f"{path} is a folder.", "Give one of the files in it.")
     if not path.exists():
@@ -69,19 +92,8 @@ def check_file(path: Path) -> None:
         )
     if not path.is_file():
         raise BadRequest(f"{path} is not a regular file.", "Give a video file, or an http(s) address.")
-    try:
-        with path.open("rb") as file:
-            is_empty = not file.read(1)
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be read ({error.strerror}).", "Give yourself the right to read it.") from None
-    if is_empty:
-        raise BadRequest(f"The file {path} is empty.", "Copy or export it again.")
-    from tasks.engines.demux import check_container  # noqa: PLC0415 the other checks need no media library
-
-    try:
-        check_container(path)
-    except UnreadableMedia as error:
-        raise BadRequest(f"{path} is not a video in a known format, or it is damaged.", error.next_step) from None
+    with path.open("rb") as file:
+        return not file.read(1)
 
 
 def check_out(folder: Path) -> None:

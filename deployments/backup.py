@@ -64,10 +64,8 @@ def backup_command(
     Everything may go on meanwhile. The file holds links and titles, and its owner alone may read it.
     """
     configured = settings.load()
-    if file.exists():
-        raise BadRequest(f"{file} exists already.", "Name another file, or move that one away.")
-    if str(file) != "-" and not file.absolute().parent.is_dir():
-        raise BadRequest(f"There is no folder {file.absolute().parent}.", "Make it, or name another file.")
+    if str(file) != "-":
+        _check_target(file)
     _needs_own_prefect(configured, without_prefect)
     with tempfile.TemporaryDirectory() as folder, _records_of(configured) as (client, stack):
         about = _gather(Path(folder), client, stack, without_prefect=without_prefect)
@@ -104,6 +102,20 @@ def restore_command(
     if about.bucket != configured.r2_bucket:
         console.note(f"! The backup is of the bucket {about.bucket}, and R2_BUCKET is {configured.r2_bucket}.")
     console.note(_objects(about))
+
+
+def _check_target(file: Path) -> None:
+    """Before anything is gathered."""
+    folder = file.absolute().parent
+    try:
+        if file.exists():
+            raise BadRequest(f"{file} exists already.", "Name another file, or move that one away.")
+        if not folder.is_dir():
+            raise BadRequest(f"There is no folder {folder}.", "Make it, or name another file.")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written ({error.strerror}); name another file.") from None
 
 
 @contextmanager

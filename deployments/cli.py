@@ -93,7 +93,7 @@ def clip_command(
         asked.check_out(out)
         with _stack(verbose) as stack:
             if not asked.is_address(source):
-                key, name = local_run.register_file(Path(source).expanduser())
+                key, name = local_run.register_file(asked.local_path(source))
                 request = request.model_copy(update={"source_key": key, "source_name": name})
             finished, address = _run(request, job_id, out)
     _show(finished, address, stack, as_json=as_json)
@@ -177,7 +177,7 @@ def up(
     What the environment names (REDIS_URL, R2_ENDPOINT, PREFECT_API_URL) is used instead of starting it.
     """
     if data_dir is not None:
-        os.environ["KANGKLIP_DATA_DIR"] = str(data_dir.expanduser().resolve())
+        os.environ["KANGKLIP_DATA_DIR"] = str(asked.local_path(str(data_dir)).resolve())
     from deployments.serve import up as run_up  # noqa: PLC0415 the other commands need no server
 
     with local_run.unwound_on_sigterm():
