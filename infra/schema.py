@@ -70,12 +70,17 @@ def job_keys(client: Any) -> list[str]:
     return sorted(key for key in client.scan_iter("kangklip:job:kk_*", count=500) if key.count(":") == 2)
 
 
+# KEYS: job. ARGV: the error of a cancel. In one step: a record that expires meanwhile must not come back.
+_MARK_CANCELLED = """
+local found = redis.call('HMGET', KEYS[1], 'status', 'error')
+if found[1] == 'FAILED' and found[2] == ARGV[1] then redis.call('HSET', KEYS[1], 'cancelled', '1') end
+"""
+
+
 def _mark_cancelled(client: Any) -> None:
     """1 to 2: a job that was cancelled says so in a field of its own."""
     for key in job_keys(client):
-        status, error = client.hmget(key, "status", "error")
-        if status == "FAILED" and error == CANCELLED:
-            client.hset(key, "cancelled", "1")
+        client.eval(_MARK_CANCELLED, 1, key, CANCELLED)
 
 
 _STEPS: dict[int, Callable[[Any], None]] = {1: _mark_cancelled}
