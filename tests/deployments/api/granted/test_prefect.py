@@ -1,6 +1,7 @@
 """A session at the real Prefect server: its own run through the proxy, and nobody else's."""
 
 import base64
+import contextlib
 import json
 import time
 import uuid
@@ -198,10 +199,9 @@ def test_what_cannot_be_sent_on_is_refused(tenant, words):
 @pytest.mark.parametrize("said", ["[" * 100_000, b"\x00", "{}", "x" * 2 * 1024**2])
 def test_a_socket_that_begins_otherwise_is_closed_without_a_fault(tenant, said, caplog):
     with connect(f"{tenant.url}/events/in".replace("http", "ws"), subprotocols=["prefect"]) as socket:
-        with pytest.raises(ConnectionClosed):
-            socket.send(said)
-            while True:
-                socket.recv(timeout=10)
+        socket.send(said)
+        with contextlib.suppress(ConnectionClosed):
+            assert all(json.loads(answer)["type"] == "auth_failure" for answer in socket)
     assert not [record for record in caplog.records if record.exc_info]
 
 
