@@ -34,9 +34,9 @@ def _none_as_empty(value: object) -> object:
     return [] if value is None else value
 
 
-def _readable(result: object) -> object:
+def _readable(result: Any) -> Any:
     """What a host handed in as a result; something else is one that says nothing."""
-    return result if result is None or isinstance(result, dict) else {}
+    return result if result is None or isinstance(result, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 class Answer(BaseModel):
