@@ -40,7 +40,7 @@ def connections_allowed() -> int:
 
 
 def streams_allowed() -> int:
-    """Event streams that may be open at once, and clips beside them: each holds a second descriptor."""
+    """Event streams that may be open at once, and clips and websockets beside them, of each as many."""
     return max(files_allowed() // 8, 4)
 
 

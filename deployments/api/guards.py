@@ -16,6 +16,7 @@ import anyio
 from fastapi import Depends, HTTPException, Request, Response
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, TOO_LARGE, TOO_SLOW, TWO_LENGTHS
@@ -271,7 +272,7 @@ async def needs_operator_where_keys_are(request: Request, parts: Given) -> None:
         raise HTTPException(*NO_OPERATOR)
 
 
-def client_of(request: Request) -> str:
+def client_of(request: HTTPConnection) -> str:
     """Whose rate is counted: the address, of IPv6 the network of 64 bits that one subscriber has."""
     host = request.client.host if request.client else ""
     try:

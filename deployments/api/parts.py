@@ -40,11 +40,13 @@ class Parts:
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
     event_streams: Places = field(init=False)
     clip_streams: Places = field(init=False)
+    sockets: Places = field(init=False)
 
     def __post_init__(self) -> None:
         most = streams_allowed()
         object.__setattr__(self, "event_streams", Places(most, self.settings.max_event_streams))
         object.__setattr__(self, "clip_streams", Places(most, most // 2))
+        object.__setattr__(self, "sockets", Places(most, most // 2))
 
     def job(self, job_id: str) -> Job:
         """The job, or the refusal that there is none; ids of another form are not looked up."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -21,9 +21,10 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from deployments.api.granted import prefect_rules as rules
 from deployments.api.granted.prefect_rules import Forbidden, Own
 from deployments.api.granted.session import Open, open_session
-from deployments.api.guards import BODY_BYTES, read_json
+from deployments.api.guards import BODY_BYTES, client_of, read_json
 from deployments.api.models import NO_STORE
 from deployments.api.parts import Given, Parts
+from deployments.api.places import NoPlace
 from infra.errors import StateError, SubmitError
 from infra.sessions import Session
 
@@ -33,6 +34,7 @@ router = APIRouter(prefix="/api/worker/prefect", include_in_schema=False)
 AWAY = (503, "the Prefect server did not answer")
 SECONDS_TO_SAY_WHO = 20
 POLICY_VIOLATION = 1008
+TRY_AGAIN_LATER = 1013
 
 
 async def _body(request: Request) -> Any:
@@ -167,38 +169,17 @@ async def renew_lease(lease_id: UUID, body: Json, server: Server) -> Response:
 async def take_events(socket: WebSocket) -> None:
     """Events of the run and of its task runs; what is none of them is dropped."""
     parts: Parts = socket.app.state.parts
-    session = await _introduced(socket, parts)
-    if session is None:
-        return
-    dropped = 0
-    try:
-        while True:
-            text = await socket.receive_text()
-            # The session may have ended meanwhile; and one that sends without end is slowed down.
-            session = await to_thread.run_sync(open_session, socket.state.token, parts)
-            try:
-                await _pass_on(text, Upstream(session, parts))
-            except (Forbidden, ValueError, RecursionError):
-                dropped += 1
-    except (WebSocketDisconnect, KeyError):  # it has gone, or sends what is no text
-        pass
-    except HTTPException as refused:
-        await _close(socket, str(refused.detail))
-    except StateError:
-        await _close(socket, NO_STORE[1])
-    if dropped:
-        logger.info("%d events of a rented machine were dropped", dropped)
+    async with _introduced(socket, parts) as session:
+        if session is not None:
+            await _take_all(socket, parts)
 
 
 @router.websocket("/events/out")
 async def tell_nothing(socket: WebSocket) -> None:
     """Prefect's client listens here for its run being cancelled; a rented machine is stopped from outside then."""
-    if await _introduced(socket, socket.app.state.parts):
-        try:
-            while True:
-                await socket.receive_text()
-        except (WebSocketDisconnect, KeyError):
-            pass
+    async with _introduced(socket, socket.app.state.parts) as session:
+        while session is not None:
+            await socket.receive_text()
 
 
 @router.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
@@ -216,18 +197,49 @@ async def _pass_on(text: str, server: Upstream) -> None:
         raise Forbidden
 
 
-async def _introduced(socket: WebSocket, parts: Parts) -> Session | None:
-    """The session of the token that a socket begins with, as Prefect's client has it; one without is closed."""
-    await socket.accept("prefect" if "prefect" in socket.scope["subprotocols"] else None)
+async def _take_all(socket: WebSocket, parts: Parts) -> None:
+    dropped = 0
+    try:
+        while True:
+            text = await socket.receive_text()
+            # The session may have ended meanwhile; and one that sends without end is slowed down.
+            session = await to_thread.run_sync(open_session, socket.state.token, parts)
+            try:
+                await _pass_on(text, Upstream(session, parts))
+            except (Forbidden, ValueError, RecursionError):
+                dropped += 1
+    finally:
+        if dropped:
+            logger.info("%d events of a rented machine were dropped", dropped)
+
+
+@contextlib.asynccontextmanager
+async def _introduced(socket: WebSocket, parts: Parts) -> AsyncGenerator[Session | None]:
+    """The session of the token that a socket begins with, as Prefect's client has it; one without is closed.
+
+    It holds one of its client's places, also before it has said who it is.
+    """
+    try:
+        with parts.sockets.taken(client_of(socket)):
+            await socket.accept("prefect" if "prefect" in socket.scope["subprotocols"] else None)
+            yield await _session_of(socket, parts)
+    except NoPlace:
+        await socket.close(TRY_AGAIN_LATER)
+    except (WebSocketDisconnect, KeyError):  # it has gone, or sends what is no text
+        pass
+    except HTTPException as refused:
+        await _close(socket, str(refused.detail))
+    except StateError:
+        await _close(socket, NO_STORE[1])
+
+
+async def _session_of(socket: WebSocket, parts: Parts) -> Session | None:
     try:
         return await _who_it_is(socket, parts)
-    except (HTTPException, StateError, ValueError, KeyError, RecursionError, TimeoutError):
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has gone meanwhile
-            await socket.send_json({"type": "auth_failure", "reason": "session is not valid"})
-            await _close(socket, "session is not valid")
-    except WebSocketDisconnect:
-        pass
-    return None
+    except (HTTPException, ValueError, KeyError, RecursionError, TimeoutError):
+        await socket.send_json({"type": "auth_failure", "reason": "session is not valid"})
+        await _close(socket, "session is not valid")
+        return None
 
 
 async def _who_it_is(socket: WebSocket, parts: Parts) -> Session:

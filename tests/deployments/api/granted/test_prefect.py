@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from deployments.api import parts
 from infra.job_ids import new_job_id
 from infra.jobs import Report
 from infra.states import JobState
@@ -225,6 +226,21 @@ def test_a_socket_without_a_session_is_closed(tenant):
     assert said == "auth_failure"
     with pytest.raises(ConnectionClosed):
         socket.recv(timeout=10)
+
+
+def test_sockets_that_say_nothing_leave_places_for_others(serve, monkeypatch):
+    monkeypatch.setattr(parts, "streams_allowed", lambda: 4)
+    address = serve().url.replace("http", "ws") + "/api/worker/prefect/events/in"
+    with connect(address), connect(address), pytest.raises(InvalidStatus):
+        connect(address)
+
+    def answers():
+        with contextlib.suppress(InvalidStatus), connect(address) as socket:
+            socket.send("{}")
+            return json.loads(socket.recv(timeout=10))["type"] == "auth_failure"
+        return False
+
+    until(answers)
 
 
 def test_who_listens_hears_nothing(tenant, other):
