@@ -18,7 +18,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from deployments import asked, backup, console, local_run
-from deployments.outcome import Finished, job_document, jobs_table, print_document, told
+from deployments.outcome import Finished, job_document, jobs_table, print_document, standing, told
 from infra import disk, schema, settings
 from infra.errors import ConfigError, InfraError
 from infra.job_ids import new_job_id
@@ -133,7 +133,7 @@ def status(job: JobArgument, as_json: Json = False) -> None:
     if as_json:
         print_document(job_document(found))
         return
-    line = f"{found.job_id}  {found.status}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}"
+    line = f"{found.job_id}  {standing(found)}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}"
     console.out.print(line, soft_wrap=True)
     for attempt in found.attempts:
         if attempt.reason and attempt.number < found.attempt:

@@ -80,7 +80,12 @@ def job_document(job: Job) -> dict[str, Any]:
         mode="json", include={"job_id", "status", "stage", "progress", "attempt", "error", "request"}
     )
     times = {name: _iso(getattr(job, name)) for name in ("created_at", "updated_at")}
-    return named | times | {"source": source(job)}
+    return named | times | {"source": source(job), "cancelled": job.is_cancelled}
+
+
+def standing(job: Job) -> str:
+    """A job's state as people see it: one that somebody cancelled has not failed."""
+    return "CANCELLED" if job.is_cancelled else job.status
 
 
 def source(job: Job) -> str:
@@ -91,7 +96,7 @@ def source(job: Job) -> str:
 def jobs_table(jobs: Iterable[Job]) -> Table:
     table = _columns(("job",), ("state", "progress", "age"), ("video",))
     for job in jobs:
-        state = Text(job.status, style={"SUCCEEDED": "green", "FAILED": "red"}.get(job.status, ""))
+        state = Text(standing(job), style={"SUCCEEDED": "green", "FAILED": "red"}.get(standing(job), ""))
         table.add_row(job.job_id, state, f"{job.progress:.0f}%", age(time.time() - job.created_at), Text(source(job)))
     return table
 

@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli import app
+from infra.job_ids import new_job_id
+from infra.jobs import JobStore
 from tests.folders import MEDIA
 from tests.prefect_client import prefect_client
 
@@ -138,6 +140,17 @@ def test_recent_jobs_are_listed_for_people_and_programs(run, stack):
     assert job == same
     assert (job["status"], job["progress"], job["source"]) == ("SUCCEEDED", 100, "short.mp4")
     assert {"stage", "attempt", "created_at", "updated_at", "error", "request"} <= set(job)
+
+
+def test_a_cancelled_job_is_not_called_failed(stack):
+    jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
+    jobs.create(job_id, "{}")
+    jobs.cancel(job_id, 1)
+    assert "CANCELLED" in kangklip("status", job_id, environment=stack.environment()).stdout
+    told = kangklip("list", "-n", 1000, environment=stack.environment()).stdout
+    assert "CANCELLED" in next(line for line in told.splitlines() if job_id in line)
+    document = json.loads(kangklip("status", job_id, "--json", environment=stack.environment()).stdout)
+    assert (document["status"], document["cancelled"]) == ("FAILED", True)
 
 
 def test_the_version_is_told():

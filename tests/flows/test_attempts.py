@@ -3,7 +3,8 @@
 import pytest
 
 from infra import settings
-from infra.jobs import JobRef, JobStore, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobRef, JobStore
 from infra.states import JobState
 from tasks.core.request import ClipRequest
 
@@ -47,7 +48,7 @@ def test_an_attempt_ends_with_its_true_reason_also_where_its_progress_cannot_be_
     assert clip(REQUEST, job_id, return_state=True).is_failed()
     job = jobs.get(job_id)
     assert (job.status, job.attempt) == (JobState.FAILED, 2)
-    assert "private" in job.error
+    assert job.error.startswith("Port 9 is not a port of the web.")
 
 
 def test_folders_that_go_while_they_are_looked_at_are_no_fault(stack):
