@@ -5,10 +5,9 @@ variables, pools and other runs are out of reach. Not in the OpenAPI document: o
 """
 
 import asyncio
-import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -168,18 +167,13 @@ async def renew_lease(lease_id: UUID, body: Json, server: Server) -> Response:
 @router.websocket("/events/in")
 async def take_events(socket: WebSocket) -> None:
     """Events of the run and of its task runs; what is none of them is dropped."""
-    parts: Parts = socket.app.state.parts
-    async with _introduced(socket, parts) as session:
-        if session is not None:
-            await _take_all(socket, parts)
+    await _introduced(socket, _take_all)
 
 
 @router.websocket("/events/out")
 async def tell_nothing(socket: WebSocket) -> None:
     """Prefect's client listens here for its run being cancelled; a rented machine is stopped from outside then."""
-    async with _introduced(socket, socket.app.state.parts) as session:
-        while session is not None:
-            await socket.receive_text()
+    await _introduced(socket, _take_none)
 
 
 @router.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
@@ -213,16 +207,22 @@ async def _take_all(socket: WebSocket, parts: Parts) -> None:
             logger.info("%d events of a rented machine were dropped", dropped)
 
 
-@contextlib.asynccontextmanager
-async def _introduced(socket: WebSocket, parts: Parts) -> AsyncGenerator[Session | None]:
-    """The session of the token that a socket begins with, as Prefect's client has it; one without is closed.
+async def _take_none(socket: WebSocket, _: Parts) -> None:
+    while True:
+        await socket.receive_text()
+
+
+async def _introduced(socket: WebSocket, serve: Callable[[WebSocket, Parts], Awaitable[None]]) -> None:
+    """Serve a socket that begins with a session's token, as Prefect's client has it; one without is closed.
 
     It holds one of its client's places, also before it has said who it is.
     """
+    parts: Parts = socket.app.state.parts
     try:
         with parts.sockets.taken(client_of(socket)):
             await socket.accept("prefect" if "prefect" in socket.scope["subprotocols"] else None)
-            yield await _session_of(socket, parts)
+            if await _session_of(socket, parts):
+                await serve(socket, parts)
     except NoPlace:
         await socket.close(TRY_AGAIN_LATER)
     except (WebSocketDisconnect, KeyError):  # it has gone, or sends what is no text
