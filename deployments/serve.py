@@ -52,7 +52,7 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         log = stack.home.logs / "api.log"
         out.print(_screen(stack, port, log, worker=worker))
         for job in left:
-            out.print(f"Taking up again: {job.job_id}, which was at {job.stage} ({job.progress:.0f} %)")
+            out.print(_taken_up(job), soft_wrap=True)
         _serve(configured.host, port, log)
         shown.start()
         shown.update("Stopping; nothing is lost")
@@ -77,6 +77,10 @@ def _take_up(configured: Settings) -> list[Job]:
     """Jobs that an earlier `kangklip up` has left in the middle; they go on by themselves."""
     store = JobStore.from_settings(configured)
     return Reconciler(store, PrefectRuns.from_settings(configured)).take_up() if store else []
+
+
+def _taken_up(job: Job) -> str:
+    return f"Taking up again: {job.job_id}, which was at {job.stage} ({job.progress:.0f} %)"
 
 
 def _claim_port(host: str, port: int) -> None:

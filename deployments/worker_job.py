@@ -94,7 +94,7 @@ def run_job() -> None:
     log = logging.getLogger("kangklip.job")
     if local_run.is_published(job_id):
         log.info("%s is published already", job_id)
-        report = Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
+        report = Report(job_id=job_id, attempt=None, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
         if not report_end(report, sinks(settings.load())):
             raise ReportLost(f"The clips of {job_id} are published, but the callback address does not take it.")
         return

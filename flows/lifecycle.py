@@ -29,7 +29,7 @@ from infra.errors import (
     StoreError,
 )
 from infra.job_ids import job_id_of_run
-from infra.jobs import JobRef, JobStore, Report
+from infra.jobs import JobRef, JobStore
 from infra.leases import Lease
 from infra.output import outlive_reader
 from infra.progress import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
@@ -90,14 +90,7 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
         ReportLost: the clips are published, and the job's record does not say so.
     """
     configured = settings.load()
-    report = Report(
-        job_id=job.job_id,
-        attempt=job.attempt,
-        status=JobState.SUCCEEDED,
-        stage=Stage.DONE,
-        progress=100,
-        message="done",
-    )
+    report = job.report(status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100, message="done")
     if not report_end(report, sinks(configured)):
         raise ReportLost(f"The clips of {job.job_id} are published, but its record did not take it; resume the job.")
     show_success(job, len(published.clips))
@@ -118,7 +111,8 @@ def _opened(request: ClipRequest, job_id: str, number: int | None, store: JobSto
     """The attempt to run, which is this run's from now on."""
     access = access_of(settings.load())
     if store is None:
-        return JobRef(job_id=job_id, attempt=access.attempt if access else 1)
+        opened = access.attempt if access else number
+        return JobRef(job_id=job_id, attempt=opened or 1, is_numbered=opened is not None)
     known = store.get(job_id)
     if known and not _is_same(known.request, request):
         raise JobConflict(f"Job {job_id} was asked for something else; use another id.")
@@ -140,7 +134,8 @@ def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
     if was_stopped and access_of(configured) is not None:
         return  # whoever has rented the machine says what became of it
     record = describe(error)
-    if was_stopped and _is_cancelled():
+    by_person = was_stopped and _is_cancelled()
+    if by_person:
         record["error"] = "The run was cancelled in the Prefect UI."
     elif _goes_on_by_itself(error, configured):
         _report_failure(job, record, configured, from_outside=True)
@@ -152,19 +147,15 @@ def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
         )
     except InfraError as missing:
         logger.warning("error.json of %s could not be written: %s", job.job_id, missing)
-    _report_failure(job, record, configured)
+    _report_failure(job, record, configured, by_person=by_person)
 
 
-def _report_failure(job: JobRef, record: dict[str, Any], configured: Settings, *, from_outside: bool = False) -> None:
+def _report_failure(
+    job: JobRef, record: dict[str, Any], configured: Settings, *, from_outside: bool = False, by_person: bool = False
+) -> None:
     text = f"{record['error']} {record['next_step']}".strip()
-    report = Report(
-        job_id=job.job_id,
-        attempt=job.attempt,
-        status=JobState.FAILED,
-        error=text,
-        message=text,
-        from_outside=record["error"] if from_outside else None,
-    )
+    reason = record["error"] if from_outside else None
+    report = job.report(status=JobState.FAILED, error=text, message=text, from_outside=reason, by_person=by_person)
     show_failure(job, text)
     report_end(report, sinks(configured), STOPPED_PATIENCE if record["code"] == "stopped" else FINAL_PATIENCE)
 

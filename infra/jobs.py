@@ -44,20 +44,11 @@ _EVENT_WAIT_MS = 5000
 _ALL, _ACTIVE, _TOTALS = "kangklip:jobs", "kangklip:active", "kangklip:totals"
 
 
-class JobRef(BaseModel):
-    """What a stage needs to know of its job. Only `job_id` decides what is cached."""
-
-    model_config = ConfigDict(frozen=True)
-
-    job_id: str
-    attempt: int = 1
-    progress_artifact: str | None = None
-
-
 class Report(BaseModel):
     """One word of progress: percent of the whole job, 0 to 100. Without an attempt, of the one that runs.
 
     `from_outside` is why the attempt has died, where that is not its own doing: another one follows by itself.
+    `by_person`: somebody has cancelled it, so none does.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +61,25 @@ class Report(BaseModel):
     message: str = ""
     error: str | None = None
     from_outside: str | None = None
+    by_person: bool = False
+
+
+class JobRef(BaseModel):
+    """What a stage needs to know of its job. Only `job_id` decides what is cached.
+
+    `is_numbered` is False for a run that has no record and was not told which attempt it is: 1 is a guess then.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    attempt: int = 1
+    is_numbered: bool = True
+    progress_artifact: str | None = None
+
+    def report(self, **said: Any) -> Report:
+        """A report of this attempt; of the one that runs where the number is a guess."""
+        return Report(job_id=self.job_id, attempt=self.attempt if self.is_numbered else None, **said)
 
 
 class Attempt(BaseModel):
@@ -253,6 +263,8 @@ class JobStore:
         """Apply a report; False when it came too late, from another attempt, or would go back."""
         if report.from_outside and report.attempt is not None:
             return self.again(report.job_id, report.attempt, report.from_outside)
+        if report.by_person and report.attempt is not None:
+            return self.cancel(report.job_id, report.attempt, report.error or CANCELLED)
         arguments = [
             "" if report.attempt is None else report.attempt,
             report.status,

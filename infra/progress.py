@@ -49,8 +49,14 @@ CHECK_SECONDS = 300.0
 _TIMEOUTS = {JobState.SUCCEEDED: CHECK_SECONDS}
 
 
+ATTEMPT_HEADER = "x-callback-attempt"
+
+
 class CallbackSink:
-    """POSTs reports to the callback address. A refusal is logged and not repeated."""
+    """POSTs reports to the callback address. A refusal is logged and not repeated.
+
+    The attempt goes into a header, so that the body is what every receiver knows.
+    """
 
     def __init__(self, url: str, token: str | None, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
@@ -72,8 +78,10 @@ class CallbackSink:
             body["r2_prefix"] = f"jobs/{report.job_id}"
         if report.error:
             body["error"] = report.error
+        headers = {} if report.attempt is None else {ATTEMPT_HEADER: str(report.attempt)}
+        timeout = _TIMEOUTS.get(report.status, CALLBACK_SECONDS)
         try:
-            answer = self._client.post(self._url, json=body, timeout=_TIMEOUTS.get(report.status, CALLBACK_SECONDS))
+            answer = self._client.post(self._url, json=body, headers=headers, timeout=timeout)
         except httpx.HTTPError as error:
             raise CallbackError(f"The callback address did not answer ({type(error).__name__}).") from error
         if answer.status_code in (408, 429) or answer.status_code >= 500:
@@ -161,9 +169,7 @@ def stage_reports(job: JobRef, stage: Stage, to: Sequence[Sink]) -> Generator[Sa
     couriers = [Courier(sink) for sink in to]
 
     def say(fraction: float, message: str = "") -> None:
-        report = Report(
-            job_id=job.job_id, attempt=job.attempt, stage=stage, progress=stage.percent(fraction), message=message
-        )
+        report = job.report(stage=stage, progress=stage.percent(fraction), message=message)
         for courier in couriers:
             courier.put(report)
 

@@ -1,6 +1,7 @@
 """POST /api/callback/nosana: a worker's word of progress."""
 
 import math
+import re
 from typing import Any
 
 from anyio import to_thread
@@ -22,6 +23,7 @@ from deployments.api.models import (
 from deployments.api.parts import Given
 from infra.job_ids import JOB_ID
 from infra.jobs import Report
+from infra.progress import ATTEMPT_HEADER
 from infra.states import JobState, Stage
 from infra.untrusted_text import one_line, several_lines
 from tasks.core.addresses import MESSAGE_LETTERS
@@ -30,6 +32,7 @@ from tasks.core.keys import job_key
 BAD_ID = (400, "invalid job id")
 BAD_STATUS = (400, "invalid status")
 BAD_PREFIX = (400, "invalid r2_prefix")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 router = APIRouter()
 
@@ -59,7 +62,13 @@ router = APIRouter()
                 "required": True,
                 "schema": {"type": "string"},
                 "description": "One of the tokens of CALLBACK_TOKEN, or that of the session of a rented machine.",
-            }
+            },
+            {
+                "name": ATTEMPT_HEADER,
+                "in": "header",
+                "schema": {"type": "integer", "minimum": 1},
+                "description": "The attempt that speaks, where the body does not say; without it, the one that runs.",
+            },
         ],
     },
 )
@@ -68,7 +77,7 @@ async def take_report(request: Request, session: Reporter, body: Body, parts: Gi
 
     The success of a rented machine counts once its clips were checked, which takes some seconds.
     """
-    report = read_report(body)
+    report = read_report(body, request.headers.get(ATTEMPT_HEADER))
     request.state.job_id = report.job_id
     if session is None:
         await to_thread.run_sync(note, report, parts)
@@ -79,8 +88,8 @@ async def take_report(request: Request, session: Reporter, body: Body, parts: Gi
     return Ok()
 
 
-def read_report(body: dict[str, Any]) -> Report:
-    """The report that a body makes.
+def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Report:
+    """The report that a body makes, and a header that may name the attempt in its place.
 
     Raises:
         HTTPException: 400 with the first fault.
@@ -94,16 +103,23 @@ def read_report(body: dict[str, Any]) -> Report:
         raise HTTPException(*BAD_PREFIX)
     final = status in (JobState.SUCCEEDED, JobState.FAILED)
     known = Stage(stage) if isinstance(stage, str) and stage in Stage.__members__ else None
-    attempt, progress = body.get("attempt"), _percent(body.get("progress"))
+    progress = _percent(body.get("progress"))
     return Report(
         job_id=job_id,
-        attempt=attempt if type(attempt) is int else None,
+        attempt=_attempt(body.get("attempt"), attempt_header),
         status=JobState(status),
         stage=Stage.DONE if final and known is None else known,
         progress=100 if final and progress is None else progress,
         message=one_line(body.get("message"), MESSAGE_LETTERS),
         error=several_lines(body.get("error"), MESSAGE_LETTERS) or None,
     )
+
+
+def _attempt(in_body: Any, in_header: str | None) -> int | None:
+    """The attempt that is named, if it is a number; None for the one that runs."""
+    if type(in_body) is int:
+        return in_body
+    return int(in_header) if in_header and _NUMBER.fullmatch(in_header) else None
 
 
 def _percent(value: Any) -> float | None:

@@ -110,6 +110,23 @@ def test_status_tells_how_a_job_stands(run, stack):
     assert "SUCCEEDED" in told.stdout
 
 
+def test_status_tells_why_each_attempt_of_a_job_has_ended_and_that_it_goes_on(stack):
+    jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
+    jobs.create(job_id, "{}")
+    assert jobs.again(job_id, 1, "The host was lost.")
+    assert jobs.again(job_id, 2, "The process that ran the job was ended by SIGKILL.")
+    told = kangklip("status", job_id, environment=stack.environment())
+    assert told.stdout.splitlines() == [
+        f"{job_id}  QUEUED  DOWNLOAD  0%  attempt 3",
+        "attempt 1: The host was lost.",
+        "attempt 2: The process that ran the job was ended by SIGKILL.",
+        "The process that ran the job was ended by SIGKILL. It goes on by itself in 20 seconds.",
+    ]
+    jobs.cancel(job_id, 3)
+    told = kangklip("status", job_id, environment=stack.environment())
+    assert told.stdout.splitlines()[3:] == ["Cancelled."]
+
+
 def test_resume_of_a_finished_job_brings_its_files(run, stack, tmp_path):
     (folder,) = run[1].iterdir()
     told = kangklip("resume", folder.name, "-o", tmp_path, environment=stack.environment())

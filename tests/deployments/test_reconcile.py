@@ -4,9 +4,10 @@ import asyncio
 from types import SimpleNamespace
 from uuid import NAMESPACE_OID, uuid5
 
+import httpx
 import pytest
 
-from deployments import reconcile
+from deployments import reconcile, serve
 from deployments.reconcile import GRACE_SECONDS, PENDING_SECONDS, Reconciler
 from infra.errors import SubmitError
 from infra.job_ids import new_job_id
@@ -129,6 +130,23 @@ def test_what_would_fail_again_and_what_a_person_has_cancelled_stays_ended(scene
     assert scene.server.submitted == []
 
 
+def test_a_run_that_is_cancelled_in_the_prefect_ui_before_it_begins_ends_its_job_for_good(scene, prefect_runs, stack):
+    """As the UI does it, on a real server."""
+    api = stack.settings.prefect_api_url
+    run_id = prefect_runs.submit(scene.job_id, 1, {"video_url": "https://example.org/talk.mp4"})
+    scene.jobs.set_run(scene.job_id, 1, run_id)
+    scene.reconciler.runs = prefect_runs
+    assert scene.after(60).status is JobState.QUEUED
+    wanted = {"state": {"type": "CANCELLING"}}
+    httpx.post(f"{api}/flow_runs/{run_id}/set_state", json=wanted).raise_for_status()
+    assert scene.after(60).is_cancelled
+    job = scene.after(3600)
+    assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
+    assert job.error.startswith("The run was cancelled in the Prefect UI")
+    named = {"flow_runs": {"tags": {"all_": [scene.job_id]}}}
+    assert len(httpx.post(f"{api}/flow_runs/filter", json=named).raise_for_status().json()) == 1
+
+
 def test_it_is_tried_again_so_often_and_no_more(scene):
     for attempt in range(1, 5):
         begun(scene, "CRASHED", f"{attempt}1111111-1111-1111-1111-111111111111", attempt=attempt)
@@ -182,6 +200,7 @@ def test_what_an_earlier_stack_has_left_is_taken_up_at_once(scene):
     assert (job.status, job.attempts[0].reason) == (JobState.QUEUED, "KangKlip was stopped while the job ran.")
     assert scene.server.ended == [(run_id, "KangKlip was stopped while the job ran.")]
     assert [each.job_id for each in scene.reconciler.take_up()] == [scene.job_id]  # told again until it has its run
+    assert serve._taken_up(left) == f"Taking up again: {scene.job_id}, which was at RENDER (70 %)"
 
 
 @pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])

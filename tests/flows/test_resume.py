@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from infra.job_ids import new_job_id
@@ -132,6 +133,23 @@ def test_stopped_by_sigterm_the_job_says_so_and_goes_on(pipeline, short, job_id)
     assert again.returncode == 0, again.output
     assert pipeline.jobs.get(job_id).attempt == 2
     assert not pipeline.store.exists(f"jobs/{job_id}/error.json")
+
+
+def test_cancelled_in_the_prefect_ui_the_job_is_cancelled_and_stays_so(pipeline, short, job_id):
+    process = pipeline.start(job_id, short)
+    deadline = time.monotonic() + 120
+    while (job := pipeline.jobs.get(job_id)) is None or job.status is not JobState.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    cancelling = {"state": {"type": "CANCELLING"}, "force": False}
+    address = f"{pipeline.environment['PREFECT_API_URL']}/flow_runs/{job.flow_run_id}/set_state"
+    assert httpx.post(address, json=cancelling).json()["status"] == "ACCEPT"
+    process.terminate()  # as the worker does that sees it
+    process.communicate(timeout=60)
+    job = pipeline.jobs.get(job_id)
+    assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
+    assert job.error.startswith("The run was cancelled in the Prefect UI.")
+    assert not pipeline.jobs.again(job_id, 1, "whoever comes late")
 
 
 def encoders_of(pid):

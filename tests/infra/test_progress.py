@@ -21,6 +21,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.got.append((self.headers["x-callback-token"], body))
+        self.server.attempts.append(self.headers["x-callback-attempt"])
         self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
         self.end_headers()
 
@@ -31,7 +32,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    server.got, server.answers = [], []
+    server.got, server.answers, server.attempts = [], [], []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -134,6 +135,16 @@ def test_a_callback_is_repeated_after_a_server_error(receiver):
         Report(job_id=JOB.job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100), [callback(receiver)]
     )
     assert len(receiver.got) == 3
+
+
+@pytest.mark.parametrize(
+    ("job", "named"),
+    [(JOB.model_copy(update={"attempt": 3}), "3"), (JOB.model_copy(update={"is_numbered": False}), None)],
+)
+def test_a_callback_names_its_attempt_beside_the_body_where_it_is_known(receiver, job, named):
+    assert progress.report_end(job.report(status=JobState.FAILED, error="x"), [callback(receiver)])
+    assert receiver.attempts == [named]
+    assert set(receiver.got[0][1]) == {"job_id", "status", "error"}
 
 
 def test_a_refused_callback_is_logged_once_and_not_repeated(receiver, caplog):

@@ -143,9 +143,14 @@ class Service:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def callback(self, job_id: Any, status: Any, token: str = TOKEN, **more: Any) -> httpx.Response:
+    def callback(
+        self, job_id: Any, status: Any, token: str = TOKEN, named: str | None = None, **more: Any
+    ) -> httpx.Response:
+        """A report; `named` is the attempt in its header."""
         body = {"job_id": job_id, "status": status, **more}
-        return self.post("/api/callback/nosana", json=body, headers={"x-callback-token": token.encode()})
+        attempt = {} if named is None else {"x-callback-attempt": named.encode()}
+        headers = {"x-callback-token": token.encode(), **attempt}
+        return self.post("/api/callback/nosana", json=body, headers=headers)
 
     def new_job(self) -> str:
         return self.create().json()["job_id"]

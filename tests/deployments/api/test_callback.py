@@ -176,6 +176,21 @@ def test_a_report_of_another_attempt_changes_nothing(api):
     assert api.job(job_id)["progress"] == 5
 
 
+def test_a_late_callback_that_names_its_attempt_in_the_header_is_logged_and_changes_nothing(api, caplog):
+    caplog.set_level("INFO")
+    job_id = api.failed_job()
+    api.post(f"/api/jobs/{job_id}/start")
+    for status in ("RUNNING", "SUCCEEDED", "FAILED"):
+        assert api.callback(job_id, status, named="1", error="late").json() == {"ok": True}
+    assert (api.job(job_id)["status"], api.job(job_id)["attempt"]) == ("QUEUED", 2)
+    assert f"Job {job_id}: a report of FAILED of attempt 1 was refused: it is at another attempt" in caplog.text
+    api.callback(job_id, "RUNNING", named="2", progress=5)
+    assert api.job(job_id)["progress"] == 5
+    for named in ("", "two", "-1", "²", "9" * 30):  # as if it were not there
+        api.callback(job_id, "RUNNING", named=named, progress=api.job(job_id)["progress"] + 1)
+    assert api.job(job_id)["progress"] == 10
+
+
 def test_many_callbacks_at_once_end_in_the_right_state(api, job_id):
     """200 callbacks from 20 threads, shuffled and repeated, while a reader looks on."""
     reports = [("RUNNING", {"stage": s.value, "progress": s.percent(f / 10)}) for s in WORKING for f in range(10)]
