@@ -35,9 +35,9 @@ bench: $(VENV)/dev.installed
 load: $(VENV)/dev.installed
 	@$(BIN)/python -m tests.bench.load
 
-# Tables in the README that the code knows better.
+# What the code knows better than a page in docs/.
 docs: $(VENV)/dev.installed
-	@$(BIN)/python docs/tables.py
+	@$(BIN)/python docs/generate.py
 
 # Installing: uv from a pinned wheel, then everything else by hash.
 $(VENV)/uv.installed: requirements/install.txt

@@ -33,7 +33,7 @@ class Finished:
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     def document(self) -> dict[str, Any]:
-        """As `--json` prints it; README, "JSON for programs"."""
+        """As `--json` prints it; docs/command-line.md, "JSON for programs"."""
         manifest = self.manifest
         return {
             "job_id": self.job_id,

@@ -275,7 +275,7 @@ def load() -> Settings:
 
 
 def as_markdown() -> str:
-    """The settings as a table for the README: variable, default, meaning."""
+    """The settings as a table for the documents: variable, default, meaning."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or name.upper())

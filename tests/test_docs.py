@@ -1,27 +1,43 @@
-"""The documents say what the code does: settings, commands, targets, files and links."""
+"""The documents say what the code does: settings, commands, targets, files, links, checks and forms."""
 
 import importlib.util
+import json
 import re
 
 import pytest
 import typer
+import yaml
 
 from deployments.cli import app
 from deployments.worker_job import WorkerEnvironment
+from infra.local import parts
 from infra.local.parts import Home, Part
+from infra.nosana.worker import NosanaWorker
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core import errors
+from tasks.core.batch import BatchRequest
+from tasks.core.checks import ClipMeasure, check, check_words
+from tasks.core.edl import EdlClip
+from tasks.core.render_plan import RenderOptions
 from tasks.core.selection import WEIGHTS
+from tests.documents import DOCS, PAGES, README, blocks, calls, code, inline, prose, read, section, table, typed
 from tests.folders import ROOT
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
-README = DOCUMENTS[0].read_text(encoding="utf-8")
+COMMANDS = DOCS / "command-line.md"
 OUTSIDE = ("http://", "https://", "mailto:")
+OURS = r"(?:deployments|flows|tasks|infra|tests|docs|requirements)/[\w./-]*"
+SETTINGS = {str(field.validation_alias or name.upper()) for name, field in Settings.model_fields.items()}
+WORKERS = {name.upper() for name in WorkerEnvironment.model_fields}
+COMPOSE = yaml.safe_load((ROOT / "infra" / "docker" / "compose.yaml").read_text())
+COMPOSED = set(re.findall(r"^(\w+)=", (ROOT / "infra" / "docker" / "env.example").read_text(), re.MULTILINE))
+PREFECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+FIXED = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""Pages that speak of today; the change log speaks of earlier names too."""
 
 
-def all_documents():
-    return pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def each(pages):
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def commands():
@@ -29,129 +45,269 @@ def commands():
     return typer.main.get_command(app).commands
 
 
-def code(text: str) -> str:
-    """What stands in code blocks and between backticks."""
-    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+def generator():
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def section(title: str) -> str:
-    """The README's text under a heading of the second level."""
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def anchors(text: str) -> set[str]:
+def anchors(text):
     """Headings as a forge makes them into anchors."""
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
 
 
-def test_the_settings_are_those_of_the_code():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
-    assert tables.with_settings(README) == README, "run: make docs"
-    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert tables.with_stages(architecture) == architecture, "run: make docs"
+# The README.
+
+
+def test_the_readme_can_be_read_in_one_go():
+    assert len(read(README).split()) <= 1500
+
+
+def test_the_readme_shows_a_picture_then_two_commands_then_three_ways():
+    order = ["docs/clips.jpg", "## Two commands", "## On a laptop", "## As a service", "## On Nosana", "## Recipes"]
+    places = [read(README).index(part) for part in order]
+    assert places == sorted(places)
+    assert len(blocks(section(README, "Two commands"))[0].splitlines()) == 2
+
+
+@pytest.mark.parametrize("way", ["On a laptop", "As a service", "On Nosana"])
+def test_each_way_is_one_screen_and_has_commands(way):
+    assert len(section(README, way).splitlines()) <= 40
+    assert blocks(section(README, way))
+
+
+def test_the_recipe_for_a_batch_reads_what_the_list_prints():
+    (program,) = [words for words in typed(section(README, "Recipes")) if words[:1] == ["jq"]]
+    row = table(section(COMMANDS, "JSON for programs"))["status"][0]
+    printed = set(re.findall(r"\w+", row.split("}")[0]))
+    assert set(re.findall(r"\.(\w+)", program[-1])) <= printed | {"jobs"}
+
+
+# What is generated.
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "how-a-job-flows.md", "settings.md"])
+def test_what_is_generated_is_up_to_date(page):
+    assert generator().written(page) == read(DOCS / page), "run: make docs"
+
+
+def test_every_page_with_markers_is_generated():
+    marked = {page.name for page in DOCS.glob("*.md") if "<!-- /" in read(page)}
+    assert marked == set(generator().PAGES)
+
+
+def test_the_picture_shows_every_stage_in_order():
+    drawn = re.findall(r"\[\"<b>(\w+)</b>", read(DOCS / "how-a-job-flows.md"))
+    assert drawn == [stage for stage in Stage if stage is not Stage.DONE]
 
 
 def test_the_stages_of_the_api_are_those_of_the_code():
-    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert f"one of {', '.join(Stage)};" in api
+    assert f"one of {', '.join(Stage)};" in read(DOCS / "api.md")
 
 
-def test_variables_named_are_settings():
-    """In capitals and with an underscore: a setting, the worker's variable, or somebody else's."""
+# Names.
+
+
+@each(FIXED)
+def test_variables_that_are_named_exist(page):
+    """In capitals and with an underscore: a setting, the worker's or the server's variable, or somebody else's."""
     theirs = {"XDG_DATA_HOME"}
-    own = {str(field.validation_alias or name.upper()) for name, field in Settings.model_fields.items()}
-    workers = {name.upper() for name in WorkerEnvironment.model_fields}
-    named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", code(README)))
-    assert named <= own | workers | theirs
-    assert workers <= set(re.findall(r"[A-Z0-9_]+", section("`kangklip job`")))
+    tests = set(re.findall(r"environ(?:\.get)?[\[(]\"(\w+)\"", "".join(map(read, (ROOT / "tests").rglob("*.py")))))
+    named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", code(read(page))))
+    assert named <= SETTINGS | WORKERS | COMPOSED | tests | theirs
+
+
+def test_the_workers_environment_is_described():
+    assert set(re.findall(r"[A-Z0-9_]+", section(COMMANDS, "`kangklip job`"))) >= WORKERS
 
 
 def test_the_example_environment_names_settings():
-    own = {str(field.validation_alias or name.upper()) for name, field in Settings.model_fields.items()}
-    assert set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) <= own
+    assert set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) <= SETTINGS
+
+
+@each(PAGES)
+def test_make_targets_that_are_named_exist(page):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)\b", code(read(page)))) <= targets
+
+
+def test_the_targets_are_documented():
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `make (\w+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(phony[1].split())
+
+
+@each(PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(read(page))):
+        if target.startswith(OUTSIDE):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(read(linked)), target
+
+
+@each(PAGES)
+def test_no_two_headings_share_an_anchor(page):
+    found = [anchor for anchor in anchors(read(page)) if anchor not in ("added", "fixed", "changed", "removed")]
+    assert len(found) == len(set(found))
+
+
+@each([README, DOCS / "README.md"])
+def test_every_page_is_in_the_table_of_contents(page):
+    linked = {(page.parent / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)", read(page))}
+    assert {other for other in PAGES if other.parent == DOCS and other.name != "README.md"} <= linked
+
+
+@each(FIXED)
+def test_files_that_are_named_exist(page):
+    """Paths into the source, between backticks and in commands: `tasks/core/keys.py`, `infra/local/`."""
+    text = read(page)
+    named = [path for span in inline(text) if (path := re.fullmatch(OURS, span))]
+    named += [path for block in blocks(text) for path in re.finditer(rf"(?<![\w./-]){OURS}", block)]
+    for path in named:
+        assert (ROOT / path[0]).exists(), path[0]
+
+
+@each(FIXED)
+def test_a_file_of_ours_is_named_by_its_whole_path(page):
+    """Or nobody finds it, and a move of the file goes unnoticed."""
+    bare = [span for span in inline(read(page)) if re.fullmatch(r"[\w-]+\.py", span)]
+    assert not [name for name in bare if name not in ("utils.py", "helpers.py", "common.py", "__init__.py")]
+
+
+def test_the_folders_that_are_there_are_described():
+    rows = {name for name in table(section(DOCS / "how-a-job-flows.md", "Folders")) if name.endswith("/")}
+    top = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert top <= rows
+    assert all((ROOT / name).is_dir() for name in rows)
+
+
+# Commands.
 
 
 def test_every_command_is_documented():
-    rows = re.findall(r"^\| `kangklip (\w+)", section("Command line"), re.MULTILINE)
+    rows = re.findall(r"^\| `kangklip (\w+)", read(COMMANDS), re.MULTILINE)
     assert sorted(rows) == sorted(commands())
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
-def test_options_are_those_of_the_command(name):
-    row = next(line for line in section("Command line").splitlines() if line.startswith(f"| `kangklip {name}"))
+def test_options_and_their_defaults_are_those_of_the_command(name):
+    row = next(line for line in read(COMMANDS).splitlines() if line.startswith(f"| `kangklip {name}"))
     known = {
-        flag
+        flag: option
         for option in commands()[name].params
         for flag in (option.secondary_opts or option.opts)
         if flag.startswith("--")
     }
-    assert set(re.findall(r"`(--[\w-]+)`", row)) == known
+    told = re.findall(r"`(--[\w-]+)`(.*?)(?=`--|\|$)", row)
+    assert {flag for flag, _ in told} == set(known)
+    for flag, words in told:
+        if default := re.search(r"`?([\w.]+)`? by default", words):
+            assert default[1] == str(known[flag].default), flag
+        short = {one for one in known[flag].opts if not one.startswith("--")}
+        assert set(re.findall(r"\(`(-\w)`\)", words)) <= short, flag
 
 
-@all_documents()
-def test_commands_that_are_named_exist(document):
-    text = code(document.read_text(encoding="utf-8"))
-    used = re.findall(r"(?:`|bin/|^|\$ )kangklip (\w+)((?: --\w+)?)", text, re.MULTILINE)
-    assert {command for command, _ in used} <= set(commands())
-
-
-@all_documents()
-def test_make_targets_that_are_named_exist(document):
-    makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)\b", code(document.read_text(encoding="utf-8"))))
-    assert named <= targets
-
-
-def test_the_main_targets_are_documented():
-    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {target for target in phony[1].split() if f"`make {target}" not in code(README + contributing)} == set()
-
-
-@all_documents()
-def test_links_lead_somewhere(document):
-    text = document.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith(OUTSIDE):
+@each(FIXED)
+def test_commands_parse(page):
+    """Every `kangklip ...`, in shell blocks and between backticks, is one that the program takes."""
+    for words in calls(read(page), "kangklip"):
+        if not words or words[0].startswith("-"):
+            assert set(words) <= {"--help", "--version"}
             continue
-        path, _, anchor = target.partition("#")
-        linked = document.parent / path if path else document
-        assert linked.exists(), target
-        if anchor:
-            assert anchor in anchors(linked.read_text(encoding="utf-8")), target
+        name, *given = words
+        assert name in commands(), words
+        arguments = [part for part in commands()[name].params if part.param_type_name == "argument"]
+        commands()[name].make_context(name, given or ["FILE"] * len(arguments))
 
 
-@all_documents()
-def test_files_that_are_named_exist(document):
-    """Paths into the source: `tasks/core/keys.py`, `infra/local/`."""
-    text = document.read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:deployments|flows|tasks|infra|tests|docs|requirements)/[\w./-]*)`", text):
-        assert (ROOT / path).exists(), path
+@each(FIXED)
+def test_commands_of_prefect_name_what_is_registered(page):
+    pools = {pool["name"] for pool in PREFECT["definitions"]["pools"]}
+    deployments = {f"{one['entrypoint'].split('.')[1]}/{one['name']}" for one in PREFECT["deployments"]}
+    for words in calls(read(page), "prefect"):
+        if "--pool" in words:
+            assert words[:2] == ["worker", "start"]
+            assert words[words.index("--pool") + 1] in pools
+        if words[:2] == ["deployment", "run"]:
+            assert words[2] in deployments
+            (request,) = [word.removeprefix("request=") for word in words if word.startswith("request=")]
+            assert BatchRequest.model_validate(json.loads(request))
 
 
-def test_the_map_shows_the_folders_that_are_there():
-    drawn = set(re.findall(r"^( *[\w./]+/) ", section("Map"), re.MULTILINE))
-    top = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
-    assert top <= drawn
-    assert all((ROOT / name).is_dir() for name in drawn if not name.startswith(" "))
-    assert all((ROOT / "tasks" / name.strip()).is_dir() for name in drawn if name.startswith(" "))
+@each(FIXED)
+def test_commands_of_compose_name_its_services(page):
+    text = read(page).replace("$compose", "docker compose")
+    profiles = {profile for service in COMPOSE["services"].values() for profile in service.get("profiles", [])}
+    for words in calls(text, "docker"):
+        if words[:1] != ["compose"]:
+            continue
+        plain = [word for word in words[1:] if not word.startswith("-")]
+        if "--profile" in words:
+            assert words[words.index("--profile") + 1] in profiles
+        for verb, count in (("run", 1), ("exec", 1), ("logs", 9)):
+            if verb in plain:
+                after = plain[plain.index(verb) + 1 :][:count]
+                assert after
+                assert set(after) <= set(COMPOSE["services"])
 
 
-def test_causes_that_are_named_are_codes_of_errors():
+# Tables.
+
+
+@each(FIXED)
+def test_causes_that_are_named_are_codes_of_errors(page):
     def below(kind: type) -> set[str]:
         return {kind.code}.union(*(below(sub) for sub in kind.__subclasses__()))
 
-    named = set(re.findall(r"\bcode `(\w+)`", README))
-    assert named
+    named = set(re.findall(r"\bcode `(\w+)`", read(page)))
     assert named <= below(errors.ClipError)
+    assert named or page.name != "troubleshooting.md"
+
+
+def test_the_table_of_checks_is_that_of_the_code():
+    clip = EdlClip.model_construct(index=1, title="Clip 1", hook="", segments=[], start=0.0, end=1.0)
+    measured = ClipMeasure(duration=1.0, size_bytes=1, integrated=-20.0, true_peak=0.0)
+    made = [*check(measured, clip, RenderOptions(), [], [], []), check_words(clip, "signals")]
+    rows = table(section(DOCS / "results.md", "What every clip must pass"))
+    told = [name for cell in rows for name in cell.split("`, `") if name != "check"]
+    assert sorted(told) == sorted(one.name for one in made)
+    (mended,) = re.findall(r"A clip that fails (.+?) is rendered once more", read(DOCS / "results.md"))
+    assert set(re.findall(r"`([\w ]+)`", mended)) == {one.name for one in made if one.mendable}
+
+
+def test_the_form_of_the_work_pool_is_described():
+    form = NosanaWorker.get_default_base_job_template()["variables"]["properties"]
+    rows = table(section(DOCS / "nosana.md", "The work pool"))
+    own = set(form) - {"name", "env", "labels", "command"}
+    assert set(rows) - {"field"} == own
+    for name in own:
+        if isinstance(form[name].get("default"), int | float):
+            assert float(rows[name][0]) == form[name]["default"], name
+
+
+def test_the_parameters_of_a_batch_are_described():
+    rows = table(section(DOCS / "batches.md", "Parameters"))
+    told = {name for cell in rows for name in re.split(r"`?,? (?:or )?`", cell)} - {"parameter"}
+    assert told == set(BatchRequest.model_fields)
+    for name, cells in rows.items():
+        default = BatchRequest.model_fields[name].default if name in BatchRequest.model_fields else None
+        if default:
+            assert cells[0].strip("`") == str(default), name
+
+
+def test_the_ports_of_the_embedded_servers_are_told():
+    told = section(DOCS / "troubleshooting.md", "A port is taken")
+    assert f"between {parts._PORTS.start} and {parts._PORTS.stop - 1}" in told
 
 
 def test_the_parts_of_the_embedded_stack_are_described(tmp_path):
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = section(DOCS / "architecture.md", "The embedded stack")
     home = Home(tmp_path)
     for path in (home.lock, home.users, home.wanted, home.logs):
         assert f"`{path.name}" in text
@@ -159,10 +315,9 @@ def test_the_parts_of_the_embedded_stack_are_described(tmp_path):
 
 
 def test_the_table_of_signals_has_their_weights():
-    text = (ROOT / "docs" / "selection.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| (-?[\d.]+) \|", text, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (-?[\d.]+) \|", read(DOCS / "selection.md"), re.MULTILINE))
     assert {name: float(value) for name, value in rows.items()} == {name: w.value for name, w in WEIGHTS.items()}
 
 
 def test_the_pictures_are_small():
-    assert sum(path.stat().st_size for path in (ROOT / "docs").glob("*.jpg")) <= 250_000
+    assert sum(path.stat().st_size for path in DOCS.glob("*.jpg")) <= 250_000

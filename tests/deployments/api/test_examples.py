@@ -1,16 +1,22 @@
-"""The examples of docs/api.md, as they stand there, by curl against a running API."""
+"""The examples of docs/api.md and of the README, as they stand there, against a running API."""
 
 import os
-import re
 import shutil
 import subprocess
+import sys
+import time
 
 import pytest
 
-from tests.folders import ROOT
+from infra.jobs import Report
+from infra.states import JobState
+from tasks.core.keys import job_key
+from tests.deployments.api.conftest import CLIP, clip_entry
+from tests.documents import DOCS, README, blocks, read, section
 
-PAGE = ROOT / "docs" / "api.md"
-EXAMPLES = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+EXAMPLES = blocks(read(DOCS / "api.md"))
+SERVED = "http://127.0.0.1:8000"
+"""Where `kangklip up` listens."""
 
 
 def test_there_are_examples_of_every_path_that_is_for_people():
@@ -27,3 +33,37 @@ def test_an_example_does_what_it_says(api, tmp_path, number):
     done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout or list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_the_readme_creates_a_job(api, tmp_path):
+    (example,) = [block for block in blocks(section(README, "As a service")) if "curl" in block]
+    assert SERVED in example
+    script = ["sh", "-euc", example.replace(SERVED, api.url)]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"QUEUED"' in done.stdout
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED])
+def test_the_readmes_python_waits_for_the_end_and_tells_it(api, state):
+    (example,) = blocks(section(README, "Recipes"), "python")
+    assert SERVED in example
+    before = set(api.runs.ids)
+    command = [sys.executable, "-c", example.replace(SERVED, api.url).replace("time.sleep(2)", "time.sleep(0.1)")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        while not (made := set(api.runs.ids) - before):
+            assert waiting.poll() is None, waiting.stderr.read()
+            time.sleep(0.05)
+        (job_id, _) = made.pop()
+        api.bucket.put_bytes(job_key(job_id, "clip_01.mp4"), CLIP, "video/mp4")
+        api.bucket.put_json(job_key(job_id, "manifest.json"), {"job_id": job_id, "clips": [clip_entry("clip_01.mp4")]})
+        error = "It broke." if state is JobState.FAILED else None
+        assert api.jobs.report(Report(job_id=job_id, status=state, progress=100, error=error))
+        said, told = waiting.communicate(timeout=30)
+    if state is JobState.FAILED:
+        assert waiting.returncode == 1
+        assert "It broke." in told
+    else:
+        assert waiting.returncode == 0, told
+        assert said.startswith("It begins http")
