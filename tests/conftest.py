@@ -9,6 +9,15 @@ from infra.artifacts import ArtifactStore
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings
+from tests.folders import TESTS
+
+LONGEST_FIRST = ("flows", "nosana", "deployments", "infra", "stages", "engines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose tests take minutes, so that two processes end at about the same time."""
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], len(order)))
 
 
 @pytest.fixture(scope="session")
