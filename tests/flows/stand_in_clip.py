@@ -1,7 +1,9 @@
 """A flow that stands for `clip`, quick, and what runs it, several at a time, as the deployment `clip/stand-in`.
 
-`stand_in_clip.py serve` has Prefect's runner start a process for each run, which takes seconds; without
-`serve` Prefect's engine runs them in this process. A video whose address ends in `bad` has no speech.
+`stand_in_clip.py serve` has Prefect's runner start a process for each run, which takes seconds, as the deployment
+`clip/stand-in-served`: where two run one deployment, the second may take a run that the first has ended, and Prefect
+lets what has failed begin again. Without `serve` Prefect's engine runs them in this process. A video whose address
+ends in `bad` has no speech.
 Every run is noted in Redis under `stand-in:runs`.
 """
 
@@ -65,6 +67,6 @@ def run_all(limit: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
-        clip.serve(name="stand-in", limit=4, print_starting_message=False)
+        clip.serve(name="stand-in-served", limit=4, print_starting_message=False)
     else:
         run_all(limit=4)

@@ -42,7 +42,7 @@ def runner(environment, tmp_path_factory):
     yield from running(environment, tmp_path_factory.mktemp("runner"))
 
 
-def running(environment, folder, *arguments):
+def running(environment, folder, *arguments, deployment="clip/stand-in"):
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -53,7 +53,7 @@ def running(environment, folder, *arguments):
             deadline = time.monotonic() + 60
             while True:
                 try:
-                    client.read_deployment_by_name("clip/stand-in")
+                    client.read_deployment_by_name(deployment)
                     break
                 except ObjectNotFound:
                     assert process.poll() is None, (folder / "log").read_text()
@@ -71,8 +71,8 @@ def start(environment, **asked):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(process):
-    output, _ = process.communicate(timeout=200)
+def finish(process, seconds=200):
+    output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
 
@@ -91,19 +91,19 @@ def until(condition, seconds=60):
         time.sleep(0.02)
 
 
-def twenty_with_a_crash(environment, stack, store, database):
-    """Two overlapping runs of a batch, of which one is killed in the middle."""
+def twenty_with_a_crash(environment, stack, store, database, seconds=200, **more):
+    """Two overlapping runs of a batch, of which one is killed in the middle; each half has so many seconds."""
     name = f"nightly-{uuid4().hex[:8]}"
-    asked = {"name": name, "urls": talks(20, bad=(2, 9, 17)), "concurrency": 4}
+    asked = {"name": name, "urls": talks(20, bad=(2, 9, 17)), "concurrency": 4} | more
     database.delete("stand-in:runs")
     memory = BatchMemory.from_settings(stack.settings, name)
     first, second = start(environment, **asked), start(environment, **asked)
-    until(lambda: database.hlen(f"kangklip:batch:{name}:jobs") == 20 and len(memory.open()) <= 17)
+    until(lambda: database.hlen(f"kangklip:batch:{name}:jobs") == 20 and len(memory.open()) <= 17, seconds)
     first.kill()
     first.communicate()
     left = len(memory.open())
     assert 0 < left < 20, "it was killed before or after the work"
-    code, said = finish(second)
+    code, said = finish(second, seconds)
     assert code == 0, said
 
     jobs = JobStore.from_settings(stack.settings)
@@ -136,9 +136,11 @@ def test_twenty_videos_on_two_overlapping_schedules_with_a_crash_are_seventeen_j
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1500)
 def test_the_same_with_a_process_for_each_run(environment, stack, store, database, tmp_path):
-    for _ in running(environment | {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}, tmp_path, "serve"):
-        twenty_with_a_crash(environment, stack, store, database)
+    served, often = "clip/stand-in-served", {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    for _ in running(environment | often, tmp_path, "serve", deployment=served):
+        twenty_with_a_crash(environment, stack, store, database, seconds=600, deployment=served)
 
 
 def test_a_feeds_newest_become_jobs_and_a_report(runner, environment, stack, store, database):
