@@ -36,7 +36,7 @@ from infra import grants
 from infra.artifacts import ArtifactStore
 from infra.errors import JobConflict
 from infra.grants import Grant
-from infra.job_ids import job_id_of_run
+from infra.job_ids import job_id_of_run, new_job_id
 from infra.jobs import JobStore, Report
 from infra.nosana.assignment import Assignment, take_on
 from infra.sessions import STOLEN
@@ -61,6 +61,7 @@ LATE = {
     "a start": lambda jobs, job, attempt: jobs.reopen(job, after=attempt),
     "a failed start": lambda jobs, job, attempt: jobs.start_failed(job, attempt, "No."),
     "a run": lambda jobs, job, attempt: jobs.set_run(job, attempt, str(uuid.uuid4())),
+    "a run that begins": lambda jobs, job, attempt: jobs.open(job, str(uuid.uuid4()), attempt, "{}", lease=False),
     "a deployment": lambda jobs, job, attempt: jobs.set_deployment(job, attempt, "another"),
     "a grant": lambda jobs, job, attempt: jobs.set_grant(job, attempt, "another"),
     "a cost": lambda jobs, job, attempt: jobs.add_cost(job, f"deployment of {attempt}", 0.5),
@@ -540,6 +541,25 @@ def run(machine, examples, **more):
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples, stateful_step_count=STEPS, **quiet, **more)
     )
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_what_comes_late_changes_nothing_and_brings_nothing_back(machine, what):
+    """Of the first attempt when the second runs, and of a record that has expired."""
+    jobs, job_id = machine.stores[0], new_job_id()
+    jobs.create(job_id, json.dumps(REQUEST))
+    jobs.report(at(job_id, 1, status=JobState.FAILED, error="x"))
+    assert jobs.reopen(job_id, after=1) == 2
+    keys = [f"kangklip:job:{job_id}", f"kangklip:job:{job_id}:events"]
+    before = machine.database.hgetall(keys[0])
+    with contextlib.suppress(JobConflict):
+        LATE[what](jobs, job_id, 1)
+    assert uncosted(machine.database.hgetall(keys[0])) == uncosted(before)
+    machine.database.delete(*keys)
+    for attempt in (1, 2, None) if what == "a report" else (1, 2):
+        with contextlib.suppress(JobConflict):
+            LATE[what](jobs, job_id, attempt)
+    assert machine.database.exists(*keys) == 0
 
 
 def test_no_order_of_events_mixes_attempts_up(machine):
