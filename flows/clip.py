@@ -18,6 +18,7 @@ from tasks.core.request import ClipRequest
 from tasks.download import download
 from tasks.options import stage_options_of
 from tasks.policy import run_stage
+from tasks.records import Made
 from tasks.render import render
 from tasks.select import select
 from tasks.transcribe import transcribe
@@ -48,6 +49,7 @@ def clip(
         chunks = run_stage(chunk, job, transcript)
         edl = run_stage(select, job, request, options.choice, source, transcript, chunks)
         rendered = run_stage(render, job, options.picture, source, transcript, edl)
-        published = run_stage(upload, job, request, options.picture, source, transcript, chunks, edl, rendered)
+        made = Made(source=source, transcript=transcript, chunks=chunks, edl=edl, rendered=rendered)
+        published = run_stage(upload, job, request, options.picture, made)
         lifecycle.succeed(job, published)
     return published.model_dump(mode="json")

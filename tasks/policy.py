@@ -16,7 +16,7 @@ from infra.errors import ConfigError, InfraError, JobConflict
 from infra.records import saved_block
 from infra.states import Stage
 from tasks.core.keys import digest, job_key
-from tasks.records import StageRecord
+from tasks.records import Made, StageRecord
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=StageRecord)
@@ -90,6 +90,8 @@ def failed_stage(error: BaseException) -> str | None:
 def _fingerprint(value: Any) -> Any:
     if isinstance(value, StageRecord):
         return {name: ref.sha256 for name, ref in value.artifacts.items()}
+    if isinstance(value, Made):
+        return {name: _fingerprint(record) for name, record in value}
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return value

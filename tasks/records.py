@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.artifacts import ArtifactRef
+from infra.states import WORKING_STAGES, Stage
 from tasks.core.edl import Selection
 from tasks.core.media import MediaInfo
 
@@ -69,3 +70,18 @@ class UploadRecord(StageRecord):
 
     clips: list[PublishedClip]
     dropped: list[str] = Field(default_factory=list[str])
+
+
+class Made(BaseModel):
+    """What the stages before UPLOAD have made, in their order."""
+
+    source: SourceRecord
+    transcript: TranscriptRecord
+    chunks: ChunksRecord
+    edl: EdlRecord
+    rendered: RenderRecord
+
+    def by_stage(self) -> dict[Stage, StageRecord]:
+        return dict(
+            zip(WORKING_STAGES, (self.source, self.transcript, self.chunks, self.edl, self.rendered), strict=False)
+        )

@@ -11,7 +11,6 @@ from tasks.core.counting import counted
 from tasks.core.edl import Edl
 from tasks.core.keys import job_key
 from tasks.core.render_plan import RenderOptions
-from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import stage_options
 from tasks.records import EdlRecord, RenderRecord, SourceRecord, TranscriptRecord
 from tasks.stages.render import RenderedClip, RenderResult, render_clips
@@ -36,12 +35,8 @@ def render(
         chosen = Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes())
         rendered = render_clips(
             chosen.clips,
-            TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes()),
-            work.fetch(source.artifacts["video"]),
-            work.fetch(source.artifacts["audio"]),
-            source.info,
+            work.footage(source, transcript),
             options,
-            transcript.language,
             work.folder / "renders",
             lambda share: work.say(share, counted(len(chosen.clips), "clip")),
             keep,

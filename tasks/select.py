@@ -6,7 +6,7 @@ from infra.jobs import JobRef
 from infra.states import Stage
 from tasks.core.media import SourceMeta
 from tasks.core.request import ClipRequest
-from tasks.core.transcript import TRANSCRIPT_JSON
+from tasks.core.transcript import TRANSCRIPT_JSON, Speech
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.llm import LlmOptions
 from tasks.options import ChoiceOptions
@@ -32,8 +32,7 @@ def select(
         edl = select_clips(
             job.job_id,
             request,
-            segments,
-            transcript.language,
+            Speech(segments, transcript.language),
             work.fetch(source.artifacts["audio"]),
             SourceMeta.model_validate_json(work.fetch(source.artifacts["meta"]).read_bytes()),
             _llm(options, work),

@@ -16,12 +16,11 @@ from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import stage_options
 from tasks.records import (
-    ChunksRecord,
     EdlRecord,
+    Made,
     PublishedClip,
     RenderRecord,
     SourceRecord,
-    StageRecord,
     TranscriptRecord,
     UploadRecord,
 )
@@ -36,13 +35,10 @@ def upload(
     job: JobRef,
     request: ClipRequest,
     options: RenderOptions,
-    source: SourceRecord,
-    transcript: TranscriptRecord,
-    chunks: ChunksRecord,
-    edl: EdlRecord,
-    rendered: RenderRecord,
+    made: Made,
 ) -> UploadRecord:
     """Check the clips, mend or replace what fails, and publish the rest."""
+    source, transcript, edl, rendered = made.source, made.transcript, made.edl, made.rendered
     with at_work(job, Stage.UPLOAD) as work:
         result = RenderResult.model_validate_json(work.fetch(rendered.artifacts["renders"]).read_bytes())
         again: list[RenderedClip] = []
@@ -55,37 +51,28 @@ def upload(
             return again[-1]
 
         published = verify_clips(
-            [_with_file(clip, rendered, work) for clip in result.clips],
+            [*(_with_file(clip, rendered, work) for clip in result.clips), *result.failed],
             render_one,
             Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes()).reserve,
             options,
             longest=request.clip_duration_seconds,
-            failed=result.failed,
             progress=lambda share: work.say(share * 0.8, "checking"),
             path=edl.selection.mode,
         )
         cameras = work.keep_json("face_log.json", _face_log(again, result))
-        stages = {
-            "DOWNLOAD": source,
-            "TRANSCRIPT": transcript,
-            "CHUNK": chunks,
-            "SELECT": edl,
-            "RENDER": rendered,
-        }
-        return _publish(published, edl, transcript, stages, cameras, work)
+        return _publish(published, made, cameras, work)
 
 
 def _publish(
     published: Published,
-    edl: EdlRecord,
-    transcript: TranscriptRecord,
-    stages: dict[str, StageRecord],
+    made: Made,
     cameras: ArtifactRef,
     work: Workspace,
 ) -> UploadRecord:
     """Put the clips into the bucket, then the manifest: a prefix with a manifest is complete."""
     _clear(work)
-    rendered = {ref.sha256: ref for ref in stages["RENDER"].artifacts.values()}
+    stages, transcript, edl = made.by_stage(), made.transcript, made.edl
+    rendered = {ref.sha256: ref for ref in made.rendered.artifacts.values()}
     clips = {clip.file: _placed(clip, rendered.get(clip.sha256), work) for clip in published.clips}
     warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
     kept = work.keep_json(
@@ -96,10 +83,10 @@ def _publish(
             published.dropped,
             edl.selection,
             _models(transcript, edl),
-            {name: record.seconds for name, record in stages.items()} | {"UPLOAD": work.seconds},
+            {str(name): record.seconds for name, record in stages.items()} | {"UPLOAD": work.seconds},
             warnings,
             language={"code": transcript.language, "probability": transcript.language_probability},
-            reused=[name for name, record in stages.items() if record.reused],
+            reused=[str(name) for name, record in stages.items() if record.reused],
         ),
     )
     return UploadRecord(
@@ -145,12 +132,8 @@ def _render_again(
     work.say(0.5, f"rendering clip {clip.index} again")
     return render_clip(
         clip,
-        TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes()),
-        work.fetch(source.artifacts["video"]),
-        work.fetch(source.artifacts["audio"]),
-        source.info,
+        work.footage(source, transcript),
         options,
-        transcript.language,
         work.folder / "again",
         mend=mend,
     )

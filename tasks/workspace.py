@@ -21,6 +21,9 @@ from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped
 from tasks.core.keys import job_key, media_key
+from tasks.core.transcript import TRANSCRIPT_JSON, Speech
+from tasks.engines.footage import Footage
+from tasks.records import SourceRecord, TranscriptRecord
 
 ARTIFACT_INTERVAL = 3.0
 """Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
@@ -52,6 +55,16 @@ class Workspace:
         if not path.is_file():
             beside.wait(path)
         return path if path.is_file() else self.store.fetch(ref, path)
+
+    def footage(self, source: SourceRecord, transcript: TranscriptRecord) -> Footage:
+        """Picture, sound and words of the job's source, as the records name them."""
+        segments = TRANSCRIPT_JSON.validate_json(self.fetch(transcript.artifacts["transcript"]).read_bytes())
+        return Footage(
+            video=self.fetch(source.artifacts["video"]),
+            audio=self.fetch(source.artifacts["audio"]),
+            info=source.info,
+            speech=Speech(segments, transcript.language),
+        )
 
     def fetch_beside(self, ref: ArtifactRef) -> None:
         """Begin to fetch what a later stage will want."""

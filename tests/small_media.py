@@ -5,11 +5,20 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from tasks.core.transcript import Segment, Speech
+from tasks.engines.footage import Footage
+from tasks.engines.probe import probe
+
 SIZE = "192x108"
 
 
 def ffmpeg(*args: object) -> None:
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)], check=True, timeout=60)
+
+
+def footage(path: Path, segments: list[Segment] | None = None) -> Footage:
+    """A file as a source whose picture and sound are both in it."""
+    return Footage(path, path, probe(path), Speech(segments or [], "en"))
 
 
 def clip(path: Path, seconds: float = 2.0, *more: object) -> Path:

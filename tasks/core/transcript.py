@@ -1,5 +1,7 @@
 """Words, segments and sentences. All times are seconds from the start of the source."""
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
@@ -30,6 +32,14 @@ class Segment(BaseModel):
     @property
     def end(self) -> float:
         return self.start + self.duration
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is said in a source, and the language of it: Whisper's code."""
+
+    segments: list[Segment]
+    language: str
 
 
 class Sentence(BaseModel):

@@ -16,15 +16,14 @@ from tasks.engines.vision import LONGER_SIDE, LOOKS_A_SECOND, THUMBNAIL
 def look_around(
     video: Path,
     info: MediaInfo,
-    start: float,
-    end: float,
+    span: tuple[float, float],
     *,
     fps: float,
     poster: bool,
     detector: FaceDetector | None,
     ffmpeg: str,
 ) -> EdgeView:
-    """What `start` to `end` (seconds of the source) shows at `fps`.
+    """What `span` (start and end, seconds of the source) shows at `fps`.
 
     Without `poster` only cuts are looked for; without a detector no faces.
 
@@ -32,13 +31,14 @@ def look_around(
         UnreadableMedia: no frame can be decoded.
         Killed: the decoder was stopped, or is stuck.
     """
+    start = span[0]
     size, rate = small_size(info, LONGER_SIDE), float(frame_rate(fps))
     finder = CutFinder(rate)
     lumas: list[np.ndarray] = []
     looks: list[float] = []
     faces: list[float] = []
     every = max(1, round(rate / LOOKS_A_SECOND))
-    for number, planes in enumerate(small_frames(video, info, start, end, fps=fps, size=size, ffmpeg=ffmpeg)):
+    for number, planes in enumerate(small_frames(video, info, span, fps=fps, size=size, ffmpeg=ffmpeg)):
         bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
         thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
         finder.feed(thumbnail)

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +13,54 @@ from tasks.core.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan
 from tasks.engines import loudness
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.filters import apply, to_bt709
+from tasks.engines.footage import Footage
 from tasks.engines.frames import seek_options, shown
 
+_SECONDS_PER_SECOND = 60
+"""A clip may take this many times its length before it counts as stuck."""
 _BLUR = 12
 """The blurred background is made at a twelfth of the clip's size: a blur there costs next to nothing."""
 
 
+@dataclass(frozen=True)
+class Edit:
+    """A clip as it shall be: its picture, its loudness, its captions as an ASS script, and a folder with their face."""
+
+    plan: RenderPlan
+    loud: loudness.LoudnessPlan
+    captions: str
+    fonts: Path
+
+
 def encode(
-    plan: RenderPlan,
-    video: Path,
-    audio: Path,
-    info: MediaInfo,
+    edit: Edit,
+    footage: Footage,
     options: RenderOptions,
     encoder: EncoderChoice,
     decoder: dict[str, str],
-    loud: loudness.LoudnessPlan,
-    captions: str,
-    fonts: Path,
     out: Path,
-    timeout: float,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Write the clip to `out`; it appears there by one rename, whole.
 
-    `decoder` are input options for the picture, as from `hwaccel`; `captions` is an ASS script and
-    `fonts` a folder with its face.
+    `decoder` are input options for the picture, as from `hwaccel`.
 
     Raises:
-        FfmpegError: the encode failed or took longer than `timeout` seconds.
+        FfmpegError: the encode failed or is stuck.
     """
+    plan, loud = edit.plan, edit.loud
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
         script, half_done = Path(work) / "captions.ass", Path(work) / out.name
-        script.write_text(captions, encoding="utf-8")
-        picture = _picture(plan, video, decoder, info, options).filter("ass", filename=str(script), fontsdir=str(fonts))
-        sound = loudness.sound(audio, [(s.start, plan.seconds(s)) for s in plan.segments], loud.gain, loud.ceiling)
+        script.write_text(edit.captions, encoding="utf-8")
+        framed = _picture(plan, footage, decoder, options)
+        picture = framed.filter("ass", filename=str(script), fontsdir=str(edit.fonts))
+        sound = loudness.sound(
+            footage.audio, [(s.start, plan.seconds(s)) for s in plan.segments], loud.gain, loud.ceiling
+        )
         stream = ffmpeg.output(
             picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
         )
-        run(_with_graph_in_file(stream.get_args(), Path(work)), timeout, progress)
+        run(_with_graph_in_file(stream.get_args(), Path(work)), 60 + _SECONDS_PER_SECOND * plan.duration, progress)
         half_done.replace(out)
 
 
@@ -77,11 +88,11 @@ def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
     return [*arguments[:at], "-/filter_complex", str(graph), *arguments[at + 2 :]]
 
 
-def _picture(plan: RenderPlan, video: Path, decoder: dict[str, str], info: MediaInfo, options: RenderOptions) -> Any:
+def _picture(plan: RenderPlan, footage: Footage, decoder: dict[str, str], options: RenderOptions) -> Any:
     pieces: list[Any] = []
     for segment in plan.segments:
-        source = ffmpeg.input(f"file:{video}", **seek_options(segment.start), **decoder).video
-        pieces += _segment(plan, segment, source, info, options)
+        source = ffmpeg.input(f"file:{footage.video}", **seek_options(segment.start), **decoder).video
+        pieces += _segment(plan, segment, source, footage.info, options)
     whole = pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
     return whole.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv")
 

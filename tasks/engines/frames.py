@@ -79,24 +79,23 @@ def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
 def small_frames(
     video: Path,
     info: MediaInfo,
-    start: float,
-    end: float,
+    span: tuple[float, float],
     *,
     fps: float,
     size: tuple[int, int],
     ffmpeg: str,
     fields: Callable[[FieldCounts | None], object] | None = None,
 ) -> Iterator[Planes]:
-    """Yield the frames of `start` to `end` (seconds of the source) at `fps`, scaled to `size`.
+    """Yield the frames of `span` (start and end, seconds of the source) at `fps`, scaled to `size`.
 
-    Frame n is the one on show at `start + n / fps`, as in an encode of the same range. After the end of
+    Frame n is the one on show n / fps after the start, as in an encode of the same range. After the end of
     the picture its last frame is repeated; damaged frames are concealed by the decoder.
 
     Raises:
         UnreadableMedia: nothing at all is decoded.
         ProgramStopped: the decoder was killed, or is stuck.
     """
-    width, height = size
+    (start, end), (width, height) = span, size
     rate = frame_rate(fps)
     chain = as_text([*([("idet", {})] if fields else []), *shown(info, rate), *_shrunk(size, info)])
     seek = [word for name, value in seek_options(start).items() for word in (f"-{name}", value) if word is not None]

@@ -51,7 +51,7 @@ def look(
     viewer = _Viewer(detector, start, rate, info.width / size[0])
     counted: list[FieldCounts | None] = []
     fields = counted.append if info.interlaced else None
-    for planes in small_frames(video, info, start, end, fps=fps, size=size, ffmpeg=ffmpeg, fields=fields):
+    for planes in small_frames(video, info, (start, end), fps=fps, size=size, ffmpeg=ffmpeg, fields=fields):
         viewer.see(planes, planes[: size[1]])
     return RangeView(
         start=start,

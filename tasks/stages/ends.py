@@ -67,9 +67,9 @@ def _settled(
     fps = min(info.fps or FASTEST, FASTEST)
 
     def look(low: float, high: float, *, poster: bool) -> EdgeView:
-        first, last = max(low - LOOK_BEYOND, 0.0), min(high + LOOK_BEYOND, info.duration)
+        span = max(low - LOOK_BEYOND, 0.0), min(high + LOOK_BEYOND, info.duration)
         exe = ffmpeg_exe()
-        return look_around(video, info, first, last, fps=fps, poster=poster, detector=detector, ffmpeg=exe)
+        return look_around(video, info, span, fps=fps, poster=poster, detector=detector, ffmpeg=exe)
 
     room = (max(free.start[0], start - max(longest - clip.duration, 0.0)), free.start[1])
     begins = best_start(start, room, look(*room, poster=True), start + spare)

@@ -1,6 +1,6 @@
 """The checking half of UPLOAD: clips that break the output contract are mended, replaced or dropped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,12 +53,11 @@ class _Verdict(BaseModel):
 
 
 def verify_clips(
-    rendered: list[RenderedClip],
+    rendered: Sequence[RenderedClip | FailedClip],
     render_one: RenderOne,
     reserve: list[EdlClip],
     options: RenderOptions,
     longest: float | None = None,
-    failed: list[FailedClip] | None = None,
     progress: Callable[[float], None] | None = None,
     path: SelectionPath = "heuristic",
 ) -> Published:
@@ -68,8 +67,8 @@ def verify_clips(
     nothing can be mended, the next candidate of `reserve` takes its place, under its index.
 
     Args:
+        rendered: the clips of RENDER; those that it could not make are replaced too.
         longest: the asked seconds, which no clip may exceed.
-        failed: clips that RENDER could not make; they are replaced too.
         progress: told the share (0 to 1) of the clips that are done.
         path: who chose and named the clips: an LLM may paraphrase in titles and hooks.
 
@@ -79,13 +78,13 @@ def verify_clips(
     """
     desk = _Desk(render_one, options, longest, list(reserve), path)
     with ThreadPoolExecutor(cpu_cores()) as pool:
-        verdicts = list(pool.map(desk.judge, rendered))
+        verdicts = list(pool.map(desk.judge, [clip for clip in rendered if isinstance(clip, RenderedClip)]))
     taken = [v.rendered.clip for v in verdicts if not v.faults]
     for done, verdict in enumerate(verdicts):
         desk.settle(verdict, taken)
         if progress:
-            progress((done + 1) / (len(verdicts) + len(failed or [])))
-    for failure in failed or []:
+            progress((done + 1) / len(rendered))
+    for failure in (clip for clip in rendered if isinstance(clip, FailedClip)):
         desk.replace(failure.clip, failure.reason, taken)
     if not desk.clips:
         reasons = "; ".join(f"clip {d.index}: {d.reason}" for d in desk.dropped)

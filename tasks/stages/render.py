@@ -22,11 +22,12 @@ from tasks.core.media import MediaInfo
 from tasks.core.reframe import face_log, face_log_clip, frame_range
 from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
 from tasks.core.stills import is_frozen, motion_inside, shown_boxes, stretches
-from tasks.core.transcript import Segment, Word
+from tasks.core.transcript import Word
 from tasks.engines import fonts, phrases
-from tasks.engines.encode import encode
+from tasks.engines.encode import Edit, encode
 from tasks.engines.faces import FaceDetector
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
+from tasks.engines.footage import Footage
 from tasks.engines.glimpses import glimpses
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.levels import levels
@@ -38,8 +39,6 @@ _log = logging.getLogger(__name__)
 
 _ENCODE_SHARE = 0.8
 """Share of a clip's time that its encode takes; the rest is looking and measuring."""
-_SECONDS_PER_SECOND = 60
-"""A clip may take this many times its length before it counts as stuck."""
 
 
 class Faces(BaseModel):
@@ -90,21 +89,16 @@ class RenderResult(BaseModel):
 
 def render_clips(
     clips: list[EdlClip],
-    segments: list[Segment],
-    video: Path,
-    audio: Path,
-    info: MediaInfo,
+    footage: Footage,
     options: RenderOptions,
-    language: str,
     out_dir: Path,
     progress: Callable[[float], None],
     finished: Callable[[RenderedClip], object] | None = None,
 ) -> RenderResult:
     """Render every clip of an EDL into `out_dir` as clip_01.mp4 and so on.
 
-    `video` and `audio` start at the same time 0; `language` is the transcript's. `progress` is told
-    the done share (0 to 1) of the whole; `finished` gets each clip while others are still rendered, in
-    a thread of its own.
+    `progress` is told the done share (0 to 1) of the whole; `finished` gets each clip while others are
+    still rendered, in a thread of its own.
     """
     done: dict[int, float] = {}
     lock = threading.Lock()
@@ -116,7 +110,7 @@ def render_clips(
             progress(min(sum(done.values()) / whole, 1.0))
 
     def make(clip: EdlClip) -> RenderedClip:
-        made = render_clip(clip, segments, video, audio, info, options, language, out_dir, partial(tell, clip))
+        made = render_clip(clip, footage, options, out_dir, partial(tell, clip))
         if finished:
             finished(made)
         return made
@@ -152,28 +146,25 @@ def parallel(options: RenderOptions, clips: int) -> int:
 
 def render_clip(
     clip: EdlClip,
-    segments: list[Segment],
-    video: Path,
-    audio: Path,
-    info: MediaInfo,
+    footage: Footage,
     options: RenderOptions,
-    language: str,
     out_dir: Path,
     progress: Callable[[float], None] | None = None,
     mend: Mend | None = None,
 ) -> RenderedClip:
     """Render one clip: look at its seconds, frame them, measure the sound, encode once."""
     mend, progress = mend or Mend(), progress or _unheard
+    info, language = footage.info, footage.speech.language
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
     detector, faces = _face_detector()
-    views = _views(clip, video, info, options, detector)
+    views = _views(clip, footage, options, detector)
     faces = next((Faces(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
     planned = plan(clip, shots, info, options, mend.shorter, [view.scan for view in views])
-    words = words_on_clip_clock(clip, segments)
+    words = words_on_clip_clock(clip, footage.speech.segments)
     ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
-    sound = plan_loudness(audio, ranges, mend)
+    sound = plan_loudness(footage.audio, ranges, mend)
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
     font = fonts.choose(word.word for word in words)
@@ -181,24 +172,15 @@ def render_clip(
         phrases.as_read(words), (options.width, options.height), language, font.face.name, font.em_share
     )
 
-    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
-        encode(
-            planned,
-            video,
-            audio,
-            info,
-            options,
-            encoder,
-            decoder,
-            sound,
-            script,
-            font.folder,
-            out,
-            timeout=60 + _SECONDS_PER_SECOND * planned.duration,
-            progress=lambda t: progress(1 - _ENCODE_SHARE * (1 - min(t / planned.duration, 1.0))),
-        )
+    edit = Edit(planned, sound, script, font.folder)
 
-    encoder = _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(video))
+    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
+        def tell(seconds: float) -> None:
+            progress(1 - _ENCODE_SHARE * (1 - min(seconds / planned.duration, 1.0)))
+
+        encode(edit, footage, options, encoder, decoder, out, tell)
+
+    encoder = _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(footage.video))
     progress(1.0)
     flat = [shot for of_range in shots for shot in of_range]
     return RenderedClip(
@@ -209,8 +191,8 @@ def render_clip(
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(views, shots, info)),
         source=SourceView(
-            sound=_sound_of_source(clip, video, audio, info),
-            glimpses=glimpses(video, info, clip, shots, options),
+            sound=_sound_of_source(clip, footage),
+            glimpses=glimpses(footage.video, info, clip, shots, options),
         ),
         face_log=face_log_clip(clip.index, flat, *views),
         faces=faces,
@@ -223,10 +205,11 @@ def render_clip(
     )
 
 
-def _sound_of_source(clip: EdlClip, video: Path, audio: Path, info: MediaInfo) -> SoundLevels:
+def _sound_of_source(clip: EdlClip, footage: Footage) -> SoundLevels:
     """The track that was taken, read from the source itself where it is still in there."""
     spans = [(span.start, span.duration) for span in clip.segments]
-    return levels(video, spans, info.audio_index) if info.audio_codec else levels(audio, spans)
+    info = footage.info
+    return levels(footage.video, spans, info.audio_index) if info.audio_codec else levels(footage.audio, spans)
 
 
 def _frozen_as_shown(views: list[RangeView], shots: list[list[Shot]], info: MediaInfo) -> list[tuple[float, float]]:
@@ -268,9 +251,8 @@ def _face_detector() -> tuple[FaceDetector | None, Faces]:
         return None, Faces(reason="face_detect_failed", error=str(error))
 
 
-def _views(
-    clip: EdlClip, video: Path, info: MediaInfo, options: RenderOptions, detector: FaceDetector | None
-) -> list[RangeView]:
+def _views(clip: EdlClip, footage: Footage, options: RenderOptions, detector: FaceDetector | None) -> list[RangeView]:
+    video, info = footage.video, footage.info
     rate = float(frame_rate(info.moments, options.max_fps))
     if any(span.start >= info.duration for span in clip.segments):
         raise UnreadableMedia(f"The video ends after {info.duration:.1f} s, before the clip does.")

@@ -13,7 +13,7 @@ from tasks.core.said import strange_words
 from tasks.core.selection import WEIGHTS, Candidate, Choice, choose
 from tasks.core.sentences import join, sentences
 from tasks.core.signals import Audience, Delivery
-from tasks.core.transcript import Segment, Sentence
+from tasks.core.transcript import Sentence, Speech
 from tasks.engines.llm import Llm, LlmFailed, LlmOptions
 from tasks.engines.prosody import AudioUnreadable, measure
 
@@ -23,8 +23,7 @@ _log = logging.getLogger(__name__)
 def select_clips(
     job_id: str,
     request: ClipRequest,
-    segments: list[Segment],
-    language: str,
+    speech: Speech,
     audio: Path | None,
     meta: SourceMeta,
     llm: LlmOptions | None,
@@ -36,16 +35,18 @@ def select_clips(
         NoSpeech: the transcript holds no words.
         TooShort: it holds less speech than the shortest clip.
     """
-    talk = sentences(segments)
+    talk = sentences(speech.segments)
     if not talk:
         raise NoSpeech("Nobody speaks in this video.")
     audience = Audience(heatmap=meta.heatmap, chapters=meta.chapters)
-    choice = choose(talk, _delivery(audio, ffmpeg), audience, request.bounds, request.clip_count, language)
+    choice = choose(talk, _delivery(audio, ffmpeg), audience, request.bounds, request.clip_count, speech.language)
     for note in choice.notes:
         _log.info("Selection: %s", note)
     picks, selection = _reranked(choice, request.clip_count, llm)
     ordered, named = _ordered(choice, picks)
-    clips = [_clip(i, window, talk, language, named.get(id(window))) for i, window in enumerate(ordered, start=1)]
+    clips = [
+        _clip(i, window, talk, speech.language, named.get(id(window))) for i, window in enumerate(ordered, start=1)
+    ]
     count = len(choice.clips)
     notes = choice.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
     return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)

@@ -99,7 +99,8 @@ class Meter:
 
         def call(*given: Any, **named: Any) -> None:
             asked = inspect.signature(encode).bind(*given, **named).arguments
-            plan, info, captions, fonts, out = (asked[name] for name in ("plan", "info", "captions", "fonts", "out"))
+            edit, info, out = asked["edit"], asked["footage"].info, asked["out"]
+            plan, captions, fonts = edit.plan, edit.captions, edit.fonts
             self._thread.cpu = 0.0
             self._encoding += 1
             encode(*given, **named)

@@ -80,7 +80,7 @@ def share_inside(path, detector, view, shots, every=6) -> float:
     size = small_size(info, 640)
     scale = info.width / size[0]
     inside = []
-    frames = small_frames(path, info, view.start, view.end, fps=view.fps, size=size, ffmpeg=FFMPEG)
+    frames = small_frames(path, info, (view.start, view.end), fps=view.fps, size=size, ffmpeg=FFMPEG)
     for number, planes in enumerate(frames):
         t = view.start + number / view.fps
         crop = crop_of(shots, t)
@@ -113,8 +113,8 @@ def test_frames_are_those_that_an_encode_of_the_range_sees(tmp_path):
     source, out = tmp_path / "source.mp4", tmp_path / "cut.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:d=4", *H264, source)
     ffmpeg("-ss", "1.3", "-t", "2", "-i", source, "-vf", "fps=fps=25:start_time=0", *H264, "-crf", "5", out)
-    encoded = list(small_frames(out, probe(out), 0, 2, fps=25, size=(160, 90), ffmpeg=FFMPEG))
-    looked = list(small_frames(source, probe(source), 1.3, 3.3, fps=25, size=(160, 90), ffmpeg=FFMPEG))
+    encoded = list(small_frames(out, probe(out), (0, 2), fps=25, size=(160, 90), ffmpeg=FFMPEG))
+    looked = list(small_frames(source, probe(source), (1.3, 3.3), fps=25, size=(160, 90), ffmpeg=FFMPEG))
     assert len(looked) == len(encoded) == 50
     for number in range(2, 48):
         apart = [np.abs(other.astype(int) - looked[number]).mean() for other in encoded]
@@ -126,7 +126,7 @@ def test_a_killed_decoder_is_not_the_end_of_the_picture(tmp_path):
     killed.write_text("#!/bin/sh\nhead -c 21600 /dev/zero\nkill -9 $$\n")
     killed.chmod(0o700)
     info = MediaInfo(duration=2, size_bytes=1, container="any", width=160, height=90)
-    frames = small_frames(tmp_path / "any", info, 0, 2, fps=25, size=(160, 90), ffmpeg=str(killed))
+    frames = small_frames(tmp_path / "any", info, (0, 2), fps=25, size=(160, 90), ffmpeg=str(killed))
     assert next(frames).shape == (135, 160)
     with pytest.raises(ProgramStopped):
         next(frames)

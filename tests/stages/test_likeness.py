@@ -10,11 +10,10 @@ from tasks.core.checks import check
 from tasks.core.edl import EdlClip, Span
 from tasks.core.render_plan import RenderOptions
 from tasks.engines.measure import measure_clip
-from tasks.engines.probe import probe
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA
-from tests.small_media import ffmpeg
+from tests.small_media import ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 START, END = 4.0, 12.0
@@ -26,7 +25,7 @@ def cut(start: float = START, end: float = END) -> EdlClip:
 
 
 def rendered(source: Path, out: Path, clip: EdlClip | None = None) -> RenderedClip:
-    return render_clip(clip or cut(), [], source, source, probe(source), OPTIONS, "en", out)
+    return render_clip(clip or cut(), footage(source), OPTIONS, out)
 
 
 def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:

@@ -13,11 +13,10 @@ from tasks.core.likeness import SourceView
 from tasks.core.render_plan import Mend, RenderOptions
 from tasks.engines.ffmpeg import DiskFull, run
 from tasks.engines.measure import measure_clip
-from tasks.engines.probe import probe
 from tasks.stages import publish
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip
-from tests.small_media import ffmpeg
+from tests.small_media import ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 
@@ -52,7 +51,7 @@ class Renders:
     def __call__(self, clip: EdlClip, mend: Mend) -> RenderedClip:
         self.asked.append((clip.title, mend))
         mend = mend.model_copy(update={"louder": mend.louder + self.bias})
-        return render_clip(clip, [], self.source, self.source, probe(self.source), OPTIONS, "en", self.out, mend=mend)
+        return render_clip(clip, footage(self.source), OPTIONS, self.out, mend=mend)
 
 
 @pytest.fixture
@@ -131,7 +130,7 @@ def test_without_a_candidate_the_clip_is_dropped_with_its_reason(render: Renders
 
 def test_clips_that_render_could_not_make_are_replaced_too(render: Renders):
     failed = [FailedClip(clip=cut(1, 90, 92), reason="the source is damaged there")]
-    done = verify_clips([render(GOOD, Mend())], render, [OTHER], OPTIONS, failed=failed)
+    done = verify_clips([render(GOOD, Mend()), *failed], render, [OTHER], OPTIONS)
     assert [(c.clip.index, c.clip.title) for c in done.clips] == [(1, OTHER.title), (2, GOOD.title)]
     assert done.dropped[0].reason == "the source is damaged there"
 

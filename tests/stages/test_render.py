@@ -14,11 +14,10 @@ from tasks.core.render_plan import Mend, RenderOptions
 from tasks.core.transcript import Segment, Word
 from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
 from tasks.engines.measure import _is_highlight, measure_clip
-from tasks.engines.probe import probe
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, parallel, render_clip, render_clips
-from tests.small_media import ffmpeg
+from tests.small_media import ffmpeg, footage
 
 OPTIONS = RenderOptions(width=270, height=480, preset="ultrafast")
 TONE = "anoisesrc=c=pink:a=0.3:d=6:r=48000:seed=1"
@@ -45,7 +44,7 @@ def cut(*spans: tuple[float, float]) -> EdlClip:
 
 def rendered(path: Path, out: Path, clip: EdlClip | None = None, words: list[Segment] | None = None) -> RenderedClip:
     speech = SPEECH if words is None else words
-    return render_clip(clip or cut((0.5, 3.5)), speech, path, path, probe(path), OPTIONS, "en", out)
+    return render_clip(clip or cut((0.5, 3.5)), footage(path, speech), OPTIONS, out)
 
 
 def faults(clip: RenderedClip) -> list[str]:
@@ -118,7 +117,7 @@ def test_nothing_but_the_clip_is_left_behind(plain: Path, tmp_path: Path):
 def test_a_failed_encode_leaves_nothing(plain: Path, tmp_path: Path):
     options = OPTIONS.model_copy(update={"preset": "no such preset"})
     with pytest.raises(Exception, match="ffmpeg ended"):
-        render_clip(cut((0, 1)), [], plain, plain, probe(plain), options, "en", tmp_path / "out")
+        render_clip(cut((0, 1)), footage(plain), options, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -304,7 +303,7 @@ def test_clips_come_in_order_with_a_face_log_and_rising_progress(plain: Path, tm
     clips = [cut((0.5, 2.5)), cut((2.5, 4.5)).model_copy(update={"index": 2})]
     told: list[float] = []
     options = OPTIONS.model_copy(update={"parallel": 2})
-    done = render_clips(clips, SPEECH, plain, plain, probe(plain), options, "en", tmp_path, told.append)
+    done = render_clips(clips, footage(plain, SPEECH), options, tmp_path, told.append)
     assert [c.path.name for c in done.clips] == ["clip_01.mp4", "clip_02.mp4"]
     assert done.failed == []
     assert [row["index"] for row in done.face_log["clips"]] == [1, 2]
@@ -314,14 +313,14 @@ def test_clips_come_in_order_with_a_face_log_and_rising_progress(plain: Path, tm
 
 def test_a_clip_that_fails_does_not_take_the_others_with_it(plain: Path, tmp_path: Path):
     clips = [cut((90, 92)), cut((0.5, 2.5)).model_copy(update={"index": 2})]
-    done = render_clips(clips, SPEECH, plain, plain, probe(plain), OPTIONS, "en", tmp_path, lambda share: None)
+    done = render_clips(clips, footage(plain, SPEECH), OPTIONS, tmp_path, lambda share: None)
     assert [c.clip.index for c in done.clips] == [2]
     assert [f.clip.index for f in done.failed] == [1]
     assert done.failed[0].reason
 
 
 def test_when_every_clip_fails_the_reserve_may_still_take_their_place(plain: Path, tmp_path: Path):
-    done = render_clips([cut((90, 92))], [], plain, plain, probe(plain), OPTIONS, "en", tmp_path, lambda share: None)
+    done = render_clips([cut((90, 92))], footage(plain), OPTIONS, tmp_path, lambda share: None)
     assert done.clips == []
     assert done.failed[0].reason
 
@@ -334,7 +333,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_and_that_is_said(
 
     monkeypatch.setattr(stage, "yunet", missing)
     clips = [cut((0.5, 2.5))]
-    result = render_clips(clips, SPEECH, plain, plain, probe(plain), OPTIONS, "en", tmp_path, lambda share: None)
+    result = render_clips(clips, footage(plain, SPEECH), OPTIONS, tmp_path, lambda share: None)
     assert (result.face_log["backend"], result.face_log["reason"]) == (None, "model_missing")
     assert {shot.layout for shot in result.clips[0].shots} == {"fit"}
     assert "model_missing" in result.clips[0].warnings[-1]
@@ -342,7 +341,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_and_that_is_said(
 
 def test_a_mend_changes_what_it_says(plain: Path, tmp_path: Path):
     mend = Mend(louder=-3, shorter=4)
-    done = render_clip(cut((0.5, 3.5)), SPEECH, plain, plain, probe(plain), OPTIONS, "en", tmp_path, mend=mend)
+    done = render_clip(cut((0.5, 3.5)), footage(plain, SPEECH), OPTIONS, tmp_path, mend=mend)
     measure = measure_clip(done.path)
     assert measure.integrated == pytest.approx(-17, abs=0.6)
     assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)

@@ -16,7 +16,7 @@ from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import HeatmapPoint, SourceMeta
 from tasks.core.request import ClipRequest
 from tasks.core.said import strange_words
-from tasks.core.transcript import Segment, Word
+from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines.llm import LlmOptions
 from tasks.stages.select import select_clips
 from tests.folders import MEDIA
@@ -61,7 +61,7 @@ REQUEST = ClipRequest(video_url="https://example.com/a.mp4", clip_duration_secon
 
 
 def select(segments, *, request=REQUEST, language="en", audio=None, meta=META, llm=None):
-    return select_clips(JOB, request, segments, language, audio, meta, llm, FFMPEG)
+    return select_clips(JOB, request, Speech(segments, language), audio, meta, llm, FFMPEG)
 
 
 def check(edl, count=2):

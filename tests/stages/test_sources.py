@@ -8,8 +8,10 @@ import pytest
 from tasks.core.edl import EdlClip, Span
 from tasks.core.likeness import lags
 from tasks.core.render_plan import RenderOptions
+from tasks.core.transcript import Speech
 from tasks.engines import pcm
 from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.footage import Footage
 from tasks.engines.frames import small_frames
 from tasks.engines.levels import levels
 from tasks.stages.download import Acquired, DownloadOptions, acquire_file
@@ -58,12 +60,12 @@ def rendered(got: Acquired, folder: Path) -> RenderedClip:
     """The clip of 0.5 to 5.5 s."""
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
     options = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
-    return render_clip(clip, [], got.video, got.audio, got.info, options, "en", folder)
+    return render_clip(clip, Footage(got.video, got.audio, got.info, Speech([], "en")), options, folder)
 
 
 def seen(path: Path, got: Acquired) -> list[float]:
     size = {"fps": 25, "size": (32, 18), "ffmpeg": ffmpeg_exe()}
-    frames = small_frames(path, got.info, 0, got.info.duration, **size)
+    frames = small_frames(path, got.info, (0, got.info.duration), **size)
     return onsets(np.array([frame[6:12].mean() for frame in frames]) > 150, 25)
 
 

@@ -13,7 +13,7 @@ from tasks.core.errors import ProgramStopped
 from tasks.core.media import SourceMeta
 from tasks.core.render_plan import Mend, RenderOptions
 from tasks.core.request import ClipRequest
-from tasks.core.transcript import Segment, Word
+from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines import demux, hardware, loudness, pcm, prosody
 from tasks.engines import ffmpeg as engine
 from tasks.engines.ffmpeg import EncoderChoice, run, stop_all
@@ -24,6 +24,7 @@ from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip, render_clips
 from tasks.stages.select import select_clips
 from tests.small_media import clip as small_clip
+from tests.small_media import footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast", parallel=2)
 CLIPS = [EdlClip(index=i, title="t", hook="h", segments=[Span(start=i, end=i + 1, text="t, h")]) for i in (1, 2)]
@@ -68,14 +69,11 @@ WORKS: dict[str, Work] = {
     "measure of a clip": lambda video, out, exe: measure_clip(video),
     "one frame on NVENC": lambda video, out, exe: engine.nvenc_works.__wrapped__(),
     "one frame decoded on the GPU": lambda video, out, exe: engine.hwaccel.__wrapped__(video),
-    "render": lambda video, out, exe: render_clips(
-        CLIPS, [], video, video, probe(video), OPTIONS, "en", out, lambda share: None
-    ),
+    "render": lambda video, out, exe: render_clips(CLIPS, footage(video), OPTIONS, out, lambda share: None),
     "selection": lambda video, out, exe: select_clips(
         "kk",
         ClipRequest(video_url="http://a.example/", clip_duration_seconds=5, clip_count=1),
-        [Segment(text="", start=0, duration=24, words=WORDS)],
-        "en",
+        Speech([Segment(text="", start=0, duration=24, words=WORDS)], "en"),
         video,
         SourceMeta(source_id="s", kind="local_file"),
         None,
@@ -91,7 +89,7 @@ def test_a_killed_ffmpeg_is_neither_the_medias_fault_nor_the_gpus(name: str, vid
 
 
 def test_a_clip_whose_measure_is_killed_is_neither_dropped_nor_replaced(video: Path, tmp_path: Path, request):
-    good = render_clip(CLIPS[0], [], video, video, probe(video), OPTIONS, "en", tmp_path)
+    good = render_clip(CLIPS[0], footage(video), OPTIONS, tmp_path)
     request.getfixturevalue("mortal")
 
     def unwanted(clip: EdlClip, mend: Mend) -> RenderedClip:
@@ -103,10 +101,10 @@ def test_a_clip_whose_measure_is_killed_is_neither_dropped_nor_replaced(video: P
 
 def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_path: Path, mortal: str):
     def mortally(clip: EdlClip, mend: Mend) -> RenderedClip:
-        return render_clip(clip, [], video, video, probe(video), OPTIONS, "en", tmp_path)
+        return render_clip(clip, footage(video), OPTIONS, tmp_path)
 
     with pytest.raises(ProgramStopped):
-        verify_clips([], mortally, [CLIPS[1]], OPTIONS, failed=[FailedClip(clip=CLIPS[0], reason="damaged")])
+        verify_clips([FailedClip(clip=CLIPS[0], reason="damaged")], mortally, [CLIPS[1]], OPTIONS)
 
 
 def test_no_encode_on_the_cpu_follows_one_on_the_gpu_that_was_stopped():
@@ -147,7 +145,7 @@ def test_a_render_that_is_interrupted_starts_nothing_more(video: Path, tmp_path:
     monkeypatch.setattr(stage, "render_clip", make)
     began = time.monotonic()
     with pytest.raises(ZeroDivisionError):
-        render_clips(CLIPS, [], video, video, probe(video), OPTIONS, "en", tmp_path, lambda share: None)
+        render_clips(CLIPS, footage(video), OPTIONS, tmp_path, lambda share: None)
     assert time.monotonic() - began < 30
 
 
