@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_default_data_dir,
         validation_alias="KANGKLIP_DATA_DIR",
-        description="Folder of the embedded stack and of files in work.",
+        description="Folder for the embedded servers' data, weights and working files.",
     )
     redis_url: SecretStr | None = Field(default=None, description="Redis that holds the jobs; embedded when empty.")
     r2_endpoint: str | None = Field(
@@ -49,14 +49,14 @@ class Settings(BaseSettings):
         description="Prefect server; embedded when empty.",
     )
     job_ttl_seconds: int = Field(
-        default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis remembers a job."
+        default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis remembers a job, in seconds."
     )
 
     max_attempts: int = Field(
         default=3,
         ge=0,
         le=1000,
-        description="How often a job is submitted again by itself when its run died of no fault of its own.",
+        description="How many times a job is submitted again by itself after its run was lost.",
     )
 
     # The API.
@@ -68,14 +68,14 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Addresses or networks of proxies whose X-Forwarded-For is believed; nobody's when empty.",
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed; none when empty.",
     )
     api_keys: SecretStr | None = Field(
         default=None,
-        description="Keys, separated by commas, each KEY or NAME:KEY; creating a job needs one; open when empty.",
+        description="Keys separated by commas, each KEY or NAME:KEY; creating a job needs one. Open when empty.",
     )
     operator_key: SecretStr | None = Field(
-        default=None, description="Key that sees and changes all jobs; nobody may when empty."
+        default=None, description="Key that sees and changes all jobs; there is none when empty."
     )
     create_rate_per_minute: int = Field(
         default=30, ge=0, le=100_000, description="Jobs that one client may create in a minute; 0 is no limit."
@@ -101,14 +101,15 @@ class Settings(BaseSettings):
         examples=["https://example.org/callback"],
         default=None,
         pattern=r"^https?://",
-        description="Address that gets progress by POST; none when empty.",
+        description="Address that progress is POSTed to; none when empty.",
     )
     callback_token: SecretStr | None = Field(
         default=None,
         description="Sent as x-callback-token with each report; the API takes two, separated by a comma.",
     )
     notify_url: SecretStr | None = Field(
-        default=None, description="Webhook that `kangklip deploy` has told of failed runs; part of it is often a token."
+        default=None,
+        description="Webhook that is told of failed runs once `kangklip deploy` has registered it; a secret.",
     )
 
     # Nosana, and what a container there is given in place of secrets.
@@ -118,7 +119,9 @@ class Settings(BaseSettings):
         pattern=r"^https?://",
         description="Nosana's deployments API.",
     )
-    nosana_api_key: SecretStr | None = Field(default=None, description="Key for Nosana; only its work pool needs it.")
+    nosana_api_key: SecretStr | None = Field(
+        default=None, description="Key for Nosana; only the Nosana worker needs it."
+    )
     nosana_worker_image: str | None = Field(
         default=None, description="Image that a Nosana host runs, as built from infra/docker/worker.Dockerfile."
     )
@@ -132,19 +135,19 @@ class Settings(BaseSettings):
     grant_secret: SecretStr | None = Field(
         default=None,
         min_length=32,
-        description="Signs grants, 32 letters or more; the same for the API and the Nosana worker.",
+        description="Signs grants; 32 characters or more, the same for the API and the Nosana worker.",
     )
     grant_llm_calls: int = Field(default=20, ge=0, le=1000, description="LLM calls that one granted run may make.")
     access: SecretStr | None = Field(
         default=None,
         validation_alias="KANGKLIP_ACCESS",
-        description="What a rented container got for its grant; it sets this itself.",
+        description="What a rented container received for its grant; the container sets this itself.",
     )
     r2_account_id: str | None = Field(
         examples=["0123456789abcdef0123456789abcdef"],
         default=None,
         pattern=r"^[0-9a-f]{32}$",
-        description="Cloudflare account; with R2_API_TOKEN granted runs get temporary keys, else single addresses.",
+        description="Cloudflare account; with R2_API_TOKEN, granted runs get temporary keys, not signed addresses.",
     )
     r2_api_token: SecretStr | None = Field(
         default=None, description="Cloudflare token that may make temporary keys for the bucket."
@@ -162,7 +165,7 @@ class Settings(BaseSettings):
     ytdlp_cookies_file: Path | None = Field(
         default=None, description="Netscape cookie file for sites that ask for a sign-in."
     )
-    download_timeout_seconds: int = Field(default=1800, ge=10, le=24 * 3600, description="Longest download.")
+    download_timeout_seconds: int = Field(default=1800, ge=10, le=24 * 3600, description="Longest download in seconds.")
 
     # Speech.
     asr_model: str | None = Field(
@@ -174,7 +177,7 @@ class Settings(BaseSettings):
     asr_device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto, cpu or cuda.")
     asr_beam_size: int = Field(default=1, ge=1, le=10, description="Beam width of the recogniser; 1 is greedy.")
     asr_batch_size: int | None = Field(
-        default=None, ge=1, le=64, description="Windows decoded at once; by free memory when empty."
+        default=None, ge=1, le=64, description="Windows decoded at once; chosen by free memory when empty."
     )
 
     # The LLM that may rerank and write titles.
@@ -186,7 +189,9 @@ class Settings(BaseSettings):
         description="Base address of the LLM.",
     )
     llm_api_key: SecretStr | None = Field(default=None, description="Key for the LLM.")
-    llm_timeout_seconds: float = Field(default=20, ge=1, le=600, description="Longest wait for one LLM answer.")
+    llm_timeout_seconds: float = Field(
+        default=20, ge=1, le=600, description="Longest wait for one LLM answer, in seconds."
+    )
 
     # The picture.
     render_resolution: str = Field(
@@ -201,10 +206,10 @@ class Settings(BaseSettings):
         "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
     ] = Field(default="veryfast", description="x264 preset.")
     render_encoder: Literal["auto", "x264", "nvenc"] = Field(
-        default="auto", description="auto tries one real frame on NVENC."
+        default="auto", description="auto, x264 or nvenc; auto takes NVENC if one real frame encodes there."
     )
     render_parallel: int | None = Field(
-        default=None, ge=1, le=16, description="Clips rendered at once; by cores when empty."
+        default=None, ge=1, le=16, description="Clips rendered at once; chosen by cores when empty."
     )
 
     @field_validator("cors_origins", mode="before")
