@@ -285,6 +285,6 @@ def as_markdown() -> str:
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or name.upper())
         plain = ",".join(cast("tuple[str, ...]", field.default)) if isinstance(field.default, tuple) else field.default
-        default = "" if plain is None or field.default_factory else f"`{plain}`"
+        default = "" if plain in (None, "") or field.default_factory else f"`{plain}`"
         rows.append(f"| `{variable}` | {default} | {field.description} |")
     return "\n".join(rows)
