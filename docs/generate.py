@@ -109,7 +109,7 @@ def entry_lines() -> Iterator[str]:
     if here is None or submits is None:
         raise ValueError(f"{RUNS_HERE} or {SUBMITS} has moved.")
     yield f"people{box('in a terminal or a container', *callers('run_flow'))} --> here"
-    yield f"service{box('by HTTP, or by itself after a loss', *callers('submit'))} --> submit"
+    yield f"service{box('by HTTP, or as a retry after a loss', *callers('submit'))} --> submit"
     yield f"here{box(name_of(here), 'the flow in its own process')} --> flow"
     yield f"submit{box(name_of(submits), 'one flow run for each attempt')}"
     for offered in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]:

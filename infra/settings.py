@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         default=3,
         ge=0,
         le=1000,
-        description="How many times a job is submitted again by itself after its run was lost.",
+        description="How many times a job is retried automatically after its run was lost.",
     )
 
     # The API.
