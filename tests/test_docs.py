@@ -9,7 +9,9 @@ import typer
 import yaml
 
 from deployments.cli import app
+from deployments.outcome import job_document
 from deployments.worker_job import WorkerEnvironment
+from infra.jobs import Job
 from infra.local import parts
 from infra.local.parts import Home, Part
 from infra.nosana.worker import NosanaWorker
@@ -117,6 +119,11 @@ def test_variables_that_are_named_exist(page):
     tests = set(re.findall(r"environ(?:\.get)?[\[(]\"(\w+)\"", "".join(map(read, (ROOT / "tests").rglob("*.py")))))
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", code(read(page))))
     assert named <= SETTINGS | WORKERS | COMPOSED | tests | theirs
+
+
+def test_the_document_of_a_job_is_described():
+    printed = table(section(COMMANDS, "JSON for programs"))["status"][0].split("}")[0]
+    assert set(re.findall(r"\w+", printed)) == set(job_document(Job(job_id="kk_1")))
 
 
 def test_the_workers_environment_is_described():
