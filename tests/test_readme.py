@@ -28,7 +28,7 @@ def test_the_commands_for_a_laptop_cut_clips_and_show_the_job(stack, tmp_path):
     (folder,) = (tmp_path / "clips").iterdir()
     asked = int(re.search(r"--count (\d)", commands)[1])
     assert len(list(folder.glob("clip_0*.mp4"))) == asked
-    listed = next(line for line in done.stdout.splitlines() if folder.name in line)
-    assert "SUCCEEDED" in listed
-    assert "talk.mp4" in listed
+    listed = [line for line in done.stdout.splitlines() if folder.name in line and "talk.mp4" in line]
+    assert len(listed) == 1
+    assert "SUCCEEDED" in listed[0]
     assert "Whisper weights" in done.stdout
