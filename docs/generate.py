@@ -6,7 +6,7 @@ Run by `make docs`; `tests/test_docs.py` fails while a page is out of date.
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,15 +47,28 @@ def imports(file: Path) -> dict[str, str]:
     return found
 
 
+def names_in(nodes: Iterable[ast.AST]) -> list[str]:
+    return [name.id for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name)]
+
+
 def stages() -> Iterator[tuple[str, str, list[str]]]:
-    """Each stage in order: its task's name, the variable that holds its result, and the variables that it reads."""
-    for node in ast.walk(ast.parse(FLOW.read_text(encoding="utf-8"))):
+    """Each stage in order: its task's name, the variable that holds its result, and the variables that it reads.
+
+    A variable that is made of others stands for them.
+    """
+    made_of: dict[str, list[str]] = {}
+    assigned = [node for node in ast.walk(ast.parse(FLOW.read_text(encoding="utf-8"))) if isinstance(node, ast.Assign)]
+    for node in sorted(assigned, key=lambda node: node.lineno):
         match node:
             case ast.Assign(
                 targets=[ast.Name(id=result)],
                 value=ast.Call(func=ast.Name(id="run_stage"), args=[ast.Name(id=task), *given]),
             ):
-                yield task, result, [name.id for arg in given for name in ast.walk(arg) if isinstance(name, ast.Name)]
+                yield task, result, [part for name in names_in(given) for part in made_of.get(name, [name])]
+            case ast.Assign(targets=[ast.Name(id=result)], value=ast.Call(keywords=given)):
+                made_of[result] = names_in(given)
+            case _:
+                pass
 
 
 def stage_files(task: Path) -> list[Path]:
