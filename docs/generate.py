@@ -99,8 +99,8 @@ def stage_lines() -> Iterator[str]:
         file = ROOT / f"{known[task].replace('.', '/')}.py"
         below = stage_files(file)
         tools = engines([file, *below])
-        rows = [f"<i>{', '.join(tools[first : first + 4])}</i>" for first in range(0, len(tools), 4)]
-        yield task + box(f"<b>{stage_name(file)}</b>", name_of(file), *map(name_of, below), *rows)
+        named = [f"<i>{', '.join(tools)}</i>"] if tools else []
+        yield task + box(f"<b>{stage_name(file)}</b>", name_of(file), *map(name_of, below), *named)
     for (before, result, _), (task, _, reads) in pairwise(listed):
         yield f"{before} ==> {task}"
         yield from (f"{maker[name]} -. {name} .-> {task}" for name in reads if name in maker and name != result)

@@ -326,5 +326,10 @@ def test_the_table_of_signals_has_their_weights():
     assert {name: float(value) for name, value in rows.items()} == {name: w.value for name, w in WEIGHTS.items()}
 
 
-def test_the_pictures_are_small():
-    assert sum(path.stat().st_size for path in DOCS.glob("*.jpg")) <= 250_000
+def test_the_pictures_are_small_and_shown():
+    pictures = {path for path in DOCS.rglob("*") if path.suffix in (".jpg", ".png")}
+    assert all(path.stat().st_size <= 250_000 for path in pictures)
+    shown = {
+        (page.parent / target).resolve() for page in PAGES for target in re.findall(r"!\[.+?\]\((.+?)\)", read(page))
+    }
+    assert pictures == shown
