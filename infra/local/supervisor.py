@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from infra.local import parts
 from infra.local.parts import Home, Part, PartState
 
@@ -163,26 +165,21 @@ def sweep(mark: str) -> None:
     """Kill what an earlier stack of this folder left behind, found by its mark, and wait until it is gone."""
     deadline = time.monotonic() + _SWEEP
     while (left := _marked(mark)) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-                _say(f"killed {pid}, left behind")
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                process.kill()
+                _say(f"killed {process.pid}, left behind")
         time.sleep(_TICK)
 
 
-def _marked(mark: str) -> list[int]:
-    if sys.platform == "linux":
-        found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _carries(path, mark)]
-    else:
-        listing = subprocess.run(["ps", "-axEww", "-o", "pid=,command="], capture_output=True, check=True).stdout
-        found = [int(line.split(maxsplit=1)[0]) for line in listing.splitlines() if mark.encode() in line]
-    return [pid for pid in found if pid != os.getpid()]
+def _marked(mark: str) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, mark)]
 
 
-def _carries(process: Path, mark: str) -> bool:
+def _carries(process: psutil.Process, mark: str) -> bool:
     try:
-        return any(mark.encode() in (process / name).read_bytes() for name in ("environ", "cmdline"))
-    except OSError:
+        return any(mark in text for text in (*process.cmdline(), *process.environ().values()))
+    except (psutil.Error, OSError):
         return False  # it has ended, or is somebody else's
 
 

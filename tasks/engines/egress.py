@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import NoReturn, Self
 from urllib.parse import urlsplit
 
+import h11
+
 from tasks.core.addresses import is_public, is_web_port
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -142,35 +144,39 @@ class EgressProxy:
                 b"HTTP/1.1 %d Refused\r\nProxy-Authenticate: Basic realm=egress\r\nContent-Type: text/plain\r\n"
                 b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (refusal.status, len(body), body)
             )
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            asyncio.LimitOverrunError,
+            asyncio.CancelledError,
+            h11.RemoteProtocolError,
+        ):
             _reset(writer)
         finally:
             self._tasks.discard(task)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS)
-        request, *fields = head[:-4].split(b"\r\n")
-        method, target, version = request.split(b" ")
-        self._authenticate(fields)
-        if method == b"CONNECT":
-            host, port = _authority(target.decode("ascii"))
+        request = _request(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS))
+        self._authenticate(request)
+        target = request.target.decode("ascii")
+        if request.method == b"CONNECT":
+            host, port = _authority(target)
             upstream_reader, upstream = await self._connect(host, port)
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await self._tunnel(reader, writer, upstream_reader, upstream)
             return
-        host, port, path = self._absolute(target.decode("ascii"))
+        host, port, path = self._absolute(target)
         upstream_reader, upstream = await self._connect(host, port)
-        kept = [line for line in fields if line.partition(b":")[0].strip().lower() not in HOP_BY_HOP]
-        lines = [b" ".join((method, path.encode("ascii"), version)), *kept, b"Connection: close"]
-        upstream.write(b"\r\n".join(lines) + b"\r\n\r\n")
-        await self._exchange(reader, writer, upstream_reader, upstream, _content_length(fields))
+        kept = [b"%s: %s" % (n, v) for n, v in request.headers.raw_items() if n.lower() not in HOP_BY_HOP]
+        begin = b"%s %s HTTP/%s" % (request.method, path.encode("ascii"), request.http_version)
+        upstream.write(b"\r\n".join([begin, *kept, b"Connection: close"]) + b"\r\n\r\n")
+        await self._exchange(reader, writer, upstream_reader, upstream, _content_length(request))
 
-    def _authenticate(self, fields: list[bytes]) -> None:
+    def _authenticate(self, request: h11.Request) -> None:
         expected = b"Basic " + base64.b64encode(f"kangklip:{self._password}".encode())
-        given = next(
-            (v.strip() for k, _, v in (f.partition(b":") for f in fields) if k.lower() == b"proxy-authorization"), b""
-        )
+        given = next((value for name, value in request.headers if name == b"proxy-authorization"), b"")
         if not hmac.compare_digest(given, expected):
             raise _RefusedError(407, "proxy password needed")
 
@@ -235,7 +241,8 @@ class EgressProxy:
     ) -> None:
         """One request, one answer; the answer is told to be the connection's last.
 
-        A client may otherwise send its next request, for another host, down this connection.
+        A client may otherwise send its next request, for another host, down this connection. The answer's
+        head goes through as the server wrote it: h11 refuses heads that the clients behind us can read.
         """
         upload = asyncio.create_task(_pump(reader, upstream, body_bytes))
         try:
@@ -288,12 +295,19 @@ def _authority(target: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def _content_length(fields: list[bytes]) -> int:
+def _request(head: bytes) -> h11.Request:
+    """The request that a whole head makes."""
+    parser = h11.Connection(h11.SERVER)
+    parser.receive_data(head)
+    event = parser.next_event()
+    if not isinstance(event, h11.Request):
+        raise h11.RemoteProtocolError("the head is no request")
+    return event
+
+
+def _content_length(request: h11.Request) -> int:
     """Bytes of the request's body."""
-    for line in fields:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"transfer-encoding":
-            raise _RefusedError(411, "a request's body needs a length")
-        if name.lower() == b"content-length":
-            return int(value)
-    return 0
+    fields = dict(request.headers)
+    if b"transfer-encoding" in fields:
+        raise _RefusedError(411, "a request's body needs a length")
+    return int(fields.get(b"content-length", b"0"))

@@ -6,12 +6,14 @@ Only static faces: libass takes a variable font for its default weight, or not a
 import functools
 import importlib.metadata
 import os
-import struct
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 from xml.sax.saxutils import escape
+
+from fontTools.ttLib import TTFont
 
 from tasks.core.captions import clean
 from tasks.engines.cache_folder import appearing, link, private_folder
@@ -67,11 +69,15 @@ class FontChoice:
 def choose(texts: Iterable[str]) -> FontChoice:
     """The first face that draws all of the texts, or the one that lacks fewest of their characters."""
     wanted = sorted({c for text in texts for c in clean(text) if _needs_glyph(c)})
-    found = [(face, path) for face in FACES if (path := file_of(face)) is not None]
-    lacking = [[c for c in wanted if ord(c) not in coverage(path)] for _, path in found]
-    best = min(range(len(found)), key=lambda i: len(lacking[i]))
-    face, path = found[best]
-    return FontChoice(face, _folder_with(path), _em_share(path), "".join(lacking[best]))
+    installed = [(face, path) for face in FACES if (path := file_of(face)) is not None]
+    lacking: list[str] = []
+    for _, path in installed:
+        lacking.append("".join(c for c in wanted if ord(c) not in coverage(path)))
+        if not lacking[-1]:
+            break  # the large faces come last, and reading one takes a third of a second
+    best = min(range(len(lacking)), key=lambda i: len(lacking[i]))
+    face, path = installed[best]
+    return FontChoice(face, _folder_with(path), _em_share(path), lacking[best])
 
 
 def _needs_glyph(c: str) -> bool:
@@ -98,52 +104,15 @@ def font_file() -> Path:
 
 @functools.cache
 def coverage(path: Path) -> frozenset[int]:
-    """Code points that the font's `cmap` maps to a glyph (OpenType 1.9, subtable formats 4 and 12)."""
-    data = path.read_bytes()
-    cmap = _table(data, b"cmap")
-    (count,) = struct.unpack_from(">H", data, cmap + 2)
-    points: set[int] = set()
-    for i in range(count):
-        _, _, offset = struct.unpack_from(">HHI", data, cmap + 4 + 8 * i)
-        (kind,) = struct.unpack_from(">H", data, cmap + offset)
-        if kind == 4:
-            points.update(_format_4(data, cmap + offset))
-        elif kind == 12:
-            points.update(_format_12(data, cmap + offset))
-    return frozenset(points)
-
-
-def _format_4(data: bytes, at: int) -> Iterator[int]:
-    (twice,) = struct.unpack_from(">H", data, at + 6)
-    count = twice // 2
-    ends = struct.unpack_from(f">{count}H", data, at + 14)
-    starts = struct.unpack_from(f">{count}H", data, at + 16 + twice)
-    for start, end in zip(starts, ends, strict=True):
-        yield from range(start, min(end, 0xFFFE) + 1)
-
-
-def _format_12(data: bytes, at: int) -> Iterator[int]:
-    (count,) = struct.unpack_from(">I", data, at + 12)
-    for i in range(count):
-        start, end, _ = struct.unpack_from(">III", data, at + 16 + 12 * i)
-        yield from range(start, end + 1)
-
-
-def _table(data: bytes, tag: bytes) -> int:
-    """Offset of one of the font's tables."""
-    (count,) = struct.unpack_from(">H", data, 4)
-    for i in range(count):
-        name, _, offset, _ = struct.unpack_from(">4sIII", data, 12 + 16 * i)
-        if name == tag:
-            return offset
-    raise ValueError(f"the font has no table {tag.decode()}")
+    """Code points that the font's `cmap` maps to a glyph."""
+    with TTFont(path, lazy=True) as font:
+        return frozenset(font.getBestCmap() or ())
 
 
 def _em_share(path: Path) -> float:
-    data = path.read_bytes()
-    (em,) = struct.unpack_from(">H", data, _table(data, b"head") + 18)
-    ascent, descent = struct.unpack_from(">HH", data, _table(data, b"OS/2") + 74)
-    return em / (ascent + descent)
+    with TTFont(path, lazy=True) as font:
+        head, metrics = cast("Any", font["head"]), cast("Any", font["OS/2"])  # fields that a table gets as it is read
+        return head.unitsPerEm / (metrics.usWinAscent + metrics.usWinDescent)
 
 
 def _folder_with(path: Path) -> Path:

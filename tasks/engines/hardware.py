@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import ctranslate2
+import psutil
 
 from tasks.core.counting import counted
 from tasks.core.errors import ProgramStopped
@@ -135,8 +136,7 @@ def _free_bytes() -> int | None:
     """Memory that can be had without swapping, a container's limit included; None where unknown."""
     found: list[int] = []
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        found.append(psutil.virtual_memory().available)
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
         found += [int(limit) - used] if limit != "max" else []

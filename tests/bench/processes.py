@@ -1,14 +1,12 @@
-"""What processes use, from /proc: CPU seconds, resident bytes, and a sampler of whole trees."""
+"""What processes use: CPU seconds, resident bytes, and a sampler of whole trees."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+import psutil
+
 INTERVAL = 0.2
 """Seconds between two samples."""
 
@@ -19,33 +17,26 @@ Sample = tuple[float, float]
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process; of one that has ended too, until somebody waits for it."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+        used = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return used.user + used.system
 
 
 def resident_mb(pid: int) -> float:
     """Resident memory; pages that processes share count in each of them."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES / 1e6
-    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(pid).memory_info().rss / 1e6
+    except psutil.NoSuchProcess:
         return 0.0
 
 
 def tree(pid: int) -> list[int]:
     """The process and all of its descendants."""
-    return [pid, *(below for child in _children(pid) for below in tree(child))]
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for threads in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += map(int, threads.read_text().split())
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
-    return found
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return [pid]
 
 
 def of_trees(what: Callable[[int], float], pids: list[int]) -> float:

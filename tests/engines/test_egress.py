@@ -85,7 +85,9 @@ def test_strangers_on_this_machine_are_refused(server: MediaServer) -> None:
     with EgressProxy(network=server.network()) as proxy:
         assert ask(proxy, "http://media.example/file", headers={})[0] == 407
         assert ask(proxy, "http://media.example/file", headers={"Proxy-Authorization": "Basic a2FuZ2tsaXA6"})[0] == 407
-        assert raw(proxy, b"CONNECT media.example:443 HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 407")
+        assert raw(proxy, b"CONNECT media.example:443 HTTP/1.1\r\nHost: media.example\r\n\r\n").startswith(
+            b"HTTP/1.1 407"
+        )
     assert server.asked == []
     assert not proxy.traffic.refused
 
@@ -115,7 +117,7 @@ def test_private_hosts_are_refused_as_the_system_resolves_them(server: MediaServ
 
 
 def _lines(headers: dict[str, str]) -> str:
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return "Host: media.example\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 def test_private_hosts_are_reached_where_that_is_wanted(server: MediaServer) -> None:
@@ -188,7 +190,10 @@ def test_unknown_hosts_are_told(server: MediaServer) -> None:
 def test_the_budget_is_kept(server: MediaServer) -> None:
     server.pages["/endless"] = serve.endless
     with EgressProxy(network=server.network(), max_bytes=500_000) as proxy:
-        got = raw(proxy, f"GET http://media.example/endless HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n".encode())
+        got = raw(
+            proxy,
+            f"GET http://media.example/endless HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n".encode(),
+        )
         assert len(got) < 700_000
         assert proxy.traffic.over_budget
         with pytest.raises(OSError, match=r".*"):
@@ -198,7 +203,7 @@ def test_the_budget_is_kept(server: MediaServer) -> None:
 def test_a_connection_carries_one_request(server: MediaServer) -> None:
     """A client that sends on must not reach the first host with what was meant for a second."""
     with EgressProxy(network=server.network()) as proxy:
-        first = f"GET http://media.example/file HTTP/1.1\r\nHost: media.example\r\n{_lines(authorization(proxy))}\r\n"
+        first = f"GET http://media.example/file HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n"
         second = "GET http://127.0.0.1/secret HTTP/1.1\r\nHost: other\r\nCookie: secret\r\n\r\n"
         answer = raw(proxy, (first + second).encode())
     assert answer.endswith(BODY)
@@ -251,6 +256,23 @@ def test_nonsense_does_not_end_the_proxy(server: MediaServer, request_: bytes) -
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
             client.sendall(request_)
         assert ask(proxy, "http://media.example/file") == (200, BODY)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Length: 1\r\nContent-Length: 2\r\n",
+        "Content-Length: +1\r\n",
+        "Content-Length : 1\r\n",
+        "Transfer-Encoding: chunked, x\r\n",
+        "Host: other.example\r\n",
+    ],
+)
+def test_a_head_that_two_may_read_differently_reaches_no_host(server: MediaServer, fields: str) -> None:
+    with EgressProxy(network=server.network()) as proxy:
+        lines = f"{fields}{_lines(authorization(proxy))}"
+        assert raw(proxy, f"POST http://media.example/file HTTP/1.1\r\n{lines}\r\nx".encode()) == b""
+    assert server.asked == []
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")

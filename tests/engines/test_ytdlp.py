@@ -3,9 +3,7 @@
 import errno
 import importlib.util
 import json
-import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -15,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tasks.core.errors import AddressRefused, ProgramStopped, UnreadableMedia, UnsupportedSource
@@ -110,10 +109,9 @@ def _is_gone(pid: int) -> bool:
     """Whether a process has ended; nobody may have collected it yet."""
     for _ in range(50):
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.05)
     return False
@@ -167,11 +165,11 @@ def test_killed_we_leave_no_orphan(tmp_path: Path) -> None:
         silent.settimeout(30)
         connection, _ = silent.accept()
         with connection:
-            children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+            children = [child.pid for child in psutil.Process(parent.pid).children()]
             parent.kill()
             parent.wait()
             assert children
-            assert all(_is_gone(int(pid)) for pid in children)
+            assert all(_is_gone(pid) for pid in children)
 
 
 def test_no_environment_leads_around_the_proxy(
@@ -251,11 +249,10 @@ def test_a_killed_downloader_is_told_apart(server: MediaServer, tmp_path: Path) 
     """It is killed while the site keeps it waiting."""
 
     def page(request: serve.Request) -> None:
-        for pid in Path(f"/proc/self/task/{main}/children").read_text().split():
-            if b"ytdlp_child" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(int(pid), signal.SIGKILL)
+        for child in psutil.Process().children():
+            if "ytdlp_child" in " ".join(child.cmdline()):
+                child.kill()
 
-    main = os.getpid()
     server.pages["/talk.mp4"] = page
     with pytest.raises(ProgramStopped, match="signal 9"):
         inspect("http://media.example/talk.mp4", OPTIONS, binary_dir(), network=server.network())

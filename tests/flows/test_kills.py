@@ -10,9 +10,9 @@ import random
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from infra.jobs import JobStore
@@ -52,7 +52,7 @@ class Killed(Up):
 
     def pids_of(self, target):
         if target == "engine":
-            return [pid for pid, command in self.processes() if b"prefect.engine" in command]
+            return [pid for pid, command in self.processes() if "prefect.engine" in command]
         with contextlib.suppress(OSError, ValueError):
             stack = json.loads((self.folder / "stack" / "stack.json").read_text())
             pid = stack["supervisor"] if target == "supervisor" else stack["parts"].get(target, {}).get("pid")
@@ -62,11 +62,12 @@ class Killed(Up):
 
     def processes(self):
         """Process ids of this stack, with their command lines."""
-        mark = Home(self.folder / "stack").secrets.mark.encode()
-        for path in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if path.name.isdigit() and mark in (path / "environ").read_bytes() + (path / "cmdline").read_bytes():
-                    yield int(path.name), (path / "cmdline").read_bytes()
+        mark = Home(self.folder / "stack").secrets.mark
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                command = " ".join(process.cmdline())
+                if mark in command or mark in process.environ().values():
+                    yield process.pid, command
 
     def statuses(self, jobs):
         found = Counter()

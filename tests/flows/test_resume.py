@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from infra.job_ids import new_job_id
@@ -154,26 +154,18 @@ def test_cancelled_in_the_prefect_ui_the_job_is_cancelled_and_stays_so(pipeline,
 
 def encoders_of(pid):
     """Process ids of ffmpeg children that encode video."""
-    return [child for child in children_of(pid) if b"libx264" in command_of(child)]
+    return [child.pid for child in psutil.Process(pid).children() if "libx264" in command_of(child)]
 
 
-def command_of(pid):
+def command_of(process):
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""  # it has ended
-
-
-def children_of(pid):
-    return [
-        int(child)
-        for children in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in children.read_text().split()
-    ]
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []  # it has ended
 
 
 def alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False

@@ -60,7 +60,7 @@ def settings(folder: Path, **given: str) -> Settings:
 
 def marked(folder: Path) -> list[int]:
     """Every process of the stack in this folder but its supervisor, whoever its parent is."""
-    return supervisor._marked(Home(folder / "stack").secrets.mark)
+    return [process.pid for process in supervisor._marked(Home(folder / "stack").secrets.mark)]
 
 
 def is_supervised(folder: Path) -> bool:

@@ -3,9 +3,9 @@
 import json
 import os
 import time
-from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from infra.nosana.job_definition import build, deployment_body
@@ -525,6 +525,6 @@ def until(wanted):
 def is_gone(process):
     """Ended, or ended and not waited for yet by whoever adopted it."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
+        return psutil.Process(int(process)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
