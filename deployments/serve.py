@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from deployments.submit import PrefectRuns
 from infra import schema, settings
 from infra.errors import ConfigError
 from infra.jobs import Job, JobStore
-from infra.local.parts import WORK_POOL, Part
-from infra.local.stack import SERVERS, LocalStack
+from infra.local.parts import SERVERS, WORK_POOL, Part
+from infra.local.stack import LocalStack
 from infra.settings import Settings
 
 GRACE_SECONDS = 3
@@ -76,7 +77,10 @@ def api() -> None:
 def _take_up(configured: Settings) -> list[Job]:
     """Jobs that an earlier `kangklip up` has left in the middle; they go on by themselves."""
     store = JobStore.from_settings(configured)
-    return Reconciler(store, PrefectRuns.from_settings(configured)).take_up() if store else []
+    if store is None:
+        return []
+    with closing(PrefectRuns.from_settings(configured)) as runs:
+        return Reconciler(store, runs).take_up()
 
 
 def _taken_up(job: Job) -> str:

@@ -85,6 +85,9 @@ class PrefectRuns:
             raise SubmitError("No Prefect server is named; set PREFECT_API_URL.")
         return cls(settings.prefect_api_url, settings.deployment)
 
+    def close(self) -> None:
+        self._client.close()
+
     def submit(
         self,
         job_id: str,

@@ -8,13 +8,14 @@ decided here and never again, so that overlapping runs and runs that died give i
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import redis
 from pydantic import BaseModel, ConfigDict
 
 from infra.errors import StateError
 from infra.job_ids import new_job_id
+from infra.redis_client import shared_client
 from infra.settings import Settings
 
 SETTLE_SECONDS = 60
@@ -52,12 +53,7 @@ class BatchMemory:
     """What the batch `name` remembers. Every method raises `StateError` when Redis does not answer."""
 
     def __init__(self, url: str, name: str) -> None:
-        self._redis = cast(
-            "Any",
-            redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-                url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
-            ),
-        )
+        self._redis = shared_client(url)
         self._jobs, self._open, self._slots = (f"kangklip:batch:{name}:{part}" for part in ("jobs", "open", "slots"))
 
     @classmethod

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra import job_scripts as scripts
 from infra.errors import JobConflict, StateError, StateFull, TooManyQueued
 from infra.job_scripts import Refusal
+from infra.redis_client import shared_client
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
@@ -180,9 +181,7 @@ class JobStore:
     def __init__(self, url: str, ttl_seconds: int, max_attempts: int = 3) -> None:
         self._url = url
         self._max_attempts = max_attempts
-        self._redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-            url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
-        )
+        self._redis = shared_client(url)
         self._ttl = ttl_seconds
         self._holder = f"{_neighbourhood()}:{os.getpid()}:{secrets.token_hex(8)}"
 
@@ -242,7 +241,7 @@ class JobStore:
         return found[:limit]
 
     def _newest(self, start: int, count: int) -> list[str]:
-        return cast("list[str]", cast("Any", self._redis).zrevrange(_ALL, start, start + count - 1))
+        return cast("list[str]", self._redis.zrevrange(_ALL, start, start + count - 1))
 
     def active(self) -> list[Job]:
         """Jobs that have not ended; what Redis has forgotten is left out for good."""
@@ -458,7 +457,7 @@ class JobStore:
 
     def _read(self, ids: list[str]) -> list[Job]:
         """Jobs of those ids that are known, in their order."""
-        with cast("Any", self._redis).pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.hgetall(_key(job_id))
             found = cast("list[dict[str, str]]", pipe.execute())

@@ -5,6 +5,8 @@ work. Progress that waits is replaced by newer progress; a change of stage or st
 kept and repeated until it is delivered or its time is over.
 """
 
+import atexit
+import functools
 import logging
 import threading
 import time
@@ -63,6 +65,9 @@ class CallbackSink:
         self._client = httpx.Client(
             headers={"x-callback-token": token or ""}, follow_redirects=False, transport=transport
         )
+
+    def close(self) -> None:
+        self._client.close()
 
     def __call__(self, report: Report) -> bool:
         if report.from_outside:
@@ -159,8 +164,16 @@ def sinks(settings: Settings) -> list[Sink]:
     if store := JobStore.from_settings(settings):
         found.append(store.report)
     if settings.callback_url:
-        found.append(CallbackSink(settings.callback_url, next(iter(settings.callback_tokens), None)))
+        found.append(_callback_sink(settings.callback_url, next(iter(settings.callback_tokens), None)))
     return found
+
+
+@functools.lru_cache(maxsize=8)
+def _callback_sink(url: str, token: str | None) -> CallbackSink:
+    """One for all stages of a run, so that they share its connections."""
+    sink = CallbackSink(url, token)
+    atexit.register(sink.close)
+    return sink
 
 
 @contextmanager

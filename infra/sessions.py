@@ -10,13 +10,13 @@ import secrets
 import time
 from typing import cast
 
-import redis
 from pydantic import BaseModel, ConfigDict
 
 from infra.errors import GrantRefused
 from infra.grants import Grant
 from infra.job_scripts import REDEEM, Refusal
 from infra.jobs import JobStore, answering, report_keys
+from infra.redis_client import shared_client
 from infra.settings import Settings
 
 _REMEMBERED_SECONDS = 7 * 86400
@@ -55,9 +55,7 @@ class SessionStore:
     """Every method raises `StateError` when Redis does not answer."""
 
     def __init__(self, url: str, jobs: JobStore) -> None:
-        self._redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-            url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
-        )
+        self._redis = shared_client(url)
         self._jobs = jobs
 
     @classmethod

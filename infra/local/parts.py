@@ -47,6 +47,9 @@ class Part(StrEnum):
     WORKER = "worker"
 
 
+SERVERS = (Part.VALKEY, Part.S3, Part.PREFECT)
+
+
 class PartState(TypedDict):
     """One part in `stack.json`. `deaths` counts the quick ones in a row, `detail` tells of the last."""
 

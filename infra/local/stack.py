@@ -35,10 +35,8 @@ from infra.artifacts import ArtifactStore
 from infra.errors import ConfigError, InfraError, StackError
 from infra.jobs import answering
 from infra.local import parts
-from infra.local.parts import Home, Part, PartState
+from infra.local.parts import SERVERS, Home, Part, PartState
 from infra.settings import Settings
-
-SERVERS = (Part.VALKEY, Part.S3, Part.PREFECT)
 
 _log = logging.getLogger(__name__)
 _POLL = 0.1  # seconds

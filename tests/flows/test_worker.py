@@ -10,8 +10,8 @@ import pytest
 from infra.artifacts import ArtifactStore
 from infra.job_ids import job_id_of_run
 from infra.jobs import JobStore
-from infra.local.parts import Part
-from infra.local.stack import SERVERS, LocalStack
+from infra.local.parts import SERVERS, Part
+from infra.local.stack import LocalStack
 from infra.settings import Settings
 from infra.states import JobState
 from tests import media_server as serve
