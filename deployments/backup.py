@@ -15,9 +15,8 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from pydantic import BaseModel, Field, ValidationError
 
 from deployments import console, local_run
@@ -50,18 +49,11 @@ class About(BaseModel):
     prefixes: tuple[str, ...] = PREFIXES
 
 
-WithoutPrefect = Annotated[
-    bool, typer.Option("--without-prefect", help="Leave Prefect's database out; its server's own tools save it.")
-]
+def save(file: Path, *, without_prefect: bool) -> None:
+    """Write the backup to `file`, or to standard output for `-`.
 
-
-def backup_command(
-    file: Annotated[Path, typer.Argument(help="File to write, as kangklip.tar.gz; - is standard output.")],
-    without_prefect: WithoutPrefect = False,
-) -> None:
-    """Save the records of all jobs and Prefect's database to FILE. The bucket's objects are not in it.
-
-    Everything may go on meanwhile. The file holds links and titles, and its owner alone may read it.
+    Raises:
+        BadRequest: the file exists, its folder does not, or Prefect's database is not ours to save.
     """
     configured = settings.load()
     if str(file) != "-":
@@ -74,12 +66,13 @@ def backup_command(
     console.note(_objects(about))
 
 
-def restore_command(
-    file: Annotated[Path, typer.Argument(help="A file that kangklip backup has written; - is standard input.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Delete the records that are there first.")] = False,
-    without_prefect: WithoutPrefect = False,
-) -> None:
-    """Put the records and Prefect's database of FILE back. Stop everything that uses them first."""
+def restore(file: Path, *, replace: bool, without_prefect: bool) -> None:
+    """Put back what `save` has written; `replace` deletes the records that are there first.
+
+    Raises:
+        BadRequest: the file is no backup, or there are records already.
+        StackError: the embedded servers are running.
+    """
     configured = settings.load()
     if str(file) != "-" and not file.is_file():
         raise BadRequest(f"There is no file {file}.", "Name one that kangklip backup has written.")

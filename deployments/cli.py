@@ -11,23 +11,25 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.logging import RichHandler
 from rich.text import Text
 
-from deployments import asked, backup, console, local_run
+from deployments import asked, console, local_run
 from deployments.outcome import Finished, job_document, jobs_table, print_document, standing, told
-from infra import disk, schema, settings
+from infra import disk, settings
 from infra.errors import ConfigError, InfraError
 from infra.job_ids import new_job_id
-from infra.jobs import JobStore
-from infra.local.parts import Part
-from infra.local.stack import SERVERS, LocalStack
+from infra.local.parts import SERVERS, Part
 from infra.states import JobState
 from tasks.core.errors import BadRequest, ClipError
 from tasks.core.request import ClipRequest
+
+if TYPE_CHECKING:
+    from infra.jobs import JobStore
+    from infra.local.stack import LocalStack
 
 PREFECT_PORT = 4200
 
@@ -44,6 +46,9 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that receives OUT/JOB/: clips and JSON artifacts.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log beside the bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+WithoutPrefect = Annotated[
+    bool, typer.Option("--without-prefect", help="Leave Prefect's database out; its server's own tools save it.")
+]
 JobArgument = Annotated[str, typer.Argument(help="Job id, kk_...", metavar="JOB")]
 
 
@@ -221,8 +226,30 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-app.command("backup")(backup.backup_command)
-app.command("restore")(backup.restore_command)
+@app.command("backup")
+def backup_command(
+    file: Annotated[Path, typer.Argument(help="File to write, as kangklip.tar.gz; - is standard output.")],
+    without_prefect: WithoutPrefect = False,
+) -> None:
+    """Save the records of all jobs and Prefect's database to FILE. The bucket's objects are not in it.
+
+    Everything may go on meanwhile. The file holds links and titles, and its owner alone may read it.
+    """
+    from deployments.backup import save  # noqa: PLC0415 redis-py and what the stack needs
+
+    save(file, without_prefect=without_prefect)
+
+
+@app.command("restore")
+def restore_command(
+    file: Annotated[Path, typer.Argument(help="A file that kangklip backup has written; - is standard input.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Delete the records that are there first.")] = False,
+    without_prefect: WithoutPrefect = False,
+) -> None:
+    """Put the records and Prefect's database of FILE back. Stop everything that uses them first."""
+    from deployments.backup import restore  # noqa: PLC0415 redis-py and what the stack needs
+
+    restore(file, replace=replace, without_prefect=without_prefect)
 
 
 @app.command("job")
@@ -257,8 +284,11 @@ def main() -> None:
 
 
 @contextmanager
-def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator[LocalStack]:
+def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["LocalStack"]:
     """A stack that is up, or one brought up for the length of the command."""
+    from infra import schema  # noqa: PLC0415 help and a refused input need no server, nor what speaks to one
+    from infra.local.stack import LocalStack  # noqa: PLC0415
+
     local_run.quiet_prefect()
     shown_from = logging.INFO if verbose else logging.CRITICAL
     handler = RichHandler(shown_from, console=console.console, show_path=False)
@@ -274,7 +304,9 @@ def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator[LocalS
         yield stack
 
 
-def _jobs() -> JobStore:
+def _jobs() -> "JobStore":
+    from infra.jobs import JobStore  # noqa: PLC0415
+
     jobs = JobStore.from_settings(settings.load())
     if jobs is None:
         raise ConfigError("REDIS_URL is empty; unset it to use the embedded one.")
@@ -307,7 +339,7 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
     return Finished(job_id, folder, local_run.export(job_id, folder)), local_run.run_path(job_id)
 
 
-def _show(finished: Finished, path: str, stack: LocalStack, *, as_json: bool) -> None:
+def _show(finished: Finished, path: str, stack: "LocalStack", *, as_json: bool) -> None:
     """The result, and where the run is to be seen: an address only if somebody keeps the server up."""
     if as_json:
         print_document(finished.document())

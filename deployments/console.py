@@ -3,14 +3,17 @@
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from infra.errors import StateError
-from infra.jobs import JobStore
 from infra.states import WORKING_STAGES, Stage
+
+if TYPE_CHECKING:
+    from infra.jobs import JobStore
 
 console = Console(stderr=True, highlight=False)
 """Progress, notes and faults."""
@@ -19,7 +22,7 @@ out = Console(highlight=False)
 
 
 @contextmanager
-def progress_bars(jobs: JobStore, job_id: str) -> Generator[None]:
+def progress_bars(jobs: "JobStore", job_id: str) -> Generator[None]:
     """Six bars that follow the job's event stream, from now on, while the body runs."""
     last = "0"
     for event_id, _ in jobs.events(job_id, block_seconds=0.01):
@@ -48,7 +51,7 @@ def progress_bars(jobs: JobStore, job_id: str) -> Generator[None]:
 
 
 def _follow(
-    jobs: JobStore, job_id: str, last: str, bars: Progress, rows: dict[Stage, TaskID], stop: threading.Event
+    jobs: "JobStore", job_id: str, last: str, bars: Progress, rows: dict[Stage, TaskID], stop: threading.Event
 ) -> None:
     while True:
         ending = stop.is_set()

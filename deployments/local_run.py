@@ -1,21 +1,27 @@
-"""A job run in this process: what `kangklip clip`, `resume`, `demo` and `job` have in common."""
+"""A job run in this process: what `kangklip clip`, `resume`, `demo` and `job` have in common.
+
+Libraries that take long to import are imported where they are used: help and a refused input need none of them.
+"""
 
 import contextlib
 import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infra import settings
-from infra.artifacts import ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import ConfigError, ObjectMissing
-from infra.jobs import JobStore
 from infra.untrusted_text import one_line
 from tasks.core.errors import BadRequest
 from tasks.core.keys import job_key, upload_key
 from tasks.core.request import ClipRequest
-from tasks.records import UploadRecord
+
+if TYPE_CHECKING:
+    from infra.artifacts import ArtifactStore
+    from infra.jobs import Job
+    from tasks.records import UploadRecord
 
 PRIVATE = ("records/", "rendered/")
 """Parts of a job's prefix that are the pipeline's own."""
@@ -37,7 +43,7 @@ def register_file(path: Path) -> tuple[str, str]:
         raise BadRequest(f"There is no file {path}.", "Give a file that exists, or an http(s) address.")
     content = sha256_of(path)
     key = upload_key(content)
-    store = ArtifactStore.from_settings(settings.load())
+    store = _bucket()
     if not store.exists(key):
         store.put_file(key, path, sha256=content)
     return key, readable(path.name)
@@ -49,11 +55,12 @@ def readable(name: str) -> str:
     return one_line(whole, 255) or "unnamed"
 
 
-def run_flow(request: ClipRequest, job_id: str) -> UploadRecord:
+def run_flow(request: ClipRequest, job_id: str) -> "UploadRecord":
     """Run the flow here and now; raises what the flow raised."""
     from prefect.logging.handlers import APILogHandler  # noqa: PLC0415 Prefect reads its settings when it is imported
 
     from flows.clip import clip  # noqa: PLC0415
+    from tasks.records import UploadRecord  # noqa: PLC0415
 
     try:
         return UploadRecord.model_validate(clip(request, job_id))
@@ -63,14 +70,13 @@ def run_flow(request: ClipRequest, job_id: str) -> UploadRecord:
 
 def request_of(job_id: str) -> ClipRequest | None:
     """What was asked of a job that is known; None when it is not."""
-    store = JobStore.from_settings(settings.load())
-    job = store.get(job_id) if store else None
+    job = _job(job_id)
     return ClipRequest.model_validate(job.request) if job else None
 
 
 def is_published(job_id: str) -> bool:
     """Whether the job's prefix is complete: a manifest, and every clip that it names."""
-    store = ArtifactStore.from_settings(settings.load())
+    store = _bucket()
     try:
         clips = store.get_json(job_key(job_id, "manifest.json"))["clips"]
     except ObjectMissing:
@@ -84,7 +90,7 @@ def export(job_id: str, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder takes them no more.
     """
-    store = ArtifactStore.from_settings(settings.load())
+    store = _bucket()
     prefix = job_key(job_id, "")
     names = [key.removeprefix(prefix) for key in store.list(prefix)]
     try:
@@ -121,6 +127,18 @@ def prefect_ui() -> str:
 
 def run_path(job_id: str) -> str:
     """Where in the Prefect UI the job's run is, behind the server's address."""
-    store = JobStore.from_settings(settings.load())
-    job = store.get(job_id) if store else None
+    job = _job(job_id)
     return f"/runs/flow-run/{job.flow_run_id}" if job and job.flow_run_id else ""
+
+
+def _bucket() -> "ArtifactStore":
+    from infra.artifacts import ArtifactStore  # noqa: PLC0415 boto3
+
+    return ArtifactStore.from_settings(settings.load())
+
+
+def _job(job_id: str) -> "Job | None":
+    from infra.jobs import JobStore  # noqa: PLC0415 redis-py
+
+    store = JobStore.from_settings(settings.load())
+    return store.get(job_id) if store else None

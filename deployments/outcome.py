@@ -7,17 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from deployments.console import out
 from infra.errors import ConfigError, InfraError
-from infra.jobs import Job
 from tasks.core.addresses import loggable
 from tasks.core.counting import age, counted
 from tasks.core.errors import ClipError
+
+if TYPE_CHECKING:
+    from infra.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Finished:
         out.print(Text(f"{counted(len(self.files), 'file')} in {self.folder}"), soft_wrap=True)
 
 
-def job_document(job: Job) -> dict[str, Any]:
+def job_document(job: "Job") -> dict[str, Any]:
     """A job as `status --json` and `list --json` print it."""
     named = job.model_dump(
         mode="json", include={"job_id", "status", "stage", "progress", "attempt", "error", "request"}
@@ -88,12 +90,12 @@ def standing(job: Job) -> str:
     return "CANCELLED" if job.is_cancelled else job.status
 
 
-def source(job: Job) -> str:
+def source(job: "Job") -> str:
     """What the job's video is called: the file's name, or the address without what it may keep secret."""
     return job.request.get("source_name") or loggable(job.request.get("video_url") or "") or "?"
 
 
-def jobs_table(jobs: Iterable[Job]) -> Table:
+def jobs_table(jobs: "Iterable[Job]") -> Table:
     table = _columns(("job",), ("state", "progress", "age"), ("video",))
     for job in jobs:
         state = Text(standing(job), style={"SUCCEEDED": "green", "FAILED": "red"}.get(standing(job), ""))

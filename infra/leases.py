@@ -1,4 +1,9 @@
-"""A run's hold on its job: taken as it opens its attempt, renewed by a thread, given back at the end."""
+"""A run's hold on its job: taken as it opens its attempt, renewed by a thread, given back at the end.
+
+redis-py's `Lock` does not suffice: it is taken by a command of its own, where ours is taken by the script that opens
+the attempt; once expired it cannot be renewed even if nobody else has it; and its holder is a random token, where
+ours names host and process, so that a lease whose process has died is dropped at once.
+"""
 
 import logging
 import signal

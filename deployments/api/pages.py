@@ -2,6 +2,9 @@
 
 Nothing is built and nothing comes from elsewhere. Files are read when they are asked for and
 revalidated by their digest, so a new version is seen at once and an old one costs no bytes.
+Starlette's `StaticFiles` would weaken that: its tags are made from time and size, which two versions
+share where a wheel or an image fixes the times of files; it serves whatever lies in the folder; and
+it takes types from the machine's own list.
 """
 
 import hashlib

@@ -40,6 +40,7 @@ from tests.bench import report
 from tests.bench.make_talk import make_talk
 from tests.bench.plain import plain_encodes
 from tests.bench.processes import Sampler, cpu_seconds, of_trees
+from tests.bench.starts import cold_starts
 from tests.folders import MEDIA
 from tests.media_server import MediaServer, file
 
@@ -66,6 +67,8 @@ def main() -> None:
     info = probe(video)
     machine = _machine()
     whisper_model(SETTINGS["ASR_MODEL"], folder / "weights")
+    say("fresh processes")
+    starts = cold_starts()
     runs = [_run(video, asked, folder, f"run {number}") for number in range(1, asked.runs + 1)]
     comparable = not asked.source and _is_earlier(asked)
     result = {
@@ -80,7 +83,11 @@ def main() -> None:
         "request": _request(asked, again=False),
         "again": _request(asked, again=True),
         "runs": runs,
-        "verdicts": [asdict(verdict) for verdict in report.verdicts(runs, comparable=comparable)],
+        "starts": starts,
+        "verdicts": [
+            asdict(verdict)
+            for verdict in (*report.verdicts(runs, comparable=comparable), *report.start_verdicts(starts))
+        ],
     }
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     say(f"kept: {FOLDER / 'result.json'}")

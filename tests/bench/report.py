@@ -119,6 +119,20 @@ def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
     ]
 
 
+STARTS = {
+    "kangklip --help": 1.0,
+    "kangklip clip, refused": 1.0,
+    "import of the API": 2.0,
+}
+"""CPU seconds at most of what a fresh process does, its modules compiled before."""
+
+
+def start_verdicts(starts: dict[str, list[float]]) -> list[Verdict]:
+    """What is asked of the medians of `starts`: CPU seconds of several fresh processes, by the names of `STARTS`."""
+    note = "CPU of a fresh process"
+    return [_at_most(name, median(starts[name]), limit, "s", note) for name, limit in STARTS.items()]
+
+
 def _wall(wall: float, per_30: float, *, comparable: bool) -> Verdict:
     """Wall time against the earlier service's, which another machine needed: by what a plain encode costs on both."""
     factor = per_30 / EARLIER_PLAIN_PER_30

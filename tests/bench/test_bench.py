@@ -11,6 +11,7 @@ import pytest
 from tests.bench import report
 from tests.bench.plain import still_crop
 from tests.bench.processes import Sampler, cpu_seconds, of_trees
+from tests.bench.starts import cold_starts
 from tests.folders import ROOT
 
 STAGES = ("DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD")
@@ -82,6 +83,19 @@ def test_a_stage_shorter_than_the_sampling_has_the_nearest_sample():
     quick = job(seconds=0.1)
 
     assert [stage["peak_mb"] for stage in quick["stages"]] == [200.0] * 6
+
+
+def test_a_slow_start_is_over_its_limit():
+    starts = {name: [limit / 2, limit / 2, limit * 9] for name, limit in report.STARTS.items()}
+    assert all(verdict.ok for verdict in report.start_verdicts(starts))
+    starts["kangklip --help"] = [1.1, 1.1, 0.1]
+    assert [verdict.ok for verdict in report.start_verdicts(starts)] == [False, True, True]
+
+
+def test_starts_are_those_of_fresh_processes():
+    starts = cold_starts(times=1)
+    assert starts.keys() == report.STARTS.keys()
+    assert all(0.05 < seconds < 60 for times in starts.values() for seconds in times)
 
 
 def test_verdicts_say_which_limits_hold():
