@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import ffmpeg
-import psutil
 import pytest
 
 from tasks.core.errors import ProgramStopped
@@ -33,14 +32,16 @@ def endless() -> object:
 
 def running(marker: str) -> list[int]:
     """Ids of processes whose command line holds `marker`, this one excepted."""
-    found = psutil.process_iter(["cmdline", "status"])
-    return [
-        process.pid
-        for process in found
-        if any(marker in argument for argument in process.info["cmdline"] or [])
-        and process.info["status"] != psutil.STATUS_ZOMBIE
-        and process.pid != os.getpid()
-    ]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if marker in command and state != "Z" and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found
 
 
 def test_the_folder_holds_a_working_ffmpeg_however_many_ask_at_once(tmp_path: Path):
