@@ -85,7 +85,7 @@ def job_document(job: "Job") -> dict[str, Any]:
     return named | times | {"source": source(job), "cancelled": job.is_cancelled}
 
 
-def standing(job: Job) -> str:
+def standing(job: "Job") -> str:
     """A job's state as people see it: one that somebody cancelled has not failed."""
     return "CANCELLED" if job.is_cancelled else job.status
 
