@@ -30,7 +30,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, at_work
 
 
-@task(**stage_options(Stage.UPLOAD, version=3))
+@task(**stage_options(Stage.UPLOAD, version=4))
 def upload(
     job: JobRef,
     request: ClipRequest,
@@ -46,7 +46,7 @@ def upload(
 
         def render_one(clip: EdlClip, mend: Mend) -> RenderedClip:
             if clip.segments not in settled:
-                clip = _settled(clip, result, request, source, transcript, work)
+                clip = _settled(clip, [*result.clips, *again], request, source, transcript, work)
             again.append(_render_again(clip, mend, options, source, transcript, work))
             return again[-1]
 
@@ -108,7 +108,7 @@ def _placed(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspace) -
 
 def _settled(
     clip: EdlClip,
-    result: RenderResult,
+    others: list[RenderedClip],
     request: ClipRequest,
     source: SourceRecord,
     transcript: TranscriptRecord,
@@ -116,7 +116,7 @@ def _settled(
 ) -> EdlClip:
     """A clip of the reserve with its ends where the picture wants them, which SELECT does for the chosen ones only."""
     segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
-    taken = [(span.start, span.end) for other in result.clips for span in other.clip.segments]
+    taken = [(span.start, span.end) for other in others for span in other.clip.segments]
     video = work.fetch(source.artifacts["video"])
     return settle_ends([clip], segments, video, source.info, request.bounds, taken)[0]
 

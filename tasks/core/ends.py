@@ -22,6 +22,8 @@ CUT_GAIN = 3.0
 """All in seconds of distance from where the sound wants the end."""
 ATTACK = 0.05
 """Seconds that a word begins before, or goes on after, what the recogniser says."""
+INSTANT = 0.01
+"""Seconds that are kept behind the middle of a word: a word belongs to a clip by its middle."""
 _DISTANCES = (0.1, 0.2, 0.4)
 """Seconds before and after a frame at which its neighbours are compared with it."""
 _UNLIKE = 8.0
@@ -66,14 +68,20 @@ class Pauses:
 
 def pauses(start: float, end: float, words: Sequence[Word], taken: Sequence[tuple[float, float]]) -> Pauses:
     """Where the ends of a clip may lie: between words, within reach, outside of the stretches that are taken."""
-    said = [word for word in words if start <= (word.start + word.end) / 2 < end]
-    first, last = (said[0].start, said[-1].end) if said else (start, end)
-    before = [word.end for word in words if word.end <= first] + [b for _, b in taken if b <= start + 1e-6]
-    after = [word.start for word in words if word.start >= last] + [a for a, _ in taken if a >= end - 1e-6]
+    said = [word for word in words if start <= word.middle < end]
+    before = [_behind(word) for word in words if word.middle < start] + [b for _, b in taken if b <= start + 1e-6]
+    after = [word.start for word in words if word.middle >= end] + [a for a, _ in taken if a >= end - 1e-6]
+    first = min((word.start for word in said), default=start)
+    last = max((_behind(word) for word in said), default=end)
     return Pauses(
         start=_span(max([0.0, start - REACH, *before]), min(first, start + REACH), start),
         end=_span(max(last, end - REACH), min([end + REACH, *after]), end),
     )
+
+
+def _behind(word: Word) -> float:
+    """The earliest time that is after the word's middle, and so leaves it before, even where it has no length."""
+    return max(word.end, word.middle + INSTANT)
 
 
 def _span(low: float, high: float, inside: float) -> tuple[float, float]:

@@ -213,7 +213,7 @@ def words_on_clip_clock(clip: EdlClip, transcript: list[Segment]) -> list[Word]:
     elapsed = 0.0
     for span in clip.segments:
         for word in words:
-            if span.start <= (word.start + word.end) / 2 < span.end:
+            if span.start <= word.middle < span.end:
                 start = max(word.start, span.start) - span.start + elapsed
                 end = min(word.end, span.end) - span.start + elapsed
                 result.append(Word(word=word.word, start=start, end=max(end, start)))

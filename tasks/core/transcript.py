@@ -1,5 +1,7 @@
 """Words, segments and sentences. All times are seconds from the start of the source."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -13,6 +15,11 @@ class Word(BaseModel):
     word: str
     start: float
     end: float
+
+    @property
+    def middle(self) -> float:
+        """The time that decides which clip the word belongs to."""
+        return (self.start + self.end) / 2
 
 
 class Segment(BaseModel):
@@ -41,6 +48,15 @@ class Speech:
     segments: list[Segment]
     language: str
 
+    def language_of(self, spans: Iterable[tuple[float, float]]) -> str:
+        """The language of most words in `spans` (seconds); the whole source's where that is not known."""
+        stretches = list(spans)
+        counts = Counter[str]()
+        for segment in self.segments:
+            middles = (word.middle for word in segment.words)
+            counts[segment.language or self.language] += sum(any(a <= t < b for a, b in stretches) for t in middles)
+        return max(counts, key=lambda code: counts[code]) if counts.total() else self.language
+
 
 class Sentence(BaseModel):
     """Words from one sentence start to its end; `start` and `end` are its first and last word's."""
@@ -54,5 +70,7 @@ class Sentence(BaseModel):
 
 
 Transcript = list[Segment]
+
+
 TRANSCRIPT_JSON: TypeAdapter[Transcript] = TypeAdapter(Transcript)
 """Reads and writes `transcript.json`."""

@@ -150,7 +150,7 @@ class _Desk:
             elif verdict.faults:
                 self._drop(candidate, verdict.reason)
             else:
-                taken.append(candidate)
+                taken.append(verdict.rendered.clip)
                 return self._accept(verdict, [f"takes the place of “{clip.title}”: {reason}"])
         return self.warnings.append(f"clip {clip.index} was dropped and no other candidate could take its place")
 

@@ -154,7 +154,7 @@ def render_clip(
 ) -> RenderedClip:
     """Render one clip: look at its seconds, frame them, measure the sound, encode once."""
     mend, progress = mend or Mend(), progress or _unheard
-    info, language = footage.info, footage.speech.language
+    info = footage.info
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
     detector, faces = _face_detector()
@@ -163,6 +163,7 @@ def render_clip(
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
     planned = plan(clip, shots, info, options, mend.shorter, [view.scan for view in views])
     words = words_on_clip_clock(clip, footage.speech.segments)
+    language = footage.speech.language_of((span.start, span.end) for span in clip.segments)
     ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
     sound = plan_loudness(footage.audio, ranges, mend)
     progress(1 - _ENCODE_SHARE)

@@ -45,7 +45,8 @@ def select_clips(
     picks, selection = _reranked(choice, request.clip_count, llm)
     ordered, named = _ordered(choice, picks)
     clips = [
-        _clip(i, window, talk, speech.language, named.get(id(window))) for i, window in enumerate(ordered, start=1)
+        _clip(i, window, talk, speech.language_of([(window.start, window.end)]), named.get(id(window)))
+        for i, window in enumerate(ordered, start=1)
     ]
     count = len(choice.clips)
     notes = choice.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
@@ -118,7 +119,7 @@ def _if_said(text: str, window: Candidate) -> str:
 def _said_in(window: Candidate, talk: list[Sentence]) -> list[str]:
     """The sentences of a window, of those that it cuts only the words that are in it."""
     parts = [
-        join(word.word for word in sentence.words if window.start <= (word.start + word.end) / 2 < window.end)
+        join(word.word for word in sentence.words if window.start <= word.middle < window.end)
         for sentence in talk[window.first : window.last + 1]
     ]
     return [part for part in parts if part]

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.ends import EdgeView, Pauses, best_end, best_start, flawed_frames, moved, pauses
@@ -80,6 +82,38 @@ def test_no_word_is_lost_or_gained():
     assert pauses(10.0, 14.5, WORDS, []) == Pauses(start=(9.5, 10.2), end=(14.4, 14.7))
     assert pauses(9.95, 14.5, WORDS[1:3], []) == Pauses(start=(9.45, 10.2), end=(14.4, 15.0))
     assert pauses(10.0, 14.5, [], []) == Pauses(start=(9.5, 10.0), end=(14.5, 15.0))
+
+
+@st.composite
+def boundaries(draw):
+    """Ends of a clip and words around them on a grid of 20 ms, many without a length, some that overlap."""
+    tick = st.integers(400, 625)
+    start, end = (draw(st.integers(*span)) / 50 for span in ((425, 525), (550, 600)))
+    begins = draw(st.lists(tick, max_size=12))
+    lengths = [draw(st.sampled_from([0, 0, 1, 10, 25])) for _ in begins]
+    words = [Word(word="w", start=a / 50, end=(a + n) / 50) for a, n in zip(sorted(begins), lengths, strict=True)]
+    cuts = sorted(draw(st.lists(tick, max_size=3)))
+    return start, end, words, [cut / 50 + draw(st.sampled_from([-HALF, 0.0, HALF])) for cut in cuts]
+
+
+def at(*spans: tuple[float, float]) -> list[Word]:
+    return [Word(word="w", start=a, end=b) for a, b in spans]
+
+
+@example((10.0, 12.0, at((10.2, 11.0), (11.8, 11.8)), [11.82])).via("the last word has no length")
+@example((10.0, 12.0, at((9.8, 9.8), (10.2, 11.0)), [10.3])).via("the word before has no length")
+@example((10.0, 12.0, at((9.0, 10.4), (10.3, 11.0)), [9.58])).via("words overlap")
+@given(boundaries())
+def test_wherever_the_cuts_are_the_words_of_a_clip_stay_the_same(boundary):
+    start, end, words, cuts = boundary
+    free, seen = pauses(start, end, words, []), view(cuts)
+    begins = best_start(start, free.start, seen, start + 1.0)
+    ends = best_end(end, free.end, seen, end - 1.0, end + 1.0)
+
+    def said(a: float, b: float) -> list[Word]:
+        return [word for word in words if a <= word.middle < b]
+
+    assert said(begins, ends) == said(start, end)
 
 
 def test_another_clip_keeps_its_seconds():

@@ -135,6 +135,16 @@ def test_clips_that_render_could_not_make_are_replaced_too(render: Renders):
     assert done.dropped[0].reason == "the source is damaged there"
 
 
+def test_a_candidate_keeps_the_seconds_that_it_has_once_its_ends_have_moved(render: Renders):
+    def moving(clip: EdlClip, mend: Mend) -> RenderedClip:
+        return render(cut(clip.index, clip.segments[0].start - 0.4, clip.segments[0].end), mend)
+
+    failed = [FailedClip(clip=cut(index, 90, 92), reason="the source is damaged there") for index in (1, 2)]
+    touching, apart = cut(8, 0.5, 2.8), cut(7, 9, 11)
+    done = verify_clips([], moving, [OTHER, touching, apart], OPTIONS, failed=failed)
+    assert [clip.clip.segments[0].start for clip in done.clips] == [2.6, 8.6]
+
+
 def test_candidates_that_cannot_be_rendered_are_passed_over(render: Renders):
     done = verify_clips([render(SILENT, Mend())], render, [cut(7, 90, 92), OTHER], OPTIONS)
     assert [c.clip.title for c in done.clips] == [OTHER.title]

@@ -282,6 +282,17 @@ def test_the_highlight_is_where_its_word_is(tmp_path: Path):
     assert abs(places[1] - 135) < 30
 
 
+def test_captions_run_in_the_direction_of_the_clips_own_language(plain: Path, tmp_path: Path):
+    def captioned(language: str, own: str | None) -> bytes:
+        said = [
+            Word(word=w, start=1 + i / 4, end=1.25 + i / 4) for i, w in enumerate(["Google", "أعلنت", "New", "Phone"])
+        ]
+        told = [Segment(text="", start=1, duration=1, words=said, language=own)]
+        return render_clip(cut((1, 2)), told, plain, plain, probe(plain), OPTIONS, language, tmp_path).path.read_bytes()
+
+    assert captioned("en", "ar") == captioned("ar", None) != captioned("en", None)
+
+
 def test_without_words_no_text_is_drawn(tmp_path: Path):
     path = source(tmp_path / "a.mp4", "color=gray:s=640x360:r=30:d=5")
     grey = frames(rendered(path, tmp_path / "out", words=[]).path)[30]

@@ -113,6 +113,17 @@ def overlap(span, highlight: dict) -> float:
     return min(span.end, highlight["end"]) - max(span.start, highlight["start"])
 
 
+def test_a_clip_is_named_by_the_word_lists_of_its_own_language(segments):
+    def named(told, language):
+        one = REQUEST.model_copy(update={"clip_count": 1})
+        return [(clip.title, clip.hook) for clip in select(told, request=one, language=language).clips]
+
+    story = segments[10:14]
+    spoken = [segment.model_copy(update={"language": "en"}) for segment in story]
+    assert named(spoken, "es") == named(story, "en")
+    assert named(story, "es") != named(story, "en")
+
+
 def test_the_same_input_gives_the_same_edl(segments):
     assert select(segments) == select(segments)
 
