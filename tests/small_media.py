@@ -16,9 +16,9 @@ def ffmpeg(*args: object) -> None:
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)], check=True, timeout=60)
 
 
-def footage(path: Path, segments: list[Segment] | None = None) -> Footage:
+def footage(path: Path, segments: list[Segment] | None = None, language: str = "en") -> Footage:
     """A file as a source whose picture and sound are both in it."""
-    return Footage(path, path, probe(path), Speech(segments or [], "en"))
+    return Footage(path, path, probe(path), Speech(segments or [], language))
 
 
 def clip(path: Path, seconds: float = 2.0, *more: object) -> Path:

@@ -106,26 +106,41 @@ class Recogniser:
     ) -> list[tuple[Spoken, float]]:
         """The windows with their languages and how probable those are; windows in which it changes are parted.
 
-        A window that is plainly of one language stays whole. In any other each stretch of speech is
-        asked for its own. `before` is the language spoken until then.
+        A window that is plainly of one language stays whole. Any other is told by its pieces, and a piece
+        that is not plain either by its stretches of speech. `before` is the language spoken until then.
         """
         if not self.model.model.is_multilingual:
             return [(Spoken(window, "en"), 1.0) for window in windows]
         stretches: list[Stretch] = []
         guesses: list[Guess] = []
         for window, guess in zip(windows, self._guesses(samples, windows), strict=True):
-            inside = pieces([stretch for stretch in speech if window.start <= stretch.start < window.end])
-            if max(guess.values()) >= SURE or len(inside) < 2:
-                stretches.append(window)
-                guesses.append(guess)
-            else:
-                stretches += inside
-                guesses += [self._guesses(samples, [stretch], padded=False)[0] for stretch in inside]
+            inside = [stretch for stretch in speech if window.start <= stretch.start < window.end]
+            for stretch, told in self._told_apart(samples, window, guess, inside):
+                stretches.append(stretch)
+                guesses.append(told)
         languages = languages_of(stretches, guesses, before)
         sure = {one: guess.get(code, 0.0) for one, guess, code in zip(stretches, guesses, languages, strict=True)}
         return [
             (found, max(p for one, p in sure.items() if found.window.start <= one.start < found.window.end))
             for found in windows_of(stretches, languages)
+        ]
+
+    def _told_apart(
+        self, samples: Samples, window: Stretch, guess: Guess, speech: Sequence[Stretch]
+    ) -> list[tuple[Stretch, Guess]]:
+        """The window as it is where its language is plain, else its pieces, else their stretches of speech."""
+        if max(guess.values()) >= SURE or len(speech) < 2:
+            return [(window, guess)]
+        parts = pieces(speech)
+        if len(parts) < 2:
+            parts = list(speech)
+        guesses = [self._guesses(samples, [part], padded=False)[0] for part in parts]
+        return [
+            told
+            for part, guess in zip(parts, guesses, strict=True)
+            for told in self._told_apart(
+                samples, part, guess, [one for one in speech if part.start <= one.start < part.end]
+            )
         ]
 
     def _guesses(self, samples: Samples, windows: Sequence[Stretch], *, padded: bool = True) -> list[Guess]:

@@ -20,11 +20,13 @@ from tasks.engines.hardware import AsrOptions, AsrPlan
 from tasks.engines.weights import WeightsMissing
 from tasks.engines.whisper import Recogniser, transcribe_with
 from tests.folders import FOOTAGE, MEDIA, TESTS
+from tests.small_media import ffmpeg
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 TEXTS = json.loads((TESTS / "declaration.json").read_text())
 TALK = MEDIA / "short.mp4"
 TRUTH = json.loads(TALK.with_suffix(".json").read_text())
+TONGUES = json.loads((MEDIA / "tongues.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,11 @@ def narrowing(options: AsrOptions) -> Iterator[Recogniser]:
     mine = Recogniser(options)
     mine.plan = AsrPlan("base", "cuda", "float16", 8, "")
     return mine
+
+
+@pytest.fixture(scope="module")
+def bilingual(recogniser: Recogniser) -> AsrResult:
+    return transcribe_with(recogniser, MEDIA / "tongues.opus", FFMPEG, lambda *_: None)
 
 
 def plain(word: str) -> str:
@@ -101,6 +108,52 @@ def test_progress_goes_forward_to_the_end(heard: tuple[AsrResult, list]) -> None
 def test_an_unknown_language_is_refused_before_any_work(recogniser: Recogniser) -> None:
     with pytest.raises(BadRequest, match="xx"):
         transcribe_with(recogniser, Path("no-such-file"), FFMPEG, print, "xx")
+
+
+def test_each_stretch_is_written_in_its_own_language(bilingual: AsrResult) -> None:
+    turn = TONGUES["turn"]
+    spoken = {segment.language for segment in bilingual.segments if segment.end <= turn}
+    assert spoken == {"en"}
+    assert {segment.language for segment in bilingual.segments if segment.end > turn} == {"es"}
+    assert set(bilingual.languages) == {"en", "es"}
+    assert any(warning.startswith("the language changes: en 0 to") for warning in bilingual.warnings)
+
+
+def test_no_sentence_is_lost_where_the_language_changes(bilingual: AsrResult) -> None:
+    words = [word for segment in bilingual.segments for word in segment.words]
+    english = [plain(word["word"]) for word in TRUTH["words"] if word["end"] < TONGUES["turn"]]
+    spanish = [plain(word) for word in TONGUES["es"].split()]
+    for said, share, inside in (
+        (english, 0.95, [word for word in words if word.middle < TONGUES["turn"]]),
+        (spanish, 0.75, [word for word in words if word.middle >= TONGUES["turn"]]),
+    ):
+        blocks = SequenceMatcher(None, [plain(word.word) for word in inside], said, autojunk=False)
+        assert sum(block.size for block in blocks.get_matching_blocks()) >= share * len(said)
+    first = min(word.start for word in words if word.middle >= TONGUES["turn"])
+    assert first == pytest.approx(TONGUES["first"], abs=0.2)
+
+
+@pytest.mark.parametrize("seconds", [20, 30])
+def test_the_first_word_after_loud_music_is_heard(seconds: int, recogniser: Recogniser, tmp_path: Path) -> None:
+    path = tmp_path / "talk.flac"
+    after_music(path, seconds)
+    result = transcribe_with(recogniser, path, FFMPEG, lambda *_: None, "en")
+    said = [word for word in TRUTH["words"] if word["end"] < TONGUES["turn"]]
+    found = matches(result, said)
+    assert len(found) >= 0.95 * len(said)
+    assert found[0][1] == said[0]["start"]
+    assert found[0][0] - seconds == pytest.approx(found[0][1], abs=0.15)
+    assert result.segments[0].start > seconds
+
+
+def after_music(path: Path, seconds: int) -> None:
+    """Chords, a bass and a drum, as loud as can be, and then the sample's first sentences."""
+    notes = "+".join(f"sin(2*PI*{f}*t*(1+floor(mod(t,8)/2)/8))/{n + 1}" for n, f in enumerate((110, 220, 277.2, 329.6)))
+    drum = "2*sin(2*PI*60*mod(t,0.5))*exp(-12*mod(t,0.5))+(random(0)-0.5)*exp(-25*mod(t+0.25,0.5))"
+    music = f"aevalsrc='0.4*({notes}+{drum})':s=16000:d={seconds}"
+    talk = f"[1:a]atrim=end={TONGUES['turn']},aresample=16000,aformat=channel_layouts=mono[talk]"
+    join = ["-filter_complex", f"{talk};[0:a][talk]concat=n=2:v=0:a=1"]
+    ffmpeg("-f", "lavfi", "-i", music, "-i", TALK, *join, path)
 
 
 def test_a_gpu_out_of_memory_halves_the_batch_and_loses_nothing(

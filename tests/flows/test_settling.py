@@ -5,14 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from infra.jobs import JobRef, JobStore, new_job_id
+from infra.job_ids import new_job_id
+from infra.jobs import JobRef, JobStore
 from tasks.core.edl import Edl, EdlClip, Selection, Span
 from tasks.core.render_plan import RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Word
 from tasks.engines.probe import probe
 from tasks.stages.render import render_clips
-from tests.small_media import ffmpeg
+from tests.small_media import ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 REQUEST = ClipRequest(video_url="https://example.org/talk", clip_duration_seconds=8, min_clip_seconds=4)
@@ -49,8 +50,8 @@ def manifest(stack, store, film, tmp_path_factory):
 
     job, made = new_job_id(), tmp_path_factory.mktemp("made")
     JobStore.from_settings(stack.settings).create(job, REQUEST.model_dump_json())
-    info, speech = probe(film), [Segment(text="one two three", start=1, duration=16, words=WORDS)]
-    rendered = render_clips([BROKEN], speech, film, film, info, OPTIONS, "en", made, lambda _: None)
+    speech = [Segment(text="one two three", start=1, duration=16, words=WORDS)]
+    rendered = render_clips([BROKEN], footage(film, speech), OPTIONS, made, lambda _: None)
     (whole,) = rendered.clips
     shrunk = made / "shrunk.mp4"
     ffmpeg("-i", whole.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)
@@ -63,26 +64,24 @@ def manifest(stack, store, film, tmp_path_factory):
         return store.put_json(f"jobs/{job}/{name}", content)
 
     video = store.put_file(f"cache/media/{job}.mp4", shutil.copy(film, made / "source.mp4"))
-    done = upload.fn(
-        JobRef(job_id=job),
-        REQUEST,
-        OPTIONS,
-        records.SourceRecord(artifacts={"video": video, "audio": video}, info=info),
-        records.TranscriptRecord(
+    outputs = records.Made(
+        source=records.SourceRecord(artifacts={"video": video, "audio": video}, info=probe(film)),
+        transcript=records.TranscriptRecord(
             artifacts={"transcript": kept("transcript.json", [one.model_dump(mode="json") for one in speech])},
             language="en",
             language_probability=1.0,
             model={},
         ),
-        records.ChunksRecord(artifacts={}),
-        records.EdlRecord(artifacts={"edl": kept("edl.json", edl.model_dump(mode="json"))}, selection=selection),
-        records.RenderRecord(
+        chunks=records.ChunksRecord(artifacts={}),
+        edl=records.EdlRecord(artifacts={"edl": kept("edl.json", edl.model_dump(mode="json"))}, selection=selection),
+        rendered=records.RenderRecord(
             artifacts={
                 name: store.put_file(f"jobs/{job}/rendered/{name}", shrunk),
                 "renders": kept("rendered/renders.json", listed),
             }
         ),
     )
+    done = upload.fn(JobRef(job_id=job), REQUEST, OPTIONS, outputs)
     return SimpleNamespace(job=job, record=done, **store.get_json(f"jobs/{job}/manifest.json"))
 
 

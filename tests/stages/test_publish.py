@@ -141,7 +141,7 @@ def test_a_candidate_keeps_the_seconds_that_it_has_once_its_ends_have_moved(rend
 
     failed = [FailedClip(clip=cut(index, 90, 92), reason="the source is damaged there") for index in (1, 2)]
     touching, apart = cut(8, 0.5, 2.8), cut(7, 9, 11)
-    done = verify_clips([], moving, [OTHER, touching, apart], OPTIONS, failed=failed)
+    done = verify_clips(failed, moving, [OTHER, touching, apart], OPTIONS)
     assert [clip.clip.segments[0].start for clip in done.clips] == [2.6, 8.6]
 
 

@@ -288,7 +288,7 @@ def test_captions_run_in_the_direction_of_the_clips_own_language(plain: Path, tm
             Word(word=w, start=1 + i / 4, end=1.25 + i / 4) for i, w in enumerate(["Google", "أعلنت", "New", "Phone"])
         ]
         told = [Segment(text="", start=1, duration=1, words=said, language=own)]
-        return render_clip(cut((1, 2)), told, plain, plain, probe(plain), OPTIONS, language, tmp_path).path.read_bytes()
+        return render_clip(cut((1, 2)), footage(plain, told, language), OPTIONS, tmp_path).path.read_bytes()
 
     assert captioned("en", "ar") == captioned("ar", None) != captioned("en", None)
 
