@@ -13,7 +13,7 @@ from infra.errors import StateError
 from infra.states import WORKING_STAGES, Stage
 
 if TYPE_CHECKING:
-    from infra.jobs import JobStore
+    from infra.jobs.store import JobStore
 
 console = Console(stderr=True, highlight=False)
 """Progress, notes and faults."""

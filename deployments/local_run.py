@@ -19,8 +19,8 @@ from tasks.core.keys import job_key, upload_key
 from tasks.core.request import ClipRequest
 
 if TYPE_CHECKING:
-    from infra.artifacts import ArtifactStore
-    from infra.jobs import Job
+    from infra.bucket.store import ArtifactStore
+    from infra.jobs.store import Job
     from tasks.records import UploadRecord
 
 PRIVATE = ("records/", "rendered/")
@@ -132,13 +132,13 @@ def run_path(job_id: str) -> str:
 
 
 def _bucket() -> "ArtifactStore":
-    from infra.artifacts import ArtifactStore  # noqa: PLC0415 boto3
+    from infra.bucket.store import ArtifactStore  # noqa: PLC0415 boto3
 
     return ArtifactStore.from_settings(settings.load())
 
 
 def _job(job_id: str) -> "Job | None":
-    from infra.jobs import JobStore  # noqa: PLC0415 redis-py
+    from infra.jobs.store import JobStore  # noqa: PLC0415 redis-py
 
     store = JobStore.from_settings(settings.load())
     return store.get(job_id) if store else None

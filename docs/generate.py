@@ -19,7 +19,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 FLOW = ROOT / "flows/clip.py"
 STAGES, ENGINES = "tasks.stages.", "tasks.engines."
-RUNS_HERE, SUBMITS = "deployments.local_run", "deployments.submit"
+RUNS_HERE, SUBMITS = "deployments.local_run", "infra.prefect.runs"
 """The two ways to start the flow: in this process, or as a run on a Prefect server."""
 
 

@@ -18,11 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.selection import WEIGHTS
-from tasks.core.sentences import ordered_words
-from tasks.core.signals import Floats, Topics, Windows, content_words, pause_signals, text_signals, tokens, z_scores
+from tasks.core.choice.selection import WEIGHTS
+from tasks.core.choice.signals import (
+    Floats,
+    Topics,
+    Windows,
+    content_words,
+    pause_signals,
+    text_signals,
+    tokens,
+    z_scores,
+)
+from tasks.core.speech.sentences import ordered_words
+from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Segment, Sentence
-from tasks.core.wordlists import word_lists
 
 COUNT, SECONDS, TOLERANCE = 3, 45.0, 4.0
 DRAWS = 60

@@ -16,18 +16,18 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from flows.batch_jobs import BatchJobs, Submit
 from flows.parameters import checked
 from flows.run_log import run_log
 from infra import settings
-from infra.artifacts import ArtifactStore
-from infra.batches import BatchMemory
+from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StoreError, SubmitError
-from infra.jobs import Job, JobStore
-from tasks.batch_jobs import BatchJobs, Submit
-from tasks.core.addresses import loggable
-from tasks.core.batch import BatchReport, BatchRequest, Listing, Outcome, markdown
+from infra.jobs.batches import BatchMemory
+from infra.jobs.store import Job, JobStore
 from tasks.core.counting import counted
 from tasks.core.errors import BadRequest
+from tasks.core.source.addresses import loggable
+from tasks.core.source.batch import BatchReport, BatchRequest, Listing, Outcome, markdown
 from tasks.feed import feed
 
 logger = logging.getLogger(__name__)

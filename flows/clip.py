@@ -11,7 +11,7 @@ from flows import lifecycle
 from flows.parameters import checked, checked_attempt, checked_id
 from flows.run_log import run_log
 from infra import settings
-from infra.job_ids import JobId
+from infra.jobs.ids import JobId
 from tasks.chunk import chunk
 from tasks.core.errors import BadRequest
 from tasks.core.request import ClipRequest

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from flows.shown import artifact_key, name_run, show_begin, show_failure, show_success
-from infra import beside, settings
-from infra.access import access_of
-from infra.artifacts import ArtifactStore
+from infra import settings
+from infra.bucket import background
+from infra.bucket.store import ArtifactStore
 from infra.errors import (
     DiskFull,
     InfraError,
@@ -28,11 +28,12 @@ from infra.errors import (
     StateError,
     StoreError,
 )
-from infra.job_ids import job_id_of_run
-from infra.jobs import JobRef, JobStore
-from infra.leases import Lease
+from infra.granted.access import access_of
+from infra.jobs.ids import job_id_of_run
+from infra.jobs.leases import Lease
+from infra.jobs.reports import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
+from infra.jobs.store import JobRef, JobStore
 from infra.output import outlive_reader
-from infra.progress import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
 from infra.settings import Settings
 from infra.states import JobState, Stage
 from tasks.core.errors import ClipError
@@ -77,7 +78,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
                 _fail(opened or JobRef(job_id=job_id, attempt=number or 1), error, configured)
             raise
         else:
-            beside.wait_all(folder_of(opened, configured))
+            background.wait_all(folder_of(opened, configured))
         finally:
             if opened:  # else it is the folder of whoever has opened it
                 shutil.rmtree(folder_of(opened, configured), ignore_errors=True)

@@ -5,7 +5,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from infra.faults import faults
-from infra.job_ids import JOB_ID
+from infra.jobs.ids import JOB_ID
 from tasks.core.errors import BadRequest
 
 M = TypeVar("M", bound=BaseModel)

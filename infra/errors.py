@@ -95,3 +95,7 @@ class StackError(InfraError):
 
 class ConfigError(InfraError):
     pass
+
+
+class Forbidden(Exception):
+    """A session asked for something that belongs to another run, or to no run."""

@@ -5,16 +5,16 @@ from pathlib import Path
 from prefect import task
 from pydantic import BaseModel, ValidationError
 
-from infra.artifacts import ArtifactRef
+from infra.bucket.store import ArtifactRef
 from infra.errors import ObjectMissing, SiteError
-from infra.jobs import JobRef
+from infra.jobs.store import JobRef
 from infra.states import Stage
 from tasks.core.keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.request import ClipRequest
-from tasks.core.sound import AudioTrack, ranked
+from tasks.core.sound.channels import AudioTrack, ranked
 from tasks.engines.ffmpeg import binary_dir
-from tasks.engines.loudness import integrated
+from tasks.engines.sound.loudness import integrated
 from tasks.options import SourceOptions
 from tasks.policy import stage_options
 from tasks.records import SourceRecord

@@ -6,10 +6,10 @@ from prefect.tasks import exponential_backoff
 
 from infra import settings
 from infra.errors import SiteError
-from tasks.core.batch import BatchRequest, Listing, list_of
-from tasks.engines.feeds import read_feed
+from tasks.core.source.batch import BatchRequest, Listing, list_of
 from tasks.engines.ffmpeg import binary_dir
-from tasks.engines.ytdlp import DownloadOptions, TransientDownloadError
+from tasks.engines.source.feeds import read_feed
+from tasks.engines.source.ytdlp import DownloadOptions, TransientDownloadError
 from tasks.policy import is_worth_retrying
 
 

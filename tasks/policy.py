@@ -11,9 +11,9 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
 from infra import settings
-from infra.artifacts import ArtifactStore
+from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, InfraError, JobConflict
-from infra.records import saved_block
+from infra.prefect.results import saved_block
 from infra.states import Stage
 from tasks.core.keys import digest, job_key
 from tasks.records import Made, StageRecord

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.artifacts import ArtifactRef
+from infra.bucket.store import ArtifactRef
 from infra.states import WORKING_STAGES, Stage
 from tasks.core.edl import Selection
 from tasks.core.media import MediaInfo

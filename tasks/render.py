@@ -4,13 +4,13 @@ from pathlib import Path
 
 from prefect import task
 
-from infra.artifacts import ArtifactRef
-from infra.jobs import JobRef
+from infra.bucket.store import ArtifactRef
+from infra.jobs.store import JobRef
 from infra.states import Stage
 from tasks.core.counting import counted
 from tasks.core.edl import Edl
 from tasks.core.keys import job_key
-from tasks.core.render_plan import RenderOptions
+from tasks.core.out.render_plan import RenderOptions
 from tasks.policy import stage_options
 from tasks.records import EdlRecord, RenderRecord, SourceRecord, TranscriptRecord
 from tasks.stages.render import RenderedClip, RenderResult, render_clips

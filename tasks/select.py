@@ -2,13 +2,13 @@
 
 from prefect import task
 
-from infra.jobs import JobRef
+from infra.jobs.store import JobRef
 from infra.states import Stage
 from tasks.core.media import SourceMeta
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON, Speech
+from tasks.engines.choice.llm import LlmOptions
 from tasks.engines.ffmpeg import ffmpeg_exe
-from tasks.engines.llm import LlmOptions
 from tasks.options import ChoiceOptions
 from tasks.policy import stage_options
 from tasks.records import ChunksRecord, EdlRecord, SourceRecord, TranscriptRecord

@@ -5,11 +5,11 @@ import os
 from prefect import task
 
 from infra.errors import ConfigError
-from infra.jobs import JobRef
+from infra.jobs.store import JobRef
 from infra.states import Stage
-from tasks.core.asr import AsrResult
 from tasks.core.counting import clock
 from tasks.core.keys import digest, transcript_key
+from tasks.core.speech.asr import AsrResult
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.hardware import AsrOptions, choose

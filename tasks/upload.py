@@ -5,13 +5,13 @@ from typing import Any
 
 from prefect import task
 
-from infra.artifacts import ArtifactRef
-from infra.jobs import JobRef
+from infra.bucket.store import ArtifactRef
+from infra.jobs.store import JobRef
 from infra.states import Stage
 from tasks.core.edl import Edl, EdlClip
 from tasks.core.keys import job_key
-from tasks.core.manifest import ClipEntry, manifest
-from tasks.core.render_plan import Mend, RenderOptions
+from tasks.core.out.manifest import ClipEntry, manifest
+from tasks.core.out.render_plan import Mend, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import stage_options

@@ -11,12 +11,13 @@ from uuid import UUID
 
 from prefect.artifacts import update_progress_artifact
 
-from infra import beside, disk, settings
-from infra.artifacts import ArtifactRef, ArtifactStore
+from infra import disk, settings
+from infra.bucket import background
+from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
-from infra.jobs import JobRef, Report
-from infra.progress import Say, Sink, sinks, stage_reports
+from infra.jobs.reports import Say, Sink, sinks, stage_reports
+from infra.jobs.store import JobRef, Report
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped
@@ -53,7 +54,7 @@ class Workspace:
         """The object as a local file. One that is here was checked when it came, and its name is its content."""
         path = self._local(ref)
         if not path.is_file():
-            beside.wait(path)
+            background.wait(path)
         return path if path.is_file() else self.store.fetch(ref, path)
 
     def footage(self, source: SourceRecord, transcript: TranscriptRecord) -> Footage:
@@ -70,7 +71,7 @@ class Workspace:
         """Begin to fetch what a later stage will want."""
         path = self._local(ref)
         if not path.is_file():
-            beside.begin(path, lambda: self.store.fetch(ref, path, alone=True))
+            background.begin(path, lambda: self.store.fetch(ref, path, alone=True))
 
     def fetch_as(self, ref: ArtifactRef, name: str) -> Path:
         """The object as a local file of that name."""
@@ -99,7 +100,7 @@ class Workspace:
             self.store.put_file(ref.key, local, sha256=ref.sha256, alone=True)
             then()
 
-        beside.begin(local, put)
+        background.begin(local, put)
 
     def _local(self, ref: ArtifactRef) -> Path:
         return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"

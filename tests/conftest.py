@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.artifacts import ArtifactStore
+from infra.bucket.store import ArtifactStore
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings

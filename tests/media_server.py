@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
-from tasks.engines.egress import Network
+from tasks.engines.source.egress import Network
 
 PUBLIC = "93.184.216.34"
 """Stands for any public address; connections to it are dialled to the test's server."""

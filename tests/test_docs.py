@@ -8,21 +8,21 @@ import pytest
 import typer
 import yaml
 
-from deployments.cli import app
-from deployments.outcome import job_document
-from deployments.worker_job import WorkerEnvironment
-from infra.jobs import Job
+from deployments.cli.main import app
+from deployments.cli.output import job_document
+from deployments.image.worker_job import WorkerEnvironment
+from infra.jobs.store import Job
 from infra.local import parts
 from infra.local.parts import Home, Part
 from infra.nosana.worker import NosanaWorker
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core import errors
-from tasks.core.batch import BatchRequest
-from tasks.core.checks import ClipMeasure, check, check_words
+from tasks.core.choice.selection import WEIGHTS
 from tasks.core.edl import EdlClip
-from tasks.core.render_plan import RenderOptions
-from tasks.core.selection import WEIGHTS
+from tasks.core.out.checks import ClipMeasure, check, check_words
+from tasks.core.out.render_plan import RenderOptions
+from tasks.core.source.batch import BatchRequest
 from tests.documents import DOCS, PAGES, README, blocks, calls, code, inline, prose, read, section, table, typed
 from tests.folders import ROOT
 

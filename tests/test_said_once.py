@@ -11,7 +11,7 @@ SOURCES = [path for folder in ("deployments", "flows", "infra", "tasks") for pat
 @pytest.mark.parametrize(
     ("words", "places"),
     [
-        ("0-9A-HJKMNP-TV-Z", ["infra/job_ids.py"]),
+        ("0-9A-HJKMNP-TV-Z", ["infra/jobs/ids.py"]),
         # Stages and engines may not import infra, and infra imports no tasks.
         ("file_digest(", ["infra/digests.py", "tasks/engines/digests.py"]),
     ],

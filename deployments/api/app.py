@@ -11,20 +11,22 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from deployments.api import callback, clips, create, events, health, jobs, logs, metrics, pages, refusals
+from deployments.api import logs, refusals
 from deployments.api.documents import Documents
 from deployments.api.granted import llm, objects, redeem
 from deployments.api.granted import prefect as granted_prefect
-from deployments.api.granted.upstream import PrefectServer
 from deployments.api.guards import BodyLimit, Cors, Origins, Paths
 from deployments.api.parts import Parts
-from deployments.reconcile import Reconciler, keep_reconciling
-from deployments.submit import PrefectRuns, Submitter
-from infra import schema, settings
-from infra.artifacts import ArtifactStore
+from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages
+from deployments.recovery import Reconciler, keep_reconciling
+from infra import settings
+from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StateError
-from infra.jobs import JobStore
-from infra.sessions import SessionStore
+from infra.granted.session import SessionStore
+from infra.jobs import schema
+from infra.jobs.store import JobStore
+from infra.prefect.forward import PrefectServer
+from infra.prefect.runs import PrefectRuns, Submitter
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from infra.artifacts import ArtifactStore
+from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
-from infra.jobs import Job
+from infra.jobs.store import Job
 from tasks.core.keys import job_key
 
 KEPT_SECONDS = 60

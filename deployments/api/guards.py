@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, TOO_LARGE, TOO_SLOW, TWO_LENGTHS
 from deployments.api.parts import Given, Parts
 from deployments.api.refusals import not_found, refusal
-from infra.jobs import Job
-from infra.sessions import Session
+from infra.granted.session import Session
+from infra.jobs.store import Job
 from infra.untrusted_text import has_controls
 
 BAD_TOKEN = (401, "invalid callback token")

@@ -17,7 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api.refusals import refusal
-from infra.job_ids import JOB_ID
+from infra.jobs.ids import JOB_ID
 
 logger = logging.getLogger(__name__)
 _audit = logging.getLogger("kangklip.audit")

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import Path
 from pydantic import BaseModel, Field
 
-from infra.job_ids import JobId
-from infra.jobs import Attempt, Job, StageTimes
+from infra.jobs.ids import JobId
+from infra.jobs.store import Attempt, Job, StageTimes
 from infra.states import JobState, Stage
 from tasks.core.languages import LANGUAGES
 

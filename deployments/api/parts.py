@@ -8,14 +8,14 @@ from fastapi import Depends, HTTPException, Request
 
 from deployments.api.connections import streams_allowed
 from deployments.api.documents import Documents
-from deployments.api.granted.upstream import PrefectServer
 from deployments.api.models import NO_JOB
 from deployments.api.places import Places
-from deployments.submit import Submitter
-from infra.artifacts import ArtifactStore
-from infra.job_ids import JOB_ID
-from infra.jobs import Job, JobStore
-from infra.sessions import SessionStore
+from infra.bucket.store import ArtifactStore
+from infra.granted.session import SessionStore
+from infra.jobs.ids import JOB_ID
+from infra.jobs.store import Job, JobStore
+from infra.prefect.forward import PrefectServer
+from infra.prefect.runs import Submitter
 from infra.settings import Settings
 
 PROBES = 6

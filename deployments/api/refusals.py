@@ -7,11 +7,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from deployments.api.granted.prefect_rules import Forbidden
 from deployments.api.models import NO_JOB, NO_SPACE, NO_STORE
 from infra import disk
-from infra.errors import StateError, StateFull, StoreError
-from infra.job_ids import JOB_ID
+from infra.errors import Forbidden, StateError, StateFull, StoreError
+from infra.jobs.ids import JOB_ID
 
 
 def refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -19,11 +19,12 @@ RUN infra/docker/install.sh "$REQUIREMENTS" /opt/venv
 
 FROM installed AS weights
 ARG ASR_MODEL=small
-COPY deployments/__init__.py deployments/bake_weights.py deployments/
+COPY deployments/__init__.py deployments/
+COPY deployments/image/__init__.py deployments/image/bake_weights.py deployments/image/
 COPY infra/__init__.py infra/errors.py infra/
 COPY tasks/__init__.py tasks/
-COPY tasks/engines/__init__.py tasks/engines/weights.py tasks/engines/
-RUN python -m deployments.bake_weights /opt/kangklip/weights "$ASR_MODEL"
+COPY tasks/engines/__init__.py tasks/engines/digests.py tasks/engines/weights.py tasks/engines/
+RUN python -m deployments.image.bake_weights /opt/kangklip/weights "$ASR_MODEL"
 
 FROM base
 COPY --from=installed /opt/venv /opt/venv
@@ -38,4 +39,4 @@ ENV ASR_MODEL=$ASR_MODEL HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True \
     DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
     KANGKLIP_DATA_DIR=/var/lib/kangklip/data PREFECT_HOME=/var/lib/kangklip/prefect
 USER kangklip
-CMD ["python", "-m", "deployments.container"]
+CMD ["python", "-m", "deployments.image.container"]

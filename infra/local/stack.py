@@ -31,9 +31,9 @@ import httpx
 import redis
 from pydantic import SecretStr
 
-from infra.artifacts import ArtifactStore
+from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, InfraError, StackError
-from infra.jobs import answering
+from infra.jobs.store import answering
 from infra.local import parts
 from infra.local.parts import SERVERS, Home, Part, PartState
 from infra.settings import Settings

@@ -14,10 +14,10 @@ from uuid import UUID
 import tenacity
 from pydantic import SecretStr
 
-from infra import grants
 from infra.errors import ConfigError, JobConflict, StateError
-from infra.job_ids import JOB_ID, job_id_of_run
-from infra.jobs import JobStore, Report
+from infra.granted import grant as grants
+from infra.jobs.ids import JOB_ID, job_id_of_run
+from infra.jobs.store import JobStore, Report
 from infra.nosana.job_definition import GRANT_VARIABLE, build, deployment_body
 from infra.nosana.models import Deployment, Market
 from infra.settings import Settings

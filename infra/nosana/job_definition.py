@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from infra.errors import ConfigError
-from infra.job_ids import JOB_ID
+from infra.jobs.ids import JOB_ID
 
 GRANT_VARIABLE = "KANGKLIP_GRANT"
 """The one name whose value may be like a secret: it stands for a session that a thief would have to be first to."""
-COMMAND = ["python", "-m", "deployments.container"]
+COMMAND = ["python", "-m", "deployments.image.container"]
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|AUTH|COOKIE", re.IGNORECASE)
 _SECRET_VALUE = re.compile(

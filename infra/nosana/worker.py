@@ -35,7 +35,7 @@ from pydantic import Field
 
 from infra import settings
 from infra.errors import ConfigError, InfraError, NosanaError, StateError
-from infra.jobs import LEASE_SECONDS, JobStore, watch_lease
+from infra.jobs.store import LEASE_SECONDS, JobStore, watch_lease
 from infra.nosana import rental
 from infra.nosana.assignment import Assignment, Terms, job_store, known, known_secrets, name_of, run_and_number, take_on
 from infra.nosana.client import NosanaClient

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import AudioTrack, MediaInfo
-from tasks.core.sound import ranked
+from tasks.core.sound.channels import ranked
 
 _MATRICES = {
     1: "bt709",

@@ -1,7 +1,7 @@
 """CHUNK: a transcript as windows of about five minutes."""
 
-from tasks.core.chunking import Chunk, chunks
-from tasks.core.sentences import sentences
+from tasks.core.speech.chunking import Chunk, chunks
+from tasks.core.speech.sentences import sentences
 from tasks.core.transcript import Segment
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from infra.untrusted_text import one_line
 from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong
 from tasks.core.media import AudioTrack, MediaInfo, SourceMeta
-from tasks.core.sound import ranked
-from tasks.core.source_meta import TITLE_LETTERS
-from tasks.engines import ytdlp
-from tasks.engines.demux import (
+from tasks.core.sound.channels import ranked
+from tasks.core.source.page import TITLE_LETTERS
+from tasks.engines.probe import probe
+from tasks.engines.source import ytdlp
+from tasks.engines.source.demux import (
     CLIPPED_FROM,
     AudioCopy,
     check_container,
@@ -22,10 +23,9 @@ from tasks.engines.demux import (
     extract_audio,
     seekable,
 )
-from tasks.engines.egress import SYSTEM, Network
-from tasks.engines.probe import probe
-from tasks.engines.ytdlp import DownloadOptions, Inspected, TransientDownloadError
-from tasks.engines.ytdlp_process import Progress
+from tasks.engines.source.egress import SYSTEM, Network
+from tasks.engines.source.ytdlp import DownloadOptions, Inspected, TransientDownloadError
+from tasks.engines.source.ytdlp_process import Progress
 
 __all__ = [
     "Acquired",

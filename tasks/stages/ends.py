@@ -6,14 +6,14 @@ from pathlib import Path
 import cv2
 
 from tasks.core.edl import EdlClip
-from tasks.core.ends import EdgeView, Pauses, best_end, best_start, moved, pauses
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
-from tasks.core.sentences import ordered_words
+from tasks.core.picture.ends import EdgeView, Pauses, best_end, best_start, moved, pauses
+from tasks.core.speech.sentences import ordered_words
 from tasks.core.transcript import Segment
-from tasks.engines.edges import look_around
-from tasks.engines.faces import FaceDetector
 from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.picture.edges import look_around
+from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.weights import WeightsMissing, yunet
 
 _log = logging.getLogger(__name__)

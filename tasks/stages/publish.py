@@ -6,16 +6,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tasks.core.checks import Check, ClipMeasure, check, check_words
+from tasks.core.choice.headline import spare_title
 from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.errors import MediaError, NoClips
-from tasks.core.headline import spare_title
-from tasks.core.manifest import ClipEntry, Dropped
-from tasks.core.render_plan import Mend, RenderOptions, mend_for
+from tasks.core.out.checks import Check, ClipMeasure, check, check_words
+from tasks.core.out.manifest import ClipEntry, Dropped
+from tasks.core.out.render_plan import Mend, RenderOptions, mend_for
 from tasks.engines.digests import sha256_of
 from tasks.engines.ffmpeg import FfmpegError
 from tasks.engines.hardware import cpu_cores
-from tasks.engines.measure import measure_clip
+from tasks.engines.out.measure import measure_clip
 from tasks.stages.render import FailedClip, RenderedClip
 
 RenderOne = Callable[[EdlClip, Mend], RenderedClip]

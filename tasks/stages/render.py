@@ -12,27 +12,27 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.core import captions
-from tasks.core.camera import RangeView, Shot
+from tasks.core.captions import ass as captions
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.keys import clip_name
-from tasks.core.likeness import SoundLevels, SourceView
 from tasks.core.media import MediaInfo
-from tasks.core.reframe import face_log, face_log_clip, frame_range
-from tasks.core.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
-from tasks.core.stills import is_frozen, motion_inside, shown_boxes, stretches
+from tasks.core.out.likeness import SoundLevels, SourceView
+from tasks.core.out.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
+from tasks.core.picture.camera import RangeView, Shot
+from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
+from tasks.core.picture.stills import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.transcript import Word
-from tasks.engines import fonts, phrases
-from tasks.engines.encode import Edit, encode
-from tasks.engines.faces import FaceDetector
+from tasks.engines.captions import fonts, phrases
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
 from tasks.engines.footage import Footage
-from tasks.engines.glimpses import glimpses
 from tasks.engines.hardware import cpu_cores
-from tasks.engines.levels import levels
-from tasks.engines.loudness import plan_loudness
-from tasks.engines.vision import SHORTEST_STILL, look
+from tasks.engines.out.encode import Edit, encode
+from tasks.engines.out.levels import levels
+from tasks.engines.out.source_frames import glimpses
+from tasks.engines.picture.faces import FaceDetector
+from tasks.engines.picture.vision import SHORTEST_STILL, look
+from tasks.engines.sound.loudness import plan_loudness
 from tasks.engines.weights import WeightsMissing, yunet
 
 _log = logging.getLogger(__name__)

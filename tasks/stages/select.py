@@ -3,19 +3,19 @@
 import logging
 from pathlib import Path
 
+from tasks.core.choice.grounding import strange_words
+from tasks.core.choice.headline import headline, hook, spare_title
+from tasks.core.choice.prompting import Offer, Pick
+from tasks.core.choice.selection import WEIGHTS, Candidate, Choice, choose
+from tasks.core.choice.signals import Audience, Delivery
 from tasks.core.edl import Edl, EdlClip, Selection, Span
 from tasks.core.errors import NoSpeech
-from tasks.core.headline import headline, hook, spare_title
 from tasks.core.media import SourceMeta
-from tasks.core.prompting import Offer, Pick
 from tasks.core.request import ClipRequest
-from tasks.core.said import strange_words
-from tasks.core.selection import WEIGHTS, Candidate, Choice, choose
-from tasks.core.sentences import join, sentences
-from tasks.core.signals import Audience, Delivery
+from tasks.core.speech.sentences import join, sentences
 from tasks.core.transcript import Sentence, Speech
-from tasks.engines.llm import Llm, LlmFailed, LlmOptions
-from tasks.engines.prosody import AudioUnreadable, measure
+from tasks.engines.choice.llm import Llm, LlmFailed, LlmOptions
+from tasks.engines.choice.prosody import AudioUnreadable, measure
 
 _log = logging.getLogger(__name__)
 

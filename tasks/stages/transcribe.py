@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from tasks.core.asr import AsrResult
 from tasks.core.errors import NoSpeech
-from tasks.engines import whisper
+from tasks.core.speech.asr import AsrResult
 from tasks.engines.hardware import AsrOptions
+from tasks.engines.speech import whisper
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from infra import settings
 from infra.errors import ConfigError
-from infra.job_ids import new_job_id
+from infra.jobs.ids import new_job_id
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tasks.core.errors import BadRequest

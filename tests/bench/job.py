@@ -167,7 +167,7 @@ def _own_cpu() -> float:
 
 def put_around(meter: Meter) -> None:
     """Put the meter around the product's parts."""
-    from infra import beside
+    from infra.bucket import background
     from tasks import workspace
     from tasks.stages import render
 
@@ -176,7 +176,7 @@ def put_around(meter: Meter) -> None:
         (flow, "run_stage", meter.stage),
         (workspace, "stage_reports", meter.work),
         (workspace, "ArtifactStore", meter.store),
-        (beside, "wait", meter.in_bucket),
+        (background, "wait", meter.in_bucket),
         (render, "encode", meter.encode),
         (subprocess.Popen, "wait", meter.wait),
     ]

@@ -20,12 +20,12 @@ from typing import Any
 import httpx
 
 from deployments.home import HOME
-from deployments.register import register
-from deployments.submit import PrefectRuns
+from deployments.registry.register import register
 from infra import settings
-from infra.job_ids import new_job_id
+from infra.jobs.ids import new_job_id
 from infra.local.parts import WORK_POOL
 from infra.local.stack import LocalStack
+from infra.prefect.runs import PrefectRuns
 from tests.bench.processes import resident_mb
 
 CREATES, READS = 500, 20_000
@@ -57,7 +57,7 @@ def _api() -> Any:
         port = probe.getsockname()[1]
     env = os.environ | {"PORT": str(port), "CREATE_RATE_PER_MINUTE": "0"}
     env |= {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0", "MAX_EVENT_STREAMS": "1000"}
-    command = [sys.executable, "-m", "deployments.cli", "api"]
+    command = [sys.executable, "-m", "deployments.cli.main", "api"]
     with subprocess.Popen(command, cwd=HOME, env=env, stdout=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
         try:

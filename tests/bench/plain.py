@@ -10,8 +10,8 @@ from typing import Any
 
 import ffmpeg
 
-from tasks.core.render_plan import RenderOptions
-from tasks.engines import fonts
+from tasks.core.out.render_plan import RenderOptions
+from tasks.engines.captions import fonts
 from tasks.engines.ffmpeg import run
 
 TIMEOUT = 3600.0

@@ -2,9 +2,9 @@
 
 import pytest
 
-from deployments.register import register
-from deployments.submit import PrefectRuns
+from deployments.registry.register import register
 from infra.local.parts import WORK_POOL
+from infra.prefect.runs import PrefectRuns
 
 
 @pytest.fixture(scope="session")

@@ -25,21 +25,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from pydantic import SecretStr
 
-from deployments.api import create as api_create
-from deployments.api import jobs as api_jobs
 from deployments.api.app import create_app
 from deployments.api.granted import redeem as api_redeem
 from deployments.api.guards import Caller
-from deployments.reconcile import Reconciler
-from deployments.submit import PrefectRuns
-from infra import grants
-from infra.artifacts import ArtifactStore
+from deployments.api.routes import create as api_create
+from deployments.api.routes import jobs as api_jobs
+from deployments.recovery import Reconciler
+from infra.bucket.store import ArtifactStore
 from infra.errors import JobConflict
-from infra.grants import Grant
-from infra.job_ids import job_id_of_run, new_job_id
-from infra.jobs import JobStore, Report
+from infra.granted import grant as grants
+from infra.granted.grant import Grant
+from infra.granted.session import STOLEN
+from infra.jobs.ids import job_id_of_run, new_job_id
+from infra.jobs.store import JobStore, Report
 from infra.nosana.assignment import Assignment, take_on
-from infra.sessions import STOLEN
+from infra.prefect.runs import PrefectRuns
 from infra.states import JobState, Stage
 from tests.deployments.prefect_fake import TERMINAL, PrefectFake
 
@@ -523,7 +523,7 @@ def uncosted(fields):
 @pytest.fixture
 def machine(servers, monkeypatch):
     """The model, on a database of its own, with a submitter that does not sleep between its tries."""
-    monkeypatch.setattr("deployments.submit.BUSY_TRIES", 1)
+    monkeypatch.setattr("infra.prefect.runs.BUSY_TRIES", 1)
     address = servers.settings.redis_url.get_secret_value().rsplit("/", 1)[0] + "/9"
     given = {"redis_url": SecretStr(address), "grant_secret": SecretStr("a secret of thirty-two letters at least")}
     Interleavings.configured = servers.settings.model_copy(

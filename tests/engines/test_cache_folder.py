@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.engines import fonts
 from tasks.engines.cache_folder import private_folder
+from tasks.engines.captions import fonts
 from tasks.engines.ffmpeg import binary_dir
 
 

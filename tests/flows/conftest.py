@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from infra.artifacts import ArtifactStore
-from infra.job_ids import new_job_id
-from infra.jobs import JobStore
+from infra.bucket.store import ArtifactStore
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import JobStore
 from tests.folders import MEDIA
 
 RUN = Path(__file__).with_name("run_clip.py")

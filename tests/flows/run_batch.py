@@ -2,9 +2,9 @@
 
 import sys
 
+from flows import batch_jobs
 from flows.batch import batch
-from tasks import batch_jobs
-from tasks.core.batch import BatchRequest
+from tasks.core.source.batch import BatchRequest
 
 if __name__ == "__main__":
     batch_jobs.LOOK_SECONDS = 0.1

@@ -14,9 +14,9 @@ from tasks.core.request import ClipRequest
 
 
 def die_in(stage: str) -> None:
-    from infra.artifacts import ArtifactStore
-    from infra.progress import stage_reports
-    from infra.records import StageRecords
+    from infra.bucket.store import ArtifactStore
+    from infra.jobs.reports import stage_reports
+    from infra.prefect.results import StageRecords
     from tasks import workspace
 
     if stage == "RECORD":

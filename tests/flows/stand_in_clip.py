@@ -27,8 +27,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.flow_engine import run_flow
 
 from infra import settings
-from infra.artifacts import ArtifactStore
-from infra.jobs import JobRef, JobStore, Report
+from infra.bucket.store import ArtifactStore
+from infra.jobs.store import JobRef, JobStore, Report
 from infra.states import JobState, Stage
 from tasks.core.errors import NoSpeech
 

@@ -3,8 +3,8 @@
 import pytest
 
 from infra import settings
-from infra.job_ids import new_job_id
-from infra.jobs import JobRef, JobStore
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import JobRef, JobStore
 from infra.states import JobState
 from tasks.core.request import ClipRequest
 

@@ -13,12 +13,12 @@ from uuid import uuid4
 import pytest
 import redis
 
-from infra.batches import BatchMemory
 from infra.errors import ConfigError, SubmitError
-from infra.jobs import JobStore
+from infra.jobs.batches import BatchMemory
+from infra.jobs.store import JobStore
 from infra.states import JobState
-from tasks.core.batch import BatchRequest
 from tasks.core.errors import SourceNotFound
+from tasks.core.source.batch import BatchRequest
 from tests import media_server as serve
 from tests.media_server import MediaServer
 

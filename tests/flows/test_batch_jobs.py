@@ -7,14 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from infra.artifacts import ArtifactStore
-from infra.batches import BatchMemory
+from flows import batch_jobs
+from flows.batch_jobs import BatchJobs
+from infra.bucket.store import ArtifactStore
 from infra.errors import StateError, SubmitError
-from infra.jobs import JobStore, Report
+from infra.jobs.batches import BatchMemory
+from infra.jobs.store import JobStore, Report
 from infra.states import JobState, Stage
-from tasks import batch_jobs
-from tasks.batch_jobs import BatchJobs
-from tasks.core.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_of
+from tasks.core.source.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_of
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from infra.job_ids import new_job_id
+from infra.jobs.ids import new_job_id
 from infra.local.parts import Part
 from infra.states import JobState, Stage
 from tasks.engines.ffmpeg import ffmpeg_exe

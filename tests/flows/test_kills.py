@@ -15,12 +15,12 @@ import httpx
 import psutil
 import pytest
 
-from infra.jobs import JobStore
+from infra.jobs.store import JobStore
 from infra.local.parts import Home
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from infra.states import JobState
-from tests.deployments.test_up import SHORT, Up
+from tests.deployments.cli.test_up import SHORT, Up
 from tests.media_server import MediaServer, file
 
 KILLS, JOBS = int(os.environ.get("KILLS", "200")), int(os.environ.get("KILL_JOBS", "40"))

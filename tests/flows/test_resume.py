@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from infra.job_ids import new_job_id
+from infra.jobs.ids import new_job_id
 from infra.states import JobState
 from tasks.engines.ffmpeg import ffmpeg_exe
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from infra.job_ids import new_job_id
-from infra.jobs import JobRef, JobStore
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import JobRef, JobStore
 from tasks.core.edl import Edl, EdlClip, Selection, Span
-from tasks.core.render_plan import RenderOptions
+from tasks.core.out.render_plan import RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Word
 from tasks.engines.probe import probe

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from infra.artifacts import ArtifactStore
-from infra.job_ids import job_id_of_run
-from infra.jobs import JobStore
+from infra.bucket.store import ArtifactStore
+from infra.jobs.ids import job_id_of_run
+from infra.jobs.store import JobStore
 from infra.local.parts import SERVERS, Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings

@@ -3,7 +3,7 @@
 import re
 from itertools import pairwise
 
-from infra import job_scripts
+from infra.jobs import scripts
 from infra.states import FIRST_STAGE, WORKING_STAGES, Stage
 from tests.folders import ROOT
 
@@ -15,13 +15,13 @@ def test_progress_never_goes_back_from_stage_to_stage() -> None:
 
 
 def test_lua_has_the_order_of_the_table() -> None:
-    ranks = dict(re.findall(r"(\w+)=(\d)", job_scripts.REPORT.split("{")[1].split("}")[0]))
+    ranks = dict(re.findall(r"(\w+)=(\d)", scripts.REPORT.split("{")[1].split("}")[0]))
     assert sorted(ranks, key=lambda name: int(ranks[name])) == list(Stage)
-    assert f"first_stage, last_stage, rank = '{FIRST_STAGE}', 'DONE'" in job_scripts.CREATE
+    assert f"first_stage, last_stage, rank = '{FIRST_STAGE}', 'DONE'" in scripts.CREATE
 
 
 def test_no_script_has_a_table_of_its_own() -> None:
     """Neither Lua nor the page names a stage, but for the words of the two ends."""
     names = re.compile("|".join(WORKING_STAGES))
-    scripts = [ROOT / "infra" / "job_scripts.py", *(ROOT / "deployments" / "api" / "web").rglob("*.js")]
-    assert [path.name for path in scripts if names.search(path.read_text(encoding="utf-8"))] == []
+    files = [ROOT / "infra" / "jobs" / "scripts.py", *(ROOT / "deployments" / "api" / "web").rglob("*.js")]
+    assert [path.name for path in files if names.search(path.read_text(encoding="utf-8"))] == []

@@ -78,8 +78,8 @@ def test_no_other_module_has_rules_of_its_own() -> None:
     found = {str(path.relative_to(ROOT)) for path in files if rules.search(path.read_text(encoding="utf-8"))}
     assert found == {
         "infra/untrusted_text.py",
-        "infra/object_rules.py",  # keys of objects are refused, not mended
-        "deployments/api/create.py",  # so are addresses
-        "tasks/core/captions.py",  # the width of a mark
-        "tasks/engines/fonts.py",  # what needs a glyph
+        "infra/bucket/rules.py",  # keys of objects are refused, not mended
+        "deployments/api/routes/create.py",  # so are addresses
+        "tasks/core/captions/ass.py",  # the width of a mark
+        "tasks/engines/captions/fonts.py",  # what needs a glyph
     }

@@ -3,8 +3,8 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from infra import grants
 from infra.errors import ConfigError
+from infra.granted import grant as grants
 from infra.nosana.job_definition import COMMAND, GRANT_VARIABLE, SecretInDefinition, build, deployment_body
 from infra.settings import Settings
 from tests.nosana.double import MARKET

@@ -17,14 +17,14 @@ from playwright.sync_api import expect
 from pydantic import SecretStr
 
 from deployments.api.app import create_app
-from deployments.reconcile import Reconciler, keep_reconciling
-from deployments.register import register
-from deployments.submit import PrefectRuns
-from infra.access import granted_root
-from infra.artifacts import ArtifactStore
-from infra.job_ids import job_id_of_run
-from infra.jobs import JobStore
+from deployments.recovery import Reconciler, keep_reconciling
+from deployments.registry.register import register
+from infra.bucket.store import ArtifactStore
+from infra.granted.access import granted_root
+from infra.jobs.ids import job_id_of_run
+from infra.jobs.store import JobStore
 from infra.nosana.worker import NosanaWorker
+from infra.prefect.runs import PrefectRuns
 from infra.states import JobState
 from tests.deployments.api.conftest import Server
 from tests.deployments.web.browser import SCREENS, chromium, window

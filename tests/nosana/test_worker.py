@@ -12,8 +12,8 @@ from asyncio import run
 import pytest
 
 from infra.errors import StateError
-from infra.job_ids import job_id_of_run, new_job_id
-from infra.jobs import JobStore, Report
+from infra.jobs.ids import job_id_of_run, new_job_id
+from infra.jobs.store import JobStore, Report
 from infra.states import JobState
 from tests.folders import ROOT
 from tests.nosana.double import KEY, NosanaDouble

@@ -25,10 +25,10 @@ from tasks.core.errors import (
     UnreadableMedia,
     UnsupportedSource,
 )
-from tasks.engines import ytdlp, ytdlp_child
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.probe import probe
-from tasks.engines.ytdlp_process import Progress
+from tasks.engines.source import ytdlp, ytdlp_child
+from tasks.engines.source.ytdlp_process import Progress
 from tasks.stages.download import (
     Acquired,
     DownloadOptions,

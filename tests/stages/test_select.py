@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from tasks.core.choice.grounding import strange_words
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import HeatmapPoint, SourceMeta
 from tasks.core.request import ClipRequest
-from tasks.core.said import strange_words
 from tasks.core.transcript import Segment, Speech, Word
-from tasks.engines.llm import LlmOptions
+from tasks.engines.choice.llm import LlmOptions
 from tasks.stages.select import select_clips
 from tests.folders import MEDIA
 

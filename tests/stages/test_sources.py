@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.likeness import lags
-from tasks.core.render_plan import RenderOptions
+from tasks.core.out.likeness import lags
+from tasks.core.out.render_plan import RenderOptions
 from tasks.core.transcript import Speech
-from tasks.engines import pcm
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.footage import Footage
-from tasks.engines.frames import small_frames
-from tasks.engines.levels import levels
+from tasks.engines.out.levels import levels
+from tasks.engines.picture.frames import small_frames
+from tasks.engines.speech import pcm
 from tasks.stages.download import Acquired, DownloadOptions, acquire_file
 from tasks.stages.render import RenderedClip, render_clip
 from tests.small_media import ffmpeg

@@ -11,14 +11,18 @@ import pytest
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import ProgramStopped
 from tasks.core.media import SourceMeta
-from tasks.core.render_plan import Mend, RenderOptions
+from tasks.core.out.render_plan import Mend, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Speech, Word
-from tasks.engines import demux, hardware, loudness, pcm, prosody
 from tasks.engines import ffmpeg as engine
+from tasks.engines import hardware
+from tasks.engines.choice import prosody
 from tasks.engines.ffmpeg import EncoderChoice, run, stop_all
-from tasks.engines.measure import measure_clip
+from tasks.engines.out.measure import measure_clip
 from tasks.engines.probe import probe
+from tasks.engines.sound import loudness
+from tasks.engines.source import demux
+from tasks.engines.speech import pcm
 from tasks.stages import render as stage
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip, render_clips

@@ -5,11 +5,11 @@ from pathlib import Path
 import av
 import pytest
 
-from tasks.core.checks import check
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
-from tasks.core.render_plan import RenderOptions
-from tasks.engines.measure import measure_clip
+from tasks.core.out.checks import check
+from tasks.core.out.render_plan import RenderOptions
+from tasks.engines.out.measure import measure_clip
 from tasks.stages.render import RenderedClip, render_clip
 from tests.small_media import ffmpeg, footage
 

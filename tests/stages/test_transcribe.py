@@ -7,10 +7,10 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from tasks.core.asr import Stretch, doubt
 from tasks.core.errors import BadRequest, NoAudio, NoSpeech
+from tasks.core.speech.asr import Stretch, doubt
 from tasks.engines.hardware import AsrOptions
-from tasks.engines.whisper import Recogniser
+from tasks.engines.speech.whisper import Recogniser
 from tasks.stages.transcribe import transcribe_source
 from tests.folders import MEDIA
 

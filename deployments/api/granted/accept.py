@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.api.documents import ERROR_BYTES, MANIFEST_BYTES, manifest_of, parsed
-from infra.access import granted_root
-from infra.artifacts import ArtifactRef, ArtifactStore
+from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
-from infra.jobs import Job
+from infra.granted.access import granted_root
+from infra.jobs.store import Job
 from tasks.core.keys import clip_name, job_key
 from tasks.core.request import ClipRequest
 

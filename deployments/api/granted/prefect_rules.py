@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from infra.errors import Forbidden
+
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 STATES = {"RUNNING", *FINAL}
 """States that a machine may set; SCHEDULED and the like would have it rented again."""
@@ -19,10 +21,6 @@ TASK_RUN_FIELDS = (
     *("flow_run_run_count", "expected_start_time", "start_time", "end_time", "total_run_time", "task_version"),
 )
 POOL = ("work_pool_id", "work_pool_name", "work_queue_id", "work_queue_name", "infrastructure_pid")
-
-
-class Forbidden(Exception):
-    """It is not this run's to say."""
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from deployments.api.granted.llm import llm_model_for_granted
 from deployments.api.guards import Body
 from deployments.api.models import NO_STORE, TOO_LARGE, TOO_SLOW, refusals
 from deployments.api.parts import Given, Parts
-from deployments.submit import TERMINAL
-from infra import grants
-from infra.access import Access, BucketKeys, granted_root
+from infra.bucket.temporary_keys import temporary_keys
 from infra.errors import ConfigError, GrantRefused, StoreError, SubmitError
-from infra.grants import Grant
-from infra.sessions import GrantTaken
-from infra.temporary_keys import temporary_keys
+from infra.granted import grant as grants
+from infra.granted.access import Access, BucketKeys, granted_root
+from infra.granted.grant import Grant
+from infra.granted.session import GrantTaken
+from infra.prefect.runs import TERMINAL
 
 logger = logging.getLogger(__name__)
 router = APIRouter()

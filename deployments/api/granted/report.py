@@ -8,8 +8,8 @@ from fastapi import HTTPException
 from deployments.api.granted.accept import Unacceptable, accept, keep_error, tidy
 from deployments.api.parts import Parts
 from infra.errors import StoreError
-from infra.jobs import Job, Report
-from infra.sessions import Session
+from infra.granted.session import Session
+from infra.jobs.store import Job, Report
 from infra.states import JobState
 
 logger = logging.getLogger(__name__)

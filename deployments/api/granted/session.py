@@ -8,7 +8,7 @@ from fastapi import Depends, HTTPException, Request
 
 from deployments.api.models import NO_SESSION
 from deployments.api.parts import Given, Parts
-from infra.sessions import Session
+from infra.granted.session import Session
 
 CALLS_PER_MINUTE = 3000
 """Requests that one session may make in a minute, many times what a run needs."""

@@ -17,13 +17,13 @@ from pydantic import SecretStr
 
 from deployments.api.app import create_app
 from deployments.api.connections import server_options
-from infra import grants
-from infra.access import Access
-from infra.artifacts import ArtifactStore
+from infra.bucket.store import ArtifactStore
 from infra.errors import SubmitError
-from infra.grants import Grant
-from infra.job_ids import JOB_ID, new_job_id
-from infra.jobs import Job, JobStore, Report
+from infra.granted import grant as grants
+from infra.granted.access import Access
+from infra.granted.grant import Grant
+from infra.jobs.ids import JOB_ID, new_job_id
+from infra.jobs.store import Job, JobStore, Report
 from infra.settings import Settings
 from infra.states import JobState
 from tasks.core.keys import job_key

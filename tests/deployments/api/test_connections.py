@@ -89,7 +89,7 @@ def test_a_body_that_nobody_reads_does_not_hold_the_connection(hasty):
 
 
 def test_an_answer_that_takes_longer_than_a_head_may_is_given(api, hasty, job_id, monkeypatch):
-    monkeypatch.setattr("deployments.api.events.PING_SECONDS", 0.2)
+    monkeypatch.setattr("deployments.api.routes.events.PING_SECONDS", 0.2)
     with httpx.stream("GET", f"{api.url}/api/jobs/{job_id}/events") as stream:
         lines, began = stream.iter_lines(), time.monotonic()
         while time.monotonic() - began < 1.2:

@@ -19,9 +19,9 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from deployments.api import pages
+from deployments.api.routes import pages
 from infra.states import Stage
-from tasks.core.file_names import named_by_title
+from tasks.core.out.file_names import named_by_title
 
 SPANS = {stage.value: stage.span for stage in Stage}
 REQUEST = {

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from deployments.api import pages
+from deployments.api.routes import pages
 from tests.folders import ROOT
 
 JOB = "/jobs/kk_01M84X262BDGCE56DRC3QTW78B"

@@ -5,7 +5,7 @@ Run in a checkout of the commit 8ac3ab0, with its environment:
     git worktree add /tmp/form_1 8ac3ab0
     cd /tmp/form_1 && PYTHONPATH=. python PATH/TO/make_dump.py PATH/TO/form_1.json
 
-It is a record a line as `infra/record_dump.py` has them, but with `left`, the seconds until a key expires.
+It is a record a line as `infra/jobs/dump.py` has them, but with `left`, the seconds until a key expires.
 """
 
 import json
@@ -16,12 +16,12 @@ from typing import Any
 
 import redis
 
-from infra import grants
-from infra.grants import Grant
-from infra.jobs import Job, JobStore, Report
+from infra.granted import grant as grants
+from infra.granted.grant import Grant
+from infra.granted.session import SessionStore
+from infra.jobs.store import Job, JobStore, Report
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
-from infra.sessions import SessionStore
 from infra.settings import Settings
 from infra.states import JobState, Stage
 

@@ -9,9 +9,10 @@ from asyncio import run
 import httpx
 import pytest
 
-from infra import grants, settings
-from infra.job_ids import job_id_of_run, new_job_id
-from infra.jobs import JobStore
+from infra import settings
+from infra.granted import grant as grants
+from infra.jobs.ids import job_id_of_run, new_job_id
+from infra.jobs.store import JobStore
 from infra.states import JobState
 from tests.infra.nosana.dying_worker import STEPS, die_at
 from tests.nosana.double import KEY
@@ -172,7 +173,7 @@ def test_a_run_of_another_flow_is_refused_and_leaves_no_job(scene):
 
 
 def test_a_job_that_has_succeeded_is_not_run_again(scene):
-    from infra.jobs import Report
+    from infra.jobs.store import Report
 
     job_id = new_job_id()
     scene.jobs.create(job_id, "{}")

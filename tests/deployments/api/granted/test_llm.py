@@ -9,11 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.api.granted.llm import ANSWER_TOKENS, MESSAGE_LETTERS, llm_model_for_granted, upstream_of
-from infra.jobs import Report
+from infra.jobs.store import Report
 from infra.settings import Settings
 from infra.states import JobState
-from tasks.core.prompting import Offer
-from tasks.engines.llm import GEMINI_HOST, Llm, LlmFailed, LlmOptions
+from tasks.core.choice.prompting import Offer
+from tasks.engines.choice.llm import GEMINI_HOST, Llm, LlmFailed, LlmOptions
 from tests.llm_server import GOOD, KEY, serving
 
 PATH = "/api/worker/llm/chat/completions"

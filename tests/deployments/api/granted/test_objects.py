@@ -14,21 +14,21 @@ import pytest
 
 from deployments.api.granted import objects
 from deployments.api.granted.objects import SIGNED_SECONDS
-from infra.access import Access
-from infra.artifacts import ArtifactRef, ArtifactStore
+from infra.bucket.rules import ObjectRequest
+from infra.bucket.signing import address_of
+from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import StoreError
-from infra.job_ids import new_job_id
-from infra.jobs import Report
-from infra.object_rules import ObjectRequest
+from infra.granted.access import Access
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import Report
 from infra.settings import Settings
-from infra.signing import address_of
 from infra.states import JobState
 from tasks.core.keys import alias_key, digest, media_key, source_key, transcript_key, upload_key
 from tasks.core.request import ClipRequest
 from tests.deployments.api.conftest import REQUEST
 
 # What the store does with keys of its own, it does with a session: the same tests, on this file's `store`.
-from tests.infra.test_artifacts import (  # noqa: F401
+from tests.infra.bucket.test_store import (  # noqa: F401
     test_a_copy_has_the_bytes_the_digest_and_the_type,
     test_a_copy_of_what_is_not_there_says_so,
     test_a_large_file_goes_up_in_parts_and_comes_back,

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from deployments.api import parts
-from infra.job_ids import new_job_id
-from infra.jobs import Report
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import Report
 from infra.states import JobState
 from tests.deployments.api.conftest import REQUEST
 from tests.prefect_client import prefect_client
@@ -265,7 +265,7 @@ def test_a_run_cannot_have_itself_retried(service, server):
 
 
 def test_the_end_of_the_run_is_soon_the_end_of_its_session(service, server, monkeypatch):
-    monkeypatch.setattr("infra.sessions._CLOSING_SECONDS", 1)
+    monkeypatch.setattr("infra.granted.session._CLOSING_SECONDS", 1)
     ending = Tenant(service, server)
     path = f"/flow_runs/{ending.run_id}"
     assert ending.says("POST", f"{path}/set_state", {"state": {"type": "RUNNING"}}).status_code == 201
@@ -275,7 +275,7 @@ def test_the_end_of_the_run_is_soon_the_end_of_its_session(service, server, monk
 
 
 def test_a_job_that_is_ended_from_outside_takes_its_session_with_it(service, server, monkeypatch):
-    monkeypatch.setattr("infra.sessions._CLOSING_SECONDS", 0.5)
+    monkeypatch.setattr("infra.granted.session._CLOSING_SECONDS", 0.5)
     ended = Tenant(service, server)
     assert ended.says("GET", f"/flow_runs/{ended.run_id}").status_code == 200
     assert service.jobs.report(Report(job_id=ended.job_id, status=JobState.FAILED, error="Cancelled."))

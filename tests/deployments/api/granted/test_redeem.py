@@ -10,8 +10,8 @@ import jwt
 import pytest
 import redis
 
-from deployments import container
-from infra.jobs import Report
+from deployments.image import container
+from infra.jobs.store import Report
 from infra.states import JobState
 from tests.deployments.api.conftest import GRANTS
 

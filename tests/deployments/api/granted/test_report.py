@@ -11,7 +11,7 @@ import pytest
 from deployments.api.documents import MANIFEST_BYTES
 from deployments.api.granted.accept import BYTES_OF_SPEECH
 from deployments.api.granted.accept import DOCUMENTS as BYTES_OF
-from infra.access import granted_root
+from infra.granted.access import granted_root
 from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, clip_entry
 

@@ -4,9 +4,9 @@ import uuid
 
 import pytest
 
-from infra import beside
-from infra.job_ids import new_job_id
-from infra.jobs import JobRef
+from infra.bucket import background
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import JobRef
 from infra.settings import Settings
 from tasks.core.keys import alias_key, transcript_key
 from tasks.core.request import ClipRequest
@@ -43,7 +43,7 @@ def download(api, site, tmp_path):
         work = Workspace(JobRef(job_id=job_id, attempt=1), settings, lambda *_: None)
         options = _engine_options(SourceOptions(max_fps=30), request, work)
         entry, _, reused = _shared_media(request, options, work)
-        beside.wait_all(work.folder)
+        background.wait_all(work.folder)
         return entry, reused, work
 
     return run

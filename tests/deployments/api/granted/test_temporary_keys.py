@@ -13,16 +13,16 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from pydantic import SecretStr
 
-from infra import temporary_keys
-from infra.access import Access
-from infra.artifacts import ArtifactStore
+from infra.bucket import temporary_keys
+from infra.bucket.rules import ObjectRequest, must_be_signed
+from infra.bucket.signing import address_of
+from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
-from infra.object_rules import ObjectRequest, must_be_signed
+from infra.granted.access import Access
 from infra.settings import Settings
-from infra.signing import address_of
 from tasks.core.keys import alias_key, digest, media_key
 from tests.answering import Answer, Asked, serving
-from tests.infra.test_artifacts import (  # noqa: F401
+from tests.infra.bucket.test_store import (  # noqa: F401
     test_a_copy_has_the_bytes_the_digest_and_the_type,
     test_a_large_file_goes_up_in_parts_and_comes_back,
     test_json_comes_back_as_it_was,

@@ -1,0 +1,129 @@
+"""POST /api/callback/nosana: a worker's word of progress."""
+
+import math
+import re
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException, Request
+
+from deployments.api.granted.report import BEING_CHECKED, ENDED, note, take_granted
+from deployments.api.guards import BAD_TOKEN, Body, Reporter
+from deployments.api.models import (
+    FOREIGN,
+    NO_JOB,
+    NO_STORE,
+    TOO_LARGE,
+    TOO_SLOW,
+    Callback,
+    Ok,
+    body_of,
+    refusals,
+)
+from deployments.api.parts import Given
+from infra.jobs.ids import JOB_ID
+from infra.jobs.reports import ATTEMPT_HEADER
+from infra.jobs.store import Report
+from infra.states import JobState, Stage
+from infra.untrusted_text import one_line, several_lines
+from tasks.core.keys import job_key
+from tasks.core.source.addresses import MESSAGE_LETTERS
+
+BAD_ID = (400, "invalid job id")
+BAD_STATUS = (400, "invalid status")
+BAD_PREFIX = (400, "invalid r2_prefix")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+router = APIRouter()
+
+
+@router.post(
+    "/api/callback/nosana",
+    summary="Report progress",
+    responses=refusals(
+        BAD_ID,
+        BAD_STATUS,
+        BAD_PREFIX,
+        BAD_TOKEN,
+        FOREIGN,
+        NO_JOB,
+        ENDED,
+        BEING_CHECKED,
+        TOO_SLOW,
+        TOO_LARGE,
+        NO_STORE,
+    ),
+    openapi_extra=body_of(Callback)
+    | {
+        "parameters": [
+            {
+                "name": "x-callback-token",
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "One of the tokens of CALLBACK_TOKEN, or that of the session of a rented machine.",
+            },
+            {
+                "name": ATTEMPT_HEADER,
+                "in": "header",
+                "schema": {"type": "integer", "minimum": 1},
+                "description": "The attempt that speaks, where the body does not say; without it, the one that runs.",
+            },
+        ],
+    },
+)
+async def take_report(request: Request, session: Reporter, body: Body, parts: Given) -> Ok:
+    """A report that is late, repeated or of another attempt is answered like any other, and changes nothing.
+
+    The success of a rented machine counts once its clips were checked, which takes some seconds.
+    """
+    report = read_report(body, request.headers.get(ATTEMPT_HEADER))
+    request.state.job_id = report.job_id
+    if session is None:
+        await to_thread.run_sync(note, report, parts)
+    elif session.job_id != report.job_id:
+        raise HTTPException(*BAD_TOKEN)
+    else:
+        await take_granted(report, session, parts)
+    return Ok()
+
+
+def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Report:
+    """The report that a body makes, and a header that may name the attempt in its place.
+
+    Raises:
+        HTTPException: 400 with the first fault.
+    """
+    job_id, status, stage = body.get("job_id"), body.get("status"), body.get("stage")
+    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
+        raise HTTPException(*BAD_ID)
+    if not isinstance(status, str) or status not in JobState.__members__:
+        raise HTTPException(*BAD_STATUS)
+    if body.get("r2_prefix") not in (None, "", job_key(job_id, ""), job_key(job_id, "").rstrip("/")):
+        raise HTTPException(*BAD_PREFIX)
+    final = status in (JobState.SUCCEEDED, JobState.FAILED)
+    known = Stage(stage) if isinstance(stage, str) and stage in Stage.__members__ else None
+    progress = _percent(body.get("progress"))
+    return Report(
+        job_id=job_id,
+        attempt=_attempt(body.get("attempt"), attempt_header),
+        status=JobState(status),
+        stage=Stage.DONE if final and known is None else known,
+        progress=100 if final and progress is None else progress,
+        message=one_line(body.get("message"), MESSAGE_LETTERS),
+        error=several_lines(body.get("error"), MESSAGE_LETTERS) or None,
+    )
+
+
+def _attempt(in_body: Any, in_header: str | None) -> int | None:
+    """The attempt that is named, if it is a number; None for the one that runs."""
+    if type(in_body) is int:
+        return in_body
+    return int(in_header) if in_header and _NUMBER.fullmatch(in_header) else None
+
+
+def _percent(value: Any) -> float | None:
+    """A number, clamped to 0 to 100; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return float(min(max(value, 0), 100))

@@ -1,0 +1,213 @@
+"""What a job has made: its results, its manifest, and the clips as streams that a player can seek in."""
+
+import logging
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
+
+import anyio
+from fastapi import Depends, HTTPException, Query, Request, Response
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from deployments.api.documents import Manifest, ManifestClip
+from deployments.api.guards import client_of, sees_job
+from deployments.api.models import (
+    BUSY,
+    NO_JOB,
+    NO_KEY,
+    NO_MANIFEST,
+    NO_STORE,
+    NOT_COMPLETED,
+    ClipView,
+    FileInPath,
+    JobIdInPath,
+    Refusals,
+    Results,
+    refusals,
+)
+from deployments.api.parts import Given, Parts
+from deployments.api.places import NoPlace, Places
+from deployments.api.routing import Router
+from infra.bucket.store import ObjectStream
+from infra.errors import InfraError, ObjectMissing, StoreError
+from infra.states import JobState
+from tasks.core.keys import job_key
+from tasks.core.out.file_names import named_by_title
+
+DOWNLOAD_SECONDS = 6 * 3600
+"""How long a presigned address is good."""
+STALLED_SECONDS = 60
+"""How long a client may take nothing: a player that was paused asks again for what it lacks."""
+NO_CLIP = (404, "clip not found")
+NO_BYTES = (502, "clip could not be read")
+NOT_SATISFIABLE = (416, "range not satisfiable")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
+_REFUSALS = refusals(NO_KEY, NO_JOB, NOT_COMPLETED, NO_MANIFEST, NO_STORE)
+_VIDEO: dict[str, Any] = {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
+_STREAM: Refusals = refusals(
+    NO_CLIP, NO_KEY, NO_JOB, NOT_COMPLETED, NOT_SATISFIABLE, NO_MANIFEST, NO_BYTES, NO_STORE, BUSY
+) | {
+    200: _VIDEO | {"description": "The whole clip; also where several ranges are asked at once."},
+    206: _VIDEO | {"description": "The range that was asked for."},
+    304: {"description": "If-None-Match names the clip as it is."},
+}
+_RANGE_HEADERS: dict[str, Any] = {
+    "parameters": [
+        {"name": name, "in": "header", "schema": {"type": "string"}} for name in ("range", "if-range", "if-none-match")
+    ]
+}
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+router = Router(dependencies=[Depends(sees_job)])
+
+
+@router.get("/api/jobs/{job_id}/results", response_model=Results, summary="The finished clips", responses=_REFUSALS)
+def read_results(job_id: JobIdInPath, parts: Given) -> Results:
+    return Results(clips=[_view(job_id, clip, parts) for clip in _manifest(job_id, parts).clips])
+
+
+@router.get(
+    "/api/jobs/{job_id}/manifest",
+    response_class=Response,
+    summary="All that is known of the clips",
+    responses=_REFUSALS
+    | {200: {"description": "manifest.json", "content": {"application/json": {"schema": {"type": "object"}}}}},
+)
+def read_manifest(job_id: JobIdInPath, parts: Given) -> Response:
+    return Response(_manifest(job_id, parts).document, media_type="application/json")
+
+
+@router.get(
+    "/api/jobs/{job_id}/clips/{file:path}/download",
+    response_class=StreamingResponse,
+    summary="A clip, to be saved",
+    responses=_STREAM,
+    openapi_extra=_RANGE_HEADERS,
+)
+def download_clip(
+    request: Request,
+    job_id: JobIdInPath,
+    file: FileInPath,
+    parts: Given,
+    name: Annotated[str | None, Query(description="`title` saves it under its title where a client can.")] = None,
+) -> Response:
+    saved_as = f'attachment; filename="{file}"'
+    if name == "title" and (clip := _manifest(job_id, parts).clip(file)):
+        saved_as += f"; filename*=UTF-8''{quote(named_by_title(clip.title, file), safe='')}"
+    return _stream(request, job_id, file, parts, {"Content-Disposition": saved_as})
+
+
+@router.get(
+    "/api/jobs/{job_id}/clips/{file:path}",
+    response_class=StreamingResponse,
+    summary="A clip, to be played",
+    responses=_STREAM,
+    openapi_extra=_RANGE_HEADERS,
+)
+def stream_clip(request: Request, job_id: JobIdInPath, file: FileInPath, parts: Given) -> Response:
+    return _stream(request, job_id, file, parts, {})
+
+
+class ClipStream(StreamingResponse):
+    """Passes on what the bucket gives. It lets go of the bucket when it ends, the client hangs up or stalls."""
+
+    def __init__(self, stream: ObjectStream, status: int, headers: dict[str, str], places: Places, client: str) -> None:
+        super().__init__(stream, status, headers, media_type="video/mp4")
+        self._stream, self._places, self._client = stream, places, client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def patient(message: Message) -> None:
+            with anyio.fail_after(STALLED_SECONDS):
+                await send(message)
+
+        try:
+            with self._places.taken(self._client):
+                await super().__call__(scope, receive, patient)
+        except NoPlace:
+            raise HTTPException(*BUSY, {"Retry-After": "5"}) from None
+        except (TimeoutError, StoreError) as error:
+            # The answer has begun: the server sees that it is short, and closes the connection.
+            logger.warning("A clip was not sent to its end: %s", error or "the client stalled")
+        finally:
+            self._stream.close()
+
+
+def asked_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte that a Range header asks for, of `size`; None for the whole.
+
+    Several ranges, other units and what is malformed are ignored, as RFC 9110 allows.
+
+    Raises:
+        HTTPException: 416, the range lies outside.
+    """
+    found = _RANGE.fullmatch("".join((header or "").split()))
+    if found is None or found.group() == "bytes=-":
+        return None
+    first, last = found.groups()
+    if not first:
+        start, end = max(size - int(last), 0), size - 1
+    else:
+        start, end = int(first), min(int(last) if last else size - 1, size - 1)
+        if last and int(last) < start:
+            return None
+    if start > end:
+        raise HTTPException(*NOT_SATISFIABLE, {"Content-Range": f"bytes */{size}"})
+    return start, end
+
+
+def _stream(request: Request, job_id: str, file: str, parts: Parts, headers: dict[str, str]) -> Response:
+    clip = _manifest(job_id, parts).clip(file)
+    if clip is None:
+        raise HTTPException(*NO_CLIP)
+    size = _of_bucket(lambda: parts.documents.clip_size(job_id, file))
+    tag = f'"{clip.sha256 or f"{job_id}-{size}"}"'
+    headers |= {"Accept-Ranges": "bytes", "ETag": tag, "Cache-Control": "private, max-age=3600"}
+    if tag in {item.strip() for item in request.headers.get("if-none-match", "").split(",")}:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    same = request.headers.get("if-range", tag) == tag
+    part = asked_range(request.headers.get("range"), size) if same else None
+    start, end = part or (0, size - 1)
+    headers["Content-Length"] = str(end - start + 1)
+    if part:
+        headers["Content-Range"] = f"bytes {start}-{end}/{size}"
+    status = HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type="video/mp4")
+    key = job_key(job_id, file)
+    stream = _of_bucket(lambda: parts.bucket.open(key, *part or ()))
+    return ClipStream(stream, status, headers, parts.clip_streams, client_of(request))
+
+
+def _of_bucket(ask: Callable[[], T]) -> T:
+    """What the bucket says of a clip, or the refusal."""
+    try:
+        return ask()
+    except ObjectMissing:
+        raise HTTPException(*NO_CLIP) from None
+    except InfraError:
+        raise HTTPException(*NO_BYTES) from None
+
+
+def _manifest(job_id: str, parts: Parts) -> Manifest:
+    if parts.job(job_id).status is not JobState.SUCCEEDED:
+        raise HTTPException(*NOT_COMPLETED)
+    try:
+        return parts.documents.manifest(job_id)
+    except StoreError as error:
+        logger.warning("No results of %s: %s", job_id, error)
+        raise HTTPException(*NO_MANIFEST) from None
+
+
+def _view(job_id: str, clip: ManifestClip, parts: Parts) -> ClipView:
+    told = clip.model_dump(exclude={"signals", "sha256"})
+    return ClipView(
+        **told,
+        scores=clip.signals,
+        download_url=parts.bucket.presign(job_key(job_id, clip.file), DOWNLOAD_SECONDS, clip.file),
+        stream_url=f"/api/jobs/{job_id}/clips/{clip.file}",
+    )

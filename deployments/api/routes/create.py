@@ -1,0 +1,252 @@
+"""POST /api/jobs: what a request must say, in the order in which it is checked, and the job that it becomes."""
+
+import difflib
+import json
+import logging
+import math
+from http import HTTPStatus
+from typing import Annotated, Any, TypeGuard
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, HTTPException, Request
+from pydantic import ValidationError
+
+from deployments.api.guards import Body, Caller, Changing
+from deployments.api.logs import audit
+from deployments.api.models import (
+    FOREIGN,
+    NO_KEY,
+    NO_STORE,
+    TOO_LARGE,
+    TOO_SLOW,
+    Created,
+    JobRequest,
+    body_of,
+    refusals,
+)
+from deployments.api.parts import Given, Parts
+from infra.errors import SubmitError, TooManyQueued
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import Asker, Job
+from infra.states import JobState
+from infra.untrusted_text import one_line
+from tasks.core.counting import counted
+from tasks.core.keys import digest
+from tasks.core.languages import LANGUAGES
+from tasks.core.request import ClipRequest
+
+SHORTEST, LONGEST = 30, 60
+"""Bounds of a clip in seconds here; the flow and the command line allow more."""
+MOST_CLIPS = 5
+MOST_WARNINGS = 10
+QUEUED_AGAIN_SECONDS = 60
+ALL_QUEUED = (429, "too many jobs are waiting; try again when some of them have started")
+OWN_QUEUED = (429, "too many of your jobs are waiting; try again when some of them have started")
+KEY_USED = (409, "idempotency key was used for another request")
+_ASKED = {"video_url", "clip_duration_seconds", "clip_count", "language"}
+
+logger = logging.getLogger(__name__)
+router = APIRouter()
+
+
+@router.post(
+    "/api/jobs",
+    response_model_exclude_none=True,
+    summary="Make clips of a video",
+    responses=refusals(
+        (400, "video_url is required"),
+        (400, "video_url must be a valid URL"),
+        (400, "clip_duration_seconds is required"),
+        (400, "clip_duration_seconds must be between 30 and 60"),
+        (400, "clip_count is required"),
+        (400, "clip_count must be between 1 and 5"),
+        (400, "language must be en, id, or auto"),
+        NO_KEY,
+        FOREIGN,
+        TOO_SLOW,
+        KEY_USED,
+        TOO_LARGE,
+        (429, "too many jobs; try again in 20 seconds"),
+        ALL_QUEUED,
+        OWN_QUEUED,
+        (502, "The Prefect server did not answer (ConnectError)."),
+        NO_STORE,
+    ),
+    openapi_extra=body_of(JobRequest),
+)
+async def create_job(
+    request: Request,
+    caller: Changing,
+    body: Body,
+    parts: Given,
+    idempotency_key: Annotated[
+        str | None, Header(description="With the same key and body, a day long, the same job is answered.")
+    ] = None,
+) -> Created:
+    asked = read_request(body)
+    made = await to_thread.run_sync(_created, request, caller, asked, idempotency_key, parts, limiter=parts.run_changes)
+    return made.model_copy(update={"warnings": unknown_fields(body) or None})
+
+
+def unknown_fields(body: dict[str, Any]) -> list[str]:
+    """A sentence for each field that nobody reads, with the one that may have been meant."""
+    names = [name for name in body if name not in _ASKED]
+    told = [_unknown(name) for name in names[:MOST_WARNINGS]]
+    more = len(names) - len(told)
+    return [*told, f"{more} more unknown fields were ignored."] if more else told
+
+
+def _unknown(name: str) -> str:
+    shown = one_line(name, 60)
+    close = difflib.get_close_matches(shown.lower(), sorted(_ASKED), n=1)
+    return f'Unknown field "{shown}" was ignored' + (f"; did you mean {close[0]}?" if close else ".")
+
+
+def read_request(body: dict[str, Any]) -> dict[str, Any]:
+    """The request as the flow takes it.
+
+    A number is what JSON calls one: neither "30" nor true. A count that is not whole is not between 1 and 5,
+    and a language of null is a missing one.
+
+    Raises:
+        HTTPException: 400 with the first fault.
+    """
+    url = body.get("video_url")
+    if not isinstance(url, str) or not url:
+        raise _fault("video_url is required")
+    seconds, count, language = body.get("clip_duration_seconds"), body.get("clip_count"), body.get("language")
+    if (url := _clean_url(url)) is None:
+        raise _fault("video_url must be a valid URL")
+    if not _is_number(seconds):
+        raise _fault("clip_duration_seconds is required")
+    if not SHORTEST <= seconds <= LONGEST:
+        raise _fault(f"clip_duration_seconds must be between {SHORTEST} and {LONGEST}")
+    if not _is_number(count):
+        raise _fault("clip_count is required")
+    if not 1 <= count <= MOST_CLIPS or count != math.floor(count):
+        raise _fault(f"clip_count must be between 1 and {MOST_CLIPS}")
+    language = "auto" if language is None else language
+    if not isinstance(language, str) or (language != "auto" and language not in LANGUAGES):
+        raise _fault("language must be en, id, or auto")
+    return {"video_url": url, "clip_duration_seconds": seconds, "clip_count": int(count), "language": language}
+
+
+def _created(request: Request, caller: Caller, asked: dict[str, Any], key: str | None, parts: Parts) -> Created:
+    claim = f"{caller.key} {key}" if key and caller.key else key or ""
+    job_id = _job_id_for(asked, claim, parts)
+    request.state.job_id = job_id
+    earlier = parts.jobs.get(job_id) if key else None
+    if earlier is None:
+        _count(caller.counted, parts)
+    is_new = earlier is None and _recorded(job_id, asked, caller, claim, parts)
+    if earlier is None or _is_without_run(earlier):  # asking twice is one run
+        try:
+            _submit_first(job_id, asked, parts)
+        except SubmitError as error:
+            raise HTTPException(HTTPStatus.BAD_GATEWAY, str(error)) from None
+    if is_new:
+        audit("create", job_id, key=caller.name, client=caller.address)
+    return Created(job_id=job_id)
+
+
+def _recorded(job_id: str, asked: dict[str, Any], caller: Caller, claim: str, parts: Parts) -> bool:
+    bounds = parts.settings.max_queued, parts.settings.max_queued_per_key
+    asker = Asker(
+        owner=caller.key,
+        client=caller.counted,
+        claim=claim,
+        most_queued=bounds[0],
+        most_queued_of_client=bounds[1],
+    )
+    try:
+        return parts.jobs.create(job_id, json.dumps(asked), asker)
+    except TooManyQueued as full:
+        said = OWN_QUEUED if full.own else ALL_QUEUED
+        raise HTTPException(*said, {"Retry-After": str(QUEUED_AGAIN_SECONDS)}) from None
+
+
+def _submit_first(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
+    """Start the run of a new job.
+
+    Raises:
+        SubmitError: it could not be started, and the job is forgotten. Should the server have made the run after all,
+            it finds no job and ends.
+    """
+    try:
+        run_id = parts.submitter.submit(job_id, 1, asked)
+    except SubmitError:
+        if parts.jobs.discard(job_id) or parts.jobs.get(job_id) is None:
+            raise
+        return  # its run exists, and has begun or is known to whoever asked beside us
+    _give(run_id, job_id, 1, parts)
+    if parts.jobs.get(job_id) is None:
+        raise SubmitError("The run could not be started; ask again.")
+
+
+def submit_run(job: Job, attempt: int, parts: Parts) -> None:
+    """Start the run of an attempt that follows the job as it was, in the deployment that the job ran in.
+
+    Raises:
+        SubmitError: it could not be started; the attempt is FAILED, and says why. No run can open it any more.
+    """
+    try:
+        run_id = parts.submitter.submit(job.job_id, attempt, job.request, job.flow_run_id or job.earlier_run_id)
+    except SubmitError as error:
+        if parts.jobs.start_failed(job.job_id, attempt, str(error)):
+            raise
+        return
+    _give(run_id, job.job_id, attempt, parts)
+
+
+def _give(run_id: str, job_id: str, attempt: int, parts: Parts) -> None:
+    """Record the attempt's run; one that nobody wants any more is stopped."""
+    if parts.jobs.set_run(job_id, attempt, run_id):
+        return
+    try:
+        parts.submitter.cancel(run_id)
+    except SubmitError as error:  # it may not open its attempt, whether it is stopped or not
+        logger.warning("The run of %s was not stopped from here: %s", job_id, error)
+
+
+def _is_without_run(job: Job) -> bool:
+    return job.status is JobState.QUEUED and job.flow_run_id is None
+
+
+def _job_id_for(asked: dict[str, Any], key: str, parts: Parts) -> str:
+    """A new id, or that of the job which has the idempotency key."""
+    if not key:
+        return new_job_id()
+    claim = parts.jobs.claim(key, digest(asked), new_job_id())
+    if not claim.is_same:
+        raise HTTPException(*KEY_USED)
+    return claim.job_id
+
+
+def _count(client: str, parts: Parts) -> None:
+    """Only requests that would become a job are counted."""
+    per_minute = parts.settings.create_rate_per_minute
+    if per_minute and (wait := parts.jobs.allow(client, per_minute)):
+        said = f"too many jobs; try again in {counted(wait, 'second')}"
+        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
+
+
+def _clean_url(given: str) -> str | None:
+    """An http or https URL without white space around it; None where it is none.
+
+    Control characters and spaces within are refused: parsers drop some of them, so that two would read two addresses.
+    """
+    url = given.strip()
+    if not url.isprintable() or " " in url:
+        return None
+    try:
+        return ClipRequest(video_url=url).video_url
+    except ValidationError:
+        return None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _fault(said: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, said)

@@ -1,0 +1,174 @@
+"""A job after it was created: how it stands, started again, cancelled, and the list of the recent ones."""
+
+import contextlib
+import logging
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import Depends, HTTPException, Query
+
+from deployments.api.documents import Failure
+from deployments.api.guards import Asking, Caller, Changing, job_of, needs_a_key
+from deployments.api.logs import audit
+from deployments.api.models import (
+    FOREIGN,
+    NO_JOB,
+    NO_KEY,
+    NO_STORE,
+    JobIdInPath,
+    JobLine,
+    JobList,
+    JobView,
+    Ok,
+    Started,
+    refusals,
+)
+from deployments.api.parts import Given, Parts
+from deployments.api.routes.create import submit_run
+from deployments.api.routing import Router
+from infra.errors import JobConflict, SubmitError
+from infra.granted.access import granted_root
+from infra.jobs.store import Job
+from infra.states import JobState
+from tasks.core.keys import job_key
+
+NO_RUN = (409, "nosana run id missing")
+ENDED = (409, "job has ended")
+NOT_ENDED = (409, "job has not ended; cancel it first")
+NO_BUCKET = (502, "bucket did not answer")
+NOT_STOPPED = (502, "run could not be stopped")
+CANCEL_TRIES = 3
+"""A job may get its next attempt while it is being cancelled; that one is cancelled then."""
+
+logger = logging.getLogger(__name__)
+router = Router()
+
+
+@router.get(
+    "/api/jobs",
+    dependencies=[Depends(needs_a_key)],
+    response_model=JobList,
+    summary="Recent jobs: the operator's key lists all, an API key its own",
+    responses=refusals((400, "limit: input should be less than or equal to 100"), NO_KEY, (404, "not found"), NO_STORE),
+    openapi_extra={
+        "parameters": [
+            {"name": "x-operator-key", "in": "header", "schema": {"type": "string"}, "description": "OPERATOR_KEY."},
+            {"name": "x-api-key", "in": "header", "schema": {"type": "string"}, "description": "One of API_KEYS."},
+        ]
+    },
+)
+def list_jobs(caller: Asking, parts: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> JobList:
+    owner = None if caller.is_operator else caller.key
+    return JobList(jobs=[JobLine.of(job) for job in parts.jobs.recent(limit, owner)])
+
+
+@router.get(
+    "/api/jobs/{job_id}",
+    response_model=JobView,
+    summary="A job as it stands",
+    responses=refusals(NO_KEY, NO_JOB, NO_STORE),
+)
+def read_job(job_id: JobIdInPath, caller: Asking, parts: Given) -> JobView:
+    job = job_of(caller, job_id, parts)
+    looks = job.status is JobState.FAILED and not job.is_cancelled
+    failure = parts.documents.failure(job) if looks else Failure()
+    told = {"error_code": failure.code, "next_step": failure.next_step, "cancelled": job.is_cancelled}
+    return JobView.model_validate(job.model_dump() | told)
+
+
+@router.post(
+    "/api/jobs/{job_id}/start",
+    response_model=Started,
+    response_model_exclude_none=True,
+    summary="Start a failed job again, as a new attempt",
+    responses=refusals(NO_KEY, FOREIGN, NO_JOB, NO_RUN, NO_STORE),
+)
+async def start_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Started:
+    return await to_thread.run_sync(_start, job_id, caller, parts, limiter=parts.run_changes)
+
+
+@router.post(
+    "/api/jobs/{job_id}/cancel",
+    response_model=Ok,
+    summary="Stop a job",
+    responses=refusals(NO_KEY, FOREIGN, NO_JOB, ENDED, NOT_STOPPED, NO_STORE),
+)
+async def cancel_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
+    """The run is stopped first: if it cannot be, the job goes on and can be cancelled again."""
+    return await to_thread.run_sync(_cancel, job_id, caller, parts, limiter=parts.run_changes)
+
+
+@router.delete(
+    "/api/jobs/{job_id}",
+    response_model=Ok,
+    summary="Delete a job that has ended, with its clips",
+    responses=refusals(NO_KEY, FOREIGN, NO_JOB, NOT_ENDED, NO_BUCKET, NO_STORE),
+)
+async def delete_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
+    """Everything under the job's prefix goes, then its record. The source stays in the cache that jobs share."""
+    return await to_thread.run_sync(_delete, job_id, caller, parts, limiter=parts.run_changes)
+
+
+def _start(job_id: str, caller: Caller, parts: Parts) -> Started:
+    job = job_of(caller, job_id, parts)
+    if job.status in (JobState.RUNNING, JobState.SUCCEEDED) or (job.flow_run_id and not job.has_ended):
+        return Started(ok=True)
+    if job.nosana_run_id is None and not job.had_run:
+        raise HTTPException(*NO_RUN)
+    answer = Started(ok=True)
+    try:
+        attempt = parts.jobs.reopen(job_id, after=job.attempt) if job.has_ended else job.attempt
+        submit_run(job, attempt, parts)
+    except (JobConflict, SubmitError) as error:
+        if parts.job(job_id).status is JobState.FAILED:
+            answer = Started(ok=False, start_error=str(error))
+    audit("start", job_id, key=caller.name, client=caller.address, ok=answer.ok)
+    return answer
+
+
+def _delete(job_id: str, caller: Caller, parts: Parts) -> Ok:
+    """Objects first: if the bucket does not answer, the job is still there to be deleted again."""
+    job = job_of(caller, job_id, parts)
+    if not job.has_ended:
+        raise HTTPException(*NOT_ENDED)
+    for prefix in (job_key(job_id, ""), granted_root(job_id)):
+        for key in list(parts.bucket.list(prefix)):
+            parts.bucket.delete(key)
+    try:
+        parts.jobs.delete(job_id)
+    except JobConflict:
+        raise HTTPException(*NOT_ENDED) from None
+    parts.documents.forget(job_id)
+    audit("delete", job_id, key=caller.name, client=caller.address)
+    return Ok()
+
+
+def _cancel(job_id: str, caller: Caller, parts: Parts) -> Ok:
+    for _ in range(CANCEL_TRIES):
+        job = job_of(caller, job_id, parts)
+        if job.has_ended:
+            break
+        _stop(job.flow_run_id, job_id, parts)
+        if parts.jobs.cancel(job_id, job.attempt):
+            _stop_newer(job, parts)
+            audit("cancel", job_id, key=caller.name, client=caller.address)
+            return Ok()
+    raise HTTPException(*ENDED)
+
+
+def _stop(run_id: str | None, job_id: str, parts: Parts) -> None:
+    """Raises: HTTPException: 502, the run could not be stopped."""
+    try:
+        if run_id:
+            parts.submitter.cancel(run_id)
+    except SubmitError as error:
+        logger.warning("The run of %s could not be stopped: %s", job_id, error)
+        raise HTTPException(*NOT_STOPPED) from None
+
+
+def _stop_newer(cancelled: Job, parts: Parts) -> None:
+    """Stop the run that the attempt was given while it was being cancelled; it could not open it anyhow."""
+    job = parts.job(cancelled.job_id)
+    if job.attempt == cancelled.attempt and job.flow_run_id != cancelled.flow_run_id:
+        with contextlib.suppress(HTTPException):
+            _stop(job.flow_run_id, job.job_id, parts)

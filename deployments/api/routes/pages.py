@@ -1,0 +1,89 @@
+"""The page: a form, a job's page and what they load, from the folder beside this file.
+
+Nothing is built and nothing comes from elsewhere. Files are read when they are asked for and
+revalidated by their digest, so a new version is seen at once and an old one costs no bytes.
+Starlette's `StaticFiles` would weaken that: its tags are made from time and size, which two versions
+share where a wheel or an image fixes the times of files; it serves whatever lies in the folder; and
+it takes types from the machine's own list.
+"""
+
+import hashlib
+import json
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from infra.jobs.ids import JOB_ID
+from infra.states import WORKING_STAGES
+
+WEB = Path(__file__).parents[1] / "web"
+STAGES_MODULE = "app/stages.js"
+"""Made from the table in `infra/states.py`; every other file is in the folder."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+def form(request: Request) -> Response:
+    return _file(request, WEB / "index.html")
+
+
+@router.api_route("/jobs/{job_id}", methods=["GET", "HEAD"])
+def job(request: Request, job_id: str) -> Response:
+    """The same page for every job; what cannot be a job's id is 404, and the page says so."""
+    known = JOB_ID.fullmatch(job_id) is not None
+    return _file(request, WEB / "job.html", HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
+
+
+@router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
+def static(request: Request, name: str) -> Response:
+    if name == STAGES_MODULE:
+        return _answer(request, _stages_module(), _TYPES[".js"])
+    if name not in _static_names():
+        raise HTTPException(HTTPStatus.NOT_FOUND, "file not found")
+    return _file(request, WEB / name)
+
+
+@cache
+def _static_names() -> frozenset[str]:
+    """What may be asked for by name: a path that is not in this list is never opened."""
+    files = (path for path in WEB.rglob("*") if path.suffix in _TYPES and path.suffix != ".html")
+    return frozenset(path.relative_to(WEB).as_posix() for path in files)
+
+
+@cache
+def _stages_module() -> bytes:
+    """The table of stages as the page's scripts import it."""
+    table = [{"name": stage, **stage.facts._asdict()} for stage in WORKING_STAGES]
+    return f"export const STAGES = {json.dumps(table)};\n".encode()
+
+
+def _file(request: Request, path: Path, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return _answer(request, path.read_bytes(), _TYPES[path.suffix], status)
+
+
+def _answer(request: Request, body: bytes, media_type: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = HEADERS | {"ETag": tag}
+    known = {item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")}
+    if status is HTTPStatus.OK and tag in known:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(body, status, headers, media_type=media_type)

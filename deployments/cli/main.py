@@ -1,0 +1,358 @@
+"""The command line: kangklip clip | resume | status | list | up | api | deploy | doctor | demo | job |
+backup | restore.
+
+Results go to standard output, progress, notes and faults to standard error.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.logging import RichHandler
+from rich.text import Text
+
+from deployments import console, local_run
+from deployments.cli import validate
+from deployments.cli.output import Finished, job_document, jobs_table, print_document, standing, told
+from infra import disk, settings
+from infra.errors import ConfigError, InfraError
+from infra.jobs.ids import new_job_id
+from infra.local.parts import SERVERS, Part
+from infra.states import JobState
+from tasks.core.errors import BadRequest, ClipError
+from tasks.core.request import ClipRequest
+
+if TYPE_CHECKING:
+    from infra.jobs.store import JobStore
+    from infra.local.stack import LocalStack
+
+PREFECT_PORT = 4200
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done; 1 the job or something that it stands on failed; 2 the request or a setting is "
+    "wrong, or a port is taken; 130 stopped.",
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that receives OUT/JOB/: clips and JSON artifacts.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log beside the bars.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+WithoutPrefect = Annotated[
+    bool, typer.Option("--without-prefect", help="Leave Prefect's database out; its server's own tools save it.")
+]
+JobArgument = Annotated[str, typer.Argument(help="Job id, kk_...", metavar="JOB")]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"kangklip {version('kangklip')}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Cut a long video into short vertical clips with titles and captions.
+
+    Start with `kangklip demo`, or `kangklip clip talk.mp4 --count 2`; for a page and an API: `kangklip up`.
+    """
+
+
+@app.command("clip")
+def clip_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A video file, or the address of a video (any site yt-dlp reads, or a media file).", metavar="SOURCE"
+        ),
+    ],
+    duration: Annotated[float, typer.Option("--duration", "-d", min=5, max=180, help="Seconds per clip.")] = 45,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=5, help="How many clips.")] = 3,
+    language: Annotated[str, typer.Option("--language", "-l", help="Spoken language: auto, en, id, ...")] = "auto",
+    out: Out = Path("clips"),
+    verbose: Verbose = False,
+    as_json: Json = False,
+) -> None:
+    """Cut clips from SOURCE on this machine, and put them into a folder.
+
+    - `kangklip clip talk.mp4`
+    - `kangklip clip https://example.org/talk.mp4 --duration 30 --count 2 --language en`
+    - `kangklip clip talk.mp4 --json | jq -r '.clips[].file'`
+    """
+    job_id = new_job_id()
+    with told(as_json=as_json, job_id=job_id):
+        allow_private = settings.load().allow_private_addresses
+        request = validate.clip_request(source, duration, count, language, allow_private=allow_private)
+        validate.check_out(out)
+        with _stack(verbose) as stack:
+            if not validate.is_address(source):
+                key, name = local_run.register_file(validate.local_path(source))
+                request = request.model_copy(update={"source_key": key, "source_name": name})
+            finished, address = _run(request, job_id, out)
+    _show(finished, address, stack, as_json=as_json)
+
+
+@app.command()
+def resume(
+    job: JobArgument,
+    out: Out = Path("clips"),
+    verbose: Verbose = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a JOB that was stopped or failed; what is done is not done again.
+
+    Of a job that has succeeded, it copies the files again. `kangklip list` shows the recent ones.
+    """
+    with told(as_json=as_json, job_id=job):
+        validate.job_id(job)
+        validate.check_out(out)
+        with _stack(verbose) as stack:
+            request = local_run.request_of(job)
+            if request is None:
+                raise _unknown(job)
+            finished, address = _run(request, job, out)
+    _show(finished, address, stack, as_json=as_json)
+
+
+@app.command()
+def status(job: JobArgument, as_json: Json = False) -> None:
+    """Show how a JOB stands: state, stage, percent, attempt, and why it failed."""
+    with told(as_json=as_json, job_id=job):
+        validate.job_id(job)
+        with _stack(verbose=False, parts=(Part.VALKEY,)):
+            found = _jobs().get(job)
+        if found is None:
+            raise _unknown(job)
+    if as_json:
+        print_document(job_document(found))
+        return
+    line = f"{found.job_id}  {standing(found)}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}"
+    console.out.print(line, soft_wrap=True)
+    for attempt in found.attempts:
+        if attempt.reason and attempt.number < found.attempt:
+            console.out.print(Text(f"attempt {attempt.number}: {attempt.reason}"), soft_wrap=True)
+    if text := found.error or (found.message if found.again_at else None):
+        console.out.print(Text(text), soft_wrap=True)
+
+
+@app.command("list")
+def list_command(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show the recent jobs, the newest first: id, state, percent, age and video."""
+    with told(as_json=as_json), _stack(verbose=False, parts=(Part.VALKEY,)):
+        found = _jobs().recent(limit)
+    if as_json:
+        print_document({"jobs": [job_document(job) for job in found]})
+    elif found:
+        console.out.print(jobs_table(found))
+    else:
+        console.note("No job is known here yet. Begin with: kangklip demo")
+
+
+@app.command()
+def demo(out: Out = Path("clips"), verbose: Verbose = False, as_json: Json = False) -> None:
+    """Cut two clips from the sample talk that comes with the project."""
+    sample = Path(__file__).parents[2] / "tests" / "media" / "sample.mp4"
+    clip_command(str(sample), duration=30, count=2, language="en", out=out, verbose=verbose, as_json=as_json)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the page and the API.")] = 8000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = PREFECT_PORT,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of everything that is kept.")] = None,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run jobs, or let them wait.")] = True,
+) -> None:
+    """Run everything on this machine: the page, the API, a worker and what they stand on.
+
+    What the environment names (REDIS_URL, R2_ENDPOINT, PREFECT_API_URL) is used instead of starting it.
+    """
+    if data_dir is not None:
+        os.environ["KANGKLIP_DATA_DIR"] = str(validate.local_path(str(data_dir)).resolve())
+    from deployments.cli.serve import up as run_up  # noqa: PLC0415 the other commands need no server
+
+    with local_run.unwound_on_sigterm():
+        run_up(port, prefect_port, worker=worker)
+
+
+@app.command()
+def api() -> None:
+    """Run the API alone, configured by the environment: REDIS_URL, R2_*, PREFECT_API_URL, CALLBACK_TOKEN."""
+    from deployments.cli.serve import api as run_api  # noqa: PLC0415 the other commands need no server
+
+    run_api()
+
+
+@app.command("deploy")
+def deploy_command(
+    bucket_block: Annotated[
+        bool,
+        typer.Option(
+            "--bucket-block",
+            help="Save a block with the bucket's keys too; whoever reads the server's blocks has them.",
+        ),
+    ] = False,
+) -> None:
+    """Register work pools, deployments, blocks and automations with the Prefect server of PREFECT_API_URL.
+
+    What is there already stays, and so do the limits and switches that were turned there.
+    """
+    local_run.quiet_prefect()
+    from deployments.registry.deploy import deploy  # noqa: PLC0415 the other commands need no Prefect
+
+    deploy(bucket_block=bucket_block)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check what KangKlip needs: each part ok, off (works without) or missing, and how to mend it."""
+    from deployments.cli.doctor import examine  # noqa: PLC0415 the checks import every engine
+
+    if not examine(as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command("backup")
+def backup_command(
+    file: Annotated[Path, typer.Argument(help="File to write, as kangklip.tar.gz; - is standard output.")],
+    without_prefect: WithoutPrefect = False,
+) -> None:
+    """Save the records of all jobs and Prefect's database to FILE. The bucket's objects are not in it.
+
+    Everything may go on meanwhile. The file holds links and titles, and its owner alone may read it.
+    """
+    from deployments.cli.backup import save  # noqa: PLC0415 redis-py and what the stack needs
+
+    save(file, without_prefect=without_prefect)
+
+
+@app.command("restore")
+def restore_command(
+    file: Annotated[Path, typer.Argument(help="A file that kangklip backup has written; - is standard input.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Delete the records that are there first.")] = False,
+    without_prefect: WithoutPrefect = False,
+) -> None:
+    """Put the records and Prefect's database of FILE back. Stop everything that uses them first."""
+    from deployments.cli.backup import restore  # noqa: PLC0415 redis-py and what the stack needs
+
+    restore(file, replace=replace, without_prefect=without_prefect)
+
+
+@app.command("job")
+def job_command() -> None:
+    """Run one job from the worker's environment: JOB_ID, VIDEO_URL, the bucket, the callback."""
+    from deployments.image.worker_job import run_job  # noqa: PLC0415
+
+    run_job()
+
+
+def main() -> None:
+    """The program: every expected failure is one line that says what to do next."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except (ClipError, InfraError) as error:
+        is_ours = isinstance(error, InfraError) and not isinstance(error, ConfigError)
+        console.fail((is_ours and disk.fault(error, settings.load().data_dir)) or str(error))
+        sys.exit(2 if isinstance(error, ConfigError | BadRequest) else 1)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        console.fail("Stopped.")
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "show"):  # click's own usage errors
+            error.show()  # pyright: ignore[reportAttributeAccessIssue]
+            sys.exit(2)
+        if fault := disk.fault(error, settings.load().data_dir):
+            console.fail(fault)
+            sys.exit(1)
+        raise
+
+
+@contextmanager
+def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["LocalStack"]:
+    """A stack that is up, or one brought up for the length of the command."""
+    from infra.jobs import schema  # noqa: PLC0415 help and a refused input need no server, nor what speaks to one
+    from infra.local.stack import LocalStack  # noqa: PLC0415
+
+    local_run.quiet_prefect()
+    shown_from = logging.INFO if verbose else logging.CRITICAL
+    handler = RichHandler(shown_from, console=console.console, show_path=False)
+    logging.basicConfig(format="%(message)s", handlers=[handler])
+    with (
+        local_run.unwound_on_sigterm(),
+        console.console.status("Starting") as shown,
+        LocalStack(settings.load(), parts, progress=shown.update) as stack,
+    ):
+        shown.stop()
+        stack.apply()
+        schema.bring_up_to_date(stack.settings)
+        yield stack
+
+
+def _jobs() -> "JobStore":
+    from infra.jobs.store import JobStore  # noqa: PLC0415
+
+    jobs = JobStore.from_settings(settings.load())
+    if jobs is None:
+        raise ConfigError("REDIS_URL is empty; unset it to use the embedded one.")
+    return jobs
+
+
+def _unknown(job: str) -> BadRequest:
+    folder = settings.load().data_dir
+    return BadRequest(f"No job {job} is known in {folder}.", "See those that are: kangklip list")
+
+
+def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
+    """Run the job with bars and copy what it made; also the address of its run while the Prefect server is up."""
+    jobs = _jobs()
+    jobs.create(job_id, request.model_dump_json(exclude_none=True))
+    known = jobs.get(job_id)
+    folder = out / job_id
+    console.note(f"Job {job_id}")
+    if known is None or known.status is not JobState.SUCCEEDED:
+        try:
+            with console.progress_bars(jobs, job_id):
+                local_run.run_flow(request, job_id)
+        except ClipError:
+            local_run.export(job_id, folder)
+            console.note(f"What was found up to then is in {folder}")
+            raise
+        except BaseException:
+            console.note(f"Go on with: kangklip resume {job_id}")
+            raise
+    return Finished(job_id, folder, local_run.export(job_id, folder)), local_run.run_path(job_id)
+
+
+def _show(finished: Finished, path: str, stack: "LocalStack", *, as_json: bool) -> None:
+    """The result, and where the run is to be seen: an address only if somebody keeps the server up."""
+    if as_json:
+        print_document(finished.document())
+    else:
+        finished.show()
+    for line in [*finished.manifest["warnings"], *finished.manifest["dropped"]]:
+        console.note(f"! {line}")
+    if stack.stays_up(Part.PREFECT):
+        console.note(f"The run in the Prefect UI: {local_run.prefect_ui()}{path}")
+    else:
+        console.note(f"To see the run in the Prefect UI: kangklip up, then http://127.0.0.1:{PREFECT_PORT}{path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What a command found or made, as a table for people or as one JSON document for programs."""
+
+import json
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from deployments.console import out
+from infra.errors import ConfigError, InfraError
+from tasks.core.counting import age, counted
+from tasks.core.errors import ClipError
+from tasks.core.source.addresses import loggable
+
+if TYPE_CHECKING:
+    from infra.jobs.store import Job
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has succeeded and the folder that its files were copied to."""
+
+    job_id: str
+    folder: Path
+    files: list[Path]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+
+    def document(self) -> dict[str, Any]:
+        """As `--json` prints it; docs/command-line.md, "JSON for programs"."""
+        manifest = self.manifest
+        return {
+            "job_id": self.job_id,
+            "status": "SUCCEEDED",
+            "folder": str(self.folder),
+            "clips": [
+                {
+                    "file": str(self.folder / clip["file"]),
+                    "title": clip["title"],
+                    "hook": clip["hook"],
+                    "start": clip["start"],
+                    "end": clip["end"],
+                    "seconds": clip["duration"],
+                    "size_bytes": clip["size_bytes"],
+                    "checks_passed": sum(check["ok"] for check in clip["checks"]),
+                    "checks": len(clip["checks"]),
+                }
+                for clip in manifest["clips"]
+            ],
+            "warnings": manifest["warnings"],
+            "dropped": manifest["dropped"],
+            "error": None,
+        }
+
+    def show(self) -> None:
+        """The clips as a table, and where they are."""
+        table = _columns(("clip", "title"), ("seconds", "size", "checks"), ("file",))
+        for number, clip in enumerate(self.document()["clips"], 1):
+            table.add_row(
+                str(number),
+                Text(clip["title"]),
+                f"{clip['seconds']:.1f}",
+                f"{clip['size_bytes'] / 1e6:.1f} MB",
+                f"{clip['checks_passed']}/{clip['checks']}",
+                Path(clip["file"]).name,
+            )
+        out.print(table)
+        out.print(Text(f"{counted(len(self.files), 'file')} in {self.folder}"), soft_wrap=True)
+
+
+def job_document(job: "Job") -> dict[str, Any]:
+    """A job as `status --json` and `list --json` print it."""
+    named = job.model_dump(
+        mode="json", include={"job_id", "status", "stage", "progress", "attempt", "error", "request"}
+    )
+    times = {name: _iso(getattr(job, name)) for name in ("created_at", "updated_at")}
+    return named | times | {"source": source(job), "cancelled": job.is_cancelled}
+
+
+def standing(job: "Job") -> str:
+    """A job's state as people see it: one that somebody cancelled has not failed."""
+    return "CANCELLED" if job.is_cancelled else job.status
+
+
+def source(job: "Job") -> str:
+    """What the job's video is called: the file's name, or the address without what it may keep secret."""
+    return job.request.get("source_name") or loggable(job.request.get("video_url") or "") or "?"
+
+
+def jobs_table(jobs: "Iterable[Job]") -> Table:
+    table = _columns(("job",), ("state", "progress", "age"), ("video",))
+    for job in jobs:
+        state = Text(standing(job), style={"SUCCEEDED": "green", "FAILED": "red"}.get(standing(job), ""))
+        table.add_row(job.job_id, state, f"{job.progress:.0f}%", age(time.time() - job.created_at), Text(source(job)))
+    return table
+
+
+def print_document(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201 a program reads it
+
+
+@contextmanager
+def told(*, as_json: bool, job_id: str | None = None) -> Generator[None]:
+    """A failure as a document too, where one was asked for; it is raised all the same."""
+    try:
+        yield
+    except (ClipError, InfraError, KeyboardInterrupt) as error:
+        if as_json:
+            print_document({"job_id": job_id, "status": "FAILED", "error": _fault(error)})
+        raise
+
+
+def _fault(error: BaseException) -> dict[str, str]:
+    """Message, stable code and next step; the codes are those of `error.json`, and `setting` for a wrong one."""
+    if isinstance(error, ClipError):
+        return {"message": error.message, "code": error.code, "next_step": error.next_step}
+    if isinstance(error, KeyboardInterrupt):
+        return {"message": "Stopped.", "code": "stopped", "next_step": "Go on with kangklip resume."}
+    code = "setting" if isinstance(error, ConfigError) else "infrastructure"
+    return {"message": str(error), "code": code, "next_step": ""}
+
+
+def _columns(*groups: tuple[str, ...]) -> Table:
+    """A table whose second group is numbers."""
+    table = Table()
+    for index, group in enumerate(groups):
+        for name in group:
+            is_text = name in ("title", "video")
+            table.add_column(
+                name,
+                justify="right" if index == 1 else "left",
+                no_wrap=not is_text,
+                overflow="fold" if is_text else "ellipsis",
+            )
+    return table
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

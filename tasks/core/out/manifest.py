@@ -1,0 +1,71 @@
+"""`manifest.json`: what was published, how it was chosen and made, and what was measured on it."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from tasks.core.edl import EdlClip, Selection
+from tasks.core.out.checks import Check
+
+
+class ClipEntry(BaseModel):
+    """One published clip. `duration` is the file's, in seconds; `history` tells of mends and replacements."""
+
+    clip: EdlClip
+    file: str
+    duration: float
+    size_bytes: int
+    sha256: str
+    checks: list[Check]
+    encoder: str
+    encoder_reason: str
+    gain_db: float
+    history: list[str] = Field(default_factory=list[str])
+    warnings: list[str] = Field(default_factory=list[str])
+
+
+class Dropped(BaseModel):
+    """A clip that was not published, and why."""
+
+    index: int
+    title: str
+    reason: str
+
+
+def manifest(
+    job_id: str,
+    clips: list[ClipEntry],
+    dropped: list[Dropped],
+    selection: Selection,
+    models: dict[str, Any],
+    timings: dict[str, float],
+    warnings: list[str],
+    **more: Any,
+) -> dict[str, Any]:
+    """The manifest as JSON types.
+
+    Args:
+        models: name and version of each model that had a part in the result.
+        timings: seconds of wall time by stage.
+        more: further top-level fields.
+    """
+    return {
+        "job_id": job_id,
+        "clips": [_entry(entry) for entry in sorted(clips, key=lambda entry: entry.clip.index)],
+        "selection": selection.model_dump(mode="json"),
+        "dropped": [item.model_dump(mode="json") for item in dropped],
+        "models": models,
+        "timings": timings,
+        "warnings": warnings,
+        **more,
+    }
+
+
+def _entry(entry: ClipEntry) -> dict[str, Any]:
+    clip = entry.clip
+    return {
+        **clip.model_dump(mode="json"),
+        "start": clip.segments[0].start,
+        "end": clip.segments[-1].end,
+        **entry.model_dump(mode="json", exclude={"clip"}),
+    }

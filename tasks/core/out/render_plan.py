@@ -1,0 +1,221 @@
+"""From an EDL clip and the camera's shots to frames, pieces and crop expressions.
+
+Two clocks: the source's (seconds from its start) and the clip's (seconds from the first frame
+of the finished file). Segments are cut to whole frames, so that picture and sound stay together.
+"""
+
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil, floor
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from tasks.core.edl import EdlClip, Span
+from tasks.core.media import MediaInfo
+from tasks.core.picture.camera import CropKey, Layout, Shot
+from tasks.core.picture.field_order import Scan
+from tasks.core.transcript import Segment, Word
+
+TARGET_LUFS = -14.0
+HIGHEST_TRUE_PEAK = -1.0
+"""dBTP."""
+_NTSC = [Fraction(n, 1001) for n in (24000, 30000, 60000)]
+_STANDARD_RATES = sorted([*_NTSC, *map(Fraction, (24, 25, 30, 50, 60, 120))])
+_SAME_RATE = 0.005
+"""Average rates of real files differ from the nominal rate by up to this share."""
+
+
+class RenderOptions(BaseModel):
+    """How clips are drawn and encoded. `parallel` is the number of encodes at once, by cores when None."""
+
+    width: int = Field(default=1080, ge=16, multiple_of=2)
+    height: int = Field(default=1920, ge=16, multiple_of=2)
+    max_fps: float = Field(default=30, ge=1, le=120)
+    crf: int = Field(default=20, ge=0, le=51)
+    preset: str = "veryfast"
+    encoder: Literal["auto", "x264", "nvenc"] = "auto"
+    parallel: int | None = Field(default=None, ge=1, exclude=True)
+
+
+class Mend(BaseModel):
+    """What one more render of the same clip does otherwise.
+
+    `louder` and `lower_ceiling` are in dB; `shorter` is the number of frames left out at the end.
+    """
+
+    louder: float = 0.0
+    lower_ceiling: float = 0.0
+    shorter: int = 0
+
+
+class Piece(BaseModel):
+    """Consecutive frames of a segment that are framed alike; `first` counts from the segment's first frame.
+
+    `keys` are on the piece's own clock: 0 at its first frame.
+    """
+
+    first: int
+    frames: int
+    layout: Layout
+    crop_width: int = 0
+    crop_height: int = 0
+    keys: list[CropKey] = Field(default_factory=list[CropKey])
+
+
+class SegmentPlan(BaseModel):
+    """One segment of the source, from `start` seconds on, `frames` frames of the output rate long."""
+
+    start: float
+    frames: int
+    pieces: list[Piece]
+    scan: Scan = Scan()
+
+
+class RenderPlan(BaseModel):
+    """All that one encode needs to know but file names. `rate_num`/`rate_den` is the exact frame rate."""
+
+    rate_num: int
+    rate_den: int
+    segments: list[SegmentPlan]
+
+    @property
+    def rate(self) -> Fraction:
+        return Fraction(self.rate_num, self.rate_den)
+
+    @property
+    def frames(self) -> int:
+        return sum(segment.frames for segment in self.segments)
+
+    @property
+    def duration(self) -> float:
+        """Length of the finished clip in seconds."""
+        return float(self.frames / self.rate)
+
+    def seconds(self, segment: SegmentPlan) -> float:
+        """Length of one segment in seconds."""
+        return float(segment.frames / self.rate)
+
+
+def frame_rate(source: float, highest: float) -> Fraction:
+    """The clip's frame rate: the source's nominal rate, divided by a whole number until `highest` allows it.
+
+    Rates that are no standard (variable ones, webcams at 10) are raised to one, so that captions
+    change close to their words; repeated frames cost the encoder next to nothing.
+    """
+    if source <= 0:
+        return Fraction(highest).limit_denominator(1001)
+    rate = _nominal(source, highest)
+    steps = ceil(rate / Fraction(highest) - Fraction(1, 100))
+    divided = rate / max(steps, 1)
+    return divided if steps <= 1 or divided >= min(23, highest / 2) else Fraction(highest).limit_denominator(1001)
+
+
+def _nominal(source: float, highest: float) -> Fraction:
+    nearest = min(_STANDARD_RATES, key=lambda r: abs(r - source))
+    if abs(nearest - source) <= _SAME_RATE * nearest:
+        return nearest
+    multiples = [(r, times * source) for times in range(2, 31) for r in _STANDARD_RATES if r <= highest]
+    rate, multiple = min(multiples, key=lambda pair: abs(pair[0] - pair[1]), default=(nearest, 0.0))
+    if abs(rate - multiple) <= _SAME_RATE * rate:
+        return rate
+    return next((r for r in _STANDARD_RATES if r >= source), Fraction(source).limit_denominator(1001))
+
+
+def mend_for(integrated: float | None, true_peak: float | None, faults: list[str]) -> Mend:
+    """The correction for broken checks, from the loudness (LUFS) and true peak (dBTP) of the first render."""
+    louder = TARGET_LUFS - integrated if "loudness" in faults and integrated is not None else 0.0
+    above = true_peak - HIGHEST_TRUE_PEAK + 0.5 if "true peak" in faults and true_peak is not None else 0.0
+    return Mend(louder=louder, lower_ceiling=max(above, 0.0), shorter=1 if "length" in faults else 0)
+
+
+def plan(
+    clip: EdlClip,
+    shots: list[list[Shot]],
+    info: MediaInfo,
+    options: RenderOptions,
+    shorter: int = 0,
+    scans: list[Scan] | None = None,
+) -> RenderPlan:
+    """The plan for one clip; `shots` has one list for each of its segments, `scans` one item (all progressive if None).
+
+    Frames are counted over the whole clip and rounded down, so the clip is never longer than its EDL;
+    `shorter` more are left out at its end.
+    """
+    rate = frame_rate(info.moments, options.max_fps)
+    segments: list[SegmentPlan] = []
+    before, elapsed = 0, 0.0
+    scans = scans or [Scan()] * len(clip.segments)
+    for span, views, scan in zip(clip.segments, shots, scans, strict=True):
+        elapsed += span.duration
+        upto = floor(elapsed * rate + Fraction(1, 1000))
+        if span is clip.segments[-1]:
+            upto -= shorter
+        if upto > before:
+            pieces = _pieces(span, upto - before, views, rate)
+            segments.append(SegmentPlan(start=span.start, frames=upto - before, pieces=pieces, scan=scan))
+        before = upto
+    return RenderPlan(rate_num=rate.numerator, rate_den=rate.denominator, segments=segments)
+
+
+def _pieces(span: Span, frames: int, shots: list[Shot], rate: Fraction) -> list[Piece]:
+    """Shots as runs of frames that cover the segment without gap or overlap."""
+    shots = sorted(shots, key=lambda s: s.start) or [Shot(start=span.start, end=span.end, layout="fit")]
+    edges = [0] + [min(max(round((s.start - span.start) * rate), 0), frames) for s in shots[1:]] + [frames]
+    return [
+        _piece(shot, first, last - first, span.start + float(first / rate))
+        for shot, first, last in zip(shots, edges, edges[1:], strict=False)
+        if last > first
+    ]
+
+
+def _piece(shot: Shot, first: int, frames: int, begins: float) -> Piece:
+    keys = [CropKey(t=key.t - begins, x=key.x, y=key.y) for key in sorted(shot.keys, key=lambda k: k.t)]
+    return Piece(
+        first=first,
+        frames=frames,
+        layout=shot.layout,
+        crop_width=shot.crop_width,
+        crop_height=shot.crop_height,
+        keys=keys if shot.layout == "pan" else keys[:1],
+    )
+
+
+def path_expression(points: list[tuple[float, float]]) -> str:
+    """An ffmpeg expression in `t` that runs linearly through (time, value) points and rests outside them.
+
+    A flat sum of ramps: nested `if`s would meet the depth limit of ffmpeg's parser at 100 points.
+    """
+    terms = [f"{points[0][1]:.2f}"]
+    for (t0, v0), (t1, v1) in pairwise(points):
+        if t1 > t0 and abs(v1 - v0) >= 0.005:
+            terms.append(f"{(v1 - v0) / (t1 - t0):+.4f}*clip(t{-t0:+.4f},0,{t1 - t0:.4f})")
+    return "".join(terms)
+
+
+def on_clip_clock(clip: EdlClip, stretches: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Stretches of the source, cut to the clip's segments, in seconds of the clip."""
+    result: list[tuple[float, float]] = []
+    elapsed = 0.0
+    for span in clip.segments:
+        for start, end in stretches:
+            first, last = max(start, span.start), min(end, span.end)
+            if last > first:
+                result.append((first - span.start + elapsed, last - span.start + elapsed))
+        elapsed += span.duration
+    return result
+
+
+def words_on_clip_clock(clip: EdlClip, transcript: list[Segment]) -> list[Word]:
+    """Words whose middle lies in one of the clip's segments, in playing order, in seconds of the clip."""
+    words = [word for segment in transcript for word in segment.words]
+    result: list[Word] = []
+    elapsed = 0.0
+    for span in clip.segments:
+        for word in words:
+            if span.start <= word.middle < span.end:
+                start = max(word.start, span.start) - span.start + elapsed
+                end = min(word.end, span.end) - span.start + elapsed
+                result.append(Word(word=word.word, start=start, end=max(end, start)))
+        elapsed += span.duration
+    return result

@@ -1,0 +1,67 @@
+"""Black bars around a picture (letterbox, pillarbox), from the brightest that each pixel ever was."""
+
+import numpy as np
+
+from tasks.core.picture.camera import Picture
+
+DARK = 24
+"""Luma of 255 up to which a pixel is black: 16, and what a codec adds."""
+DARK_SHARE = 0.995
+"""A row or column is a bar's when this share of it stays dark."""
+LEAST_PICTURE = 0.1
+"""Share of the frame's side that must remain; less is a dark scene rather than a picture with bars."""
+SHOWN_SHARE = 0.5
+"""Share of the picture's first and last line that is ever lit: its edge is straight, a dark scene's is not."""
+LOPSIDED = 0.03
+"""Share of the side by which opposite bars may differ without further proof."""
+CLEARLY_SHOWN = 0.9
+"""The same as SHOWN_SHARE where opposite bars differ by more, or there is one only, or little picture is left."""
+SMALL_PICTURE = 0.3
+"""Share of the side below which that is little."""
+
+
+def picture_within(brightest: np.ndarray, width: int, height: int) -> Picture | None:
+    """The frame of `width` x `height` pixels without its bars; None where it has none.
+
+    `brightest` is the highest luma of each pixel of a small copy over all frames looked at: uint8 (rows, columns).
+    A pixel at each edge of what is left goes too, which the small copy mixed with the bar's.
+    """
+    dark = brightest <= DARK
+    across, down = _lit(dark.mean(axis=0)), _lit(dark.mean(axis=1))
+    inside = dark[slice(*down), slice(*across)]
+    if not inside.size:
+        return None
+    left, right = _scaled(_checked(across, inside.mean(axis=0), len(dark[0])), len(dark[0]), width)
+    top, bottom = _scaled(_checked(down, inside.mean(axis=1), len(dark)), len(dark), height)
+    if (left, top, right, bottom) == (0, 0, width, height):
+        return None
+    return Picture(left=left, top=top, width=right - left, height=bottom - top)
+
+
+def _lit(dark: np.ndarray) -> tuple[int, int]:
+    """First and last line (excluded) that is ever lit; `dark` is the share of each line that is not."""
+    lit = np.flatnonzero(dark < DARK_SHARE)
+    return (int(lit[0]), int(lit[-1]) + 1) if len(lit) else (0, 0)
+
+
+def _checked(span: tuple[int, int], dark: np.ndarray, lines: int) -> tuple[int, int]:
+    """The span of lit lines, extended to the frame's edge wherever the dark beyond it is no bar.
+
+    `dark` is the share of each line of the span that is dark, between the bars of the other axis.
+    """
+    first, last = span
+    length = last - first
+    if length < max(LEAST_PICTURE * lines, 4):
+        return 0, lines
+    is_even = abs(first - (lines - last)) <= max(LOPSIDED * lines, 1)
+    is_plain = is_even and length >= SMALL_PICTURE * lines
+    most = 1 - (SHOWN_SHARE if is_plain else CLEARLY_SHOWN)
+    return (first if dark[1] <= most else 0), (last if dark[-2] <= most else lines)
+
+
+def _scaled(span: tuple[int, int], lines: int, side: int) -> tuple[int, int]:
+    """The span of a small copy's lines in pixels of the side, inwards to even numbers."""
+    factor = side / lines
+    first = 0 if span[0] == 0 else 2 * int(np.ceil((span[0] * factor + 1) / 2))
+    last = side if span[1] == lines else 2 * int((span[1] * factor - 1) / 2)
+    return first, last

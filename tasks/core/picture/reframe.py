@@ -1,0 +1,346 @@
+"""How a range is framed: for every shot a crop that rests or moves, or the whole frame.
+
+A shot (between two cuts) is divided where the camera changes its subject; each part is framed on
+its own, so that the camera never pans across a cut and never from one person to another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeView, Shot
+from tasks.core.picture.crop_path import constant_within, needed_keys, peak_motion, smooth_path, taut_string
+from tasks.core.picture.speaker import lead, runs_of, subjects
+from tasks.core.picture.tracks import Array, Track, follow
+
+SLIVER = 0.4
+"""Seconds; cuts inside a range are never nearer to each other."""
+SAME_ASPECT = 0.02
+MARGIN = 0.2
+"""Room kept on each side of a face, in face widths (for hair and ears); less where the crop has no more."""
+CENTRED = {"x": 0.5, "y": 0.42}
+"""Where in the crop the face's centre belongs: in the middle, with a little less above than below."""
+RESTING = (0.15, 0.2)
+"""How far from there a face may be while the camera rests, in crop lengths: the first that it never leaves."""
+FOLLOWING = (0.15, 0.25, 0.5)
+"""The same while the camera moves: the first at which the motion is bounded."""
+TOP_SPEED = 0.6
+TOP_ACCELERATION = 1.2
+"""Crop lengths per second, and per second squared."""
+TALKING = 1.1
+"""Motion of a mouth (FaceBox.mouth) that is speech rather than a smile."""
+CLEAR_LEAD = 1.6
+"""How many times the others' mouth motion makes a speaker sure."""
+SURE_AFTER = 0.8
+"""Seconds of a part below which its mouths tell nothing."""
+CLEARLY_LARGER = 1.8
+"""Ratio of areas at which the larger face is the subject although nobody is known to talk."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Sizes in pixels: of the source as shown and of the crop that has the output's aspect."""
+
+    width: int
+    height: int
+    crop_width: int
+    crop_height: int
+    aspect: float
+    """The source's aspect relative to the output's: above 1 it is wider."""
+
+    @property
+    def axis(self) -> Literal["x", "y"]:
+        """The axis along which the crop may move."""
+        return "x" if self.aspect >= 1 else "y"
+
+    @property
+    def room(self) -> float:
+        """How far the crop's corner may go along the axis."""
+        return float(self.width - self.crop_width if self.axis == "x" else self.height - self.crop_height)
+
+    @property
+    def length(self) -> float:
+        return float(self.crop_width if self.axis == "x" else self.crop_height)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the camera looks at along its axis: the extent that must be seen at each of `times`, in pixels."""
+
+    times: Array
+    first: Array
+    last: Array
+    reason: str
+    faces: int
+    speaking: bool = False
+
+
+def frame_range(view: RangeView, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
+    """Shots that tile the range, each with its camera and the reason for it.
+
+    `source` is width and height of the frame as shown, `output` those of the clip. Of a shot with bars
+    around its picture only the picture is shown.
+    """
+    framed = [
+        (shot, picture)
+        for start, end, picture in _between_cuts(view)
+        for shot in _frame_picture(view, start, end, picture, source, output)
+    ]
+    return _lend_to_slivers(framed)
+
+
+def _between_cuts(view: RangeView) -> list[tuple[float, float, Picture | None]]:
+    """Start, end and picture of each shot."""
+    pictures = view.pictures or [None] * (len(view.cuts) + 1)
+    begins = {view.start: pictures[0]}
+    begins |= {t: p for t, p in zip(view.cuts, pictures[1:], strict=True) if view.start < t < view.end}
+    return [(start, end, begins[start]) for start, end in pairwise([*sorted(begins), view.end])]
+
+
+def _frame_picture(
+    view: RangeView,
+    start: float,
+    end: float,
+    picture: Picture | None,
+    source: tuple[int, int],
+    output: tuple[int, int],
+) -> list[Shot]:
+    """One shot between two cuts, framed inside its picture, on the coordinates of the whole frame."""
+    if picture is None:
+        return _frame_shot(view, start, end, fit_crop(source, output))
+    inside = view.model_copy(update={"faces": [_moved(face, picture) for face in view.faces if start <= face.t < end]})
+    frame = fit_crop((picture.width, picture.height), output)
+    return [_placed(shot, picture) for shot in _frame_shot(inside, start, end, frame)]
+
+
+def _moved(face: FaceBox, picture: Picture) -> FaceBox:
+    """The face on the picture's own coordinates."""
+    return face.model_copy(update={"x": face.x - picture.left, "y": face.y - picture.top})
+
+
+def _placed(shot: Shot, picture: Picture) -> Shot:
+    """A shot of the picture on the coordinates of the whole frame."""
+    reason = f"{shot.reason}; bars around the picture are left out"
+    if shot.layout == "fit":
+        keys = [CropKey(t=shot.start, x=picture.left, y=picture.top)]
+        size = {"crop_width": picture.width, "crop_height": picture.height}
+        return shot.model_copy(update={"keys": keys, "reason": reason, **size})
+    keys = [CropKey(t=key.t, x=key.x + picture.left, y=key.y + picture.top) for key in shot.keys]
+    return shot.model_copy(update={"keys": keys, "reason": reason})
+
+
+def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:
+    """The largest crop with even sides inside the source that has the output's aspect."""
+    width = min(source[0], source[1] * output[0] / output[1])
+    height = min(source[1], source[0] * output[1] / output[0])
+    even = [min(2 * round(side / 2), limit // 2 * 2) for side, limit in zip((width, height), source, strict=True)]
+    return Frame(*source, *even, aspect=source[0] * output[1] / (source[1] * output[0]))
+
+
+def _frame_shot(view: RangeView, start: float, end: float, frame: Frame) -> list[Shot]:
+    """One shot between two cuts, divided where the subject changes."""
+    times = [t for t in (view.samples or sorted({face.t for face in view.faces})) if start <= t < end]
+    tracks = follow([face for face in view.faces if start <= face.t < end], times)
+    if abs(frame.aspect - 1) <= SAME_ASPECT:
+        reason = "the source has the clip's shape"
+        return [_still(start, end, frame, frame.room / 2, reason, len(tracks))]
+    if not tracks:
+        return [_fit(start, end, "no face is found", 0)]
+    return _join_fits([_film(part, a, b, frame) for part, a, b in _parts(tracks, np.array(times), start, end, frame)])
+
+
+def _parts(
+    tracks: list[Track], times: Array, start: float, end: float, frame: Frame
+) -> list[tuple[Subject | str, float, float]]:
+    """The subject, or the reason why there is none, of each part of a shot, with the part's start and end."""
+    together = _extent(tracks, times, frame, "the only face" if len(tracks) == 1 else f"all {len(tracks)} faces fit")
+    if all(track.present(times).all() for track in tracks) and _fits(together, frame):
+        return [(together, start, end)]
+    who = subjects(tracks, times)
+    runs = runs_of(who)
+    edges = [start, *(float(times[a - 1] + times[a]) / 2 for a, _ in runs[1:]), end]
+    chosen = [_choose(tracks, int(who[a]), times[a:b], frame) for a, b in runs]
+    chosen[1:] = [_as_change(part) for part in chosen[1:]]
+    return [(part, *span) for part, span in zip(chosen, pairwise(edges), strict=True)]
+
+
+def _as_change(part: Subject | str) -> Subject | str:
+    """A part that begins with a cut of ours, which its reason then says."""
+    if isinstance(part, str):
+        return part
+    return replace(part, reason=f"{'speaker' if part.speaking else 'subject'} change: {part.reason}")
+
+
+def _choose(tracks: list[Track], subject: int, times: Array, frame: Frame) -> Subject | str:
+    """Whom to show while `subject` is the liveliest (-1: nobody is seen)."""
+    if subject < 0:
+        return "no face is found"
+    here = [track for track in tracks if track.present(times).mean() >= 0.5]
+    if len(here) <= 1:
+        return _extent([tracks[subject]], times, frame, "the only face")
+    motion, ratio = lead(tracks, subject, times)
+    if motion >= TALKING and ratio >= CLEAR_LEAD and times[-1] - times[0] >= SURE_AFTER:
+        reason = f"speaking, {ratio:.1f} times the others' mouth motion"
+        return replace(_extent([tracks[subject]], times, frame, reason), speaking=True)
+    together = _extent(here, times, frame, f"all {len(here)} faces fit")
+    if _fits(together, frame):
+        return together
+    areas = [float(np.mean(track.column("width", times) * track.column("height", times))) for track in here]
+    order = np.argsort(areas)
+    if areas[order[-1]] >= CLEARLY_LARGER * areas[order[-2]]:
+        return _extent([here[order[-1]]], times, frame, f"the largest of {len(here)} faces, none known to speak")
+    return f"{len(here)} faces too far apart for one crop, none known to speak"
+
+
+def _extent(tracks: list[Track], times: Array, frame: Frame, reason: str) -> Subject:
+    """What must be seen of the faces: from the first one's near edge to the last one's far edge."""
+    size = "width" if frame.axis == "x" else "height"
+    centres = np.array([_steady(track.column(frame.axis, times)) for track in tracks])
+    halves = np.array([track.column(size, times).max() / 2 for track in tracks])[:, None]
+    return Subject(times, (centres - halves).min(axis=0), (centres + halves).max(axis=0), reason, len(tracks))
+
+
+def _steady(values: Array) -> Array:
+    """Median of five neighbours: single misses of the detector do not move the camera."""
+    if len(values) < 5:
+        return np.full_like(values, np.median(values))
+    padded = np.pad(values, 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+
+
+def _fits(subject: Subject, frame: Frame) -> bool:
+    """Whether the crop holds the subject at every moment, with some room."""
+    return bool((subject.last - subject.first).max() <= 0.9 * frame.length)
+
+
+def _film(part: Subject | str, start: float, end: float, frame: Frame) -> Shot:
+    """The camera for one part: still if it can, else a pan that is slow enough, else the whole frame."""
+    if isinstance(part, str):
+        return _fit(start, end, part, 0)
+    if not _fits(part, frame):
+        return _fit(start, end, f"{part.reason}; a crop would cut it", part.faces)
+    wanted = (part.first + part.last) / 2 - CENTRED[frame.axis] * frame.length
+    for slack in RESTING:
+        rest = constant_within(*_tube(part, wanted, slack, frame), float(np.clip(np.median(wanted), 0, frame.room)))
+        if rest is not None:
+            return _still(start, end, frame, rest, part.reason, part.faces)
+    for slack in FOLLOWING:
+        path = taut_string(part.times, *_tube(part, wanted, slack, frame))
+        grid, values = smooth_path(part.times, path, start, end)
+        speed, change = peak_motion(grid, values)
+        if speed <= TOP_SPEED * frame.length and change <= TOP_ACCELERATION * frame.length:
+            return _pan(frame, grid, np.clip(values, 0, frame.room), f"{part.reason}; it moves", part.faces)
+    return _fit(start, end, f"{part.reason}; it moves too fast to be followed", part.faces)
+
+
+def _tube(part: Subject, wanted: Array, slack: float, frame: Frame) -> tuple[Array, Array]:
+    """Lowest and highest corner of the crop at each time: near `wanted`, inside the frame, the subject inside."""
+    spare = frame.length - (part.last - part.first)
+    margin = np.minimum(spare / 2, MARGIN * (part.last - part.first) / part.faces)
+    low = np.maximum(wanted - slack * frame.length, part.last + margin - frame.length)
+    high = np.minimum(wanted + slack * frame.length, part.first - margin)
+    return np.clip(low, 0, frame.room), np.clip(np.maximum(low, high), 0, frame.room)
+
+
+def _key(frame: Frame, t: float, corner: float) -> CropKey:
+    across = {"x": (frame.height - frame.crop_height) / 2, "y": (frame.width - frame.crop_width) / 2}[frame.axis]
+    return CropKey(t=t, x=corner, y=across) if frame.axis == "x" else CropKey(t=t, x=across, y=corner)
+
+
+def _still(start: float, end: float, frame: Frame, corner: float, reason: str, faces: int) -> Shot:
+    return Shot(
+        start=start,
+        end=end,
+        layout="still",
+        crop_width=frame.crop_width,
+        crop_height=frame.crop_height,
+        keys=[_key(frame, start, corner)],
+        faces=faces,
+        reason=reason,
+    )
+
+
+def _pan(frame: Frame, grid: Array, corners: Array, reason: str, faces: int) -> Shot:
+    return Shot(
+        start=float(grid[0]),
+        end=float(grid[-1]),
+        layout="pan",
+        crop_width=frame.crop_width,
+        crop_height=frame.crop_height,
+        keys=[_key(frame, float(grid[i]), float(corners[i])) for i in needed_keys(grid, corners)],
+        faces=faces,
+        reason=reason,
+    )
+
+
+def _fit(start: float, end: float, reason: str, faces: int) -> Shot:
+    return Shot(start=start, end=end, layout="fit", faces=faces, reason=reason)
+
+
+def _join_fits(parts: list[Shot]) -> list[Shot]:
+    """Parts of one shot; neighbours that both show the whole frame become one."""
+    joined = parts[:1]
+    for part in parts[1:]:
+        if part.layout == joined[-1].layout == "fit":
+            joined[-1] = joined[-1].model_copy(update={"end": part.end})
+        else:
+            joined.append(part)
+    return joined
+
+
+def _lend_to_slivers(framed: list[tuple[Shot, Picture | None]]) -> list[Shot]:
+    """What a range has of a shot cut off by its edge, if only a sliver, gets its neighbour's camera, at rest.
+
+    Not where its bars are others.
+    """
+    shots = [shot for shot, _ in framed]
+    pictures = [picture for _, picture in framed]
+    if len(shots) > 1 and shots[0].end - shots[0].start < SLIVER and pictures[0] == pictures[1]:
+        shots = [_lent(shots[0], shots[1], 0), *shots[1:]]
+    if len(shots) > 1 and shots[-1].end - shots[-1].start < SLIVER and pictures[-1] == pictures[-2]:
+        shots = [*shots[:-1], _lent(shots[-1], shots[-2], -1)]
+    return shots
+
+
+def _lent(sliver: Shot, neighbour: Shot, nearest: int) -> Shot:
+    keys = [key.model_copy(update={"t": sliver.start}) for key in neighbour.keys[nearest:][:1]]
+    layout = "fit" if neighbour.layout == "fit" else "still"
+    reason = "too short for a camera of its own"
+    return neighbour.model_copy(
+        update={"start": sliver.start, "end": sliver.end, "layout": layout, "keys": keys, "reason": reason}
+    )
+
+
+def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeView) -> dict[str, Any]:
+    """One clip of `face_log.json`.
+
+    `views` are those of the clip's segments; `segments` counts them and `detected` those in which a
+    face was found. `shots` are the camera's decisions with their reasons.
+    """
+    return {
+        "index": index,
+        "segments": len(views),
+        "detected": sum(bool(view.faces) for view in views),
+        "looks": sum(len(view.samples) for view in views),
+        "cuts": [cut for view in views for cut in view.cuts],
+        "shots": [shot.model_dump() for shot in shots],
+    }
+
+
+def face_log(
+    clips: Sequence[dict[str, Any]],
+    opencv_version: str | None,
+    reason: Literal["ffprobe_failed", "model_missing", "video_open_failed", "face_detect_failed"] | None = None,
+    error: str | None = None,
+) -> dict[str, Any]:
+    """`face_log.json`. `reason` and `error` say why no faces were looked for, where none were."""
+    return {
+        "backend": None if reason else "yunet",
+        "reason": reason,
+        "error": error,
+        "opencv_version": opencv_version,
+        "clips": list(clips),
+    }

@@ -1,0 +1,89 @@
+"""Who is talking: the face whose mouth moves, decided over the whole shot at once."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.picture.tracks import Array, Track
+
+WINDOW = 1.0
+"""Seconds over which a mouth's motion is averaged."""
+SWITCH_COST = 4.0
+"""What a change of subject must win, in log ratios summed over the looks: at five looks a second and a
+mouth that moves three times as much as the other, a bit less than a second of talk."""
+QUIET = 0.4
+"""Motion that any mouth shows, in the unit of FaceBox.mouth; keeps ratios of small numbers small."""
+ABSENT = -1.0
+NOBODY = -1.5
+LEAST_DWELL = 1.5
+"""Seconds that the camera stays with a subject."""
+
+
+def mouth_motion(track: Track, times: Array) -> Array:
+    """The track's mouth motion averaged over WINDOW around each of `times`; 0 where it was not seen."""
+    seen = np.array([box.t for box in track.boxes])
+    motion = np.array([box.mouth for box in track.boxes])
+    near = np.abs(times[:, None] - seen[None, :]) <= WINDOW / 2
+    return (near * motion).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
+
+
+def subjects(tracks: Sequence[Track], times: Array) -> NDArray[np.int64]:
+    """Index of the track to look at at each of `times`, -1 for nobody.
+
+    The best sequence (Viterbi) by how much more a mouth moves than those of the others, where
+    changing the subject has its price; what is shorter than LEAST_DWELL then joins its neighbour.
+    """
+    present = np.stack([track.present(times) for track in tracks])
+    motion = np.stack([mouth_motion(track, times) for track in tracks]) + QUIET
+    best: Array = (motion * present).max(axis=0)
+    scores = np.where(present, np.log(motion) - np.log(best.clip(QUIET)), ABSENT)
+    nobody = np.where(present.any(axis=0), NOBODY, 0.0)
+    states = _best_sequence(np.vstack([scores, nobody]))
+    states = _without_short_runs(states, times)
+    return np.where(states == len(tracks), -1, states)
+
+
+def _best_sequence(scores: Array) -> NDArray[np.int64]:
+    """Viterbi over `scores` of shape (states, looks) with SWITCH_COST between any two states."""
+    count, looks = scores.shape
+    total = scores[:, 0].copy()
+    came_from = np.empty((looks, count), np.int64)
+    for n in range(1, looks):
+        best, floor = int(total.argmax()), float(total.max()) - SWITCH_COST
+        came_from[n] = [i if total[i] >= floor else best for i in range(count)]
+        total = total.clip(floor) + scores[:, n]
+    states = np.empty(looks, np.int64)
+    states[-1] = int(total.argmax())
+    for n in range(looks - 1, 0, -1):
+        states[n - 1] = came_from[n, states[n]]
+    return states
+
+
+def _without_short_runs(states: NDArray[np.int64], times: Array) -> NDArray[np.int64]:
+    """Runs shorter than LEAST_DWELL join the run before them, the first one the run after it."""
+    states = states.copy()
+    while True:
+        runs = runs_of(states)
+        short = [run for run in runs if times[run[1] - 1] - times[run[0]] < LEAST_DWELL]
+        if not short or len(runs) == 1:
+            return states
+        a, b = min(short, key=lambda run: times[run[1] - 1] - times[run[0]])
+        states[a:b] = states[a - 1] if a else states[b]
+
+
+def runs_of(states: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Stretches of equal states as (first, one past the last)."""
+    edges = [0, *(int(i) + 1 for i in np.flatnonzero(np.diff(states))), len(states)]
+    return list(pairwise(edges))
+
+
+def lead(tracks: Sequence[Track], subject: int, times: Array) -> tuple[float, float]:
+    """Mouth motion of `subject` over `times`, and how many times that of the liveliest other face present."""
+    motion = [
+        float(mouth_motion(track, times)[track.present(times)].mean()) if track.present(times).any() else 0.0
+        for track in tracks
+    ]
+    others = max((value for index, value in enumerate(motion) if index != subject), default=0.0)
+    return motion[subject], (motion[subject] + QUIET) / (others + QUIET)

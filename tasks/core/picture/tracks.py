@@ -1,0 +1,80 @@
+"""Faces seen at single moments joined into people followed through a shot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.picture.camera import FaceBox
+
+Array = NDArray[np.float64]
+
+LONGEST_GAP = 2.0
+"""Seconds without a hit after which a face in the same place is taken for a new one."""
+PRESENT_GAP = 0.7
+"""Seconds before and after a hit in which the face counts as present."""
+LEAST_SHARE = 0.3
+"""A track seen in fewer of the shot's looks is chance, unless it is one steady appearance."""
+STEADY_SECONDS = 2.5
+BACKGROUND = 0.15
+"""A face with less than this share of the largest one's area belongs to the background."""
+
+
+@dataclass
+class Track:
+    """One face through a shot, its boxes in order of time."""
+
+    boxes: list[FaceBox] = field(default_factory=list[FaceBox])
+
+    def distance(self, face: FaceBox) -> float:
+        """How far `face` is from where the track was last, in face widths; infinite if it cannot be the same."""
+        last = self.boxes[-1]
+        size = max(last.width, face.width)
+        alike = 0.5 < face.width / last.width < 2.0 and face.t - last.t <= LONGEST_GAP
+        return float(np.hypot(face.x - last.x, face.y - last.y)) / size if alike else float("inf")
+
+    @property
+    def area(self) -> float:
+        """Median area of the boxes, in square pixels."""
+        return float(np.median([box.width * box.height for box in self.boxes]))
+
+    def column(self, name: str, times: Array) -> Array:
+        """One field of the boxes at `times`, linear between them and constant outside."""
+        return np.interp(times, [box.t for box in self.boxes], [getattr(box, name) for box in self.boxes])
+
+    def present(self, times: Array) -> NDArray[np.bool_]:
+        """Whether the face was seen near each of `times`."""
+        seen = np.array([box.t for box in self.boxes])
+        return np.abs(times[:, None] - seen[None, :]).min(axis=1) <= PRESENT_GAP
+
+
+def follow(faces: Sequence[FaceBox], times: Sequence[float]) -> list[Track]:
+    """Tracks of the people in one shot that was looked at at `times`, the most often seen first."""
+    tracks: list[Track] = []
+    for t in times:
+        _extend(tracks, [face for face in faces if face.t == t])
+    lasting = [track for track in tracks if _lasts(track, times)]
+    largest = max((track.area for track in lasting), default=0.0)
+    return sorted((t for t in lasting if t.area >= BACKGROUND * largest), key=lambda track: -len(track.boxes))
+
+
+def _extend(tracks: list[Track], faces: list[FaceBox]) -> None:
+    """Give each face to the nearest track within one face width, nearest pairs first; the others begin tracks."""
+    pairs = sorted((track.distance(face), i, j) for i, track in enumerate(tracks) for j, face in enumerate(faces))
+    taken: set[int] = set()
+    grown: set[int] = set()
+    for distance, i, j in pairs:
+        if distance < 1.0 and i not in grown and j not in taken:
+            tracks[i].boxes.append(faces[j])
+            grown.add(i)
+            taken.add(j)
+    tracks += [Track([face]) for j, face in enumerate(faces) if j not in taken]
+
+
+def _lasts(track: Track, times: Sequence[float]) -> bool:
+    hits = len(track.boxes)
+    first, last = track.boxes[0].t, track.boxes[-1].t
+    while_there = sum(first <= t <= last for t in times)
+    steady = last - first >= STEADY_SECONDS and hits >= 0.5 * while_there
+    return steady or hits >= max(LEAST_SHARE * len(times), 2 if len(times) > 2 else 1)

@@ -1,0 +1,122 @@
+"""Which of a file's sound tracks is taken, and how its channels become stereo that also survives mono."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.core.languages import same_language
+from tasks.core.media import AudioTrack
+from tasks.core.picture.stills import stretches
+
+WINDOWS_A_SECOND = 2
+"""How often the channels of a sound are compared."""
+AUDIBLE = 1e-6
+"""Mean square (-60 dBFS) below which a window, and with all of its windows a track, is silent."""
+FAINT = 1e-3
+"""A channel 30 dB below another says nothing beside it."""
+CANCELS = 0.1
+"""Share of the power of two channels that is left in mono when they cancel each other out: 10 dB are lost."""
+MOSTLY = 0.5
+"""Share of the audible windows that decides for the whole track."""
+MOST_STRETCHES = 200
+"""More than these are no stretches any more: the whole track is treated alike."""
+
+
+class Mix(NamedTuple):
+    """ffmpeg's filter that makes the stereo of a track right, and why it is needed; both empty where it is right."""
+
+    filter: str = ""
+    reason: str = ""
+
+
+AS_IT_IS = Mix()
+
+
+def ranked(tracks: Sequence[AudioTrack], asked: str, original: str | None = None) -> list[AudioTrack]:
+    """Tracks from the best to the last: the programme that is flagged default, then the language, then the first.
+
+    `asked` is auto or a Whisper code, `original` the language that the source's page names.
+    """
+
+    def worth(track: AudioTrack) -> tuple[bool, bool, bool, bool]:
+        spoken = same_language(track.language, asked if asked != "auto" else original)
+        return (track.default, not track.aside, spoken, track.original)
+
+    return sorted(tracks, key=worth, reverse=True)
+
+
+def is_silent(power: np.ndarray) -> bool:
+    """Whether no window of a track is audible; `power` is as in `stereo_mix`."""
+    return not len(power) or bool(np.diagonal(power, axis1=1, axis2=2).max() <= AUDIBLE)
+
+
+def stereo_mix(power: np.ndarray) -> Mix:
+    """What two channels need to sound right on two speakers and on one.
+
+    `power` has shape (windows, 2, 2): for each window the mean products of the channels, left and right.
+    """
+    left, right, both = power[:, 0, 0], power[:, 1, 1], power[:, 0, 1]
+    louder = np.maximum(left, right)
+    audible = louder > max(AUDIBLE, FAINT * float(louder.max(initial=0.0)))
+    count = int(audible.sum())
+    if not count:
+        return AS_IT_IS
+    lopsided = audible & (np.minimum(left, right) < FAINT * louder)
+    cancels = audible & ~lopsided & (left + right + 2 * both < CANCELS * 2 * (left + right))
+    better = 0 if left.sum() >= right.sum() else 1
+    if lopsided.sum() >= MOSTLY * count:
+        return _one_sided(lopsided & (left > right), lopsided & (right > left), better)
+    if cancels.sum() >= MOSTLY * count:
+        return Mix(_pan({better: 1.0}), f"the channels cancel each other out: the {_side(better)} one is used")
+    return _mend(cancels)
+
+
+def _one_sided(left: np.ndarray, right: np.ndarray, better: int) -> Mix:
+    if min(left.sum(), right.sum()) > (1 - MOSTLY) * 0.1 * max(left.sum(), right.sum()):
+        return Mix(_pan({0: 0.5, 1: 0.5}), "each channel has a sound of its own: both are mixed")
+    return Mix(_pan({better: 1.0}), f"only the {_side(better)} channel has sound: it is used for both")
+
+
+def _mend(cancels: np.ndarray) -> Mix:
+    """Left for both, where the channels cancel each other out for a while."""
+    found = stretches([bool(c) for c in cancels], 0.0, WINDOWS_A_SECOND, 1 / WINDOWS_A_SECOND)
+    if not found:
+        return AS_IT_IS
+    if len(found) > MOST_STRETCHES:
+        return Mix(_pan({0: 1.0}), "the channels often cancel each other out: the left one is used")
+    inside = "+".join(f"between(t,{start:g},{end:g})" for start, end in found)
+    seconds = sum(end - start for start, end in found)
+    return Mix(
+        f"aeval=exprs='val(0)|if({inside},val(0),val(1))':channel_layout=same",
+        f"the channels cancel each other out for {seconds:.0f} s: the left one is used there",
+    )
+
+
+def discrete_mix(power: np.ndarray) -> Mix:
+    """Stereo of channels of which nobody says what they are: those that are heard, without any that cancel others.
+
+    `power` has shape (windows, channels, channels), as in `stereo_mix`.
+    """
+    sums = power.sum(axis=0)
+    loud = np.diagonal(sums)
+    order = [int(c) for c in np.argsort(-loud, kind="stable") if loud[c] > FAINT * loud.max()] or [0]
+    taken = order[:1]
+    for channel in order[1:]:
+        mixed, shared = sums[np.ix_(taken, taken)].sum(), sums[taken, channel].sum()
+        if shared > -MOSTLY * float(np.sqrt(mixed * loud[channel])):
+            taken.append(channel)
+    numbers = ", ".join(str(c + 1) for c in sorted(taken))
+    return Mix(
+        _pan({channel: 1 / len(taken) for channel in sorted(taken)}),
+        f"the file does not say what its {len(loud)} channels are: mixed from channel {numbers}",
+    )
+
+
+def _pan(weights: dict[int, float]) -> str:
+    side = "+".join(f"{weight:.4f}*c{channel}" for channel, weight in weights.items())
+    return f"pan=stereo|c0={side}|c1={side}"
+
+
+def _side(channel: int) -> str:
+    return ("left", "right")[channel]

@@ -1,0 +1,314 @@
+"""A batch: which of many videos are to be done, in which order, and what is told of them afterwards."""
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from infra.untrusted_text import one_line
+from tasks.core.errors import ClipError
+from tasks.core.keys import digest
+from tasks.core.request import ClipRequest, Language, left_empty
+from tasks.core.source.addresses import check_url, is_public, loggable
+from tasks.core.source.page import TITLE_LETTERS, number
+
+MAX_ATTEMPTS = 3
+"""Runs that a video gets before a batch gives it up."""
+PASSING_CODES = frozenset({"infrastructure", "stopped", "live", "not_listening"})
+"""Codes of `error.json` after which another run may go well."""
+FEED_NEWEST = 5
+_LEFT_OUT_SHOWN = 20
+_NOT_YET = frozenset({"is_live", "is_upcoming", "post_live"})
+_YOUTUBE_HOSTS = re.compile(r"^((www|m|music)\.)?youtube(-nocookie)?\.com$")
+_YOUTUBE_PATH = re.compile(r"^/(?:shorts|live|embed|v)/([\w-]{11})/?$")
+_YOUTUBE_ID = re.compile(r"^[\w-]{11}$")
+_MARKED = re.compile(r"([!-/:-@\[-`{-~])")
+"""ASCII punctuation: what Markdown may read as a mark, and what a backslash makes plain (CommonMark 2.4)."""
+
+Address = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class BatchRequest(BaseModel):
+    """Many videos, and what to cut from each. Give either `urls` or a `feed`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    urls: list[Address] = Field(
+        default_factory=list[str],
+        max_length=1000,
+        description="Addresses of videos, the ones to do first on top. Either these or a feed.",
+    )
+    feed: Address | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Address of a channel, a playlist or an RSS feed whose items have a picture.",
+        examples=["https://example.org/feed.xml"],
+        json_schema_extra=left_empty,
+    )
+    name: str | SkipJsonSchema[None] = Field(
+        default=None,
+        examples=["my-talks"],
+        json_schema_extra=left_empty,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,63}$",
+        description="Under this name is remembered what was done: a to z, 0 to 9 and -. "
+        "Empty: one that follows from the addresses. Another name does everything again.",
+    )
+    newest: int | SkipJsonSchema[None] = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        json_schema_extra=left_empty,
+        description=f"At most so many new videos in one run; empty: {FEED_NEWEST} of a feed, all of a list.",
+    )
+    depth: int = Field(
+        default=50, ge=1, le=1000, description="So many of the feed's newest videos are looked at; older ones never."
+    )
+    clip_duration_seconds: float = Field(
+        default=45, ge=5, le=180, description="Asked length of each clip in seconds; clips are 0.8 to 1.0 of it."
+    )
+    clip_count: int = Field(default=3, ge=1, le=5, description="How many clips of each video.")
+    language: Language = "auto"
+    concurrency: int = Field(
+        default=2, ge=1, le=50, description="At most so many jobs of this name at once, over all its runs together."
+    )
+    deployment: str = Field(
+        default="clip/local", pattern=r"^[^/]+/[^/]+$", description="Deployment that makes the clips, flow/name."
+    )
+    wait_hours: float = Field(
+        default=12, gt=0, le=168, description="How long this run waits for its jobs; the next one sees to the rest."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "BatchRequest":
+        if bool(self.urls) == bool(self.feed):
+            raise ValueError("give either urls or a feed")
+        if self.feed is not None and (fault := refusal(self.feed, allow_private=True)):
+            raise ValueError(f"the feed cannot be used: {fault}")
+        return self
+
+    @property
+    def memory(self) -> str:
+        """The name under which is remembered what was done."""
+        derived = f"feed-{digest(self.feed)[:12]}" if self.feed else f"urls-{digest(sorted(self.urls))[:12]}"
+        return self.name or derived
+
+    @property
+    def most_new(self) -> int:
+        return self.newest or (FEED_NEWEST if self.feed else len(self.urls))
+
+    def clip_request(self, url: str) -> ClipRequest:
+        """What is asked of one of the videos."""
+        asked = self.model_dump(include={"clip_duration_seconds", "clip_count", "language"})
+        return ClipRequest(video_url=url, **asked)
+
+
+class BatchItem(BaseModel):
+    """A video of a batch. `key` names it in the batch's memory; `published` is in seconds since the epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    url: str
+    title: str = ""
+    published: float | None = None
+
+
+class Listing(BaseModel):
+    """What a list or a feed comes to: each video once, newest first, and why others were left out."""
+
+    items: list[BatchItem] = Field(default_factory=list[BatchItem])
+    left_out: list[str] = Field(default_factory=list[str])
+
+    def new(self, known: Iterable[str], most: int) -> list[BatchItem]:
+        """The first `most` whose keys are not known."""
+        passed = frozenset(known)
+        return [item for item in self.items if item.key not in passed][:most]
+
+
+class Outcome(StrEnum):
+    """How a video stands when its batch's run ends. LATER: it failed, and a later run tries it again."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    LATER = "LATER"
+    UNFINISHED = "UNFINISHED"
+
+
+class ItemReport(BaseModel):
+    """One video's line. `seconds` is how long its last attempt worked; waiting for a worker is not counted.
+
+    `cost_usd` is what its rented machines have cost so far, null where none was rented.
+    """
+
+    title: str
+    address: str
+    job_id: str
+    outcome: Outcome
+    attempt: int = 1
+    seconds: float | None = None
+    cost_usd: float | None = None
+    error: str | None = None
+
+
+class BatchReport(BaseModel):
+    """`batches/{batch_id}.json`. Times are seconds since the epoch; `ended_at` is null while the run goes on.
+
+    `done_before` counts the videos that have a job of an earlier run, `for_later` those that one run may not add.
+    """
+
+    batch_id: str
+    name: str
+    source: str
+    began_at: float
+    ended_at: float | None = None
+    done_before: int = 0
+    for_later: int = 0
+    items: list[ItemReport] = Field(default_factory=list[ItemReport])
+    left_out: list[str] = Field(default_factory=list[str])
+
+    @property
+    def cost_usd(self) -> float:
+        return sum(item.cost_usd or 0.0 for item in self.items)
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(item.outcome is outcome for item in self.items)
+
+
+def listing(entries: Sequence[dict[str, Any]], *, depth: int, allow_private: bool) -> Listing:
+    """A feed's entries, `{url, title, site, id, guid, timestamp, live_status}` of which any may be missing or wrong.
+
+    Entries with a date come first, newest first; the others follow in the feed's own order. The first `depth`
+    are looked at; of two that are the same video, the first counts.
+    """
+    dated = sorted(entries, key=lambda entry: -(_published(entry) or 0.0))[:depth]
+    found, left_out = list[BatchItem](), list[str]()
+    for entry in dated:
+        url = str(entry.get("url") or "")
+        if fault := _too_early(entry) or refusal(url, allow_private=allow_private):
+            left_out.append(f"{_shown(url)}: {fault}")
+            continue
+        title = one_line(entry.get("title"), TITLE_LETTERS)
+        found.append(BatchItem(key=_key(entry, url), url=url, title=title, published=_published(entry)))
+    return Listing(items=_distinct(found), left_out=left_out)
+
+
+def list_of(urls: Sequence[str], *, allow_private: bool) -> Listing:
+    """A list of addresses, in its own order."""
+    return listing([{"url": url.strip()} for url in urls], depth=len(urls), allow_private=allow_private)
+
+
+def refusal(url: str, *, allow_private: bool) -> str | None:
+    """Why an address is not worth a run, None when it may be; no name is resolved."""
+    try:
+        check_url(url)
+        host = urlsplit(url).hostname or ""
+    except ClipError as error:
+        return error.message
+    if not allow_private and (host == "localhost" or (_is_numeric(host) and not is_public(host))):
+        return "The address is not a public one."
+    return None
+
+
+def may_be_tried_again(code: str | None, attempt: int) -> bool:
+    """Whether a later run may go well: `code` is that of `error.json`, None where the run died without a word."""
+    return attempt < MAX_ATTEMPTS and (code is None or code in PASSING_CODES)
+
+
+def item_report(item: BatchItem, job_id: str, outcome: Outcome, **known: Any) -> ItemReport:
+    """A video's line, without what its address may keep secret."""
+    return ItemReport(title=item.title, address=_shown(item.url), job_id=job_id, outcome=outcome, **known)
+
+
+def markdown(report: BatchReport) -> str:
+    """The report for people. Titles and errors are strangers' words: none of their marks is Markdown."""
+    counts = ", ".join(f"{report.count(outcome)} {outcome.lower()}" for outcome in Outcome if report.count(outcome))
+    cost = f"; {report.cost_usd:.2f} dollars" if report.cost_usd else ""
+    rest = f"{report.done_before} done before, {report.for_later} left for later runs"
+    lines = [f"## Batch {report.name}", "", f"{plain(report.source)}: {counts or 'nothing new'}; {rest}{cost}."]
+    if report.items:
+        lines += ["", "| video | outcome | seconds | dollars | attempt | job | what happened |", f"|{'---|' * 7}"]
+        lines += [_row(item) for item in report.items]
+    if report.left_out:
+        lines += ["", f"Left out: {len(report.left_out)}", ""]
+        lines += [f"- {plain(reason)}" for reason in report.left_out[:_LEFT_OUT_SHOWN]]
+    return "\n".join(lines) + "\n"
+
+
+def plain(words: str) -> str:
+    """A stranger's words as one line that Markdown shows as they are."""
+    return _MARKED.sub(r"\\\1", one_line(words, 500))
+
+
+def _row(item: ItemReport) -> str:
+    seconds = "" if item.seconds is None else f"{item.seconds:.0f}"
+    cost = "" if item.cost_usd is None else f"{item.cost_usd:.3f}"
+    numbers = [item.outcome, seconds, cost, str(item.attempt), f"`{item.job_id}`"]
+    return f"| {' | '.join([plain(item.title or item.address), *numbers, plain(item.error or '')])} |"
+
+
+def _published(entry: dict[str, Any]) -> float | None:
+    return number(entry.get("timestamp"))
+
+
+def _too_early(entry: dict[str, Any]) -> str | None:
+    return "It is a live stream that has not ended." if str(entry.get("live_status")) in _NOT_YET else None
+
+
+def _distinct(items: Iterable[BatchItem]) -> list[BatchItem]:
+    """Each video once, by key and by address."""
+    seen, kept = set[str](), list[BatchItem]()
+    for item in items:
+        names = {item.key, _same_address(item.url)}
+        if not names & seen:
+            kept.append(item)
+        seen |= names
+    return kept
+
+
+def _key(entry: dict[str, Any], url: str) -> str:
+    """A video's name in the memory: YouTube's id, else the site's, else the feed's, else the address."""
+    site, item_id, guid = (str(entry.get(name) or "") for name in ("site", "id", "guid"))
+    name = [site.lower(), item_id] if site and item_id else ["guid", guid]
+    by_feed = digest(*name)[:32] if name[-1] else ""
+    return _same_address(url) if _youtube_id(url) else by_feed or _same_address(url)
+
+
+def _same_address(url: str) -> str:
+    """The same for two spellings of an address: YouTube's many, case of the host, http or https, fragment."""
+    if video := _youtube_id(url):
+        return digest("youtube", video)[:32]
+    parts = urlsplit(url)
+    port = "" if parts.port in (None, 80, 443) else parts.port
+    return digest("address", parts.hostname, port, parts.path or "/", parts.query)[:32]
+
+
+def _youtube_id(url: str) -> str | None:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host == "youtu.be":
+        named = parts.path.strip("/")
+    elif _YOUTUBE_HOSTS.match(host) and parts.path == "/watch":
+        named = parse_qs(parts.query).get("v", [""])[0]
+    elif _YOUTUBE_HOSTS.match(host) and (found := _YOUTUBE_PATH.match(parts.path)):
+        named = found[1]
+    else:
+        return None
+    return named if _YOUTUBE_ID.match(named) else None
+
+
+def _shown(url: str) -> str:
+    """An address for the report: without its query, which may be a key, unless it is a video's id on YouTube."""
+    video = _youtube_id(url) if refusal(url, allow_private=True) is None else None
+    return f"https://youtu.be/{video}" if video else one_line(loggable(url), 300) or "(no address)"
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,322 @@
+"""What is done to sound before the recogniser, and to its words after it. Times are seconds."""
+
+import bisect
+import string
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.core.speech.marks import ends_sentence
+from tasks.core.speech.scripts import TOKEN, is_written, one_byte_a_letter, whole_letters
+from tasks.core.transcript import Segment, Word
+
+SAMPLE_RATE = 16_000
+"""Samples per second, mono, that Whisper and the voice detector take."""
+WINDOW_SECONDS = 30.0
+"""Whisper's fixed input length."""
+ATTENTION_LEAD = 0.05
+"""Seconds by which Whisper's word times are early: the median over two synthetic voices with
+known times, clean and in noise, was 0.057 to 0.063 for starts (Whisper base)."""
+
+FASTEST_LETTERS = 25.0
+"""Letters a second that nobody speaks faster than: English has about 15, auctioneers 22."""
+
+_SIGNS = frozenset(string.punctuation)
+"""With these a word's tail begins; a word of its own would begin with a space."""
+
+Samples = NDArray[np.float32]
+"""Sound between -1 and 1, shape (n,), `SAMPLE_RATE`."""
+
+
+class Stretch(NamedTuple):
+    """From `start` to `end`."""
+
+    start: float
+    end: float
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+
+class Heard(BaseModel):
+    """What the recogniser made of one window, with its own doubts.
+
+    `words` keep the recogniser's spaces. `avg_logprob` is the mean log probability of a token,
+    `no_speech_prob` the probability that the window holds no speech.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    window: Stretch
+    words: list[Word]
+    avg_logprob: float
+    no_speech_prob: float
+    agreed: bool = False
+    """Whether the halves of the window, decoded apart, say the same: what repeats was said again and again."""
+
+    @property
+    def text(self) -> str:
+        return "".join(word.word for word in self.words).strip()
+
+    def moved(self, seconds: float) -> "Heard":
+        window = Stretch(self.window.start + seconds, self.window.end + seconds)
+        return self.model_copy(update={"window": window, "words": [_moved(word, seconds) for word in self.words]})
+
+
+class AsrResult(BaseModel):
+    """A transcript and how it came about. `warnings` names every fallback and every window left out.
+
+    `language` is the one spoken longest, `languages` the seconds of each. `complete` is False where
+    the decoder gave up before the end of the sound.
+    """
+
+    segments: list[Segment]
+    language: str
+    languages: dict[str, float] = Field(default_factory=dict[str, float])
+    language_probability: float
+    model: str
+    device: str
+    compute_type: str
+    batch_size: int
+    duration: float
+    speech_seconds: float = 0.0
+    complete: bool = True
+    warnings: list[str] = Field(default_factory=list[str])
+
+
+def quietest(samples: Samples, earliest: float, width: float = 0.2) -> float:
+    """Time of the middle of the quietest `width` seconds after `earliest`."""
+    tail = samples[round(earliest * SAMPLE_RATE) :]
+    step = round(width * SAMPLE_RATE)
+    if len(tail) < step:
+        return len(samples) / SAMPLE_RATE
+    hop = step // 4
+    total = np.concatenate(([0.0], np.cumsum(np.square(tail, dtype=np.float64))))
+    energy = total[step::hop] - total[:-step:hop]
+    return earliest + (int(np.argmin(energy)) * hop + step / 2) / SAMPLE_RATE
+
+
+def plan_windows(speech: Iterable[Stretch], longest: float = WINDOW_SECONDS, widest_gap: float = 2.0) -> list[Stretch]:
+    """Join stretches of speech, in order, to windows of at most `longest` seconds.
+
+    A pause above `widest_gap` ends a window, for a recogniser that is given silence invents words.
+    """
+    windows: list[Stretch] = []
+    for stretch in speech:
+        last = windows[-1] if windows else None
+        if last and stretch.end - last.start <= longest and stretch.start - last.end <= widest_gap:
+            windows[-1] = Stretch(last.start, stretch.end)
+        else:
+            windows.extend(_pieces(stretch, longest))
+    return windows
+
+
+def silences(speech: Sequence[Stretch], end: float, shortest: float = 1.0) -> list[Stretch]:
+    """What stretches of speech, in order, leave out of the time from 0 to `end`."""
+    edges = [0.0, *(edge for stretch in speech for edge in stretch), end]
+    gaps = [Stretch(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [gap for gap in gaps if gap.duration >= shortest]
+
+
+def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Stretches in order of time, those that overlap made one."""
+    whole: list[Stretch] = []
+    for stretch in sorted(stretches):
+        if whole and stretch.start < whole[-1].end:
+            whole[-1] = Stretch(whole[-1].start, max(whole[-1].end, stretch.end))
+        else:
+            whole.append(stretch)
+    return whole
+
+
+def _pieces(stretch: Stretch, longest: float) -> list[Stretch]:
+    count = max(1, int(np.ceil(stretch.duration / longest - 1e-6)))
+    edges = np.linspace(stretch.start, stretch.end, count + 1)
+    return [Stretch(float(a), float(b)) for a, b in pairwise(edges)]
+
+
+def halves(window: Stretch, speech: Sequence[Stretch], shortest: float = 3.0) -> list[Stretch]:
+    """The window in two, parted between two stretches of speech near its middle; empty where it is too short."""
+    edges = [(a.end + b.start) / 2 for a, b in pairwise(speech) if window.start < a.end <= b.start < window.end]
+    inner = [edge for edge in edges if edge - window.start >= shortest and window.end - edge >= shortest]
+    if not inner:
+        return []
+    middle = min(inner, key=lambda edge: abs(edge - (window.start + window.end) / 2))
+    return [Stretch(window.start, middle), Stretch(middle, window.end)]
+
+
+def agree(whole: Heard, parts: Sequence[Heard]) -> bool:
+    """Whether text that repeats was said as often as it stands: its parts, heard apart, hold about as much.
+
+    A loop of the decoder runs on to the decoder's limit however short the sound is, so that each half
+    holds as much as the whole, at a pace at which nobody speaks.
+    """
+    letters = [len(part.text) for part in (whole, *parts)]
+    pace = max(len(part.text) / max(part.window.duration, 0.1) for part in (whole, *parts))
+    return pace <= FASTEST_LETTERS and 0.7 * letters[0] <= sum(letters[1:]) <= 1.3 * letters[0]
+
+
+def is_sparse(heard: Heard) -> bool:
+    """Whether a window of speech gave far fewer words than people say: the decoder skips what repeats."""
+    seconds = heard.window.duration
+    return seconds >= 6 and len(heard.words) < 0.5 * seconds and len(heard.text) < 2.5 * seconds
+
+
+def is_poor(heard: Heard) -> bool:
+    """Whether a slower decoding may do better: it loops or is unsure, and yet somebody may speak.
+
+    Whisper's own decoder tries again at the same thresholds, 2.4 and -1 (Radford et al. 2022,
+    section 4.5).
+    """
+    return not _is_silent(heard) and (_loops(heard.text) or heard.avg_logprob < -1.0)
+
+
+def doubt(heard: Heard) -> str:
+    """Why the words are probably not what was said; empty where they are believed.
+
+    Measured on Whisper base: speech, also in noise at 10 dB, has an `avg_logprob` above -1.05 and
+    seldom a `no_speech_prob` above 0.4, never both; silence, noises, tones and music either loop
+    or are below -1 and above 0.4.
+    """
+    if not is_written(heard.text):
+        return "no words"
+    if _is_silent(heard):
+        return "no speech"
+    if _loops(heard.text) and not heard.agreed:
+        return "repetition"
+    if heard.avg_logprob < -1.5:
+        return "too unsure"
+    return ""
+
+
+def _is_silent(heard: Heard) -> bool:
+    return heard.no_speech_prob > 0.4 and heard.avg_logprob < -1.0
+
+
+def _loops(text: str) -> bool:
+    return compression_ratio(text) > 2.4 or _share_of_commonest(text) > 0.5
+
+
+def compression_ratio(text: str) -> float:
+    """Letters over bytes when compressed; loops of the decoder compress well.
+
+    A letter counts as one byte in every script. UTF-8 takes three for a letter of Thai or Hindi, two of
+    which are always the same: plain speech then compresses like a loop (2.5 to 3.3 rather than 1.4 to 1.7).
+    """
+    raw = one_byte_a_letter(text)
+    return len(raw) / len(zlib.compress(raw))
+
+
+def _share_of_commonest(text: str) -> float:
+    """Share of the commonest word pair among all pairs of a text of at least twelve words."""
+    words = TOKEN.findall(text.lower())
+    if len(words) < 12:
+        return 0.0
+    pairs = Counter(pairwise(words))
+    return max(pairs.values()) / (len(words) - 1)
+
+
+def settle(words: Sequence[Word], samples: Samples) -> list[Word]:
+    """Words at the times at which they sound; times count from the first of `samples`.
+
+    Whisper's word times come from its attention and are early. Two steps mend that: all are moved
+    by `ATTENTION_LEAD`, and where the sound has a pause between two words, the first ends where
+    the pause begins and the second starts where it ends.
+    """
+    late = [_moved(word, ATTENTION_LEAD) for word in words]
+    middles = [(word.start + word.end) / 2 for word in late]
+    for pause in pauses(samples):
+        after = bisect.bisect(middles, (pause.start + pause.end) / 2)
+        if after < len(late) and abs(late[after].start - pause.end) <= 0.35:
+            late[after] = late[after].model_copy(update={"start": pause.end})
+        if after > 0 and abs(late[after - 1].end - pause.start) <= 0.5:
+            late[after - 1] = late[after - 1].model_copy(update={"end": pause.start})
+    return _in_order(late, len(samples) / SAMPLE_RATE)
+
+
+def pauses(samples: Samples, shortest: float = 0.18) -> list[Stretch]:
+    """Stretches whose loudness is in the lower third between the sound's quietest and loudest.
+
+    Loudness is measured every 10 ms over 25 ms; where it spans less than 12 dB there is so much
+    noise, or so little pause, that none is found.
+    """
+    level = _loudness(samples)
+    if not len(level):
+        return []
+    low, high = np.percentile(level, (5, 95))
+    if high - low < 12:
+        return []
+    quiet = np.concatenate(([False], level < low + 0.35 * (high - low), [False]))
+    edges = np.flatnonzero(np.diff(quiet)).reshape(-1, 2) / 100
+    return [Stretch(float(a), float(b)) for a, b in edges if b - a >= shortest]
+
+
+def _loudness(samples: Samples) -> NDArray[np.float64]:
+    """dB relative to full scale, 100 a second."""
+    hop, reach = SAMPLE_RATE // 100, SAMPLE_RATE // 80
+    total = np.concatenate(([0.0], np.cumsum(np.square(samples, dtype=np.float64))))
+    middle = np.arange(len(samples) // hop) * hop + hop // 2
+    begin, end = np.maximum(middle - reach, 0), np.minimum(middle + reach, len(samples))
+    return 10 * np.log10((total[end] - total[begin]) / (end - begin) + 1e-10)
+
+
+def _in_order(words: Sequence[Word], limit: float) -> list[Word]:
+    """The same words, none starting before its predecessor, ending after its successor's start or after `limit`."""
+    settled: list[Word] = []
+    ceiling = limit
+    for word in reversed(words):
+        start = min(max(word.start, 0.0), ceiling)
+        settled.append(
+            word.model_copy(update={"start": round(start, 3), "end": round(min(max(word.end, start), ceiling), 3)})
+        )
+        ceiling = start
+    return settled[::-1]
+
+
+def _moved(word: Word, seconds: float) -> Word:
+    return word.model_copy(update={"start": word.start + seconds, "end": word.end + seconds})
+
+
+def segments_of(words: Sequence[Word], longest_pause: float = 1.0) -> list[Segment]:
+    """Cut words, spaces included, into segments at the ends of sentences and at pauses."""
+    words = whole_words(words, longest_pause)
+    segments: list[Segment] = []
+    begin = 0
+    for index, word in enumerate(words):
+        last = index + 1 == len(words)
+        ends = ends_sentence(word.word)
+        if last or ends or words[index + 1].start - word.end > longest_pause:
+            segments.append(_segment(words[begin : index + 1]))
+            begin = index + 1
+    return segments
+
+
+def whole_words(words: Sequence[Word], longest_pause: float) -> list[Word]:
+    """Words with their tails: the recogniser parts "self-starter", "3.5", "20%" and "U.S." before the sign.
+
+    Nor does a word begin with a mark of the letter before it, as tokens of Thai, Lao and Burmese do.
+    """
+    whole: list[Word] = []
+    for word in whole_letters(words):
+        if whole and word.word[:1] in _SIGNS and word.start - whole[-1].end <= longest_pause:
+            whole[-1] = Word(word=whole[-1].word + word.word, start=whole[-1].start, end=word.end)
+        else:
+            whole.append(word)
+    return whole
+
+
+def _segment(words: Sequence[Word]) -> Segment:
+    start, end = words[0].start, words[-1].end
+    return Segment(
+        text="".join(word.word for word in words).strip(),
+        start=start,
+        duration=round(end - start, 3),
+        words=[word.model_copy(update={"word": word.word.strip()}) for word in words],
+    )

@@ -1,0 +1,119 @@
+"""How writing systems differ: marks that belong to a letter, places where a line may break, direction."""
+
+import unicodedata
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import regex
+
+from tasks.core.speech.marks import CLAUSE_FINAL, SENTENCE_FINAL
+from tasks.core.transcript import Word
+
+RIGHT_TO_LEFT = frozenset(("ar", "fa", "he", "ps", "sd", "ur", "yi"))
+"""Whisper's languages that are written from right to left."""
+UNSPACED = regex.compile(
+    r"[\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}\p{Han}\p{Hiragana}\p{Katakana}\u3001-\u303f]"
+)
+"""A character of a script that puts no spaces between words."""
+TOKEN = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}\u200c\u200d]*(?:['\u2019-][\p{L}\p{N}][\p{L}\p{N}\p{M}]*)*")
+"""A word: letters and digits with their marks, which `\\w` takes for signs."""
+
+_RIGHT_TO_LEFT_MARK, _LEFT_TO_RIGHT_MARK = "\u200f", "\u200e"
+# UAX 29 ends a cluster before these, but a line must not begin with them: spacing vowels (Burmese ones are marks),
+# Thai and Lao vowels and signs that follow their consonant, small kana, Burmese finals, closing punctuation.
+_TAIL = regex.compile(
+    r"[\p{M}\u0e30\u0e32\u0e33\u0e45\u0e46\u0e2f\u0eb0\u0eb2\u0eb3\u0ebd\u0ec6\u0eaf\u200c\u200d]"
+    r"|[\u1000-\u1021]\u103a|[ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶー々]"
+    rf"|[\p{{Pe}}\p{{Pf}}{SENTENCE_FINAL}{CLAUSE_FINAL}．・%\u0f0b]"  # noqa: RUF001 of Japanese
+)
+# Nor end with these: Thai and Lao vowels written before their consonant, stackers, opening punctuation.
+_HEAD = regex.compile(r"[\u0e40-\u0e44\u0ec0-\u0ec4\u1039\u17d2\u200d\p{Ps}\p{Pi}]$")
+# Where a letter goes on: marks, Thai and Lao am, joiners, skin tones, tags, Korean vowels and finals.
+_INSIDE = regex.compile(r"[\p{M}\u0e33\u0eb3\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f\u1160-\u11ff]")
+_OPEN = regex.compile(r"[\u200d\u1039\u17d2]$")
+_FLAG = regex.compile(r"\p{Regional_Indicator}")
+_HALF_A_FLAG = regex.compile(r"(?<!\p{Regional_Indicator})(?:\p{Regional_Indicator}{2})*\p{Regional_Indicator}$")
+_WRITTEN = regex.compile(r"[\p{L}\p{N}]")
+
+
+def clusters(text: str) -> list[str]:
+    """The text in pieces that no line break may part: letters with their marks, vowels and punctuation."""
+    found: list[str] = []
+    for cluster in regex.findall(r"\X", text):
+        if found and (_TAIL.match(cluster) or _HEAD.search(found[-1])):
+            found[-1] += cluster
+        else:
+            found.append(cluster)
+    return found
+
+
+def continues(before: str, after: str) -> bool:
+    """Whether `after` begins inside the last letter of `before`, so that nothing may come between them.
+
+    A recogniser cuts its words at tokens, which are bytes and know no letters.
+    """
+    if not before or not after or before[-1].isspace():
+        return False
+    return bool(_INSIDE.match(after) or _OPEN.search(before) or (_FLAG.match(after) and _HALF_A_FLAG.search(before)))
+
+
+def whole_letters(words: Sequence[Word]) -> list[Word]:
+    """The words, each joined to the one before where it begins inside that one's last letter."""
+    whole: list[Word] = []
+    for word in words:
+        if whole and continues(whole[-1].word, word.word):
+            before = whole[-1]
+            whole[-1] = Word(word=before.word + word.word, start=before.start, end=max(word.end, before.end))
+        else:
+            whole.append(word)
+    return whole
+
+
+def one_byte_a_letter(text: str) -> bytes:
+    """The text with a byte for each character, whatever its script, so that lengths compare between scripts."""
+    return bytes(ord(c) & 0xFF for c in text)
+
+
+def retimed(words: Sequence[Word], pieces: Sequence[str]) -> list[Word]:
+    """The same text cut into other pieces, each with the time of its letters.
+
+    Args:
+        words: in order; their texts, joined, are the pieces, joined.
+        pieces: none empty.
+    """
+    spans = [letter for word in words for letter in _letter_times(word)]
+    edges = [0, *accumulate(len(piece) for piece in pieces)]
+    return [
+        Word(word=piece, start=spans[a][0], end=spans[b - 1][1])
+        for piece, (a, b) in zip(pieces, pairwise(edges), strict=True)
+    ]
+
+
+def _letter_times(word: Word) -> list[tuple[float, float]]:
+    """Start and end of each character, as if all took the same time."""
+    step = (word.end - word.start) / len(word.word)
+    return [(word.start + i * step, word.start + (i + 1) * step) for i in range(len(word.word))]
+
+
+def runs_right_to_left(text: str, language: str) -> bool:
+    """Whether a line of this language is laid out from right to left.
+
+    In Arabic, Hebrew and their like one letter of theirs is enough, wherever it stands; elsewhere most
+    letters must be theirs.
+    """
+    kinds = [unicodedata.bidirectional(c) for c in text]
+    right, left = sum(kind in ("R", "AL") for kind in kinds), kinds.count("L")
+    return right > 0 if language in RIGHT_TO_LEFT else right > left
+
+
+def direction_mark(line: str, *, right_to_left: bool) -> str:
+    """The invisible mark that a line needs where its first letter would give it the other direction; else ""."""
+    first = next((kind for c in line if (kind := unicodedata.bidirectional(c)) in ("L", "R", "AL")), None)
+    if first is None or (first != "L") == right_to_left:
+        return ""
+    return _RIGHT_TO_LEFT_MARK if right_to_left else _LEFT_TO_RIGHT_MARK
+
+
+def is_written(text: str) -> bool:
+    """Whether there is a letter or a digit in the text."""
+    return bool(_WRITTEN.search(text))

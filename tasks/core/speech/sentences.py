@@ -1,0 +1,174 @@
+"""From recognised words to sentences, whatever the script and however poor the punctuation.
+
+Recognised words come from outside: they may be unsorted, overlapping, empty or not finite.
+What leaves here is in order, never overlaps and has no empty text.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
+from tasks.core.speech.marks import OPENERS, ends_sentence, final_marks
+from tasks.core.speech.scripts import UNSPACED, clusters, whole_letters
+from tasks.core.speech.wordlists import abbreviations
+from tasks.core.transcript import Segment, Sentence, Word
+
+PAUSE_SECONDS = 0.6
+"""A pause this long ends a sentence where the recogniser wrote no punctuation."""
+BREAK_SECONDS = 2.5
+"""A pause this long ends a sentence in any case: whatever follows is another utterance."""
+LONGEST_SECONDS = 20.0
+"""A longer run is taken as unpunctuated: spoken sentences last 3 to 8 seconds."""
+PART_SECONDS = 12.0
+"""The longest part of an unpunctuated run: short enough for clips to find ends that fit."""
+EDGE_SHARE = 0.25
+"""An unpunctuated run without pauses is cut at its widest gap, this share of it away from its ends."""
+
+_INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
+
+
+def sentences(segments: list[Segment]) -> list[Sentence]:
+    """Sentences of a transcript in order of time; no speech gives an empty list.
+
+    Punctuation ends a sentence; where there is none, pauses and at last a length do.
+    """
+    words = ordered_words(segments)
+    runs = _split(words, lambda i: _ends_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
+    punctuated = any(ends_sentence(word.word) for word in words)
+    return [_sentence(part) for run in runs for part in _tame(run, punctuated=punctuated)]
+
+
+def ordered_words(segments: Iterable[Segment]) -> list[Word]:
+    """Words of all segments, sorted, cleaned, each ending where the next begins at the latest."""
+    raw = [word for segment in segments for word in (segment.words or _evenly(segment))]
+    clean = [Word(word=text, start=max(w.start, 0.0), end=max(w.end, w.start, 0.0)) for w in raw if (text := _clean(w))]
+    clean.sort(key=lambda word: (word.start, word.end))
+    merged: list[Word] = []
+    for word in whole_letters(clean):
+        if merged and not any(char.isalnum() for char in word.word):
+            merged[-1] = merged[-1].model_copy(update={"word": merged[-1].word + word.word})
+        else:
+            merged.append(word)
+    for i, (word, following) in enumerate(pairwise(merged)):
+        if word.end > following.start:
+            merged[i] = word.model_copy(update={"end": following.start})
+    return merged
+
+
+def join(words: Iterable[str]) -> str:
+    """Words as running text: a space between them, none where the script has none."""
+    text = ""
+    for word in words:
+        glued = not text or (UNSPACED.match(word) and UNSPACED.search(text[-2:]))
+        text += word if glued else f" {word}"
+    return text
+
+
+def _clean(word: Word) -> str:
+    if not (math.isfinite(word.start) and math.isfinite(word.end)):
+        return ""
+    return " ".join(harmless(word.word, JOINERS + WORD_BREAK).split())
+
+
+def _evenly(segment: Segment) -> list[Word]:
+    """Words of a segment that has only text, spread over it in proportion to their letters."""
+    pieces: list[str] = [
+        piece
+        for token in segment.text.split()
+        for piece in (_unspaced_pieces(token) if UNSPACED.search(token) else [token])
+    ]
+    if not (math.isfinite(segment.start) and math.isfinite(segment.duration)) or not pieces:
+        return []
+    scale = max(segment.duration, 0.0) / sum(len(piece) for piece in pieces)
+    words: list[Word] = []
+    start = segment.start
+    for piece in pieces:
+        end = start + len(piece) * scale
+        words.append(Word(word=piece, start=start, end=end))
+        start = end
+    return words
+
+
+def _unspaced_pieces(token: str) -> list[str]:
+    """Letters of scripts without spaces one by one, what stands between them whole."""
+    pieces: list[str] = []
+    for cluster in clusters(token):
+        if pieces and not UNSPACED.search(pieces[-1]) and not UNSPACED.match(cluster):
+            pieces[-1] += cluster
+        else:
+            pieces.append(cluster)
+    return pieces
+
+
+def _gap(words: Sequence[Word], i: int) -> float:
+    return words[i + 1].start - words[i].end if i + 1 < len(words) else 0.0
+
+
+def _ends_sentence(words: Sequence[Word], i: int) -> bool:
+    text = words[i].word
+    found = final_marks(text)
+    if not found:
+        return False
+    following = words[i + 1].word if i + 1 < len(words) else ""
+    marks = found["marks"]
+    if marks != found[0].rstrip() and following[:1].islower():
+        return False  # "Is it so?" he asked.
+    if marks in ("…", "...", ".."):
+        return not following[:1].islower()
+    if marks != ".":
+        return True
+    return not _is_inner_point(text[: found.start()].strip(OPENERS).casefold(), following, _gap(words, i))
+
+
+def _is_inner_point(stem: str, following: str, gap: float) -> bool:
+    """Whether the point between `stem` and the word that follows after `gap` seconds ends no sentence."""
+    known = abbreviations()
+    if stem in known.never_last:
+        return bool(following)
+    if stem in known.before_number or stem[-1:].isdigit():
+        return following[:1].isdigit() and gap < 0.1
+    if len(stem) == 1 and stem.isalpha() and stem != "i":
+        return bool(following) and gap < 0.25
+    if stem in known.before_capital or _INITIALS.match(f"{stem}."):
+        return following[:1].islower()
+    return False
+
+
+def _split(words: list[Word], ends_after: Callable[[int], bool]) -> list[list[Word]]:
+    runs: list[list[Word]] = []
+    start = 0
+    for i in range(len(words)):
+        if i + 1 == len(words) or ends_after(i):
+            runs.append(words[start : i + 1])
+            start = i + 1
+    return runs
+
+
+def _tame(run: list[Word], *, punctuated: bool) -> list[list[Word]]:
+    """Cut a run that punctuation left too long, or all runs where there is no punctuation."""
+    if punctuated and run[-1].end - run[0].start <= LONGEST_SECONDS:
+        return [run]
+    return [part for phrase in _split(run, lambda i: _gap(run, i) >= PAUSE_SECONDS) for part in _halve(phrase)]
+
+
+def _halve(run: list[Word]) -> list[list[Word]]:
+    """Cut a run at its widest gaps until every part is short enough (iterative: runs may be endless)."""
+    done: list[list[Word]] = []
+    todo = [run]
+    while todo:
+        part = todo.pop()
+        if part[-1].end - part[0].start <= PART_SECONDS or len(part) < 2:
+            done.append(part)
+            continue
+        edge = int(len(part) * EDGE_SHARE)
+        inner = range(edge, max(len(part) - 1 - edge, edge + 1))
+        middle = len(part) / 2
+        cut = max(inner, key=lambda i: (round(_gap(part, i), 3), -abs(i + 1 - middle)))
+        todo += [part[cut + 1 :], part[: cut + 1]]
+    return done
+
+
+def _sentence(words: list[Word]) -> Sentence:
+    return Sentence(text=join(word.word for word in words), start=words[0].start, end=words[-1].end, words=words)

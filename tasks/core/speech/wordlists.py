@@ -1,0 +1,139 @@
+"""Words that tell something about how a sentence works, from `words/`: a file a language.
+
+English lists follow the signals that were measured against audience reactions; Indonesian ones are their
+counterparts in spoken Indonesian. A language without lists has none, and whoever uses the lists says so.
+The files are part of the package, as code is, and are read once.
+"""
+
+import functools
+import tomllib
+from collections import Counter
+from dataclasses import dataclass, fields
+from importlib import resources
+from typing import Any, cast
+
+from tasks.core.languages import LANGUAGES
+
+FOLDER = resources.files("tasks.core.speech") / "words"
+
+
+class WordsMalformed(ValueError):
+    """A file of words is not as CONTRIBUTING.md says; the message names the file, the section and the word."""
+
+
+@dataclass(frozen=True)
+class Abbreviations:
+    """Abbreviations that are written with a point, without it: what the point says by what follows.
+
+    `never_last`: it never ends a sentence. `before_capital`: it ends one only when a capital follows.
+    `before_number`: it ends one unless a number follows.
+    """
+
+    never_last: frozenset[str] = frozenset()
+    before_capital: frozenset[str] = frozenset()
+    before_number: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class WordLists:
+    """One language's words, lower case, without punctuation; phrases are whole words in order.
+
+    The comments in `words/en.toml` say what each list is for.
+    """
+
+    stop: frozenset[str]
+    first_person: frozenset[str]
+    second_person: frozenset[str]
+    said: frozenset[str]
+    discourse: frozenset[str]
+    openers: frozenset[str]
+    question: frozenset[str]
+    positive: frozenset[str]
+    contrast: frozenset[str]
+    claim: frozenset[str]
+    conjunctions: frozenset[str]
+    backward: frozenset[str]
+    finite: frozenset[str]
+    links: frozenset[str]
+    number_words: frozenset[str]
+    opening_phrases: tuple[str, ...]
+    claim_phrases: tuple[str, ...]
+    story: tuple[str, ...]
+    promotion: tuple[str, ...]
+
+
+PHRASES = ("opening_phrases", "claim_phrases", "story", "promotion")
+"""The lists of the section `phrases`, one phrase a line; the others are words with spaces between."""
+SECTIONS = {
+    "abbreviations": tuple(field.name for field in fields(Abbreviations)),
+    "words": tuple(field.name for field in fields(WordLists) if field.name not in PHRASES),
+    "phrases": PHRASES,
+}
+
+
+def word_lists(language: str) -> WordLists | None:
+    """Lists of a language by its Whisper code; None where there are none."""
+    return _languages().get(language.casefold().split("-")[0], (None, None))[1]
+
+
+@functools.cache
+def abbreviations() -> Abbreviations:
+    """Those of all languages together: where sentences end is asked before the language is known for sure."""
+    found = [abbreviated for abbreviated, _ in _languages().values()]
+    return Abbreviations(
+        **{name: frozenset[str]().union(*(getattr(one, name) for one in found)) for name in SECTIONS["abbreviations"]}
+    )
+
+
+@functools.cache
+def _languages() -> dict[str, tuple[Abbreviations, WordLists | None]]:
+    files = [file for file in FOLDER.iterdir() if file.name.endswith(".toml")]
+    return {file.name.removesuffix(".toml"): parse(file.name, file.read_text(encoding="utf-8")) for file in files}
+
+
+def parse(name: str, text: str) -> tuple[Abbreviations, WordLists | None]:
+    """What a file says; no word lists where it has abbreviations alone.
+
+    Raises:
+        WordsMalformed: it is no TOML, its name is no language of Whisper's, a section or a list is missing or not
+            known, or a word stands twice or is not in lower case.
+    """
+    if name.removesuffix(".toml") not in LANGUAGES:
+        raise WordsMalformed(f"{name}: name the file by Whisper's code of the language, such as en.toml")
+    try:
+        told = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise WordsMalformed(f"{name}: {error}") from error
+    if unknown := set(told) - set(SECTIONS):
+        raise WordsMalformed(f"{name}: there is no section {', '.join(sorted(unknown))}")
+    lists = {section: _section(name, section, told.get(section, {})) for section in SECTIONS}
+    abbreviated = Abbreviations(**{key: frozenset(words) for key, words in lists["abbreviations"].items()})
+    if not lists["words"] and not lists["phrases"]:
+        return abbreviated, None
+    if missing := [key for section in ("words", "phrases") for key in SECTIONS[section] if key not in lists[section]]:
+        raise WordsMalformed(f"{name}: {', '.join(missing)} missing")
+    words: dict[str, Any] = {key: frozenset(words) for key, words in lists["words"].items()}
+    phrases: dict[str, Any] = {key: tuple(phrases) for key, phrases in lists["phrases"].items()}
+    return abbreviated, WordLists(**words, **phrases)
+
+
+def _section(name: str, section: str, told: object) -> dict[str, list[str]]:
+    """The lists of a section, checked."""
+    if not isinstance(told, dict):
+        raise WordsMalformed(f"{name}: {section} is no section")
+    texts = cast("dict[str, object]", told)
+    return {key: _list(f"{name}, {section}.{key}", section, key, text) for key, text in texts.items()}
+
+
+def _list(at: str, section: str, key: str, text: object) -> list[str]:
+    if key not in SECTIONS[section]:
+        raise WordsMalformed(f"{at}: there is no such list")
+    if not isinstance(text, str):
+        raise WordsMalformed(f"{at}: must be text in quotes")
+    in_lines = section == "phrases"
+    words = [" ".join(line.split()) for line in text.splitlines() if line.strip()] if in_lines else text.split()
+    if bad := [word for word in words if word != word.lower()]:
+        raise WordsMalformed(f"{at}: {bad[0]} must be in lower case")
+    if twice := [word for word, times in Counter(words).items() if times > 1]:
+        raise WordsMalformed(f"{at}: {twice[0]} stands twice")
+    return words

@@ -1,0 +1,142 @@
+"""Caption fonts from wheels: which face draws a text, and a fontconfig that knows no others.
+
+Only static faces: libass takes a variable font for its default weight, or not at all, without a word.
+"""
+
+import functools
+import importlib.metadata
+import os
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from xml.sax.saxutils import escape
+
+from fontTools.ttLib import TTFont
+
+from tasks.core.captions.ass import clean
+from tasks.engines.cache_folder import appearing, link, private_folder
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face: its name as libass finds it, and where its wheel keeps the file.
+
+    That name is the full name of a TrueType face, and the PostScript name of a CFF (.otf) face.
+    """
+
+    name: str
+    distribution: str
+    file: str
+
+
+POPPINS = Face("Poppins ExtraBold", "fontpkg-poppins", "fontpkg_poppins/files/Poppins-ExtraBold.ttf")
+FACES = [
+    POPPINS,
+    Face("Fira Sans ExtraBold", "fontpkg-fira-sans", "fontpkg_fira_sans/files/FiraSans-ExtraBold.ttf"),
+    Face(
+        "IBM Plex Sans Arabic Bold",
+        "fontpkg-ibm-plex-sans-arabic",
+        "fontpkg_ibm_plex_sans_arabic/files/IBMPlexSansArabic-Bold.ttf",
+    ),
+    Face("Varela Round", "fontpkg-varela-round", "fontpkg_varela_round/files/VarelaRound-Regular.ttf"),
+    Face("Sarabun ExtraBold", "fontpkg-sarabun", "fontpkg_sarabun/files/Sarabun-ExtraBold.ttf"),
+    Face("NotoSansCJKjp-Bold", "noto-cjk-sans-jp-bold", "noto_cjk_sans_jp_bold/NotoSansCJKjp-Bold.otf"),
+]
+"""In order of preference; those whose wheel is not installed are passed over."""
+
+
+CAPTION_FONT = POPPINS.name
+
+
+@dataclass(frozen=True)
+class FontChoice:
+    """The face that draws a text best. `em_share` is its em over its line height; `missing` has no glyph in it."""
+
+    face: Face
+    folder: Path
+    em_share: float
+    missing: str
+
+    def warning(self, language: str) -> str | None:
+        """What people should know, where the face lacks letters."""
+        if not self.missing:
+            return None
+        return f"captions may lack glyphs for {language}: {self.face.name} cannot draw {self.missing[:10]!r}"
+
+
+def choose(texts: Iterable[str]) -> FontChoice:
+    """The first face that draws all of the texts, or the one that lacks fewest of their characters."""
+    wanted = sorted({c for text in texts for c in clean(text) if _needs_glyph(c)})
+    installed = [(face, path) for face in FACES if (path := file_of(face)) is not None]
+    lacking: list[str] = []
+    for _, path in installed:
+        lacking.append("".join(c for c in wanted if ord(c) not in coverage(path)))
+        if not lacking[-1]:
+            break  # the large faces come last, and reading one takes a third of a second
+    best = min(range(len(lacking)), key=lambda i: len(lacking[i]))
+    face, path = installed[best]
+    return FontChoice(face, _folder_with(path), _em_share(path), lacking[best])
+
+
+def _needs_glyph(c: str) -> bool:
+    return not c.isspace() and unicodedata.category(c) != "Cf"
+
+
+@functools.cache
+def file_of(face: Face) -> Path | None:
+    """The face's file; None where its wheel is not installed."""
+    try:
+        path = Path(str(importlib.metadata.distribution(face.distribution).locate_file(face.file)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
+
+
+def font_file() -> Path:
+    """The file of the caption font, which is always installed."""
+    path = file_of(POPPINS)
+    if path is None:
+        raise FileNotFoundError(f"{POPPINS.distribution} is not installed")
+    return path
+
+
+@functools.cache
+def coverage(path: Path) -> frozenset[int]:
+    """Code points that the font's `cmap` maps to a glyph."""
+    with TTFont(path, lazy=True) as font:
+        return frozenset(font.getBestCmap() or ())
+
+
+def _em_share(path: Path) -> float:
+    with TTFont(path, lazy=True) as font:
+        head, metrics = cast("Any", font["head"]), cast("Any", font["OS/2"])  # fields that a table gets as it is read
+        return head.unitsPerEm / (metrics.usWinAscent + metrics.usWinDescent)
+
+
+def _folder_with(path: Path) -> Path:
+    """A folder that holds a link to this one font, so that no other face can be picked."""
+    folder = private_folder() / "fonts" / path.stem
+    link(folder / path.name, path)
+    return folder
+
+
+def use_only_our_fonts() -> Path:
+    """Point fontconfig, in this process and its children, at the caption font alone; returns the file written.
+
+    Other faces come by `FontChoice.folder`, so what a clip looks like depends on its own text only.
+    """
+    folder = private_folder()
+    config = folder / "fonts.conf"
+    text = (
+        '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
+        f"<dir>{escape(str(_folder_with(font_file())))}</dir>"
+        f"<cachedir>{escape(str(folder / 'fontcache'))}</cachedir>"
+        "</fontconfig>\n"
+    )
+    if not config.exists() or config.read_text() != text:
+        with appearing(config) as fresh:
+            fresh.write_text(text)
+    os.environ["FONTCONFIG_FILE"] = str(config)
+    return config

@@ -1,0 +1,75 @@
+"""Phrases of scripts that put no spaces between words, by BudouX: where a reader would let a line break."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import budoux
+import regex
+
+from tasks.core.speech.scripts import clusters, retimed, whole_letters
+from tasks.core.transcript import Word
+
+PAUSE = 0.6
+"""A silence of this many seconds ends a phrase, whatever the letters say."""
+
+_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
+_UNSPACED_RUN = regex.compile(r"[\p{Thai}\p{Han}\p{Hiragana}\p{Katakana}\p{M}、。，．！？：；「」『』・ー]+")  # noqa: RUF001
+_SCRIPTS = regex.compile(r"(?P<thai>\p{Thai})|(?P<han>[\p{Han}\p{Hiragana}\p{Katakana}])")
+
+
+def as_read(words: Sequence[Word]) -> list[Word]:
+    """Words in the pieces that people read: of Thai, Chinese and Japanese the recogniser gives tokens, not words.
+
+    Words of other scripts stay as they are. A phrase has the time of its letters.
+    """
+    whole = whole_letters(words)
+    read: list[Word] = []
+    begin = 0
+    while begin < len(whole):
+        end = begin + 1
+        while end < len(whole) and _same_run(whole[end - 1], whole[end]):
+            end += 1
+        read += _phrases(whole[begin:end])
+        begin = end
+    return read
+
+
+def _same_run(before: Word, after: Word) -> bool:
+    return _is_unspaced(before) and _is_unspaced(after) and after.start - before.end < PAUSE
+
+
+def _is_unspaced(word: Word) -> bool:
+    return bool(_UNSPACED_RUN.fullmatch(word.word))
+
+
+def _phrases(run: Sequence[Word]) -> list[Word]:
+    if not _is_unspaced(run[0]):
+        return list(run)
+    text = "".join(word.word for word in run)
+    phrases: list[str] = []
+    for phrase in _parser(text)(text):
+        if phrases and not _may_part(phrases[-1], phrase):
+            phrases[-1] += phrase
+        else:
+            phrases.append(phrase)
+    return retimed(run, phrases)
+
+
+def _may_part(before: str, after: str) -> bool:
+    return len(clusters(before[-1] + after[0])) > 1
+
+
+def _parser(text: str) -> Callable[[str], list[str]]:
+    found = _SCRIPTS.search(text)
+    if found is None:
+        return lambda whole: [whole]
+    return _model("thai" if found["thai"] else "japanese" if _KANA.search(text) else "chinese").parse
+
+
+@functools.cache
+def _model(name: str) -> budoux.Parser:
+    return {
+        "thai": budoux.load_default_thai_parser,
+        "japanese": budoux.load_default_japanese_parser,
+        "chinese": budoux.load_default_simplified_chinese_parser,
+    }[name]()

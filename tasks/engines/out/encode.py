@@ -1,0 +1,146 @@
+"""The one encode of a clip: crop path, scale, captions, loudness, x264 or NVENC, together."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from tasks.core.media import MediaInfo
+from tasks.core.out.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
+from tasks.engines.ffmpeg import EncoderChoice, run
+from tasks.engines.footage import Footage
+from tasks.engines.picture.filters import apply, to_bt709
+from tasks.engines.picture.frames import seek_options, shown
+from tasks.engines.sound import loudness
+
+_SECONDS_PER_SECOND = 60
+"""A clip may take this many times its length before it counts as stuck."""
+_BLUR = 12
+"""The blurred background is made at a twelfth of the clip's size: a blur there costs next to nothing."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A clip as it shall be: its picture, its loudness, its captions as an ASS script, and a folder with their face."""
+
+    plan: RenderPlan
+    loud: loudness.LoudnessPlan
+    captions: str
+    fonts: Path
+
+
+def encode(
+    edit: Edit,
+    footage: Footage,
+    options: RenderOptions,
+    encoder: EncoderChoice,
+    decoder: dict[str, str],
+    out: Path,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Write the clip to `out`; it appears there by one rename, whole.
+
+    `decoder` are input options for the picture, as from `hwaccel`.
+
+    Raises:
+        FfmpegError: the encode failed or is stuck.
+    """
+    plan, loud = edit.plan, edit.loud
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
+        script, half_done = Path(work) / "captions.ass", Path(work) / out.name
+        script.write_text(edit.captions, encoding="utf-8")
+        framed = _picture(plan, footage, decoder, options)
+        picture = framed.filter("ass", filename=str(script), fontsdir=str(edit.fonts))
+        sound = loudness.sound(
+            footage.audio, [(s.start, plan.seconds(s)) for s in plan.segments], loud.gain, loud.ceiling
+        )
+        stream = ffmpeg.output(
+            picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
+        )
+        run(_with_graph_in_file(stream.get_args(), Path(work)), 60 + _SECONDS_PER_SECOND * plan.duration, progress)
+        half_done.replace(out)
+
+
+_SOUND_CODEC = {"c:a": "aac", "b:a": "160k", "ar": loudness.SAMPLE_RATE}
+_CONTAINER = {"movflags": "+faststart", "map_metadata": -1, "fflags": "+bitexact", "flags": "+bitexact"}
+
+
+def _codec(options: RenderOptions, encoder: EncoderChoice, plan: RenderPlan) -> dict[str, Any]:
+    common = {
+        "c:v": encoder.name,
+        "pix_fmt": "yuv420p",
+        "r": f"{plan.rate_num}/{plan.rate_den}",
+        "g": round(4 * plan.rate),
+    }
+    if encoder.name == "h264_nvenc":
+        return common | {"preset": "p4", "rc": "vbr", "cq": options.crf + 4, "b:v": 0, "profile:v": "high"}
+    return common | {"preset": options.preset, "crf": options.crf, "profile:v": "high"}
+
+
+def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
+    """Linux takes no argument above 128 KiB, and a restless camera's path is longer."""
+    at = arguments.index("-filter_complex")
+    graph = work / "graph.txt"
+    graph.write_text(arguments[at + 1], encoding="utf-8")
+    return [*arguments[:at], "-/filter_complex", str(graph), *arguments[at + 2 :]]
+
+
+def _picture(plan: RenderPlan, footage: Footage, decoder: dict[str, str], options: RenderOptions) -> Any:
+    pieces: list[Any] = []
+    for segment in plan.segments:
+        source = ffmpeg.input(f"file:{footage.video}", **seek_options(segment.start), **decoder).video
+        pieces += _segment(plan, segment, source, footage.info, options)
+    whole = pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
+    return whole.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv")
+
+
+def _segment(plan: RenderPlan, segment: SegmentPlan, source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
+    """The segment's pieces, each cut out of the same decoded frames by their numbers."""
+    frames = apply(source, shown(info, plan.rate, segment.scan))
+    if len(segment.pieces) == 1:
+        return [_framed(_cut(frames, segment.pieces[0]), segment.pieces[0], info, options)]
+    copies = frames.split()
+    return [_framed(_cut(copies[i], piece), piece, info, options) for i, piece in enumerate(segment.pieces)]
+
+
+def _cut(frames: Any, piece: Piece) -> Any:
+    return frames.filter("trim", start_frame=piece.first, end_frame=piece.first + piece.frames).filter(
+        "setpts", "PTS-STARTPTS"
+    )
+
+
+def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
+    size = info.width, info.height
+    if piece.layout == "fit" and piece.crop_width:
+        size, corner = (piece.crop_width, piece.crop_height), piece.keys[0]
+        frames = frames.filter("crop", w=size[0], h=size[1], x=corner.x, y=corner.y, exact=1)
+    is_whole = piece.layout == "fit"
+    framed = _fitted(frames, size, info, options) if is_whole else _cropped(frames, piece, info, options)
+    return framed.filter("format", "yuv420p").filter("setsar", 1)
+
+
+def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
+    x = path_expression([(key.t, key.x) for key in piece.keys])
+    y = path_expression([(key.t, key.y) for key in piece.keys])
+    crop = frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1)
+    return apply(crop, to_bt709(info, options.width, options.height))
+
+
+def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:
+    """Whole frames of the given size, over themselves: filling the clip, blurred and darkened."""
+    whole, tiny = (options.width, options.height), (_even(options.width / _BLUR), _even(options.height / _BLUR))
+    scale = min(options.width / size[0], options.height / size[1])
+    inside = _even(size[0] * scale), _even(size[1] * scale)
+    copies = frames.split()
+    filling = copies[0].filter("scale", *tiny, force_original_aspect_ratio="increase", flags="area")
+    behind = apply(filling.filter("crop", *tiny), to_bt709(info, *tiny))
+    behind = behind.filter("gblur", sigma=3).filter("lutyuv", y="16+(val-16)*0.55").filter("scale", *whole)
+    front = apply(copies[1], to_bt709(info, *inside))
+    return ffmpeg.overlay(behind, front, x=(whole[0] - inside[0]) // 2, y=(whole[1] - inside[1]) // 2)
+
+
+def _even(side: float) -> int:
+    return 2 * round(side / 2)

@@ -1,0 +1,65 @@
+"""How loud a file is, a hundredth of a second at a time, by its own time stamps and no filter of ours."""
+
+from itertools import takewhile
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from tasks.core.errors import UnreadableMedia
+from tasks.core.out.likeness import BINS_A_SECOND, SoundLevels
+from tasks.engines.decoding import sounds
+
+PREROLL = 0.3
+"""Seconds decoded before a span: the first frame after a seek is not whole in most codecs."""
+
+
+def levels(path: Path, spans: list[tuple[float, float]], stream: int | None = None) -> SoundLevels:
+    """The sound of (start, seconds) spans, one after the other; silence where the file has none.
+
+    Time 0 is the start of the file, as for ffmpeg. `stream` is the number of
+    the sound's stream in the file, where it is not the first sound.
+
+    Raises:
+        UnreadableMedia: no decoder reads the file, or it has no such sound.
+    """
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            heard = next(s for s in container.streams.audio if stream in (None, s.index))
+            parts = [_span(container, heard, *span) for span in spans]
+    except (FFmpegError, ValueError, StopIteration) as error:
+        raise UnreadableMedia(f"The sound of {path.name} cannot be read ({type(error).__name__}).") from error
+    channels, mono = (np.concatenate([part[i] for part in parts]) for i in range(2))
+    return SoundLevels.of(channels, mono)
+
+
+def _span(
+    container: InputContainer, stream: AudioStream, start: float, seconds: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean square of the channels and of their mean, for each hundredth of the span."""
+    bins = round(seconds * BINS_A_SECOND)
+    sums, counts = np.zeros((2, bins)), np.zeros(bins)
+    frames = sounds(container, stream, max(0.0, start - PREROLL))
+    for begins, frame in takewhile(lambda found: found[0] < start + seconds, frames):
+        samples = _samples(frame)
+        place = ((begins - start + np.arange(samples.shape[1]) / frame.sample_rate) * BINS_A_SECOND).astype(int)
+        first, last = np.searchsorted(place, [0, bins])
+        if first < last:
+            place, inside = place[first:last], samples[:, first:last]
+            sums[0] += np.bincount(place, np.mean(inside**2, axis=0), bins)
+            sums[1] += np.bincount(place, np.mean(inside, axis=0) ** 2, bins)
+            counts += np.bincount(place, minlength=bins)
+    return sums[0] / np.maximum(counts, 1), sums[1] / np.maximum(counts, 1)
+
+
+def _samples(frame: AudioFrame) -> np.ndarray:
+    """Samples as float32 between -1 and 1, (channels, n)."""
+    raw = frame.to_ndarray()
+    values = (raw if frame.format.is_planar else raw.reshape(-1, frame.layout.nb_channels).T).astype(np.float32)
+    if raw.dtype == np.uint8:
+        return (values - 128) / 128
+    return values / np.float32(2 ** (8 * raw.dtype.itemsize - 1)) if raw.dtype.kind == "i" else values

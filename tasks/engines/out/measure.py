@@ -1,0 +1,193 @@
+"""A finished clip, measured: its streams, its boxes, its sound and, small, its picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import av
+import ffmpeg
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
+
+from tasks.core.captions.ass import CENTRE, HIGHLIGHT_COLOUR
+from tasks.core.errors import UnreadableMedia
+from tasks.core.out.checks import ClipMeasure
+from tasks.core.out.likeness import (
+    CHROMA,
+    LOOKS_A_SECOND,
+    LUMA,
+    Looks,
+    SourceView,
+    lags,
+    lost_in_mono,
+    silences,
+)
+from tasks.core.picture.stills import difference, is_black, stretches
+from tasks.engines.ffmpeg import FfmpegError, run
+from tasks.engines.out.levels import levels
+from tasks.engines.out.source_frames import part_of
+from tasks.engines.sound.loudness import read_summary
+
+LOOK_WIDTH = 270
+"""Pixels: a quarter of the usual clip; a smaller clip is looked at as it is."""
+SHORTEST_STILL = 0.5
+FROZEN_DIFFERENCE = 0.02
+"""Grey levels of 255. Stricter than for sources: what the encoder leaves of slow motion must not count as frozen."""
+CAPTION_BAND = 0.08
+"""Half height of the band around the captions' middle, as a share of the picture's height."""
+_BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
+
+
+def measure_clip(path: Path, source: SourceView | None = None, timeout: float = 300) -> ClipMeasure:
+    """Measure a finished file; one decode of the frames that others refer to, small, and all of the sound.
+
+    Where `source` tells what the source shows and sounds like in the clip's seconds, the clip is compared with it.
+
+    Raises:
+        UnreadableMedia: no demuxer or decoder reads it.
+    """
+    try:
+        with av.open(str(path)) as container:
+            measure = _streams(container, path)
+        shrink = max(1.0, measure.width / LOOK_WIDTH)
+        boxes = {glimpse.box: Looks(glimpse.box) for glimpse in source.glimpses} if source else {}
+        viewer = _Viewer(_even(measure.width / shrink), _even(measure.height / shrink), list(boxes.values()))
+        said = _decode(path, measure, viewer, timeout)
+    except (FFmpegError, FfmpegError) as error:
+        raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
+    sound = read_summary(said) if measure.audio_streams else None
+    heard = levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
+    compared = [boxes[glimpse.box].compare(glimpse) for glimpse in source.glimpses] if source else []
+    return measure.model_copy(
+        update={
+            "black": stretches(viewer.black, 0.0, LOOKS_A_SECOND, SHORTEST_STILL),
+            "frozen": stretches(viewer.frozen, 0.0, LOOKS_A_SECOND, SHORTEST_STILL),
+            "highlight": [(n / LOOKS_A_SECOND, pixels) for n, pixels in enumerate(viewer.highlight)],
+            "integrated": sound.integrated if sound else None,
+            "true_peak": sound.true_peak if sound else None,
+            "lost_in_mono": lost_in_mono(heard) if heard else 0.0,
+            "lags": lags(heard, source.sound) if heard and source else [],
+            "silences": silences(heard, source.sound) if heard and source else [],
+            "likeness": [one for one in compared if one],
+        }
+    )
+
+
+def _even(side: float) -> int:
+    return 2 * round(side / 2)
+
+
+def _streams(container: InputContainer, path: Path) -> ClipMeasure:
+    measure = ClipMeasure(
+        size_bytes=path.stat().st_size,
+        duration=(container.duration or 0) / av.time_base,
+        video_streams=len(container.streams.video),
+        audio_streams=len(container.streams.audio),
+        moov_first=moov_first(path),
+    )
+    update: dict[str, object] = {}
+    for video in container.streams.video[:1]:
+        context = video.codec_context
+        aspect = video.sample_aspect_ratio
+        start, end = _extent(video)
+        update |= {"video_codec": context.name, "pixel_format": context.pix_fmt, "width": context.width}
+        update |= {"height": context.height, "sample_aspect_ratio": float(aspect) if aspect else 1.0}
+        update |= {"video_start": start, "video_end": end}
+    for audio in container.streams.audio[:1]:
+        start, end = _extent(audio)
+        update |= {"audio_codec": audio.codec_context.name, "sample_rate": audio.codec_context.sample_rate}
+        update |= {"audio_start": start, "audio_end": end}
+    return measure.model_copy(update=update)
+
+
+def _extent(stream: VideoStream | AudioStream) -> tuple[float | None, float | None]:
+    """First and last moment of a stream as players show it, edit lists applied."""
+    if stream.time_base is None or stream.duration is None:
+        return None, None
+    start = float((stream.start_time or 0) * stream.time_base)
+    return start, start + float(stream.duration * stream.time_base)
+
+
+def moov_first(path: Path) -> bool:
+    """Whether the file's index comes before its media (ISO 14496-12, top-level boxes)."""
+    with path.open("rb") as file:
+        for name in _boxes(file):
+            if name in (b"moov", b"mdat"):
+                return name == b"moov"
+    return False
+
+
+def _boxes(file: IO[bytes]) -> Iterator[bytes]:
+    while len(header := file.read(_BOX_HEADER)) == _BOX_HEADER:
+        size, name = int.from_bytes(header[:4]), header[4:]
+        yield name
+        if size == 1:
+            size = int.from_bytes(file.read(8)) - (_LARGE_BOX_HEADER - _BOX_HEADER)
+        if size < _BOX_HEADER:
+            return
+        file.seek(size - _BOX_HEADER, 1)
+
+
+def _decode(path: Path, measure: ClipMeasure, viewer: "_Viewer", timeout: float) -> str:
+    source = ffmpeg.input(f"file:{path}", skip_frame="noref", skip_loop_filter="all")
+    outputs = []
+    if measure.video_streams:
+        small = source.video.filter("fps", LOOKS_A_SECOND, start_time=0).filter(
+            "scale", viewer.width, viewer.height, flags="fast_bilinear"
+        )
+        outputs.append(small.output("pipe:1", f="rawvideo", pix_fmt="yuv420p"))
+    if measure.audio_streams:
+        outputs.append(source.audio.filter("ebur128", peak="true", framelog="quiet").output("-", f="null"))
+    return run(ffmpeg.merge_outputs(*outputs), timeout, read=viewer.watch).stderr if outputs else ""
+
+
+@dataclass
+class _Viewer:
+    """What is seen in the small frames, one entry a look."""
+
+    width: int
+    height: int
+    looks: list[Looks]
+    black: list[bool] = field(default_factory=list[bool])
+    frozen: list[bool] = field(default_factory=list[bool])
+    highlight: list[int] = field(default_factory=list[int])
+
+    def watch(self, pipe: IO[bytes]) -> None:
+        size = self.width * self.height * 3 // 2
+        previous = None
+        while len(data := pipe.read(size)) == size:
+            luma, chroma = self._planes(data)
+            picture = np.delete(luma, self._band(self.height), axis=0)[::2, ::2]
+            self.black.append(is_black(picture))
+            self.frozen.append(difference(picture, previous) < FROZEN_DIFFERENCE)
+            self.highlight.append(int(_is_highlight(luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum()))
+            previous = picture
+            for look in self.looks:
+                look.luma.append(part_of(luma, look.box, LUMA))
+                look.chroma.append(np.stack([part_of(plane, look.box, CHROMA) for plane in chroma]))
+
+    def _planes(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """The luma plane (height, width) and both chroma planes (2, height / 2, width / 2)."""
+        flat = np.frombuffer(data, np.uint8)
+        luma = self.width * self.height
+        return flat[:luma].reshape(self.height, self.width), flat[luma:].reshape(2, self.height // 2, self.width // 2)
+
+    def _band(self, height: int) -> slice:
+        return slice(round((CENTRE - CAPTION_BAND) * height), round((CENTRE + CAPTION_BAND) * height))
+
+
+def _is_highlight(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
+    """Where the colour is nearer to the highlight's than antialiasing and chroma subsampling explain."""
+    _, cb, cr = _bt709(*HIGHLIGHT_COLOUR)
+    near_blue, near_red = np.abs(blue.astype(int) - cb) < 60, np.abs(red.astype(int) - cr) < 30
+    return near_blue & near_red & (luma > 110)
+
+
+def _bt709(red: int, green: int, blue: int) -> tuple[float, float, float]:
+    """Y, Cb, Cr in the limited range (ITU-R BT.709)."""
+    y = (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+    return 16 + 219 * y, 128 + 224 * (blue / 255 - y) / 1.8556, 128 + 224 * (red / 255 - y) / 1.5748

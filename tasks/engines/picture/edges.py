@@ -1,0 +1,52 @@
+"""A look around an end of a clip: cuts, faces, and frames that make no poster."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tasks.core.media import MediaInfo
+from tasks.core.picture.ends import EdgeView, flawed_frames
+from tasks.engines.picture.faces import FaceDetector
+from tasks.engines.picture.frames import frame_rate, small_frames, small_size
+from tasks.engines.picture.scenes import CutFinder
+from tasks.engines.picture.vision import LONGER_SIDE, LOOKS_A_SECOND, THUMBNAIL
+
+
+def look_around(
+    video: Path,
+    info: MediaInfo,
+    span: tuple[float, float],
+    *,
+    fps: float,
+    poster: bool,
+    detector: FaceDetector | None,
+    ffmpeg: str,
+) -> EdgeView:
+    """What `span` (start and end, seconds of the source) shows at `fps`.
+
+    Without `poster` only cuts are looked for; without a detector no faces.
+
+    Raises:
+        UnreadableMedia: no frame can be decoded.
+        Killed: the decoder was stopped, or is stuck.
+    """
+    start = span[0]
+    size, rate = small_size(info, LONGER_SIDE), float(frame_rate(fps))
+    finder = CutFinder(rate)
+    lumas: list[np.ndarray] = []
+    looks: list[float] = []
+    faces: list[float] = []
+    every = max(1, round(rate / LOOKS_A_SECOND))
+    for number, planes in enumerate(small_frames(video, info, span, fps=fps, size=size, ffmpeg=ffmpeg)):
+        bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+        thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
+        finder.feed(thumbnail)
+        if not poster:
+            continue
+        lumas.append(cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY))
+        if detector and number % every == 0:
+            looks.append(start + number / rate)
+            faces += looks[-1:] if len(detector.rows(bgr)) else []
+    cuts = [start + cut / rate for cut in finder.cuts]
+    return EdgeView(start, rate, cuts, flawed_frames(np.stack(lumas), rate) if lumas else [], looks, faces)

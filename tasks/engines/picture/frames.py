@@ -1,0 +1,134 @@
+"""The picture of a video from a given second on, as a viewer sees it; small, one frame after the other, from a pipe."""
+
+import re
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infra.untrusted_text import one_line
+from tasks.core.errors import UnreadableMedia
+from tasks.core.media import MediaInfo
+from tasks.core.picture.colour import colours
+from tasks.core.picture.field_order import FieldCounts, Scan
+from tasks.engines.ffmpeg import reading
+from tasks.engines.picture.filters import Filters, as_text, prepared, to_bt709, whole_frames
+
+WHOLE = Scan()
+Planes = np.ndarray
+"""One yuv420p frame as uint8 of shape (height * 3 // 2, width): the luma plane is its first `height` rows."""
+
+
+def frame_rate(fps: float) -> Fraction:
+    """The rate as a fraction that ffmpeg keeps exactly: 29.97 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def small_size(info: MediaInfo, longer: int) -> tuple[int, int]:
+    """Width and height, both even, that keep the aspect with about `longer` pixels on the longer side."""
+    factor = min(1.0, longer / max(info.width, info.height))
+    width, height = (max(16, 2 * round(side * factor / 2)) for side in (info.width, info.height))
+    return width, height
+
+
+def seek_options(start: float) -> dict[str, Any]:
+    """Input options, by ffmpeg-python's names, that read from the frame on show at `start` (seconds) on.
+
+    An accurate seek would begin with the first frame after `start`, which may be seconds of future.
+    A change of the picture's size does not restart the filters: `shown` deals with it.
+    """
+    return {"ss": f"{start:.6f}", "noaccurate_seek": None, "reinit_filter": 0}
+
+
+def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
+    """Filters that turn decoded frames into what a viewer sees at `rate`, from the second that was sought on.
+
+    Fields have become frames by their `scan`, nothing is transparent, pixels are square and every frame
+    has the size that `info` tells: one of another size, as in a broadcast that changes between SD and HD,
+    is fitted in. A frame stays until the next one comes, the last one for ever, so whoever reads says when
+    to stop.
+    """
+    width, height = info.width, info.height
+    coded = (
+        (width, height / info.sample_aspect_ratio)
+        if info.rotation in (90, 270)
+        else (width / info.sample_aspect_ratio, height)
+    )
+    usual = f"lt(abs(iw-{coded[0]:.2f})+abs(ih-{coded[1]:.2f}),1.5)"
+    scale = {
+        "w": f"if({usual},{width},min({width},{height}*iw/ih))",
+        "h": f"if({usual},{height},min({height},{width}*ih/iw))",
+        "eval": "frame",
+        "interl": -1,
+    }
+    middle = {"w": width, "h": height, "x": "(ow-iw)/2", "y": "(oh-ih)/2", "eval": "frame"}
+    hold = {"stop": -1, "stop_mode": "clone"}
+    return [
+        *prepared(info),
+        ("scale", scale),
+        ("pad", middle),
+        ("setsar", {"sar": 1}),
+        *whole_frames(scan, info, float(rate)),  # which knows one size of frames only
+        ("tpad", hold),
+        ("fps", {"fps": f"{rate.numerator}/{rate.denominator}", "start_time": 0}),
+    ]
+
+
+def small_frames(
+    video: Path,
+    info: MediaInfo,
+    span: tuple[float, float],
+    *,
+    fps: float,
+    size: tuple[int, int],
+    ffmpeg: str,
+    fields: Callable[[FieldCounts | None], object] | None = None,
+) -> Iterator[Planes]:
+    """Yield the frames of `span` (start and end, seconds of the source) at `fps`, scaled to `size`.
+
+    Frame n is the one on show n / fps after the start, as in an encode of the same range. After the end of
+    the picture its last frame is repeated; damaged frames are concealed by the decoder.
+
+    Raises:
+        UnreadableMedia: nothing at all is decoded.
+        ProgramStopped: the decoder was killed, or is stuck.
+    """
+    (start, end), (width, height) = span, size
+    rate = frame_rate(fps)
+    chain = as_text([*([("idet", {})] if fields else []), *shown(info, rate), *_shrunk(size, info)])
+    seek = [word for name, value in seek_options(start).items() for word in (f"-{name}", value) if word is not None]
+    arguments = ["-v", "info" if fields else "error", "-threads", "2", "-skip_loop_filter", "all", *map(str, seek)]
+    arguments += ["-i", f"file:{video}", "-map", "0:V:0", "-vf", chain]
+    arguments += ["-frames:v", str(max(1, round((end - start) * rate))), "-f", "rawvideo", "pipe:1"]
+    rows = height * 3 // 2
+    count = 0
+    with reading(arguments, ffmpeg) as pipe:
+        while len(planes := pipe.read(width * rows)) == width * rows:
+            count += 1
+            yield np.frombuffer(planes, np.uint8).reshape(rows, width)
+    if not count:
+        said = one_line(pipe.said.rpartition("\n")[2], 300) or "no frame came"
+        raise UnreadableMedia(f"No picture could be decoded from {start:.1f} to {end:.1f} s: {said}")
+    if fields:
+        fields(_field_counts(pipe.said))
+
+
+def _shrunk(size: tuple[int, int], info: MediaInfo) -> Filters:
+    if not colours(info).is_usual:
+        return to_bt709(info, *size, flags="fast_bilinear")
+    return [("scale", {"w": size[0], "h": size[1], "flags": "fast_bilinear"}), ("format", {"pix_fmts": "yuv420p"})]
+
+
+def _field_counts(said: str) -> FieldCounts | None:
+    """What idet says when it is done; of several, as ffmpeg makes one to try the chain, the last has seen the range."""
+    repeated = re.findall(r"Repeated Fields: Neither: *(\d+) Top: *(\d+) Bottom: *(\d+)", said)
+    order = re.findall(r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+)", said)
+    if not (repeated and order):
+        return None
+    once, *twice = map(int, repeated[-1])
+    top, bottom, progressive = map(int, order[-1])
+    return FieldCounts(
+        top_first=top, bottom_first=bottom, progressive=progressive, frames=once + sum(twice), repeated=min(twice)
+    )

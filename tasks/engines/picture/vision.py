@@ -1,0 +1,163 @@
+"""One small, sequential look at a range of a video: cuts, faces, mouths, black and frozen stretches."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from infra.untrusted_text import one_line
+from tasks.core.media import MediaInfo
+from tasks.core.picture.bars import picture_within
+from tasks.core.picture.camera import FaceBox, RangeView
+from tasks.core.picture.field_order import FieldCounts, Scan, judge
+from tasks.core.picture.stills import is_black, is_frozen, stretches
+from tasks.engines.picture.faces import FaceDetector, face_box
+from tasks.engines.picture.frames import Planes, frame_rate, small_frames, small_size
+from tasks.engines.picture.mouths import WatchedFace
+from tasks.engines.picture.scenes import CutFinder
+
+_log = logging.getLogger(__name__)
+
+LONGER_SIDE = 480
+LOOKS_A_SECOND = 5
+THUMBNAIL = (160, 90)
+CELLS = (9, 16)
+"""Rows and columns in which motion is kept."""
+SHORTEST_STILL = 0.5
+"""Seconds."""
+KNOWN_LATE = 2
+"""Frames after which CutFinder tells a cut."""
+JUMP = 12.0
+"""Mean difference of luma, of 255, at which two frames are no longer the same shot's: no motion is read from them."""
+
+
+def look(
+    video: Path, info: MediaInfo, start: float, end: float, fps: float, detector: FaceDetector | None, ffmpeg: str
+) -> RangeView:
+    """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
+
+    Without a detector no faces are looked for, nor after it failed, which `fault` tells.
+
+    Raises:
+        UnreadableMedia: no frame can be decoded.
+        ProgramStopped: the decoder was killed, or is stuck.
+    """
+    size = small_size(info, LONGER_SIDE)
+    rate = float(frame_rate(fps))
+    viewer = _Viewer(detector, start, rate, info.width / size[0])
+    counted: list[FieldCounts | None] = []
+    fields = counted.append if info.interlaced else None
+    for planes in small_frames(video, info, (start, end), fps=fps, size=size, ffmpeg=ffmpeg, fields=fields):
+        viewer.see(planes, planes[: size[1]])
+    return RangeView(
+        start=start,
+        end=end,
+        fps=rate,
+        cuts=[start + cut / rate for cut in viewer.finder.cuts],
+        faces=viewer.faces(),
+        samples=viewer.samples,
+        black=stretches(viewer.black, start, rate, SHORTEST_STILL),
+        frozen=stretches(viewer.frozen, start, rate, SHORTEST_STILL),
+        pictures=[picture_within(brightest, info.width, info.height) for brightest in viewer.brightest()],
+        fault=viewer.fault,
+        scan=judge(counted[0]) if counted else Scan(),
+        motion=np.stack(viewer.motion),
+    )
+
+
+@dataclass
+class _Viewer:
+    """What has been seen up to now of a range that begins at `start`; `scale` is source pixels per small pixel."""
+
+    detector: FaceDetector | None
+    start: float
+    rate: float
+    scale: float
+    samples: list[float] = field(default_factory=list[float])
+    black: list[bool] = field(default_factory=list[bool])
+    frozen: list[bool] = field(default_factory=list[bool])
+    motion: list[np.ndarray] = field(default_factory=list[np.ndarray])
+    fault: str | None = None
+    looks: list[tuple[float, list[WatchedFace]]] = field(default_factory=list[tuple[float, list[WatchedFace]]])
+
+    def __post_init__(self) -> None:
+        self.finder = CutFinder(self.rate)
+        self._due = 0
+        self._brightest: list[np.ndarray] = []
+        self._waiting: deque[np.ndarray] = deque()
+        self._luma: np.ndarray | None = None
+        self._thumbnail: np.ndarray | None = None
+
+    def see(self, planes: Planes, luma: np.ndarray) -> None:
+        """Take in the next frame; `luma` is its upper plane."""
+        number = len(self.black)
+        bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+        thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
+        new_shot = self.finder.feed(thumbnail)
+        self._wait(number, luma)
+        grey = cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY)
+        cells = _cells(grey, self._thumbnail)
+        changed = float(cells.mean())
+        self.motion.append(cells)
+        self.black.append(is_black(grey))
+        self.frozen.append(is_frozen(changed))
+        if self._luma is not None and changed < JUMP:
+            self._watch(self._luma, luma)
+        if new_shot or number >= self._due:
+            self._due = number + max(1, round(self.rate / LOOKS_A_SECOND))
+            self._find(bgr, self.start + number / self.rate)
+        self._luma, self._thumbnail = luma, grey
+
+    def _wait(self, number: int, luma: np.ndarray) -> None:
+        """Hold the frame back until it is known whether it begins a shot."""
+        self._waiting.append(luma)
+        if len(self._waiting) > KNOWN_LATE:
+            self._settle(number - KNOWN_LATE)
+
+    def _settle(self, number: int) -> None:
+        luma = self._waiting.popleft()
+        if not self._brightest or number in self.finder.cuts[-1:]:
+            self._brightest.append(luma.copy())
+        else:
+            np.maximum(self._brightest[-1], luma, out=self._brightest[-1])
+
+    def brightest(self) -> list[np.ndarray]:
+        """The highest luma of each pixel in each shot; call it after the last frame."""
+        while self._waiting:
+            self._settle(len(self.black) - len(self._waiting))
+        return self._brightest
+
+    def _watch(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Read the mouths, where there is more than one to choose from."""
+        faces = self.looks[-1][1]
+        for face in faces if len(faces) > 1 else []:
+            face.watch(before, after)
+
+    def _find(self, bgr: np.ndarray, t: float) -> None:
+        self.samples.append(t)
+        self.looks.append((t, [WatchedFace(row) for row in self._rows(bgr, t)]))
+
+    def _rows(self, bgr: np.ndarray, t: float) -> Iterable[np.ndarray]:
+        """What the detector saw; nothing from its first failure on."""
+        try:
+            return self.detector.rows(bgr) if self.detector else []
+        except cv2.error as error:
+            self.fault = one_line(str(error), 300)
+            self.detector = None
+            _log.warning("No more faces are looked for from %.1f s on: %s", t, self.fault)
+            return []
+
+    def faces(self) -> list[FaceBox]:
+        return [face_box(face.row, t, self.scale, face.mouth) for t, faces in self.looks for face in faces]
+
+
+def _cells(grey: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+    """Mean absolute difference of two thumbnails in each of CELLS; as much as can be for the first frame."""
+    if before is None:
+        return np.full(CELLS, 255, np.float32)
+    height, width = (side // cells for side, cells in zip(grey.shape, CELLS, strict=True))
+    return cv2.absdiff(grey, before).reshape(CELLS[0], height, CELLS[1], width).mean(axis=(1, 3), dtype=np.float32)

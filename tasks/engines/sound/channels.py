@@ -1,0 +1,79 @@
+"""A sound track as one stream without gaps or changes, and how loud its channels are beside each other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core.media import AudioTrack
+from tasks.core.sound.channels import AS_IT_IS, WINDOWS_A_SECOND, Mix
+from tasks.engines.ffmpeg import Pipe, ffmpeg_exe, reading
+from tasks.engines.probe import PATIENT
+
+SAMPLE_RATE = 48000
+APART = 0.03
+"""Seconds by which sound may be away from its time stamps before it is moved: a clip's may be 40 ms apart."""
+_LISTENED_RATE = 8000
+"""Hz: enough to compare channels by."""
+_BLOCK_SECONDS = 60
+_FULL_SCALE = 32768.0
+
+
+def is_discrete(track: AudioTrack) -> bool:
+    """Whether a track has more than two channels of which nobody says what they are."""
+    return track.channels > 2 and not track.labelled
+
+
+def gapless(track: AudioTrack, mix: Mix, then: str = "") -> list[str]:
+    """Arguments after an input that make `[sound]`: stereo at 48 kHz from the file's time 0 on, silent in its gaps.
+
+    A change of channels or sample rate makes ffmpeg start its filters anew, and the one that fills gaps
+    would fill them from time 0 again. So the track is made uniform first, and decoded once more
+    (ffmpeg's loopback decoder) for what looks at the whole. `then` are further filters.
+    """
+    uniform = f"{_channels(track, mix)},aresample={SAMPLE_RATE},aformat=sample_fmts=flt"
+    whole = ",".join(
+        filter(None, [f"aresample={SAMPLE_RATE}:async=1:min_hard_comp={APART}:first_pts=0", _after(track, mix), then])
+    )
+    first = ["-map", f"0:{track.index}", "-af", uniform, "-c:a", "pcm_f32le", "-f", "null", "-"]
+    return [*first, "-dec", "0:0", "-filter_complex", f"[dec:0]{whole}[sound]"]
+
+
+def _channels(track: AudioTrack, mix: Mix) -> str:
+    """Two channels of whatever there is; of discrete ones those of the mix, all of them where there is none."""
+    if is_discrete(track):
+        return mix.filter or "anull"
+    return "aformat=channel_layouts=stereo" if track.labelled else f"pan=stereo|c0=c0|c1=c{track.channels - 1}"
+
+
+def _after(track: AudioTrack, mix: Mix) -> str:
+    return "" if is_discrete(track) else mix.filter
+
+
+def listen(source: Path, track: AudioTrack) -> np.ndarray | None:
+    """Mean products of the channels, of shape (windows, channels, channels); None where nothing can be decoded.
+
+    Full scale is 1.
+
+    Raises:
+        ProgramStopped: the decoder was stopped.
+    """
+    channels = track.channels if is_discrete(track) else 2
+    arguments = ["-v", "error", "-protocol_whitelist", "file,pipe"]
+    arguments += [word for name, value in PATIENT.items() for word in (f"-{name}", value)]
+    arguments += ["-i", f"file:{source}"]
+    arguments += gapless(track, AS_IT_IS, f"aresample={_LISTENED_RATE}")
+    arguments += ["-map", "[sound]", "-f", "s16le", "pipe:1"]
+    with reading(arguments, ffmpeg_exe()) as pipe:
+        windows = list(_windows(pipe, channels))
+    return np.concatenate(windows) if windows else None
+
+
+def _windows(pipe: Pipe, channels: int) -> Iterator[np.ndarray]:
+    length = _LISTENED_RATE // WINDOWS_A_SECOND
+    while data := pipe.read(2 * channels * _LISTENED_RATE * _BLOCK_SECONDS):
+        samples = np.frombuffer(data, np.int16, len(data) // 2 // channels * channels).reshape(-1, channels)
+        padded = np.zeros((-(-len(samples) // length) * length, channels), np.float32)
+        padded[: len(samples)] = samples / np.float32(_FULL_SCALE)
+        blocks = padded.reshape(-1, length, channels)
+        yield np.einsum("wsc,wsd->wcd", blocks, blocks) / length

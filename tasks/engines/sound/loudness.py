@@ -1,0 +1,128 @@
+"""Loudness of a clip's sound: measured first, then met by a gain and a true-peak limiter.
+
+The very filters of the encode are run over the sound alone, so what is measured is what is encoded.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from tasks.core.out.render_plan import TARGET_LUFS, Mend
+from tasks.engines.ffmpeg import run
+
+SAMPLE_RATE = 48000
+CEILING_DBTP = -2.0
+"""Limiter's ceiling. AAC overshoots: a ceiling of -1.5 was measured to clip afterwards, -2.0 not."""
+LARGEST_GAIN = 40.0
+"""dB. Beyond that noise is what would be heard."""
+_SILENCE_LUFS = -69.0
+_CLOSE_ENOUGH = 0.2
+_TRIALS = 4
+_FADE = 0.01
+"""Seconds of fade at both ends of a segment, so that joins do not click."""
+
+
+@dataclass(frozen=True)
+class Loudness:
+    """Integrated loudness in LUFS (EBU R128) and true peak in dBTP."""
+
+    integrated: float
+    true_peak: float
+
+
+@dataclass(frozen=True)
+class LoudnessPlan:
+    """The gain and the limiter's ceiling in dB, and what they were measured to give."""
+
+    gain: float
+    ceiling: float
+    source: Loudness
+    result: Loudness
+    warning: str | None = None
+
+
+_LEAD = 2.0
+"""Seconds of sound that are read before a segment and cut off."""
+
+
+def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling: float = CEILING_DBTP) -> Any:
+    """Filters that play (start, seconds) segments of `audio` one after the other, with gain and limiter (dB)."""
+    parts = [_segment(audio, start, seconds) for start, seconds in segments]
+    joined = parts[0] if len(parts) == 1 else ffmpeg.concat(*parts, v=0, a=1)
+    return (
+        joined.filter("volume", f"{gain:.3f}dB", precision="double")
+        .filter("aresample", 4 * SAMPLE_RATE)  # peaks between samples show at four times the rate
+        .filter("alimiter", limit=f"{10 ** (ceiling / 20):.6f}", attack=5, release=50, level=0, latency=1)
+        .filter("aresample", SAMPLE_RATE)
+        .filter("aformat", sample_fmts="fltp", channel_layouts="stereo")
+    )
+
+
+def _segment(audio: Path, start: float, seconds: float) -> Any:
+    """Sought a little early: in some files ffmpeg finds the first sound a second behind the place it was asked for."""
+    lead = min(start, _LEAD)
+    return (
+        ffmpeg.input(f"file:{audio}", ss=f"{start - lead:.6f}", t=f"{seconds + lead:.6f}")
+        .audio.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0})
+        .filter("atrim", start=f"{lead:.6f}")
+        .filter("asetpts", "PTS-STARTPTS")
+        .filter("aformat", sample_fmts="fltp", channel_layouts="stereo")
+        .filter("apad", whole_dur=f"{seconds:.6f}")
+        .filter("atrim", end=f"{seconds:.6f}")
+        .filter("afade", t="in", d=_FADE)
+        .filter("afade", t="out", st=f"{max(seconds - _FADE, 0):.6f}", d=_FADE)
+    )
+
+
+def measure(
+    audio: Path,
+    segments: list[tuple[float, float]],
+    gain: float = 0.0,
+    ceiling: float = CEILING_DBTP,
+    timeout: float = 120,
+) -> Loudness:
+    """Loudness of the sound that an encode with `gain` and `ceiling` (dB) would get."""
+    meter = sound(audio, segments, gain, ceiling).filter("ebur128", peak="true", framelog="quiet")
+    return read_summary(run(meter.output("-", f="null"), timeout).stderr)
+
+
+def integrated(audio: Path, timeout: float = 1800) -> float | None:
+    """Integrated loudness of a whole file in LUFS; None where it is silent. Cheap: no true peak."""
+    meter = ffmpeg.input(f"file:{audio}").audio.filter("ebur128", framelog="quiet")
+    said = run(meter.output("-", f="null"), timeout).stderr
+    found = re.findall(r"^\s*I:\s*(-?[\d.]+) LUFS", said, re.MULTILINE)
+    return float(found[-1]) if found and float(found[-1]) > _SILENCE_LUFS else None
+
+
+def read_summary(said: str) -> Loudness:
+    """The summary that ffmpeg's ebur128 filter writes at its end."""
+    integrated = re.findall(r"^\s*I:\s*(-?[\d.]+|-?inf|nan) LUFS", said, re.MULTILINE)
+    peak = re.findall(r"^\s*Peak:\s*(-?[\d.]+|-?inf|nan) dBFS", said, re.MULTILINE)
+    return Loudness(float(integrated[-1]), float(peak[-1]))
+
+
+def plan_loudness(audio: Path, segments: list[tuple[float, float]], mend: Mend | None = None) -> LoudnessPlan:
+    """Find the gain that brings the segments to the target.
+
+    The limiter takes loudness away from impulsive sound, so the result is measured and the gain corrected.
+    """
+    mend = mend or Mend()
+    target, ceiling = TARGET_LUFS + mend.louder, CEILING_DBTP - mend.lower_ceiling
+    source = measure(audio, segments, ceiling=0.0)
+    if not source.integrated > _SILENCE_LUFS:
+        return LoudnessPlan(0.0, ceiling, source, source, "the clip is silent; its loudness was left as it is")
+    gain = min(target - source.integrated, LARGEST_GAIN)
+    result = measure(audio, segments, gain, ceiling)
+    for _ in range(_TRIALS):
+        missing = target - result.integrated
+        if abs(missing) <= _CLOSE_ENOUGH or (missing > 0 and gain >= LARGEST_GAIN):
+            break
+        gain = min(gain + 1.3 * missing, LARGEST_GAIN)
+        result = measure(audio, segments, gain, ceiling)
+    warning = None
+    if abs(target - result.integrated) > 1:
+        warning = f"loudness {result.integrated:.1f} LUFS instead of {target:.0f}: the sound is too quiet or too uneven"
+    return LoudnessPlan(gain, ceiling, source, result, warning)

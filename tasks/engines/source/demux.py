@@ -1,0 +1,206 @@
+"""A source's sound as a file of its own, on the source's clock; and which containers may be opened at all."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from tasks.core.errors import UnreadableMedia
+from tasks.core.media import AudioTrack, MediaInfo
+from tasks.core.sound.channels import AS_IT_IS, Mix, discrete_mix, is_silent, stereo_mix
+from tasks.engines import ffmpeg
+from tasks.engines.probe import PATIENT
+from tasks.engines.sound.channels import gapless, is_discrete, listen
+
+log = logging.getLogger(__name__)
+
+CONTAINERS = (
+    "mov,matroska,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,w64,aiff,h264,hevc,av1,ivf,amr,caf,nut,gif,dv"
+)
+"""Demuxers that read the one file they are given.
+
+Playlists and scripts (hls, dash, concat, sdp, image sequences) are not among them: a stranger's
+"video.mp4" that is a playlist inside would make ffmpeg read other files and other hosts.
+"""
+CLIPPED_FROM = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+"""Containers with an index, and a time for every frame or one rate for all: clips are cut from them as they are."""
+COPIED_CODECS = frozenset({"aac", "opus", "flac", "alac"})
+"""What MP4 holds and whose parameters stay the same in such a container, by the names of PyAV's decoders."""
+LATE_SECONDS = 0.010
+"""Sound that starts later than this after the picture is put in its place by encoding silence."""
+EARLIEST_START = -0.1
+"""Seconds: ffmpeg finds nothing by seeking in files that begin earlier; an encoder's run-in is shorter."""
+RESTART_SECONDS = 0.5
+"""Time stamps that go back by more begin anew, as where recordings were joined."""
+LONGEST_GAP = 10.0
+"""Seconds: a longer step in picture and sound is a change of the clock, in one of the two it is a gap."""
+MOST_TRACKS = 8
+"""Sound tracks that are listened to at most."""
+TIMEOUT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The track that is taken, what its channels need, and what people should know of the choice."""
+
+    track: AudioTrack
+    mix: Mix = AS_IT_IS
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seekable:
+    """A file to cut clips from, and what people should know of how it was made."""
+
+    path: Path
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class AudioCopy:
+    """The sound alone; `reason` says why it was, or was not, copied as it is."""
+
+    path: Path
+    copied: bool
+    reason: str
+
+
+_SAFE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+
+
+def check_container(path: Path) -> None:
+    """Refuse a file that no demuxer of `CONTAINERS` reads, before anything else opens it.
+
+    Raises:
+        UnreadableMedia: it is something else.
+    """
+    if path.stat().st_size == 0:
+        raise UnreadableMedia("The file is empty.")
+    try:
+        with av.open(f"file:{path}", options=_SAFE):
+            pass
+    except (FFmpegError, UnicodeError, ValueError) as error:
+        raise UnreadableMedia("The file is not a video in a known format, or it is damaged.") from error
+
+
+def choose_sound(source: Path, tracks: list[AudioTrack]) -> Sound:
+    """The first of `tracks` on which anything is to be heard, with what its channels need.
+
+    Raises:
+        UnreadableMedia: none can be decoded.
+    """
+    silent: list[AudioTrack] = []
+    warnings: list[str] = []
+    for track in tracks[:MOST_TRACKS]:
+        name = f"sound track {1 + sum(other.index < track.index for other in tracks)} of {len(tracks)}"
+        for heard in (track, track.unlabelled):
+            power = listen(source, heard)
+            if power is not None and not is_silent(power):
+                mix = discrete_mix(power) if is_discrete(heard) else stereo_mix(power)
+                told = [*warnings, f"{name} is used"] if warnings else []
+                return Sound(heard, mix, (*told, *filter(None, [mix.reason])))
+        silent += [track] if power is not None else []
+        warnings.append(f"{name} is silent" if power is not None else f"{name} cannot be decoded")
+    if not silent:
+        raise UnreadableMedia("The video's sound cannot be decoded.")
+    return Sound(silent[0])
+
+
+def seekable(source: Path, info: MediaInfo, sound: Sound, folder: Path) -> Seekable:
+    """The source, or a copy of picture and sound in Matroska where clips cannot be cut from it as it is.
+
+    That is where the container has no index to seek by, does not say how long it is, or leaves out or
+    restarts time stamps; missing ones are generated. The sound of a copy is encoded, because in
+    such containers its parameters may change at any time; it is stereo without gaps, what the stereo needs
+    is left to `extract_audio`. The picture is encoded only where it cannot be copied.
+
+    Raises:
+        UnreadableMedia: its streams cannot be read.
+    """
+    has_clock = info.duration > 0 and info.start > EARLIEST_START
+    if info.container in CLIPPED_FROM and has_clock and info.video_is_first:
+        return Seekable(source)
+    copy = folder / f"{source.stem}-indexed.mkv"
+    try:
+        jump = ["-dts_delta_threshold", f"{_smallest_restart(source, info, sound.track):g}"]
+        plain = sound if is_discrete(sound.track) else Sound(sound.track)
+        streams = [*_heard(source, plain), "-map", "[sound]", *_AAC, "-map", f"0:{info.video_index}", *_PLAIN]
+        try:
+            _run([*jump, *streams, "-c:v", "copy", str(copy)])
+        except ffmpeg.FfmpegError as error:
+            log.warning("the picture could not be copied, it is encoded: %s", str(error).splitlines()[-1])
+            _run([*jump, *streams, *_H264, str(copy)])
+            return Seekable(copy, "the picture could not be copied from its container, it was encoded once more")
+    except (ffmpeg.FfmpegError, FFmpegError) as error:
+        raise UnreadableMedia(f"The {info.container} file is damaged.") from error
+    return Seekable(copy)
+
+
+def _smallest_restart(source: Path, info: MediaInfo, track: AudioTrack) -> float:
+    """The step of time stamps, in seconds, from which on ffmpeg is to take the clock for a new one."""
+    last: dict[int, float] = {}
+    longest = dict.fromkeys((info.video_index, track.index), 0.0)
+    with av.open(f"file:{source}", options=_SAFE) as container:
+        for packet in container.demux([container.streams[index] for index in longest]):
+            if packet.dts is None or packet.time_base is None:
+                continue
+            index, time = packet.stream.index, float(packet.dts * packet.time_base)
+            step = time - last.get(index, time)
+            if step < -RESTART_SECONDS:
+                return 1.0
+            longest[index] = max(longest[index], step)
+            last[index] = time
+    return LONGEST_GAP if min(longest.values()) > LONGEST_GAP else 2 * LONGEST_GAP + max(longest.values())
+
+
+def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> AudioCopy:
+    """Write the chosen sound of a `seekable` file to `out` (.m4a), so that both clocks agree.
+
+    Time 0 is the start of the container, as ffmpeg counts. Channels and sample rate are the same
+    from beginning to end.
+
+    Raises:
+        UnreadableMedia: the sound cannot be decoded.
+    """
+    track = sound.track
+    if track.codec not in COPIED_CODECS:
+        return _transcode(source, sound, out, f"{track.codec} is not copied")
+    if not track.labelled or sound.mix.filter:
+        return _transcode(source, sound, out, sound.mix.reason or f"the layout is {track.layout}")
+    if (late := track.start - info.start) > LATE_SECONDS:
+        return _transcode(source, sound, out, f"the sound starts {late:.3f} s late")
+    try:
+        _run([*_input(source), "-map", f"0:{track.index}", "-c:a", "copy", *_PLAIN, "-f", "mp4", str(out)])
+    except ffmpeg.FfmpegError:
+        log.warning("the sound could not be copied, it is encoded again")
+        return _transcode(source, sound, out, f"{track.codec} could not be copied")
+    return AudioCopy(out, copied=True, reason=f"{track.codec}, from the start")
+
+
+_H264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "17", "-fps_mode", "passthrough"]
+_AAC = ["-c:a", "aac", "-b:a", "192k"]
+_PLAIN = ["-map_metadata", "-1", "-map_chapters", "-1"]
+
+
+def _transcode(source: Path, sound: Sound, out: Path, reason: str) -> AudioCopy:
+    """Encode, with silence where there is no sound."""
+    try:
+        _run([*_heard(source, sound), "-map", "[sound]", *_AAC, *_PLAIN, "-f", "mp4", str(out)])
+    except ffmpeg.FfmpegError as error:
+        raise UnreadableMedia("The video's sound cannot be decoded.") from error
+    return AudioCopy(out, copied=False, reason=reason)
+
+
+def _run(arguments: list[str]) -> None:
+    ffmpeg.run(arguments, TIMEOUT_SECONDS)
+
+
+def _heard(source: Path, sound: Sound) -> list[str]:
+    return [*_input(source), *gapless(sound.track, sound.mix)]
+
+
+def _input(source: Path) -> list[str]:
+    safe = [word for name, value in (_SAFE | PATIENT).items() for word in (f"-{name}", value)]
+    return ["-v", "error", *safe, "-fflags", "+genpts", "-i", f"file:{source}"]

@@ -1,0 +1,33 @@
+"""What is in a channel, a playlist or an RSS feed: yt-dlp in its confined child reads the list, and visits no item."""
+
+from pathlib import Path
+
+from tasks.core.errors import ClipError, SourceTooLarge, UnsupportedSource
+from tasks.core.source.addresses import check_url
+from tasks.core.source.batch import Listing, listing
+from tasks.engines.source.egress import SYSTEM, Network
+from tasks.engines.source.ytdlp import INSPECT_BYTES, INSPECT_SECONDS, DownloadOptions, answered, job_of
+
+
+def read_feed(
+    url: str, depth: int, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM
+) -> Listing:
+    """The newest `depth` videos of the feed at `url`.
+
+    Raises:
+        ClipError: there is no such feed, or it is none that can be read.
+        TransientDownloadError: the network or the site failed in a way that may pass.
+    """
+    check_url(url)
+    seconds = min(options.timeout_seconds, INSPECT_SECONDS)
+    limits = options.model_copy(update={"timeout_seconds": seconds, "max_bytes": INSPECT_BYTES})
+    job = job_of(url, None, limits, ffmpeg_dir, Path("none"), depth)
+    try:
+        entries = answered(job, limits, INSPECT_BYTES, network)["entries"]
+    except SourceTooLarge:
+        raise UnsupportedSource(f"The feed has more than {INSPECT_BYTES} bytes.", "Use a shorter feed.") from None
+    except ClipError as error:
+        raise type(error)(f"The feed cannot be read. {error.message}", error.next_step) from error
+    if entries is None:
+        raise UnsupportedSource("The feed's address leads to a single video.", "Give a single video under urls.")
+    return listing(entries, depth=depth, allow_private=options.allow_private_addresses)

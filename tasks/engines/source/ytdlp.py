@@ -1,0 +1,241 @@
+"""What is behind a URL, and the file itself: yt-dlp in a confined child, all its traffic through our proxy."""
+
+import contextlib
+import errno
+import itertools
+import shutil
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.untrusted_text import one_line
+from tasks.core.errors import (
+    AddressRefused,
+    NoVideo,
+    ProgramStopped,
+    SourceIsLive,
+    SourceNotFound,
+    SourceNotListening,
+    SourceTooLarge,
+    SourceTooLong,
+    UnreadableMedia,
+)
+from tasks.core.keys import digest
+from tasks.core.media import SourceMeta
+from tasks.core.source.addresses import check_url, loggable, without_addresses
+from tasks.core.source.download_errors import Failure, classify
+from tasks.core.source.page import number, source_meta
+from tasks.engines.ffmpeg import DiskFull, is_full
+from tasks.engines.source.demux import CONTAINERS
+from tasks.engines.source.egress import SYSTEM, EgressProxy, Network, Traffic
+from tasks.engines.source.ytdlp_process import Progress, converse
+
+INSPECT_BYTES = 64 * 1024**2
+"""What may come in before a download has begun: pages, scripts, playlists."""
+INSPECT_SECONDS = 180.0
+TRIES = 3
+FIRST_PAUSE = 0.5
+_SPARE = 2
+"""Bytes over the wire, retries and protocol included, per byte that may be kept."""
+
+
+class TransientDownloadError(Exception):
+    """The network or the site failed in a way that may pass: worth another try of the task."""
+
+
+class DownloadOptions(BaseModel):
+    """What a download may cost and where it may go. Seconds, bytes, frames per second.
+
+    `language`, auto or a Whisper code, is what decides between sound tracks that are alike.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    max_seconds: float = Field(default=4 * 3600, gt=0)
+    max_bytes: int = Field(default=8 * 1024**3, gt=0)
+    max_fps: float = Field(default=30, gt=0)
+    language: str = "auto"
+    allow_private_addresses: bool = False
+    cookies_file: Path | None = Field(default=None, repr=False)
+    timeout_seconds: float = Field(default=1800, gt=0)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is behind a URL. `digest` changes when the file or the choice of formats does.
+
+    `url` and `info`, yt-dlp's own record, may hold signatures and cookies: neither is for logs or the bucket.
+    """
+
+    meta: SourceMeta
+    digest: str
+    url: str = field(repr=False)
+    info: dict[str, Any] = field(repr=False)
+
+
+def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Inspected:
+    """Find out what is behind `url` without downloading it.
+
+    Raises:
+        ClipError: by cause; see `tasks.core.errors`.
+        TransientDownloadError: the network or the site failed in a way that may pass.
+    """
+    check_url(url)
+    limits = options.model_copy(update={"timeout_seconds": min(options.timeout_seconds, INSPECT_SECONDS)})
+    with tempfile.TemporaryDirectory(prefix="kangklip-") as folder:
+        job = job_of(url, None, options, ffmpeg_dir, Path(folder, "inspect"))
+        found = answered(job, limits, INSPECT_BYTES, network)
+    info, file = found["info"], found["file"]
+    _refuse_early(info, file, options)
+    is_site = info.get("extractor_key", "Generic") not in ("Generic", "HTML5MediaEmbed")
+    source_id = f"{info['extractor_key'].lower()}-{info['id']}" if is_site else f"file-{digest(file)[:32]}"
+    source_id = one_line(source_id, 200) or digest(source_id)
+    meta = source_meta(info, source_id, "site" if is_site else "file_url", loggable(info.get("webpage_url") or url))
+    return Inspected(meta, digest(source_id, info.get("format_id"), _edition(info)), url, info)
+
+
+def _edition(info: dict[str, Any]) -> list[Any]:
+    """What changes when a site puts another file under the same id."""
+    sizes = [part.get("filesize") for part in info.get("requested_formats") or [info]]
+    return [info.get("duration"), info.get("modified_timestamp"), *sizes]
+
+
+def _refuse_early(info: dict[str, Any], file: dict[str, Any], options: DownloadOptions) -> None:
+    """Refuse what is known to be no use before it is downloaded."""
+    if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
+        raise SourceIsLive("The video is a live stream that has not ended.")
+    duration = number(info.get("duration"))
+    if duration is not None and duration > options.max_seconds:
+        raise SourceTooLong(f"The video is {duration:.0f} s long; at most {options.max_seconds:.0f} s are accepted.")
+    chosen = info.get("requested_formats") or [info]
+    if file["length"] == 0:
+        raise UnreadableMedia("The file is empty.")
+    if all(f.get("vcodec") == "none" for f in chosen):
+        raise NoVideo("The address leads to sound without a picture.")
+    sizes = [number(f.get("filesize")) or 0 for f in chosen]
+    if (
+        len(chosen) == 1
+        and (info.get("protocol") or "").startswith("http")
+        and info.get("protocol") != "http_dash_segments"
+    ):
+        sizes.append(file["length"] or 0)
+    if max(sum(sizes[: len(chosen)]), *sizes) > options.max_bytes:
+        raise _too_large(options)
+
+
+def _too_large(options: DownloadOptions) -> SourceTooLarge:
+    return SourceTooLarge(f"The video is larger than the {options.max_bytes} bytes that are accepted.")
+
+
+def fetch(
+    inspected: Inspected,
+    options: DownloadOptions,
+    folder: Path,
+    progress: Progress,
+    ffmpeg_dir: Path,
+    *,
+    network: Network = SYSTEM,
+) -> Path:
+    """Download what `inspect` found to one media file in `folder`: whole, or not at all.
+
+    A partial transfer stays in `folder` and is taken up by the next call where the server can.
+
+    Raises:
+        ClipError, TransientDownloadError: as `inspect`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    job = job_of(inspected.url, inspected.info, options, ffmpeg_dir, folder / f"source-{inspected.digest[:16]}")
+    found = answered(job, options, _SPARE * options.max_bytes + INSPECT_BYTES, network, progress)
+    return Path(found["path"])
+
+
+def job_of(
+    url: str,
+    info: dict[str, Any] | None,
+    options: DownloadOptions,
+    ffmpeg_dir: Path,
+    target: Path,
+    depth: int | None = None,
+) -> dict[str, Any]:
+    """What the child is told; see there."""
+    deno = Path(sysconfig.get_path("scripts")) / "deno"
+    return {
+        "url": url,
+        "depth": depth,
+        "info": info,
+        "ffmpeg_dir": str(ffmpeg_dir),
+        "deno": str(deno) if deno.exists() else None,
+        "cookies_file": str(options.cookies_file) if options.cookies_file else None,
+        "max_fps": options.max_fps,
+        "max_bytes": options.max_bytes,
+        "containers": CONTAINERS,
+        "target": str(target),
+    }
+
+
+def answered(
+    job: dict[str, Any], options: DownloadOptions, wire_bytes: int, network: Network, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run the job until it is answered, at most `TRIES` times within the time there is. Raises as `inspect`."""
+    end = time.monotonic() + options.timeout_seconds
+    for attempt in itertools.count(1):
+        proxy = EgressProxy(allow_private=options.allow_private_addresses, max_bytes=wire_bytes, network=network)
+        with proxy, _private_cookies(job) as cookies:
+            answer = converse({**job, "proxy": proxy.url, "cookies_file": cookies}, end - time.monotonic(), progress)
+        if answer is not None and answer["event"] != "failed":
+            return answer
+        if answer is not None and "ProgramStoppedError" in answer["types"]:
+            raise ProgramStopped("a program of the downloader was ended by a signal")
+        if answer is not None and (answer["no_space"] or is_full(Path(job["target"]).parent)):
+            raise DiskFull(errno.ENOSPC, "no space was left for the download")
+        failure = _late(job, options) if answer is None else _named(answer, proxy.traffic, options)
+        pause = FIRST_PAUSE * 4 ** (attempt - 1)
+        tries = {TransientDownloadError: TRIES, SourceNotListening: 2}.get(type(failure), 1)
+        if attempt >= tries or time.monotonic() + pause >= end:
+            raise failure
+        time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _late(job: dict[str, Any], options: DownloadOptions) -> TransientDownloadError:
+    return TransientDownloadError(
+        f"{one_line(loggable(job['url']), 300)} took longer than {options.timeout_seconds:.0f} s."
+    )
+
+
+@contextlib.contextmanager
+def _private_cookies(job: dict[str, Any]) -> Iterator[str | None]:
+    """A copy of the cookie file: yt-dlp writes back what sites answer."""
+    if job["cookies_file"] is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="kangklip-") as folder:
+        yield shutil.copyfile(job["cookies_file"], f"{folder}/cookies.txt")
+
+
+def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -> Exception:
+    """The failure by its cause: what the proxy saw counts before what yt-dlp made of it."""
+    if traffic.refused:
+        return AddressRefused(f"The video's address leads to {one_line(traffic.refused[-1], 200)}.")
+    if "TooManyBytesError" in answer["types"] or traffic.over_budget:
+        return SourceTooLarge(f"More came in than the {options.max_bytes} bytes that are accepted.")
+    if traffic.unknown_hosts:
+        return SourceNotFound(f"There is no host named {one_line(traffic.unknown_hosts[-1], 100)}.")
+    failure = Failure(
+        messages=tuple(answer["messages"]),
+        types=tuple(answer["types"]),
+        status=answer["status"],
+        is_redirect_loop=answer["redirect_loop"],
+        is_expected=answer["expected"],
+    )
+    if cause := classify(failure):
+        return cause
+    if traffic.closed:
+        return SourceNotListening(f"Nothing listens on {one_line(traffic.closed[-1], 200)}.")
+    return TransientDownloadError(without_addresses(answer["messages"][0]))

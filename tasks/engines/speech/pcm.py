@@ -1,0 +1,100 @@
+"""Sound of a media file as 16 kHz mono blocks, decoded by ffmpeg as it is read."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from infra.untrusted_text import one_line
+from tasks.core.errors import NoAudio, UnreadableMedia
+from tasks.core.speech.asr import SAMPLE_RATE, Samples, quietest
+from tasks.engines.ffmpeg import Pipe, reading
+
+_log = logging.getLogger(__name__)
+
+
+class Block(NamedTuple):
+    """Samples from `start`, in seconds from the start of the file."""
+
+    start: float
+    samples: Samples
+
+    @property
+    def duration(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+def duration(media: Path) -> float:
+    """Length in seconds as the container or its first audio stream claims; 0 where neither does.
+
+    Raises:
+        UnreadableMedia: no decoder reads the file.
+        NoAudio: the file has no sound.
+    """
+    try:
+        with av.open(str(media), metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise NoAudio("The file has no audio track.")
+            stream = container.streams.audio[0]
+            if container.duration:
+                return container.duration / av.time_base
+            return float((stream.duration or 0) * (stream.time_base or 0))
+    except (FFmpegError, ValueError) as error:
+        raise UnreadableMedia(f"The sound of {media.name} cannot be read.") from error
+
+
+def blocks(
+    media: Path,
+    ffmpeg: str,
+    seconds: float = 600.0,
+    slack: float = 60.0,
+    warn: Callable[[str], object] = _log.warning,
+) -> Iterator[Block]:
+    """Decode the first audio stream in blocks of at most `seconds`, cut at the quietest point.
+
+    Time 0 is the file's own: a late start and gaps are filled with silence. The cut lies in the
+    last `slack` seconds of a block. Memory does not grow with the file. `warn` is told, after the
+    last block, where the decoder gave up before the end of the file.
+
+    Raises:
+        NoAudio: nothing was decoded.
+        UnreadableMedia: the decoder failed before the first sample.
+        ProgramStopped: the decoder was killed, or is stuck, so that the end is missing; another try may go well.
+    """
+    arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}", "-map", "0:a:0"]
+    arguments += ["-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]
+    heard = 0.0
+    with reading(arguments, ffmpeg) as pipe:
+        for block in _cut(pipe, seconds, slack):
+            heard = block.start + block.duration
+            yield block
+    if pipe.status and not heard:
+        raise UnreadableMedia(f"The sound of {media.name} cannot be decoded.")
+    if not heard:
+        raise NoAudio("The audio track is empty.")
+    if pipe.status:
+        warn(f"the sound could not be decoded after {heard:.0f} s: {one_line(pipe.said[-300:], 300)}")
+
+
+def _cut(pipe: Pipe, seconds: float, slack: float) -> Iterator[Block]:
+    start, rest = 0, np.empty(0, np.float32)
+    limit = round(seconds * SAMPLE_RATE)
+    while True:
+        fresh = _samples(pipe.read(2 * (limit - len(rest))))
+        samples = np.concatenate((rest, fresh / np.float32(32768)), dtype=np.float32)
+        at_end = len(samples) < limit
+        cut = len(samples) if at_end else round(quietest(samples, seconds - slack) * SAMPLE_RATE)
+        if cut:
+            yield Block(start / SAMPLE_RATE, samples[:cut])
+        if at_end:
+            return
+        start, rest = start + cut, samples[cut:].copy()
+
+
+def _samples(raw: bytearray) -> NDArray[np.int16]:
+    return np.frombuffer(raw, np.int16, count=len(raw) // 2)

@@ -1,0 +1,186 @@
+import itertools
+import re
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.captions.ass import BOTTOM, CENTRE, SIDE, TOP, ass, escape, text_width
+from tasks.core.transcript import Word
+
+SIZE = (1080, 1920)
+EVENT = re.compile(r"^Dialogue: 0,(\d+):(\d\d):(\d\d\.\d\d),(\d+):(\d\d):(\d\d\.\d\d),Caption,,0,0,0,,(.*)$")
+WRITTEN_BY_US = re.compile(r"\{\\an5\\pos\(\d+,\d+\)(\\fscx\d+\\fscy\d+)?\}|\{\\1c&H[0-9A-F]{8}&\}")
+HIGHLIGHTED = re.compile(r"\{\\1c&H0000E1FF&\}(.*?)\{\\1c&H00FFFFFF&\}")
+
+
+def events(script: str) -> list[tuple[float, float, str]]:
+    rows = [EVENT.match(line) for line in script.splitlines() if line.startswith("Dialogue")]
+    assert all(rows)
+    times = [[float(x) for x in row.groups()[:6]] for row in rows if row]
+    return [
+        (t[0] * 3600 + t[1] * 60 + t[2], t[3] * 3600 + t[4] * 60 + t[5], row[7])
+        for t, row in zip(times, rows, strict=True)
+        if row
+    ]
+
+
+def spoken(text: str, start: float = 0.0, each: float = 0.3, gap: float = 0.05) -> list[Word]:
+    return [
+        Word(word=w, start=start + i * each, end=start + (i + 1) * each - gap) for i, w in enumerate(text.split(" "))
+    ]
+
+
+def plain(text: str) -> str:
+    return WRITTEN_BY_US.sub("", text)
+
+
+def test_every_word_is_highlighted_while_it_is_said():
+    words = spoken("Ask not what your country can do for you, ask what you can do.")
+    shown = events(ass(words, SIZE, "en", "Poppins ExtraBold"))
+    for word in words:
+        middle = (word.start + word.end) / 2
+        now = [HIGHLIGHTED.findall(text) for start, end, text in shown if start <= middle < end]
+        assert now == [[word.word]]
+
+
+def test_a_pause_empties_the_screen_and_a_sentence_ends_a_group():
+    words = [*spoken("First sentence."), *spoken("Second", start=3.0)]
+    shown = events(ass(words, SIZE, "en", "F"))
+    assert not [1 for start, end, _ in shown if start <= 2.0 < end]
+    assert {plain(text) for _, _, text in shown} == {"First sentence.", "Second"}
+
+
+def test_lines_are_balanced_at_most_two_and_inside_the_safe_width():
+    text = "Extraordinary circumstances sometimes demand remarkably unconventional explanations from everybody involved"
+    room = (1 - 2 * SIDE) * SIZE[0] / (0.05 * SIZE[0])
+    for _, _, shown in events(ass(spoken(text), SIZE, "en", "F")):
+        lines = plain(shown).split("\\N")
+        assert len(lines) <= 2
+        assert all(text_width(line) <= room for line in lines)
+
+
+def test_captions_keep_clear_of_top_and_bottom():
+    two_lines = 2 * 0.05 * SIZE[0] * 1.762
+    assert TOP * SIZE[1] < CENTRE * SIZE[1] - two_lines / 2
+    assert CENTRE * SIZE[1] + two_lines / 2 < (1 - BOTTOM) * SIZE[1]
+
+
+def test_a_group_keeps_its_text_while_the_highlight_moves():
+    texts = [plain(text) for _, _, text in events(ass(spoken("one two three"), SIZE, "en", "F"))]
+    assert texts == ["one two three"] * 3
+
+
+def test_words_of_languages_without_spaces_are_joined_but_latin_ones_are_not():
+    texts = {plain(text) for _, _, text in events(ass(spoken("我们 讨论 big data 手机"), SIZE, "zh", "F"))}
+    assert {t.replace("\\N", "") for t in texts} == {"我们讨论big data手机"}
+
+
+def test_a_long_word_without_spaces_is_divided_by_its_width_and_time():
+    shown = events(ass([Word(word="字" * 80, start=0, end=8)], SIZE, "zh", "F"))
+    assert len(shown) > 1
+    assert sum(len(HIGHLIGHTED.findall(text)[0]) for _, _, text in shown) == 80
+
+
+@pytest.mark.parametrize("text", [r"{\fs200}big", r"a\Nb", "a\nb", r"\h\n\N", "}{", "\\", "{\\", "a\u202eb", "\x00x"])
+def test_hostile_text_stays_text(text: str):
+    (only,) = events(ass([Word(word=text, start=0, end=1)], SIZE, "en", "F"))
+    left = WRITTEN_BY_US.sub("", only[2])
+    assert not re.search(r"(?<!\\)[{}]", left)
+    assert not re.search(r"\\[Nnh]", left)
+    assert "\u202e" not in left
+
+
+def test_a_backslash_is_parted_from_what_follows():
+    assert escape(r"\N{x}") == "\\\u2060N\\{x\\}"
+
+
+def test_words_that_draw_nothing_leave_no_event():
+    words = [Word(word=w, start=0, end=1) for w in ("", "  ", "\u200b", "\n")]
+    assert events(ass(words, SIZE, "en", "F")) == []
+
+
+moments = st.floats(0, 100, allow_nan=False)
+
+
+@given(
+    st.lists(
+        st.builds(lambda w, s, d: Word(word=w, start=s, end=s + d), st.text(max_size=60), moments, st.floats(0, 2)),
+        max_size=30,
+    ),
+    st.sampled_from(["en", "zh", "ar"]),
+)
+def test_whatever_is_said_captions_never_overlap_and_never_escape(words: list[Word], language: str):
+    script = ass(words, SIZE, language, "F")
+    shown = sorted(events(script))
+    for (_, end, _), (start, _, _) in pairwise(shown):
+        assert end <= start + 1e-9
+    for start, end, text in shown:
+        assert start < end
+        assert not re.search(r"(?<!\\)[{}]", WRITTEN_BY_US.sub("", text))
+        assert re.fullmatch(r"([^\\]|\\[{}]|\\\u2060|\\N)*", WRITTEN_BY_US.sub("", text), re.DOTALL)
+        assert text.count("\\N") <= 1
+
+
+def groups(text: str, **timing: float) -> list[str]:
+    shown = [plain(line).replace("\\N", " ") for _, _, line in events(ass(spoken(text, **timing), SIZE, "en", "F"))]
+    return [text for text, _ in itertools.groupby(shown)]
+
+
+def test_no_word_of_a_sentence_is_left_alone_on_the_screen():
+    assert min(len(group.split()) for group in groups("one two three four five six seven eight")) >= 3
+    assert groups("Yes. One two three.") == ["Yes.", "One two three."]
+
+
+def test_a_comma_ends_a_group_rather_than_the_room():
+    assert groups("when you come home, bring me the old map") == ["when you come home,", "bring me the old map"]
+
+
+def lines(text: str, language: str) -> list[str]:
+    shown = [plain(line) for _, _, line in events(ass(spoken(text), SIZE, language, "F"))]
+    return [line for text, _ in itertools.groupby(shown) for line in text.split("\\N")]
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Google أعلنت عن هاتف جديد", "ar"),
+        ("2024 Apple הודיעה על מכשיר", "he"),
+        ("YouTube یک برنامهٔ بزرگ است", "fa"),
+    ],
+)
+def test_a_line_that_begins_with_a_latin_word_runs_from_right_to_left(text: str, language: str):
+    for line in lines(text, language):
+        first = next(c for c in line if unicodedata.bidirectional(c) in ("L", "R", "AL"))
+        assert unicodedata.bidirectional(first) in ("R", "AL")
+
+
+def test_a_latin_line_is_left_alone_and_a_foreign_word_before_it_does_not_turn_it():
+    assert lines("plain words", "en") == ["plain words"]
+    assert lines("שלום is the Hebrew word", "en")[0].startswith("\u200e")
+    assert lines("Service Pack", "ar") == ["Service Pack"]
+
+
+def test_marks_stay_with_their_letter_however_the_words_are_cut():
+    words = [Word(word=w, start=i / 4, end=(i + 1) / 4) for i, w in enumerate(["นี", "้", "มา", "ก", "ำ", "ที", "่", "ยว"])]
+    for _, _, text in events(ass(words, SIZE, "th", "F")):
+        assert not re.search(r"(\\N|\})[\u0e31\u0e33-\u0e3a\u0e47-\u0e4e]", text)
+        assert plain(text) == "นี้มากำที่ยว"
+
+
+def test_a_long_run_of_letters_is_divided_between_letters():
+    word = Word(word="กำลังใจที่ดีเยี่ยม" * 8, start=0, end=8)
+    for _, _, text in events(ass([word], SIZE, "th", "F")):
+        for part in re.split(r"\\N|\{[^}]*\}", text):
+            assert unicodedata.category(part[:1] or "a")[0] != "M"
+            assert not part.startswith(("ำ", "ะ", "า"))
+
+
+def test_decomposed_letters_are_composed_so_that_the_face_has_them():
+    assert lines("cafe\u0301 n\u0303", "es") == ["caf\xe9 \xf1"]
+
+
+def test_scripts_without_spaces_have_none_in_a_talk_of_another_language():
+    assert lines("he said 今日 は fine", "en") == ["he said 今日は fine"]

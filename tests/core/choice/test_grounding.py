@@ -1,0 +1,72 @@
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.core.choice.grounding import strange_facts, strange_words
+from tasks.core.choice.headline import headline, hook
+
+SAID = (
+    "My grandmother's dog, re\u0301ally old, cost 1,000 dollars in Paris. "
+    "\u201cWe don\u2019t sell word-by-word.\u201d ISI"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "strange"),
+    [
+        ("", []),
+        ("GRANDMOTHER: the dog!", ["the"]),
+        ("Grandmother\u2019s old dog's", []),
+        ("R\u00e9ally old", []),
+        ("Don't sell a word by word", ["a"]),
+        ("Is\u0131", []),
+        ("We don\u2019t sell wo\u2026", []),
+        ("We don\u2019t sell cats\u2026", ["cats"]),
+        ("Wo sells", ["wo", "sells"]),
+    ],
+)
+def test_words_are_compared_without_case_marks_and_possessives(text, strange):
+    assert strange_words(text, SAID) == strange
+
+
+def test_scripts_without_spaces_are_compared_letter_for_letter():
+    assert strange_words("\u6c34\u3092\u6016\u304c\u308b", "\u732b\u306f\u6c34\u3092\u6016\u304c\u308b\u3002") == []
+    assert strange_words("\u72ac\u3092\u6016\u304c\u308b", "\u732b\u306f\u6c34\u3092\u6016\u304c\u308b\u3002") != []
+
+
+@pytest.mark.parametrize(
+    ("text", "strange"),
+    [
+        ("How an animal in Paris ruined her", []),
+        ("A Parisian animal", []),
+        ("Is it true? Nobody knows: Money talks, I'm sure", []),
+        ("It cost them 1000 dollars", []),
+        ("It cost them 2,000 dollars", ["2000"]),
+        ("A trip to London", ["london"]),
+        ("Why we \u201cdon\u2019t sell\u201d anything", []),
+        ("Why we \u00abnever sell\u00bb anything", ["never"]),
+        ('Why they said "never sell', ["why", "they", "said", "never"]),
+    ],
+)
+def test_a_paraphrase_may_state_only_said_numbers_names_and_quotes(text, strange):
+    assert strange_facts(text, SAID) == strange
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80), min_size=1, max_size=4),
+    st.sampled_from(["en", "xx"]),
+)
+def test_what_is_drawn_from_a_clip_is_said_in_it(lines, language):
+    lines = [unicodedata.normalize("NFC", line) for line in lines]
+    title = headline(lines, lines, language)
+    for text in (title, hook(lines, language, title)):
+        assert strange_words(text, " ".join(lines)) == []
+        assert strange_facts(text, " ".join(lines)) == []
+
+
+def test_a_number_is_never_cut_at_its_comma():
+    line = "In the spring, there were 1,000 people who wanted to know what happens next, and nobody told them."
+    assert "1,000" in headline([line], [line], "en") or "000" not in headline([line], [line], "en")

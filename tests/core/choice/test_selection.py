@@ -1,0 +1,294 @@
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tasks.core.choice.selection import (
+    LEAD_SECONDS,
+    TAIL_SECONDS,
+    TOLERANCE,
+    WEIGHTS,
+    Choice,
+    choose,
+    cut_points,
+    windows_of,
+)
+from tasks.core.choice.signals import Audience, Delivery
+from tasks.core.errors import TooShort
+from tasks.core.media import Chapter, HeatmapPoint
+from tasks.core.speech.sentences import sentences
+from tasks.core.transcript import Segment, Sentence, Word
+
+DULL = [
+    "The municipal administration subsequently reorganized the departmental responsibilities.",
+    "Corresponding documentation was distributed among the participating institutions.",
+    "The evaluation procedure consists of several consecutive administrative phases.",
+    "Additional requirements concerning infrastructure are specified in the supplementary regulations.",
+    "Representatives of the organization examined the proposed modifications extensively.",
+    "The implementation schedule was coordinated with the regional authorities throughout the period.",
+    "Quarterly expenditures approximated the anticipated budgetary allocations.",
+    "The committee considered alternative configurations of the existing facilities.",
+]
+FIRE = [
+    "So what would you do if your kitchen was on fire?",
+    "I ran out with the cat.",
+    "My wife said, where are the children?",
+    "Oh no, I said, I took the cat!",
+    "She laughed so hard that she cried.",
+    "You never know who you are until it burns.",
+]
+PIANO = [
+    "Why did I quit the piano?",
+    "I was nine, and I was bad.",
+    "My teacher said, you play like you hate me.",
+    "Well, I did!",
+    "So I went home and I told my mom I was done.",
+    "And you know what she said? Good, now play for fun.",
+]
+
+
+def spoken(lines: list[str], *, pause: float = 0.4, start: float = 1.0) -> list[Sentence]:
+    segments, at = [], start
+    for line in lines:
+        words = []
+        for token in line.split():
+            length = 0.12 + 0.05 * len(token)
+            words.append(Word(word=token, start=at, end=at + length))
+            at += length
+        segments.append(Segment(text=line, start=words[0].start, duration=at - words[0].start, words=words))
+        at += pause
+    return sentences(segments)
+
+
+def dull(number: int, seed: int = 0) -> list[str]:
+    return [DULL[i] for i in np.random.default_rng(seed).integers(0, len(DULL), number)]
+
+
+PLANTED = [*dull(30, 1), *FIRE, *dull(30, 2), *PIANO, *dull(30, 3)]
+
+
+def share_of(choice: Choice, talk: list[Sentence], planted: list[str]) -> float:
+    """Part of the planted seconds that is inside one chosen clip."""
+    stretch = [s for s in talk if any(s.text in line or line in s.text for line in planted)]
+    start, end = stretch[0].start, stretch[-1].end
+    return max((min(c.end, end) - max(c.start, start)) / (end - start) for c in choice.clips)
+
+
+def check(choice: Choice, talk: list[Sentence], bounds: tuple[float, float]) -> None:
+    windows = [*choice.clips, *choice.reserve]
+    for window in windows:
+        assert bounds[0] - TOLERANCE <= window.duration <= bounds[1] + TOLERANCE
+        words = [w for s in talk for w in s.words]
+        assert not any(w.start + 1e-9 < cut < w.end - 1e-9 for w in words for cut in (window.start, window.end))
+        inside = [w for w in words if window.start - 1e-9 <= w.start and w.end <= window.end + 1e-9]
+        assert inside
+        assert all(name in WEIGHTS for name in window.signals)
+        if window.aligned == "sentence":
+            lead, tail = talk[window.first].start - window.start, window.end - talk[window.last].end
+            assert -1e-9 <= lead <= LEAD_SECONDS + 1e-9
+            assert -1e-9 <= tail <= TAIL_SECONDS + 1e-9
+            assert window.text == " ".join(s.text for s in talk[window.first : window.last + 1])
+            assert window.fallback is None
+        else:
+            assert window.fallback
+    by_time = sorted(windows, key=lambda w: w.start)
+    assert all(a.end <= b.start + TOLERANCE for a, b in pairwise(by_time))
+
+
+@pytest.mark.parametrize("bounds", [(16.0, 20.0), (12.0, 15.0), (24.0, 30.0)])
+def test_planted_highlights_are_chosen(bounds):
+    talk = spoken(PLANTED)
+    choice = choose(talk, None, None, bounds, 2, "en")
+    check(choice, talk, bounds)
+    assert share_of(choice, talk, FIRE) > 0.7
+    assert share_of(choice, talk, PIANO) > 0.7
+    assert all(clip.aligned == "sentence" for clip in choice.clips)
+
+
+def test_without_word_lists_shape_alone_still_finds_them_and_says_so():
+    talk = spoken(PLANTED)
+    choice = choose(talk, None, None, (16.0, 20.0), 2, "xx")
+    assert share_of(choice, talk, FIRE) > 0.5
+    assert share_of(choice, talk, PIANO) > 0.5
+    assert any("word lists" in note for note in choice.notes)
+    assert "first_person" not in choice.clips[0].signals
+
+
+def test_indonesian_has_word_lists():
+    talk = spoken(["Pertanggungjawaban keuangan disampaikan berdasarkan peraturan."] * 12)
+    assert not any("word lists" in note for note in choose(talk, None, None, (8, 10), 1, "id").notes)
+
+
+def test_as_many_as_fit_are_cut_when_the_best_alone_would_block_them():
+    talk = spoken([*dull(6, 4), *FIRE, *dull(6, 5)])
+    speech = talk[-1].end - talk[0].start
+    bounds = (0.8 * speech / 3.4, speech / 3.4)
+    assert len(choose(talk, None, None, bounds, 3, "en").clips) == 3
+
+
+def test_fewer_clips_than_asked_where_no_more_fit():
+    talk = spoken(dull(8))
+    speech = talk[-1].end - talk[0].start
+    choice = choose(talk, None, None, (0.4 * speech, 0.5 * speech), 5, "en")
+    assert len(choice.clips) <= 2
+    assert any("of 5 clips" in note for note in choice.notes)
+
+
+@pytest.mark.parametrize("lines", [[], ["Too little."]])
+def test_less_speech_than_a_clip_is_too_short(lines):
+    with pytest.raises(TooShort, match=r"\d+ seconds? of speech"):
+        choose(spoken(lines), None, None, (16, 20), 1, "en")
+
+
+def test_speech_in_scraps_far_apart_is_too_short():
+    talk = spoken(["Hello there."], start=1) + spoken(["Goodbye then."], start=500)
+    with pytest.raises(TooShort, match="No stretch"):
+        choose(talk, None, None, (16, 20), 1, "en")
+
+
+def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
+    words, at = [], 1.0
+    for i in range(60):
+        words.append(Word(word=f"word{i}", start=at, end=at + 0.3))
+        at += 0.3 + (0.35 if i % 4 == 3 else 0.0)
+    talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
+    choice = choose(talk, None, None, (5, 6.5), 2, "en")
+    check(choice, talk, (5, 6.5))
+    assert {clip.aligned for clip in choice.clips} == {"pause"}
+    assert any("pause" in note for note in choice.notes)
+
+
+def test_without_pauses_it_is_cut_between_words():
+    words = [Word(word=f"word{i}", start=1 + 0.3 * i, end=1.3 + 0.3 * i) for i in range(60)]
+    talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
+    choice = choose(talk, None, None, (4, 5), 2, "en")
+    check(choice, talk, (4, 5))
+    assert {clip.aligned for clip in choice.clips} == {"word"}
+
+
+def test_a_length_that_sums_to_a_hair_more_than_asked_is_kept():
+    word = Word(word="Sum.", start=0.3, end=45.3)
+    after = Word(word="Next.", start=word.end, end=word.end + 3)
+    talk = [Sentence(text=w.word, start=w.start, end=w.end, words=[w]) for w in (word, after)]
+    starts, ends = cut_points(talk, None)
+    length = float(ends[0] - starts[0])
+    for longest in (length - 1e-9, length + 1e-9):
+        assert 0 in windows_of(talk, (36, longest)).first
+    assert 0 not in windows_of(talk, (36, length - 1e-3)).first
+
+
+def test_a_talk_that_repeats_itself_gives_different_seconds():
+    talk = spoken(FIRE * 8)
+    choice = choose(talk, None, None, (12, 15), 5, "en")
+    check(choice, talk, (12, 15))
+    assert len({round(clip.start, 1) for clip in choice.clips}) == len(choice.clips) == 5
+
+
+def test_cuts_go_to_the_quietest_point_of_the_gap():
+    talk = spoken(["One two three four.", "Five six seven."], pause=0.8)
+    level = np.full(1000, -20.0, np.float32)
+    quiet_end, quiet_start = talk[0].end + 0.36, talk[1].start - 0.14
+    for quiet in (quiet_end, quiet_start):
+        level[int(quiet * 50) - 1 : int(quiet * 50) + 2] = -70.0
+    none = np.zeros(0, np.float32)
+    starts, ends = cut_points(talk, Delivery(loudness=level, pitch=none, noise=none))
+    assert ends[0] == pytest.approx(quiet_end, abs=0.04)
+    assert starts[1] == pytest.approx(quiet_start, abs=0.04)
+
+
+def test_a_clip_never_ends_after_the_sound():
+    talk = spoken(["One two three four."])
+    level = np.full(int(talk[-1].end * 50) + 5, -60.0, np.float32)
+    none = np.zeros(0, np.float32)
+    _, ends = cut_points(talk, Delivery(loudness=level, pitch=none, noise=none))
+    assert talk[-1].end <= ends[-1] <= len(level) / 50 + 1e-9
+
+
+def test_replays_and_chapters_draw_the_choice():
+    talk = spoken(dull(60, 9))
+    top = talk[30].start
+    heat = [HeatmapPoint(start_time=t, end_time=t + 5, value=float(abs(t - top) < 12)) for t in range(0, 400, 5)]
+    choice = choose(talk, None, Audience(heatmap=heat), (16, 20), 1, "en")
+    assert abs(choice.clips[0].start - top) < 25
+    assert choice.clips[0].signals["replays"] > 1
+    marks = [Chapter(start_time=s.start, end_time=s.end) for s in talk[::2]]
+    assert "chapter" in choose(talk, None, Audience(chapters=marks), (16, 20), 1, "en").clips[0].signals
+
+
+def test_a_raised_voice_and_applause_draw_the_choice():
+    talk = spoken(dull(40, 8), pause=1.2)
+    seconds = talk[-1].end + 2
+    loudness = np.full(int(seconds * 50), -60.0, np.float32)
+    noise = np.full(int(seconds * 10), 0.05, np.float32)
+    for sentence in talk:
+        loudness[int(sentence.start * 50) : int(sentence.end * 50)] = -25.0
+    for sentence in talk[20:23]:
+        loudness[int(sentence.start * 50) : int((sentence.end + 1.2) * 50)] = -18.0
+        noise[int(sentence.end * 10) : int((sentence.end + 1.2) * 10)] = 0.5
+    delivery = Delivery(loudness=loudness, pitch=np.full(len(noise), np.nan, np.float32), noise=noise)
+    (clip,) = choose(talk, delivery, None, (16, 20), 1, "en").clips
+    assert clip.signals["reaction"] > 1
+    assert min(clip.end, talk[22].end) - max(clip.start, talk[20].start) > 8
+
+
+def test_three_hours_take_seconds():
+    talk = spoken(dull(1800, 6))
+    assert talk[-1].end > 2.5 * 3600
+    began = time.process_time()
+    assert len(choose(talk, None, None, (36, 45), 5, "en").clips) == 5
+    assert time.process_time() - began < 8
+
+
+TIMES = st.floats(0, 120)
+HOSTILE = st.lists(
+    st.builds(
+        Segment,
+        text=st.just(""),
+        start=TIMES,
+        duration=TIMES,
+        words=st.lists(st.builds(Word, word=st.text(min_size=1, max_size=6), start=TIMES, end=TIMES), max_size=30),
+    ),
+    max_size=8,
+)
+EVEN = st.lists(st.sampled_from([*DULL, *FIRE, "Yes.", "No comma no pause"]), min_size=1, max_size=40).map(
+    lambda lines: [Segment(text=s.text, start=s.start, duration=s.end - s.start, words=s.words) for s in spoken(lines)]
+)
+
+
+LAST_WORD_OF_NO_LENGTH = [
+    Segment(text="", start=0, duration=0, words=[Word(word="0", start=a, end=b)])
+    for a, b in ((39.5, 39.5), (43, 54.25), (54.25, 54.25), (55, 55))
+]
+
+
+@settings(max_examples=120, deadline=None)
+@example(LAST_WORD_OF_NO_LENGTH, 15.0, 0.875, 1, "en")
+@given(HOSTILE | EVEN, st.floats(3, 40), st.floats(0.5, 1.0), st.integers(1, 5), st.sampled_from(["en", "id", "xx"]))
+def test_whatever_is_chosen_is_whole_and_apart(segments, longest, share, count, language):
+    talk, bounds = sentences(segments), (share * longest, longest)
+    try:
+        choice = choose(talk, None, None, bounds, count, language)
+    except TooShort:
+        return
+    assert 1 <= len(choice.clips) <= count
+    check(choice, talk, bounds)
+
+
+@settings(max_examples=30, deadline=None)
+@given(EVEN, st.integers(0, 2**32 - 1))
+def test_the_same_holds_with_any_sound(segments, seed):
+    talk = sentences(segments)
+    rng = np.random.default_rng(seed)
+    size = int(rng.uniform(0, 1.2) * talk[-1].end * 50)
+    sound = Delivery(
+        loudness=rng.uniform(-100, 0, size).astype(np.float32),
+        pitch=rng.choice([np.nan, 100.0, 200.0], size // 5).astype(np.float32),
+        noise=rng.uniform(0, 1, size // 5).astype(np.float32),
+    )
+    try:
+        check(choose(talk, sound, None, (6, 10), 3, "en"), talk, (6, 10))
+    except TooShort:
+        return

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from tasks.core.choice.signals import (
+    Topics,
+    Windows,
+    content_words,
+    endings,
+    openings,
+    stem,
+    text_signals,
+    tokens,
+    z_scores,
+)
+from tasks.core.speech.wordlists import word_lists
+from tasks.core.transcript import Sentence
+
+ENGLISH = word_lists("en")
+
+
+def said(*lines: str, pause: float = 0.3) -> tuple[list[Sentence], list[list[str]]]:
+    found, at = [], 0.0
+    for line in lines:
+        found.append(Sentence(text=line, start=at, end=at + 2, words=[]))
+        at += 2 + pause
+    return found, [tokens(line) for line in lines]
+
+
+def each(count: int) -> Windows:
+    at = np.arange(count)
+    return Windows(at, at, at.astype(float), at + 1.0)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("What would you do without water?", "The water is in the tank."),
+        ("Never trust a quiet room.", "And the room was quiet."),
+        ("You have to stop counting sheep.", "It was about counting the sheep."),
+        ("Most people count sheep.", "He counted sheep then."),
+    ],
+)
+def test_openings(better, worse):
+    strength = openings(*said("Fine.", better, "Fine.", worse, "Fine."), ENGLISH)
+    assert strength[1] > strength[3]
+
+
+def test_an_answer_without_its_question_opens_badly():
+    strength = openings(*said("Why did it burn?", "Somebody left the oven on.", "Somebody left the oven on."), ENGLISH)
+    assert strength[2] > strength[1]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (["We sang a song."], ["Did we sing?"]),
+        (["We sang a song."], ["We sang a song,"]),
+        (["We sang a song."], ["We sang a song.", "And so on."]),
+        (["We sang a song."], ["We sang a song and a song and a song and a song."]),
+    ],
+)
+def test_endings(better, worse):
+    filler = ["We went to the sea.", "We had a fine day."]
+    good = endings(*said(*filler, *better, *filler), ENGLISH)[2]
+    bad = endings(*said(*filler, *worse, *filler), ENGLISH)[2]
+    assert good > bad
+
+
+def test_a_change_of_topic_is_a_boundary():
+    cats = ["The cat sleeps on the sofa.", "A cat on a sofa purrs.", "That sofa belongs to the cat."] * 4
+    boats = ["The boat sails the harbour.", "A harbour shelters the boat.", "Every boat needs a harbour."] * 4
+    talk = [tokens(line) for line in cats + boats]
+    depth = Topics.of(content_words(talk, ENGLISH)).boundaries()
+    assert int(np.argmax(depth[1:-1])) + 1 == len(cats)
+
+
+def test_signals_count_what_they_say():
+    talk, words = said(
+        "I said, you are late!", "Seven thousand two hundred forty.", "Extraordinary administrative proceedings."
+    )
+    topics = Topics.of(content_words(words, ENGLISH))
+    found = text_signals(talk, words, topics, ENGLISH, each(3))
+    assert found["first_person"].argmax() == 0
+    assert found["dialogue"].argmax() == 0
+    assert found["second_person"].argmax() == 0
+    assert found["numbers"].argmax() == 1
+    assert found["word_length"].argmax() == 2
+
+
+def test_promotion_is_seen():
+    talk, words = said("Use code KANG for ten percent off.", "The dog barked.")
+    found = text_signals(talk, words, Topics.of(content_words(words, ENGLISH)), ENGLISH, each(2))
+    assert list(found["promotion"]) == [1, 0]
+
+
+def test_standardised_within_the_talk():
+    z = z_scores(np.array([1.0, 2.0, 3.0, 100.0]))
+    assert z.max() <= 3
+    assert z.mean() == pytest.approx(0, abs=1e-9)
+    assert not z_scores(np.full(5, 7.0)).any()
+    assert len(z_scores(np.zeros(0))) == 0
+
+
+def test_stems_and_tokens():
+    assert tokens("Don\u2019t \u201cstop\u201d, well-known 3.5!") == ["don't", "stop", "well-known", "3", "5"]
+    assert stem("configuration's") == stem("configured") == "config"
+
+
+def test_function_words_are_found_without_lists():
+    talk = [tokens(f"der hund{i} und die katze{i}") for i in range(40)]
+    assert content_words(talk, None)[5] == ["hund5", "katze5"]

@@ -1,0 +1,144 @@
+from fractions import Fraction
+from itertools import pairwise
+from math import isclose
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.edl import EdlClip, Span
+from tasks.core.media import MediaInfo
+from tasks.core.out.render_plan import (
+    RenderOptions,
+    frame_rate,
+    mend_for,
+    on_clip_clock,
+    path_expression,
+    plan,
+    words_on_clip_clock,
+)
+from tasks.core.picture.camera import CropKey, Shot
+from tasks.core.transcript import Segment, Word
+
+INFO = MediaInfo(duration=100, size_bytes=1, container="mp4", width=1920, height=1080, fps=30)
+
+
+def clip(*spans: tuple[float, float]) -> EdlClip:
+    return EdlClip(index=1, title="t", hook="h", segments=[Span(start=a, end=b) for a, b in spans])
+
+
+def still(start: float, end: float) -> Shot:
+    return Shot(
+        start=start, end=end, layout="still", crop_width=608, crop_height=1080, keys=[CropKey(t=start, x=1, y=0)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "highest", "expected"),
+    [
+        (30, 30, Fraction(30)),
+        (29.97, 30, Fraction(30000, 1001)),
+        (29.97002997, 60, Fraction(30000, 1001)),
+        (60, 30, Fraction(30)),
+        (59.94, 30, Fraction(30000, 1001)),
+        (50, 30, Fraction(25)),
+        (120, 30, Fraction(30)),
+        (25, 30, Fraction(25)),
+        (23.976, 30, Fraction(24000, 1001)),
+        (10, 30, Fraction(30)),
+        (15, 30, Fraction(30)),
+        (22.13, 30, Fraction(24000, 1001)),
+        (28.4, 30, Fraction(30000, 1001)),
+        (48, 30, Fraction(25)),
+        (0, 30, Fraction(30)),
+        (30, 12, Fraction(10)),
+    ],
+)
+def test_frame_rate(source: float, highest: float, expected: Fraction):
+    assert frame_rate(source, highest) == expected
+
+
+@given(st.floats(0.5, 240), st.sampled_from([10.0, 24.0, 29.97, 30.0, 60.0]))
+def test_the_rate_is_never_above_the_highest(source: float, highest: float):
+    assert 0 < frame_rate(source, highest) <= highest * 1.011
+
+
+def test_pieces_change_at_the_first_frame_of_a_shot():
+    made = plan(clip((10.0, 14.0)), [[still(10, 11.5), still(11.5, 14)]], INFO, RenderOptions())
+    assert [(p.first, p.frames) for p in made.segments[0].pieces] == [(0, 45), (45, 75)]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 50), st.floats(0.2, 20)), min_size=1, max_size=4),
+    st.lists(st.floats(0, 1), max_size=6),
+    st.sampled_from([10.0, 23.976, 25.0, 29.97, 60.0]),
+)
+def test_pieces_tile_every_segment_and_the_clip_is_never_longer_than_its_edl(
+    spans: list[tuple[float, float]], cuts: list[float], fps: float
+):
+    wanted = clip(*((start, start + length) for start, length in spans))
+    shots = []
+    for span in wanted.segments:
+        edges = [span.start, *sorted(span.start + c * span.duration for c in cuts), span.end]
+        shots.append([still(a, b) for a, b in pairwise(edges)])
+    made = plan(wanted, shots, INFO.model_copy(update={"fps": fps}), RenderOptions())
+    for segment in made.segments:
+        reached = 0
+        for piece in segment.pieces:
+            assert piece.first == reached
+            assert piece.frames > 0
+            reached += piece.frames
+        assert reached == segment.frames
+    assert wanted.duration - 1.1 / float(made.rate) <= made.duration <= wanted.duration + 0.0001
+
+
+def test_a_mended_clip_is_shorter_by_frames():
+    made = plan(clip((0, 2)), [[still(0, 2)]], INFO, RenderOptions(), shorter=3)
+    assert made.frames == 57
+
+
+def test_a_segment_without_shots_shows_the_whole_frame():
+    made = plan(clip((0, 2)), [[]], INFO, RenderOptions())
+    assert made.segments[0].pieces[0].layout == "fit"
+
+
+def evaluate(expression: str, t: float) -> float:
+    return eval(expression, {"clip": lambda x, low, high: min(max(x, low), high), "t": t})  # noqa: S307 - our own text
+
+
+@given(st.lists(st.tuples(st.floats(0, 60), st.floats(0, 1300)), min_size=1, max_size=60, unique_by=lambda p: p[0]))
+def test_the_path_passes_through_its_points_and_rests_outside(points: list[tuple[float, float]]):
+    points = sorted((round(t, 2), v) for t, v in points)
+    points = [p for i, p in enumerate(points) if i == 0 or p[0] - points[i - 1][0] >= 0.03]
+    expression = path_expression(points)
+    for t, v in points:
+        assert isclose(evaluate(expression, t), v, abs_tol=0.6)
+    assert isclose(evaluate(expression, -5), points[0][1], abs_tol=0.01)
+    assert isclose(evaluate(expression, 100), points[-1][1], abs_tol=0.6)
+
+
+def test_pan_keys_are_on_the_piece_clock():
+    pan = Shot(
+        start=11,
+        end=13,
+        layout="pan",
+        crop_width=608,
+        crop_height=1080,
+        keys=[CropKey(t=11, x=0, y=0), CropKey(t=13, x=200, y=0)],
+    )
+    piece = plan(clip((10, 13)), [[still(10, 11), pan]], INFO, RenderOptions()).segments[0].pieces[1]
+    assert [(k.t, k.x) for k in piece.keys] == [(0, 0), (2, 200)]
+
+
+def test_stretches_and_words_move_to_the_clip_clock():
+    cut = clip((10, 12), (30, 33))
+    assert on_clip_clock(cut, [(11.5, 31)]) == [(1.5, 2.0), (2.0, 3.0)]
+    words = [Word(word=w, start=s, end=s + 0.4) for w, s in (("a", 9.9), ("b", 20), ("c", 30.5), ("d", 32.9))]
+    shown = words_on_clip_clock(cut, [Segment(text="", start=0, duration=40, words=words)])
+    assert [(w.word, round(w.start, 2), round(w.end, 2)) for w in shown] == [("a", 0, 0.3), ("c", 2.5, 2.9)]
+
+
+def test_a_mend_corrects_only_what_was_broken():
+    assert mend_for(-17.0, -3.0, ["loudness"]).louder == 3.0
+    assert mend_for(-17.0, 0.5, ["true peak"]).model_dump() == {"louder": 0.0, "lower_ceiling": 2.0, "shorter": 0}
+    assert mend_for(-14.0, -3.0, ["length"]).shorter == 1

@@ -1,0 +1,324 @@
+"""The camera's decisions on made-up face tracks, of which the right framing is known."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.core.picture.camera import FaceBox, Picture, RangeView, Shot
+from tasks.core.picture.reframe import TOP_ACCELERATION, TOP_SPEED, face_log, face_log_clip, fit_crop, frame_range
+
+WIDE, CLIP = (1920, 1080), (1080, 1920)
+CROP = 608
+
+
+def person(x, start=0.0, end=10.0, mouth=0.0, size=200.0, y=400.0, every=0.2):
+    """Hits of one face from `start` to `end`; `x`, `y` and `mouth` may be functions of time."""
+
+    def at(value, t):
+        return value(t) if callable(value) else value
+
+    return [
+        FaceBox(t=float(t), x=at(x, t), y=at(y, t), width=size, height=size * 1.3, score=0.9, mouth=at(mouth, t))
+        for t in np.arange(start, end - 1e-9, every).round(6)
+    ]
+
+
+def view(*people, end=10.0, cuts=(), every=0.2):
+    faces = sorted((face for hits in people for face in hits), key=lambda face: face.t)
+    samples = np.arange(0, end - 1e-9, every).round(6).tolist()
+    return RangeView(start=0, end=end, fps=30, cuts=list(cuts), faces=faces, samples=samples)
+
+
+def corner(shot: Shot, t):
+    return np.interp(t, [key.t for key in shot.keys], [key.x for key in shot.keys])
+
+
+def share_inside(shots, faces):
+    """Share of the hits whose box is wholly inside the crop of its moment."""
+    inside = []
+    for face in faces:
+        shot = next(shot for shot in shots if shot.start <= face.t < shot.end)
+        left = corner(shot, face.t)
+        inside.append(left <= face.x - face.width / 2 and face.x + face.width / 2 <= left + shot.crop_width)
+    return np.mean(inside)
+
+
+def speed_and_acceleration(shot):
+    grid = np.arange(shot.start, shot.end, 0.1)
+    speed = np.diff(corner(shot, grid)) / 0.1
+    return np.abs(speed).max(), np.abs(np.diff(speed) / 0.1).max()
+
+
+def test_a_face_that_jitters_gets_a_camera_that_rests():
+    noise = np.random.default_rng(1).normal(0, 6, 51)
+    faces = person(lambda t: 900 + noise[round(t / 0.2)])
+    (shot,) = frame_range(view(faces), WIDE, CLIP)
+    assert shot.layout == "still"
+    assert len(shot.keys) == 1
+    assert abs(shot.keys[0].x + CROP / 2 - 900) < 10
+    assert (shot.crop_width, shot.crop_height, shot.keys[0].y) == (CROP, 1080, 0)
+
+
+def test_a_sway_within_the_dead_zone_does_not_move_the_camera():
+    faces = person(lambda t: 900 + 80 * np.sin(t))
+    (shot,) = frame_range(view(faces), WIDE, CLIP)
+    assert shot.layout == "still"
+    assert share_inside([shot], faces) == 1
+
+
+def test_one_false_hit_far_away_moves_nothing():
+    faces = person(900)
+    (expected,) = frame_range(view(faces), WIDE, CLIP)
+    (shot,) = frame_range(view(faces, person(200, 4.0, 4.2)), WIDE, CLIP)
+    assert shot == expected
+
+
+def test_a_walk_is_followed_at_bounded_speed_and_acceleration():
+    faces = person(lambda t: 300 + 1300 * np.clip((t - 2) / 6, 0, 1))
+    (shot,) = frame_range(view(faces), WIDE, CLIP)
+    assert shot.layout == "pan"
+    assert share_inside([shot], faces) == 1
+    speed, acceleration = speed_and_acceleration(shot)
+    assert speed <= TOP_SPEED * CROP
+    assert acceleration <= TOP_ACCELERATION * CROP * 1.1  # keys lie on tenths of a second, linear between
+    steps = np.diff(corner(shot, np.linspace(0, 10, 301)))
+    assert (steps > -0.01).all(), "a walk to the right never takes the camera to the left"
+
+
+def test_the_camera_rests_before_and_after_a_walk():
+    faces = person(lambda t: 400 + 900 * np.clip((t - 8) / 4, 0, 1), end=20.0)
+    (shot,) = frame_range(view(faces, end=20.0), WIDE, CLIP)
+    assert shot.layout == "pan"
+    moving = np.abs(np.diff(corner(shot, np.linspace(0, 20, 201)))) > 0.05
+    assert not moving[:60].any()
+    assert not moving[-60:].any()
+    assert shot.keys[0].t == 0
+    assert shot.keys[-1].t == 20
+
+
+def test_a_sprint_across_the_picture_is_shown_whole_rather_than_chased():
+    faces = person(lambda t: 960 + 800 * np.sin(5 * t), every=0.05)
+    shots = frame_range(view(faces, every=0.05), WIDE, CLIP)
+    assert {shot.layout for shot in shots} == {"fit"}
+
+
+def test_two_who_take_turns_are_cut_between():
+    left = person(400, mouth=lambda t: 3.0 if t < 5 else 0.2)
+    right = person(1500, mouth=lambda t: 0.2 if t < 5 else 3.0)
+    first, second = frame_range(view(left, right), WIDE, CLIP)
+    assert (first.layout, second.layout) == ("still", "still")
+    assert abs(first.keys[0].x + CROP / 2 - 400) < 5
+    assert abs(second.keys[0].x + CROP / 2 - 1500) < 5
+    assert first.end == second.start
+    assert abs(second.start - 5) < 0.6
+    assert second.reason.startswith("speaker change: speaking")
+
+
+def test_a_word_from_the_other_does_not_take_the_camera():
+    left = person(400, mouth=lambda t: 0.2 if 4 < t < 4.7 else 3.0)
+    right = person(1500, mouth=lambda t: 3.0 if 4 < t < 4.7 else 0.2)
+    (shot,) = frame_range(view(left, right), WIDE, CLIP)
+    assert shot.layout == "still"
+    assert shot.keys[0].x + CROP / 2 < 500
+
+
+def test_fast_turns_keep_the_least_dwell():
+    turns = np.random.default_rng(7).integers(0, 2, 60)
+    left = person(400, end=30, mouth=lambda t: 3.0 * turns[int(t / 0.5)])
+    right = person(1500, end=30, mouth=lambda t: 3.0 * (1 - turns[int(t / 0.5)]))
+    shots = frame_range(view(left, right, end=30), WIDE, CLIP)
+    assert len(shots) > 1
+    assert min(shot.end - shot.start for shot in shots) >= 1.5
+
+
+@pytest.mark.parametrize("mouth", [0.0, 3.0])
+def test_two_far_apart_and_no_one_known_to_talk_are_shown_whole(mouth):
+    (shot,) = frame_range(view(person(300, mouth=mouth), person(1600, mouth=mouth)), WIDE, CLIP)
+    assert shot.layout == "fit"
+    assert "none known to speak" in shot.reason
+
+
+def test_the_larger_of_two_silent_faces_is_the_subject():
+    (shot,) = frame_range(view(person(300, size=120), person(1500, size=260)), WIDE, CLIP)
+    assert shot.layout == "still"
+    assert abs(shot.keys[0].x + CROP / 2 - 1500) < 5
+
+
+def test_two_who_sit_close_share_the_crop():
+    people = person(800, mouth=3, size=150), person(1050, size=150)
+    (shot,) = frame_range(view(*people), WIDE, CLIP)
+    assert shot.layout == "still"
+    assert shot.faces == 2
+    assert all(share_inside([shot], faces) == 1 for faces in people)
+
+
+def test_no_face_shows_the_whole_frame():
+    (shot,) = frame_range(view(), WIDE, CLIP)
+    assert (shot.layout, shot.crop_width, shot.keys) == ("fit", 0, [])
+    assert shot.reason == "no face is found"
+
+
+def test_a_face_that_leaves_gives_way_to_the_whole_frame():
+    first, second = frame_range(view(person(900, 0, 5)), WIDE, CLIP)
+    assert (first.layout, second.layout) == ("still", "fit")
+    assert 5 <= first.end <= 6.5
+
+
+def test_a_head_turned_away_for_a_moment_keeps_the_camera():
+    (shot,) = frame_range(view(person(900, 0, 4), person(900, 5.4, 10)), WIDE, CLIP)
+    assert shot.layout == "still"
+
+
+def test_a_face_wider_than_the_crop_is_not_cut():
+    (shot,) = frame_range(view(person(960, size=600)), WIDE, CLIP)
+    assert shot.layout == "fit"
+    assert "cut" in shot.reason
+
+
+def test_a_face_at_the_edge_keeps_the_crop_inside_the_frame():
+    (shot,) = frame_range(view(person(1850)), WIDE, CLIP)
+    assert shot.keys[0].x == WIDE[0] - CROP
+
+
+def test_a_cut_is_never_panned_across():
+    shots = frame_range(view(person(400, 0, 5), person(1500, 5, 10), cuts=[5.0]), WIDE, CLIP)
+    assert [(shot.start, shot.end, shot.layout) for shot in shots] == [(0, 5, "still"), (5, 10, "still")]
+    assert abs(shots[1].keys[0].x + CROP / 2 - 1500) < 5
+
+
+def test_a_sliver_after_the_last_cut_borrows_its_neighbours_camera():
+    shots = frame_range(view(person(900, 0, 9.8), cuts=[9.8]), WIDE, CLIP)
+    assert [shot.layout for shot in shots] == ["still", "still"]
+    assert shots[1].keys[0].x == shots[0].keys[0].x
+    assert shots[1].keys[0].t == 9.8
+
+
+@pytest.mark.parametrize("source", [(1080, 1920), (1088, 1920), (720, 1280)])
+def test_a_vertical_source_is_taken_as_it_is(source):
+    (shot,) = frame_range(view(), source, CLIP)
+    assert shot.layout == "still"
+    assert shot.crop_width >= 0.98 * source[0]
+    assert shot.crop_height >= 0.98 * source[1]
+
+
+def test_a_source_taller_than_the_clip_is_cropped_along_its_height():
+    (shot,) = frame_range(view(person(500, y=700)), (1080, 2400), CLIP)
+    assert (shot.layout, shot.crop_width, shot.crop_height) == ("still", 1080, 1920)
+    assert shot.keys[0].x == 0
+    assert shot.keys[0].y <= 700 - 130
+    assert shot.keys[0].y + 1920 >= 700 + 130
+
+
+def test_a_square_source_is_cropped_to_its_face():
+    (shot,) = frame_range(view(person(350)), (700, 700), CLIP)
+    assert (shot.layout, shot.crop_width, shot.crop_height) == ("still", 394, 700)
+    (shot,) = frame_range(view(person(350, size=380)), (700, 700), CLIP)
+    assert shot.layout == "fit"
+
+
+@pytest.mark.parametrize("source", [(1921, 1081), (853, 480), (640, 361), (17, 17), (4096, 2160)])
+@pytest.mark.parametrize("output", [(1080, 1920), (720, 1280), (1080, 1080), (1080, 1350)])
+def test_crops_are_even_inside_and_of_the_clips_shape(source, output):
+    frame = fit_crop(source, output)
+    assert frame.crop_width % 2 == frame.crop_height % 2 == 0
+    assert 0 < frame.crop_width <= source[0]
+    assert 0 < frame.crop_height <= source[1]
+    assert abs(frame.crop_width - frame.crop_height * output[0] / output[1]) <= 3
+
+
+@st.composite
+def scenes(draw):
+    """Random walks of up to three faces with gaps, over a range with random cuts."""
+    end = draw(st.floats(0.3, 12))
+    samples = np.arange(0, end, draw(st.sampled_from([0.1, 0.2, 0.5])))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    faces = []
+    for _ in range(draw(st.integers(0, 3))):
+        x = random.uniform(0, 1920) + np.cumsum(random.normal(0, draw(st.sampled_from([2, 40, 300])), len(samples)))
+        seen = random.random(len(samples)) < draw(st.sampled_from([0.2, 0.7, 1.0]))
+        size, mouth = random.uniform(20, 900), random.gamma(1, 2, len(samples))
+        faces += [
+            FaceBox(t=t, x=a, y=500, width=size, height=size, score=0.9, mouth=m)
+            for t, a, m, s in zip(samples, x, mouth, seen, strict=True)
+            if s
+        ]
+    cuts = sorted(draw(st.lists(st.floats(-1, 13), max_size=4)))
+    return RangeView(start=0, end=end, fps=30, cuts=cuts, faces=faces, samples=samples.tolist())
+
+
+@settings(max_examples=150, deadline=None)
+@given(scenes(), st.sampled_from([WIDE, (700, 700), (1080, 2400), (1080, 1920), (855, 481)]))
+def test_whatever_is_seen_the_shots_tile_the_range_and_crops_stay_inside(seen, source):
+    shots = frame_range(seen, source, CLIP)
+    assert shots[0].start == seen.start
+    assert shots[-1].end == seen.end
+    assert all(a.end == b.start for a, b in pairwise(shots))
+    assert {cut for cut in seen.cuts if 0 < cut < seen.end} <= {shot.start for shot in shots}
+    for shot in shots:
+        assert shot.start < shot.end
+        assert shot.reason
+        times = [key.t for key in shot.keys]
+        assert times == sorted(set(times))
+        assert len(times) == {"fit": 0, "still": 1}.get(shot.layout, len(times))
+        assert all(shot.start <= t <= shot.end for t in times)
+        assert all(-1e-6 <= key.x <= source[0] - shot.crop_width + 1e-6 for key in shot.keys)
+        assert all(-1e-6 <= key.y <= source[1] - shot.crop_height + 1e-6 for key in shot.keys)
+        if shot.layout == "pan" and source == WIDE:
+            assert speed_and_acceleration(shot)[0] <= TOP_SPEED * CROP * 1.01
+
+
+def test_the_log_tells_every_decision():
+    seen = view(person(900), cuts=[5.0])
+    shots = frame_range(seen, WIDE, CLIP)
+    entry = face_log_clip(1, shots, seen, view())
+    assert (entry["index"], entry["segments"], entry["detected"]) == (1, 2, 1)
+    assert [shot["reason"] for shot in entry["shots"]] == [shot.reason for shot in shots]
+    log = face_log([entry], "4.14.0")
+    assert (log["backend"], log["reason"], log["error"]) == ("yunet", None, None)
+    failed = face_log([], None, "model_missing", "no file")
+    assert (failed["backend"], failed["reason"], failed["error"]) == (None, "model_missing", "no file")
+
+
+def test_bars_around_the_picture_are_in_no_crop_and_move_no_camera():
+    picture = Picture(left=0, top=140, width=1920, height=800)
+    seen = view(person(900, y=500)).model_copy(update={"pictures": [picture]})
+    (shot,) = frame_range(seen, WIDE, CLIP)
+    assert (shot.layout, shot.crop_width, shot.crop_height, shot.keys[0].y) == ("still", 450, 800, 140)
+    assert share_inside([shot], seen.faces) == 1
+
+
+def test_a_vertical_picture_between_bars_fills_the_clip():
+    seen = view(person(960)).model_copy(update={"pictures": [Picture(left=658, top=0, width=604, height=1080)]})
+    (shot,) = frame_range(seen, WIDE, CLIP)
+    assert (shot.layout, shot.crop_width) == ("still", 604)
+    assert 658 <= shot.keys[0].x <= 660
+
+
+def test_without_faces_the_whole_picture_is_shown_and_its_bars_are_not():
+    seen = view().model_copy(update={"pictures": [Picture(left=0, top=140, width=1920, height=800)]})
+    (shot,) = frame_range(seen, WIDE, CLIP)
+    assert (shot.layout, shot.crop_width, shot.crop_height) == ("fit", 1920, 800)
+    assert (shot.keys[0].x, shot.keys[0].y) == (0, 140)
+    assert "bars" in shot.reason
+
+
+def test_every_shot_has_its_own_bars():
+    letterbox = Picture(left=0, top=140, width=1920, height=800)
+    pillarbox = Picture(left=658, top=0, width=604, height=1080)
+    seen = view(cuts=[3.0, 7.0]).model_copy(update={"pictures": [None, letterbox, pillarbox]})
+    whole, wide, tall = frame_range(seen, (1920, 1080), (1080, 1920))
+    assert (whole.layout, whole.crop_width) == ("fit", 0)
+    assert (wide.layout, wide.crop_width, wide.crop_height) == ("fit", 1920, 800)
+    assert (wide.keys[0].x, wide.keys[0].y) == (0, 140)
+    assert (tall.layout, tall.crop_width) == ("still", 604)
+    assert tall.keys[0].x == 658
+
+
+def test_a_sliver_with_other_bars_keeps_its_own_camera():
+    letterbox = Picture(left=0, top=140, width=1920, height=800)
+    seen = view(cuts=[0.2]).model_copy(update={"pictures": [letterbox, None]})
+    sliver, rest = frame_range(seen, (1920, 1080), (1080, 1920))
+    assert (sliver.crop_height, rest.crop_height) == (800, 0)

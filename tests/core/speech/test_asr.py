@@ -1,0 +1,231 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from faster_whisper.tokenizer import _LANGUAGE_CODES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.languages import LANGUAGES
+from tasks.core.speech import asr
+from tasks.core.speech.asr import SAMPLE_RATE, Heard, Stretch
+from tasks.core.transcript import Word
+from tests.folders import TESTS
+
+TEXTS = json.loads((TESTS / "declaration.json").read_text())
+"""Articles 1 and 2, in part, of the Universal Declaration of Human Rights: ordinary text of many scripts."""
+
+
+def heard(text: str, avg_logprob: float = -0.3, no_speech_prob: float = 0.05) -> Heard:
+    words = [Word(word=f" {word}", start=i / 3, end=(i + 1) / 3) for i, word in enumerate(text.split())]
+    return Heard(window=Stretch(0, 30), words=words, avg_logprob=avg_logprob, no_speech_prob=no_speech_prob)
+
+
+def tone(seconds: float, level: float = 0.3) -> np.ndarray:
+    return (level * np.sin(np.arange(round(seconds * SAMPLE_RATE)) * 0.2)).astype(np.float32)
+
+
+def test_languages_are_whispers() -> None:
+    assert set(_LANGUAGE_CODES) == LANGUAGES
+
+
+def test_quietest_point_is_inside_the_pause() -> None:
+    samples = np.concatenate((tone(5), tone(0.4, 0.001), tone(3)))
+    assert 5.0 < asr.quietest(samples, earliest=3.0) < 5.4
+
+
+def test_quietest_point_is_not_sought_before_the_earliest() -> None:
+    samples = np.concatenate((tone(1), tone(0.5, 0), tone(4), tone(0.5, 0.01), tone(1)))
+    assert 5.5 < asr.quietest(samples, earliest=2.0) < 6.0
+
+
+def test_quietest_point_of_a_tail_too_short_to_measure_is_its_end() -> None:
+    assert asr.quietest(tone(1), earliest=0.95) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("speech", "windows"),
+    [
+        ([], []),
+        ([(1, 3), (4, 6)], [(1, 6)]),
+        ([(1, 3), (6, 8)], [(1, 3), (6, 8)]),
+        ([(0, 20), (20.5, 29), (29.5, 40)], [(0, 29), (29.5, 40)]),
+        ([(0, 45)], [(0, 22.5), (22.5, 45)]),
+    ],
+)
+def test_windows(speech: list[tuple[float, float]], windows: list[tuple[float, float]]) -> None:
+    assert asr.plan_windows([Stretch(*one) for one in speech]) == windows
+
+
+@given(st.lists(st.tuples(st.floats(0, 8), st.floats(0.05, 70)), max_size=30))
+def test_windows_hold_all_speech_and_are_never_too_long(steps: list[tuple[float, float]]) -> None:
+    clock, speech = 0.0, []
+    for gap, length in steps:
+        speech.append(Stretch(clock + gap, clock + gap + length))
+        clock += gap + length
+    windows = asr.plan_windows(speech)
+    assert all(0 < window.duration <= asr.WINDOW_SECONDS + 1e-6 for window in windows)
+    assert all(a.end <= b.start + 1e-6 for a, b in pairwise(windows))
+    for stretch in speech:
+        covered = sum(max(0, min(w.end, stretch.end) - max(w.start, stretch.start)) for w in windows)
+        assert covered == pytest.approx(stretch.duration, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        (heard("so we open the back room every thursday and people bring us broken things"), ""),
+        (heard("No. No, no, no!"), ""),
+        (heard(""), "no words"),
+        (heard(". . . . . . . ."), "no words"),
+        (heard("you", -1.35, 0.62), "no speech"),
+        (heard("a quiet voice in a loud room", -1.2, 0.3), ""),
+        (heard("1-2-3", -1.41, 0.56), "no speech"),
+        (heard("banana", -1.03, 0.2), ""),
+        (heard("I don't know", -1.7, 0.3), "too unsure"),
+        (heard("1 cm x " + "2 cm x " * 30, -0.1, 0.9), "repetition"),
+        (heard("thank you " * 7, -0.2, 0.1), "repetition"),
+        (heard("音が" * 80), "repetition"),
+    ],
+)
+def test_doubt(what: Heard, why: str) -> None:
+    assert asr.doubt(what) == why
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_ordinary_speech_is_no_loop_in_any_script(language: str) -> None:
+    assert asr.compression_ratio(TEXTS[language]) < 1.8
+    assert asr.doubt(heard(TEXTS[language])) == ""
+
+
+@pytest.mark.parametrize(
+    "phrase", ["और मैं आपको बताता हूँ कि ", "ขอบคุณครับ ", "நன்றி வணக்கம் ", "ご視聴ありがとうございました。"]
+)
+def test_a_loop_is_one_in_any_script(phrase: str) -> None:
+    assert asr.compression_ratio(phrase * 12) > 2.4
+    assert asr.doubt(heard(phrase * 12)) == "repetition"
+
+
+def test_words_of_scripts_with_marks_are_counted_whole() -> None:
+    assert asr._share_of_commonest("मैं हिन्दी में बोलता हूँ और वह हिन्दी में लिखता है क्योंकि हिन्दी में सब है") < 0.3
+
+
+def test_a_loop_or_an_unsure_text_is_worth_a_second_try() -> None:
+    assert asr.is_poor(heard("the same again and " * 20))
+    assert asr.is_poor(heard("who knows", -1.1))
+    assert not asr.is_poor(heard("this is plain"))
+    assert not asr.is_poor(heard("you", -1.3, 0.7))
+
+
+def test_words_around_a_pause_settle_at_its_edges() -> None:
+    samples = np.concatenate((tone(1.0), tone(0.6, 0.0005), tone(1.0)))
+    words = [Word(word=" one", start=0.3, end=0.8), Word(word=" two", start=1.38, end=2.2)]
+    one, two = asr.settle(words, samples)
+    assert one.end == pytest.approx(1.0, abs=0.03)
+    assert two.start == pytest.approx(1.6, abs=0.03)
+    assert one.start == pytest.approx(0.3 + asr.ATTENTION_LEAD)
+
+
+def test_words_far_from_a_pause_are_only_moved_by_the_lead() -> None:
+    samples = np.concatenate((tone(1.0), tone(0.6, 0.0005), tone(3.0)))
+    words = [Word(word=" late", start=2.5, end=3.0)]
+    assert asr.settle(words, samples)[0].start == pytest.approx(2.5 + asr.ATTENTION_LEAD)
+
+
+def test_steady_noise_has_no_pauses() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, 5 * SAMPLE_RATE).astype(np.float32)
+    assert asr.pauses(noise) == []
+    assert asr.pauses(np.empty(0, np.float32)) == []
+
+
+@given(st.lists(st.tuples(st.floats(-1, 12), st.floats(-1, 3)), max_size=20))
+def test_settled_words_are_in_order_and_inside(times: list[tuple[float, float]]) -> None:
+    samples = np.concatenate((tone(3), tone(1, 0.0005), tone(4), tone(0.5, 0.0005), tone(1.5)))
+    words = [Word(word="w", start=start, end=start + length) for start, length in times]
+    settled = asr.settle(words, samples)
+    assert len(settled) == len(words)
+    assert all(0 <= word.start <= word.end <= 10 for word in settled)
+    assert all(a.end <= b.start for a, b in pairwise(settled))
+
+
+def test_segments_end_with_sentences_and_at_pauses() -> None:
+    said = [("Good", 0.0, 0.4), (" evening.", 0.4, 1.0), (" We", 1.1, 1.3), (" mend", 1.3, 2.0), (" things", 4.0, 4.5)]
+    segments = asr.segments_of([Word(word=word, start=start, end=end) for word, start, end in said])
+    assert [segment.text for segment in segments] == ["Good evening.", "We mend", "things"]
+    assert segments[1].start == 1.1
+    assert segments[1].end == pytest.approx(2.0)
+    assert [word.word for word in segments[0].words] == ["Good", "evening."]
+
+
+def test_text_without_spaces_stays_without_spaces() -> None:
+    words = [Word(word=word, start=i, end=i + 1) for i, word in enumerate(("今日", "は", "晴れ。"))]
+    assert [segment.text for segment in asr.segments_of(words)] == ["今日は晴れ。"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ((" a", " self", "-starter", " by", " 14."), ["a", "self-starter", "by", "14."]),
+        ((" $3", ".50", " or", " 20", "%"), ["$3.50", "or", "20%"]),
+        ((" the", " U", ".S.", " economy"), ["the", "U.S.", "economy"]),
+        (("「", "今日", "」", "は"), ["「", "今日", "」", "は"]),
+    ],
+)
+def test_a_word_is_not_parted_before_its_signs(pieces: tuple[str, ...], words: list[str]) -> None:
+    said = [Word(word=piece, start=i, end=i + 1) for i, piece in enumerate(pieces)]
+    whole = [word for segment in asr.segments_of(said) for word in segment.words]
+    assert [word.word for word in whole] == words
+    assert (whole[0].start, whole[-1].end) == (0, len(pieces))
+    assert all(a.end == b.start for a, b in pairwise(whole))
+
+
+def test_no_word_begins_with_a_mark_of_the_letter_before() -> None:
+    pieces = ["วัน", "นี", "้", "อา", "กา", "ศ", "ด", "ี", " ທຳ", " မြန", "်မာ"]
+    said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces)]
+    (segment,) = asr.segments_of(said)
+    assert [word.word for word in segment.words] == ["วัน", "นี้", "อา", "กา", "ศ", "ดี", "ທຳ", "မြန်မာ"]
+    assert segment.text == "".join(pieces)
+
+
+@pytest.mark.parametrize("end", ["။", "។", "።", "։", "۔", "།", "？"])  # noqa: RUF001 as it is said: a full-width mark
+def test_a_sentence_ends_with_its_own_scripts_mark(end: str) -> None:
+    said = [Word(word="a" + end, start=0, end=1), Word(word=" b", start=1, end=2)]
+    assert len(asr.segments_of(said)) == 2
+
+
+def test_signs_after_a_pause_are_not_the_tail_of_what_was_said_before() -> None:
+    said = [Word(word=" well", start=0, end=1), Word(word="-yes", start=3, end=4)]
+    assert [segment.text for segment in asr.segments_of(said)] == ["well", "-yes"]
+
+
+def test_a_line_that_was_said_as_often_as_it_stands_is_no_loop() -> None:
+    line = "I have a dream that we will rise. "
+    whole = heard(line * 8)
+    parts = [heard(line * 4).model_copy(update={"window": Stretch(0, 15)})] * 2
+    assert asr.doubt(whole) == "repetition"
+    assert asr.agree(whole, parts)
+    assert asr.doubt(whole.model_copy(update={"agreed": True})) == ""
+
+
+def test_a_loop_runs_on_in_each_half() -> None:
+    loop = heard("oh " * 100)
+    assert not asr.agree(loop, [loop.model_copy(update={"window": Stretch(0, 15)})] * 2)
+    fast = [heard("oh " * 50).model_copy(update={"window": Stretch(0, 4)})] * 2
+    assert not asr.agree(loop, fast)
+
+
+def test_a_window_is_parted_between_two_stretches_near_its_middle() -> None:
+    speech = [Stretch(0, 4), Stretch(4.2, 9), Stretch(9.4, 20)]
+    assert asr.halves(Stretch(0, 20), speech) == [Stretch(0, 9.2), Stretch(9.2, 20)]
+    assert asr.halves(Stretch(0, 4), speech) == []
+
+
+def test_few_words_in_a_long_window_are_too_few_but_numbers_are_not() -> None:
+    assert asr.is_sparse(heard("we want justice"))
+    assert not asr.is_sparse(heard("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"))
+
+
+def test_what_speech_leaves_out_and_what_overlaps() -> None:
+    assert asr.silences([Stretch(2, 3), Stretch(3.5, 6)], 8.0) == [Stretch(0, 2), Stretch(6, 8)]
+    assert asr.joined([Stretch(3, 5), Stretch(0, 1), Stretch(4, 6)]) == [Stretch(0, 1), Stretch(3, 6)]

@@ -1,0 +1,58 @@
+"""Where sentences end, the same for everything that asks."""
+
+import pytest
+
+from tasks.core.captions.ass import ass
+from tasks.core.choice.grounding import strange_facts
+from tasks.core.choice.headline import headline, shorten
+from tasks.core.choice.signals import openings, tokens
+from tasks.core.speech.asr import segments_of
+from tasks.core.speech.marks import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question, ends_sentence
+from tasks.core.speech.scripts import clusters
+from tasks.core.speech.sentences import sentences
+from tasks.core.transcript import Segment, Sentence, Word
+
+
+def words(*texts: str) -> list[Word]:
+    return [Word(word=text, start=i * 0.3, end=(i + 1) * 0.3) for i, text in enumerate(texts)]
+
+
+ENDINGS = [mark + closers for mark in SENTENCE_FINAL for closers in ("", "\u201d", "\u300d)", "]")]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_mark_ends_a_sentence_for_everything_that_asks(ending: str) -> None:
+    said = words("Alles", f"gut{ending}", "Dann", "weiter")
+    assert ends_sentence(said[1].word)
+    assert not ends_sentence("gut")
+    first, *_ = sentences([Segment(text="", start=0, duration=2, words=said)])
+    assert first.words[-1].word == said[1].word
+    spaced = [word.model_copy(update={"word": f" {word.word}"}) for word in said]
+    assert [segment.words[-1].word for segment in segments_of(spaced)] == [said[1].word, "weiter"]
+    assert strange_facts(f"gut{ending} Dann geht es", "gut geht es") == []
+    script = ass(said, (1080, 1920), "de", "F")
+    assert not any("gut" in line and "Dann" in line for line in script.splitlines())
+
+
+@pytest.mark.parametrize("mark", QUESTION_MARKS)
+def test_every_question_mark_asks(mark: str) -> None:
+    assert mark in SENTENCE_FINAL
+    assert ends_question(f"gut{mark}")
+    assert ends_question(f"gut{mark}!\u201d ")
+    assert not ends_question(f"gut{mark} nein.")
+    asked, told = (
+        openings([Sentence(text=text, start=0, end=1, words=[])], [tokens(text)], None)[0]
+        for text in (f"Was ist das{mark}", "Was ist das.")
+    )
+    assert asked - told == pytest.approx(1.0)
+    assert headline(["So fing es an.", f"was ist das denn{mark}"], ["Anderes."], "de").endswith(mark)
+
+
+@pytest.mark.parametrize("mark", [mark for mark in SENTENCE_FINAL + CLAUSE_FINAL if mark not in QUESTION_MARKS])
+def test_no_cut_title_ends_in_another_mark(mark: str) -> None:
+    assert shorten(f"Alles ist gut{mark} und weiter", 16) == "Alles ist gut\u2026"
+
+
+@pytest.mark.parametrize("mark", SENTENCE_FINAL + CLAUSE_FINAL)
+def test_no_line_begins_with_a_mark(mark: str) -> None:
+    assert clusters(f"ក{mark}ខ") == [f"ក{mark}", "ខ"]

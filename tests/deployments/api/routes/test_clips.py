@@ -1,0 +1,343 @@
+"""Results, manifest and clips: ranges, names, what a malformed manifest does, and clients that hang up."""
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from deployments.api.routes.clips import asked_range
+from infra.bucket.store import ArtifactStore
+from tasks.core.keys import job_key
+from tests.deployments.api.conftest import CLIP, clip_entry
+
+SIZE = len(CLIP)
+
+
+def refused(answer, status, detail):
+    assert (answer.status_code, answer.json()) == (status, {"detail": detail})
+
+
+@pytest.fixture
+def finished(api):
+    return api.finished_job("clip_01.mp4", "clip_02.mp4")
+
+
+@pytest.fixture
+def clip(finished):
+    return f"/api/jobs/{finished}/clips/clip_01.mp4"
+
+
+def test_results_name_the_clips(api, finished):
+    answer = api.get(f"/api/jobs/{finished}/results")
+    assert answer.status_code == 200
+    clips = answer.json()["clips"]
+    assert [clip["file"] for clip in clips] == ["clip_01.mp4", "clip_02.mp4"]
+    first = clips[0]
+    assert (first["title"], first["duration"]) == ("It begins", 30.0)
+    assert first["stream_url"] == f"/api/jobs/{finished}/clips/clip_01.mp4"
+    assert (first["hook"], first["start"], first["end"]) == ("So it begins", 1.0, 31.0)
+    assert first["text"] == "So it begins."
+    assert (first["why"], first["scores"]) == (None, None)
+
+
+def test_results_tell_why_a_clip_was_chosen(api):
+    more = {"why": "It asks.", "signals": {"question": 2.5}, "score": 3.0, "description": "d", "hashtags": ["a"]}
+    job_id = api.finished_job(**more)
+    clip = api.get(f"/api/jobs/{job_id}/results").json()["clips"][0]
+    assert clip["scores"] == {"question": 2.5}
+    assert {name: clip[name] for name in ("why", "score", "description", "hashtags")} == {
+        name: more[name] for name in ("why", "score", "description", "hashtags")
+    }
+
+
+def test_the_download_address_is_good_for_six_hours_and_names_the_file(api, finished):
+    url = api.get(f"/api/jobs/{finished}/results").json()["clips"][0]["download_url"]
+    assert "X-Amz-Expires=21600" in urlsplit(url).query
+    answer = httpx.get(url)
+    assert answer.content == CLIP
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''clip_01.mp4"
+
+
+@pytest.mark.parametrize("status", [None, "RUNNING", "FAILED"])
+@pytest.mark.parametrize(
+    "path", ["results", "manifest", "clips/clip_01.mp4", "clips/clip_01.mp4/download", "clips/x/../y"]
+)
+def test_nothing_is_given_before_success(api, job_id, status, path):
+    if status:
+        api.callback(job_id, status)
+    refused(api.get(f"/api/jobs/{job_id}/{path}"), 409, "job not completed")
+
+
+MALFORMED = {
+    "no json": b"{",
+    "an array": b"[]",
+    "no clips": b"{}",
+    "clips are no list": b'{"clips": 5}',
+    "a clip without a file": b'{"clips": [{"title": "x"}]}',
+    "not a number": b'{"clips": [], "x": NaN}',
+    "an endless duration": b'{"clips": [{"file": "clip_01.mp4", "duration": Infinity}]}',
+    "a bomb": b"[" * 200_000,
+    "half a character": b'{"clips": [], "x": "\\ud800"}',
+    "another job's file": b'{"clips": [{"file": "../other/clip_01.mp4"}]}',
+    "a header in a name": b'{"clips": [{"file": "a\\r\\nset-cookie: x"}]}',
+    "a hidden name": b'{"clips": [{"file": ".."}]}',
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_manifest_that_cannot_be_read_is_502(api, job_id, name):
+    api.bucket.put_bytes(job_key(job_id, "manifest.json"), MALFORMED[name], "application/json")
+    api.callback(job_id, "SUCCEEDED")
+    for path in ("results", "manifest", "clips/clip_01.mp4"):
+        refused(api.get(f"/api/jobs/{job_id}/{path}"), 502, "manifest could not be read")
+
+
+def test_a_missing_manifest_is_502(api, job_id):
+    api.callback(job_id, "SUCCEEDED")
+    refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+
+
+def test_the_manifest_is_given_as_it_is(api, finished):
+    answer = api.get(f"/api/jobs/{finished}/manifest")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {"job_id": finished, "clips": [clip_entry("clip_01.mp4"), clip_entry("clip_02.mp4")]}
+
+
+def test_a_clip_is_streamed(api, clip):
+    answer = api.get(clip)
+    assert (answer.status_code, answer.content) == (200, CLIP)
+    assert answer.headers["content-type"] == "video/mp4"
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-length"] == str(SIZE)
+    assert "content-disposition" not in answer.headers
+
+
+def test_a_download_is_the_same_with_a_name(api, clip):
+    answer = api.get(f"{clip}/download", headers={"range": "bytes=0-9"})
+    assert (answer.status_code, answer.content) == (206, CLIP[:10])
+    assert answer.headers["content-disposition"] == 'attachment; filename="clip_01.mp4"'
+    assert answer.headers["content-type"] == "video/mp4"
+
+
+HOSTILE = {
+    "It begins": "It%20begins.mp4",
+    'x"\r\nset-cookie: a=b; ../é': "x%20set-cookie%20a%3Db%3B%20..%20%C3%A9.mp4",
+    "": "clip_01.mp4",
+}
+
+
+@pytest.mark.parametrize("title", HOSTILE)
+def test_a_download_can_be_named_by_its_title(api, title):
+    """Clients that know one name only still get the one that they always got."""
+    clip = f"/api/jobs/{api.finished_job(title=title)}/clips/clip_01.mp4/download"
+    for method in ("GET", "HEAD"):
+        answer = api.client.request(method, f"{clip}?name=title")
+        told = f"attachment; filename=\"clip_01.mp4\"; filename*=UTF-8''{HOSTILE[title]}"
+        assert (answer.status_code, answer.headers["content-disposition"]) == (200, told)
+        assert "set-cookie" not in answer.headers
+    for asked in ("", "?name=", "?name=x"):
+        assert api.get(f"{clip}{asked}").headers["content-disposition"] == 'attachment; filename="clip_01.mp4"'
+
+
+def test_a_manifest_has_a_bound(api):
+    """A megabyte is read at most, however much was written; words are not kept as records."""
+    fits, over = api.new_job(), api.new_job()
+    for job_id, size in ((fits, 1024**2), (over, 1024**2 + 1)):
+        head, tail = b'{"clips": [{"file": "clip_01.mp4", "title": "x"}], "more": "', b'"}'
+        document = head + b"x" * (size - len(head) - len(tail)) + tail
+        api.bucket.put_bytes(job_key(job_id, "manifest.json"), document, "application/json")
+        api.callback(job_id, "SUCCEEDED")
+    assert len(api.get(f"/api/jobs/{fits}/manifest").content) == 1024**2
+    assert api.get(f"/api/jobs/{fits}/results").json()["clips"][0]["title"] == "x"
+    refused(api.get(f"/api/jobs/{over}/results"), 502, "manifest could not be read")
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [
+        [{"file": f"clip_{n}.mp4"} for n in range(21)],
+        [{"file": "clip_01.mp4", "segments": [{}] * 5001}],
+        [{"file": "clip_01.mp4", "hashtags": ["x"] * 101}],
+        [{"file": "clip_01.mp4", "signals": {str(n): 0 for n in range(201)}}],
+    ],
+)
+def test_a_manifest_of_endless_lists_is_502(api, clips):
+    job_id = api.finished_job(manifest={"clips": clips})
+    refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+
+
+def test_of_a_job_one_manifest_is_kept_and_it_is_read_again_after_a_minute(api, monkeypatch):
+    documents = api.app.state.parts.documents
+    monkeypatch.setattr("deployments.api.documents.KEPT_SECONDS", 0)
+    jobs = [api.finished_job(title="before") for _ in range(3)]
+    for title in ("once", "again", "more"):
+        for job_id in jobs:
+            manifest = {"clips": [clip_entry("clip_01.mp4") | {"title": title}]}
+            api.bucket.put_json(job_key(job_id, "manifest.json"), manifest)
+            assert api.get(f"/api/jobs/{job_id}/results").json()["clips"][0]["title"] == title
+    assert sorted(documents._manifests._values)[-3:] == jobs
+    assert len(documents._manifests._values) <= 64
+
+
+RANGES = {
+    "bytes=0-0": (0, 0),
+    "bytes=0-99": (0, 99),
+    "bytes=100-": (100, SIZE - 1),
+    "bytes=-1": (SIZE - 1, SIZE - 1),
+    "bytes=-500": (SIZE - 500, SIZE - 1),
+    f"bytes=-{SIZE * 2}": (0, SIZE - 1),
+    f"bytes=10-{10**17}": (10, SIZE - 1),
+    f"bytes={SIZE - 1}-": (SIZE - 1, SIZE - 1),
+    "Bytes = 5 - 6": (5, 6),
+}
+IGNORED = ["", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=9-5", "items=0-5", "bytes=0-1,5-6", "bytes=--5", "0-5"]
+IGNORED += [f"bytes={'9' * 5000}-", "bytes=0x0-0x5", "bytes=1.5-9", "bytes=0-5;x", "bytes=\u0663-\u0665".encode()]
+OUTSIDE = [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", f"bytes={10**17}-", "bytes=-0"]
+
+
+@pytest.mark.parametrize("header", RANGES)
+def test_a_range_is_a_part(api, clip, header):
+    start, end = RANGES[header]
+    answer = api.get(clip, headers={"range": header})
+    assert (answer.status_code, answer.content) == (206, CLIP[start : end + 1])
+    assert answer.headers["content-range"] == f"bytes {start}-{end}/{SIZE}"
+    assert answer.headers["content-length"] == str(end - start + 1)
+
+
+@pytest.mark.parametrize("header", IGNORED)
+def test_other_ranges_are_the_whole(api, clip, header):
+    answer = api.get(clip, headers={"range": header})
+    assert (answer.status_code, len(answer.content)) == (200, SIZE)
+    assert "content-range" not in answer.headers
+
+
+@pytest.mark.parametrize("header", OUTSIDE)
+def test_a_range_outside_is_416(api, clip, header):
+    answer = api.get(clip, headers={"range": header})
+    refused(answer, 416, "range not satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{SIZE}"
+
+
+def test_an_empty_clip_has_no_ranges():
+    assert asked_range(None, 0) is None
+    with pytest.raises(Exception, match="range not satisfiable"):
+        asked_range("bytes=0-", 0)
+
+
+def test_an_unchanged_clip_is_not_sent_again(api, clip):
+    tag = api.get(clip, headers={"range": "bytes=0-0"}).headers["etag"]
+    answer = api.get(clip, headers={"if-none-match": f'"other", {tag}'})
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    part = {"range": "bytes=0-9"}
+    assert api.get(clip, headers=part | {"if-range": tag}).status_code == 206
+    assert api.get(clip, headers=part | {"if-range": '"another"'}).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"range": "bytes=5-9"}])
+def test_head_tells_what_get_would(api, clip, headers):
+    head, got = api.client.head(clip, headers=headers), api.get(clip, headers=headers)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    for name in ("content-type", "content-length", "content-range", "accept-ranges", "etag"):
+        assert head.headers.get(name) == got.headers.get(name)
+
+
+STRANGE = [
+    "manifest.json",
+    "clip_03.mp4",
+    "CLIP_01.MP4",
+    "clip_01.mp4%00",
+    "clip_01.mp4%0A",
+    "..%2Fmanifest.json",
+    "..%2f..%2f..%2fetc%2fpasswd",
+    "%2e%2e/%2e%2e/manifest.json",
+    "..%5cmanifest.json",
+    "x/../clip_01.mp4",
+    "%2Fetc%2Fpasswd",
+    "clip_01.mp4/download/download",
+    "download",
+    "%C3%A9",
+    "a" * 5000,
+]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("end", ["", "/download"])
+def test_only_files_of_the_manifest_are_given(api, finished, name, end):
+    """Sent as it stands: a client library would tidy the path up."""
+    address = urlsplit(api.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as line:
+        line.sendall(
+            f"GET /api/jobs/{finished}/clips/{name}{end} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        )
+        answer = b"".join(iter(lambda: line.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 "), answer[:200]
+    assert json.loads(body) == {"detail": "clip not found"}
+
+
+def test_a_clip_that_has_gone_from_the_bucket_is_404(api):
+    job_id = api.finished_job()
+    api.bucket.delete(job_key(job_id, "clip_01.mp4"))
+    refused(api.get(f"/api/jobs/{job_id}/clips/clip_01.mp4"), 404, "clip not found")
+
+
+def test_without_a_bucket_the_job_is_still_told(serve, servers, monkeypatch):
+    api = serve(r2_endpoint="http://127.0.0.1:9")
+    with_bucket = ArtifactStore.from_settings(servers.settings)
+    monkeypatch.setattr(api.bucket, "put_bytes", with_bucket.put_bytes)
+    monkeypatch.setattr(api.bucket, "put_json", with_bucket.put_json)
+    job_id = api.finished_job()
+    refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+    assert api.job(api.failed_job())["error"] == "It broke."
+
+
+def sockets() -> int:
+    return sum(1 for link in Path("/proc/self/fd").iterdir() if _is_socket(link))
+
+
+def _is_socket(link: Path) -> bool:
+    try:
+        return str(link.readlink()).startswith("socket:")
+    except OSError:
+        return False
+
+
+def test_players_that_hang_up_leave_nothing_behind(api, monkeypatch):
+    """A player that seeks: 50 ranges opened, a little read, dropped."""
+    job_id = api.new_job()
+    big = bytes(32 * 1024 * 1024)
+    api.bucket.put_bytes(job_key(job_id, "clip_01.mp4"), big, "video/mp4")
+    api.bucket.put_json(job_key(job_id, "manifest.json"), {"clips": [clip_entry("clip_01.mp4")]})
+    api.callback(job_id, "SUCCEEDED")
+    path = f"/api/jobs/{job_id}/clips/clip_01.mp4"
+    assert api.get(path, headers={"range": "bytes=0-0"}).status_code == 206
+    sockets_before, threads_before = sockets(), threading.active_count()
+    address = urlsplit(api.url)
+    for number in range(50):
+        with socket.create_connection((address.hostname, address.port), timeout=10) as line:
+            start = number * len(big) // 100
+            line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes={start}-\r\n\r\n".encode())
+            assert line.recv(4096).startswith(b"HTTP/1.1 206")
+    until = time.monotonic() + 10
+    while sockets() > sockets_before + 12 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert sockets() <= sockets_before + 12  # what the bucket's client keeps open, at most ten
+    assert threading.active_count() <= max(threads_before, 45)
+    assert api.get(path, headers={"range": "bytes=7-9"}).content == bytes(3)
+
+
+def test_a_client_that_takes_nothing_is_let_go(api, monkeypatch):
+    monkeypatch.setattr("deployments.api.routes.clips.STALLED_SECONDS", 0.5)
+    job_id = api.finished_job()
+    api.bucket.put_bytes(job_key(job_id, "clip_01.mp4"), bytes(32 * 1024 * 1024), "video/mp4")
+    address = urlsplit(api.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as line:
+        line.sendall(f"GET /api/jobs/{job_id}/clips/clip_01.mp4 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        time.sleep(1.5)
+        taken = sum(len(part) for part in iter(lambda: line.recv(1 << 20), b""))
+    assert taken < 32 * 1024 * 1024

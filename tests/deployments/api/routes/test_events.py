@@ -1,0 +1,146 @@
+"""The stream of a job's events: what comes first, what is missed and told again, how it ends."""
+
+import json
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.jobs.store import Report
+from infra.states import JobState, Stage
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """Fields of each event; comments are left out."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
+        if "data" in fields:
+            found.append(fields | {"data": json.loads(fields["data"])})
+    return found
+
+
+def read(api, job_id, **headers: str) -> list[dict[str, Any]]:
+    """All events until the stream closes."""
+    answer = api.get(f"/api/jobs/{job_id}/events", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    return events(answer.text)
+
+
+def after(seconds: float, do, *arguments) -> None:
+    threading.Timer(seconds, do, arguments).start()
+
+
+def running(job_id, stage, progress, attempt=1, message=""):
+    return Report(job_id=job_id, attempt=attempt, stage=stage, progress=progress, message=message)
+
+
+def ended(job_id, status=JobState.SUCCEEDED, attempt=1, error=None):
+    stage = Stage.DONE if status is JobState.SUCCEEDED else None
+    progress = 100 if status is JobState.SUCCEEDED else None
+    return Report(job_id=job_id, attempt=attempt, status=status, stage=stage, progress=progress, error=error)
+
+
+def test_the_job_as_it_stands_comes_first_then_what_moves(api, job_id):
+    api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
+    after(0.3, api.jobs.report, running(job_id, Stage.TRANSCRIPT, 30, message="10 of 20 minutes"))
+    after(0.6, api.jobs.report, ended(job_id))
+    heard = read(api, job_id)
+    assert [event["event"] for event in heard] == ["progress", "progress", "progress", "end"]
+    assert heard[0]["data"] == {
+        "status": "RUNNING",
+        "stage": "DOWNLOAD",
+        "progress": 5,
+        "message": "",
+        "error": None,
+        "attempt": 1,
+    }
+    assert heard[1]["data"] == heard[0]["data"] | {
+        "stage": "TRANSCRIPT",
+        "progress": 30,
+        "message": "10 of 20 minutes",
+    }
+    assert heard[2]["data"] == heard[3]["data"]
+    assert (heard[3]["data"]["status"], heard[3]["data"]["progress"]) == ("SUCCEEDED", 100)
+    ids = [tuple(map(int, event["id"].split("-"))) for event in heard]
+    assert ids == sorted(ids)
+
+
+def test_a_new_job_without_events_is_told_at_once(api, job_id):
+    after(0.3, api.jobs.report, ended(job_id, JobState.FAILED, error="No."))
+    heard = read(api, job_id)
+    assert (heard[0]["data"]["status"], heard[0]["id"]) == ("QUEUED", "0")
+    assert heard[-1]["event"] == "end"
+    assert heard[-1]["data"]["error"] == "No."
+
+
+@pytest.mark.parametrize("status", [JobState.SUCCEEDED, JobState.FAILED])
+def test_of_a_job_that_has_ended_that_is_all(api, job_id, status):
+    api.jobs.report(ended(job_id, status))
+    heard = read(api, job_id)
+    assert [(event["event"], event["data"]["status"]) for event in heard] == [("progress", status), ("end", status)]
+
+
+def test_after_the_last_id_only_what_was_missed(api, job_id):
+    api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
+    last = api.jobs.last_event(job_id)
+    api.jobs.report(running(job_id, Stage.CHUNK, 50))
+    api.jobs.report(ended(job_id))
+    heard = read(api, job_id, **{"last-event-id": last})
+    assert [(event["event"], event["data"]["progress"]) for event in heard] == [
+        ("progress", 50),
+        ("progress", 100),
+        ("end", 100),
+    ]
+    assert [event["event"] for event in read(api, job_id, **{"last-event-id": heard[-1]["id"]})] == ["end"]
+
+
+@pytest.mark.parametrize("header", ["", "x", "-", "1-", "9" * 40, "$", "0-0 0"])
+def test_a_malformed_last_id_is_none(api, job_id, header):
+    api.jobs.report(ended(job_id))
+    assert [event["event"] for event in read(api, job_id, **{"last-event-id": header})] == ["progress", "end"]
+
+
+def test_an_attempt_that_was_followed_by_another_does_not_end_the_stream(api, job_id):
+    api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
+    last = api.jobs.last_event(job_id)
+    api.jobs.report(ended(job_id, JobState.FAILED, error="No."))
+    api.post(f"/api/jobs/{job_id}/start")
+    after(0.3, api.jobs.report, ended(job_id, attempt=2))
+    heard = read(api, job_id, **{"last-event-id": last})
+    told = [(event["event"], event["data"]["attempt"], event["data"]["status"]) for event in heard]
+    assert told == [
+        ("progress", 1, "FAILED"),
+        ("progress", 2, "QUEUED"),
+        ("progress", 2, "SUCCEEDED"),
+        ("end", 2, "SUCCEEDED"),
+    ]
+
+
+def test_silence_is_filled_with_comments(api, job_id, monkeypatch):
+    monkeypatch.setattr("deployments.api.routes.events.PING_SECONDS", 0.2)
+    after(1, api.jobs.report, ended(job_id))
+    answer = api.get(f"/api/jobs/{job_id}/events")
+    assert answer.text.count("\n: ping") >= 2
+
+
+def test_head_answers_and_ends(api, job_id):
+    answer = api.client.head(f"/api/jobs/{job_id}/events")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+
+
+def test_listeners_that_leave_let_go_of_redis(api, job_id):
+    import redis
+
+    look = redis.Redis.from_url(api.jobs._url)
+    before = look.info("clients")["connected_clients"]
+    for _ in range(30):
+        with httpx.stream("GET", f"{api.url}/api/jobs/{job_id}/events") as answer:
+            next(answer.iter_lines())
+    until = time.monotonic() + 10
+    while (now := look.info("clients")["connected_clients"]) > before + 3 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert now <= before + 3

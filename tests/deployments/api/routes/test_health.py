@@ -1,0 +1,87 @@
+"""Health, readiness and numbers."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from infra.states import Stage
+
+NO_REDIS = SecretStr("redis://:secret-password@127.0.0.1:9/0")
+
+
+def test_alive(api):
+    assert api.get("/healthz").json() == {"ok": True}
+
+
+def test_ready(api):
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"redis": "ok", "bucket": "ok", "prefect": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"redis_url": NO_REDIS}, "redis"),
+        ({"r2_endpoint": "http://127.0.0.1:9"}, "bucket"),
+        ({"r2_bucket": "absent"}, "bucket"),
+    ],
+)
+def test_what_does_not_answer_is_named(serve, changes, part):
+    api = serve(**changes)
+    answer = api.get("/readyz")
+    said = answer.json()
+    assert (answer.status_code, [name for name in said if said[name] != "ok"]) == (503, [part])
+    assert "secret-password" not in answer.text
+    assert api.get("/healthz").status_code == 200
+
+
+def test_prefect_away_is_named(api):
+    api.runs.fault = "The Prefect server did not answer (ConnectError)."
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.json()["prefect"]) == (503, api.runs.fault)
+
+
+def test_a_part_that_hangs_is_not_waited_for(api, monkeypatch):
+    import threading
+
+    monkeypatch.setattr("deployments.api.routes.health.PATIENCE_SECONDS", 0.3)
+    gone = threading.Event()
+    monkeypatch.setattr(api.runs, "ping", gone.wait)
+    said = [api.get("/readyz").json()["prefect"] for _ in range(8)]
+    gone.set()
+    assert set(said) == {"no answer within 0.3 seconds"}
+    assert api.get("/healthz").status_code == 200
+
+
+def numbers(api) -> dict[tuple[str, str], float]:
+    """Value of each sample by its name and its only label."""
+    answer = api.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        (sample.name, "".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_numbers_count_jobs_and_stages(api):
+    before = numbers(api)
+    done, failed, queued = api.new_job(), api.new_job(), api.new_job()
+    for stage in Stage:
+        api.callback(done, "RUNNING", stage=stage, progress=stage.span[0])
+    api.callback(done, "SUCCEEDED")
+    api.callback(failed, "FAILED")
+    after = numbers(api)
+    grown = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
+    assert grown[("kangklip_jobs", "QUEUED")] == 1
+    assert grown[("kangklip_jobs_finished_total", "SUCCEEDED")] == 1
+    assert grown[("kangklip_jobs_finished_total", "FAILED")] == 1
+    assert grown[("kangklip_stage_seconds_count", "RENDER")] == 1
+    assert grown[("kangklip_queue_depth", "")] == 3
+    assert after[("kangklip_stage_seconds_sum", "RENDER")] >= 0
+    api.callback(queued, "FAILED")
+
+
+def test_numbers_do_without_prefect(api):
+    api.runs.fault = "The Prefect server did not answer (ConnectError)."
+    assert ("kangklip_queue_depth", "") not in numbers(api)

@@ -1,0 +1,345 @@
+"""A job after it was created: how it stands, started again, cancelled, listed."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pydantic import SecretStr
+
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import Report
+from infra.states import JobState, Stage
+from tasks.core.keys import job_key
+from tests.deployments.api.conftest import OPERATOR, REQUEST, TOKEN
+
+NOT_IDS = [
+    "nonsense",
+    "kk_",
+    "kk_01jb2q8y7n4m3k6t9v5w1x0z2r",
+    "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2RX",
+    "%00",
+    "a%0Ab",
+    "é",
+    "..%2f..%2fx",
+]
+OF_A_JOB = [
+    ("GET", ""),
+    ("HEAD", ""),
+    ("GET", "/results"),
+    ("GET", "/manifest"),
+    ("GET", "/events"),
+    ("GET", "/clips/clip_01.mp4"),
+    ("GET", "/clips/clip_01.mp4/download"),
+    ("POST", "/start"),
+    ("POST", "/cancel"),
+    ("DELETE", ""),
+]
+
+
+def refused(answer, status, detail):
+    assert (answer.status_code, answer.json()) == (status, {"detail": detail})
+
+
+def test_a_new_job_is_queued(api):
+    before = time.time()
+    job_id = api.new_job()
+    job = api.job(job_id)
+    run_id = api.runs.ids[job_id, 1]
+    assert job | {"created_at": 0, "updated_at": 0} == {
+        "job_id": job_id,
+        "status": "QUEUED",
+        "stage": "DOWNLOAD",
+        "progress": 0,
+        "start_error": None,
+        "nosana_run_id": run_id,
+        "error": None,
+        "message": "",
+        "attempt": 1,
+        "attempts": [{"number": 1, "began_at": job["created_at"], "ended_at": None, "reason": None}],
+        "created_at": 0,
+        "updated_at": 0,
+        "stages": {},
+        "request": REQUEST,
+        "error_code": None,
+        "next_step": None,
+        "cancelled": False,
+    }
+    assert before - 0.01 <= job["created_at"] <= time.time() + 0.01
+
+
+def test_a_job_tells_why_each_attempt_ended(api, job_id):
+    assert api.jobs.again(job_id, 1, "The process that ran the job was ended by SIGKILL.")
+    job = api.job(job_id)
+    killed, waiting = job["attempts"]
+    assert (job["status"], job["attempt"], job["error"]) == ("QUEUED", 2, None)
+    assert job["message"] == "The process that ran the job was ended by SIGKILL. It goes on by itself in 5 seconds."
+    assert (killed["reason"], waiting["reason"]) == ("The process that ran the job was ended by SIGKILL.", None)
+    assert killed["began_at"] <= killed["ended_at"] == waiting["began_at"]
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}  # a person need not wait
+    assert api.runs.of(job_id) == [api.runs.ids[job_id, 1], api.runs.ids[job_id, 2]]
+    assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+    assert api.job(job_id)["attempts"][1]["reason"] == "Cancelled."
+
+
+@pytest.mark.parametrize(("method", "path"), OF_A_JOB)
+def test_an_unknown_or_malformed_id_is_404(api, unknown_id, method, path):
+    for job_id in (unknown_id, *NOT_IDS):
+        answer = api.client.request(method, f"/api/jobs/{job_id}{path}")
+        assert answer.status_code == 404, job_id
+        if method != "HEAD":
+            assert answer.json() == {"detail": "job not found"}, job_id
+
+
+def test_stages_have_their_times(api, job_id):
+    api.callback(job_id, "RUNNING", stage="DOWNLOAD", progress=5)
+    api.callback(job_id, "RUNNING", stage="TRANSCRIPT", progress=20)
+    stages = api.job(job_id)["stages"]
+    assert list(stages) == ["DOWNLOAD", "TRANSCRIPT"]
+    assert stages["DOWNLOAD"]["began"] <= stages["DOWNLOAD"]["ended"] <= stages["TRANSCRIPT"]["began"] <= time.time()
+    assert stages["TRANSCRIPT"]["ended"] is None
+
+
+def test_a_failed_job_tells_the_cause_and_what_to_do(api):
+    job_id = api.new_job()
+    told = {"job_id": job_id, "attempt": 1, "error": "No.", "code": "private", "next_step": "Make it public."}
+    api.bucket.put_json(job_key(job_id, "error.json"), told)
+    api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="No. Make it public."))
+    job = api.job(job_id)
+    assert (job["error_code"], job["next_step"]) == ("private", "Make it public.")
+    api.post(f"/api/jobs/{job_id}/start")
+    api.jobs.report(Report(job_id=job_id, attempt=2, status=JobState.FAILED, error="The run has died."))
+    job = api.job(job_id)
+    assert (job["error"], job["error_code"], job["next_step"]) == ("The run has died.", None, None)
+
+
+@pytest.mark.parametrize("document", [b"{", b"[]", b'{"code": 7}', b"[" * 100_000])
+def test_a_malformed_error_document_is_no_error_of_ours(api, document):
+    job_id = api.new_job()
+    api.bucket.put_bytes(job_key(job_id, "error.json"), document, "application/json")
+    api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="It broke."))
+    assert (api.job(job_id)["error"], api.job(job_id)["error_code"]) == ("It broke.", None)
+
+
+def test_start_opens_a_new_attempt_of_a_failed_job(api):
+    job_id = api.failed_job()
+    answer = api.post(f"/api/jobs/{job_id}/start")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    job = api.job(job_id)
+    assert (job["status"], job["attempt"], job["progress"], job["error"]) == ("QUEUED", 2, 0, None)
+    assert job["nosana_run_id"] == api.runs.ids[job_id, 2]
+    assert api.runs.asked[job_id, 2] == REQUEST
+
+
+def test_start_goes_on_where_the_job_ran_before_also_when_a_start_between_has_failed(api):
+    job_id = api.failed_job()
+    first = api.record(job_id).flow_run_id
+    api.runs.fault = "away"
+    assert not api.post(f"/api/jobs/{job_id}/start").json()["ok"]
+    api.runs.fault = None
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+    assert api.runs.after[job_id, 3] == (first, None)
+
+
+@pytest.mark.parametrize("status", [None, "RUNNING", "SUCCEEDED"])
+def test_start_changes_nothing_of_a_job_that_needs_no_start(api, job_id, status):
+    if status:
+        api.callback(job_id, status)
+    before = api.job(job_id)
+    answer = api.post(f"/api/jobs/{job_id}/start")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert api.job(job_id) == before
+    assert len(api.runs.of(job_id)) == 1
+
+
+def test_start_says_when_there_was_never_a_run(api):
+    job_id = new_job_id()
+    api.jobs.create(job_id, json.dumps(REQUEST))
+    refused(api.post(f"/api/jobs/{job_id}/start"), 409, "nosana run id missing")
+
+
+def test_start_says_why_a_run_could_not_be_started(api):
+    job_id = api.failed_job()
+    fault = api.runs.fault = "The Prefect server answered 500 to deployments."
+    answer = api.post(f"/api/jobs/{job_id}/start")
+    assert (answer.status_code, answer.json()) == (200, {"ok": False, "start_error": fault})
+    job = api.job(job_id)
+    assert (job["status"], job["attempt"], job["start_error"]) == ("FAILED", 2, fault)
+    api.runs.fault = None
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+    assert (api.job(job_id)["attempt"], api.job(job_id)["start_error"]) == (3, None)
+
+
+def test_of_several_starts_at_once_one_opens_an_attempt(api):
+    job_id = api.failed_job()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: api.post(f"/api/jobs/{job_id}/start").json(), range(8)))
+    assert answers == [{"ok": True}] * 8
+    assert [attempt for job, attempt in api.runs.ids if job == job_id] == [1, 2]
+
+
+def test_jobs_are_read_while_runs_wait_for_prefect(api, job_id, monkeypatch):
+    gone, submit = threading.Event(), api.runs.submit
+
+    def slow(*arguments):
+        gone.wait(20)
+        return submit(*arguments)
+
+    monkeypatch.setattr(api.runs, "submit", slow)
+    with ThreadPoolExecutor(60) as pool:
+        waiting = [pool.submit(api.create) for _ in range(60)]
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert api.job(job_id)["status"] == "QUEUED"
+        assert time.monotonic() - began < 2
+        gone.set()
+        assert {answer.result().status_code for answer in waiting} == {200}
+
+
+def test_start_while_a_dying_run_still_holds_the_job_says_so(api, servers):
+    from infra.jobs.store import JobStore
+
+    job_id = api.failed_job()
+    other = JobStore.from_settings(servers.settings)
+    assert other.hold(job_id)
+    answer = api.post(f"/api/jobs/{job_id}/start").json()
+    other.release(job_id)
+    assert answer == {"ok": False, "start_error": f"Job {job_id} is being run by another process."}
+
+
+def test_cancel_stops_the_run_and_fails_the_job(api, job_id):
+    api.callback(job_id, "RUNNING", stage="RENDER", progress=70)
+    answer = api.post(f"/api/jobs/{job_id}/cancel")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert api.runs.cancelled[-1] == api.runs.ids[job_id, 1]
+    job = api.job(job_id)
+    assert (job["status"], job["error"], job["stage"]) == ("FAILED", "Cancelled.", "RENDER")
+    assert (job["cancelled"], job["next_step"]) == (True, None)
+    api.callback(job_id, "RUNNING", stage="UPLOAD", progress=90)
+    assert api.job(job_id)["status"] == "FAILED"
+
+
+def test_a_cancel_stops_the_run_of_the_attempt_that_it_cancels_and_no_other(api, monkeypatch):
+    job_id, submit = api.failed_job(), api.runs.submit
+
+    def cancelled_meanwhile(job_id, attempt, *more):
+        assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+        assert api.runs.ids[job_id, 1] not in api.runs.cancelled
+        return submit(job_id, attempt, *more)
+
+    monkeypatch.setattr(api.runs, "submit", cancelled_meanwhile)
+    api.post(f"/api/jobs/{job_id}/start")
+    assert api.runs.cancelled[-1] == api.runs.ids[job_id, 2]
+    job = api.record(job_id)
+    assert (job.attempt, job.status, job.error, job.cancelled) == (2, JobState.FAILED, "Cancelled.", True)
+
+
+def test_a_cancel_reaches_the_attempt_that_was_opened_while_it_was_under_way(api, job_id, monkeypatch):
+    cancel = api.runs.cancel
+
+    def followed_meanwhile(run_id):
+        monkeypatch.setattr(api.runs, "cancel", cancel)
+        api.jobs.reopen(job_id, after=1, reason="Its process has died.", unless_cancelled=True)
+        api.jobs.set_run(job_id, 2, api.runs.submit(job_id, 2, REQUEST))
+        cancel(run_id)
+
+    monkeypatch.setattr(api.runs, "cancel", followed_meanwhile)
+    assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+    assert {api.runs.ids[job_id, 1], api.runs.ids[job_id, 2]} <= set(api.runs.cancelled)
+    assert (api.record(job_id).attempt, api.record(job_id).cancelled) == (2, True)
+
+
+def test_a_start_that_died_before_it_had_a_run_is_made_good_by_the_next(api):
+    job_id = api.failed_job()
+    assert api.jobs.reopen(job_id, after=1) == 2
+    assert api.record(job_id).flow_run_id is None
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+    assert (api.record(job_id).attempt, api.record(job_id).flow_run_id) == (2, api.runs.ids[job_id, 2])
+
+
+@pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])
+def test_what_has_ended_cannot_be_cancelled(api, job_id, end):
+    api.callback(job_id, end)
+    refused(api.post(f"/api/jobs/{job_id}/cancel"), 409, "job has ended")
+    assert api.runs.ids[job_id, 1] not in api.runs.cancelled
+
+
+def test_a_run_that_cannot_be_stopped_goes_on(api, job_id):
+    api.runs.fault = "The Prefect server did not answer (ConnectError)."
+    refused(api.post(f"/api/jobs/{job_id}/cancel"), 502, "run could not be stopped")
+    assert api.job(job_id)["status"] == "QUEUED"
+    api.runs.fault = None
+    assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+
+
+def objects_of(api, job_id) -> list[str]:
+    return [key for prefix in (f"jobs/{job_id}/", f"granted/{job_id}/") for key in api.bucket.list(prefix)]
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+def test_a_deleted_job_leaves_no_record_and_no_object(api, status):
+    other = api.finished_job()
+    job_id = api.finished_job() if status == "SUCCEEDED" else api.failed_job()
+    api.bucket.put_bytes(f"granted/{job_id}/jobs/{job_id}/meta.json", b"{}", "application/json")
+    api.get(f"/api/jobs/{job_id}/results")
+    answer = api.client.delete(f"/api/jobs/{job_id}")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    for path in ("", "/results", "/clips/clip_01.mp4", "/events"):
+        refused(api.get(f"/api/jobs/{job_id}{path}"), 404, "job not found")
+    assert not objects_of(api, job_id)
+    assert not [key for key in api.jobs._redis.keys("*") if job_id in key]
+    assert job_id not in {job.job_id for job in api.jobs.recent(500)}
+    refused(api.client.delete(f"/api/jobs/{job_id}"), 404, "job not found")
+    assert api.get(f"/api/jobs/{other}/clips/clip_01.mp4").status_code == 200
+
+
+@pytest.mark.parametrize("status", [None, "RUNNING"])
+def test_a_job_that_has_not_ended_is_not_deleted(api, job_id, status):
+    api.bucket.put_bytes(job_key(job_id, "meta.json"), b"{}", "application/json")
+    if status:
+        api.callback(job_id, status)
+    refused(api.client.delete(f"/api/jobs/{job_id}"), 409, "job has not ended; cancel it first")
+    assert (api.job(job_id)["status"], len(objects_of(api, job_id))) == (status or "QUEUED", 1)
+
+
+def test_a_job_that_the_bucket_does_not_let_go_can_be_deleted_again(api, serve):
+    away = serve(r2_endpoint="http://127.0.0.1:9")
+    job_id = api.finished_job()
+    refused(away.client.delete(f"/api/jobs/{job_id}"), 502, "bucket did not answer")
+    assert api.job(job_id)["status"] == "SUCCEEDED"
+    assert api.client.delete(f"/api/jobs/{job_id}").json() == {"ok": True}
+
+
+def test_after_a_job_was_deleted_its_idempotency_key_makes_another(api):
+    headers = {"idempotency-key": "used and deleted"}
+    first = api.post("/api/jobs", json=REQUEST, headers=headers).json()["job_id"]
+    api.callback(first, "FAILED")
+    assert api.client.delete(f"/api/jobs/{first}").status_code == 200
+    second = api.post("/api/jobs", json=REQUEST, headers=headers).json()["job_id"]
+    assert second != first
+    assert api.job(second)["status"] == "QUEUED"
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", OPERATOR + "x"])
+@pytest.mark.parametrize("configured", [None, SecretStr(OPERATOR)])
+def test_the_list_is_not_there_without_the_operators_key(serve, configured, key):
+    api = serve(operator_key=configured)
+    for query in ("", "?limit=nonsense"):
+        refused(
+            api.get(f"/api/jobs{query}", headers={"x-operator-key": key} if key is not None else {}), 404, "not found"
+        )
+
+
+def test_the_operator_sees_the_newest_jobs_first(serve):
+    api = serve(operator_key=SecretStr(OPERATOR))
+    ids = [api.new_job() for _ in range(3)]
+    api.callback(ids[1], "RUNNING", stage="SELECT", progress=60, token=TOKEN)
+    answer = api.get("/api/jobs?limit=3", headers={"x-operator-key": OPERATOR})
+    jobs = answer.json()["jobs"]
+    assert [job["job_id"] for job in jobs] == ids[::-1]
+    assert (jobs[1]["status"], jobs[1]["stage"], jobs[1]["progress"]) == ("RUNNING", Stage.SELECT, 60)
+    for limit in ("0", "101", "x", "1e9", "9" * 5000):
+        answer = api.get(f"/api/jobs?limit={limit}", headers={"x-operator-key": OPERATOR})
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith("limit: ")

@@ -1,0 +1,321 @@
+"""The command line as a person meets it: help, mistakes, a run, and what lies in the folder afterwards."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deployments.cli.main import app
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import JobStore
+from tests.folders import MEDIA
+from tests.prefect_client import prefect_client
+
+KANGKLIP = Path(sys.executable).with_name("kangklip")
+SHORT = MEDIA / "short.mp4"
+SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "COLUMNS": "120"}
+
+
+def kangklip(*args, environment=None):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("R2_", "REDIS_", "PREFECT_"))}
+    return subprocess.run(
+        [KANGKLIP, *map(str, args)],
+        env=bare | SMALL_PICTURE | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(stack, tmp_path_factory):
+    """A finished `kangklip clip` on the short sample, and the folder that it filled."""
+    out = tmp_path_factory.mktemp("out")
+    ended = kangklip("clip", SHORT, "-d", 10, "-n", 1, "-l", "en", "-o", out, environment=stack.environment())
+    assert ended.returncode == 0, ended.stderr
+    return ended, out
+
+
+@pytest.fixture(scope="module")
+def shown(run, stack):
+    """What the Prefect server has of that run: the run itself, its progress, and its log."""
+    (folder,) = run[1].iterdir()
+    with prefect_client(stack.settings.prefect_api_url + "/") as server:
+        ask = lambda what, body: server.post(f"{what}/filter", json=body).raise_for_status().json()  # noqa: E731
+        (flow_run,) = ask("flow_runs", {"flow_runs": {"name": {"any_": [folder.name]}}})
+        key = f"progress-{folder.name.lower().replace('_', '-')}"
+        (progress,) = ask("artifacts", {"artifacts": {"key": {"any_": [key]}}})
+        lines = ask("logs", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}, "limit": 200})
+    return flow_run, progress, lines
+
+
+def test_the_run_is_called_and_tagged_by_its_job(run, shown):
+    (folder,) = run[1].iterdir()
+    assert {"clip", folder.name} <= set(shown[0]["tags"])
+
+
+def test_the_progress_of_a_finished_run_is_at_its_end(shown):
+    assert (shown[1]["data"], shown[1]["description"]) == (100, "Done: 1 clip.")
+
+
+def test_what_the_stages_log_is_in_the_log_of_the_run(shown):
+    assert "tasks" in {line["name"].partition(".")[0] for line in shown[2]}
+    said = [(line["timestamp"], line["name"], line["message"]) for line in shown[2]]
+    assert len(said) == len(set(said)), "each line once"
+
+
+def test_help_teaches_every_command():
+    listed = CliRunner().invoke(app, ["--help"]).output
+    for command in ("clip", "resume", "status", "doctor", "demo", "job"):
+        assert command in listed
+        told = CliRunner().invoke(app, [command, "--help"])
+        assert told.exit_code == 0
+        assert "Usage" in told.output
+
+
+def test_a_run_ends_with_a_table_and_a_way_to_the_run(run):
+    ended, _ = run
+    assert re.search(r"clip_01\.mp4", ended.stdout)
+    assert re.search(r"\b(\d+)/\1\b", ended.stdout), "all checks of the clip passed"
+    assert "8 files in " in ended.stdout
+    assert "/runs/flow-run/" in ended.stderr, "its server stays up: the environment names it"
+    for stage in ("download", "transcript", "chunk", "select", "render", "upload"):
+        assert f"✓ {stage}" in ended.stderr
+
+
+def test_the_folder_receives_clips_and_artifacts_that_others_may_read(run):
+    _, out = run
+    (folder,) = out.iterdir()
+    assert folder.name.startswith("kk_")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
+        *("video_stats.json", "face_log.json", "clip_01.mp4"),
+    }
+    assert json.loads((folder / "manifest.json").read_text())["clips"][0]["file"] == "clip_01.mp4"
+    assert all(path.stat().st_mode & stat.S_IRGRP for path in folder.iterdir())
+
+
+def test_status_tells_how_a_job_stands(run, stack):
+    (folder,) = run[1].iterdir()
+    told = kangklip("status", folder.name, environment=stack.environment())
+    assert told.returncode == 0
+    assert "SUCCEEDED" in told.stdout
+
+
+def test_status_tells_why_each_attempt_of_a_job_has_ended_and_that_it_goes_on(stack):
+    jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
+    jobs.create(job_id, "{}")
+    assert jobs.again(job_id, 1, "The host was lost.")
+    assert jobs.again(job_id, 2, "The process that ran the job was ended by SIGKILL.")
+    told = kangklip("status", job_id, environment=stack.environment())
+    assert told.stdout.splitlines() == [
+        f"{job_id}  QUEUED  DOWNLOAD  0%  attempt 3",
+        "attempt 1: The host was lost.",
+        "attempt 2: The process that ran the job was ended by SIGKILL.",
+        "The process that ran the job was ended by SIGKILL. It goes on by itself in 20 seconds.",
+    ]
+    jobs.cancel(job_id, 3)
+    told = kangklip("status", job_id, environment=stack.environment())
+    assert told.stdout.splitlines()[3:] == ["Cancelled."]
+
+
+def test_resume_of_a_finished_job_brings_its_files(run, stack, tmp_path):
+    (folder,) = run[1].iterdir()
+    told = kangklip("resume", folder.name, "-o", tmp_path, environment=stack.environment())
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / folder.name / "clip_01.mp4").read_bytes() == (folder / "clip_01.mp4").read_bytes()
+
+
+def test_resume_tells_programs_what_lies_where(run, stack, tmp_path):
+    (folder,) = run[1].iterdir()
+    told = kangklip("resume", folder.name, "-o", tmp_path, "--json", environment=stack.environment())
+    document = json.loads(told.stdout)
+    assert (document["job_id"], document["status"], document["error"]) == (folder.name, "SUCCEEDED", None)
+    (clip,) = document["clips"]
+    assert Path(clip["file"]).read_bytes() == (folder / "clip_01.mp4").read_bytes()
+    assert {"title", "hook", "start", "end", "seconds", "size_bytes", "checks", "checks_passed"} <= set(clip)
+    assert {"folder", "warnings", "dropped"} <= set(document)
+
+
+def test_recent_jobs_are_listed_for_people_and_programs(run, stack):
+    (folder,) = run[1].iterdir()
+    told = kangklip("list", "--limit", 1000, environment=stack.environment())
+    (line,) = [line for line in told.stdout.splitlines() if folder.name in line]
+    assert "SUCCEEDED" in line
+    assert "short.mp4" in line
+    jobs = json.loads(kangklip("list", "-n", 1000, "--json", environment=stack.environment()).stdout)["jobs"]
+    (job,) = [job for job in jobs if job["job_id"] == folder.name]
+    same = json.loads(kangklip("status", folder.name, "--json", environment=stack.environment()).stdout)
+    assert job == same
+    assert (job["status"], job["progress"], job["source"]) == ("SUCCEEDED", 100, "short.mp4")
+    assert {"stage", "attempt", "created_at", "updated_at", "error", "request"} <= set(job)
+
+
+def test_a_cancelled_job_is_not_called_failed(stack):
+    jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
+    jobs.create(job_id, "{}")
+    jobs.cancel(job_id, 1)
+    assert "CANCELLED" in kangklip("status", job_id, environment=stack.environment()).stdout
+    told = kangklip("list", "-n", 1000, environment=stack.environment()).stdout
+    assert "CANCELLED" in next(line for line in told.splitlines() if job_id in line)
+    document = json.loads(kangklip("status", job_id, "--json", environment=stack.environment()).stdout)
+    assert (document["status"], document["cancelled"]) == ("FAILED", True)
+
+
+def test_the_version_is_told():
+    assert re.fullmatch(r"kangklip \d+\.\d+\.\d+\n", kangklip("--version").stdout)
+
+
+@pytest.fixture
+def bad_files(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "notes.mp4").write_text("These are notes.\n" * 100)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["clip", "no-such-file.mp4"], "There is no file no-such-file.mp4. Give a file that exists"),
+        (["clip", "example.com/talk.mp4"], "write https://example.com/talk.mp4"),
+        (["clip", "{files}"], "is a folder. Give one of the files in it."),
+        (["clip", "{files}/empty.mp4"], "is empty. Copy or export it again."),
+        (["clip", "{files}/notes.mp4"], "is not a video in a known format"),
+        (["clip", "/dev/null"], "is not a regular file."),
+        (["clip", "~nobody-here/talk.mp4"], "There is no file ~nobody-here/talk.mp4."),
+        (["clip", "x" * 300], "cannot be read (File name too long). Give a file that you may read."),
+        (["backup", "/proc/kangklip.tar.gz"], "/proc/kangklip.tar.gz cannot be written"),
+        (["clip", "ftp://example.org/v.mp4"], "SOURCE must be an http or https address such as"),
+        (["clip", "http://127.0.0.1:9999/v.mp4"], "The address is not a public one."),
+        (["clip", "http://example.org:22/v.mp4"], "Port 22 is not a port of the web."),
+        (
+            ["clip", str(SHORT), "-l", "indonesian"],
+            "--language must be auto or a Whisper code such as en; did you mean id?",
+        ),
+        (
+            ["clip", str(SHORT), "-o", "{files}/empty.mp4/x"],
+            "of --out cannot be written (Not a directory); name another.",
+        ),
+        (["status", "kk_nonsense"], "kk_nonsense is not a job id."),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(bad_files, arguments, said):
+    data = bad_files / "data"
+    given = [argument.format(files=bad_files) for argument in arguments]
+    told = kangklip(*given, environment={"KANGKLIP_DATA_DIR": str(data), "COLUMNS": "400"})
+    assert told.returncode == 2
+    assert said in told.stderr
+    assert told.stderr.count("\n") == 1
+    assert not told.stdout
+    assert not data.exists()
+
+
+def test_a_mistake_is_a_document_too():
+    told = kangklip("clip", "no-such-file.mp4", "--json")
+    assert told.returncode == 2
+    error = json.loads(told.stdout)["error"]
+    assert (error["code"], error["message"]) == ("bad_request", "There is no file no-such-file.mp4.")
+    assert error["next_step"]
+
+
+def test_an_unknown_job_is_told(stack):
+    told = kangklip("resume", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", environment=stack.environment())
+    assert told.returncode == 2
+    assert "No job kk_01ARZ3NDEKTSV4RRFFQ69G5FAV is known" in " ".join(told.stderr.split())
+
+
+def test_a_folder_of_data_that_cannot_be_used_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    told = kangklip("list", environment={"KANGKLIP_DATA_DIR": str(tmp_path / "file"), "COLUMNS": "400"})
+    assert told.returncode == 2
+    assert "cannot be used (Not a directory); name another. It is KANGKLIP_DATA_DIR." in told.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--duration", "4"], ["--duration", "181"], ["--count", "0"], ["--count", "6"]])
+def test_lengths_and_counts_have_bounds(arguments):
+    told = CliRunner().invoke(app, ["clip", "x.mp4", *arguments])
+    assert told.exit_code == 2
+    assert arguments[0] in told.output
+
+
+def test_malformed_settings_are_named_and_say_what_they_must_be():
+    wrong = {"RENDER_CRF": "high", "RENDER_RESOLUTION": "foo", "ASR_DEVICE": "gpu", "GRANT_SECRET": "sesame"}
+    told = kangklip("doctor", environment=wrong | {"COLUMNS": "400"})
+    assert told.returncode == 2
+    assert "RENDER_CRF must be a whole number from 0 to 51" in told.stderr
+    assert "RENDER_RESOLUTION must look like 1080x1920" in told.stderr
+    assert "ASR_DEVICE must be auto, cpu or cuda" in told.stderr
+    assert "GRANT_SECRET must have at least 32 characters" in told.stderr
+    assert not [value for value in ("high", "foo", "sesame", "^") if value in told.stderr]
+
+
+def test_the_doctor_finds_nothing_missing(stack):
+    told = kangklip("doctor", environment=stack.environment())
+    assert told.returncode == 0, told.stderr
+    assert "missing" not in told.stdout
+
+
+def test_the_doctor_says_what_is_wrong(stack):
+    told = kangklip("doctor", environment=stack.environment() | {"REDIS_URL": "redis://:sesame@127.0.0.1:1/0"})
+    assert told.returncode == 1
+    assert "missing" in told.stdout
+    assert "sesame" not in told.stdout + told.stderr
+
+
+WORKER = {
+    "JOB_ID": "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    "VIDEO_URL": "https://example.org/v.mp4",
+    "CLIP_COUNT": "2",
+    "MIN_CLIP_SECONDS": "30",
+    "MAX_CLIP_SECONDS": "30",
+    "OUTPUT_LANGUAGE": "auto",
+    "R2_ENDPOINT": "http://127.0.0.1:1",
+    "R2_BUCKET": "clips",
+    "R2_ACCESS_KEY_ID": "id",
+    "R2_SECRET_ACCESS_KEY": "sesame",
+    "R2_PREFIX": "jobs/kk_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({name: ""} for name in WORKER if name not in ("OUTPUT_LANGUAGE", "R2_PREFIX")),
+        {"JOB_ID": "kk_1"},
+        {"CLIP_COUNT": "6"},
+        {"MIN_CLIP_SECONDS": "40"},
+        {"VIDEO_URL": "file:///etc/passwd"},
+        {"R2_PREFIX": "jobs/other"},
+        {"OUTPUT_LANGUAGE": "klingon"},
+    ],
+    ids=lambda wrong: "-".join(f"{name}={value}" for name, value in wrong.items()),
+)
+def test_a_worker_variable_that_is_wrong_is_named_before_any_work(monkeypatch, wrong):
+    from deployments.image.worker_job import read_request
+    from infra.errors import ConfigError
+
+    for name, value in (WORKER | wrong).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        read_request()
+    assert next(iter(wrong)) in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("shortest", "longest", "bounds"), [("30", "30", (24, 30)), ("20", "45", (20, 45))])
+def test_worker_bounds(monkeypatch, shortest, longest, bounds):
+    from deployments.image.worker_job import read_request
+
+    for name, value in (WORKER | {"MIN_CLIP_SECONDS": shortest, "MAX_CLIP_SECONDS": longest}).items():
+        monkeypatch.setenv(name, value)
+    job_id, request = read_request()
+    assert job_id == WORKER["JOB_ID"]
+    assert request.bounds == pytest.approx(bounds)

@@ -1,0 +1,310 @@
+"""`kangklip up` as people run it: the whole path by HTTP, and what is left of a job when a part is killed."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from deployments.cli import serve
+from infra.errors import ConfigError
+from infra.local.parts import Home, Part
+from infra.local.stack import LocalStack
+from infra.settings import Settings
+from tests.deployments.web.browser import SCREENS, chromium, window
+from tests.folders import ROOT
+from tests.media_server import MediaServer, file
+
+SHORT = ROOT / "tests" / "media" / "short.mp4"
+SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}
+UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL", "PREFECT_HOME")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Up:
+    """A running `kangklip up` with a data folder of its own."""
+
+    def __init__(self, folder, *options):
+        self.folder, self.options = folder, options
+        self.port, self.prefect_port = free_port(), free_port()
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    def arguments(self):
+        fixed = ["--port", str(self.port), "--prefect-port", str(self.prefect_port), "--data-dir", str(self.folder)]
+        return ["up", *self.options, *fixed]
+
+    def environment(self):
+        return {name: value for name, value in os.environ.items() if name not in UNNAMED} | SMALL
+
+    def start(self, timeout=150):
+        command = [sys.executable, "-m", "deployments.cli.main", *self.arguments()]
+        with (self.folder.parent / "up.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment(), stdout=log, stderr=log)
+        deadline = time.monotonic() + timeout
+        while not self.is_ready():
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.2)
+        return self
+
+    def is_ready(self):
+        with contextlib.suppress(httpx.HTTPError):
+            return self.client.get("/readyz").status_code == 200
+        return False
+
+    def log(self):
+        return (self.folder.parent / "up.log").read_text()[-3000:]
+
+    def pid(self, part):
+        return Home(self.folder / "stack").state()[part]["pid"]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) in (0, 130), self.log()
+
+    def create(self, url, **more):
+        body = {"video_url": url, "clip_duration_seconds": 30, "clip_count": 1, "language": "en"} | more
+        answer = self.client.post("/api/jobs", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["job_id"]
+
+    def job(self, job_id):
+        """The job as it stands; what is in the way of asking is waited for."""
+        for _ in range(100):
+            with contextlib.suppress(httpx.HTTPError):
+                answer = self.client.get(f"/api/jobs/{job_id}")
+                if answer.status_code == 200:
+                    return answer.json()
+            time.sleep(0.5)
+        raise AssertionError(self.log())
+
+    def until(self, job_id, wanted, timeout=180):
+        deadline = time.monotonic() + timeout
+        while not wanted(job := self.job(job_id)):
+            assert time.monotonic() < deadline, (job, self.log())
+            assert not has_ended(job), (job, self.log())
+            time.sleep(0.2)
+        return job
+
+    def ended(self, job_id):
+        return self.until(job_id, has_ended)
+
+
+class Api(Up):
+    """`kangklip api` over the servers of a running `kangklip up`."""
+
+    def arguments(self):
+        return ["api"]
+
+    def environment(self):
+        servers = LocalStack(Settings(KANGKLIP_DATA_DIR=self.folder)).environment()
+        return super().environment() | servers | {"PORT": str(self.port), "CALLBACK_TOKEN": "a-token"}
+
+
+def ask_for_a_clip(page, url):
+    page.goto("/")
+    page.get_by_label("Address of the video").fill(url)
+    page.get_by_role("radio", name="30 seconds").check()
+    page.get_by_role("radio", name="1 clip").check()
+    page.get_by_role("button", name="Make clips").click()
+    page.wait_for_url("**/jobs/kk_*")
+
+
+def has_ended(job):
+    return job["status"] in ("SUCCEEDED", "FAILED")
+
+
+def is_rendering(job):
+    return job["stage"] in ("RENDER", "UPLOAD")
+
+
+@pytest.fixture(scope="module")
+def short_url():
+    with MediaServer() as server:
+        server.pages["/short.mp4"] = file(SHORT.read_bytes(), etag='"short"')
+        yield f"http://127.0.0.1:{server.port}/short.mp4"
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    running = Up(tmp_path_factory.mktemp("up") / "data").start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+class TestWhole:
+    def test_from_a_url_to_a_clip_that_plays(self, up, short_url, tmp_path):
+        job_id = up.create(short_url)
+        job = up.ended(job_id)
+        assert (job["status"], job["stage"], job["progress"]) == ("SUCCEEDED", "DONE", 100), up.log()
+        (clip,) = up.client.get(f"/api/jobs/{job_id}/results").json()["clips"]
+        played = up.client.get(clip["stream_url"])
+        assert played.headers["content-type"] == "video/mp4"
+        assert played.content == httpx.get(clip["download_url"]).content
+        assert played.content[4:8] == b"ftyp"
+        assert up.client.get("/").status_code == 200
+
+    def test_people_see_a_job_to_its_clip_in_a_browser(self, up, short_url):
+        with chromium() as browser, window(browser, url=str(up.client.base_url)) as page:
+            ask_for_a_clip(page, short_url)
+            expect(page.locator('[data-state="now"], [data-state="done"]').first).to_be_visible(timeout=60_000)
+            page.reload()
+            expect(page.get_by_role("link", name="Download clip 1")).to_be_visible(timeout=180_000)
+            with page.expect_download() as download:
+                page.get_by_role("link", name="Download clip 1").click()
+            assert download.value.path().read_bytes()[4:8] == b"ftyp"
+            video = page.locator("video").first
+            video.evaluate("video => video.play()")
+            expect(video).to_have_js_property("videoWidth", 270)
+            ask_for_a_clip(page, short_url.replace("short", "none"))
+            expect(page.locator("#next-step")).not_to_be_empty(timeout=90_000)
+            page.screenshot(path=SCREENS / "up-failed.png")
+
+    def test_a_failure_says_what_to_do(self, up, short_url):
+        job = up.ended(up.create(short_url.replace("short", "none")))
+        assert job["status"] == "FAILED"
+        assert "404" in job["error"] or "not" in job["error"]
+        assert job["next_step"]
+
+    def test_a_job_is_cancelled_in_the_middle(self, up, short_url):
+        job_id = up.create(short_url, clip_duration_seconds=31)
+        up.until(job_id, is_rendering)
+        assert up.client.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+        assert up.job(job_id)["status"] == "FAILED"
+        assert "ancelled" in up.job(job_id)["error"]
+        # The worker is free again at once.
+        assert up.ended(up.create(short_url))["status"] == "SUCCEEDED", up.log()
+
+    @pytest.mark.parametrize("part", [Part.VALKEY, Part.PREFECT, Part.WORKER])
+    def test_a_part_that_is_killed_leaves_no_job_behind(self, up, short_url, part):
+        job_id = up.create(short_url, clip_duration_seconds=32)
+        up.until(job_id, is_rendering)
+        os.kill(up.pid(part), signal.SIGKILL)
+        job = up.ended(job_id)
+        assert job["status"] == "SUCCEEDED" or job["error"], job
+        while not up.is_ready():
+            time.sleep(0.5)
+        if job["status"] == "FAILED":
+            assert up.client.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
+            assert up.ended(job_id)["status"] == "SUCCEEDED", up.log()
+
+    def test_an_api_that_is_killed_comes_back_to_its_job(self, up, short_url):
+        api = Api(up.folder).start()
+        job_id = api.create(short_url, clip_duration_seconds=34)
+        api.until(job_id, is_rendering)
+        api.process.kill()
+        api.process.wait()
+        api.start()
+        assert api.ended(job_id)["status"] == "SUCCEEDED", api.log()
+        api.stop()
+
+    def test_people_who_watch_see_the_server_go_and_come_back(self, up, short_url):
+        with chromium() as browser, window(browser, url=str(up.client.base_url)) as page:
+            ask_for_a_clip(page, short_url)
+            job_id = page.url.rpartition("/")[2]
+            up.until(job_id, is_rendering)
+            up.process.kill()
+            up.process.wait()
+            expect(page.locator("#connection")).to_contain_text("cannot be reached", timeout=30_000)
+            page.screenshot(path=SCREENS / "up-away.png")
+            up.start()
+            expect(page.locator("#connection")).to_be_hidden(timeout=60_000)
+            if up.ended(job_id)["status"] == "FAILED":
+                page.get_by_role("button", name="Try again").click()
+            expect(page.get_by_role("link", name="Download clip 1")).to_be_visible(timeout=180_000)
+
+    def test_when_all_of_it_is_killed_the_job_is_told_the_truth_and_goes_on(self, up, short_url):
+        job_id = up.create(short_url, clip_duration_seconds=33)
+        up.until(job_id, is_rendering)
+        up.process.kill()
+        up.process.wait()
+        up.start()
+        assert f"Taking up again: {job_id}, which was at " in up.log()
+        job = up.ended(job_id)
+        assert (job["status"], job["attempt"]) == ("SUCCEEDED", 2), up.log()
+
+    def test_a_run_that_is_cancelled_in_the_prefect_ui_is_a_cancelled_job(self, up, short_url):
+        job_id = up.create(short_url, clip_duration_seconds=35)
+        run_id = up.until(job_id, is_rendering)["nosana_run_id"]
+        runs = f"http://127.0.0.1:{up.prefect_port}/api/flow_runs"
+        httpx.post(f"{runs}/{run_id}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
+        job = up.ended(job_id)
+        assert (job["status"], job["attempt"], job["cancelled"]) == ("FAILED", 1, True), up.log()
+        # Whatever was to follow by itself would be done before this one.
+        assert up.ended(up.create(short_url, clip_duration_seconds=36))["status"] == "SUCCEEDED", up.log()
+        tag = {"flow_runs": {"tags": {"all_": [job_id]}}}
+        assert len(httpx.post(f"{runs}/filter", json=tag).json()) == 1
+
+    def test_the_log_holds_no_secret_and_the_screen_says_what_runs_where(self, up):
+        log = (up.folder.parent / "up.log").read_text()
+        secrets = json.loads((up.folder / "stack" / "secrets.json").read_text())
+        assert f"http://127.0.0.1:{up.port}" in log
+        assert f"http://127.0.0.1:{up.prefect_port}" in log
+        assert not [name for name, value in secrets.items() if value in log]
+        assert "X-Amz-Signature" not in log
+
+
+@pytest.mark.timeout(300)
+def test_without_a_worker_a_job_waits_and_says_so(tmp_path):
+    running = Up(tmp_path / "data", "--no-worker").start()
+    try:
+        job_id = running.create("https://example.org/talk.mp4")
+        time.sleep(1)
+        job = running.job(job_id)
+        assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
+        assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
+        said = up_refused("--port", running.port)
+        assert f"Port {running.port} is taken; choose another, or stop what listens there." in said
+        said = up_refused("--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
+        assert f"Port {running.port} for the Prefect server is taken; choose another" in said
+        screen, log = running.log(), (running.folder / "stack" / "logs" / "api.log").read_text()
+        assert "KangKlip is up" in screen
+        assert '"message": "request"' not in screen
+        assert '"message": "request"' in log
+    finally:
+        running.stop()
+
+
+def up_refused(*arguments):
+    """What `kangklip up` says when it does not begin; no server is named to it."""
+    env = {name: value for name, value in os.environ.items() if name not in UNNAMED}
+    command = [sys.executable, "-m", "deployments.cli.main", "up", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    return " ".join(done.stderr.split())
+
+
+def test_two_servers_on_one_port_are_refused():
+    assert "cannot both have port 5555" in up_refused("--port", 5555, "--prefect-port", 5555)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("nowhere.invalid", "HOST nowhere.invalid is no address"), ("192.0.2.1", "is no address of this machine")],
+)
+def test_a_host_that_is_not_this_machine_is_no_taken_port(host, said):
+    with pytest.raises(ConfigError, match=said):
+        serve._claim_port(host, free_port())
+
+
+def test_the_api_alone_names_what_it_lacks():
+    env = {name: value for name, value in os.environ.items() if name not in UNNAMED}
+    command = [sys.executable, "-m", "deployments.cli.main", "api"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "The API needs REDIS_URL, R2_ENDPOINT, R2_ACCESS_KEY_ID" in " ".join(done.stderr.split())

@@ -1,0 +1,119 @@
+"""The way into the worker's image, as a process with nothing but its own environment."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import tenacity
+
+from deployments.api.granted.redeem import NONCE
+from deployments.image import container
+from infra.errors import GrantRefused
+from infra.granted.access import Access, access_of
+from infra.settings import load
+from tests.folders import ROOT
+
+ACCESS = {"url": "http://clips.example", "token": "kks_t", "job_id": "kk_x", "attempt": 2, "bucket": "b", "root": "r/"}
+
+
+def start(tmp_path, given):
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200"} | given
+    command = [sys.executable, "-m", "deployments.image.container"]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def api():
+    """An API whose answers are told in advance; `asked` has the bodies that came."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.server.asked.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+            answer = self.server.answers.pop(0)
+            if answer is None:
+                self.connection.close()
+                return
+            status, body = answer
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.asked, server.answers = [], []
+    server.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "Correct the environment: R2_ENDPOINT is required"),
+        ({"KANGKLIP_GRANT": "a-grant"}, "KANGKLIP_API_URL is missing"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(tmp_path, given, words):
+    done = start(tmp_path, given)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "a-grant" not in done.stdout + done.stderr
+
+
+def test_a_grant_that_is_refused_is_one_line_and_is_never_shown(tmp_path, api):
+    api.answers.append((403, {"detail": "grant refused"}))
+    done = start(tmp_path, {"KANGKLIP_GRANT": "a-grant", "KANGKLIP_API_URL": api.url})
+    assert done.returncode == container.REFUSED
+    assert "The grant was not taken (403: grant refused). Start the job again." in " ".join(done.stderr.split())
+    assert "a-grant" not in done.stdout + done.stderr
+
+
+def test_a_grant_that_was_put_off_is_redeemed_again(api):
+    api.answers += [(503, {"detail": "job store unavailable"}), (200, {"access": ACCESS})]
+    access = container.redeem(f"{api.url}/", "a-grant")
+    assert access.url == api.url
+    first, second = api.asked
+    assert first == second
+    assert (first[0], first[1]["grant"]) == ("/api/worker/grant", "a-grant")
+
+
+def test_an_answer_that_was_lost_is_asked_for_with_the_same_nonce_and_each_container_has_its_own(api):
+    api.answers += [None, (504, {}), (200, {"access": ACCESS}), (200, {"access": ACCESS})]
+    container.redeem(api.url, "a-grant")
+    container.redeem(api.url, "a-grant")
+    *nonces, other = [body["nonce"] for _, body in api.asked]
+    assert len(set(nonces)) == 1
+    assert NONCE.fullmatch(other)
+    assert other not in nonces
+
+
+def test_an_api_that_never_answers_is_given_up(api, monkeypatch):
+    monkeypatch.setattr(container._post.retry, "stop", tenacity.stop_after_attempt(2))
+    api.answers += [None, None]
+    with pytest.raises(GrantRefused, match="did not answer"):
+        container.redeem(api.url, "a-grant")
+    assert len(api.asked) == 2
+
+
+def test_the_run_gets_the_session_in_every_place_of_a_secret(monkeypatch):
+    access = Access.model_validate(ACCESS | {"llm_model": "small-model"})
+    for name, value in container.environment(access).items():
+        monkeypatch.setenv(name, value)
+    configured = load()
+    assert access_of(configured) == access
+    assert configured.callback_url == "http://clips.example/api/callback/nosana"
+    assert configured.callback_tokens == ("kks_t",)
+    assert (configured.llm_model_name, configured.llm_api_base) == (
+        "openai/small-model",
+        "http://clips.example/api/worker/llm",
+    )
+    assert "LLM_MODEL_NAME" not in container.environment(access.model_copy(update={"llm_model": None}))

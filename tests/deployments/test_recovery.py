@@ -1,0 +1,331 @@
+"""Jobs whose run has died go on by themselves, or end with the true reason; those that live or wait are left alone."""
+
+import asyncio
+from types import SimpleNamespace
+from uuid import NAMESPACE_OID, uuid5
+
+import httpx
+import pytest
+
+from deployments import recovery as reconcile
+from deployments.cli import serve
+from deployments.recovery import GRACE_SECONDS, PENDING_SECONDS, Reconciler
+from infra.errors import SubmitError
+from infra.jobs.ids import new_job_id
+from infra.jobs.store import JobStore, Report, watch_lease
+from infra.states import JobState, Stage
+
+
+class Server:
+    """A Prefect server's answers: the state of each run by its id."""
+
+    def __init__(self):
+        self.states, self.ended, self.away, self.submitted, self.refuses = {}, [], False, [], False
+        self.submitted_after = []
+
+    def runs(self, run_ids):
+        if self.away:
+            raise SubmitError("The Prefect server did not answer (ConnectError).")
+        return {
+            run_id: {
+                "id": run_id,
+                "state_type": state,
+                "state": {"message": "as it said.\nand more"},
+            }
+            for run_id, state in self.states.items()
+            if run_id in run_ids
+        }
+
+    def submit(self, job_id, attempt, request, earlier_run_id=None, since=None):
+        if self.refuses:
+            raise SubmitError("The Prefect server answered 503 to deployments.")
+        run_id = str(uuid5(NAMESPACE_OID, f"{job_id}:{attempt}"))
+        self.submitted.append((job_id, attempt, request))
+        self.submitted_after.append((earlier_run_id, since))
+        self.states[run_id] = "SCHEDULED"
+        return run_id
+
+    def cancel(self, run_id):
+        self.states[run_id] = "CANCELLED"
+
+    def end(self, run_id, message):
+        self.ended.append((run_id, message))
+
+
+@pytest.fixture
+def scene(servers):
+    jobs = JobStore.from_settings(servers.settings)
+    for job in jobs.active():
+        jobs.report(Report(job_id=job.job_id, attempt=None, status=JobState.FAILED, error="before this test"))
+    server, clock = Server(), SimpleNamespace(now=0.0)
+    job_id = new_job_id()
+    jobs.create(job_id, "{}")
+    clock.now = jobs.get(job_id).created_at
+    reconciler = Reconciler(jobs, server, clock=lambda: clock.now)
+
+    def after(seconds):
+        """Look, wait, and look again: what is the job then?"""
+        reconciler.step()
+        clock.now += seconds
+        reconciler.step()
+        return jobs.get(job_id)
+
+    return SimpleNamespace(jobs=jobs, server=server, job_id=job_id, after=after, clock=clock, reconciler=reconciler)
+
+
+def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased=True, attempt=1):
+    scene.jobs.set_run(scene.job_id, attempt, run_id)
+    assert scene.jobs.open(scene.job_id, run_id, attempt, "{}", lease=leased) == attempt
+    scene.jobs.release(scene.job_id)
+    scene.jobs.report(Report(job_id=scene.job_id, attempt=attempt, stage=Stage.RENDER, progress=70))
+    scene.server.states[run_id] = state
+    return run_id
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("CRASHED", "The run ended as crashed: as it said. and more."),
+        ("COMPLETED", "The run ended as completed: as it said. and more."),
+        ("RUNNING", "The process that ran the job has died."),
+    ],
+)
+def test_a_run_that_died_is_submitted_again_by_itself(scene, state, reason):
+    run_id = begun(scene, state)
+    assert scene.after(1).status is JobState.RUNNING
+    job = scene.after(10)
+    assert (job.status, job.attempt, job.error) == (JobState.QUEUED, 2, None)
+    assert (job.attempts[0].reason, job.message) == (reason, f"{reason} It goes on by itself in 5 seconds.")
+    assert job.again_at == pytest.approx(job.updated_at + 5, abs=0.01)
+    assert scene.server.ended == ([(run_id, reason)] if state == "RUNNING" else [])
+    assert scene.server.submitted == []
+    job = scene.after(60)
+    assert scene.server.submitted == [(scene.job_id, 2, {})]
+    assert (job.status, job.attempt, job.again_at, job.message) == (JobState.QUEUED, 2, None, "")
+    assert scene.after(3600).flow_run_id == job.flow_run_id  # and waits its turn as the first time
+
+
+def test_a_job_goes_on_where_it_ran_before_and_keeps_its_place_every_time(scene):
+    first = begun(scene, "CRASHED")
+    scene.after(10)
+    scene.server.states[second := scene.after(60).flow_run_id] = "CRASHED"
+    scene.after(10)
+    job = scene.after(60)
+    since = job.created_at
+    assert (job.attempt, scene.server.submitted_after) == (3, [(first, since), (second, since)])
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        ("FAILED", "The run ended as failed: as it said. and more. Start the job again."),
+        ("CANCELLED", "The run was cancelled in the Prefect UI: as it said. and more."),
+        ("CANCELLING", "The process that ran the job has died."),
+    ],
+)
+def test_what_would_fail_again_and_what_a_person_has_cancelled_stays_ended(scene, state, error):
+    begun(scene, state)
+    job = scene.after(60)
+    assert (job.status, job.error, job.cancelled) == (JobState.FAILED, error, state != "FAILED")
+    scene.after(3600)
+    assert scene.server.submitted == []
+
+
+def test_a_run_that_is_cancelled_in_the_prefect_ui_before_it_begins_ends_its_job_for_good(scene, prefect_runs, stack):
+    """As the UI does it, on a real server."""
+    api = stack.settings.prefect_api_url
+    run_id = prefect_runs.submit(scene.job_id, 1, {"video_url": "https://example.org/talk.mp4"})
+    scene.jobs.set_run(scene.job_id, 1, run_id)
+    scene.reconciler.runs = prefect_runs
+    assert scene.after(60).status is JobState.QUEUED
+    wanted = {"state": {"type": "CANCELLING"}}
+    httpx.post(f"{api}/flow_runs/{run_id}/set_state", json=wanted).raise_for_status()
+    assert scene.after(60).is_cancelled
+    job = scene.after(3600)
+    assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
+    assert job.error.startswith("The run was cancelled in the Prefect UI")
+    named = {"flow_runs": {"tags": {"all_": [scene.job_id]}}}
+    assert len(httpx.post(f"{api}/flow_runs/filter", json=named).raise_for_status().json()) == 1
+
+
+def test_it_is_tried_again_so_often_and_no_more(scene):
+    for attempt in range(1, 5):
+        begun(scene, "CRASHED", f"{attempt}1111111-1111-1111-1111-111111111111", attempt=attempt)
+        job = scene.after(60)
+    assert (job.status, job.attempt) == (JobState.FAILED, 4)
+    assert job.error.endswith("It was tried again 3 times; start it by hand.")
+    assert [one.reason for one in job.attempts] == ["The run ended as crashed: as it said. and more."] * 4
+    assert all(one.ended_at >= one.began_at for one in job.attempts)
+    pauses = [
+        event["message"].rpartition(" in ")[2]
+        for _, event in scene.jobs.events(scene.job_id)
+        if "goes on" in event["message"]
+    ]
+    assert pauses == ["5 seconds.", "20 seconds.", "80 seconds."]
+    # A person who starts it has it all again.
+    assert scene.jobs.reopen(scene.job_id, after=4) == 5
+    begun(scene, "CRASHED", "51111111-1111-1111-1111-111111111111", attempt=5)
+    assert (scene.after(60).attempt, scene.after(60).status) == (6, JobState.QUEUED)
+
+
+def test_a_job_that_waits_to_go_on_can_be_cancelled(scene):
+    begun(scene, "CRASHED")
+    assert scene.after(10).attempt == 2
+    assert scene.jobs.cancel(scene.job_id, 2)
+    assert scene.after(3600).status is JobState.FAILED
+    assert scene.server.submitted == []
+
+
+def test_any_process_goes_on_after_all_have_died(scene):
+    begun(scene, "CRASHED")
+    assert scene.after(10).attempt == 2
+    scene.clock.now += 60
+    Reconciler(scene.jobs, scene.server, clock=lambda: scene.clock.now).step()
+    assert scene.server.submitted == [(scene.job_id, 2, {})]
+
+
+def test_a_server_that_refuses_is_asked_again_for_an_hour(scene):
+    begun(scene, "CRASHED")
+    scene.server.refuses = True
+    assert scene.after(10).attempt == 2
+    assert scene.after(1800).status is JobState.QUEUED
+    job = scene.after(3600)
+    assert (job.status, job.start_error) == (JobState.FAILED, "The Prefect server answered 503 to deployments.")
+
+
+def test_what_an_earlier_stack_has_left_is_taken_up_at_once(scene):
+    run_id = begun(scene, "RUNNING")
+    (left,) = scene.reconciler.take_up()
+    assert (left.job_id, left.stage) == (scene.job_id, Stage.RENDER)
+    job = scene.jobs.get(scene.job_id)
+    assert (job.status, job.attempts[0].reason) == (JobState.QUEUED, "KangKlip was stopped while the job ran.")
+    assert scene.server.ended == [(run_id, "KangKlip was stopped while the job ran.")]
+    assert [each.job_id for each in scene.reconciler.take_up()] == [scene.job_id]  # told again until it has its run
+    assert serve._taken_up(left) == f"Taking up again: {scene.job_id}, which was at RENDER (70 %)"
+
+
+@pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
+def test_what_a_person_cancelled_is_not_taken_up_again(scene, state):
+    begun(scene, state)
+    assert scene.reconciler.take_up() == []
+    job = scene.jobs.get(scene.job_id)
+    assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
+
+
+def test_what_runs_elsewhere_is_not_taken_up(scene):
+    begun(scene, "RUNNING")
+    assert scene.jobs.hold(scene.job_id)
+    assert scene.reconciler.take_up() == []
+    scene.jobs.release(scene.job_id)
+
+
+def test_a_run_that_has_vanished_is_submitted_again(scene):
+    begun(scene, "RUNNING")
+    scene.server.states.clear()
+    scene.clock.now += GRACE_SECONDS + 1
+    assert "vanished" in scene.after(20).attempts[0].reason
+
+
+def test_a_job_that_a_living_process_holds_is_left_alone(scene):
+    begun(scene, "CRASHED")
+    assert scene.jobs.hold(scene.job_id)
+    assert scene.after(3600).status is JobState.RUNNING
+    scene.jobs.release(scene.job_id)
+
+
+def test_a_run_elsewhere_that_reports_by_callback_holds_no_lease_and_lives(scene):
+    begun(scene, "RUNNING", leased=False)
+    assert scene.after(3600).status is JobState.RUNNING
+    scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
+    assert scene.after(3600).status is JobState.RUNNING
+
+
+def test_a_job_that_waits_for_a_worker_waits(scene):
+    scene.jobs.set_run(scene.job_id, 1, run_id := "22222222-2222-2222-2222-222222222222")
+    scene.server.states[run_id] = "SCHEDULED"
+    assert scene.after(86400).status is JobState.QUEUED
+
+
+def test_a_run_that_its_worker_never_started_is_ended(scene):
+    scene.jobs.set_run(scene.job_id, 1, run_id := "33333333-3333-3333-3333-333333333333")
+    scene.server.states[run_id] = "PENDING"
+    assert scene.after(PENDING_SECONDS / 2).status is JobState.QUEUED
+    assert scene.after(PENDING_SECONDS).attempts[0].reason == "The run was given to a worker that never started it."
+    assert scene.server.ended[0][0] == run_id
+
+
+def test_a_pending_run_that_has_a_deployment_is_its_workers_to_watch(scene):
+    scene.jobs.set_run(scene.job_id, 1, run_id := "55555555-5555-5555-5555-555555555555")
+    scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
+    scene.server.states[run_id] = "PENDING"
+    assert scene.after(3600).status is JobState.QUEUED
+
+
+def test_a_pending_run_is_left_alone_while_its_worker_rents_for_it_however_long_that_takes(scene):
+    scene.jobs.set_run(scene.job_id, 1, run_id := "66666666-6666-6666-6666-666666666666")
+    scene.server.states[run_id] = "PENDING"
+    assert scene.jobs.hold(watch_lease(run_id))
+    job = scene.after(3600)
+    assert (job.status, job.attempt, scene.server.ended) == (JobState.QUEUED, 1, [])
+    scene.jobs.release(watch_lease(run_id))  # a worker that dies leaves it to run out
+    assert scene.after(PENDING_SECONDS).attempts[0].reason == "The run was given to a worker that never started it."
+
+
+def test_a_job_whose_creator_died_before_it_submitted_it_is_submitted(scene):
+    assert scene.after(30).flow_run_id is None
+    job = scene.after(60)
+    assert (job.status, job.attempt, scene.server.submitted) == (JobState.QUEUED, 1, [(scene.job_id, 1, {})])
+    assert job.flow_run_id is not None
+
+
+def test_a_moment_of_death_is_forgiven(scene):
+    run_id = begun(scene, "CRASHED")
+    scene.reconciler.step()
+    scene.server.states[run_id] = "SCHEDULED"
+    scene.reconciler.step()
+    scene.server.states[run_id] = "CRASHED"
+    assert scene.after(1).status is JobState.RUNNING
+
+
+def test_nothing_is_concluded_from_a_server_that_is_away(scene):
+    begun(scene, "CRASHED")
+    scene.server.away = True
+    with pytest.raises(SubmitError):
+        scene.reconciler.step()
+    assert scene.jobs.get(scene.job_id).status is JobState.RUNNING
+
+
+def test_an_attempt_that_was_opened_meanwhile_is_not_touched(scene):
+    begun(scene, "CRASHED")
+    scene.reconciler.step()
+    scene.jobs.report(Report(job_id=scene.job_id, status=JobState.FAILED, error="by itself"))
+    assert scene.jobs.reopen(scene.job_id, after=1) == 2
+    scene.server.states.clear()
+    scene.jobs.set_run(scene.job_id, 2, run_id := "44444444-4444-4444-4444-444444444444")
+    scene.server.states[run_id] = "SCHEDULED"
+    assert scene.after(3600).status is JobState.QUEUED
+
+
+def test_no_fault_ends_the_watch_over_jobs(scene, monkeypatch, caplog):
+    """Whatever a server answers, the jobs are looked at again."""
+    monkeypatch.setattr(reconcile, "INTERVAL_SECONDS", 0.01)
+    faults, looked = [ValueError("no JSON"), KeyError("id")], asyncio.Event()
+    answer = scene.server.runs
+
+    def runs(run_ids):
+        if faults:
+            raise faults.pop()
+        loop.call_soon_threadsafe(looked.set)
+        return answer(run_ids)
+
+    async def watch():
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        watching = asyncio.create_task(reconcile.keep_reconciling(scene.reconciler))
+        await asyncio.wait_for(looked.wait(), 10)
+        watching.cancel()
+
+    loop = None
+    scene.server.runs = runs
+    asyncio.run(watch())
+    assert len([record for record in caplog.records if record.exc_info]) == 2

@@ -1,0 +1,88 @@
+import os
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tasks.core.captions import ass as captions
+from tasks.core.transcript import Word
+from tasks.engines.captions import fonts
+from tasks.engines.ffmpeg import run
+
+
+@pytest.fixture(autouse=True)
+def _only_ours(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FONTCONFIG_FILE", "")
+    fonts.use_only_our_fonts()
+
+
+def ink(tmp_path: Path, text: str, face: str, folder: Path) -> int:
+    """How many pixels a caption leaves on a black picture."""
+    script = tmp_path / "t.ass"
+    script.write_text(captions.ass([Word(word=text, start=0, end=1)], (270, 480), "en", face))
+    seen: list[bytes] = []
+    chain = f"ass={script}:fontsdir={folder}"
+    picture = ["-f", "lavfi", "-i", "color=black:s=270x480:d=0.1:r=10", "-vf", chain, "-frames:v", "1"]
+    run([*picture, "-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"], 30, read=lambda pipe: seen.append(pipe.read()))
+    return sum(value > 128 for value in seen[0])
+
+
+def test_the_caption_font_is_drawn_and_an_unknown_one_draws_nothing_of_its_own(tmp_path: Path):
+    chosen = fonts.choose(["Hello"])
+    assert chosen.face == fonts.POPPINS
+    assert ink(tmp_path, "Hello", chosen.face.name, chosen.folder) > 150
+
+
+@pytest.mark.parametrize("face", [face for face in fonts.FACES if fonts.file_of(face)], ids=lambda face: face.name)
+def test_libass_finds_every_installed_face_by_its_name(tmp_path: Path, face: fonts.Face):
+    path = fonts.file_of(face)
+    assert path
+    script = tmp_path / "t.ass"
+    script.write_text(captions.ass([Word(word="Hi", start=0, end=1)], (270, 480), "en", face.name))
+    chain = f"ass={script}:fontsdir={fonts._folder_with(path)}"
+    picture = ["-v", "verbose", "-f", "lavfi", "-i", "color=s=270x480:d=0.1", "-vf", chain, "-f", "null", "-"]
+    assert f"fontselect: ({face.name}, 400, 0) -> {path.stem}" in run(picture, 30).stderr
+
+
+def test_coverage_tells_which_letters_a_face_has():
+    covered = fonts.coverage(fonts.font_file())
+    assert {ord(c) for c in "Aaz09éß!?"} <= covered
+    assert ord("中") not in covered
+    assert ord("ش") not in covered
+
+
+def test_letters_that_no_face_has_are_named():
+    chosen = fonts.choose(["hello", "ᚠᚢᚦ"])
+    assert chosen.missing == "ᚠᚢᚦ"
+    assert "captions may lack glyphs for xx" in (chosen.warning("xx") or "")
+    assert fonts.choose(["hello"]).warning("en") is None
+
+
+def test_spaces_and_joiners_need_no_glyph():
+    assert fonts.choose(["a\u200d b\u202e\n"]).missing == ""
+
+
+def test_fontconfig_knows_the_caption_font_alone():
+    config = Path(os.environ["FONTCONFIG_FILE"]).read_text()
+    assert config.count("<dir>") == 1
+    folder = Path(config.split("<dir>")[1].split("</dir>")[0])
+    assert [path.resolve() for path in folder.iterdir()] == [fonts.font_file().resolve()]
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_many_threads_may_start_at_once_in_an_empty_folder(
+    attempt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    together = threading.Barrier(16)
+
+    def start(_: int) -> tuple[Path, Path]:
+        together.wait()
+        return fonts.use_only_our_fonts(), fonts.choose(["Hello"]).folder
+
+    with ThreadPoolExecutor(16) as pool:
+        ((config, folder),) = set(pool.map(start, range(16)))
+    assert "</fontconfig>" in config.read_text()
+    assert [path.resolve() for path in folder.iterdir()] == [fonts.font_file().resolve()]

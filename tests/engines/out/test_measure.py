@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from tasks.core.edl import EdlClip, Span
+from tasks.core.errors import UnreadableMedia
+from tasks.core.out.checks import check
+from tasks.core.out.render_plan import RenderOptions
+from tasks.core.transcript import Word
+from tasks.engines.out.measure import measure_clip, moov_first
+from tests.small_media import ffmpeg
+
+SIZE = (108, 192)
+SECONDS = 4
+CLIP = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0, end=SECONDS)])
+WORD = Word(word="hello", start=0.1, end=3.9)
+HIGHLIGHT = "drawbox=x=30:y=136:w=40:h=10:color=0xFFE100:t=fill"
+PICTURE = f"testsrc2=s=108x192:r=25:d={SECONDS},drawbox=y=110:h=60:w=iw:color=black:t=fill"
+SOUND = f"anoisesrc=c=pink:a=0.5:d={SECONDS}:r=48000:seed=2"
+LOUD = "loudnorm=I=-14:TP=-2,aresample=48000,aformat=channel_layouts=stereo"
+CODECS = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+
+
+def make(path: Path, picture: str = f"{PICTURE},{HIGHLIGHT}", sound: str = f"{SOUND},{LOUD}", *more: str) -> Path:
+    """A clip that holds the contract at 108x192, but for what a test breaks."""
+    colours = "scale=out_color_matrix=bt709:out_range=tv"
+    sources = ["-f", "lavfi", "-i", f"{picture},{colours}", "-f", "lavfi", "-i", sound]
+    ffmpeg(*sources, *CODECS, "-movflags", "+faststart", *more, path)
+    return path
+
+
+def faults(path: Path, words: list[Word] | None = None) -> list[str]:
+    options = RenderOptions(width=SIZE[0], height=SIZE[1])
+    words = [WORD] if words is None else words
+    return [c.name for c in check(measure_clip(path), CLIP, options, [], [], words, SECONDS) if not c.ok]
+
+
+def test_a_good_clip_has_no_fault(tmp_path: Path):
+    path = make(tmp_path / "a.mp4")
+    assert faults(path) == []
+    measure = measure_clip(path)
+    assert measure.integrated == pytest.approx(-14, abs=1)
+    assert measure.video_end == pytest.approx(4, abs=0.01)
+    assert len(measure.highlight) == pytest.approx(40, abs=1)
+
+
+still_tail = "trim=end=2,tpad=stop_mode=clone:stop_duration=2"
+black_tail = f"drawbox=w=iw:h=ih:color=black:t=fill:enable='gte(t,3)',{HIGHLIGHT}"
+DEFECTS = {
+    "size": ((f"{PICTURE},{HIGHLIGHT},scale=128:192,setsar=1",), ["size"]),
+    "not square": ((f"{PICTURE},{HIGHLIGHT},setsar=1216/1215:max=2000",), ["size"]),
+    "too loud and clipped": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},volume=20dB"), ["loudness", "true peak"]),
+    "too quiet": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},volume=-20dB"), ["loudness"]),
+    "late sound": (
+        (f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-af", "atrim=end=3.8,asetpts=PTS+0.2/TB"),
+        ["start"],
+    ),
+    "early end of sound": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD},atrim=end=3.8"), ["end"]),
+    "44.1 kHz": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-ar", "44100"), ["audio stream"]),
+    "no sound": ((f"{PICTURE},{HIGHLIGHT}", SOUND, "-an"), ["audio stream", "start", "end", "loudness", "true peak"]),
+    "4:4:4": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-pix_fmt", "yuv444p"), ["video stream"]),
+    "frozen tail": ((f"{PICTURE},{HIGHLIGHT},{still_tail}",), ["no frozen stretch"]),
+    "black tail": ((f"{PICTURE},{black_tail}",), ["no black stretch", "no frozen stretch"]),
+    "no captions": ((PICTURE,), ["captions"]),
+    "index at the end": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-movflags", "0"), ["fast start"]),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_every_defect_is_found_in_a_real_file(tmp_path: Path, name: str):
+    arguments, expected = DEFECTS[name]
+    assert faults(make(tmp_path / "a.mp4", *arguments)) == expected
+
+
+def test_a_clip_that_is_too_short_is_found(tmp_path: Path):
+    assert faults(make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-t", "3.8"), []) == ["length"]
+
+
+def test_a_torn_file_is_unreadable(tmp_path: Path):
+    path = make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-movflags", "0")
+    path.write_bytes(path.read_bytes()[:20000])
+    with pytest.raises(UnreadableMedia):
+        measure_clip(path)
+
+
+def test_boxes_of_unknown_or_broken_size_end_the_search(tmp_path: Path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(
+        b"\x00\x00\x00\x08ftyp" + b"\x00\x00\x00\x01wide\x00\x00\x00\x00\x00\x00\x00\x10" + b"\x00\x00\x00\x08moov"
+    )
+    assert moov_first(path)
+    path.write_bytes(b"\x00\x00\x00\x00junk" * 3)
+    assert not moov_first(path)

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from tasks.core.out.render_plan import Mend
+from tasks.engines.ffmpeg import run
+from tasks.engines.sound.loudness import CEILING_DBTP, LARGEST_GAIN, measure, plan_loudness, read_summary
+
+SPEECHLIKE = "anoisesrc=c=pink:a=0.3:d=6:seed=1,volume='0.2+0.8*abs(sin(5*t))':eval=frame"
+IMPULSES = "aevalsrc='0.02*sin(900*t)+0.9*exp(-60*mod(t,0.5))*sin(6000*t)':d=6:s=48000"
+SOUNDS = {
+    "quiet": f"{SPEECHLIKE},volume=-10dB",
+    "loud": f"{SPEECHLIKE},volume=20dB,alimiter=limit=0.99:level=0",
+    "impulsive": IMPULSES,
+    "tone near the top": "sine=f=11025:d=6:r=44100,volume=16dB",
+}
+
+
+def sound(path: Path, source: str) -> Path:
+    run(["-f", "lavfi", "-i", source, "-c:a", "pcm_f32le", str(path)], 30)
+    return path
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_the_encoded_sound_has_the_wanted_loudness_and_peak(tmp_path: Path, name: str):
+    source = sound(tmp_path / "a.wav", SOUNDS[name])
+    planned = plan_loudness(source, [(0.5, 3), (4, 1.5)])
+    assert planned.warning is None
+    assert planned.result.integrated == pytest.approx(-14, abs=0.5)
+    assert planned.result.true_peak <= CEILING_DBTP + 0.6
+
+
+def test_silence_is_left_alone_and_said(tmp_path: Path):
+    planned = plan_loudness(sound(tmp_path / "a.wav", "anullsrc=d=3"), [(0, 3)])
+    assert planned.gain == 0
+    assert planned.warning
+    assert "silent" in planned.warning
+
+
+def test_next_to_silence_is_not_raised_without_bounds(tmp_path: Path):
+    planned = plan_loudness(sound(tmp_path / "a.wav", "sine=d=4,volume=-40dB"), [(0, 4)])
+    assert planned.gain == LARGEST_GAIN
+    assert planned.warning
+    assert "LUFS instead of -14" in planned.warning
+
+
+def test_a_mend_moves_target_and_ceiling(tmp_path: Path):
+    source = sound(tmp_path / "a.wav", SPEECHLIKE)
+    mended = plan_loudness(source, [(0, 5)], Mend(louder=-2, lower_ceiling=3))
+    assert mended.result.integrated == pytest.approx(-16, abs=0.5)
+    assert mended.result.true_peak <= CEILING_DBTP - 3 + 0.5
+
+
+def test_segments_beyond_the_end_are_silence(tmp_path: Path):
+    assert measure(sound(tmp_path / "a.wav", "sine=d=2"), [(5, 1)]).integrated <= -70
+
+
+def test_the_summary_is_read_from_its_end():
+    said = "  Integrated loudness:\n    I:         -23.4 LUFS\n  True peak:\n    Peak:       -1.2 dBFS"
+    assert read_summary(said).true_peak == -1.2
+    assert read_summary("    I: -70.0 LUFS\n    Peak: -inf dBFS").true_peak == float("-inf")

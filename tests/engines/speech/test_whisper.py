@@ -1,0 +1,247 @@
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
+from statistics import median
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from faster_whisper.tokenizer import Tokenizer
+
+from tasks.core.errors import BadRequest
+from tasks.core.speech.asr import AsrResult, segments_of
+from tasks.core.transcript import Word
+from tasks.engines import hardware
+from tasks.engines.hardware import AsrOptions, AsrPlan
+from tasks.engines.speech import whisper
+from tasks.engines.speech.whisper import Recogniser, transcribe_with
+from tasks.engines.weights import WeightsMissing
+from tests.folders import FOOTAGE, MEDIA, TESTS
+from tests.small_media import ffmpeg
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+TEXTS = json.loads((TESTS / "declaration.json").read_text())
+TALK = MEDIA / "short.mp4"
+TRUTH = json.loads(TALK.with_suffix(".json").read_text())
+TONGUES = json.loads((MEDIA / "tongues.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> AsrOptions:
+    return AsrOptions(cache=tmp_path_factory.mktemp("weights"), model="base", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def recogniser(options: AsrOptions) -> Recogniser:
+    return Recogniser(options)
+
+
+@pytest.fixture(scope="module")
+def heard(recogniser: Recogniser) -> tuple[AsrResult, list[tuple[float, float]]]:
+    """The short sample's transcript, made in three blocks, and the progress that was reported."""
+    steps: list[tuple[float, float]] = []
+    result = transcribe_with(recogniser, TALK, FFMPEG, lambda *step: steps.append(step), block_seconds=16)
+    return result, steps
+
+
+@pytest.fixture
+def narrowing(options: AsrOptions) -> Iterator[Recogniser]:
+    """A recogniser of its own that believes it runs on a GPU."""
+    mine = Recogniser(options)
+    mine.plan = AsrPlan("base", "cuda", "float16", 8, "")
+    return mine
+
+
+@pytest.fixture(scope="module")
+def bilingual(recogniser: Recogniser) -> AsrResult:
+    return transcribe_with(recogniser, MEDIA / "tongues.opus", FFMPEG, lambda *_: None)
+
+
+def plain(word: str) -> str:
+    return re.sub(r"\W", "", word.lower())
+
+
+def matches(result: AsrResult, truth: list[dict]) -> list[tuple[float, float]]:
+    """Start in the transcript and true start of every word that both have."""
+    words = [word for segment in result.segments for word in segment.words]
+    pairs = SequenceMatcher(None, [plain(w.word) for w in words], [plain(w["word"]) for w in truth], autojunk=False)
+    return [
+        (words[block.a + k].start, truth[block.b + k]["start"])
+        for block in pairs.get_matching_blocks()
+        for k in range(block.size)
+    ]
+
+
+def test_words_and_their_times_across_blocks(heard: tuple[AsrResult, list]) -> None:
+    found = matches(heard[0], TRUTH["words"])
+    assert len(found) >= 0.97 * len(TRUTH["words"])
+    assert median(abs(start - true) for start, true in found) <= 0.06
+    assert abs(median(start - true for start, true in found)) <= 0.03
+
+
+def test_what_is_recorded(heard: tuple[AsrResult, list]) -> None:
+    result, _ = heard
+    assert (result.language, result.model, result.device, result.compute_type) == ("en", "base", "cpu", "int8")
+    assert result.language_probability > 0.9
+    assert result.duration == pytest.approx(TRUTH["duration"], abs=0.1)
+    assert 25 < result.speech_seconds < 39
+    assert result.warnings == []
+
+
+def test_words_are_in_order_and_inside_the_source(heard: tuple[AsrResult, list]) -> None:
+    words = [word for segment in heard[0].segments for word in segment.words]
+    times = [time for word in words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert 0 <= times[0] < times[-1] <= heard[0].duration
+
+
+def test_progress_goes_forward_to_the_end(heard: tuple[AsrResult, list]) -> None:
+    done = [step[0] for step in heard[1]]
+    assert done == sorted(done)
+    assert len(done) >= 3
+    assert heard[1][-1][0] == pytest.approx(heard[1][-1][1], abs=0.1)
+
+
+def test_an_unknown_language_is_refused_before_any_work(recogniser: Recogniser) -> None:
+    with pytest.raises(BadRequest, match="xx"):
+        transcribe_with(recogniser, Path("no-such-file"), FFMPEG, print, "xx")
+
+
+def test_each_stretch_is_written_in_its_own_language(bilingual: AsrResult) -> None:
+    turn = TONGUES["turn"]
+    spoken = {segment.language for segment in bilingual.segments if segment.end <= turn}
+    assert spoken == {"en"}
+    assert {segment.language for segment in bilingual.segments if segment.end > turn} == {"es"}
+    assert set(bilingual.languages) == {"en", "es"}
+    assert any(warning.startswith("the language changes: en 0 to") for warning in bilingual.warnings)
+
+
+def test_no_sentence_is_lost_where_the_language_changes(bilingual: AsrResult) -> None:
+    words = [word for segment in bilingual.segments for word in segment.words]
+    english = [plain(word["word"]) for word in TRUTH["words"] if word["end"] < TONGUES["turn"]]
+    spanish = [plain(word) for word in TONGUES["es"].split()]
+    for said, share, inside in (
+        (english, 0.95, [word for word in words if word.middle < TONGUES["turn"]]),
+        (spanish, 0.75, [word for word in words if word.middle >= TONGUES["turn"]]),
+    ):
+        blocks = SequenceMatcher(None, [plain(word.word) for word in inside], said, autojunk=False)
+        assert sum(block.size for block in blocks.get_matching_blocks()) >= share * len(said)
+    first = min(word.start for word in words if word.middle >= TONGUES["turn"])
+    assert first == pytest.approx(TONGUES["first"], abs=0.2)
+
+
+@pytest.mark.parametrize("seconds", [20, pytest.param(30, marks=pytest.mark.soak)])
+def test_the_first_word_after_loud_music_is_heard(seconds: int, recogniser: Recogniser, tmp_path: Path) -> None:
+    path = tmp_path / "talk.flac"
+    after_music(path, seconds)
+    result = transcribe_with(recogniser, path, FFMPEG, lambda *_: None, "en")
+    said = [word for word in TRUTH["words"] if word["end"] < TONGUES["turn"]]
+    found = matches(result, said)
+    assert len(found) >= 0.95 * len(said)
+    assert found[0][1] == said[0]["start"]
+    assert found[0][0] - seconds == pytest.approx(found[0][1], abs=0.15)
+    assert result.segments[0].start > seconds
+
+
+def after_music(path: Path, seconds: int) -> None:
+    """Chords, a bass and a drum, as loud as can be, and then the sample's first sentences."""
+    t = np.arange(seconds * 16_000) / 16_000
+    key = 1 + np.floor(t % 8 / 2) / 8
+    notes = sum(np.sin(2 * np.pi * f * t * key) / n for n, f in enumerate((110, 220, 277.2, 329.6), start=1))
+    kick = 2 * np.sin(2 * np.pi * 60 * (t % 0.5)) * np.exp(-12 * (t % 0.5))
+    snare = np.random.default_rng(1).uniform(-0.5, 0.5, t.size) * np.exp(-25 * ((t + 0.25) % 0.5))
+    music = path.with_suffix(".f32")
+    music.write_bytes((0.4 * (notes + kick + snare)).clip(-1, 1).astype(np.float32).tobytes())
+    talk = f"[1:a]atrim=end={TONGUES['turn']},aresample=16000,aformat=channel_layouts=mono[talk]"
+    join = ["-filter_complex", f"{talk};[0:a][talk]concat=n=2:v=0:a=1"]
+    ffmpeg("-f", "f32le", "-ar", "16000", "-ac", "1", "-i", music, "-i", TALK, *join, path)
+
+
+def test_a_gpu_out_of_memory_halves_the_batch_and_loses_nothing(
+    narrowing: Recogniser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, widths = Recogniser._decode, []
+
+    def full_above_two(self, samples, windows, language, beam_size):
+        widths.append(len(windows))
+        if len(windows) > 2:
+            raise RuntimeError("CUDA failed with error out of memory")
+        return decode(self, samples, windows, language, beam_size)
+
+    monkeypatch.setattr(Recogniser, "_decode", full_above_two)
+    windows = [whisper.Stretch(4.0 * i, 4.0 * i + 1) for i in range(5)]
+    hum = np.sin(np.arange(20 * 16_000) * 0.0236).astype(np.float32)
+    heard = list(narrowing.listen(hum, windows, "en"))
+    assert [width for width in widths if width > 1] == [5, 4, 2, 2]
+    assert [one.window for one in heard] == windows
+    assert narrowing.plan.batch_size == 2
+    assert narrowing.warnings == ["the GPU ran out of memory: half the batch"] * 2
+
+
+def test_a_gpu_that_is_listed_and_does_not_work_gives_way_to_the_cpu(
+    options: AsrOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if hardware.ctranslate2.get_cuda_device_count():
+        pytest.skip("this GPU works")
+    monkeypatch.setattr(hardware.ctranslate2, "get_cuda_device_count", lambda: 1)
+    found = Recogniser(replace(options, device="auto"))
+    assert (found.plan.device, found.plan.model) == ("cpu", "base")
+    assert found.warnings[-1].startswith("CPU,")
+    assert "the GPU cannot be used" in found.warnings[-1]
+
+
+def test_a_default_model_that_is_missing_is_replaced_and_a_named_one_is_not(
+    options: AsrOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    plan = AsrPlan("medium", "cpu", "int8", 1, "")
+    monkeypatch.setattr(hardware, "choose", lambda *_: plan)
+    found = Recogniser(replace(options, model=None))
+    assert found.plan.model == "base"
+    assert found.warnings[0].startswith("the weights of medium are missing")
+    with pytest.raises(WeightsMissing):
+        Recogniser(replace(options, model="medium"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("jfk.flac", "ask not what your country can do for you"),
+        ("librivox_ss_0870.wav", "how much there might be prudently in his power to do for them"),
+        ("dialog_two_speakers.wav", "originally from Chicago"),
+    ],
+)
+def test_real_recordings(name: str, said: str, recogniser: Recogniser) -> None:
+    if not (FOOTAGE / name).exists():
+        pytest.skip("no footage beside the project")
+    result = transcribe_with(recogniser, FOOTAGE / name, FFMPEG, lambda *_: None)
+    assert said in " ".join(segment.text for segment in result.segments)
+
+
+def test_a_transcript_whose_end_could_not_be_decoded_says_so(recogniser: Recogniser, tmp_path: Path) -> None:
+    gives_up = tmp_path / "gives_up"
+    gives_up.write_text(f'#!/bin/sh\n{FFMPEG} "$@" 2>/dev/null | head -c 256000\necho broken >&2\nexit 69\n')
+    gives_up.chmod(0o700)
+    result = transcribe_with(recogniser, TALK, str(gives_up), lambda *_: None, "en")
+    assert result.segments
+    assert not result.complete
+    assert "the sound could not be decoded after 8 s: broken" in result.warnings
+
+
+def test_a_whole_transcript_says_so(heard: tuple[AsrResult, list]) -> None:
+    assert heard[0].complete
+
+
+@pytest.mark.parametrize("language", ["th", "lo", "my", "km", "hi", "ta", "he"])
+def test_words_of_the_models_own_tokens_begin_with_no_mark(language: str, recogniser: Recogniser) -> None:
+    tokenizer = Tokenizer(recogniser.model.hf_tokenizer, multilingual=True, task="transcribe", language=language)
+    pieces, _ = tokenizer.split_to_word_tokens([*tokenizer.encode(" " + TEXTS[language]), tokenizer.eot])
+    said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces[:-1])]
+    words = [word for segment in segments_of(said) for word in segment.words if word.word]
+    assert not [word.word for word in words if unicodedata.category(word.word[0])[0] == "M" or word.word[0] in "ำຳ"]
+    assert "".join(word.word for word in words) == TEXTS[language].replace(" ", "")

@@ -1,0 +1,119 @@
+"""Requests that another signs: when they are tried again, and how a bucket that is not safe with them is found out."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+from pydantic import SecretStr
+
+from infra.bucket.rules import ObjectRequest
+from infra.bucket.signing import address_of, holds_to_signed_headers
+from infra.bucket.store import ArtifactStore
+from infra.errors import StoreError
+from infra.granted.access import Access
+from infra.settings import Settings
+from tests.answering import Answer, serving
+
+TOKEN = "kks_token-of-the-session"
+
+
+def store_behind(url: str, settings: Settings, attempts: int = 4) -> ArtifactStore:
+    access = Access(url=url, token=TOKEN, job_id="kk_A", attempt=1, bucket=settings.r2_bucket, root="granted/kk_A/")
+    return ArtifactStore.from_settings(Settings(KANGKLIP_ACCESS=access.model_dump_json()), attempts)
+
+
+@pytest.fixture
+def signing(servers):
+    """A signer that answers with these statuses first, and what it was asked."""
+
+    @contextmanager
+    def start(*first: int):
+        left, asked = list(first), []
+
+        def answer(request):
+            asked.append(json.loads(request.body))
+            assert request.path == "/api/worker/objects"
+            assert request.headers["authorization"] == f"Bearer {TOKEN}"
+            if left:
+                return Answer(left.pop(0), b"{}")
+            told = asked[-1]
+            request = ObjectRequest(told["method"], told["path"], told["query"], told["headers"])
+            key = told["path"].removeprefix(f"/{servers.settings.r2_bucket}/")
+            return Answer(200, json.dumps({"url": address_of(request, key, 60, servers.settings)}).encode())
+
+        with serving(answer) as url:
+            yield store_behind(url, servers.settings), asked
+
+    return start
+
+
+@pytest.mark.parametrize("first", [(503, 502), (0,), (429,)])
+def test_what_cannot_be_signed_now_is_asked_again(signing, first):
+    with signing(*first) as (store, asked):
+        store.put_bytes("artifacts/signed", b"x", "text/plain")
+        assert store.get_bytes("artifacts/signed") == b"x"
+    assert len(asked) == len(first) + 2
+    assert asked[0] == asked[len(first)]
+    assert asked[0]["headers"] == {
+        "content-type": "text/plain",
+        "x-amz-meta-sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(403, "the session does not allow it"), (501, "not signed"), (400, "not signed")]
+)
+def test_a_refusal_is_final(signing, status, said):
+    with signing(status) as (store, asked), pytest.raises(StoreError, match=said) as refused:
+        store.put_bytes("artifacts/refused", b"x", "text/plain")
+    assert len(asked) == 1
+    assert TOKEN not in str(refused.value)
+
+
+def test_an_api_that_is_away_is_a_bucket_that_does_not_answer(servers):
+    store = store_behind("http://127.0.0.1:9", servers.settings, attempts=2)
+    with pytest.raises(StoreError, match="did not get artifacts/x: EndpointConnectionError"):
+        store.get_bytes("artifacts/x")
+
+
+def test_the_real_server_holds_to_the_headers_that_were_signed(servers):
+    assert holds_to_signed_headers(servers.settings)
+
+
+@pytest.mark.parametrize(
+    ("answers", "holds"),
+    [
+        ((200, 403), True),  # S3 itself
+        ((200, 200), True),  # overlooks the header, and stores nothing
+        ((200, 404), False),  # looked for the source
+        ((200, 400), False),
+    ],
+)
+def test_a_bucket_that_heeds_what_nobody_signed_is_found_out_once(servers, answers, holds):
+    with served(servers, answers) as (settings, asked):
+        assert holds_to_signed_headers(settings) is holds
+        assert holds_to_signed_headers(settings) is holds
+    assert [bool(headers.get("x-amz-copy-source")) for headers in asked] == [False, True]
+
+
+@pytest.mark.parametrize("answers", [(403,), (503,), (0,), (200, 503), (200, 0)])
+def test_a_bucket_that_does_not_tell_is_asked_again(servers, answers):
+    with served(servers, (*answers, 200, 403)) as (settings, _):
+        with pytest.raises(StoreError) as failed:
+            holds_to_signed_headers(settings)
+        assert "X-Amz" not in str(failed.value)
+        assert holds_to_signed_headers(settings)
+
+
+@contextmanager
+def served(servers, answers):
+    """A bucket's server that answers so, one after the other."""
+    left, asked = list(answers), []
+
+    def answer(request):
+        assert request.path.startswith("/clips/granted/signatures/probe?X-Amz-Algorithm=")
+        asked.append(request.headers)
+        return Answer(left.pop(0))
+
+    with serving(answer) as url:
+        yield servers.settings.model_copy(update={"r2_endpoint": url, "r2_access_key_id": SecretStr("k")}), asked

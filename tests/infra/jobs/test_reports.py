@@ -1,0 +1,161 @@
+"""Reports on their way out: order, replacement, repetition, and a receiver that is slow or away."""
+
+import http.server
+import json
+import threading
+import time
+
+import pytest
+
+from infra.errors import CallbackError, StateError
+from infra.jobs import reports
+from infra.jobs.store import JobRef, Report
+from infra.states import JobState, Stage
+
+JOB = JobRef(job_id="kk_01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Answers as the earlier backend does; `answers` holds statuses to give first."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.got.append((self.headers["x-callback-token"], body))
+        self.server.attempts.append(self.headers["x-callback-attempt"])
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.got, server.answers, server.attempts = [], [], []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def callback(server):
+    return reports.CallbackSink(f"http://127.0.0.1:{server.server_port}/api/callback/nosana", "sesame")
+
+
+def test_a_stage_tells_its_begin_and_its_end():
+    got: list[Report] = []
+    with reports.stage_reports(JOB, Stage.TRANSCRIPT, [got.append]):
+        pass
+    assert (got[0].progress, got[-1].progress) in {(20, 40), (40, 40)}
+    assert got[-1].progress == 40
+
+
+def test_a_stage_that_fails_does_not_say_it_is_done():
+    got: list[Report] = []
+    with pytest.raises(ValueError, match="broken"), reports.stage_reports(JOB, Stage.RENDER, [got.append]):
+        raise ValueError("broken")
+    assert max(report.progress for report in got) == 65
+
+
+def test_waiting_progress_is_replaced_and_nothing_is_slowed():
+    got: list[Report] = []
+    begun = time.monotonic()
+    with reports.stage_reports(JOB, Stage.DOWNLOAD, [got.append]) as say:
+        for step in range(1000):
+            say(step / 1000, f"{step}")
+        spoken = time.monotonic() - begun
+    assert spoken < 1
+    assert len(got) < 20
+    assert got[-1].progress == 20
+
+
+def test_a_sink_that_comes_back_gets_what_it_missed(monkeypatch):
+    monkeypatch.setattr(reports, "STAGE_PATIENCE", 10)
+    got: list[Report] = []
+    failures = [StateError("away"), StateError("away")]
+
+    def sink(report):
+        if failures:
+            raise failures.pop()
+        got.append(report)
+
+    with reports.stage_reports(JOB, Stage.CHUNK, [sink]):
+        pass
+    assert got[-1].progress == 55
+
+
+def test_a_sink_that_stays_away_does_not_hold_the_stage(monkeypatch):
+    monkeypatch.setattr(reports, "STAGE_PATIENCE", 0.3)
+
+    def sink(_):
+        raise StateError("away")
+
+    begun = time.monotonic()
+    with reports.stage_reports(JOB, Stage.CHUNK, [sink]):
+        pass
+    assert time.monotonic() - begun < 5
+
+
+def test_one_dead_sink_does_not_silence_the_other(monkeypatch):
+    monkeypatch.setattr(reports, "STAGE_PATIENCE", 0.3)
+    got: list[Report] = []
+
+    def dead(_):
+        raise StateError("away")
+
+    with reports.stage_reports(JOB, Stage.CHUNK, [dead, got.append]):
+        pass
+    assert got[-1].progress == 55
+
+
+def test_the_callback_carries_the_contracts_fields(receiver):
+    callback(receiver)(Report(job_id=JOB.job_id, stage=Stage.RENDER, progress=70.4))
+    callback(receiver)(Report(job_id=JOB.job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
+    callback(receiver)(Report(job_id=JOB.job_id, status=JobState.FAILED, error="No speech."))
+    assert [token for token, _ in receiver.got] == ["sesame"] * 3
+    assert [body for _, body in receiver.got] == [
+        {"job_id": JOB.job_id, "status": "RUNNING", "stage": "RENDER", "progress": 70},
+        {
+            "job_id": JOB.job_id,
+            "status": "SUCCEEDED",
+            "stage": "DONE",
+            "progress": 100,
+            "r2_prefix": f"jobs/{JOB.job_id}",
+        },
+        {"job_id": JOB.job_id, "status": "FAILED", "error": "No speech."},
+    ]
+
+
+def test_a_callback_is_repeated_after_a_server_error(receiver):
+    receiver.answers = [503, 429]
+    reports.report_end(
+        Report(job_id=JOB.job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100), [callback(receiver)]
+    )
+    assert len(receiver.got) == 3
+
+
+@pytest.mark.parametrize(
+    ("job", "named"),
+    [(JOB.model_copy(update={"attempt": 3}), "3"), (JOB.model_copy(update={"is_numbered": False}), None)],
+)
+def test_a_callback_names_its_attempt_beside_the_body_where_it_is_known(receiver, job, named):
+    assert reports.report_end(job.report(status=JobState.FAILED, error="x"), [callback(receiver)])
+    assert receiver.attempts == [named]
+    assert set(receiver.got[0][1]) == {"job_id", "status", "error"}
+
+
+def test_a_refused_callback_is_logged_once_and_not_repeated(receiver, caplog):
+    receiver.answers = [401]
+    reports.report_end(Report(job_id=JOB.job_id, status=JobState.FAILED, error="x"), [callback(receiver)])
+    assert len(receiver.got) == 1
+    assert "401" in caplog.text
+    assert "sesame" not in caplog.text
+
+
+def test_an_absent_callback_address_is_infrastructure():
+    sink = reports.CallbackSink("http://127.0.0.1:1/", "sesame")
+    with pytest.raises(CallbackError):
+        sink(Report(job_id=JOB.job_id, stage=Stage.RENDER, progress=70))

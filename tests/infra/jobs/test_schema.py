@@ -1,0 +1,132 @@
+"""Records of earlier releases are brought to today's form, and a dump of them is what they were."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.errors import ConfigError, StateError
+from infra.jobs import dump, schema
+from infra.jobs.store import JobStore
+from infra.states import JobState
+from tests.infra.dumps.make_dump import job_id
+
+FORM_1 = Path(__file__).parent / "dumps" / "form_1.json"
+
+
+def old_records() -> list[dict[str, Any]]:
+    """As the first releases left them, as if they had been written just now."""
+    found = [json.loads(line) for line in FORM_1.read_text().splitlines()]
+    return [
+        {name: record[name] for name in ("key", "type", "value")}
+        | {"expires": time.time() + record["left"] if record["left"] else None}
+        for record in found
+    ]
+
+
+@pytest.fixture
+def empty(servers) -> Iterator[Any]:
+    """A database of the tests' Valkey that nobody else uses."""
+    with schema.client_of(url_of(servers, 7)) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+def url_of(servers, number: int) -> str:
+    return servers.settings.redis_url.get_secret_value().removesuffix("/0") + f"/{number}"
+
+
+@pytest.fixture
+def old(empty) -> Any:
+    dump.load(empty, old_records())
+    empty.delete(schema.SCHEMA_KEY)
+    return empty
+
+
+def test_records_without_a_number_are_of_form_1_and_none_at_all_of_todays(empty):
+    assert schema.form_of(empty) == schema.VERSION
+    empty.set("kangklip:totals", "x")
+    assert schema.form_of(empty) == 1
+
+
+def test_records_of_form_1_are_read_as_they_were(old, servers):
+    assert schema.migrate(old) == 1
+    assert old.get(schema.SCHEMA_KEY) == str(schema.VERSION)
+    jobs = {number: JobStore(url_of(servers, 7), 3600).get(job_id(number)) for number in range(1, 8)}
+    assert [job.status for job in jobs.values()] == [
+        JobState.QUEUED,
+        JobState.FAILED,
+        JobState.RUNNING,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.QUEUED,
+        JobState.QUEUED,
+    ]
+    assert [number for number, job in jobs.items() if job.is_cancelled] == [5]
+    assert [key for key in schema.job_keys(old) if old.hget(key, "cancelled")] == [f"kangklip:job:{job_id(5)}"]
+    assert [job.attempt for job in jobs.values()] == [1, 1, 1, 1, 1, 2, 1]
+    assert jobs[3].message == ""
+    assert (jobs[4].cost_usd, jobs[4].progress, jobs[7].owner) == (0.125, 100, "")
+    assert jobs[1].request["note"] == "é 日本"
+    assert all(job.flow_run_id for number, job in jobs.items() if number not in (2, 6))
+    assert {job.job_id for job in JobStore(url_of(servers, 7), 3600).recent(20)} == {
+        job.job_id for job in jobs.values()
+    }
+
+
+def test_a_second_time_changes_nothing_and_neither_do_four_at_once(old):
+    with ThreadPoolExecutor(4) as pool:
+        forms = list(pool.map(lambda _: schema.migrate(old), range(4)))
+    assert set(forms) <= {1, 2}
+    before = list(dump.dump(old))
+    assert schema.migrate(old) == schema.VERSION
+    assert without_times(dump.dump(old)) == without_times(before)
+
+
+def without_times(records) -> list[dict[str, Any]]:
+    return [record | {"expires": record["expires"] is not None} for record in records]
+
+
+def test_records_of_a_newer_form_are_left_alone(old):
+    old.set(schema.SCHEMA_KEY, schema.VERSION + 1)
+    before = list(dump.dump(old))
+    with pytest.raises(ConfigError, match="install the newer one"):
+        schema.migrate(old)
+    assert without_times(dump.dump(old)) == without_times(before)
+
+
+def test_what_is_dumped_is_what_is_loaded(old, servers):
+    schema.migrate(old)
+    dumped = list(dump.dump(old))
+    kept = {record["key"] for record in dumped}
+    assert kept == {
+        key for key in old.scan_iter("*") if "rate:" not in key and "session:" not in key and not key.endswith(":lease")
+    }
+    assert {record["type"] for record in dumped} == {"string", "hash", "set", "zset", "stream"}
+    assert old.exists(f"kangklip:job:{job_id(3)}:lease")
+    assert dump.clear(old) > len(dumped)
+    assert list(old.scan_iter("*")) == []
+    gone = dumped[-1] | {"key": "kangklip:gone", "expires": time.time() - 1}
+    assert dump.load(old, [*json.loads(json.dumps(dumped)), gone]) == len(dumped) - 1
+    again = list(dump.dump(old))
+    plain = [json.loads(json.dumps(record)) for record in again]
+    assert without_times(plain) == without_times(json.loads(json.dumps(dumped)))
+    lives = [(one["expires"], other["expires"]) for one, other in zip(dumped, again, strict=True) if one["expires"]]
+    assert lives
+    assert all(abs(one - other) < 2 for one, other in lives)
+    store = JobStore(url_of(servers, 7), 3600)
+    assert store.last_event(job_id(4)) == next(
+        record["value"][-1][0] for record in dumped if record["key"].endswith(f"{job_id(4)}:events")
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"key": "other:thing"}, {"type": "module"}])
+def test_a_record_that_is_none_of_ours_is_refused(empty, wrong):
+    record = {"key": "kangklip:totals", "type": "string", "value": "x", "expires": None}
+    with pytest.raises(StateError, match="none of KangKlip's"):
+        dump.load(empty, [record | wrong])

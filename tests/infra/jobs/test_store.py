@@ -1,0 +1,227 @@
+"""The job record under late, repeated, foreign and concurrent reports, on a real Valkey."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from infra.errors import JobConflict, StateError
+from infra.jobs.ids import JOB_ID, job_id_of_run, new_job_id
+from infra.jobs.store import JobStore, Report
+from infra.states import JobState, Stage
+
+
+@pytest.fixture
+def store(stack):
+    return JobStore.from_settings(stack.settings)
+
+
+@pytest.fixture
+def job_id(store):
+    job_id = new_job_id()
+    assert store.create(job_id, '{"video_url": "https://example.org/v.mp4"}')
+    return job_id
+
+
+def running(job_id, stage, progress, attempt=1):
+    return Report(job_id=job_id, attempt=attempt, stage=stage, progress=progress)
+
+
+def test_ids_have_the_contracts_form():
+    run = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    assert JOB_ID.fullmatch(new_job_id())
+    assert JOB_ID.fullmatch(job_id_of_run(run))
+    assert job_id_of_run(run) == job_id_of_run(run)
+
+
+def test_a_new_job_is_queued_before_download(store, job_id):
+    job = store.get(job_id)
+    assert (job.status, job.stage, job.progress, job.attempt) == (JobState.QUEUED, Stage.DOWNLOAD, 0, 1)
+    assert job.request == {"video_url": "https://example.org/v.mp4"}
+
+
+def test_creating_twice_changes_nothing(store, job_id):
+    store.report(running(job_id, Stage.RENDER, 70))
+    assert not store.create(job_id, "{}")
+    assert store.get(job_id).progress == 70
+
+
+def test_an_unknown_job_is_none(store):
+    assert store.get(new_job_id()) is None
+    assert not store.report(running(new_job_id(), Stage.RENDER, 70))
+
+
+def test_progress_and_stage_never_go_back(store, job_id):
+    assert store.report(running(job_id, Stage.SELECT, 60))
+    assert not store.report(running(job_id, Stage.TRANSCRIPT, 30))
+    job = store.get(job_id)
+    assert (job.stage, job.progress) == (Stage.SELECT, 60)
+
+
+@pytest.mark.parametrize("end", [JobState.SUCCEEDED, JobState.FAILED])
+def test_a_final_state_is_final(store, job_id, end):
+    assert store.report(Report(job_id=job_id, status=end, error="why" if end is JobState.FAILED else None))
+    assert not store.report(running(job_id, Stage.UPLOAD, 99))
+    assert not store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
+    assert store.get(job_id).status is end
+
+
+def test_another_attempts_report_is_ignored(store, job_id):
+    store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
+    assert store.reopen(job_id, after=1) == 2
+    assert not store.report(running(job_id, Stage.RENDER, 70, attempt=1))
+    job = store.get(job_id)
+    assert (job.status, job.progress, job.error) == (JobState.QUEUED, 0, None)
+    assert store.report(running(job_id, Stage.DOWNLOAD, 5, attempt=2))
+
+
+def test_a_success_is_never_reopened(store, job_id):
+    store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
+    with pytest.raises(JobConflict, match="succeeded"):
+        store.reopen(job_id, after=1)
+
+
+def test_an_unknown_job_is_not_reopened(store):
+    with pytest.raises(JobConflict, match="not known"):
+        store.reopen(new_job_id(), after=1)
+
+
+def test_a_live_process_keeps_its_lease_and_a_dead_ones_is_taken(store, job_id, stack):
+    take = "import sys; from infra.jobs.store import JobStore; from infra import settings\n"
+    take += "print(JobStore.from_settings(settings.load()).hold(sys.argv[1]), flush=True); sys.stdin.read()"
+    environment = os.environ | stack.environment()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", take, job_id], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    )
+    assert holder.stdout.readline().strip() == "True"
+    assert not store.hold(job_id)
+    with pytest.raises(JobConflict, match="another process"):
+        store.reopen(job_id, after=1)
+    holder.kill()
+    holder.wait()
+    assert store.hold(job_id)
+    assert store.reopen(job_id, after=1) == 2
+    store.release(job_id)
+
+
+def test_events_tell_every_accepted_change_in_order(store, job_id):
+    for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT, Stage.CHUNK):
+        store.report(running(job_id, stage, stage.span[0]))
+    store.report(running(job_id, Stage.DOWNLOAD, 5))
+    seen = list(store.events(job_id, block_seconds=0.05))
+    assert [fields["stage"] for _, fields in seen] == ["DOWNLOAD", "TRANSCRIPT", "CHUNK"]
+    later = list(store.events(job_id, after=seen[0][0], block_seconds=0.05))
+    assert [fields["stage"] for _, fields in later] == ["TRANSCRIPT", "CHUNK"]
+
+
+def test_concurrent_reports_in_random_order_end_right(store, job_id):
+    reports = [running(job_id, stage, stage.percent(share / 10)) for stage in list(Stage)[:6] for share in range(11)]
+    reports = [*reports, *reports]
+    random.Random(7).shuffle(reports)  # noqa: S311
+    seen: list[float] = []
+    stop = threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            seen.append(store.get(job_id).progress)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(store.report, reports))
+    store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
+    stop.set()
+    watcher.join()
+    job = store.get(job_id)
+    assert (job.status, job.stage, job.progress) == (JobState.SUCCEEDED, Stage.DONE, 100)
+    assert len(seen) > 5
+    assert seen == sorted(seen)
+
+
+def test_redis_away_is_one_line_without_the_password():
+    away = JobStore("redis://:sesame@127.0.0.1:1/0", 3600)
+    with pytest.raises(StateError) as caught:
+        away.get(new_job_id())
+    assert "sesame" not in str(caught.value)
+    assert "REDIS_URL" in str(caught.value)
+
+
+def test_a_stage_that_began_keeps_its_times(store, job_id):
+    for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT):
+        store.report(running(job_id, stage, stage.span[0]))
+    times = store.get(job_id).stages
+    assert list(times) == [Stage.DOWNLOAD, Stage.TRANSCRIPT]
+    assert times[Stage.DOWNLOAD].began <= times[Stage.DOWNLOAD].ended
+    assert times[Stage.TRANSCRIPT].ended is None
+    store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
+    assert store.get(job_id).stages[Stage.TRANSCRIPT].ended
+    store.reopen(job_id, after=1)
+    assert store.get(job_id).stages == {}
+
+
+def test_a_repeated_report_leaves_one_event(store, job_id):
+    for _ in range(3):
+        assert store.report(running(job_id, Stage.RENDER, 70))
+    assert len(list(store.events(job_id, block_seconds=0.05))) == 1
+
+
+def test_a_report_without_an_attempt_is_of_the_one_that_runs(store, job_id):
+    store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
+    store.reopen(job_id, after=1)
+    assert store.report(running(job_id, Stage.RENDER, 70, attempt=None))
+    assert store.get(job_id).attempt == 2
+
+
+def test_a_stage_and_a_state_never_go_back_even_without_a_number(store, job_id):
+    assert store.report(running(job_id, Stage.RENDER, None))
+    assert not store.report(running(job_id, Stage.DOWNLOAD, None))
+    assert not store.report(Report(job_id=job_id, status=JobState.QUEUED))
+    assert store.get(job_id).stage is Stage.RENDER
+
+
+def test_active_and_recent_jobs_are_listed(store, job_id):
+    other = new_job_id()
+    store.create(other, "{}")
+    assert [job.job_id for job in store.recent(2)] == [other, job_id]
+    assert {job_id, other} <= {job.job_id for job in store.active()}
+    before = store.totals().get("finished:FAILED", 0)
+    store.report(Report(job_id=other, status=JobState.FAILED, error="lost"))
+    assert other not in {job.job_id for job in store.active()}
+    assert store.totals()["finished:FAILED"] == before + 1
+    store.reopen(other, after=1)
+    assert other in {job.job_id for job in store.active()}
+
+
+def test_a_key_belongs_to_the_job_that_claimed_it_first(store):
+    key, first, second = new_job_id(), new_job_id(), new_job_id()
+    assert store.claim(key, "body", first).is_new
+    again = store.claim(key, "body", second)
+    assert (again.job_id, again.is_new, again.is_same) == (first, False, True)
+    assert not store.claim(key, "other body", second).is_same
+
+
+def test_a_client_waits_for_the_next_minute(store):
+    client = new_job_id()
+    waits = [store.allow(client, 3) for _ in range(5)]
+    assert waits[:3] == [0, 0, 0]
+    assert all(0 < wait <= 60 for wait in waits[3:])
+
+
+def test_events_are_followed_to_the_end(store, job_id):
+    async def everything():
+        return [fields["status"] async for _, fields in store.follow(job_id)]
+
+    async def both():
+        following = asyncio.create_task(everything())
+        await asyncio.sleep(0.2)
+        store.report(running(job_id, Stage.DOWNLOAD, 5))
+        store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
+        return await asyncio.wait_for(following, 10)
+
+    with ThreadPoolExecutor(1) as elsewhere:  # a browser of other tests may have a loop here
+        assert elsewhere.submit(asyncio.run, both()).result() == ["RUNNING", "SUCCEEDED"]

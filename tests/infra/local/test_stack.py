@@ -1,0 +1,378 @@
+"""The embedded stack with its real servers: killed, interrupted, shared, and asked for what cannot be."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from infra.bucket.store import ArtifactStore
+from infra.errors import ConfigError, StackError
+from infra.local import parts, supervisor
+from infra.local import stack as stack_module
+from infra.local.parts import Home, Part
+from infra.local.stack import LocalStack
+from infra.settings import Settings
+from tests.folders import ROOT
+
+BOTH = (Part.VALKEY, Part.S3)
+NAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_BUCKET", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL")
+
+# A program that uses the stack: says who is there, waits, and on Ctrl-C looks once more before it leaves.
+OWNER = """
+import json, sys, time, redis
+from pathlib import Path
+from infra.local.parts import Part
+from infra.local.stack import LocalStack
+from infra.settings import Settings
+
+with LocalStack(Settings(KANGKLIP_DATA_DIR=Path(sys.argv[1])), [Part(name) for name in sys.argv[2:]]) as stack:
+    try:
+        print(json.dumps(stack.environment()), flush=True)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        with redis.Redis.from_url(stack.environment()["REDIS_URL"]) as client:
+            print("alive" if client.ping() else "gone", flush=True)
+print("stopped", flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch):
+    """The environment names nothing, whatever other tests have put there."""
+    for name in NAMED:
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(folder: Path, **given: str) -> Settings:
+    return Settings(KANGKLIP_DATA_DIR=folder, **given)
+
+
+def marked(folder: Path) -> list[int]:
+    """Every process of the stack in this folder but its supervisor, whoever its parent is."""
+    return [process.pid for process in supervisor._marked(Home(folder / "stack").secrets.mark)]
+
+
+def is_supervised(folder: Path) -> bool:
+    return stack_module._is_supervised(Home(folder / "stack"))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_gone(folder: Path) -> bool:
+    return not is_supervised(folder) and not marked(folder)
+
+
+def supervisor_pid(folder: Path) -> int:
+    return json.loads((folder / "stack" / "stack.json").read_text())["supervisor"]
+
+
+def keep(stack: LocalStack, text: str) -> None:
+    with redis.Redis.from_url(stack.environment()["REDIS_URL"]) as client:
+        client.set("kept", text)
+    ArtifactStore.from_settings(stack.settings).put_bytes("kept", text.encode(), "text/plain")
+
+
+def kept(stack: LocalStack) -> tuple[str, str]:
+    with redis.Redis.from_url(stack.environment()["REDIS_URL"], decode_responses=True) as client:
+        return client.get("kept"), ArtifactStore.from_settings(stack.settings).get_bytes("kept").decode()
+
+
+@contextmanager
+def owner(folder: Path, *names: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(folder), *names],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as a shell would: a foreground group of its own
+    )
+    with process:
+        try:
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in NAMED:
+            patch.delenv(name, raising=False)
+        stack = LocalStack(settings(tmp_path_factory.mktemp("shared")), BOTH)
+    with stack:
+        yield stack
+    assert is_gone(stack.home.path.parent)
+
+
+@pytest.mark.parametrize("part", BOTH)
+def test_a_part_that_is_killed_comes_back_with_its_data_on_its_port(shared: LocalStack, part: Part):
+    keep(shared, f"before {part}")
+    before, pid = shared.environment(), shared.pid(part)
+    shared.restart(part, timeout=30)
+    assert shared.pid(part) != pid
+    assert shared.environment() == before
+    assert kept(shared) == (f"before {part}", f"before {part}")
+
+
+def test_a_put_outlives_the_restart_of_the_bucket(shared: LocalStack):
+    store = ArtifactStore.from_settings(shared.settings)
+    store.exists("kept")  # a connection that will break
+    os.kill(shared.pid(Part.S3), signal.SIGKILL)
+    store.put_bytes("over/restart", b"stored", "text/plain")
+    assert store.get_bytes("over/restart") == b"stored"
+
+
+def test_the_prefect_server_comes_back_with_its_data(stack: LocalStack):
+    url = stack.environment()["PREFECT_API_URL"]
+    named = {"name": "kept_over_a_kill", "value": 7}
+    httpx.post(f"{url}/variables/", json=named, timeout=30).raise_for_status()
+    pid = stack.pid(Part.PREFECT)
+    stack.restart(Part.PREFECT, timeout=120)
+    assert stack.pid(Part.PREFECT) != pid
+    assert httpx.get(f"{url}/variables/name/kept_over_a_kill", timeout=30).json()["value"] == 7
+
+
+def test_the_page_of_the_prefect_server_asks_the_port_that_it_came_from(stack: LocalStack):
+    url = stack.environment()["PREFECT_API_URL"]
+    for address in (url, url.replace("127.0.0.1", "localhost")):
+        page = address.removesuffix("/api")
+        asked = httpx.get(f"{page}/ui-settings", timeout=30).json()["api_url"]
+        assert asked == url
+        answer = httpx.get(f"{asked}/health", headers={"Origin": page}, timeout=30)
+        assert answer.headers["access-control-allow-origin"] == page
+
+
+def test_the_prefect_server_serves_its_page_and_tells_nobody(stack: LocalStack):
+    url = stack.environment()["PREFECT_API_URL"].removesuffix("/api")
+    page = httpx.get(url, follow_redirects=True, timeout=30)
+    assert "<html" in page.text.lower()
+    told = httpx.get(f"{url}/api/admin/settings", timeout=30).json()
+    assert told["server"]["analytics_enabled"] is False
+    assert str(stack.home.path) in told["home"]
+
+
+def test_a_worker_reports_to_the_server_that_is_named_and_goes(stack: LocalStack, tmp_path: Path):
+    url = stack.environment()["PREFECT_API_URL"]
+    with LocalStack(settings(tmp_path, prefect_api_url=url), [Part.WORKER]) as worker:
+        assert [status.ok for status in worker.status()] == [True]
+        pool = httpx.get(f"{url}/work_pools/{parts.WORK_POOL}", timeout=30).json()
+        assert pool["type"] == "process"
+    assert is_gone(tmp_path)
+
+
+def test_a_supervisor_that_is_killed_is_replaced(shared: LocalStack):
+    keep(shared, "before the supervisor")
+    folder, addresses = shared.home.path.parent, shared.environment()
+    old = supervisor_pid(folder)
+    os.kill(old, signal.SIGKILL)
+    assert wait_until(lambda: supervisor_pid(folder) != old and all(s.ok for s in shared.status()), 20)
+    assert shared.environment() == addresses
+    assert kept(shared) == ("before the supervisor",) * 2
+    assert len(marked(folder)) == len(BOTH)
+
+
+def test_others_share_the_stack_and_the_last_one_ends_it(tmp_path: Path):
+    with owner(tmp_path, "valkey") as (first, environment):
+        second = LocalStack(settings(tmp_path), [Part.VALKEY]).start()
+        assert second.environment()["REDIS_URL"] == environment["REDIS_URL"]
+        first.send_signal(signal.SIGINT)
+        assert first.stdout.read().split() == ["alive", "stopped"]
+        assert [status.ok for status in second.status()] == [True]
+        third = LocalStack(settings(tmp_path), [Part.VALKEY]).start()
+        second.stop()
+        assert second.stays_up(Part.VALKEY)
+        third.stop()
+        assert not third.stays_up(Part.VALKEY)
+    assert is_gone(tmp_path)
+
+
+def test_who_joins_may_add_a_part(tmp_path: Path):
+    with LocalStack(settings(tmp_path), [Part.VALKEY]) as first:
+        pid = first.pid(Part.VALKEY)
+        with LocalStack(settings(tmp_path), BOTH) as second:
+            keep(second, "both")
+            assert second.pid(Part.VALKEY) == pid
+            assert kept(second) == ("both", "both")
+
+
+def test_nothing_is_left_of_a_killed_owner_and_the_next_start_has_the_data(tmp_path: Path):
+    with owner(tmp_path, *BOTH) as (process, environment):
+        with redis.Redis.from_url(environment["REDIS_URL"]) as client:
+            client.set("kept", "acknowledged")
+        with LocalStack(settings(tmp_path), BOTH) as joined:
+            keep(joined, "acknowledged")
+        groups = [os.getpgid(pid) for pid in marked(tmp_path)]
+        assert len(groups) == len(BOTH)
+        process.kill()
+        process.wait()
+        assert wait_until(lambda: is_gone(tmp_path), 5)
+        for group in groups:
+            with pytest.raises(ProcessLookupError):
+                os.killpg(group, 0)
+    with LocalStack(settings(tmp_path), BOTH) as again:
+        assert kept(again) == ("acknowledged", "acknowledged")
+        # Addresses that were given out stay good.
+        assert again.environment()["R2_ENDPOINT"] == environment["R2_ENDPOINT"]
+
+
+def test_owner_and_supervisor_killed_together(tmp_path: Path):
+    with owner(tmp_path, *BOTH) as (process, _):
+        with LocalStack(settings(tmp_path), BOTH) as joined:
+            keep(joined, "acknowledged")
+        os.kill(supervisor_pid(tmp_path), signal.SIGKILL)
+        process.kill()
+        process.wait()
+    with LocalStack(settings(tmp_path), BOTH) as again:
+        assert kept(again) == ("acknowledged", "acknowledged")
+        assert len(marked(tmp_path)) == len(BOTH)
+
+
+def test_interrupted_in_the_terminal_it_stops_in_order(tmp_path: Path):
+    with owner(tmp_path, *BOTH) as (process, _):
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.read().split() == ["alive", "stopped"]
+        assert process.wait(10) == 0
+    assert is_gone(tmp_path)
+    log = (tmp_path / "stack" / "logs" / "supervisor.log").read_text()
+    assert log.rstrip().endswith("stopped")
+    assert "killed" not in log
+
+
+def test_what_another_left_in_the_folder_does_not_matter(tmp_path: Path):
+    home = Home(tmp_path / "stack")
+    home.prepare()
+    (home.path / "stack.json").write_text('{"parts": {"valkey": {"pid": 1,')
+    (home.path / "secrets.json").write_text('{"redis_password": "x"}')
+    home.want(Part.S3)
+    (home.path / "s3" / "mini.options").write_text("s3.port=1\n")
+    with LocalStack(settings(tmp_path), [Part.VALKEY]) as stack:
+        assert [status.ok for status in stack.status()] == [True]
+        assert set(home.state()) == {Part.VALKEY}
+
+
+def test_new_secrets_lead_to_the_old_data(tmp_path: Path):
+    folder = tmp_path / 'a "quoted" Käse'
+    with LocalStack(settings(folder), BOTH) as stack:
+        keep(stack, "old")
+    (stack.home.path / "secrets.json").unlink()
+    with LocalStack(settings(folder), BOTH) as stack:
+        assert kept(stack) == ("old", "old")
+
+
+def test_secrets_are_for_the_owner_alone(shared: LocalStack):
+    home = shared.home
+    assert (home.path / "secrets.json").stat().st_mode & 0o777 == 0o600
+    assert (home.path / "valkey" / "valkey.conf").stat().st_mode & 0o777 == 0o600
+    assert home.path.stat().st_mode & 0o777 == 0o700
+    listing = subprocess.run(["ps", "axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    logs = "".join(path.read_text() for path in home.logs.iterdir())
+    for secret in (home.secrets.redis_password, home.secrets.s3_secret):
+        assert secret not in listing
+        assert secret not in logs
+    without = re.sub(r":[0-9a-f]+@", "", shared.environment()["REDIS_URL"])
+    with redis.Redis.from_url(without) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.get("kept")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is nobody's address")
+def test_every_part_listens_on_one_address_alone(shared: LocalStack):
+    for port in shared._ports().values():
+        with closing(socket.socket()) as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) == 0
+        with closing(socket.socket()) as probe:
+            assert probe.connect_ex(("127.0.0.2", port)) != 0
+
+
+def test_a_fixed_port_that_is_taken_is_named(tmp_path: Path):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"Port {port} for the Prefect server is taken") as refused:
+            LocalStack(settings(tmp_path), [Part.PREFECT], prefect_port=port).start()
+    assert "\n" not in str(refused.value)
+    assert is_gone(tmp_path)
+
+
+def test_what_the_environment_names_is_not_started(tmp_path: Path):
+    given = settings(tmp_path, redis_url="redis://10.0.0.1", prefect_api_url="http://10.0.0.2/api")
+    with LocalStack(given) as stack:
+        assert stack.needed == (Part.S3,)
+        assert set(stack.home.state()) == {Part.S3}
+        assert not {"REDIS_URL", "PREFECT_API_URL", "PREFECT_HOME"} & set(stack.environment())
+        assert stack.settings.redis_url == given.redis_url
+        assert stack.settings.prefect_api_url == given.prefect_api_url
+        assert stack.stays_up(Part.PREFECT)
+
+
+def test_nothing_is_started_when_everything_is_named(tmp_path: Path):
+    named = {"redis_url": "redis://a", "r2_endpoint": "http://b", "prefect_api_url": "http://c/api"}
+    with LocalStack(settings(tmp_path, **named)) as stack:
+        assert stack.status() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path):
+    (tmp_path / "stack" / "valkey").mkdir(parents=True)
+    (tmp_path / "stack" / "valkey" / "appendonlydir").write_text("a file where a folder belongs")
+    stack = LocalStack(settings(tmp_path), [Part.VALKEY])
+    with pytest.raises(StackError, match=r"Valkey does not start: ended with 1 .*valkey\.log"):
+        stack.start()
+    assert is_gone(tmp_path)
+    (tmp_path / "stack" / "valkey" / "appendonlydir").unlink()
+    with stack:  # the next start knows nothing of it
+        assert [status.ok for status in stack.status()] == [True]
+
+
+def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stack_module, "_MIN_FREE_SHARE", 1.1)
+    with pytest.raises(StackError, match=r"has \d+ MiB left; the stack needs \d+"):
+        LocalStack(settings(tmp_path), BOTH).start()
+    assert not (tmp_path / "stack" / "stack.json").exists()
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path):
+    (tmp_path / "data").write_text("")
+    with pytest.raises(ConfigError, match=r"data folder .* cannot be used"):
+        LocalStack(settings(tmp_path / "data"), BOTH).start()
+
+
+def test_status_tells_up_from_not_needed_yet_from_missing(
+    shared: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert [(s.name, s.ok) for s in shared.status()] == [("valkey", True), ("s3", True)]
+    assert all("up on port" in s.detail for s in shared.status())
+    idle = LocalStack(settings(tmp_path), BOTH)
+    assert [(s.ok, s.detail) for s in idle.status()] == [(True, "embedded; starts when it is needed")] * 2
+    monkeypatch.setattr(parts, "program", lambda _: None)
+    assert [s.ok for s in idle.status()] == [False, False]
+    with pytest.raises(StackError, match=r"Valkey: its program is missing; install it"):
+        idle.start()
+
+
+def test_the_stack_does_not_import_prefect():
+    code = "import sys, infra.local.stack; sys.exit('prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_waiting_is_told(tmp_path: Path):
+    told: list[str] = []
+    with LocalStack(settings(tmp_path), [Part.VALKEY], progress=told.append):
+        pass
+    assert told == ["waiting for Valkey"]

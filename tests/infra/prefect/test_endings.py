@@ -1,0 +1,51 @@
+"""What is said of runs that are over."""
+
+import pytest
+
+from infra.prefect.endings import reason
+
+KILLED = (
+    "Process exited with status code: -9. Process exited due to a SIGKILL signal. Typically caused by the operating"
+    " system terminating the process for exceeding memory limits, or by manual cancellation."
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "said"),
+    [
+        ("CRASHED", KILLED, "The process that ran the job was ended by SIGKILL."),
+        (
+            "CRASHED",
+            "Flow run infrastructure exited with non-zero status code -15. Process exited due to",
+            "The process that ran the job was ended by SIGTERM.",
+        ),
+        (
+            "CRASHED",
+            "Process exited with status code: 137. Process was killed, likely due to an out-of-memory (OOM) condition.",
+            "The process that ran the job was ended by SIGKILL.",
+        ),
+        (
+            "CRASHED",
+            "Process exited with status code: 1. Process exited with a general error.",
+            "The process that ran the job exited with status 1.",
+        ),
+        ("CRASHED", "The host was lost.", "The run ended as crashed: The host was lost."),
+        ("FAILED", "no\nluck at all.", "The run ended as failed: no luck at all."),
+        ("FAILED", "\x1b[2Jred\u202e\x9b1m", "The run ended as failed: [2Jred 1m."),
+        ("COMPLETED", None, "The run ended as completed."),
+        ("CANCELLED", None, "The run was cancelled in the Prefect UI."),
+    ],
+)
+def test_what_happened_is_said_and_nothing_is_guessed(state, message, said):
+    assert reason({"state_type": state, "state": {"message": message}}) == said
+
+
+def test_the_text_that_is_read_is_that_of_this_prefect():
+    """Its workers tell the status in nothing but a sentence; another version may word it otherwise."""
+    import inspect
+
+    from prefect.runner import _flow_run_executor
+    from prefect.workers import base
+
+    assert "exited with status code: {exit_code}" in inspect.getsource(_flow_run_executor)
+    assert "exited with non-zero status code" in inspect.getsource(base)
