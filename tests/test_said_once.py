@@ -1,10 +1,9 @@
 """What every part of the code must agree on is written down in one place."""
 
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.folders import ROOT
+
 SOURCES = [path for folder in ("deployments", "flows", "infra", "tasks") for path in (ROOT / folder).rglob("*.py")]
 
 

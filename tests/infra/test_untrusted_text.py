@@ -1,15 +1,14 @@
 """Strangers' text, wherever it goes: one set of rules, in one module."""
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.untrusted_text import JOINERS, WORD_BREAK, harmless, has_controls, log_line, one_line, several_lines
+from tests.folders import ROOT
 
-ROOT = Path(__file__).parents[2]
 HOSTILE = "\x1b\x07\x9b\u202e\u2066\u200f\ufeff\ue000\ud800"
 
 

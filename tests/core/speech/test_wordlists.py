@@ -10,8 +10,8 @@ import pytest
 
 from tasks.core.choice.signals import tokens
 from tasks.core.speech.wordlists import FOLDER, SECTIONS, WordsMalformed, abbreviations, parse, word_lists
+from tests.folders import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted(file.name for file in FOLDER.iterdir())
 ENGLISH = (FOLDER / "en.toml").read_text(encoding="utf-8")
 

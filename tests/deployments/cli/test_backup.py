@@ -23,7 +23,7 @@ from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tasks.core.errors import BadRequest
-from tests.infra.dumps.make_dump import job_id
+from tests.infra.jobs.dumps.make_dump import job_id
 from tests.infra.jobs.test_schema import old_records
 
 REQUEST = '{"video_url": "https://example.org/talk.mp4"}'

@@ -13,7 +13,7 @@ from infra.errors import ConfigError, StateError
 from infra.jobs import dump, schema
 from infra.jobs.store import JobStore
 from infra.states import JobState
-from tests.infra.dumps.make_dump import job_id
+from tests.infra.jobs.dumps.make_dump import job_id
 
 FORM_1 = Path(__file__).parent / "dumps" / "form_1.json"
 

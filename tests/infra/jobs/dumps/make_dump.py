@@ -16,12 +16,12 @@ from typing import Any
 
 import redis
 
-from infra.granted import grant as grants
-from infra.granted.grant import Grant
-from infra.granted.session import SessionStore
-from infra.jobs.store import Job, JobStore, Report
+from infra import grants
+from infra.grants import Grant
+from infra.jobs import Job, JobStore, Report
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
+from infra.sessions import SessionStore
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
