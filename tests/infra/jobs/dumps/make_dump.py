@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from infra.grants import Grant
+from infra.sessions import SessionStore
 
 from infra import grants
-from infra.grants import Grant
 from infra.jobs import Job, JobStore, Report
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
-from infra.sessions import SessionStore
 from infra.settings import Settings
 from infra.states import JobState, Stage
 
