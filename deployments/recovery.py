@@ -129,7 +129,7 @@ class Reconciler:
         if state in TERMINAL:
             early = job.status is not JobState.RUNNING or job.is_leased
             patience = SHORT_GRACE_SECONDS if early else GRACE_SECONDS
-            again = not endings.is_own_doing(run)
+            again = not endings.would_fail_again(run)
             return Verdict(endings.reason(run), patience, again, by_person=state == "CANCELLED")
         is_rented_for = self.jobs.is_held(watch_lease(str(job.flow_run_id)))  # whoever rents looks after the run
         if state == "PENDING" and job.nosana_run_id == job.flow_run_id and not is_rented_for:

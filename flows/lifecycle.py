@@ -23,10 +23,8 @@ from infra.errors import (
     DiskFull,
     InfraError,
     JobConflict,
-    MachineError,
     ReportLost,
     StateError,
-    StoreError,
 )
 from infra.granted.access import access_of
 from infra.jobs.ids import job_id_of_run
@@ -167,8 +165,8 @@ def _goes_on_by_itself(error: BaseException, configured: Settings) -> bool:
     One that somebody runs in a terminal is theirs to resume, and a rented machine's is its worker's to judge.
     """
     is_served = deployment.get_id() is not None and configured.redis_url is not None
-    may_pass = isinstance(error, StoreError | StateError | MachineError) and not isinstance(error, DiskFull)
-    return is_served and access_of(configured) is None and (may_pass or not isinstance(error, Exception))
+    may_pass = not isinstance(error, Exception) or (isinstance(error, InfraError) and error.may_pass)
+    return is_served and access_of(configured) is None and may_pass
 
 
 def _is_cancelled() -> bool:

@@ -20,13 +20,20 @@ InfraError
 └── ConfigError       a setting is missing or malformed; never retried
 """
 
+from typing import ClassVar
+
 
 class InfraError(Exception):
-    """A failure of the infrastructure; the message is one line that says what to look at."""
+    """A failure of the infrastructure; the message is one line that says what to look at.
+
+    `may_pass`: the same attempt may succeed later without anybody changing anything, so another one follows by itself.
+    """
+
+    may_pass: ClassVar[bool] = False
 
 
 class StoreError(InfraError):
-    pass
+    may_pass = True
 
 
 class ObjectMissing(StoreError):
@@ -38,7 +45,7 @@ class ObjectTooLarge(StoreError):
 
 
 class StateError(InfraError):
-    pass
+    may_pass = True
 
 
 class StateFull(StateError):
@@ -70,11 +77,11 @@ class SiteError(InfraError):
 
 
 class MachineError(InfraError):
-    pass
+    may_pass = True
 
 
 class DiskFull(MachineError):
-    pass
+    may_pass = False
 
 
 class SubmitError(InfraError):

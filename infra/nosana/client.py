@@ -44,6 +44,8 @@ class WrongState(NosanaError):
 
 
 class NosanaAway(NosanaError):
+    may_pass = True
+
     def __init__(self, message: str, *, unsure: bool, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.unsure = unsure

@@ -38,7 +38,7 @@ from infra.errors import ConfigError, InfraError, NosanaError, StateError
 from infra.jobs.store import LEASE_SECONDS, JobStore, watch_lease
 from infra.nosana import rental
 from infra.nosana.assignment import Assignment, Terms, job_store, known, known_secrets, name_of, run_and_number, take_on
-from infra.nosana.client import NosanaClient
+from infra.nosana.client import NosanaAway, NosanaClient
 from infra.nosana.diagnosis import Diagnosis, of_open_run
 from infra.nosana.job_definition import without_secrets
 from infra.nosana.models import Deployment, DeploymentState, Market
@@ -223,7 +223,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
                     self.get_flow_run_logger(rented.run).warning("%s Another host is asked.", said)
                     deployment = await self._rent(rented, client)
         except InfraError as error:
-            await self._give_up(rented, str(error))
+            await self._give_up(rented, error)
             raise
 
     async def _rent(self, rented: Rental, client: NosanaClient) -> Deployment:
@@ -302,21 +302,20 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         with self._telling(rented.run):
             await asyncio.to_thread(rented.assignment.cancel)
 
-    async def _give_up(self, rented: Rental, why: str) -> None:
-        """No host was rented: the run and the job say why."""
+    async def _give_up(self, rented: Rental, error: InfraError) -> None:
+        """No host was rented. The run says why; the attempt is lost if the error may pass, else the job fails."""
         if await self._state_type(rented.run.id) in STOPPED:
             await self._cancel(rented)
             return
-        await self._propose_crashed_state(rented.run, why)
+        await self._propose_crashed_state(rented.run, str(error))
+        end = rented.assignment.lose if error.may_pass else rented.assignment.note_start_error
         with self._telling(rented.run):
-            await asyncio.to_thread(rented.assignment.note_start_error, why)
+            await asyncio.to_thread(end, str(error))
 
     async def _release(self, deployments: list[Deployment], client: NosanaClient, rented: Rental) -> None:
         for one in deployments:
             if not await rental.release(client, one.id, rented.configuration.poll_seconds):
-                raise NosanaError(
-                    f"The run's earlier deployment {one.id} could not be archived; stop it, then try again."
-                )
+                raise NosanaAway(f"The run's earlier deployment {one.id} could not be archived.", unsure=False)
 
     @contextlib.asynccontextmanager
     async def _watching(self, run_id: UUID, jobs: JobStore, wait_seconds: float | None = None) -> AsyncGenerator[bool]:

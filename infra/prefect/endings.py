@@ -1,18 +1,34 @@
-"""What a Prefect server says of a run that is over, as what happened to it. Pure."""
+"""Why a flow run ended, read from its state on the Prefect server. Pure."""
 
 import re
 import signal
 from typing import Any
 
+from infra.errors import InfraError
 from infra.untrusted_text import one_line
 
 _STATUS = re.compile(r"status code:? (-?\d+)")
-"""As the workers of Prefect put it: no field holds the number, and what they add to it is a guess."""
+"""How Prefect's workers word it: no field holds the number, and what they add to it is a guess."""
+_RAISED = re.compile(r"Flow run encountered an exception: (?:\w+\.)*(\w+)")
+"""How Prefect words an exception of the flow: no other field of the state holds its class."""
 
 
-def is_own_doing(run: dict[str, Any]) -> bool:
-    """Whether the run would end like that again: it raised. One that was killed, or whose end was lost, would not."""
-    return str(run.get("state_type")) == "FAILED"
+def would_fail_again(run: dict[str, Any]) -> bool:
+    """Whether another attempt would fail too: the flow raised an error that does not pass by itself.
+
+    A flow that can tell its job about a passing error does; its run is read here when Redis or the callback address
+    was away for minutes.
+    """
+    if str(run.get("state_type")) != "FAILED":
+        return False
+    raised = _RAISED.match(_message(run))
+    return raised is None or raised[1] not in _passing(InfraError)
+
+
+def _passing(kind: type[InfraError]) -> set[str]:
+    """Names of the errors below `kind` that may pass."""
+    own = {kind.__name__} if kind.may_pass else set[str]()
+    return own.union(*map(_passing, kind.__subclasses__()))
 
 
 def reason(run: dict[str, Any]) -> str:

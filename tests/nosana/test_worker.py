@@ -14,6 +14,7 @@ import pytest
 from infra.errors import StateError
 from infra.jobs.ids import job_id_of_run, new_job_id
 from infra.jobs.store import JobStore, Report
+from infra.nosana.client import TRIES
 from infra.states import JobState
 from tests.folders import ROOT
 from tests.nosana.double import KEY, NosanaDouble
@@ -309,6 +310,26 @@ def test_what_keeps_a_run_from_starting_is_said_in_the_job(scene, monkeypatch, c
     assert scene.state(run_id)["type"] == "CRASHED"
     assert words in scene.state(run_id)["message"]
     assert scene.nosana.deployments == []
+
+
+@pytest.mark.parametrize("away", ["closed port", "answers 502", "cut while credits are read"])
+def test_nosana_being_away_costs_an_attempt_and_not_the_job(scene, monkeypatch, away):
+    if away == "closed port":
+        monkeypatch.setenv("NOSANA_API_BASE", "http://127.0.0.1:9/api")
+    elif away == "answers 502":
+        scene.nosana.faults["POST", "create"] = [502]
+    else:
+        scene.nosana.faults["GET", "balance"] = ["cut"] * TRIES
+    job_id = new_job_id()
+    scene.jobs.create(job_id, "{}")
+    run_id = scene.start(job_id)
+    scene.work()
+    job = scene.jobs.get(job_id)
+    assert (job.status, job.attempt, job.start_error) == (JobState.QUEUED, 2, None)
+    assert job.attempts[0].reason.startswith("Nosana ")
+    assert job.again_at is not None
+    assert scene.state(run_id)["type"] == "CRASHED"
+    assert job.attempts[0].reason in scene.state(run_id)["message"]
 
 
 @pytest.mark.parametrize("fault", [["lost"], [429]])

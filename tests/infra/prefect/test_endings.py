@@ -1,8 +1,11 @@
-"""What is said of runs that are over."""
+"""Why runs ended, and which of them would fail again."""
 
 import pytest
 
-from infra.prefect.endings import reason
+from infra.errors import DiskFull, MachineError, ObjectMissing, ReportLost, StateFull
+from infra.prefect.endings import reason, would_fail_again
+from infra.prefect.runs import PrefectRuns
+from tasks.core.errors import NoSpeech
 
 KILLED = (
     "Process exited with status code: -9. Process exited due to a SIGKILL signal. Typically caused by the operating"
@@ -49,3 +52,36 @@ def test_the_text_that_is_read_is_that_of_this_prefect():
 
     assert "exited with status code: {exit_code}" in inspect.getsource(_flow_run_executor)
     assert "exited with non-zero status code" in inspect.getsource(base)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (ReportLost("The clips are published, but its record did not take it."), False),
+        (StateFull("Redis takes no writes."), False),
+        (ObjectMissing("no transcript"), False),
+        (MachineError("ffmpeg was killed."), False),
+        (DiskFull("No space is left."), True),
+        (NoSpeech("No speech was found."), True),
+        (ValueError("Flow run encountered an exception: ReportLost"), True),
+    ],
+)
+def test_a_flow_that_raised_fails_again_unless_the_error_passes(stack, monkeypatch, raised, expected):
+    """A real run's state, as the Prefect server keeps it."""
+    from prefect import flow
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    run_ids = []
+
+    @flow(name="raises")
+    def raises():
+        from prefect.runtime import flow_run
+
+        run_ids.append(str(flow_run.get_id()))
+        raise raised
+
+    with temporary_settings({PREFECT_API_URL: stack.settings.prefect_api_url}):
+        raises(return_state=True)
+    run = PrefectRuns(stack.settings.prefect_api_url, "raises/none").run(run_ids[0])
+    assert run["state_type"] == "FAILED"
+    assert would_fail_again(run) is expected
