@@ -17,7 +17,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clips
 from tasks.workspace import Workspace, at_work
 
 
-@task(**stage_options(Stage.RENDER, version=6))
+@task(**stage_options(Stage.RENDER, version=7))
 def render(
     job: JobRef, options: RenderOptions, source: SourceRecord, transcript: TranscriptRecord, edl: EdlRecord
 ) -> RenderRecord:

@@ -11,7 +11,7 @@ from infra.states import Stage
 from tasks.core.edl import Edl, EdlClip
 from tasks.core.keys import job_key
 from tasks.core.out.manifest import ClipEntry, manifest
-from tasks.core.out.render_plan import Mend, RenderOptions
+from tasks.core.out.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import stage_options
@@ -37,17 +37,17 @@ def upload(
     options: RenderOptions,
     made: Made,
 ) -> UploadRecord:
-    """Check the clips, mend or replace what fails, and publish the rest."""
+    """Check the clips, fix or replace what fails, and publish the rest."""
     source, transcript, edl, rendered = made.source, made.transcript, made.edl, made.rendered
     with at_work(job, Stage.UPLOAD) as work:
         result = RenderResult.model_validate_json(work.fetch(rendered.artifacts["renders"]).read_bytes())
         again: list[RenderedClip] = []
         settled = [clip.clip.segments for clip in result.clips] + [lost.clip.segments for lost in result.failed]
 
-        def render_one(clip: EdlClip, mend: Mend) -> RenderedClip:
+        def render_one(clip: EdlClip, correction: Correction) -> RenderedClip:
             if clip.segments not in settled:
                 clip = _settled(clip, [*result.clips, *again], request, source, transcript, work)
-            again.append(_render_again(clip, mend, options, source, transcript, work))
+            again.append(_render_again(clip, correction, options, source, transcript, work))
             return again[-1]
 
         published = verify_clips(
@@ -123,7 +123,7 @@ def _settled(
 
 def _render_again(
     clip: EdlClip,
-    mend: Mend,
+    correction: Correction,
     options: RenderOptions,
     source: SourceRecord,
     transcript: TranscriptRecord,
@@ -135,7 +135,7 @@ def _render_again(
         work.footage(source, transcript),
         options,
         work.folder / "again",
-        mend=mend,
+        correction=correction,
     )
 
 

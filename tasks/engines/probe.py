@@ -65,7 +65,7 @@ _NEVER_INTERLACED = frozenset({"vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "lib
 _PLACES = (0.2, 0.5, 0.8)
 """Shares of the duration at which a frame's flags are read: an intro may be progressive where the rest is not."""
 _SECOND = Fraction(1, av.time_base)
-PATIENT = {"analyzeduration": "60000000", "probesize": "50000000"}
+PROBE_LIMITS = {"analyzeduration": "60000000", "probesize": "50000000"}
 """Microseconds and bytes in which the first frame of a stream must come; ffmpeg gives up after five seconds."""
 _FASTEST = 300
 """Frames a second: a higher rate is the time base that was taken for a rate, as of DV."""
@@ -88,7 +88,7 @@ def probe(path: Path) -> MediaInfo:
         UnreadableMedia: no demuxer or no decoder reads it.
     """
     try:
-        with av.open(str(path), options=PATIENT) as container:
+        with av.open(str(path), options=PROBE_LIMITS) as container:
             return _describe(container, path.stat().st_size)
     except (FFmpegError, UnicodeError, ValueError) as error:
         raise UnreadableMedia(f"The file cannot be read as audio or video ({_plain(error)}).") from error

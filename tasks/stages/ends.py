@@ -8,11 +8,11 @@ import cv2
 from tasks.core.edl import EdlClip
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
-from tasks.core.picture.ends import EdgeView, Pauses, best_end, best_start, moved, pauses
+from tasks.core.picture.ends import EdgeAnalysis, Pauses, best_end, best_start, moved, pauses
 from tasks.core.speech.sentences import ordered_words
 from tasks.core.transcript import Segment
 from tasks.engines.ffmpeg import ffmpeg_exe
-from tasks.engines.picture.edges import look_around
+from tasks.engines.picture.edges import analyse_edge
 from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.weights import WeightsMissing, yunet
 
@@ -66,10 +66,10 @@ def _settled(
     spare = max(clip.duration - shortest, 0.0)
     fps = min(info.fps or FASTEST, FASTEST)
 
-    def look(low: float, high: float, *, poster: bool) -> EdgeView:
+    def look(low: float, high: float, *, poster: bool) -> EdgeAnalysis:
         span = max(low - LOOK_BEYOND, 0.0), min(high + LOOK_BEYOND, info.duration)
         exe = ffmpeg_exe()
-        return look_around(video, info, span, fps=fps, poster=poster, detector=detector, ffmpeg=exe)
+        return analyse_edge(video, info, span, fps=fps, poster=poster, detector=detector, ffmpeg=exe)
 
     room = (max(free.start[0], start - max(longest - clip.duration, 0.0)), free.start[1])
     begins = best_start(start, room, look(*room, poster=True), start + spare)

@@ -1,4 +1,4 @@
-"""The checking half of UPLOAD: clips that break the output contract are mended, replaced or dropped."""
+"""The checking half of UPLOAD: clips that break the output contract are fixed, replaced or dropped."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,16 +9,16 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.headline import spare_title
 from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.errors import MediaError, NoClips
-from tasks.core.out.checks import Check, ClipMeasure, check, check_words
+from tasks.core.out.checks import Check, ClipMeasurements, check, check_words
 from tasks.core.out.manifest import ClipEntry, Dropped
-from tasks.core.out.render_plan import Mend, RenderOptions, mend_for
+from tasks.core.out.render_plan import Correction, RenderOptions, correction_for
 from tasks.engines.digests import sha256_of
 from tasks.engines.ffmpeg import FfmpegError
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.out.measure import measure_clip
 from tasks.stages.render import FailedClip, RenderedClip
 
-RenderOne = Callable[[EdlClip, Mend], RenderedClip]
+RenderOne = Callable[[EdlClip, Correction], RenderedClip]
 """Renders one clip again or anew: `tasks.stages.render.render_clip` with everything else filled in."""
 
 
@@ -40,7 +40,7 @@ class _Verdict(BaseModel):
     """The checks of one file; `measure` is None where the file cannot even be read."""
 
     rendered: RenderedClip
-    measure: ClipMeasure | None
+    measure: ClipMeasurements | None
     checks: list[Check]
 
     @property
@@ -63,8 +63,8 @@ def verify_clips(
 ) -> Published:
     """Check every clip against the output contract of the product.
 
-    A clip that only breaks what another render can mend is rendered once more; after that, or where
-    nothing can be mended, the next candidate of `reserve` takes its place, under its index.
+    A clip that only breaks what another render can fix is rendered once more; after that, or where
+    nothing can be fixed, the next candidate of `reserve` takes its place, under its index.
 
     Args:
         rendered: the clips of RENDER; those that it could not make are replaced too.
@@ -123,12 +123,14 @@ class _Desk:
         return _Verdict(rendered=rendered, measure=measure, checks=checks)
 
     def settle(self, verdict: _Verdict, taken: list[EdlClip]) -> None:
-        """Accept a clip, or mend it, or put another in its place."""
+        """Accept a clip, or fix it, or put another in its place."""
         history: list[str] = []
         if verdict.faults and verdict.measure and all(c.mendable for c in verdict.faults):
-            mend = mend_for(verdict.measure.integrated, verdict.measure.true_peak, [c.name for c in verdict.faults])
+            correction = correction_for(
+                verdict.measure.integrated, verdict.measure.true_peak, [c.name for c in verdict.faults]
+            )
             history = [f"rendered once more: {verdict.reason}"]
-            again = self._try(verdict.rendered.clip, mend)
+            again = self._try(verdict.rendered.clip, correction)
             if isinstance(again, str):
                 return self.replace(verdict.rendered.clip, f"{verdict.reason}; {again}", taken)
             verdict = again
@@ -144,7 +146,7 @@ class _Desk:
             if any(_overlap(candidate, other) for other in taken):
                 continue
             candidate = _under(clip.index, candidate)
-            verdict = self._try(candidate, Mend())
+            verdict = self._try(candidate, Correction())
             if isinstance(verdict, str):
                 self._drop(candidate, verdict)
             elif verdict.faults:
@@ -154,10 +156,10 @@ class _Desk:
                 return self._accept(verdict, [f"takes the place of “{clip.title}”: {reason}"])
         return self.warnings.append(f"clip {clip.index} was dropped and no other candidate could take its place")
 
-    def _try(self, clip: EdlClip, mend: Mend) -> _Verdict | str:
+    def _try(self, clip: EdlClip, correction: Correction) -> _Verdict | str:
         """Render and judge; the reason where the render itself fails."""
         try:
-            return self.judge(self.render_one(clip, mend))
+            return self.judge(self.render_one(clip, correction))
         except (MediaError, FfmpegError) as error:
             return f"it could not be rendered: {str(error).splitlines()[0]}"
 

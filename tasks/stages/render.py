@@ -17,11 +17,11 @@ from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.keys import clip_name
 from tasks.core.media import MediaInfo
-from tasks.core.out.likeness import SoundLevels, SourceView
-from tasks.core.out.render_plan import Mend, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
-from tasks.core.picture.camera import RangeView, Shot
+from tasks.core.out.likeness import SoundLevels, SourceExcerpt
+from tasks.core.out.render_plan import Correction, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
+from tasks.core.picture.camera import RangeAnalysis, Shot
+from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
-from tasks.core.picture.stills import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.transcript import Word
 from tasks.engines.captions import fonts, phrases
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
@@ -29,9 +29,9 @@ from tasks.engines.footage import Footage
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.out.encode import Edit, encode
 from tasks.engines.out.levels import levels
-from tasks.engines.out.source_frames import glimpses
+from tasks.engines.out.source_frames import source_frames
 from tasks.engines.picture.faces import FaceDetector
-from tasks.engines.picture.vision import SHORTEST_STILL, look
+from tasks.engines.picture.vision import SHORTEST_STRETCH, analyse_range
 from tasks.engines.sound.loudness import plan_loudness
 from tasks.engines.weights import WeightsMissing, yunet
 
@@ -61,7 +61,7 @@ class RenderedClip(BaseModel):
     words: list[Word] = Field(default_factory=list[Word])
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
-    source: SourceView | None = None
+    source: SourceExcerpt | None = None
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
     faces: Faces = Field(default_factory=Faces)
     encoder: str
@@ -150,10 +150,10 @@ def render_clip(
     options: RenderOptions,
     out_dir: Path,
     progress: Callable[[float], None] | None = None,
-    mend: Mend | None = None,
+    correction: Correction | None = None,
 ) -> RenderedClip:
     """Render one clip: look at its seconds, frame them, measure the sound, encode once."""
-    mend, progress = mend or Mend(), progress or _unheard
+    correction, progress = correction or Correction(), progress or _unheard
     info = footage.info
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -161,11 +161,11 @@ def render_clip(
     views = _views(clip, footage, options, detector)
     faces = next((Faces(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
     shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
-    planned = plan(clip, shots, info, options, mend.shorter, [view.scan for view in views])
+    planned = plan(clip, shots, info, options, correction.shorter, [view.scan for view in views])
     words = words_on_clip_clock(clip, footage.speech.segments)
     language = footage.speech.language_of((span.start, span.end) for span in clip.segments)
     ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
-    sound = plan_loudness(footage.audio, ranges, mend)
+    sound = plan_loudness(footage.audio, ranges, correction)
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
     font = fonts.choose(word.word for word in words)
@@ -191,9 +191,9 @@ def render_clip(
         words=words,
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(views, shots, info)),
-        source=SourceView(
+        source=SourceExcerpt(
             sound=_sound_of_source(clip, footage),
-            glimpses=glimpses(footage.video, info, clip, shots, options),
+            frames=source_frames(footage.video, info, clip, shots, options),
         ),
         face_log=face_log_clip(clip.index, flat, *views),
         faces=faces,
@@ -213,13 +213,13 @@ def _sound_of_source(clip: EdlClip, footage: Footage) -> SoundLevels:
     return levels(footage.video, spans, info.audio_index) if info.audio_codec else levels(footage.audio, spans)
 
 
-def _frozen_as_shown(views: list[RangeView], shots: list[list[Shot]], info: MediaInfo) -> list[tuple[float, float]]:
+def _frozen_as_shown(views: list[RangeAnalysis], shots: list[list[Shot]], info: MediaInfo) -> list[tuple[float, float]]:
     """Stretches of the source without motion in what the camera shows of it: the rest of the frame may move."""
     frozen: list[tuple[float, float]] = []
     for view, of_range in zip(views, shots, strict=True):
         times = view.start + np.arange(len(view.motion)) / view.fps
         motion = motion_inside(view.motion, shown_boxes(of_range, times, (info.width, info.height)))
-        frozen += stretches([is_frozen(changed) for changed in motion], view.start, view.fps, SHORTEST_STILL)
+        frozen += stretches([is_frozen(changed) for changed in motion], view.start, view.fps, SHORTEST_STRETCH)
     return frozen
 
 
@@ -252,9 +252,11 @@ def _face_detector() -> tuple[FaceDetector | None, Faces]:
         return None, Faces(reason="face_detect_failed", error=str(error))
 
 
-def _views(clip: EdlClip, footage: Footage, options: RenderOptions, detector: FaceDetector | None) -> list[RangeView]:
+def _views(
+    clip: EdlClip, footage: Footage, options: RenderOptions, detector: FaceDetector | None
+) -> list[RangeAnalysis]:
     video, info = footage.video, footage.info
     rate = float(frame_rate(info.moments, options.max_fps))
     if any(span.start >= info.duration for span in clip.segments):
         raise UnreadableMedia(f"The video ends after {info.duration:.1f} s, before the clip does.")
-    return [look(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]
+    return [analyse_range(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]

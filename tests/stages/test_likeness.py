@@ -31,7 +31,7 @@ def rendered(source: Path, out: Path, clip: EdlClip | None = None) -> RenderedCl
 def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:
     """Names of the checks that compare with the source and do not hold."""
     measure = measure_clip(path or clip.path, clip.source)
-    assert len(measure.likeness) >= 5
+    assert len(measure.frame_matches) >= 5
     checks = check(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words)
     return {c.name for c in checks if not c.ok} & COMPARED
 

@@ -9,8 +9,8 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoClips, UnreadableMedia
-from tasks.core.out.likeness import SourceView
-from tasks.core.out.render_plan import Mend, RenderOptions
+from tasks.core.out.likeness import SourceExcerpt
+from tasks.core.out.render_plan import Correction, RenderOptions
 from tasks.engines.ffmpeg import DiskFull, run
 from tasks.engines.out.measure import measure_clip
 from tasks.stages import publish
@@ -46,12 +46,12 @@ class Renders:
 
     def __init__(self, source: Path, out: Path) -> None:
         self.source, self.out = source, out
-        self.asked: list[tuple[str, Mend]] = []
+        self.asked: list[tuple[str, Correction]] = []
 
-    def __call__(self, clip: EdlClip, mend: Mend) -> RenderedClip:
+    def __call__(self, clip: EdlClip, mend: Correction) -> RenderedClip:
         self.asked.append((clip.title, mend))
         mend = mend.model_copy(update={"louder": mend.louder + self.bias})
-        return render_clip(clip, footage(self.source), OPTIONS, self.out, mend=mend)
+        return render_clip(clip, footage(self.source), OPTIONS, self.out, correction=mend)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def render(source: Path, tmp_path: Path) -> Renders:
 
 
 def test_good_clips_are_published_as_they_are(render: Renders):
-    first = render(GOOD, Mend())
+    first = render(GOOD, Correction())
     told: list[float] = []
     done = verify_clips([first], render, [OTHER], OPTIONS, longest=2, progress=told.append)
     (clip,) = done.clips
@@ -75,7 +75,7 @@ def test_good_clips_are_published_as_they_are(render: Renders):
 @pytest.mark.parametrize("bias", [-4.0, 3.0])
 def test_wrong_loudness_is_mended_by_one_more_render(render: Renders, bias: float):
     render.bias = bias
-    done = verify_clips([render(GOOD, Mend())], render, [OTHER], OPTIONS)
+    done = verify_clips([render(GOOD, Correction())], render, [OTHER], OPTIONS)
     (clip,) = done.clips
     assert clip.clip == GOOD
     assert "rendered once more: loudness" in clip.history[0]
@@ -83,14 +83,14 @@ def test_wrong_loudness_is_mended_by_one_more_render(render: Renders, bias: floa
 
 
 def test_a_clip_above_the_asked_seconds_is_mended_by_a_frame(render: Renders):
-    done = verify_clips([render(GOOD, Mend())], render, [], OPTIONS, longest=1.98)
+    done = verify_clips([render(GOOD, Correction())], render, [], OPTIONS, longest=1.98)
     (clip,) = done.clips
     assert clip.duration == pytest.approx(1.96, abs=0.001)
     assert render.asked[-1][1].shorter == 1
 
 
 def test_what_cannot_be_mended_is_replaced_under_its_index(render: Renders):
-    silent, good = render(SILENT, Mend()), render(GOOD, Mend())
+    silent, good = render(SILENT, Correction()), render(GOOD, Correction())
     done = verify_clips([silent, good], render, [OVERLAPPING, OTHER], OPTIONS)
     assert [(c.clip.index, c.clip.title, c.file) for c in done.clips] == [
         (1, OTHER.title, "clip_01.mp4"),
@@ -103,7 +103,7 @@ def test_what_cannot_be_mended_is_replaced_under_its_index(render: Renders):
 
 
 def test_a_file_that_breaks_another_line_is_replaced_without_a_second_try(render: Renders):
-    broken = render(GOOD, Mend())
+    broken = render(GOOD, Correction())
     shrunk = broken.path.with_name("x.mp4")
     ffmpeg("-i", broken.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)
     shrunk.replace(broken.path)
@@ -114,7 +114,7 @@ def test_a_file_that_breaks_another_line_is_replaced_without_a_second_try(render
 
 
 def test_a_torn_file_is_replaced(render: Renders):
-    torn = render(GOOD, Mend())
+    torn = render(GOOD, Correction())
     torn.path.write_bytes(torn.path.read_bytes()[:3000])
     done = verify_clips([torn], render, [OTHER], OPTIONS)
     assert done.clips[0].clip.title == OTHER.title
@@ -122,7 +122,7 @@ def test_a_torn_file_is_replaced(render: Renders):
 
 
 def test_without_a_candidate_the_clip_is_dropped_with_its_reason(render: Renders):
-    done = verify_clips([render(SILENT, Mend()), render(GOOD, Mend())], render, [], OPTIONS)
+    done = verify_clips([render(SILENT, Correction()), render(GOOD, Correction())], render, [], OPTIONS)
     assert [c.clip.index for c in done.clips] == [2]
     assert done.dropped[0].index == 1
     assert any("clip 1 was dropped" in warning for warning in done.warnings)
@@ -130,13 +130,13 @@ def test_without_a_candidate_the_clip_is_dropped_with_its_reason(render: Renders
 
 def test_clips_that_render_could_not_make_are_replaced_too(render: Renders):
     failed = [FailedClip(clip=cut(1, 90, 92), reason="the source is damaged there")]
-    done = verify_clips([render(GOOD, Mend()), *failed], render, [OTHER], OPTIONS)
+    done = verify_clips([render(GOOD, Correction()), *failed], render, [OTHER], OPTIONS)
     assert [(c.clip.index, c.clip.title) for c in done.clips] == [(1, OTHER.title), (2, GOOD.title)]
     assert done.dropped[0].reason == "the source is damaged there"
 
 
 def test_a_candidate_keeps_the_seconds_that_it_has_once_its_ends_have_moved(render: Renders):
-    def moving(clip: EdlClip, mend: Mend) -> RenderedClip:
+    def moving(clip: EdlClip, mend: Correction) -> RenderedClip:
         return render(cut(clip.index, clip.segments[0].start - 0.4, clip.segments[0].end), mend)
 
     failed = [FailedClip(clip=cut(index, 90, 92), reason="the source is damaged there") for index in (1, 2)]
@@ -146,20 +146,20 @@ def test_a_candidate_keeps_the_seconds_that_it_has_once_its_ends_have_moved(rend
 
 
 def test_candidates_that_cannot_be_rendered_are_passed_over(render: Renders):
-    done = verify_clips([render(SILENT, Mend())], render, [cut(7, 90, 92), OTHER], OPTIONS)
+    done = verify_clips([render(SILENT, Correction())], render, [cut(7, 90, 92), OTHER], OPTIONS)
     assert [c.clip.title for c in done.clips] == [OTHER.title]
     assert [d.title for d in done.dropped][1:] == ["from 90"]
 
 
 def test_no_clip_at_all_is_an_error_with_the_reasons(render: Renders):
     with pytest.raises(NoClips, match="loudness"):
-        verify_clips([render(SILENT, Mend())], render, [], OPTIONS)
+        verify_clips([render(SILENT, Correction())], render, [], OPTIONS)
 
 
 def test_bugs_are_not_taken_for_bad_clips(render: Renders):
-    silent = render(SILENT, Mend())
+    silent = render(SILENT, Correction())
 
-    def buggy(clip: EdlClip, mend: Mend) -> RenderedClip:
+    def buggy(clip: EdlClip, mend: Correction) -> RenderedClip:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -167,9 +167,9 @@ def test_bugs_are_not_taken_for_bad_clips(render: Renders):
 
 
 def test_a_source_that_became_unreadable_ends_without_clips(render: Renders):
-    silent = render(SILENT, Mend())
+    silent = render(SILENT, Correction())
 
-    def gone(clip: EdlClip, mend: Mend) -> RenderedClip:
+    def gone(clip: EdlClip, mend: Correction) -> RenderedClip:
         raise UnreadableMedia("The source is gone.")
 
     with pytest.raises(NoClips, match="could not be rendered"):
@@ -178,9 +178,9 @@ def test_a_source_that_became_unreadable_ends_without_clips(render: Renders):
 
 def test_a_mend_that_cannot_be_rendered_drops_its_clip_once(render: Renders):
     render.bias = -4.0
-    quiet = render(GOOD, Mend())
+    quiet = render(GOOD, Correction())
 
-    def gone(clip: EdlClip, mend: Mend) -> RenderedClip:
+    def gone(clip: EdlClip, mend: Correction) -> RenderedClip:
         if clip.title == GOOD.title:
             raise UnreadableMedia("The source is gone.")
         return render(clip, mend.model_copy(update={"louder": 4.0}))
@@ -193,9 +193,9 @@ def test_a_mend_that_cannot_be_rendered_drops_its_clip_once(render: Renders):
 
 
 def test_a_full_disk_drops_no_clip(render: Renders):
-    silent = render(SILENT, Mend())
+    silent = render(SILENT, Correction())
 
-    def full(clip: EdlClip, mend: Mend) -> RenderedClip:
+    def full(clip: EdlClip, mend: Correction) -> RenderedClip:
         run(["-f", "lavfi", "-i", "testsrc=s=64x64:d=1", "-f", "rawvideo", "/dev/full"], 30)
         raise AssertionError
 
@@ -205,10 +205,10 @@ def test_a_full_disk_drops_no_clip(render: Renders):
 
 def test_as_many_files_are_measured_at_once_as_there_are_cores_for_us(render: Renders, monkeypatch):
     before = os.sched_getaffinity(0)
-    clips = [render(GOOD, Mend()), render(OTHER.model_copy(update={"index": 3}), Mend())]
+    clips = [render(GOOD, Correction()), render(OTHER.model_copy(update={"index": 3}), Correction())]
     at_once: set[int] = set()
 
-    def seen(path: Path, source: SourceView | None):
+    def seen(path: Path, source: SourceExcerpt | None):
         at_once.add(threading.get_ident())
         return measure_clip(path, source)
 
@@ -224,14 +224,14 @@ def test_as_many_files_are_measured_at_once_as_there_are_cores_for_us(render: Re
 def test_a_clip_named_by_what_nobody_says_in_it_is_replaced(render: Renders):
     strange = GOOD.model_copy(update={"title": "Four elephants"})
     spare = OTHER.model_copy(update={"title": "Clip 9"})
-    done = verify_clips([render(strange, Mend())], render, [spare], OPTIONS)
+    done = verify_clips([render(strange, Correction())], render, [spare], OPTIONS)
     assert [(clip.clip.index, clip.clip.title) for clip in done.clips] == [(2, "Clip 2")]
     assert "title: nobody says four, elephants, wanted only words said in the clip" in done.dropped[0].reason
 
 
 def test_an_llm_may_paraphrase_in_a_title(render: Renders):
     told = GOOD.model_copy(update={"title": "Four elephants"})
-    assert verify_clips([render(told, Mend())], render, [], OPTIONS, path="llm").clips[0].clip.title == told.title
+    assert verify_clips([render(told, Correction())], render, [], OPTIONS, path="llm").clips[0].clip.title == told.title
     named = GOOD.model_copy(update={"title": "An elephant in London"})
     with pytest.raises(NoClips, match="nobody says london"):
-        verify_clips([render(named, Mend())], render, [], OPTIONS, path="llm")
+        verify_clips([render(named, Correction())], render, [], OPTIONS, path="llm")

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.out.checks import check
-from tasks.core.out.render_plan import Mend, RenderOptions
+from tasks.core.out.render_plan import Correction, RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
 from tasks.core.transcript import Segment, Word
 from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
@@ -351,8 +351,8 @@ def test_without_the_face_model_the_whole_frame_is_shown_and_that_is_said(
 
 
 def test_a_mend_changes_what_it_says(plain: Path, tmp_path: Path):
-    mend = Mend(louder=-3, shorter=4)
-    done = render_clip(cut((0.5, 3.5)), footage(plain, SPEECH), OPTIONS, tmp_path, mend=mend)
+    mend = Correction(louder=-3, shorter=4)
+    done = render_clip(cut((0.5, 3.5)), footage(plain, SPEECH), OPTIONS, tmp_path, correction=mend)
     measure = measure_clip(done.path)
     assert measure.integrated == pytest.approx(-17, abs=0.6)
     assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)

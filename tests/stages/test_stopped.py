@@ -11,7 +11,7 @@ import pytest
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import ProgramStopped
 from tasks.core.media import SourceMeta
-from tasks.core.out.render_plan import Mend, RenderOptions
+from tasks.core.out.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines import ffmpeg as engine
@@ -96,7 +96,7 @@ def test_a_clip_whose_measure_is_killed_is_neither_dropped_nor_replaced(video: P
     good = render_clip(CLIPS[0], footage(video), OPTIONS, tmp_path)
     request.getfixturevalue("mortal")
 
-    def unwanted(clip: EdlClip, mend: Mend) -> RenderedClip:
+    def unwanted(clip: EdlClip, mend: Correction) -> RenderedClip:
         raise AssertionError("rendered again")
 
     with pytest.raises(ProgramStopped):
@@ -104,7 +104,7 @@ def test_a_clip_whose_measure_is_killed_is_neither_dropped_nor_replaced(video: P
 
 
 def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_path: Path, mortal: str):
-    def mortally(clip: EdlClip, mend: Mend) -> RenderedClip:
+    def mortally(clip: EdlClip, mend: Correction) -> RenderedClip:
         return render_clip(clip, footage(video), OPTIONS, tmp_path)
 
     with pytest.raises(ProgramStopped):

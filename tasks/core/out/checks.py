@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.grounding import strange_facts, strange_words
 from tasks.core.choice.headline import spare_title
 from tasks.core.edl import EdlClip, SelectionPath
-from tasks.core.out.likeness import Lag, Likeness
+from tasks.core.out.likeness import FrameMatch, Lag
 from tasks.core.out.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
 from tasks.core.transcript import Word
 
@@ -36,18 +36,18 @@ LEAST_MATCH = 0.6
 """Correlation of the levels below which it is another sound. What was only made louder has 0.99, a call's line 0.97."""
 LOST_SHARE = 0.1
 """Share of a clip's sound that may vanish in mono."""
-MOST_UNLIKE = 0.25
-"""Unlikeness of a glimpse beyond which, and beyond its change within a moment, it is another picture: a clip's
-own has 0.02."""
-CLEARLY_BETTER = 3.0
-"""Times by which another moment of the clip must be more alike to be the one that is shown,"""
-CLEARLY_UNLIKE = 0.05
-"""and the unlikeness that its own must have: a face that talks is as much at any time."""
-FEW = 1
-"""Glimpses of another moment that may be chance, of five or more."""
+MAX_DISTANCE = 0.25
+"""Distance of a frame, in addition to its change within a moment, beyond which it is another picture. Right ones
+have 0.02."""
+CLEARLY_CLOSER = 3.0
+"""Another moment of the clip is shown instead if it is this many times closer to the source's frame,"""
+CLEARLY_DISTANT = 0.05
+"""and the right moment has at least this distance: a talking face is as close at any time."""
+MOST_STRAYED = 1
+"""Frames, of five or more, that may be closer to another moment by chance."""
 
 
-class ClipMeasure(BaseModel):
+class ClipMeasurements(BaseModel):
     """What a finished file is. Times are seconds on the clip's clock; missing streams have None or 0.
 
     `highlight` has (time, pixels of the highlight's colour where captions are) for every look.
@@ -79,7 +79,7 @@ class ClipMeasure(BaseModel):
     lost_in_mono: float = 0.0
     lags: list[Lag] = Field(default_factory=list[Lag])
     silences: list[Stretch] = Field(default_factory=list[Stretch])
-    likeness: list[Likeness] = Field(default_factory=list[Likeness])
+    frame_matches: list[FrameMatch] = Field(default_factory=list[FrameMatch])
 
 
 class Check(BaseModel):
@@ -93,7 +93,7 @@ class Check(BaseModel):
 
 
 def check(
-    measure: ClipMeasure,
+    measure: ClipMeasurements,
     clip: EdlClip,
     options: RenderOptions,
     source_black: list[Stretch],
@@ -149,7 +149,7 @@ def check_words(clip: EdlClip, path: SelectionPath) -> Check:
     )
 
 
-def _streams(measure: ClipMeasure, options: RenderOptions) -> list[Check]:
+def _streams(measure: ClipMeasurements, options: RenderOptions) -> list[Check]:
     video = f"{measure.video_streams} x {measure.video_codec} {measure.pixel_format}"
     audio = f"{measure.audio_streams} x {measure.audio_codec} {measure.sample_rate} Hz"
     size = f"{measure.width}x{measure.height} SAR {measure.sample_aspect_ratio:g}"
@@ -161,7 +161,7 @@ def _streams(measure: ClipMeasure, options: RenderOptions) -> list[Check]:
     return [Check(name=n, ok=has == want, measured=has, wanted=want) for n, (has, want) in wanted.items()]
 
 
-def _length(measure: ClipMeasure, clip: EdlClip, longest: float | None) -> Check:
+def _length(measure: ClipMeasurements, clip: EdlClip, longest: float | None) -> Check:
     close = abs(measure.duration - clip.duration) <= LENGTH_TOLERANCE
     short_enough = longest is None or measure.duration <= longest + ABOVE_LONGEST
     limit = "" if longest is None else f", at most {longest:g} s"
@@ -182,7 +182,7 @@ def _together(name: str, video: float | None, audio: float | None, tolerance: fl
     return Check(name=name, ok=apart <= tolerance, measured=f"{apart * 1000:.0f} ms apart", wanted=wanted)
 
 
-def _loudness(measure: ClipMeasure) -> Check:
+def _loudness(measure: ClipMeasurements) -> Check:
     value = measure.integrated
     return Check(
         name="loudness",
@@ -193,7 +193,7 @@ def _loudness(measure: ClipMeasure) -> Check:
     )
 
 
-def _true_peak(measure: ClipMeasure) -> Check:
+def _true_peak(measure: ClipMeasurements) -> Check:
     value = measure.true_peak
     return Check(
         name="true peak",
@@ -216,7 +216,7 @@ def _still(name: str, seen: list[Stretch], in_source: list[Stretch]) -> Check:
     )
 
 
-def _mono(measure: ClipMeasure) -> Check:
+def _mono(measure: ClipMeasurements) -> Check:
     return Check(
         name="mono",
         ok=measure.lost_in_mono <= LOST_SHARE,
@@ -225,7 +225,7 @@ def _mono(measure: ClipMeasure) -> Check:
     )
 
 
-def _silence(measure: ClipMeasure) -> Check:
+def _silence(measure: ClipMeasurements) -> Check:
     return Check(
         name="no silent stretch",
         ok=not measure.silences,
@@ -234,7 +234,7 @@ def _silence(measure: ClipMeasure) -> Check:
     )
 
 
-def _sound(measure: ClipMeasure) -> Check:
+def _sound(measure: ClipMeasurements) -> Check:
     """The sound is the source's at the seconds of the EDL, from the start to the end."""
     wanted = f"within {LONGEST_LAG * 1000:.0f} ms of the source's"
     if not measure.lags:
@@ -250,13 +250,13 @@ def _sound(measure: ClipMeasure) -> Check:
     )
 
 
-def _picture(measure: ClipMeasure) -> Check:
+def _picture(measure: ClipMeasurements) -> Check:
     """The picture is the source's at the seconds of the EDL."""
-    other = [one for one in measure.likeness if one.unlike > MOST_UNLIKE + one.change]
-    strayed = [one for one in measure.likeness if _is_strayed(one)]
-    bad = sorted({one.t for one in [*other, *(strayed if len(strayed) > FEW else [])]})
-    alike = f"{len(measure.likeness) - len(bad)} of {len(measure.likeness)} frames alike"
-    alike = alike if measure.likeness else "not compared"
+    other = [one for one in measure.frame_matches if one.distance > MAX_DISTANCE + one.source_change]
+    strayed = [one for one in measure.frame_matches if _is_strayed(one)]
+    bad = sorted({one.t for one in [*other, *(strayed if len(strayed) > MOST_STRAYED else [])]})
+    alike = f"{len(measure.frame_matches) - len(bad)} of {len(measure.frame_matches)} frames alike"
+    alike = alike if measure.frame_matches else "not compared"
     return Check(
         name="picture",
         ok=not bad,
@@ -265,8 +265,8 @@ def _picture(measure: ClipMeasure) -> Check:
     )
 
 
-def _is_strayed(one: Likeness) -> bool:
-    return one.unlike > CLEARLY_UNLIKE + one.change and one.unlike > CLEARLY_BETTER * one.best
+def _is_strayed(one: FrameMatch) -> bool:
+    return one.distance > CLEARLY_DISTANT + one.source_change and one.distance > CLEARLY_CLOSER * one.closest
 
 
 def _told(found: list[Stretch]) -> str:
@@ -286,7 +286,7 @@ def subtract(stretch: Stretch, holes: list[Stretch]) -> list[Stretch]:
     return [*left, (start, end)]
 
 
-def _captions(measure: ClipMeasure, words: list[Word]) -> Check:
+def _captions(measure: ClipMeasurements, words: list[Word]) -> Check:
     """A word counts when the look nearest to its middle shows a highlighted word."""
     heard = [word for word in words if word.end > word.start]
     shown = sum(_is_shown(word, measure.highlight) for word in heard)

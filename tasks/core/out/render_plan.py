@@ -38,7 +38,7 @@ class RenderOptions(BaseModel):
     parallel: int | None = Field(default=None, ge=1, exclude=True)
 
 
-class Mend(BaseModel):
+class Correction(BaseModel):
     """What one more render of the same clip does otherwise.
 
     `louder` and `lower_ceiling` are in dB; `shorter` is the number of frames left out at the end.
@@ -122,11 +122,11 @@ def _nominal(source: float, highest: float) -> Fraction:
     return next((r for r in _STANDARD_RATES if r >= source), Fraction(source).limit_denominator(1001))
 
 
-def mend_for(integrated: float | None, true_peak: float | None, faults: list[str]) -> Mend:
+def correction_for(integrated: float | None, true_peak: float | None, faults: list[str]) -> Correction:
     """The correction for broken checks, from the loudness (LUFS) and true peak (dBTP) of the first render."""
     louder = TARGET_LUFS - integrated if "loudness" in faults and integrated is not None else 0.0
     above = true_peak - HIGHEST_TRUE_PEAK + 0.5 if "true peak" in faults and true_peak is not None else 0.0
-    return Mend(louder=louder, lower_ceiling=max(above, 0.0), shorter=1 if "length" in faults else 0)
+    return Correction(louder=louder, lower_ceiling=max(above, 0.0), shorter=1 if "length" in faults else 0)
 
 
 def plan(

@@ -67,7 +67,7 @@ class FaceBox(BaseModel):
     mouth: float = 0.0
 
 
-class RangeView(BaseModel):
+class RangeAnalysis(BaseModel):
     """What one small pass over a range of the source saw.
 
     `cuts` are the times at which a new shot begins, `start` and `end` excluded; `samples` the times

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.edl import EdlClip
-from tasks.core.picture.stills import is_black
+from tasks.core.picture.motion import is_black
 from tasks.core.transcript import Word
 
 REACH = 0.5
@@ -35,7 +35,7 @@ _FLASH = 30.0
 
 
 @dataclass(frozen=True)
-class EdgeView:
+class EdgeAnalysis:
     """What a look around an end of a clip saw: frame n is on show from `start` + n / `fps` seconds on.
 
     `cuts` are the times at which a shot begins, good to half a frame; `flawed` tells of each frame whether
@@ -88,7 +88,7 @@ def _span(low: float, high: float, inside: float) -> tuple[float, float]:
     return (min(low, inside), max(high, inside)) if low <= high else (inside, inside)
 
 
-def best_start(wanted: float, free: tuple[float, float], view: EdgeView, latest: float) -> float:
+def best_start(wanted: float, free: tuple[float, float], view: EdgeAnalysis, latest: float) -> float:
     """Where to begin inside `free`; not after `latest`, where the clip would be too short."""
     half = 0.5 / view.fps
     free = (free[0], max(min(free[1], latest), free[0]))
@@ -106,7 +106,7 @@ def best_start(wanted: float, free: tuple[float, float], view: EdgeView, latest:
     return _cheapest(wanted, free, [cut + half for cut in view.cuts], view.fps, cost)
 
 
-def best_end(wanted: float, free: tuple[float, float], view: EdgeView, earliest: float, latest: float) -> float:
+def best_end(wanted: float, free: tuple[float, float], view: EdgeAnalysis, earliest: float, latest: float) -> float:
     """Where to end inside `free`, not before `earliest` nor after `latest`."""
     half = 0.5 / view.fps
     free = (min(max(free[0], earliest), wanted), max(min(free[1], latest), wanted))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeView, Shot
+from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.crop_path import constant_within, needed_keys, peak_motion, smooth_path, taut_string
 from tasks.core.picture.speaker import lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, follow
@@ -78,7 +78,7 @@ class Subject:
     speaking: bool = False
 
 
-def frame_range(view: RangeView, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
+def frame_range(view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
     """Shots that tile the range, each with its camera and the reason for it.
 
     `source` is width and height of the frame as shown, `output` those of the clip. Of a shot with bars
@@ -92,7 +92,7 @@ def frame_range(view: RangeView, source: tuple[int, int], output: tuple[int, int
     return _lend_to_slivers(framed)
 
 
-def _between_cuts(view: RangeView) -> list[tuple[float, float, Picture | None]]:
+def _between_cuts(view: RangeAnalysis) -> list[tuple[float, float, Picture | None]]:
     """Start, end and picture of each shot."""
     pictures = view.pictures or [None] * (len(view.cuts) + 1)
     begins = {view.start: pictures[0]}
@@ -101,7 +101,7 @@ def _between_cuts(view: RangeView) -> list[tuple[float, float, Picture | None]]:
 
 
 def _frame_picture(
-    view: RangeView,
+    view: RangeAnalysis,
     start: float,
     end: float,
     picture: Picture | None,
@@ -140,7 +140,7 @@ def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:
     return Frame(*source, *even, aspect=source[0] * output[1] / (source[1] * output[0]))
 
 
-def _frame_shot(view: RangeView, start: float, end: float, frame: Frame) -> list[Shot]:
+def _frame_shot(view: RangeAnalysis, start: float, end: float, frame: Frame) -> list[Shot]:
     """One shot between two cuts, divided where the subject changes."""
     times = [t for t in (view.samples or sorted({face.t for face in view.faces})) if start <= t < end]
     tracks = follow([face for face in view.faces if start <= face.t < end], times)
@@ -314,7 +314,7 @@ def _lent(sliver: Shot, neighbour: Shot, nearest: int) -> Shot:
     )
 
 
-def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeView) -> dict[str, Any]:
+def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeAnalysis) -> dict[str, Any]:
     """One clip of `face_log.json`.
 
     `views` are those of the clip's segments; `segments` counts them and `detected` those in which a

@@ -7,9 +7,9 @@ import numpy as np
 
 from tasks.core.languages import same_language
 from tasks.core.media import AudioTrack
-from tasks.core.picture.stills import stretches
+from tasks.core.picture.motion import stretches
 
-WINDOWS_A_SECOND = 2
+WINDOWS_PER_SECOND = 2
 """How often the channels of a sound are compared."""
 AUDIBLE = 1e-6
 """Mean square (-60 dBFS) below which a window, and with all of its windows a track, is silent."""
@@ -30,7 +30,7 @@ class Mix(NamedTuple):
     reason: str = ""
 
 
-AS_IT_IS = Mix()
+UNCHANGED = Mix()
 
 
 def ranked(tracks: Sequence[AudioTrack], asked: str, original: str | None = None) -> list[AudioTrack]:
@@ -61,7 +61,7 @@ def stereo_mix(power: np.ndarray) -> Mix:
     audible = louder > max(AUDIBLE, FAINT * float(louder.max(initial=0.0)))
     count = int(audible.sum())
     if not count:
-        return AS_IT_IS
+        return UNCHANGED
     lopsided = audible & (np.minimum(left, right) < FAINT * louder)
     cancels = audible & ~lopsided & (left + right + 2 * both < CANCELS * 2 * (left + right))
     better = 0 if left.sum() >= right.sum() else 1
@@ -80,9 +80,9 @@ def _one_sided(left: np.ndarray, right: np.ndarray, better: int) -> Mix:
 
 def _mend(cancels: np.ndarray) -> Mix:
     """Left for both, where the channels cancel each other out for a while."""
-    found = stretches([bool(c) for c in cancels], 0.0, WINDOWS_A_SECOND, 1 / WINDOWS_A_SECOND)
+    found = stretches([bool(c) for c in cancels], 0.0, WINDOWS_PER_SECOND, 1 / WINDOWS_PER_SECOND)
     if not found:
-        return AS_IT_IS
+        return UNCHANGED
     if len(found) > MOST_STRETCHES:
         return Mix(_pan({0: 1.0}), "the channels often cancel each other out: the left one is used")
     inside = "+".join(f"between(t,{start:g},{end:g})" for start, end in found)

@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from tasks.core.errors import UnreadableMedia
-from tasks.core.out.likeness import BINS_A_SECOND, SoundLevels
+from tasks.core.out.likeness import BINS_PER_SECOND, SoundLevels
 from tasks.engines.decoding import sounds
 
 PREROLL = 0.3
@@ -41,12 +41,12 @@ def _span(
     container: InputContainer, stream: AudioStream, start: float, seconds: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean square of the channels and of their mean, for each hundredth of the span."""
-    bins = round(seconds * BINS_A_SECOND)
+    bins = round(seconds * BINS_PER_SECOND)
     sums, counts = np.zeros((2, bins)), np.zeros(bins)
     frames = sounds(container, stream, max(0.0, start - PREROLL))
     for begins, frame in takewhile(lambda found: found[0] < start + seconds, frames):
         samples = _samples(frame)
-        place = ((begins - start + np.arange(samples.shape[1]) / frame.sample_rate) * BINS_A_SECOND).astype(int)
+        place = ((begins - start + np.arange(samples.shape[1]) / frame.sample_rate) * BINS_PER_SECOND).astype(int)
         first, last = np.searchsorted(place, [0, bins])
         if first < last:
             place, inside = place[first:last], samples[:, first:last]

@@ -15,18 +15,18 @@ from av.video.stream import VideoStream
 
 from tasks.core.captions.ass import CENTRE, HIGHLIGHT_COLOUR
 from tasks.core.errors import UnreadableMedia
-from tasks.core.out.checks import ClipMeasure
+from tasks.core.out.checks import ClipMeasurements
 from tasks.core.out.likeness import (
     CHROMA,
-    LOOKS_A_SECOND,
     LUMA,
-    Looks,
-    SourceView,
+    SAMPLES_PER_SECOND,
+    ClipFrames,
+    SourceExcerpt,
     lags,
     lost_in_mono,
     silences,
 )
-from tasks.core.picture.stills import difference, is_black, stretches
+from tasks.core.picture.motion import difference, is_black, stretches
 from tasks.engines.ffmpeg import FfmpegError, run
 from tasks.engines.out.levels import levels
 from tasks.engines.out.source_frames import part_of
@@ -34,7 +34,7 @@ from tasks.engines.sound.loudness import read_summary
 
 LOOK_WIDTH = 270
 """Pixels: a quarter of the usual clip; a smaller clip is looked at as it is."""
-SHORTEST_STILL = 0.5
+SHORTEST_STRETCH = 0.5
 FROZEN_DIFFERENCE = 0.02
 """Grey levels of 255. Stricter than for sources: what the encoder leaves of slow motion must not count as frozen."""
 CAPTION_BAND = 0.08
@@ -42,7 +42,7 @@ CAPTION_BAND = 0.08
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 
 
-def measure_clip(path: Path, source: SourceView | None = None, timeout: float = 300) -> ClipMeasure:
+def measure_clip(path: Path, source: SourceExcerpt | None = None, timeout: float = 300) -> ClipMeasurements:
     """Measure a finished file; one decode of the frames that others refer to, small, and all of the sound.
 
     Where `source` tells what the source shows and sounds like in the clip's seconds, the clip is compared with it.
@@ -54,25 +54,25 @@ def measure_clip(path: Path, source: SourceView | None = None, timeout: float = 
         with av.open(str(path)) as container:
             measure = _streams(container, path)
         shrink = max(1.0, measure.width / LOOK_WIDTH)
-        boxes = {glimpse.box: Looks(glimpse.box) for glimpse in source.glimpses} if source else {}
+        boxes = {frame.box: ClipFrames(frame.box) for frame in source.frames} if source else {}
         viewer = _Viewer(_even(measure.width / shrink), _even(measure.height / shrink), list(boxes.values()))
         said = _decode(path, measure, viewer, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     sound = read_summary(said) if measure.audio_streams else None
     heard = levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
-    compared = [boxes[glimpse.box].compare(glimpse) for glimpse in source.glimpses] if source else []
+    compared = [boxes[frame.box].match(frame) for frame in source.frames] if source else []
     return measure.model_copy(
         update={
-            "black": stretches(viewer.black, 0.0, LOOKS_A_SECOND, SHORTEST_STILL),
-            "frozen": stretches(viewer.frozen, 0.0, LOOKS_A_SECOND, SHORTEST_STILL),
-            "highlight": [(n / LOOKS_A_SECOND, pixels) for n, pixels in enumerate(viewer.highlight)],
+            "black": stretches(viewer.black, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
+            "frozen": stretches(viewer.frozen, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
+            "highlight": [(n / SAMPLES_PER_SECOND, pixels) for n, pixels in enumerate(viewer.highlight)],
             "integrated": sound.integrated if sound else None,
             "true_peak": sound.true_peak if sound else None,
             "lost_in_mono": lost_in_mono(heard) if heard else 0.0,
             "lags": lags(heard, source.sound) if heard and source else [],
             "silences": silences(heard, source.sound) if heard and source else [],
-            "likeness": [one for one in compared if one],
+            "frame_matches": [one for one in compared if one],
         }
     )
 
@@ -81,8 +81,8 @@ def _even(side: float) -> int:
     return 2 * round(side / 2)
 
 
-def _streams(container: InputContainer, path: Path) -> ClipMeasure:
-    measure = ClipMeasure(
+def _streams(container: InputContainer, path: Path) -> ClipMeasurements:
+    measure = ClipMeasurements(
         size_bytes=path.stat().st_size,
         duration=(container.duration or 0) / av.time_base,
         video_streams=len(container.streams.video),
@@ -132,11 +132,11 @@ def _boxes(file: IO[bytes]) -> Iterator[bytes]:
         file.seek(size - _BOX_HEADER, 1)
 
 
-def _decode(path: Path, measure: ClipMeasure, viewer: "_Viewer", timeout: float) -> str:
+def _decode(path: Path, measure: ClipMeasurements, viewer: "_Viewer", timeout: float) -> str:
     source = ffmpeg.input(f"file:{path}", skip_frame="noref", skip_loop_filter="all")
     outputs = []
     if measure.video_streams:
-        small = source.video.filter("fps", LOOKS_A_SECOND, start_time=0).filter(
+        small = source.video.filter("fps", SAMPLES_PER_SECOND, start_time=0).filter(
             "scale", viewer.width, viewer.height, flags="fast_bilinear"
         )
         outputs.append(small.output("pipe:1", f="rawvideo", pix_fmt="yuv420p"))
@@ -151,7 +151,7 @@ class _Viewer:
 
     width: int
     height: int
-    looks: list[Looks]
+    looks: list[ClipFrames]
     black: list[bool] = field(default_factory=list[bool])
     frozen: list[bool] = field(default_factory=list[bool])
     highlight: list[int] = field(default_factory=list[int])

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
-from tasks.core.out.likeness import CHROMA, LUMA, Box, Glimpse, framing
+from tasks.core.out.likeness import CHROMA, LUMA, Box, SourceFrame, framing
 from tasks.core.out.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
 from tasks.engines.decoding import key_before, pictures
@@ -43,9 +43,9 @@ _HDR_TRANSFERS, _WIDE_PRIMARIES, _WIDE_MATRICES = {16, 18}, {9}, {9, 10}
 """Code points of ISO/IEC 23091-2: the clip's colours are not the source's numbers."""
 
 
-def glimpses(
+def source_frames(
     video: Path, info: MediaInfo, clip: EdlClip, shots: list[list[Shot]], options: RenderOptions
-) -> list[Glimpse]:
+) -> list[SourceFrame]:
     """What the source shows at five to seven moments all over the clip, cut as the camera cuts it.
 
     Key frames are sought and few frames decoded after each, so that this costs little.
@@ -53,7 +53,7 @@ def glimpses(
     Raises:
         UnreadableMedia: no decoder reads the file.
     """
-    found: list[Glimpse] = []
+    found: list[SourceFrame] = []
     elapsed = 0.0
     try:
         with av.open(str(video), metadata_errors="ignore") as container:
@@ -115,14 +115,14 @@ def _on_show(
         yield at, recent[-1][1], recent[0][1]
 
 
-def _cut(frame: VideoFrame, at: float, shot: Shot, info: MediaInfo, options: RenderOptions) -> Glimpse:
+def _cut(frame: VideoFrame, at: float, shot: Shot, info: MediaInfo, options: RenderOptions) -> SourceFrame:
     """The part of the frame that the camera shows at the moment, small."""
     within, box = framing(shot, at, info, options)
     sizes = (LUMA, CHROMA, CHROMA)
     luma, *chroma = (part_of(plane, within, size) for plane, size in zip(_upright(frame, info), sizes, strict=True))
     is_wide = frame.colorspace in _WIDE_MATRICES or frame.color_primaries in _WIDE_PRIMARIES
     same = not is_wide and frame.color_trc not in _HDR_TRANSFERS
-    return Glimpse(box=box, luma=luma.tobytes(), chroma=np.stack(chroma).tobytes(), same_colours=same)
+    return SourceFrame(box=box, luma=luma.tobytes(), chroma=np.stack(chroma).tobytes(), same_colours=same)
 
 
 def _upright(frame: VideoFrame, info: MediaInfo) -> list[np.ndarray]:

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 
 from tasks.core.media import MediaInfo
-from tasks.core.picture.ends import EdgeView, flawed_frames
+from tasks.core.picture.ends import EdgeAnalysis, flawed_frames
 from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.picture.frames import frame_rate, small_frames, small_size
 from tasks.engines.picture.scenes import CutFinder
-from tasks.engines.picture.vision import LONGER_SIDE, LOOKS_A_SECOND, THUMBNAIL
+from tasks.engines.picture.vision import DETECTIONS_PER_SECOND, LONGER_SIDE, THUMBNAIL
 
 
-def look_around(
+def analyse_edge(
     video: Path,
     info: MediaInfo,
     span: tuple[float, float],
@@ -22,7 +22,7 @@ def look_around(
     poster: bool,
     detector: FaceDetector | None,
     ffmpeg: str,
-) -> EdgeView:
+) -> EdgeAnalysis:
     """What `span` (start and end, seconds of the source) shows at `fps`.
 
     Without `poster` only cuts are looked for; without a detector no faces.
@@ -37,7 +37,7 @@ def look_around(
     lumas: list[np.ndarray] = []
     looks: list[float] = []
     faces: list[float] = []
-    every = max(1, round(rate / LOOKS_A_SECOND))
+    every = max(1, round(rate / DETECTIONS_PER_SECOND))
     for number, planes in enumerate(small_frames(video, info, span, fps=fps, size=size, ffmpeg=ffmpeg)):
         bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
         thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
@@ -49,4 +49,4 @@ def look_around(
             looks.append(start + number / rate)
             faces += looks[-1:] if len(detector.rows(bgr)) else []
     cuts = [start + cut / rate for cut in finder.cuts]
-    return EdgeView(start, rate, cuts, flawed_frames(np.stack(lumas), rate) if lumas else [], looks, faces)
+    return EdgeAnalysis(start, rate, cuts, flawed_frames(np.stack(lumas), rate) if lumas else [], looks, faces)

@@ -12,9 +12,9 @@ import numpy as np
 from infra.untrusted_text import one_line
 from tasks.core.media import MediaInfo
 from tasks.core.picture.bars import picture_within
-from tasks.core.picture.camera import FaceBox, RangeView
+from tasks.core.picture.camera import FaceBox, RangeAnalysis
 from tasks.core.picture.field_order import FieldCounts, Scan, judge
-from tasks.core.picture.stills import is_black, is_frozen, stretches
+from tasks.core.picture.motion import is_black, is_frozen, stretches
 from tasks.engines.picture.faces import FaceDetector, face_box
 from tasks.engines.picture.frames import Planes, frame_rate, small_frames, small_size
 from tasks.engines.picture.mouths import WatchedFace
@@ -23,11 +23,11 @@ from tasks.engines.picture.scenes import CutFinder
 _log = logging.getLogger(__name__)
 
 LONGER_SIDE = 480
-LOOKS_A_SECOND = 5
+DETECTIONS_PER_SECOND = 5
 THUMBNAIL = (160, 90)
 CELLS = (9, 16)
 """Rows and columns in which motion is kept."""
-SHORTEST_STILL = 0.5
+SHORTEST_STRETCH = 0.5
 """Seconds."""
 KNOWN_LATE = 2
 """Frames after which CutFinder tells a cut."""
@@ -35,9 +35,9 @@ JUMP = 12.0
 """Mean difference of luma, of 255, at which two frames are no longer the same shot's: no motion is read from them."""
 
 
-def look(
+def analyse_range(
     video: Path, info: MediaInfo, start: float, end: float, fps: float, detector: FaceDetector | None, ffmpeg: str
-) -> RangeView:
+) -> RangeAnalysis:
     """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
 
     Without a detector no faces are looked for, nor after it failed, which `fault` tells.
@@ -53,15 +53,15 @@ def look(
     fields = counted.append if info.interlaced else None
     for planes in small_frames(video, info, (start, end), fps=fps, size=size, ffmpeg=ffmpeg, fields=fields):
         viewer.see(planes, planes[: size[1]])
-    return RangeView(
+    return RangeAnalysis(
         start=start,
         end=end,
         fps=rate,
         cuts=[start + cut / rate for cut in viewer.finder.cuts],
         faces=viewer.faces(),
         samples=viewer.samples,
-        black=stretches(viewer.black, start, rate, SHORTEST_STILL),
-        frozen=stretches(viewer.frozen, start, rate, SHORTEST_STILL),
+        black=stretches(viewer.black, start, rate, SHORTEST_STRETCH),
+        frozen=stretches(viewer.frozen, start, rate, SHORTEST_STRETCH),
         pictures=[picture_within(brightest, info.width, info.height) for brightest in viewer.brightest()],
         fault=viewer.fault,
         scan=judge(counted[0]) if counted else Scan(),
@@ -108,7 +108,7 @@ class _Viewer:
         if self._luma is not None and changed < JUMP:
             self._watch(self._luma, luma)
         if new_shot or number >= self._due:
-            self._due = number + max(1, round(self.rate / LOOKS_A_SECOND))
+            self._due = number + max(1, round(self.rate / DETECTIONS_PER_SECOND))
             self._find(bgr, self.start + number / self.rate)
         self._luma, self._thumbnail = luma, grey
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.media import AudioTrack
-from tasks.core.sound.channels import AS_IT_IS, WINDOWS_A_SECOND, Mix
+from tasks.core.sound.channels import UNCHANGED, WINDOWS_PER_SECOND, Mix
 from tasks.engines.ffmpeg import Pipe, ffmpeg_exe, reading
-from tasks.engines.probe import PATIENT
+from tasks.engines.probe import PROBE_LIMITS
 
 SAMPLE_RATE = 48000
 APART = 0.03
@@ -60,9 +60,9 @@ def listen(source: Path, track: AudioTrack) -> np.ndarray | None:
     """
     channels = track.channels if is_discrete(track) else 2
     arguments = ["-v", "error", "-protocol_whitelist", "file,pipe"]
-    arguments += [word for name, value in PATIENT.items() for word in (f"-{name}", value)]
+    arguments += [word for name, value in PROBE_LIMITS.items() for word in (f"-{name}", value)]
     arguments += ["-i", f"file:{source}"]
-    arguments += gapless(track, AS_IT_IS, f"aresample={_LISTENED_RATE}")
+    arguments += gapless(track, UNCHANGED, f"aresample={_LISTENED_RATE}")
     arguments += ["-map", "[sound]", "-f", "s16le", "pipe:1"]
     with reading(arguments, ffmpeg_exe()) as pipe:
         windows = list(_windows(pipe, channels))
@@ -70,7 +70,7 @@ def listen(source: Path, track: AudioTrack) -> np.ndarray | None:
 
 
 def _windows(pipe: Pipe, channels: int) -> Iterator[np.ndarray]:
-    length = _LISTENED_RATE // WINDOWS_A_SECOND
+    length = _LISTENED_RATE // WINDOWS_PER_SECOND
     while data := pipe.read(2 * channels * _LISTENED_RATE * _BLOCK_SECONDS):
         samples = np.frombuffer(data, np.int16, len(data) // 2 // channels * channels).reshape(-1, channels)
         padded = np.zeros((-(-len(samples) // length) * length, channels), np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 
 import ffmpeg
 
-from tasks.core.out.render_plan import TARGET_LUFS, Mend
+from tasks.core.out.render_plan import TARGET_LUFS, Correction
 from tasks.engines.ffmpeg import run
 
 SAMPLE_RATE = 48000
@@ -77,7 +77,7 @@ def _segment(audio: Path, start: float, seconds: float) -> Any:
     )
 
 
-def measure(
+def measure_loudness(
     audio: Path,
     segments: list[tuple[float, float]],
     gain: float = 0.0,
@@ -104,24 +104,26 @@ def read_summary(said: str) -> Loudness:
     return Loudness(float(integrated[-1]), float(peak[-1]))
 
 
-def plan_loudness(audio: Path, segments: list[tuple[float, float]], mend: Mend | None = None) -> LoudnessPlan:
+def plan_loudness(
+    audio: Path, segments: list[tuple[float, float]], correction: Correction | None = None
+) -> LoudnessPlan:
     """Find the gain that brings the segments to the target.
 
     The limiter takes loudness away from impulsive sound, so the result is measured and the gain corrected.
     """
-    mend = mend or Mend()
-    target, ceiling = TARGET_LUFS + mend.louder, CEILING_DBTP - mend.lower_ceiling
-    source = measure(audio, segments, ceiling=0.0)
+    correction = correction or Correction()
+    target, ceiling = TARGET_LUFS + correction.louder, CEILING_DBTP - correction.lower_ceiling
+    source = measure_loudness(audio, segments, ceiling=0.0)
     if not source.integrated > _SILENCE_LUFS:
         return LoudnessPlan(0.0, ceiling, source, source, "the clip is silent; its loudness was left as it is")
     gain = min(target - source.integrated, LARGEST_GAIN)
-    result = measure(audio, segments, gain, ceiling)
+    result = measure_loudness(audio, segments, gain, ceiling)
     for _ in range(_TRIALS):
         missing = target - result.integrated
         if abs(missing) <= _CLOSE_ENOUGH or (missing > 0 and gain >= LARGEST_GAIN):
             break
         gain = min(gain + 1.3 * missing, LARGEST_GAIN)
-        result = measure(audio, segments, gain, ceiling)
+        result = measure_loudness(audio, segments, gain, ceiling)
     warning = None
     if abs(target - result.integrated) > 1:
         warning = f"loudness {result.integrated:.1f} LUFS instead of {target:.0f}: the sound is too quiet or too uneven"

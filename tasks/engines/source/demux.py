@@ -9,9 +9,9 @@ from av.error import FFmpegError
 
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import AudioTrack, MediaInfo
-from tasks.core.sound.channels import AS_IT_IS, Mix, discrete_mix, is_silent, stereo_mix
+from tasks.core.sound.channels import UNCHANGED, Mix, discrete_mix, is_silent, stereo_mix
 from tasks.engines import ffmpeg
-from tasks.engines.probe import PATIENT
+from tasks.engines.probe import PROBE_LIMITS
 from tasks.engines.sound.channels import gapless, is_discrete, listen
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Sound:
     """The track that is taken, what its channels need, and what people should know of the choice."""
 
     track: AudioTrack
-    mix: Mix = AS_IT_IS
+    mix: Mix = UNCHANGED
     warnings: tuple[str, ...] = ()
 
 
@@ -202,5 +202,5 @@ def _heard(source: Path, sound: Sound) -> list[str]:
 
 
 def _input(source: Path) -> list[str]:
-    safe = [word for name, value in (_SAFE | PATIENT).items() for word in (f"-{name}", value)]
+    safe = [word for name, value in (_SAFE | PROBE_LIMITS).items() for word in (f"-{name}", value)]
     return ["-v", "error", *safe, "-fflags", "+genpts", "-i", f"file:{source}"]

@@ -6,7 +6,7 @@ from tasks.core.errors import ClipError, SourceTooLarge, UnsupportedSource
 from tasks.core.source.addresses import check_url
 from tasks.core.source.batch import Listing, listing
 from tasks.engines.source.egress import SYSTEM, Network
-from tasks.engines.source.ytdlp import INSPECT_BYTES, INSPECT_SECONDS, DownloadOptions, answered, job_of
+from tasks.engines.source.ytdlp import INSPECT_BYTES, INSPECT_SECONDS, DownloadOptions, child_request, run_child
 
 
 def read_feed(
@@ -21,9 +21,9 @@ def read_feed(
     check_url(url)
     seconds = min(options.timeout_seconds, INSPECT_SECONDS)
     limits = options.model_copy(update={"timeout_seconds": seconds, "max_bytes": INSPECT_BYTES})
-    job = job_of(url, None, limits, ffmpeg_dir, Path("none"), depth)
+    job = child_request(url, None, limits, ffmpeg_dir, Path("none"), depth)
     try:
-        entries = answered(job, limits, INSPECT_BYTES, network)["entries"]
+        entries = run_child(job, limits, INSPECT_BYTES, network)["entries"]
     except SourceTooLarge:
         raise UnsupportedSource(f"The feed has more than {INSPECT_BYTES} bytes.", "Use a shorter feed.") from None
     except ClipError as error:

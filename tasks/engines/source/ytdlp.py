@@ -89,8 +89,8 @@ def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Ne
     check_url(url)
     limits = options.model_copy(update={"timeout_seconds": min(options.timeout_seconds, INSPECT_SECONDS)})
     with tempfile.TemporaryDirectory(prefix="kangklip-") as folder:
-        job = job_of(url, None, options, ffmpeg_dir, Path(folder, "inspect"))
-        found = answered(job, limits, INSPECT_BYTES, network)
+        job = child_request(url, None, options, ffmpeg_dir, Path(folder, "inspect"))
+        found = run_child(job, limits, INSPECT_BYTES, network)
     info, file = found["info"], found["file"]
     _refuse_early(info, file, options)
     is_site = info.get("extractor_key", "Generic") not in ("Generic", "HTML5MediaEmbed")
@@ -150,12 +150,12 @@ def fetch(
         ClipError, TransientDownloadError: as `inspect`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    job = job_of(inspected.url, inspected.info, options, ffmpeg_dir, folder / f"source-{inspected.digest[:16]}")
-    found = answered(job, options, _SPARE * options.max_bytes + INSPECT_BYTES, network, progress)
+    job = child_request(inspected.url, inspected.info, options, ffmpeg_dir, folder / f"source-{inspected.digest[:16]}")
+    found = run_child(job, options, _SPARE * options.max_bytes + INSPECT_BYTES, network, progress)
     return Path(found["path"])
 
 
-def job_of(
+def child_request(
     url: str,
     info: dict[str, Any] | None,
     options: DownloadOptions,
@@ -179,10 +179,10 @@ def job_of(
     }
 
 
-def answered(
+def run_child(
     job: dict[str, Any], options: DownloadOptions, wire_bytes: int, network: Network, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run the job until it is answered, at most `TRIES` times within the time there is. Raises as `inspect`."""
+    """Run the child until it answers, at most `TRIES` times within `options.timeout_seconds`. Raises as `inspect`."""
     end = time.monotonic() + options.timeout_seconds
     for attempt in itertools.count(1):
         proxy = EgressProxy(allow_private=options.allow_private_addresses, max_bytes=wire_bytes, network=network)

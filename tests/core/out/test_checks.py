@@ -1,14 +1,14 @@
 import pytest
 
 from tasks.core.edl import EdlClip, Selection, Span
-from tasks.core.out.checks import ClipMeasure, check, subtract
+from tasks.core.out.checks import ClipMeasurements, check, subtract
 from tasks.core.out.manifest import ClipEntry, Dropped, manifest
 from tasks.core.out.render_plan import RenderOptions
 from tasks.core.transcript import Word
 
 CLIP = EdlClip(index=2, title="Title", hook="Hook", segments=[Span(start=5, end=20, text="a"), Span(start=40, end=55)])
 WORDS = [Word(word=f"w{i}", start=i, end=i + 0.6) for i in range(20)]
-GOOD = ClipMeasure(
+GOOD = ClipMeasurements(
     size_bytes=1000,
     duration=29.98,
     video_streams=1,
@@ -30,7 +30,7 @@ GOOD = ClipMeasure(
 )
 
 
-def faults(measure: ClipMeasure, words: list[Word] = WORDS, longest: float | None = 30, **source) -> list[str]:
+def faults(measure: ClipMeasurements, words: list[Word] = WORDS, longest: float | None = 30, **source) -> list[str]:
     black, frozen = source.get("black", []), source.get("frozen", [])
     return [c.name for c in check(measure, CLIP, RenderOptions(), black, frozen, words, longest) if not c.ok]
 

@@ -10,8 +10,8 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
 from tasks.core.out.render_plan import (
     RenderOptions,
+    correction_for,
     frame_rate,
-    mend_for,
     on_clip_clock,
     path_expression,
     plan,
@@ -139,6 +139,6 @@ def test_stretches_and_words_move_to_the_clip_clock():
 
 
 def test_a_mend_corrects_only_what_was_broken():
-    assert mend_for(-17.0, -3.0, ["loudness"]).louder == 3.0
-    assert mend_for(-17.0, 0.5, ["true peak"]).model_dump() == {"louder": 0.0, "lower_ceiling": 2.0, "shorter": 0}
-    assert mend_for(-14.0, -3.0, ["length"]).shorter == 1
+    assert correction_for(-17.0, -3.0, ["loudness"]).louder == 3.0
+    assert correction_for(-17.0, 0.5, ["true peak"]).model_dump() == {"louder": 0.0, "lower_ceiling": 2.0, "shorter": 0}
+    assert correction_for(-14.0, -3.0, ["length"]).shorter == 1

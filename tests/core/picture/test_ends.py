@@ -6,19 +6,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.picture.ends import EdgeView, Pauses, best_end, best_start, flawed_frames, moved, pauses
+from tasks.core.picture.ends import EdgeAnalysis, Pauses, best_end, best_start, flawed_frames, moved, pauses
 from tasks.core.transcript import Word
 
 FPS = 25.0
 HALF = 0.5 / FPS
 
 
-def view(cuts=(), flawed=(), faces=(), start=8.0) -> EdgeView:
+def view(cuts=(), flawed=(), faces=(), start=8.0) -> EdgeAnalysis:
     """A look at 4 s; `flawed` is a stretch of time, `faces` one in which a face is seen."""
     times = start + np.arange(100) / FPS
     bad = [bool(flawed) and flawed[0] <= t < flawed[1] for t in times]
     looks = [float(t) for t in times[::5]]
-    return EdgeView(start, FPS, list(cuts), bad, looks, [t for t in looks if faces and faces[0] <= t < faces[1]])
+    return EdgeAnalysis(start, FPS, list(cuts), bad, looks, [t for t in looks if faces and faces[0] <= t < faces[1]])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.picture.camera import FaceBox, Picture, RangeView, Shot
+from tasks.core.picture.camera import FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.reframe import TOP_ACCELERATION, TOP_SPEED, face_log, face_log_clip, fit_crop, frame_range
 
 WIDE, CLIP = (1920, 1080), (1080, 1920)
@@ -29,7 +29,7 @@ def person(x, start=0.0, end=10.0, mouth=0.0, size=200.0, y=400.0, every=0.2):
 def view(*people, end=10.0, cuts=(), every=0.2):
     faces = sorted((face for hits in people for face in hits), key=lambda face: face.t)
     samples = np.arange(0, end - 1e-9, every).round(6).tolist()
-    return RangeView(start=0, end=end, fps=30, cuts=list(cuts), faces=faces, samples=samples)
+    return RangeAnalysis(start=0, end=end, fps=30, cuts=list(cuts), faces=faces, samples=samples)
 
 
 def corner(shot: Shot, t):
@@ -246,7 +246,7 @@ def scenes(draw):
             if s
         ]
     cuts = sorted(draw(st.lists(st.floats(-1, 13), max_size=4)))
-    return RangeView(start=0, end=end, fps=30, cuts=cuts, faces=faces, samples=samples.tolist())
+    return RangeAnalysis(start=0, end=end, fps=30, cuts=cuts, faces=faces, samples=samples.tolist())
 
 
 @settings(max_examples=150, deadline=None)

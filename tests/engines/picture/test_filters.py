@@ -11,7 +11,7 @@ from tasks.core.media import MediaInfo
 from tasks.core.picture.colour import colours
 from tasks.engines.ffmpeg import reading
 from tasks.engines.picture.filters import Filters, as_text, prepared, to_bt709, whole_frames
-from tasks.engines.picture.vision import look
+from tasks.engines.picture.vision import analyse_range
 from tasks.engines.probe import probe
 from tests.small_media import ffmpeg
 
@@ -59,7 +59,7 @@ def source(path: Path, picture: str, codec: tuple[str, ...]) -> tuple[Path, Medi
 
 
 def scan_of(path: Path, info: MediaInfo):
-    return look(path, info, 0.0, 1.6, info.fps, None, FFMPEG).scan
+    return analyse_range(path, info, 0.0, 1.6, info.fps, None, FFMPEG).scan
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -14,7 +14,7 @@ from tasks.core.picture.camera import Shot
 from tasks.core.picture.reframe import frame_range
 from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.picture.frames import small_frames, small_size
-from tasks.engines.picture.vision import look
+from tasks.engines.picture.vision import analyse_range
 from tasks.engines.probe import probe
 from tasks.engines.weights import yunet
 from tests.folders import FOOTAGE, MEDIA
@@ -40,7 +40,7 @@ def footage(name: str) -> Path:
 def seen(path, detector, start=0.0, end=None, fps=None):
     info = probe(path)
     end = info.duration if end is None else end
-    return look(path, info, start, end, fps or min(info.fps, 30), detector, FFMPEG)
+    return analyse_range(path, info, start, end, fps or min(info.fps, 30), detector, FFMPEG)
 
 
 def framed(path, detector, **range_):
@@ -223,7 +223,7 @@ def test_damaged_frames_do_not_stop_the_look(three_shots, tmp_path, detector):
         data[at] ^= 0xFF
     path = tmp_path / "damaged.mp4"
     path.write_bytes(data)
-    view = look(path, probe(three_shots), 0.0, 6.0, 25.0, detector, FFMPEG)
+    view = analyse_range(path, probe(three_shots), 0.0, 6.0, 25.0, detector, FFMPEG)
     assert len(view.samples) >= 20
 
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_decoded_is_unreadable(three_shots, tmp_path, detector):
     path = tmp_path / "cut_short.mp4"
     path.write_bytes(three_shots.read_bytes()[:1000])
     with pytest.raises(UnreadableMedia, match="No picture could be decoded"):
-        look(path, probe(three_shots), 0.0, 2.0, 25.0, detector, FFMPEG)
+        analyse_range(path, probe(three_shots), 0.0, 2.0, 25.0, detector, FFMPEG)
 
 
 def test_the_samples_cuts_and_speaker(detector):

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.out.render_plan import Mend
+from tasks.core.out.render_plan import Correction
 from tasks.engines.ffmpeg import run
-from tasks.engines.sound.loudness import CEILING_DBTP, LARGEST_GAIN, measure, plan_loudness, read_summary
+from tasks.engines.sound.loudness import CEILING_DBTP, LARGEST_GAIN, measure_loudness, plan_loudness, read_summary
 
 SPEECHLIKE = "anoisesrc=c=pink:a=0.3:d=6:seed=1,volume='0.2+0.8*abs(sin(5*t))':eval=frame"
 IMPULSES = "aevalsrc='0.02*sin(900*t)+0.9*exp(-60*mod(t,0.5))*sin(6000*t)':d=6:s=48000"
@@ -46,13 +46,13 @@ def test_next_to_silence_is_not_raised_without_bounds(tmp_path: Path):
 
 def test_a_mend_moves_target_and_ceiling(tmp_path: Path):
     source = sound(tmp_path / "a.wav", SPEECHLIKE)
-    mended = plan_loudness(source, [(0, 5)], Mend(louder=-2, lower_ceiling=3))
+    mended = plan_loudness(source, [(0, 5)], Correction(louder=-2, lower_ceiling=3))
     assert mended.result.integrated == pytest.approx(-16, abs=0.5)
     assert mended.result.true_peak <= CEILING_DBTP - 3 + 0.5
 
 
 def test_segments_beyond_the_end_are_silence(tmp_path: Path):
-    assert measure(sound(tmp_path / "a.wav", "sine=d=2"), [(5, 1)]).integrated <= -70
+    assert measure_loudness(sound(tmp_path / "a.wav", "sine=d=2"), [(5, 1)]).integrated <= -70
 
 
 def test_the_summary_is_read_from_its_end():

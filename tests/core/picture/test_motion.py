@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.core.picture.stills import difference, is_black, is_frozen, stretches
+from tasks.core.picture.motion import difference, is_black, is_frozen, stretches
 
 
 def test_black_allows_a_logo_and_noise():
