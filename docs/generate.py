@@ -85,7 +85,7 @@ def engines(files: list[Path]) -> list[str]:
 
 def stage_name(task: Path) -> str:
     """What reports call the stage: `Stage.NAME` in the options of its task."""
-    found = re.search(r"stage_options\(Stage\.(\w+)", task.read_text(encoding="utf-8"))
+    found = re.search(r"task_arguments\(Stage\.(\w+)", task.read_text(encoding="utf-8"))
     if found is None:
         raise ValueError(f"{name_of(task)} names no stage.")
     return found[1]

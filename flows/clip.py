@@ -16,9 +16,9 @@ from tasks.chunk import chunk
 from tasks.core.errors import BadRequest
 from tasks.core.request import ClipRequest
 from tasks.download import download
-from tasks.options import stage_options_of
+from tasks.options import run_options
 from tasks.policy import run_stage
-from tasks.records import Made
+from tasks.records import StageRecords
 from tasks.render import render
 from tasks.select import select
 from tasks.transcribe import transcribe
@@ -43,13 +43,13 @@ def clip(
     except BadRequest as error:
         return Failed(message=str(error))
     with run_log(), lifecycle.attempt(request, job_id, attempt) as job:
-        options = stage_options_of(settings.load())
+        options = run_options(settings.load())
         source = run_stage(download, job, request, options.source)
         transcript = run_stage(transcribe, job, request.language, options.speech, source)
         chunks = run_stage(chunk, job, transcript)
         edl = run_stage(select, job, request, options.choice, source, transcript, chunks)
         rendered = run_stage(render, job, options.picture, source, transcript, edl)
-        made = Made(source=source, transcript=transcript, chunks=chunks, edl=edl, rendered=rendered)
-        published = run_stage(upload, job, request, options.picture, made)
+        records = StageRecords(source=source, transcript=transcript, chunks=chunks, edl=edl, rendered=rendered)
+        published = run_stage(upload, job, request, options.picture, records)
         lifecycle.succeed(job, published)
     return published.model_dump(mode="json")

@@ -39,7 +39,7 @@ from tasks.core.keys import job_key
 from tasks.core.request import ClipRequest
 from tasks.policy import failed_stage
 from tasks.records import UploadRecord
-from tasks.workspace import folder_of, sweep
+from tasks.workspace import sweep, work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
                 _fail(opened or JobRef(job_id=job_id, attempt=number or 1), error, configured)
             raise
         else:
-            background.wait_all(folder_of(opened, configured))
+            background.wait_all(work_folder(opened, configured))
         finally:
             if opened:  # else it is the folder of whoever has opened it
-                shutil.rmtree(folder_of(opened, configured), ignore_errors=True)
+                shutil.rmtree(work_folder(opened, configured), ignore_errors=True)
 
 
 def succeed(job: JobRef, published: UploadRecord) -> None:

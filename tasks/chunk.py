@@ -1,20 +1,20 @@
-"""CHUNK: the transcript as windows of about five minutes that end at a sentence or a pause."""
+"""CHUNK: the transcript in parts of about five minutes that end with a sentence, at a pause if possible."""
 
 from prefect import task
 
 from infra.jobs.store import JobRef
 from infra.states import Stage
 from tasks.core.transcript import TRANSCRIPT_JSON
-from tasks.policy import stage_options
+from tasks.policy import task_arguments
 from tasks.records import ChunksRecord, TranscriptRecord
 from tasks.stages.chunk import make_chunks
-from tasks.workspace import at_work
+from tasks.workspace import stage_workspace
 
 
-@task(**stage_options(Stage.CHUNK, version=3))
+@task(**task_arguments(Stage.CHUNK, version=3))
 def chunk(job: JobRef, transcript: TranscriptRecord) -> ChunksRecord:
-    """Cut the transcript into chunks."""
-    with at_work(job, Stage.CHUNK) as work:
+    """Divide the transcript into chunks."""
+    with stage_workspace(job, Stage.CHUNK) as work:
         segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
-        chunks = work.keep_json("chunks.json", [item.model_dump(mode="json") for item in make_chunks(segments)])
+        chunks = work.put_json("chunks.json", [item.model_dump(mode="json") for item in make_chunks(segments)])
         return ChunksRecord(artifacts={"chunks": chunks}, seconds=work.seconds)

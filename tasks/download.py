@@ -1,4 +1,4 @@
-"""DOWNLOAD: the request's video as media in the bucket, shared by every job that cuts the same source."""
+"""DOWNLOAD: the source's video and audio in the bucket, shared by all jobs on the same source."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tasks.core.sound.channels import AudioTrack, ranked
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.sound.loudness import integrated
 from tasks.options import SourceOptions
-from tasks.policy import stage_options
+from tasks.policy import task_arguments
 from tasks.records import SourceRecord
 from tasks.stages.download import (
     Acquired,
@@ -28,13 +28,14 @@ from tasks.stages.download import (
     file_meta,
     identify,
 )
-from tasks.workspace import Workspace, at_work, media_ref
+from tasks.workspace import Workspace, media_ref, stage_workspace
 
 
 class SharedSource(BaseModel):
-    """A source's entry in the cache that jobs share. `loudness` is the whole source's, in LUFS.
+    """A source's entry in the shared cache. `loudness` is of the whole source, in LUFS.
 
-    `tracks` are the sound tracks of the file as it came, best first for the language that was asked for.
+    `audio_made` says why the audio was copied or re-encoded. `tracks` are the file's audio tracks, best
+    first for the requested language.
     """
 
     video: ArtifactRef
@@ -46,10 +47,10 @@ class SharedSource(BaseModel):
     warnings: list[str]
 
 
-@task(**stage_options(Stage.DOWNLOAD, SOURCE_VERSION))
+@task(**task_arguments(Stage.DOWNLOAD, SOURCE_VERSION))
 def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> SourceRecord:
-    """Bring the source's video and audio into the bucket, unless another job has."""
-    with at_work(job, Stage.DOWNLOAD) as work:
+    """Download the source into the bucket, unless another job already has."""
+    with stage_workspace(job, Stage.DOWNLOAD) as work:
         try:
             shared, meta, reused = _shared_media(request, _engine_options(options, request, work), work)
         except TransientDownloadError as error:
@@ -59,8 +60,8 @@ def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> Sourc
             artifacts={
                 "video": shared.video,
                 "audio": shared.audio,
-                "meta": work.keep_json("meta.json", meta.model_dump(mode="json")),
-                "video_stats": work.keep_json("video_stats.json", stats),
+                "meta": work.put_json("meta.json", meta.model_dump(mode="json")),
+                "video_stats": work.put_json("video_stats.json", stats),
             },
             seconds=work.seconds,
             reused=reused,
@@ -72,22 +73,22 @@ def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> Sourc
 def _shared_media(
     request: ClipRequest, options: DownloadOptions, work: Workspace
 ) -> tuple[SharedSource, SourceMeta, bool]:
-    """The source's entry in the shared cache, its page as it is now, and whether the entry was there already."""
+    """The source's entry in the shared cache, what its page says now, and whether the entry already existed."""
     found = identify(request.video_url, options, binary_dir()) if request.video_url else None
     source = found.digest if found else digest("upload", request.source_key)
     index = source_key(source)
     if request.video_url:
         work.store.put_json(alias_key(request.video_url), {"source": source})
     meta = found.meta if found else file_meta(str(request.source_key), request.source_name)
-    if (entry := _known(index, work)) and _sounds_the_same(entry, request.language, meta):
-        work.fetch_beside(entry.video)
+    if (entry := _cached(index, work)) and _has_same_track(entry, request.language, meta):
+        work.prefetch(entry.video)
         return entry, meta, True
-    acquired = _acquired(found, request, options, work)
+    acquired = _download(found, request, options, work)
     return _share(acquired, source, index, request, work), acquired.meta, False
 
 
-def _known(index: str, work: Workspace) -> SharedSource | None:
-    """A shared entry that is whole and whose media are there; anything else is fetched again."""
+def _cached(index: str, work: Workspace) -> SharedSource | None:
+    """The shared entry, or None if it is absent, malformed, or names media that are gone."""
     try:
         entry = SharedSource.model_validate(work.store.get_json(index))
     except (ObjectMissing, ValidationError):
@@ -95,12 +96,12 @@ def _known(index: str, work: Workspace) -> SharedSource | None:
     return entry if work.store.has_all([entry.video, entry.audio]) else None
 
 
-def _sounds_the_same(entry: SharedSource, language: str, meta: SourceMeta) -> bool:
-    """Whether this request, too, would take the sound track that was taken."""
+def _has_same_track(entry: SharedSource, language: str, meta: SourceMeta) -> bool:
+    """Whether this request would choose the audio track that the entry holds."""
     return ranked(entry.tracks, language, meta.extra.get("language"))[:1] == entry.tracks[:1]
 
 
-def _acquired(found: Identified | None, request: ClipRequest, options: DownloadOptions, work: Workspace) -> Acquired:
+def _download(found: Identified | None, request: ClipRequest, options: DownloadOptions, work: Workspace) -> Acquired:
     folder = work.folder / "source"
     if found is None:
         path = work.store.fetch(str(request.source_key), work.folder / Path(str(request.source_key)).name)
@@ -108,16 +109,16 @@ def _acquired(found: Identified | None, request: ClipRequest, options: DownloadO
 
     def progress(done: int, total: int | None) -> None:
         of_all = f" of {total / 1e6:.0f}" if total else ""
-        work.say(done / total if total else 0.5, f"{done / 1e6:.0f}{of_all} MB")
+        work.report_progress(done / total if total else 0.5, f"{done / 1e6:.0f}{of_all} MB")
 
     return acquire(found, options, folder, progress, binary_dir())
 
 
 def _share(acquired: Acquired, source: str, index: str, request: ClipRequest, work: Workspace) -> SharedSource:
-    """Put a source into the shared cache; its entry follows its media. A registered file is its own video.
+    """Store a source in the shared cache: media first, then the entry. A registered file is not stored twice.
 
-    The video may take minutes and nobody here reads it from the bucket, so it goes beside the work: of a run
-    that dies before it has arrived, the next one downloads again.
+    The video is uploaded in the background, since this run has it on disk. If the run dies before the upload
+    ends, there is no entry and the next run downloads again.
     """
     registered = work.store.stat(str(request.source_key)) if request.source_key else None
     video = acquired.video
@@ -133,11 +134,11 @@ def _share(acquired: Acquired, source: str, index: str, request: ClipRequest, wo
         tracks=acquired.tracks,
         warnings=acquired.warnings,
     )
-    work.keep_file(sound.key, acquired.audio, sound.sha256)
+    work.put_file(sound.key, acquired.audio, sound.sha256)
     if is_registered:
         work.store.put_json(index, entry)
     else:
-        work.keep_beside(ref, video, lambda: work.store.put_json(index, entry))
+        work.put_in_background(ref, video, lambda: work.store.put_json(index, entry))
     return entry
 
 

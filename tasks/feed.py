@@ -1,4 +1,4 @@
-"""FEED: what a batch's list or feed comes to, before anything is done about it."""
+"""FEED: the videos of a batch's list or feed."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE

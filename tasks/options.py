@@ -1,4 +1,4 @@
-"""What of the settings changes a stage's result: these, and nothing else, are part of its cache key."""
+"""The settings that change a stage's result. Only these are part of its cache key."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -7,7 +7,7 @@ from tasks.core.out.render_plan import RenderOptions
 
 
 class SourceOptions(BaseModel):
-    """DOWNLOAD: formats faster than `max_fps` are avoided."""
+    """DOWNLOAD: formats above `max_fps` frames a second are avoided."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -15,7 +15,7 @@ class SourceOptions(BaseModel):
 
 
 class SpeechOptions(BaseModel):
-    """TRANSCRIPT: which model, and how wide it searches. None is the default of the machine."""
+    """TRANSCRIPT: the speech model (None: the machine's default) and its beam size."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,7 +24,7 @@ class SpeechOptions(BaseModel):
 
 
 class ChoiceOptions(BaseModel):
-    """SELECT: which LLM has a say."""
+    """SELECT: the LLM that reranks and names clips, or None."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,8 +32,8 @@ class ChoiceOptions(BaseModel):
     llm_api_base: str | None
 
 
-class StageOptions(BaseModel):
-    """The options of a whole run."""
+class RunOptions(BaseModel):
+    """The options of all stages of a run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,10 +43,10 @@ class StageOptions(BaseModel):
     picture: RenderOptions
 
 
-def stage_options_of(settings: Settings) -> StageOptions:
-    """The options that the settings ask for."""
+def run_options(settings: Settings) -> RunOptions:
+    """The options in these settings."""
     width, height = settings.render_size
-    return StageOptions(
+    return RunOptions(
         source=SourceOptions(max_fps=settings.render_max_fps),
         speech=SpeechOptions(model=settings.asr_model, beam_size=settings.asr_beam_size),
         choice=ChoiceOptions(llm_model=settings.llm_model_name, llm_api_base=settings.llm_api_base),

@@ -1,4 +1,4 @@
-"""One place for what every stage shares: cache keys, the retry rule, and how a stage is called."""
+"""What all stages share: cache keys, the retry rule, and how a stage is called."""
 
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -16,7 +16,7 @@ from infra.errors import ConfigError, InfraError, JobConflict
 from infra.prefect.results import saved_block
 from infra.states import Stage
 from tasks.core.keys import digest, job_key
-from tasks.records import Made, StageRecord
+from tasks.records import StageRecord, StageRecords
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=StageRecord)
@@ -24,10 +24,10 @@ _STAGE_NOTE = "stage: "
 
 
 @dataclass
-class JobStage(CachePolicy):
-    """A stage is done once per job, options and content of its inputs, wherever it runs.
+class StageCachePolicy(CachePolicy):
+    """A stage runs once per job, options and content of its inputs, on whichever machine.
 
-    `version` is raised when the stage's own work changes its result.
+    Raise `version` when a change of code changes the stage's result.
     """
 
     stage: Stage = Stage.DOWNLOAD
@@ -40,17 +40,17 @@ class JobStage(CachePolicy):
         flow_parameters: dict[str, Any],  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> str | None:
-        given = {name: _fingerprint(value) for name, value in inputs.items() if name != "job"}
-        name = f"{self.stage.lower()}-{digest(self.stage, self.version, given)[:32]}"
+        fingerprints = {name: _fingerprint(value) for name, value in inputs.items() if name != "job"}
+        name = f"{self.stage.lower()}-{digest(self.stage, self.version, fingerprints)[:32]}"
         return job_key(inputs["job"].job_id, f"records/{name}.json")
 
 
-def stage_options(stage: Stage, version: int) -> dict[str, Any]:
-    """Arguments of `@task` for a stage: named, cached in the bucket, retried when that can help."""
+def task_arguments(stage: Stage, version: int) -> dict[str, Any]:
+    """Arguments of `@task` for a stage: its name, its cache in the bucket, and retries where they can help."""
     return {
         "name": stage.lower(),
         "task_run_name": stage.lower(),
-        "cache_policy": JobStage(stage=stage, version=version),
+        "cache_policy": StageCachePolicy(stage=stage, version=version),
         "persist_result": True,
         "result_serializer": "json",
         "retries": 2,
@@ -61,13 +61,13 @@ def stage_options(stage: Stage, version: int) -> dict[str, Any]:
 
 
 def is_worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Infrastructure may recover; a ClipError is the user's to fix, and anything else is a bug."""
+    """Infrastructure may recover. A ClipError is for the user to fix, and anything else is a bug."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, InfraError) and not isinstance(error, ConfigError | JobConflict)
 
 
 def run_stage(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a stage with its records in the bucket; a cached record whose objects have gone is not trusted."""
+    """Run a stage, or return its cached record if every artifact it names is still in the bucket."""
     bound = stage.with_options(result_storage=saved_block())
     try:
         state: State[R] = bound(*args, **kwargs, return_state=True)  # pyright: ignore[reportCallIssue]
@@ -82,7 +82,7 @@ def run_stage(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def failed_stage(error: BaseException) -> str | None:
-    """The stage in which an error was raised, as `run_stage` noted it."""
+    """The name of the stage that raised an error, or None. `run_stage` attaches it."""
     notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_STAGE_NOTE)]
     return notes[0].removeprefix(_STAGE_NOTE) if notes else None
 
@@ -90,7 +90,7 @@ def failed_stage(error: BaseException) -> str | None:
 def _fingerprint(value: Any) -> Any:
     if isinstance(value, StageRecord):
         return {name: ref.sha256 for name, ref in value.artifacts.items()}
-    if isinstance(value, Made):
+    if isinstance(value, StageRecords):
         return {name: _fingerprint(record) for name, record in value}
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")

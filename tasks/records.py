@@ -1,4 +1,4 @@
-"""What each stage returns: a small JSON record that points at artifacts in the bucket."""
+"""What each stage returns: a small JSON record that refers to artifacts in the bucket."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from tasks.core.media import MediaInfo
 
 
 class StageRecord(BaseModel):
-    """Artifacts by name, the stage's own wall time in seconds, and what people should know.
+    """Artifacts by name, the stage's wall time in seconds, and warnings for the user.
 
-    `reused` tells that an artifact came from the cache that jobs share. Only the digests of
-    `artifacts` decide whether later stages are up to date.
+    `reused`: an artifact came from the cache that jobs share. Only the digests of `artifacts`
+    decide whether later stages are up to date.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,13 +26,13 @@ class StageRecord(BaseModel):
 
 
 class SourceRecord(StageRecord):
-    """DOWNLOAD: artifacts `video` and `audio` (shared), `meta` and `video_stats` (the job's)."""
+    """DOWNLOAD: artifacts `video` and `audio` (shared by jobs), `meta` and `video_stats` (the job's)."""
 
     info: MediaInfo
 
 
 class TranscriptRecord(StageRecord):
-    """TRANSCRIPT: artifact `transcript`. `model` says what recognised it, on what."""
+    """TRANSCRIPT: artifact `transcript`. `model` names the speech model and the device it ran on."""
 
     language: str
     language_probability: float
@@ -50,11 +50,11 @@ class EdlRecord(StageRecord):
 
 
 class RenderRecord(StageRecord):
-    """RENDER: artifacts `renders` (what was rendered, as JSON) and each clip's file by name."""
+    """RENDER: artifact `renders` (JSON, one entry per clip) and the clips' files by name."""
 
 
 class PublishedClip(BaseModel):
-    """A row of the table that people see at the end."""
+    """A row of the results table."""
 
     file: str
     title: str
@@ -66,14 +66,14 @@ class PublishedClip(BaseModel):
 
 
 class UploadRecord(StageRecord):
-    """UPLOAD: artifacts `manifest`, `face_log` and each published clip's file by name."""
+    """UPLOAD: artifacts `manifest`, `face_log` and the published clips' files by name."""
 
     clips: list[PublishedClip]
     dropped: list[str] = Field(default_factory=list[str])
 
 
-class Made(BaseModel):
-    """What the stages before UPLOAD have made, in their order."""
+class StageRecords(BaseModel):
+    """The records of the stages before UPLOAD, in pipeline order."""
 
     source: SourceRecord
     transcript: TranscriptRecord

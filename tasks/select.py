@@ -1,4 +1,4 @@
-"""SELECT: which seconds of the talk become which clip."""
+"""SELECT: which parts of the source become clips."""
 
 from prefect import task
 
@@ -10,24 +10,24 @@ from tasks.core.transcript import TRANSCRIPT_JSON, Speech
 from tasks.engines.choice.llm import LlmOptions
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.options import ChoiceOptions
-from tasks.policy import stage_options
+from tasks.policy import task_arguments
 from tasks.records import ChunksRecord, EdlRecord, SourceRecord, TranscriptRecord
-from tasks.stages.ends import settle_ends
+from tasks.stages.ends import snap_ends
 from tasks.stages.select import select_clips
-from tasks.workspace import Workspace, at_work
+from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**stage_options(Stage.SELECT, version=6))
+@task(**task_arguments(Stage.SELECT, version=6))
 def select(
     job: JobRef,
     request: ClipRequest,
     options: ChoiceOptions,
     source: SourceRecord,
     transcript: TranscriptRecord,
-    chunks: ChunksRecord,  # noqa: ARG001 what it is made of is the transcript's
+    chunks: ChunksRecord,  # noqa: ARG001 orders the tasks; selection reads the transcript itself
 ) -> EdlRecord:
-    """Choose the clips, move their ends to where the picture wants them, and write the EDL."""
-    with at_work(job, Stage.SELECT) as work:
+    """Choose the clips, snap their ends to cuts in the picture, and write the EDL."""
+    with stage_workspace(job, Stage.SELECT) as work:
         segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
         edl = select_clips(
             job.job_id,
@@ -39,9 +39,9 @@ def select(
             ffmpeg_exe(),
         )
         video = work.fetch(source.artifacts["video"])
-        clips = settle_ends(edl.clips, segments, video, source.info, request.bounds)
+        clips = snap_ends(edl.clips, segments, video, source.info, request.bounds)
         edl = edl.model_copy(update={"clips": clips})
-        kept = work.keep_json("edl.json", edl.model_dump(mode="json"))
+        kept = work.put_json("edl.json", edl.model_dump(mode="json"))
         return EdlRecord(artifacts={"edl": kept}, seconds=work.seconds, warnings=edl.notes, selection=edl.selection)
 
 

@@ -1,4 +1,4 @@
-"""TRANSCRIPT: the source's audio to timed words, shared by every job with the same audio and model."""
+"""TRANSCRIPT: the source's audio as timed words, shared by all jobs with the same audio and model."""
 
 import os
 
@@ -15,18 +15,18 @@ from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.hardware import AsrOptions, choose
 from tasks.engines.weights import WeightsMissing, whisper_model
 from tasks.options import SpeechOptions
-from tasks.policy import stage_options
+from tasks.policy import task_arguments
 from tasks.records import SourceRecord, TranscriptRecord
 from tasks.stages.transcribe import transcribe_source
-from tasks.workspace import Workspace, at_work
+from tasks.workspace import Workspace, stage_workspace
 
 VERSION = 5
 
 
-@task(**stage_options(Stage.TRANSCRIPT, VERSION))
+@task(**task_arguments(Stage.TRANSCRIPT, VERSION))
 def transcribe(job: JobRef, language: str, options: SpeechOptions, source: SourceRecord) -> TranscriptRecord:
-    """Transcribe the audio, unless another job has."""
-    with at_work(job, Stage.TRANSCRIPT) as work:
+    """Transcribe the audio, unless another job already has."""
+    with stage_workspace(job, Stage.TRANSCRIPT) as work:
         plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
         audio = source.artifacts["audio"].sha256
         identity = _model_identity(plan.model, work)
@@ -39,7 +39,7 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
             as_planned = (result.model, result.compute_type) == (plan.model, plan.compute_type)
             if result.complete and as_planned:
                 work.store.put_json(key, result.model_dump(mode="json"))
-        transcript = work.keep_json("transcript.json", TRANSCRIPT_JSON.dump_python(result.segments, mode="json"))
+        transcript = work.put_json("transcript.json", TRANSCRIPT_JSON.dump_python(result.segments, mode="json"))
         return TranscriptRecord(
             artifacts={"transcript": transcript},
             seconds=work.seconds,
@@ -53,7 +53,7 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
 
 def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> AsrResult:
     def progress(done: float, total: float) -> None:
-        work.say(done / max(total, 1), f"{clock(done)} of {clock(total)}")
+        work.report_progress(done / max(total, 1), f"{clock(done)} of {clock(total)}")
 
     audio = work.fetch(source.artifacts["audio"])
     try:
@@ -63,7 +63,7 @@ def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work
 
 
 def _model_identity(model: str, work: Workspace) -> str:
-    """A known model's name; of a folder, what is in it."""
+    """What identifies a model in a cache key: its name, or the digest of its folder."""
     if os.sep not in model:
         return model
     try:

@@ -1,4 +1,4 @@
-"""UPLOAD: clips that hold the output contract are published; the manifest goes last."""
+"""UPLOAD: publish the clips that meet the output contract, the manifest last."""
 
 from importlib.metadata import version
 from typing import Any
@@ -14,39 +14,39 @@ from tasks.core.out.manifest import ClipEntry, manifest
 from tasks.core.out.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON
-from tasks.policy import stage_options
+from tasks.policy import task_arguments
 from tasks.records import (
     EdlRecord,
-    Made,
     PublishedClip,
     RenderRecord,
     SourceRecord,
+    StageRecords,
     TranscriptRecord,
     UploadRecord,
 )
-from tasks.stages.ends import settle_ends
+from tasks.stages.ends import snap_ends
 from tasks.stages.publish import Published, VerifiedClip, verify_clips
 from tasks.stages.render import RenderedClip, RenderResult, render_clip
-from tasks.workspace import Workspace, at_work
+from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**stage_options(Stage.UPLOAD, version=4))
+@task(**task_arguments(Stage.UPLOAD, version=4))
 def upload(
     job: JobRef,
     request: ClipRequest,
     options: RenderOptions,
-    made: Made,
+    records: StageRecords,
 ) -> UploadRecord:
-    """Check the clips, fix or replace what fails, and publish the rest."""
-    source, transcript, edl, rendered = made.source, made.transcript, made.edl, made.rendered
-    with at_work(job, Stage.UPLOAD) as work:
+    """Check the clips, fix or replace those that fail, and publish the rest."""
+    source, transcript, edl, rendered = records.source, records.transcript, records.edl, records.rendered
+    with stage_workspace(job, Stage.UPLOAD) as work:
         result = RenderResult.model_validate_json(work.fetch(rendered.artifacts["renders"]).read_bytes())
         again: list[RenderedClip] = []
         settled = [clip.clip.segments for clip in result.clips] + [lost.clip.segments for lost in result.failed]
 
         def render_one(clip: EdlClip, correction: Correction) -> RenderedClip:
             if clip.segments not in settled:
-                clip = _settled(clip, [*result.clips, *again], request, source, transcript, work)
+                clip = _with_snapped_ends(clip, [*result.clips, *again], request, source, transcript, work)
             again.append(_render_again(clip, correction, options, source, transcript, work))
             return again[-1]
 
@@ -56,26 +56,26 @@ def upload(
             Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes()).reserve,
             options,
             longest=request.clip_duration_seconds,
-            progress=lambda share: work.say(share * 0.8, "checking"),
+            progress=lambda share: work.report_progress(share * 0.8, "checking"),
             path=edl.selection.mode,
         )
-        cameras = work.keep_json("face_log.json", _face_log(again, result))
-        return _publish(published, made, cameras, work)
+        cameras = work.put_json("face_log.json", _face_log(again, result))
+        return _publish(published, records, cameras, work)
 
 
 def _publish(
     published: Published,
-    made: Made,
+    records: StageRecords,
     cameras: ArtifactRef,
     work: Workspace,
 ) -> UploadRecord:
-    """Put the clips into the bucket, then the manifest: a prefix with a manifest is complete."""
-    _clear(work)
-    stages, transcript, edl = made.by_stage(), made.transcript, made.edl
-    rendered = {ref.sha256: ref for ref in made.rendered.artifacts.values()}
-    clips = {clip.file: _placed(clip, rendered.get(clip.sha256), work) for clip in published.clips}
+    """Store the clips, then the manifest: a prefix with a manifest is complete."""
+    _unpublish(work)
+    stages, transcript, edl = records.by_stage(), records.transcript, records.edl
+    rendered = {ref.sha256: ref for ref in records.rendered.artifacts.values()}
+    clips = {clip.file: _store_clip(clip, rendered.get(clip.sha256), work) for clip in published.clips}
     warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
-    kept = work.keep_json(
+    stored = work.put_json(
         "manifest.json",
         manifest(
             work.job.job_id,
@@ -90,23 +90,23 @@ def _publish(
         ),
     )
     return UploadRecord(
-        artifacts={"manifest": kept, "face_log": cameras, **clips},
+        artifacts={"manifest": stored, "face_log": cameras, **clips},
         seconds=work.seconds,
         warnings=warnings,
-        clips=[_row(clip) for clip in published.clips],
+        clips=[_table_row(clip) for clip in published.clips],
         dropped=[f"clip {lost.index} ({lost.title}): {lost.reason}" for lost in published.dropped],
     )
 
 
-def _placed(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspace) -> ArtifactRef:
-    """The clip where the manifest says; the bucket copies what RENDER has put there."""
+def _store_clip(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspace) -> ArtifactRef:
+    """Store a clip under its published name. A clip that RENDER stored is copied within the bucket."""
     key = job_key(work.job.job_id, clip.file)
     if rendered:
         return work.store.copy(rendered, key)
     return work.store.put_file(key, clip.path, sha256=clip.sha256)
 
 
-def _settled(
+def _with_snapped_ends(
     clip: EdlClip,
     others: list[RenderedClip],
     request: ClipRequest,
@@ -114,11 +114,11 @@ def _settled(
     transcript: TranscriptRecord,
     work: Workspace,
 ) -> EdlClip:
-    """A clip of the reserve with its ends where the picture wants them, which SELECT does for the chosen ones only."""
+    """A reserve clip with its ends snapped to cuts. SELECT does this for the chosen clips only."""
     segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
     taken = [(span.start, span.end) for other in others for span in other.clip.segments]
     video = work.fetch(source.artifacts["video"])
-    return settle_ends([clip], segments, video, source.info, request.bounds, taken)[0]
+    return snap_ends([clip], segments, video, source.info, request.bounds, taken)[0]
 
 
 def _render_again(
@@ -129,7 +129,7 @@ def _render_again(
     transcript: TranscriptRecord,
     work: Workspace,
 ) -> RenderedClip:
-    work.say(0.5, f"rendering clip {clip.index} again")
+    work.report_progress(0.5, f"rendering clip {clip.index} again")
     return render_clip(
         clip,
         work.footage(source, transcript),
@@ -141,18 +141,18 @@ def _render_again(
 
 def _with_file(clip: RenderedClip, rendered: RenderRecord, work: Workspace) -> RenderedClip:
     name = clip.path.name
-    return clip.model_copy(update={"path": work.fetch_as(rendered.artifacts[name], f"checked/{name}")})
+    return clip.model_copy(update={"path": work.fetch_to(rendered.artifacts[name], f"checked/{name}")})
 
 
-def _clear(work: Workspace) -> None:
-    """Take back what an earlier attempt may have published: the manifest first, then its clips."""
+def _unpublish(work: Workspace) -> None:
+    """Delete what an earlier attempt may have published, the manifest first."""
     manifest, clips = job_key(work.job.job_id, "manifest.json"), job_key(work.job.job_id, "clip_")
     for key in [manifest, *work.store.list(clips)]:
         work.store.delete(key)
 
 
 def _face_log(again: list[RenderedClip], result: RenderResult) -> dict[str, Any]:
-    """`face_log.json` of RENDER, brought up to date with clips that were rendered again."""
+    """RENDER's `face_log.json`, updated for the clips that were rendered again."""
     logs = {log["index"]: log for log in result.face_log["clips"]} | {clip.clip.index: clip.face_log for clip in again}
     return result.face_log | {"clips": [logs[index] for index in sorted(logs)]}
 
@@ -166,7 +166,7 @@ def _models(transcript: TranscriptRecord, edl: EdlRecord) -> dict[str, Any]:
     }
 
 
-def _row(clip: VerifiedClip) -> PublishedClip:
+def _table_row(clip: VerifiedClip) -> PublishedClip:
     return PublishedClip(
         file=clip.file,
         title=clip.clip.title,

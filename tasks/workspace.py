@@ -1,4 +1,4 @@
-"""What a stage works in: a folder of the job's own, the bucket, and somebody to tell how it goes."""
+"""What a stage works with: a local folder, the job's prefix in the bucket, and progress reports."""
 
 import contextlib
 import shutil
@@ -27,22 +27,22 @@ from tasks.engines.footage import Footage
 from tasks.records import SourceRecord, TranscriptRecord
 
 ARTIFACT_INTERVAL = 3.0
-"""Seconds between two updates of the progress artifact; each costs the server some 30 ms."""
+"""Seconds between updates of the progress artifact; each costs the server about 30 ms."""
 
-LEFT_BEHIND_SECONDS = 2 * 86400
-"""A folder untouched for so long belongs to no run; the longest source is hours."""
+ABANDONED_SECONDS = 2 * 86400
+"""A folder untouched this long belongs to no run: even the longest source takes hours, not days."""
 
 
 class Workspace:
-    """A job's folder and its prefix of the bucket. Files in the folder are named by content."""
+    """A job's local folder and its prefix in the bucket. Files in the folder are named by their SHA-256."""
 
-    def __init__(self, job: JobRef, settings: Settings, say: Say) -> None:
+    def __init__(self, job: JobRef, settings: Settings, report_progress: Say) -> None:
         self.job = job
         self.settings = settings
         self.store = ArtifactStore.from_settings(settings)
-        self.folder = folder_of(job, settings)
+        self.folder = work_folder(job, settings)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.say = say
+        self.report_progress = report_progress
         self._began = time.monotonic()
 
     @property
@@ -51,14 +51,14 @@ class Workspace:
         return round(time.monotonic() - self._began, 3)
 
     def fetch(self, ref: ArtifactRef) -> Path:
-        """The object as a local file. One that is here was checked when it came, and its name is its content."""
+        """The object as a local file, downloaded unless it is here. Digests are checked on download."""
         path = self._local(ref)
         if not path.is_file():
             background.wait(path)
         return path if path.is_file() else self.store.fetch(ref, path)
 
     def footage(self, source: SourceRecord, transcript: TranscriptRecord) -> Footage:
-        """Picture, sound and words of the job's source, as the records name them."""
+        """Video, audio and transcript of the job's source."""
         segments = TRANSCRIPT_JSON.validate_json(self.fetch(transcript.artifacts["transcript"]).read_bytes())
         return Footage(
             video=self.fetch(source.artifacts["video"]),
@@ -67,32 +67,32 @@ class Workspace:
             speech=Speech(segments, transcript.language),
         )
 
-    def fetch_beside(self, ref: ArtifactRef) -> None:
-        """Begin to fetch what a later stage will want."""
+    def prefetch(self, ref: ArtifactRef) -> None:
+        """Start a background download for a later stage."""
         path = self._local(ref)
         if not path.is_file():
             background.begin(path, lambda: self.store.fetch(ref, path, alone=True))
 
-    def fetch_as(self, ref: ArtifactRef, name: str) -> Path:
-        """The object as a local file of that name."""
+    def fetch_to(self, ref: ArtifactRef, name: str) -> Path:
+        """The object as a local file called `name`, relative to the folder."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.hardlink_to(self.fetch(ref))
         return path
 
-    def keep_json(self, name: str, content: Any) -> ArtifactRef:
-        """Write one of the job's JSON artifacts."""
+    def put_json(self, name: str, content: Any) -> ArtifactRef:
+        """Store a JSON artifact of the job."""
         return self.store.put_json(job_key(self.job.job_id, name), content)
 
-    def keep_file(self, key: str, path: Path, sha256: str | None = None) -> ArtifactRef:
-        """Put a file into the bucket and move it to where `fetch` finds it."""
+    def put_file(self, key: str, path: Path, sha256: str | None = None) -> ArtifactRef:
+        """Upload a file, then move it to where `fetch` finds it."""
         ref = self.store.put_file(key, path, sha256=sha256)
         shutil.move(path, self._local(ref))
         return ref
 
-    def keep_beside(self, ref: ArtifactRef, path: Path, then: Callable[[], object]) -> None:
-        """Move a file to where `fetch` finds it and begin to put it into the bucket as `ref`; `then` follows it."""
+    def put_in_background(self, ref: ArtifactRef, path: Path, then: Callable[[], object]) -> None:
+        """Move a file to where `fetch` finds it and upload it in the background as `ref`; `then` runs afterwards."""
         local = self._local(ref)
         shutil.move(path, local)
 
@@ -107,18 +107,18 @@ class Workspace:
 
 
 @contextmanager
-def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
-    """Run a stage in its job's workspace, reporting to Redis, by callback and to Prefect's artifact.
+def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
+    """A stage's workspace; progress goes to Redis, to the callback URL and to Prefect's artifact.
 
     Raises:
-        DiskFull: no space is left for what the stage writes.
-        MachineError: a program that the stage runs was stopped.
+        DiskFull: the disk ran full while the stage was writing.
+        MachineError: a program that the stage runs was killed or hung.
     """
     configured = settings.load()
     to = [*sinks(configured), *_artifact_sinks(job)]
-    with stage_reports(job, stage, to) as say:
+    with stage_reports(job, stage, to) as report_progress:
         try:
-            yield Workspace(job, configured, say)
+            yield Workspace(job, configured, report_progress)
         except ProgramStopped as error:
             raise MachineError(str(error)) from error
         except OSError as error:
@@ -128,22 +128,22 @@ def at_work(job: JobRef, stage: Stage) -> Generator[Workspace]:
 
 
 def media_ref(source: str, name: str, path: Path) -> ArtifactRef:
-    """Where one of a source's media belongs in the shared cache: by content, so that no writer disturbs another."""
+    """A media file's place in the shared cache. Its key contains its digest, so writers never collide."""
     content = sha256_of(path)
     key = media_key(source, f"{name}-{content[:16]}{path.suffix}")
     return ArtifactRef(key=key, sha256=content, size=path.stat().st_size)
 
 
-def folder_of(job: JobRef, settings: Settings) -> Path:
-    """Folder for an attempt's files in work; everything in it can be had again from the bucket."""
+def work_folder(job: JobRef, settings: Settings) -> Path:
+    """An attempt's local folder. Everything in it can be downloaded or made again."""
     return settings.data_dir / "work" / f"{job.job_id}-{job.attempt}"
 
 
 def sweep(job: JobRef, settings: Settings) -> None:
-    """Remove what runs that were killed left on this disk: earlier attempts of the job, and anything old."""
-    old = time.time() - LEFT_BEHIND_SECONDS
+    """Delete folders that killed runs left behind: those of the job's earlier attempts, and all old ones."""
+    old = time.time() - ABANDONED_SECONDS
     for folder in (settings.data_dir / "work").glob("*-*"):
-        is_earlier = folder.name.startswith(f"{job.job_id}-") and folder != folder_of(job, settings)
+        is_earlier = folder.name.startswith(f"{job.job_id}-") and folder != work_folder(job, settings)
         with contextlib.suppress(FileNotFoundError):  # its run has just ended
             if is_earlier or folder.stat().st_mtime < old:
                 shutil.rmtree(folder, ignore_errors=True)

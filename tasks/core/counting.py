@@ -1,19 +1,19 @@
-"""Numbers in sentences."""
+"""Counts, times and ages as people write them."""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """The number with its noun: 1 clip, 2 clips, 0 clips; `plural` where it is not the noun with an s."""
+    """A number with its noun: 1 clip, 2 clips, 0 clips. Pass `plural` if it is not the noun with an s."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def clock(seconds: float) -> str:
-    """A place in a video or a length of it as people write it: 0:07, 12:30, 1:02:03."""
+    """A position or duration: 0:07, 12:30, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def age(seconds: float) -> str:
-    """How long ago something was, by its largest unit: 5 s, 3 min, 2 h, 4 days."""
+    """An age in its largest unit: 5 s, 3 min, 2 h, 4 days."""
     for unit, size in (("day", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             whole = int(seconds // size)

@@ -8,7 +8,7 @@ SelectionPath = Literal["llm", "heuristic"]
 
 
 class Span(BaseModel):
-    """A stretch of the source, in seconds from its start, and the words said in it."""
+    """A part of the source, in seconds from its start, and the words spoken in it."""
 
     start: float
     end: float
@@ -20,10 +20,10 @@ class Span(BaseModel):
 
 
 class EdlClip(BaseModel):
-    """One clip: its segments are played one after the other.
+    """One clip: its segments, played one after the other.
 
-    `signals` holds every signal's value standardised within the talk, `score` their sum;
-    `why` is one sentence for people.
+    `signals` are standardised within the talk, `score` is their weighted sum, `why` one sentence
+    for the user.
     """
 
     index: int
@@ -42,7 +42,7 @@ class EdlClip(BaseModel):
 
 
 class Selection(BaseModel):
-    """Which way the choice was made. `reason` says why it was not the LLM, where it was not."""
+    """How the clips were chosen. `reason` says why the LLM did not decide, or not alone; else it is empty."""
 
     mode: SelectionPath
     endpoint: str | None = None
@@ -51,9 +51,9 @@ class Selection(BaseModel):
 
 
 class Edl(BaseModel):
-    """`edl.json`. `reserve` are the next best windows that overlap no chosen one, best first.
+    """`edl.json`. `reserve` holds the next best windows that overlap no clip, best first.
 
-    `notes` say what the choice had to do without: sound, word lists, room for all clips.
+    `notes` say what selection had to do without: audio, word lists, room for all clips.
     """
 
     job_id: str

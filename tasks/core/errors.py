@@ -1,10 +1,10 @@
-"""Why a video cannot become clips: permanent, the user's to fix, never retried.
+"""Why a video cannot become clips. These errors are permanent and never retried: the user has to act.
 
 ClipError
 ├── BadRequest            the request itself is malformed
-├── SourceError           the video cannot be had
+├── SourceError           the video cannot be downloaded
 │   ├── AddressRefused    the address is not a public http(s) address
-│   ├── SourceNotListening  nothing listens at the address, although it was tried more than once
+│   ├── SourceNotListening  nothing listens at the address, after several tries
 │   ├── SourceNotFound    404, removed, unknown host
 │   ├── SourcePrivate     private, members-only, needs a login
 │   ├── SourceGated       age check or bot check
@@ -13,7 +13,7 @@ ClipError
 │   ├── SourceTooLong     more seconds than MAX_SOURCE_SECONDS
 │   ├── SourceTooLarge    more bytes than MAX_SOURCE_BYTES
 │   └── UnsupportedSource the site or page holds no video that can be read
-├── MediaError            the file was had, and is no use
+├── MediaError            the file cannot be used
 │   ├── UnreadableMedia   no decoder reads it
 │   ├── NoVideo           no picture
 │   └── NoAudio           no sound
@@ -21,22 +21,22 @@ ClipError
 ├── TooShort              less speech than one clip needs
 └── NoClips               every candidate failed the output contract
 
-ProgramStopped stands apart: it is no word about the video.
+ProgramStopped is not among them: it says nothing about the video.
 """
 
 
 class ProgramStopped(Exception):
-    """A program outside Python (ffmpeg, yt-dlp) was ended by a signal, ours or the kernel's, or stood still.
+    """An external program (ffmpeg, yt-dlp) was killed by a signal, ours or the kernel's, or hung.
 
-    It says nothing of the media or the GPU, so it is neither a `ClipError` nor an engine's own error, and
-    nothing that handles those may catch it: the stage ends, and can be tried again.
+    It says nothing about the media or the GPU, so it is neither a `ClipError` nor an engine's error. Code that
+    handles those must not catch it: the stage fails and can be retried.
     """
 
 
 class ClipError(Exception):
-    """A permanent failure with a cause and a next step, both one sentence for the user.
+    """A permanent failure. `message` is the cause and `next_step` what to do, each one sentence for the user.
 
-    `code` is the stable name of the cause in `error.json` and in the job record.
+    `code` names the cause in `error.json` and in the job record, and never changes.
     """
 
     code = "clip_error"
@@ -76,17 +76,17 @@ class SourceNotFound(SourceError):
 
 class SourceNotListening(SourceError):
     code = "not_listening"
-    next_step = "Check host and port of the address, and that its server runs; then try again."
+    next_step = "Check the host and port of the address and that its server is running, then try again."
 
 
 class SourcePrivate(SourceError):
     code = "private"
-    next_step = "Make it public or unlisted, or give the cookies of an account that may see it (YTDLP_COOKIES_FILE)."
+    next_step = "Make it public or unlisted, or set YTDLP_COOKIES_FILE to the cookies of an account that can watch it."
 
 
 class SourceGated(SourceError):
     code = "gated"
-    next_step = "Export the cookies of a signed-in browser to a file and name it in YTDLP_COOKIES_FILE."
+    next_step = "Export the cookies of a signed-in browser to a file and set YTDLP_COOKIES_FILE to its path."
 
 
 class SourceGeoBlocked(SourceError):
@@ -96,7 +96,7 @@ class SourceGeoBlocked(SourceError):
 
 class SourceIsLive(SourceError):
     code = "live"
-    next_step = "Wait until the stream has ended and its recording is published."
+    next_step = "Wait until the stream has ended and its recording is available."
 
 
 class SourceTooLong(SourceError):
@@ -111,7 +111,7 @@ class SourceTooLarge(SourceError):
 
 class UnsupportedSource(SourceError):
     code = "unsupported"
-    next_step = "Give the address of the video's own page or of a media file."
+    next_step = "Use the address of the video's own page or of a media file."
 
 
 class MediaError(ClipError):
@@ -135,7 +135,7 @@ class NoAudio(MediaError):
 
 class NoSpeech(ClipError):
     code = "no_speech"
-    next_step = "Use a video in which somebody speaks."
+    next_step = "Use a video in which someone speaks."
 
 
 class TooShort(ClipError):
@@ -145,4 +145,4 @@ class TooShort(ClipError):
 
 class NoClips(ClipError):
     code = "no_clips"
-    next_step = "Try again with other seconds; if it happens again, report the job id."
+    next_step = "Try again with another clip length; if it happens again, report the job id."

@@ -1,14 +1,14 @@
-"""Names of objects in the bucket: `jobs/{job_id}/` is a job's own, `cache/` is shared."""
+"""Keys of objects in the bucket: `jobs/{job_id}/` belongs to one job, `cache/` is shared."""
 
 import hashlib
 import json
 
 SOURCE_VERSION = 3
-"""Raised when DOWNLOAD keeps a source otherwise than before."""
+"""Raise it when DOWNLOAD stores sources in a different way."""
 
 
 def job_key(job_id: str, name: str) -> str:
-    """Key of one of a job's artifacts, such as `jobs/kk_…/manifest.json`."""
+    """Key of a job's artifact, such as `jobs/kk_…/manifest.json`."""
     return f"jobs/{job_id}/{name}"
 
 
@@ -18,7 +18,7 @@ def clip_name(index: int) -> str:
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 over parts as canonical JSON, 64 hex digits."""
+    """SHA-256 of the parts as canonical JSON, 64 hex digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -29,23 +29,23 @@ def media_key(source_digest: str, name: str) -> str:
 
 
 def source_key(source_digest: str) -> str:
-    """Key of a source's entry in the shared cache: which of its media are there."""
+    """Key of a source's entry in the shared cache, which names its media."""
     return media_key(source_digest, f"source-{SOURCE_VERSION}.json")
 
 
 def alias_key(video_url: str) -> str:
-    """Key of the entry that says which source an address led to when we last looked."""
+    """Key of the entry that maps an address to the source it last led to."""
     return f"cache/urls/{digest('url', video_url)}.json"
 
 
-def transcripts_of(audio_sha256: str) -> str:
-    """What the keys of all shared transcripts of an audio begin with."""
+def transcripts_prefix(audio_sha256: str) -> str:
+    """Prefix of all shared transcripts of an audio file."""
     return f"cache/transcripts/{audio_sha256}/"
 
 
 def transcript_key(audio_sha256: str, transcript_digest: str) -> str:
     """Key of a shared transcript."""
-    return f"{transcripts_of(audio_sha256)}{transcript_digest}.json"
+    return f"{transcripts_prefix(audio_sha256)}{transcript_digest}.json"
 
 
 def upload_key(content_sha256: str) -> str:

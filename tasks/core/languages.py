@@ -1,4 +1,4 @@
-"""Languages that the recogniser knows, and how media files name them."""
+"""Whisper's languages, and the names that media files and users give them."""
 
 from difflib import get_close_matches
 
@@ -22,18 +22,18 @@ _NAMES = (
 )
 _PAIRS = _NAMES.split()
 _WHISPER: dict[str, str] = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))
-"""Names of ISO 639-2 (both sets) and a few other ones, in Whisper's codes."""
+"""ISO 639-2 codes (both sets) and a few others, mapped to Whisper's codes."""
 
 
 def whisper_code(tag: str | None) -> str | None:
-    """The language of a tag such as eng, en-US or ger; None for what names none that is known."""
+    """Whisper's code for a tag such as eng, en-US or ger, or None if Whisper does not know the language."""
     plain = (tag or "").lower().replace("_", "-").partition("-")[0]
     code = _WHISPER.get(plain, plain)
     return code if code in LANGUAGES else None
 
 
 def same_language(one: str | None, other: str | None) -> bool:
-    """Whether two tags name the same, known language."""
+    """Whether two tags name the same language, one that Whisper knows."""
     code = whisper_code(one)
     return code is not None and code == whisper_code(other)
 
@@ -68,13 +68,13 @@ _COMMON_NAMES = {
     **dict.fromkeys(("danish", "dk"), "da"),
     **dict.fromkeys(("greek", "gr"), "el"),
 }
-"""What people write for some of them: the language's name, or the country's code."""
+"""What users type instead of a code: the language's name, or a country's code."""
 
 
 def suggestions(language: str) -> list[str]:
-    """Codes that may have been meant, the best first; at most three."""
-    asked = language.casefold().strip()
-    named = [_COMMON_NAMES[name] for name in get_close_matches(asked, _COMMON_NAMES, n=2, cutoff=0.75)]
-    base = [code for code in (whisper_code(asked), asked[:2]) if code in LANGUAGES]
-    close = get_close_matches(asked, sorted(LANGUAGES), n=3, cutoff=0.6) if len(asked) <= 3 else []
+    """At most three codes that may have been meant, the likeliest first."""
+    typed = language.casefold().strip()
+    named = [_COMMON_NAMES[name] for name in get_close_matches(typed, _COMMON_NAMES, n=2, cutoff=0.75)]
+    base = [code for code in (whisper_code(typed), typed[:2]) if code in LANGUAGES]
+    close = get_close_matches(typed, sorted(LANGUAGES), n=3, cutoff=0.6) if len(typed) <= 3 else []
     return list(dict.fromkeys([*named, *base, *close]))[:3]

@@ -1,4 +1,4 @@
-"""What a user asks for."""
+"""The request: one video, and how many clips of which length."""
 
 from typing import Annotated, Any
 
@@ -18,10 +18,10 @@ from tasks.core.languages import LANGUAGES, suggestions
 
 _HTTP_URL = TypeAdapter(Annotated[HttpUrl, Field(max_length=4096)])
 SHORTEST_SHARE = 0.8
-"""A clip is at least this share of the asked seconds, and at most all of them."""
+"""The shortest clip, as a share of the requested seconds."""
 
 
-def _known(language: str) -> str:
+def _validated_language(language: str) -> str:
     if language == "auto" or language in LANGUAGES:
         return language
     meant = " or ".join(suggestions(language))
@@ -30,7 +30,7 @@ def _known(language: str) -> str:
 
 Language = Annotated[
     str,
-    AfterValidator(_known),
+    AfterValidator(_validated_language),
     Field(
         title="Language spoken",
         description="auto, or a Whisper code such as en or id.",
@@ -38,7 +38,7 @@ Language = Annotated[
         json_schema_extra={"enum": ["auto", *sorted(LANGUAGES)]},
     ),
 ]
-"""What is spoken, as Whisper calls it, or `auto`."""
+"""A language code of Whisper's, or `auto`."""
 
 
 def _is_web_address(text: str) -> bool:
@@ -49,19 +49,19 @@ def _is_web_address(text: str) -> bool:
     return True
 
 
-def _form(schema: dict[str, Any]) -> None:
-    """People start runs by a form, and give an address there; a registered file is the command line's."""
+def _form_schema(schema: dict[str, Any]) -> None:
+    """Make `video_url` required in forms. Only the command line registers files."""
     schema.update(required=["video_url"], description="One video, and how many clips of which length to cut from it.")
 
 
-def _address(schema: dict[str, Any]) -> None:
-    """What a form can check of an address."""
-    left_empty(schema)
+def _address_schema(schema: dict[str, Any]) -> None:
+    """Let a form check an address."""
+    optional_field(schema)
     schema.update(pattern="^https?://", maxLength=4096)
 
 
-def left_empty(schema: dict[str, Any]) -> None:
-    """A form's field that is left empty rather than set to null."""
+def optional_field(schema: dict[str, Any]) -> None:
+    """Let a form leave a field empty instead of sending null."""
     schema.pop("default", None)
     for bound, name in (("ge", "minimum"), ("le", "maximum")):  # pydantic leaves those of a union as they are
         if bound in schema:
@@ -71,35 +71,35 @@ def left_empty(schema: dict[str, Any]) -> None:
 class ClipRequest(BaseModel):
     """One video, and how many clips of which length to cut from it.
 
-    Exactly one of `video_url` and `source_key` names the video. The HTTP API narrows
-    the length to 30 to 60 seconds; the command line and the flow allow 5 to 180.
+    Exactly one of `video_url` and `source_key` names the video. The HTTP API narrows the length
+    to 30 to 60 seconds; the command line and the flow allow 5 to 180.
 
-    The schema is a form's: `video_url` is required there, and what only we set is left out.
+    The JSON schema is for forms: it requires `video_url` and hides fields that only our own code sets.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=_form)
+    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=_form_schema)
 
     video_url: str | SkipJsonSchema[None] = Field(
         default=None,
         title="Video URL",
         description="Address of the video: any page that yt-dlp reads, or a media file (http or https).",
         examples=["https://example.org/talk.mp4"],
-        json_schema_extra=_address,
+        json_schema_extra=_address_schema,
     )
     source_key: SkipJsonSchema[str | None] = Field(
         default=None,
         pattern=r"^cache/uploads/[0-9a-f]{64}$",
-        description="Bucket key of a file that was registered by the command line, instead of video_url.",
+        description="Bucket key of a file that the command line registered; replaces video_url.",
     )
     source_name: SkipJsonSchema[str] = Field(
-        default="", max_length=255, description="What the owner calls a registered file."
+        default="", max_length=255, description="Original name of a registered file."
     )
     clip_duration_seconds: float = Field(
         default=45,
         ge=5,
         le=180,
         title="Seconds per clip",
-        description="Asked length of each clip in seconds, 5 to 180; clips are 0.8 to 1.0 of it.",
+        description="Longest clip in seconds, 5 to 180; clips last 0.8 to 1.0 of it.",
         examples=[30],
     )
     clip_count: int = Field(
@@ -111,9 +111,9 @@ class ClipRequest(BaseModel):
         ge=3,
         le=180,
         title="Shortest clip",
-        description="Fewest seconds of a clip, 3 to 180; left empty: 0.8 of the seconds per clip.",
+        description="Shortest clip in seconds, 3 to 180; if empty, 0.8 of the seconds per clip.",
         examples=[20],
-        json_schema_extra=left_empty,
+        json_schema_extra=optional_field,
     )
 
     @model_validator(mode="after")

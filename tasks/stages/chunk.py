@@ -1,4 +1,4 @@
-"""CHUNK: a transcript as windows of about five minutes."""
+"""CHUNK: a transcript in parts of about five minutes."""
 
 from tasks.core.speech.chunking import Chunk, chunks
 from tasks.core.speech.sentences import sentences
@@ -6,5 +6,5 @@ from tasks.core.transcript import Segment
 
 
 def make_chunks(segments: list[Segment]) -> list[Chunk]:
-    """`chunks.json` of a transcript; none where nobody speaks."""
+    """The items of `chunks.json`; empty without speech."""
     return chunks(sentences(segments))

@@ -24,7 +24,7 @@ FASTEST = 30.0
 """Frames a second that are looked at."""
 
 
-def settle_ends(
+def snap_ends(
     clips: list[EdlClip],
     segments: list[Segment],
     video: Path,

@@ -35,7 +35,7 @@ from tasks.core.errors import BadRequest
 from tasks.core.request import ClipRequest
 from tasks.engines.probe import probe
 from tasks.engines.weights import whisper_model
-from tasks.options import stage_options_of
+from tasks.options import run_options
 from tests.bench import report
 from tests.bench.make_talk import make_talk
 from tests.bench.plain import plain_encodes
@@ -163,7 +163,7 @@ def _run(video: Path, asked: argparse.Namespace, folder: Path, name: str) -> dic
             again, _ = _job(stack, {"video_url": url} | _request(asked, again=True), Path(data), f"{name}, again")
         say(f"{name}: plain encode")
         rendered = [encode for encode in encodes if encode["stage"] == "RENDER"]
-        plain = plain_encodes(video, rendered, stage_options_of(configured).picture, Path(data))
+        plain = plain_encodes(video, rendered, run_options(configured).picture, Path(data))
     return {"job": job, "again": again, "plain": plain}
 
 

@@ -20,12 +20,12 @@ def jobs(stack):
 @pytest.mark.parametrize("recorded", [REQUEST.model_dump_json(exclude_none=True), '{"clip_count": 99}'])
 def test_a_run_that_may_not_have_a_job_leaves_the_run_that_has_it_alone(jobs, recorded):
     from flows.clip import clip
-    from tasks.workspace import folder_of
+    from tasks.workspace import work_folder
 
     job_id = new_job_id()
     jobs.create(job_id, recorded)
     jobs.open(job_id, OTHER_RUN, 1, recorded, lease=True)
-    folder = folder_of(JobRef(job_id=job_id), settings.load())
+    folder = work_folder(JobRef(job_id=job_id), settings.load())
     folder.mkdir(parents=True)
     ended = clip(REQUEST, job_id, return_state=True)
     assert ended.is_failed()

@@ -115,7 +115,7 @@ def twenty_with_a_crash(environment, stack, store, database, seconds=200, **more
     told = {item["job_id"]: item for report in reports(store) if report["name"] == name for item in report["items"]}
     assert set(told) == ours
     failed = [item for item in told.values() if item["outcome"] == "FAILED"]
-    assert {item["error"] for item in failed} == {"Nobody speaks. Use a video in which somebody speaks."}
+    assert {item["error"] for item in failed} == {"Nobody speaks. Use a video in which someone speaks."}
     assert flow_runs(ours) == dict.fromkeys(ours, 1)
 
 

@@ -64,7 +64,7 @@ def manifest(stack, store, film, tmp_path_factory):
         return store.put_json(f"jobs/{job}/{name}", content)
 
     video = store.put_file(f"cache/media/{job}.mp4", shutil.copy(film, made / "source.mp4"))
-    outputs = records.Made(
+    outputs = records.StageRecords(
         source=records.SourceRecord(artifacts={"video": video, "audio": video}, info=probe(film)),
         transcript=records.TranscriptRecord(
             artifacts={"transcript": kept("transcript.json", [one.model_dump(mode="json") for one in speech])},

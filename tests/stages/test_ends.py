@@ -7,7 +7,7 @@ import pytest
 from tasks.core.edl import EdlClip, Span
 from tasks.core.transcript import Segment, Word
 from tasks.engines.probe import probe
-from tasks.stages.ends import settle_ends
+from tasks.stages.ends import snap_ends
 from tests.small_media import ffmpeg
 
 
@@ -27,7 +27,7 @@ def settled(film: Path, start: float, end: float, *words: tuple[float, float], l
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=start, end=end)])
     said = [Word(word="word", start=a, end=b) for a, b in words]
     speech = [Segment(text="", start=0, duration=12, words=said)]
-    (moved,) = settle_ends([clip], speech, film, probe(film), (4.0, longest))
+    (moved,) = snap_ends([clip], speech, film, probe(film), (4.0, longest))
     return moved.segments[0].start, moved.segments[0].end
 
 

@@ -19,7 +19,7 @@ from infra.bucket.signing import address_of, holds_to_signed_headers
 from infra.errors import ObjectMissing
 from infra.granted.access import granted_root
 from infra.granted.session import Session
-from tasks.core.keys import alias_key, digest, media_key, source_key, transcripts_of
+from tasks.core.keys import alias_key, digest, media_key, source_key, transcripts_prefix
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -95,7 +95,7 @@ def _may_read(shared: str, job_id: str, parts: Parts) -> bool:
         return True
     audio = _field(source_key(source), "audio", parts)
     sha256 = audio.get("sha256") if isinstance(audio, dict) else None
-    return bool(sha256) and shared.startswith(transcripts_of(str(sha256)))
+    return bool(sha256) and shared.startswith(transcripts_prefix(str(sha256)))
 
 
 def _source(request: dict[str, Any], parts: Parts) -> str | None:

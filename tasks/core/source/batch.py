@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from infra.untrusted_text import one_line
 from tasks.core.errors import ClipError
 from tasks.core.keys import digest
-from tasks.core.request import ClipRequest, Language, left_empty
+from tasks.core.request import ClipRequest, Language, optional_field
 from tasks.core.source.addresses import check_url, is_public, loggable
 from tasks.core.source.page import TITLE_LETTERS, number
 
@@ -47,12 +47,12 @@ class BatchRequest(BaseModel):
         default=None,
         description="Address of a channel, a playlist or an RSS feed whose items have a picture.",
         examples=["https://example.org/feed.xml"],
-        json_schema_extra=left_empty,
+        json_schema_extra=optional_field,
     )
     name: str | SkipJsonSchema[None] = Field(
         default=None,
         examples=["my-talks"],
-        json_schema_extra=left_empty,
+        json_schema_extra=optional_field,
         pattern=r"^[a-z0-9][a-z0-9-]{0,63}$",
         description="Under this name is remembered what was done: a to z, 0 to 9 and -. "
         "Empty: one that follows from the addresses. Another name does everything again.",
@@ -61,7 +61,7 @@ class BatchRequest(BaseModel):
         default=None,
         ge=1,
         le=1000,
-        json_schema_extra=left_empty,
+        json_schema_extra=optional_field,
         description=f"At most so many new videos in one run; empty: {FEED_NEWEST} of a feed, all of a list.",
     )
     depth: int = Field(

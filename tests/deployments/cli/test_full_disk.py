@@ -102,13 +102,13 @@ def test_a_stage_that_finds_no_space_says_so(servers, tmp_path, monkeypatch):
     from infra.errors import DiskFull
     from infra.jobs.store import JobRef
     from infra.states import Stage
-    from tasks.workspace import at_work
+    from tasks.workspace import stage_workspace
 
     for name, value in servers.environment().items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(DiskFull, match=NO_SPACE), at_work(JobRef(job_id=new_job_id()), Stage.RENDER):
+    with pytest.raises(DiskFull, match=NO_SPACE), stage_workspace(JobRef(job_id=new_job_id()), Stage.RENDER):
         Path("/dev/full").write_bytes(b"a clip")
-    with pytest.raises(FileNotFoundError), at_work(JobRef(job_id=new_job_id()), Stage.RENDER):
+    with pytest.raises(FileNotFoundError), stage_workspace(JobRef(job_id=new_job_id()), Stage.RENDER):
         (tmp_path / "missing").read_bytes()
 
 
