@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from deployments.registry.register import register
 from infra.bucket.store import ArtifactStore
-from infra.local.parts import Part
+from infra.local.parts import WORK_POOL, Part
 from infra.local.stack import LocalStack
+from infra.prefect.runs import PrefectRuns
 from infra.settings import Settings
 from tests.folders import TESTS
 
@@ -53,3 +55,13 @@ def stack(embedded: Settings, servers: LocalStack) -> Iterator[LocalStack]:
 @pytest.fixture(scope="session")
 def store(servers: LocalStack) -> ArtifactStore:
     return ArtifactStore.from_settings(servers.settings)
+
+
+@pytest.fixture(scope="session")
+def prefect_runs(stack: LocalStack) -> PrefectRuns:
+    """Runs of clip/local on a real server, where no worker takes them."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in stack.environment().items():
+            patched.setenv(name, value)
+        register(stack.settings.prefect_api_url, pools=[WORK_POOL])
+    return PrefectRuns.from_settings(stack.settings)

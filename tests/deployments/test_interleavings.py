@@ -564,10 +564,10 @@ def test_what_comes_late_changes_nothing_and_brings_nothing_back(machine, what):
 
 def test_no_order_of_events_mixes_attempts_up(machine):
     phases = [Phase.generate]
-    run(machine, 220, derandomize=True, phases=phases)
+    run(machine, 240, derandomize=True, phases=phases)
     assert taken_steps["all"] >= 10_000
     assert taken_steps["of a later attempt"] >= 500
-    assert taken_steps["after a theft"] >= 300
+    assert taken_steps["after a theft"] >= 50
     assert taken_steps["answered again"] >= 5
 
 

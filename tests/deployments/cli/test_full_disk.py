@@ -117,7 +117,7 @@ def test_the_command_line_says_so_of_any_folder_that_it_writes_to():
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from deployments import cli\n"
+        "from deployments.cli import main as cli\n"
         "@cli.app.command('export')\n"
         "def export() -> None: Path('/dev/full').write_bytes(b'a clip')\n"
         "sys.argv[1:] = ['export']\n"

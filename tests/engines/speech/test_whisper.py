@@ -134,7 +134,8 @@ def test_no_sentence_is_lost_where_the_language_changes(bilingual: AsrResult) ->
     assert first == pytest.approx(TONGUES["first"], abs=0.2)
 
 
-@pytest.mark.parametrize("seconds", [20, pytest.param(30, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("seconds", [20, 30])
 def test_the_first_word_after_loud_music_is_heard(seconds: int, recogniser: Recogniser, tmp_path: Path) -> None:
     path = tmp_path / "talk.flac"
     after_music(path, seconds)

@@ -13,9 +13,13 @@ from infra.errors import ConfigError, StateError
 from infra.jobs import dump, schema
 from infra.jobs.store import JobStore
 from infra.states import JobState
-from tests.infra.jobs.dumps.make_dump import job_id
 
 FORM_1 = Path(__file__).parent / "dumps" / "form_1.json"
+
+
+def job_id(number: int) -> str:
+    """An id of the jobs in the dump."""
+    return f"kk_01JB2Q8Y7N4M3K6T9V5W1X0Z{number:02d}"
 
 
 def old_records() -> list[dict[str, Any]]:
