@@ -13,7 +13,7 @@ from infra.errors import StateError
 from infra.states import WORKING_STAGES, Stage
 
 if TYPE_CHECKING:
-    from infra.jobs.store import JobStore
+    from infra.jobs.events import JobEvents
 
 console = Console(stderr=True, highlight=False)
 """Progress, notes and faults."""
@@ -22,10 +22,10 @@ out = Console(highlight=False)
 
 
 @contextmanager
-def progress_bars(jobs: "JobStore", job_id: str) -> Generator[None]:
+def progress_bars(events: "JobEvents", job_id: str) -> Generator[None]:
     """Six bars that follow the job's event stream, from now on, while the body runs."""
     last = "0"
-    for event_id, _ in jobs.events(job_id, block_seconds=0.01):
+    for event_id, _ in events.read(job_id, block_seconds=0.01):
         last = event_id
     bars = Progress(
         TextColumn("{task.fields[mark]} {task.description:<10}"),
@@ -41,7 +41,7 @@ def progress_bars(jobs: "JobStore", job_id: str) -> Generator[None]:
             for stage in WORKING_STAGES
         }
         stop = threading.Event()
-        follower = threading.Thread(target=_follow, args=(jobs, job_id, last, bars, rows, stop), daemon=True)
+        follower = threading.Thread(target=_follow, args=(events, job_id, last, bars, rows, stop), daemon=True)
         follower.start()
         try:
             yield
@@ -51,12 +51,12 @@ def progress_bars(jobs: "JobStore", job_id: str) -> Generator[None]:
 
 
 def _follow(
-    jobs: "JobStore", job_id: str, last: str, bars: Progress, rows: dict[Stage, TaskID], stop: threading.Event
+    events: "JobEvents", job_id: str, last: str, bars: Progress, rows: dict[Stage, TaskID], stop: threading.Event
 ) -> None:
     while True:
         ending = stop.is_set()
         try:
-            for event_id, event in jobs.events(job_id, last, block_seconds=0.2):
+            for event_id, event in events.read(job_id, last, block_seconds=0.2):
                 last = event_id
                 _show(event, bars, rows)
         except StateError:

@@ -20,7 +20,7 @@ from tasks.core.request import ClipRequest
 
 if TYPE_CHECKING:
     from infra.bucket.store import ArtifactStore
-    from infra.jobs.store import Job
+    from infra.jobs.record import Job
     from tasks.records import UploadRecord
 
 PRIVATE = ("records/", "rendered/")

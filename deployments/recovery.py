@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from infra.errors import InfraError, SubmitError
-from infra.jobs.store import LEASE_SECONDS, Job, JobStore, Report, watch_lease
+from infra.jobs.leases import LEASE_SECONDS, watch_lease
+from infra.jobs.record import Job, Report
+from infra.jobs.store import JobStore
 from infra.prefect import endings
 from infra.prefect.runs import TERMINAL
 from infra.states import JobState
@@ -110,7 +112,7 @@ class Reconciler:
         for job in self.jobs.active():
             if job.again_at is not None:
                 taken.append(job)
-            elif job.status is JobState.RUNNING and job.is_leased and not self.jobs.is_held(job.job_id):
+            elif job.status is JobState.RUNNING and job.is_leased and not self.jobs.leases.is_held(job.job_id):
                 run = self.runs.runs([job.flow_run_id or ""]).get(job.flow_run_id or "")
                 verdict = self._why_dead(job, run, self.clock())
                 if verdict and verdict.goes_on and str(run and run.get("state_type")) not in TERMINAL:
@@ -121,7 +123,7 @@ class Reconciler:
 
     def _why_dead(self, job: Job, run: dict[str, Any] | None, now: float) -> Verdict | None:
         """None while the job does not look dead."""
-        if self.jobs.is_held(job.job_id):
+        if self.jobs.leases.is_held(job.job_id):
             return None
         if run is None:
             return _of_vanished(job, now)
@@ -131,7 +133,7 @@ class Reconciler:
             patience = SHORT_GRACE_SECONDS if early else GRACE_SECONDS
             again = not endings.would_fail_again(run)
             return Verdict(endings.reason(run), patience, again, by_person=state == "CANCELLED")
-        is_rented_for = self.jobs.is_held(watch_lease(str(job.flow_run_id)))  # whoever rents looks after the run
+        is_rented_for = self.jobs.leases.is_held(watch_lease(str(job.flow_run_id)))  # whoever rents looks after the run
         if state == "PENDING" and job.nosana_run_id == job.flow_run_id and not is_rented_for:
             return Verdict("The run was given to a worker that never started it.", PENDING_SECONDS)
         if state in ("RUNNING", "CANCELLING") and job.is_leased:
@@ -176,7 +178,7 @@ class Reconciler:
         if verdict.by_person:
             return self.jobs.cancel(job.job_id, job.attempt, verdict.reason)
         if verdict.again:
-            return self.jobs.again(job.job_id, job.attempt, verdict.reason)
+            return self.jobs.retry(job.job_id, job.attempt, verdict.reason)
         text = f"{verdict.reason} Start the job again."
         failed = Report(job_id=job.job_id, attempt=job.attempt, status=JobState.FAILED, error=text, message=text)
         return self.jobs.report(failed)

@@ -23,7 +23,8 @@ from infra import settings
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StoreError, SubmitError
 from infra.jobs.batches import BatchMemory
-from infra.jobs.store import Job, JobStore
+from infra.jobs.record import Job
+from infra.jobs.store import JobStore
 from tasks.core.counting import counted
 from tasks.core.errors import BadRequest
 from tasks.core.source.addresses import loggable
@@ -61,13 +62,13 @@ def _batch(request: BatchRequest) -> BatchReport:
     bucket = ArtifactStore.from_settings(configured)
     deployment = _deployment_id(request.deployment)  # before anything is claimed
     found = feed(request)
-    at_work = BatchJobs(request, memory, jobs, bucket, submit=_submitter(deployment), run_end=_run_end)
-    claims = at_work.claim(found)
-    report = _begun(request, found, memory, {claim.key for claim in claims})
+    batch_jobs = BatchJobs(request, memory, jobs, bucket, submit=_submitter(deployment), run_end=_run_end)
+    entries = batch_jobs.choose(found)
+    report = _begun(request, found, memory, {entry.key for entry in entries})
     told = get_run_logger()
-    videos = counted(len(claims), "video")
+    videos = counted(len(entries), "video")
     told.info("Batch %s: %s to see to, %d left out", report.name, videos, len(report.left_out))
-    for line in at_work.follow(claims, request.wait_hours * 3600):
+    for line in batch_jobs.follow(entries, request.wait_hours * 3600):
         told.info("%s %s %s", line.job_id, line.outcome, line.error or "")
         report.items.append(line)
         _keep(report, bucket)

@@ -1,4 +1,4 @@
-"""The jobs of one run of a batch: claimed, started within the batch's limit, and followed to their end."""
+"""The jobs of one run of a batch: chosen, started within the batch's limit, and followed to their end."""
 
 import logging
 import time
@@ -8,8 +8,9 @@ from typing import Any
 
 from infra.bucket.store import ArtifactStore
 from infra.errors import InfraError, JobConflict, StoreError, SubmitError
-from infra.jobs.batches import BatchMemory, Claim
-from infra.jobs.store import Job, JobStore, Report
+from infra.jobs.batches import BatchEntry, BatchMemory
+from infra.jobs.record import Job, Report
+from infra.jobs.store import JobStore
 from infra.states import JobState
 from tasks.core.keys import job_key
 from tasks.core.source.batch import (
@@ -24,25 +25,25 @@ from tasks.core.source.batch import (
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""Between two looks at the records of the jobs."""
-RUN_LOOK_SECONDS = 15.0
-"""Between two looks at the runs of the jobs: most jobs tell of their end themselves."""
-GRACE_SECONDS = 60.0
-"""How long a job may go on without a run: reports are late, and others may conclude first."""
+POLL_SECONDS = 2.0
+"""Time between two checks of the jobs' records."""
+RUN_POLL_SECONDS = 15.0
+"""Time between two checks of the jobs' flow runs: most jobs report their end themselves."""
+ENDED_RUN_SECONDS = 60.0
+"""How long a job may stay unfinished after its run ended: reports are late, and others may act first."""
 
 CANCELLED = "cancelled"
-"""How a run has ended that somebody did not want."""
+"""How a run ended that the user cancelled."""
 
 Submit = Callable[[Job], str]
-"""Starts the flow run of a job's attempt, or finds the one that was started; its id. Raises `SubmitError`."""
+"""Starts the flow run of a job's attempt, or finds the one that exists; returns its id. Raises `SubmitError`."""
 RunEnd = Callable[[str], str | None]
-"""How a flow run has ended, in a word; None while it has not. Raises `SubmitError`."""
+"""How a flow run ended, in a word, or None while it has not. Raises `SubmitError`."""
 
 
 @dataclass
 class BatchJobs:
-    """Several of these, of the same batch, may be at work at the same time."""
+    """Several instances may work on the same batch at the same time."""
 
     request: BatchRequest
     memory: BatchMemory
@@ -51,72 +52,72 @@ class BatchJobs:
     submit: Submit
     run_end: RunEnd
     _followed: set[str] = field(default_factory=set[str])
-    _without_run_since: dict[str, float] = field(default_factory=dict[str, float])
+    _run_ended_at: dict[str, float] = field(default_factory=dict[str, float])
 
-    def claim(self, found: Listing) -> list[Claim]:
-        """What this run sees to: videos that earlier ones left open, then new ones, newest first."""
-        left = self.memory.open()
+    def choose(self, found: Listing) -> list[BatchEntry]:
+        """The videos of this run: those that earlier runs left unfinished, then new ones, newest first."""
+        left = self.memory.open_entries()
         new = found.new(self.memory.known(item.key for item in found.items), self.request.most_new)
-        return [*left, *(self.memory.claim(item.key, item.model_dump_json()) for item in new)]
+        return [*left, *(self.memory.add(item.key, item.model_dump_json()) for item in new)]
 
-    def follow(self, claims: list[Claim], seconds: float) -> Iterator[ItemReport]:
-        """Bring every job to its end, as many at a time as may be; each video's line when it is known.
+    def follow(self, entries: list[BatchEntry], seconds: float) -> Iterator[ItemReport]:
+        """Run every job to its end, as many at a time as allowed; yields each video's report when it is known.
 
-        After `seconds` the rest are unfinished; their runs go on.
+        After `seconds` the remaining videos are reported as unfinished; their runs continue.
         """
-        deadline, next_run_look = time.monotonic() + seconds, time.monotonic() + RUN_LOOK_SECONDS
-        waiting = list(claims)
+        deadline, next_run_poll = time.monotonic() + seconds, time.monotonic() + RUN_POLL_SECONDS
+        waiting = list(entries)
         while waiting and time.monotonic() < deadline:
-            for claim in list(waiting):
-                if line := self._patiently(claim):
-                    waiting.remove(claim)
-                    yield line  # told, then forgotten: after a crash in between it is told twice
-                    self._settle(claim, line.outcome)
-            if time.monotonic() >= next_run_look:
-                self._look_at_runs()
-                next_run_look = time.monotonic() + RUN_LOOK_SECONDS
+            for entry in list(waiting):
+                if report := self._check_patiently(entry):
+                    waiting.remove(entry)
+                    yield report  # reported, then closed: a crash in between reports it twice
+                    self._settle(entry, report.outcome)
+            if time.monotonic() >= next_run_poll:
+                self._check_runs()
+                next_run_poll = time.monotonic() + RUN_POLL_SECONDS
             if waiting:
-                time.sleep(LOOK_SECONDS)
-        yield from (self._line(claim, None, Outcome.UNFINISHED) for claim in waiting)
+                time.sleep(POLL_SECONDS)
+        yield from (self._report(entry, None, Outcome.UNFINISHED) for entry in waiting)
 
-    def _patiently(self, claim: Claim) -> ItemReport | None:
-        """As `_look`; what does not answer now may do so at the next look."""
+    def _check_patiently(self, entry: BatchEntry) -> ItemReport | None:
+        """As `_check`; if a server does not answer, the next check will do."""
         try:
-            return self._look(claim)
+            return self._check(entry)
         except InfraError as error:
-            logger.warning("Job %s of the batch is looked at again: %s", claim.job_id, error)
+            logger.warning("Job %s of the batch will be checked again: %s", entry.job_id, error)
             return None
 
-    def _look(self, claim: Claim) -> ItemReport | None:
-        """The video's line, None while its job goes on or has yet to be started."""
-        job = self.jobs.get(claim.job_id)
+    def _check(self, entry: BatchEntry) -> ItemReport | None:
+        """The video's report, or None while its job is unfinished."""
+        job = self.jobs.get(entry.job_id)
         if job and job.status is JobState.SUCCEEDED:
-            return self._line(claim, job, Outcome.SUCCEEDED)
+            return self._report(entry, job, Outcome.SUCCEEDED)
         if job and job.status is JobState.FAILED:
             if not self._may_be_tried_again(job):
-                return self._line(claim, job, Outcome.FAILED)
+                return self._report(entry, job, Outcome.FAILED)
             if job.job_id in self._followed:
-                return self._line(claim, job, Outcome.LATER)
-        if claim.job_id in self._followed:
+                return self._report(entry, job, Outcome.LATER)
+        if entry.job_id in self._followed:
             return None
-        if (job and job.status is JobState.RUNNING) or self.memory.take(claim.job_id, self.request.concurrency):
-            if job is None and self.bucket.exists(job_key(claim.job_id, "manifest.json")):  # Redis forgets, in time
-                return self._line(claim, None, Outcome.SUCCEEDED)
-            self._start(claim, job)
-            self._followed.add(claim.job_id)
+        if (job and job.status is JobState.RUNNING) or self.memory.take_slot(entry.job_id, self.request.concurrency):
+            if job is None and self.bucket.exists(job_key(entry.job_id, "manifest.json")):  # its record has expired
+                return self._report(entry, None, Outcome.SUCCEEDED)
+            self._start(entry, job)
+            self._followed.add(entry.job_id)
         return None
 
-    def _start(self, claim: Claim, job: Job | None) -> None:
-        """Have a run of a job that has none; asked again, or by another run of the batch, it is the same one."""
+    def _start(self, entry: BatchEntry, job: Job | None) -> None:
+        """Start a run of the job. Repeated, also by another run of the batch, it is the same run."""
         if job is None:
-            asked = self.request.clip_request(_item(claim).url)
-            self.jobs.create(claim.job_id, asked.model_dump_json(exclude_none=True))
+            request = self.request.clip_request(_item(entry).url)
+            self.jobs.create(entry.job_id, request.model_dump_json(exclude_none=True))
         elif job.status is JobState.FAILED:
             try:
                 self.jobs.reopen(job.job_id, after=job.attempt)
             except JobConflict as conflict:
                 logger.info("Another run was first: %s", conflict)
-        opened = self.jobs.get(claim.job_id)
+        opened = self.jobs.get(entry.job_id)
         if opened and opened.status is JobState.QUEUED:
             self._submit(opened)
 
@@ -128,19 +129,19 @@ class BatchJobs:
             return
         self.jobs.set_run(job.job_id, job.attempt, run_id)
 
-    def _look_at_runs(self) -> None:
-        """End the jobs whose run has ended without their knowing."""
+    def _check_runs(self) -> None:
+        """Fail the jobs whose run ended without a report."""
         for job_id in self._followed:
             try:
                 job = self.jobs.get(job_id)
-                said = self.run_end(job.flow_run_id) if job and job.flow_run_id and _goes_on(job) else None
-                since = self._without_run_since.setdefault(job_id, time.monotonic()) if said else None
+                end = self.run_end(job.flow_run_id) if job and job.flow_run_id and not job.has_ended else None
+                since = self._run_ended_at.setdefault(job_id, time.monotonic()) if end else None
                 if since is None:
-                    self._without_run_since.pop(job_id, None)
-                elif job and time.monotonic() - since >= GRACE_SECONDS:
-                    self._fail(job, f"The run ended as {said}.")
+                    self._run_ended_at.pop(job_id, None)
+                elif job and time.monotonic() - since >= ENDED_RUN_SECONDS:
+                    self._fail(job, f"The run ended as {end}.")
             except InfraError as error:
-                logger.warning("The run of %s was not looked at: %s", job_id, error)
+                logger.warning("The run of %s could not be checked: %s", job_id, error)
 
     def _fail(self, job: Job, reason: str) -> None:
         text = f"{reason} Start the job again."
@@ -148,41 +149,37 @@ class BatchJobs:
         self.jobs.report(failed)
 
     def _may_be_tried_again(self, job: Job) -> bool:
-        """By the code that the attempt left in the bucket; a run that died left none. What was cancelled stays so."""
+        """Judged by the code that the attempt left in the bucket; a run that died left none. Cancelled jobs stay so."""
         try:
-            told: dict[str, Any] = self.bucket.get_json(job_key(job.job_id, "error.json"))
+            failure: dict[str, Any] = self.bucket.get_json(job_key(job.job_id, "error.json"))
         except StoreError:
-            told = {}
-        code = told.get("code") if told.get("attempt") == job.attempt else None
+            failure = {}
+        code = failure.get("code") if failure.get("attempt") == job.attempt else None
         was_cancelled = job.cancelled or (job.flow_run_id is not None and self.run_end(job.flow_run_id) == CANCELLED)
         return may_be_tried_again(code, job.attempt) and not was_cancelled
 
-    def _settle(self, claim: Claim, outcome: Outcome) -> None:
-        """Close the video unless it is to be tried again, and let the next one in."""
+    def _settle(self, entry: BatchEntry, outcome: Outcome) -> None:
+        """Close the video unless it will be tried again, and free its slot."""
         try:
             if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
-                self.memory.close(claim)
-            self.memory.leave(claim.job_id)
+                self.memory.close(entry)
+            self.memory.leave_slot(entry.job_id)
         except InfraError as error:
-            logger.warning("The next run of the batch looks at job %s again: %s", claim.job_id, error)
+            logger.warning("The next run of the batch will check job %s again: %s", entry.job_id, error)
 
-    def _line(self, claim: Claim, job: Job | None, outcome: Outcome) -> ItemReport:
+    def _report(self, entry: BatchEntry, job: Job | None, outcome: Outcome) -> ItemReport:
         if job is None:
-            return item_report(_item(claim), claim.job_id, outcome)
+            return item_report(_item(entry), entry.job_id, outcome)
         known = {"attempt": job.attempt, "seconds": _seconds(job), "cost_usd": job.cost_usd, "error": job.error}
-        return item_report(_item(claim), claim.job_id, outcome, **known)
+        return item_report(_item(entry), entry.job_id, outcome, **known)
 
 
-def _goes_on(job: Job) -> bool:
-    return job.status in (JobState.QUEUED, JobState.RUNNING)
-
-
-def _item(claim: Claim) -> BatchItem:
-    return BatchItem.model_validate_json(claim.record)
+def _item(entry: BatchEntry) -> BatchItem:
+    return BatchItem.model_validate_json(entry.record)
 
 
 def _seconds(job: Job) -> float | None:
-    """From the beginning of the attempt's first stage to the end of its last."""
+    """From the start of the attempt's first stage to the end of its last."""
     times = job.stages.values()
     if not times:
         return None

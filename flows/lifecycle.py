@@ -28,9 +28,10 @@ from infra.errors import (
 )
 from infra.granted.access import access_of
 from infra.jobs.ids import job_id_of_run
-from infra.jobs.leases import Lease
+from infra.jobs.record import JobRef
 from infra.jobs.reports import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
-from infra.jobs.store import JobRef, JobStore
+from infra.jobs.run_lease import RunLease
+from infra.jobs.store import JobStore
 from infra.output import outlive_reader
 from infra.settings import Settings
 from infra.states import JobState, Stage
@@ -59,7 +60,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
     job_id = job_id or job_id_of_run(str(flow_run.get_id()))
     name_run(job_id)
     opened: JobRef | None = None
-    with Lease(store, job_id) as lease:
+    with RunLease(store, job_id) as lease:
         try:
             opened = _opened(request, job_id, number, store)
             lease.guard(opened)

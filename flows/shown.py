@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.runtime import flow_run
 
-from infra.jobs.store import JobRef
+from infra.jobs.record import JobRef
 from tasks.core.counting import counted
 
 logger = logging.getLogger(__name__)

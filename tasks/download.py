@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from infra.bucket.store import ArtifactRef
 from infra.errors import ObjectMissing, SiteError
-from infra.jobs.store import JobRef
+from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.core.keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.media import MediaInfo, SourceMeta

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import task
 
 from infra.bucket.store import ArtifactRef
-from infra.jobs.store import JobRef
+from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.core.counting import counted
 from tasks.core.edl import Edl

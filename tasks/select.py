@@ -2,7 +2,7 @@
 
 from prefect import task
 
-from infra.jobs.store import JobRef
+from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.core.media import SourceMeta
 from tasks.core.request import ClipRequest

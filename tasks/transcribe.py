@@ -5,7 +5,7 @@ import os
 from prefect import task
 
 from infra.errors import ConfigError
-from infra.jobs.store import JobRef
+from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.core.counting import clock
 from tasks.core.keys import digest, transcript_key

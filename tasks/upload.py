@@ -6,7 +6,7 @@ from typing import Any
 from prefect import task
 
 from infra.bucket.store import ArtifactRef
-from infra.jobs.store import JobRef
+from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.core.edl import Edl, EdlClip
 from tasks.core.keys import job_key

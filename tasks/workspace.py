@@ -16,8 +16,8 @@ from infra.bucket import background
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
+from infra.jobs.record import JobRef, Report
 from infra.jobs.reports import Say, Sink, sinks, stage_reports
-from infra.jobs.store import JobRef, Report
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped

@@ -11,7 +11,7 @@ import yaml
 from deployments.cli.main import app
 from deployments.cli.output import job_document
 from deployments.image.worker_job import WorkerEnvironment
-from infra.jobs.store import Job
+from infra.jobs.record import Job
 from infra.local import parts
 from infra.local.parts import Home, Part
 from infra.nosana.worker import NosanaWorker

@@ -22,7 +22,6 @@ from deployments.recovery import Reconciler, keep_reconciling
 from infra import settings
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StateError
-from infra.granted.session import SessionStore
 from infra.jobs import schema
 from infra.jobs.store import JobStore
 from infra.prefect.forward import PrefectServer
@@ -78,9 +77,7 @@ def create_app(
             Middleware(BodyLimit),
         ],
     )
-    app.state.parts = Parts(
-        configured, store, bucket, submitter, Documents(bucket), SessionStore.beside(store, configured), prefect
-    )
+    app.state.parts = Parts(configured, store, bucket, submitter, Documents(bucket), prefect)
     refusals.install(app)
     for part in (create, jobs, clips, events, callback, redeem, llm, objects, granted_prefect, health, metrics, pages):
         app.include_router(part.router)

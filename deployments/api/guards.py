@@ -23,7 +23,7 @@ from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, TOO_LAR
 from deployments.api.parts import Given, Parts
 from deployments.api.refusals import not_found, refusal
 from infra.granted.session import Session
-from infra.jobs.store import Job
+from infra.jobs.record import Job
 from infra.untrusted_text import has_controls
 
 BAD_TOKEN = (401, "invalid callback token")

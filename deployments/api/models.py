@@ -6,7 +6,7 @@ from fastapi import Path
 from pydantic import BaseModel, Field
 
 from infra.jobs.ids import JobId
-from infra.jobs.store import Attempt, Job, StageTimes
+from infra.jobs.record import Attempt, Job, StageTimes
 from infra.states import JobState, Stage
 from tasks.core.languages import LANGUAGES
 

@@ -12,8 +12,12 @@ from deployments.api.models import NO_JOB
 from deployments.api.places import Places
 from infra.bucket.store import ArtifactStore
 from infra.granted.session import SessionStore
+from infra.jobs.events import JobEvents
+from infra.jobs.idempotency import IdempotencyKeys
 from infra.jobs.ids import JOB_ID
-from infra.jobs.store import Job, JobStore
+from infra.jobs.rates import RateLimit
+from infra.jobs.record import Job
+from infra.jobs.store import JobStore
 from infra.prefect.forward import PrefectServer
 from infra.prefect.runs import Submitter
 from infra.settings import Settings
@@ -33,16 +37,23 @@ class Parts:
     bucket: ArtifactStore
     submitter: Submitter
     documents: Documents
-    sessions: SessionStore
     prefect: PrefectServer
     probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
     checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
+    events: JobEvents = field(init=False)
+    idempotency: IdempotencyKeys = field(init=False)
+    rate_limit: RateLimit = field(init=False)
+    sessions: SessionStore = field(init=False)
     event_streams: Places = field(init=False)
     clip_streams: Places = field(init=False)
     sockets: Places = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "events", JobEvents(self.jobs.connection))
+        object.__setattr__(self, "idempotency", IdempotencyKeys(self.jobs.connection))
+        object.__setattr__(self, "rate_limit", RateLimit(self.jobs.connection))
+        object.__setattr__(self, "sessions", SessionStore(self.jobs))
         most = streams_allowed()
         object.__setattr__(self, "event_streams", Places(most, self.settings.max_event_streams))
         object.__setattr__(self, "clip_streams", Places(most, most // 2))

@@ -116,7 +116,7 @@ def _redis(configured: Settings) -> Finding:
     if store is None:
         return _embedded(Part.VALKEY, "REDIS_URL")
     try:
-        store.ping()
+        store.connection.ping()
     except InfraError as error:
         return Finding("missing", str(error), "Start it, or unset REDIS_URL for the embedded one")
     return Finding("ok", "answers")

@@ -321,6 +321,8 @@ def _unknown(job: str) -> BadRequest:
 
 def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
     """Run the job with bars and copy what it made; also the address of its run while the Prefect server is up."""
+    from infra.jobs.events import JobEvents  # noqa: PLC0415
+
     jobs = _jobs()
     jobs.create(job_id, request.model_dump_json(exclude_none=True))
     known = jobs.get(job_id)
@@ -328,7 +330,7 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
     console.note(f"Job {job_id}")
     if known is None or known.status is not JobState.SUCCEEDED:
         try:
-            with console.progress_bars(jobs, job_id):
+            with console.progress_bars(JobEvents(jobs.connection), job_id):
                 local_run.run_flow(request, job_id)
         except ClipError:
             local_run.export(job_id, folder)

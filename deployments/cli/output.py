@@ -19,7 +19,7 @@ from tasks.core.errors import ClipError
 from tasks.core.source.addresses import loggable
 
 if TYPE_CHECKING:
-    from infra.jobs.store import Job
+    from infra.jobs.record import Job
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from deployments.registry.register import register
 from infra import settings
 from infra.errors import ConfigError
 from infra.jobs import schema
-from infra.jobs.store import Job, JobStore
+from infra.jobs.record import Job
+from infra.jobs.store import JobStore
 from infra.local.parts import SERVERS, WORK_POOL, Part
 from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns

@@ -16,8 +16,8 @@ from infra import settings
 from infra.errors import ConfigError, ReportLost
 from infra.faults import faults
 from infra.jobs.ids import JobId
+from infra.jobs.record import Report
 from infra.jobs.reports import report_end, sinks
-from infra.jobs.store import Report
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.states import JobState, Stage

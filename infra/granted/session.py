@@ -1,11 +1,10 @@
-"""Sessions in Redis: what a grant is exchanged for, once, and for how long it is good.
+"""Sessions in Redis: what a grant is exchanged for, once, and how long it is valid.
 
-Keys: `kangklip:grant:{id}` (who has redeemed it), `kangklip:session:{digest of the token}`, and beside that `:nonce`
-until the session is used. A session is good while its attempt is the current one and its grant that attempt's newest:
-a grant for other infrastructure ends it.
+Keys: `kangklip:grant:{id}` (the session that redeemed it), `kangklip:session:{digest of the token}`, and with it
+`:nonce` until the session is used. A session is valid while its attempt is the current one and its grant the newest of
+that attempt: a grant for another host ends it.
 """
 
-import hashlib
 import secrets
 import time
 from typing import cast
@@ -14,30 +13,71 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.errors import GrantRefused
 from infra.granted.grant import Grant
-from infra.jobs.connection import shared_client
-from infra.jobs.scripts import REDEEM, Refusal
-from infra.jobs.store import JobStore, answering, report_keys
-from infra.settings import Settings
+from infra.jobs.connection import state_errors, timestamp
+from infra.jobs.keys import digest, report_keys
+from infra.jobs.lua import RECORD, REPORTS, Refusal
+from infra.jobs.store import JobStore
 
-_REMEMBERED_SECONDS = 7 * 86400
-"""How long it is known that a grant was redeemed: longer than any may be redeemed."""
 NONCE_SECONDS = 600
-"""For so long whoever has redeemed a grant may ask again for an answer that was lost."""
+"""How long whoever redeemed a grant may repeat the request, should the answer have been lost."""
+_REMEMBERED_SECONDS = 7 * 86400
+"""How long a redeemed grant is remembered: longer than any grant is valid."""
 _CLOSING_SECONDS = 60
-"""How long a session lasts beyond the end of its run: the last lines of its log are still under way."""
-
-
+"""How long a session outlasts its run, whose last log lines are still on their way."""
 STOLEN = (
     "The grant of this run was redeemed twice: possibly it was stolen, so the run was stopped. Start the job again."
 )
 
+# A grant becomes a session, once. A second redeemer is a thief, or the victim of one, which ends the attempt. Whoever
+# sends the nonce of the first request, while the session is unused, is the first redeemer again: a new session
+# replaces the old one.
+# KEYS: job, events, active jobs, totals, grant, session.
+# ARGV: attempt, run, grant, session_id, session JSON ('' only checks), its seconds, seconds for which a grant is
+# remembered, digest of the nonce or '', its seconds, error for a theft, now, ttl.
+_REDEEM = (
+    RECORD
+    + REPORTS
+    + """
+local refusal = refusal_of(ARGV[1])
+local taken = redis.call('GET', KEYS[5])
+local former = taken and 'kangklip:session:' .. taken
+local is_repeated = taken and ARGV[8] ~= '' and redis.call('GET', former .. ':nonce') == ARGV[8]
+if taken and taken ~= ARGV[4] and not is_repeated then
+  if refusal then return refusal end
+  if field('grant_id') ~= ARGV[3] then return OTHER_RUN end
+  redis.call('HDEL', KEYS[1], 'grant_id')
+  set('alarm', '1')
+  if fail(ARGV[10], ARGV[11], ARGV[12]) ~= 1 and field('status') == 'FAILED' then
+    set('error', ARGV[10], 'message', ARGV[10])
+  end
+  return REDEEMED
+end
+if refusal then return refusal end
+if has_ended() then return ENDED end
+if field('grant_id') ~= ARGV[3] or field('flow_run_id') ~= ARGV[2] then return OTHER_RUN end
+if ARGV[5] == '' or taken == ARGV[4] then return 1 end
+if is_repeated then
+  redis.call('DEL', former)
+  redis.call('RENAME', former .. ':nonce', KEYS[6] .. ':nonce')
+elseif ARGV[8] ~= '' then
+  redis.call('SET', KEYS[6] .. ':nonce', ARGV[8], 'EX', ARGV[9])
+end
+redis.call('SET', KEYS[5], ARGV[4], 'EX', ARGV[7])
+redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[6])
+return 1
+"""
+)
+
 
 class GrantTaken(GrantRefused):
-    """A grant that was redeemed before: one of the two who have it has stolen it."""
+    """The grant was redeemed before: one of its two holders stole it."""
 
 
 class Session(BaseModel):
-    """Whose it is and what of the Prefect server belongs to it. `expires_at` is in seconds since the epoch."""
+    """Which run the session belongs to, and that run's flow and deployment on the Prefect server.
+
+    `expires_at` is in seconds since the epoch.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,33 +92,26 @@ class Session(BaseModel):
 
 
 class SessionStore:
-    """Every method raises `StateError` when Redis does not answer."""
+    """Sessions, in the same Redis as the jobs. Every method raises `StateError` when Redis does not answer."""
 
-    def __init__(self, url: str, jobs: JobStore) -> None:
-        self._redis = shared_client(url)
+    def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
-
-    @classmethod
-    def beside(cls, jobs: JobStore, settings: Settings) -> "SessionStore":
-        """In the same Redis as the jobs."""
-        if settings.redis_url is None:
-            raise ValueError("there are no sessions without Redis")
-        return cls(settings.redis_url.get_secret_value(), jobs)
+        self._redis = jobs.connection.client
 
     def open(
         self, grant: Grant, flow_id: str, deployment_id: str | None, nonce: str | None = None
     ) -> tuple[str, Session]:
-        """A token, told to nobody else, and its session.
+        """Exchange the grant for a session; returns its token, which only the caller knows, and the session.
 
-        The same nonce gives another token for `NONCE_SECONDS`, in place of the former, until a session was used.
+        Until the session is used, the same nonce gets a new token within `NONCE_SECONDS`, and the old one is void.
 
         Raises:
-            GrantTaken: the grant was redeemed before; its attempt has failed for that, unless it was followed.
-            GrantRefused: it is not the newest of an attempt that goes on.
+            GrantTaken: the grant was redeemed before; its attempt has failed for that, unless it was superseded.
+            GrantRefused: it is not the newest grant of a current, unfinished attempt.
         """
         token = f"kks_{secrets.token_urlsafe(32)}"
         session = Session(
-            session_id=_digest(token),
+            session_id=digest(token),
             expires_at=time.time() + grant.session_seconds,
             flow_id=flow_id,
             deployment_id=deployment_id,
@@ -88,26 +121,38 @@ class SessionStore:
         return token, session
 
     def check(self, grant: Grant, nonce: str | None = None) -> None:
-        """Raises: GrantTaken, GrantRefused: it could not be redeemed now; as `open`."""
+        """Raises: GrantTaken, GrantRefused: `open` would."""
         self._redeem(grant, nonce, "", "")
 
     def _redeem(self, grant: Grant, nonce: str | None, session_id: str, session_json: str) -> None:
+        arguments = [
+            grant.attempt,
+            grant.run_id,
+            grant.grant_id,
+            session_id,
+            session_json,
+            grant.session_seconds,
+            _REMEMBERED_SECONDS,
+            digest(nonce) if nonce else "",
+            NONCE_SECONDS,
+            STOLEN,
+            timestamp(),
+            self._jobs.ttl_seconds,
+        ]
         keys = [*report_keys(grant.job_id), _grant_key(grant), _key(session_id)]
-        arguments = [grant.attempt, grant.run_id, grant.grant_id, session_id, session_json, grant.session_seconds]
-        shown = _digest(nonce) if nonce else ""
-        answer = self._jobs.run(REDEEM, keys, [*arguments, _REMEMBERED_SECONDS, shown, NONCE_SECONDS, STOLEN])
-        if answer == Refusal.TAKEN:
+        answer = self._jobs.connection.run_script(_REDEEM, keys, arguments)
+        if answer == Refusal.REDEEMED:
             raise GrantTaken("The grant was redeemed before.")
         if answer <= 0:
             raise GrantRefused(f"Job {grant.job_id} {Refusal(answer).words}.")
 
     def find(self, token: str) -> Session | None:
-        """The session of that token while it is good: not expired, closed, or followed by another grant's.
+        """The token's session if it is valid: not expired, closed, or replaced by that of another grant.
 
-        It outlasts its job by a minute, whoever has ended that. From now on it counts as used.
+        It outlasts its job by a minute, whoever ended that. Finding it counts as use.
         """
-        key = _key(_digest(token))
-        with answering():
+        key = _key(digest(token))
+        with state_errors():
             found = cast("str | None", self._redis.get(key))
             self._redis.delete(f"{key}:nonce")
         if found is None:
@@ -120,34 +165,30 @@ class SessionStore:
         return None if is_over else session
 
     def end_of_run(self, session: Session) -> None:
-        """The run has ended: what is still under way may arrive, then the session is over."""
-        with answering():
+        """Close the session shortly, so that the run's last requests still arrive."""
+        with state_errors():
             self._redis.expire(_key(session.session_id), _CLOSING_SECONDS, lt=True)
 
     def count(self, session: Session, what: str) -> int:
-        """Count something that the session has only so much of; how often it was counted."""
+        """Count one use of something limited; returns the uses so far."""
         key = f"{_key(session.session_id)}:{what}"
-        with answering():
-            counted = self._redis.incr(key)
+        with state_errors():
+            uses = self._redis.incr(key)
             self._redis.expireat(key, int(session.expires_at) + 1)
-        return counted
+        return uses
 
     def hold(self, session: Session, what: str, seconds: int) -> bool:
-        """Be the only one who does `what` for the session, until it is let go or `seconds` are over."""
-        with answering():
+        """Reserve `what` for the caller until `let_go`, or for `seconds`; False if it is reserved."""
+        with state_errors():
             return bool(self._redis.set(f"{_key(session.session_id)}:{what}", "1", nx=True, ex=seconds))
 
     def let_go(self, session: Session, what: str) -> None:
-        with answering():
+        with state_errors():
             self._redis.delete(f"{_key(session.session_id)}:{what}")
 
 
-def _digest(token: str) -> str:
-    """Redis holds no token that could be used."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 def _key(session_id: str) -> str:
+    """Made from the token's digest: Redis holds no token that could be used."""
     return f"kangklip:session:{session_id}"
 
 

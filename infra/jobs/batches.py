@@ -1,34 +1,32 @@
-"""What a batch has done, in Redis: which videos have a job, which of them are not through, how many run now.
+"""What a batch remembers in Redis: which videos have a job, which of them are unfinished, and how many run now.
 
-Keys: `kangklip:batch:{name}:jobs` (hash: video -> job, for ever), `…:open` (hash: video -> what is to be known
-of one that is not through) and `…:slots` (jobs that run now, by when they were let in). A video's job is
-decided here and never again, so that overlapping runs and runs that died give it one job between them.
+Keys: `kangklip:batch:{name}:jobs` (hash: video -> job, kept forever), `…:open` (hash: video -> entry of an unfinished
+video) and `…:slots` (running jobs, by when they got their slot). A video gets its job once, so overlapping runs and
+runs that died share one job per video.
 """
 
 import time
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from typing import cast
+from collections.abc import Iterable
+from typing import Self, cast
 
-import redis
 from pydantic import BaseModel, ConfigDict
 
-from infra.errors import StateError
-from infra.jobs.connection import shared_client
+from infra.jobs.connection import Connection, state_errors
 from infra.jobs.ids import new_job_id
+from infra.jobs.keys import JOB_PREFIX
 from infra.settings import Settings
 
 SETTLE_SECONDS = 60
-"""For so long a slot is kept for a job that has no record yet, or an ended one: its run is about to begin."""
+"""How long a slot is kept for a job that has ended or has no record yet: its run is about to begin."""
 
-# KEYS: jobs, open. ARGV: video, job_id, record. The video's job; the one given unless it has one.
-_CLAIM = """
+# KEYS: jobs, open. ARGV: video, job_id, record. The video's job: an earlier one, or else this one.
+_ADD = """
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 1 then redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) end
 return redis.call('HGET', KEYS[1], ARGV[1])
 """
 
-# KEYS: slots. ARGV: job_id, limit, now, settle seconds, what a job's key begins with. 1 when it has a slot.
-_TAKE = """
+# KEYS: slots. ARGV: job_id, limit, now, settle seconds, prefix of a job's key. 1 if it has a slot.
+_TAKE_SLOT = """
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 1 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3] - ARGV[4])) do
   local status = redis.call('HGET', ARGV[5] .. id, 'status')
@@ -39,8 +37,8 @@ return redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
 """
 
 
-class Claim(BaseModel):
-    """A video's place in a batch: its key, its job, and the record that was given when it was claimed."""
+class BatchEntry(BaseModel):
+    """A video of a batch: its key, its job, and the record that was stored with it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,61 +50,50 @@ class Claim(BaseModel):
 class BatchMemory:
     """What the batch `name` remembers. Every method raises `StateError` when Redis does not answer."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self._redis = shared_client(url)
-        self._jobs, self._open, self._slots = (f"kangklip:batch:{name}:{part}" for part in ("jobs", "open", "slots"))
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._redis = connection.client
+        self._jobs, self._open, self._slots = (f"kangklip:batch:{name}:{kind}" for kind in ("jobs", "open", "slots"))
 
     @classmethod
-    def from_settings(cls, settings: Settings, name: str) -> "BatchMemory | None":
-        """The memory in the settings' Redis; None where there is none."""
-        if settings.redis_url is None:
-            return None
-        return cls(settings.redis_url.get_secret_value(), name)
+    def from_settings(cls, settings: Settings, name: str) -> Self | None:
+        """The memory in the Redis that the settings name, or None."""
+        connection = Connection.from_settings(settings)
+        return None if connection is None else cls(connection, name)
 
-    def claim(self, key: str, record: str) -> Claim:
-        """Give a video a job, unless it has one; it stays open until `close`."""
-        with _answering():
-            job_id = self._redis.eval(_CLAIM, 2, self._jobs, self._open, key, new_job_id(), record)
-        return Claim(key=key, job_id=job_id, record=record)
+    def add(self, key: str, record: str) -> BatchEntry:
+        """Give the video a job, unless it has one. The entry stays open until `close`."""
+        with state_errors():
+            job_id = self._redis.eval(_ADD, 2, self._jobs, self._open, key, new_job_id(), record)
+        return BatchEntry(key=key, job_id=job_id, record=record)
 
     def known(self, keys: Iterable[str]) -> set[str]:
         """Those of the videos that have a job."""
         return set(self._jobs_of(list(keys)))
 
-    def open(self) -> list[Claim]:
-        """Videos that have a job and are not through, the oldest job first."""
-        with _answering():
+    def open_entries(self) -> list[BatchEntry]:
+        """Entries of unfinished videos, the oldest job first."""
+        with state_errors():
             records = cast("dict[str, str]", self._redis.hgetall(self._open))
         jobs = self._jobs_of(list(records))
-        claims = [Claim(key=key, job_id=job_id, record=records[key]) for key, job_id in jobs.items()]
-        return sorted(claims, key=lambda claim: claim.job_id)
+        entries = [BatchEntry(key=key, job_id=job_id, record=records[key]) for key, job_id in jobs.items()]
+        return sorted(entries, key=lambda entry: entry.job_id)
 
-    def close(self, claim: Claim) -> None:
-        """The video is through, well or not: no run looks at it again."""
-        with _answering():
-            self._redis.hdel(self._open, claim.key)
+    def close(self, entry: BatchEntry) -> None:
+        """Mark the video as finished, whatever came of it: later runs ignore it."""
+        with state_errors():
+            self._redis.hdel(self._open, entry.key)
 
-    def take(self, job_id: str, limit: int) -> bool:
-        """Have one of `limit` slots, or keep it. Those of jobs that have ended are given to others."""
-        arguments = (job_id, limit, time.time(), SETTLE_SECONDS, "kangklip:job:")
-        with _answering():
-            return self._redis.eval(_TAKE, 1, self._slots, *arguments) == 1
+    def take_slot(self, job_id: str, limit: int) -> bool:
+        """Take or keep one of `limit` slots. Slots of jobs that have ended are freed first."""
+        arguments = [job_id, limit, time.time(), SETTLE_SECONDS, JOB_PREFIX]
+        return self._connection.run_script(_TAKE_SLOT, [self._slots], arguments) == 1
 
-    def leave(self, job_id: str) -> None:
-        """Give the slot back."""
-        with _answering():
+    def leave_slot(self, job_id: str) -> None:
+        with state_errors():
             self._redis.zrem(self._slots, job_id)
 
     def _jobs_of(self, keys: list[str]) -> dict[str, str]:
-        with _answering():
+        with state_errors():
             found = cast("list[str | None]", self._redis.hmget(self._jobs, keys)) if keys else []
         return {key: job_id for key, job_id in zip(keys, found, strict=True) if job_id}
-
-
-@contextmanager
-def _answering() -> Generator[None]:
-    """Redis's own errors as `StateError`, without its address."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise StateError(f"Redis did not answer ({type(error).__name__}); check REDIS_URL and that it runs.") from error

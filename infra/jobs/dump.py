@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from infra.errors import StateError
+from infra.jobs.connection import state_errors
 from infra.jobs.schema import SCHEMA_KEY, VERSION, form_of, job_keys
-from infra.jobs.store import answering
 
 _PASSING = ("kangklip:rate:", "kangklip:session:")
 
@@ -21,7 +21,7 @@ def dump(client: Any) -> Iterator[dict[str, Any]]:
     Raises:
         StateError: Redis does not answer.
     """
-    with answering():
+    with state_errors():
         yield {"key": SCHEMA_KEY, "type": "string", "value": str(form_of(client)), "expires": None}
         jobs = job_keys(client)
         others = sorted(set(client.scan_iter("kangklip:*", count=500)) - {*jobs, SCHEMA_KEY})
@@ -37,7 +37,7 @@ def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
         StateError: Redis does not answer, or a record is none.
     """
     form, count = str(VERSION), 0
-    with answering():
+    with state_errors():
         for record in records:
             key, kind, value, expires = (record[name] for name in ("key", "type", "value", "expires"))
             if key == SCHEMA_KEY:
@@ -60,7 +60,7 @@ def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
 
 def clear(client: Any) -> int:
     """Delete every record; how many there were."""
-    with answering():
+    with state_errors():
         keys = list(client.scan_iter("kangklip:*", count=500))
         for first in range(0, len(keys), 500):
             client.delete(*keys[first : first + 500])

@@ -1,94 +1,94 @@
-"""A run's hold on its job: taken as it opens its attempt, renewed by a thread, given back at the end.
+"""Leases in Redis: who runs a job, or watches a rented machine. A lease that is not renewed expires.
 
-redis-py's `Lock` does not suffice: it is taken by a command of its own, where ours is taken by the script that opens
-the attempt; once expired it cannot be renewed even if nobody else has it; and its holder is a random token, where
-ours names host and process, so that a lease whose process has died is dropped at once.
+redis-py's `Lock` does not suffice: it takes the lock with a command of its own, but the script that opens an attempt
+must take the lease; once expired, it cannot be renewed even if nobody else has it; and its holder is a random token,
+while ours names host and process, so that the lease of a dead process is dropped at once.
 """
 
-import logging
-import signal
-import threading
-from types import TracebackType
-from typing import Self
+import contextlib
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import cast
 
-from infra.errors import StateError
-from infra.jobs.store import LEASE_SECONDS, JobRef, JobStore
-from infra.states import JobState
+from infra.jobs.connection import Connection, state_errors
+from infra.jobs.keys import lease_key
 
-logger = logging.getLogger(__name__)
-CHECK_SECONDS = 3.0
-"""How long a run goes on after its job was cancelled."""
+LEASE_SECONDS = 30
+"""How long a lease lasts without renewal; after that its holder counts as dead."""
+
+# KEYS: lease. ARGV: holder, seconds. Takes or renews the lease; 0 if another holds it.
+_HOLD = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+# KEYS: lease. ARGV: holder. Deletes the lease if that holder has it.
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
-class Lease:
-    """Nobody else runs the job while this is held. A run that loses it is interrupted; `lost` says why.
+def watch_lease(flow_run_id: str) -> str:
+    """Name of the lease held by the worker that rents a machine for a run and watches it."""
+    return f"watch-{flow_run_id}"
 
-    `JobStore.open` takes it, `guard` keeps it. It is lost when another run has taken the job over, because this
-    machine slept or Redis was away too long, and when the guarded attempt was ended from outside or followed.
-    Without a store there is nobody to share with.
+
+class Leases:
+    """The leases of one holder: each instance is another. `name` is a job id, or what `watch_lease` returns.
+
+    Every method raises `StateError` when Redis does not answer.
     """
 
-    def __init__(self, store: JobStore | None, job_id: str) -> None:
-        self._store, self._job_id = store, job_id
-        self._done = threading.Event()
-        self._guarded: JobRef | None = None
-        self._keeper: threading.Thread | None = None
-        self.lost: str | None = None
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.holder = f"{_process_space()}:{os.getpid()}:{secrets.token_hex(8)}"
 
-    def __enter__(self) -> Self:
-        return self
+    def hold(self, name: str) -> bool:
+        """Take or renew the lease; False if another holds it."""
+        self.drop_dead(name)
+        return self._connection.run_script(_HOLD, [lease_key(name)], [self.holder, LEASE_SECONDS]) == 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        if self._store is None:
-            return
-        try:
-            self._store.release(self._job_id)
-        except StateError as away:
-            logger.warning("The lease of %s runs out by itself: %s", self._job_id, away)
+    def release(self, name: str) -> None:
+        """Give up the lease if we hold it."""
+        self._connection.run_script(_RELEASE, [lease_key(name)], [self.holder])
 
-    def guard(self, job: JobRef | None) -> None:
-        """From now on this attempt is what we run; None when it is ended by ourselves."""
-        self._guarded = job
-        if self._store is not None and self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, args=[self._store], daemon=True, name="lease")
-            self._keeper.start()
+    def is_held(self, name: str) -> bool:
+        """Whether a live process holds the lease."""
+        self.drop_dead(name)
+        with state_errors():
+            return self._connection.client.exists(lease_key(name)) == 1
 
-    def _keep(self, store: JobStore) -> None:
-        waited = 0.0
-        while not self._done.wait(CHECK_SECONDS):
-            waited += CHECK_SECONDS
-            try:
-                lost = self._why_lost(store, is_due=waited >= LEASE_SECONDS / 3)
-            except StateError as error:
-                logger.warning("The lease of %s could not be renewed: %s", self._job_id, error)
-                continue
-            if waited >= LEASE_SECONDS / 3:
-                waited = 0.0
-            if lost and not self._done.is_set():
-                self.lost = lost
-                # A signal to the thread itself also wakes it from a wait, which interrupt_main does not.
-                signal.pthread_kill(_main_thread(), signal.SIGINT)
-                return
-
-    def _why_lost(self, store: JobStore, *, is_due: bool) -> str | None:
-        if is_due and not store.hold(self._job_id):
-            return f"Another run has taken over job {self._job_id}; this one has stopped."
-        known = store.get(self._job_id) if self._guarded else None
-        guarded = self._guarded
-        if not known or not guarded:
-            return None
-        if known.attempt != guarded.attempt:
-            return f"Attempt {known.attempt} of job {self._job_id} has followed; this run of another one has stopped."
-        if known.status is JobState.FAILED:
-            return f"Job {self._job_id} was ended from outside: {known.error or 'no reason is given'}"
-        return None
+    def drop_dead(self, name: str) -> None:
+        """Delete the lease if its holder was a process of this machine that has died."""
+        with state_errors():
+            holder = cast("str | None", self._connection.client.get(lease_key(name)))
+        if holder and holder != self.holder and _is_dead_process(holder):
+            self._connection.run_script(_RELEASE, [lease_key(name)], [holder])
 
 
-def _main_thread() -> int:
-    ident = threading.main_thread().ident
-    if ident is None:
-        raise RuntimeError("the main thread has not begun")
-    return ident
+def _process_space() -> str:
+    """Host, boot and PID namespace, within which a process id is unique."""
+    marks = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        marks += [
+            Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
+    return "/".join(marks).replace(":", "-")
+
+
+def _is_dead_process(holder: str) -> bool:
+    """Whether the holder was a process in our own PID namespace and has ended."""
+    space, _, rest = holder.partition(":")
+    pid = rest.partition(":")[0]
+    if space != _process_space() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

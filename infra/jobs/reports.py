@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import httpx
 
 from infra.errors import CallbackError, InfraError
-from infra.jobs.store import JobRef, JobStore, Report
+from infra.jobs.record import JobRef, Report
+from infra.jobs.store import JobStore
 from infra.settings import Settings
 from infra.states import JobState, Stage
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import redis
 
 from infra.errors import ConfigError
-from infra.jobs.store import CANCELLED, answering
+from infra.jobs.connection import state_errors
+from infra.jobs.record import CANCELLED
 from infra.settings import Settings
 
 SCHEMA_KEY = "kangklip:schema"
@@ -26,7 +27,7 @@ def bring_up_to_date(configured: Settings) -> None:
         StateError: Redis does not answer.
     """
     if configured.redis_url is not None:
-        with answering(), closing(client_of(configured.redis_url.get_secret_value())) as client:
+        with state_errors(), closing(client_of(configured.redis_url.get_secret_value())) as client:
             migrate(client)
 
 
@@ -44,7 +45,7 @@ def migrate(client: Any) -> int:
         ConfigError: a newer KangKlip has written them.
         StateError: Redis does not answer.
     """
-    with answering():
+    with state_errors():
         found = form_of(client)
         if found > VERSION:
             raise ConfigError(

@@ -33,7 +33,7 @@ from pydantic import SecretStr
 
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, InfraError, StackError
-from infra.jobs.store import answering
+from infra.jobs.connection import state_errors
 from infra.local import parts
 from infra.local.parts import SERVERS, Home, Part, PartState
 from infra.settings import Settings
@@ -330,7 +330,7 @@ def _try_lock(file: BufferedRandom, kind: int) -> bool:
 
 def _probe_valkey(settings: Settings, _home: Home) -> None:
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
-    with redis.Redis.from_url(url, socket_timeout=2) as client, answering():
+    with redis.Redis.from_url(url, socket_timeout=2) as client, state_errors():
         client.ping()
 
 

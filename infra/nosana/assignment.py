@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from infra.errors import ConfigError, JobConflict, StateError
 from infra.granted import grant as grants
 from infra.jobs.ids import JOB_ID, job_id_of_run
-from infra.jobs.store import JobStore, Report
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.nosana.job_definition import GRANT_VARIABLE, build, deployment_body
 from infra.nosana.models import Deployment, Market
 from infra.settings import Settings
@@ -80,7 +81,7 @@ class Assignment:
     @_patiently
     def lose(self, why: str) -> None:
         """End the attempt, which lost its machine, and have another follow by itself, unless it has ended already."""
-        self.jobs.again(self.job_id, self.attempt, why)
+        self.jobs.retry(self.job_id, self.attempt, why)
 
     @_patiently
     def cancel(self) -> None:

@@ -35,7 +35,8 @@ from pydantic import Field
 
 from infra import settings
 from infra.errors import ConfigError, InfraError, NosanaError, StateError
-from infra.jobs.store import LEASE_SECONDS, JobStore, watch_lease
+from infra.jobs.leases import LEASE_SECONDS, watch_lease
+from infra.jobs.store import JobStore
 from infra.nosana import rental
 from infra.nosana.assignment import Assignment, Terms, job_store, known, known_secrets, name_of, run_and_number, take_on
 from infra.nosana.client import NosanaAway, NosanaClient
@@ -338,7 +339,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
             renewing.cancel()
             self._watched.discard(run_id)
             with contextlib.suppress(StateError):
-                jobs.release(lease)
+                jobs.leases.release(lease)
 
     async def _take(self, run_id: UUID, lease: str, jobs: JobStore) -> bool:
         """Whether this caller alone watches the run from now on; the lease only keeps other workers out."""
@@ -347,7 +348,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         self._watched.add(run_id)
         held = False
         try:
-            held = await asyncio.to_thread(jobs.hold, lease)
+            held = await asyncio.to_thread(jobs.leases.hold, lease)
         finally:
             if not held:
                 self._watched.discard(run_id)
@@ -357,7 +358,7 @@ class NosanaWorker(BaseWorker[NosanaJobConfiguration, NosanaVariables, NosanaWor
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
             try:
-                held = await asyncio.to_thread(jobs.hold, lease)
+                held = await asyncio.to_thread(jobs.leases.hold, lease)
             except StateError as error:
                 self._logger.warning("The lease %s could not be renewed: %s", lease, error)
                 continue

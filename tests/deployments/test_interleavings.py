@@ -37,7 +37,8 @@ from infra.granted import grant as grants
 from infra.granted.grant import Grant
 from infra.granted.session import STOLEN
 from infra.jobs.ids import job_id_of_run, new_job_id
-from infra.jobs.store import JobStore, Report
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.nosana.assignment import Assignment, take_on
 from infra.prefect.runs import PrefectRuns
 from infra.states import JobState, Stage
@@ -56,7 +57,7 @@ LATE = {
     "a report": lambda jobs, job, attempt: jobs.report(at(job, attempt, stage=Stage.RENDER, progress=99)),
     "an end": lambda jobs, job, attempt: jobs.report(at(job, attempt, status=JobState.SUCCEEDED)),
     "a failure": lambda jobs, job, attempt: jobs.report(at(job, attempt, status=JobState.FAILED, error="x")),
-    "a death": lambda jobs, job, attempt: jobs.again(job, attempt, "It died."),
+    "a death": lambda jobs, job, attempt: jobs.retry(job, attempt, "It died."),
     "a cancel": lambda jobs, job, attempt: jobs.cancel(job, attempt),
     "a start": lambda jobs, job, attempt: jobs.reopen(job, after=attempt),
     "a failed start": lambda jobs, job, attempt: jobs.start_failed(job, attempt, "No."),
@@ -252,13 +253,13 @@ class Interleavings(RuleBasedStateMachine):
     def a_lease_runs_out_or_is_taken_again(self, which):
         """The machine slept for too long; and the one who holds nothing any more tries to go on."""
         if process := self.one_of(self.processes, which):
-            process.store.release(process.job_id)
-            self.told(process.job_id, -1, lambda: process.store.hold(process.job_id))
+            process.store.leases.release(process.job_id)
+            self.told(process.job_id, -1, lambda: process.store.leases.hold(process.job_id))
 
     def gone(self, process, *, lease_stays):
         self.processes.remove(process)
         if not lease_stays:
-            process.store.release(process.job_id)
+            process.store.leases.release(process.job_id)
         self.free.insert(0, process.store)
 
     @rule(which=ANY, back=st.integers(1, 3), what=st.sampled_from(list(LATE)))

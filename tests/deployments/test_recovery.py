@@ -11,8 +11,11 @@ from deployments import recovery as reconcile
 from deployments.cli import serve
 from deployments.recovery import GRACE_SECONDS, PENDING_SECONDS, Reconciler
 from infra.errors import SubmitError
+from infra.jobs.events import JobEvents
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import JobStore, Report, watch_lease
+from infra.jobs.leases import watch_lease
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 
 
@@ -76,7 +79,7 @@ def scene(servers):
 def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased=True, attempt=1):
     scene.jobs.set_run(scene.job_id, attempt, run_id)
     assert scene.jobs.open(scene.job_id, run_id, attempt, "{}", lease=leased) == attempt
-    scene.jobs.release(scene.job_id)
+    scene.jobs.leases.release(scene.job_id)
     scene.jobs.report(Report(job_id=scene.job_id, attempt=attempt, stage=Stage.RENDER, progress=70))
     scene.server.states[run_id] = state
     return run_id
@@ -95,7 +98,7 @@ def test_a_run_that_died_is_submitted_again_by_itself(scene, state, reason):
     assert scene.after(1).status is JobState.RUNNING
     job = scene.after(10)
     assert (job.status, job.attempt, job.error) == (JobState.QUEUED, 2, None)
-    assert (job.attempts[0].reason, job.message) == (reason, f"{reason} It goes on by itself in 5 seconds.")
+    assert (job.attempts[0].reason, job.message) == (reason, f"{reason} The next attempt starts in 5 seconds.")
     assert job.again_at == pytest.approx(job.updated_at + 5, abs=0.01)
     assert scene.server.ended == ([(run_id, reason)] if state == "RUNNING" else [])
     assert scene.server.submitted == []
@@ -153,12 +156,12 @@ def test_it_is_tried_again_so_often_and_no_more(scene):
         begun(scene, "CRASHED", f"{attempt}1111111-1111-1111-1111-111111111111", attempt=attempt)
         job = scene.after(60)
     assert (job.status, job.attempt) == (JobState.FAILED, 4)
-    assert job.error.endswith("It was tried again 3 times; start it by hand.")
+    assert job.error.endswith("It was retried 3 times; start it by hand.")
     assert [one.reason for one in job.attempts] == ["The run ended as crashed: as it said. and more."] * 4
     assert all(one.ended_at >= one.began_at for one in job.attempts)
     pauses = [
         event["message"].rpartition(" in ")[2]
-        for _, event in scene.jobs.events(scene.job_id)
+        for _, event in JobEvents(scene.jobs.connection).read(scene.job_id)
         if "goes on" in event["message"]
     ]
     assert pauses == ["5 seconds.", "20 seconds.", "80 seconds."]
@@ -214,9 +217,9 @@ def test_what_a_person_cancelled_is_not_taken_up_again(scene, state):
 
 def test_what_runs_elsewhere_is_not_taken_up(scene):
     begun(scene, "RUNNING")
-    assert scene.jobs.hold(scene.job_id)
+    assert scene.jobs.leases.hold(scene.job_id)
     assert scene.reconciler.take_up() == []
-    scene.jobs.release(scene.job_id)
+    scene.jobs.leases.release(scene.job_id)
 
 
 def test_a_run_that_has_vanished_is_submitted_again(scene):
@@ -228,9 +231,9 @@ def test_a_run_that_has_vanished_is_submitted_again(scene):
 
 def test_a_job_that_a_living_process_holds_is_left_alone(scene):
     begun(scene, "CRASHED")
-    assert scene.jobs.hold(scene.job_id)
+    assert scene.jobs.leases.hold(scene.job_id)
     assert scene.after(3600).status is JobState.RUNNING
-    scene.jobs.release(scene.job_id)
+    scene.jobs.leases.release(scene.job_id)
 
 
 def test_a_run_elsewhere_that_reports_by_callback_holds_no_lease_and_lives(scene):
@@ -264,10 +267,10 @@ def test_a_pending_run_that_has_a_deployment_is_its_workers_to_watch(scene):
 def test_a_pending_run_is_left_alone_while_its_worker_rents_for_it_however_long_that_takes(scene):
     scene.jobs.set_run(scene.job_id, 1, run_id := "66666666-6666-6666-6666-666666666666")
     scene.server.states[run_id] = "PENDING"
-    assert scene.jobs.hold(watch_lease(run_id))
+    assert scene.jobs.leases.hold(watch_lease(run_id))
     job = scene.after(3600)
     assert (job.status, job.attempt, scene.server.ended) == (JobState.QUEUED, 1, [])
-    scene.jobs.release(watch_lease(run_id))  # a worker that dies leaves it to run out
+    scene.jobs.leases.release(watch_lease(run_id))  # a worker that dies leaves it to run out
     assert scene.after(PENDING_SECONDS).attempts[0].reason == "The run was given to a worker that never started it."
 
 

@@ -28,7 +28,8 @@ from prefect.flow_engine import run_flow
 
 from infra import settings
 from infra.bucket.store import ArtifactStore
-from infra.jobs.store import JobRef, JobStore, Report
+from infra.jobs.record import JobRef, Report
+from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 from tasks.core.errors import NoSpeech
 

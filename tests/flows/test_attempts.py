@@ -4,7 +4,8 @@ import pytest
 
 from infra import settings
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import JobRef, JobStore
+from infra.jobs.record import JobRef
+from infra.jobs.store import JobStore
 from infra.states import JobState
 from tasks.core.request import ClipRequest
 

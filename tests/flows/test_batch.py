@@ -111,7 +111,7 @@ def twenty_with_a_crash(environment, stack, store, database, seconds=200, **more
     ours = set(database.hvals(f"kangklip:batch:{name}:jobs"))
     assert Counter(ran) == dict.fromkeys(ours, 1), "each job has one run"
     assert Counter(jobs.get(job_id).status for job_id in ours) == {JobState.SUCCEEDED: 17, JobState.FAILED: 3}
-    assert memory.open() == []
+    assert memory.open_entries() == []
     told = {item["job_id"]: item for report in reports(store) if report["name"] == name for item in report["items"]}
     assert set(told) == ours
     failed = [item for item in told.values() if item["outcome"] == "FAILED"]
@@ -193,4 +193,4 @@ def test_a_batch_that_cannot_begin_fails_and_claims_nothing(runner, stack, monke
     monkeypatch.delenv("REDIS_URL")
     with pytest.raises(ConfigError, match="set REDIS_URL"):
         batch.fn(BatchRequest(urls=talks(1), name=name))
-    assert BatchMemory.from_settings(stack.settings, name).open() == []
+    assert BatchMemory.from_settings(stack.settings, name).open_entries() == []

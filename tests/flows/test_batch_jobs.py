@@ -12,16 +12,17 @@ from flows.batch_jobs import BatchJobs
 from infra.bucket.store import ArtifactStore
 from infra.errors import StateError, SubmitError
 from infra.jobs.batches import BatchMemory
-from infra.jobs.store import JobStore, Report
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 from tasks.core.source.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_of
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(batch_jobs, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(batch_jobs, "RUN_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(batch_jobs, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(batch_jobs, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(batch_jobs, "RUN_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(batch_jobs, "ENDED_RUN_SECONDS", 0.05)
 
 
 class Runs:
@@ -108,19 +109,19 @@ def batch(runs, servers):
     def made(count=3, **asked):
         request = BatchRequest(urls=[f"https://example.org/talk?{n}" for n in range(count)], name=name, **asked)
         memory = BatchMemory.from_settings(servers.settings, request.memory)
-        at_work = BatchJobs(request, memory, runs.jobs, runs.bucket, runs.submit, runs.run_end)
-        at_work.found = list_of(request.urls, allow_private=False)
-        return at_work
+        jobs_of_batch = BatchJobs(request, memory, runs.jobs, runs.bucket, runs.submit, runs.run_end)
+        jobs_of_batch.found = list_of(request.urls, allow_private=False)
+        return jobs_of_batch
 
     return made
 
 
-def run(at_work, seconds=20.0):
-    return list(at_work.follow(at_work.claim(at_work.found), seconds))
+def run(jobs_of_batch, seconds=20.0):
+    return list(jobs_of_batch.follow(jobs_of_batch.choose(jobs_of_batch.found), seconds))
 
 
-def outcomes(at_work, seconds=20.0):
-    return Counter(line.outcome for line in run(at_work, seconds))
+def outcomes(jobs_of_batch, seconds=20.0):
+    return Counter(line.outcome for line in run(jobs_of_batch, seconds))
 
 
 def test_each_is_done_once_in_order_and_never_again(batch, runs):
@@ -197,11 +198,11 @@ def crash(*_):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("moment", ["claimed", "slot taken", "recorded", "submitted", "followed"])
+@pytest.mark.parametrize("moment", ["chosen", "slot taken", "recorded", "submitted", "followed"])
 def test_after_a_crash_the_next_run_goes_on_without_doing_anything_twice(batch, runs, moment, monkeypatch):
     dying = batch(3)
-    if moment == "claimed":
-        dying.claim(dying.found)
+    if moment == "chosen":
+        dying.choose(dying.found)
     else:
         submit = runs.submit
         holder, name, broken = {
@@ -267,7 +268,7 @@ def test_a_job_whose_run_died_does_not_wait_for_ever(batch, runs):
 
 
 def test_a_run_that_is_late_to_tell_is_waited_for(batch, runs, monkeypatch):
-    monkeypatch.setattr(batch_jobs, "GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(batch_jobs, "ENDED_RUN_SECONDS", 1.0)
 
     def late(runs, job):
         die(runs, job)
@@ -280,8 +281,8 @@ def test_a_run_that_is_late_to_tell_is_waited_for(batch, runs, monkeypatch):
 
 def test_one_that_hangs_ends_with_the_patience_and_is_seen_to_later(batch, runs, jobs):
     runs.plays["0"] = hang
-    at_work = batch(3, concurrency=1)
-    lines = run(at_work, seconds=0.3)
+    jobs_of_batch = batch(3, concurrency=1)
+    lines = run(jobs_of_batch, seconds=0.3)
     assert [line.outcome for line in lines] == [Outcome.UNFINISHED] * 3
     jobs.report(Report(job_id=lines[0].job_id, status=JobState.SUCCEEDED))
     assert outcomes(batch(3)) == {Outcome.SUCCEEDED: 3}
@@ -289,16 +290,16 @@ def test_one_that_hangs_ends_with_the_patience_and_is_seen_to_later(batch, runs,
 
 
 def test_a_server_that_takes_no_run_is_told_and_asked_again_later(batch, runs, jobs):
-    at_work, submit = batch(2), runs.submit
-    first = at_work.found.items[0].url
+    jobs_of_batch, submit = batch(2), runs.submit
+    first = jobs_of_batch.found.items[0].url
 
     def refusing(job):
         if job.request["video_url"] == first:
             raise SubmitError("The Prefect server did not answer (ConnectError).")
         return submit(job)
 
-    at_work.submit = refusing
-    lines = {line.outcome: line for line in run(at_work)}
+    jobs_of_batch.submit = refusing
+    lines = {line.outcome: line for line in run(jobs_of_batch)}
     assert set(lines) == {Outcome.SUCCEEDED, Outcome.LATER}
     assert jobs.get(lines[Outcome.LATER].job_id).start_error.startswith(
         "The Prefect server did not answer (ConnectError)."
@@ -307,7 +308,7 @@ def test_a_server_that_takes_no_run_is_told_and_asked_again_later(batch, runs, j
 
 
 def test_redis_may_be_away_for_a_moment(batch, runs, monkeypatch):
-    at_work, answers = batch(2), Counter()
+    jobs_of_batch, answers = batch(2), Counter()
     get = JobStore.get
 
     def sometimes(self, job_id):
@@ -317,24 +318,24 @@ def test_redis_may_be_away_for_a_moment(batch, runs, monkeypatch):
         return get(self, job_id)
 
     monkeypatch.setattr(JobStore, "get", sometimes)
-    assert outcomes(at_work) == {Outcome.SUCCEEDED: 2}
+    assert outcomes(jobs_of_batch) == {Outcome.SUCCEEDED: 2}
     assert len(runs.ids) == 2
 
 
 def test_what_redis_has_forgotten_and_the_bucket_holds_is_done(batch, runs):
-    (claim,) = batch(1).claim(batch(1).found)
-    runs.bucket.put_json(f"jobs/{claim.job_id}/manifest.json", {})
+    (entry,) = batch(1).choose(batch(1).found)
+    runs.bucket.put_json(f"jobs/{entry.job_id}/manifest.json", {})
     assert outcomes(batch(1)) == {Outcome.SUCCEEDED: 1}
     assert not runs.ids
 
 
 def test_a_deployment_that_is_known_by_now_is_not_written_over(batch, runs, jobs):
     first = batch(1)
-    (claim,) = first.claim(first.found)
-    first.memory.take(claim.job_id, 1)
-    jobs.create(claim.job_id, '{"video_url": "https://example.org/talk?0"}')
+    (entry,) = first.choose(first.found)
+    first.memory.take_slot(entry.job_id, 1)
+    jobs.create(entry.job_id, '{"video_url": "https://example.org/talk?0"}')
     runs.plays["0"] = lambda runs, job: None
-    jobs.set_run(claim.job_id, 1, runs.submit(jobs.get(claim.job_id)))
-    jobs.set_deployment(claim.job_id, 1, "on Nosana")
+    jobs.set_run(entry.job_id, 1, runs.submit(jobs.get(entry.job_id)))
+    jobs.set_deployment(entry.job_id, 1, "on Nosana")
     assert outcomes(batch(1), seconds=0.2) == {Outcome.UNFINISHED: 1}
-    assert jobs.get(claim.job_id).nosana_run_id == "on Nosana"
+    assert jobs.get(entry.job_id).nosana_run_id == "on Nosana"

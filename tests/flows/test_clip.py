@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from infra.jobs.events import JobEvents
 from infra.jobs.ids import new_job_id
 from infra.local.parts import Part
 from infra.states import JobState, Stage
@@ -147,7 +148,7 @@ def test_the_face_stays_in_the_picture(pipeline, talk):
 def test_the_record_ends_succeeded(pipeline, talk):
     job = pipeline.jobs.get(talk[0])
     assert (job.status, job.stage, job.progress, job.error) == (JobState.SUCCEEDED, Stage.DONE, 100, None)
-    events = [fields for _, fields in pipeline.jobs.events(talk[0], block_seconds=0.05)]
+    events = [fields for _, fields in JobEvents(pipeline.jobs.connection).read(talk[0], block_seconds=0.05)]
     progress = [float(event["progress"]) for event in events]
     assert progress == sorted(progress)
     assert list(dict.fromkeys(event["stage"] for event in events)) == [str(stage) for stage in Stage]

@@ -15,6 +15,8 @@ import httpx
 import psutil
 import pytest
 
+from infra.jobs.connection import Connection
+from infra.jobs.events import JobEvents
 from infra.jobs.store import JobStore
 from infra.local.parts import Home
 from infra.local.stack import LocalStack
@@ -129,7 +131,7 @@ def test_every_job_ends_well_whatever_is_killed(tmp_path, url):
 def check(up, jobs):
     """What is true of every job once all have ended."""
     stack = LocalStack(Settings(KANGKLIP_DATA_DIR=up.folder))
-    store = JobStore(stack.environment()["REDIS_URL"], 3600)
+    store = JobStore(Connection(stack.environment()["REDIS_URL"]), 3600)
     failed = [job for job_id in jobs if (job := up.job(job_id))["status"] != "SUCCEEDED"]
     assert failed == []
     for job_id in jobs:
@@ -140,8 +142,8 @@ def check(up, jobs):
         assert len({run["parameters"]["attempt"] for run in runs}) == len(runs) <= job.attempt
         assert [run["state_type"] for run in runs].count("COMPLETED") == 1
         assert {run["state_type"] for run in runs} <= {"COMPLETED", "CRASHED", "FAILED"}
-        ends = [fields["status"] for _, fields in store.events(job_id, block_seconds=0.05)]
+        ends = [fields["status"] for _, fields in JobEvents(store.connection).read(job_id, block_seconds=0.05)]
         assert ends.count(JobState.SUCCEEDED) == 1
-        assert not store.is_held(job_id)
+        assert not store.leases.is_held(job_id)
         assert up.client.get(f"/api/jobs/{job_id}/results").json()["clips"]
     assert store.active() == []

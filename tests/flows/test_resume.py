@@ -149,7 +149,7 @@ def test_cancelled_in_the_prefect_ui_the_job_is_cancelled_and_stays_so(pipeline,
     job = pipeline.jobs.get(job_id)
     assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
     assert job.error.startswith("The run was cancelled in the Prefect UI.")
-    assert not pipeline.jobs.again(job_id, 1, "whoever comes late")
+    assert not pipeline.jobs.retry(job_id, 1, "whoever comes late")
 
 
 def encoders_of(pid):

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import JobRef, JobStore
+from infra.jobs.record import JobRef
+from infra.jobs.store import JobStore
 from tasks.core.edl import Edl, EdlClip, Selection, Span
 from tasks.core.out.render_plan import RenderOptions
 from tasks.core.request import ClipRequest

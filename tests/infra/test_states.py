@@ -23,5 +23,5 @@ def test_lua_has_the_order_of_the_table() -> None:
 def test_no_script_has_a_table_of_its_own() -> None:
     """Neither Lua nor the page names a stage, but for the words of the two ends."""
     names = re.compile("|".join(WORKING_STAGES))
-    files = [ROOT / "infra" / "jobs" / "scripts.py", *(ROOT / "deployments" / "api" / "web").rglob("*.js")]
+    files = [*(ROOT / "infra" / "jobs").glob("*.py"), *(ROOT / "deployments" / "api" / "web").rglob("*.js")]
     assert [path.name for path in files if names.search(path.read_text(encoding="utf-8"))] == []

@@ -13,7 +13,8 @@ import pytest
 
 from infra.errors import StateError
 from infra.jobs.ids import job_id_of_run, new_job_id
-from infra.jobs.store import JobStore, Report
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.nosana.client import TRIES
 from infra.states import JobState
 from tests.folders import ROOT
@@ -208,7 +209,7 @@ def cancelled(jobs, job_id):
 
 
 def followed(jobs, job_id):
-    jobs.again(job_id, 1, "The machine was lost.")
+    jobs.retry(job_id, 1, "The machine was lost.")
 
 
 @pytest.mark.parametrize("end", [ended, cancelled, followed])

@@ -14,7 +14,7 @@ from deployments.api.documents import ERROR_BYTES, MANIFEST_BYTES, manifest_of, 
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
 from infra.granted.access import granted_root
-from infra.jobs.store import Job
+from infra.jobs.record import Job
 from tasks.core.keys import clip_name, job_key
 from tasks.core.request import ClipRequest
 

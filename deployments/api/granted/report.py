@@ -9,7 +9,7 @@ from deployments.api.granted.accept import Unacceptable, accept, keep_error, tid
 from deployments.api.parts import Parts
 from infra.errors import StoreError
 from infra.granted.session import Session
-from infra.jobs.store import Job, Report
+from infra.jobs.record import Job, Report
 from infra.states import JobState
 
 logger = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ def open_session(token: str, parts: Parts) -> Session:
     session = parts.sessions.find(token) if token else None
     if session is None:
         raise HTTPException(*NO_SESSION)
-    if parts.jobs.allow(f"session {session.session_id}", CALLS_PER_MINUTE):
+    if parts.rate_limit.wait_seconds(f"session {session.session_id}", CALLS_PER_MINUTE):
         raise HTTPException(*SLOW_DOWN)
     return session
 

@@ -22,8 +22,8 @@ from deployments.api.models import (
 )
 from deployments.api.parts import Given
 from infra.jobs.ids import JOB_ID
+from infra.jobs.record import Report
 from infra.jobs.reports import ATTEMPT_HEADER
-from infra.jobs.store import Report
 from infra.states import JobState, Stage
 from infra.untrusted_text import one_line, several_lines
 from tasks.core.keys import job_key

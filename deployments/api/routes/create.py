@@ -27,7 +27,7 @@ from deployments.api.models import (
 from deployments.api.parts import Given, Parts
 from infra.errors import SubmitError, TooManyQueued
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import Asker, Job
+from infra.jobs.record import Job, Requester
 from infra.states import JobState
 from infra.untrusted_text import one_line
 from tasks.core.counting import counted
@@ -132,13 +132,13 @@ def read_request(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _created(request: Request, caller: Caller, asked: dict[str, Any], key: str | None, parts: Parts) -> Created:
-    claim = f"{caller.key} {key}" if key and caller.key else key or ""
-    job_id = _job_id_for(asked, claim, parts)
+    own_key = f"{caller.key} {key}" if key and caller.key else key or ""
+    job_id = _job_id_for(asked, own_key, parts)
     request.state.job_id = job_id
     earlier = parts.jobs.get(job_id) if key else None
     if earlier is None:
         _count(caller.counted, parts)
-    is_new = earlier is None and _recorded(job_id, asked, caller, claim, parts)
+    is_new = earlier is None and _recorded(job_id, asked, caller, own_key, parts)
     if earlier is None or _is_without_run(earlier):  # asking twice is one run
         try:
             _submit_first(job_id, asked, parts)
@@ -149,17 +149,17 @@ def _created(request: Request, caller: Caller, asked: dict[str, Any], key: str |
     return Created(job_id=job_id)
 
 
-def _recorded(job_id: str, asked: dict[str, Any], caller: Caller, claim: str, parts: Parts) -> bool:
+def _recorded(job_id: str, asked: dict[str, Any], caller: Caller, key: str, parts: Parts) -> bool:
     bounds = parts.settings.max_queued, parts.settings.max_queued_per_key
-    asker = Asker(
+    requester = Requester(
         owner=caller.key,
         client=caller.counted,
-        claim=claim,
-        most_queued=bounds[0],
-        most_queued_of_client=bounds[1],
+        idempotency_key=key,
+        max_queued=bounds[0],
+        max_queued_per_client=bounds[1],
     )
     try:
-        return parts.jobs.create(job_id, json.dumps(asked), asker)
+        return parts.jobs.create(job_id, json.dumps(asked), requester)
     except TooManyQueued as full:
         said = OWN_QUEUED if full.own else ALL_QUEUED
         raise HTTPException(*said, {"Retry-After": str(QUEUED_AGAIN_SECONDS)}) from None
@@ -216,16 +216,16 @@ def _job_id_for(asked: dict[str, Any], key: str, parts: Parts) -> str:
     """A new id, or that of the job which has the idempotency key."""
     if not key:
         return new_job_id()
-    claim = parts.jobs.claim(key, digest(asked), new_job_id())
-    if not claim.is_same:
+    reserved = parts.idempotency.reserve(key, digest(asked), new_job_id())
+    if not reserved.is_same_request:
         raise HTTPException(*KEY_USED)
-    return claim.job_id
+    return reserved.job_id
 
 
 def _count(client: str, parts: Parts) -> None:
     """Only requests that would become a job are counted."""
     per_minute = parts.settings.create_rate_per_minute
-    if per_minute and (wait := parts.jobs.allow(client, per_minute)):
+    if per_minute and (wait := parts.rate_limit.wait_seconds(client, per_minute)):
         said = f"too many jobs; try again in {counted(wait, 'second')}"
         raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
 

@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.api.guards import client_of, sees_job
 from deployments.api.models import BUSY, NO_JOB, NO_KEY, NO_STORE, JobIdInPath, refusals
-from deployments.api.parts import Given
+from deployments.api.parts import Given, Parts
 from deployments.api.places import NoPlace, Places
 from deployments.api.routing import Router
 from infra.errors import StateError
-from infra.jobs.store import Job, JobStore
+from infra.jobs.record import Job
 from infra.states import JobState
 
 PING_SECONDS = 15
@@ -67,7 +67,7 @@ async def follow_job(
     if request.method == "HEAD":
         return Response(media_type="text/event-stream")
     resumed = last_event_id if last_event_id and _EVENT_ID.fullmatch(last_event_id) else None
-    return _EventStream(_events(parts.jobs, job.job_id, resumed), parts.event_streams, client_of(request))
+    return _EventStream(_events(parts, job.job_id, resumed), parts.event_streams, client_of(request))
 
 
 class _EventStream(EventSourceResponse):
@@ -85,15 +85,15 @@ class _EventStream(EventSourceResponse):
             raise HTTPException(*(TOO_MANY if full.own else BUSY), {"Retry-After": str(AGAIN_SECONDS)}) from None
 
 
-async def _events(jobs: JobStore, job_id: str, resumed: str | None) -> AsyncGenerator[ServerSentEvent]:
+async def _events(parts: Parts, job_id: str, resumed: str | None) -> AsyncGenerator[ServerSentEvent]:
     """First the job as it stands, or what was missed; then what comes, until the job has ended.
 
     Redis going away ends the stream: the client comes back and goes on after the last id it has.
     """
     try:
         # The id is read before the job: what happens in between is told twice rather than not at all.
-        newest = await run_in_threadpool(jobs.last_event, job_id)
-        job = await run_in_threadpool(jobs.get, job_id)
+        newest = await run_in_threadpool(parts.events.last_id, job_id)
+        job = await run_in_threadpool(parts.jobs.get, job_id)
         if job is None:
             return
         if resumed is None:
@@ -101,21 +101,21 @@ async def _events(jobs: JobStore, job_id: str, resumed: str | None) -> AsyncGene
         if job.has_ended and (resumed is None or _number(resumed) >= _number(newest)):
             yield _event("end", newest, _of_job(job))
             return
-        async for event in _following(jobs, job, newest if resumed is None else resumed):
+        async for event in _following(parts, job, newest if resumed is None else resumed):
             yield event
     except StateError as error:
         logger.warning("The events of %s ended early: %s", job_id, error)
 
 
-async def _following(jobs: JobStore, job: Job, after: str) -> AsyncGenerator[ServerSentEvent]:
+async def _following(parts: Parts, job: Job, after: str) -> AsyncGenerator[ServerSentEvent]:
     """Events after an id; the end of an attempt that was followed by another is none of the job's."""
     while True:
         ended = False
-        async for event_id, fields in jobs.follow(job.job_id, after):
+        async for event_id, fields in parts.events.follow(job.job_id, after):
             after = event_id
             ended = fields["status"] in (JobState.SUCCEEDED, JobState.FAILED)
             yield _event("progress", event_id, _of_event(fields))
-        now = await run_in_threadpool(jobs.get, job.job_id)
+        now = await run_in_threadpool(parts.jobs.get, job.job_id)
         if not ended or now is None or now.has_ended:
             if ended and now is not None:
                 yield _event("end", after, _of_job(now))

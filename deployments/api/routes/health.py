@@ -33,7 +33,7 @@ async def is_alive() -> Ok:
 async def is_ready(response: Response, parts: Given) -> Readiness:
     said: dict[str, str] = {}
     probes: dict[str, Callable[[], object]] = {
-        "redis": parts.jobs.ping,
+        "redis": parts.jobs.connection.ping,
         "bucket": parts.bucket.probe,
         "prefect": parts.submitter.ping,
     }

@@ -28,7 +28,7 @@ from deployments.api.routes.create import submit_run
 from deployments.api.routing import Router
 from infra.errors import JobConflict, SubmitError
 from infra.granted.access import granted_root
-from infra.jobs.store import Job
+from infra.jobs.record import Job
 from infra.states import JobState
 from tasks.core.keys import job_key
 

@@ -17,13 +17,16 @@ from pydantic import SecretStr
 
 from deployments.api.app import create_app
 from deployments.api.connections import server_options
+from deployments.api.parts import Parts
 from infra.bucket.store import ArtifactStore
 from infra.errors import SubmitError
 from infra.granted import grant as grants
 from infra.granted.access import Access
 from infra.granted.grant import Grant
+from infra.jobs.events import JobEvents
 from infra.jobs.ids import JOB_ID, new_job_id
-from infra.jobs.store import Job, JobStore, Report
+from infra.jobs.record import Job, Report
+from infra.jobs.store import JobStore
 from infra.settings import Settings
 from infra.states import JobState
 from tasks.core.keys import job_key
@@ -128,6 +131,14 @@ class Service:
 
     def __post_init__(self) -> None:
         self.client = httpx.Client(base_url=self.url, follow_redirects=False, timeout=30)
+
+    @property
+    def parts(self) -> Parts:
+        return self.app.state.parts
+
+    @property
+    def events(self) -> JobEvents:
+        return self.parts.events
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.client.get(path, **options)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.states import JobState
 from tasks.core.keys import job_key
 from tests.deployments.api.conftest import CLIP, clip_entry

@@ -100,7 +100,7 @@ def test_a_full_disk_is_named_and_survived(disk, stack, client):
 
 def test_a_stage_that_finds_no_space_says_so(servers, tmp_path, monkeypatch):
     from infra.errors import DiskFull
-    from infra.jobs.store import JobRef
+    from infra.jobs.record import JobRef
     from infra.states import Stage
     from tasks.workspace import stage_workspace
 

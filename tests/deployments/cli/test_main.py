@@ -114,14 +114,14 @@ def test_status_tells_how_a_job_stands(run, stack):
 def test_status_tells_why_each_attempt_of_a_job_has_ended_and_that_it_goes_on(stack):
     jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
     jobs.create(job_id, "{}")
-    assert jobs.again(job_id, 1, "The host was lost.")
-    assert jobs.again(job_id, 2, "The process that ran the job was ended by SIGKILL.")
+    assert jobs.retry(job_id, 1, "The host was lost.")
+    assert jobs.retry(job_id, 2, "The process that ran the job was ended by SIGKILL.")
     told = kangklip("status", job_id, environment=stack.environment())
     assert told.stdout.splitlines() == [
         f"{job_id}  QUEUED  DOWNLOAD  0%  attempt 3",
         "attempt 1: The host was lost.",
         "attempt 2: The process that ran the job was ended by SIGKILL.",
-        "The process that ran the job was ended by SIGKILL. It goes on by itself in 20 seconds.",
+        "The process that ran the job was ended by SIGKILL. The next attempt starts in 20 seconds.",
     ]
     jobs.cancel(job_id, 3)
     told = kangklip("status", job_id, environment=stack.environment())

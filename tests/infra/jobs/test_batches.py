@@ -8,8 +8,10 @@ import pytest
 from infra.errors import StateError
 from infra.jobs import batches
 from infra.jobs.batches import BatchMemory
+from infra.jobs.connection import Connection
 from infra.jobs.ids import JOB_ID, new_job_id
-from infra.jobs.store import JobStore, Report
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.states import JobState
 
 
@@ -45,12 +47,12 @@ def test_without_redis_there_is_no_memory(embedded):
 
 
 def test_a_video_has_one_job_for_ever(memory):
-    first = memory.claim("a", "what it is")
+    first = memory.add("a", "what it is")
     assert JOB_ID.fullmatch(first.job_id)
-    assert memory.claim("a", "what it is").job_id == first.job_id
+    assert memory.add("a", "what it is").job_id == first.job_id
     memory.close(first)
-    assert memory.claim("a", "what it is").job_id == first.job_id
-    assert memory.open() == []
+    assert memory.add("a", "what it is").job_id == first.job_id
+    assert memory.open_entries() == []
     assert memory.known(["a", "b"]) == {"a"}
     assert memory.known([]) == set()
 
@@ -58,7 +60,7 @@ def test_a_video_has_one_job_for_ever(memory):
 def test_many_who_ask_at_once_get_the_same_jobs(servers, name):
     def ask(_):
         memory = BatchMemory.from_settings(servers.settings, name)
-        return [memory.claim(f"video {n}", "{}").job_id for n in range(50)]
+        return [memory.add(f"video {n}", "{}").job_id for n in range(50)]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(8)))
@@ -67,26 +69,26 @@ def test_many_who_ask_at_once_get_the_same_jobs(servers, name):
 
 
 def test_what_is_not_through_is_open_to_the_next_run(servers, memory, name):
-    a, b = memory.claim("a", "A"), memory.claim("b", "B")
+    a, b = memory.add("a", "A"), memory.add("b", "B")
     memory.close(a)
-    assert BatchMemory.from_settings(servers.settings, name).open() == [b]
+    assert BatchMemory.from_settings(servers.settings, name).open_entries() == [b]
 
 
 def test_names_share_nothing(servers, memory):
     other = BatchMemory.from_settings(servers.settings, f"batch-{uuid4().hex[:12]}")
-    assert memory.claim("a", "A").job_id != other.claim("a", "A").job_id
+    assert memory.add("a", "A").job_id != other.add("a", "A").job_id
 
 
 def test_there_are_as_many_slots_as_the_limit(memory):
-    assert [memory.take(job_id, 2) for job_id in "abc"] == [True, True, False]
-    assert memory.take("a", 2), "who has one keeps it"
-    memory.leave("a")
-    assert memory.take("c", 2)
+    assert [memory.take_slot(job_id, 2) for job_id in "abc"] == [True, True, False]
+    assert memory.take_slot("a", 2), "who has one keeps it"
+    memory.leave_slot("a")
+    assert memory.take_slot("c", 2)
 
 
 def test_many_who_want_a_slot_at_once_get_no_more_than_there_are(servers, name):
     def want(n):
-        return BatchMemory.from_settings(servers.settings, name).take(f"job {n}", 3)
+        return BatchMemory.from_settings(servers.settings, name).take_slot(f"job {n}", 3)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(want, range(40))) == 3
@@ -95,22 +97,22 @@ def test_many_who_want_a_slot_at_once_get_no_more_than_there_are(servers, name):
 def test_slots_of_runs_that_died_come_free_when_their_jobs_have_ended(memory, jobs, monkeypatch):
     active = queued(jobs)
     for job_id in (ended(jobs), ended(jobs, JobState.FAILED), "never begun", active):
-        assert memory.take(job_id, 4)
-    assert not memory.take(queued(jobs), 4), "a run that has just been let in may be about to write its record"
+        assert memory.take_slot(job_id, 4)
+    assert not memory.take_slot(queued(jobs), 4), "a run that has just been let in may be about to write its record"
     monkeypatch.setattr(batches, "SETTLE_SECONDS", 0)
-    assert [memory.take(queued(jobs), 4) for _ in range(4)] == [True, True, True, False]
-    assert memory.take(active, 1)
+    assert [memory.take_slot(queued(jobs), 4) for _ in range(4)] == [True, True, True, False]
+    assert memory.take_slot(active, 1)
 
 
 def test_a_redis_that_is_away_is_said_without_its_address():
-    away = BatchMemory("redis://:secret@127.0.0.1:9/0", "nightly")
+    away = BatchMemory(Connection("redis://:secret@127.0.0.1:9/0"), "nightly")
     calls = (
-        lambda: away.claim("a", "A"),
+        lambda: away.add("a", "A"),
         lambda: away.known(["a"]),
-        away.open,
-        lambda: away.close(batches.Claim(key="a", job_id="b", record="")),
-        lambda: away.take("a", 1),
-        lambda: away.leave("a"),
+        away.open_entries,
+        lambda: away.close(batches.BatchEntry(key="a", job_id="b", record="")),
+        lambda: away.take_slot("a", 1),
+        lambda: away.leave_slot("a"),
     )
     for call in calls:
         with pytest.raises(StateError, match="check REDIS_URL") as told:

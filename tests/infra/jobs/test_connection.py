@@ -17,13 +17,13 @@ def test_many_stores_share_their_connections(servers):
         return [c for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == port]
 
     first = JobStore.from_settings(configured)
-    first.ping()
+    first.connection.ping()
     before = len(connections())
     kept = []
     for number in range(5):
         jobs = JobStore.from_settings(configured)
-        sessions, memory = SessionStore.beside(jobs, configured), BatchMemory.from_settings(configured, f"b{number}")
-        jobs.ping()
+        sessions, memory = SessionStore(jobs), BatchMemory.from_settings(configured, f"b{number}")
+        jobs.connection.ping()
         sessions.find("kks_nobody")
         memory.open()
         kept += [jobs, sessions, memory]

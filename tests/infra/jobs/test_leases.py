@@ -1,96 +1,31 @@
-"""A run that loses its job is interrupted, and knows why."""
+"""Leases of processes that live and that have died."""
 
-import time
+import os
+import subprocess
+import sys
 
 import pytest
 
 from infra.errors import JobConflict
-from infra.jobs import leases
 from infra.jobs.ids import new_job_id
-from infra.jobs.leases import Lease
-from infra.jobs.store import JobRef, JobStore, Report
-from infra.states import JobState
+from infra.jobs.store import JobStore
 
 
-@pytest.fixture
-def jobs(servers, monkeypatch):
-    monkeypatch.setattr(leases, "CHECK_SECONDS", 0.1)
-    return JobStore.from_settings(servers.settings)
-
-
-@pytest.fixture
-def job(jobs):
-    job_id = new_job_id()
-    jobs.create(job_id, "{}")
-    return JobRef(job_id=job_id)
-
-
-def work_until_interrupted(seconds):
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        time.sleep(seconds)
-    assert time.monotonic() - began < seconds / 2, "woken from its wait"
-
-
-def opened(jobs, job, run="a run", **how):
-    return jobs.open(job.job_id, run, None, "{}", lease=True, **how)
-
-
-def test_only_one_run_at_a_time(servers, jobs, job):
-    with Lease(jobs, job.job_id):
-        opened(jobs, job)
-        assert jobs.is_held(job.job_id)
-        other = JobStore.from_settings(servers.settings)
-        with pytest.raises(JobConflict, match="is being run by another process"):
-            opened(other, job, "another run")
-    assert not jobs.is_held(job.job_id)
-
-
-def test_a_run_whose_job_was_ended_from_outside_stops(jobs, job):
-    with Lease(jobs, job.job_id) as lease:
-        opened(jobs, job)
-        lease.guard(job)
-        jobs.cancel(job.job_id, 1)
-        work_until_interrupted(10)
-    assert lease.lost == f"Job {job.job_id} was ended from outside: Cancelled."
-
-
-def test_a_run_whose_attempt_was_followed_before_it_looked_stops(servers, jobs, job):
-    with Lease(jobs, job.job_id) as lease:
-        opened(jobs, job)
-        jobs.cancel(job.job_id, 1)
-        assert jobs.reopen(job.job_id, after=1) == 2
-        lease.guard(job)
-        work_until_interrupted(10)
-    assert lease.lost.startswith("Attempt 2 of job")
-
-
-def test_a_run_that_ends_its_job_itself_is_not_interrupted(jobs, job):
-    with Lease(jobs, job.job_id) as lease:
-        lease.guard(job)
-        lease.guard(None)
-        jobs.report(Report(job_id=job.job_id, status=JobState.FAILED, error="Its own."))
-        time.sleep(0.5)
-    assert lease.lost is None
-
-
-def test_a_lease_that_another_run_took_is_lost(servers, jobs, job, monkeypatch):
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.6)
-    with Lease(jobs, job.job_id) as lease:
-        opened(jobs, job)
-        lease.guard(job)
-        jobs.release(job.job_id)
-        other = JobStore.from_settings(servers.settings)
-        deadline = time.monotonic() + 5
-        while not other.hold(job.job_id):
-            assert time.monotonic() < deadline
-        work_until_interrupted(10)
-    assert "taken over" in lease.lost
-    assert jobs.is_held(job.job_id)
-    other.release(job.job_id)
-
-
-def test_without_a_store_there_is_nobody_to_share_with(job):
-    with Lease(None, job.job_id) as lease:
-        lease.guard(job)
-    assert lease.lost is None
+def test_a_live_process_keeps_its_lease_and_a_dead_ones_is_taken(stack):
+    store, job_id = JobStore.from_settings(stack.settings), new_job_id()
+    store.create(job_id, "{}")
+    take = "import sys; from infra.jobs.store import JobStore; from infra import settings\n"
+    take += "print(JobStore.from_settings(settings.load()).leases.hold(sys.argv[1]), flush=True); sys.stdin.read()"
+    environment = os.environ | stack.environment()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", take, job_id], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    )
+    assert holder.stdout.readline().strip() == "True"
+    assert not store.leases.hold(job_id)
+    with pytest.raises(JobConflict, match="another process"):
+        store.reopen(job_id, after=1)
+    holder.kill()
+    holder.wait()
+    assert store.leases.hold(job_id)
+    assert store.reopen(job_id, after=1) == 2
+    store.leases.release(job_id)

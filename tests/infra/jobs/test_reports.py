@@ -9,7 +9,7 @@ import pytest
 
 from infra.errors import CallbackError, StateError
 from infra.jobs import reports
-from infra.jobs.store import JobRef, Report
+from infra.jobs.record import JobRef, Report
 from infra.states import JobState, Stage
 
 JOB = JobRef(job_id="kk_01ARZ3NDEKTSV4RRFFQ69G5FAV")

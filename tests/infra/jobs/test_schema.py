@@ -11,6 +11,8 @@ import pytest
 
 from infra.errors import ConfigError, StateError
 from infra.jobs import dump, schema
+from infra.jobs.connection import Connection
+from infra.jobs.events import JobEvents
 from infra.jobs.store import JobStore
 from infra.states import JobState
 
@@ -61,7 +63,7 @@ def test_records_without_a_number_are_of_form_1_and_none_at_all_of_todays(empty)
 def test_records_of_form_1_are_read_as_they_were(old, servers):
     assert schema.migrate(old) == 1
     assert old.get(schema.SCHEMA_KEY) == str(schema.VERSION)
-    jobs = {number: JobStore(url_of(servers, 7), 3600).get(job_id(number)) for number in range(1, 8)}
+    jobs = {number: JobStore(Connection(url_of(servers, 7)), 3600).get(job_id(number)) for number in range(1, 8)}
     assert [job.status for job in jobs.values()] == [
         JobState.QUEUED,
         JobState.FAILED,
@@ -78,7 +80,7 @@ def test_records_of_form_1_are_read_as_they_were(old, servers):
     assert (jobs[4].cost_usd, jobs[4].progress, jobs[7].owner) == (0.125, 100, "")
     assert jobs[1].request["note"] == "é 日本"
     assert all(job.flow_run_id for number, job in jobs.items() if number not in (2, 6))
-    assert {job.job_id for job in JobStore(url_of(servers, 7), 3600).recent(20)} == {
+    assert {job.job_id for job in JobStore(Connection(url_of(servers, 7)), 3600).recent(20)} == {
         job.job_id for job in jobs.values()
     }
 
@@ -123,8 +125,8 @@ def test_what_is_dumped_is_what_is_loaded(old, servers):
     lives = [(one["expires"], other["expires"]) for one, other in zip(dumped, again, strict=True) if one["expires"]]
     assert lives
     assert all(abs(one - other) < 2 for one, other in lives)
-    store = JobStore(url_of(servers, 7), 3600)
-    assert store.last_event(job_id(4)) == next(
+    store = JobStore(Connection(url_of(servers, 7)), 3600)
+    assert JobEvents(store.connection).last_id(job_id(4)) == next(
         record["value"][-1][0] for record in dumped if record["key"].endswith(f"{job_id(4)}:events")
     )
 

@@ -1,18 +1,16 @@
 """The job record under late, repeated, foreign and concurrent reports, on a real Valkey."""
 
-import asyncio
-import os
 import random
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from infra.errors import JobConflict, StateError
+from infra.jobs.connection import Connection
 from infra.jobs.ids import JOB_ID, job_id_of_run, new_job_id
-from infra.jobs.store import JobStore, Report
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 
 
@@ -91,34 +89,6 @@ def test_an_unknown_job_is_not_reopened(store):
         store.reopen(new_job_id(), after=1)
 
 
-def test_a_live_process_keeps_its_lease_and_a_dead_ones_is_taken(store, job_id, stack):
-    take = "import sys; from infra.jobs.store import JobStore; from infra import settings\n"
-    take += "print(JobStore.from_settings(settings.load()).hold(sys.argv[1]), flush=True); sys.stdin.read()"
-    environment = os.environ | stack.environment()
-    holder = subprocess.Popen(
-        [sys.executable, "-c", take, job_id], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-    )
-    assert holder.stdout.readline().strip() == "True"
-    assert not store.hold(job_id)
-    with pytest.raises(JobConflict, match="another process"):
-        store.reopen(job_id, after=1)
-    holder.kill()
-    holder.wait()
-    assert store.hold(job_id)
-    assert store.reopen(job_id, after=1) == 2
-    store.release(job_id)
-
-
-def test_events_tell_every_accepted_change_in_order(store, job_id):
-    for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT, Stage.CHUNK):
-        store.report(running(job_id, stage, stage.span[0]))
-    store.report(running(job_id, Stage.DOWNLOAD, 5))
-    seen = list(store.events(job_id, block_seconds=0.05))
-    assert [fields["stage"] for _, fields in seen] == ["DOWNLOAD", "TRANSCRIPT", "CHUNK"]
-    later = list(store.events(job_id, after=seen[0][0], block_seconds=0.05))
-    assert [fields["stage"] for _, fields in later] == ["TRANSCRIPT", "CHUNK"]
-
-
 def test_concurrent_reports_in_random_order_end_right(store, job_id):
     reports = [running(job_id, stage, stage.percent(share / 10)) for stage in list(Stage)[:6] for share in range(11)]
     reports = [*reports, *reports]
@@ -144,7 +114,7 @@ def test_concurrent_reports_in_random_order_end_right(store, job_id):
 
 
 def test_redis_away_is_one_line_without_the_password():
-    away = JobStore("redis://:sesame@127.0.0.1:1/0", 3600)
+    away = JobStore(Connection("redis://:sesame@127.0.0.1:1/0"), 3600)
     with pytest.raises(StateError) as caught:
         away.get(new_job_id())
     assert "sesame" not in str(caught.value)
@@ -162,12 +132,6 @@ def test_a_stage_that_began_keeps_its_times(store, job_id):
     assert store.get(job_id).stages[Stage.TRANSCRIPT].ended
     store.reopen(job_id, after=1)
     assert store.get(job_id).stages == {}
-
-
-def test_a_repeated_report_leaves_one_event(store, job_id):
-    for _ in range(3):
-        assert store.report(running(job_id, Stage.RENDER, 70))
-    assert len(list(store.events(job_id, block_seconds=0.05))) == 1
 
 
 def test_a_report_without_an_attempt_is_of_the_one_that_runs(store, job_id):
@@ -195,33 +159,3 @@ def test_active_and_recent_jobs_are_listed(store, job_id):
     assert store.totals()["finished:FAILED"] == before + 1
     store.reopen(other, after=1)
     assert other in {job.job_id for job in store.active()}
-
-
-def test_a_key_belongs_to_the_job_that_claimed_it_first(store):
-    key, first, second = new_job_id(), new_job_id(), new_job_id()
-    assert store.claim(key, "body", first).is_new
-    again = store.claim(key, "body", second)
-    assert (again.job_id, again.is_new, again.is_same) == (first, False, True)
-    assert not store.claim(key, "other body", second).is_same
-
-
-def test_a_client_waits_for_the_next_minute(store):
-    client = new_job_id()
-    waits = [store.allow(client, 3) for _ in range(5)]
-    assert waits[:3] == [0, 0, 0]
-    assert all(0 < wait <= 60 for wait in waits[3:])
-
-
-def test_events_are_followed_to_the_end(store, job_id):
-    async def everything():
-        return [fields["status"] async for _, fields in store.follow(job_id)]
-
-    async def both():
-        following = asyncio.create_task(everything())
-        await asyncio.sleep(0.2)
-        store.report(running(job_id, Stage.DOWNLOAD, 5))
-        store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
-        return await asyncio.wait_for(following, 10)
-
-    with ThreadPoolExecutor(1) as elsewhere:  # a browser of other tests may have a loop here
-        assert elsewhere.submit(asyncio.run, both()).result() == ["RUNNING", "SUCCEEDED"]

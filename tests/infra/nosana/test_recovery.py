@@ -173,7 +173,7 @@ def test_a_run_of_another_flow_is_refused_and_leaves_no_job(scene):
 
 
 def test_a_job_that_has_succeeded_is_not_run_again(scene):
-    from infra.jobs.store import Report
+    from infra.jobs.record import Report
 
     job_id = new_job_id()
     scene.jobs.create(job_id, "{}")
@@ -257,13 +257,14 @@ def test_a_worker_that_lost_its_lease_leaves_the_run_to_the_other(scene, monkeyp
 
     def take_over():
         scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
-        scene.jobs._redis.set(f"kangklip:job:watch-{run_id}:lease", other._holder, ex=30)  # in one step: it is renewed
+        lease = f"kangklip:job:watch-{run_id}:lease"
+        scene.jobs.connection.client.set(lease, other.leases.holder, ex=30)  # in one step: it is renewed
 
     scene.work(take_over)
     assert scene.state(run_id)["type"] == "PENDING"
     assert len(scene.nosana.unarchived()) == 1
     assert scene.jobs.get(job_id_of_run(run_id)).status is JobState.QUEUED
-    other.release(f"watch-{run_id}")
+    other.leases.release(f"watch-{run_id}")
     scene.set_state(run_id, "CANCELLING")
     rescue(scene, run_id)
     assert scene.state(run_id)["type"] == "CANCELLED"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.api.granted.llm import ANSWER_TOKENS, MESSAGE_LETTERS, llm_model_for_granted, upstream_of
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.settings import Settings
 from infra.states import JobState
 from tasks.core.choice.prompting import Offer

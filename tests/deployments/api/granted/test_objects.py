@@ -20,7 +20,7 @@ from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import StoreError
 from infra.granted.access import Access
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.settings import Settings
 from infra.states import JobState
 from tasks.core.keys import alias_key, digest, media_key, source_key, transcript_key, upload_key

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from deployments.api import parts
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.states import JobState
 from tests.deployments.api.conftest import REQUEST
 from tests.prefect_client import prefect_client

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from deployments.image import container
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.states import JobState
 from tests.deployments.api.conftest import GRANTS
 

@@ -6,7 +6,7 @@ import pytest
 
 from infra.bucket import background
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import JobRef
+from infra.jobs.record import JobRef
 from infra.settings import Settings
 from tasks.core.keys import alias_key, transcript_key
 from tasks.core.request import ClipRequest

@@ -125,9 +125,9 @@ def test_progress_never_goes_back(api, job_id):
 
 def test_repeated_reports_change_nothing(api, job_id):
     api.callback(job_id, "RUNNING", stage="SELECT", progress=60)
-    before, newest = api.job(job_id), api.jobs.last_event(job_id)
+    before, newest = api.job(job_id), api.events.last_id(job_id)
     api.callback(job_id, "RUNNING", stage="SELECT", progress=60)
-    assert (api.job(job_id), api.jobs.last_event(job_id)) == (before, newest)
+    assert (api.job(job_id), api.events.last_id(job_id)) == (before, newest)
 
 
 @pytest.mark.parametrize("prefix", [None, "", "jobs/{id}", "jobs/{id}/"])
@@ -158,7 +158,7 @@ def test_an_error_keeps_its_line_ends_and_a_message_is_one_line(api, job_id, sai
     assert api.job(job_id)["message"] == " ".join((kept or "").split())
     api.callback(job_id, "FAILED", error=said)
     assert api.job(job_id)["error"] == kept
-    assert list(api.jobs.events(job_id, block_seconds=0.01))[-1][1]["error"] == (kept or "")
+    assert list(api.events.read(job_id, block_seconds=0.01))[-1][1]["error"] == (kept or "")
 
 
 def test_lone_surrogates_do_no_harm(api, job_id):

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from infra.errors import JobConflict, SubmitError
 from infra.jobs.ids import JOB_ID
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.states import JobState, Stage
 from tests.deployments.api.conftest import KEYS, ORIGIN, REQUEST
 
@@ -240,7 +240,7 @@ def test_a_job_left_without_a_run_gets_it_when_asked_again(api, job_id):
     from tasks.core.keys import digest
 
     left = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
-    api.jobs.claim("fifth key", digest(REQUEST), left)
+    api.parts.idempotency.reserve("fifth key", digest(REQUEST), left)
     api.jobs.create(left, json.dumps(REQUEST))
     assert api.post("/api/jobs", json=REQUEST, headers=headers).json()["job_id"] == left
     assert api.record(left).nosana_run_id == api.runs.ids[left, 1]

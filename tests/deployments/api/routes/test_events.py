@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.states import JobState, Stage
 
 
@@ -86,7 +86,7 @@ def test_of_a_job_that_has_ended_that_is_all(api, job_id, status):
 
 def test_after_the_last_id_only_what_was_missed(api, job_id):
     api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
-    last = api.jobs.last_event(job_id)
+    last = api.events.last_id(job_id)
     api.jobs.report(running(job_id, Stage.CHUNK, 50))
     api.jobs.report(ended(job_id))
     heard = read(api, job_id, **{"last-event-id": last})
@@ -106,7 +106,7 @@ def test_a_malformed_last_id_is_none(api, job_id, header):
 
 def test_an_attempt_that_was_followed_by_another_does_not_end_the_stream(api, job_id):
     api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
-    last = api.jobs.last_event(job_id)
+    last = api.events.last_id(job_id)
     api.jobs.report(ended(job_id, JobState.FAILED, error="No."))
     api.post(f"/api/jobs/{job_id}/start")
     after(0.3, api.jobs.report, ended(job_id, attempt=2))

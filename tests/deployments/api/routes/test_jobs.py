@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import Report
+from infra.jobs.record import Report
 from infra.states import JobState, Stage
 from tasks.core.keys import job_key
 from tests.deployments.api.conftest import OPERATOR, REQUEST, TOKEN
@@ -70,11 +70,11 @@ def test_a_new_job_is_queued(api):
 
 
 def test_a_job_tells_why_each_attempt_ended(api, job_id):
-    assert api.jobs.again(job_id, 1, "The process that ran the job was ended by SIGKILL.")
+    assert api.jobs.retry(job_id, 1, "The process that ran the job was ended by SIGKILL.")
     job = api.job(job_id)
     killed, waiting = job["attempts"]
     assert (job["status"], job["attempt"], job["error"]) == ("QUEUED", 2, None)
-    assert job["message"] == "The process that ran the job was ended by SIGKILL. It goes on by itself in 5 seconds."
+    assert job["message"] == "The process that ran the job was ended by SIGKILL. The next attempt starts in 5 seconds."
     assert (killed["reason"], waiting["reason"]) == ("The process that ran the job was ended by SIGKILL.", None)
     assert killed["began_at"] <= killed["ended_at"] == waiting["began_at"]
     assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}  # a person need not wait
@@ -202,9 +202,9 @@ def test_start_while_a_dying_run_still_holds_the_job_says_so(api, servers):
 
     job_id = api.failed_job()
     other = JobStore.from_settings(servers.settings)
-    assert other.hold(job_id)
+    assert other.leases.hold(job_id)
     answer = api.post(f"/api/jobs/{job_id}/start").json()
-    other.release(job_id)
+    other.leases.release(job_id)
     assert answer == {"ok": False, "start_error": f"Job {job_id} is being run by another process."}
 
 

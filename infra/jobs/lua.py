@@ -1,0 +1,174 @@
+"""Lua that several scripts share: small functions over a job's record, and the reasons to refuse a change.
+
+A script is one of these fragments or more, and its own lines after them. KEYS[1] is the job everywhere; times are
+seconds since the epoch; '' means none. Scripts return a number above 0 for done, else a `Refusal`.
+"""
+
+from enum import IntEnum
+
+from infra.states import FIRST_STAGE, Stage
+
+
+class Refusal(IntEnum):
+    """Why a script changed nothing; `words` follow the job's name. Lua has them under the same names."""
+
+    UNKNOWN = 0
+    SUCCEEDED = -1
+    HELD = -2
+    SUPERSEDED = -3
+    CANCELLED = -4
+    ENDED = -5
+    OTHER_RUN = -6
+    LATE = -7
+    REDEEMED = -8
+
+    @property
+    def words(self) -> str:
+        return _WORDS[self]
+
+
+_WORDS = {
+    Refusal.UNKNOWN: "is not known",
+    Refusal.SUCCEEDED: "has succeeded already",
+    Refusal.HELD: "is being run by another process",
+    Refusal.SUPERSEDED: "is at another attempt by now",
+    Refusal.CANCELLED: "was cancelled",
+    Refusal.ENDED: "has ended",
+    Refusal.OTHER_RUN: "has another run",
+    Refusal.LATE: "is further along already",
+    Refusal.REDEEMED: "has a grant that was redeemed before",
+}
+
+_REFUSALS = f"local {', '.join(Refusal.__members__)} = {', '.join(str(int(refusal)) for refusal in Refusal)}"
+_RANKS = ", ".join(f"{stage}={rank}" for rank, stage in enumerate(Stage, 1))
+_STAGES = f"local first_stage, last_stage, rank = '{FIRST_STAGE}', '{Stage.DONE}', {{{_RANKS}}}"
+
+RECORD = (
+    _REFUSALS
+    + "\n"
+    + _STAGES
+    + """
+local function field(name)
+  local value = redis.call('HGET', KEYS[1], name)
+  if value and value ~= '' then return value end
+end
+local function set(...) redis.call('HSET', KEYS[1], ...) end
+local function set_once(name, value) return redis.call('HSETNX', KEYS[1], name, value) == 1 end
+local function refusal_of(attempt)
+  local current = field('attempt')
+  if not current or not field('job_id') then return UNKNOWN end
+  if attempt ~= '' and attempt ~= current then return SUPERSEDED end
+end
+local function has_ended()
+  local status = field('status')
+  return status == 'SUCCEEDED' or status == 'FAILED'
+end
+local function add_event(events, attempt, status, stage, progress, message, error)
+  redis.call('XADD', events, 'MAXLEN', '~', 2000, '*', 'attempt', attempt, 'status', status,
+    'stage', stage, 'progress', progress, 'message', message, 'error', error)
+end
+local function extend_life(events, ttl) redis.call('EXPIRE', KEYS[1], ttl); redis.call('EXPIRE', events, ttl) end
+"""
+)
+
+# Stops a script whose record is missing.
+KNOWN_JOB_ONLY = """
+if not field('job_id') then return UNKNOWN end
+"""
+
+# Stops a script that names another attempt than the current one in ARGV[1]; '' is the current one.
+CURRENT_ATTEMPT_ONLY = """
+local refusal = refusal_of(ARGV[1])
+if refusal then return refusal end
+"""
+
+# A new record, the next attempt of one, and the run that an attempt belongs to.
+ATTEMPTS = """
+local function create(all, active, job_id, request, now, ttl)
+  set('job_id', job_id, 'status', 'QUEUED', 'stage', first_stage, 'progress', '0',
+    'attempt', '1', 'request', request, 'created_at', now, 'updated_at', now, 'since:1', now)
+  redis.call('EXPIRE', KEYS[1], ttl)
+  redis.call('ZADD', all, now, job_id)
+  redis.call('ZREMRANGEBYSCORE', all, '-inf', now - ttl)
+  redis.call('SADD', active, job_id)
+end
+local function advance(active, events, job_id, now, ttl, reason)
+  local before = field('attempt')
+  local attempt = tostring(tonumber(before) + 1)
+  if reason ~= '' then set('reason:' .. before, reason) end
+  set_once('reason:' .. before, 'It ended without giving a reason.')
+  set_once('until:' .. before, now)
+  if field('nosana_run_id') then set('had_run', '1') end
+  if field('flow_run_id') then set('earlier_run_id', field('flow_run_id')) end
+  set('attempt', attempt, 'status', 'QUEUED', 'stage', first_stage,
+    'progress', '0', 'message', '', 'updated_at', now, 'since:' .. attempt, now)
+  redis.call('HDEL', KEYS[1], 'error', 'start_error', 'is_leased', 'flow_run_id', 'nosana_run_id', 'grant_id',
+    'cancelled', 'alarm', 'again', 'again_at')
+  redis.call('SADD', active, job_id)
+  add_event(events, attempt, 'QUEUED', first_stage, '0', '', '')
+  extend_life(events, ttl)
+  return tonumber(attempt)
+end
+local function bind(run)
+  set('flow_run_id', run)
+  set_once('nosana_run_id', run)
+  if redis.call('HDEL', KEYS[1], 'again_at') == 1 then set('message', '') end
+end
+"""
+
+# Progress and the end of the current attempt. KEYS: job, events, active jobs, totals.
+REPORTS = """
+local function apply(status_now, stage_now, progress_now, message, error, now, ttl)
+  local job = redis.call('HMGET', KEYS[1], 'attempt', 'status', 'progress', 'stage', 'message', 'job_id')
+  local attempt, status, progress, stage = job[1], job[2], tonumber(job[3]), job[4]
+  if status == 'SUCCEEDED' or status == 'FAILED' then return ENDED end
+  if status_now == 'QUEUED' and status == 'RUNNING' then return LATE end
+  local is_final = status_now == 'SUCCEEDED' or status_now == 'FAILED'
+  local new_stage = stage_now ~= '' and stage_now or stage
+  if not is_final and progress_now and progress_now < progress then return LATE end
+  if rank[new_stage] < rank[stage] then
+    if not is_final then return LATE end
+    new_stage = stage
+  end
+  if progress_now and progress_now > progress then progress = progress_now end
+  local is_same = status_now == status and new_stage == stage
+  if is_same and tostring(progress) == job[3] and message == (job[5] or '') then return 1 end
+  set('status', status_now, 'stage', new_stage, 'progress', tostring(progress), 'message', message,
+    'updated_at', now)
+  if error ~= '' then set('error', error) end
+  local function end_stage(name)
+    local began = redis.call('HGET', KEYS[1], 'began:' .. attempt .. ':' .. name)
+    local is_first = began and set_once('ended:' .. attempt .. ':' .. name, now)
+    if is_first and status_now ~= 'FAILED' then
+      redis.call('HINCRBYFLOAT', KEYS[4], 'seconds:' .. name, now - began)
+      redis.call('HINCRBY', KEYS[4], 'count:' .. name, 1)
+    end
+  end
+  if new_stage ~= stage or is_final then end_stage(stage) end
+  if new_stage ~= last_stage and status_now == 'RUNNING' then
+    set_once('began:' .. attempt .. ':' .. new_stage, now)
+  end
+  if is_final then
+    set_once('until:' .. attempt, now)
+    if error ~= '' then set('reason:' .. attempt, error) end
+    redis.call('HDEL', KEYS[1], 'again_at')
+    redis.call('SREM', KEYS[3], job[6])
+    redis.call('HINCRBY', KEYS[4], 'finished:' .. status_now, 1)
+  end
+  add_event(KEYS[2], attempt, status_now, new_stage, tostring(progress), message, error)
+  extend_life(KEYS[2], ttl)
+  return 1
+end
+local function fail(text, now, ttl) return apply('FAILED', '', nil, text, text, now, ttl) end
+"""
+
+# Delete the job, as if it had never been created; its idempotency key is free again.
+# KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id.
+DELETION = """
+local idempotency_key = field('claim')
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('SREM', KEYS[5], ARGV[1])
+if idempotency_key then redis.call('DEL', idempotency_key) end
+return 1
+"""

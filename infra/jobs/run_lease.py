@@ -1,0 +1,91 @@
+"""A run's lease on its job: taken when the attempt opens, renewed by a thread, released at the end."""
+
+import logging
+import signal
+import threading
+from types import TracebackType
+from typing import Self
+
+from infra.errors import StateError
+from infra.jobs.leases import LEASE_SECONDS
+from infra.jobs.record import JobRef
+from infra.jobs.store import JobStore
+from infra.states import JobState
+
+logger = logging.getLogger(__name__)
+CHECK_SECONDS = 3.0
+"""How long a run may continue after its job was cancelled."""
+
+
+class RunLease:
+    """While it is held, no other process runs the job. A run that loses it is interrupted; `lost` says why.
+
+    `JobStore.open` takes the lease and `guard` keeps it. It is lost when another run takes over the job, because this
+    machine slept or Redis was away too long, and when the guarded attempt is ended from outside or superseded.
+    Without a store there is nothing to hold.
+    """
+
+    def __init__(self, store: JobStore | None, job_id: str) -> None:
+        self._store, self._job_id = store, job_id
+        self._done = threading.Event()
+        self._guarded: JobRef | None = None
+        self._keeper: threading.Thread | None = None
+        self.lost: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._store is None:
+            return
+        try:
+            self._store.leases.release(self._job_id)
+        except StateError as failure:
+            logger.warning("The lease of %s was not released and will expire: %s", self._job_id, failure)
+
+    def guard(self, job: JobRef | None) -> None:
+        """Interrupt this process when the attempt is ended by others; with None, stop watching the attempt."""
+        self._guarded = job
+        if self._store is not None and self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, args=[self._store], daemon=True, name="lease")
+            self._keeper.start()
+
+    def _keep(self, store: JobStore) -> None:
+        waited = 0.0
+        while not self._done.wait(CHECK_SECONDS):
+            waited += CHECK_SECONDS
+            try:
+                lost = self._why_lost(store, is_due=waited >= LEASE_SECONDS / 3)
+            except StateError as error:
+                logger.warning("The lease of %s could not be renewed: %s", self._job_id, error)
+                continue
+            if waited >= LEASE_SECONDS / 3:
+                waited = 0.0
+            if lost and not self._done.is_set():
+                self.lost = lost
+                # A signal to the thread itself also wakes it from a wait, which interrupt_main does not.
+                signal.pthread_kill(_main_thread(), signal.SIGINT)
+                return
+
+    def _why_lost(self, store: JobStore, *, is_due: bool) -> str | None:
+        if is_due and not store.leases.hold(self._job_id):
+            return f"Another run has taken over job {self._job_id}; this one has stopped."
+        known = store.get(self._job_id) if self._guarded else None
+        guarded = self._guarded
+        if not known or not guarded:
+            return None
+        if known.attempt != guarded.attempt:
+            return f"Attempt {known.attempt} of job {self._job_id} has started; this earlier run has stopped."
+        if known.status is JobState.FAILED:
+            return f"Job {self._job_id} was ended from outside: {known.error or 'no reason given'}"
+        return None
+
+
+def _main_thread() -> int:
+    ident = threading.main_thread().ident
+    if ident is None:
+        raise RuntimeError("the main thread has not begun")
+    return ident
