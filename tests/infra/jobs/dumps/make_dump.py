@@ -5,7 +5,8 @@ Run in a checkout of the commit 8ac3ab0, with its environment:
     git worktree add /tmp/form_1 8ac3ab0
     cd /tmp/form_1 && PYTHONPATH=. python PATH/TO/make_dump.py PATH/TO/form_1.json
 
-It is a record a line as `infra/jobs/dump.py` has them, but with `left`, the seconds until a key expires.
+It has one record per line as `infra/jobs/dump.py` writes them, but with `left`, the seconds until a key expires.
+Modules of that commit are imported where they are used: today's tests import `job_id` from here.
 """
 
 import json
@@ -15,15 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from infra.grants import Grant
-from infra.sessions import SessionStore
-
-from infra import grants
-from infra.jobs import Job, JobStore, Report
-from infra.local.parts import Part
-from infra.local.stack import LocalStack
-from infra.settings import Settings
-from infra.states import JobState, Stage
 
 URL = "https://example.org/talk.mp4"
 RUN = "00000000-0000-4000-8000-00000000000{}"
@@ -34,6 +26,10 @@ def job_id(number: int) -> str:
 
 
 def main(target: Path) -> None:
+    from infra.local.parts import Part
+    from infra.local.stack import LocalStack
+    from infra.settings import Settings
+
     with tempfile.TemporaryDirectory() as folder:
         nothing = dict.fromkeys(("redis_url", "r2_endpoint", "prefect_api_url"))
         named = Settings(KANGKLIP_DATA_DIR=Path(folder)).model_copy(update=nothing)
@@ -44,7 +40,14 @@ def main(target: Path) -> None:
     target.write_text("".join(json.dumps(found, ensure_ascii=False) + "\n" for found in records))
 
 
-def fill(configured: Settings) -> None:
+def fill(configured: Any) -> None:
+    from infra.grants import Grant
+    from infra.sessions import SessionStore
+
+    from infra import grants
+    from infra.jobs import Job, JobStore, Report
+    from infra.states import JobState, Stage
+
     store = JobStore.from_settings(configured)
     assert store
     for number in range(1, 8):
