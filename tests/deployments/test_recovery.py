@@ -162,7 +162,7 @@ def test_it_is_tried_again_so_often_and_no_more(scene):
     pauses = [
         event["message"].rpartition(" in ")[2]
         for _, event in JobEvents(scene.jobs.connection).read(scene.job_id)
-        if "goes on" in event["message"]
+        if "next attempt" in event["message"]
     ]
     assert pauses == ["5 seconds.", "20 seconds.", "80 seconds."]
     # A person who starts it has it all again.

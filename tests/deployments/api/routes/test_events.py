@@ -135,7 +135,7 @@ def test_head_answers_and_ends(api, job_id):
 def test_listeners_that_leave_let_go_of_redis(api, job_id):
     import redis
 
-    look = redis.Redis.from_url(api.jobs._url)
+    look = redis.Redis.from_url(api.jobs.connection.url)
     before = look.info("clients")["connected_clients"]
     for _ in range(30):
         with httpx.stream("GET", f"{api.url}/api/jobs/{job_id}/events") as answer:
