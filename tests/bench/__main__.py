@@ -37,6 +37,7 @@ from tasks.engines.probe import probe
 from tasks.engines.weights import whisper_model
 from tasks.options import run_options
 from tests.bench import report
+from tests.bench.comparison import comparison_cpu
 from tests.bench.make_talk import make_talk
 from tests.bench.plain import plain_encodes
 from tests.bench.processes import Sampler, cpu_seconds, of_trees
@@ -161,10 +162,12 @@ def _run(video: Path, asked: argparse.Namespace, folder: Path, name: str) -> dic
             _warmed(stack, Path(data), name)
             job, encodes = _job(stack, {"video_url": url} | _request(asked, again=False), Path(data), f"{name}, first")
             again, _ = _job(stack, {"video_url": url} | _request(asked, again=True), Path(data), f"{name}, again")
-        say(f"{name}: plain encode")
+        say(f"{name}: plain encode and comparison")
         rendered = [encode for encode in encodes if encode["stage"] == "RENDER"]
-        plain = plain_encodes(video, rendered, run_options(configured).picture, Path(data))
-    return {"job": job, "again": again, "plain": plain}
+        options = run_options(configured).picture
+        plain = plain_encodes(video, rendered, options, Path(data))
+        comparison = comparison_cpu(video, rendered, options)
+    return {"job": job, "again": again, "plain": plain, "comparison": comparison}
 
 
 def _warmed(stack: LocalStack, folder: Path, name: str) -> None:

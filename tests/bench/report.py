@@ -108,6 +108,13 @@ def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
             "CPU, with its analysis",
         ),
         _at_most(
+            "comparison with the source, RENDER = 1",
+            middle(lambda run: run["comparison"] / stage_of(run["job"], "RENDER")["cpu"]),
+            0.05,
+            "",
+            "CPU of the source's frames and sound levels",
+        ),
+        _at_most(
             "cut again: DOWNLOAD and TRANSCRIPT",
             middle(lambda run: _of_source(run["again"], "seconds")),
             2.0,
@@ -178,7 +185,7 @@ def text(result: dict[str, Any]) -> str:
         of = f", run {number} of {len(result['runs'])}" if len(result["runs"]) > 1 else ""
         lines += ["", f"{_asked(result['request'])}{of}", *_job(run["job"])]
         lines += ["", f"The same talk again, {_asked(result['again'])}{of}", *_job(run["again"])]
-    lines += ["", f"{'limit':36}{'value':>9}{'at most':>9}", *map(_verdict_line, result["verdicts"])]
+    lines += ["", f"{'limit':40}{'value':>9}{'at most':>9}", *map(_verdict_line, result["verdicts"])]
     return "\n".join(lines)
 
 
@@ -229,4 +236,4 @@ def _verdict_line(verdict: dict[str, Any]) -> str:
     unit = f" {verdict['unit']}" if verdict["unit"] else ""
     judged = {True: "ok", False: "OVER", None: "not judged"}[verdict["ok"]]
     shown = f"{verdict['value']:.2f}{unit}"
-    return f"{verdict['what']:36}{shown:>9}{verdict['limit']:>9g}  {judged:10}  {verdict['note']}".rstrip()
+    return f"{verdict['what']:40}{shown:>9}{verdict['limit']:>9g}  {judged:10}  {verdict['note']}".rstrip()

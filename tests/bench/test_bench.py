@@ -57,7 +57,7 @@ def job(**changes):
 
 def run(**plain):
     quick = {"seconds": 0.75, "work": 0.5, "bucket": 0.125}
-    return {"job": job(), "again": job(**quick), "plain": {"cpu": 10.0, "seconds": 300 / 28} | plain}
+    return {"job": job(), "again": job(**quick), "plain": {"cpu": 10.0, "seconds": 300 / 28} | plain, "comparison": 0.9}
 
 
 def by_name(found):
@@ -104,10 +104,11 @@ def test_verdicts_say_which_limits_hold():
     assert found["wall time, earlier service = 1"].value == pytest.approx(64.5 / 214)
     assert found["encoding, plain encode = 1"].value == pytest.approx(1.1)
     assert found["RENDER stage, plain encode = 1"].value == pytest.approx(1.5)
+    assert found["comparison with the source, RENDER = 1"].value == pytest.approx(0.06)
     assert found["cut again: DOWNLOAD and TRANSCRIPT"].value == pytest.approx(1.5)
     assert found["first job: Prefect, Redis, bucket"].value == pytest.approx(6.0)
     judged = [verdict.ok for verdict in found.values()]
-    assert judged == [True, True, False, True, False, False]
+    assert judged == [True, True, False, False, True, False, False]
 
 
 def test_the_wall_time_is_scaled_by_what_a_plain_encode_costs_here():
@@ -145,6 +146,7 @@ def test_the_table_names_every_stage_and_what_is_over():
     assert sum("encoding 11.0 CPU s" in line for line in lines) == 2
     assert [line.split("  ")[0] for line in lines if "OVER" in line] == [
         "RENDER stage, plain encode = 1",
+        "comparison with the source, RENDER = 1",
         "first job: Prefect, Redis, bucket",
         "cut again: Prefect, Redis, bucket",
     ]
@@ -193,6 +195,7 @@ def test_a_small_run_measures_everything(tmp_path):
     assert [stage["reused"] for stage in again["stages"]][:2] == [True, True]
     assert made["seconds"] + again["seconds"] < took
     render = report.stage_of(made, "RENDER")
+    assert 0 < result["runs"][0]["comparison"] < render["cpu"]
     assert 0 < report.encode_cpu(made) < render["cpu"] < made["cpu"]
     assert 0 < made["overhead"]["bucket"] < made["overhead"]["seconds"] < made["flow"]
     assert result["verdicts"][0]["ok"] is None

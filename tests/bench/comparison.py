@@ -1,0 +1,29 @@
+"""What it costs RENDER to read from the source what its clips are compared with."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+from tasks.core.edl import EdlClip, Span
+from tasks.core.out.render_plan import RenderOptions
+from tasks.core.picture.camera import Shot
+from tasks.engines.out.levels import levels
+from tasks.engines.out.source_frames import source_frames
+from tasks.engines.probe import probe
+
+
+def comparison_cpu(video: Path, encodes: list[dict[str, Any]], options: RenderOptions) -> float:
+    """CPU seconds of this process for the frames and the sound levels of all encoded ranges."""
+    info, before = probe(video), _own_cpu()
+    for encode in encodes:
+        spans = [Span(start=start, end=start + seconds) for start, seconds in encode["ranges"]]
+        clip = EdlClip(index=1, title="", hook="", segments=spans)
+        whole = [[Shot(start=span.start, end=span.end, layout="fit")] for span in spans]
+        source_frames(video, info, clip, whole, options)
+        levels(video, encode["ranges"], info.audio_index)
+    return _own_cpu() - before
+
+
+def _own_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
