@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-SOURCE_VERSION = 3
+SOURCE_VERSION = 4
 """Raise it when DOWNLOAD stores sources in a different way."""
 
 

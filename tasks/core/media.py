@@ -46,7 +46,8 @@ class MediaInfo(BaseModel):
     or a frame of it, says that a frame is made of two fields. `alpha`: the picture has transparent parts.
     `start` is the container's time stamp that ffmpeg counts as 0. `video_index` is the picture's stream in
     the file, `video_is_first` tells whether it is the first that ffmpeg finds. `tracks` are all sound tracks;
-    `audio_*` describe the one that is taken, whose stream in the file is `audio_index`.
+    `audio_*` describe the one that is taken, whose stream in the file is `audio_index`. `programs` counts those
+    of a transport stream; `program` is the one described, from 1, or None unless there are several.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,6 +74,8 @@ class MediaInfo(BaseModel):
     audio_start: float = 0.0
     audio_index: int | None = None
     start: float = 0.0
+    programs: int = 0
+    program: int | None = None
     video_index: int = 0
     video_is_first: bool = True
     tracks: list[AudioTrack] = Field(default_factory=list[AudioTrack])

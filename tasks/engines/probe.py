@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import AudioTrack, MediaInfo
 from tasks.core.sound.channels import ranked
+from tasks.engines.programs import programs
 
 _MATRICES = {
     1: "bt709",
@@ -82,25 +83,43 @@ _ASIDE = (
 def probe(path: Path) -> MediaInfo:
     """Streams of the file at `path`; a missing stream is None in the result.
 
-    One frame is decoded, because rotation is told by frames only.
+    One frame is decoded, because only frames tell the rotation. Of a transport stream with several programs,
+    the first one with picture and sound is described.
 
     Raises:
         UnreadableMedia: no demuxer or no decoder reads it.
     """
     try:
         with av.open(str(path), options=PROBE_LIMITS) as container:
-            return _describe(container, path.stat().st_size)
+            return _describe(container, path)
     except (FFmpegError, UnicodeError, ValueError) as error:
         raise UnreadableMedia(f"The file cannot be read as audio or video ({_plain(error)}).") from error
 
 
-def _describe(container: InputContainer, size_bytes: int) -> MediaInfo:
-    video = picture_of(container)
-    info = MediaInfo(duration=_duration(container), size_bytes=size_bytes, container=container.format.name)
-    info = info.model_copy(update={"start": float((container.start_time or 0) * _SECOND)})
-    if tracks := ranked([_track(stream) for stream in container.streams.audio], "auto"):
+def _describe(container: InputContainer, path: Path) -> MediaInfo:
+    found = programs(path) if container.format.name == "mpegts" else []
+    chosen = _program(container, found) if len(found) > 1 else None
+    pids = None if chosen is None else found[chosen]
+    video = picture_of(container, pids)
+    info = MediaInfo(
+        duration=_duration(container),
+        size_bytes=path.stat().st_size,
+        container=container.format.name,
+        start=float((container.start_time or 0) * _SECOND),
+        programs=len(found),
+        program=None if chosen is None else chosen + 1,
+    )
+    sounds = [stream for stream in container.streams.audio if pids is None or stream.id in pids]
+    if tracks := ranked([_track(stream) for stream in sounds], "auto"):
         info = info.model_copy(update={"tracks": tracks}).hearing(tracks[0])
     return info if video is None else info.model_copy(update=_describe_video(container, video))
+
+
+def _program(container: InputContainer, found: list[frozenset[int]]) -> int:
+    """Index of the first program with picture and sound, else of the first with a picture, else of the first."""
+    pictures = {stream.id for stream in _films(container)}
+    sounds = {stream.id for stream in container.streams.audio}
+    return max(range(len(found)), key=lambda n: (bool(found[n] & pictures), bool(found[n] & sounds)))
 
 
 def _track(stream: AudioStream) -> AudioTrack:
@@ -125,9 +144,9 @@ def _films(container: InputContainer) -> list[VideoStream]:
     return [s for s in container.streams.video if not s.disposition & covers]
 
 
-def picture_of(container: InputContainer) -> VideoStream | None:
-    """The video stream that is flagged default, else the first."""
-    films = _films(container)
+def picture_of(container: InputContainer, pids: frozenset[int] | None = None) -> VideoStream | None:
+    """The video stream flagged as default, else the first; only those with one of `pids`, if given."""
+    films = [stream for stream in _films(container) if pids is None or stream.id in pids]
     return next((s for s in films if s.disposition & Disposition.default), films[0] if films else None)
 
 

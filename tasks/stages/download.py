@@ -115,6 +115,8 @@ def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pat
     sound = choose_sound(video, tracks)
     copy = seekable(video, found, sound, folder)
     warnings = [*sound.warnings, *filter(None, [copy.warning])]
+    if found.program:
+        warnings.append(f"program {found.program} of {found.programs} is used")
     info = found.hearing(sound.track)
     if copy.path != video:
         video, info = copy.path, probe(copy.path)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.core.edl import EdlClip, Span
+from tasks.core.errors import NoAudio
 from tasks.core.out.likeness import lags
 from tasks.core.out.render_plan import RenderOptions
 from tasks.core.transcript import Speech
@@ -13,6 +14,7 @@ from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.footage import Footage
 from tasks.engines.out.levels import levels
 from tasks.engines.picture.frames import small_frames
+from tasks.engines.programs import programs
 from tasks.engines.speech import pcm
 from tasks.stages.download import Acquired, DownloadOptions, acquire_file
 from tasks.stages.render import RenderedClip, render_clip
@@ -210,6 +212,60 @@ def test_a_silent_default_gives_way_and_that_is_told(ticks: Path, tmp_path: Path
     got = taken(path)
     assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
     assert got.warnings == ["sound track 1 of 2 is silent", "sound track 2 of 2 is used"]
+
+
+STREAMS = {"P": "0:v", "S": "0:a", "p": "1:v", "s": "2:a"}
+"""Picture and sound of `ticks`; picture and sound of something else."""
+PROGRAMS = {
+    "radio first": (["s", "PS"], "program 2 of 2 is used"),
+    "another one later": (["PS", "ps"], "program 1 of 2 is used"),
+    "a picture alone first": (["p", "s", "SP"], "program 3 of 3 is used"),
+}
+
+
+def multiplex(ticks: Path, path: Path, streams: list[str]) -> Path:
+    """A transport stream with one program for each item, which names its streams by their letters in STREAMS."""
+    others = ("-f", "lavfi", "-i", "color=blue:s=128x72:r=25:d=6", "-f", "lavfi", "-i", "sine=440:d=6")
+    letters = "".join(streams)
+    maps = [word for letter in letters for word in ("-map", STREAMS[letter])]
+    first = [sum(map(len, streams[:n])) for n in range(len(streams))]
+    tables = [
+        word
+        for start, program in zip(first, streams, strict=True)
+        for word in ("-program", "title=a" + "".join(f":st={start + n}" for n in range(len(program))))
+    ]
+    ffmpeg("-i", ticks, *others, *maps, *H264, "-pix_fmt", "yuv420p", "-c:a", "aac", *tables, *AT_ONCE, path)
+    return path
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_picture_and_sound_are_of_one_program(ticks: Path, tmp_path: Path, name: str):
+    streams, warning = PROGRAMS[name]
+    got = taken(multiplex(ticks, tmp_path / "a.ts", streams))
+    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    assert seen(got.video, got) == pytest.approx(TICKS, abs=CLOSE)
+    assert warning in got.warnings
+
+
+def test_programs_are_found_whatever_the_spacing_of_packets(ticks: Path, tmp_path: Path):
+    plain = multiplex(ticks, tmp_path / "a.ts", ["s", "PS"])
+    stream, spaced = plain.read_bytes(), tmp_path / "a.m2ts"
+    packets = [stream[at : at + 188] for at in range(0, len(stream), 188)]
+    for before, after in ((4, 0), (0, 16)):
+        spaced.write_bytes(b"".join(bytes(before) + packet + bytes(after) for packet in packets))
+        assert programs(spaced) == programs(plain) == [frozenset({0x100}), frozenset({0x101, 0x102})]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x47" * 5000, b"\x47\x40\0\x10\xff\0\xb0" * 500])
+def test_what_has_no_program_table_has_no_programs(tmp_path: Path, content: bytes):
+    path = tmp_path / "a.ts"
+    path.write_bytes(content)
+    assert programs(path) == []
+
+
+def test_a_stream_without_a_whole_program_is_refused(ticks: Path, tmp_path: Path):
+    with pytest.raises(NoAudio):
+        taken(multiplex(ticks, tmp_path / "a.ts", ["S", "P"]))
 
 
 CHANNELS = {
