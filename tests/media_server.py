@@ -113,10 +113,16 @@ class Request(BaseHTTPRequestHandler):
 
 
 def file(
-    body: bytes, content_type: str | None = "video/mp4", *, ranges: bool = True, etag: str | None = None
+    body: bytes,
+    content_type: str | None = "video/mp4",
+    *,
+    ranges: bool = True,
+    etag: str | None = None,
+    disposition: str | None = None,
 ) -> Callable[[Request], None]:
-    """A file, with or without ranges, a content type and a tag."""
-    headers = {**({"Content_Type": content_type} if content_type else {}), **({"ETag": etag} if etag else {})}
+    """A file, with or without ranges, a content type, a tag and a Content-Disposition."""
+    sent = {"Content_Type": content_type, "ETag": etag, "Content_Disposition": disposition}
+    headers = {name: value for name, value in sent.items() if value}
 
     def page(request: Request) -> None:
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")) if ranges else None

@@ -142,6 +142,36 @@ class TestWhatWorks:
         assert got.video.parent == tmp_path
         assert got.video.read_bytes() == media["talk.mp4"]
 
+    @pytest.mark.parametrize(
+        ("path", "disposition", "title"),
+        [
+            ("/AC%2FDC%20%E2%80%AElive.mp4", None, "AC/DC live"),
+            ("/CON.mp4", None, "CON"),
+            ("/a%0d%0aset-cookie:b%00c.mp4", None, "a set-cookie:b c"),
+            ("/" + "%E6%97%A5" * 400 + ".mp4", None, "\u65e5" * 300),
+            ("/get", 'attachment; filename="../../etc/cron.d/x.mp4"', "get"),
+            ("/get", 'attachment; filename="nul\x01.mp4.exe"', "get"),
+            ("/get", "attachment; filename*=UTF-8''..%2F..%2Fx%0a%E2%80%AE.sh", "get"),
+        ],
+    )
+    @pytest.mark.usefixtures("here")
+    def test_hostile_names_leave_a_title_and_write_nowhere_else(
+        self,
+        server: MediaServer,
+        media: dict[str, bytes],
+        tmp_path: Path,
+        path: str,
+        disposition: str | None,
+        title: str,
+    ) -> None:
+        folder = tmp_path / "inner" / "out"
+        server.pages[path] = serve.file(media["talk.mp4"], disposition=disposition)
+        got = get(server, path, folder)
+        assert got.meta.title == title
+        written = [found for found in tmp_path.rglob("*") if found.is_file()]
+        assert sorted(written) == sorted([got.video, got.audio])
+        assert re.fullmatch(r"source-[0-9a-f]{16}\.\w+", got.video.name)
+
     @pytest.mark.parametrize("name", ["talk.mov", "talk.webm", "talk.mkv", "talk.ts", "talk.avi"])
     @pytest.mark.usefixtures("here")
     def test_other_containers(self, server: MediaServer, tmp_path: Path, name: str) -> None:
