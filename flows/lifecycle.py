@@ -29,7 +29,7 @@ from infra.errors import (
 from infra.granted.access import access_of
 from infra.jobs.ids import job_id_of_run
 from infra.jobs.record import JobRef
-from infra.jobs.reports import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks
+from infra.jobs.reports import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks_of
 from infra.jobs.run_lease import RunLease
 from infra.jobs.store import JobStore
 from infra.output import outlive_reader
@@ -91,7 +91,7 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
     """
     configured = settings.load()
     report = job.report(status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100, message="done")
-    if not report_end(report, sinks(configured)):
+    if not report_end(report, sinks_of(configured)):
         raise ReportLost(f"The clips of {job.job_id} are published, but its record did not take it; resume the job.")
     show_success(job, len(published.clips))
     try:
@@ -157,7 +157,7 @@ def _report_failure(
     reason = record["error"] if from_outside else None
     report = job.report(status=JobState.FAILED, error=text, message=text, from_outside=reason, by_person=by_person)
     show_failure(job, text)
-    report_end(report, sinks(configured), STOPPED_PATIENCE if record["code"] == "stopped" else FINAL_PATIENCE)
+    report_end(report, sinks_of(configured), STOPPED_PATIENCE if record["code"] == "stopped" else FINAL_PATIENCE)
 
 
 def _goes_on_by_itself(error: BaseException, configured: Settings) -> bool:

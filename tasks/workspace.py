@@ -17,7 +17,7 @@ from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
 from infra.jobs.record import JobRef, Report
-from infra.jobs.reports import Say, Sink, sinks, stage_reports
+from infra.jobs.reports import Sink, sinks_of, stage_reports
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped
@@ -36,7 +36,7 @@ ABANDONED_SECONDS = 2 * 86400
 class Workspace:
     """A job's local folder and its prefix in the bucket. Files in the folder are named by their SHA-256."""
 
-    def __init__(self, job: JobRef, settings: Settings, report_progress: Say) -> None:
+    def __init__(self, job: JobRef, settings: Settings, report_progress: Progress) -> None:
         self.job = job
         self.settings = settings
         self.store = ArtifactStore.from_settings(settings)
@@ -115,7 +115,7 @@ def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
         MachineError: a program that the stage runs was killed or hung.
     """
     configured = settings.load()
-    to = [*sinks(configured), *_artifact_sinks(job)]
+    to = [*sinks_of(configured), *_artifact_sinks(job)]
     with stage_reports(job, stage, to) as report_progress:
         try:
             yield Workspace(job, configured, report_progress)

@@ -109,7 +109,7 @@ def build(log: Path | None = None) -> FastAPI:
 def _are_up_to_date(configured: Settings) -> bool:
     """Whether the records have today's form by now; not while Redis is away, which does not stop the start."""
     try:
-        schema.bring_up_to_date(configured)
+        schema.update(configured)
     except StateError as error:
         logger.warning("The form of the records is not known yet: %s", error)
         return False

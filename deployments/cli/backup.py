@@ -119,7 +119,7 @@ def _records_of(configured: Settings) -> Generator[tuple[Any, LocalStack]]:
         url = stack.settings.redis_url
         if url is None:
             raise ConfigError("REDIS_URL is empty; unset it to use the embedded one.")
-        with contextlib.closing(schema.client_of(url.get_secret_value())) as client:
+        with contextlib.closing(schema.maintenance_client(url.get_secret_value())) as client:
             yield client, stack
 
 

@@ -301,7 +301,7 @@ def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["Local
     ):
         shown.stop()
         stack.apply()
-        schema.bring_up_to_date(stack.settings)
+        schema.update(stack.settings)
         yield stack
 
 

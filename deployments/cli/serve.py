@@ -46,7 +46,7 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         LocalStack(configured, parts, prefect_port=prefect_port, progress=shown.update) as stack,
     ):
         stack.apply()
-        schema.bring_up_to_date(stack.settings)
+        schema.update(stack.settings)
         shown.update("Registering the deployments")
         register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
         shown.update("Looking for jobs that were left")

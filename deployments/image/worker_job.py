@@ -17,7 +17,7 @@ from infra.errors import ConfigError, ReportLost
 from infra.faults import faults
 from infra.jobs.ids import JobId
 from infra.jobs.record import Report
-from infra.jobs.reports import report_end, sinks
+from infra.jobs.reports import report_end, sinks_of
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.states import JobState, Stage
@@ -95,7 +95,7 @@ def run_job() -> None:
     if local_run.is_published(job_id):
         log.info("%s is published already", job_id)
         report = Report(job_id=job_id, attempt=None, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
-        if not report_end(report, sinks(settings.load())):
+        if not report_end(report, sinks_of(settings.load())):
             raise ReportLost(f"The clips of {job_id} are published, but the callback address does not take it.")
         return
     with local_run.unwound_on_sigterm(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:

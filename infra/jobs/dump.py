@@ -1,7 +1,7 @@
-"""All records of KangKlip in Redis as plain values, and back: what a backup holds of them.
+"""Dump and load all records in Redis as plain values, for backups.
 
-A record is `{"key", "type", "value", "expires"}`, `expires` in seconds since the epoch or None. Plain values outlive
-a change of the server, which Redis's own DUMP does not. Leases, rates and sessions are of the moment and left out.
+A record is `{"key", "type", "value", "expires"}`, `expires` in seconds since the epoch or None. Unlike
+the output of Redis's DUMP, they can be loaded into another server version. Leases, rates and sessions are left out.
 """
 
 import time
@@ -10,41 +10,41 @@ from typing import Any, cast
 
 from infra.errors import StateError
 from infra.jobs.connection import state_errors
-from infra.jobs.schema import SCHEMA_KEY, VERSION, form_of, job_keys
+from infra.jobs.schema import SCHEMA_KEY, VERSION, job_keys, version_of
 
-_PASSING = ("kangklip:rate:", "kangklip:session:")
+_SHORT_LIVED = ("kangklip:rate:", "kangklip:session:")
 
 
 def dump(client: Any) -> Iterator[dict[str, Any]]:
-    """Every record, the schema's form first and jobs before the lists that name them.
+    """Every record: the schema version first, then jobs, then what refers to them.
 
     Raises:
         StateError: Redis does not answer.
     """
     with state_errors():
-        yield {"key": SCHEMA_KEY, "type": "string", "value": str(form_of(client)), "expires": None}
+        yield {"key": SCHEMA_KEY, "type": "string", "value": str(version_of(client)), "expires": None}
         jobs = job_keys(client)
         others = sorted(set(client.scan_iter("kangklip:*", count=500)) - {*jobs, SCHEMA_KEY})
         for key in (*jobs, *others):
-            if not key.startswith(_PASSING) and not key.endswith(":lease") and (record := _read(client, key)):
+            if not key.startswith(_SHORT_LIVED) and not key.endswith(":lease") and (record := _read(client, key)):
                 yield record
 
 
 def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
-    """Write the records; how many. What has expired meanwhile is left out, the schema's form is written last.
+    """Write the records and return their number. Expired ones are skipped; the schema version is written last.
 
     Raises:
-        StateError: Redis does not answer, or a record is none.
+        StateError: Redis does not answer, or a record is malformed.
     """
-    form, count = str(VERSION), 0
+    version, count = str(VERSION), 0
     with state_errors():
         for record in records:
             key, kind, value, expires = (record[name] for name in ("key", "type", "value", "expires"))
             if key == SCHEMA_KEY:
-                form = value
+                version = value
                 continue
             if not key.startswith("kangklip:") or kind not in _WRITERS:
-                raise StateError(f"The backup has a record that is none of KangKlip's: {key[:60]!r}.")
+                raise StateError(f"The backup has a record that is not KangKlip's: {key[:60]!r}.")
             if expires is not None and expires <= time.time():
                 continue
             with client.pipeline(transaction=True) as pipe:
@@ -54,12 +54,12 @@ def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
                     pipe.pexpireat(key, int(expires * 1000))
                 pipe.execute()
             count += 1
-        client.set(SCHEMA_KEY, form)
+        client.set(SCHEMA_KEY, version)
     return count
 
 
 def clear(client: Any) -> int:
-    """Delete every record; how many there were."""
+    """Delete every record and return their number."""
     with state_errors():
         keys = list(client.scan_iter("kangklip:*", count=500))
         for first in range(0, len(keys), 500):

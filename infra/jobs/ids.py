@@ -8,7 +8,7 @@ from pydantic import Field
 from ulid import ULID
 
 JOB_ID = re.compile(r"kk_[0-9A-HJKMNP-TV-Z]{26}")
-"""An id, and nothing around it, with `fullmatch`."""
+"""Use with `fullmatch`: an id and nothing around it."""
 JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")]
 
 
@@ -17,5 +17,5 @@ def new_job_id() -> str:
 
 
 def job_id_of_run(flow_run_id: str) -> str:
-    """The job of a flow run that was started without one: the same 128 bits, so that a retry finds it again."""
+    """The job of a flow run that names none: the same 128 bits, so a retry finds it again."""
     return f"kk_{ULID.from_uuid(UUID(flow_run_id))}"

@@ -1,8 +1,7 @@
-"""Reports on their way out: straight to Redis, by HTTP callback, or both.
+"""Delivers reports to Redis, to an HTTP callback, or both.
 
-Each sink has a courier thread of its own, so a slow or absent receiver never slows the
-work. Progress that waits is replaced by newer progress; a change of stage or state is
-kept and repeated until it is delivered or its time is over.
+Each sink has its own courier thread, so a slow receiver never slows the work. Waiting progress is replaced by newer
+progress; a change of stage or state is repeated until it is delivered or its time is up.
 """
 
 import atexit
@@ -25,40 +24,34 @@ from infra.states import JobState, Stage
 logger = logging.getLogger(__name__)
 
 Sink = Callable[[Report], object]
-"""Delivers one report, or raises InfraError to be asked again."""
+"""Delivers one report. Raises InfraError to be called again; returns False to refuse."""
 
-Say = Callable[[float, str], None]
-"""Tells how much of the stage is done, 0 to 1, and a few words for people."""
+Progress = Callable[[float, str], None]
+"""Reports the fraction of the stage that is done, 0 to 1, and a short message for people."""
 
 PROGRESS_INTERVAL = 0.5
-"""Seconds between two deliveries of mere progress."""
+"""Seconds between two deliveries of progress."""
 
 STAGE_PATIENCE = 2.0
-"""Seconds that a stage waits at its end for its reports to arrive; later stages supersede them."""
+"""Seconds that a stage waits at its end for its reports to be delivered; later stages supersede them."""
 
 FINAL_PATIENCE = 300.0
-"""Seconds that a run waits for its final state to arrive."""
+"""Seconds that a run waits for its final state to be delivered."""
 
 STOPPED_PATIENCE = 10.0
-"""The same for a run that somebody has stopped and waits for."""
-
-
+"""The same for a run that the user stopped and waits for."""
 CALLBACK_SECONDS = 10.0
 """Longest wait for the answer to a report."""
-
-CHECK_SECONDS = 300.0
-"""The same for success: whoever takes it may look through the clips first."""
-
-_TIMEOUTS = {JobState.SUCCEEDED: CHECK_SECONDS}
-
+SUCCESS_SECONDS = 300.0
+"""The same for success: the receiver may check the clips first."""
 
 ATTEMPT_HEADER = "x-callback-attempt"
 
 
 class CallbackSink:
-    """POSTs reports to the callback address. A refusal is logged and not repeated.
+    """POSTs reports to the callback address. A refused report is logged and not repeated.
 
-    The attempt goes into a header, so that the body is what every receiver knows.
+    The attempt goes into a header: receivers of the earlier service know the body as it is.
     """
 
     def __init__(self, url: str, token: str | None, transport: httpx.BaseTransport | None = None) -> None:
@@ -72,7 +65,7 @@ class CallbackSink:
 
     def __call__(self, report: Report) -> bool:
         if report.from_outside:
-            return True  # whoever listens is told of the attempt that follows
+            return True  # the receiver hears of the next attempt instead
         body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
         if report.message:
             body["message"] = report.message
@@ -85,7 +78,7 @@ class CallbackSink:
         if report.error:
             body["error"] = report.error
         headers = {} if report.attempt is None else {ATTEMPT_HEADER: str(report.attempt)}
-        timeout = _TIMEOUTS.get(report.status, CALLBACK_SECONDS)
+        timeout = SUCCESS_SECONDS if report.status is JobState.SUCCEEDED else CALLBACK_SECONDS
         try:
             answer = self._client.post(self._url, json=body, headers=headers, timeout=timeout)
         except httpx.HTTPError as error:
@@ -98,9 +91,9 @@ class CallbackSink:
 
 
 class Courier(threading.Thread):
-    """Carries reports to one sink in order, and repeats what could not be delivered.
+    """Delivers reports to one sink in order, and repeats failed deliveries.
 
-    `accepted` tells of the last report: delivered, and not refused by the sink's False.
+    `accepted`: the last report was delivered and not refused.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -115,7 +108,7 @@ class Courier(threading.Thread):
 
     def put(self, report: Report) -> None:
         with self._changed:
-            if self._pending and _says_the_same(self._pending[-1], report):
+            if self._pending and _is_same_step(self._pending[-1], report):
                 self._pending[-1] = report
             else:
                 self._pending.append(report)
@@ -147,7 +140,7 @@ class Courier(threading.Thread):
                 self.accepted = self._sink(report) is not False
             except InfraError as error:
                 if time.monotonic() >= self._deadline:
-                    logger.error("A report of %s was given up: %s", report.stage, error)  # noqa: TRY400 expected, one line
+                    logger.error("A report of %s was not delivered: %s", report.stage, error)  # noqa: TRY400 expected, one line
                     return
                 logger.warning("A report of %s is late: %s", report.stage, error)
                 time.sleep(min(wait, max(0.0, self._deadline - time.monotonic())))
@@ -159,8 +152,8 @@ class Courier(threading.Thread):
                 return
 
 
-def sinks(settings: Settings) -> list[Sink]:
-    """Where the settings send reports: Redis where there is one, the callback where a URL is set."""
+def sinks_of(settings: Settings) -> list[Sink]:
+    """Where the settings send reports: to Redis and to the callback URL, if set."""
     found: list[Sink] = []
     if store := JobStore.from_settings(settings):
         found.append(store.report)
@@ -171,33 +164,33 @@ def sinks(settings: Settings) -> list[Sink]:
 
 @functools.lru_cache(maxsize=8)
 def _callback_sink(url: str, token: str | None) -> CallbackSink:
-    """One for all stages of a run, so that they share its connections."""
+    """One sink for all stages of a run, which share its connections."""
     sink = CallbackSink(url, token)
     atexit.register(sink.close)
     return sink
 
 
 @contextmanager
-def stage_reports(job: JobRef, stage: Stage, to: Sequence[Sink]) -> Generator[Say]:
-    """Report that `stage` has begun, what is said of it, and, unless it fails, that it is done."""
-    couriers = [Courier(sink) for sink in to]
+def stage_reports(job: JobRef, stage: Stage, sinks: Sequence[Sink]) -> Generator[Progress]:
+    """Report that `stage` has begun, its progress while the body runs, and, unless that fails, that it is done."""
+    couriers = [Courier(sink) for sink in sinks]
 
-    def say(fraction: float, message: str = "") -> None:
+    def progress(fraction: float, message: str = "") -> None:
         report = job.report(stage=stage, progress=stage.percent(fraction), message=message)
         for courier in couriers:
             courier.put(report)
 
     try:
-        say(0)
-        yield say
-        say(1)
+        progress(0)
+        yield progress
+        progress(1)
     finally:
         _close(couriers, STAGE_PATIENCE)
 
 
-def report_end(report: Report, to: Sequence[Sink], patience: float = FINAL_PATIENCE) -> bool:
-    """Deliver a final state to every sink; whether all of them have it and none refused it."""
-    couriers = [Courier(sink) for sink in to]
+def report_end(report: Report, sinks: Sequence[Sink], patience: float = FINAL_PATIENCE) -> bool:
+    """Deliver a final state to every sink; whether all accepted it."""
+    couriers = [Courier(sink) for sink in sinks]
     for courier in couriers:
         courier.put(report)
     _close(couriers, patience)
@@ -210,5 +203,5 @@ def _close(couriers: Sequence[Courier], patience: float) -> None:
         courier.close(deadline)
 
 
-def _says_the_same(one: Report, other: Report) -> bool:
+def _is_same_step(one: Report, other: Report) -> bool:
     return (one.stage, one.status, one.attempt) == (other.stage, other.status, other.attempt)

@@ -1,6 +1,6 @@
-"""Which form the records in Redis have, and how older ones are brought to today's.
+"""The version of the records in Redis, and the migrations from older ones.
 
-`kangklip:schema` holds the number. Records without it are of form 1, which the first releases wrote.
+`kangklip:schema` holds the version. Records without it have version 1, which the first releases wrote.
 """
 
 from collections.abc import Callable
@@ -16,40 +16,40 @@ from infra.settings import Settings
 
 SCHEMA_KEY = "kangklip:schema"
 VERSION = 2
-"""Raise it with each step that `_STEPS` gets."""
+"""Raise it with each step added to `_STEPS`."""
 
 
-def bring_up_to_date(configured: Settings) -> None:
-    """Bring the records of the Redis that the settings name to today's form; nothing where there is none.
+def update(configured: Settings) -> None:
+    """Migrate the records of the Redis that the settings name, if they name one.
 
     Raises:
-        ConfigError: a newer KangKlip has written them.
+        ConfigError: a newer KangKlip wrote them.
         StateError: Redis does not answer.
     """
     if configured.redis_url is not None:
-        with state_errors(), closing(client_of(configured.redis_url.get_secret_value())) as client:
+        with state_errors(), closing(maintenance_client(configured.redis_url.get_secret_value())) as client:
             migrate(client)
 
 
-def client_of(url: str) -> Any:
-    """A client for all of the records at once."""
+def maintenance_client(url: str) -> Any:
+    """A client with time for commands over all records."""
     return cast("Any", redis.Redis).from_url(url, decode_responses=True, socket_timeout=60, socket_connect_timeout=3)
 
 
 def migrate(client: Any) -> int:
-    """Bring the records to `VERSION`, a step at a time; the form that they had.
+    """Migrate the records to `VERSION`, step by step; returns the version that they had.
 
-    A step may run twice, or in two processes at once, and comes to the same.
+    Steps are idempotent: they may run twice, or in two processes at once.
 
     Raises:
-        ConfigError: a newer KangKlip has written them.
+        ConfigError: a newer KangKlip wrote them.
         StateError: Redis does not answer.
     """
     with state_errors():
-        found = form_of(client)
+        found = version_of(client)
         if found > VERSION:
             raise ConfigError(
-                f"The records are of form {found}, and this KangKlip knows {VERSION}: install the newer one again."
+                f"The records have version {found}, and this KangKlip knows {VERSION}: install the newer one again."
             )
         for number in range(found, VERSION):
             _STEPS[number](client)
@@ -58,8 +58,8 @@ def migrate(client: Any) -> int:
     return found
 
 
-def form_of(client: Any) -> int:
-    """The form of the records that are there; of none at all, today's."""
+def version_of(client: Any) -> int:
+    """The version of the stored records; of an empty database, `VERSION`."""
     held = client.get(SCHEMA_KEY)
     if held is not None:
         return int(held)
@@ -67,11 +67,11 @@ def form_of(client: Any) -> int:
 
 
 def job_keys(client: Any) -> list[str]:
-    """Keys of the jobs' own records, without what lies beside them."""
+    """Keys of the jobs' records, without their streams and leases."""
     return sorted(key for key in client.scan_iter("kangklip:job:kk_*", count=500) if key.count(":") == 2)
 
 
-# KEYS: job. ARGV: the error of a cancel. In one step: a record that expires meanwhile must not come back.
+# KEYS: job. ARGV: the error of a cancel. A script, so that a record that expires meanwhile does not come back.
 _MARK_CANCELLED = """
 local found = redis.call('HMGET', KEYS[1], 'status', 'error')
 if found[1] == 'FAILED' and found[2] == ARGV[1] then redis.call('HSET', KEYS[1], 'cancelled', '1') end
@@ -79,7 +79,7 @@ if found[1] == 'FAILED' and found[2] == ARGV[1] then redis.call('HSET', KEYS[1],
 
 
 def _mark_cancelled(client: Any) -> None:
-    """1 to 2: a job that was cancelled says so in a field of its own."""
+    """1 to 2: cancelled jobs are marked by a field of their own."""
     for key in job_keys(client):
         client.eval(_MARK_CANCELLED, 1, key, CANCELLED)
 

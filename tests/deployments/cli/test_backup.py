@@ -137,7 +137,7 @@ def test_what_is_no_backup_is_told(name, tmp_path):
 
 def test_what_is_no_backup_changes_nothing(servers, tmp_path):
     url = servers.settings.redis_url.get_secret_value().removesuffix("/0") + "/8"
-    with schema.client_of(url) as client:
+    with schema.maintenance_client(url) as client:
         client.flushdb()
         client.set("kangklip:totals", "as it was")
         saved = tmp_path / "wrong.tar.gz"
@@ -151,7 +151,7 @@ def test_what_is_no_backup_changes_nothing(servers, tmp_path):
 
 def test_by_standard_output_and_input_and_without_prefects_database(servers, tmp_path):
     base = servers.settings.redis_url.get_secret_value().removesuffix("/0")
-    with schema.client_of(f"{base}/9") as source, schema.client_of(f"{base}/10") as target:
+    with schema.maintenance_client(f"{base}/9") as source, schema.maintenance_client(f"{base}/10") as target:
         for client in (source, target):
             client.flushdb()
         dump.load(source, old_records())

@@ -4,7 +4,7 @@ import psutil
 
 from infra.granted.session import SessionStore
 from infra.jobs.batches import BatchMemory
-from infra.jobs.reports import sinks
+from infra.jobs.reports import sinks_of
 from infra.jobs.store import JobStore
 
 
@@ -33,4 +33,4 @@ def test_many_stores_share_their_connections(servers):
 
 def test_stages_share_the_sink_that_calls_back(embedded):
     configured = embedded.model_copy(update={"redis_url": None, "callback_url": "http://127.0.0.1:9/callback"})
-    assert sinks(configured) == sinks(configured)
+    assert sinks_of(configured) == sinks_of(configured)
