@@ -1,4 +1,4 @@
-"""The flow for many videos: a list or a feed, and one job for each that is new."""
+"""The flow for many videos: one job for each new video of a list or a feed."""
 
 import logging
 import time
@@ -33,14 +33,14 @@ from tasks.feed import feed
 
 logger = logging.getLogger(__name__)
 SUBMIT_SECONDS = 60
-"""How long a Prefect server that does not answer is asked to take a run."""
+"""How long submitting a run is retried while the Prefect server does not answer."""
 
 
 @flow(name="batch", validate_parameters=False)
 def batch(request: BatchRequest) -> dict[str, Any] | State[Any]:
-    """Cut many videos into clips: those of a list, or the newest of a feed, each once however often this runs.
+    """Cut the videos of a list, or the newest of a feed, into clips; each video once, even if this runs again.
 
-    A video that fails stops no other; it is in the report, which is an artifact of this run and
+    A failed video does not stop the others. The report is an artifact of this run, and
     `batches/{id of this run}.json` in the bucket.
 
     Args:
@@ -58,49 +58,49 @@ def _batch(request: BatchRequest) -> BatchReport:
     configured = settings.load()
     jobs, memory = JobStore.from_settings(configured), BatchMemory.from_settings(configured, request.memory)
     if jobs is None or memory is None:
-        raise ConfigError("A batch remembers in Redis what was done; set REDIS_URL.")
+        raise ConfigError("A batch needs Redis to remember its videos; set REDIS_URL.")
     bucket = ArtifactStore.from_settings(configured)
-    deployment = _deployment_id(request.deployment)  # before anything is claimed
+    deployment = _deployment_id(request.deployment)  # fails before any video gets a job
     found = feed(request)
     batch_jobs = BatchJobs(request, memory, jobs, bucket, submit=_submitter(deployment), run_end=_run_end)
     entries = batch_jobs.choose(found)
-    report = _begun(request, found, memory, {entry.key for entry in entries})
-    told = get_run_logger()
+    report = _new_report(request, found, memory, {entry.key for entry in entries})
+    log = get_run_logger()
     videos = counted(len(entries), "video")
-    told.info("Batch %s: %s to see to, %d left out", report.name, videos, len(report.left_out))
+    log.info("Batch %s: %s to process, %d left out", report.name, videos, len(report.left_out))
     for line in batch_jobs.follow(entries, request.wait_hours * 3600):
-        told.info("%s %s %s", line.job_id, line.outcome, line.error or "")
+        log.info("%s %s %s", line.job_id, line.outcome, line.error or "")
         report.items.append(line)
-        _keep(report, bucket)
+        _store(report, bucket)
     report.ended_at = time.time()
-    _keep(report, bucket)
+    _store(report, bucket)
     _show(report)
     return report
 
 
-def _begun(request: BatchRequest, found: Listing, memory: BatchMemory, claimed: set[str]) -> BatchReport:
+def _new_report(request: BatchRequest, found: Listing, memory: BatchMemory, chosen: set[str]) -> BatchReport:
     known = memory.known(item.key for item in found.items)
     return BatchReport(
         batch_id=str(flow_run.get_id()),
         name=request.memory,
         source=loggable(request.feed) if request.feed else counted(len(request.urls), "address", "addresses"),
         began_at=time.time(),
-        done_before=len(known - claimed),
+        done_before=len(known - chosen),
         for_later=len(found.items) - len(known),
         left_out=found.left_out,
     )
 
 
-def _keep(report: BatchReport, bucket: ArtifactStore) -> None:
-    """Write the report as it stands: of a run that dies it tells what was done."""
+def _store(report: BatchReport, bucket: ArtifactStore) -> None:
+    """Store the report so far; should the run die, it shows what was done."""
     try:
         bucket.put_json(f"batches/{report.batch_id}.json", report)
     except StoreError as error:
-        logger.warning("The batch's report is not in the bucket: %s", error)
+        logger.warning("The batch's report could not be stored in the bucket: %s", error)
 
 
 def _show(report: BatchReport) -> None:
-    """The report in the Prefect UI; the work is done whether it can be shown or not."""
+    """Show the report in the Prefect UI; a failure to do so does not matter."""
     try:
         create_markdown_artifact(
             key=f"batch-{report.batch_id}",
@@ -117,7 +117,7 @@ def _deployment_id(name: str) -> UUID:
     Raises:
         SubmitError: there is no such deployment, or the Prefect server does not answer.
     """
-    with _prefect_answering(), get_client(sync_client=True) as client:
+    with _submit_errors(), get_client(sync_client=True) as client:
         try:
             return client.read_deployment_by_name(name).id
         except ObjectNotFound:
@@ -126,7 +126,7 @@ def _deployment_id(name: str) -> UUID:
 
 
 def _submitter(deployment: UUID) -> Submit:
-    """Starts runs of the deployment, each attempt's once: the server knows them by their key."""
+    """Starts runs of the deployment: one for each attempt, by its idempotency key."""
 
     @retry(
         retry=retry_if_exception_type(SubmitError),
@@ -135,7 +135,7 @@ def _submitter(deployment: UUID) -> Submit:
         reraise=True,
     )
     def submit(job: Job) -> str:
-        with _prefect_answering(), get_client(sync_client=True) as client:
+        with _submit_errors(), get_client(sync_client=True) as client:
             run = client.create_flow_run_from_deployment(
                 deployment,
                 parameters={"request": job.request, "job_id": job.job_id, "attempt": job.attempt},
@@ -149,8 +149,8 @@ def _submitter(deployment: UUID) -> Submit:
 
 
 def _run_end(run_id: str) -> str | None:
-    """How a flow run has ended; None while it has not."""
-    with _prefect_answering(), get_client(sync_client=True) as client:
+    """How a flow run ended, or None while it has not."""
+    with _submit_errors(), get_client(sync_client=True) as client:
         try:
             state = client.read_flow_run(UUID(run_id)).state
         except ObjectNotFound:
@@ -159,8 +159,8 @@ def _run_end(run_id: str) -> str | None:
 
 
 @contextmanager
-def _prefect_answering() -> Generator[None]:
-    """The client's errors as `SubmitError`."""
+def _submit_errors() -> Generator[None]:
+    """Turn the client's errors into `SubmitError`."""
     try:
         yield
     except (httpx.HTTPError, PrefectException) as error:

@@ -1,4 +1,4 @@
-"""A job's attempt around the stages: opened, held while it runs, and ended truthfully."""
+"""Opens a job's attempt before the stages, holds its lease while they run, and ends it with their outcome."""
 
 import logging
 import shutil
@@ -52,7 +52,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
     A run without a number opens the attempt that waits without a run, or the next one.
 
     Raises:
-        JobConflict: the attempt is not this run's to open, or the job was asked for something else.
+        JobConflict: this run may not open the attempt, or the job has another request.
     """
     outlive_reader()
     configured = settings.load()
@@ -62,7 +62,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
     opened: JobRef | None = None
     with RunLease(store, job_id) as lease:
         try:
-            opened = _opened(request, job_id, number, store)
+            opened = _open_attempt(request, job_id, number, store)
             lease.guard(opened)
             sweep(opened, configured)
             opened = show_begin(opened)
@@ -73,51 +73,51 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
             if lease.lost:
                 raise JobConflict(lease.lost) from error
             lease.guard(None)
-            if opened or number is not None:  # else no attempt is known to be ours, and none is ended
+            if opened or number is not None:  # otherwise our attempt is unknown, and none is ended
                 _fail(opened or JobRef(job_id=job_id, attempt=number or 1), error, configured)
             raise
         else:
             background.wait_all(work_folder(opened, configured))
         finally:
-            if opened:  # else it is the folder of whoever has opened it
+            if opened:  # otherwise the folder belongs to the run that opened it
                 shutil.rmtree(work_folder(opened, configured), ignore_errors=True)
 
 
 def succeed(job: JobRef, published: UploadRecord) -> None:
-    """End the job SUCCEEDED; then show the clips in the Prefect UI and drop what only the stages needed.
+    """End the job SUCCEEDED, show the clips in the Prefect UI, and delete intermediate objects.
 
     Raises:
-        ReportLost: the clips are published, and the job's record does not say so.
+        ReportLost: the clips are published, but the job's record could not be updated.
     """
     configured = settings.load()
     report = job.report(status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100, message="done")
     if not report_end(report, sinks_of(configured)):
-        raise ReportLost(f"The clips of {job.job_id} are published, but its record did not take it; resume the job.")
+        raise ReportLost(f"The clips of {job.job_id} are published, but its record was not updated; resume the job.")
     show_success(job, len(published.clips))
     try:
-        if access_of(configured) is None:  # of a rented machine our API has removed it all by now
-            _tidy(job.job_id, ArtifactStore.from_settings(configured))
+        if access_of(configured) is None:  # our API has cleaned up after a rented machine already
+            _delete_leftovers(job.job_id, ArtifactStore.from_settings(configured))
         create_markdown_artifact(
             key=artifact_key("clips", job.job_id),
             markdown=_markdown(job.job_id, published, configured),
             description=f"Clips of {job.job_id}",
         )
     except Exception:
-        logger.exception("The clips of %s are published; tidying up afterwards failed", job.job_id)
+        logger.exception("The clips of %s are published; cleaning up afterwards failed", job.job_id)
 
 
 @retry(retry=retry_if_exception_type(StateError), wait=wait_exponential(max=5), stop=stop_after_delay(60), reraise=True)
-def _opened(request: ClipRequest, job_id: str, number: int | None, store: JobStore | None) -> JobRef:
-    """The attempt to run, which is this run's from now on."""
+def _open_attempt(request: ClipRequest, job_id: str, number: int | None, store: JobStore | None) -> JobRef:
+    """Open the attempt that this run executes."""
     access = access_of(settings.load())
     if store is None:
         opened = access.attempt if access else number
         return JobRef(job_id=job_id, attempt=opened or 1, is_numbered=opened is not None)
     known = store.get(job_id)
     if known and not _is_same(known.request, request):
-        raise JobConflict(f"Job {job_id} was asked for something else; use another id.")
-    asked, is_retry = request.model_dump_json(exclude_none=True), flow_run.get_run_count() > 1
-    opened = store.open(job_id, str(flow_run.get_id()), number, asked, is_retry=is_retry, lease=True)
+        raise JobConflict(f"Job {job_id} has another request; use another id.")
+    request_json, is_retry = request.model_dump_json(exclude_none=True), flow_run.get_run_count() > 1
+    opened = store.open(job_id, str(flow_run.get_id()), number, request_json, is_retry=is_retry, lease=True)
     return JobRef(job_id=job_id, attempt=opened)
 
 
@@ -129,15 +129,15 @@ def _is_same(recorded: dict[str, Any], request: ClipRequest) -> bool:
 
 
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
-    """Tell how the attempt ended. One that others follow leaves no `error.json`: the job has not failed."""
+    """Report how the attempt ended. If another follows, there is no `error.json`: the job has not failed."""
     was_stopped = not isinstance(error, Exception)
     if was_stopped and access_of(configured) is not None:
-        return  # whoever has rented the machine says what became of it
+        return  # the worker that rented the machine reports the end
     record = describe(error)
     by_person = was_stopped and _is_cancelled()
     if by_person:
         record["error"] = "The run was cancelled in the Prefect UI."
-    elif _goes_on_by_itself(error, configured):
+    elif _is_retried_automatically(error, configured):
         _report_failure(job, record, configured, from_outside=True)
         return
     try:
@@ -160,7 +160,7 @@ def _report_failure(
     report_end(report, sinks_of(configured), STOPPED_PATIENCE if record["code"] == "stopped" else FINAL_PATIENCE)
 
 
-def _goes_on_by_itself(error: BaseException, configured: Settings) -> bool:
+def _is_retried_automatically(error: BaseException, configured: Settings) -> bool:
     """Whether another attempt follows: what broke was none of the job's doing, and a worker runs it.
 
     One that somebody runs in a terminal is theirs to resume, and a rented machine's is its worker's to judge.
@@ -171,7 +171,7 @@ def _goes_on_by_itself(error: BaseException, configured: Settings) -> bool:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody has cancelled this run: a worker that stops ends its runs by the same signal."""
+    """Whether the user cancelled this run: a worker that stops ends its runs by the same signal."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(str(flow_run.get_id()))).state
@@ -182,15 +182,15 @@ def _is_cancelled() -> bool:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """What `error.json` says: the cause in words, its code, and what to do next."""
+    """The content of `error.json`: the cause, its code, and the next step."""
     if isinstance(error, ClipError):
         return {"error": error.message, "code": error.code, "next_step": error.next_step}
     if isinstance(error, DiskFull):
-        return {"error": str(error), "code": "disk_full", "next_step": "Resume the job when there is room."}
+        return {"error": str(error), "code": "disk_full", "next_step": "Free some space, then resume the job."}
     if isinstance(error, InfraError):
-        return {"error": str(error), "code": "infrastructure", "next_step": "Run the job again once that is mended."}
+        return {"error": str(error), "code": "infrastructure", "next_step": "Fix that, then run the job again."}
     if not isinstance(error, Exception):
-        return {"error": "The run was stopped.", "code": "stopped", "next_step": "Resume the job to go on."}
+        return {"error": "The run was stopped.", "code": "stopped", "next_step": "Resume the job to continue."}
     return {
         "error": f"A fault in KangKlip ({type(error).__name__}).",
         "code": "bug",
@@ -198,7 +198,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _tidy(job_id: str, store: ArtifactStore) -> None:
+def _delete_leftovers(job_id: str, store: ArtifactStore) -> None:
     for key in [*store.list(job_key(job_id, "rendered/")), job_key(job_id, "error.json")]:
         store.delete(key)
 

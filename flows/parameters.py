@@ -1,4 +1,4 @@
-"""Parameters as somebody gave them: of the right form, or refused in a sentence."""
+"""Checks the flows' parameters, and refuses wrong ones in a sentence."""
 
 from typing import TypeVar
 
@@ -11,25 +11,25 @@ from tasks.core.errors import BadRequest
 M = TypeVar("M", bound=BaseModel)
 
 
-def checked(model: type[M], given: object) -> M:
-    """What was given as the model.
+def checked(model: type[M], value: object) -> M:
+    """The value as the model.
 
-    The flows do this themselves: Prefect's own check ends a run with the traceback of a library.
+    The flows check themselves, because Prefect's check ends a run with a traceback.
 
     Raises:
-        BadRequest: naming every field that is wrong.
+        BadRequest: names every wrong field.
     """
     try:
-        return model.model_validate(given)
+        return model.model_validate(value)
     except ValidationError as error:
-        told = faults(error, model)
+        found = faults(error, model)
         raise BadRequest(
-            f"The request cannot be used: {told.removesuffix('.')}.", "Correct it and run again."
+            f"The request cannot be used: {found.removesuffix('.')}.", "Correct it and run again."
         ) from None
 
 
 def checked_id(job_id: object) -> str | None:
-    """A job's id, or none.
+    """The job id, or None.
 
     Raises:
         BadRequest: it is neither.
@@ -40,7 +40,7 @@ def checked_id(job_id: object) -> str | None:
 
 
 def checked_attempt(number: object) -> int | None:
-    """An attempt's number, or none.
+    """The number of an attempt, or None.
 
     Raises:
         BadRequest: it is neither.

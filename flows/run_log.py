@@ -1,4 +1,4 @@
-"""What our own loggers say while a flow runs, brought to the run's log in Prefect."""
+"""Sends the records of our loggers to the log of the Prefect flow run."""
 
 import logging
 from collections.abc import Generator
@@ -14,7 +14,7 @@ PACKAGES = ("flows", "tasks", "infra")
 
 
 class _RunLogHandler(APILogHandler):
-    """Prefect's handler, for threads that know no run too: what they say belongs to the flow run."""
+    """Prefect's handler, also for threads without a run context: their records belong to the flow run."""
 
     def __init__(self, run_id: UUID) -> None:
         super().__init__()
@@ -30,10 +30,10 @@ class _RunLogHandler(APILogHandler):
 
 @contextmanager
 def run_log() -> Generator[None]:
-    """Send what our packages log, from INFO on, to the log of the flow run that is on.
+    """Send what our packages log, from INFO up, to the log of the current flow run.
 
-    It asks nothing of the process's environment, so every worker's runs show it. Handlers of Prefect's own
-    (PREFECT_LOGGING_EXTRA_LOGGERS) are set aside meanwhile, or each line would be there twice.
+    It depends on no environment variable, so it works with every worker. Prefect's own handlers
+    (PREFECT_LOGGING_EXTRA_LOGGERS) are removed meanwhile, or each line would appear twice.
     """
     if (run_id := flow_run.get_id()) is None:  # the flow's function was called as it is, outside of any run
         yield

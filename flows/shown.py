@@ -1,6 +1,6 @@
-"""What the Prefect UI shows of a job beside its stages: the run's name and tags, and how far it came.
+"""Shows a job in the Prefect UI: the run's name and tags, and its progress.
 
-None of it is needed for the clips: what cannot be shown is logged, and the run goes on.
+The clips do not depend on it: failures are logged, and the run continues.
 """
 
 import logging
@@ -20,17 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 def name_run(job_id: str) -> None:
-    """Call the run by its job and tag it so, wherever it was started: people find runs by the job's id."""
+    """Name and tag the run after its job, wherever it was started, so that users find it by the job id."""
     wanted = {*flow_run.get_tags(), "clip", job_id}
     if flow_run.get_name() == job_id and wanted == set(flow_run.get_tags()):
         return
-    with _at_best("name"), get_client(sync_client=True) as client:
+    with _best_effort("name"), get_client(sync_client=True) as client:
         client.update_flow_run(UUID(str(flow_run.get_id())), name=job_id, tags=sorted(wanted))
 
 
 def show_begin(job: JobRef) -> JobRef:
-    """The job with an artifact that shows how far it came; without one where none can be made."""
-    with _at_best("progress"):
+    """The job with a progress artifact, or without one if it cannot be created."""
+    with _best_effort("progress"):
         described = f"Progress of {job.job_id}"
         artifact = create_progress_artifact(progress=0, key=artifact_key("progress", job.job_id), description=described)
         return job.model_copy(update={"progress_artifact": str(artifact)})
@@ -38,28 +38,28 @@ def show_begin(job: JobRef) -> JobRef:
 
 
 def artifact_key(kind: str, job_id: str) -> str:
-    """The key of one of the job's artifacts, in the letters that Prefect takes."""
+    """The key of one of the job's artifacts, in the characters that Prefect accepts."""
     return f"{kind}-{job_id.lower().replace('_', '-')}"
 
 
 def show_success(job: JobRef, clips: int) -> None:
-    """The progress at 100, which no stage reports."""
+    """Show progress 100, which no stage reports."""
     _show(job, ArtifactUpdate(description=f"Done: {counted(clips, 'clip')}.", data=100.0))
 
 
 def show_failure(job: JobRef, error: str) -> None:
-    """Why the run ended, beside the progress that it had."""
+    """Show why the run failed; its progress stays."""
     _show(job, ArtifactUpdate(description=f"Failed: {error}"))
 
 
 def _show(job: JobRef, artifact: ArtifactUpdate) -> None:
     if job.progress_artifact is not None:
-        with _at_best("progress"), get_client(sync_client=True) as client:
+        with _best_effort("progress"), get_client(sync_client=True) as client:
             client.update_artifact(UUID(job.progress_artifact), artifact)
 
 
 @contextmanager
-def _at_best(what: str) -> Generator[None]:
+def _best_effort(what: str) -> Generator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 the job does not depend on it

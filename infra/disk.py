@@ -1,4 +1,4 @@
-"""A full disk: it looks like anything else, so it is looked for where a failure is told to somebody."""
+"""Detects a full disk, which shows up as all kinds of errors, where a failure is reported to the user."""
 
 import errno
 import shutil
@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SPARE_BYTES = 16 * 1024**2
-"""Where less is free, what failed has failed for want of space, whatever it says."""
+"""With less free space than this, any failure counts as caused by the full disk."""
 
 
 def is_full_error(error: BaseException) -> bool:
-    """Whether the error itself, or one behind it, says that no space was left."""
+    """Whether the error or one of its causes says that no space was left."""
     return any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in _chain(error))
 
 
 def fault(error: BaseException, folder: Path) -> str | None:
-    """What to say of `error` where a full disk is behind it; None where none is.
+    """The message for the user if a full disk caused `error`, else None.
 
-    The embedded servers write below `folder` too, and answer to a full disk with all kinds of errors.
+    The embedded servers write below `folder` too, and answer a full disk with all kinds of errors.
     """
     if is_full_error(error) or _is_full(folder):
         return told(folder)
@@ -25,7 +25,7 @@ def fault(error: BaseException, folder: Path) -> str | None:
 
 
 def told(folder: Path) -> str:
-    """That no space is left, for people."""
+    """The message that no space is left."""
     return f"No space is left on the disk of {folder}; make room there."
 
 

@@ -1,21 +1,21 @@
-"""What the pipeline stands on did not answer: retried with backoff and jitter.
+"""Failures of the infrastructure. Stages are retried after them, with backoff and jitter.
 
 InfraError
 ├── StoreError        the bucket
-│   ├── ObjectMissing a key that should be there is not
-│   └── ObjectTooLarge it is larger than the reader takes
+│   ├── ObjectMissing an expected object is missing
+│   └── ObjectTooLarge an object is larger than the reader accepts
 ├── StateError        Redis
-│   ├── StateFull     it takes no writes: its disk is full
-│   └── ReportLost    the work is done and nobody could be told
+│   ├── StateFull     it refuses writes: its disk is full
+│   └── ReportLost    the work is done, but could not be reported
 ├── JobConflict       the job's state does not allow it; never retried
-├── TooManyQueued     as many jobs wait as may
+├── TooManyQueued     the limit of waiting jobs is reached
 ├── CallbackError     the callback address
-├── SiteError         the site that the video comes from, or the way to it
-├── MachineError      a program that the work needs was ended from outside, or this machine cannot go on
-│   └── DiskFull      no space is left; somebody has to make room
-├── SubmitError       the Prefect server would not take a run
+├── SiteError         the site that serves the video, or the network
+├── MachineError      a program was killed from outside, or this machine cannot continue
+│   └── DiskFull      no space is left; the user has to free some
+├── SubmitError       the Prefect server did not accept a run
 ├── NosanaError       Nosana's API, or what it says of a deployment
-├── GrantRefused      a grant or the session that it was changed for is not valid; never retried
+├── GrantRefused      a grant or its session is not valid; never retried
 ├── StackError        a part of the embedded stack did not start
 └── ConfigError       a setting is missing or malformed; never retried
 """
@@ -24,9 +24,9 @@ from typing import ClassVar
 
 
 class InfraError(Exception):
-    """A failure of the infrastructure; the message is one line that says what to look at.
+    """A failure of the infrastructure; the message is one line that says what to check.
 
-    `may_pass`: the same attempt may succeed later without anybody changing anything, so another one follows by itself.
+    `may_pass`: another attempt may succeed without any change, so one follows automatically.
     """
 
     may_pass: ClassVar[bool] = False
@@ -61,7 +61,7 @@ class JobConflict(InfraError):
 
 
 class TooManyQueued(InfraError):
-    """`own` tells whether the client's own jobs are too many, or those of all."""
+    """`own`: the limit of the client is reached, else that of all clients."""
 
     def __init__(self, text: str, *, own: bool) -> None:
         super().__init__(text)
@@ -105,4 +105,4 @@ class ConfigError(InfraError):
 
 
 class Forbidden(Exception):
-    """A session asked for something that belongs to another run, or to no run."""
+    """A session requested something that does not belong to its run."""

@@ -1,4 +1,4 @@
-"""What is wrong with a value, in words: pydantic's findings as a person would say them."""
+"""Pydantic's validation errors as sentences for the user."""
 
 from collections.abc import Callable
 
@@ -20,34 +20,34 @@ _WORDS = {
 
 
 def faults(error: ValidationError, model: type[BaseModel], name: Callable[[str], str] = str) -> str:
-    """Every fault of `error` in one line: which field, and what it must be or look like.
+    """Every fault of `error` in one line: the field, and what it must be or look like.
 
-    Values are not repeated: they may be secrets.
+    Values are left out: they may be secrets.
 
     Args:
-        model: what was validated; its fields know their bounds and examples.
-        name: how the field is called where the person gave it, by its name in the model or its alias.
+        model: the validated model, whose fields hold bounds and examples.
+        name: maps a field's name or alias to the name that the user knows.
     """
     found = error.errors(include_url=False, include_input=False)
-    return "; ".join(dict.fromkeys(_told(fault, model, name) for fault in found))
+    return "; ".join(dict.fromkeys(_sentence(fault, model, name) for fault in found))
 
 
-def _told(fault: ErrorDetails, model: type[BaseModel], name: Callable[[str], str]) -> str:
+def _sentence(fault: ErrorDetails, model: type[BaseModel], name: Callable[[str], str]) -> str:
     if not fault["loc"]:
-        return _own_words(fault)
+        return _custom_message(fault)
     at = str(fault["loc"][0])
-    return f"{name(at)} {_wanted(fault, _field(model, at))}"
+    return f"{name(at)} {_requirement(fault, _field(model, at))}"
 
 
 def _field(model: type[BaseModel], at: str) -> FieldInfo | None:
     return next((field for name, field in model.model_fields.items() if at in (name, field.validation_alias)), None)
 
 
-def _wanted(fault: ErrorDetails, field: FieldInfo | None) -> str:
-    """The rest of the sentence that begins with the field's name."""
+def _requirement(fault: ErrorDetails, field: FieldInfo | None) -> str:
+    """The rest of a sentence that starts with the field's name."""
     kind = fault["type"]
     if kind == "value_error":
-        return _own_words(fault)
+        return _custom_message(fault)
     if kind == "string_pattern_mismatch" and field and field.examples:
         return f"must look like {field.examples[0]}"
     if kind in _WORDS:
@@ -57,7 +57,7 @@ def _wanted(fault: ErrorDetails, field: FieldInfo | None) -> str:
 
 
 def _number(kind: str, field: FieldInfo | None) -> str:
-    """What sort of value is wanted, and between which bounds: "a whole number from 1 to 5"."""
+    """The type and bounds of the field: "a whole number from 1 to 5"."""
     annotated = str(field.annotation) if field else ""
     sort = next((words for name, words in _KINDS.items() if kind.startswith(f"{name}_")), "")
     if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
@@ -76,6 +76,6 @@ def _bound(field: FieldInfo, *names: str) -> float | None:
     return next((getattr(limit, name) for limit in field.metadata for name in names if hasattr(limit, name)), None)
 
 
-def _own_words(fault: ErrorDetails) -> str:
-    """What a validator of ours said; pydantic puts words before it."""
+def _custom_message(fault: ErrorDetails) -> str:
+    """The message of one of our validators, without pydantic's prefix."""
     return fault["msg"].removeprefix("Value error, ")

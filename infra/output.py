@@ -1,4 +1,4 @@
-"""What this process prints, and that somebody may stop to read it."""
+"""Keeps a process alive whose standard output is closed."""
 
 import os
 import sys
@@ -7,15 +7,15 @@ from rich.console import Console
 
 
 def outlive_reader() -> None:
-    """Let no line of a log end this process because nobody reads it any more.
+    """Keep running when the reader of our log goes away.
 
-    Prefect's log goes through rich, which exits with status 1 at a broken pipe: a run would die with the worker
-    that started it, and say that it was stopped.
+    Prefect logs through rich, which exits with status 1 at a broken pipe: a run would die with the worker
+    that started it, and report that it was stopped.
     """
-    Console.on_broken_pipe = _go_on_unheard
+    Console.on_broken_pipe = _write_to_null
 
 
-def _go_on_unheard(self: Console) -> None:
+def _write_to_null(self: Console) -> None:
     self.quiet = True
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""States and stages of a job. The table of stages is the only one: Lua, the page and the documents are made from it."""
+"""States and stages of a job. Lua, the page and the docs take the stages from the table here."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class JobState(StrEnum):
 
 
 class StageFacts(NamedTuple):
-    """Progress of the whole job, in percent, when the stage begins and when it is done; its name and work in words."""
+    """Progress of the whole job, in percent, when the stage begins and ends; its title, and what it does."""
 
     begin: float
     end: float
@@ -21,7 +21,7 @@ class StageFacts(NamedTuple):
 
 
 class Stage(StrEnum):
-    """The stages in their order; DONE is none of them, but where a finished job stands."""
+    """The stages in order. DONE is the position of a finished job, not a stage."""
 
     DOWNLOAD = "DOWNLOAD"
     TRANSCRIPT = "TRANSCRIPT"
@@ -37,7 +37,7 @@ class Stage(StrEnum):
 
     @property
     def span(self) -> tuple[float, float]:
-        """Progress in percent when the stage begins and when it is done."""
+        """Progress in percent when the stage begins and ends."""
         return self.facts.begin, self.facts.end
 
     def percent(self, fraction: float) -> float:
@@ -56,5 +56,5 @@ _STAGES = {
     Stage.DONE: StageFacts(100, 100, "Done", "Finishing"),
 }
 WORKING_STAGES = tuple(stage for stage in Stage if stage is not Stage.DONE)
-"""Those in which something is done."""
+"""The stages that do work."""
 FIRST_STAGE = WORKING_STAGES[0]

@@ -17,7 +17,7 @@ from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
 from infra.jobs.record import JobRef, Report
-from infra.jobs.reports import Sink, sinks_of, stage_reports
+from infra.jobs.reports import Progress, Sink, sinks_of, stage_reports
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped

@@ -1,8 +1,7 @@
-"""Transfers of large objects beside the work: they go on while the stages do.
+"""Transfers large objects in the background while the stages run.
 
-Each runs in a daemon thread, so a run that is stopped waits for none of them. What fails is
-logged and nothing more: a file that did not come is fetched again by whoever needs it, and an
-object that did not arrive is found missing by whoever trusts only what is there.
+Each transfer has a daemon thread, so a stopped run waits for none of them. A failure is only logged: whoever needs the
+file downloads it again, and whoever needs the object notices that it is missing.
 """
 
 import logging
@@ -13,12 +12,12 @@ from pathlib import Path
 from infra.errors import InfraError
 
 logger = logging.getLogger(__name__)
-_under_way: dict[Path, threading.Thread] = {}
+_transfers: dict[Path, threading.Thread] = {}
 
 
 def begin(path: Path, transfer: Callable[[], object]) -> None:
-    """Run the `transfer` that reads or makes `path`, unless one is under way."""
-    known = _under_way.get(path)
+    """Start the `transfer` that reads or writes `path`, unless one is running."""
+    known = _transfers.get(path)
     if known and known.is_alive():
         return
 
@@ -26,20 +25,20 @@ def begin(path: Path, transfer: Callable[[], object]) -> None:
         try:
             transfer()
         except (InfraError, OSError) as error:
-            logger.warning("A transfer beside the work failed: %s", error)
+            logger.warning("A background transfer failed: %s", error)
 
     thread = threading.Thread(target=run, daemon=True, name=f"transfer-{path.name[:12]}")
-    _under_way[path] = thread
+    _transfers[path] = thread
     thread.start()
 
 
 def wait(path: Path) -> None:
-    """Until no transfer of `path` is under way, however it ended."""
-    if thread := _under_way.pop(path, None):
+    """Wait for the transfer of `path`, whether it succeeds or not."""
+    if thread := _transfers.pop(path, None):
         thread.join()
 
 
 def wait_all(folder: Path) -> None:
-    """The same for everything in `folder`."""
-    for path in [path for path in _under_way if path.is_relative_to(folder)]:
+    """Wait for all transfers of files in `folder`."""
+    for path in [path for path in _transfers if path.is_relative_to(folder)]:
         wait(path)

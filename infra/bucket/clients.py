@@ -1,4 +1,4 @@
-"""The two ways to the bucket: with keys of our own, or with a session, for which our API signs each request.
+"""S3 clients for the bucket: one with keys of our own, one with a session, whose requests our API signs.
 
 Both are boto3's S3 client, so multipart uploads, ranges, copies and retries are the same.
 """
@@ -31,13 +31,13 @@ _CLIENT = Config(
     response_checksum_validation="when_required",
 )
 _NOWHERE = "https://bucket.invalid"
-"""Where an unsigned request would go; the address that it is sent to comes with its signature."""
+"""Placeholder host of unsigned requests; the real address comes with the signature."""
 _SIGNERS_HEADERS = ("authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token")
 
 
 @functools.lru_cache(maxsize=8)
 def direct_client(endpoint: str, key_id: str, secret: str, attempts: int, session_token: str | None = None) -> Any:
-    """A client that threads may share; one is enough, and making it costs up to 0.1 s."""
+    """A client that threads may share; creating one takes up to 0.1 s."""
     return cast(
         "Any",
         boto3.client(
@@ -54,7 +54,7 @@ def direct_client(endpoint: str, key_id: str, secret: str, attempts: int, sessio
 
 @functools.lru_cache(maxsize=8)
 def remote_client(access: Access, attempts: int) -> Any:
-    """A client whose requests our API signs one by one; with temporary keys, only those that read the shared cache."""
+    """A client whose requests our API signs one by one; with temporary keys, only reads of the shared cache."""
     if keys := access.keys:
         client = direct_client.__wrapped__(keys.endpoint, keys.key_id, keys.secret, attempts, keys.session_token)
     else:
@@ -65,9 +65,9 @@ def remote_client(access: Access, attempts: int) -> Any:
 
 
 class RemoteSigner:
-    """Asks our API where to send a request, each time it is tried: a signature is good for this one and some minutes.
+    """Has our API sign each try of a request; a signature is valid for that request and some minutes.
 
-    What cannot be had now is tried again by boto3 like a lost connection; what is refused is an error of the bucket's.
+    If the API does not answer, boto3 retries as after a lost connection. A refusal is an error of the bucket.
     """
 
     def __init__(self, access: Access) -> None:

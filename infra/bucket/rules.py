@@ -1,7 +1,6 @@
-"""Which requests to the bucket a session may have signed. Pure.
+"""Which requests to the bucket may be signed for a session. Pure.
 
-Everything lies under the session's own root; what is not named here, such as rights, versions or another
-server's headers, is refused.
+All keys are under the session's root. What is not listed here (access rights, versions, other headers) is refused.
 """
 
 import re
@@ -26,19 +25,19 @@ _VALUES = {
     "partNumber": re.compile(r"[1-9][0-9]{0,4}"),
     "uploadId": re.compile(r"(?!\.+$)[A-Za-z0-9._~=+-]{1,2048}"),
 }
-"""Some servers keep an upload in a folder of its name, so a name leads nowhere else."""
+"""Some servers keep an upload in a folder named after its id, so an id must not be a path."""
 _LONGEST_PATH = 1024
-_READ_IN_TWO_WAYS = re.compile(r"[\x00-\x1f\x7f\\%?#+]")
-"""Not every server decodes a path once: none of our keys holds a letter that a second time would change."""
+_AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f\\%?#+]")
+"""Some servers decode a path twice: our keys have no character that a second decoding would change."""
 
 
 class NotAllowed(Exception):
-    """The request is none of the session's."""
+    """The session may not make this request."""
 
 
 @dataclass(frozen=True)
 class ObjectRequest:
-    """A request as it would be sent; `path` is `/bucket/key`, encoded, and `headers` are in lower case."""
+    """A request to sign. `path` is `/bucket/key`, encoded, and `headers` are in lower case."""
 
     method: str
     path: str
@@ -52,10 +51,10 @@ def must_be_signed(header: str) -> bool:
 
 
 def allowed_key(request: ObjectRequest, bucket: str, root: str) -> str:
-    """The key that the request is about, or what the listed ones begin with; always under `root`.
+    """The key or, for a listing, the prefix that the request names; always under `root`.
 
     Raises:
-        NotAllowed: it is not for the session.
+        NotAllowed: the session may not make this request.
     """
     if set(request.headers) - _HEADERS or not all(value.isascii() for value in request.headers.values()):
         raise NotAllowed
@@ -89,7 +88,7 @@ def _listed(request: ObjectRequest, root: str) -> str:
 
 
 def _key(path: str, bucket: str, root: str) -> str:
-    """The key of a path that is written in the one way in which servers read it alike."""
+    """The key in a path, if the path is in the one encoding that all servers read alike."""
     key = unquote(path.removeprefix(f"/{bucket}/"))
     if not path.isascii() or path != f"/{bucket}/{quote(key, safe='/')}" or len(path) > _LONGEST_PATH:
         raise NotAllowed
@@ -99,4 +98,4 @@ def _key(path: str, bucket: str, root: str) -> str:
 
 
 def _is_plain(inner: str) -> bool:
-    return not _READ_IN_TWO_WAYS.search(inner) and not any(part in ("", ".", "..") for part in inner.split("/"))
+    return not _AMBIGUOUS.search(inner) and not any(part in ("", ".", "..") for part in inner.split("/"))

@@ -1,4 +1,4 @@
-"""Addresses for requests that others send to the bucket, each signed with our keys for that request alone."""
+"""Presigned URLs: each is signed with our keys for one request to the bucket, which others send."""
 
 # botocore carries no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -24,7 +24,7 @@ _PROBE_SECONDS = 60
 
 
 def address_of(request: ObjectRequest, key: str, seconds: int, settings: Settings) -> str:
-    """Where to send the request, its headers unchanged, within `seconds`; it is about `key`, or lists.
+    """The URL for the request about `key`, or for a listing. Valid for `seconds` and with these headers only.
 
     Raises:
         ConfigError: the bucket's endpoint or keys are not set.
@@ -42,10 +42,10 @@ def address_of(request: ObjectRequest, key: str, seconds: int, settings: Setting
 
 @functools.lru_cache(maxsize=8)
 def holds_to_signed_headers(settings: Settings) -> bool:
-    """Whether the bucket's server does nothing for a header of its own that the signature does not cover.
+    """Whether the bucket's server refuses or ignores S3 headers that the signature does not cover.
 
-    S3 refuses such a request. Some who speak its protocol do not, and then whoever may write one object adds
-    `x-amz-copy-source` and has any other one copied there. So a copy of nothing is asked for, once.
+    S3 refuses them. Some compatible servers obey them, so whoever may write one object could add
+    `x-amz-copy-source` and read any other. Tested once, with a copy of an object that does not exist.
 
     Raises:
         StoreError: the bucket does not answer.
@@ -60,7 +60,7 @@ def holds_to_signed_headers(settings: Settings) -> bool:
 
 
 def _put(address: str, headers: dict[str, str]) -> int:
-    """The status of an answer to an empty object. Not by httpx: it logs addresses."""
+    """The status of the answer to putting an empty object. Not by httpx, which logs URLs."""
     try:
         request = AWSRequest("PUT", address, headers, b"").prepare()
         return URLLib3Session(timeout=20).send(request).status_code

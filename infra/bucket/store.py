@@ -1,8 +1,7 @@
-"""The artifact store: one bucket behind the S3 protocol, R2 or the embedded server alike.
+"""The artifact store: one S3 bucket, on R2 or the embedded server.
 
-Objects only ever appear whole, carry their SHA-256 as metadata, and are checked against it
-when they are fetched. Files stream in both directions; only `put_json`, `get_json`,
-`put_bytes` and `get_bytes` hold an object in memory.
+Objects appear whole, carry their SHA-256 as metadata, and are verified when they are fetched. Files are streamed; only
+`put_json`, `get_json`, `put_bytes` and `get_bytes` hold an object in memory.
 """
 
 # boto3 carries no types and asks for a package of stubs as large as itself.
@@ -40,7 +39,7 @@ _MAX_PRESIGN_SECONDS = 7 * 86400  # SigV4's own limit
 
 
 class ArtifactRef(BaseModel):
-    """An object in the bucket: what a stage's record points at. Size in bytes."""
+    """An object in the bucket: as stages' records refer to it. Size in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +49,7 @@ class ArtifactRef(BaseModel):
 
 
 class ArtifactStore:
-    """Objects of one bucket. All keys are below `root`, which nobody who uses the store gets to see."""
+    """Objects of one bucket. Keys are relative to `root`."""
 
     def __init__(self, client: Any, bucket: str, root: str = "") -> None:
         self._client = client
@@ -58,9 +57,9 @@ class ArtifactStore:
 
     @classmethod
     def from_settings(cls, settings: Settings, attempts: int = 6) -> Self:
-        """Open the bucket that the settings name, or that a session leads to; nothing is sent yet.
+        """The bucket that the settings or a granted access name. Sends nothing yet.
 
-        Each request is tried `attempts` times.
+        Each request is tried up to `attempts` times.
 
         Raises:
             ConfigError: the endpoint or one of the keys is not set.
@@ -78,9 +77,9 @@ class ArtifactStore:
     def put_file(
         self, key: str, path: Path, content_type: str | None = None, sha256: str | None = None, *, alone: bool = False
     ) -> ArtifactRef:
-        """Upload a file; in parts when it is large. A `sha256` that is known is not computed again.
+        """Upload a file; in parts if it is large. Pass a known `sha256` to save computing it.
 
-        `alone` takes no other thread than the caller's: one that is left behind then holds up no exit.
+        `alone` uses no other thread than the caller's, so that no thread delays the exit of the process.
         """
         with path.open("rb") as file:
             ref = ArtifactRef(key=key, sha256=sha256 or sha256_in(file), size=path.stat().st_size)
@@ -109,7 +108,7 @@ class ArtifactStore:
             return self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].read()
 
     def get_bounded(self, key: str, most: int) -> bytes:
-        """The object's bytes, of which no more than `most` are read.
+        """The object's bytes, at most `most` of them.
 
         Raises:
             ObjectMissing: there is no such object.
@@ -130,9 +129,9 @@ class ArtifactStore:
             raise StoreError(f"{key} in the bucket is not JSON.") from None
 
     def copy(self, ref: ArtifactRef, key: str, content_type: str | None = None) -> ArtifactRef:
-        """Store what `ref` holds under `key` too; up to 5 GiB, which S3 copies itself.
+        """Copy the object to `key` inside the bucket; up to 5 GiB.
 
-        Digest and type go with it, unless a type is given: then nothing but the bytes is taken from there.
+        Metadata and type are copied too. With `content_type`, they are replaced by that type and the digest of `ref`.
         """
         anew = _headers(ref, content_type) | {"MetadataDirective": "REPLACE"} if content_type else {}
         with _translated("copy", ref.key):
@@ -141,13 +140,13 @@ class ArtifactStore:
         return ref.model_copy(update={"key": key})
 
     def fetch(self, ref_or_key: ArtifactRef | str, path: Path, *, alone: bool = False) -> Path:
-        """Download to `path`, which appears whole or not at all; nothing is sent when it is already there.
+        """Download to `path`, which appears whole or not at all; an intact file at `path` is kept.
 
         `alone` as in `put_file`.
 
         Raises:
             ObjectMissing: there is no such object.
-            StoreError: what came is not what was stored, or the bucket does not answer.
+            StoreError: the data differs from what was stored, or the bucket does not answer.
         """
         ref = ref_or_key if isinstance(ref_or_key, ArtifactRef) else self.stat(ref_or_key)
         if ref is None:
@@ -169,7 +168,7 @@ class ArtifactStore:
         return path
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> "ObjectStream":
-        """Bytes `start` to `end`, both included, as they come; the caller closes what is returned."""
+        """Bytes `start` to `end`, both included, as a stream; the caller closes it."""
         some = {"Range": f"bytes={start}-{'' if end is None else end}"} if start or end is not None else {}
         with _translated("get", key):
             answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key, **some)
@@ -190,7 +189,7 @@ class ArtifactStore:
         return self._head(key) is not None
 
     def stat(self, key: str) -> ArtifactRef | None:
-        """What is stored under `key`; an object that others stored without a digest is read to find it."""
+        """The object under `key`, or None. One that others stored without a digest is read to compute it."""
         head = self._head(key)
         if head is None:
             return None
@@ -198,7 +197,7 @@ class ArtifactStore:
         return ArtifactRef(key=key, sha256=sha256, size=head["ContentLength"])
 
     def has_all(self, refs: Iterable[ArtifactRef]) -> bool:
-        """Whether every object is there with its size and, where it carries one, its digest."""
+        """Whether every object exists with its size and, if it carries one, its digest."""
         return all(self._matches(ref) for ref in refs)
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -210,15 +209,15 @@ class ArtifactStore:
                 yield from (entry["Key"].removeprefix(self._root) for entry in page.get("Contents", ()))
 
     def delete(self, key: str) -> None:
-        """Remove the object; one that is not there is no error."""
+        """Delete the object, if it exists."""
         with _translated("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=self._root + key)
 
     def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
-        """An address that reads this one object for `seconds`; saved under `download_name` where one is given.
+        """A presigned URL that reads this object for `seconds`; browsers save it as `download_name`, if set.
 
         Raises:
-            StoreError: the store is a session's; what is given to others is given by our API.
+            StoreError: the store belongs to a granted run, which may not presign.
         """
         if self._root:
             raise StoreError(f"A rented machine gives no address of {key} to others; link to the API.")
@@ -231,12 +230,12 @@ class ArtifactStore:
             return self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
 
     def probe(self) -> None:
-        """Put an object and read it back: a bucket that lists may still take nothing.
+        """Put an object and read it back: a bucket that can be listed may still refuse writes.
 
-        Its content is fresh and larger than what a server that has run out of space finds room for.
+        Its content is random, and too large for a server that has run out of space.
 
         Raises:
-            StoreError: the bucket does not take it, or gives something else.
+            StoreError: the bucket refuses it, or returns something else.
         """
         key, sent = f"ready/{socket.gethostname()}", os.urandom(_PROBE_BYTES)
         next(self.list(key), None)  # some servers make a bucket that is missing when something is put into it
@@ -245,7 +244,7 @@ class ArtifactStore:
             raise StoreError("The bucket does not give back what was put into it.")
 
     def ensure_bucket(self) -> None:
-        """Create the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         try:
             with _translated("look for", self.bucket):
                 self._client.head_bucket(Bucket=self.bucket)
@@ -300,7 +299,7 @@ class ObjectStream:
 
 @contextmanager
 def _translated(action: str, key: str) -> Generator[None]:
-    """Turn the library's errors into ours. Their texts may hold addresses and signatures: only names are kept."""
+    """Turn boto3's errors into ours, without their texts, which may hold addresses and signatures."""
     try:
         yield
     except ClientError as error:

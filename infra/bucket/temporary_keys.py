@@ -1,4 +1,4 @@
-"""Temporary keys of a Cloudflare R2 bucket, good for one prefix and some time: made by Cloudflare's own API."""
+"""Temporary keys of a Cloudflare R2 bucket for one prefix, created by Cloudflare's API."""
 
 import httpx
 
@@ -12,15 +12,15 @@ LONGEST_SECONDS = 604_800
 
 
 def temporary_keys(root: str, seconds: int, settings: Settings) -> BucketKeys | None:
-    """Keys that read and write what lies under `root`; None where the settings name no account.
+    """Keys that read and write below `root`, or None if the settings name no Cloudflare account.
 
     Raises:
-        StoreError: Cloudflare gives none.
+        StoreError: Cloudflare did not create them.
     """
     endpoint, parent, token = settings.r2_endpoint, settings.r2_access_key_id, settings.r2_api_token
     if settings.r2_account_id is None or token is None or endpoint is None or parent is None:
         return None
-    asked = {
+    body = {
         "bucket": settings.r2_bucket,
         "parentAccessKeyId": parent.get_secret_value(),
         "permission": "object-read-write",
@@ -29,16 +29,14 @@ def temporary_keys(root: str, seconds: int, settings: Settings) -> BucketKeys | 
     }
     url = f"{API}/accounts/{settings.r2_account_id}/r2/temp-access-credentials"
     try:
-        answer = httpx.post(
-            url, json=asked, headers={"authorization": f"Bearer {token.get_secret_value()}"}, timeout=20
-        )
+        answer = httpx.post(url, json=body, headers={"authorization": f"Bearer {token.get_secret_value()}"}, timeout=20)
         answer.raise_for_status()
-        given = answer.json()["result"]
+        keys = answer.json()["result"]
         return BucketKeys(
             endpoint=endpoint,
-            key_id=given["accessKeyId"],
-            secret=given["secretAccessKey"],
-            session_token=given["sessionToken"],
+            key_id=keys["accessKeyId"],
+            secret=keys["secretAccessKey"],
+            session_token=keys["sessionToken"],
         )
     except httpx.HTTPStatusError as error:
         raise StoreError(f"Cloudflare answered {error.response.status_code}; check R2_API_TOKEN.") from None

@@ -1,7 +1,7 @@
-"""What a container on a stranger's machine is given for its grant, in place of every secret of ours.
+"""What a container on an untrusted host gets in exchange for its grant, instead of our secrets.
 
-It travels in one variable, `KANGKLIP_ACCESS`, from the process that redeemed the grant to the one that runs the
-flow; the bucket, the reporter and the LLM engine are reached by it where direct credentials would be.
+The process that redeemed the grant passes it to the flow in one variable, `KANGKLIP_ACCESS`. It leads to the bucket,
+the callback and the LLM.
 """
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -13,7 +13,7 @@ VARIABLE = "KANGKLIP_ACCESS"
 
 
 class BucketKeys(BaseModel):
-    """Temporary keys of the bucket that reach nothing but what lies under the job's root."""
+    """Temporary keys of the bucket, valid only below the job's root."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,8 +24,10 @@ class BucketKeys(BaseModel):
 
 
 class Access(BaseModel):
-    """`url` is our API's and what the session is used at lies under it; `root` is where in `bucket` the run keeps
-    everything that it writes, with a slash at its end. Without `keys` each request is signed by our API.
+    """How a granted run reaches our servers.
+
+    `url` is the address of our API. `root`, with a slash at its end, is the prefix in `bucket` for everything that the
+    run writes. Without `keys`, our API signs each request.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,20 +43,20 @@ class Access(BaseModel):
 
 
 def access_of(settings: Settings) -> Access | None:
-    """The access that this process was given; None where it has credentials of its own.
+    """This process's access, or None if it has credentials of its own.
 
     Raises:
-        ConfigError: the variable holds none.
+        ConfigError: the variable is malformed.
     """
-    given: SecretStr | None = settings.access
-    if given is None:
+    access: SecretStr | None = settings.access
+    if access is None:
         return None
     try:
-        return Access.model_validate_json(given.get_secret_value())
+        return Access.model_validate_json(access.get_secret_value())
     except ValidationError:
         raise ConfigError(f"{VARIABLE} is malformed; it is set by the container, not by hand.") from None
 
 
 def granted_root(job_id: str) -> str:
-    """Where in the bucket the job's runs on strangers' machines write; nothing but our own check reads it else."""
+    """Prefix in the bucket that the job's runs on untrusted hosts write to; only our checks read it."""
     return f"granted/{job_id}/"

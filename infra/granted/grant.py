@@ -1,6 +1,6 @@
-"""A grant: the only thing like a secret in a job definition, which a stranger's machine gets to see.
+"""A grant: the only secret in a job definition, which an untrusted host can read.
 
-It is signed, names one job, one flow run and one attempt, and is redeemed once, at our API, for a session.
+It is signed, names one job, flow run and attempt, and can be exchanged for a session once, at our API.
 """
 
 import secrets
@@ -18,7 +18,7 @@ _AUDIENCE = "kangklip-grant"
 
 
 class Grant(BaseModel):
-    """`expires_at` is in seconds since the epoch: until then it may be redeemed."""
+    """Can be redeemed until `expires_at`, in seconds since the epoch."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -26,31 +26,31 @@ class Grant(BaseModel):
     job_id: JobId
     run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     attempt: int = Field(ge=1)
-    session_seconds: int = Field(ge=60, description="How long the session may last that it is changed for.")
+    session_seconds: int = Field(ge=60, description="How long the session may last, in seconds.")
     expires_at: int
 
 
 def until(redeem_seconds: int) -> int:
-    """`expires_at` of a grant that may be redeemed for so long from now on."""
+    """`expires_at` of a grant that can be redeemed for that long from now."""
     return int(time.time()) + redeem_seconds
 
 
 def signed(grant: Grant, settings: Settings) -> str:
-    """The grant as text.
+    """The grant as a signed token.
 
     Raises:
-        ConfigError: there is no secret to sign it with.
+        ConfigError: GRANT_SECRET is not set.
     """
     claims = grant.model_dump() | {"aud": _AUDIENCE, "exp": grant.expires_at}
     return jwt.encode(claims, _secret(settings).get_secret_value(), _ALGORITHM)
 
 
 def read(settings: Settings, text: str) -> Grant:
-    """The grant, if we signed it and its time is not over.
+    """The grant in a token that we signed and that has not expired.
 
     Raises:
         GrantRefused: it is altered, foreign, malformed or expired.
-        ConfigError: there is no secret to check it with.
+        ConfigError: GRANT_SECRET is not set.
     """
     secret = _secret(settings).get_secret_value()
     try:

