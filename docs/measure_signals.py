@@ -19,16 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.choice.selection import WEIGHTS
-from tasks.core.choice.signals import (
-    Floats,
-    Topics,
-    Windows,
-    content_words,
-    pause_signals,
-    text_signals,
-    tokens,
-    z_scores,
-)
+from tasks.core.choice.signals import Line, content_words, pause_signals, text_signals
+from tasks.core.choice.topics import Topics
+from tasks.core.choice.windows import Floats, Windows, z_scores
 from tasks.core.speech.sentences import ordered_words
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Segment, Sentence
@@ -86,9 +79,9 @@ def _signals(rows: list[list], windows: Windows) -> dict[str, Floats]:
         )
         for text, start, end, *_ in rows
     ]
-    words = [tokens(sentence.text) for sentence in talk]
-    topics = Topics.of(content_words(words, lists))
-    signals = text_signals(talk, words, topics, lists, windows) | pause_signals(talk, windows)
+    lines = [Line.of(sentence, lists) for sentence in talk]
+    topics = Topics.of(content_words(lines))
+    signals = text_signals(lines, topics, windows) | pause_signals(talk, windows)
     return {name: z_scores(values) for name, values in signals.items()}
 
 

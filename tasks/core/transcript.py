@@ -59,7 +59,10 @@ class Speech:
 
 
 class Sentence(BaseModel):
-    """Words from one sentence start to its end; `start` and `end` are its first and last word's."""
+    """The words of one sentence, from the start of the first to the end of the last.
+
+    `language` is Whisper's code, or None if the transcript does not say.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,6 +70,7 @@ class Sentence(BaseModel):
     start: float
     end: float
     words: list[Word]
+    language: str | None = None
 
 
 Transcript = list[Segment]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tasks.core.choice.headline import spare_title
+from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.errors import MediaError, NoClips
 from tasks.core.out.checks import Check, ClipMeasurements, check, check_words
@@ -189,7 +189,7 @@ class _Desk:
 
 def _under(index: int, clip: EdlClip) -> EdlClip:
     """The clip under another index, by which it is called where it has no title of its own."""
-    title = spare_title(index) if clip.title == spare_title(clip.index) else clip.title
+    title = fallback_title(index) if clip.title == fallback_title(clip.index) else clip.title
     return clip.model_copy(update={"index": index, "title": title})
 
 

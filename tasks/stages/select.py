@@ -1,13 +1,14 @@
-"""SELECT: which seconds of a talk become clips, and what they are called."""
+"""SELECT: which parts of a talk become clips, and their titles."""
 
 import logging
 from pathlib import Path
 
-from tasks.core.choice.grounding import strange_words
-from tasks.core.choice.headline import headline, hook, spare_title
+from tasks.core.choice.audience import Audience
+from tasks.core.choice.delivery import Delivery
+from tasks.core.choice.grounding import unspoken_words
+from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
-from tasks.core.choice.selection import WEIGHTS, Candidate, Choice, choose
-from tasks.core.choice.signals import Audience, Delivery
+from tasks.core.choice.selection import WEIGHTS, Candidate, SelectedWindows, select_windows
 from tasks.core.edl import Edl, EdlClip, Selection, Span
 from tasks.core.errors import NoSpeech
 from tasks.core.media import SourceMeta
@@ -15,7 +16,7 @@ from tasks.core.request import ClipRequest
 from tasks.core.speech.sentences import join, sentences
 from tasks.core.transcript import Sentence, Speech
 from tasks.engines.choice.llm import Llm, LlmFailed, LlmOptions
-from tasks.engines.choice.prosody import AudioUnreadable, measure
+from tasks.engines.choice.prosody import AudioUnreadable, measure_delivery
 
 _log = logging.getLogger(__name__)
 
@@ -29,17 +30,18 @@ def select_clips(
     llm: LlmOptions | None,
     ffmpeg: str,
 ) -> Edl:
-    """The EDL of a job: clips best first, and a reserve of further windows that overlap none.
+    """The EDL of a job: clips, best first, and a reserve of windows that overlap none of them.
 
     Raises:
-        NoSpeech: the transcript holds no words.
-        TooShort: it holds less speech than the shortest clip.
+        NoSpeech: the transcript has no words.
+        TooShort: there is less speech than the shortest clip needs.
     """
     talk = sentences(speech.segments)
     if not talk:
         raise NoSpeech("Nobody speaks in this video.")
     audience = Audience(heatmap=meta.heatmap, chapters=meta.chapters)
-    choice = choose(talk, _delivery(audio, ffmpeg), audience, request.bounds, request.clip_count, speech.language)
+    delivery = _delivery(audio, ffmpeg)
+    choice = select_windows(talk, delivery, audience, request.bounds, request.clip_count, speech.language)
     for note in choice.notes:
         _log.info("Selection: %s", note)
     picks, selection = _reranked(choice, request.clip_count, llm)
@@ -57,14 +59,14 @@ def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:
     if audio is None:
         return None
     try:
-        return measure(audio, ffmpeg)
+        return measure_delivery(audio, ffmpeg)
     except AudioUnreadable as error:
         _log.warning("The sound is left out of the selection: %s", error)
         return None
 
 
-def _reranked(choice: Choice, count: int, options: LlmOptions | None) -> tuple[list[Pick], Selection]:
-    """The LLM's picks and the way the choice was made; no picks where the signals alone decide."""
+def _reranked(choice: SelectedWindows, count: int, options: LlmOptions | None) -> tuple[list[Pick], Selection]:
+    """The LLM's picks and how the clips were chosen; no picks if the signals alone decide."""
     if options is None:
         return [], Selection(mode="heuristic", reason="no LLM is set")
     llm = Llm(options)
@@ -83,8 +85,8 @@ def _reranked(choice: Choice, count: int, options: LlmOptions | None) -> tuple[l
     return picks, Selection(mode="llm", endpoint=llm.endpoint, reason=reason, model=llm.model)
 
 
-def _ordered(choice: Choice, picks: list[Pick]) -> tuple[list[Candidate], dict[int, Pick]]:
-    """All windows, the LLM's picks first, and the picks by the identity of their window."""
+def _ordered(choice: SelectedWindows, picks: list[Pick]) -> tuple[list[Candidate], dict[int, Pick]]:
+    """All windows with the LLM's picks first, and the picks by the `id()` of their window."""
     windows = [*choice.clips, *choice.reserve]
     chosen = [windows[int(pick.id.removeprefix("w"))] for pick in picks]
     rest = [window for window in windows if not any(window is c for c in chosen)]
@@ -92,13 +94,13 @@ def _ordered(choice: Choice, picks: list[Pick]) -> tuple[list[Candidate], dict[i
 
 
 def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pick: Pick | None) -> EdlClip:
-    inside = _said_in(window, talk)
-    drawn = _if_said(headline(inside, [s.text for s in talk], language), window)
-    title = (pick.title if pick else "") or drawn or spare_title(index)
+    inside = _texts_inside(window, talk)
+    drawn = _if_spoken(headline(inside, [s.text for s in talk], language), window)
+    title = (pick.title if pick else "") or drawn or fallback_title(index)
     return EdlClip(
         index=index,
         title=title,
-        hook=(pick.hook if pick else "") or _if_said(hook(inside, language, title), window),
+        hook=(pick.hook if pick else "") or _if_spoken(hook(inside, language, title), window),
         description=pick.description if pick else "",
         hashtags=pick.hashtags if pick else [],
         segments=[Span(start=window.start, end=window.end, text=window.text)],
@@ -108,16 +110,16 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
     )
 
 
-def _if_said(text: str, window: Candidate) -> str:
-    """The text, or nothing where it holds a word from outside the window."""
-    strange = strange_words(text, window.text)
-    if strange:
-        _log.warning("A title or hook is left out, for nobody says %s in its clip.", ", ".join(strange))
-    return "" if strange else text
+def _if_spoken(text: str, window: Candidate) -> str:
+    """The text, or "" if it has a word from outside the window."""
+    unspoken = unspoken_words(text, window.text)
+    if unspoken:
+        _log.warning("A title or hook is left out, because nobody says %s in its clip.", ", ".join(unspoken))
+    return "" if unspoken else text
 
 
-def _said_in(window: Candidate, talk: list[Sentence]) -> list[str]:
-    """The sentences of a window, of those that it cuts only the words that are in it."""
+def _texts_inside(window: Candidate, talk: list[Sentence]) -> list[str]:
+    """The sentences of a window; of sentences cut by its ends, the words inside."""
     parts = [
         join(word.word for word in sentence.words if window.start <= word.middle < window.end)
         for sentence in talk[window.first : window.last + 1]
@@ -126,10 +128,10 @@ def _said_in(window: Candidate, talk: list[Sentence]) -> list[str]:
 
 
 def _why(window: Candidate) -> str:
-    """The signals that speak most for the window, in one sentence."""
+    """One sentence that names the window's strongest signals."""
     gains = {name: WEIGHTS[name].value * z for name, z in window.signals.items()}
     strong = sorted((name for name in gains if gains[name] > 0), key=lambda name: -gains[name])[:3]
     if not strong:
-        return "No signal stands out; it is the best window that is left."
+        return "No signal stands out; it is the best remaining window."
     praise = [("low " if WEIGHTS[name].value < 0 else "") + name.replace("_", " ") for name in strong]
     return f"Stands out by {', '.join(praise)}."

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from tasks.core.choice.grounding import strange_words
+from tasks.core.choice.grounding import unspoken_words
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import HeatmapPoint, SourceMeta
 from tasks.core.request import ClipRequest
@@ -189,7 +189,7 @@ def test_the_strongest_clause_of_a_cut_sentence_names_only_the_clip_that_holds_i
     everything = [*edl.clips, *edl.reserve]
     assert len(everything) > 1
     for clip in everything:
-        assert strange_words(f"{clip.title} {clip.hook}", clip.segments[0].text) == []
+        assert unspoken_words(f"{clip.title} {clip.hook}", clip.segments[0].text) == []
 
 
 def test_a_clip_without_a_usable_word_still_has_a_title():

@@ -68,7 +68,7 @@ WORKS: dict[str, Work] = {
     ),
     "loudness": lambda video, out, exe: loudness.plan_loudness(video, [(0, 2)]),
     "loudness of it all": lambda video, out, exe: loudness.integrated(video),
-    "delivery": lambda video, out, exe: prosody.measure(video, exe),
+    "delivery": lambda video, out, exe: prosody.measure_delivery(video, exe),
     "decoding for Whisper": lambda video, out, exe: list(pcm.blocks(video, exe, 1, 0.1)),
     "measure of a clip": lambda video, out, exe: measure_clip(video),
     "one frame on NVENC": lambda video, out, exe: engine.nvenc_works.__wrapped__(),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import BadRequest, NoAudio, NoSpeech
-from tasks.core.speech.asr import Stretch, doubt
+from tasks.core.speech.asr import Stretch, rejection_reason
 from tasks.engines.hardware import AsrOptions
 from tasks.engines.speech.whisper import Recogniser
 from tasks.stages.transcribe import transcribe_source
@@ -89,8 +89,8 @@ def test_no_speech_is_found_where_nobody_speaks(name: str, options: AsrOptions, 
 def test_words_invented_for_it_would_not_be_believed_either(name: str, recogniser: Recogniser) -> None:
     """The second guard alone, as if the voice detector had been fooled."""
     samples, window = scaled(NOT_SPEECH[name]()), Stretch(0, 12)
-    ((spoken, _),) = recogniser.spoken(samples, [window], [], None)
-    assert all(doubt(heard) for heard in recogniser.listen(samples, [window], spoken.language))
+    ((spoken, _),) = recogniser.windows_by_language(samples, [window], [], None)
+    assert all(rejection_reason(heard) for heard in recogniser.listen(samples, [window], spoken.language))
 
 
 @pytest.mark.parametrize("noise_db", [None, 10])

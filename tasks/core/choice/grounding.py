@@ -1,7 +1,7 @@
-"""Whether a title or a hook tells only what is said in its clip.
+"""Whether a title or hook says only what is said in its clip.
 
-A drawn text must consist of said words. An LLM may paraphrase, but what it states as fact must be
-said: numbers, names and quotes.
+A text drawn from the transcript must consist of spoken words. An LLM may paraphrase, but numbers,
+names and quotes must be spoken.
 """
 
 import unicodedata
@@ -20,37 +20,35 @@ _QUOTED = regex.compile(r"[\u201c\u201e\u00ab\u300c\u300e]([^\u201d\u201c\u00bb\
 _BEFORE_WORD = " \t\u00bf\u00a1" + OPENERS
 
 
-def strange_words(text: str, said: str) -> list[str]:
-    """The words of a text that are not among those said, in order.
+def unspoken_words(text: str, said: str) -> list[str]:
+    """The words of a text that are not spoken, in order.
 
-    Case, punctuation and a possessive s do not count; compounds are compared part by part. Scripts
-    without spaces are compared letter for letter. A word that an ellipsis cuts short may be the
-    start of a said one.
+    Case, punctuation and a possessive s are ignored. Compounds are compared part by part, scripts
+    without spaces letter by letter. A word before a final ellipsis may be the start of a spoken one.
     """
     heard, run = _heard(said)
     words = _parts(text)
-    strange = [word for word in words if word not in heard and not (UNSPACED.search(word) and word in run)]
-    cut_short = text.rstrip().endswith("\u2026") and strange and strange[-1] == words[-1]
-    if cut_short and any(word.startswith(strange[-1]) for word in heard):
-        strange.pop()
-    return strange
+    unspoken = [word for word in words if word not in heard and not (UNSPACED.search(word) and word in run)]
+    cut_short = text.rstrip().endswith("\u2026") and unspoken and unspoken[-1] == words[-1]
+    if cut_short and any(word.startswith(unspoken[-1]) for word in heard):
+        unspoken.pop()
+    return unspoken
 
 
-def strange_facts(text: str, said: str) -> list[str]:
-    """What a text states and nobody says: numbers, capitalised words inside a sentence, quoted words.
+def unspoken_facts(text: str, said: str) -> list[str]:
+    """Facts of a text that nobody says: numbers, capitalised words within a sentence, quoted words.
 
-    Numbers must be written as in `said`; names may have another ending. A text of said words alone
-    states nothing strange.
+    Numbers must be written as in `said`; names may have another ending. Empty if all words are spoken.
     """
-    if not strange_words(text, said):
+    if not unspoken_words(text, said):
         return []
-    told = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text)
     numbers = frozenset(_numbers(said))
     stems = {stem(part)[:5] for part in _parts(said)}
-    strange = [number for number in _numbers(told) if number not in numbers]
-    strange += [name for name in _names(told) if stem(name)[:5] not in stems]
-    strange += strange_words(" ".join(_quotes(told)), said)
-    return list(dict.fromkeys(strange))
+    unspoken = [number for number in _numbers(text) if number not in numbers]
+    unspoken += [name for name in _names(text) if stem(name)[:5] not in stems]
+    unspoken += unspoken_words(" ".join(_quotes(text)), said)
+    return list(dict.fromkeys(unspoken))
 
 
 def _numbers(text: str) -> list[str]:
@@ -58,7 +56,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _names(text: str) -> Iterator[str]:
-    """Capitalised words that begin no sentence, other than the English I; nothing where no spaces part words."""
+    """Capitalised words within a sentence except the English I; none in scripts without spaces."""
     for found in TOKEN.finditer(text):
         before = text[: found.start()].rstrip(_BEFORE_WORD)
         if not before or before[-1] == ":" or ends_sentence(before) or UNSPACED.search(found.group()):
@@ -69,20 +67,20 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _quotes(text: str) -> list[str]:
-    """Quoted stretches; the whole text where a straight quotation mark has lost its partner."""
+    """Quoted passages, or the whole text if a straight quotation mark is unpaired."""
     pieces = text.split('"')
     straight = pieces[1::2] if len(pieces) % 2 else [text]
     return straight + _QUOTED.findall(text)
 
 
 def _heard(said: str) -> tuple[frozenset[str], str]:
-    """The words said, and all their letters in a row."""
+    """The spoken words, and all their letters joined."""
     parts = _parts(said)
     return frozenset(parts), "".join(parts)
 
 
 def _parts(text: str) -> list[str]:
-    """Words in a form that compares: folded, compounds in parts, without a possessive s."""
+    """Words normalised for comparison: case-folded, compounds split, without a possessive s."""
     found: list[str] = []
     for token in TOKEN.findall(unicodedata.normalize("NFC", text)):
         first, *rest = _JOINED.split(_folded(token))
@@ -91,6 +89,6 @@ def _parts(text: str) -> list[str]:
 
 
 def _folded(token: str) -> str:
-    """Casefolded and NFC; the Turkish letters without and with a dot become one, since capitals mix them."""
+    """Case-folded, in NFC. Turkish dotted and dotless i become one, because capitals mix them."""
     folded = unicodedata.normalize("NFC", token.casefold())
     return folded.replace("i\u0307", "i").replace("\u0131", "i")

@@ -1,7 +1,7 @@
-"""A headline and a hook for a clip, drawn from what is said in it.
+"""A headline and a hook for a clip, drawn from its words.
 
 The headline is the strongest clause of the clip: one that claims, asks or contrasts, with words
-that are the clip's own rather than the whole talk's. It is not how the clip begins.
+typical of the clip rather than of the whole talk. It is not the clip's opening.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.core.choice.signals import content_words, openings, stem, tokens
+from tasks.core.choice.signals import Line, content_words, openings, stem, tokens
 from tasks.core.speech.marks import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question
 from tasks.core.speech.sentences import join
 from tasks.core.speech.wordlists import WordLists, word_lists
@@ -21,7 +21,7 @@ LONGEST = 60
 LONGEST_HOOK = 120
 """Characters of a hook."""
 GOOD_WORDS = range(4, 11)
-"""Words of a headline that is neither a label nor a paragraph."""
+"""Number of words of a good headline: longer than a label, shorter than a paragraph."""
 
 _BREAK = re.compile(rf"(?<=[\u2013\u2014{CLAUSE_FINAL}])(?!\d)\s*|\s+[-\u2013\u2014]+\s+")
 _NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}\"\u201c\u201d\u00ab\u00bb]")
@@ -31,7 +31,7 @@ _EDGE = " \t-\u2013\u2014'\u2019" + CLAUSE_FINAL + _STOPS
 
 @dataclass(frozen=True)
 class _Clause:
-    """Part of a sentence that could stand alone; `place` is the sentence's place in the clip, 0 to 1."""
+    """Part of a sentence that could stand alone; `place` is the sentence's position in the clip, 0 to 1."""
 
     text: str
     place: float
@@ -40,10 +40,9 @@ class _Clause:
 
 
 def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], language: str) -> str:
-    """At most 60 characters, whole words, from the sentences of a clip; "" where they hold none.
+    """At most 60 characters of whole words from the sentences of a clip, or "" if none fit.
 
-    `talk_sentences` are those of the whole talk: words that run through all of it tell little
-    about the clip.
+    `talk_sentences` are those of the whole talk, whose common words say little about the clip.
     """
     lists = word_lists(language)
     weights = _weights(text_sentences, talk_sentences, lists)
@@ -52,28 +51,28 @@ def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], langu
 
 
 def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
-    """The first strong line of a clip, at most 120 characters; another than the one that gave the title, if any."""
+    """A strong early line of a clip, at most 120 characters, preferably not the one behind the title."""
     lists = word_lists(language)
     texts = [" ".join(_NOISE.sub(" ", text).split()) for text in text_sentences]
-    lines = [Sentence(text=text, start=i, end=i, words=[]) for i, text in enumerate(texts) if tokens(text)][:5]
+    lines = [_untimed(text, i) for i, text in enumerate(texts) if tokens(text)][:5]
     if not lines:
         return ""
-    strength = openings(lines, [tokens(line.text) for line in lines], lists)
-    told = title.casefold().rstrip(QUESTION_MARKS)
-    apart = [3.0 * bool(told and told in line.text.casefold()) for line in lines]
+    strength = openings([Line.of(line, lists) for line in lines])
+    used = title.casefold().rstrip(QUESTION_MARKS)
+    apart = [3.0 * bool(used and used in line.text.casefold()) for line in lines]
     best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i - apart[i])
     parts = _spoken([part for part in _BREAK.split(lines[best].text) if part], lists)
     line = " ".join(_without_openers(join(part.strip() for part in parts).split(), lists)) or lines[best].text
     return shorten(_sentence_case(line), LONGEST_HOOK)
 
 
-def spare_title(index: int) -> str:
-    """What a clip is called whose words give no title; it claims nothing."""
+def fallback_title(index: int) -> str:
+    """The title of a clip whose words give none. It claims nothing."""
     return f"Clip {index}"
 
 
 def shorten(text: str, limit: int) -> str:
-    """Text on one line of at most `limit` characters, cut between words; an ellipsis shows the cut."""
+    """Text on one line of at most `limit` characters, cut between words and marked with an ellipsis."""
     line = " ".join(text.split())
     if len(line) <= limit:
         return line
@@ -94,7 +93,7 @@ def _best(clauses: Iterable[_Clause], weights: dict[str, float], lists: WordList
 
 
 def _excerpts(text_sentences: Sequence[str]) -> Iterator[_Clause]:
-    """Runs of words that fit, from every word of sentences that have no clause that does."""
+    """Runs of words that fit, starting at each word, for sentences without a clause that fits."""
     for i, raw in enumerate(text_sentences):
         words = _NOISE.sub(" ", raw).split()
         for k in range(len(words)):
@@ -119,7 +118,7 @@ def _clauses(text_sentences: Sequence[str], lists: WordLists | None) -> Iterator
 
 
 def _spoken(parts: list[str], lists: WordLists | None) -> list[str]:
-    """Parts of a sentence without a short "he said" or "the truth is" before them."""
+    """Parts of a sentence without a short lead-in such as "he said" or "the truth is"."""
     if lists is None or len(parts) < 2:
         return parts
     first = tokens(parts[0])
@@ -128,7 +127,7 @@ def _spoken(parts: list[str], lists: WordLists | None) -> list[str]:
 
 
 def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> Iterator[_Clause]:
-    """Clauses that begin after or end before a conjunction."""
+    """Clauses that start after, or end before, a conjunction."""
     if lists is None:
         return
     words = text.split()
@@ -140,7 +139,7 @@ def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> It
 
 
 def _fit(text: str, lists: WordLists | None) -> tuple[str, int]:
-    """The clause ("" if too long) without fillers before and function words after it, and how many of those."""
+    """The clause ("" if too long) without leading fillers and trailing function words, and the number of the latter."""
     asks = text.rstrip()[-1:] if text.rstrip().endswith(tuple(QUESTION_MARKS)) else ""
     words = text.strip(_EDGE + QUESTION_MARKS).split()
     words = _without_openers(words, lists)
@@ -159,7 +158,7 @@ def _without_openers(words: list[str], lists: WordLists | None) -> list[str]:
 
 
 def _opening(words: list[str], lists: WordLists) -> int:
-    """How many of the first words say little: a phrase, else one word or bare signs, else none."""
+    """Number of leading filler words: those of a phrase, else 1 for a filler or punctuation, else 0."""
     for phrase in lists.opening_phrases:
         length = len(phrase.split())
         if tokens(" ".join(words[:length])) == tokens(phrase):
@@ -168,9 +167,10 @@ def _opening(words: list[str], lists: WordLists) -> int:
 
 
 def _weights(text_sentences: Sequence[str], talk_sentences: Sequence[str], lists: WordLists | None) -> dict[str, float]:
-    """What each stem of the clip tells about it: often in the clip, seldom in the rest of the talk."""
-    talk = content_words([tokens(t) for t in talk_sentences], lists)
-    clip = content_words([tokens(t) for t in text_sentences], lists)
+    """Weight of each stem of the clip: high if frequent in the clip and rare in the rest of the talk."""
+    talk, clip = (
+        content_words([Line.of(_untimed(text), lists) for text in texts]) for texts in (talk_sentences, text_sentences)
+    )
     everywhere = Counter(term for sentence in talk for term in sentence)
     here = Counter(term for sentence in clip for term in sentence)
     return {
@@ -202,3 +202,7 @@ def _strength(title: str, clause: _Clause, weights: dict[str, float], lists: Wor
 
 def _sentence_case(title: str) -> str:
     return title[:1].upper() + title[1:]
+
+
+def _untimed(text: str, at: float = 0.0) -> Sentence:
+    return Sentence(text=text, start=at, end=at, words=[])

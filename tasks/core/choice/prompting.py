@@ -1,7 +1,7 @@
-"""What the LLM is asked, what it may answer, and how its answer is made harmless.
+"""The prompt for the LLM, the schema of its answer, and how the answer is sanitised.
 
-The transcript is somebody else's text and may hold instructions. It goes in as JSON data, and
-whatever comes back can only pick among the windows that were offered and name them.
+The transcript is untrusted and may contain instructions. It goes in as JSON data, and the answer
+can only pick among the offered windows and name them.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import cast
 from pydantic import BaseModel, ConfigDict
 
 from infra.untrusted_text import harmless
-from tasks.core.choice.grounding import strange_facts
+from tasks.core.choice.grounding import unspoken_facts
 from tasks.core.choice.headline import LONGEST, LONGEST_HOOK, shorten
 from tasks.core.choice.signals import stem, tokens
 from tasks.core.speech.scripts import TOKEN
@@ -24,16 +24,16 @@ LONGEST_DESCRIPTION = 300
 MOST_HASHTAGS = 5
 LONGEST_HASHTAG = 30
 LONGEST_ANSWER = 100_000
-"""Characters; an answer for ten clips has about 4,000."""
+"""Characters; an answer with ten clips has about 4,000."""
 MOST_ITEMS = 1000
 MOST_TRIES = 500
-"""Places at which JSON is looked for in an answer."""
+"""Positions at which to look for JSON in an answer."""
 LONGEST_EXCERPT = 4000
-"""Characters of a window's text that are shown: a clip of 180 s has about 3,000."""
+"""Characters of a window's text in the prompt: a clip of 180 s has about 3,000."""
 
 
 class Offer(BaseModel):
-    """A window offered to the LLM under an id that means nothing."""
+    """A window offered to the LLM under an arbitrary id."""
 
     id: str
     seconds: float
@@ -41,7 +41,7 @@ class Offer(BaseModel):
 
 
 class Pick(BaseModel):
-    """One window as the LLM names it: with `Answer`, the schema that is asked for."""
+    """A window that the LLM picked, with its texts; part of the answer's schema."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -53,7 +53,7 @@ class Pick(BaseModel):
 
 
 class Answer(BaseModel):
-    """All that an answer should hold: windows, best first."""
+    """The schema of an answer: the picks, best first."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -61,7 +61,7 @@ class Answer(BaseModel):
 
 
 class AnswerRefused(ValueError):
-    """The answer is no valid choice; the message says why and repeats nothing of it."""
+    """The answer has no valid pick. The message says why and quotes nothing from the answer."""
 
 
 SYSTEM = """\
@@ -82,29 +82,28 @@ Use only ids that were offered, each at most once, best first."""
 
 
 def messages(offers: Sequence[Offer], count: int) -> list[dict[str, str]]:
-    """Chat messages that ask for the `count` best of the offers."""
+    """Chat messages that ask for the best `count` offers."""
     data = [{"id": o.id, "seconds": round(o.seconds, 1), "transcript": o.text[:LONGEST_EXCERPT]} for o in offers]
     payload = json.dumps({"pick": min(count, len(offers)), "candidates": data}, ensure_ascii=False)
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": payload.replace("<", "\\u003c")}]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The valid picks of an answer, best first, and what was left out of it, in words of ours."""
+class ParsedAnswer:
+    """The valid picks of an answer, best first, and what was dropped from it, in our words."""
 
     picks: list[Pick]
     dropped: list[str]
 
 
-def read_answer(text: str, offers: Sequence[Offer], count: int) -> Reading:
-    """Valid picks of an answer: offered ids, each once, with harmless texts; the rest is dropped one by one.
+def read_answer(text: str, offers: Sequence[Offer], count: int) -> ParsedAnswer:
+    """Parse an answer leniently: offered ids, each once, with sanitised texts. Invalid picks are dropped.
 
-    Models forget keys, add some, number the windows, leave the frame away or are cut off: what can be
-    read is taken. An empty title or hook means that the answer gave none of use; one that states what nobody
-    says in the window is dropped.
+    Models omit keys, add others, number the windows, leave out the outer object or get cut off; whatever
+    is readable is used. A title or hook is empty if it is unusable or states something that nobody says.
 
     Raises:
-        AnswerRefused: it holds no JSON, or no valid pick.
+        AnswerRefused: there is no JSON, or no valid pick.
     """
     if len(text) > LONGEST_ANSWER:
         raise AnswerRefused("the answer was far too long")
@@ -121,17 +120,17 @@ def read_answer(text: str, offers: Sequence[Offer], count: int) -> Reading:
         elif not isinstance(item.get("title"), str):
             faults.append("broke the schema")
         elif len(picks) < count:
-            picks[name], strange = _harmless(_pick(name, item), by_id[name].text)
-            faults += strange
+            picks[name], unspoken = _harmless(_pick(name, item), by_id[name].text)
+            faults += unspoken
     if not picks:
         broken = "broke the schema" in faults
         raise AnswerRefused("the answer broke the schema" if broken else "the answer named no window that was offered")
     dropped = [f"{times} of {len(items)} picks {fault}" for fault, times in Counter(faults).items()]
-    return Reading(list(picks.values()), dropped)
+    return ParsedAnswer(list(picks.values()), dropped)
 
 
 def _offered(item: dict[str, object], by_id: Mapping[str, Offer]) -> str | None:
-    """The id of an offer that an item names, also by its number alone."""
+    """The offer that an item names, by id or number, or None."""
     said = item.get("id")
     if isinstance(said, float) and said.is_integer():
         said = int(said)
@@ -142,7 +141,7 @@ def _offered(item: dict[str, object], by_id: Mapping[str, Offer]) -> str | None:
 
 
 def _pick(name: str, item: dict[str, object]) -> Pick:
-    """A pick with what its item says in the right form, and nothing for the rest."""
+    """A pick with the item's well-formed fields; the others are empty."""
     texts = {key: value if isinstance(value := item.get(key), str) else "" for key in ("title", "hook", "description")}
     tags = item.get("hashtags")
     if isinstance(tags, str):
@@ -152,9 +151,9 @@ def _pick(name: str, item: dict[str, object]) -> Pick:
 
 
 def _items(text: str) -> list[dict[str, object]]:
-    """The picks in an answer, also where prose or a code fence stands around them or the end is cut off.
+    """The picks in an answer, even with prose or a code fence around them or if the end is cut off.
 
-    They stand in an object's `clips`, in a bare list, or, where neither can be read, one by one.
+    They are in an object's `clips` or a bare list. If neither parses, single objects are collected.
     """
     decoder = json.JSONDecoder()
     alone: list[dict[str, object]] = []
@@ -179,7 +178,7 @@ def _items(text: str) -> list[dict[str, object]]:
 
 
 def _listed(value: object) -> list[dict[str, object]] | None:
-    """The picks of a whole answer; None where the value is none."""
+    """The picks if the value is a whole answer, else None."""
     inner = cast("dict[str, object]", value).get("clips") if isinstance(value, dict) else value
     if not isinstance(inner, list):
         return None
@@ -189,7 +188,7 @@ def _listed(value: object) -> list[dict[str, object]] | None:
 
 _JSON_START = re.compile(r"[{\[]")
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
-"""What models think before they answer; it may hold drafts."""
+"""A model's reasoning before its answer, which may contain drafts."""
 _MARKUP = re.compile(r"<[^>]*>|[<>`*_~|\\{}\[\]^]")
 _LINK = re.compile(
     r"(?:https?:?//|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|net|org|io|co|ru|id|ly|me|gg|xyz|info|biz|app|dev|link|site|online|top)\b\S*|\S+@\S+",
@@ -198,34 +197,34 @@ _LINK = re.compile(
 
 
 def plain(text: str, limit: int) -> str:
-    """Text without control characters, markup and links, on one line of at most `limit` characters."""
+    """Text without control characters, markup or links, on one line of at most `limit` characters."""
     line = _MARKUP.sub(" ", _LINK.sub(" ", harmless(text[: limit * 20])))
     return shorten(line.strip(" \t\"'#"), limit)
 
 
 def _harmless(pick: Pick, transcript: str) -> tuple[Pick, list[str]]:
-    """The pick with texts that may be shown, and what was dropped from it."""
+    """The pick with texts that are safe to show, and what was dropped from it."""
     title, hook = plain(pick.title, LONGEST), plain(pick.hook, LONGEST_HOOK)
-    strange = [name for name, text in (("title", title), ("hook", hook)) if strange_facts(text, transcript)]
+    unspoken = [name for name, text in (("title", title), ("hook", hook)) if unspoken_facts(text, transcript)]
     harmless = Pick(
         id=pick.id,
-        title=title if "title" not in strange and _is_about(title, transcript) else "",
-        hook=hook if "hook" not in strange else "",
+        title=title if "title" not in unspoken and _is_about(title, transcript) else "",
+        hook=hook if "hook" not in unspoken else "",
         description=plain(pick.description, LONGEST_DESCRIPTION),
         hashtags=hashtags(pick.hashtags),
     )
-    return harmless, [f"had a {name} with a number, name or quote that nobody says in the clip" for name in strange]
+    return harmless, [f"had a {name} with a number, name or quote that nobody says in the clip" for name in unspoken]
 
 
 def hashtags(raw: Sequence[str]) -> list[str]:
-    """At most five different tags of letters, with their marks, and digits, lower case, without #."""
+    """At most five distinct tags of letters and digits, in lower case, without #."""
     tags = ["".join(TOKEN.findall(tag[:300].casefold())) for tag in raw[:50] if not _LINK.search(tag[:300])]
     tags = [re.sub(r"['\u2019-]", "", tag) for tag in tags]
     return list(dict.fromkeys(tag for tag in tags if 1 < len(tag) <= LONGEST_HASHTAG))[:MOST_HASHTAGS]
 
 
 def _is_about(title: str, transcript: str) -> bool:
-    """Whether a title shares a longer word with the transcript (any letter pair in scripts without spaces)."""
+    """Whether a title shares a word of over three letters with the transcript, or a letter pair without spaces."""
     heard = {stem(t)[:5] for t in tokens(transcript)}
     named = {stem(t)[:5] for t in tokens(title)}
     if any(len(term) > 3 and term in heard for term in named):

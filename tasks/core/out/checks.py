@@ -4,8 +4,8 @@ from math import isfinite
 
 from pydantic import BaseModel, Field
 
-from tasks.core.choice.grounding import strange_facts, strange_words
-from tasks.core.choice.headline import spare_title
+from tasks.core.choice.grounding import unspoken_facts, unspoken_words
+from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.out.likeness import FrameMatch, Lag
 from tasks.core.out.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
@@ -138,8 +138,8 @@ def check_words(clip: EdlClip, path: SelectionPath) -> Check:
     The spare title claims nothing and needs no words.
     """
     said = " ".join(span.text for span in clip.segments)
-    strange_in = strange_facts if path == "llm" else strange_words
-    title = "" if clip.title == spare_title(clip.index) else clip.title
+    strange_in = unspoken_facts if path == "llm" else unspoken_words
+    title = "" if clip.title == fallback_title(clip.index) else clip.title
     strange = [*strange_in(title, said), *strange_in(clip.hook, said)]
     return Check(
         name="title",

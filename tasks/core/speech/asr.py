@@ -1,6 +1,7 @@
-"""What is done to sound before the recogniser, and to its words after it. Times are seconds."""
+"""Preparing sound for the recogniser, and judging, timing and cutting its words. Times are seconds."""
 
 import bisect
+import math
 import string
 import zlib
 from collections import Counter
@@ -17,25 +18,28 @@ from tasks.core.speech.scripts import TOKEN, is_written, one_byte_a_letter, whol
 from tasks.core.transcript import Segment, Word
 
 SAMPLE_RATE = 16_000
-"""Samples per second, mono, that Whisper and the voice detector take."""
+"""Samples per second, mono, that Whisper and the voice detector need."""
 WINDOW_SECONDS = 30.0
 """Whisper's fixed input length."""
 ATTENTION_LEAD = 0.05
-"""Seconds by which Whisper's word times are early: the median over two synthetic voices with
-known times, clean and in noise, was 0.057 to 0.063 for starts (Whisper base)."""
+"""Seconds by which Whisper's word times are early. For two synthetic voices with known times, clean and
+in noise, the median error of starts was 0.057 to 0.063 (Whisper base)."""
+UNRECOGNISED_SECONDS = 3.0
+"""Seconds of speech between two words from which words are probably missing: the voice detector also
+takes breaths, laughter and music for speech."""
 
 FASTEST_LETTERS = 25.0
-"""Letters a second that nobody speaks faster than: English has about 15, auctioneers 22."""
+"""Letters a second that nobody exceeds: English has about 15, auctioneers 22."""
 
 _SIGNS = frozenset(string.punctuation)
-"""With these a word's tail begins; a word of its own would begin with a space."""
+"""A word that begins with one of these continues the previous word; others begin with a space."""
 
 Samples = NDArray[np.float32]
 """Sound between -1 and 1, shape (n,), `SAMPLE_RATE`."""
 
 
 class Stretch(NamedTuple):
-    """From `start` to `end`."""
+    """A time range from `start` to `end`."""
 
     start: float
     end: float
@@ -44,12 +48,15 @@ class Stretch(NamedTuple):
     def duration(self) -> float:
         return self.end - self.start
 
+    def shifted(self, seconds: float) -> "Stretch":
+        return Stretch(self.start + seconds, self.end + seconds)
 
-class Heard(BaseModel):
-    """What the recogniser made of one window, with its own doubts.
+
+class DecodedWindow(BaseModel):
+    """The recogniser's words for one window, with its confidence.
 
     `words` keep the recogniser's spaces. `avg_logprob` is the mean log probability of a token,
-    `no_speech_prob` the probability that the window holds no speech.
+    `no_speech_prob` the probability that the window has no speech.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,22 +65,22 @@ class Heard(BaseModel):
     words: list[Word]
     avg_logprob: float
     no_speech_prob: float
-    agreed: bool = False
-    """Whether the halves of the window, decoded apart, say the same: what repeats was said again and again."""
+    is_confirmed: bool = False
+    """Whether its halves, decoded separately, give the same text: then a repetition is real."""
 
     @property
     def text(self) -> str:
         return "".join(word.word for word in self.words).strip()
 
-    def moved(self, seconds: float) -> "Heard":
-        window = Stretch(self.window.start + seconds, self.window.end + seconds)
-        return self.model_copy(update={"window": window, "words": [_moved(word, seconds) for word in self.words]})
+    def shifted(self, seconds: float) -> "DecodedWindow":
+        words = [_shifted(word, seconds) for word in self.words]
+        return self.model_copy(update={"window": self.window.shifted(seconds), "words": words})
 
 
 class AsrResult(BaseModel):
-    """A transcript and how it came about. `warnings` names every fallback and every window left out.
+    """A transcript and how it was made. `warnings` lists each fallback and all speech without words.
 
-    `language` is the one spoken longest, `languages` the seconds of each. `complete` is False where
+    `language` is the one spoken longest, `languages` the seconds of each. `complete` is False if
     the decoder gave up before the end of the sound.
     """
 
@@ -91,8 +98,8 @@ class AsrResult(BaseModel):
     warnings: list[str] = Field(default_factory=list[str])
 
 
-def quietest(samples: Samples, earliest: float, width: float = 0.2) -> float:
-    """Time of the middle of the quietest `width` seconds after `earliest`."""
+def quietest_time(samples: Samples, earliest: float, width: float = 0.2) -> float:
+    """The middle of the quietest `width` seconds after `earliest`."""
     tail = samples[round(earliest * SAMPLE_RATE) :]
     step = round(width * SAMPLE_RATE)
     if len(tail) < step:
@@ -104,9 +111,9 @@ def quietest(samples: Samples, earliest: float, width: float = 0.2) -> float:
 
 
 def plan_windows(speech: Iterable[Stretch], longest: float = WINDOW_SECONDS, widest_gap: float = 2.0) -> list[Stretch]:
-    """Join stretches of speech, in order, to windows of at most `longest` seconds.
+    """Join stretches of speech, in order, into windows of at most `longest` seconds.
 
-    A pause above `widest_gap` ends a window, for a recogniser that is given silence invents words.
+    A pause longer than `widest_gap` ends a window, because the recogniser invents words in silence.
     """
     windows: list[Stretch] = []
     for stretch in speech:
@@ -119,14 +126,14 @@ def plan_windows(speech: Iterable[Stretch], longest: float = WINDOW_SECONDS, wid
 
 
 def silences(speech: Sequence[Stretch], end: float, shortest: float = 1.0) -> list[Stretch]:
-    """What stretches of speech, in order, leave out of the time from 0 to `end`."""
+    """The gaps between stretches of speech, in order, from 0 to `end`."""
     edges = [0.0, *(edge for stretch in speech for edge in stretch), end]
     gaps = [Stretch(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return [gap for gap in gaps if gap.duration >= shortest]
 
 
 def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """Stretches in order of time, those that overlap made one."""
+    """The stretches by time, overlapping ones merged."""
     whole: list[Stretch] = []
     for stretch in sorted(stretches):
         if whole and stretch.start < whole[-1].end:
@@ -142,8 +149,8 @@ def _pieces(stretch: Stretch, longest: float) -> list[Stretch]:
     return [Stretch(float(a), float(b)) for a, b in pairwise(edges)]
 
 
-def halves(window: Stretch, speech: Sequence[Stretch], shortest: float = 3.0) -> list[Stretch]:
-    """The window in two, parted between two stretches of speech near its middle; empty where it is too short."""
+def split_at_pause(window: Stretch, speech: Sequence[Stretch], shortest: float = 3.0) -> list[Stretch]:
+    """The window in two, split between two stretches of speech near its middle; empty if it is too short."""
     edges = [(a.end + b.start) / 2 for a, b in pairwise(speech) if window.start < a.end <= b.start < window.end]
     inner = [edge for edge in edges if edge - window.start >= shortest and window.end - edge >= shortest]
     if not inner:
@@ -152,51 +159,66 @@ def halves(window: Stretch, speech: Sequence[Stretch], shortest: float = 3.0) ->
     return [Stretch(window.start, middle), Stretch(middle, window.end)]
 
 
-def agree(whole: Heard, parts: Sequence[Heard]) -> bool:
-    """Whether text that repeats was said as often as it stands: its parts, heard apart, hold about as much.
+def halves_agree(whole: DecodedWindow, parts: Sequence[DecodedWindow]) -> bool:
+    """Whether repeated text is real: the parts, decoded separately, have about as much text as the whole.
 
-    A loop of the decoder runs on to the decoder's limit however short the sound is, so that each half
-    holds as much as the whole, at a pace at which nobody speaks.
+    A decoder loop runs to the decoder's limit however short the sound is. Each half then has as much
+    text as the whole, at a pace that nobody speaks.
     """
     letters = [len(part.text) for part in (whole, *parts)]
     pace = max(len(part.text) / max(part.window.duration, 0.1) for part in (whole, *parts))
     return pace <= FASTEST_LETTERS and 0.7 * letters[0] <= sum(letters[1:]) <= 1.3 * letters[0]
 
 
-def is_sparse(heard: Heard) -> bool:
-    """Whether a window of speech gave far fewer words than people say: the decoder skips what repeats."""
+def without_words(
+    speech: Sequence[Stretch], words: Sequence[Word], shortest: float = UNRECOGNISED_SECONDS
+) -> list[Stretch]:
+    """Where at least `shortest` seconds of speech lie between two words in order, or beside all of them."""
+    edges = [-math.inf, *(edge for word in words for edge in (word.start, word.end)), math.inf]
+    missing: list[Stretch] = []
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - begin < shortest:
+            continue
+        inside = [Stretch(max(one.start, begin), min(one.end, end)) for one in speech]
+        inside = [one for one in inside if one.duration > 0]
+        if sum(one.duration for one in inside) >= shortest:
+            missing.append(Stretch(inside[0].start, inside[-1].end))
+    return missing
+
+
+def is_sparse(heard: DecodedWindow) -> bool:
+    """Whether a window has far fewer words than people speak: the decoder skips repetitions."""
     seconds = heard.window.duration
     return seconds >= 6 and len(heard.words) < 0.5 * seconds and len(heard.text) < 2.5 * seconds
 
 
-def is_poor(heard: Heard) -> bool:
-    """Whether a slower decoding may do better: it loops or is unsure, and yet somebody may speak.
+def needs_wider_search(heard: DecodedWindow) -> bool:
+    """Whether a slower decoding may do better: the text loops or is uncertain, but there may be speech.
 
-    Whisper's own decoder tries again at the same thresholds, 2.4 and -1 (Radford et al. 2022,
-    section 4.5).
+    Whisper's own decoder retries at the same thresholds, 2.4 and -1 (Radford et al. 2022, section 4.5).
     """
     return not _is_silent(heard) and (_loops(heard.text) or heard.avg_logprob < -1.0)
 
 
-def doubt(heard: Heard) -> str:
-    """Why the words are probably not what was said; empty where they are believed.
+def rejection_reason(heard: DecodedWindow) -> str:
+    """Why the words are probably wrong, or "" if they are credible.
 
-    Measured on Whisper base: speech, also in noise at 10 dB, has an `avg_logprob` above -1.05 and
-    seldom a `no_speech_prob` above 0.4, never both; silence, noises, tones and music either loop
-    or are below -1 and above 0.4.
+    Measured on Whisper base: for speech, even in noise at 10 dB, `avg_logprob` is above -1.05 and
+    `no_speech_prob` rarely above 0.4. Silence, noise, tones and music either loop or are below -1
+    and above 0.4.
     """
     if not is_written(heard.text):
         return "no words"
     if _is_silent(heard):
         return "no speech"
-    if _loops(heard.text) and not heard.agreed:
+    if _loops(heard.text) and not heard.is_confirmed:
         return "repetition"
     if heard.avg_logprob < -1.5:
         return "too unsure"
     return ""
 
 
-def _is_silent(heard: Heard) -> bool:
+def _is_silent(heard: DecodedWindow) -> bool:
     return heard.no_speech_prob > 0.4 and heard.avg_logprob < -1.0
 
 
@@ -205,17 +227,17 @@ def _loops(text: str) -> bool:
 
 
 def compression_ratio(text: str) -> float:
-    """Letters over bytes when compressed; loops of the decoder compress well.
+    """Letters divided by compressed bytes; high for decoder loops.
 
-    A letter counts as one byte in every script. UTF-8 takes three for a letter of Thai or Hindi, two of
-    which are always the same: plain speech then compresses like a loop (2.5 to 3.3 rather than 1.4 to 1.7).
+    A letter counts as one byte in every script. In UTF-8 a Thai or Hindi letter has three bytes, two of them
+    always the same, so ordinary speech would compress like a loop (2.5 to 3.3 instead of 1.4 to 1.7).
     """
     raw = one_byte_a_letter(text)
     return len(raw) / len(zlib.compress(raw))
 
 
 def _share_of_commonest(text: str) -> float:
-    """Share of the commonest word pair among all pairs of a text of at least twelve words."""
+    """Share of the most common word pair among all pairs; 0 for fewer than twelve words."""
     words = TOKEN.findall(text.lower())
     if len(words) < 12:
         return 0.0
@@ -223,14 +245,14 @@ def _share_of_commonest(text: str) -> float:
     return max(pairs.values()) / (len(words) - 1)
 
 
-def settle(words: Sequence[Word], samples: Samples) -> list[Word]:
-    """Words at the times at which they sound; times count from the first of `samples`.
+def align_words(words: Sequence[Word], samples: Samples) -> list[Word]:
+    """Words at the times when they sound, in seconds from the first of `samples`.
 
-    Whisper's word times come from its attention and are early. Two steps mend that: all are moved
-    by `ATTENTION_LEAD`, and where the sound has a pause between two words, the first ends where
-    the pause begins and the second starts where it ends.
+    Whisper derives word times from its attention, and they are early. Two steps correct them: all
+    shift by `ATTENTION_LEAD`, and at a pause between two words the first ends where the pause begins
+    and the second starts where it ends.
     """
-    late = [_moved(word, ATTENTION_LEAD) for word in words]
+    late = [_shifted(word, ATTENTION_LEAD) for word in words]
     middles = [(word.start + word.end) / 2 for word in late]
     for pause in pauses(samples):
         after = bisect.bisect(middles, (pause.start + pause.end) / 2)
@@ -242,10 +264,10 @@ def settle(words: Sequence[Word], samples: Samples) -> list[Word]:
 
 
 def pauses(samples: Samples, shortest: float = 0.18) -> list[Stretch]:
-    """Stretches whose loudness is in the lower third between the sound's quietest and loudest.
+    """Stretches whose loudness is in the lower third between the quietest and the loudest.
 
-    Loudness is measured every 10 ms over 25 ms; where it spans less than 12 dB there is so much
-    noise, or so little pause, that none is found.
+    Loudness is measured every 10 ms over 25 ms. If it spans less than 12 dB, there is too much noise
+    or too little silence to find pauses, and none are returned.
     """
     level = _loudness(samples)
     if not len(level):
@@ -259,7 +281,7 @@ def pauses(samples: Samples, shortest: float = 0.18) -> list[Stretch]:
 
 
 def _loudness(samples: Samples) -> NDArray[np.float64]:
-    """dB relative to full scale, 100 a second."""
+    """Loudness in dBFS, 100 values a second."""
     hop, reach = SAMPLE_RATE // 100, SAMPLE_RATE // 80
     total = np.concatenate(([0.0], np.cumsum(np.square(samples, dtype=np.float64))))
     middle = np.arange(len(samples) // hop) * hop + hop // 2
@@ -268,7 +290,7 @@ def _loudness(samples: Samples) -> NDArray[np.float64]:
 
 
 def _in_order(words: Sequence[Word], limit: float) -> list[Word]:
-    """The same words, none starting before its predecessor, ending after its successor's start or after `limit`."""
+    """The words with times in order: each ends by the start of the next and by `limit`."""
     settled: list[Word] = []
     ceiling = limit
     for word in reversed(words):
@@ -280,7 +302,7 @@ def _in_order(words: Sequence[Word], limit: float) -> list[Word]:
     return settled[::-1]
 
 
-def _moved(word: Word, seconds: float) -> Word:
+def _shifted(word: Word, seconds: float) -> Word:
     return word.model_copy(update={"start": word.start + seconds, "end": word.end + seconds})
 
 
@@ -299,9 +321,9 @@ def segments_of(words: Sequence[Word], longest_pause: float = 1.0) -> list[Segme
 
 
 def whole_words(words: Sequence[Word], longest_pause: float) -> list[Word]:
-    """Words with their tails: the recogniser parts "self-starter", "3.5", "20%" and "U.S." before the sign.
+    """The recogniser's pieces joined into words: it splits "self-starter", "3.5", "20%" and "U.S." at the sign.
 
-    Nor does a word begin with a mark of the letter before it, as tokens of Thai, Lao and Burmese do.
+    In Thai, Lao and Burmese it also splits letters from their marks.
     """
     whole: list[Word] = []
     for word in whole_letters(words):

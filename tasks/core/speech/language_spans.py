@@ -1,4 +1,4 @@
-"""Which language is spoken when, from what a recogniser takes each stretch of speech for."""
+"""Which language is spoken when, from the recogniser's guesses for each stretch of speech."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,23 +8,23 @@ from typing import NamedTuple
 from tasks.core.speech.asr import Stretch, plan_windows
 
 SURE = 0.9
-"""A window of one language has at least this probability: 0.99 in real talks, 0.94 for synthetic voices. Three
-seconds of another language in a window of thirty leave at most 0.87 (Whisper base)."""
+"""Lowest probability of a window in one language: 0.99 in real talks, 0.94 for synthetic voices. With three
+seconds of another language among thirty it is at most 0.87 (Whisper base)."""
 SELDOM = frozenset(("br", "cy", "fo", "haw", "jw", "la", "mi", "nn", "oc", "sa", "yi", "yo"))
-"""Languages that short or unclear speech of others is often taken for, and that are seldom spoken."""
+"""Rare languages for which short or unclear speech in others is often mistaken."""
 SELDOM_SHARE = 0.1
 CHANGE = 2.0
-"""What a change of language costs, as a log probability: a sure stretch of three seconds outweighs two changes."""
+"""Penalty for a change of language, as a log probability: three clear seconds outweigh two changes."""
 FLOOR = 0.01
-"""No probability counts for less: one stretch that is taken for something odd says little."""
+"""Lowest probability that counts, so that one odd guess has little weight."""
 WHOLE_WEIGHT_SECONDS = 3.0
-"""A shorter stretch counts in proportion: half a second may be taken for any language."""
+"""Shorter stretches count in proportion, since half a second may be taken for any language."""
 
-Guess = Mapping[str, float]
+Probabilities = Mapping[str, float]
 """Probability of each language."""
 
 
-class Spoken(NamedTuple):
+class LanguageWindow(NamedTuple):
     """A window of speech in one language."""
 
     window: Stretch
@@ -32,7 +32,7 @@ class Spoken(NamedTuple):
 
 
 def pieces(speech: Sequence[Stretch], shortest: float = 3.0, pause: float = 0.35) -> list[Stretch]:
-    """Stretches of speech joined until they are long enough to tell a language by, at pauses where there are any."""
+    """Stretches of speech joined until they are long enough to identify a language, split at pauses if possible."""
     found: list[Stretch] = []
     for stretch in speech:
         last = found[-1] if found else None
@@ -45,10 +45,10 @@ def pieces(speech: Sequence[Stretch], shortest: float = 3.0, pause: float = 0.35
     return found
 
 
-def languages_of(stretches: Sequence[Stretch], guesses: Sequence[Guess], before: str | None) -> list[str]:
-    """The likeliest language of each stretch, in order, when changes are rare (Viterbi).
+def languages_of(stretches: Sequence[Stretch], guesses: Sequence[Probabilities], before: str | None) -> list[str]:
+    """The most likely language of each stretch, in order, assuming that changes are rare (Viterbi).
 
-    `before` is the language spoken until then, where that is known.
+    `before` is the language spoken before the first stretch, or None if unknown.
     """
     guesses = [_tempered(guess) for guess in guesses]
     tongues = sorted({max(guess, key=lambda code: guess[code]) for guess in guesses} | ({before} if before else set()))
@@ -70,17 +70,17 @@ def languages_of(stretches: Sequence[Stretch], guesses: Sequence[Guess], before:
     return path[::-1]
 
 
-def _tempered(guess: Guess) -> Guess:
+def _tempered(guess: Probabilities) -> Probabilities:
     if max(guess.values()) >= SURE:
         return guess
     return {code: share * (SELDOM_SHARE if code in SELDOM else 1.0) for code, share in guess.items()}
 
 
-def windows_of(stretches: Sequence[Stretch], languages: Sequence[str]) -> list[Spoken]:
-    """Windows of stretches in order; a change of language ends one."""
+def windows_of(stretches: Sequence[Stretch], languages: Sequence[str]) -> list[LanguageWindow]:
+    """Windows over the stretches, in order. A change of language ends a window."""
     pairs = zip(stretches, languages, strict=True)
     return [
-        Spoken(window, language)
+        LanguageWindow(window, language)
         for language, run in groupby(pairs, key=lambda pair: pair[1])
         for window in plan_windows([stretch for stretch, _ in run])
     ]

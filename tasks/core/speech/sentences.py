@@ -4,6 +4,7 @@ Recognised words come from outside: they may be unsorted, overlapping, empty or 
 What leaves here is in order, never overlaps and has no empty text.
 """
 
+import bisect
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -30,14 +31,23 @@ _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
 
 
 def sentences(segments: list[Segment]) -> list[Sentence]:
-    """Sentences of a transcript in order of time; no speech gives an empty list.
+    """The sentences of a transcript, by time; empty without speech.
 
-    Punctuation ends a sentence; where there is none, pauses and at last a length do.
+    Punctuation ends a sentence. Without it, pauses do, and at last a maximum length.
     """
     words = ordered_words(segments)
     runs = _split(words, lambda i: _ends_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
     punctuated = any(ends_sentence(word.word) for word in words)
-    return [_sentence(part) for run in runs for part in _tame(run, punctuated=punctuated)]
+    language_at = _language_by_time(segments)
+    return [_sentence(part, language_at) for run in runs for part in _tame(run, punctuated=punctuated)]
+
+
+def _language_by_time(segments: list[Segment]) -> Callable[[float], str | None]:
+    """A function that returns the language of the segment at a time."""
+    timed = [segment for segment in segments if math.isfinite(segment.start)]
+    ordered = sorted(timed, key=lambda segment: segment.start)
+    starts = [segment.start for segment in ordered]
+    return lambda time: ordered[max(bisect.bisect(starts, time) - 1, 0)].language if ordered else None
 
 
 def ordered_words(segments: Iterable[Segment]) -> list[Word]:
@@ -170,5 +180,7 @@ def _halve(run: list[Word]) -> list[list[Word]]:
     return done
 
 
-def _sentence(words: list[Word]) -> Sentence:
-    return Sentence(text=join(word.word for word in words), start=words[0].start, end=words[-1].end, words=words)
+def _sentence(words: list[Word], language_at: Callable[[float], str | None]) -> Sentence:
+    text = join(word.word for word in words)
+    language = language_at(words[len(words) // 2].middle)
+    return Sentence(text=text, start=words[0].start, end=words[-1].end, words=words, language=language)

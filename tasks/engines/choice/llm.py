@@ -1,4 +1,4 @@
-"""Asks a chat model through litellm, which is imported only when a model is set."""
+"""Calls a chat model through litellm, which is imported only if a model is set."""
 
 import asyncio
 import os
@@ -16,14 +16,14 @@ from tasks.core.choice.prompting import Answer, AnswerRefused, Offer, Pick, mess
 
 GEMINI_HOST = "generativelanguage.googleapis.com"
 RETRY_AFTER_SECONDS = 2.0
-"""Wait after 429 where the answer does not say how long."""
+"""Wait after a 429 that does not say how long."""
 
 REFUSES_SCHEMA = (400, 415, 422, 500, 501)
-"""Statuses with which servers answer a `response_format` that they do not know."""
+"""Statuses with which servers reject a `response_format` that they do not support."""
 
 
 class LlmOptions(BaseModel):
-    """Which model is asked, where, and how long it may take in all, retries included."""
+    """The model, its address, and the time limit in seconds, retries included."""
 
     model: str = Field(min_length=1)
     api_base: str | None = None
@@ -32,11 +32,11 @@ class LlmOptions(BaseModel):
 
 
 class LlmFailed(Exception):
-    """No usable answer; the message names the cause and holds nothing secret or foreign."""
+    """There is no usable answer. The message names the cause and contains no secrets and no text of the server's."""
 
 
 class Llm:
-    """One chat model. Making one imports litellm, some seconds that do not count against the timeout."""
+    """A chat model. The constructor imports litellm, whose seconds do not count against the timeout."""
 
     def __init__(self, options: LlmOptions) -> None:
         self.options = options
@@ -46,12 +46,12 @@ class Llm:
         self._litellm = _litellm()
 
     def rerank(self, offers: Sequence[Offer], count: int) -> list[Pick]:
-        """The `count` best of the offers, named; fewer where the answer held fewer valid ones.
+        """The best `count` offers with titles, or fewer if the answer had fewer valid picks.
 
-        `dropped` then tells what was left out of the answer.
+        Afterwards `dropped` lists what was dropped from the answer.
 
         Raises:
-            LlmFailed: with the cause; never later than the timeout.
+            LlmFailed: with the cause, by the timeout at the latest.
         """
         text = self._ask(messages(offers, count))
         try:
@@ -62,7 +62,7 @@ class Llm:
         return reading.picks
 
     def _ask(self, chat: list[dict[str, str]]) -> str:
-        """Answer of the model, on a thread that is left behind when it outlasts the deadline."""
+        """The model's answer. The call runs on a thread that is abandoned at the deadline."""
         outcome: list[str | Exception] = []
 
         def work() -> None:
@@ -83,7 +83,7 @@ class Llm:
         return outcome[0]
 
     async def _converse(self, chat: list[dict[str, str]]) -> str:
-        """One answer: once more after 429, and without the schema where the server refuses it."""
+        """One answer, with one retry after a 429, and without the schema if the server rejects it."""
         litellm = self._litellm
         deadline = time.monotonic() + self.options.timeout_seconds
         schema: type[BaseModel] | None = Answer
@@ -125,7 +125,7 @@ class Llm:
 
 
 def model_name(model: str, api_base: str | None) -> str:
-    """litellm's name: bare names are Gemini's at its own address, else those of an OpenAI-compatible server."""
+    """litellm's name of a model. A bare name means Gemini at Gemini's address, else an OpenAI-compatible server."""
     if api_base is None:
         return model
     if urlsplit(api_base).hostname == GEMINI_HOST:
@@ -157,7 +157,7 @@ def _litellm() -> Any:
 
 
 def _content(reply: Any) -> str:
-    """The text of an answer: its content, or the arguments of the first tool that it would call."""
+    """The text of an answer: its content, or the arguments of its first tool call."""
     message = reply.choices[0].message if reply and reply.choices else None
     if getattr(message, "refusal", None):
         raise LlmFailed("the LLM refused to answer")
@@ -171,14 +171,14 @@ def _content(reply: Any) -> str:
 
 
 def _joined(content: Any) -> str:
-    """Content as text, also where it comes in parts."""
+    """Content as text, joined if it comes in parts."""
     if isinstance(content, list):
         return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
     return content if isinstance(content, str) else ""
 
 
 def _retry_after(error: Exception) -> float:
-    """Seconds to wait: Retry-After holds them, or the date until which to wait (RFC 9110, 10.2.3)."""
+    """Seconds to wait, from Retry-After, which is a number or a date (RFC 9110, 10.2.3)."""
     said = (getattr(error, "litellm_response_headers", None) or {}).get("retry-after", "")
     if said.strip().isdigit():
         return float(said)
@@ -189,7 +189,7 @@ def _retry_after(error: Exception) -> float:
 
 
 def _refuses_schema(error: BaseException | None) -> bool:
-    """Whether the server answered that it knows no schema; litellm's own error may hide what it said."""
+    """Whether the server rejected the schema; litellm's error may wrap the server's."""
     while error is not None:
         if getattr(error, "status_code", None) in REFUSES_SCHEMA:
             return True
@@ -198,7 +198,7 @@ def _refuses_schema(error: BaseException | None) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    """The kind of failure in words of ours: the library's own text may hold the request."""
+    """The kind of failure in our own words, because the library's text may contain the request."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError):

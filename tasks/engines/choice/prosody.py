@@ -1,4 +1,4 @@
-"""How a talk sounds: loudness, pitch and noise over time, measured in one pass through ffmpeg."""
+"""Loudness, pitch and noise of a talk over time, measured in one pass through ffmpeg."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.untrusted_text import one_line
-from tasks.core.choice.signals import Delivery
+from tasks.core.choice.delivery import Delivery
 from tasks.engines.ffmpeg import reading
 
 RATE = 16_000
 LOUDNESS_HZ = 50
 PITCH_HZ = 10
 BLOCK_SECONDS = 20
-"""Seconds that are in memory at a time: 0.6 MB of samples, 10 MB of spectra."""
+"""Seconds in memory at a time: 0.6 MB of samples, 10 MB of spectra."""
 PITCH_WINDOW = 1024
 """Samples (64 ms): four periods of the lowest voice."""
 LOWEST_PITCH, HIGHEST_PITCH = 65.0, 400.0
 VOICED = 0.45
-"""Normalised autocorrelation from which a sound has a pitch."""
+"""Normalised autocorrelation above which a sound has a pitch."""
 NEARLY, CLIMB = 0.9, 12
-"""The first lag this near to the best is the period, its multiples are not; the peak is within `CLIMB` samples."""
+"""The period is the first lag whose correlation is this share of the best; its peak is within `CLIMB` samples."""
 NOISE_BAND = slice(64, 768)
 """Bins 500 to 6000 Hz of a spectrum of twice `PITCH_WINDOW` samples."""
 AUDIBLE = 1e-6
@@ -32,14 +32,14 @@ class AudioUnreadable(RuntimeError):
     """ffmpeg could not decode the audio."""
 
 
-def measure(audio: Path, ffmpeg: Path | str) -> Delivery:
+def measure_delivery(audio: Path, ffmpeg: Path | str) -> Delivery:
     """Loudness, pitch and noise of an audio or video file; index 0 is the start of the container.
 
-    Memory stays at some tens of MB whatever the length.
+    Memory stays at some tens of MB for any length.
 
     Raises:
-        AudioUnreadable: with ffmpeg's last words.
-        ProgramStopped: the decoder was ended by a signal, or is stuck.
+        AudioUnreadable: with ffmpeg's last message.
+        ProgramStopped: the decoder was killed or hung.
     """
     blocks = [_analyse(block) for block in _blocks(audio, ffmpeg)]
     loudness, pitch, noise = (
@@ -80,7 +80,7 @@ def _power(frames: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
 
 
 def _pitch(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pitch in Hz by autocorrelation (the inverse transform of the power), NaN where there is none."""
+    """Pitch in Hz by autocorrelation (the inverse transform of the power spectrum), NaN without a pitch."""
     correlation = np.fft.irfft(spectra, axis=1)[:, : PITCH_WINDOW // 2]
     window = np.hanning(PITCH_WINDOW)
     bias = np.correlate(window, window, "full")[PITCH_WINDOW - 1 :][: PITCH_WINDOW // 2]
@@ -95,7 +95,7 @@ def _pitch(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray
 
 
 def _flatness(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Geometric over arithmetic mean of the power in the band, 0 for a tone and near 0.56 for white noise."""
+    """Geometric over arithmetic mean of the power in the band: 0 for a tone, about 0.56 for white noise."""
     band = spectra[:, NOISE_BAND] + 1e-10
     flatness = np.exp(np.mean(np.log(band), axis=1)) / np.mean(band, axis=1)
     return np.where(energy > AUDIBLE, flatness, 0.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Sound of a media file as 16 kHz mono blocks, decoded by ffmpeg as it is read."""
+"""The audio of a media file as blocks of 16 kHz mono samples, decoded by ffmpeg on the fly."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infra.untrusted_text import one_line
 from tasks.core.errors import NoAudio, UnreadableMedia
-from tasks.core.speech.asr import SAMPLE_RATE, Samples, quietest
+from tasks.core.speech.asr import SAMPLE_RATE, Samples, quietest_time
 from tasks.engines.ffmpeg import Pipe, reading
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def duration(media: Path) -> float:
-    """Length in seconds as the container or its first audio stream claims; 0 where neither does.
+    """Length in seconds according to the container or its first audio stream; 0 if neither says.
 
     Raises:
         UnreadableMedia: no decoder reads the file.
@@ -55,16 +55,15 @@ def blocks(
     slack: float = 60.0,
     warn: Callable[[str], object] = _log.warning,
 ) -> Iterator[Block]:
-    """Decode the first audio stream in blocks of at most `seconds`, cut at the quietest point.
+    """Decode the first audio stream in blocks of at most `seconds`, each cut at the quietest of its last `slack`.
 
-    Time 0 is the file's own: a late start and gaps are filled with silence. The cut lies in the
-    last `slack` seconds of a block. Memory does not grow with the file. `warn` is told, after the
-    last block, where the decoder gave up before the end of the file.
+    Time 0 is the start of the file: a late start and gaps become silence. Memory does not grow with the
+    file. If the decoder gives up before the end, `warn` is called with the time after the last block.
 
     Raises:
         NoAudio: nothing was decoded.
         UnreadableMedia: the decoder failed before the first sample.
-        ProgramStopped: the decoder was killed, or is stuck, so that the end is missing; another try may go well.
+        ProgramStopped: the decoder was killed or hung, and the end is missing; a retry may succeed.
     """
     arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}", "-map", "0:a:0"]
     arguments += ["-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]
@@ -88,7 +87,7 @@ def _cut(pipe: Pipe, seconds: float, slack: float) -> Iterator[Block]:
         fresh = _samples(pipe.read(2 * (limit - len(rest))))
         samples = np.concatenate((rest, fresh / np.float32(32768)), dtype=np.float32)
         at_end = len(samples) < limit
-        cut = len(samples) if at_end else round(quietest(samples, seconds - slack) * SAMPLE_RATE)
+        cut = len(samples) if at_end else round(quietest_time(samples, seconds - slack) * SAMPLE_RATE)
         if cut:
             yield Block(start / SAMPLE_RATE, samples[:cut])
         if at_end:

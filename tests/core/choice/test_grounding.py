@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.choice.grounding import strange_facts, strange_words
+from tasks.core.choice.grounding import unspoken_facts, unspoken_words
 from tasks.core.choice.headline import headline, hook
 
 SAID = (
@@ -28,12 +28,12 @@ SAID = (
     ],
 )
 def test_words_are_compared_without_case_marks_and_possessives(text, strange):
-    assert strange_words(text, SAID) == strange
+    assert unspoken_words(text, SAID) == strange
 
 
 def test_scripts_without_spaces_are_compared_letter_for_letter():
-    assert strange_words("\u6c34\u3092\u6016\u304c\u308b", "\u732b\u306f\u6c34\u3092\u6016\u304c\u308b\u3002") == []
-    assert strange_words("\u72ac\u3092\u6016\u304c\u308b", "\u732b\u306f\u6c34\u3092\u6016\u304c\u308b\u3002") != []
+    assert unspoken_words("\u6c34\u3092\u6016\u304c\u308b", "\u732b\u306f\u6c34\u3092\u6016\u304c\u308b\u3002") == []
+    assert unspoken_words("\u72ac\u3092\u6016\u304c\u308b", "\u732b\u306f\u6c34\u3092\u6016\u304c\u308b\u3002") != []
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_scripts_without_spaces_are_compared_letter_for_letter():
     ],
 )
 def test_a_paraphrase_may_state_only_said_numbers_names_and_quotes(text, strange):
-    assert strange_facts(text, SAID) == strange
+    assert unspoken_facts(text, SAID) == strange
 
 
 @settings(max_examples=150, deadline=None)
@@ -63,8 +63,8 @@ def test_what_is_drawn_from_a_clip_is_said_in_it(lines, language):
     lines = [unicodedata.normalize("NFC", line) for line in lines]
     title = headline(lines, lines, language)
     for text in (title, hook(lines, language, title)):
-        assert strange_words(text, " ".join(lines)) == []
-        assert strange_facts(text, " ".join(lines)) == []
+        assert unspoken_words(text, " ".join(lines)) == []
+        assert unspoken_facts(text, " ".join(lines)) == []
 
 
 def test_a_number_is_never_cut_at_its_comma():

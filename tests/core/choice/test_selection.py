@@ -6,17 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.core.choice.selection import (
-    LEAD_SECONDS,
-    TAIL_SECONDS,
-    TOLERANCE,
-    WEIGHTS,
-    Choice,
-    choose,
-    cut_points,
-    windows_of,
-)
-from tasks.core.choice.signals import Audience, Delivery
+from tasks.core.choice.audience import Audience
+from tasks.core.choice.cuts import LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, cut_points, windows_of
+from tasks.core.choice.delivery import Delivery
+from tasks.core.choice.selection import WEIGHTS, SelectedWindows, select_windows
 from tasks.core.errors import TooShort
 from tasks.core.media import Chapter, HeatmapPoint
 from tasks.core.speech.sentences import sentences
@@ -70,14 +63,14 @@ def dull(number: int, seed: int = 0) -> list[str]:
 PLANTED = [*dull(30, 1), *FIRE, *dull(30, 2), *PIANO, *dull(30, 3)]
 
 
-def share_of(choice: Choice, talk: list[Sentence], planted: list[str]) -> float:
+def share_of(choice: SelectedWindows, talk: list[Sentence], planted: list[str]) -> float:
     """Part of the planted seconds that is inside one chosen clip."""
     stretch = [s for s in talk if any(s.text in line or line in s.text for line in planted)]
     start, end = stretch[0].start, stretch[-1].end
     return max((min(c.end, end) - max(c.start, start)) / (end - start) for c in choice.clips)
 
 
-def check(choice: Choice, talk: list[Sentence], bounds: tuple[float, float]) -> None:
+def check(choice: SelectedWindows, talk: list[Sentence], bounds: tuple[float, float]) -> None:
     windows = [*choice.clips, *choice.reserve]
     for window in windows:
         assert bounds[0] - TOLERANCE <= window.duration <= bounds[1] + TOLERANCE
@@ -101,7 +94,7 @@ def check(choice: Choice, talk: list[Sentence], bounds: tuple[float, float]) -> 
 @pytest.mark.parametrize("bounds", [(16.0, 20.0), (12.0, 15.0), (24.0, 30.0)])
 def test_planted_highlights_are_chosen(bounds):
     talk = spoken(PLANTED)
-    choice = choose(talk, None, None, bounds, 2, "en")
+    choice = select_windows(talk, None, None, bounds, 2, "en")
     check(choice, talk, bounds)
     assert share_of(choice, talk, FIRE) > 0.7
     assert share_of(choice, talk, PIANO) > 0.7
@@ -110,7 +103,7 @@ def test_planted_highlights_are_chosen(bounds):
 
 def test_without_word_lists_shape_alone_still_finds_them_and_says_so():
     talk = spoken(PLANTED)
-    choice = choose(talk, None, None, (16.0, 20.0), 2, "xx")
+    choice = select_windows(talk, None, None, (16.0, 20.0), 2, "xx")
     assert share_of(choice, talk, FIRE) > 0.5
     assert share_of(choice, talk, PIANO) > 0.5
     assert any("word lists" in note for note in choice.notes)
@@ -119,20 +112,27 @@ def test_without_word_lists_shape_alone_still_finds_them_and_says_so():
 
 def test_indonesian_has_word_lists():
     talk = spoken(["Pertanggungjawaban keuangan disampaikan berdasarkan peraturan."] * 12)
-    assert not any("word lists" in note for note in choose(talk, None, None, (8, 10), 1, "id").notes)
+    assert not any("word lists" in note for note in select_windows(talk, None, None, (8, 10), 1, "id").notes)
+
+
+def test_a_language_without_word_lists_is_named_though_another_is_spoken_longer():
+    talk = [s.model_copy(update={"language": "id"}) for s in spoken(dull(10))]
+    talk[:3] = [s.model_copy(update={"language": "xx"}) for s in talk[:3]]
+    (note,) = [note for note in select_windows(talk, None, None, (8, 10), 1, "id").notes if "word lists" in note]
+    assert note.startswith("no word lists for language 'xx':")
 
 
 def test_as_many_as_fit_are_cut_when_the_best_alone_would_block_them():
     talk = spoken([*dull(6, 4), *FIRE, *dull(6, 5)])
     speech = talk[-1].end - talk[0].start
     bounds = (0.8 * speech / 3.4, speech / 3.4)
-    assert len(choose(talk, None, None, bounds, 3, "en").clips) == 3
+    assert len(select_windows(talk, None, None, bounds, 3, "en").clips) == 3
 
 
 def test_fewer_clips_than_asked_where_no_more_fit():
     talk = spoken(dull(8))
     speech = talk[-1].end - talk[0].start
-    choice = choose(talk, None, None, (0.4 * speech, 0.5 * speech), 5, "en")
+    choice = select_windows(talk, None, None, (0.4 * speech, 0.5 * speech), 5, "en")
     assert len(choice.clips) <= 2
     assert any("of 5 clips" in note for note in choice.notes)
 
@@ -140,13 +140,13 @@ def test_fewer_clips_than_asked_where_no_more_fit():
 @pytest.mark.parametrize("lines", [[], ["Too little."]])
 def test_less_speech_than_a_clip_is_too_short(lines):
     with pytest.raises(TooShort, match=r"\d+ seconds? of speech"):
-        choose(spoken(lines), None, None, (16, 20), 1, "en")
+        select_windows(spoken(lines), None, None, (16, 20), 1, "en")
 
 
 def test_speech_in_scraps_far_apart_is_too_short():
     talk = spoken(["Hello there."], start=1) + spoken(["Goodbye then."], start=500)
-    with pytest.raises(TooShort, match="No stretch"):
-        choose(talk, None, None, (16, 20), 1, "en")
+    with pytest.raises(TooShort, match="No part of the speech"):
+        select_windows(talk, None, None, (16, 20), 1, "en")
 
 
 def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
@@ -155,7 +155,7 @@ def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
         words.append(Word(word=f"word{i}", start=at, end=at + 0.3))
         at += 0.3 + (0.35 if i % 4 == 3 else 0.0)
     talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
-    choice = choose(talk, None, None, (5, 6.5), 2, "en")
+    choice = select_windows(talk, None, None, (5, 6.5), 2, "en")
     check(choice, talk, (5, 6.5))
     assert {clip.aligned for clip in choice.clips} == {"pause"}
     assert any("pause" in note for note in choice.notes)
@@ -164,7 +164,7 @@ def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
 def test_without_pauses_it_is_cut_between_words():
     words = [Word(word=f"word{i}", start=1 + 0.3 * i, end=1.3 + 0.3 * i) for i in range(60)]
     talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
-    choice = choose(talk, None, None, (4, 5), 2, "en")
+    choice = select_windows(talk, None, None, (4, 5), 2, "en")
     check(choice, talk, (4, 5))
     assert {clip.aligned for clip in choice.clips} == {"word"}
 
@@ -182,7 +182,7 @@ def test_a_length_that_sums_to_a_hair_more_than_asked_is_kept():
 
 def test_a_talk_that_repeats_itself_gives_different_seconds():
     talk = spoken(FIRE * 8)
-    choice = choose(talk, None, None, (12, 15), 5, "en")
+    choice = select_windows(talk, None, None, (12, 15), 5, "en")
     check(choice, talk, (12, 15))
     assert len({round(clip.start, 1) for clip in choice.clips}) == len(choice.clips) == 5
 
@@ -211,11 +211,11 @@ def test_replays_and_chapters_draw_the_choice():
     talk = spoken(dull(60, 9))
     top = talk[30].start
     heat = [HeatmapPoint(start_time=t, end_time=t + 5, value=float(abs(t - top) < 12)) for t in range(0, 400, 5)]
-    choice = choose(talk, None, Audience(heatmap=heat), (16, 20), 1, "en")
+    choice = select_windows(talk, None, Audience(heatmap=heat), (16, 20), 1, "en")
     assert abs(choice.clips[0].start - top) < 25
     assert choice.clips[0].signals["replays"] > 1
     marks = [Chapter(start_time=s.start, end_time=s.end) for s in talk[::2]]
-    assert "chapter" in choose(talk, None, Audience(chapters=marks), (16, 20), 1, "en").clips[0].signals
+    assert "chapter" in select_windows(talk, None, Audience(chapters=marks), (16, 20), 1, "en").clips[0].signals
 
 
 def test_a_raised_voice_and_applause_draw_the_choice():
@@ -229,7 +229,7 @@ def test_a_raised_voice_and_applause_draw_the_choice():
         loudness[int(sentence.start * 50) : int((sentence.end + 1.2) * 50)] = -18.0
         noise[int(sentence.end * 10) : int((sentence.end + 1.2) * 10)] = 0.5
     delivery = Delivery(loudness=loudness, pitch=np.full(len(noise), np.nan, np.float32), noise=noise)
-    (clip,) = choose(talk, delivery, None, (16, 20), 1, "en").clips
+    (clip,) = select_windows(talk, delivery, None, (16, 20), 1, "en").clips
     assert clip.signals["reaction"] > 1
     assert min(clip.end, talk[22].end) - max(clip.start, talk[20].start) > 8
 
@@ -238,7 +238,7 @@ def test_three_hours_take_seconds():
     talk = spoken(dull(1800, 6))
     assert talk[-1].end > 2.5 * 3600
     began = time.process_time()
-    assert len(choose(talk, None, None, (36, 45), 5, "en").clips) == 5
+    assert len(select_windows(talk, None, None, (36, 45), 5, "en").clips) == 5
     assert time.process_time() - began < 8
 
 
@@ -270,7 +270,7 @@ LAST_WORD_OF_NO_LENGTH = [
 def test_whatever_is_chosen_is_whole_and_apart(segments, longest, share, count, language):
     talk, bounds = sentences(segments), (share * longest, longest)
     try:
-        choice = choose(talk, None, None, bounds, count, language)
+        choice = select_windows(talk, None, None, bounds, count, language)
     except TooShort:
         return
     assert 1 <= len(choice.clips) <= count
@@ -289,6 +289,6 @@ def test_the_same_holds_with_any_sound(segments, seed):
         noise=rng.uniform(0, 1, size // 5).astype(np.float32),
     )
     try:
-        check(choose(talk, sound, None, (6, 10), 3, "en"), talk, (6, 10))
+        check(select_windows(talk, sound, None, (6, 10), 3, "en"), talk, (6, 10))
     except TooShort:
         return

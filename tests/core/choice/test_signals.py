@@ -1,29 +1,20 @@
 import numpy as np
 import pytest
 
-from tasks.core.choice.signals import (
-    Topics,
-    Windows,
-    content_words,
-    endings,
-    openings,
-    stem,
-    text_signals,
-    tokens,
-    z_scores,
-)
+from tasks.core.choice.signals import Line, content_words, endings, openings, stem, text_signals, tokens
+from tasks.core.choice.topics import Topics
+from tasks.core.choice.windows import Windows, z_scores
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Sentence
 
 ENGLISH = word_lists("en")
 
 
-def said(*lines: str, pause: float = 0.3) -> tuple[list[Sentence], list[list[str]]]:
-    found, at = [], 0.0
-    for line in lines:
-        found.append(Sentence(text=line, start=at, end=at + 2, words=[]))
-        at += 2 + pause
-    return found, [tokens(line) for line in lines]
+def said(*lines: str, pause: float = 0.3) -> list[Line]:
+    return [
+        Line.of(Sentence(text=line, start=i * (2 + pause), end=i * (2 + pause) + 2, words=[]), ENGLISH)
+        for i, line in enumerate(lines)
+    ]
 
 
 def each(count: int) -> Windows:
@@ -41,12 +32,12 @@ def each(count: int) -> Windows:
     ],
 )
 def test_openings(better, worse):
-    strength = openings(*said("Fine.", better, "Fine.", worse, "Fine."), ENGLISH)
+    strength = openings(said("Fine.", better, "Fine.", worse, "Fine."))
     assert strength[1] > strength[3]
 
 
 def test_an_answer_without_its_question_opens_badly():
-    strength = openings(*said("Why did it burn?", "Somebody left the oven on.", "Somebody left the oven on."), ENGLISH)
+    strength = openings(said("Why did it burn?", "Somebody left the oven on.", "Somebody left the oven on."))
     assert strength[2] > strength[1]
 
 
@@ -61,25 +52,23 @@ def test_an_answer_without_its_question_opens_badly():
 )
 def test_endings(better, worse):
     filler = ["We went to the sea.", "We had a fine day."]
-    good = endings(*said(*filler, *better, *filler), ENGLISH)[2]
-    bad = endings(*said(*filler, *worse, *filler), ENGLISH)[2]
+    good = endings(said(*filler, *better, *filler))[2]
+    bad = endings(said(*filler, *worse, *filler))[2]
     assert good > bad
 
 
 def test_a_change_of_topic_is_a_boundary():
     cats = ["The cat sleeps on the sofa.", "A cat on a sofa purrs.", "That sofa belongs to the cat."] * 4
     boats = ["The boat sails the harbour.", "A harbour shelters the boat.", "Every boat needs a harbour."] * 4
-    talk = [tokens(line) for line in cats + boats]
-    depth = Topics.of(content_words(talk, ENGLISH)).boundaries()
+    depth = Topics.of(content_words(said(*cats, *boats))).boundaries()
     assert int(np.argmax(depth[1:-1])) + 1 == len(cats)
 
 
 def test_signals_count_what_they_say():
-    talk, words = said(
+    lines = said(
         "I said, you are late!", "Seven thousand two hundred forty.", "Extraordinary administrative proceedings."
     )
-    topics = Topics.of(content_words(words, ENGLISH))
-    found = text_signals(talk, words, topics, ENGLISH, each(3))
+    found = text_signals(lines, Topics.of(content_words(lines)), each(3))
     assert found["first_person"].argmax() == 0
     assert found["dialogue"].argmax() == 0
     assert found["second_person"].argmax() == 0
@@ -88,9 +77,21 @@ def test_signals_count_what_they_say():
 
 
 def test_promotion_is_seen():
-    talk, words = said("Use code KANG for ten percent off.", "The dog barked.")
-    found = text_signals(talk, words, Topics.of(content_words(words, ENGLISH)), ENGLISH, each(2))
+    lines = said("Use code KANG for ten percent off.", "The dog barked.")
+    found = text_signals(lines, Topics.of(content_words(lines)), each(2))
     assert list(found["promotion"]) == [1, 0]
+
+
+def test_each_sentence_is_judged_by_the_word_lists_of_its_own_language():
+    lines = said(
+        "I said, you are late!", "Aku bilang, kamu terlambat!", "Ich sagte, du bist zu spät!", "The dog barked."
+    )
+    lines[1:3] = [Line.of(lines[1].sentence, word_lists("id")), Line.of(lines[2].sentence, None)]
+    found = text_signals(lines, Topics.of(content_words(lines)), each(4))
+    for name in ("first_person", "second_person", "dialogue"):
+        assert found[name][1] == pytest.approx(found[name][0])
+        assert np.isnan(found[name][2])
+        assert z_scores(found[name])[2] == 0
 
 
 def test_standardised_within_the_talk():
@@ -107,5 +108,5 @@ def test_stems_and_tokens():
 
 
 def test_function_words_are_found_without_lists():
-    talk = [tokens(f"der hund{i} und die katze{i}") for i in range(40)]
-    assert content_words(talk, None)[5] == ["hund5", "katze5"]
+    lines = [Line.of(Sentence(text=f"der hund{i} und die katze{i}", start=i, end=i, words=[]), None) for i in range(40)]
+    assert content_words(lines)[5] == ["hund5", "katze5"]

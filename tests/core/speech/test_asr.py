@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.core.languages import LANGUAGES
 from tasks.core.speech import asr
-from tasks.core.speech.asr import SAMPLE_RATE, Heard, Stretch
+from tasks.core.speech.asr import SAMPLE_RATE, DecodedWindow, Stretch
 from tasks.core.transcript import Word
 from tests.folders import TESTS
 
@@ -17,9 +17,9 @@ TEXTS = json.loads((TESTS / "declaration.json").read_text())
 """Articles 1 and 2, in part, of the Universal Declaration of Human Rights: ordinary text of many scripts."""
 
 
-def heard(text: str, avg_logprob: float = -0.3, no_speech_prob: float = 0.05) -> Heard:
+def heard(text: str, avg_logprob: float = -0.3, no_speech_prob: float = 0.05) -> DecodedWindow:
     words = [Word(word=f" {word}", start=i / 3, end=(i + 1) / 3) for i, word in enumerate(text.split())]
-    return Heard(window=Stretch(0, 30), words=words, avg_logprob=avg_logprob, no_speech_prob=no_speech_prob)
+    return DecodedWindow(window=Stretch(0, 30), words=words, avg_logprob=avg_logprob, no_speech_prob=no_speech_prob)
 
 
 def tone(seconds: float, level: float = 0.3) -> np.ndarray:
@@ -32,16 +32,16 @@ def test_languages_are_whispers() -> None:
 
 def test_quietest_point_is_inside_the_pause() -> None:
     samples = np.concatenate((tone(5), tone(0.4, 0.001), tone(3)))
-    assert 5.0 < asr.quietest(samples, earliest=3.0) < 5.4
+    assert 5.0 < asr.quietest_time(samples, earliest=3.0) < 5.4
 
 
 def test_quietest_point_is_not_sought_before_the_earliest() -> None:
     samples = np.concatenate((tone(1), tone(0.5, 0), tone(4), tone(0.5, 0.01), tone(1)))
-    assert 5.5 < asr.quietest(samples, earliest=2.0) < 6.0
+    assert 5.5 < asr.quietest_time(samples, earliest=2.0) < 6.0
 
 
 def test_quietest_point_of_a_tail_too_short_to_measure_is_its_end() -> None:
-    assert asr.quietest(tone(1), earliest=0.95) == pytest.approx(1.0)
+    assert asr.quietest_time(tone(1), earliest=0.95) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_windows_hold_all_speech_and_are_never_too_long(steps: list[tuple[float,
         (heard("音が" * 80), "repetition"),
     ],
 )
-def test_doubt(what: Heard, why: str) -> None:
-    assert asr.doubt(what) == why
+def test_doubt(what: DecodedWindow, why: str) -> None:
+    assert asr.rejection_reason(what) == why
 
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_ordinary_speech_is_no_loop_in_any_script(language: str) -> None:
     assert asr.compression_ratio(TEXTS[language]) < 1.8
-    assert asr.doubt(heard(TEXTS[language])) == ""
+    assert asr.rejection_reason(heard(TEXTS[language])) == ""
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_ordinary_speech_is_no_loop_in_any_script(language: str) -> None:
 )
 def test_a_loop_is_one_in_any_script(phrase: str) -> None:
     assert asr.compression_ratio(phrase * 12) > 2.4
-    assert asr.doubt(heard(phrase * 12)) == "repetition"
+    assert asr.rejection_reason(heard(phrase * 12)) == "repetition"
 
 
 def test_words_of_scripts_with_marks_are_counted_whole() -> None:
@@ -112,16 +112,16 @@ def test_words_of_scripts_with_marks_are_counted_whole() -> None:
 
 
 def test_a_loop_or_an_unsure_text_is_worth_a_second_try() -> None:
-    assert asr.is_poor(heard("the same again and " * 20))
-    assert asr.is_poor(heard("who knows", -1.1))
-    assert not asr.is_poor(heard("this is plain"))
-    assert not asr.is_poor(heard("you", -1.3, 0.7))
+    assert asr.needs_wider_search(heard("the same again and " * 20))
+    assert asr.needs_wider_search(heard("who knows", -1.1))
+    assert not asr.needs_wider_search(heard("this is plain"))
+    assert not asr.needs_wider_search(heard("you", -1.3, 0.7))
 
 
 def test_words_around_a_pause_settle_at_its_edges() -> None:
     samples = np.concatenate((tone(1.0), tone(0.6, 0.0005), tone(1.0)))
     words = [Word(word=" one", start=0.3, end=0.8), Word(word=" two", start=1.38, end=2.2)]
-    one, two = asr.settle(words, samples)
+    one, two = asr.align_words(words, samples)
     assert one.end == pytest.approx(1.0, abs=0.03)
     assert two.start == pytest.approx(1.6, abs=0.03)
     assert one.start == pytest.approx(0.3 + asr.ATTENTION_LEAD)
@@ -130,7 +130,7 @@ def test_words_around_a_pause_settle_at_its_edges() -> None:
 def test_words_far_from_a_pause_are_only_moved_by_the_lead() -> None:
     samples = np.concatenate((tone(1.0), tone(0.6, 0.0005), tone(3.0)))
     words = [Word(word=" late", start=2.5, end=3.0)]
-    assert asr.settle(words, samples)[0].start == pytest.approx(2.5 + asr.ATTENTION_LEAD)
+    assert asr.align_words(words, samples)[0].start == pytest.approx(2.5 + asr.ATTENTION_LEAD)
 
 
 def test_steady_noise_has_no_pauses() -> None:
@@ -143,7 +143,7 @@ def test_steady_noise_has_no_pauses() -> None:
 def test_settled_words_are_in_order_and_inside(times: list[tuple[float, float]]) -> None:
     samples = np.concatenate((tone(3), tone(1, 0.0005), tone(4), tone(0.5, 0.0005), tone(1.5)))
     words = [Word(word="w", start=start, end=start + length) for start, length in times]
-    settled = asr.settle(words, samples)
+    settled = asr.align_words(words, samples)
     assert len(settled) == len(words)
     assert all(0 <= word.start <= word.end <= 10 for word in settled)
     assert all(a.end <= b.start for a, b in pairwise(settled))
@@ -203,22 +203,22 @@ def test_a_line_that_was_said_as_often_as_it_stands_is_no_loop() -> None:
     line = "I have a dream that we will rise. "
     whole = heard(line * 8)
     parts = [heard(line * 4).model_copy(update={"window": Stretch(0, 15)})] * 2
-    assert asr.doubt(whole) == "repetition"
-    assert asr.agree(whole, parts)
-    assert asr.doubt(whole.model_copy(update={"agreed": True})) == ""
+    assert asr.rejection_reason(whole) == "repetition"
+    assert asr.halves_agree(whole, parts)
+    assert asr.rejection_reason(whole.model_copy(update={"is_confirmed": True})) == ""
 
 
 def test_a_loop_runs_on_in_each_half() -> None:
     loop = heard("oh " * 100)
-    assert not asr.agree(loop, [loop.model_copy(update={"window": Stretch(0, 15)})] * 2)
+    assert not asr.halves_agree(loop, [loop.model_copy(update={"window": Stretch(0, 15)})] * 2)
     fast = [heard("oh " * 50).model_copy(update={"window": Stretch(0, 4)})] * 2
-    assert not asr.agree(loop, fast)
+    assert not asr.halves_agree(loop, fast)
 
 
 def test_a_window_is_parted_between_two_stretches_near_its_middle() -> None:
     speech = [Stretch(0, 4), Stretch(4.2, 9), Stretch(9.4, 20)]
-    assert asr.halves(Stretch(0, 20), speech) == [Stretch(0, 9.2), Stretch(9.2, 20)]
-    assert asr.halves(Stretch(0, 4), speech) == []
+    assert asr.split_at_pause(Stretch(0, 20), speech) == [Stretch(0, 9.2), Stretch(9.2, 20)]
+    assert asr.split_at_pause(Stretch(0, 4), speech) == []
 
 
 def test_few_words_in_a_long_window_are_too_few_but_numbers_are_not() -> None:
@@ -229,3 +229,16 @@ def test_few_words_in_a_long_window_are_too_few_but_numbers_are_not() -> None:
 def test_what_speech_leaves_out_and_what_overlaps() -> None:
     assert asr.silences([Stretch(2, 3), Stretch(3.5, 6)], 8.0) == [Stretch(0, 2), Stretch(6, 8)]
     assert asr.joined([Stretch(3, 5), Stretch(0, 1), Stretch(4, 6)]) == [Stretch(0, 1), Stretch(3, 6)]
+
+
+def test_speech_without_words_is_found_between_them_and_at_both_ends() -> None:
+    speech = [Stretch(0, 5), Stretch(10, 12), Stretch(12.5, 15), Stretch(20, 30), Stretch(40, 42)]
+    words = [Word(word="a", start=4.5, end=5), Word(word="b", start=20, end=21), Word(word="c", start=29, end=30)]
+    assert asr.without_words(speech, words) == [Stretch(0, 4.5), Stretch(10, 15), Stretch(21, 29)]
+    assert asr.without_words(speech[:1], []) == [Stretch(0, 5)]
+    assert asr.without_words([], words) == []
+
+
+def test_a_breath_or_a_laugh_is_no_missing_speech() -> None:
+    words = [Word(word="a", start=0, end=5), Word(word="b", start=7.9, end=9)]
+    assert asr.without_words([Stretch(0, 9)], words) == []

@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.core.speech.asr import Stretch
-from tasks.core.speech.language_spans import Spoken, languages_of, pieces, windows_of
+from tasks.core.speech.language_spans import LanguageWindow, languages_of, pieces, windows_of
 
 EN, ES = {"en": 0.96, "la": 0.02, "es": 0.01}, {"es": 0.95, "en": 0.02}
 FIVE = [Stretch(5.0 * i, 5.0 * i + 4.5) for i in range(8)]
@@ -29,7 +29,7 @@ def test_half_a_second_of_another_language_is_taken_for_noise():
 
 def test_a_change_of_language_ends_a_window():
     found = windows_of(FIVE[:4], ["en", "en", "es", "es"])
-    assert found == [Spoken(Stretch(0, 9.5), "en"), Spoken(Stretch(10, 19.5), "es")]
+    assert found == [LanguageWindow(Stretch(0, 9.5), "en"), LanguageWindow(Stretch(10, 19.5), "es")]
 
 
 def test_pieces_are_long_enough_to_tell_a_language_by_and_end_at_pauses():

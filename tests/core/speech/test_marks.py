@@ -3,9 +3,9 @@
 import pytest
 
 from tasks.core.captions.ass import ass
-from tasks.core.choice.grounding import strange_facts
+from tasks.core.choice.grounding import unspoken_facts
 from tasks.core.choice.headline import headline, shorten
-from tasks.core.choice.signals import openings, tokens
+from tasks.core.choice.signals import Line, openings
 from tasks.core.speech.asr import segments_of
 from tasks.core.speech.marks import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question, ends_sentence
 from tasks.core.speech.scripts import clusters
@@ -29,7 +29,7 @@ def test_every_mark_ends_a_sentence_for_everything_that_asks(ending: str) -> Non
     assert first.words[-1].word == said[1].word
     spaced = [word.model_copy(update={"word": f" {word.word}"}) for word in said]
     assert [segment.words[-1].word for segment in segments_of(spaced)] == [said[1].word, "weiter"]
-    assert strange_facts(f"gut{ending} Dann geht es", "gut geht es") == []
+    assert unspoken_facts(f"gut{ending} Dann geht es", "gut geht es") == []
     script = ass(said, (1080, 1920), "de", "F")
     assert not any("gut" in line and "Dann" in line for line in script.splitlines())
 
@@ -41,7 +41,7 @@ def test_every_question_mark_asks(mark: str) -> None:
     assert ends_question(f"gut{mark}!\u201d ")
     assert not ends_question(f"gut{mark} nein.")
     asked, told = (
-        openings([Sentence(text=text, start=0, end=1, words=[])], [tokens(text)], None)[0]
+        openings([Line.of(Sentence(text=text, start=0, end=1, words=[]), None)])[0]
         for text in (f"Was ist das{mark}", "Was ist das.")
     )
     assert asked - told == pytest.approx(1.0)

@@ -104,3 +104,10 @@ def test_hostile_words_come_out_in_order_and_apart(segments):
     assert all(0 <= w.start <= w.end < math.inf and w.word.strip() for w in words)
     assert all(a.end <= b.start for a, b in itertools.pairwise(words))
     assert all(s.start == s.words[0].start and s.end == s.words[-1].end for s in found)
+
+
+def test_a_sentence_has_the_language_of_its_segment():
+    said = [("We sang a song.", "en"), ("Kami menyanyi.", "id"), ("And home we went.", "en")]
+    segments = [Segment(text=text, start=3.0 * i, duration=2.0, language=code) for i, (text, code) in enumerate(said)]
+    found = sentences([segments[2], *segments[:2]])
+    assert [(sentence.text, sentence.language) for sentence in found] == said

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import ProgramStopped
-from tasks.engines.choice.prosody import AudioUnreadable, measure
+from tasks.engines.choice.prosody import AudioUnreadable, measure_delivery
 from tests.folders import FOOTAGE
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -33,7 +33,7 @@ def test_levels_pitch_and_noise_are_where_they_are_put(tmp_path):
     rng = np.random.default_rng(0)
     silence = np.zeros(RATE * 2)
     parts = [silence, voice(2, 110, 0.2), voice(2, 220, 0.02), 0.2 * rng.standard_normal(RATE * 2), silence]
-    delivery = measure(written(tmp_path / "a.wav", *parts), FFMPEG)
+    delivery = measure_delivery(written(tmp_path / "a.wav", *parts), FFMPEG)
     assert delivery.duration == pytest.approx(10, abs=0.05)
     level = delivery.loudness.reshape(5, -1).mean(axis=1)
     assert level[1] - level[2] == pytest.approx(20, abs=1)
@@ -70,7 +70,7 @@ def test_time_zero_is_the_start_of_the_container(tmp_path):
         ],
         check=True,
     )
-    loud = np.flatnonzero(measure(late, FFMPEG).loudness > -40)
+    loud = np.flatnonzero(measure_delivery(late, FFMPEG).loudness > -40)
     assert loud[0] / 50 == pytest.approx(2.0, abs=0.1)
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_audio_is_refused(tmp_path, content):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(content)
     with pytest.raises(AudioUnreadable):
-        measure(broken, FFMPEG)
+        measure_delivery(broken, FFMPEG)
 
 
 def test_a_killed_decoder_is_no_measurement(tmp_path):
@@ -87,13 +87,13 @@ def test_a_killed_decoder_is_no_measurement(tmp_path):
     killed.write_text("#!/bin/sh\nhead -c 64000 /dev/zero\nkill -9 $$\n")
     killed.chmod(0o700)
     with pytest.raises(ProgramStopped, match="signal 9"):
-        measure(written(tmp_path / "a.wav", voice(1, 150, 0.2)), killed)
+        measure_delivery(written(tmp_path / "a.wav", voice(1, 150, 0.2)), killed)
 
 
 def test_ten_minutes_cost_two_seconds(tmp_path):
     source = written(tmp_path / "long.wav", np.tile(voice(10, 120, 0.1), 60))
     before = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    delivery = measure(source, FFMPEG)
+    delivery = measure_delivery(source, FFMPEG)
     after = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     assert delivery.duration == pytest.approx(600, abs=1)
     assert after - before < 4  # measured 1.3 s; other programs may slow this one
@@ -101,7 +101,7 @@ def test_ten_minutes_cost_two_seconds(tmp_path):
 
 @pytest.mark.skipif(not FOOTAGE.exists(), reason="needs the shared footage")
 def test_a_real_voice_has_a_pitch():
-    delivery = measure(FOOTAGE / "jfk.flac", FFMPEG)
+    delivery = measure_delivery(FOOTAGE / "jfk.flac", FFMPEG)
     assert delivery.duration == pytest.approx(11, abs=0.2)
     assert 90 < np.nanmedian(delivery.pitch) < 260
     assert 0.2 < np.isfinite(delivery.pitch).mean() < 0.9

@@ -234,6 +234,26 @@ def test_a_transcript_whose_end_could_not_be_decoded_says_so(recogniser: Recogni
     assert "the sound could not be decoded after 8 s: broken" in result.warnings
 
 
+def test_speech_that_the_recogniser_skips_is_named(
+    recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the decoder does when it takes a timestamp for the end of the window."""
+    decode = Recogniser._decode
+
+    def skipping(self, samples, windows, language, beam_size):
+        return [
+            one.model_copy(update={"words": [word for word in one.words if not 3 <= word.middle < 10]})
+            for one in decode(self, samples, windows, language, beam_size)
+        ]
+
+    monkeypatch.setattr(Recogniser, "_decode", skipping)
+    short = tmp_path / "short.flac"
+    ffmpeg("-i", TALK, "-t", "14", "-vn", short)
+    result = transcribe_with(recogniser, short, FFMPEG, lambda *_: None, "en")
+    (warning,) = result.warnings
+    assert re.fullmatch("speech from 0:0[23] to 0:(09|10) was not recognised", warning)
+
+
 def test_a_whole_transcript_says_so(heard: tuple[AsrResult, list]) -> None:
     assert heard[0].complete
 

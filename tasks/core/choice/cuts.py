@@ -1,0 +1,139 @@
+"""Where a talk may be cut: ends of sentences, of phrases, of words."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tasks.core.choice.delivery import Delivery
+from tasks.core.choice.windows import Floats, Ints, Windows
+from tasks.core.speech.sentences import join
+from tasks.core.transcript import Sentence, Word
+
+TOLERANCE = 1e-6
+"""Rounding allowance in seconds: (start + 45) - start may be 44.99999999999999."""
+LEAD_SECONDS = 0.25
+"""A clip begins at most this long before its first word."""
+TAIL_SECONDS = 0.5
+"""A clip ends at most this long after its last word."""
+IDEAL_LEAD, IDEAL_TAIL = 0.1, 0.25
+"""Seconds before the first and after the last word at which to cut if no point of the gap is quieter."""
+DISTANCE_DB = 10.0
+"""Penalty in decibels for each second away from the ideal cut, since silence is never quite even."""
+PHRASE_PAUSE = 0.25
+"""Shortest pause to cut at if no run of sentences has the length."""
+WINDOWS_LIMIT = 60_000
+"""More candidates than this are thinned evenly; neighbours differ only by a second."""
+
+
+Alignment = Literal["sentence", "pause", "word"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """The pieces that windows consist of: sentences or parts of them. `parent` is the index of the sentence."""
+
+    items: list[Sentence]
+    parent: list[int]
+    aligned: Alignment
+    fallback: str | None = None
+    is_needed: bool = False
+    """Whether these may add windows after sentences gave some: parts of sentences longer than a clip."""
+
+
+def unit_levels(sentences: list[Sentence], bounds: tuple[float, float]) -> Iterator[Units]:
+    """Ever finer units: sentences, then parts of those that are too long, then parts of all, then words."""
+    shortest, longest = bounds
+    yield Units(sentences, list(range(len(sentences))), "sentence")
+    too_long = [s.end - s.start > longest for s in sentences]
+    if any(too_long):
+        yield _phrases(sentences, too_long, "a sentence is longer than the clip: cut at a pause", is_needed=True)
+    yield _phrases(sentences, [True] * len(sentences), "no run of sentences has the length: cut at a pause")
+    grain = min(max((longest - shortest) / 2, 0.0), 1.0)
+    yield _word_runs(sentences, grain, "no pause is where a cut must be: cut between words")
+
+
+def _phrases(sentences: list[Sentence], divide: list[bool], fallback: str, *, is_needed: bool = False) -> Units:
+    def ends_part(part: list[Word], following: Word) -> bool:
+        return following.start - part[-1].end >= PHRASE_PAUSE
+
+    return _divided(sentences, divide, ends_part, Units([], [], "pause", fallback, is_needed))
+
+
+def _word_runs(sentences: list[Sentence], seconds: float, fallback: str) -> Units:
+    def ends_part(part: list[Word], following: Word) -> bool:
+        return following.end - part[0].start > seconds
+
+    return _divided(sentences, [True] * len(sentences), ends_part, Units([], [], "word", fallback))
+
+
+def _divided(
+    sentences: list[Sentence], divide: list[bool], ends_part: Callable[[list[Word], Word], bool], into: Units
+) -> Units:
+    """`into`, filled with the sentences; those marked in `divide` are split where `ends_part` is true."""
+    for index, (sentence, divided) in enumerate(zip(sentences, divide, strict=True)):
+        parts = [[sentence.words[0]]]
+        for word in sentence.words[1:]:
+            if divided and ends_part(parts[-1], word):
+                parts.append([word])
+            else:
+                parts[-1].append(word)
+        into.items.extend(_unit(part, sentence.language) for part in parts)
+        into.parent.extend([index] * len(parts))
+    return into
+
+
+def _unit(words: Sequence[Word], language: str | None) -> Sentence:
+    text = join(w.word for w in words)
+    return Sentence(text=text, start=words[0].start, end=words[-1].end, words=list(words), language=language)
+
+
+def cut_points(sentences: Sequence[Sentence], delivery: Delivery | None) -> tuple[Floats, Floats]:
+    """Where to cut a clip that begins, and one that ends, with each sentence: two arrays (sentences,), seconds.
+
+    Each cut is the quietest point of the gap, at most `LEAD_SECONDS` before the first word or
+    `TAIL_SECONDS` after the last, never inside a word, and never after the next sentence's start.
+    """
+    ends_at = delivery.duration if delivery is not None else sentences[-1].end if sentences else 0.0
+    starts, ends = np.zeros(len(sentences)), np.zeros(len(sentences))
+    floor = 0.0
+    for i, sentence in enumerate(sentences):
+        low = min(max(floor, sentence.start - LEAD_SECONDS), sentence.start)
+        starts[i] = _quietest(low, sentence.start, sentence.start - IDEAL_LEAD, delivery)
+        limit = sentences[i + 1].start if i + 1 < len(sentences) else max(ends_at, sentence.end)
+        high = max(min(limit, sentence.end + TAIL_SECONDS), sentence.end)
+        ends[i] = floor = _quietest(sentence.end, high, sentence.end + IDEAL_TAIL, delivery)
+    return starts, ends
+
+
+def _quietest(low: float, high: float, ideal: float, delivery: Delivery | None) -> float:
+    """The quietest time from `low` to `high`; if all are equally quiet, the one nearest to `ideal`."""
+    nearest = min(max(ideal, (low + high) / 2 if high - low < 0.1 else low), high)
+    if delivery is None or high - low < 2 / delivery.loudness_hz:
+        return nearest
+    rate = delivery.loudness_hz
+    frames = np.arange(int(np.ceil(low * rate)), int(high * rate) + 1)
+    frames = frames[frames < len(delivery.loudness)]
+    if not len(frames):
+        return nearest
+    around = [np.clip(frames + shift, 0, len(delivery.loudness) - 1) for shift in (-1, 0)]
+    level = np.mean([delivery.loudness[at].astype(np.float64) for at in around], axis=0)
+    cost = np.maximum(level, -80.0) + DISTANCE_DB * np.abs(frames / rate - ideal)
+    return float(np.clip(frames[int(np.argmin(cost))] / rate, low, high))
+
+
+def windows_of(sentences: Sequence[Sentence], bounds: tuple[float, float], delivery: Delivery | None = None) -> Windows:
+    """All windows of whole sentences whose length between the cuts is within the bounds (seconds)."""
+    starts, ends = cut_points(sentences, delivery)
+    shortest, longest = bounds
+    at = np.arange(len(starts), dtype=np.int64)
+    low: Ints = np.maximum(np.searchsorted(ends, starts + shortest - TOLERANCE, side="left"), at)
+    high: Ints = np.searchsorted(ends, starts + longest + TOLERANCE, side="right").astype(np.int64)
+    number: Ints = np.maximum(high - low, 0)
+    first: Ints = np.repeat(at, number)
+    before: Ints = np.cumsum(number) - number
+    last: Ints = np.arange(len(first), dtype=np.int64) + np.repeat(low - before, number)
+    stride = -(-len(first) // WINDOWS_LIMIT) or 1
+    first, last = first[::stride], last[::stride]
+    return Windows(first, last, starts[first], ends[last])
