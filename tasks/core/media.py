@@ -1,4 +1,4 @@
-"""What is known of a source before anything is decoded: its streams and its page."""
+"""A source's streams and its page, as known before decoding."""
 
 from typing import Any, Literal
 
@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class AudioTrack(BaseModel):
-    """One sound track, as its container tells. `index` is its stream's in the file; `start` is in seconds.
+    """An audio track according to its container. `index` is its stream in the file, `start` in seconds.
 
-    `layout` is ffmpeg's name, "16 channels" where the file does not say what they are. `aside` marks
-    commentary, descriptions for the blind, karaoke and the like: not the programme itself.
+    `layout` is ffmpeg's name, or such as "16 channels" if the file does not say. `aside` marks tracks
+    beside the programme: commentary, audio description, karaoke.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,28 +26,28 @@ class AudioTrack(BaseModel):
     start: float = 0.0
 
     @property
-    def labelled(self) -> bool:
-        """Whether the layout tells what each channel is, so that a downmix is known."""
+    def has_layout(self) -> bool:
+        """Whether the layout names each channel, so that a downmix is defined."""
         return not self.channels or (self.layout != "downmix" and not self.layout.endswith(" channels"))
 
     @property
-    def unlabelled(self) -> "AudioTrack":
-        """The same channels, none of which is taken for what it is said to be: a downmix leaves some out."""
+    def without_layout(self) -> "AudioTrack":
+        """The same track with an unknown layout, since a downmix by layout drops some channels."""
         return self.model_copy(update={"layout": f"{self.channels} channels"})
 
 
 class MediaInfo(BaseModel):
-    """Streams of a media file, as its container and one decoded frame tell.
+    """Streams of a media file, according to its container and one decoded frame.
 
-    `width` and `height` are those of the picture as shown: after rotation, with square pixels.
-    `rotation` is in degrees clockwise (0, 90, 180, 270); times are seconds, `fps` the average rate.
-    `color_matrix`, `color_primaries` and `color_transfer` have ffmpeg's names (bt709, smpte170m; smpte2084
-    is PQ, arib-std-b67 is HLG, gbr means RGB), or None where the file does not tell. `interlaced`: the file,
-    or a frame of it, says that a frame is made of two fields. `alpha`: the picture has transparent parts.
-    `start` is the container's time stamp that ffmpeg counts as 0. `video_index` is the picture's stream in
-    the file, `video_is_first` tells whether it is the first that ffmpeg finds. `tracks` are all sound tracks;
-    `audio_*` describe the one that is taken, whose stream in the file is `audio_index`. `programs` counts those
-    of a transport stream; `program` is the one described, from 1, or None unless there are several.
+    `width` and `height` are as displayed: after rotation, with square pixels. `rotation` is in degrees
+    clockwise (0, 90, 180, 270). Times are seconds, `fps` is the average rate. `color_matrix`,
+    `color_primaries` and `color_transfer` are ffmpeg's names (bt709, smpte170m; smpte2084 is PQ,
+    arib-std-b67 is HLG, gbr means RGB), or None if unknown. `interlaced`: a frame has two fields.
+    `alpha`: the picture has transparent parts. `start` is the container's timestamp that ffmpeg counts
+    as 0. `video_index` is the picture's stream in the file; `video_is_first`: it is ffmpeg's first.
+    `tracks` are all audio tracks; `audio_*` describe the chosen one, which is stream `audio_index`.
+    `programs` counts the programs of a transport stream; `program` is the one described, from 1, or None
+    unless there are several.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,8 +80,8 @@ class MediaInfo(BaseModel):
     video_is_first: bool = True
     tracks: list[AudioTrack] = Field(default_factory=list[AudioTrack])
 
-    def hearing(self, track: AudioTrack) -> "MediaInfo":
-        """The same file with `track` as its sound."""
+    def with_track(self, track: AudioTrack) -> "MediaInfo":
+        """The same file with `track` as the chosen audio track."""
         return self.model_copy(
             update={
                 "audio_codec": track.codec,
@@ -94,12 +94,12 @@ class MediaInfo(BaseModel):
 
     @property
     def moments(self) -> float:
-        """Moments shown in a second: a frame of two fields shows two."""
+        """Moments shown per second: an interlaced frame shows two."""
         return 2 * self.fps if self.interlaced else self.fps
 
 
 class HeatmapPoint(BaseModel):
-    """How often a part of the source is replayed, 0 to 1, as its site reports it."""
+    """How often viewers replay a part of the source, 0 to 1, according to its site."""
 
     start_time: float
     end_time: float
@@ -113,7 +113,7 @@ class Chapter(BaseModel):
 
 
 class SourceMeta(BaseModel):
-    """What the source's page says of it: `meta.json`. `extra` holds the rest of what was kept."""
+    """Data from the source's page: `meta.json`. `extra` holds all other fields that are stored."""
 
     source_id: str
     kind: Literal["site", "file_url", "local_file"]

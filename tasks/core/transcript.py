@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class Word(BaseModel):
-    """One spoken word as the recogniser wrote it, punctuation included, without outer spaces."""
+    """A spoken word as the recogniser wrote it, with punctuation, without surrounding spaces."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -18,14 +18,14 @@ class Word(BaseModel):
 
     @property
     def middle(self) -> float:
-        """The time that decides which clip the word belongs to."""
+        """The time that decides whether the word belongs to a clip."""
         return (self.start + self.end) / 2
 
 
 class Segment(BaseModel):
-    """A stretch of speech as the recogniser cut it: an item of `transcript.json`.
+    """A run of speech as the recogniser cut it: an item of `transcript.json`.
 
-    `language` is Whisper's code, None where it was not told.
+    `language` is Whisper's code, or None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,13 +43,13 @@ class Segment(BaseModel):
 
 @dataclass(frozen=True)
 class Speech:
-    """What is said in a source, and the language of it: Whisper's code."""
+    """The transcript of a source, and its main language (Whisper's code)."""
 
     segments: list[Segment]
     language: str
 
     def language_of(self, spans: Iterable[tuple[float, float]]) -> str:
-        """The language of most words in `spans` (seconds); the whole source's where that is not known."""
+        """The language of most words in `spans` (seconds), or the source's if they have no words."""
         stretches = list(spans)
         counts = Counter[str]()
         for segment in self.segments:

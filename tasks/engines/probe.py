@@ -111,7 +111,7 @@ def _describe(container: InputContainer, path: Path) -> MediaInfo:
     )
     sounds = [stream for stream in container.streams.audio if pids is None or stream.id in pids]
     if tracks := ranked([_track(stream) for stream in sounds], "auto"):
-        info = info.model_copy(update={"tracks": tracks}).hearing(tracks[0])
+        info = info.model_copy(update={"tracks": tracks}).with_track(tracks[0])
     return info if video is None else info.model_copy(update=_describe_video(container, video))
 
 

@@ -117,7 +117,7 @@ def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pat
     warnings = [*sound.warnings, *filter(None, [copy.warning])]
     if found.program:
         warnings.append(f"program {found.program} of {found.programs} is used")
-    info = found.hearing(sound.track)
+    info = found.with_track(sound.track)
     if copy.path != video:
         video, info = copy.path, probe(copy.path)
         check_length(info, options)

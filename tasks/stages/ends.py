@@ -1,4 +1,4 @@
-"""The last word on where clips begin and end, which only their picture tells."""
+"""Snapping the ends of clips to cuts in the picture."""
 
 import logging
 from pathlib import Path
@@ -19,9 +19,9 @@ from tasks.engines.weights import WeightsMissing, yunet
 _log = logging.getLogger(__name__)
 
 LOOK_BEYOND = 1.0
-"""Seconds beyond the free time that are looked at: a shot's length, and what a cut needs to stand out from."""
+"""Seconds of picture to analyse beyond the free time, to measure shots and to make cuts stand out."""
 FASTEST = 30.0
-"""Frames a second that are looked at."""
+"""Highest number of frames a second to analyse."""
 
 
 def snap_ends(
@@ -32,10 +32,10 @@ def snap_ends(
     bounds: tuple[float, float],
     taken: list[tuple[float, float]] | None = None,
 ) -> list[EdlClip]:
-    """The clips with ends that lie on cuts where they can; `bounds` are the shortest and the longest seconds.
+    """The clips with their ends on cuts if possible. `bounds` are the shortest and longest length in seconds.
 
-    A clip keeps its ends, and the log says why, where its picture cannot be read. `taken` are stretches
-    of other clips.
+    If its picture cannot be read, a clip keeps its ends and the log says why. `taken` are the time
+    ranges of other clips.
     """
     words = ordered_words(segments)
     detector = _detector()
@@ -85,5 +85,5 @@ def _detector() -> FaceDetector | None:
     try:
         return FaceDetector(yunet())
     except (WeightsMissing, cv2.error) as error:
-        _log.warning("No face is looked for at the ends of clips: %s", error)
+        _log.warning("The ends of clips are chosen without face detection: %s", error)
         return None

@@ -19,17 +19,17 @@ from tasks.engines.out.measure import measure_clip
 from tasks.stages.render import FailedClip, RenderedClip
 
 RenderOne = Callable[[EdlClip, Correction], RenderedClip]
-"""Renders one clip again or anew: `tasks.stages.render.render_clip` with everything else filled in."""
+"""Renders one clip: `tasks.stages.render.render_clip` with its other arguments bound."""
 
 
 class VerifiedClip(ClipEntry):
-    """A local file that holds the contract."""
+    """A local file that meets the output contract."""
 
     path: Path
 
 
 class Published(BaseModel):
-    """What may be published, what was dropped and why, and what people should know."""
+    """The clips to publish, the dropped ones with reasons, and warnings for the user."""
 
     clips: list[VerifiedClip]
     dropped: list[Dropped] = Field(default_factory=list[Dropped])
@@ -37,7 +37,7 @@ class Published(BaseModel):
 
 
 class _Verdict(BaseModel):
-    """The checks of one file; `measure` is None where the file cannot even be read."""
+    """The checks of one file. `measure` is None if the file cannot be read."""
 
     rendered: RenderedClip
     measure: ClipMeasurements | None
@@ -61,40 +61,40 @@ def verify_clips(
     progress: Callable[[float], None] | None = None,
     path: SelectionPath = "heuristic",
 ) -> Published:
-    """Check every clip against the output contract of the product.
+    """Check every clip against the output contract.
 
-    A clip that only breaks what another render can fix is rendered once more; after that, or where
-    nothing can be fixed, the next candidate of `reserve` takes its place, under its index.
+    A clip with only fixable faults is rendered once more. If it still fails, or has other faults, the
+    next candidate of `reserve` replaces it, under its index.
 
     Args:
-        rendered: the clips of RENDER; those that it could not make are replaced too.
-        longest: the asked seconds, which no clip may exceed.
-        progress: told the share (0 to 1) of the clips that are done.
-        path: who chose and named the clips: an LLM may paraphrase in titles and hooks.
+        rendered: the clips of RENDER; those that failed there are replaced too.
+        longest: the requested seconds, which no clip may exceed.
+        progress: called with the share (0 to 1) of clips that are done.
+        path: who chose and named the clips; an LLM may paraphrase in titles and hooks.
 
     Raises:
-        NoClips: not one clip is left.
-        DiskFull: there is no space to render in; no clip is dropped for that.
+        NoClips: no clip is left.
+        DiskFull: there is no space to render; no clip is dropped for that.
     """
-    desk = _Desk(render_one, options, longest, list(reserve), path)
+    verifier = _Verifier(render_one, options, longest, list(reserve), path)
     with ThreadPoolExecutor(cpu_cores()) as pool:
-        verdicts = list(pool.map(desk.judge, [clip for clip in rendered if isinstance(clip, RenderedClip)]))
+        verdicts = list(pool.map(verifier.judge, [clip for clip in rendered if isinstance(clip, RenderedClip)]))
     taken = [v.rendered.clip for v in verdicts if not v.faults]
     for done, verdict in enumerate(verdicts):
-        desk.settle(verdict, taken)
+        verifier.settle(verdict, taken)
         if progress:
             progress((done + 1) / len(rendered))
     for failure in (clip for clip in rendered if isinstance(clip, FailedClip)):
-        desk.replace(failure.clip, failure.reason, taken)
-    if not desk.clips:
-        reasons = "; ".join(f"clip {d.index}: {d.reason}" for d in desk.dropped)
-        raise NoClips(f"No clip holds the output contract ({reasons}).")
-    desk.clips.sort(key=lambda entry: entry.clip.index)
-    return Published(clips=desk.clips, dropped=desk.dropped, warnings=desk.warnings)
+        verifier.replace(failure.clip, failure.reason, taken)
+    if not verifier.clips:
+        reasons = "; ".join(f"clip {d.index}: {d.reason}" for d in verifier.dropped)
+        raise NoClips(f"No clip meets the output contract ({reasons}).")
+    verifier.clips.sort(key=lambda entry: entry.clip.index)
+    return Published(clips=verifier.clips, dropped=verifier.dropped, warnings=verifier.warnings)
 
 
-class _Desk:
-    """Where clips are judged one after the other, and what has been decided up to now."""
+class _Verifier:
+    """Checks clips one by one and collects the decisions."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class _Desk:
         self.warnings: list[str] = []
 
     def judge(self, rendered: RenderedClip) -> _Verdict:
-        """Measure a file and hold it against the contract."""
+        """Measure a file and check it against the contract."""
         try:
             measure = measure_clip(rendered.path, rendered.source)
         except MediaError as error:
@@ -139,13 +139,13 @@ class _Desk:
         return self._accept(verdict, history)
 
     def replace(self, clip: EdlClip, reason: str, taken: list[EdlClip]) -> None:
-        """Drop `clip` and publish the next candidate that shares no second with a taken one."""
+        """Drop `clip` and publish the next candidate that overlaps no taken clip."""
         self._drop(clip, reason)
         while self.reserve:
             candidate = self.reserve.pop(0)
-            if any(_overlap(candidate, other) for other in taken):
+            if any(_overlaps(candidate, other) for other in taken):
                 continue
-            candidate = _under(clip.index, candidate)
+            candidate = _with_index(clip.index, candidate)
             verdict = self._try(candidate, Correction())
             if isinstance(verdict, str):
                 self._drop(candidate, verdict)
@@ -157,7 +157,7 @@ class _Desk:
         return self.warnings.append(f"clip {clip.index} was dropped and no other candidate could take its place")
 
     def _try(self, clip: EdlClip, correction: Correction) -> _Verdict | str:
-        """Render and judge; the reason where the render itself fails."""
+        """Render and judge a clip, or return why it could not be rendered."""
         try:
             return self.judge(self.render_one(clip, correction))
         except (MediaError, FfmpegError) as error:
@@ -187,11 +187,11 @@ class _Desk:
         )
 
 
-def _under(index: int, clip: EdlClip) -> EdlClip:
-    """The clip under another index, by which it is called where it has no title of its own."""
+def _with_index(index: int, clip: EdlClip) -> EdlClip:
+    """The clip with another index, and a matching title if its title is the fallback."""
     title = fallback_title(index) if clip.title == fallback_title(clip.index) else clip.title
     return clip.model_copy(update={"index": index, "title": title})
 
 
-def _overlap(one: EdlClip, other: EdlClip) -> bool:
+def _overlaps(one: EdlClip, other: EdlClip) -> bool:
     return any(a.start < b.end and b.start < a.end for a in one.segments for b in other.segments)

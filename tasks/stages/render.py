@@ -1,4 +1,4 @@
-"""RENDER: an EDL and its source become vertical clips, one encode each, several at once."""
+"""RENDER: vertical clips from an EDL and its source, with one encode each and several at a time."""
 
 import logging
 import threading
@@ -38,7 +38,7 @@ from tasks.engines.weights import WeightsMissing, yunet
 _log = logging.getLogger(__name__)
 
 _ENCODE_SHARE = 0.8
-"""Share of a clip's time that its encode takes; the rest is looking and measuring."""
+"""Share of a clip's time spent encoding; the rest is analysis."""
 
 
 class Faces(BaseModel):
@@ -53,7 +53,7 @@ class Faces(BaseModel):
 
 
 class RenderedClip(BaseModel):
-    """A finished file and all that its checks and its record need; stretches and words are on the clip's clock."""
+    """A finished file with all data for its checks and record. Time ranges and words are on the clip's clock."""
 
     clip: EdlClip
     path: Path
@@ -80,7 +80,7 @@ class FailedClip(BaseModel):
 
 
 class RenderResult(BaseModel):
-    """Clips in the EDL's order, those that failed, and `face_log.json`."""
+    """The clips in EDL order, the failed ones, and `face_log.json`."""
 
     clips: list[RenderedClip]
     failed: list[FailedClip] = Field(default_factory=list[FailedClip])
@@ -97,8 +97,8 @@ def render_clips(
 ) -> RenderResult:
     """Render every clip of an EDL into `out_dir` as clip_01.mp4 and so on.
 
-    `progress` is told the done share (0 to 1) of the whole; `finished` gets each clip while others are
-    still rendered, in a thread of its own.
+    `progress` is called with the share (0 to 1) that is done, `finished` with each clip as soon as it is
+    done, on a worker thread.
     """
     done: dict[int, float] = {}
     lock = threading.Lock()
@@ -132,7 +132,7 @@ def render_clips(
 
 
 def _outcome(job: "Future[RenderedClip]", clip: EdlClip) -> RenderedClip | FailedClip:
-    """The clip, or why it could not be made. A full disk or a stopped program is not the clip's fault and is raised."""
+    """The clip, or why it failed. A full disk or a killed program is not the clip's fault and is raised."""
     try:
         return job.result()
     except (MediaError, FfmpegError) as error:
@@ -140,7 +140,7 @@ def _outcome(job: "Future[RenderedClip]", clip: EdlClip) -> RenderedClip | Faile
 
 
 def parallel(options: RenderOptions, clips: int) -> int:
-    """Encodes at once: one for every two cores, but two on two cores: one is looked at while one is encoded."""
+    """Number of clips to render at a time: one per two cores, but at least two, to analyse one while encoding one."""
     return max(1, min(options.parallel or max(2, cpu_cores() // 2), clips))
 
 
@@ -152,7 +152,7 @@ def render_clip(
     progress: Callable[[float], None] | None = None,
     correction: Correction | None = None,
 ) -> RenderedClip:
-    """Render one clip: look at its seconds, frame them, measure the sound, encode once."""
+    """Render one clip: analyse its picture, frame it, measure its sound, encode once."""
     correction, progress = correction or Correction(), progress or _unheard
     info = footage.info
     fonts.use_only_our_fonts()
@@ -168,20 +168,10 @@ def render_clip(
     sound = plan_loudness(footage.audio, ranges, correction)
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
-    font = fonts.choose(word.word for word in words)
-    script = captions.ass(
-        phrases.as_read(words), (options.width, options.height), language, font.face.name, font.em_share
-    )
-
-    edit = Edit(planned, sound, script, font.folder)
-
-    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
-        def tell(seconds: float) -> None:
-            progress(1 - _ENCODE_SHARE * (1 - min(seconds / planned.duration, 1.0)))
-
-        encode(edit, footage, options, encoder, decoder, out, tell)
-
-    encoder = _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(footage.video))
+    font = fonts.choose_font(word.word for word in words)
+    phrased = phrases.reading_phrases(words)
+    script = captions.ass(phrased, (options.width, options.height), language, font.face.name, font.em_share)
+    encoder = _encode_clip(Edit(planned, sound, script, font.folder), footage, options, out, progress)
     progress(1.0)
     flat = [shot for of_range in shots for shot in of_range]
     return RenderedClip(
@@ -192,8 +182,7 @@ def render_clip(
         source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(views, shots, info)),
         source=SourceExcerpt(
-            sound=_sound_of_source(clip, footage),
-            frames=source_frames(footage.video, info, clip, shots, options),
+            sound=_source_levels(clip, footage), frames=source_frames(footage.video, info, clip, shots, options)
         ),
         face_log=face_log_clip(clip.index, flat, *views),
         faces=faces,
@@ -206,15 +195,29 @@ def render_clip(
     )
 
 
-def _sound_of_source(clip: EdlClip, footage: Footage) -> SoundLevels:
-    """The track that was taken, read from the source itself where it is still in there."""
+def _encode_clip(
+    edit: Edit, footage: Footage, options: RenderOptions, out: Path, progress: Callable[[float], None]
+) -> EncoderChoice:
+    """Encode the clip into `out`; returns the encoder used."""
+
+    def tell(seconds: float) -> None:
+        progress(1 - _ENCODE_SHARE * (1 - min(seconds / edit.plan.duration, 1.0)))
+
+    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
+        encode(edit, footage, options, encoder, decoder, out, tell)
+
+    return _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(footage.video))
+
+
+def _source_levels(clip: EdlClip, footage: Footage) -> SoundLevels:
+    """Levels of the chosen audio track, read from the source file if it still has its sound."""
     spans = [(span.start, span.duration) for span in clip.segments]
     info = footage.info
     return levels(footage.video, spans, info.audio_index) if info.audio_codec else levels(footage.audio, spans)
 
 
 def _frozen_as_shown(views: list[RangeAnalysis], shots: list[list[Shot]], info: MediaInfo) -> list[tuple[float, float]]:
-    """Stretches of the source without motion in what the camera shows of it: the rest of the frame may move."""
+    """Time ranges of the source without motion inside the crop; the rest of the frame may move."""
     frozen: list[tuple[float, float]] = []
     for view, of_range in zip(views, shots, strict=True):
         times = view.start + np.arange(len(view.motion)) / view.fps
@@ -226,7 +229,7 @@ def _frozen_as_shown(views: list[RangeAnalysis], shots: list[list[Shot]], info: 
 def _draw_on_gpu_or_cpu(
     draw: Callable[[EncoderChoice, dict[str, str]], None], encoder: EncoderChoice, decoder: dict[str, str]
 ) -> EncoderChoice:
-    """The encoder that drew the clip: a GPU that gives up midway, or has no session left, is replaced by the CPU."""
+    """The encoder that drew the clip. If the GPU fails midway or has no free session, the CPU takes over."""
     try:
         draw(encoder, decoder)
     except FfmpegError as error:
@@ -239,11 +242,11 @@ def _draw_on_gpu_or_cpu(
 
 
 def _unheard(share: float) -> None:
-    """Progress that nobody asked for."""
+    """Ignore progress."""
 
 
 def _face_detector() -> tuple[FaceDetector | None, Faces]:
-    """The detector; a camera without one shows the whole frame, which is better than no clip."""
+    """The face detector, or None and why. Without one the camera shows the whole frame."""
     try:
         return FaceDetector(yunet()), Faces()
     except WeightsMissing as error:

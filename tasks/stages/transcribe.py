@@ -1,4 +1,4 @@
-"""Audio to transcript, or a clear "nobody speaks"."""
+"""TRANSCRIPT: audio to transcript, or an error if nobody speaks."""
 
 import logging
 from pathlib import Path
@@ -17,9 +17,9 @@ def transcribe_source(
     """Transcript of the first audio stream; `language` is auto or a Whisper code.
 
     Raises:
-        NoSpeech: silence, music or noise.
+        NoSpeech: there is only silence, music or noise.
         BadRequest: Whisper does not know the language.
-        ProgramStopped: the sound was not decoded to its end; another try may go well.
+        ProgramStopped: the decoder was killed or hung; a retry may succeed.
     """
     result = whisper.transcribe(audio, options, ffmpeg, progress, language)
     if not result.segments:

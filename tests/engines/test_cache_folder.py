@@ -50,5 +50,5 @@ def test_a_planted_one_is_not_used(name: Path, plant, caplog: pytest.LogCaptureF
     assert folder == private_folder()
     assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
     assert str(name) in caplog.text
-    for used in (binary_dir(), fonts.choose(["a"]).folder):
+    for used in (binary_dir(), fonts.choose_font(["a"]).folder):
         assert used.is_relative_to(folder)

@@ -1,10 +1,10 @@
-"""Word-timed captions as an ASS script: few words at a time, the spoken one highlighted.
+"""Captions as an ASS script: a few words at a time, the spoken one highlighted.
 
-Every state of the screen is one Dialogue event and events never overlap, so two captions are never
-on the screen at once. All states of a group hold the same text, so the lines stand still while the
-highlight moves. Shaping and the order of right-to-left text are libass's work: a highlight changes
-colour between words only, never inside one, so ligatures hold. libass takes the direction of a line
-from its first letter; where that is a foreign word, an invisible mark before it tells the right one.
+Each state of the screen is one Dialogue event and events never overlap, so there is never more than
+one caption on screen. All states of a group have the same text, so lines stay in place while the
+highlight moves. libass shapes and orders right-to-left text; the colour changes only between words,
+which keeps ligatures intact. libass takes a line's direction from its first letter, so an invisible
+mark precedes a foreign word there.
 """
 
 import unicodedata
@@ -24,31 +24,31 @@ from tasks.core.speech.scripts import (
 from tasks.core.transcript import Word
 
 SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
-"""Shares of the picture that players cover with their own controls."""
+"""Shares of the picture that players cover with controls."""
 CENTRE = 0.75
-"""Height of the captions' middle, as a share of the picture's: below most faces, above the controls."""
+"""Vertical centre of the captions as a share of the height: below most faces, above the controls."""
 TEXT_COLOUR, HIGHLIGHT_COLOUR = (255, 255, 255), (255, 225, 0)
 POPPINS_EM = 1000 / (1135 + 627)
-"""An em as a share of the font size, which libass counts from winAscent to winDescent."""
+"""An em as a share of the font size, which in libass is winAscent plus winDescent."""
 _EM = 0.050
-"""Size of an em as a share of the picture's shorter side."""
+"""An em as a share of the picture's shorter side."""
 _LINES = 2
 _LONGEST_GROUP = 7
 _CLAUSE = 4
-"""Words after which a comma ends a group."""
+"""Number of words from which a comma ends a group."""
 _PAUSE = 0.6
-"""A silence of this many seconds ends a group."""
+"""Shortest silence in seconds that ends a group."""
 _HOLD = 0.3
-"""Seconds that a group stays after its last word, unless the next one needs the room."""
+"""Seconds that a group stays after its last word, unless the next group begins."""
 _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}
-"""Whisper's languages that are written without spaces between words."""
+"""Whisper's languages without spaces between words."""
 _BREAK_GUARD = "\u2060"
-"""Word joiner: draws nothing, and parts a backslash from the letter that would make it a command."""
+"""Word joiner: invisible, keeps a backslash and a letter from forming a command."""
 
 
 @dataclass(frozen=True)
-class _Page:
-    """Room for text, in em, the language, and whether its words are joined without spaces."""
+class _Layout:
+    """The room for text in em, and the language."""
 
     room: float
     language: str
@@ -58,7 +58,7 @@ class _Page:
         return self.language in _UNSPACED
 
     def between(self, before: Word, after: Word) -> str:
-        """What stands between two words of a line: nothing where the script has no spaces, whatever the language."""
+        """The separator of two words in a line: empty in scripts without spaces, whatever the language."""
         if self.unspaced:
             return " " if before.word[-1].isascii() and after.word[0].isascii() else ""
         return "" if UNSPACED.search(before.word[-2:]) and UNSPACED.match(after.word) else " "
@@ -66,7 +66,7 @@ class _Page:
 
 @dataclass(frozen=True)
 class _Group:
-    """Words that are on the screen together. `lines` are their indices; `scale` shrinks what is too wide."""
+    """Words on screen together. `lines` are their indices; `scale` shrinks text that is too wide."""
 
     words: list[Word]
     lines: list[list[int]]
@@ -77,16 +77,16 @@ def ass(words: list[Word], size: tuple[int, int], language: str, font: str, em_s
     """An ASS script for words on the clip's clock.
 
     Args:
-        words: in playing order; their text is hostile and is escaped here.
-        size: width and height of the finished picture in pixels.
-        language: Whisper code; tells whether words are joined without spaces.
+        words: in playing order; their text is untrusted and gets escaped.
+        size: width and height of the output picture in pixels.
+        language: Whisper code; decides whether words are joined without spaces.
         font: full face name, such as "Poppins ExtraBold".
         em_share: the font's em as a share of its line height (unitsPerEm over winAscent + winDescent).
     """
     em = _EM * min(size)
-    page = _Page(room=(1 - 2 * SIDE) * size[0] / em, language=language)
-    groups = [_laid_out(group, page) for group in _grouped(_shown(words, page), page)]
-    events = [line for i, g in enumerate(groups) for line in _events(g, _until(groups, i), size, page)]
+    layout = _Layout(room=(1 - 2 * SIDE) * size[0] / em, language=language)
+    groups = [_laid_out(group, layout) for group in _grouped(_visible_words(words, layout), layout)]
+    events = [line for i, g in enumerate(groups) for line in _events(g, _group_end(groups, i), size, layout)]
     return _header(size, em, round(em / em_share), font) + "\n".join(events) + "\n"
 
 
@@ -108,31 +108,31 @@ def _colour(rgb: tuple[int, int, int]) -> str:
 
 
 def clean(text: str) -> str:
-    """Text without line breaks and without what draws nothing: control, direction and unassigned characters."""
+    """Text without line breaks and invisible characters (control, direction, unassigned)."""
     return one_line(text)
 
 
 def escape(text: str) -> str:
-    """Clean text that libass draws letter by letter: no tag and no command is left in it."""
+    """Clean text escaped for libass, without active tags or commands."""
     return text.replace("\\", "\\" + _BREAK_GUARD).replace("{", "\\{").replace("}", "\\}")
 
 
-def _shown(words: list[Word], page: _Page) -> list[Word]:
-    """Words with something to draw, by time, each ending no later than the next begins."""
+def _visible_words(words: list[Word], layout: _Layout) -> list[Word]:
+    """The visible words by time, each ending by the start of the next."""
     whole = whole_letters(sorted(words, key=lambda w: w.start))
     drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in whole if (text := clean(w.word))]
-    parts = sorted((part for w in drawn for part in _split(w, page)), key=lambda w: w.start)
+    parts = sorted((part for w in drawn for part in _split(w, layout)), key=lambda w: w.start)
     ends = [*(w.start for w in parts[1:]), float("inf")]
     return [w.model_copy(update={"end": min(w.end, e)}) for w, e in zip(parts, ends, strict=False)]
 
 
-def _split(word: Word, page: _Page) -> list[Word]:
-    """A word that is too wide even when shrunk, as several with their shares of its time."""
+def _split(word: Word, layout: _Layout) -> list[Word]:
+    """The word, or several parts with their shares of its time if it is too wide even when shrunk."""
     wide = text_width(word.word)
-    if wide <= page.room * (1 if page.unspaced else 2):
+    if wide <= layout.room * (1 if layout.unspaced else 2):
         return [word]
     letters = clusters(word.word)
-    length = ceil(len(letters) / ceil(wide / page.room))
+    length = ceil(len(letters) / ceil(wide / layout.room))
     texts = ["".join(letters[i : i + length]) for i in range(0, len(letters), length)]
     step = (word.end - word.start) / len(texts)
     return [
@@ -140,25 +140,25 @@ def _split(word: Word, page: _Page) -> list[Word]:
     ]
 
 
-def _grouped(words: list[Word], page: _Page) -> list[list[Word]]:
-    """Words in the groups that are read together: none across a pause or the end of a sentence."""
+def _grouped(words: list[Word], layout: _Layout) -> list[list[Word]]:
+    """Words in groups to be read together, none across a pause or the end of a sentence."""
     runs: list[list[Word]] = []
     for word in words:
         if runs and not (word.start - runs[-1][-1].end >= _PAUSE or ends_sentence(runs[-1][-1].word)):
             runs[-1].append(word)
         else:
             runs.append([word])
-    return [group for run in runs for group in _divided(run, page)]
+    return [group for run in runs for group in _divided(run, layout)]
 
 
-def _divided(run: list[Word], page: _Page) -> list[list[Word]]:
-    """A run in groups that fit: as few as can be, none of a lonely word, ending at commas where that is free."""
+def _divided(run: list[Word], layout: _Layout) -> list[list[Word]]:
+    """The run in as few groups as fit, avoiding single words and ending at commas if that adds no group."""
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(run) + 1):
         chosen = (float("inf"), end - 1)
         for start in range(end - 1, -1, -1):
             group = run[start:end]
-            if len(group) > 1 and not _may_be_one(group, page):
+            if len(group) > 1 and not _fits(group, layout):
                 break
             chosen = min(chosen, (best[start][0] + _cost(group, is_last=end == len(run)), start))
         best.append(chosen)
@@ -171,47 +171,47 @@ def _divided(run: list[Word], page: _Page) -> list[list[Word]]:
     return groups
 
 
-def _may_be_one(group: list[Word], page: _Page) -> bool:
-    is_short = len(group) <= _LONGEST_GROUP or page.unspaced
-    return is_short and len(_filled(group, page, page.room)) <= _LINES
+def _fits(group: list[Word], layout: _Layout) -> bool:
+    is_short = len(group) <= _LONGEST_GROUP or layout.unspaced
+    return is_short and len(_filled(group, layout, layout.room)) <= _LINES
 
 
 def _cost(group: list[Word], *, is_last: bool) -> float:
-    """What a group counts against its division: one, more where it is hard to read, less where it ends well."""
+    """The cost of a group: 1, plus a penalty if it is hard to read, less if it ends at a comma."""
     lonely = 1.2 if len(group) == 1 else 0.4 if len(group) == 2 else 0.0
     ends_well = not is_last and len(group) >= _CLAUSE and group[-1].word.endswith(tuple(CLAUSE_FINAL))
     return 1 + lonely - 0.9 * ends_well
 
 
-def _filled(words: list[Word], page: _Page, room: float) -> list[list[int]]:
-    """Indices of the words of each line, every line filled as far as `room` em allow."""
+def _filled(words: list[Word], layout: _Layout, room: float) -> list[list[int]]:
+    """Indices of the words of each line; each line is filled up to `room` em."""
     lines: list[list[int]] = [[0]]
     for i in range(1, len(words)):
-        if _line_width(words, [*lines[-1], i], page) <= room:
+        if _line_width(words, [*lines[-1], i], layout) <= room:
             lines[-1].append(i)
         else:
             lines.append([i])
     return lines
 
 
-def _line_width(words: list[Word], line: list[int], page: _Page) -> float:
-    gaps = sum(text_width(page.between(words[a], words[b])) for a, b in pairwise(line))
+def _line_width(words: list[Word], line: list[int], layout: _Layout) -> float:
+    gaps = sum(text_width(layout.between(words[a], words[b])) for a, b in pairwise(line))
     return sum(text_width(words[i].word) for i in line) + gaps
 
 
-def _laid_out(words: list[Word], page: _Page) -> _Group:
-    """One line where it fits, else two of about the same width, shrunk where one word is too wide."""
-    lines = _filled(words, page, page.room)
+def _laid_out(words: list[Word], layout: _Layout) -> _Group:
+    """One line if it fits, else two of similar width, shrunk if a word is too wide."""
+    lines = _filled(words, layout, layout.room)
     if len(lines) == _LINES:
         everything = list(range(len(words)))
         breaks = [[everything[:i], everything[i:]] for i in everything[1:]]
-        lines = min(breaks, key=lambda two: max(_line_width(words, line, page) for line in two))
-    widest = max(_line_width(words, line, page) for line in lines)
-    return _Group(words, lines, page.room / max(widest, page.room))
+        lines = min(breaks, key=lambda two: max(_line_width(words, line, layout) for line in two))
+    widest = max(_line_width(words, line, layout) for line in lines)
+    return _Group(words, lines, layout.room / max(widest, layout.room))
 
 
 def text_width(text: str) -> float:
-    """Estimated width in em, on the safe side of Poppins ExtraBold's own."""
+    """Estimated width in em, never below that of Poppins ExtraBold."""
     return sum(_character_width(c) for c in text)
 
 
@@ -227,34 +227,34 @@ def _character_width(c: str) -> float:
     return 0.78 if c.isupper() else 0.64
 
 
-def _until(groups: list[_Group], index: int) -> float:
+def _group_end(groups: list[_Group], index: int) -> float:
     """When group `index` leaves the screen."""
     leaves = groups[index].words[-1].end + _HOLD
     return min(leaves, groups[index + 1].words[0].start) if index + 1 < len(groups) else leaves
 
 
-def _events(group: _Group, until: float, size: tuple[int, int], page: _Page) -> list[str]:
-    """One event a word; a word stays highlighted until the next begins."""
+def _events(group: _Group, until: float, size: tuple[int, int], layout: _Layout) -> list[str]:
+    """One event per word. A word stays highlighted until the next begins."""
     starts = [_centiseconds(w.start) for w in group.words]
     ends = [*starts[1:], _centiseconds(until)]
     return [
-        f"Dialogue: 0,{_clock(start)},{_clock(end)},Caption,,0,0,0,,{_text(group, i, size, page)}"
+        f"Dialogue: 0,{_clock(start)},{_clock(end)},Caption,,0,0,0,,{_text(group, i, size, layout)}"
         for i, (start, end) in enumerate(zip(starts, ends, strict=True))
         if end > start
     ]
 
 
-def _text(group: _Group, active: int, size: tuple[int, int], page: _Page) -> str:
+def _text(group: _Group, active: int, size: tuple[int, int], layout: _Layout) -> str:
     scale = f"\\fscx{group.scale * 100:.0f}\\fscy{group.scale * 100:.0f}" if group.scale < 1 else ""
-    rtl = runs_right_to_left("".join(word.word for word in group.words), page.language)
-    lines = "\\N".join(_line(group.words, line, active, page, right_to_left=rtl) for line in group.lines)
+    rtl = runs_right_to_left("".join(word.word for word in group.words), layout.language)
+    lines = "\\N".join(_line(group.words, line, active, layout, right_to_left=rtl) for line in group.lines)
     return f"{{\\an5\\pos({size[0] // 2},{round(size[1] * CENTRE)}){scale}}}{lines}"
 
 
-def _line(words: list[Word], line: list[int], active: int, page: _Page, *, right_to_left: bool) -> str:
+def _line(words: list[Word], line: list[int], active: int, layout: _Layout, *, right_to_left: bool) -> str:
     mark = direction_mark("".join(words[i].word for i in line), right_to_left=right_to_left)
     texts = [_word(words[i].word, i == active) for i in line]
-    gaps = [*(page.between(words[a], words[b]) for a, b in pairwise(line)), ""]
+    gaps = [*(layout.between(words[a], words[b]) for a, b in pairwise(line)), ""]
     return mark + "".join(text + gap for text, gap in zip(texts, gaps, strict=True))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.speech.marks import ends_sentence
-from tasks.core.speech.scripts import TOKEN, is_written, one_byte_a_letter, whole_letters
+from tasks.core.speech.scripts import TOKEN, has_letters, one_byte_per_letter, whole_letters
 from tasks.core.transcript import Segment, Word
 
 SAMPLE_RATE = 16_000
@@ -207,7 +207,7 @@ def rejection_reason(heard: DecodedWindow) -> str:
     `no_speech_prob` rarely above 0.4. Silence, noise, tones and music either loop or are below -1
     and above 0.4.
     """
-    if not is_written(heard.text):
+    if not has_letters(heard.text):
         return "no words"
     if _is_silent(heard):
         return "no speech"
@@ -232,7 +232,7 @@ def compression_ratio(text: str) -> float:
     A letter counts as one byte in every script. In UTF-8 a Thai or Hindi letter has three bytes, two of them
     always the same, so ordinary speech would compress like a loop (2.5 to 3.3 instead of 1.4 to 1.7).
     """
-    raw = one_byte_a_letter(text)
+    raw = one_byte_per_letter(text)
     return len(raw) / len(zlib.compress(raw))
 
 

@@ -1,4 +1,4 @@
-"""Windows of about five minutes that end where a sentence ends, at a long pause if one is near."""
+"""Parts of about five minutes that end with a sentence, at a long pause if there is one nearby."""
 
 from pydantic import BaseModel
 
@@ -6,11 +6,11 @@ from tasks.core.speech.sentences import join
 from tasks.core.transcript import Sentence
 
 SLACK = 0.2
-"""A window may be this share shorter or longer than asked, to end at a longer pause."""
+"""A chunk may deviate from the requested length by this share to end at a longer pause."""
 
 
 class Chunk(BaseModel):
-    """An item of `chunks.json`: the text said from `start` to `end`, in seconds."""
+    """An item of `chunks.json`: the text spoken from `start` to `end`, in seconds."""
 
     text: str
     start: float
@@ -18,10 +18,9 @@ class Chunk(BaseModel):
 
 
 def chunks(sentences: list[Sentence], seconds: float = 300.0) -> list[Chunk]:
-    """Consecutive windows that cover every sentence once.
+    """Consecutive chunks that contain every sentence once.
 
-    Each ends after the sentence that the longest pause follows, among those that end within
-    `SLACK` of `seconds`; where none does, after the last one that still fits.
+    Each ends at the longest pause within `SLACK` of `seconds`, or with the last sentence that fits.
     """
     made: list[Chunk] = []
     first = 0

@@ -1,4 +1,4 @@
-"""How writing systems differ: marks that belong to a letter, places where a line may break, direction."""
+"""Differences between writing systems: combining marks, line breaks, direction."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from tasks.core.speech.marks import CLAUSE_FINAL, SENTENCE_FINAL
 from tasks.core.transcript import Word
 
 RIGHT_TO_LEFT = frozenset(("ar", "fa", "he", "ps", "sd", "ur", "yi"))
-"""Whisper's languages that are written from right to left."""
+"""Whisper's right-to-left languages."""
 UNSPACED = regex.compile(
     r"[\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}\p{Han}\p{Hiragana}\p{Katakana}\u3001-\u303f]"
 )
-"""A character of a script that puts no spaces between words."""
+"""A character of a script without spaces between words."""
 TOKEN = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}\u200c\u200d]*(?:['\u2019-][\p{L}\p{N}][\p{L}\p{N}\p{M}]*)*")
-"""A word: letters and digits with their marks, which `\\w` takes for signs."""
+"""A word: letters and digits with their combining marks, which `\\w` does not match."""
 
 _RIGHT_TO_LEFT_MARK, _LEFT_TO_RIGHT_MARK = "\u200f", "\u200e"
 # UAX 29 ends a cluster before these, but a line must not begin with them: spacing vowels (Burmese ones are marks),
@@ -37,7 +37,7 @@ _WRITTEN = regex.compile(r"[\p{L}\p{N}]")
 
 
 def clusters(text: str) -> list[str]:
-    """The text in pieces that no line break may part: letters with their marks, vowels and punctuation."""
+    """The text in pieces that a line break must not split: letters with their marks, vowels and punctuation."""
     found: list[str] = []
     for cluster in regex.findall(r"\X", text):
         if found and (_TAIL.match(cluster) or _HEAD.search(found[-1])):
@@ -48,9 +48,9 @@ def clusters(text: str) -> list[str]:
 
 
 def continues(before: str, after: str) -> bool:
-    """Whether `after` begins inside the last letter of `before`, so that nothing may come between them.
+    """Whether `after` starts within the last letter of `before`, so they must stay together.
 
-    A recogniser cuts its words at tokens, which are bytes and know no letters.
+    The recogniser's tokens are bytes and may split a letter.
     """
     if not before or not after or before[-1].isspace():
         return False
@@ -58,7 +58,7 @@ def continues(before: str, after: str) -> bool:
 
 
 def whole_letters(words: Sequence[Word]) -> list[Word]:
-    """The words, each joined to the one before where it begins inside that one's last letter."""
+    """The words, joined where a split falls within a letter."""
     whole: list[Word] = []
     for word in words:
         if whole and continues(whole[-1].word, word.word):
@@ -69,16 +69,16 @@ def whole_letters(words: Sequence[Word]) -> list[Word]:
     return whole
 
 
-def one_byte_a_letter(text: str) -> bytes:
-    """The text with a byte for each character, whatever its script, so that lengths compare between scripts."""
+def one_byte_per_letter(text: str) -> bytes:
+    """The text with one byte per character, to make lengths comparable between scripts."""
     return bytes(ord(c) & 0xFF for c in text)
 
 
 def retimed(words: Sequence[Word], pieces: Sequence[str]) -> list[Word]:
-    """The same text cut into other pieces, each with the time of its letters.
+    """The text of `words` in other pieces, each with the times of its letters.
 
     Args:
-        words: in order; their texts, joined, are the pieces, joined.
+        words: in order; their joined texts equal the joined pieces.
         pieces: none empty.
     """
     spans = [letter for word in words for letter in _letter_times(word)]
@@ -90,16 +90,15 @@ def retimed(words: Sequence[Word], pieces: Sequence[str]) -> list[Word]:
 
 
 def _letter_times(word: Word) -> list[tuple[float, float]]:
-    """Start and end of each character, as if all took the same time."""
+    """Start and end of each character, assuming equal durations."""
     step = (word.end - word.start) / len(word.word)
     return [(word.start + i * step, word.start + (i + 1) * step) for i in range(len(word.word))]
 
 
 def runs_right_to_left(text: str, language: str) -> bool:
-    """Whether a line of this language is laid out from right to left.
+    """Whether a line of this language runs from right to left.
 
-    In Arabic, Hebrew and their like one letter of theirs is enough, wherever it stands; elsewhere most
-    letters must be theirs.
+    In a right-to-left language one right-to-left letter is enough; in others most letters must be.
     """
     kinds = [unicodedata.bidirectional(c) for c in text]
     right, left = sum(kind in ("R", "AL") for kind in kinds), kinds.count("L")
@@ -107,13 +106,13 @@ def runs_right_to_left(text: str, language: str) -> bool:
 
 
 def direction_mark(line: str, *, right_to_left: bool) -> str:
-    """The invisible mark that a line needs where its first letter would give it the other direction; else ""."""
+    """An invisible mark if the line's first letter would give it the wrong direction, else ""."""
     first = next((kind for c in line if (kind := unicodedata.bidirectional(c)) in ("L", "R", "AL")), None)
     if first is None or (first != "L") == right_to_left:
         return ""
     return _RIGHT_TO_LEFT_MARK if right_to_left else _LEFT_TO_RIGHT_MARK
 
 
-def is_written(text: str) -> bool:
-    """Whether there is a letter or a digit in the text."""
+def has_letters(text: str) -> bool:
+    """Whether the text contains a letter or digit."""
     return bool(_WRITTEN.search(text))

@@ -1,7 +1,7 @@
-"""From recognised words to sentences, whatever the script and however poor the punctuation.
+"""Sentences from recognised words, in any script and with any punctuation.
 
-Recognised words come from outside: they may be unsorted, overlapping, empty or not finite.
-What leaves here is in order, never overlaps and has no empty text.
+Recognised words are untrusted: they may be unsorted, overlapping, empty or not finite. Sentences are
+in order, do not overlap and have text.
 """
 
 import bisect
@@ -17,15 +17,15 @@ from tasks.core.speech.wordlists import abbreviations
 from tasks.core.transcript import Segment, Sentence, Word
 
 PAUSE_SECONDS = 0.6
-"""A pause this long ends a sentence where the recogniser wrote no punctuation."""
+"""Shortest pause that ends a sentence if there is no punctuation."""
 BREAK_SECONDS = 2.5
-"""A pause this long ends a sentence in any case: whatever follows is another utterance."""
+"""Shortest pause that always ends a sentence: what follows is another utterance."""
 LONGEST_SECONDS = 20.0
-"""A longer run is taken as unpunctuated: spoken sentences last 3 to 8 seconds."""
+"""Longest sentence; longer runs count as unpunctuated. Spoken sentences last 3 to 8 seconds."""
 PART_SECONDS = 12.0
-"""The longest part of an unpunctuated run: short enough for clips to find ends that fit."""
+"""Longest part of an unpunctuated run, short enough for clips to find suitable ends."""
 EDGE_SHARE = 0.25
-"""An unpunctuated run without pauses is cut at its widest gap, this share of it away from its ends."""
+"""An unpunctuated run without pauses is cut at its widest gap, at least this share of it from its ends."""
 
 _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
 
@@ -51,7 +51,7 @@ def _language_by_time(segments: list[Segment]) -> Callable[[float], str | None]:
 
 
 def ordered_words(segments: Iterable[Segment]) -> list[Word]:
-    """Words of all segments, sorted, cleaned, each ending where the next begins at the latest."""
+    """The words of all segments, sorted and cleaned, each ending by the start of the next."""
     raw = [word for segment in segments for word in (segment.words or _evenly(segment))]
     clean = [Word(word=text, start=max(w.start, 0.0), end=max(w.end, w.start, 0.0)) for w in raw if (text := _clean(w))]
     clean.sort(key=lambda word: (word.start, word.end))
@@ -68,7 +68,7 @@ def ordered_words(segments: Iterable[Segment]) -> list[Word]:
 
 
 def join(words: Iterable[str]) -> str:
-    """Words as running text: a space between them, none where the script has none."""
+    """Words as running text, with spaces in scripts that use them."""
     text = ""
     for word in words:
         glued = not text or (UNSPACED.match(word) and UNSPACED.search(text[-2:]))
@@ -83,7 +83,7 @@ def _clean(word: Word) -> str:
 
 
 def _evenly(segment: Segment) -> list[Word]:
-    """Words of a segment that has only text, spread over it in proportion to their letters."""
+    """Words of a segment without word times, spread over it in proportion to their letters."""
     pieces: list[str] = [
         piece
         for token in segment.text.split()
@@ -102,7 +102,7 @@ def _evenly(segment: Segment) -> list[Word]:
 
 
 def _unspaced_pieces(token: str) -> list[str]:
-    """Letters of scripts without spaces one by one, what stands between them whole."""
+    """Single letters in scripts without spaces; anything between them stays whole."""
     pieces: list[str] = []
     for cluster in clusters(token):
         if pieces and not UNSPACED.search(pieces[-1]) and not UNSPACED.match(cluster):

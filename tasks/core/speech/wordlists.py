@@ -1,8 +1,8 @@
-"""Words that tell something about how a sentence works, from `words/`: a file a language.
+"""Word lists that reveal the role of a sentence, one file per language in `words/`.
 
-English lists follow the signals that were measured against audience reactions; Indonesian ones are their
-counterparts in spoken Indonesian. A language without lists has none, and whoever uses the lists says so.
-The files are part of the package, as code is, and are read once.
+The English lists serve signals that were measured against audience reactions; the Indonesian ones are
+their counterparts in spoken Indonesian. Other languages have none, and callers report that. The files
+are part of the package and are read once.
 """
 
 import functools
@@ -18,15 +18,14 @@ FOLDER = resources.files("tasks.core.speech") / "words"
 
 
 class WordsMalformed(ValueError):
-    """A file of words is not as CONTRIBUTING.md says; the message names the file, the section and the word."""
+    """A word file breaks the rules in CONTRIBUTING.md; the message names the file, section and word."""
 
 
 @dataclass(frozen=True)
 class Abbreviations:
-    """Abbreviations that are written with a point, without it: what the point says by what follows.
+    """Abbreviations, without their point, by when the point ends a sentence.
 
-    `never_last`: it never ends a sentence. `before_capital`: it ends one only when a capital follows.
-    `before_number`: it ends one unless a number follows.
+    `never_last`: never. `before_capital`: only before a capital. `before_number`: except before a number.
     """
 
     never_last: frozenset[str] = frozenset()
@@ -36,9 +35,9 @@ class Abbreviations:
 
 @dataclass(frozen=True)
 class WordLists:
-    """One language's words, lower case, without punctuation; phrases are whole words in order.
+    """A language's words in lower case, without punctuation. Phrases are sequences of whole words.
 
-    The comments in `words/en.toml` say what each list is for.
+    The comments in `words/en.toml` explain each list.
     """
 
     stop: frozenset[str]
@@ -63,7 +62,7 @@ class WordLists:
 
 
 PHRASES = ("opening_phrases", "claim_phrases", "story", "promotion")
-"""The lists of the section `phrases`, one phrase a line; the others are words with spaces between."""
+"""Lists in the section `phrases`, one phrase per line. The others are words separated by spaces."""
 SECTIONS = {
     "abbreviations": tuple(field.name for field in fields(Abbreviations)),
     "words": tuple(field.name for field in fields(WordLists) if field.name not in PHRASES),
@@ -72,13 +71,13 @@ SECTIONS = {
 
 
 def word_lists(language: str) -> WordLists | None:
-    """Lists of a language by its Whisper code; None where there are none."""
+    """The lists of a language by its Whisper code, or None."""
     return _languages().get(language.casefold().split("-")[0], (None, None))[1]
 
 
 @functools.cache
 def abbreviations() -> Abbreviations:
-    """Those of all languages together: where sentences end is asked before the language is known for sure."""
+    """The abbreviations of all languages together, because sentences are cut before the language is certain."""
     found = [abbreviated for abbreviated, _ in _languages().values()]
     return Abbreviations(
         **{name: frozenset[str]().union(*(getattr(one, name) for one in found)) for name in SECTIONS["abbreviations"]}
@@ -92,21 +91,21 @@ def _languages() -> dict[str, tuple[Abbreviations, WordLists | None]]:
 
 
 def parse(name: str, text: str) -> tuple[Abbreviations, WordLists | None]:
-    """What a file says; no word lists where it has abbreviations alone.
+    """Parse a word file. It may have abbreviations only, and then there are no word lists.
 
     Raises:
-        WordsMalformed: it is no TOML, its name is no language of Whisper's, a section or a list is missing or not
-            known, or a word stands twice or is not in lower case.
+        WordsMalformed: it is not TOML, not named by a Whisper code, a section or list is missing or unknown,
+            or a word is repeated or not in lower case.
     """
     if name.removesuffix(".toml") not in LANGUAGES:
         raise WordsMalformed(f"{name}: name the file by Whisper's code of the language, such as en.toml")
     try:
-        told = tomllib.loads(text)
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise WordsMalformed(f"{name}: {error}") from error
-    if unknown := set(told) - set(SECTIONS):
+    if unknown := set(content) - set(SECTIONS):
         raise WordsMalformed(f"{name}: there is no section {', '.join(sorted(unknown))}")
-    lists = {section: _section(name, section, told.get(section, {})) for section in SECTIONS}
+    lists = {section: _section(name, section, content.get(section, {})) for section in SECTIONS}
     abbreviated = Abbreviations(**{key: frozenset(words) for key, words in lists["abbreviations"].items()})
     if not lists["words"] and not lists["phrases"]:
         return abbreviated, None
@@ -117,11 +116,11 @@ def parse(name: str, text: str) -> tuple[Abbreviations, WordLists | None]:
     return abbreviated, WordLists(**words, **phrases)
 
 
-def _section(name: str, section: str, told: object) -> dict[str, list[str]]:
+def _section(name: str, section: str, lists: object) -> dict[str, list[str]]:
     """The lists of a section, checked."""
-    if not isinstance(told, dict):
+    if not isinstance(lists, dict):
         raise WordsMalformed(f"{name}: {section} is no section")
-    texts = cast("dict[str, object]", told)
+    texts = cast("dict[str, object]", lists)
     return {key: _list(f"{name}, {section}.{key}", section, key, text) for key, text in texts.items()}
 
 

@@ -1,6 +1,6 @@
-"""Caption fonts from wheels: which face draws a text, and a fontconfig that knows no others.
+"""Caption fonts from wheels: the choice of a face for a text, and a fontconfig without any other fonts.
 
-Only static faces: libass takes a variable font for its default weight, or not at all, without a word.
+Only static faces: libass silently uses a variable font at its default weight, or not at all.
 """
 
 import functools
@@ -21,9 +21,9 @@ from tasks.engines.cache_folder import appearing, link, private_folder
 
 @dataclass(frozen=True)
 class Face:
-    """One face: its name as libass finds it, and where its wheel keeps the file.
+    """A font face: its name in libass, and its file in a wheel.
 
-    That name is the full name of a TrueType face, and the PostScript name of a CFF (.otf) face.
+    libass uses the full name of a TrueType face and the PostScript name of a CFF (.otf) face.
     """
 
     name: str
@@ -44,7 +44,7 @@ FACES = [
     Face("Sarabun ExtraBold", "fontpkg-sarabun", "fontpkg_sarabun/files/Sarabun-ExtraBold.ttf"),
     Face("NotoSansCJKjp-Bold", "noto-cjk-sans-jp-bold", "noto_cjk_sans_jp_bold/NotoSansCJKjp-Bold.otf"),
 ]
-"""In order of preference; those whose wheel is not installed are passed over."""
+"""In order of preference; faces whose wheel is not installed are skipped."""
 
 
 CAPTION_FONT = POPPINS.name
@@ -52,7 +52,7 @@ CAPTION_FONT = POPPINS.name
 
 @dataclass(frozen=True)
 class FontChoice:
-    """The face that draws a text best. `em_share` is its em over its line height; `missing` has no glyph in it."""
+    """The best face for a text. `em_share` is its em over its line height, `missing` the characters it lacks."""
 
     face: Face
     folder: Path
@@ -60,14 +60,14 @@ class FontChoice:
     missing: str
 
     def warning(self, language: str) -> str | None:
-        """What people should know, where the face lacks letters."""
+        """A warning if the face lacks characters, or None."""
         if not self.missing:
             return None
         return f"captions may lack glyphs for {language}: {self.face.name} cannot draw {self.missing[:10]!r}"
 
 
-def choose(texts: Iterable[str]) -> FontChoice:
-    """The first face that draws all of the texts, or the one that lacks fewest of their characters."""
+def choose_font(texts: Iterable[str]) -> FontChoice:
+    """The first face with glyphs for all texts, or the one that lacks the fewest characters."""
     wanted = sorted({c for text in texts for c in clean(text) if _needs_glyph(c)})
     installed = [(face, path) for face in FACES if (path := file_of(face)) is not None]
     lacking: list[str] = []
@@ -86,7 +86,7 @@ def _needs_glyph(c: str) -> bool:
 
 @functools.cache
 def file_of(face: Face) -> Path | None:
-    """The face's file; None where its wheel is not installed."""
+    """The face's file, or None if its wheel is not installed."""
     try:
         path = Path(str(importlib.metadata.distribution(face.distribution).locate_file(face.file)))
     except importlib.metadata.PackageNotFoundError:
@@ -95,7 +95,7 @@ def file_of(face: Face) -> Path | None:
 
 
 def font_file() -> Path:
-    """The file of the caption font, which is always installed."""
+    """The file of the default caption font, which is always installed."""
     path = file_of(POPPINS)
     if path is None:
         raise FileNotFoundError(f"{POPPINS.distribution} is not installed")
@@ -116,16 +116,16 @@ def _em_share(path: Path) -> float:
 
 
 def _folder_with(path: Path) -> Path:
-    """A folder that holds a link to this one font, so that no other face can be picked."""
+    """A folder with a link to this font only, so that no other face can be chosen."""
     folder = private_folder() / "fonts" / path.stem
     link(folder / path.name, path)
     return folder
 
 
 def use_only_our_fonts() -> Path:
-    """Point fontconfig, in this process and its children, at the caption font alone; returns the file written.
+    """Restrict fontconfig, in this process and its children, to the caption font; returns the config file.
 
-    Other faces come by `FontChoice.folder`, so what a clip looks like depends on its own text only.
+    Other faces come from `FontChoice.folder`, so a clip's look depends only on its text.
     """
     folder = private_folder()
     config = folder / "fonts.conf"

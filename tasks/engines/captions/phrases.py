@@ -1,4 +1,4 @@
-"""Phrases of scripts that put no spaces between words, by BudouX: where a reader would let a line break."""
+"""Phrases in scripts without spaces, by BudouX: units that a reader keeps on one line."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,17 +10,17 @@ from tasks.core.speech.scripts import clusters, retimed, whole_letters
 from tasks.core.transcript import Word
 
 PAUSE = 0.6
-"""A silence of this many seconds ends a phrase, whatever the letters say."""
+"""Shortest silence in seconds that always ends a phrase."""
 
 _KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 _UNSPACED_RUN = regex.compile(r"[\p{Thai}\p{Han}\p{Hiragana}\p{Katakana}\p{M}、。，．！？：；「」『』・ー]+")  # noqa: RUF001
 _SCRIPTS = regex.compile(r"(?P<thai>\p{Thai})|(?P<han>[\p{Han}\p{Hiragana}\p{Katakana}])")
 
 
-def as_read(words: Sequence[Word]) -> list[Word]:
-    """Words in the pieces that people read: of Thai, Chinese and Japanese the recogniser gives tokens, not words.
+def reading_phrases(words: Sequence[Word]) -> list[Word]:
+    """Thai, Chinese and Japanese words joined into phrases, since the recogniser returns tokens there.
 
-    Words of other scripts stay as they are. A phrase has the time of its letters.
+    Words of other scripts are unchanged. A phrase has the times of its letters.
     """
     whole = whole_letters(words)
     read: list[Word] = []

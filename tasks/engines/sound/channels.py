@@ -21,7 +21,7 @@ _FULL_SCALE = 32768.0
 
 def is_discrete(track: AudioTrack) -> bool:
     """Whether a track has more than two channels of which nobody says what they are."""
-    return track.channels > 2 and not track.labelled
+    return track.channels > 2 and not track.has_layout
 
 
 def gapless(track: AudioTrack, mix: Mix, then: str = "") -> list[str]:
@@ -43,7 +43,7 @@ def _channels(track: AudioTrack, mix: Mix) -> str:
     """Two channels of whatever there is; of discrete ones those of the mix, all of them where there is none."""
     if is_discrete(track):
         return mix.filter or "anull"
-    return "aformat=channel_layouts=stereo" if track.labelled else f"pan=stereo|c0=c0|c1=c{track.channels - 1}"
+    return "aformat=channel_layouts=stereo" if track.has_layout else f"pan=stereo|c0=c0|c1=c{track.channels - 1}"
 
 
 def _after(track: AudioTrack, mix: Mix) -> str:

@@ -95,7 +95,7 @@ def choose_sound(source: Path, tracks: list[AudioTrack]) -> Sound:
     warnings: list[str] = []
     for track in tracks[:MOST_TRACKS]:
         name = f"sound track {1 + sum(other.index < track.index for other in tracks)} of {len(tracks)}"
-        for heard in (track, track.unlabelled):
+        for heard in (track, track.without_layout):
             power = listen(source, heard)
             if power is not None and not is_silent(power):
                 mix = discrete_mix(power) if is_discrete(heard) else stereo_mix(power)
@@ -167,7 +167,7 @@ def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> Aud
     track = sound.track
     if track.codec not in COPIED_CODECS:
         return _transcode(source, sound, out, f"{track.codec} is not copied")
-    if not track.labelled or sound.mix.filter:
+    if not track.has_layout or sound.mix.filter:
         return _transcode(source, sound, out, sound.mix.reason or f"the layout is {track.layout}")
     if (late := track.start - info.start) > LATE_SECONDS:
         return _transcode(source, sound, out, f"the sound starts {late:.3f} s late")

@@ -60,8 +60,8 @@ def test_no_word_begins_inside_a_letter(tokens: list[str], words: list[str]):
 
 def test_a_letter_is_a_byte_in_every_script():
     for text in ("plain text", "हिन्दी", "ภาษาไทย", "ქართული", "日本語", "😀"):
-        assert len(scripts.one_byte_a_letter(text)) == len(text)
-    assert scripts.one_byte_a_letter("plain") == b"plain"
+        assert len(scripts.one_byte_per_letter(text)) == len(text)
+    assert scripts.one_byte_per_letter("plain") == b"plain"
 
 
 @pytest.mark.parametrize(

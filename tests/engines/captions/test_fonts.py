@@ -30,7 +30,7 @@ def ink(tmp_path: Path, text: str, face: str, folder: Path) -> int:
 
 
 def test_the_caption_font_is_drawn_and_an_unknown_one_draws_nothing_of_its_own(tmp_path: Path):
-    chosen = fonts.choose(["Hello"])
+    chosen = fonts.choose_font(["Hello"])
     assert chosen.face == fonts.POPPINS
     assert ink(tmp_path, "Hello", chosen.face.name, chosen.folder) > 150
 
@@ -54,14 +54,14 @@ def test_coverage_tells_which_letters_a_face_has():
 
 
 def test_letters_that_no_face_has_are_named():
-    chosen = fonts.choose(["hello", "ᚠᚢᚦ"])
+    chosen = fonts.choose_font(["hello", "ᚠᚢᚦ"])
     assert chosen.missing == "ᚠᚢᚦ"
     assert "captions may lack glyphs for xx" in (chosen.warning("xx") or "")
-    assert fonts.choose(["hello"]).warning("en") is None
+    assert fonts.choose_font(["hello"]).warning("en") is None
 
 
 def test_spaces_and_joiners_need_no_glyph():
-    assert fonts.choose(["a\u200d b\u202e\n"]).missing == ""
+    assert fonts.choose_font(["a\u200d b\u202e\n"]).missing == ""
 
 
 def test_fontconfig_knows_the_caption_font_alone():
@@ -80,7 +80,7 @@ def test_many_threads_may_start_at_once_in_an_empty_folder(
 
     def start(_: int) -> tuple[Path, Path]:
         together.wait()
-        return fonts.use_only_our_fonts(), fonts.choose(["Hello"]).folder
+        return fonts.use_only_our_fonts(), fonts.choose_font(["Hello"]).folder
 
     with ThreadPoolExecutor(16) as pool:
         ((config, folder),) = set(pool.map(start, range(16)))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.transcript import Word
-from tasks.engines.captions.phrases import as_read
+from tasks.engines.captions.phrases import reading_phrases
 
 
 def pieces(*texts: str, each: float = 0.3) -> list[Word]:
@@ -26,22 +26,22 @@ def pieces(*texts: str, each: float = 0.3) -> list[Word]:
     ],
 )
 def test_tokens_become_what_people_read(tokens: list[str], phrases: list[str]):
-    read = as_read(pieces(*tokens))
+    read = reading_phrases(pieces(*tokens))
     assert [word.word for word in read] == phrases
 
 
 def test_a_phrase_has_the_time_of_its_letters_and_ends_at_a_pause():
     words = pieces("我", "们今", "天")
-    assert [(w.word, round(w.start, 2), round(w.end, 2)) for w in as_read(words)] == [
+    assert [(w.word, round(w.start, 2), round(w.end, 2)) for w in reading_phrases(words)] == [
         ("我们", 0.0, 0.45),
         ("今天", 0.45, 0.9),
     ]
     late = [words[0], *(w.model_copy(update={"start": w.start + 2, "end": w.end + 2}) for w in words[1:])]
-    assert next(w.word for w in as_read(late)) == "我"
+    assert next(w.word for w in reading_phrases(late)) == "我"
 
 
 @given(st.lists(st.text(alphabet="วันนี้กำ今天はabc 。ー๋", min_size=1, max_size=4), max_size=10))
 def test_no_letter_is_lost_or_out_of_order(texts: list[str]):
-    read = as_read(pieces(*texts))
+    read = reading_phrases(pieces(*texts))
     assert "".join(word.word for word in read) == "".join(texts)
     assert all(a.end <= b.start + 1e-9 for a, b in itertools.pairwise(read))
