@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from infra.jobs.ids import JobId
 from infra.jobs.record import Attempt, Job, StageTimes
 from infra.states import JobState, Stage
-from tasks.core.languages import LANGUAGES
 
 EXAMPLE_ID = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
 
@@ -60,23 +59,6 @@ FOREIGN = (403, "origin not allowed")
 NO_SESSION = (403, "session is not valid")
 
 
-class JobRequest(BaseModel):
-    """What is to be made. Unknown fields are ignored, and named in the answer."""
-
-    video_url: str = Field(
-        description="Address of the video, http or https.",
-        pattern=r"^https?://[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?(\.[a-z]{2,20}){1,3}(/[A-Za-z0-9._~-]{0,50}){0,5}$",
-        examples=["https://www.youtube.com/watch?v=dQw4w9WgXcQ"],
-    )
-    clip_duration_seconds: float = Field(ge=30, le=60, description="Longest clip in seconds.", examples=[45])
-    clip_count: int = Field(ge=1, le=5, description="How many clips.", examples=[3])
-    language: str | None = Field(
-        default="auto",
-        description="Language spoken: auto, or one of Whisper's codes.",
-        json_schema_extra={"enum": ["auto", *sorted(LANGUAGES), None]},
-    )
-
-
 class Callback(BaseModel):
     """A worker's word of progress. Fields that are not known or not of their type are ignored."""
 
@@ -109,8 +91,8 @@ class Started(BaseModel):
     )
 
 
-class Asked(BaseModel):
-    """The request as it was taken."""
+class RequestView(BaseModel):
+    """The request as it was accepted."""
 
     video_url: str | None = None
     clip_duration_seconds: float | None = None
@@ -134,7 +116,7 @@ class JobView(BaseModel):
     created_at: float
     updated_at: float
     stages: dict[Stage, StageTimes] = Field(description="Times of the stages of this attempt.")
-    request: Asked
+    request: RequestView
     error_code: str | None = Field(description="The cause by its name, of a job that failed.")
     next_step: str | None = Field(description="What to do about it.")
     cancelled: bool = Field(description="Whether a person ended it; its status is FAILED then.")
@@ -152,7 +134,7 @@ class JobLine(BaseModel):
     nosana_run_id: str | None
     created_at: float
     updated_at: float
-    request: Asked
+    request: RequestView
     cancelled: bool
     owner: str | None = Field(description="Name of the API key that asked for it.")
 

@@ -26,7 +26,7 @@ from infra.jobs.ids import new_job_id
 from infra.local.parts import SERVERS, Part
 from infra.states import JobState
 from tasks.core.errors import BadRequest, ClipError
-from tasks.core.request import ClipRequest
+from tasks.core.request import DEFAULT_CLIPS, DEFAULT_SECONDS, MAX_CLIPS, MAX_SECONDS, MIN_SECONDS, ClipRequest
 
 if TYPE_CHECKING:
     from infra.jobs.store import JobStore
@@ -79,8 +79,10 @@ def clip_command(
             help="A video file, or the address of a video (any site yt-dlp reads, or a media file).", metavar="SOURCE"
         ),
     ],
-    duration: Annotated[float, typer.Option("--duration", "-d", min=5, max=180, help="Seconds per clip.")] = 45,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=5, help="How many clips.")] = 3,
+    duration: Annotated[
+        float, typer.Option("--duration", "-d", min=MIN_SECONDS, max=MAX_SECONDS, help="Seconds per clip.")
+    ] = DEFAULT_SECONDS,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=MAX_CLIPS, help="How many clips.")] = DEFAULT_CLIPS,
     language: Annotated[str, typer.Option("--language", "-l", help="Spoken language: auto, en, id, ...")] = "auto",
     out: Out = Path("clips"),
     verbose: Verbose = False,

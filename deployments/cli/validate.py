@@ -41,7 +41,7 @@ def clip_request(source: str, duration: float, count: int, language: str, *, all
         request = ClipRequest.model_validate(named | asked)
     except ValidationError as error:
         told = faults(error, ClipRequest, lambda name: _OPTIONS.get(name, name))
-        raise BadRequest(_sentence(told.replace("video_url", "SOURCE")), "See: kangklip clip --help") from None
+        raise BadRequest(_sentence(told), "See: kangklip clip --help") from None
     if is_address(source) and (fault := refusal(source, allow_private=allow_private)):
         raise BadRequest(fault, "Give a public http or https address, or a file.")
     return request

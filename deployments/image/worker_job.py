@@ -23,9 +23,16 @@ from infra.local.stack import LocalStack
 from infra.states import JobState, Stage
 from tasks.core.counting import counted
 from tasks.core.keys import job_key
-from tasks.core.request import SHORTEST_SHARE, ClipRequest
+from tasks.core.request import (
+    SHORTEST_SHARE,
+    ClipCount,
+    ClipRequest,
+    ClipSeconds,
+    Language,
+    ShortestSeconds,
+    VideoUrl,
+)
 
-_VARIABLES = {"language": "OUTPUT_LANGUAGE"}
 REQUIRED = ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key")
 
 
@@ -35,11 +42,11 @@ class WorkerEnvironment(BaseSettings):
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True)
 
     job_id: JobId = Field(examples=["kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"])
-    video_url: str = Field(pattern=r"^https?://", examples=["https://example.org/talk.mp4"])
-    clip_count: int = Field(ge=1, le=5)
-    min_clip_seconds: float = Field(ge=3, le=180)
-    max_clip_seconds: float = Field(ge=5, le=180)
-    output_language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2,3})$", examples=["en"])
+    video_url: VideoUrl[str]
+    clip_count: ClipCount
+    min_clip_seconds: ShortestSeconds[float]
+    max_clip_seconds: ClipSeconds
+    output_language: Language = "auto"
     r2_prefix: str | None = None
 
 
@@ -70,16 +77,13 @@ def _request(given: WorkerEnvironment) -> ClipRequest:
     """Equal bounds mean the asked duration, 0.8 to 1.0 of it; different ones are the bounds."""
     same = given.min_clip_seconds == given.max_clip_seconds
     shortest = SHORTEST_SHARE * given.max_clip_seconds if same else given.min_clip_seconds
-    try:
-        return ClipRequest(
-            video_url=given.video_url,
-            clip_duration_seconds=given.max_clip_seconds,
-            min_clip_seconds=shortest,
-            clip_count=given.clip_count,
-            language=given.output_language,
-        )
-    except ValidationError as error:
-        raise _wrong([faults(error, ClipRequest, lambda name: _VARIABLES.get(name, name.upper()))]) from None
+    return ClipRequest(
+        video_url=given.video_url,
+        clip_duration_seconds=given.max_clip_seconds,
+        min_clip_seconds=shortest,
+        clip_count=given.clip_count,
+        language=given.output_language,
+    )
 
 
 def _wrong(told: list[str]) -> ConfigError:

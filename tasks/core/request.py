@@ -1,6 +1,9 @@
-"""The request: one video, and how many clips of which length."""
+"""The fields of a request, each defined once, and the request that the flow runs.
 
-from typing import Annotated, Any
+HTTP, the container's environment and a batch use the same field types, and narrow them where they allow less.
+"""
+
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -16,9 +19,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from tasks.core.languages import LANGUAGES, suggestions
 
+T = TypeVar("T")
 _HTTP_URL = TypeAdapter(Annotated[HttpUrl, Field(max_length=4096)])
 SHORTEST_SHARE = 0.8
 """The shortest clip, as a share of the requested seconds."""
+MIN_SECONDS, MAX_SECONDS, DEFAULT_SECONDS = 5, 180, 45
+"""Requested length of a clip, in seconds."""
+MAX_CLIPS, DEFAULT_CLIPS = 5, 3
 
 
 def _validated_language(language: str) -> str:
@@ -41,12 +48,47 @@ Language = Annotated[
 """A language code of Whisper's, or `auto`."""
 
 
-def _is_web_address(text: str) -> bool:
+def _web_address(text: str | None) -> str | None:
     try:
-        _HTTP_URL.validate_python(text)
+        if text is not None:
+            _HTTP_URL.validate_python(text)
     except ValidationError:
-        return False
-    return True
+        raise ValueError("must be an http or https address such as https://example.org/talk.mp4") from None
+    return text
+
+
+VideoUrl = Annotated[
+    T,
+    AfterValidator(_web_address),
+    Field(
+        title="Video URL",
+        description="Address of the video: any page that yt-dlp reads, or a media file (http or https).",
+        examples=["https://example.org/talk.mp4"],
+    ),
+]
+ClipSeconds = Annotated[
+    float,
+    Field(
+        ge=MIN_SECONDS,
+        le=MAX_SECONDS,
+        title="Seconds per clip",
+        description="Longest clip in seconds, 5 to 180; clips last 0.8 to 1.0 of it.",
+        examples=[30],
+    ),
+]
+ClipCount = Annotated[
+    int, Field(ge=1, le=MAX_CLIPS, title="Number of clips", description="How many clips, 1 to 5.", examples=[3])
+]
+ShortestSeconds = Annotated[
+    T,
+    Field(
+        ge=3,
+        le=MAX_SECONDS,
+        title="Shortest clip",
+        description="Shortest clip in seconds, 3 to 180; if empty, 0.8 of the seconds per clip.",
+        examples=[20],
+    ),
+]
 
 
 def _form_schema(schema: dict[str, Any]) -> None:
@@ -79,13 +121,7 @@ class ClipRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=_form_schema)
 
-    video_url: str | SkipJsonSchema[None] = Field(
-        default=None,
-        title="Video URL",
-        description="Address of the video: any page that yt-dlp reads, or a media file (http or https).",
-        examples=["https://example.org/talk.mp4"],
-        json_schema_extra=_address_schema,
-    )
+    video_url: VideoUrl[str | SkipJsonSchema[None]] = Field(default=None, json_schema_extra=_address_schema)
     source_key: SkipJsonSchema[str | None] = Field(
         default=None,
         pattern=r"^cache/uploads/[0-9a-f]{64}$",
@@ -94,26 +130,11 @@ class ClipRequest(BaseModel):
     source_name: SkipJsonSchema[str] = Field(
         default="", max_length=255, description="Original name of a registered file."
     )
-    clip_duration_seconds: float = Field(
-        default=45,
-        ge=5,
-        le=180,
-        title="Seconds per clip",
-        description="Longest clip in seconds, 5 to 180; clips last 0.8 to 1.0 of it.",
-        examples=[30],
-    )
-    clip_count: int = Field(
-        default=3, ge=1, le=5, title="Number of clips", description="How many clips, 1 to 5.", examples=[3]
-    )
+    clip_duration_seconds: ClipSeconds = DEFAULT_SECONDS
+    clip_count: ClipCount = DEFAULT_CLIPS
     language: Language = "auto"
-    min_clip_seconds: float | SkipJsonSchema[None] = Field(
-        default=None,
-        ge=3,
-        le=180,
-        title="Shortest clip",
-        description="Shortest clip in seconds, 3 to 180; if empty, 0.8 of the seconds per clip.",
-        examples=[20],
-        json_schema_extra=optional_field,
+    min_clip_seconds: ShortestSeconds[float | SkipJsonSchema[None]] = Field(
+        default=None, json_schema_extra=optional_field
     )
 
     @model_validator(mode="after")
@@ -122,8 +143,6 @@ class ClipRequest(BaseModel):
             raise ValueError("video_url is required")
         if self.video_url is not None and self.source_key is not None:
             raise ValueError("give video_url or source_key, not both")
-        if self.video_url is not None and not _is_web_address(self.video_url):
-            raise ValueError("video_url must be an http or https address such as https://example.org/talk.mp4")
         if self.min_clip_seconds is not None and self.min_clip_seconds > self.clip_duration_seconds:
             raise ValueError("min_clip_seconds must not exceed clip_duration_seconds")
         return self

@@ -78,7 +78,7 @@ def test_no_other_module_has_rules_of_its_own() -> None:
     assert found == {
         "infra/untrusted_text.py",
         "infra/bucket/rules.py",  # keys of objects are refused, not mended
-        "deployments/api/routes/create.py",  # so are addresses
+        "deployments/api/job_request.py",  # so are addresses
         "tasks/core/captions/ass.py",  # the width of a mark
         "tasks/engines/captions/fonts.py",  # what needs a glyph
     }

@@ -1,17 +1,14 @@
-"""POST /api/jobs: what a request must say, in the order in which it is checked, and the job that it becomes."""
+"""POST /api/jobs: creates a job from a request and submits its run."""
 
-import difflib
-import json
 import logging
-import math
 from http import HTTPStatus
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, HTTPException, Request
-from pydantic import ValidationError
 
 from deployments.api.guards import Body, Caller, Changing
+from deployments.api.job_request import JobRequest, read_request, unknown_fields
 from deployments.api.logs import audit
 from deployments.api.models import (
     FOREIGN,
@@ -20,7 +17,6 @@ from deployments.api.models import (
     TOO_LARGE,
     TOO_SLOW,
     Created,
-    JobRequest,
     body_of,
     refusals,
 )
@@ -29,21 +25,13 @@ from infra.errors import SubmitError, TooManyQueued
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Job, Requester
 from infra.states import JobState
-from infra.untrusted_text import one_line
 from tasks.core.counting import counted
 from tasks.core.keys import digest
-from tasks.core.languages import LANGUAGES
-from tasks.core.request import ClipRequest
 
-SHORTEST, LONGEST = 30, 60
-"""Bounds of a clip in seconds here; the flow and the command line allow more."""
-MOST_CLIPS = 5
-MOST_WARNINGS = 10
 QUEUED_AGAIN_SECONDS = 60
 ALL_QUEUED = (429, "too many jobs are waiting; try again when some of them have started")
 OWN_QUEUED = (429, "too many of your jobs are waiting; try again when some of them have started")
 KEY_USED = (409, "idempotency key was used for another request")
-_ASKED = {"video_url", "clip_duration_seconds", "clip_count", "language"}
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -88,50 +76,7 @@ async def create_job(
     return made.model_copy(update={"warnings": unknown_fields(body) or None})
 
 
-def unknown_fields(body: dict[str, Any]) -> list[str]:
-    """A sentence for each field that nobody reads, with the one that may have been meant."""
-    names = [name for name in body if name not in _ASKED]
-    told = [_unknown(name) for name in names[:MOST_WARNINGS]]
-    more = len(names) - len(told)
-    return [*told, f"{more} more unknown fields were ignored."] if more else told
-
-
-def _unknown(name: str) -> str:
-    shown = one_line(name, 60)
-    close = difflib.get_close_matches(shown.lower(), sorted(_ASKED), n=1)
-    return f'Unknown field "{shown}" was ignored' + (f"; did you mean {close[0]}?" if close else ".")
-
-
-def read_request(body: dict[str, Any]) -> dict[str, Any]:
-    """The request as the flow takes it.
-
-    A number is what JSON calls one: neither "30" nor true. A count that is not whole is not between 1 and 5,
-    and a language of null is a missing one.
-
-    Raises:
-        HTTPException: 400 with the first fault.
-    """
-    url = body.get("video_url")
-    if not isinstance(url, str) or not url:
-        raise _fault("video_url is required")
-    seconds, count, language = body.get("clip_duration_seconds"), body.get("clip_count"), body.get("language")
-    if (url := _clean_url(url)) is None:
-        raise _fault("video_url must be a valid URL")
-    if not _is_number(seconds):
-        raise _fault("clip_duration_seconds is required")
-    if not SHORTEST <= seconds <= LONGEST:
-        raise _fault(f"clip_duration_seconds must be between {SHORTEST} and {LONGEST}")
-    if not _is_number(count):
-        raise _fault("clip_count is required")
-    if not 1 <= count <= MOST_CLIPS or count != math.floor(count):
-        raise _fault(f"clip_count must be between 1 and {MOST_CLIPS}")
-    language = "auto" if language is None else language
-    if not isinstance(language, str) or (language != "auto" and language not in LANGUAGES):
-        raise _fault("language must be en, id, or auto")
-    return {"video_url": url, "clip_duration_seconds": seconds, "clip_count": int(count), "language": language}
-
-
-def _created(request: Request, caller: Caller, asked: dict[str, Any], key: str | None, parts: Parts) -> Created:
+def _created(request: Request, caller: Caller, asked: JobRequest, key: str | None, parts: Parts) -> Created:
     own_key = f"{caller.key} {key}" if key and caller.key else key or ""
     job_id = _job_id_for(asked, own_key, parts)
     request.state.job_id = job_id
@@ -149,7 +94,7 @@ def _created(request: Request, caller: Caller, asked: dict[str, Any], key: str |
     return Created(job_id=job_id)
 
 
-def _recorded(job_id: str, asked: dict[str, Any], caller: Caller, key: str, parts: Parts) -> bool:
+def _recorded(job_id: str, asked: JobRequest, caller: Caller, key: str, parts: Parts) -> bool:
     bounds = parts.settings.max_queued, parts.settings.max_queued_per_key
     requester = Requester(
         owner=caller.key,
@@ -159,13 +104,13 @@ def _recorded(job_id: str, asked: dict[str, Any], caller: Caller, key: str, part
         max_queued_per_client=bounds[1],
     )
     try:
-        return parts.jobs.create(job_id, json.dumps(asked), requester)
+        return parts.jobs.create(job_id, asked.model_dump_json(), requester)
     except TooManyQueued as full:
         said = OWN_QUEUED if full.own else ALL_QUEUED
         raise HTTPException(*said, {"Retry-After": str(QUEUED_AGAIN_SECONDS)}) from None
 
 
-def _submit_first(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
+def _submit_first(job_id: str, asked: JobRequest, parts: Parts) -> None:
     """Start the run of a new job.
 
     Raises:
@@ -173,7 +118,7 @@ def _submit_first(job_id: str, asked: dict[str, Any], parts: Parts) -> None:
             it finds no job and ends.
     """
     try:
-        run_id = parts.submitter.submit(job_id, 1, asked)
+        run_id = parts.submitter.submit(job_id, 1, asked.model_dump())
     except SubmitError:
         if parts.jobs.discard(job_id) or parts.jobs.get(job_id) is None:
             raise
@@ -212,11 +157,11 @@ def _is_without_run(job: Job) -> bool:
     return job.status is JobState.QUEUED and job.flow_run_id is None
 
 
-def _job_id_for(asked: dict[str, Any], key: str, parts: Parts) -> str:
+def _job_id_for(asked: JobRequest, key: str, parts: Parts) -> str:
     """A new id, or that of the job which has the idempotency key."""
     if not key:
         return new_job_id()
-    reserved = parts.idempotency.reserve(key, digest(asked), new_job_id())
+    reserved = parts.idempotency.reserve(key, digest(asked.model_dump()), new_job_id())
     if not reserved.is_same_request:
         raise HTTPException(*KEY_USED)
     return reserved.job_id
@@ -228,25 +173,3 @@ def _count(client: str, parts: Parts) -> None:
     if per_minute and (wait := parts.rate_limit.wait_seconds(client, per_minute)):
         said = f"too many jobs; try again in {counted(wait, 'second')}"
         raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
-
-
-def _clean_url(given: str) -> str | None:
-    """An http or https URL without white space around it; None where it is none.
-
-    Control characters and spaces within are refused: parsers drop some of them, so that two would read two addresses.
-    """
-    url = given.strip()
-    if not url.isprintable() or " " in url:
-        return None
-    try:
-        return ClipRequest(video_url=url).video_url
-    except ValidationError:
-        return None
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _fault(said: str) -> HTTPException:
-    return HTTPException(HTTPStatus.BAD_REQUEST, said)

@@ -13,7 +13,15 @@ from pydantic.json_schema import SkipJsonSchema
 from infra.untrusted_text import one_line
 from tasks.core.errors import ClipError
 from tasks.core.keys import digest
-from tasks.core.request import ClipRequest, Language, optional_field
+from tasks.core.request import (
+    DEFAULT_CLIPS,
+    DEFAULT_SECONDS,
+    ClipCount,
+    ClipRequest,
+    ClipSeconds,
+    Language,
+    optional_field,
+)
 from tasks.core.source.addresses import check_url, is_public, loggable
 from tasks.core.source.page import TITLE_LETTERS, number
 
@@ -67,10 +75,8 @@ class BatchRequest(BaseModel):
     depth: int = Field(
         default=50, ge=1, le=1000, description="So many of the feed's newest videos are looked at; older ones never."
     )
-    clip_duration_seconds: float = Field(
-        default=45, ge=5, le=180, description="Asked length of each clip in seconds; clips are 0.8 to 1.0 of it."
-    )
-    clip_count: int = Field(default=3, ge=1, le=5, description="How many clips of each video.")
+    clip_duration_seconds: ClipSeconds = DEFAULT_SECONDS
+    clip_count: Annotated[ClipCount, Field(description="How many clips of each video.")] = DEFAULT_CLIPS
     language: Language = "auto"
     concurrency: int = Field(
         default=2, ge=1, le=50, description="At most so many jobs of this name at once, over all its runs together."

@@ -1,0 +1,105 @@
+"""What POST /api/jobs accepts: the fields of a request, narrowed, and the contract's sentence for each fault."""
+
+import difflib
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import HTTPException
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_serializer
+
+from infra.untrusted_text import one_line
+from tasks.core.languages import LANGUAGES
+from tasks.core.request import MAX_CLIPS, ClipCount, ClipSeconds, Language, VideoUrl
+
+MIN_SECONDS, MAX_SECONDS = 30, 60
+"""Bounds of a clip in seconds here; the flow and the command line allow more."""
+MOST_WARNINGS = 10
+_WRONG = {
+    "video_url": "must be a valid URL",
+    "clip_duration_seconds": f"must be between {MIN_SECONDS} and {MAX_SECONDS}",
+    "clip_count": f"must be between 1 and {MAX_CLIPS}",
+    "language": "must be en, id, or auto",
+}
+_ABSENT = frozenset({"missing", "string_type", "float_type", "int_type"})
+"""Pydantic's names for a value that is missing or of another type."""
+_NULLABLE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+_EXAMPLE_URL = r"^https?://[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?(\.[a-z]{2,20}){1,3}(/[A-Za-z0-9._~-]{0,50}){0,5}$"
+
+
+def _clean_url(value: Any) -> Any:
+    """The address without white space around it; None, a missing one, for an empty string.
+
+    Control characters and spaces inside it are refused: some parsers drop them, and two would read two addresses.
+    """
+    if not isinstance(value, str):
+        return value
+    url = value.strip()
+    if not url.isprintable() or " " in url:
+        raise ValueError("must be printable")
+    return url if value else None
+
+
+def _number(value: Any) -> int | float | None:
+    """The value if JSON calls it a number: neither "30" nor true is one."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+class JobRequest(BaseModel):
+    """What is to be made. Unknown fields are ignored, and named in the answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    video_url: Annotated[VideoUrl[str], BeforeValidator(_clean_url)] = Field(
+        description="Address of the video, http or https.",
+        examples=["https://www.youtube.com/watch?v=dQw4w9WgXcQ"],
+        json_schema_extra={"pattern": _EXAMPLE_URL},
+    )
+    clip_duration_seconds: Annotated[
+        ClipSeconds,
+        Field(ge=MIN_SECONDS, le=MAX_SECONDS, description="Longest clip in seconds.", examples=[45]),
+        BeforeValidator(_number),
+    ]
+    clip_count: Annotated[ClipCount, Field(description="How many clips."), BeforeValidator(_number)]
+    language: Annotated[
+        Language,
+        BeforeValidator(lambda value: "auto" if value is None else value),
+        WithJsonSchema(_NULLABLE),
+        Field(
+            description="Language spoken: auto, or one of Whisper's codes.",
+            json_schema_extra={"enum": ["auto", *sorted(LANGUAGES), None]},
+        ),
+    ] = "auto"
+
+    @field_serializer("clip_duration_seconds")
+    def _as_sent(self, seconds: float) -> int | float:
+        """45 and 45.0 are one request to an idempotency key."""
+        return int(seconds) if seconds.is_integer() else seconds
+
+
+def read_request(body: dict[str, Any]) -> JobRequest:
+    """The request in a body.
+
+    Raises:
+        HTTPException: 400 with the first fault, in the order of the fields.
+    """
+    try:
+        return JobRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    is_absent = first["type"] in _ABSENT and name != "language"
+    raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name} {'is required' if is_absent else _WRONG[name]}")
+
+
+def unknown_fields(body: dict[str, Any]) -> list[str]:
+    """A warning for each ignored field, with the known field that it resembles."""
+    names = [name for name in body if name not in JobRequest.model_fields]
+    warnings = [_unknown(name) for name in names[:MOST_WARNINGS]]
+    more = len(names) - len(warnings)
+    return [*warnings, f"{more} more unknown fields were ignored."] if more else warnings
+
+
+def _unknown(name: str) -> str:
+    shown = one_line(name, 60)
+    close = difflib.get_close_matches(shown.lower(), sorted(JobRequest.model_fields), n=1)
+    return f'Unknown field "{shown}" was ignored' + (f"; did you mean {close[0]}?" if close else ".")

@@ -1,0 +1,33 @@
+"""Every way in narrows the one request: it never takes what the flow would refuse, and each field is defined once."""
+
+import pytest
+
+from deployments.api.job_request import JobRequest
+from deployments.image.worker_job import WorkerEnvironment
+from tasks.core.request import ClipRequest
+from tasks.core.source.batch import BatchRequest
+
+FIELDS = ClipRequest.model_json_schema()["properties"]
+CONTAINER = {"max_clip_seconds": "clip_duration_seconds", "output_language": "language"}
+
+
+@pytest.mark.parametrize("border", [JobRequest, BatchRequest, WorkerEnvironment])
+def test_a_border_only_narrows_the_fields_of_the_request(border):
+    found = border.model_json_schema()["properties"]
+    shared = {name: CONTAINER.get(name, name) for name in found if CONTAINER.get(name, name) in FIELDS}
+    assert {"clip_duration_seconds", "clip_count", "language"} <= set(shared.values())
+    for name, own in shared.items():
+        field, narrowed = FIELDS[own], found[name]
+        assert narrowed.get("minimum", 0) >= field.get("minimum", 0), name
+        assert narrowed.get("maximum", 0) <= field.get("maximum", 0), name
+        assert set(narrowed.get("enum", [])) - {None} == set(field.get("enum", [])), name
+        assert narrowed["title"] == field["title"], "the field is defined anew"
+
+
+def test_what_the_api_accepts_the_flow_accepts():
+    sent = {"video_url": " https://example.org/v ", "clip_duration_seconds": 45.0, "clip_count": 2.0, "language": None}
+    accepted = JobRequest.model_validate(sent)
+    assert accepted.model_dump_json() == (
+        '{"video_url":"https://example.org/v","clip_duration_seconds":45,"clip_count":2,"language":"auto"}'
+    )
+    assert ClipRequest.model_validate(accepted.model_dump()).clip_count == 2
