@@ -1,7 +1,7 @@
-"""How many connections the API holds, and how long it waits for one that says nothing.
+"""How many connections the API holds, and how long it waits for a client that sends or reads nothing.
 
-uvicorn alone waits for the head of a request forever and takes every connection that comes. A client that opens
-connections and stays silent would then use up the descriptors that Redis and the bucket need.
+uvicorn alone waits forever for the head of a request and for a reader, and accepts every connection. Clients that
+open connections and stay silent would use up the descriptors that Redis and the bucket need.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from infra.settings import Settings
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, however slowly its bytes arrive."""
 UNREAD_SECONDS = 60.0
-"""How long a client may leave the rest of an answer unread once its connection is to be closed."""
+READ_BYTES = 64 * 1024
+"""A client that leaves an answer unread must read so many bytes in `UNREAD_SECONDS`, or all that is left."""
 BACKLOG = 128
 """Connections waiting to be accepted. The event loop may accept all of them before any other is closed."""
 MOST_CONNECTIONS = 4096
@@ -63,14 +64,15 @@ def server_options(configured: Settings) -> dict[str, Any]:
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with a time limit for the head of a request and a bound on open connections.
+    """uvicorn's HTTP/1.1 with time limits for the head of a request and for reading the answer, and a bound on open
+    connections.
 
     At the bound a new connection takes the place of the one that has been silent longest. When all of them are
     being answered, the new one gets a 503.
     """
 
     _head_due: asyncio.TimerHandle | None = None
-    _end_due: asyncio.TimerHandle | None = None
+    _read_due: asyncio.TimerHandle | None = None
     silent_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -84,8 +86,7 @@ class BoundedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
-        if self._end_due is not None:
-            self._end_due.cancel()
+        self._all_read()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -97,11 +98,22 @@ class BoundedProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         self._head_came()
+        self._all_read()
         super().handle_websocket_upgrade(event)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        self._all_read()
+        super().resume_writing()
 
     def on_response_complete(self) -> None:
         self.silent_since = self.loop.time()
         super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reader()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -122,10 +134,28 @@ class BoundedProtocol(H11Protocol):
             self._head_due = None
 
     def _end(self) -> None:
-        """Close the connection once everything is sent, and without that if nobody reads it."""
+        """Close the connection once everything is sent, or once its client stops reading."""
         self.transport.close()
-        if self._end_due is None:
-            self._end_due = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+        self._await_reader()
+
+    def _await_reader(self) -> None:
+        if self._read_due is None:
+            unread = self.transport.get_write_buffer_size()
+            self._read_due = self.loop.call_later(UNREAD_SECONDS, self._check_reader, unread)
+
+    def _check_reader(self, unread_before: int) -> None:
+        """Drop a client that reads too little; wait again for one that is only slow."""
+        self._read_due = None
+        unread = self.transport.get_write_buffer_size()
+        if unread > max(unread_before - READ_BYTES, 0):
+            self.transport.abort()
+        elif unread:
+            self._await_reader()
+
+    def _all_read(self) -> None:
+        if self._read_due is not None:
+            self._read_due.cancel()
+            self._read_due = None
 
     def _make_room(self) -> bool:
         """Drop the connection that has been silent longest; False when there is none."""

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from deployments import console, local_run
 from deployments.cli import validate
-from deployments.cli.output import Finished, job_document, jobs_table, print_document, standing, told
+from deployments.cli.output import Finished, failure_printed, job_document, jobs_table, print_document, standing
 from infra import disk, settings
 from infra.errors import ConfigError, InfraError
 from infra.jobs.ids import new_job_id
@@ -95,7 +95,7 @@ def clip_command(
     - `kangklip clip talk.mp4 --json | jq -r '.clips[].file'`
     """
     job_id = new_job_id()
-    with told(as_json=as_json, job_id=job_id):
+    with failure_printed(as_json=as_json, job_id=job_id, runs_job=True):
         allow_private = settings.load().allow_private_addresses
         request = validate.clip_request(source, duration, count, language, allow_private=allow_private)
         validate.check_out(out)
@@ -118,7 +118,7 @@ def resume(
 
     Of a job that has succeeded, it copies the files again. `kangklip list` shows the recent ones.
     """
-    with told(as_json=as_json, job_id=job):
+    with failure_printed(as_json=as_json, job_id=job, runs_job=True):
         validate.job_id(job)
         validate.check_out(out)
         with _stack(verbose) as stack:
@@ -132,7 +132,7 @@ def resume(
 @app.command()
 def status(job: JobArgument, as_json: Json = False) -> None:
     """Show how a JOB stands: state, stage, percent, attempt, and why it failed."""
-    with told(as_json=as_json, job_id=job):
+    with failure_printed(as_json=as_json, job_id=job):
         validate.job_id(job)
         with _stack(verbose=False, parts=(Part.VALKEY,)):
             found = _jobs().get(job)
@@ -156,7 +156,7 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """Show the recent jobs, the newest first: id, state, percent, age and video."""
-    with told(as_json=as_json), _stack(verbose=False, parts=(Part.VALKEY,)):
+    with failure_printed(as_json=as_json), _stack(verbose=False, parts=(Part.VALKEY,)):
         found = _jobs().recent(limit)
     if as_json:
         print_document({"jobs": [job_document(job) for job in found]})

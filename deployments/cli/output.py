@@ -15,7 +15,7 @@ from rich.text import Text
 from deployments.console import out
 from infra.errors import ConfigError, InfraError
 from tasks.core.counting import age, counted
-from tasks.core.errors import ClipError
+from tasks.core.errors import BadRequest, ClipError
 from tasks.core.source.addresses import loggable
 
 if TYPE_CHECKING:
@@ -82,7 +82,12 @@ def job_document(job: "Job") -> dict[str, Any]:
         mode="json", include={"job_id", "status", "stage", "progress", "attempt", "error", "request"}
     )
     times = {name: _iso(getattr(job, name)) for name in ("created_at", "updated_at")}
-    return named | times | {"source": source(job), "cancelled": job.is_cancelled}
+    attempts = [
+        {"number": attempt.number, "began_at": _iso(attempt.began_at), "ended_at": _iso(attempt.ended_at)}
+        | {"reason": attempt.reason}
+        for attempt in job.attempts
+    ]
+    return named | times | {"attempts": attempts, "source": source(job), "cancelled": job.is_cancelled}
 
 
 def standing(job: "Job") -> str:
@@ -108,13 +113,17 @@ def print_document(document: dict[str, Any]) -> None:
 
 
 @contextmanager
-def told(*, as_json: bool, job_id: str | None = None) -> Generator[None]:
-    """A failure as a document too, where one was asked for; it is raised all the same."""
+def failure_printed(*, as_json: bool, job_id: str | None = None, runs_job: bool = False) -> Generator[None]:
+    """Print a failure as a document too if `as_json`, and raise it.
+
+    The document's `status` is the job's: FAILED if this command was running the job, otherwise null.
+    """
     try:
         yield
     except (ClipError, InfraError, KeyboardInterrupt) as error:
         if as_json:
-            print_document({"job_id": job_id, "status": "FAILED", "error": _fault(error)})
+            has_run = runs_job and not isinstance(error, BadRequest | ConfigError)
+            print_document({"job_id": job_id, "status": "FAILED" if has_run else None, "error": _fault(error)})
         raise
 
 
@@ -143,5 +152,5 @@ def _columns(*groups: tuple[str, ...]) -> Table:
     return table
 
 
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,8 +1,9 @@
 """`kangklip up`, everything on this machine, and `kangklip api`, the API alone."""
 
+import contextlib
 import errno
 import socket
-from contextlib import closing
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import uvicorn
 from rich.panel import Panel
 from rich.table import Table
 
-from deployments.api.connections import server_options
+from deployments.api.connections import BACKLOG, server_options
 from deployments.console import console, out
 from deployments.recovery import Reconciler
 from deployments.registry.register import register
@@ -24,8 +25,8 @@ from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns
 from infra.settings import Settings
 
-GRACE_SECONDS = 3
-"""How long open streams may go on when the API stops; a page comes back by itself."""
+STOP_SECONDS = 3
+"""How long open streams may continue when the API stops; the page reconnects by itself."""
 NEEDED = ("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url", "callback_token")
 
 
@@ -39,7 +40,7 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
     configured = settings.load()
     if configured.prefect_api_url is None and prefect_port == port:
         raise ConfigError(f"The page and the Prefect UI cannot both have port {port}; give one another port.")
-    _claim_port(configured.host, port)
+    listener = _bound(configured.host, port)
     parts = (*SERVERS, Part.WORKER) if worker else SERVERS
     with (
         console.status("Starting") as shown,
@@ -56,7 +57,7 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         out.print(_screen(stack, port, log, worker=worker))
         for job in left:
             out.print(_taken_up(job), soft_wrap=True)
-        _serve(configured.host, port, log)
+        _serve(listener, log)
         shown.start()
         shown.update("Stopping; nothing is lost")
 
@@ -71,9 +72,9 @@ def api() -> None:
     missing = [name.upper() for name in NEEDED if not getattr(configured, name)]
     if missing:
         raise ConfigError(f"The API needs {', '.join(missing)}; to have the servers embedded, run: kangklip up")
-    _claim_port(configured.host, configured.port)
+    listener = _bound(configured.host, configured.port)
     console.print(f"KangKlip's API listens on http://{configured.host}:{configured.port}")
-    _serve(configured.host, configured.port)
+    _serve(listener)
 
 
 def _take_up(configured: Settings) -> list[Job]:
@@ -81,7 +82,7 @@ def _take_up(configured: Settings) -> list[Job]:
     store = JobStore.from_settings(configured)
     if store is None:
         return []
-    with closing(PrefectRuns.from_settings(configured)) as runs:
+    with contextlib.closing(PrefectRuns.from_settings(configured)) as runs:
         return Reconciler(store, runs).take_up()
 
 
@@ -89,41 +90,62 @@ def _taken_up(job: Job) -> str:
     return f"Taking up again: {job.job_id}, which was at {job.stage} ({job.progress:.0f} %)"
 
 
-def _claim_port(host: str, port: int) -> None:
-    """See that we may listen there.
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket bound to the port, so that the port is ours until we listen on it.
 
     Raises:
-        ConfigError: somebody else does, it takes more rights, or the host is not this machine.
+        ConfigError: another program listens there, the port needs more rights, or the host is not this machine.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
     except socket.gaierror:
         raise ConfigError(f"HOST {host} is no address; 127.0.0.1 is this machine alone, 0.0.0.0 all of it.") from None
+    listener = socket.socket(family, kind)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
     except OSError as error:
-        causes = {
-            errno.EADDRINUSE: f"Port {port} is taken; choose another, or stop what listens there.",
-            errno.EACCES: f"Port {port} takes more rights; choose one from 1024 on.",
-            errno.EADDRNOTAVAIL: f"HOST {host} is no address of this machine; 127.0.0.1 is the machine alone.",
-        }
-        told = causes.get(error.errno or 0, f"Port {port} of {host} cannot be had ({error.strerror}); choose another.")
-        raise ConfigError(told) from None
+        listener.close()
+        raise _port_fault(host, port, error) from None
+    return listener
 
 
-def _serve(host: str, port: int, log: Path | None = None) -> None:
-    """Until SIGINT or SIGTERM; the log goes to the file, or without one to standard output."""
+def _listen(listener: socket.socket) -> None:
+    """Listen; a program that bound the port at the same time may have been first.
+
+    Raises:
+        ConfigError: it was.
+    """
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        listener.close()
+        raise _port_fault(host, port, error) from None
+
+
+def _port_fault(host: str, port: int, error: OSError) -> ConfigError:
+    causes = {
+        errno.EADDRINUSE: f"Port {port} is taken; choose another, or stop what listens there.",
+        errno.EACCES: f"Port {port} takes more rights; choose one from 1024 on.",
+        errno.EADDRNOTAVAIL: f"HOST {host} is no address of this machine; 127.0.0.1 is the machine alone.",
+    }
+    other = f"Port {port} of {host} cannot be had ({error.strerror}); choose another."
+    return ConfigError(causes.get(error.errno or 0, other))
+
+
+def _serve(listener: socket.socket, log: Path | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; the log goes to the file, or to standard output if there is none."""
     from deployments.api.app import build  # noqa: PLC0415 it reads the environment that the stack has filled
 
-    uvicorn.run(
-        partial(build, log),
-        factory=True,
-        host=host,
-        port=port,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        **server_options(settings.load()),
-    )
+    _listen(listener)
+    options = server_options(settings.load())
+    config = uvicorn.Config(partial(build, log), factory=True, timeout_graceful_shutdown=STOP_SECONDS, **options)
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(1)
 
 
 def _screen(stack: LocalStack, port: int, log: Path, *, worker: bool) -> Panel:

@@ -1,6 +1,7 @@
 """Connections that say nothing, or too little: how long they are waited for, and how many there may be."""
 
 import contextlib
+import json
 import os
 import resource
 import socket
@@ -86,6 +87,23 @@ def test_a_body_that_nobody_reads_does_not_hold_the_connection(hasty):
     with line_to(hasty) as line:
         line.sendall(head)
         assert seconds_of_trickle(line) < 3
+
+
+@pytest.mark.parametrize("closes", [b"", b"Connection: close\r\n"])
+def test_an_answer_that_nobody_reads_does_not_hold_the_connection(api, job_id, monkeypatch, closes):
+    monkeypatch.setattr("deployments.api.connections.UNREAD_SECONDS", 0.3)
+    manifest = json.dumps({"clips": [], "filler": "a" * 1_000_000}).encode()
+    api.bucket.put_bytes(f"jobs/{job_id}/manifest.json", manifest, "application/json")
+    api.callback(job_id, "SUCCEEDED")
+    head = b"GET /api/jobs/%s/manifest HTTP/1.1\r\nHost: x\r\n" % job_id.encode()
+    with line_to(api.url) as line:
+        line.sendall((head + b"\r\n") * 11 + head + closes + b"\r\n")
+        time.sleep(2)  # the client reads nothing meanwhile
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while more := line.recv(1 << 20):
+                received += len(more)
+    assert received < 11 * len(manifest)
 
 
 def test_an_answer_that_takes_longer_than_a_head_may_is_given(api, hasty, job_id, monkeypatch):

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from deployments.cli.main import app
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import JobStore
+from infra.jobs.store import JobStore, Report
+from infra.states import JobState
 from tests.folders import MEDIA
 from tests.prefect_client import prefect_client
 
@@ -225,6 +226,26 @@ def test_a_mistake_is_a_document_too():
     error = json.loads(told.stdout)["error"]
     assert (error["code"], error["message"]) == ("bad_request", "There is no file no-such-file.mp4.")
     assert error["next_step"]
+
+
+@pytest.mark.parametrize("command", ["status", "resume"])
+def test_a_job_that_does_not_exist_has_no_status(stack, command):
+    told = kangklip(command, "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", "--json", environment=stack.environment())
+    document = json.loads(told.stdout)
+    assert (told.returncode, document["status"], document["error"]["code"]) == (2, None, "bad_request")
+
+
+def test_the_status_has_every_attempt_and_its_reason(stack):
+    jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
+    jobs.create(job_id, "{}")
+    jobs.report(Report(job_id=job_id, attempt=1, status=JobState.FAILED, error="The disk was full."))
+    jobs.reopen(job_id, after=1)
+    document = json.loads(kangklip("status", job_id, "--json", environment=stack.environment()).stdout)
+    assert [(attempt["number"], attempt["reason"]) for attempt in document["attempts"]] == [
+        (1, "The disk was full."),
+        (2, None),
+    ]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00", document["attempts"][0]["ended_at"])
 
 
 def test_an_unknown_job_is_told(stack):

@@ -299,7 +299,18 @@ def test_two_servers_on_one_port_are_refused():
 )
 def test_a_host_that_is_not_this_machine_is_no_taken_port(host, said):
     with pytest.raises(ConfigError, match=said):
-        serve._claim_port(host, free_port())
+        serve._bound(host, free_port())
+
+
+def test_a_port_that_another_program_takes_meanwhile_is_a_taken_port():
+    listener = serve._bound("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(ConfigError, match=f"Port {port} is taken"):
+            serve._serve(listener)
 
 
 def test_the_api_alone_names_what_it_lacks():

@@ -290,7 +290,7 @@ def test_a_pool_of_another_type_is_named(server, monkeypatch):
     server("DELETE", "work_pools/other")
 
 
-def test_an_address_without_api_at_its_end_is_said(server, stack):
+def test_an_address_without_api_at_its_end_is_said(stack):
     with pytest.raises(StackError, match=r"ends in /api\."):
         register(stack.settings.prefect_api_url.removesuffix("/api"), pools=["kangklip"])
 

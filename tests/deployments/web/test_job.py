@@ -154,6 +154,16 @@ def test_a_failure_tells_its_cause_and_the_next_step_and_can_be_tried_again(page
     expect(stage(page, "Download")).to_contain_text("kept from before")
 
 
+def test_the_reasons_of_earlier_attempts_are_shown(page, api):
+    reasons = ["The disk was full.", "the machine was lost", None]
+    attempts = [{"number": number, "reason": reason} for number, reason in enumerate(reasons, 1)]
+    job_id = api.add(attempt=3, attempts=attempts)
+    page.goto(f"/jobs/{job_id}")
+    expect(page.locator("#attempts li")).to_have_text(
+        ["Attempt 1: The disk was full.", "Attempt 2: The machine was lost."]
+    )
+
+
 def test_the_request_of_a_failed_job_can_be_changed(page, api):
     job_id = api.add()
     api.jobs[job_id]["request"] |= {"clip_duration_seconds": 60, "clip_count": 5, "language": "id"}

@@ -91,7 +91,12 @@ function drawSubject() {
   ];
   write(byId("facts"), facts.filter(Boolean).join(" · "));
   write(byId("job-id"), jobId);
+  byId("attempts").replaceChildren(...earlierAttempts(job).map((text) => make("li", {}, text)));
 }
+
+/** Why each attempt before this one ended. */
+const earlierAttempts = ({ attempts = [], attempt }) =>
+  attempts.filter(({ number, reason }) => number < attempt && reason).map(({ number, reason }) => `Attempt ${number}: ${sentence(reason)}`);
 
 function languageName(code) {
   try {
