@@ -41,7 +41,7 @@ def test_the_last_choice_and_the_jobs_are_remembered(page, api):
     expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
     page.get_by_role("radio", name="30 seconds").check()
     page.get_by_role("radio", name="5 clips").check()
-    page.get_by_label("Language spoken").select_option("ja")
+    page.get_by_label("Spoken language").select_option("ja")
     send(page)
     page.wait_for_url("**/jobs/kk_*")
     job_id = page.url.rpartition("/")[2]
@@ -49,15 +49,15 @@ def test_the_last_choice_and_the_jobs_are_remembered(page, api):
     page.goto("/")
     expect(page.get_by_role("radio", name="30 seconds")).to_be_checked()
     expect(page.get_by_role("radio", name="5 clips")).to_be_checked()
-    expect(page.get_by_label("Language spoken")).to_have_value("ja")
+    expect(page.get_by_label("Spoken language")).to_have_value("ja")
     job = page.get_by_role("region", name="Recent jobs").get_by_role("listitem")
     expect(job).to_have_count(1)
     expect(job).to_contain_text("Five clips of 30 s")
     expect(job).to_contain_text("Working 30%")
     del api.jobs[job_id]
     page.reload()
-    expect(job).to_contain_text("No longer kept")
-    page.get_by_role("button", name="Forget them").click()
+    expect(job).to_contain_text("Expired")
+    page.get_by_role("button", name="Clear the list").click()
     expect(job).to_have_count(0)
     page.reload()
     expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
@@ -66,11 +66,11 @@ def test_the_last_choice_and_the_jobs_are_remembered(page, api):
 WRONG = {
     "": "Paste the address of a video.",
     "   ": "Paste the address of a video.",
-    "my holiday video": "not a web address",
-    "https://exa mple.com/a": "not a web address",
-    "ftp://example.com/a.mp4": "not a web address",
-    "javascript:alert(1)": "not a web address",
-    "https://talk": "“talk” is not the name of a site.",
+    "my holiday video": "begins with https:// or http://",
+    "https://exa mple.com/a": "begins with https:// or http://",
+    "ftp://example.com/a.mp4": "begins with https:// or http://",
+    "javascript:alert(1)": "begins with https:// or http://",
+    "https://talk": "“talk” is not a valid site name.",
     "https://example.com/" + "a" * 4096: "too long",
 }
 
@@ -97,7 +97,7 @@ def test_a_sentence_that_appears_moves_nothing(page, api):
     page.get_by_label("Address of the video").fill("my holiday video")
     page.get_by_role("radio", name="60 seconds").click()
     expect(page.get_by_role("radio", name="60 seconds")).to_be_checked()
-    expect(page.locator("#video_url-error")).to_contain_text("not a web address")
+    expect(page.locator("#video_url-error")).to_contain_text("begins with https:// or http://")
 
 
 def test_a_refusal_stands_beside_the_field_it_names(page, api):

@@ -33,8 +33,8 @@ def test_a_queued_job_says_that_it_waits_and_since_when(page, api):
     expect(heading(page)).to_have_text("Waiting for a worker")
     since = time.strftime("%H:%M", time.gmtime(api.jobs[job_id]["created_at"]))
     detail = page.locator("#detail")
-    expect(detail).to_contain_text(re.compile(rf"In the queue since (\d+ \w+, )?{since}, 3 min"))  # or before midnight
-    expect(detail).to_contain_text("No worker has taken it yet.")
+    expect(detail).to_contain_text(re.compile(rf"In the queue since (\d+ \w+, )?{since}, for 3 min"))  # or before midnight
+    expect(detail).to_contain_text("No worker has picked it up yet.")
     expect(page.locator("#overall")).to_be_hidden()
     first = detail.inner_text()
     expect(detail).not_to_have_text(first)  # the time goes on
@@ -111,7 +111,7 @@ def test_the_server_may_restart_in_the_middle(page, api, running):
     page.goto(f"/jobs/{running}")
     expect(page.locator("#percent")).to_have_text("30")
     api.stop()
-    expect(page.locator("#connection")).to_contain_text("cannot be reached. Shown as of")
+    expect(page.locator("#connection")).to_contain_text("cannot be reached. Last updated at")
     expect(page.locator("#percent")).to_have_text("30")
     api.start()
     api.report(running, "CHUNK", 0.5)
@@ -139,7 +139,7 @@ def test_a_failure_tells_its_cause_and_the_next_step_and_can_be_tried_again(page
     expect(page.locator("#percent")).to_have_text("30")
     api.report(running, "CHUNK", 0.1)
     api.fail(running, "The video holds 12 seconds of speech", "too_short", "Ask for shorter clips.")
-    expect(heading(page)).to_have_text("This did not work")
+    expect(heading(page)).to_have_text("The job failed")
     expect(page.locator("#error")).to_have_text("The video holds 12 seconds of speech.")
     expect(page.locator("#next-step")).to_have_text("Ask for shorter clips.")
     expect(stage(page, "Divide")).to_contain_text("failed here")
@@ -151,7 +151,7 @@ def test_a_failure_tells_its_cause_and_the_next_step_and_can_be_tried_again(page
     expect(page.locator("#failure")).to_be_hidden()
     api.report(running, "TRANSCRIPT", 0.5)
     expect(heading(page)).to_have_text("Listening to what is said")
-    expect(stage(page, "Download")).to_contain_text("kept from before")
+    expect(stage(page, "Download")).to_contain_text("reused")
 
 
 def test_the_reasons_of_earlier_attempts_are_shown(page, api):
@@ -173,7 +173,7 @@ def test_the_request_of_a_failed_job_can_be_changed(page, api):
     expect(page.get_by_label("Address of the video")).to_have_value("https://example.com/talks/open-it.mp4")
     expect(page.get_by_role("radio", name="60 seconds")).to_be_checked()
     expect(page.get_by_role("radio", name="5 clips")).to_be_checked()
-    expect(page.get_by_label("Language spoken")).to_have_value("id")
+    expect(page.get_by_label("Spoken language")).to_have_value("id")
 
 
 def test_a_request_that_comes_back_late_does_not_undo_what_was_typed(page, api):
@@ -205,7 +205,7 @@ def test_a_failure_of_which_only_the_end_is_told(page, api):
 
 def test_cancelling_asks_first(page, api, running):
     page.goto(f"/jobs/{running}")
-    for leave in (lambda: page.keyboard.press("Escape"), page.get_by_role("button", name="Keep it going").click):
+    for leave in (lambda: page.keyboard.press("Escape"), page.get_by_role("button", name="Keep it running").click):
         page.get_by_role("button", name="Cancel this job").click()
         expect(page.get_by_role("dialog", name="Cancel this job?")).to_be_visible()
         leave()

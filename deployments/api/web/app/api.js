@@ -1,4 +1,4 @@
-// How the page asks the server. Every failure is one of the two classes below.
+// The page's requests to the server. Every failure is one of the two classes below.
 
 /** The server answered with a refusal; `detail` is its sentence. */
 export class Refused extends Error {
@@ -19,10 +19,10 @@ export class Unreachable extends Error {
 const KEY = "kangklip.api-key";
 const PRINTABLE = /^[\x20-\x7e]*$/;
 const PATIENCE = 30_000; // milliseconds
-const WRONG_CLOCK = 2; // seconds: less is the rounding of the Date header and the way of the answer
+const WRONG_CLOCK = 2; // seconds: smaller differences are the Date header's rounding and the network
 let skew = 0;
 
-/** Now by the server's clock, which the job's times are told by, in seconds since the epoch. */
+/** Now by the server's clock, as the job's times are, in seconds since the epoch. */
 export const now = () => Date.now() / 1000 + skew;
 
 export function apiKey() {
@@ -37,11 +37,11 @@ export function keepApiKey(key) {
   try {
     sessionStorage.setItem(KEY, key);
   } catch {
-    // Without storage the key is asked for again.
+    // Without storage the user enters the key again.
   }
 }
 
-/** The JSON that the server answers. Throws Refused or Unreachable. */
+/** The server's JSON answer. Throws Refused or Unreachable. */
 export async function ask(path, { method = "GET", body, headers = {} } = {}) {
   const key = method === "GET" ? "" : apiKey();
   if (!PRINTABLE.test(key)) throw new Refused(401, "api key required"); // no header can carry it

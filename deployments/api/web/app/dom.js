@@ -1,8 +1,8 @@
-// What the page is made with. Text becomes text nodes, whatever a server says in it.
+// Builds and changes elements. Text from a server only ever becomes text nodes.
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element with attributes and children; what is null, undefined or false is left out. */
+/** An element with attributes and children; null, undefined and false are skipped. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -13,7 +13,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Sets the text only where it differs, so that a screen reader and a selection are left in peace. */
+/** Sets the text only if it differs, to leave screen readers and selections undisturbed. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

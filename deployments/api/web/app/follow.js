@@ -1,11 +1,11 @@
-// Follows one job: by its event stream, and by asking every two seconds while the stream does not work.
+// Follows one job by its event stream, and by polling every two seconds while the stream does not work.
 
 import { ask, jobPath, Refused } from "./api.js";
 import { hasEnded } from "./words.js";
 
 const POLL = 2_000; // milliseconds
-const POLL_UNSEEN = 10_000; // in a tab that nobody looks at, which keeps no connection either
-const SILENCE = 10_000; // a stream that says nothing for so long may be dead; asking once tells
+const POLL_UNSEEN = 10_000; // in a hidden tab, which holds no connection
+const SILENCE = 10_000; // a stream that is silent for so long may be dead; one request shows it
 const REOPEN = [1_000, 2_000, 5_000, 10_000, 30_000];
 
 /**
@@ -30,7 +30,7 @@ export class Follower {
     window.addEventListener("pageshow", (event) => event.persisted && this.#on && this.#begin());
   }
 
-  /** Begins, or begins again after the job was started again. */
+  /** Starts, or starts over after the job was restarted. */
   start() {
     this.#on = true;
     this.#failures = 0;
@@ -43,7 +43,7 @@ export class Follower {
     this.#quiet();
   }
 
-  /** Asks for the whole job once. Resolves to whether an answer came. */
+  /** Fetches the whole job once. Resolves to whether an answer came. */
   async once() {
     try {
       const job = await ask(jobPath(this.jobId));
@@ -96,7 +96,7 @@ export class Follower {
     }
   }
 
-  /** The stream works: no more asking, and an eye on its silence. */
+  /** The stream works: stops polling, and watches for silence. */
   #alive() {
     this.#stopPolling();
     this.link("live");
@@ -109,7 +109,7 @@ export class Follower {
     }, SILENCE);
   }
 
-  /** The browser opens a stream again by itself, resuming where it was, unless the server refused it. */
+  /** The browser reopens a stream and resumes it, unless the server refused it. */
   #broken(source) {
     if (!this.#on) return;
     clearTimeout(this.#silence);

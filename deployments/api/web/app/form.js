@@ -1,4 +1,4 @@
-// The form: says what is wrong before sending, remembers the last choice, lists this browser's jobs.
+// The form: checks the input before sending, remembers the last choice, lists this browser's jobs.
 
 import { ask, jobPath, keepApiKey, Refused } from "./api.js";
 import { byId, make, show, webAddress, write } from "./dom.js";
@@ -18,7 +18,7 @@ function choice() {
   };
 }
 
-/** Puts values into the form; what it does not offer is passed over. */
+/** Fills the form; values that it does not offer are ignored. */
 function fill(values) {
   for (const name of ["clip_duration_seconds", "clip_count"]) {
     const radio = [...form.elements[name]].find((option) => option.value === String(values[name]));
@@ -29,7 +29,7 @@ function fill(values) {
   if (typeof values.video_url === "string") form.elements.video_url.value = values.video_url;
 }
 
-/** As many upright frames as clips are asked for, with their seconds in them. */
+/** One vertical frame per clip, labelled with its seconds. */
 function drawFrames() {
   const { clip_count: count, clip_duration_seconds: seconds } = choice();
   const frames = byId("frames");
@@ -40,18 +40,18 @@ function drawFrames() {
   });
 }
 
-/** What is wrong with the address, as a sentence, or nothing. */
+/** The fault of the address as a sentence, or an empty string. */
 function wrongAddress(text) {
   if (!text) return "Paste the address of a video.";
   if (text.length > LONGEST_ADDRESS) return "This address is too long.";
   const url = webAddress(text);
-  if (!url || /\s/.test(text)) return "This is not a web address. It begins with https:// or http://.";
+  if (!url || /\s/.test(text)) return "Enter a web address that begins with https:// or http://.";
   return url.hostname.includes(".") || url.hostname === "localhost" || url.hostname.startsWith("[")
     ? ""
-    : `“${url.hostname}” is not the name of a site.`;
+    : `“${url.hostname}” is not a valid site name.`;
 }
 
-/** Writes or clears the sentence beside a field. */
+/** Writes or clears the error of a field. */
 function mark(name, wrong) {
   write(byId(`${name}-error`), wrong);
   const control = form.elements[name];
@@ -66,7 +66,7 @@ function clearMarks() {
   write(byId("form-error"), "");
 }
 
-/** People paste addresses without their beginning. */
+/** People paste addresses without https://. */
 function complete(input) {
   const text = input.value.trim();
   input.value = /^[\w-]+(\.[\w-]+)+([/?#:]|$)/.test(text) ? `https://${text}` : text;
@@ -77,7 +77,7 @@ function focus(name) {
   (control instanceof RadioNodeList ? control[0] : control).focus();
 }
 
-/** Shows a refusal beside the field that it names, or under the button. */
+/** Shows a refusal at the field that it names, or under the button. */
 function explain(error) {
   if (error instanceof Refused && error.status === 401) {
     const field = byId("key-field");
@@ -94,7 +94,7 @@ function explain(error) {
   return write(byId("form-error"), sentence(error.message) + advice);
 }
 
-/** The same request sent again after a lost answer is the same job. */
+/** A request repeated after a lost answer gets the same job. */
 function idempotencyKey(body) {
   if (sending.body !== body) {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -141,7 +141,7 @@ function recentRow(job) {
   return make("li", {}, link, make("span", { class: "facts" }, facts.filter(Boolean).join(" · ")), state);
 }
 
-/** Asks how a job stands; one that the server has forgotten says so. */
+/** Fetches a job's state; a job that the server no longer has is marked so. */
 async function refresh(job, row) {
   const state = row.querySelector(".state");
   try {
@@ -151,7 +151,7 @@ async function refresh(job, row) {
     state.dataset.status = status;
     write(state, (STATES[status] ?? "") + (status === "RUNNING" ? ` ${Math.floor(progress)}%` : ""));
   } catch (error) {
-    if (error instanceof Refused && error.status === 404) write(state, "No longer kept");
+    if (error instanceof Refused && error.status === 404) write(state, "Expired");
   }
 }
 
@@ -163,7 +163,7 @@ function listRecent() {
   jobs.forEach((job, index) => hasEnded(job.status) || refresh(job, rows[index]));
 }
 
-/** `/#kk_…` brings the request of that job back, to be changed and sent again; not over what was typed meanwhile. */
+/** `/#kk_…` fills the form with the request of that job, unless the user has typed meanwhile. */
 async function fillFromJob() {
   const id = location.hash.slice(1);
   if (!/^kk_\w{26}$/.test(id)) return;

@@ -1,4 +1,4 @@
-// The page of one job: what it is doing, what came of it, and what can be done about it.
+// The page of one job: its progress, its results, and the actions on it.
 
 import { ask, jobPath, keepApiKey, now, Refused } from "./api.js";
 import { byId, make, show, webAddress, write } from "./dom.js";
@@ -8,39 +8,39 @@ import { cards, notes } from "./results.js";
 import { Timeline } from "./timeline.js";
 import { clips, clock, hasEnded, lasting, sentence, STAGES, standingOf, subject } from "./words.js";
 
-const LONG_WAIT = 60; // seconds in the queue after which it is said what waiting means
-const RETRY = 2_000; // milliseconds until results that could not be had are asked for again
+const LONG_WAIT = 60; // seconds in the queue after which the page explains the wait
+const RETRY = 2_000; // milliseconds until missing results are requested again
 
 const jobId = decodeURIComponent(location.pathname.split("/").pop());
 const main = byId("main");
 const timeline = new Timeline(byId("timeline"));
-const follower = new Follower(jobId, hear, showLink);
+const follower = new Follower(jobId, receive, showLink);
 let job = null;
 let asOf = 0;
-let resultsOf = 0; // the attempt whose results are shown or asked for
-let made = 0;
+let resultsOf = 0; // the attempt whose results are shown or requested
+let clipCount = 0;
 
-/** Takes in a report, unless it is older than what is known: events are repeated after a lost connection. */
-function hear(report, whole) {
+/** Applies a report unless it is older than the current one: events are repeated after a lost connection. */
+function receive(report, whole) {
   asOf = now();
-  const news = { ...report, progress: Number(report.progress), attempt: Number(report.attempt) };
+  const update = { ...report, progress: Number(report.progress), attempt: Number(report.attempt) };
   if (!job && !whole) return void follower.once();
-  if (job && isOlder(news, job)) return;
-  const turned = !job || ["status", "stage", "attempt"].some((field) => news[field] !== job[field]);
-  if (job && turned && !whole) follower.once();
-  const anew = job && news.attempt !== job.attempt;
-  job = { ...job, ...(anew && { stages: {}, next_step: null }), ...news };
-  if (turned) {
+  if (job && isOlder(update, job)) return;
+  const hasChanged = !job || ["status", "stage", "attempt"].some((field) => update[field] !== job[field]);
+  if (job && hasChanged && !whole) follower.once();
+  const isNewAttempt = job && update.attempt !== job.attempt;
+  job = { ...job, ...(isNewAttempt && { stages: {}, next_step: null }), ...update };
+  if (hasChanged) {
     say(spoken(job));
     keepJob({ id: jobId, status: standingOf(job), ...(job.request && remembered(job)) });
   }
   draw();
 }
 
-function isOlder(news, known) {
-  if (news.attempt !== known.attempt) return news.attempt < known.attempt;
-  if (hasEnded(known.status)) return !hasEnded(news.status);
-  return !hasEnded(news.status) && news.progress < known.progress;
+function isOlder(update, known) {
+  if (update.attempt !== known.attempt) return update.attempt < known.attempt;
+  if (hasEnded(known.status)) return !hasEnded(update.status);
+  return !hasEnded(update.status) && update.progress < known.progress;
 }
 
 const remembered = ({ request, created_at: at }) => ({
@@ -52,7 +52,7 @@ const remembered = ({ request, created_at: at }) => ({
 
 const say = (text) => write(byId("said"), text);
 
-/** What a screen reader hears when the job turns. */
+/** What a screen reader hears when the job's state changes. */
 function spoken({ stage, error, ...rest }) {
   const status = standingOf({ error, ...rest });
   if (status === "CANCELLED") return "The job was cancelled.";
@@ -85,8 +85,8 @@ function drawSubject() {
   }
   const facts = [
     count && seconds && `${clips(count)} of up to ${seconds} s`,
-    language && (language === "auto" ? "language by listening" : languageName(language)),
-    job.created_at && `asked for at ${clock(job.created_at)}`,
+    language && (language === "auto" ? "language detected automatically" : languageName(language)),
+    job.created_at && `requested at ${clock(job.created_at)}`,
     job.attempt > 1 && `attempt ${job.attempt}`,
   ];
   write(byId("facts"), facts.filter(Boolean).join(" · "));
@@ -111,8 +111,8 @@ function drawState() {
   const heading = {
     QUEUED: job.start_error ? "Not started" : "Waiting for a worker",
     RUNNING: stage?.doing ?? "Finishing",
-    SUCCEEDED: made ? `${clips(made)}, ready` : "Your clips are ready",
-    FAILED: "This did not work",
+    SUCCEEDED: clipCount ? `${clips(clipCount)}, ready` : "Your clips are ready",
+    FAILED: "The job failed",
     CANCELLED: "Cancelled",
   }[standingOf(job)];
   const percent = String(Math.floor(job.progress));
@@ -125,25 +125,25 @@ function drawState() {
   show(byId("failure"), standingOf(job) === "FAILED");
   if (job.status === "FAILED") {
     const next = job.next_step ?? "";
-    const said = job.error || job.start_error || "No reason was given.";
-    const cause = next && said.endsWith(next) ? said.slice(0, -next.length) : said;
+    const reason = job.error || job.start_error || "No reason was given.";
+    const cause = next && reason.endsWith(next) ? reason.slice(0, -next.length) : reason;
     write(byId("error"), sentence(cause));
     write(byId("next-step"), next);
   }
 }
 
-/** The sentence under the heading; it goes on with the clock. */
+/** The sentence under the heading; it changes with the clock. */
 function detail() {
   if (job.status === "QUEUED") {
-    if (job.start_error) return `It could not be handed to a worker. ${sentence(job.start_error)}`;
+    if (job.start_error) return `It could not be submitted. ${sentence(job.start_error)}`;
     if (job.message) return sentence(job.message);
     const since = job.attempt > 1 ? job.updated_at : job.created_at;
     if (!since) return "It is in the queue.";
-    const waiting = `In the queue since ${clock(since)}, ${lasting(now() - since)} ago.`;
-    const meaning = " No worker has taken it yet. It begins by itself once one is free; this page may be closed.";
+    const waiting = `In the queue since ${clock(since)}, for ${lasting(now() - since)}.`;
+    const meaning = " No worker has picked it up yet. It starts when one is free; you can close this page.";
     return now() - since > LONG_WAIT ? waiting + meaning : waiting;
   }
-  if (standingOf(job) === "CANCELLED") return "The work was stopped. Try again to pick up where it left off.";
+  if (standingOf(job) === "CANCELLED") return "The job was stopped. Try again to resume it.";
   const begun = Object.values(job.stages ?? {}).map(({ began }) => began);
   if (!begun.length || job.status === "FAILED") return "";
   const took = lasting(ended(job) - Math.min(...begun));
@@ -176,8 +176,8 @@ function drawActions() {
 function showLink(how, error) {
   const messages = {
     live: "",
-    asking: document.hidden ? "" : "Live updates are interrupted; asking every two seconds instead.",
-    lost: asOf ? `${sentence(error?.message ?? "")} Shown as of ${clock(asOf, true)}; trying again.` : `${sentence(error?.message ?? "")} Trying again.`,
+    asking: document.hidden ? "" : "Live updates are interrupted; refreshing every two seconds instead.",
+    lost: asOf ? `${sentence(error?.message ?? "")} Last updated at ${clock(asOf, true)}; trying again.` : `${sentence(error?.message ?? "")} Trying again.`,
     gone: "",
   };
   write(byId("connection"), messages[how]);
@@ -189,25 +189,25 @@ function showGone() {
   main.dataset.status = "GONE";
   main.removeAttribute("aria-busy");
   write(byId("state"), "No such job");
-  write(byId("detail"), "The address may be mistyped, or the job is so old that it is no longer kept.");
+  write(byId("detail"), "The address may be mistyped, or the job has expired.");
   document.title = "No such job · KangKlip";
   for (const id of ["overall", "failure", "results", "stages", "start", "cancel"]) show(byId(id), false);
 }
 
-/** Fetches what was made. A server that is away is asked again, as long as the job has these results. */
+/** Fetches the results, again and again while the server is away and the job still has them. */
 async function showResults() {
   const attempt = job.attempt;
   resultsOf = attempt;
   show(byId("results"), true);
   try {
     const { clips: found } = await ask(jobPath(jobId, "/results"));
-    made = found.length;
-    byId("clips").dataset.count = made;
+    clipCount = found.length;
+    byId("clips").dataset.count = clipCount;
     byId("clips").replaceChildren(...cards(jobId, found, say));
     write(byId("results-error"), "");
     drawState();
   } catch (error) {
-    write(byId("results-error"), `The clips are made, but cannot be shown yet. ${sentence(error.message)} Trying again.`);
+    write(byId("results-error"), `The clips are ready but cannot be shown yet. ${sentence(error.message)} Trying again.`);
     setTimeout(() => job.status === "SUCCEEDED" && showResults(), RETRY);
     return;
   }
@@ -218,7 +218,7 @@ function showNotes(manifest) {
   byId("notes").replaceChildren(...notes(manifest).map((note) => make("li", {}, note)));
 }
 
-/** Does what a button says. A server that asks for a key gets a field for it. */
+/** Sends a button's action. If the server requires a key, a field for it appears. */
 async function act(button, path) {
   if (button.getAttribute("aria-disabled")) return;
   button.setAttribute("aria-disabled", "true");
@@ -226,7 +226,7 @@ async function act(button, path) {
   if (byId("api_key").value) keepApiKey(byId("api_key").value);
   try {
     const answer = await ask(jobPath(jobId, path), { method: "POST" });
-    if (answer.ok === false) throw new Refused(200, answer.start_error ?? "it could not be started");
+    if (answer.ok === false) throw new Refused(200, answer.start_error ?? "the job could not be started");
     show(byId("key-field"), false);
     follower.start();
   } catch (error) {

@@ -1,4 +1,4 @@
-// What this browser remembers: the last choice and its recent jobs. Without storage it remembers nothing.
+// What this browser stores: the last choice and its recent jobs. Without storage, nothing.
 
 const CHOICE = "kangklip.choice";
 const JOBS = "kangklip.jobs";
@@ -13,7 +13,7 @@ export function recentJobs() {
   return Array.isArray(jobs) ? jobs.filter((job) => typeof job?.id === "string") : [];
 }
 
-/** Adds a job, or brings what is known of it up to date. */
+/** Adds a job, or updates it. */
 export function keepJob(job) {
   const jobs = recentJobs();
   const known = jobs.find((other) => other.id === job.id);
@@ -35,6 +35,6 @@ function keep(name, value) {
   try {
     localStorage.setItem(name, JSON.stringify(value));
   } catch {
-    // Private windows may refuse; the page works without.
+    // Private windows may refuse to store; the page works without.
   }
 }

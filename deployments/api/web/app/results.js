@@ -1,4 +1,4 @@
-// The finished clips: players, and everything that one wants to take from them.
+// The finished clips: players, downloads and texts to copy.
 
 import { jobPath } from "./api.js";
 import { make, write } from "./dom.js";
@@ -6,7 +6,7 @@ import { strongest } from "./signals.js";
 import { place } from "./words.js";
 
 const COPIED = 2_000; // milliseconds
-const FIRST_PICTURE = "#t=0.001"; // phones show nothing of a video that nobody has asked a place of
+const FIRST_PICTURE = "#t=0.001"; // phones show no picture of a video until a position is requested
 
 /** The cards of all clips; `say` tells a screen reader. */
 export const cards = (jobId, clips, say) => clips.map((clip, index) => card(jobId, clip, index + 1, say));
@@ -46,7 +46,7 @@ function card(jobId, clip, number, say) {
   );
 }
 
-/** With its first picture and length known, so that it seeks at once; silent until somebody plays it. One at a time. */
+/** A player with its first picture and length loaded, so it seeks at once. Only one plays at a time. */
 function player(address, number, title) {
   const video = make("video", {
     src: `${address}${FIRST_PICTURE}`,
@@ -74,7 +74,7 @@ function copier(label, spoken, text, say) {
   return button;
 }
 
-/** Browsers give the clipboard to secure pages only; elsewhere a selection is copied the old way. */
+/** Browsers allow the clipboard on secure pages only; elsewhere the page copies a selection. */
 async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -102,11 +102,11 @@ function reasons(clip) {
   return [
     clip.why && make("p", {}, clip.why),
     values.length > 0 && make("dl", { class: "scores" }, ...values.map(score)),
-    values.length > 0 && make("p", { class: "hint" }, "Against the rest of this video; 0 is its average."),
+    values.length > 0 && make("p", { class: "hint" }, "Compared with the rest of this video; 0 is its average."),
   ];
 }
 
-/** One bar, to the right of the middle if better than the average, which is at most three deviations away. */
+/** One bar, right of the middle if better than the average; its length stops at three deviations. */
 function score({ title, value }) {
   const bar = make("span", { class: "deviation", "data-side": value < 0 ? "less" : "more", "aria-hidden": "true" });
   bar.style.setProperty("--length", `${Math.min(Math.abs(value) / 3, 1) * 50}%`);
@@ -114,7 +114,7 @@ function score({ title, value }) {
   return make("div", {}, make("dt", {}, title), make("dd", {}, bar, number));
 }
 
-/** What people should know of a job: clips that were dropped, and warnings. Sentences. */
+/** Notes on a job, as sentences: dropped clips, and warnings. */
 export function notes(manifest) {
   const dropped = Array.isArray(manifest?.dropped) ? manifest.dropped : [];
   const warnings = Array.isArray(manifest?.warnings) ? manifest.warnings : [];

@@ -1,10 +1,10 @@
-// What a choice rests on, in words. Values are deviations from the talk's average; more is better.
+// The signals behind a choice, in words. Values are deviations from the talk's average; higher is better.
 
-/** Name in the manifest -> what it is called here, and whether less of it is better. */
+/** Name in the manifest -> title on the page, and whether a lower value is better. */
 export const SIGNALS = {
   short_sentences: { title: "Short sentences" },
   dialogue: { title: "Dialogue" },
-  first_person: { title: "Speaks of oneself" },
+  first_person: { title: "Speaks in the first person" },
   discourse: { title: "Sounds spoken" },
   question: { title: "Questions" },
   second_person: { title: "Speaks to the viewer" },
@@ -15,7 +15,7 @@ export const SIGNALS = {
   pauses: { title: "Pauses" },
   slow_speech: { title: "Takes its time" },
   opening: { title: "Strong opening" },
-  completeness: { title: "Comes to an end" },
+  completeness: { title: "Complete thought" },
   topic: { title: "One topic" },
   claim: { title: "Makes a point" },
   loudness: { title: "Raised voice" },

@@ -1,4 +1,4 @@
-// Names and times as people say them. Times are seconds since the epoch, lengths are seconds.
+// Names and times in words. Times are seconds since the epoch, lengths are seconds.
 
 /** The stages in order, with the percent of the whole job at which each begins and ends; the server's own table. */
 export { STAGES } from "./stages.js";
@@ -7,7 +7,7 @@ export const STATES = { QUEUED: "Waiting", RUNNING: "Working", SUCCEEDED: "Ready
 
 export const hasEnded = (status) => ["SUCCEEDED", "FAILED", "CANCELLED"].includes(status);
 
-/** A job's status as people see it: one that somebody cancelled has not failed. An event tells it by its error alone. */
+/** A job's status for people: a cancelled job has not failed. In an event only the error shows it. */
 export const standingOf = ({ status, cancelled, error }) =>
   status === "FAILED" && (cancelled || error === "Cancelled.") ? "CANCELLED" : status;
 
@@ -24,7 +24,7 @@ export function lasting(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-/** "22:14" today, "23 Nov, 22:14" on another day, in the reader's own way. */
+/** "22:14" today, "23 Nov, 22:14" on another day, in the reader's locale. */
 export function clock(epoch, withSeconds = false) {
   const date = new Date(epoch * 1000);
   const time = { hour: "2-digit", minute: "2-digit", ...(withSeconds && { second: "2-digit" }) };
@@ -32,7 +32,7 @@ export function clock(epoch, withSeconds = false) {
   return date.toLocaleString([], today ? time : { day: "numeric", month: "short", ...time });
 }
 
-/** "1:02" or "1:02:03": a place in the video. */
+/** "1:02" or "1:02:03": a position in the video. */
 export function place(seconds) {
   const whole = Math.floor(seconds);
   const parts = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
@@ -46,5 +46,5 @@ export function sentence(text) {
   return trimmed && trimmed[0].toUpperCase() + trimmed.slice(1) + (/[\p{Sentence_Terminal}…]$/u.test(trimmed) ? "" : ".");
 }
 
-/** An address as short as it can still be told from others: "example.com/talks/one.mp4". */
+/** An address without its scheme: "example.com/talks/one.mp4". */
 export const subject = (url) => String(url).replace(/^https?:\/\/(www\.)?/, "").replace(/\/$/, "");
