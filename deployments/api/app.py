@@ -1,4 +1,4 @@
-"""The HTTP app, made of its parts: `create_app` for any, `build` for those that the settings name."""
+"""The HTTP app: `create_app` over any services, `build` over those that the settings name."""
 
 import asyncio
 import logging
@@ -31,16 +31,16 @@ from infra.settings import Settings
 logger = logging.getLogger(__name__)
 
 Background = Callable[[], Coroutine[Any, Any, None]]
-READ_BY_PAGES = ("Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After")
-AGAIN_SECONDS = 5
+READABLE_HEADERS = ("Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After")
+MIGRATION_RETRY_SECONDS = 5
 BUCKET_ATTEMPTS = 2
-"""A request waits for the bucket; whoever asked can ask again."""
+"""Few: a request waits for the bucket, and its client can retry."""
 
 
 def create_app(
     configured: Settings, store: JobStore, bucket: ArtifactStore, submitter: Submitter, *background: Background
 ) -> FastAPI:
-    """The app over these parts; what is in `background` runs for as long as it does."""
+    """The app over these services; `background` runs as long as the app."""
     prefect = PrefectServer(configured.prefect_api_url)
 
     @asynccontextmanager
@@ -69,7 +69,7 @@ def create_app(
                 allow_origins=configured.cors_origins,
                 allow_methods=("GET", "HEAD", "POST", "DELETE"),
                 allow_headers=("*",),
-                expose_headers=READ_BY_PAGES,
+                expose_headers=READABLE_HEADERS,
             ),
             Middleware(logs.RequestLog),
             Middleware(Origins, allowed=configured.cors_origins),
@@ -86,28 +86,28 @@ def create_app(
 
 
 def build(log: Path | None = None) -> FastAPI:
-    """The app over the servers that the environment names; what uvicorn calls.
+    """The app over the servers that the environment names; uvicorn's factory.
 
     Args:
-        log: file that the log goes to; standard output without one.
+        log: file for the log, or None for standard output.
 
     Raises:
-        ConfigError: one of them is not named, or a newer KangKlip has written the records.
+        ConfigError: a server is not named, or a newer KangKlip wrote the records.
     """
     logs.configure(log)
     configured = settings.load()
     store = JobStore.from_settings(configured)
     if store is None:
         raise ConfigError("The API needs REDIS_URL.")
-    background = [] if _are_up_to_date(configured) else [lambda: _keep_updating(configured)]
+    background = [] if _is_migrated(configured) else [lambda: _migrate_later(configured)]
     runs = PrefectRuns.from_settings(configured)
     bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
     background.append(lambda: keep_reconciling(Reconciler(store, runs)))
     return create_app(configured, store, bucket, runs, *background)
 
 
-def _are_up_to_date(configured: Settings) -> bool:
-    """Whether the records have today's form by now; not while Redis is away, which does not stop the start."""
+def _is_migrated(configured: Settings) -> bool:
+    """Whether the records are migrated. Not while Redis is away, which does not prevent the start."""
     try:
         schema.update(configured)
     except StateError as error:
@@ -116,22 +116,22 @@ def _are_up_to_date(configured: Settings) -> bool:
     return True
 
 
-async def _keep_updating(configured: Settings) -> None:
-    """Once Redis is there."""
+async def _migrate_later(configured: Settings) -> None:
+    """Migrate the records once Redis answers."""
     while True:
-        await asyncio.sleep(AGAIN_SECONDS)
-        if await asyncio.to_thread(_are_up_to_date, configured):
+        await asyncio.sleep(MIGRATION_RETRY_SECONDS)
+        if await asyncio.to_thread(_is_migrated, configured):
             return
 
 
 def _report_end(task: asyncio.Task[None]) -> None:
-    """What should run for ever and does not is worth a line."""
+    """Log a background task that ended unexpectedly."""
     if not task.cancelled() and (error := task.exception()):
         logger.error("Work in the background has ended", exc_info=error)
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, without the framework's own refusal, which nobody gets to see."""
+    """The OpenAPI document without FastAPI's own 422, which no client ever receives."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]

@@ -1,7 +1,6 @@
-"""`manifest.json` and `error.json` of jobs that have ended, read once a minute at most.
+"""`manifest.json` and `error.json` of ended jobs, read at most once a minute.
 
-A worker wrote them, perhaps on a stranger's machine: nothing in them is believed before it was checked, and
-nothing is read beyond the size that such a document may have.
+A worker wrote them, perhaps on an untrusted host: every value is checked, and the size is bounded.
 """
 
 import json
@@ -24,7 +23,7 @@ _KEPT_JOBS = 64
 MANIFEST_BYTES = 1024 * 1024
 ERROR_BYTES = 64 * 1024
 MOST_CLIPS = 20
-"""No job has more than five; earlier workers may have."""
+"""No job has more than five, but earlier workers' jobs may."""
 _MOST_SEGMENTS = 5000
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -55,7 +54,7 @@ def _finite(text: str) -> float:
 
 
 def _joined(segments: Any) -> Any:
-    """The words of all segments: text takes a fraction of the memory that records of it do."""
+    """The words of all segments as one text, which takes a fraction of the memory of the segments."""
     if segments is None:
         return None
     if not isinstance(segments, list) or len(segments) > _MOST_SEGMENTS:
@@ -71,7 +70,7 @@ def _words(segment: Any) -> str:
 
 
 class ManifestClip(BaseModel):
-    """A clip as the manifest tells of it; `file` is a plain name, so it leads to nothing but the job's own objects."""
+    """A clip in the manifest. `file` is a plain name, so it can only lead to the job's own objects."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
     title: str | None = None
@@ -93,7 +92,7 @@ class _Clips(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The published clips, and the whole document as it is in the bucket."""
+    """The published clips, and the document as stored in the bucket."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -108,11 +107,11 @@ def manifest_of(document: bytes) -> Manifest:
     """The manifest in a JSON document.
 
     Raises:
-        ValueError: it is none that can be served.
+        ValueError: it cannot be served.
     """
     found = parsed(document)
     try:
-        json.dumps(found, ensure_ascii=False).encode()  # half a character cannot be sent
+        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate cannot be sent
     except RecursionError:
         raise ValueError("too deep") from None
     return Manifest(clips=_Clips.model_validate(found).clips, document=document)
@@ -128,8 +127,8 @@ class Failure(BaseModel):
     next_step: str | None = Field(default=None, max_length=2000)
 
 
-class _Kept(Generic[T]):
-    """One value for each of the jobs that were asked for last, good for a minute. Failures are not kept."""
+class _Cache(Generic[T]):
+    """A cache of one value per recently requested job, valid for a minute. Failures are not cached."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs, self._lock = jobs, threading.Lock()
@@ -156,9 +155,9 @@ class _Kept(Generic[T]):
 class Documents:
     def __init__(self, bucket: ArtifactStore) -> None:
         self._bucket = bucket
-        self._manifests: _Kept[Manifest] = _Kept(_KEPT_JOBS)
-        self._failures: _Kept[tuple[int, Failure]] = _Kept(_KEPT_JOBS)
-        self._sizes: _Kept[dict[str, int]] = _Kept(4 * _KEPT_JOBS)
+        self._manifests: _Cache[Manifest] = _Cache(_KEPT_JOBS)
+        self._failures: _Cache[tuple[int, Failure]] = _Cache(_KEPT_JOBS)
+        self._sizes: _Cache[dict[str, int]] = _Cache(4 * _KEPT_JOBS)
 
     def manifest(self, job_id: str) -> Manifest:
         """The manifest of a job that has succeeded.
@@ -169,7 +168,7 @@ class Documents:
         return self._manifests.get(job_id, lambda: self._read_manifest(job_id))
 
     def failure(self, job: Job) -> Failure:
-        """Cause and next step of a job that failed; empty where its attempt left no word of them."""
+        """Cause and next step of a failed job; empty if its attempt left none."""
         attempt, found = self._failures.get(job.job_id, lambda: (job.attempt, self._read_failure(job.job_id)))
         if attempt != job.attempt:
             self._failures.drop(job.job_id)
@@ -177,10 +176,10 @@ class Documents:
         return found if found.attempt in (None, job.attempt) else Failure()
 
     def clip_size(self, job_id: str, file: str) -> int:
-        """Bytes of a published file, which nobody replaces. Ask for files that the manifest names alone.
+        """Size in bytes of a published file, which never changes. Only pass files that the manifest names.
 
         Raises:
-            StoreError: the bucket does not tell.
+            StoreError: the bucket does not answer.
         """
         sizes = self._sizes.get(job_id, dict)
         if file not in sizes:
@@ -188,7 +187,7 @@ class Documents:
         return sizes[file]
 
     def forget(self, job_id: str) -> None:
-        """Keep nothing of a job that was deleted."""
+        """Drop everything cached of a deleted job."""
         for kept in (self._manifests, self._failures, self._sizes):
             kept.drop(job_id)
 

@@ -1,6 +1,6 @@
-"""What stands before the handlers: who may ask, how much, how often, and from which page.
+"""Checks before the handlers: who may call, how large a body may be, and from which page.
 
-Secrets are compared as digests in constant time, so neither their letters nor their length can be timed.
+Secrets are compared as digests in constant time, so timing reveals neither their characters nor their length.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 20
 """How long a body may take to arrive."""
 _DIGITS = 20
-"""An integer of more digits is read as a float: it is out of every bound, and costs nothing."""
+"""Longer integers are read as floats: they are out of every bound, and cheap to parse."""
 
 
 class Paths:
-    """Takes an address with and without a last slash for the same, as the earlier service did, and redirects nobody.
+    """Treats a path with a trailing slash as the one without, as the earlier service did, and never redirects.
 
-    One with control characters names nothing; the pattern of a route would overlook a line end.
+    A path with control characters is not found; a route's pattern would ignore a line end.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,10 +56,9 @@ class Paths:
 
 
 class BodyLimit:
-    """Refuses bodies above `BODY_BYTES`: by their announced length, else while they arrive.
+    """Refuses bodies above `BODY_BYTES`, by their Content-Length or while they arrive.
 
-    A body with two ways to tell its length is refused too, and its connection closed: a proxy in front may have
-    read another request out of it.
+    A body with two lengths is refused too, and its connection closed: a proxy may have read another request from it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -91,9 +90,9 @@ class BodyLimit:
 
 
 class Origins:
-    """Refuses changes that a page of another site asks for, whatever the form of its request.
+    """Refuses changes requested by a page of another site, in any form.
 
-    A browser asks CORS before most requests, but not before a plain POST of a form.
+    A browser sends a CORS preflight before most requests, but not before a form's plain POST.
     """
 
     def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
@@ -108,9 +107,9 @@ class Origins:
 
 
 def is_foreign(headers: Headers, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser sent this for a page that is neither ours nor one of the allowed.
+    """Whether a browser sent this for a page that is neither ours nor allowed.
 
-    Our own page is known by the browser's word, or by the host that it was asked from.
+    Our own page is recognised by Sec-Fetch-Site, or by an Origin with our host.
     """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if "*" in allowed or origin in allowed:
@@ -122,7 +121,7 @@ def is_foreign(headers: Headers, allowed: tuple[str, ...]) -> bool:
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, but a preflight always answers 2xx: whether the page may go on, its browser reads in the headers."""
+    """Starlette's CORS, but a preflight always gets a 2xx: the browser decides by the headers."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         headers = dict(super().preflight_response(request_headers).headers)
@@ -131,7 +130,7 @@ class Cors(CORSMiddleware):
 
 
 async def read_json(request: Request) -> Any:
-    """The body's JSON; None where it is none."""
+    """The body's JSON, or None if it is malformed."""
     try:
         with anyio.fail_after(BODY_SECONDS):
             body = await request.body()
@@ -144,7 +143,7 @@ async def read_json(request: Request) -> Any:
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
-    """The body's JSON object. Anything else, malformed or none at all, is as empty as no body."""
+    """The body's JSON object; empty for any other body."""
     found = await read_json(request)
     return found if isinstance(found, dict) else {}
 
@@ -161,7 +160,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _reporter(request: Request, parts: Given) -> Session | None:
-    """A callback brings one of the tokens, or that of a session; where no token is configured, there are no others."""
+    """The session of a callback's token, or None for one of the configured tokens."""
     token = request.headers.get("x-callback-token")
     if _is_one_of(token, parts.settings.callback_tokens):
         return None
@@ -172,12 +171,12 @@ def _reporter(request: Request, parts: Given) -> Session | None:
 
 
 Reporter = Annotated[Session | None, Depends(_reporter)]
-"""Whose report it is: a rented machine's, or None for those who have a token of ours."""
+"""The session of a rented machine's report, or None for a worker with one of our tokens."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. `key` is the name of an API key, empty where none came; `client` is whose streams are counted."""
+    """The sender of a request. `key` names its API key, empty if none; `client` is the unit for counting streams."""
 
     client: str
     address: str
@@ -187,12 +186,12 @@ class Caller:
 
     @property
     def counted(self) -> str:
-        """Whose rate and queue a job counts towards."""
+        """The unit for rates and queues: the API key, or the client."""
         return f"key {self.key}" if self.key else self.client
 
     @property
     def name(self) -> str:
-        """Who it is in the log."""
+        """The caller's name in the log."""
         return "operator" if self.is_operator else self.key
 
     @property
@@ -200,12 +199,12 @@ class Caller:
         return not self.keys_are_set or bool(self.key) or self.is_operator
 
     def sees(self, job: Job) -> bool:
-        """A key sees the jobs that it asked for; whoever has an id and no key sees that job."""
+        """A key sees the jobs that it created; a caller without a key sees any job whose id it knows."""
         return self.is_operator or not self.key or job.owner == self.key
 
 
 async def _caller(request: Request, parts: Given) -> Caller:
-    """Who asks; a key that is none of ours is refused."""
+    """The caller; an unknown key is refused."""
     keys, given = parts.settings.named_api_keys, request.headers.get("x-api-key")
     known = Caller(
         client_of(request),
@@ -222,7 +221,7 @@ async def _caller(request: Request, parts: Given) -> Caller:
 
 
 Asking = Annotated[Caller, Depends(_caller)]
-"""Who asks to see something."""
+"""The caller of a read."""
 
 
 async def _changer(caller: Asking) -> Caller:
@@ -232,11 +231,11 @@ async def _changer(caller: Asking) -> Caller:
 
 
 Changing = Annotated[Caller, Depends(_changer)]
-"""Who asks for a change: where there are keys it has one, or the operator's."""
+"""The caller of a change; if API keys are set, it has one, or the operator's."""
 
 
 def job_of(caller: Caller, job_id: str, parts: Parts) -> Job:
-    """The job, if the caller may see it; else there is none."""
+    """The job if the caller may see it, otherwise a 404."""
     job = parts.job(job_id)
     if not caller.sees(job):
         raise HTTPException(*NO_JOB)
@@ -244,7 +243,7 @@ def job_of(caller: Caller, job_id: str, parts: Parts) -> Job:
 
 
 def sees_job(job_id: str, caller: Asking, parts: Given) -> None:
-    """For routes that read a job: a key that is not its owner's gets a 404."""
+    """For routes that read a job: a key other than its owner's gets a 404."""
     if caller.key and not caller.is_operator:
         job_of(caller, job_id, parts)
 
@@ -260,20 +259,20 @@ def is_operator(request: Request, parts: Parts) -> bool:
 
 
 async def needs_a_key(caller: Asking) -> None:
-    """For the list of jobs: an API key or the operator's; to others the address does not exist."""
+    """For the list of jobs: needs an API key or the operator's; others get a 404."""
     if not caller.key and not caller.is_operator:
         raise HTTPException(HTTPStatus.NOT_FOUND, "not found")
 
 
 async def needs_operator_where_keys_are(request: Request, parts: Given) -> None:
-    """For what tells of all jobs at once: where there are keys of any kind, the operator's."""
+    """For numbers of all jobs: if any keys are set, needs the operator's."""
     has_keys = parts.settings.operator_key is not None or parts.settings.named_api_keys
     if has_keys and not is_operator(request, parts):
         raise HTTPException(*NO_OPERATOR)
 
 
 def client_of(request: HTTPConnection) -> str:
-    """Whose rate is counted: the address, of IPv6 the network of 64 bits that one subscriber has."""
+    """The unit for rate limits: the IPv4 address, or the /64 network that an IPv6 subscriber has."""
     host = request.client.host if request.client else ""
     try:
         address = ip_address(host)
@@ -285,7 +284,7 @@ def client_of(request: HTTPConnection) -> str:
 
 
 def _is_one_of(given: str | None, secrets: Iterable[str]) -> bool:
-    """Headers come as latin-1; every secret is compared, whichever fits."""
+    """Headers are latin-1. Every secret is compared, to keep the time constant."""
     digest = hashlib.sha256((given or "").encode("latin-1")).digest()
     fits = [hmac.compare_digest(digest, hashlib.sha256(secret.encode()).digest()) for secret in secrets]
     return any(fits)

@@ -45,7 +45,7 @@ def _number(value: Any) -> int | float | None:
 
 
 class JobRequest(BaseModel):
-    """What is to be made. Unknown fields are ignored, and named in the answer."""
+    """A video and the clips to cut from it. Unknown fields are ignored, and named in the answer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +56,7 @@ class JobRequest(BaseModel):
     )
     clip_duration_seconds: Annotated[
         ClipSeconds,
-        Field(ge=MIN_SECONDS, le=MAX_SECONDS, description="Longest clip in seconds.", examples=[45]),
+        Field(ge=MIN_SECONDS, le=MAX_SECONDS, description="Longest clip, in seconds.", examples=[45]),
         BeforeValidator(_number),
     ]
     clip_count: Annotated[ClipCount, Field(description="How many clips."), BeforeValidator(_number)]
@@ -65,7 +65,7 @@ class JobRequest(BaseModel):
         BeforeValidator(lambda value: "auto" if value is None else value),
         WithJsonSchema(_NULLABLE),
         Field(
-            description="Language spoken: auto, or one of Whisper's codes.",
+            description="Spoken language: auto, or a Whisper code.",
             json_schema_extra={"enum": ["auto", *sorted(LANGUAGES), None]},
         ),
     ] = "auto"

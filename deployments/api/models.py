@@ -1,4 +1,4 @@
-"""What the API says and takes, for its answers and for its description of itself."""
+"""Bodies, parameters and refusals of the API, as its OpenAPI document describes them."""
 
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ class Detail(BaseModel):
 
 
 def refusals(*said: tuple[int, str]) -> Refusals:
-    """What an operation may refuse with, by status: several sentences of one status are examples of it."""
+    """OpenAPI responses for an operation's refusals; several sentences of one status become its examples."""
     texts: dict[int, list[str]] = {}
     for status, text in said:
         texts.setdefault(status, []).append(text)
@@ -39,7 +39,7 @@ def refusals(*said: tuple[int, str]) -> Refusals:
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Describes a body that a handler reads by itself; `app` moves what the schema refers to where it is looked for."""
+    """OpenAPI description of a body that the handler parses itself; `app` moves its `$defs` to the components."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -60,23 +60,23 @@ NO_SESSION = (403, "session is not valid")
 
 
 class Callback(BaseModel):
-    """A worker's word of progress. Fields that are not known or not of their type are ignored."""
+    """A worker's progress report. Unknown fields and values of a wrong type are ignored."""
 
     job_id: JobId = Field(examples=[EXAMPLE_ID])
     status: JobState
-    stage: str | None = Field(default=None, description="One of the stages; another word is ignored.")
+    stage: str | None = Field(default=None, description="The current stage; any other word is ignored.")
     progress: float | None = Field(default=None, description="Percent of the whole job; clamped to 0 to 100.")
-    message: str | None = Field(default=None, description="A few words on what is being done.")
-    r2_prefix: str | None = Field(default=None, description="jobs/ and the job's own id; anything else is refused.")
+    message: str | None = Field(default=None, description="What the worker is doing, in a few words.")
+    r2_prefix: str | None = Field(default=None, description="jobs/JOB_ID of this job; anything else is refused.")
     error: str | None = Field(default=None, description="Why the job failed.")
-    attempt: int | None = Field(default=None, description="The attempt that speaks; without it, the one that runs.")
+    attempt: int | None = Field(default=None, description="The reporting attempt; defaults to the running one.")
 
 
 class Created(BaseModel):
     job_id: str = Field(examples=[EXAMPLE_ID])
     status: JobState = JobState.QUEUED
     warnings: list[str] | None = Field(
-        default=None, description="What of the request was ignored, a sentence each; only where there is such."
+        default=None, description="One sentence for each ignored field; absent if there is none."
     )
 
 
@@ -86,9 +86,7 @@ class Ok(BaseModel):
 
 class Started(BaseModel):
     ok: bool
-    start_error: str | None = Field(
-        default=None, description="Why the run could not be started; only where it was not."
-    )
+    start_error: str | None = Field(default=None, description="Why the run could not be started; absent if it was.")
 
 
 class RequestView(BaseModel):
@@ -101,25 +99,25 @@ class RequestView(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job as it stands; what is not known is null. Times are seconds since the epoch."""
+    """The current state of a job. Unknown values are null. Times are seconds since the epoch."""
 
     job_id: str = Field(examples=[EXAMPLE_ID])
     status: JobState
     stage: Stage
-    progress: float = Field(ge=0, le=100, description="Percent; never goes back within an attempt.")
+    progress: float = Field(ge=0, le=100, description="Percent; never decreases within an attempt.")
     start_error: str | None = Field(description="Why the run could not be started.")
-    nosana_run_id: str | None = Field(description="What runs the job.")
+    nosana_run_id: str | None = Field(description="The Nosana deployment or flow run that runs the job.")
     error: str | None = Field(description="Why the job failed, and what to do next.")
-    message: str = Field(description="What is being done within the stage.")
+    message: str = Field(description="What the job is doing within the stage.")
     attempt: int
-    attempts: list[Attempt] = Field(description="Every attempt so far, and why those that are over did not end well.")
+    attempts: list[Attempt] = Field(description="Every attempt so far, with the reason if it failed.")
     created_at: float
     updated_at: float
-    stages: dict[Stage, StageTimes] = Field(description="Times of the stages of this attempt.")
+    stages: dict[Stage, StageTimes] = Field(description="Start and end of each stage in this attempt.")
     request: RequestView
-    error_code: str | None = Field(description="The cause by its name, of a job that failed.")
-    next_step: str | None = Field(description="What to do about it.")
-    cancelled: bool = Field(description="Whether a person ended it; its status is FAILED then.")
+    error_code: str | None = Field(description="Name of the cause of a failure.")
+    next_step: str | None = Field(description="What to do about the failure.")
+    cancelled: bool = Field(description="Whether a user cancelled the job; its status is then FAILED.")
 
 
 class JobLine(BaseModel):
@@ -136,7 +134,7 @@ class JobLine(BaseModel):
     updated_at: float
     request: RequestView
     cancelled: bool
-    owner: str | None = Field(description="Name of the API key that asked for it.")
+    owner: str | None = Field(description="Name of the API key that created the job.")
 
     @classmethod
     def of(cls, job: Job) -> "JobLine":
@@ -144,28 +142,28 @@ class JobLine(BaseModel):
 
 
 class JobList(BaseModel):
-    """The newest first."""
+    """Jobs, newest first."""
 
     jobs: list[JobLine]
 
 
 class ClipView(BaseModel):
-    """A finished clip. Times are seconds from the start of the source; what the manifest does not tell is null."""
+    """A finished clip. Times are seconds from the start of the source; values missing in the manifest are null."""
 
     file: str = Field(examples=["clip_01.mp4"])
     title: str | None
     duration: float | None
-    download_url: str = Field(description="Presigned address of the file, good for six hours.")
+    download_url: str = Field(description="Presigned URL of the file, valid for six hours.")
     stream_url: str = Field(description="Path of the file on this server.")
     hook: str | None
     start: float | None
     end: float | None
     description: str | None
     hashtags: list[str] | None
-    text: str | None = Field(description="The words said.")
+    text: str | None = Field(description="The spoken words.")
     why: str | None = Field(description="Why it was chosen, in one sentence.")
     score: float | None = Field(description="Sum of the scores.")
-    scores: dict[str, float] | None = Field(description="What spoke for it, each standardised within the talk.")
+    scores: dict[str, float] | None = Field(description="The signals behind the choice, standardised within the talk.")
 
 
 class Results(BaseModel):
@@ -173,7 +171,7 @@ class Results(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Each of the parts: ok, or what is wrong with it."""
+    """State of each dependency: ok, or the fault."""
 
     redis: str = Field(examples=["ok"])
     bucket: str = Field(examples=["ok"])

@@ -1,4 +1,4 @@
-"""What the requests are served from, and how a handler gets it."""
+"""The services that requests are served from, and how a handler gets them."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -23,11 +23,11 @@ from infra.prefect.runs import Submitter
 from infra.settings import Settings
 
 PROBES = 6
-"""Threads that may wait at once to see whether a part answers."""
+"""Most threads that probe dependencies at once."""
 CHECKS = 2
-"""Threads that may at once check what rented machines have made: each reads whole clips."""
+"""Most threads that check rented machines' clips at once: each reads whole clips."""
 RUN_CHANGES = 8
-"""Threads that may wait at once for runs to start or stop. Reading a job has others: it never waits for Prefect."""
+"""Most threads that start or stop runs at once. Reads use other threads, so they never wait for Prefect."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Parts:
         object.__setattr__(self, "sockets", Places(most, most // 2))
 
     def job(self, job_id: str) -> Job:
-        """The job, or the refusal that there is none; ids of another form are not looked up."""
+        """The job, or a 404. Malformed ids are not looked up."""
         job = self.jobs.get(job_id) if JOB_ID.fullmatch(job_id) else None
         if job is None:
             raise HTTPException(*NO_JOB)

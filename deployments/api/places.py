@@ -1,4 +1,4 @@
-"""A bound on what may go on at once, over all clients and for each of them."""
+"""Bounds on concurrent streams, in total and per client."""
 
 from collections import Counter
 from collections.abc import Generator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class NoPlace(Exception):
-    """All places are taken; `own` tells whether the client itself has taken them."""
+    """All places are taken; `own` is whether by the client itself."""
 
     def __init__(self, *, own: bool) -> None:
         super().__init__("no place is free")
@@ -14,7 +14,7 @@ class NoPlace(Exception):
 
 
 class Places:
-    """`most` in all and `most_each` for one client. For one event loop: nothing here is locked."""
+    """At most `most` in total and `most_each` per client. Not thread-safe: use it from one event loop."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most, self._most_each = most, most_each

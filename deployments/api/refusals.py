@@ -1,4 +1,4 @@
-"""Everything that is not an answer: `{"detail": "<one sentence>"}`, whoever refuses."""
+"""Refusals as `{"detail": "<one sentence>"}`, whichever layer refuses."""
 
 from http import HTTPStatus
 
@@ -18,7 +18,7 @@ def refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 
 
 def install(app: FastAPI) -> None:
-    """Let the framework's own refusals and our failures answer in the API's words."""
+    """Answer the framework's refusals and our errors in the API's words."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Forbidden, _forbidden)
@@ -35,7 +35,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 
 def not_found(path: str) -> str:
-    """What an address that fits no route would have named."""
+    """The refusal for a path that matches no route."""
     _, jobs, rest = path.partition("/api/jobs/")
     job_id, _, rest = rest.partition("/")
     if not jobs:
@@ -46,7 +46,7 @@ def not_found(path: str) -> str:
 
 
 async def _malformed(_: Request, error: Exception) -> JSONResponse:
-    """A parameter of the address that is not what it should be; its name and the rule, never its value."""
+    """A malformed parameter: its name and the rule, never its value."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 for the type checker
     first = error.errors()[0]
     return refusal(HTTPStatus.BAD_REQUEST, f"{first['loc'][-1]}: {first['msg'].lower()}")
@@ -57,15 +57,15 @@ async def _forbidden(_: Request, __: Exception) -> JSONResponse:
 
 
 async def _no_store(request: Request, error: Exception) -> JSONResponse:
-    return refusal(*(NO_SPACE if _is_for_want_of_space(error, request) else NO_STORE))
+    return refusal(*(NO_SPACE if _is_out_of_space(error, request) else NO_STORE))
 
 
 async def _no_bucket(request: Request, error: Exception) -> JSONResponse:
-    if _is_for_want_of_space(error, request):
+    if _is_out_of_space(error, request):
         return refusal(*NO_SPACE)
     return refusal(HTTPStatus.BAD_GATEWAY, "bucket did not answer")
 
 
-def _is_for_want_of_space(error: Exception, request: Request) -> bool:
+def _is_out_of_space(error: Exception, request: Request) -> bool:
     folder = request.app.state.parts.settings.data_dir
     return isinstance(error, StateFull) or disk.fault(error, folder) is not None

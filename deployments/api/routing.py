@@ -1,4 +1,4 @@
-"""Routes as HTTP has them: what can be got can also be asked for its headers."""
+"""A router whose GET routes also answer HEAD."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Router(APIRouter):
-    """A router whose GET routes answer HEAD too; the description of the API names GET alone."""
+    """GET routes also answer HEAD; the OpenAPI document lists only GET."""
 
     def get(self, path: str, **options: Any) -> Callable[[Handler], Handler]:
         def both(handler: Handler) -> Handler:

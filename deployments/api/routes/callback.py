@@ -1,4 +1,4 @@
-"""POST /api/callback/nosana: a worker's word of progress."""
+"""POST /api/callback/nosana: a worker's progress report."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What a job has made: its results, its manifest, and the clips as streams that a player can seek in."""
+"""A job's results, manifest and clips; the clips stream with ranges, so players can seek."""
 
 import logging
 import re
@@ -38,9 +38,9 @@ from tasks.core.keys import job_key
 from tasks.core.out.file_names import named_by_title
 
 DOWNLOAD_SECONDS = 6 * 3600
-"""How long a presigned address is good."""
+"""Lifetime of a presigned URL."""
 STALLED_SECONDS = 60
-"""How long a client may take nothing: a player that was paused asks again for what it lacks."""
+"""How long a client may read nothing. A paused player requests the rest again."""
 NO_CLIP = (404, "clip not found")
 NO_BYTES = (502, "clip could not be read")
 NOT_SATISFIABLE = (416, "range not satisfiable")
@@ -50,9 +50,9 @@ _VIDEO: dict[str, Any] = {"content": {"video/mp4": {"schema": {"type": "string",
 _STREAM: Refusals = refusals(
     NO_CLIP, NO_KEY, NO_JOB, NOT_COMPLETED, NOT_SATISFIABLE, NO_MANIFEST, NO_BYTES, NO_STORE, BUSY
 ) | {
-    200: _VIDEO | {"description": "The whole clip; also where several ranges are asked at once."},
-    206: _VIDEO | {"description": "The range that was asked for."},
-    304: {"description": "If-None-Match names the clip as it is."},
+    200: _VIDEO | {"description": "The whole clip; also if several ranges are requested."},
+    206: _VIDEO | {"description": "The requested range."},
+    304: {"description": "If-None-Match names the current clip."},
 }
 _RANGE_HEADERS: dict[str, Any] = {
     "parameters": [
@@ -74,7 +74,7 @@ def read_results(job_id: JobIdInPath, parts: Given) -> Results:
 @router.get(
     "/api/jobs/{job_id}/manifest",
     response_class=Response,
-    summary="All that is known of the clips",
+    summary="The manifest: everything known about the clips",
     responses=_REFUSALS
     | {200: {"description": "manifest.json", "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
@@ -85,7 +85,7 @@ def read_manifest(job_id: JobIdInPath, parts: Given) -> Response:
 @router.get(
     "/api/jobs/{job_id}/clips/{file:path}/download",
     response_class=StreamingResponse,
-    summary="A clip, to be saved",
+    summary="Download a clip",
     responses=_STREAM,
     openapi_extra=_RANGE_HEADERS,
 )
@@ -94,7 +94,7 @@ def download_clip(
     job_id: JobIdInPath,
     file: FileInPath,
     parts: Given,
-    name: Annotated[str | None, Query(description="`title` saves it under its title where a client can.")] = None,
+    name: Annotated[str | None, Query(description="`title` names the saved file after the clip's title.")] = None,
 ) -> Response:
     saved_as = f'attachment; filename="{file}"'
     if name == "title" and (clip := _manifest(job_id, parts).clip(file)):
@@ -105,7 +105,7 @@ def download_clip(
 @router.get(
     "/api/jobs/{job_id}/clips/{file:path}",
     response_class=StreamingResponse,
-    summary="A clip, to be played",
+    summary="Stream a clip",
     responses=_STREAM,
     openapi_extra=_RANGE_HEADERS,
 )
@@ -114,7 +114,7 @@ def stream_clip(request: Request, job_id: JobIdInPath, file: FileInPath, parts: 
 
 
 class ClipStream(StreamingResponse):
-    """Passes on what the bucket gives. It lets go of the bucket when it ends, the client hangs up or stalls."""
+    """Streams an object of the bucket, and closes it when the stream ends or the client hangs up or stalls."""
 
     def __init__(self, stream: ObjectStream, status: int, headers: dict[str, str], places: Places, client: str) -> None:
         super().__init__(stream, status, headers, media_type="video/mp4")
@@ -137,10 +137,10 @@ class ClipStream(StreamingResponse):
             self._stream.close()
 
 
-def asked_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte that a Range header asks for, of `size`; None for the whole.
+def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte of a Range header for an object of `size` bytes, or None for the whole.
 
-    Several ranges, other units and what is malformed are ignored, as RFC 9110 allows.
+    Several ranges, other units and malformed headers are ignored, as RFC 9110 allows.
 
     Raises:
         HTTPException: 416, the range lies outside.
@@ -170,7 +170,7 @@ def _stream(request: Request, job_id: str, file: str, parts: Parts, headers: dic
     if tag in {item.strip() for item in request.headers.get("if-none-match", "").split(",")}:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     same = request.headers.get("if-range", tag) == tag
-    part = asked_range(request.headers.get("range"), size) if same else None
+    part = requested_range(request.headers.get("range"), size) if same else None
     start, end = part or (0, size - 1)
     headers["Content-Length"] = str(end - start + 1)
     if part:
@@ -184,7 +184,7 @@ def _stream(request: Request, job_id: str, file: str, parts: Parts, headers: dic
 
 
 def _of_bucket(ask: Callable[[], T]) -> T:
-    """What the bucket says of a clip, or the refusal."""
+    """The bucket's answer about a clip, or the refusal."""
     try:
         return ask()
     except ObjectMissing:

@@ -40,7 +40,7 @@ router = APIRouter()
 @router.post(
     "/api/jobs",
     response_model_exclude_none=True,
-    summary="Make clips of a video",
+    summary="Create a job that cuts clips from a video",
     responses=refusals(
         (400, "video_url is required"),
         (400, "video_url must be a valid URL"),
@@ -68,7 +68,7 @@ async def create_job(
     body: Body,
     parts: Given,
     idempotency_key: Annotated[
-        str | None, Header(description="With the same key and body, a day long, the same job is answered.")
+        str | None, Header(description="For a day, the same key and body get the same job.")
     ] = None,
 ) -> Created:
     asked = read_request(body)

@@ -1,4 +1,4 @@
-"""GET /api/jobs/{id}/events: a job as it moves, as server-sent events."""
+"""GET /api/jobs/{id}/events: a job's progress as server-sent events."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from infra.states import JobState
 
 PING_SECONDS = 15
 STALLED_SECONDS = 30
-"""How long a client may take nothing before it is let go; it comes back where it was."""
+"""How long a client may read nothing before its stream is closed; it can resume."""
 AGAIN_SECONDS = 10
 TOO_MANY = (429, "too many event streams; close one, or ask for the job instead")
 _EVENT_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
@@ -30,7 +30,7 @@ _EVENT = {
     "type": "object",
     "required": ["id", "event", "data"],
     "properties": {
-        "id": {"type": "string", "description": "To be sent back as Last-Event-ID."},
+        "id": {"type": "string", "description": "Send it back as Last-Event-ID to resume."},
         "event": {"enum": ["progress", "end"]},
         "data": {
             "type": "string",
@@ -48,11 +48,11 @@ router = Router(dependencies=[Depends(sees_job)])
 @router.get(
     "/api/jobs/{job_id}/events",
     response_class=EventSourceResponse,
-    summary="A job as it moves",
+    summary="Follow a job",
     responses=refusals(NO_KEY, NO_JOB, TOO_MANY, NO_STORE, BUSY)
     | {
         200: {
-            "description": "First the job as it stands; `end` is the last event.",
+            "description": "The first event is the current state; `end` is the last.",
             "content": {"text/event-stream": {"schema": _EVENT}},
         }
     },
@@ -61,7 +61,7 @@ async def follow_job(
     request: Request,
     job_id: JobIdInPath,
     parts: Given,
-    last_event_id: Annotated[str | None, Header(description="Goes on after this event.")] = None,
+    last_event_id: Annotated[str | None, Header(description="Resumes after this event.")] = None,
 ) -> Response:
     job = await run_in_threadpool(parts.job, job_id)
     if request.method == "HEAD":
@@ -71,7 +71,7 @@ async def follow_job(
 
 
 class _EventStream(EventSourceResponse):
-    """Holds one of its client's places for as long as it lasts."""
+    """An event stream that occupies one of its client's places."""
 
     def __init__(self, events: AsyncGenerator[ServerSentEvent], places: Places, client: str) -> None:
         super().__init__(events, ping=PING_SECONDS, sep="\n", send_timeout=STALLED_SECONDS)

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether what it stands on answers."""
+"""Liveness of the process, and readiness of its dependencies."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 3
 router = Router()
 
 
-@router.get("/healthz", response_model=Ok, summary="The process lives")
+@router.get("/healthz", response_model=Ok, summary="Liveness")
 async def is_alive() -> Ok:
     return Ok()
 
@@ -27,8 +27,8 @@ async def is_alive() -> Ok:
 @router.get(
     "/readyz",
     response_model=Readiness,
-    summary="The parts answer",
-    responses={503: {"model": Readiness, "description": "One of the parts does not answer."}},
+    summary="Readiness",
+    responses={503: {"model": Readiness, "description": "A dependency does not answer."}},
 )
 async def is_ready(response: Response, parts: Given) -> Readiness:
     said: dict[str, str] = {}

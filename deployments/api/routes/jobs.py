@@ -1,4 +1,4 @@
-"""A job after it was created: how it stands, started again, cancelled, and the list of the recent ones."""
+"""Reading, restarting, cancelling and deleting a job, and the list of recent jobs."""
 
 import contextlib
 import logging
@@ -38,7 +38,7 @@ NOT_ENDED = (409, "job has not ended; cancel it first")
 NO_BUCKET = (502, "bucket did not answer")
 NOT_STOPPED = (502, "run could not be stopped")
 CANCEL_TRIES = 3
-"""A job may get its next attempt while it is being cancelled; that one is cancelled then."""
+"""A job may get its next attempt while it is being cancelled; then that attempt is cancelled too."""
 
 logger = logging.getLogger(__name__)
 router = Router()
@@ -65,7 +65,7 @@ def list_jobs(caller: Asking, parts: Given, limit: Annotated[int, Query(ge=1, le
 @router.get(
     "/api/jobs/{job_id}",
     response_model=JobView,
-    summary="A job as it stands",
+    summary="Read a job",
     responses=refusals(NO_KEY, NO_JOB, NO_STORE),
 )
 def read_job(job_id: JobIdInPath, caller: Asking, parts: Given) -> JobView:
@@ -80,7 +80,7 @@ def read_job(job_id: JobIdInPath, caller: Asking, parts: Given) -> JobView:
     "/api/jobs/{job_id}/start",
     response_model=Started,
     response_model_exclude_none=True,
-    summary="Start a failed job again, as a new attempt",
+    summary="Restart a failed job as a new attempt",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, NO_RUN, NO_STORE),
 )
 async def start_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Started:
@@ -90,11 +90,11 @@ async def start_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Star
 @router.post(
     "/api/jobs/{job_id}/cancel",
     response_model=Ok,
-    summary="Stop a job",
+    summary="Cancel a job",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, ENDED, NOT_STOPPED, NO_STORE),
 )
 async def cancel_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
-    """The run is stopped first: if it cannot be, the job goes on and can be cancelled again."""
+    """The run is stopped first: if that fails, the job continues and can be cancelled again."""
     return await to_thread.run_sync(_cancel, job_id, caller, parts, limiter=parts.run_changes)
 
 
@@ -105,7 +105,7 @@ async def cancel_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, NOT_ENDED, NO_BUCKET, NO_STORE),
 )
 async def delete_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
-    """Everything under the job's prefix goes, then its record. The source stays in the cache that jobs share."""
+    """Deletes everything under the job's prefix, then its record. The source stays in the shared cache."""
     return await to_thread.run_sync(_delete, job_id, caller, parts, limiter=parts.run_changes)
 
 
@@ -127,7 +127,7 @@ def _start(job_id: str, caller: Caller, parts: Parts) -> Started:
 
 
 def _delete(job_id: str, caller: Caller, parts: Parts) -> Ok:
-    """Objects first: if the bucket does not answer, the job is still there to be deleted again."""
+    """Objects go first: if the bucket does not answer, the job can still be deleted later."""
     job = job_of(caller, job_id, parts)
     if not job.has_ended:
         raise HTTPException(*NOT_ENDED)
@@ -167,7 +167,7 @@ def _stop(run_id: str | None, job_id: str, parts: Parts) -> None:
 
 
 def _stop_newer(cancelled: Job, parts: Parts) -> None:
-    """Stop the run that the attempt was given while it was being cancelled; it could not open it anyhow."""
+    """Stop the run that the attempt got while it was being cancelled; that run could not open it anyway."""
     job = parts.job(cancelled.job_id)
     if job.attempt == cancelled.attempt and job.flow_run_id != cancelled.flow_run_id:
         with contextlib.suppress(HTTPException):

@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus reads, counted by the job store and not by this process."""
+"""GET /metrics: Prometheus metrics, counted by the job store and not by this process."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ router = Router()
     "/metrics",
     dependencies=[Depends(needs_operator_where_keys_are)],
     response_class=Response,
-    summary="Numbers for Prometheus",
+    summary="Metrics for Prometheus",
     responses=refusals(NO_OPERATOR, NO_STORE)
-    | {200: {"description": "Numbers", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+    | {200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def read_metrics(parts: Given) -> Response:
     registry = CollectorRegistry()
@@ -38,7 +38,7 @@ class JobMetrics(Collector):
         self._parts = parts
 
     def describe(self) -> list[Metric]:
-        """Nothing is asked at registration; a scrape asks once."""
+        """Registration queries nothing; a scrape queries once."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -60,7 +60,7 @@ class JobMetrics(Collector):
         yield from self._queue()
 
     def _queue(self) -> Iterator[Metric]:
-        """Runs that wait for a worker; nothing where Prefect does not tell."""
+        """Runs that wait for a worker; nothing if Prefect does not answer."""
         try:
             depth = self._parts.submitter.queue_depth()
         except SubmitError:

@@ -1,7 +1,7 @@
-"""The page: a form, a job's page and what they load, from the folder beside this file.
+"""The page: a form, a job's page and what they load, from the folder `web`.
 
-Nothing is built and nothing comes from elsewhere. Files are read when they are asked for and
-revalidated by their digest, so a new version is seen at once and an old one costs no bytes.
+Nothing is built and nothing comes from elsewhere. Files are read at each request and
+revalidated by their digest, so a new version is seen at once and an unchanged one costs no bytes.
 Starlette's `StaticFiles` would weaken that: its tags are made from time and size, which two versions
 share where a wheel or an image fixes the times of files; it serves whatever lies in the folder; and
 it takes types from the machine's own list.
@@ -48,7 +48,7 @@ def form(request: Request) -> Response:
 
 @router.api_route("/jobs/{job_id}", methods=["GET", "HEAD"])
 def job(request: Request, job_id: str) -> Response:
-    """The same page for every job; what cannot be a job's id is 404, and the page says so."""
+    """The same page for every job; a malformed id is 404, and the page says so."""
     known = JOB_ID.fullmatch(job_id) is not None
     return _file(request, WEB / "job.html", HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
 
@@ -64,14 +64,14 @@ def static(request: Request, name: str) -> Response:
 
 @cache
 def _static_names() -> frozenset[str]:
-    """What may be asked for by name: a path that is not in this list is never opened."""
+    """The files that may be requested: a path outside this list is never opened."""
     files = (path for path in WEB.rglob("*") if path.suffix in _TYPES and path.suffix != ".html")
     return frozenset(path.relative_to(WEB).as_posix() for path in files)
 
 
 @cache
 def _stages_module() -> bytes:
-    """The table of stages as the page's scripts import it."""
+    """The table of stages as a module for the page's scripts."""
     table = [{"name": stage, **stage.facts._asdict()} for stage in WORKING_STAGES]
     return f"export const STAGES = {json.dumps(table)};\n".encode()
 

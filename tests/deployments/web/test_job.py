@@ -33,7 +33,9 @@ def test_a_queued_job_says_that_it_waits_and_since_when(page, api):
     expect(heading(page)).to_have_text("Waiting for a worker")
     since = time.strftime("%H:%M", time.gmtime(api.jobs[job_id]["created_at"]))
     detail = page.locator("#detail")
-    expect(detail).to_contain_text(re.compile(rf"In the queue since (\d+ \w+, )?{since}, for 3 min"))  # or before midnight
+    expect(detail).to_contain_text(
+        re.compile(rf"In the queue since (\d+ \w+, )?{since}, for 3 min")
+    )  # or before midnight
     expect(detail).to_contain_text("No worker has picked it up yet.")
     expect(page.locator("#overall")).to_be_hidden()
     first = detail.inner_text()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from deployments.api.routes.clips import asked_range
+from deployments.api.routes.clips import requested_range
 from infra.bucket.store import ArtifactStore
 from tasks.core.keys import job_key
 from tests.deployments.api.conftest import CLIP, clip_entry
@@ -224,9 +224,9 @@ def test_a_range_outside_is_416(api, clip, header):
 
 
 def test_an_empty_clip_has_no_ranges():
-    assert asked_range(None, 0) is None
+    assert requested_range(None, 0) is None
     with pytest.raises(Exception, match="range not satisfiable"):
-        asked_range("bytes=0-", 0)
+        requested_range("bytes=0-", 0)
 
 
 def test_an_unchanged_clip_is_not_sent_again(api, clip):
