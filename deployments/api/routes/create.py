@@ -81,9 +81,14 @@ def _created(request: Request, caller: Caller, asked: JobRequest, key: str | Non
     job_id = _job_id_for(asked, own_key, parts)
     request.state.job_id = job_id
     earlier = parts.jobs.get(job_id) if key else None
-    if earlier is None:
-        _count(caller.counted, parts)
-    is_new = earlier is None and _recorded(job_id, asked, caller, own_key, parts)
+    try:
+        if earlier is None:
+            _count(caller.counted, parts)
+        is_new = earlier is None and _recorded(job_id, asked, caller, own_key, parts)
+    except HTTPException:  # refused: the key may be used for another request
+        if own_key:
+            parts.idempotency.release(own_key, job_id)
+        raise
     if earlier is None or _is_without_run(earlier):  # asking twice is one run
         try:
             _submit_first(job_id, asked, parts)

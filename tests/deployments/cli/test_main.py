@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from deployments.cli.main import app
 from infra.jobs.ids import new_job_id
-from infra.jobs.store import JobStore, Report
+from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.states import JobState
 from tests.folders import MEDIA
 from tests.prefect_client import prefect_client

@@ -224,6 +224,19 @@ def test_a_refused_request_does_not_use_up_its_key(api):
     assert api.post("/api/jobs", json=REQUEST, headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize("bound", ["create_rate_per_minute", "max_queued_per_key"])
+def test_a_request_refused_with_429_does_not_use_up_its_key(serve, bound):
+    name = f"fay{len(bound)}"  # tests share their Redis
+    api, key = serve(api_keys=SecretStr(f"{name}:key-of-{name}"), **{bound: 1}), {"x-api-key": f"key-of-{name}"}
+    retried = key | {"idempotency-key": "a key"}
+    while time.time() % 60 > 50:  # all within one minute of the clock
+        time.sleep(1)
+    assert api.post("/api/jobs", json=REQUEST, headers=key).status_code == 200
+    assert api.post("/api/jobs", json=REQUEST, headers=retried).status_code == 429
+    other = REQUEST | {"clip_count": 4}
+    assert api.post("/api/jobs", json=other, headers=retried).status_code == 429, "not 409: the key is free"
+
+
 def test_a_key_is_free_again_after_a_failed_submission(api):
     headers = {"idempotency-key": "fourth key"}
     fault = api.runs.fault = "The Prefect server answered 500 to deployments."
