@@ -148,3 +148,14 @@ def test_two_segments_are_compared_on_the_clips_clock(source: Path, tmp_path: Pa
     spans = [Span(start=9, end=13), Span(start=1, end=5)]
     clip = EdlClip(index=1, title="t", hook="h", segments=spans)
     assert broken_checks(rendered(source, tmp_path, clip)) == set()
+
+
+def test_one_key_frame_in_the_whole_file_costs_few_seconds_of_decoding(source: Path, tmp_path: Path):
+    path = tmp_path / "a.mp4"
+    ffmpeg("-i", source, "-c:v", "libx264", "-g", 9999, "-bf", 3, "-sc_threshold", 0, "-c:a", "copy", path)
+    clip = rendered(path, tmp_path / "out")
+    assert max(frame.t for frame in clip.source.frames) < 5.5
+    assert broken_checks(clip) == set()
+    late = tmp_path / "late.mp4"
+    ffmpeg("-i", clip.path, *BROKEN["half a second late"][0], late)
+    assert broken_checks(clip, late) == {"picture"}

@@ -1,4 +1,4 @@
-"""What the source shows at some moments of a clip, found by its own time stamps."""
+"""Frames of the source at some moments of a clip, found by the source's own time stamps."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -26,29 +26,32 @@ from tasks.engines.probe import picture_of
 
 WANTED, ENOUGH = 7, 5
 SETTLED = 0.12
-"""Seconds after a key frame: it often begins a shot, and a clip's frame may be half a frame early."""
+"""Seconds after a key frame: key frames often begin a shot, and a clip's frame may be half a frame early."""
 FURTHER = 0.8
-"""Seconds between glimpses after the same key frame, where there are few key frames."""
+"""Seconds between frames taken after the same key frame, in files with few key frames."""
 LEAD_SHARE = 0.15
-"""Share of the clip's length that is decoded to see its first frame, at most."""
+"""Longest lead that is decoded for the clip's first frame, as a share of its length."""
+DECODED_AHEAD, FRAMES_AHEAD = 1.0, 24
+"""Seconds, and frames, before a moment from which every frame is decoded: more than any reordering."""
 LONGER_SIDE = 480
 HALF_FRAME = 0.017
-"""Seconds: a clip shows the frame that begins nearest to its own."""
+"""Seconds: a clip shows the source's nearest frame."""
 EARLIER = 0.08
-"""Seconds over which it is seen how fast the picture changes: a look at a clip may be so much off."""
+"""Seconds over which the change of the source is measured: a sample of a clip may be off by this much."""
 HD_LINES = 720
-"""Files that do not tell their matrix mean BT.709 from this many lines on."""
+"""Untagged files are BT.709 from this many lines on."""
 _MATRICES = {1: Colorspace.ITU709, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M}
 _HDR_TRANSFERS, _WIDE_PRIMARIES, _WIDE_MATRICES = {16, 18}, {9}, {9, 10}
-"""Code points of ISO/IEC 23091-2: the clip's colours are not the source's numbers."""
+"""Code points of ISO/IEC 23091-2 whose colours change in rendering."""
 
 
 def source_frames(
     video: Path, info: MediaInfo, clip: EdlClip, shots: list[list[Shot]], options: RenderOptions
 ) -> list[SourceFrame]:
-    """What the source shows at five to seven moments all over the clip, cut as the camera cuts it.
+    """The source at five to seven moments of the clip, cropped as the camera crops it.
 
-    Key frames are sought and few frames decoded after each, so that this costs little.
+    It costs little: only a few frames after some key frames are decoded. In a file with no key frame inside
+    the clip, all moments are in its first seconds.
 
     Raises:
         UnreadableMedia: no decoder reads the file.
@@ -65,16 +68,16 @@ def source_frames(
                 for key, moments in _moments(container, stream, span, share).items():
                     for at, frame, before in _on_show(container, stream, key, sorted(moments)):
                         shot = next((view for view in reversed(views) if view.start <= at), views[0])
-                        glimpse, earlier = (_cut(one, at, shot, info, options) for one in (frame, before))
-                        found.append(glimpse.placed(at - span.start + elapsed, earlier))
+                        source, earlier = (_cut(one, at, shot, info, options) for one in (frame, before))
+                        found.append(source.placed(at - span.start + elapsed, earlier))
                 elapsed += span.duration
     except (FFmpegError, ValueError) as error:
         raise UnreadableMedia(f"The picture of {video.name} cannot be read ({type(error).__name__}).") from error
-    return sorted(found, key=lambda glimpse: glimpse.t)
+    return sorted(found, key=lambda frame: frame.t)
 
 
 def _moments(container: InputContainer, stream: VideoStream, span: Span, share: float) -> dict[float, list[float]]:
-    """When to look, by the key frame from which that is decoded; a span has its share of the glimpses."""
+    """Moments to decode, by the key frame to start from; the span gets `share` of the clip's frames."""
     wanted, enough = ceil(WANTED * share), ceil(ENOUGH * share)
     latest = span.end - SETTLED
     before = key_before(container, stream, span.start)
@@ -93,21 +96,28 @@ def _moments(container: InputContainer, stream: VideoStream, span: Span, share: 
                 times.append(at)
     if sum(map(len, moments.values())) < enough:
         first, last = span.start + SETTLED, min([*inside, latest])
-        moments[before] = [first + i * (last - first) / wanted for i in range(wanted)]
+        step = min(FURTHER, (last - first) / wanted)
+        moments[before] = [first + i * step for i in range(wanted)]
     return moments
 
 
 def _on_show(
     container: InputContainer, stream: VideoStream, key: float, moments: list[float]
 ) -> Iterator[tuple[float, VideoFrame, VideoFrame]]:
-    """For each moment, in order, the last frame that begins at or before it, and the one on show a little earlier."""
+    """For each moment, in order, the last frame that begins at or before it, and the one on show a little earlier.
+
+    Frames that no other refers to are not decoded until shortly before a moment.
+    """
     waiting = list(moments)
     recent: deque[tuple[float, VideoFrame]] = deque()
+    ahead = max(DECODED_AHEAD, FRAMES_AHEAD / float(stream.average_rate or 25))
+    stream.codec_context.skip_frame = "NONREF" if key < waiting[0] - ahead else "DEFAULT"
     for begins, frame in pictures(container, stream, key):
         while waiting and recent and begins > waiting[0] + HALF_FRAME:
             yield waiting.pop(0), recent[-1][1], recent[0][1]
         if not waiting:
             return
+        stream.codec_context.skip_frame = "NONREF" if begins < waiting[0] - ahead else "DEFAULT"
         recent.append((begins, frame))
         while len(recent) > 1 and recent[1][0] <= begins - EARLIER:
             recent.popleft()
@@ -116,7 +126,7 @@ def _on_show(
 
 
 def _cut(frame: VideoFrame, at: float, shot: Shot, info: MediaInfo, options: RenderOptions) -> SourceFrame:
-    """The part of the frame that the camera shows at the moment, small."""
+    """The part of the frame that the camera shows at `at`, scaled down."""
     within, box = framing(shot, at, info, options)
     sizes = (LUMA, CHROMA, CHROMA)
     luma, *chroma = (part_of(plane, within, size) for plane, size in zip(_upright(frame, info), sizes, strict=True))
@@ -126,7 +136,7 @@ def _cut(frame: VideoFrame, at: float, shot: Shot, info: MediaInfo, options: Ren
 
 
 def _upright(frame: VideoFrame, info: MediaInfo) -> list[np.ndarray]:
-    """Luma and both chroma planes of the whole frame as shown, all of one small size."""
+    """Luma and both chroma planes of the whole frame as a viewer sees it, scaled down to one size."""
     factor = min(1.0, LONGER_SIDE / max(info.width, info.height))
     width, height = (max(16, 2 * round(side * factor / 2)) for side in (info.width, info.height))
     if info.rotation in (90, 270):
@@ -151,7 +161,7 @@ def _upright(frame: VideoFrame, info: MediaInfo) -> list[np.ndarray]:
 
 
 def _fitted(frame: VideoFrame, info: MediaInfo, size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of a frame in `size`: all of it, but where it is not of the size that the file began with."""
+    """The size of a frame inside `size`: smaller only if the frame's size is not the one that the file began with."""
     aspect = info.sample_aspect_ratio
     shown = (info.height, info.width) if info.rotation in (90, 270) else (info.width, info.height)
     coded = shown[0] / aspect, shown[1]
@@ -162,7 +172,7 @@ def _fitted(frame: VideoFrame, info: MediaInfo, size: tuple[int, int]) -> tuple[
 
 
 def part_of(plane: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """The part of a plane (rows, columns) in a box of shares, averaged to `size` (width, height)."""
+    """The part of a plane (rows, columns) inside `box`, averaged down to `size` (width, height)."""
     rows, columns = plane.shape
     top, bottom = round(box.top * rows), max(round(box.bottom * rows), round(box.top * rows) + 1)
     left, right = round(box.left * columns), max(round(box.right * columns), round(box.left * columns) + 1)
