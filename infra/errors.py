@@ -13,7 +13,7 @@ InfraError
 ├── SiteError         the site that serves the video, or the network
 ├── MachineError      a program was killed from outside, or this machine cannot continue
 │   └── DiskFull      no space is left; the user has to free some
-├── SubmitError       the Prefect server did not accept a run
+├── SubmitError       the Prefect server is away, or refused a call
 ├── NosanaError       Nosana's API, or what it says of a deployment
 ├── GrantRefused      a grant or its session is not valid; never retried
 ├── StackError        a part of the embedded stack did not start

@@ -24,7 +24,7 @@ from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StateError
 from infra.jobs import schema
 from infra.jobs.store import JobStore
-from infra.prefect.forward import PrefectServer
+from infra.prefect.forward import PrefectForwarder
 from infra.prefect.runs import PrefectRuns, Submitter
 from infra.settings import Settings
 
@@ -41,7 +41,7 @@ def create_app(
     configured: Settings, store: JobStore, bucket: ArtifactStore, submitter: Submitter, *background: Background
 ) -> FastAPI:
     """The app over these services; `background` runs as long as the app."""
-    prefect = PrefectServer(configured.prefect_api_url)
+    prefect = PrefectForwarder(configured.prefect_api_url)
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncGenerator[None]:

@@ -18,7 +18,7 @@ from infra.jobs.ids import JOB_ID
 from infra.jobs.rates import RateLimit
 from infra.jobs.record import Job
 from infra.jobs.store import JobStore
-from infra.prefect.forward import PrefectServer
+from infra.prefect.forward import PrefectForwarder
 from infra.prefect.runs import Submitter
 from infra.settings import Settings
 
@@ -37,7 +37,7 @@ class Parts:
     bucket: ArtifactStore
     submitter: Submitter
     documents: Documents
-    prefect: PrefectServer
+    prefect: PrefectForwarder
     probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
     checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))

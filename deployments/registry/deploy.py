@@ -17,7 +17,8 @@ def deploy(*, bucket_block: bool) -> None:
 
     Raises:
         ConfigError: no Prefect server is named, or no bucket for the block that is asked for.
-        StackError: the Prefect server does not take them.
+        SubmitError: the Prefect server is away or refuses.
+        StackError: a pool exists with another type, or `prefect deploy` failed.
     """
     configured = settings.load()
     if configured.prefect_api_url is None:

@@ -14,7 +14,8 @@ def make_pools() -> dict[str, Any]:
 
     Raises:
         ConfigError: no server is named.
-        StackError: the Prefect server does not take them.
+        SubmitError: the Prefect server is away or refuses.
+        StackError: a pool exists with another type.
     """
     api_url = get_current_settings().api.url
     if not api_url:

@@ -1,9 +1,9 @@
-"""What prefect.yaml offers, brought to a Prefect server: work pools with queues and deployments, as often as one likes.
+"""Register the work pools, queues and deployments of prefect.yaml with a Prefect server. It may be repeated.
 
-What the file says is so afterwards. What an operator may turn stays as it was turned: a pool's limit and the
-defaults of its form, a schedule's switch, and parameters that the file does not give.
+Operators' changes are kept: a pool's limit and the defaults of its form, whether a schedule is on, and parameters
+that the file does not set.
 
-Nothing here imports Prefect, whose settings are read at import; `prefect deploy` is a process of its own.
+Nothing here imports Prefect, which reads its settings at import; `prefect deploy` runs as its own process.
 """
 
 import copy
@@ -15,22 +15,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import httpx
-import tenacity
 import yaml
 
 from deployments.home import HOME
 from infra.errors import StackError
+from infra.prefect.server import ExistsAlready, NotThere, PrefectServer, not_an_api
 
 FILE = HOME / "prefect.yaml"
-_NO_API = "PREFECT_API_URL leads to something else than a Prefect API; its address ends in /api."
 
 Outcome = Literal["made", "changed", "saved", "there already"]
 
 
 @dataclass(frozen=True)
 class Registered:
-    """One thing on the server: what it is, its name, what became of it, and what to know of it."""
+    """Something on the server, for the table of `kangklip deploy`."""
 
     kind: str
     name: str
@@ -44,34 +42,36 @@ def register(
     """Register the work pools of prefect.yaml and their deployments.
 
     Args:
-        api_url: of the Prefect server.
-        pools: those to register; all when None. Deployments of others are left out.
-        templates: base job template by type of pool; without one its worker fills it in.
+        api_url: the Prefect server's.
+        pools: names of the pools to register, with their deployments; all if None.
+        templates: base job templates by type of pool; without one, the pool's worker fills it in.
 
     Raises:
-        StackError: the Prefect server does not take them.
+        SubmitError: the Prefect server is away or refuses.
+        StackError: a pool exists with another type, or `prefect deploy` failed.
     """
     offered = _offered()
     wanted = [pool for pool in offered["definitions"]["pools"] if pools is None or pool["name"] in pools]
     names = {pool["name"] for pool in wanted}
     deployments = [each for each in offered["deployments"] if each["work_pool"]["name"] in names]
-    with _server(api_url) as server:
+    with PrefectServer(api_url) as server:
         done = _pools(server, wanted, templates or {})
-        known = [_deployment(server, each) for each in deployments]
-        turned = [_as_turned(each, there) for each, there in zip(deployments, known, strict=True)]
-        _deploy(offered | {"deployments": turned, "build": None}, api_url)
-    for each, there in zip(turned, known, strict=True):
-        done.append(Registered("deployment", _name(each), "there already" if there else "made", _told(each)))
+        existing = [_find(server, f"deployments/name/{_name(each)}") for each in deployments]
+        merged = [_with_operators_changes(each, there) for each, there in zip(deployments, existing, strict=True)]
+        _deploy(offered | {"deployments": merged, "build": None}, api_url)
+    for each, there in zip(merged, existing, strict=True):
+        done.append(Registered("deployment", _name(each), "there already" if there else "made", _summary(each)))
     return done
 
 
 def register_pools(api_url: str, templates: Mapping[str, dict[str, Any]]) -> list[Registered]:
-    """Register the work pools alone, with their queues.
+    """Register the work pools and their queues alone.
 
     Raises:
-        StackError: the Prefect server does not take them.
+        SubmitError: the Prefect server is away or refuses.
+        StackError: a pool exists with another type.
     """
-    with _server(api_url) as server:
+    with PrefectServer(api_url) as server:
         return _pools(server, _offered()["definitions"]["pools"], templates)
 
 
@@ -79,74 +79,65 @@ def _offered() -> dict[str, Any]:
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))
 
 
-def _server(api_url: str) -> httpx.Client:
-    return httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=30)
-
-
 def _pools(
-    server: httpx.Client, wanted: list[dict[str, Any]], templates: Mapping[str, dict[str, Any]]
+    server: PrefectServer, wanted: list[dict[str, Any]], templates: Mapping[str, dict[str, Any]]
 ) -> list[Registered]:
     done = [_pool(server, pool, templates.get(pool["type"], {})) for pool in wanted]
     return done + [_queue(server, pool["name"], queue) for pool in wanted for queue in pool.get("queues", [])]
 
 
-def _pool(server: httpx.Client, pool: dict[str, Any], template: dict[str, Any]) -> Registered:
-    """Make the pool, or bring its template up to date; its limit is the operator's from then on."""
+def _pool(server: PrefectServer, pool: dict[str, Any], template: dict[str, Any]) -> Registered:
+    """Create the pool, or update its template; its limit is the operator's once it exists."""
     path = f"work_pools/{pool['name']}"
-    known = _ask(server, "GET", path)
+    known = _find(server, path)
     body = {name: value for name, value in pool.items() if name != "queues"} | {"base_job_template": template}
-    if known is None and (made := _ask(server, "POST", "work_pools/", body)):
-        return Registered("work pool", pool["name"], "made", _limit(made))
-    known = known or _ask(server, "GET", path)  # its worker was faster
-    if known is None:
-        raise StackError(_NO_API)
+    if known is None and (created := _create(server, "work_pools/", body)):
+        return Registered("work pool", pool["name"], "made", _limit(created))
+    known = known or server.ask("GET", path)  # its worker created it meanwhile
     if known["type"] != pool["type"]:
-        told = f"The work pool {pool['name']} is of type {known['type']}, not {pool['type']}; delete it and try again."
-        raise StackError(told)
+        raise StackError(
+            f"The work pool {pool['name']} is of type {known['type']}, not {pool['type']}; delete it and try again."
+        )
     fresh = _with_defaults(template, known["base_job_template"])
     if not template or fresh == known["base_job_template"]:
         return Registered("work pool", pool["name"], "there already", _limit(known))
-    _ask(server, "PATCH", path, {"base_job_template": fresh})
+    server.ask("PATCH", path, {"base_job_template": fresh})
     return Registered("work pool", pool["name"], "changed", _limit(known))
 
 
-def _queue(server: httpx.Client, pool: str, queue: dict[str, Any]) -> Registered:
-    """Make the queue, or give it its limit where it has none; a limit that somebody set stays."""
+def _queue(server: PrefectServer, pool: str, queue: dict[str, Any]) -> Registered:
+    """Create the queue, or set its limit if it has none; a limit that an operator set stays."""
     name, path = f"{pool}/{queue['name']}", f"work_pools/{pool}/queues"
-    if made := _ask(server, "POST", path, queue):
-        return Registered("work queue", name, "made", _at_once(made))
-    known = _ask(server, "GET", f"{path}/{queue['name']}")
+    if created := _create(server, path, queue):
+        return Registered("work queue", name, "made", _at_once(created))
+    known = server.ask("GET", f"{path}/{queue['name']}")
     if known["concurrency_limit"] is not None:
         return Registered("work queue", name, "there already", _at_once(known))
-    _ask(server, "PATCH", f"{path}/{queue['name']}", {"concurrency_limit": queue["concurrency_limit"]})
+    server.ask("PATCH", f"{path}/{queue['name']}", {"concurrency_limit": queue["concurrency_limit"]})
     return Registered("work queue", name, "changed", _at_once(queue))
 
 
-def _with_defaults(template: dict[str, Any], turned: dict[str, Any]) -> dict[str, Any]:
-    """The template with the defaults that the pool's form has now."""
+def _with_defaults(template: dict[str, Any], existing: dict[str, Any]) -> dict[str, Any]:
+    """The template with the defaults of the pool's existing form."""
     fresh = copy.deepcopy(template)
-    theirs = turned.get("variables", {}).get("properties", {})
+    theirs = existing.get("variables", {}).get("properties", {})
     for name, field in fresh.get("variables", {}).get("properties", {}).items():
         if "default" in theirs.get(name, {}):
             field["default"] = theirs[name]["default"]
     return fresh
 
 
-def _deployment(server: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any] | None:
-    return _ask(server, "GET", f"deployments/name/{_name(deployment)}")
-
-
-def _as_turned(deployment: dict[str, Any], known: dict[str, Any] | None) -> dict[str, Any]:
-    """The deployment with the switches and parameters that it has on the server."""
-    if known is None:
+def _with_operators_changes(deployment: dict[str, Any], existing: dict[str, Any] | None) -> dict[str, Any]:
+    """The deployment with the parameters and active schedules that it has on the server."""
+    if existing is None:
         return deployment
-    turned = deployment | {"parameters": known["parameters"] | deployment.get("parameters", {})}
-    if any(schedule["slug"] is None for schedule in known["schedules"]):
-        turned.pop("schedules", None)  # somebody added one by hand; sending ours would delete it
-        return turned
-    active = {schedule["slug"]: schedule["active"] for schedule in known["schedules"]}
+    merged = deployment | {"parameters": existing["parameters"] | deployment.get("parameters", {})}
+    if any(schedule["slug"] is None for schedule in existing["schedules"]):
+        merged.pop("schedules", None)  # an operator added one; sending ours would delete it
+        return merged
+    active = {schedule["slug"]: schedule["active"] for schedule in existing["schedules"]}
     schedules = deployment.get("schedules", [])
-    return turned | {"schedules": [each | {"active": active.get(each["slug"], each["active"])} for each in schedules]}
+    return merged | {"schedules": [each | {"active": active.get(each["slug"], each["active"])} for each in schedules]}
 
 
 def _deploy(offered: dict[str, Any], api_url: str) -> None:
@@ -157,16 +148,16 @@ def _deploy(offered: dict[str, Any], api_url: str) -> None:
         env = os.environ | {"PREFECT_API_URL": api_url}
         done = subprocess.run(command, cwd=HOME, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no word"]
-        raise StackError(f"The deployments could not be registered: {said[0]}")
+        last_line = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
+        raise StackError(f"The deployments could not be registered: {last_line[0]}")
 
 
 def _name(deployment: dict[str, Any]) -> str:
-    """flow/deployment: a flow is called like its function."""
+    """flow/deployment; a flow is named after its function."""
     return f"{deployment['entrypoint'].rpartition('.')[2]}/{deployment['name']}"
 
 
-def _told(deployment: dict[str, Any]) -> str:
+def _summary(deployment: dict[str, Any]) -> str:
     switches = [f"schedule {'on' if each['active'] else 'off'}" for each in deployment.get("schedules", [])]
     return ", ".join([f"pool {deployment['work_pool']['name']}", *switches])
 
@@ -180,31 +171,19 @@ def _at_once(limited: dict[str, Any]) -> str:
     return "no limit" if limit is None else f"at most {limit} at once"
 
 
-def _is_busy(answer: httpx.Response) -> bool:
-    """A server on SQLite answers 503 while its database is locked, and has done nothing then."""
-    return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-
-
-_patiently = tenacity.Retrying(
-    retry=tenacity.retry_if_result(_is_busy),
-    wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-    stop=tenacity.stop_after_attempt(8),
-    retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-)
-
-
-def _ask(server: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The server's answer; None where nothing of that name is there, or is already when it was to be made."""
+def _find(server: PrefectServer, path: str) -> dict[str, Any] | None:
+    """What is at the path, or None if absent."""
     try:
-        answer = _patiently(server.request, method, path, json=body)
-    except httpx.HTTPError as error:
-        told = f"The Prefect server did not answer ({type(error).__name__}); check PREFECT_API_URL."
-        raise StackError(told) from error
-    if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
+        return server.ask("GET", path)
+    except NotThere:
         return None
-    if answer.is_error:
-        raise StackError(f"The Prefect server answered {answer.status_code} to {path}.")
+
+
+def _create(server: PrefectServer, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+    """What was created, or None if its name exists already."""
     try:
-        return answer.json() if answer.content else None
-    except ValueError:
-        raise StackError(_NO_API) from None
+        return server.ask("POST", path, body)
+    except ExistsAlready:
+        return None
+    except NotThere:  # every Prefect API has the collections that things are created in
+        raise not_an_api() from None

@@ -524,7 +524,7 @@ def uncosted(fields):
 @pytest.fixture
 def machine(servers, monkeypatch):
     """The model, on a database of its own, with a submitter that does not sleep between its tries."""
-    monkeypatch.setattr("infra.prefect.runs.BUSY_TRIES", 1)
+    monkeypatch.setattr("infra.prefect.server.BUSY_TRIES", 1)
     address = servers.settings.redis_url.get_secret_value().rsplit("/", 1)[0] + "/9"
     given = {"redis_url": SecretStr(address), "grant_secret": SecretStr("a secret of thirty-two letters at least")}
     Interleavings.configured = servers.settings.model_copy(

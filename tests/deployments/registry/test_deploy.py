@@ -15,7 +15,7 @@ import pytest
 
 from deployments.registry import register as register_module
 from deployments.registry.register import register
-from infra.errors import ConfigError, StackError
+from infra.errors import ConfigError, StackError, SubmitError
 from infra.local.parts import WORK_POOL
 from tests.folders import ROOT
 from tests.prefect_client import prefect_client
@@ -291,12 +291,12 @@ def test_a_pool_of_another_type_is_named(server, monkeypatch):
 
 
 def test_an_address_without_api_at_its_end_is_said(stack):
-    with pytest.raises(StackError, match=r"ends in /api\."):
+    with pytest.raises(SubmitError, match=r"ends in /api\."):
         register(stack.settings.prefect_api_url.removesuffix("/api"), pools=["kangklip"])
 
 
 def test_a_server_that_does_not_answer_is_said():
-    with pytest.raises(StackError, match=r"did not answer .*check PREFECT_API_URL"):
+    with pytest.raises(SubmitError, match=r"did not answer .*check PREFECT_API_URL"):
         register("http://127.0.0.1:9/api")
 
 

@@ -122,7 +122,7 @@ def test_what_is_wrong_is_said_in_one_line(stack):
     with pytest.raises(SubmitError, match=r"did not answer \(ConnectError\)"):
         PrefectRuns("http://127.0.0.1:9/api", "clip/local").ping()
     broken = httpx.MockTransport(lambda request: httpx.Response(500, text="a trace with a secret"))
-    with pytest.raises(SubmitError, match=r"^The Prefect server answered 500 to health\.$"):
+    with pytest.raises(SubmitError, match=r"^The Prefect server answered 500 to health; read its log\.$"):
         PrefectRuns("http://prefect/api", "clip/local", broken).ping()
 
 
@@ -143,7 +143,7 @@ def test_a_busy_server_is_asked_again(monkeypatch):
 
     assert PrefectRuns("http://prefect/api", "clip/local", httpx.MockTransport(answer)).queue_depth() == 7
     always = httpx.MockTransport(lambda request: httpx.Response(503))
-    monkeypatch.setattr("infra.prefect.runs.BUSY_TRIES", 2)
+    monkeypatch.setattr("infra.prefect.server.BUSY_TRIES", 2)
     with pytest.raises(SubmitError, match="answered 503 to flow_runs"):
         PrefectRuns("http://prefect/api", "clip/local", always).queue_depth()
 
