@@ -1,6 +1,6 @@
-"""A flow run that is given to Nosana: the job that it belongs to, what a host is asked, what the job is told.
+"""A flow run on Nosana and the attempt of a job that it runs: its record in Redis, and its deployment's definition.
 
-Prefect is not known here. Everything talks to Redis and blocks.
+Nothing here knows Prefect. Calls to Redis block.
 """
 
 import json
@@ -25,9 +25,9 @@ from infra.settings import Settings
 from infra.states import JobState
 
 GRANT_MARGIN_MINUTES = 10
-"""A grant may be redeemed so long after the queue limit: a host pulls the image first."""
+"""How long after the queue limit a grant is valid: a host pulls the image before it redeems it."""
 _SHORTEST_SECRET = 8
-"""Letters; parts of a setting that are shorter than this also stand in what is no secret."""
+"""Characters; shorter parts of a secret setting also occur in text that is not secret."""
 _patiently = tenacity.retry(
     retry=tenacity.retry_if_exception_type(StateError),
     wait=tenacity.wait_exponential(multiplier=0.2, max=5),
@@ -38,7 +38,7 @@ _patiently = tenacity.retry(
 
 @dataclass(frozen=True)
 class Terms:
-    """What a run is rented with; an empty image is the worker's own."""
+    """What a run needs of a host; an empty image is that of NOSANA_WORKER_IMAGE."""
 
     image: str
     env: Mapping[str, str]
@@ -50,9 +50,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A run and the attempt of a job that it is. Methods raise `StateError` when Redis does not answer for a minute.
+    """A run and its attempt. Methods raise `StateError` if Redis does not answer for a minute.
 
-    What is told of an attempt that was followed meanwhile changes nothing.
+    Once another attempt has followed, they change nothing.
     """
 
     run_id: UUID
@@ -74,24 +74,24 @@ class Assignment:
 
     @_patiently
     def fail(self, why: str) -> None:
-        """End the attempt, unless it has ended already."""
+        """End the attempt as FAILED, unless it has ended."""
         failed = Report(job_id=self.job_id, attempt=self.attempt, status=JobState.FAILED, error=why, message=why)
         self.jobs.report(failed)
 
     @_patiently
     def lose(self, why: str) -> None:
-        """End the attempt, which lost its machine, and have another follow by itself, unless it has ended already."""
+        """End the attempt through no fault of its own, so that another follows by itself, unless it has ended."""
         self.jobs.retry(self.job_id, self.attempt, why)
 
     @_patiently
     def cancel(self) -> None:
-        """End the attempt because somebody has cancelled its run."""
+        """End the attempt because its run was cancelled."""
         self.jobs.cancel(self.job_id, self.attempt)
 
     def is_over(self) -> bool:
-        """Whether nobody wants the run any more: its attempt has failed, was cancelled, or was followed by another run.
+        """Whether the attempt has failed, was cancelled, or was followed by another run's. Raises at once.
 
-        A run that Prefect retries has the attempt after its own; that one is its own too. Raises at once.
+        A run that Prefect retries opens the next attempt itself; that one counts as its own.
         """
         job = self.jobs.get(self.job_id)
         if job is None:
@@ -99,11 +99,12 @@ class Assignment:
         is_followed = job.attempt != self.attempt and job.flow_run_id != str(self.run_id)
         return is_followed or job.status is JobState.FAILED
 
-    def body(self, name: str, terms: Terms, market: Market, configured: Settings) -> dict[str, Any]:
-        """What is asked of Nosana, with a new grant.
+    def deployment_body(self, name: str, terms: Terms, market: Market, configured: Settings) -> dict[str, Any]:
+        """The request that creates the run's deployment, with a new grant.
 
         Raises:
-            ConfigError: a setting is missing, or something would have been sent that looks like a secret.
+            ConfigError: a setting is missing, or something that looks like a secret would be sent.
+            JobConflict: the attempt has ended.
         """
         image = terms.image or configured.nosana_worker_image
         if not image:
@@ -121,7 +122,7 @@ class Assignment:
         return deployment_body(name, market.address, terms.timeout_minutes, definition)
 
     def _grant(self, terms: Terms, configured: Settings) -> str:
-        """For the attempt, whose only grant it is from now on: what an earlier host was given is good for nothing.
+        """A new grant for the attempt; those of earlier hosts are no longer valid.
 
         Raises:
             JobConflict: the attempt has ended, or was followed.
@@ -140,32 +141,34 @@ class Assignment:
 
 
 @_patiently
-def take_on(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore, *, is_retry: bool = False) -> Assignment:
-    """The run with the attempt that it opens; a run of the Prefect UI makes its own job.
+def open_assignment(
+    run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore, *, is_retry: bool = False
+) -> Assignment:
+    """Open the run's attempt; a run started in the Prefect UI creates its own job.
 
     Raises:
-        ConfigError: the run is none of the flow clip.
-        JobConflict: the attempt is not this run's to open.
+        ConfigError: the run is not of the flow clip.
+        JobConflict: the run may not open the attempt.
     """
     request = parameters.get("request")
     if not isinstance(request, dict):
         raise ConfigError("Only runs of the flow clip go to Nosana; this one has no request.")
-    job_id, carried = _named(run_id, parameters)
+    job_id, carried = _job_and_attempt(run_id, parameters)
     if not JOB_ID.fullmatch(job_id):
-        raise ConfigError("The run's job_id is none; leave it away, and the run makes its own.")
+        raise ConfigError("The run's job_id is malformed; leave it out, and the run creates its own.")
     attempt = jobs.open(job_id, str(run_id), carried, json.dumps(request), is_retry=is_retry, lease=False)
     return Assignment(run_id, job_id, attempt, jobs)
 
 
 @_patiently
-def known(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
-    """A run that was taken on before, with the attempt that it opened then."""
-    job_id, carried = _named(run_id, parameters)
+def find_assignment(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
+    """The run with the attempt that it has opened before."""
+    job_id, carried = _job_and_attempt(run_id, parameters)
     return Assignment(run_id, job_id, jobs.attempt_of(job_id, str(run_id)) or carried or 0, jobs)
 
 
-def _named(run_id: UUID, parameters: Mapping[str, Any]) -> tuple[str, int | None]:
-    """The job and the attempt that a run was given; its own job where it was given none."""
+def _job_and_attempt(run_id: UUID, parameters: Mapping[str, Any]) -> tuple[str, int | None]:
+    """What the parameters say; a run without a job id has the one made from its own id."""
     attempt = parameters.get("attempt")
     return str(parameters.get("job_id") or job_id_of_run(str(run_id))), attempt if type(attempt) is int else None
 
@@ -173,12 +176,12 @@ def _named(run_id: UUID, parameters: Mapping[str, Any]) -> tuple[str, int | None
 def job_store(configured: Settings) -> JobStore:
     store = JobStore.from_settings(configured)
     if store is None:
-        raise ConfigError("The Nosana worker needs REDIS_URL; it tells jobs what became of their runs.")
+        raise ConfigError("The Nosana worker records in Redis how runs end; set REDIS_URL.")
     return store
 
 
 def known_secrets(configured: Settings) -> list[str]:
-    """The values of all settings that are secret, of lists each entry, of addresses the password too."""
+    """The values of all secret settings, with each entry of a list and the password of an address."""
     values = [getattr(configured, name) for name in Settings.model_fields]
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     secrets += configured.named_api_keys  # of NAME:KEY the key alone
@@ -186,12 +189,28 @@ def known_secrets(configured: Settings) -> list[str]:
     return [*secrets, *(part for part in parts if len(part) >= _SHORTEST_SECRET)]
 
 
-def name_of(prefix: str, run_id: UUID, number: int) -> str:
-    """How a run's deployment is called; `prefix` is the pool's."""
+def deployment_prefix(work_pool: str) -> str:
+    """What the names of the pool's deployments begin with."""
+    return f"kangklip-{work_pool}-"
+
+
+def deployment_name(prefix: str, run_id: UUID, number: int) -> str:
+    """The name of a run's deployment; `number` counts the run's deployments from 1."""
     return f"{prefix}{run_id}-{number}"
 
 
-def run_and_number(prefix: str, deployment: Deployment) -> tuple[UUID, int] | None:
-    """The run that the deployment was made for, and the how many'th of the run it is; None where it is not ours."""
-    own = re.fullmatch(re.escape(prefix) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d+)", deployment.name)
-    return (UUID(own[1]), int(own[2])) if own else None
+def run_of(prefix: str, deployment: Deployment) -> UUID | None:
+    """The run that the deployment was made for, or None if it is not the pool's."""
+    found = _parsed(prefix, deployment)
+    return UUID(found[1]) if found else None
+
+
+def number_of(prefix: str, deployment: Deployment) -> int:
+    """The deployment's number within its run, or 0 if it is not the pool's."""
+    found = _parsed(prefix, deployment)
+    return int(found[2]) if found else 0
+
+
+def _parsed(prefix: str, deployment: Deployment) -> re.Match[str] | None:
+    run_id = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    return re.fullmatch(rf"{re.escape(prefix)}({run_id})-(\d+)", deployment.name)

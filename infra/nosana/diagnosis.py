@@ -1,7 +1,7 @@
-"""What Nosana shows of a deployment -> what became of the run, in words that say what to do. Pure.
+"""Diagnose a run from what Nosana shows of its deployment, in words that say what to do. Pure.
 
-Rules learnt from the service: a deployment that RUNS need not have a job; the label of a finished job says
-success of containers that failed and of jobs that ran out of time; no operations at all is a lost result.
+Learnt from the service: a RUNNING deployment may have no job; a finished job is labelled as a success even if its
+container failed or it ran out of time; a result without operations was lost.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from infra.nosana.models import Deployment, DeploymentState, Event, Job, JobDeta
 from infra.untrusted_text import one_line
 
 LISTING_FAILURES = 3
-"""Failures to list the job after which another is not waited for; Nosana itself goes on for hours."""
+"""After so many failures to list the job the run ends; Nosana itself tries for hours."""
 RESULT_SECONDS = 60.0
-"""How long the result of a job that has ended may be on its way."""
+"""How long after a job's end its result may arrive."""
 TIMED_OUT = 124
-"""Exit status of a run that was out of time, as `timeout` has it."""
+"""Exit status of a run that ran out of time, like that of `timeout`."""
 
 KILLED = 137
-"""Exit status of a container that was ended by SIGKILL."""
+"""Exit status of a container ended by SIGKILL."""
 
 _OVER = {JobPhase.COMPLETED, JobPhase.STOPPED}
 _SET_ASIDE = {DeploymentState.STOPPED, DeploymentState.ARCHIVED}
@@ -32,8 +32,8 @@ _FAULTS = {
 }
 
 
-class Seen(BaseModel):
-    """One look at a deployment: its newest job and that job's page, where there are any."""
+class Snapshot(BaseModel):
+    """A deployment at one moment, with its newest job and that job's own record, or None if absent."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,13 +42,17 @@ class Seen(BaseModel):
     detail: JobDetail | None = None
     events: Sequence[Event] = ()
 
+    @property
+    def has_job_ended(self) -> bool:
+        return self.job is not None and self.job.phase in _OVER
+
 
 class Diagnosis(BaseModel):
-    """What became of a run.
+    """How a run ended.
 
-    `status_code` is that of the container, or one that stands for what stopped it; None where it is not known
-    and Prefect's own state of the run is to be believed. `retryable`: another host may do better, if the flow
-    has not begun. `logs` are the container's last lines.
+    `status_code` is the container's, or one for whatever stopped it; None if unknown, and then Prefect's state of
+    the run counts. `retryable`: another host may do better, if the flow has not begun. `logs` are the container's
+    last lines.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,30 +66,32 @@ class Diagnosis(BaseModel):
 
     @property
     def is_loss(self) -> bool:
-        """Whether the machine was lost, or what became of it is not known: the same run may end well on another."""
+        """Whether the machine was lost or its end is unknown: the same run may succeed on another."""
         return self.retryable or self.status_code in (None, KILLED)
 
     @property
     def cause(self) -> str:
-        """What happened and what was said of it, on one line."""
+        """What happened, with details, on one line."""
         return " ".join(part for part in (self.summary, self.detail) if part)
 
     @property
     def message(self) -> str:
-        """One line for people: what happened, what was said of it, what to do."""
+        """One line for the user: what happened, details, what to do."""
         return " ".join(part for part in (self.summary, self.detail, self.resolution) if part)
 
 
-def diagnose(seen: Seen, waited: float, queue_limit: float) -> Diagnosis | None:
-    """None while the run goes on.
+DELETED = Diagnosis(status_code=1, summary="Someone deleted the deployment.", resolution=_AGAIN)
+
+
+def diagnose(seen: Snapshot, waited: float, queue_limit: float) -> Diagnosis | None:
+    """How the run ended, or None while it continues.
 
     Args:
-        seen: the deployment as it is now.
-        waited: seconds since it last had something to wait for: since it was started while no host has the
-            job, since its job ended where the result is missing.
-        queue_limit: seconds that a job may wait for a host.
+        seen: the deployment now.
+        waited: seconds since its job ended, or, until then, since it was created.
+        queue_limit: how many seconds a job may wait for a host.
     """
-    if seen.job is not None and seen.job.phase in _OVER:
+    if seen.has_job_ended:
         return _of_ended(seen.detail, waited)
     if refusal := _not_listed(seen):
         return refusal
@@ -106,12 +112,8 @@ def diagnose(seen: Seen, waited: float, queue_limit: float) -> Diagnosis | None:
     return None
 
 
-def of_deleted() -> Diagnosis:
-    return Diagnosis(status_code=1, summary="The deployment is gone: somebody has deleted it.", resolution=_AGAIN)
-
-
-def of_open_run(found: Diagnosis, *, has_begun: bool) -> Diagnosis:
-    """What is said of a run that has not ended although its deployment has, however well that may have gone."""
+def of_unfinished_run(found: Diagnosis, *, has_begun: bool) -> Diagnosis:
+    """The diagnosis of a run that did not end, although its deployment did."""
     if found.status_code != 0:
         return found
     if has_begun:
@@ -124,8 +126,8 @@ def of_open_run(found: Diagnosis, *, has_begun: bool) -> Diagnosis:
     return found.model_copy(update={"status_code": 1, **said})
 
 
-def _not_listed(seen: Seen) -> Diagnosis | None:
-    """Why there will be no job; only while there is none, for events of the past stay in the list."""
+def _not_listed(seen: Snapshot) -> Diagnosis | None:
+    """Why no job will be listed. Read only while there is none: old events stay in the list."""
     if seen.deployment.status is DeploymentState.INSUFFICIENT_FUNDS:
         return Diagnosis(status_code=1, summary="The Nosana account has too few credits.", resolution=_NO_CREDITS)
     if seen.job is not None:
@@ -175,7 +177,7 @@ def _of_operation(ended: Operation) -> Diagnosis:
 
 
 def _fault(ended: Operation) -> Diagnosis | None:
-    """What befell the container from outside; the exit status then tells nothing."""
+    """What stopped the container from outside; its exit status then means nothing."""
     if ended.expired:
         return Diagnosis(
             status_code=TIMED_OUT,
@@ -201,6 +203,6 @@ def _fault(ended: Operation) -> Diagnosis | None:
 
 
 def _quoted(said: str) -> str:
-    """Words of the other side: one line, printable, not long."""
+    """Nosana's own message: one line, printable, short."""
     line = one_line(said, 200).rstrip(".")
     return f"Nosana says: {line}." if line else ""

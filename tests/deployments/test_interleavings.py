@@ -39,7 +39,7 @@ from infra.granted.session import STOLEN
 from infra.jobs.ids import job_id_of_run, new_job_id
 from infra.jobs.record import Report
 from infra.jobs.store import JobStore
-from infra.nosana.assignment import Assignment, take_on
+from infra.nosana.assignment import Assignment, open_assignment
 from infra.prefect.runs import PrefectRuns
 from infra.states import JobState, Stage
 from tests.deployments.prefect_fake import TERMINAL, PrefectFake
@@ -292,7 +292,7 @@ class Interleavings(RuleBasedStateMachine):
         self.prefect.set_state(run["id"], "PENDING")
         try:
             is_retry = run["id"] in self.retried
-            given = take_on(uuid.UUID(run["id"]), run["parameters"], self.jobs, is_retry=is_retry)
+            given = open_assignment(uuid.UUID(run["id"]), run["parameters"], self.jobs, is_retry=is_retry)
         except JobConflict as refused:
             self.prefect.set_state(run["id"], "CRASHED", str(refused))
             return

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from infra.nosana.diagnosis import TIMED_OUT, Seen, diagnose
+from infra.nosana.diagnosis import TIMED_OUT, Snapshot, diagnose
 from infra.nosana.job_definition import build, deployment_body
 from infra.nosana.models import Deployment, Job, JobDetail, JobPhase
 from tests.nosana.double import MARKET
@@ -15,7 +15,7 @@ QUEUE_LIMIT = 1.0
 
 async def look(client, deployment_id):
     jobs = await client.jobs(deployment_id)
-    return Seen(
+    return Snapshot(
         deployment=await client.get(deployment_id),
         job=jobs[0] if jobs else None,
         detail=await client.job(deployment_id, jobs[0].id) if jobs else None,
@@ -98,7 +98,7 @@ def test_a_result_that_is_none_is_lost_and_ends_the_run(result):
     deployment = {"id": "d", "name": "n", "market": "m", "status": "RUNNING", "created_at": now}
     job = {"job": "j", "state": "COMPLETED", "created_at": now}
     detail = JobDetail.model_validate({"state": 2, "jobResult": result})
-    seen = Seen(deployment=Deployment.model_validate(deployment), job=Job.model_validate(job), detail=detail)
+    seen = Snapshot(deployment=Deployment.model_validate(deployment), job=Job.model_validate(job), detail=detail)
     found = diagnose(seen, 0.0, QUEUE_LIMIT)
     assert found is not None
     assert (found.status_code, found.summary, found.is_loss) == (None, "The job's result was lost.", True)

@@ -111,7 +111,7 @@ def scene(stack, nosana, monkeypatch):
     monkeypatch.setenv("NOSANA_MARKET", "nvidia-3060")
     monkeypatch.setenv("NOSANA_WORKER_IMAGE", "kangklip-worker:1")
     monkeypatch.setenv("CALLBACK_BASE_URL", "https://clips.example.org")
-    monkeypatch.setattr("infra.nosana.rental.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("infra.nosana.watching.LAST_LOG_SECONDS", 0.3)
     stack.apply()
     return Scene(stack, nosana)
 
@@ -372,7 +372,7 @@ def test_after_a_kill_the_next_worker_takes_the_run_up(scene, monkeypatch):
     scene.until(lambda: scene.run(run_id)["infrastructure_pid"], 60)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    monkeypatch.setattr("infra.nosana.worker.ABANDONED_SECONDS", 0)
+    monkeypatch.setattr("infra.nosana.recovery.ABANDONED_SECONDS", 0)
 
     def flow():
         scene.until(lambda: "watches this run from here on" in scene.logs(run_id))
@@ -386,14 +386,14 @@ def test_after_a_kill_the_next_worker_takes_the_run_up(scene, monkeypatch):
 
 
 def test_what_a_worker_that_died_left_is_set_right(scene, monkeypatch):
-    monkeypatch.setattr("infra.nosana.worker.ABANDONED_SECONDS", 0)
+    monkeypatch.setattr("infra.nosana.recovery.ABANDONED_SECONDS", 0)
     before_create, lost, over = scene.start(), scene.start(), scene.start()
     scene.nosana.script = "never claimed"
     run(rent(scene.nosana, f"kangklip-{scene.name}-{over}-1"))
     for run_id, state in [(before_create, "PENDING"), (lost, "RUNNING"), (over, "COMPLETED")]:
         scene.set_state(run_id, state)
     scene.work(lambda: scene.until(lambda: not scene.nosana.unarchived() and scene.state(lost)["type"] == "CRASHED"))
-    assert "no more" in scene.state(lost)["message"]
+    assert "no longer exists" in scene.state(lost)["message"]
     scene.until(lambda: scene.state(before_create)["type"] == "SCHEDULED")
     scene.nosana.script = "exit 3"
     scene.work()

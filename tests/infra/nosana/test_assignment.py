@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
-from infra.nosana.assignment import known_secrets, name_of, run_and_number
-from infra.nosana.diagnosis import Diagnosis, of_open_run
+from infra.nosana.assignment import deployment_name, known_secrets, number_of, run_of
+from infra.nosana.diagnosis import Diagnosis, of_unfinished_run
 from infra.nosana.job_definition import without_secrets
 from infra.nosana.models import Deployment, DeploymentState
 from infra.settings import Settings
@@ -22,14 +22,15 @@ def named(name):
 
 
 def test_a_name_tells_its_run_and_number():
-    assert run_and_number("kangklip-gpu-", named(name_of("kangklip-gpu-", RUN, 12))) == (RUN, 12)
+    deployment = named(deployment_name("kangklip-gpu-", RUN, 12))
+    assert (run_of("kangklip-gpu-", deployment), number_of("kangklip-gpu-", deployment)) == (RUN, 12)
 
 
 @pytest.mark.parametrize(
     "name", [f"kangklip-gpu-two-{RUN}-1", f"kangklip-gpu-{RUN}", f"kangklip-gpu-{RUN}-1-b", "kangklip-gpu-hello-1"]
 )
 def test_a_name_of_another_pool_or_person_tells_nothing(name):
-    assert run_and_number("kangklip-gpu-", named(name)) is None
+    assert (run_of("kangklip-gpu-", named(name)), number_of("kangklip-gpu-", named(name))) == (None, 0)
 
 
 def test_a_password_in_an_address_and_each_entry_of_a_list_are_secrets():
@@ -59,7 +60,7 @@ def test_a_line_of_a_log_loses_what_looks_like_a_secret(line, shown):
 
 def test_a_container_that_ends_well_and_leaves_its_run_open_has_failed():
     well = Diagnosis(status_code=0, summary="The container ended well.", logs=("last",))
-    before, during = of_open_run(well, has_begun=False), of_open_run(well, has_begun=True)
+    before, during = of_unfinished_run(well, has_begun=False), of_unfinished_run(well, has_begun=True)
     assert (before.status_code, during.status_code) == (1, 1)
     assert "without running the flow" in before.message
     assert "NOSANA_WORKER_IMAGE" in before.resolution
@@ -69,4 +70,4 @@ def test_a_container_that_ends_well_and_leaves_its_run_open_has_failed():
 
 def test_what_the_host_said_of_a_failure_stays():
     failed = Diagnosis(status_code=124, summary="The job ran out of its time.")
-    assert of_open_run(failed, has_begun=True) == failed
+    assert of_unfinished_run(failed, has_begun=True) == failed

@@ -26,14 +26,15 @@ SEEN_BY_OTHERS = {"after start", "before archive"}
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr("infra.nosana.worker.ABANDONED_SECONDS", 0)
+    monkeypatch.setattr("infra.nosana.recovery.ABANDONED_SECONDS", 0)
 
 
 def rescue(scene, run_id, seconds=20):
     """A worker that takes what waits and what was left, until the run is over."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from infra.nosana.worker import FINAL, NosanaWorker
+    from infra.nosana.flow_runs import FINAL
+    from infra.nosana.worker import NosanaWorker
 
     async def whole():
         async with NosanaWorker(work_pool_name=scene.name) as worker, asyncio.timeout(seconds):
@@ -101,7 +102,7 @@ def test_a_run_whose_deployment_was_lost_is_followed_by_another(scene):
     rescue(scene, run_id)
     job = scene.jobs.get(job_id)
     assert (job.status, job.attempt) == (JobState.QUEUED, 2)
-    assert job.attempts[0].reason == "The deployment that ran it is no more."
+    assert job.attempts[0].reason == "The deployment that ran it no longer exists."
 
 
 def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
@@ -121,7 +122,7 @@ def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
             scene.set_state(run_id, "RUNNING")
             await second._sweep()
             await asyncio.sleep(0.3)
-            assert second._watched == set()
+            assert second._leases.held == set()
             scene.set_state(run_id, "COMPLETED")
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
@@ -250,7 +251,7 @@ def test_a_sweep_without_a_prefect_server_does_not_end_the_worker(scene, monkeyp
 
 
 def test_a_worker_that_lost_its_lease_leaves_the_run_to_the_other(scene, monkeypatch):
-    monkeypatch.setattr("infra.nosana.worker.LEASE_SECONDS", 0.6)
+    monkeypatch.setattr("infra.nosana.watch_leases.LEASE_SECONDS", 0.6)
     scene.nosana.script = "never claimed"
     run_id = scene.start(queue_limit_minutes=5)
     other = JobStore.from_settings(settings.load())
