@@ -1,8 +1,8 @@
-"""Jobs whose run is no more, found without anybody asking, and taken up again.
+"""Finds jobs whose run has died, and resumes them.
 
-A job that is active in Redis is held against what is known of its run: the lease that a living process
-renews, and the run's state on the Prefect server. Nothing is concluded from a server that does not answer.
-What has to be known to go on is in the record, so any process of the API can, also after all have died.
+Each active job in Redis is compared with its run: the lease that a living process renews, and the run's state on the
+Prefect server. Nothing is concluded while a server is away. All that resuming needs is in the record, so any process
+of the API can do it, even after all of them died.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 10.0
 GRACE_SECONDS = LEASE_SECONDS + 5.0
-"""How long a job may look dead before it is: reports are late, and a lease lives on for a while."""
+"""How long a job must look dead: reports come late, and a lease outlives its holder for a while."""
 SHORT_GRACE_SECONDS = 5.0
-"""The same where the lease is gone already: its holder reports before it lets go."""
+"""The same once the lease is gone: its holder reports before it releases it."""
 PENDING_SECONDS = 60.0
-"""How long a run may be about to start before its worker is taken for dead."""
+"""How long a run may be PENDING before its worker counts as dead."""
 WITHOUT_RUN_SECONDS = 60.0
-"""How long a job may wait for whoever has created it to submit its run."""
+"""How long the process that created a job may take to submit its run."""
 SUBMIT_SECONDS = 3600.0
-"""How long a run that is due may be refused by the Prefect server before its job fails."""
+"""How long the Prefect server may refuse a due run before its job fails."""
 
 
 class Runs(Protocol):
-    """What is asked of the Prefect server; see `PrefectRuns`."""
+    """The calls to the Prefect server; see `PrefectRuns`."""
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]: ...
 
@@ -55,7 +55,7 @@ class Runs(Protocol):
 
 
 class Verdict(NamedTuple):
-    """Why a job looks dead, how many seconds it may look so, and what follows: another attempt by itself or not."""
+    """Why a job looks dead, how many seconds it must look so, and whether another attempt may follow by itself."""
 
     reason: str
     patience: float
@@ -63,14 +63,14 @@ class Verdict(NamedTuple):
     by_person: bool = False
 
     @property
-    def goes_on(self) -> bool:
-        """Whether another attempt follows: never after a person has ended one."""
+    def is_followed(self) -> bool:
+        """Whether another attempt follows; never after the user has ended one."""
         return self.again and not self.by_person
 
 
 @dataclass
 class Reconciler:
-    """Sees to jobs whose run has ended, died or vanished. `step` is called every `INTERVAL_SECONDS`."""
+    """Ends or resumes jobs whose run has ended, died or vanished. Call `step` every `INTERVAL_SECONDS`."""
 
     jobs: JobStore
     runs: Runs
@@ -78,7 +78,7 @@ class Reconciler:
     _suspect_since: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
 
     def step(self) -> list[str]:
-        """Look at every active job once; the ids of those whose attempt was ended.
+        """Check every active job once; returns the ids of those whose attempt was ended.
 
         Raises:
             InfraError: Redis or the Prefect server does not answer; nothing was concluded.
@@ -103,26 +103,26 @@ class Reconciler:
         self._suspect_since = suspects
         return ended
 
-    def take_up(self) -> list[Job]:
-        """End at once what died with an earlier stack of this machine, so that it goes on; those jobs as they were.
+    def resume_interrupted(self) -> list[Job]:
+        """End at once the attempts that died with an earlier stack of this machine; another one follows each.
 
-        Jobs that wait to go on by themselves are among them.
+        Returns those jobs as they were before, and those that already wait for their next attempt.
         """
-        taken: list[Job] = []
+        resumed: list[Job] = []
         for job in self.jobs.active():
             if job.again_at is not None:
-                taken.append(job)
+                resumed.append(job)
             elif job.status is JobState.RUNNING and job.is_leased and not self.jobs.leases.is_held(job.job_id):
                 run = self.runs.runs([job.flow_run_id or ""]).get(job.flow_run_id or "")
                 verdict = self._why_dead(job, run, self.clock())
-                if verdict and verdict.goes_on and str(run and run.get("state_type")) not in TERMINAL:
+                if verdict and verdict.is_followed and str(run and run.get("state_type")) not in TERMINAL:
                     verdict = Verdict("KangKlip was stopped while the job ran.", 0.0)
-                if verdict and self._end(job, run, verdict) and verdict.goes_on:
-                    taken.append(job)
-        return taken
+                if verdict and self._end(job, run, verdict) and verdict.is_followed:
+                    resumed.append(job)
+        return resumed
 
     def _why_dead(self, job: Job, run: dict[str, Any] | None, now: float) -> Verdict | None:
-        """None while the job does not look dead."""
+        """Why the job looks dead, or None if it does not."""
         if self.jobs.leases.is_held(job.job_id):
             return None
         if run is None:
@@ -133,7 +133,8 @@ class Reconciler:
             patience = SHORT_GRACE_SECONDS if early else GRACE_SECONDS
             again = not endings.would_fail_again(run)
             return Verdict(endings.reason(run), patience, again, by_person=state == "CANCELLED")
-        is_rented_for = self.jobs.leases.is_held(watch_lease(str(job.flow_run_id)))  # whoever rents looks after the run
+        # A worker that is renting for the run watches it.
+        is_rented_for = self.jobs.leases.is_held(watch_lease(str(job.flow_run_id)))
         if state == "PENDING" and job.nosana_run_id == job.flow_run_id and not is_rented_for:
             return Verdict("The run was given to a worker that never started it.", PENDING_SECONDS)
         if state in ("RUNNING", "CANCELLING") and job.is_leased:
@@ -142,9 +143,9 @@ class Reconciler:
         return None
 
     def _submit(self, job: Job, now: float) -> None:
-        """Start the run of an attempt that has none, once it is due.
+        """Submit the run of an attempt that has none, once it is due.
 
-        It goes to the deployment that the job ran in before, and keeps the job's place among those that wait.
+        It goes to the deployment that the job ran in before, and keeps the job's place in the queue.
         """
         due = job.updated_at + WITHOUT_RUN_SECONDS if job.again_at is None else job.again_at
         if now < due:
@@ -162,10 +163,10 @@ class Reconciler:
             self.runs.cancel(run_id)
 
     def _end(self, job: Job, run: dict[str, Any] | None, verdict: Verdict) -> bool:
-        """Whether the attempt was still there to be ended."""
+        """End the attempt and its run; False if the attempt had ended already."""
         if not self._ended(job, verdict):
             return False  # it has ended by itself, or another attempt runs: perhaps as the same run
-        follows = " It goes on by itself." if verdict.goes_on else ""
+        follows = " Another attempt follows." if verdict.is_followed else ""
         logger.warning("Job %s: %s%s", job.job_id, verdict.reason, follows)
         if run and str(run.get("state_type")) not in TERMINAL:
             try:
@@ -185,24 +186,24 @@ class Reconciler:
 
 
 async def keep_reconciling(reconciler: Reconciler) -> None:
-    """Look again and again, whatever goes wrong: without it no job of a dead run ever ends."""
+    """Call `step` for ever, whatever goes wrong: nothing else ends the jobs of dead runs."""
     while True:
         try:
             await asyncio.to_thread(reconciler.step)
         except InfraError as error:
-            logger.warning("Jobs were not held against their runs: %s", error)
+            logger.warning("Jobs could not be compared with their runs: %s", error)
         except Exception:
-            logger.exception("Jobs were not held against their runs; it is tried again")
+            logger.exception("Jobs could not be compared with their runs; it is tried again")
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
 def _is_without_run(job: Job) -> bool:
-    """Submitted and lost, or waiting to go on by itself. Runs elsewhere that report by callback have no flow run."""
+    """Whether no run was submitted for the attempt. Jobs elsewhere that report by callback have no flow run either."""
     return job.status is JobState.QUEUED and job.flow_run_id is None and job.nosana_run_id is None
 
 
 def _of_vanished(job: Job, now: float) -> Verdict | None:
-    if job.flow_run_id is None:  # one that runs elsewhere and reports by callback has a deployment, or was never ours
+    if job.flow_run_id is None:  # a job elsewhere that reports by callback has a deployment
         return None if job.nosana_run_id else Verdict("The job was never given to a run.", WITHOUT_RUN_SECONDS)
     if now - job.updated_at < GRACE_SECONDS:
         return None

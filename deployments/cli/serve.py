@@ -83,7 +83,7 @@ def _take_up(configured: Settings) -> list[Job]:
     if store is None:
         return []
     with contextlib.closing(PrefectRuns.from_settings(configured)) as runs:
-        return Reconciler(store, runs).take_up()
+        return Reconciler(store, runs).resume_interrupted()
 
 
 def _taken_up(job: Job) -> str:

@@ -1,7 +1,7 @@
-"""What the worker's image runs: the flow run that a grant was given for, else the one job of the environment.
+"""The worker image's command: execute the flow run of a grant, or else the job that the environment names.
 
-A rented container has a grant and no secret. It changes the grant at our API, once, and hands what it gets for it
-to the process that executes the run; without a grant the environment names the job, as for `kangklip job`.
+A rented container has a grant and no secret. It exchanges the grant for a session at our API, once, and passes the
+session to the process that executes the run. Without a grant it runs `kangklip job`.
 """
 
 import os
@@ -20,10 +20,10 @@ from infra.nosana.job_definition import GRANT_VARIABLE
 API_VARIABLE = "KANGKLIP_API_URL"
 RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 REFUSED = 3
-"""Exit status of a container whose grant was not taken."""
+"""Exit status of a container whose grant was refused."""
 _PATIENCE_SECONDS = 180
 _NO_ANSWER = (502, 503, 504)
-"""Statuses of our API that was put off, or of what stands before it."""
+"""Statuses of our API while it is unavailable, and of a proxy in front of it."""
 _TIMEOUT = httpx.Timeout(60, connect=10)
 
 
@@ -39,14 +39,14 @@ def main() -> None:
 
 
 def redeem(api_url: str, grant: str) -> Access:
-    """What the grant is good for. Where the answer was lost, it is asked for again with the nonce that proves us.
+    """Exchange the grant for a session. If the answer is lost, the call is repeated with the same nonce.
 
     Raises:
-        GrantRefused: our API does not take it, or did not answer for too long.
+        GrantRefused: our API refuses it, or did not answer for too long.
     """
     try:
-        asked = {"grant": grant, "nonce": secrets.token_urlsafe(24)}
-        answer = _post(f"{api_url.rstrip('/')}/api/worker/grant", asked)
+        body = {"grant": grant, "nonce": secrets.token_urlsafe(24)}
+        answer = _post(f"{api_url.rstrip('/')}/api/worker/grant", body)
     except httpx.HTTPError as error:
         raise GrantRefused(
             f"{API_VARIABLE} did not answer ({type(error).__name__}); check that it is reached from outside, "
@@ -58,18 +58,18 @@ def redeem(api_url: str, grant: str) -> Access:
 
 
 def execute(run_id: str, access: Access) -> None:
-    """Become the process that executes the flow run; signals reach it, and its end is the container's."""
+    """Become the process that executes the flow run: it gets the container's signals and sets its exit status."""
     os.environ |= environment(access)
     _become([sys.executable, "-m", "prefect", "flow-run", "execute", run_id])
 
 
 def _become(command: list[str]) -> NoReturn:
     sys.stdout.flush()
-    os.execv(command[0], command)  # noqa: S606 no shell is wanted
+    os.execv(command[0], command)  # noqa: S606 no shell is needed
 
 
 def environment(access: Access) -> dict[str, str]:
-    """Variables by which everything that the run uses is reached with the session instead of a secret."""
+    """Variables by which the run reaches everything with the session instead of a secret."""
     llm = {
         "LLM_MODEL_NAME": f"openai/{access.llm_model}",
         "LLM_API_BASE": f"{access.url}/api/worker/llm",

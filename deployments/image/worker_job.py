@@ -1,6 +1,6 @@
 """`kangklip job`: one job from the documented worker environment, without a work pool.
 
-It runs on a private Prefect server, uses the bucket it was given, logs to standard output,
+It starts a private Prefect server, uses the bucket of the environment, logs to standard output,
 reports by callback, and exits non-zero when the job fails.
 """
 
@@ -37,7 +37,7 @@ REQUIRED = ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key")
 
 
 class WorkerEnvironment(BaseSettings):
-    """What the container is told of its job."""
+    """The job, as the container's environment describes it."""
 
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True)
 
@@ -51,47 +51,49 @@ class WorkerEnvironment(BaseSettings):
 
 
 def read_request() -> tuple[str, ClipRequest]:
-    """Job id and request, as the environment names them.
+    """The job's id and request from the environment.
 
     Raises:
-        ConfigError: one line that names every variable that is missing or malformed.
+        ConfigError: one line that lists every missing or malformed variable.
     """
     configured = settings.load()
-    lacking = [f"{name.upper()} is required" for name in REQUIRED if getattr(configured, name) is None]
+    problems = [f"{name.upper()} is required" for name in REQUIRED if getattr(configured, name) is None]
     if not os.environ.get("R2_BUCKET"):
-        lacking.append("R2_BUCKET is required")
+        problems.append("R2_BUCKET is required")
     try:
-        given = WorkerEnvironment()  # pyright: ignore[reportCallIssue] filled from the environment
+        environment = WorkerEnvironment()  # pyright: ignore[reportCallIssue] filled from the environment
     except ValidationError as error:
-        raise _wrong([*lacking, faults(error, WorkerEnvironment, str.upper)]) from None
-    if given.r2_prefix is not None and given.r2_prefix.strip("/") != job_key(given.job_id, "").strip("/"):
-        lacking.append("R2_PREFIX must be jobs/JOB_ID")
-    if given.min_clip_seconds > given.max_clip_seconds:
-        lacking.append("MIN_CLIP_SECONDS must not exceed MAX_CLIP_SECONDS")
-    if lacking:
-        raise _wrong(lacking)
-    return given.job_id, _request(given)
+        raise _wrong([*problems, faults(error, WorkerEnvironment, str.upper)]) from None
+    if environment.r2_prefix is not None and environment.r2_prefix.strip("/") != job_key(environment.job_id, "").strip(
+        "/"
+    ):
+        problems.append("R2_PREFIX must be jobs/JOB_ID")
+    if environment.min_clip_seconds > environment.max_clip_seconds:
+        problems.append("MIN_CLIP_SECONDS must not exceed MAX_CLIP_SECONDS")
+    if problems:
+        raise _wrong(problems)
+    return environment.job_id, _request(environment)
 
 
-def _request(given: WorkerEnvironment) -> ClipRequest:
-    """Equal bounds mean the asked duration, 0.8 to 1.0 of it; different ones are the bounds."""
-    same = given.min_clip_seconds == given.max_clip_seconds
-    shortest = SHORTEST_SHARE * given.max_clip_seconds if same else given.min_clip_seconds
+def _request(environment: WorkerEnvironment) -> ClipRequest:
+    """Equal bounds mean a duration: clips have 0.8 to 1.0 of it. Different ones are the bounds."""
+    same = environment.min_clip_seconds == environment.max_clip_seconds
+    shortest = SHORTEST_SHARE * environment.max_clip_seconds if same else environment.min_clip_seconds
     return ClipRequest(
-        video_url=given.video_url,
-        clip_duration_seconds=given.max_clip_seconds,
+        video_url=environment.video_url,
+        clip_duration_seconds=environment.max_clip_seconds,
         min_clip_seconds=shortest,
-        clip_count=given.clip_count,
-        language=given.output_language,
+        clip_count=environment.clip_count,
+        language=environment.output_language,
     )
 
 
-def _wrong(told: list[str]) -> ConfigError:
-    return ConfigError(f"Correct the environment: {'; '.join(told)}.")
+def _wrong(problems: list[str]) -> ConfigError:
+    return ConfigError(f"Correct the environment: {'; '.join(problems)}.")
 
 
 def run_job() -> None:
-    """Run the environment's job; the flow's own failure is the caller's to show."""
+    """Run the environment's job; the caller prints a failure of the flow."""
     job_id, request = read_request()
     local_run.quiet_prefect()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -1,4 +1,4 @@
-"""Automations on the Prefect server: runs whose process is dead are ended, and failures are told."""
+"""Automations on the Prefect server: end runs whose process has died, and report failures to a webhook."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -13,50 +13,50 @@ from deployments.registry.register import Outcome
 
 FLOWS = ["clip", "batch"]
 SILENCE = timedelta(minutes=10)
-"""Three heartbeats of Prefect's, which come every 180 seconds. A job's own lease tells the API much sooner."""
+"""Three of Prefect's heartbeats, sent every 180 seconds. The API learns it from the job's lease much sooner."""
 ZOMBIES = "KangKlip: end runs whose process has died"
 FAILURES = "KangKlip: tell of failed runs"
 _RUN_STATE = "prefect.flow-run."
 
 
 def zombies(silence: timedelta = SILENCE) -> AutomationCore:
-    """Ends a run as Crashed that has sent heartbeats, sends none any more, and has not ended."""
+    """Marks a run as Crashed that has stopped sending heartbeats without having ended."""
     heartbeat = "prefect.flow-run.heartbeat"
     ends = {_RUN_STATE + state for state in ("Completed", "Failed", "Cancelled", "Crashed")}
     trigger = _trigger(posture=Posture.Proactive, after={heartbeat}, expect={heartbeat, *ends}, within=silence)
     message = "The process that ran this has died: its heartbeat has stopped."
     action = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=message, force=False)
-    told = "A run whose heartbeat has stopped before it ended is Crashed."
-    return AutomationCore(name=ZOMBIES, description=told, trigger=trigger, actions=[action])
+    description = "Marks a run as Crashed if its heartbeat stops before it ends."
+    return AutomationCore(name=ZOMBIES, description=description, trigger=trigger, actions=[action])
 
 
 def failures(webhook: UUID) -> AutomationCore:
-    """Calls the block's address when a run has failed or crashed: `{"text": "..."}`, as chats take it."""
+    """POSTs `{"text": "..."}`, as chat services expect it, to the block's address when a run fails or crashes."""
     ends = {_RUN_STATE + state for state in ("Failed", "Crashed")}
     trigger = _trigger(posture=Posture.Reactive, expect=ends, threshold=1, within=timedelta(0))
-    said = '"KangKlip: " ~ flow.name ~ " " ~ flow_run.name ~ " " ~ flow_run.state.name ~ " " ~ (flow_run | ui_url)'
-    action = CallWebhook(block_document_id=webhook, payload='{"text": {{ (' + said + ") | tojson }}}")
-    told = "Calls NOTIFY_URL when a run has failed or crashed."
-    return AutomationCore(name=FAILURES, description=told, trigger=trigger, actions=[action])
+    text = '"KangKlip: " ~ flow.name ~ " " ~ flow_run.name ~ " " ~ flow_run.state.name ~ " " ~ (flow_run | ui_url)'
+    action = CallWebhook(block_document_id=webhook, payload='{"text": {{ (' + text + ") | tojson }}}")
+    description = "Calls NOTIFY_URL when a run has failed or crashed."
+    return AutomationCore(name=FAILURES, description=description, trigger=trigger, actions=[action])
 
 
 def save(wanted: AutomationCore) -> Outcome:
-    """Have the automation on the server. Its switch stays as it was turned."""
+    """Create or update the automation on the server; whether it is enabled is the operator's choice."""
     with get_client(sync_client=True) as client:
-        known = _known(client, wanted.name)
-        if known is None:
+        found = _find(client, wanted.name)
+        if found is None:
             client.create_automation(wanted)
             return "made"
-        ident, there = known
-        wanted = wanted.model_copy(update={"enabled": there.enabled})
-        if wanted == there:
+        automation_id, existing = found
+        wanted = wanted.model_copy(update={"enabled": existing.enabled})
+        if wanted == existing:
             return "there already"
-        client.update_automation(ident, wanted)
+        client.update_automation(automation_id, wanted)
         return "changed"
 
 
 def _trigger(**options: object) -> EventTrigger:
-    """A trigger of each run by itself, of our flows only: the server may have others."""
+    """A trigger for each run of our flows; the server may have others."""
     return EventTrigger.model_validate(
         options
         | {
@@ -67,9 +67,8 @@ def _trigger(**options: object) -> EventTrigger:
     )
 
 
-def _known(client: SyncPrefectClient, name: str) -> tuple[UUID, AutomationCore] | None:
+def _find(client: SyncPrefectClient, name: str) -> tuple[UUID, AutomationCore] | None:
     found = client.read_automations_by_name(name)
     if not found:
         return None
-    there = AutomationCore.model_validate(found[0].model_dump(exclude={"id"}))
-    return found[0].id, there
+    return found[0].id, AutomationCore.model_validate(found[0].model_dump(exclude={"id"}))

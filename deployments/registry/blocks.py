@@ -1,8 +1,8 @@
-"""Blocks on the Prefect server: what the flows, the notifications and, if asked for, the UI need.
+"""Blocks on the Prefect server, for the flows, the notifications and, on request, the UI.
 
-A saved block holds its secrets, and whoever may read blocks reads them: with the server's API comes the bucket, or
-the webhook. So the one block that every run needs, the stage results, holds none; a run with a grant may read no
-block at all; the bucket's is saved only for an operator who asks for it, to look into the bucket with Prefect.
+Whoever may read blocks reads the secrets in them. So the one block that every run needs, the stage records, holds
+none; a run with a grant may read no blocks; and the bucket's block is saved only for an operator who wants to read
+the bucket with Prefect.
 """
 
 from typing import cast
@@ -23,16 +23,16 @@ NOTIFY = "kangklip-notify"
 
 
 def save_records() -> str:
-    """Save the block of the stage records; its name."""
+    """Save the block of the stage records; returns its name."""
     results.saved_block()
     return f"{results.StageRecords.get_block_type_slug()}/{results.BLOCK_NAME}"
 
 
 def save_bucket(configured: Settings) -> str:
-    """Save the bucket with its keys, for people and flows that may have them; its name.
+    """Save the bucket with its keys, for users and flows that may have them; returns the block's name.
 
     Raises:
-        ConfigError: the settings do not name the bucket's server and keys.
+        ConfigError: the settings lack the bucket's server or keys.
     """
     if not (configured.r2_endpoint and configured.r2_access_key_id and configured.r2_secret_access_key):
         raise ConfigError("The bucket's block needs R2_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY.")
@@ -48,7 +48,7 @@ def save_bucket(configured: Settings) -> str:
 
 
 def save_webhook(configured: Settings) -> UUID | None:
-    """Save the address of notifications; the block's id, None where there is no NOTIFY_URL."""
+    """Save the address of notifications; returns the block's id, or None without NOTIFY_URL."""
     if configured.notify_url is None:
         return None
     hook = Webhook(url=configured.notify_url, headers=SecretDict({"Content-Type": "application/json"}))

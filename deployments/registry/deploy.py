@@ -1,4 +1,4 @@
-"""`kangklip deploy`: all that a Prefect server has to know, registered as often as one likes."""
+"""`kangklip deploy`: register everything that a Prefect server needs. It may be repeated."""
 
 from rich.table import Table
 from rich.text import Text
@@ -13,10 +13,10 @@ from infra.settings import Settings
 
 
 def deploy(*, bucket_block: bool) -> None:
-    """Register work pools, deployments, blocks and automations, then show what is where and what is next.
+    """Register work pools, deployments, blocks and automations, then print them and the next steps.
 
     Raises:
-        ConfigError: no Prefect server is named, or no bucket for the block that is asked for.
+        ConfigError: no Prefect server is named, or the settings lack the bucket for its block.
         SubmitError: the Prefect server is away or refuses.
         StackError: a pool exists with another type, or `prefect deploy` failed.
     """
@@ -32,7 +32,7 @@ def deploy(*, bucket_block: bool) -> None:
             done.append(Registered("block", blocks.save_bucket(configured), "saved", "with the bucket's keys"))
         done += _automations(configured)
     out.print(_table(done))
-    _say_what_is_next(configured)
+    _print_next_steps(configured)
 
 
 def _automations(configured: Settings) -> list[Registered]:
@@ -52,8 +52,8 @@ def _table(done: list[Registered]) -> Table:
     return table
 
 
-def _say_what_is_next(configured: Settings) -> None:
-    """The ways on, the settings that they need with them."""
+def _print_next_steps(configured: Settings) -> None:
+    """Print the next steps, with the settings that they need."""
     ui = str(configured.prefect_api_url).removesuffix("/").removesuffix("/api")
     note(f"See it all at {ui}")
     note("Jobs on Nosana: prefect worker start --pool nosana-gpu")
@@ -61,4 +61,4 @@ def _say_what_is_next(configured: Settings) -> None:
     note("Jobs on a machine of yours: prefect worker start --pool kangklip")
     note(f"The API submits to {configured.deployment}; DEPLOYMENT=clip/gpu sends its jobs to Nosana")
     if configured.notify_url is None:
-        note("NOTIFY_URL is not set; it names a webhook that is told of failed runs")
+        note("NOTIFY_URL is not set; set it to a webhook's address to be notified of failed runs")

@@ -1,4 +1,4 @@
-"""The build step of prefect.yaml: `prefect deploy` makes the work pools before it saves a deployment."""
+"""The build step of prefect.yaml: `prefect deploy` creates the work pools before it saves a deployment."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from infra.nosana.worker import NosanaWorker
 
 
 def make_pools() -> dict[str, Any]:
-    """Make the work pools on the server that `prefect deploy` speaks to; the step has no outputs.
+    """Create the work pools on the server that `prefect deploy` uses; the step has no outputs.
 
     Raises:
         ConfigError: no server is named.

@@ -1,10 +1,10 @@
-"""Nosana's deployments API: typed, and honest about what is not known after a call that went wrong.
+"""Nosana's deployments API, typed. After a failed call, its error says whether the call may have had its effect.
 
 NosanaError
-├── NosanaRefused   the request, or the key, is not accepted; asking again changes nothing
-├── NosanaMissing   no such thing, or not ours
-├── WrongState      the deployment does not allow it now: look at it, then decide
-└── NosanaAway      no answer, or not now; `unsure` tells that the call may have had its effect
+├── NosanaRefused   the request or the key is refused; repeating it changes nothing
+├── NosanaMissing   it does not exist, or belongs to another account
+├── WrongState      the deployment's state does not allow it; look at it, then decide
+└── NosanaAway      no answer, or not now; if `unsure`, the call may have had its effect
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +26,7 @@ TRIES = 4
 _PAGE = 100
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _LONGEST_WAIT = 30.0
-"""Seconds that a busy server may ask for; one that wants more is away."""
+"""Seconds of Retry-After that are waited for; after a longer one, Nosana counts as away."""
 _WRONG_STATE = "incorrect state"
 _ARCHIVED = "archived deployment"
 
@@ -53,7 +53,7 @@ class NosanaAway(NosanaError):
 
 
 class NosanaClient:
-    """An async context manager. Reading is repeated; a change only where it is certain that it was not made."""
+    """An async context manager. Reads are repeated; a change only if it certainly had no effect."""
 
     def __init__(self, api_base: str, api_key: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._http = httpx.AsyncClient(
@@ -73,10 +73,10 @@ class NosanaClient:
         await self._http.__aexit__(kind, error, trace)
 
     async def create(self, body: Mapping[str, Any]) -> Deployment:
-        """Make a deployment, exactly one: a name is taken for its key, and looked up when the answer is lost.
+        """Create exactly one deployment of that name; if the answer is lost, it is looked up by its name.
 
         Raises:
-            NosanaAway: it is not known whether it was made; `find` tells later.
+            NosanaAway: it may exist or not; `find` tells later.
         """
         if (known := await self.find(body["name"])) is not None:
             return known
@@ -91,22 +91,24 @@ class NosanaClient:
         return _read(Deployment, await self._ask("GET", f"deployments/{deployment_id}"))
 
     async def find(self, name: str) -> Deployment | None:
-        """The oldest deployment of exactly that name: of two, which a name cannot prevent, the first one counts."""
+        """The oldest deployment of exactly that name; Nosana does not keep names unique."""
         listed = self._pages("deployments", "deployments", Deployment, {"name": name})
         named: list[Deployment] = [found async for found in listed if found.name == name]
         return min(named, key=lambda one: one.created_at, default=None)
 
     async def search(self, prefix: str, status: DeploymentState | None = None) -> list[Deployment]:
-        """All deployments, archived ones too if no status is asked for, whose name begins with `prefix`."""
-        asked = {"search": prefix} | ({"status": status.value} if status else {})
-        found = self._pages("deployments", "deployments", Deployment, asked)
+        """All deployments whose name begins with `prefix`; of any status if None, archived ones too."""
+        query = {"search": prefix} | ({"status": status.value} if status else {})
+        found = self._pages("deployments", "deployments", Deployment, query)
         return [deployment async for deployment in found if deployment.name.startswith(prefix)]
 
     async def unarchived(self, prefix: str) -> list[Deployment]:
-        """Those of `search` that are not in the archive, which grows for ever and is not paged through."""
+        """As `search`, without the archive: it only grows, and is not paged through."""
         states = [state for state in DeploymentState if state is not DeploymentState.ARCHIVED]
         found = [deployment for state in states for deployment in await self.search(prefix, state)]
-        return list({deployment.id: deployment for deployment in found}.values())  # one may have moved meanwhile
+        return list(
+            {deployment.id: deployment for deployment in found}.values()
+        )  # one may have changed its state meanwhile
 
     async def start(self, deployment_id: str) -> None:
         await self._ask("POST", f"deployments/{deployment_id}/start")
@@ -138,7 +140,7 @@ class NosanaClient:
         """The market of that address or slug.
 
         Raises:
-            NosanaMissing: there is none; the message names those that there are.
+            NosanaMissing: there is none; the message lists the markets.
         """
         known = await self.markets()
         for market in known:
@@ -155,8 +157,8 @@ class NosanaClient:
     ) -> AsyncIterator[T]:
         cursor: str | None = None
         while True:
-            asked = dict(query or {}) | {"limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
-            answer = await self._ask("GET", path, params=asked)
+            params = dict(query or {}) | {"limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
+            answer = await self._ask("GET", path, params=params)
             for item in _part(answer, part):
                 yield _read(kind, item)
             cursor = _part(answer, "pagination").get("cursor_next")
@@ -185,18 +187,18 @@ class NosanaClient:
 
 
 def _fault(answer: httpx.Response, path: str) -> NosanaError:
-    """The answer's cause. Texts of the other side are matched and not repeated, but for a short `error`."""
+    """The error that an answer stands for. Of Nosana's texts, only a short `error` is repeated."""
     status, what = answer.status_code, path.partition("?")[0].rpartition("/")[2]
     body = cast("dict[str, Any]", body) if isinstance(body := _json(answer), dict) else {}
     said = one_line(str(body.get("error") or body.get("message") or ""), 200)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return NosanaRefused("Nosana does not accept the key; check NOSANA_API_KEY.")
     if status == HTTPStatus.NOT_FOUND:
-        return NosanaMissing(said or "Nosana does not know it.")
+        return NosanaMissing(said or "Nosana found nothing there.")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = answer.headers.get("retry-after", "")
         return NosanaAway(
-            "Nosana asks for fewer calls.", unsure=False, retry_after=float(wait) if wait.isdecimal() else 1
+            "Nosana limits how often it is called.", unsure=False, retry_after=float(wait) if wait.isdecimal() else 1
         )
     if _WRONG_STATE in said or _ARCHIVED in said:
         return WrongState(f"Nosana refused to {what} a deployment: {said}")
@@ -206,7 +208,7 @@ def _fault(answer: httpx.Response, path: str) -> NosanaError:
 
 
 def _may_repeat(method: str, error: BaseException) -> bool:
-    """Whether asking again is safe: reading always is, a change when it cannot have been made."""
+    """Whether repeating the call is safe: a read always is, a change if it had no effect."""
     if not isinstance(error, NosanaAway) or (error.retry_after or 0) > _LONGEST_WAIT:
         return False
     return method == "GET" or not error.unsure
@@ -214,8 +216,8 @@ def _may_repeat(method: str, error: BaseException) -> bool:
 
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, NosanaAway) else None
-    return asked if asked is not None else tenacity.wait_random_exponential(multiplier=0.3, max=5)(state)
+    retry_after = error.retry_after if isinstance(error, NosanaAway) else None
+    return retry_after if retry_after is not None else tenacity.wait_random_exponential(multiplier=0.3, max=5)(state)
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -1,7 +1,7 @@
-"""What is asked of a Nosana host: pure, checked before it is sent, and fit to be read by a stranger.
+"""Job definitions for Nosana hosts. Pure.
 
-Nosana refuses a malformed definition without a reason, and shows whatever is in one to the host that takes
-it, so both are settled here. The models are strict: what they do not name cannot be sent.
+Nosana refuses a malformed definition without a reason, and shows all of it to an untrusted host. So the models are
+strict, and nothing that looks like a secret gets into one.
 """
 
 import re
@@ -15,7 +15,7 @@ from infra.errors import ConfigError
 from infra.jobs.ids import JOB_ID
 
 GRANT_VARIABLE = "KANGKLIP_GRANT"
-"""The one name whose value may be like a secret: it stands for a session that a thief would have to be first to."""
+"""The one variable whose value may look like a secret: a thief would have to redeem it before the container does."""
 COMMAND = ["python", "-m", "deployments.image.container"]
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|AUTH|COOKIE", re.IGNORECASE)
@@ -31,14 +31,14 @@ _SECRET_VALUE = re.compile(
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
 _RUN_ID = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|{JOB_ID.pattern}")
 _RANDOM_CHANGES = 0.25
-"""Share of neighbours of different kinds (lower, upper, digit) from which a long run is taken for random.
+"""Share of neighbours of different kinds (lower, upper, digit) from which a long run counts as random.
 
-Random hex digits have 0.47, random letters and digits 0.6; paths and names of models have less than 0.2.
+Random hex digits have 0.47, random letters and digits 0.6; paths and names of models less than 0.2.
 """
 
 
 class SecretInDefinition(ConfigError):
-    """Something that looks like a secret would have been shown to a stranger."""
+    """Something that looks like a secret would have been sent to an untrusted host."""
 
 
 class _Strict(BaseModel):
@@ -59,7 +59,7 @@ class Operation(_Strict):
 
 
 class Requirements(_Strict):
-    """`required_vram` in gigabytes; `required_cuda` the versions of which the host has one."""
+    """`required_vram` in gigabytes; the host has one of the versions in `required_cuda`."""
 
     required_vram: int = Field(ge=1, le=192)
     required_cuda: list[str] = Field(default_factory=list[str])
@@ -78,7 +78,7 @@ class JobDefinition(_Strict):
 
 
 class DeploymentBody(_Strict):
-    """One job, once, in private. The default of `confidential` is the server's choice, so it is always said."""
+    """One confidential job, run once. `confidential` is always sent, because its default is Nosana's choice."""
 
     name: str = Field(min_length=1, max_length=200)
     market: str = Field(min_length=43, max_length=44, pattern=r"^[1-9A-HJ-NP-Za-km-z]+$")
@@ -93,10 +93,15 @@ class DeploymentBody(_Strict):
 def build(
     image: str, env: Mapping[str, str], vram: int, cuda: Iterable[str] = (), secrets: Iterable[SecretStr] = ()
 ) -> JobDefinition:
-    """The definition of a run. None of `secrets` may stand in it, whatever they are called.
+    """The definition of a run.
+
+    Args:
+        vram: gigabytes.
+        cuda: versions of which the host has one; any if empty.
+        secrets: values that must not be in it, whatever the variable is named.
 
     Raises:
-        SecretInDefinition: naming the variable, never its value.
+        SecretInDefinition: with the variable's name, never its value.
         ConfigError: the definition is malformed.
     """
     check_environment(env, [secret.get_secret_value() for secret in secrets])
@@ -113,8 +118,8 @@ def build(
 
 
 def deployment_body(name: str, market: str, minutes: int, definition: JobDefinition) -> dict[str, Any]:
-    """What is posted to make the deployment. It starts by itself: a draft that its maker forgot can be neither
-    stopped nor archived.
+    """The request that creates the deployment. It starts by itself: a forgotten draft can be neither stopped nor
+    archived.
 
     Raises:
         ConfigError: the name, the market's address or the minutes are malformed.
@@ -127,21 +132,21 @@ def deployment_body(name: str, market: str, minutes: int, definition: JobDefinit
 
 
 def check_environment(env: Mapping[str, str], known_secrets: Iterable[str] = ()) -> None:
-    """Refuse names and values that look like secrets; the grant's own variable may hold a grant."""
+    """Raise `SecretInDefinition` for names and values that look like secrets; the grant's variable is exempt."""
     known = [secret for secret in known_secrets if secret]
     for name, value in env.items():
         if any(secret in value for secret in known):
-            raise SecretInDefinition(f"{name} holds one of this service's secrets; it must not go to a host.")
+            raise SecretInDefinition(f"{name} contains a secret of this service; remove it from the environment.")
         if name == GRANT_VARIABLE:
             continue
         if _SECRET_NAME.search(name):
-            raise SecretInDefinition(f"{name} is called like a secret; it must not go to a host.")
+            raise SecretInDefinition(f"{name} is named like a secret; remove it from the environment.")
         if _looks_secret(value):
-            raise SecretInDefinition(f"The value of {name} looks like a secret; it must not go to a host.")
+            raise SecretInDefinition(f"The value of {name} looks like a secret; remove it from the environment.")
 
 
 def without_secrets(line: str, known_secrets: Iterable[str] = ()) -> str:
-    """A line from a stranger's machine, its words that hold or look like a secret, such as a grant, left out."""
+    """A line from an untrusted host, with `[hidden]` for words that contain or look like a secret, such as a grant."""
     known = [secret for secret in known_secrets if secret]
     return re.sub(r"\S+", lambda word: "[hidden]" if _is_secret(word[0], known) else word[0], line)
 
@@ -155,7 +160,7 @@ def _looks_secret(text: str) -> bool:
 
 
 def _is_random(run: str) -> bool:
-    """Letters and digits that take turns too often for a word or a path."""
+    """Whether letters and digits alternate too often for a word or a path."""
     kinds = ["digit" if c.isdigit() else "upper" if c.isupper() else "lower" for c in run if c.isalnum()]
     changes = sum(one != other for one, other in pairwise(kinds))
     return "digit" in kinds and len(set(kinds)) > 1 and changes / len(kinds) > _RANDOM_CHANGES

@@ -1,4 +1,4 @@
-"""What Nosana's API says, as far as it is used here. What it says besides is ignored, what it lacks is an error."""
+"""Answers of Nosana's API, as far as they are used here. Other fields are ignored; a missing one is an error."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -26,7 +26,7 @@ class JobPhase(StrEnum):
 
 
 def _phase(value: object) -> object:
-    """Lists tell a job's phase by its name, a job's own page by its number."""
+    """A job's phase is a name in lists, and a number in the job's own record."""
     return list(JobPhase)[value] if type(value) is int and 0 <= value < len(JobPhase) else value
 
 
@@ -35,7 +35,7 @@ def _none_as_empty(value: object) -> object:
 
 
 def _readable(result: Any) -> Any:
-    """What a host handed in as a result; something else is one that says nothing."""
+    """The result that a host handed in; anything but an object counts as an empty one."""
     return result if result is None or isinstance(result, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -67,7 +67,7 @@ class LogLine(Answer):
 
 
 class Operation(Answer):
-    """How one operation of a job ended. `status` is left out: it says success of containers that failed."""
+    """How one operation of a job ended. Its `status` is ignored: it is a success for failed containers too."""
 
     exit_code: int | None = Field(default=None, alias="exitCode")
     logs: Annotated[list[LogLine], BeforeValidator(_none_as_empty)] = Field(default_factory=list[LogLine])
@@ -83,7 +83,7 @@ _OPERATIONS = TypeAdapter(list[Operation])
 
 
 class JobDetail(Answer):
-    """A job's own page. `result` is None until the host has handed it in; times in seconds since the epoch."""
+    """A job's own record. `result` is None until the host hands it in; times are in seconds since the epoch."""
 
     phase: Annotated[JobPhase, BeforeValidator(_phase)] = Field(alias="state")
     result: Annotated[dict[str, Any] | None, BeforeValidator(_readable)] = Field(default=None, alias="jobResult")
@@ -92,7 +92,7 @@ class JobDetail(Answer):
 
     @property
     def operations(self) -> list[Operation]:
-        """Empty where the result was lost, or is none: the host writes it, and may write anything."""
+        """Empty if the result was lost or is unreadable: an untrusted host writes it."""
         try:
             return _OPERATIONS.validate_python((self.result or {}).get("opStates") or [])
         except ValidationError:

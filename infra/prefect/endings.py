@@ -32,7 +32,7 @@ def _passing(kind: type[InfraError]) -> set[str]:
 
 
 def reason(run: dict[str, Any]) -> str:
-    """Why the run is over, in one sentence."""
+    """Why the run ended, in one sentence."""
     state, message = str(run.get("state_type")), _message(run)
     if state == "CANCELLED":
         return _with("The run was cancelled in the Prefect UI", message)
@@ -42,7 +42,7 @@ def reason(run: dict[str, Any]) -> str:
 
 
 def _of_status(status: int) -> str:
-    """What an exit status tells: a process that a signal ended has a negative one, in a shell 128 and more."""
+    """A process ended by a signal has a negative status, or one above 128 in a shell."""
     number = -status if status < 0 else status - 128
     try:
         name = signal.Signals(number).name
@@ -51,8 +51,8 @@ def _of_status(status: int) -> str:
     return f"The process that ran the job was ended by {name}."
 
 
-def _with(said: str, message: str) -> str:
-    return f"{said}: {message.rstrip('.')}." if message else f"{said}."
+def _with(sentence: str, message: str) -> str:
+    return f"{sentence}: {message.rstrip('.')}." if message else f"{sentence}."
 
 
 def _message(run: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Where Prefect keeps the records of finished stages: in the job's own prefix of the bucket.
+"""Prefect's result storage for the records of finished stages: under the job's prefix in the bucket.
 
-The block holds no secret: whoever loads it reads the bucket with its own settings. So a
-run that died is taken up again by any worker that may read the job's prefix.
+The block holds no secret: each process reads the bucket with its own settings. So any worker that may read the job's
+prefix can resume a run that died.
 """
 
 import functools
@@ -28,10 +28,10 @@ class StageRecords(WritableFileSystem):
     _description: ClassVar[str | None] = "Records of finished stages, kept in the bucket. Holds no secret."
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Content of a record. Prefect calls this from sync flows and says so by `_sync`.
+        """The content of a record. Prefect passes `_sync` from sync flows.
 
         Raises:
-            ValueError: there is none, which Prefect takes as not cached.
+            ValueError: it does not exist; to Prefect, it is not cached then.
         """
         try:
             return _store().get_bytes(path)
@@ -51,13 +51,13 @@ class StageRecords(WritableFileSystem):
 
 @functools.cache
 def saved_block() -> StageRecords:
-    """The block as the Prefect server knows it, which result storage must be, or seem to be.
+    """The block with the id of a saved one, which Prefect demands of result storage.
 
-    Saved and not loaded: loading looks for block types in every installed collection first,
-    which takes a second or more.
+    It is saved rather than loaded: loading first searches every installed collection for block types, which takes a
+    second or more.
     """
     block = StageRecords()
-    if access_of(settings.load()):  # a rented machine reaches no blocks; what it names is never loaded
+    if access_of(settings.load()):  # a rented machine has no access to blocks; its block is never loaded
         block._block_document_id = _UNSAVED  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     else:
         block.save(BLOCK_NAME, overwrite=True)

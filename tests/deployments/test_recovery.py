@@ -198,19 +198,20 @@ def test_a_server_that_refuses_is_asked_again_for_an_hour(scene):
 
 def test_what_an_earlier_stack_has_left_is_taken_up_at_once(scene):
     run_id = begun(scene, "RUNNING")
-    (left,) = scene.reconciler.take_up()
+    (left,) = scene.reconciler.resume_interrupted()
     assert (left.job_id, left.stage) == (scene.job_id, Stage.RENDER)
     job = scene.jobs.get(scene.job_id)
     assert (job.status, job.attempts[0].reason) == (JobState.QUEUED, "KangKlip was stopped while the job ran.")
     assert scene.server.ended == [(run_id, "KangKlip was stopped while the job ran.")]
-    assert [each.job_id for each in scene.reconciler.take_up()] == [scene.job_id]  # told again until it has its run
+    again = scene.reconciler.resume_interrupted()
+    assert [each.job_id for each in again] == [scene.job_id]  # until it has its run
     assert serve._taken_up(left) == f"Taking up again: {scene.job_id}, which was at RENDER (70 %)"
 
 
 @pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
 def test_what_a_person_cancelled_is_not_taken_up_again(scene, state):
     begun(scene, state)
-    assert scene.reconciler.take_up() == []
+    assert scene.reconciler.resume_interrupted() == []
     job = scene.jobs.get(scene.job_id)
     assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
 
@@ -218,7 +219,7 @@ def test_what_a_person_cancelled_is_not_taken_up_again(scene, state):
 def test_what_runs_elsewhere_is_not_taken_up(scene):
     begun(scene, "RUNNING")
     assert scene.jobs.leases.hold(scene.job_id)
-    assert scene.reconciler.take_up() == []
+    assert scene.reconciler.resume_interrupted() == []
     scene.jobs.leases.release(scene.job_id)
 
 
