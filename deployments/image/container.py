@@ -30,8 +30,8 @@ _TIMEOUT = httpx.Timeout(60, connect=10)
 def main() -> None:
     if os.environ.get(GRANT_VARIABLE):
         try:
-            access = redeem(_named(API_VARIABLE), os.environ.pop(GRANT_VARIABLE))
-            execute(_named(RUN_VARIABLE), access)
+            access = redeem(_required(API_VARIABLE), os.environ.pop(GRANT_VARIABLE))
+            execute(_required(RUN_VARIABLE), access)
         except InfraError as error:
             console.fail(str(error))
             sys.exit(2 if isinstance(error, ConfigError) else REFUSED)
@@ -53,7 +53,7 @@ def redeem(api_url: str, grant: str) -> Access:
             "then start the job again."
         ) from None
     if not answer.is_success:
-        raise GrantRefused(f"The grant was not taken ({answer.status_code}: {_detail(answer)}). Start the job again.")
+        raise GrantRefused(f"The grant was refused ({answer.status_code}: {_detail(answer)}). Start the job again.")
     return Access.model_validate(answer.json()["access"] | {"url": api_url.rstrip("/")})
 
 
@@ -107,10 +107,10 @@ def _detail(answer: httpx.Response) -> str:
     return str(said)[:200]
 
 
-def _named(variable: str) -> str:
+def _required(variable: str) -> str:
     value = os.environ.get(variable)
     if not value:
-        raise ConfigError(f"{variable} is missing; the container that has a grant is told it by the Nosana worker.")
+        raise ConfigError(f"{variable} is missing; set it together with {GRANT_VARIABLE}, as the Nosana worker does.")
     return value
 
 

@@ -73,7 +73,7 @@ def test_a_grant_that_is_refused_is_one_line_and_is_never_shown(tmp_path, api):
     api.answers.append((403, {"detail": "grant refused"}))
     done = start(tmp_path, {"KANGKLIP_GRANT": "a-grant", "KANGKLIP_API_URL": api.url})
     assert done.returncode == container.REFUSED
-    assert "The grant was not taken (403: grant refused). Start the job again." in " ".join(done.stderr.split())
+    assert "The grant was refused (403: grant refused). Start the job again." in " ".join(done.stderr.split())
     assert "a-grant" not in done.stdout + done.stderr
 
 
