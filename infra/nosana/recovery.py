@@ -90,7 +90,7 @@ class Recovery:
 
 @contextlib.contextmanager
 def survived(failure: str) -> Generator[None]:
-    """Log any error: looking after what others left must not end a worker that has runs of its own."""
+    """Log any error: a failed recovery must not end the worker, which has runs of its own."""
     try:
         yield
     except Exception:

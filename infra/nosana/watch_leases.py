@@ -24,7 +24,7 @@ class WatchLeases:
 
     @contextlib.asynccontextmanager
     async def hold(self, run_id: UUID, wait_seconds: float | None = None) -> AsyncGenerator[bool]:
-        """Hold the run's lease; yields False if somebody else does.
+        """Hold the run's lease; yields False if another task or worker does.
 
         If the lease is lost (this machine slept, and another worker has taken the run over), the context's body is
         cancelled without an error.

@@ -77,7 +77,7 @@ class PrefectServer:
 
 
 def forwarding_client(api_url: str) -> httpx.AsyncClient:
-    """A client for calls that somebody else made: whoever made them repeats them, so it does not."""
+    """A client that repeats nothing: the machines whose calls it forwards repeat them."""
     return httpx.AsyncClient(base_url=f"{api_url.rstrip('/')}/", timeout=_FORWARD_TIMEOUT)
 
 
