@@ -30,7 +30,7 @@ def _work(step: str, pool: str, api_url: str, environment: dict[str, str]) -> No
 
     moment, _, what = step.partition(" ")
     owner, name = {"start": (rental, "obtain"), "running": (NosanaClient, "jobs")}.get(what, (NosanaClient, what))
-    setattr(owner, name, _deadly(getattr(owner, name), moment, calls=3 if what == "running" else 1))
+    setattr(owner, name, _deadly(getattr(owner, name), moment))
 
     async def whole() -> None:
         async with NosanaWorker(work_pool_name=pool) as worker:
@@ -40,8 +40,8 @@ def _work(step: str, pool: str, api_url: str, environment: dict[str, str]) -> No
         asyncio.run(whole())
 
 
-def _deadly(method: Callable[..., Any], moment: str, calls: int) -> Callable[..., Any]:
-    left = calls
+def _deadly(method: Callable[..., Any], moment: str) -> Callable[..., Any]:
+    left = 1
 
     async def called(*args: Any, **options: Any) -> Any:
         nonlocal left
