@@ -15,7 +15,7 @@ from infra.digests import sha256_of
 from infra.errors import ConfigError, ObjectMissing
 from infra.untrusted_text import one_line
 from tasks.core.errors import BadRequest
-from tasks.core.keys import job_key, upload_key
+from tasks.core.object_keys import job_key, upload_key
 from tasks.core.request import ClipRequest
 
 if TYPE_CHECKING:

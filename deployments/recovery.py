@@ -16,7 +16,7 @@ from infra.errors import InfraError, SubmitError
 from infra.jobs.leases import LEASE_SECONDS, watch_lease
 from infra.jobs.record import Job, Report
 from infra.jobs.store import JobStore
-from infra.prefect import endings
+from infra.prefect import run_endings
 from infra.prefect.runs import TERMINAL
 from infra.states import JobState
 
@@ -131,8 +131,8 @@ class Reconciler:
         if state in TERMINAL:
             early = job.status is not JobState.RUNNING or job.is_leased
             patience = SHORT_GRACE_SECONDS if early else GRACE_SECONDS
-            again = not endings.would_fail_again(run)
-            return Verdict(endings.reason(run), patience, again, by_user=state == "CANCELLED")
+            again = not run_endings.would_fail_again(run)
+            return Verdict(run_endings.reason(run), patience, again, by_user=state == "CANCELLED")
         # A worker that is renting for the run watches it.
         is_rented_for = self.jobs.leases.is_held(watch_lease(str(job.flow_run_id)))
         if state == "PENDING" and job.nosana_run_id == job.flow_run_id and not is_rented_for:

@@ -25,8 +25,8 @@ from infra.errors import ConfigError, StoreError, SubmitError
 from infra.jobs.batches import BatchMemory
 from infra.jobs.record import Job
 from infra.jobs.store import JobStore
-from tasks.core.counting import counted
 from tasks.core.errors import BadRequest
+from tasks.core.plurals import counted
 from tasks.core.source.addresses import loggable
 from tasks.core.source.batch import BatchReport, BatchRequest, Listing, Outcome, markdown
 from tasks.feed import feed

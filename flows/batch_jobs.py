@@ -12,7 +12,7 @@ from infra.jobs.batches import BatchEntry, BatchMemory
 from infra.jobs.record import Job, Report
 from infra.jobs.store import JobStore
 from infra.states import JobState
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tasks.core.source.batch import (
     BatchItem,
     BatchRequest,

@@ -15,9 +15,9 @@ from prefect.runtime import deployment, flow_run
 from pydantic import ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from flows.shown import artifact_key, name_run, show_begin, show_failure, show_success
+from flows.run_display import artifact_key, name_run, show_begin, show_failure, show_success
 from infra import settings
-from infra.bucket import background
+from infra.bucket import background_transfers
 from infra.bucket.store import ArtifactStore
 from infra.errors import (
     DiskFull,
@@ -36,7 +36,7 @@ from infra.output import outlive_reader
 from infra.settings import Settings
 from infra.states import JobState, Stage
 from tasks.core.errors import ClipError
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tasks.core.request import ClipRequest
 from tasks.policy import failed_stage
 from tasks.records import UploadRecord
@@ -77,7 +77,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
                 _fail(opened or JobRef(job_id=job_id, attempt=number or 1), error, configured)
             raise
         else:
-            background.wait_all(work_folder(opened, configured))
+            background_transfers.wait_all(work_folder(opened, configured))
         finally:
             if opened:  # otherwise the folder belongs to the run that opened it
                 shutil.rmtree(work_folder(opened, configured), ignore_errors=True)

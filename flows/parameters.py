@@ -4,8 +4,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from infra.faults import faults
 from infra.jobs.ids import JOB_ID
+from infra.validation import faults
 from tasks.core.errors import BadRequest
 
 M = TypeVar("M", bound=BaseModel)

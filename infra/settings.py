@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors import ConfigError
-from infra.faults import faults
+from infra.validation import faults
 
 
 def _default_data_dir() -> Path:

@@ -9,8 +9,8 @@ from infra.bucket.store import ArtifactRef
 from infra.errors import ObjectMissing, SiteError
 from infra.jobs.record import JobRef
 from infra.states import Stage
-from tasks.core.keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.media import MediaInfo, SourceMeta
+from tasks.core.object_keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.request import ClipRequest
 from tasks.core.sound.channels import AudioTrack, ranked
 from tasks.engines.ffmpeg import binary_dir

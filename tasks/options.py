@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from infra.settings import Settings
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.render_plan import RenderOptions
 
 
 class SourceOptions(BaseModel):

@@ -15,7 +15,7 @@ from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, InfraError, JobConflict
 from infra.prefect.results import saved_block
 from infra.states import Stage
-from tasks.core.keys import digest, job_key
+from tasks.core.object_keys import digest, job_key
 from tasks.records import StageRecord, StageRecords
 
 P = ParamSpec("P")

@@ -7,8 +7,8 @@ from prefect import task
 from infra.errors import ConfigError
 from infra.jobs.record import JobRef
 from infra.states import Stage
-from tasks.core.counting import clock
-from tasks.core.keys import digest, transcript_key
+from tasks.core.object_keys import digest, transcript_key
+from tasks.core.plurals import clock
 from tasks.core.speech.asr import AsrResult
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.engines.ffmpeg import ffmpeg_exe

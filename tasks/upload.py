@@ -9,9 +9,9 @@ from infra.bucket.store import ArtifactRef
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.core.edl import Edl, EdlClip
-from tasks.core.keys import job_key
-from tasks.core.out.manifest import ClipEntry, manifest
-from tasks.core.out.render_plan import Correction, RenderOptions
+from tasks.core.object_keys import job_key
+from tasks.core.output.manifest import ClipEntry, manifest
+from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.policy import task_arguments

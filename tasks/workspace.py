@@ -12,7 +12,7 @@ from uuid import UUID
 from prefect.artifacts import update_progress_artifact
 
 from infra import disk, settings
-from infra.bucket import background
+from infra.bucket import background_transfers
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
@@ -21,7 +21,7 @@ from infra.jobs.reports import Progress, Sink, sinks_of, stage_reports
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped
-from tasks.core.keys import job_key, media_key
+from tasks.core.object_keys import job_key, media_key
 from tasks.core.transcript import TRANSCRIPT_JSON, Speech
 from tasks.engines.footage import Footage
 from tasks.records import SourceRecord, TranscriptRecord
@@ -54,7 +54,7 @@ class Workspace:
         """The object as a local file, downloaded unless it is here. Digests are checked on download."""
         path = self._local(ref)
         if not path.is_file():
-            background.wait(path)
+            background_transfers.wait(path)
         return path if path.is_file() else self.store.fetch(ref, path)
 
     def footage(self, source: SourceRecord, transcript: TranscriptRecord) -> Footage:
@@ -71,7 +71,7 @@ class Workspace:
         """Start a background download for a later stage."""
         path = self._local(ref)
         if not path.is_file():
-            background.begin(path, lambda: self.store.fetch(ref, path, alone=True))
+            background_transfers.begin(path, lambda: self.store.fetch(ref, path, alone=True))
 
     def fetch_to(self, ref: ArtifactRef, name: str) -> Path:
         """The object as a local file called `name`, relative to the folder."""
@@ -100,7 +100,7 @@ class Workspace:
             self.store.put_file(ref.key, local, sha256=ref.sha256, alone=True)
             then()
 
-        background.begin(local, put)
+        background_transfers.begin(local, put)
 
     def _local(self, ref: ArtifactRef) -> Path:
         return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"

@@ -20,8 +20,8 @@ from infra.states import Stage
 from tasks.core import errors
 from tasks.core.choice.selection import WEIGHTS
 from tasks.core.edl import EdlClip
-from tasks.core.out.checks import ClipMeasurements, check, check_words
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.clip_checks import ClipMeasurements, check, check_words
+from tasks.core.output.render_plan import RenderOptions
 from tasks.core.source.batch import BatchRequest
 from tests.documents import DOCS, PAGES, README, blocks, calls, code, inline, prose, read, section, table, typed
 from tests.folders import ROOT
@@ -172,7 +172,7 @@ def test_every_page_is_in_the_table_of_contents(page):
 
 @each(FIXED)
 def test_files_that_are_named_exist(page):
-    """Paths into the source, between backticks and in commands: `tasks/core/keys.py`, `infra/local/`."""
+    """Paths into the source, between backticks and in commands: `tasks/core/object_keys.py`, `infra/local/`."""
     text = read(page)
     named = [path for span in inline(text) if (path := re.fullmatch(OURS, span))]
     named += [path for block in blocks(text) for path in re.finditer(rf"(?<![\w./-]){OURS}", block)]

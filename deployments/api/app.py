@@ -12,11 +12,11 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
 from deployments.api import logs, refusals
-from deployments.api.documents import Documents
+from deployments.api.dependencies import Parts
 from deployments.api.granted import llm, objects, redeem
 from deployments.api.granted import prefect as granted_prefect
 from deployments.api.guards import BodyLimit, Cors, Origins, Paths
-from deployments.api.parts import Parts
+from deployments.api.job_documents import Documents
 from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages
 from deployments.recovery import Reconciler, keep_reconciling
 from infra import settings

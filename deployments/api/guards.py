@@ -19,8 +19,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.api.dependencies import Given, Parts
 from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, TOO_LARGE, TOO_SLOW, TWO_LENGTHS
-from deployments.api.parts import Given, Parts
 from deployments.api.refusals import not_found, refusal
 from infra.granted.session import Session
 from infra.jobs.record import Job

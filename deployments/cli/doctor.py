@@ -20,7 +20,7 @@ from infra.errors import InfraError
 from infra.jobs.store import JobStore
 from infra.local.parts import Part, program
 from infra.settings import Settings
-from tasks.core.counting import counted
+from tasks.core.plurals import counted
 from tasks.engines import ffmpeg, hardware, weights
 from tasks.engines.captions import fonts
 from tasks.engines.choice import llm

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from deployments.console import out
 from infra.errors import ConfigError, InfraError
-from tasks.core.counting import age, counted
 from tasks.core.errors import BadRequest, ClipError
+from tasks.core.plurals import age, counted
 from tasks.core.source.addresses import loggable
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from infra.errors import ConfigError
-from infra.faults import faults
 from infra.jobs.ids import JOB_ID
+from infra.validation import faults
 from tasks.core.errors import BadRequest, UnreadableMedia
 from tasks.core.request import ClipRequest
 from tasks.core.source.batch import refusal
-from tasks.core.speech.marks import ends_sentence
+from tasks.core.speech.punctuation import ends_sentence
 
 _OPTIONS = {
     "video_url": "SOURCE",

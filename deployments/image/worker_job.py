@@ -14,15 +14,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from deployments import local_run
 from infra import settings
 from infra.errors import ConfigError, ReportLost
-from infra.faults import faults
 from infra.jobs.ids import JobId
 from infra.jobs.record import Report
 from infra.jobs.reports import report_end, sinks_of
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.states import JobState, Stage
-from tasks.core.counting import counted
-from tasks.core.keys import job_key
+from infra.validation import faults
+from tasks.core.object_keys import job_key
+from tasks.core.plurals import counted
 from tasks.core.request import (
     SHORTEST_SHARE,
     ClipCount,

@@ -18,7 +18,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from infra.bucket.rules import must_be_signed
+from infra.bucket.request_rules import must_be_signed
 from infra.granted.access import Access
 
 _CLIENT = Config(

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
-from infra.bucket.rules import ObjectRequest
+from infra.bucket.request_rules import ObjectRequest
 from infra.errors import ConfigError, StoreError
 from infra.granted.access import granted_root
 from infra.settings import Settings

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.states import JobState, Stage
+from infra.states import FIRST_STAGE, JobState, Stage
 
 CANCELLED = "Cancelled."
 """The error of a job that the user cancelled."""
@@ -80,7 +80,7 @@ class Job(BaseModel):
     job_id: str
     owner: str = ""
     status: JobState = JobState.QUEUED
-    stage: Stage = Stage.DOWNLOAD
+    stage: Stage = FIRST_STAGE
     progress: float = 0.0
     attempt: int = 1
     message: str = ""

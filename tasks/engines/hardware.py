@@ -11,8 +11,8 @@ from typing import Literal
 import ctranslate2
 import psutil
 
-from tasks.core.counting import counted
 from tasks.core.errors import ProgramStopped
+from tasks.core.plurals import counted
 
 Device = Literal["cpu", "cuda"]
 

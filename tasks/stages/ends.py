@@ -8,11 +8,11 @@ import cv2
 from tasks.core.edl import EdlClip
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
-from tasks.core.picture.ends import EdgeAnalysis, Pauses, best_end, best_start, moved, pauses
+from tasks.core.picture.clip_ends import EdgeAnalysis, Pauses, best_end, best_start, moved, pauses
 from tasks.core.speech.sentences import ordered_words
 from tasks.core.transcript import Segment
 from tasks.engines.ffmpeg import ffmpeg_exe
-from tasks.engines.picture.edges import analyse_edge
+from tasks.engines.picture.clip_ends import analyse_edge
 from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.weights import WeightsMissing, yunet
 

@@ -9,13 +9,13 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.errors import MediaError, NoClips
-from tasks.core.out.checks import Check, ClipMeasurements, check, check_words
-from tasks.core.out.manifest import ClipEntry, Dropped
-from tasks.core.out.render_plan import Correction, RenderOptions, correction_for
+from tasks.core.output.clip_checks import Check, ClipMeasurements, check, check_words
+from tasks.core.output.manifest import ClipEntry, Dropped
+from tasks.core.output.render_plan import Correction, RenderOptions, correction_for
 from tasks.engines.digests import sha256_of
 from tasks.engines.ffmpeg import FfmpegError
 from tasks.engines.hardware import cpu_cores
-from tasks.engines.out.measure import measure_clip
+from tasks.engines.output.measurements import measure_clip
 from tasks.stages.render import FailedClip, RenderedClip
 
 RenderOne = Callable[[EdlClip, Correction], RenderedClip]

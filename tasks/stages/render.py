@@ -15,21 +15,28 @@ from pydantic import BaseModel, Field
 from tasks.core.captions import ass as captions
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
-from tasks.core.keys import clip_name
 from tasks.core.media import MediaInfo
-from tasks.core.out.likeness import SoundLevels, SourceExcerpt
-from tasks.core.out.render_plan import Correction, RenderOptions, frame_rate, on_clip_clock, plan, words_on_clip_clock
+from tasks.core.object_keys import clip_name
+from tasks.core.output.render_plan import (
+    Correction,
+    RenderOptions,
+    frame_rate,
+    on_clip_clock,
+    plan,
+    words_on_clip_clock,
+)
+from tasks.core.output.source_match import SoundLevels, SourceExcerpt
 from tasks.core.picture.camera import RangeAnalysis, Shot
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
 from tasks.core.transcript import Word
-from tasks.engines.captions import fonts, phrases
+from tasks.engines.captions import fonts, line_breaks
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
 from tasks.engines.footage import Footage
 from tasks.engines.hardware import cpu_cores
-from tasks.engines.out.encode import Edit, encode
-from tasks.engines.out.levels import levels
-from tasks.engines.out.source_frames import source_frames
+from tasks.engines.output.encode import Edit, encode
+from tasks.engines.output.envelope import levels
+from tasks.engines.output.source_frames import source_frames
 from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.picture.vision import SHORTEST_STRETCH, analyse_range
 from tasks.engines.sound.loudness import plan_loudness
@@ -169,7 +176,7 @@ def render_clip(
     progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
     font = fonts.choose_font(word.word for word in words)
-    phrased = phrases.reading_phrases(words)
+    phrased = line_breaks.reading_phrases(words)
     script = captions.ass(phrased, (options.width, options.height), language, font.face.name, font.em_share)
     encoder = _encode_clip(Edit(planned, sound, script, font.folder), footage, options, out, progress)
     progress(1.0)

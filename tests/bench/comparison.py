@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
-from tasks.engines.out.levels import levels
-from tasks.engines.out.source_frames import source_frames
+from tasks.engines.output.envelope import levels
+from tasks.engines.output.source_frames import source_frames
 from tasks.engines.probe import probe
 
 

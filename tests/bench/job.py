@@ -6,7 +6,7 @@ The flow is the product's; what is measured is put around its parts from outside
 - its *work* is what happens between the reports of its begin and its end;
 - its *bucket* is the part of the work that is spent in calls of the artifact store, and in waiting
   for those that were begun earlier;
-- *beside* is time in calls of the store that nobody waits for: transfers in the background, and clips
+- *beside* is time in calls of the store that nobody waits for: transfers in the background_transfers, and clips
   that are put while others are encoded.
 
 Standard output gets the name of each stage as it begins.
@@ -167,7 +167,7 @@ def _own_cpu() -> float:
 
 def put_around(meter: Meter) -> None:
     """Put the meter around the product's parts."""
-    from infra.bucket import background
+    from infra.bucket import background_transfers
     from tasks import workspace
     from tasks.stages import render
 
@@ -176,7 +176,7 @@ def put_around(meter: Meter) -> None:
         (flow, "run_stage", meter.stage),
         (workspace, "stage_reports", meter.work),
         (workspace, "ArtifactStore", meter.store),
-        (background, "wait", meter.in_bucket),
+        (background_transfers, "wait", meter.in_bucket),
         (render, "encode", meter.encode),
         (subprocess.Popen, "wait", meter.wait),
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import ffmpeg
 
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.render_plan import RenderOptions
 from tasks.engines.captions import fonts
 from tasks.engines.ffmpeg import run
 

@@ -35,13 +35,13 @@ def test_a_run_that_may_not_have_a_job_leaves_the_run_that_has_it_alone(jobs, re
 
 
 def test_an_attempt_ends_with_its_true_reason_also_where_its_progress_cannot_be_shown(jobs, monkeypatch):
-    from flows import shown
+    from flows import run_display
     from flows.clip import clip
 
     def away(**_):
         raise RuntimeError("no artifact can be made")
 
-    monkeypatch.setattr(shown, "create_progress_artifact", away)
+    monkeypatch.setattr(run_display, "create_progress_artifact", away)
     job_id, recorded = new_job_id(), REQUEST.model_dump_json(exclude_none=True)
     jobs.create(job_id, recorded)
     jobs.open(job_id, OTHER_RUN, 1, recorded, lease=False)

@@ -9,7 +9,7 @@ from infra.jobs.ids import new_job_id
 from infra.jobs.record import JobRef
 from infra.jobs.store import JobStore
 from tasks.core.edl import Edl, EdlClip, Selection, Span
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.render_plan import RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Word
 from tasks.engines.probe import probe

@@ -77,7 +77,7 @@ def test_no_other_module_has_rules_of_its_own() -> None:
     found = {str(path.relative_to(ROOT)) for path in files if rules.search(path.read_text(encoding="utf-8"))}
     assert found == {
         "infra/untrusted_text.py",
-        "infra/bucket/rules.py",  # keys of objects are refused, not mended
+        "infra/bucket/request_rules.py",  # keys of objects are refused, not mended
         "deployments/api/job_request.py",  # so are addresses
         "tasks/core/captions/ass.py",  # the width of a mark
         "tasks/engines/captions/fonts.py",  # what needs a glyph

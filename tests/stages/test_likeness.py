@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.out.checks import check
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.clip_checks import check
+from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
-from tasks.engines.out.measure import measure_clip
+from tasks.engines.output.measurements import measure_clip
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA

@@ -9,10 +9,10 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoClips, UnreadableMedia
-from tasks.core.out.likeness import SourceExcerpt
-from tasks.core.out.render_plan import Correction, RenderOptions
+from tasks.core.output.render_plan import Correction, RenderOptions
+from tasks.core.output.source_match import SourceExcerpt
 from tasks.engines.ffmpeg import DiskFull, run
-from tasks.engines.out.measure import measure_clip
+from tasks.engines.output.measurements import measure_clip
 from tasks.stages import publish
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip

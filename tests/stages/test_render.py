@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.out.checks import check
-from tasks.core.out.render_plan import Correction, RenderOptions
+from tasks.core.output.clip_checks import check
+from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
 from tasks.core.transcript import Segment, Word
 from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
-from tasks.engines.out.measure import _is_highlight, measure_clip
+from tasks.engines.output.measurements import _is_highlight, measure_clip
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, parallel, render_clip, render_clips

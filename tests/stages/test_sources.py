@@ -7,12 +7,12 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoAudio
-from tasks.core.out.likeness import lags
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.render_plan import RenderOptions
+from tasks.core.output.source_match import lags
 from tasks.core.transcript import Speech
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.footage import Footage
-from tasks.engines.out.levels import levels
+from tasks.engines.output.envelope import levels
 from tasks.engines.picture.frames import small_frames
 from tasks.engines.programs import programs
 from tasks.engines.speech import pcm

@@ -11,14 +11,14 @@ import pytest
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import ProgramStopped
 from tasks.core.media import SourceMeta
-from tasks.core.out.render_plan import Correction, RenderOptions
+from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines import ffmpeg as engine
 from tasks.engines import hardware
 from tasks.engines.choice import prosody
 from tasks.engines.ffmpeg import EncoderChoice, run, stop_all
-from tasks.engines.out.measure import measure_clip
+from tasks.engines.output.measurements import measure_clip
 from tasks.engines.probe import probe
 from tasks.engines.sound import loudness
 from tasks.engines.source import demux

@@ -7,9 +7,9 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
-from tasks.core.out.checks import check
-from tasks.core.out.render_plan import RenderOptions
-from tasks.engines.out.measure import measure_clip
+from tasks.core.output.clip_checks import check
+from tasks.core.output.render_plan import RenderOptions
+from tasks.engines.output.measurements import measure_clip
 from tasks.stages.render import RenderedClip, render_clip
 from tests.small_media import ffmpeg, footage
 

@@ -17,10 +17,10 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
+from deployments.api.dependencies import Given
 from deployments.api.granted.session import SLOW_DOWN, Working
 from deployments.api.guards import Body
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
-from deployments.api.parts import Given
 from infra.errors import ConfigError
 from infra.settings import Settings
 

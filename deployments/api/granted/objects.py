@@ -10,16 +10,16 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
+from deployments.api.dependencies import Given, Parts
 from deployments.api.granted.session import SLOW_DOWN, Working
 from deployments.api.guards import Body
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
-from deployments.api.parts import Given, Parts
-from infra.bucket.rules import NotAllowed, ObjectRequest, allowed_key, is_cached
+from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cached
 from infra.bucket.signing import address_of, holds_to_signed_headers
 from infra.errors import ObjectMissing
 from infra.granted.access import granted_root
 from infra.granted.session import Session
-from tasks.core.keys import alias_key, digest, media_key, source_key, transcripts_prefix
+from tasks.core.object_keys import alias_key, digest, media_key, source_key, transcripts_prefix
 
 logger = logging.getLogger(__name__)
 router = APIRouter()

@@ -17,13 +17,13 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response, WebSoc
 from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from deployments.api.concurrency import NoPlace
+from deployments.api.dependencies import Given, Parts
 from deployments.api.granted import prefect_rules as rules
 from deployments.api.granted.prefect_rules import Own
 from deployments.api.granted.session import Open, open_session
 from deployments.api.guards import BODY_BYTES, client_of, read_json
 from deployments.api.models import NO_STORE
-from deployments.api.parts import Given, Parts
-from deployments.api.places import NoPlace
 from infra.errors import Forbidden, StateError, SubmitError
 from infra.granted.session import Session
 

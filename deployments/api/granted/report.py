@@ -5,8 +5,8 @@ import logging
 from anyio import to_thread
 from fastapi import HTTPException
 
-from deployments.api.granted.accept import Unacceptable, accept, keep_error, tidy
-from deployments.api.parts import Parts
+from deployments.api.dependencies import Parts
+from deployments.api.granted.acceptance import Unacceptable, accept, keep_error, tidy
 from infra.errors import StoreError
 from infra.granted.session import Session
 from infra.jobs.record import Job, Report

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from deployments.api.dependencies import Given, Parts
 from deployments.api.models import NO_SESSION
-from deployments.api.parts import Given, Parts
 from infra.granted.session import Session
 
 CALLS_PER_MINUTE = 3000

@@ -7,6 +7,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 
+from deployments.api.dependencies import Given
 from deployments.api.granted.report import BEING_CHECKED, ENDED, note, take_granted
 from deployments.api.guards import BAD_TOKEN, Body, Reporter
 from deployments.api.models import (
@@ -20,13 +21,12 @@ from deployments.api.models import (
     body_of,
     refusals,
 )
-from deployments.api.parts import Given
 from infra.jobs.ids import JOB_ID
 from infra.jobs.record import Report
 from infra.jobs.reports import ATTEMPT_HEADER
 from infra.states import JobState, Stage
 from infra.untrusted_text import one_line, several_lines
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tasks.core.source.addresses import MESSAGE_LETTERS
 
 BAD_ID = (400, "invalid job id")

@@ -12,8 +12,10 @@ from fastapi import Depends, HTTPException, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from deployments.api.documents import Manifest, ManifestClip
+from deployments.api.concurrency import NoPlace, Places
+from deployments.api.dependencies import Given, Parts
 from deployments.api.guards import client_of, sees_job
+from deployments.api.job_documents import Manifest, ManifestClip
 from deployments.api.models import (
     BUSY,
     NO_JOB,
@@ -28,14 +30,12 @@ from deployments.api.models import (
     Results,
     refusals,
 )
-from deployments.api.parts import Given, Parts
-from deployments.api.places import NoPlace, Places
 from deployments.api.routing import Router
 from infra.bucket.store import ObjectStream
 from infra.errors import InfraError, ObjectMissing, StoreError
 from infra.states import JobState
-from tasks.core.keys import job_key
-from tasks.core.out.file_names import named_by_title
+from tasks.core.object_keys import job_key
+from tasks.core.output.file_names import named_by_title
 
 DOWNLOAD_SECONDS = 6 * 3600
 """Lifetime of a presigned URL."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Header, HTTPException, Request
 
+from deployments.api.dependencies import Given, Parts
 from deployments.api.guards import Body, Caller, Changing
 from deployments.api.job_request import JobRequest, read_request, unknown_fields
 from deployments.api.logs import audit
@@ -20,13 +21,12 @@ from deployments.api.models import (
     body_of,
     refusals,
 )
-from deployments.api.parts import Given, Parts
 from infra.errors import SubmitError, TooManyQueued
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Job, Requester
 from infra.states import JobState
-from tasks.core.counting import counted
-from tasks.core.keys import digest
+from tasks.core.object_keys import digest
+from tasks.core.plurals import counted
 
 QUEUED_AGAIN_SECONDS = 60
 ALL_QUEUED = (429, "too many jobs are waiting; try again when some of them have started")

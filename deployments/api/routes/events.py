@@ -11,10 +11,10 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from deployments.api.concurrency import NoPlace, Places
+from deployments.api.dependencies import Given, Parts
 from deployments.api.guards import client_of, sees_job
 from deployments.api.models import BUSY, NO_JOB, NO_KEY, NO_STORE, JobIdInPath, refusals
-from deployments.api.parts import Given, Parts
-from deployments.api.places import NoPlace, Places
 from deployments.api.routing import Router
 from infra.errors import StateError
 from infra.jobs.record import Job

@@ -8,8 +8,8 @@ import anyio
 from anyio import to_thread
 from fastapi import Response
 
+from deployments.api.dependencies import Given
 from deployments.api.models import Ok, Readiness
-from deployments.api.parts import Given
 from deployments.api.routing import Router
 from infra import disk
 from infra.errors import InfraError

@@ -7,8 +7,9 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import Depends, HTTPException, Query
 
-from deployments.api.documents import Failure
+from deployments.api.dependencies import Given, Parts
 from deployments.api.guards import Asking, Caller, Changing, job_of, needs_a_key
+from deployments.api.job_documents import Failure
 from deployments.api.logs import audit
 from deployments.api.models import (
     FOREIGN,
@@ -23,14 +24,13 @@ from deployments.api.models import (
     Started,
     refusals,
 )
-from deployments.api.parts import Given, Parts
 from deployments.api.routes.create import submit_run
 from deployments.api.routing import Router
 from infra.errors import JobConflict, SubmitError
 from infra.granted.access import granted_root
 from infra.jobs.record import Job
 from infra.states import JobState
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 
 NO_RUN = (409, "nosana run id missing")
 ENDED = (409, "job has ended")

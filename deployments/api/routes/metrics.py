@@ -9,9 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from deployments.api.dependencies import Given, Parts
 from deployments.api.guards import needs_operator_where_keys_are
 from deployments.api.models import NO_OPERATOR, NO_STORE, refusals
-from deployments.api.parts import Given, Parts
 from deployments.api.routing import Router
 from infra.errors import SubmitError
 from infra.states import JobState, Stage

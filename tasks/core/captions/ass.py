@@ -13,8 +13,8 @@ from itertools import pairwise
 from math import ceil
 
 from infra.untrusted_text import JOINERS, one_line
-from tasks.core.speech.marks import CLAUSE_FINAL, ends_sentence
-from tasks.core.speech.scripts import (
+from tasks.core.speech.punctuation import CLAUSE_FINAL, ends_sentence
+from tasks.core.speech.writing_systems import (
     UNSPACED,
     clusters,
     direction_mark,

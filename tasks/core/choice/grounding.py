@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import regex
 
 from tasks.core.choice.signals import stem
-from tasks.core.speech.marks import OPENERS, ends_sentence
-from tasks.core.speech.scripts import TOKEN, UNSPACED
+from tasks.core.speech.punctuation import OPENERS, ends_sentence
+from tasks.core.speech.writing_systems import TOKEN, UNSPACED
 
 _JOINED = regex.compile(r"['\u2019-]")
 _NUMBER = regex.compile(r"\p{N}+")

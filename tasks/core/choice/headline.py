@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.core.choice.signals import Line, content_words, openings, stem, tokens
-from tasks.core.speech.marks import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question
+from tasks.core.speech.punctuation import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question
 from tasks.core.speech.sentences import join
 from tasks.core.speech.wordlists import WordLists, word_lists
 from tasks.core.transcript import Sentence

@@ -18,7 +18,7 @@ from infra.untrusted_text import harmless
 from tasks.core.choice.grounding import unspoken_facts
 from tasks.core.choice.headline import LONGEST, LONGEST_HOOK, shorten
 from tasks.core.choice.signals import stem, tokens
-from tasks.core.speech.scripts import TOKEN
+from tasks.core.speech.writing_systems import TOKEN
 
 LONGEST_DESCRIPTION = 300
 MOST_HASHTAGS = 5

@@ -17,8 +17,8 @@ from tasks.core.choice.delivery import Delivery, delivery_signals
 from tasks.core.choice.signals import Line, content_words, pause_signals, text_signals
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.windows import Floats, Windows, z_scores
-from tasks.core.counting import counted
 from tasks.core.errors import TooShort
+from tasks.core.plurals import counted
 from tasks.core.speech.sentences import join
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Sentence

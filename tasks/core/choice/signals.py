@@ -14,9 +14,9 @@ import numpy as np
 
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.windows import Floats, Windows, sums_inside, window_sums, z_scores
-from tasks.core.speech.marks import ends_question, ends_sentence
-from tasks.core.speech.scripts import TOKEN
+from tasks.core.speech.punctuation import ends_question, ends_sentence
 from tasks.core.speech.wordlists import WordLists
+from tasks.core.speech.writing_systems import TOKEN
 from tasks.core.transcript import Sentence
 
 LONGEST_PAUSE = 2.0

@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from infra.untrusted_text import one_line
 from tasks.core.errors import ClipError
-from tasks.core.keys import digest
+from tasks.core.object_keys import digest
 from tasks.core.request import (
     DEFAULT_CLIPS,
     DEFAULT_SECONDS,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.speech.marks import ends_sentence
-from tasks.core.speech.scripts import TOKEN, has_letters, one_byte_per_letter, whole_letters
+from tasks.core.speech.punctuation import ends_sentence
+from tasks.core.speech.writing_systems import TOKEN, has_letters, one_byte_per_letter, whole_letters
 from tasks.core.transcript import Segment, Word
 
 SAMPLE_RATE = 16_000

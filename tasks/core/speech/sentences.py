@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
-from tasks.core.speech.marks import OPENERS, ends_sentence, final_marks
-from tasks.core.speech.scripts import UNSPACED, clusters, whole_letters
+from tasks.core.speech.punctuation import OPENERS, ends_sentence, final_marks
 from tasks.core.speech.wordlists import abbreviations
+from tasks.core.speech.writing_systems import UNSPACED, clusters, whole_letters
 from tasks.core.transcript import Segment, Sentence, Word
 
 PAUSE_SECONDS = 0.6

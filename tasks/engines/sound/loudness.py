@@ -10,7 +10,7 @@ from typing import Any
 
 import ffmpeg
 
-from tasks.core.out.render_plan import TARGET_LUFS, Correction
+from tasks.core.output.render_plan import TARGET_LUFS, Correction
 from tasks.engines.ffmpeg import run
 
 SAMPLE_RATE = 48000

@@ -26,8 +26,8 @@ from tasks.core.errors import (
     SourceTooLong,
     UnreadableMedia,
 )
-from tasks.core.keys import digest
 from tasks.core.media import SourceMeta
+from tasks.core.object_keys import digest
 from tasks.core.source.addresses import check_url, loggable, without_addresses
 from tasks.core.source.download_errors import Failure, classify
 from tasks.core.source.page import number, source_meta

@@ -6,9 +6,9 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from tasks.core.counting import clock
 from tasks.core.errors import BadRequest
 from tasks.core.languages import LANGUAGES
+from tasks.core.plurals import clock
 from tasks.core.speech import asr
 from tasks.core.speech.asr import AsrResult, DecodedWindow, Samples, Stretch
 from tasks.core.speech.language_spans import (

@@ -14,7 +14,7 @@ from tasks.core.choice.prompting import (
     plain,
     read_answer,
 )
-from tasks.core.speech.scripts import TOKEN
+from tasks.core.speech.writing_systems import TOKEN
 
 OFFERS = [
     Offer(id="w0", seconds=40.04, text="My grandmother hid a kitten in the basement."),

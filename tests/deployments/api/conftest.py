@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from deployments.api.app import create_app
 from deployments.api.connections import server_options
-from deployments.api.parts import Parts
+from deployments.api.dependencies import Parts
 from infra.bucket.store import ArtifactStore
 from infra.errors import SubmitError
 from infra.granted import grant as grants
@@ -29,7 +29,7 @@ from infra.jobs.record import Job, Report
 from infra.jobs.store import JobStore
 from infra.settings import Settings
 from infra.states import JobState
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tasks.core.request import ClipRequest
 
 TOKEN, NEXT_TOKEN = "first-token", "tøken-two"

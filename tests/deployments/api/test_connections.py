@@ -180,7 +180,7 @@ def test_a_client_has_only_so_many_event_streams(serve):
 
 
 def test_clips_that_nobody_takes_are_bounded_too(serve, monkeypatch):
-    monkeypatch.setattr("deployments.api.parts.streams_allowed", lambda: 4)
+    monkeypatch.setattr("deployments.api.dependencies.streams_allowed", lambda: 4)
     api = serve()
     job_id = api.new_job()
     api.bucket.put_bytes(f"jobs/{job_id}/clip_01.mp4", bytes(12_000_000), "video/mp4")

@@ -10,7 +10,7 @@ import pytest
 
 from infra.jobs.record import Report
 from infra.states import JobState
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tests.deployments.api.conftest import CLIP, clip_entry
 from tests.documents import DOCS, README, blocks, read, section
 

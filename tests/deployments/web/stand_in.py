@@ -21,7 +21,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from deployments.api.routes import pages
 from infra.states import Stage
-from tasks.core.out.file_names import named_by_title
+from tasks.core.output.file_names import named_by_title
 
 SPANS = {stage.value: stage.span for stage in Stage}
 REQUEST = {

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tasks.core.choice.selection import WEIGHTS
-from tasks.core.out.file_names import named_by_title
+from tasks.core.output.file_names import named_by_title
 from tests.deployments.web.browser import window
 from tests.deployments.web.sample_results import CLIPS
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.out.render_plan import Correction
+from tasks.core.output.render_plan import Correction
 from tasks.engines.ffmpeg import run
 from tasks.engines.sound.loudness import CEILING_DBTP, LARGEST_GAIN, measure_loudness, plan_loudness, read_summary
 

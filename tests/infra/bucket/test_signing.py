@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from pydantic import SecretStr
 
-from infra.bucket.rules import ObjectRequest
+from infra.bucket.request_rules import ObjectRequest
 from infra.bucket.signing import address_of, holds_to_signed_headers
 from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError

@@ -148,7 +148,7 @@ def test_weights_are_baked_and_then_found_there(tmp_path):
 
 def test_weights_that_are_not_the_official_ones_are_not_baked(tmp_path, monkeypatch):
     monkeypatch.setitem(bake_weights.OFFICIAL, "base", {"config.json": "0" * 64})
-    with pytest.raises(ConfigError, match=r"not what it should be: config\.json"):
+    with pytest.raises(ConfigError, match=r"is not the official model: config\.json"):
         bake_weights.bake(tmp_path / "baked", "base")
     assert list((tmp_path / "baked").iterdir()) == []
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from infra.jobs.ids import new_job_id
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tests.folders import MEDIA
 from tests.infra.docker.images import Images
 from tests.media_server import MediaServer, file

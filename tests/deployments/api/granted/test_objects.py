@@ -14,7 +14,7 @@ import pytest
 
 from deployments.api.granted import objects
 from deployments.api.granted.objects import SIGNED_SECONDS
-from infra.bucket.rules import ObjectRequest
+from infra.bucket.request_rules import ObjectRequest
 from infra.bucket.signing import address_of
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import StoreError
@@ -23,7 +23,7 @@ from infra.jobs.ids import new_job_id
 from infra.jobs.record import Report
 from infra.settings import Settings
 from infra.states import JobState
-from tasks.core.keys import alias_key, digest, media_key, source_key, transcript_key, upload_key
+from tasks.core.object_keys import alias_key, digest, media_key, source_key, transcript_key, upload_key
 from tasks.core.request import ClipRequest
 from tests.deployments.api.conftest import REQUEST
 

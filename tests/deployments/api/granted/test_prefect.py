@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from deployments.api import parts
+from deployments.api import dependencies
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Report
 from infra.states import JobState
@@ -229,7 +229,7 @@ def test_a_socket_without_a_session_is_closed(tenant):
 
 
 def test_sockets_that_say_nothing_leave_places_for_others(serve, monkeypatch):
-    monkeypatch.setattr(parts, "streams_allowed", lambda: 4)
+    monkeypatch.setattr(dependencies, "streams_allowed", lambda: 4)
     address = serve().url.replace("http", "ws") + "/api/worker/prefect/events/in"
     with connect(address), connect(address), pytest.raises(InvalidStatus):
         connect(address)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.api.documents import MANIFEST_BYTES
-from deployments.api.granted.accept import BYTES_OF_SPEECH
-from deployments.api.granted.accept import DOCUMENTS as BYTES_OF
+from deployments.api.granted.acceptance import BYTES_OF_SPEECH
+from deployments.api.granted.acceptance import DOCUMENTS as BYTES_OF
+from deployments.api.job_documents import MANIFEST_BYTES
 from infra.granted.access import granted_root
 from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, clip_entry

@@ -4,11 +4,11 @@ import uuid
 
 import pytest
 
-from infra.bucket import background
+from infra.bucket import background_transfers
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import JobRef
 from infra.settings import Settings
-from tasks.core.keys import alias_key, transcript_key
+from tasks.core.object_keys import alias_key, transcript_key
 from tasks.core.request import ClipRequest
 from tasks.download import _engine_options, _shared_media
 from tasks.options import SourceOptions
@@ -43,7 +43,7 @@ def download(api, site, tmp_path):
         work = Workspace(JobRef(job_id=job_id, attempt=1), settings, lambda *_: None)
         options = _engine_options(SourceOptions(max_fps=30), request, work)
         entry, _, reused = _shared_media(request, options, work)
-        background.wait_all(work.folder)
+        background_transfers.wait_all(work.folder)
         return entry, reused, work
 
     return run

@@ -14,13 +14,13 @@ from botocore.credentials import Credentials
 from pydantic import SecretStr
 
 from infra.bucket import temporary_keys
-from infra.bucket.rules import ObjectRequest, must_be_signed
+from infra.bucket.request_rules import ObjectRequest, must_be_signed
 from infra.bucket.signing import address_of
 from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
 from infra.granted.access import Access
 from infra.settings import Settings
-from tasks.core.keys import alias_key, digest, media_key
+from tasks.core.object_keys import alias_key, digest, media_key
 from tests.answering import Answer, Asked, serving
 from tests.infra.bucket.test_store import (  # noqa: F401
     test_a_copy_has_the_bytes_the_digest_and_the_type,

@@ -12,7 +12,7 @@ import pytest
 
 from deployments.api.routes.clips import requested_range
 from infra.bucket.store import ArtifactStore
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tests.deployments.api.conftest import CLIP, clip_entry
 
 SIZE = len(CLIP)
@@ -173,7 +173,7 @@ def test_a_manifest_of_endless_lists_is_502(api, clips):
 
 def test_of_a_job_one_manifest_is_kept_and_it_is_read_again_after_a_minute(api, monkeypatch):
     documents = api.app.state.parts.documents
-    monkeypatch.setattr("deployments.api.documents.KEPT_SECONDS", 0)
+    monkeypatch.setattr("deployments.api.job_documents.KEPT_SECONDS", 0)
     jobs = [api.finished_job(title="before") for _ in range(3)]
     for title in ("once", "again", "more"):
         for job_id in jobs:

@@ -250,7 +250,7 @@ def test_a_key_is_free_again_after_a_failed_submission(api):
 
 def test_a_job_left_without_a_run_gets_it_when_asked_again(api, job_id):
     headers = {"idempotency-key": "fifth key"}
-    from tasks.core.keys import digest
+    from tasks.core.object_keys import digest
 
     left = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
     api.parts.idempotency.reserve("fifth key", digest(REQUEST), left)

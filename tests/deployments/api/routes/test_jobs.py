@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Report
 from infra.states import JobState, Stage
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 from tests.deployments.api.conftest import OPERATOR, REQUEST, TOKEN
 
 NOT_IDS = [

@@ -7,9 +7,9 @@ from tasks.core.choice.grounding import unspoken_facts
 from tasks.core.choice.headline import headline, shorten
 from tasks.core.choice.signals import Line, openings
 from tasks.core.speech.asr import segments_of
-from tasks.core.speech.marks import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question, ends_sentence
-from tasks.core.speech.scripts import clusters
+from tasks.core.speech.punctuation import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question, ends_sentence
 from tasks.core.speech.sentences import sentences
+from tasks.core.speech.writing_systems import clusters
 from tasks.core.transcript import Segment, Sentence, Word
 
 

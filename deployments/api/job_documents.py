@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
 from infra.jobs.record import Job
-from tasks.core.keys import job_key
+from tasks.core.object_keys import job_key
 
 KEPT_SECONDS = 60
 _KEPT_JOBS = 64

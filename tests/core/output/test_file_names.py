@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.out.file_names import NAME_BYTES, named_by_title
+from tasks.core.output.file_names import NAME_BYTES, named_by_title
 
 NAMES = {
     "It begins": "It begins.mp4",

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.transcript import Word
-from tasks.engines.captions.phrases import reading_phrases
+from tasks.engines.captions.line_breaks import reading_phrases
 
 
 def pieces(*texts: str, each: float = 0.3) -> list[Word]:

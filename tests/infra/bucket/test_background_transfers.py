@@ -4,7 +4,7 @@ import logging
 import threading
 from pathlib import Path
 
-from infra.bucket import background
+from infra.bucket import background_transfers
 from infra.errors import StoreError
 
 
@@ -15,19 +15,19 @@ def test_who_needs_the_file_waits_for_it(tmp_path: Path):
         go.wait(10)
         path.write_text("here")
 
-    background.begin(path, fetch)
+    background_transfers.begin(path, fetch)
     assert not path.exists()
     threading.Timer(0.1, go.set).start()
-    background.wait(path)
+    background_transfers.wait(path)
     assert path.read_text() == "here"
 
 
 def test_one_transfer_of_a_file_at_a_time(tmp_path: Path):
     path, go, begun = tmp_path / "a", threading.Event(), []
     for name in ("first", "second"):
-        background.begin(path, lambda name=name: (begun.append(name), go.wait(10)))
+        background_transfers.begin(path, lambda name=name: (begun.append(name), go.wait(10)))
     go.set()
-    background.wait(path)
+    background_transfers.wait(path)
     assert begun == ["first"]
 
 
@@ -36,17 +36,17 @@ def test_a_failure_is_logged_and_harms_nobody(tmp_path: Path, caplog):
         raise StoreError("The bucket did not put x: EndpointConnectionError.")
 
     with caplog.at_level(logging.WARNING):
-        background.begin(tmp_path / "a", fail)
-        background.wait(tmp_path / "a")
+        background_transfers.begin(tmp_path / "a", fail)
+        background_transfers.wait(tmp_path / "a")
     assert "A background transfer failed: The bucket did not put x" in caplog.text
 
 
 def test_all_of_a_folder_are_waited_for_and_no_others(tmp_path: Path):
     done, never = [], threading.Event()
     for name in ("job-1/a", "job-1/b"):
-        background.begin(tmp_path / name, lambda name=name: done.append(name))
-    background.begin(tmp_path / "job-2" / "c", lambda: never.wait(10))
-    background.wait_all(tmp_path / "job-1")
+        background_transfers.begin(tmp_path / name, lambda name=name: done.append(name))
+    background_transfers.begin(tmp_path / "job-2" / "c", lambda: never.wait(10))
+    background_transfers.wait_all(tmp_path / "job-1")
     assert sorted(done) == ["job-1/a", "job-1/b"]
     never.set()
-    background.wait(tmp_path / "job-2" / "c")
+    background_transfers.wait(tmp_path / "job-2" / "c")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import budoux
 import regex
 
-from tasks.core.speech.scripts import clusters, retimed, whole_letters
+from tasks.core.speech.writing_systems import clusters, retimed, whole_letters
 from tasks.core.transcript import Word
 
 PAUSE = 0.6

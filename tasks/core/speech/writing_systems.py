@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 
 import regex
 
-from tasks.core.speech.marks import CLAUSE_FINAL, SENTENCE_FINAL
+from tasks.core.speech.punctuation import CLAUSE_FINAL, SENTENCE_FINAL
 from tasks.core.transcript import Word
 
 RIGHT_TO_LEFT = frozenset(("ar", "fa", "he", "ps", "sd", "ur", "yi"))

@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from tasks.core.errors import UnreadableMedia
-from tasks.core.out.likeness import BINS_PER_SECOND, SoundLevels
+from tasks.core.output.source_match import BINS_PER_SECOND, SoundLevels
 from tasks.engines.decoding import sounds
 
 PREROLL = 0.3

@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
-from tasks.core.out.likeness import CHROMA, LUMA, Box, SourceFrame, framing
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.render_plan import RenderOptions
+from tasks.core.output.source_match import CHROMA, LUMA, Box, SourceFrame, framing
 from tasks.core.picture.camera import Shot
 from tasks.engines.decoding import key_before, pictures
 from tasks.engines.probe import picture_of

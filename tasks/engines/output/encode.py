@@ -9,7 +9,7 @@ from typing import Any
 import ffmpeg
 
 from tasks.core.media import MediaInfo
-from tasks.core.out.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
+from tasks.core.output.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.footage import Footage
 from tasks.engines.picture.filters import apply, to_bt709

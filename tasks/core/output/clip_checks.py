@@ -7,8 +7,8 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.grounding import unspoken_facts, unspoken_words
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip, SelectionPath
-from tasks.core.out.likeness import FrameMatch, Lag
-from tasks.core.out.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
+from tasks.core.output.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
+from tasks.core.output.source_match import FrameMatch, Lag
 from tasks.core.transcript import Word
 
 Stretch = tuple[float, float]

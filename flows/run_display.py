@@ -14,7 +14,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.runtime import flow_run
 
 from infra.jobs.record import JobRef
-from tasks.core.counting import counted
+from tasks.core.plurals import counted
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from tasks.core.media import MediaInfo
-from tasks.core.picture.ends import EdgeAnalysis, flawed_frames
+from tasks.core.picture.clip_ends import EdgeAnalysis, flawed_frames
 from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.picture.frames import frame_rate, small_frames, small_size
 from tasks.engines.picture.scenes import CutFinder

@@ -4,10 +4,10 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
-from tasks.core.out.checks import check
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.clip_checks import check
+from tasks.core.output.render_plan import RenderOptions
 from tasks.core.transcript import Word
-from tasks.engines.out.measure import measure_clip, moov_first
+from tasks.engines.output.measurements import measure_clip, moov_first
 from tests.small_media import ffmpeg
 
 SIZE = (108, 192)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.bucket.rules import NotAllowed, ObjectRequest, allowed_key, is_cached
+from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cached
 
 ROOT = "granted/kk_A/"
 MINE = f"/clips/{ROOT}jobs/kk_A/clip_01.mp4"

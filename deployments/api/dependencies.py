@@ -6,10 +6,10 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, HTTPException, Request
 
+from deployments.api.concurrency import Places
 from deployments.api.connections import streams_allowed
-from deployments.api.documents import Documents
+from deployments.api.job_documents import Documents
 from deployments.api.models import NO_JOB
-from deployments.api.places import Places
 from infra.bucket.store import ArtifactStore
 from infra.granted.session import SessionStore
 from infra.jobs.events import JobEvents

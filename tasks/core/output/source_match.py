@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.captions.ass import CENTRE
 from tasks.core.media import MediaInfo
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
 from tasks.core.picture.motion import stretches
 

@@ -3,7 +3,7 @@
 import pytest
 
 from infra.errors import DiskFull, MachineError, ObjectMissing, ReportLost, StateFull
-from infra.prefect.endings import reason, would_fail_again
+from infra.prefect.run_endings import reason, would_fail_again
 from infra.prefect.runs import PrefectRuns
 from tasks.core.errors import NoSpeech
 

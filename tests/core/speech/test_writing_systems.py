@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.speech import scripts
+from tasks.core.speech import writing_systems
 from tasks.core.transcript import Word
 
 
@@ -27,12 +27,12 @@ from tasks.core.transcript import Word
     ids=["thai", "burmese", "khmer", "lao", "hindi", "hebrew", "arabic", "latin", "emoji", "japanese", "katakana"],
 )
 def test_a_line_breaks_between_letters_and_not_before_their_marks(pieces: list[str]):
-    assert scripts.clusters("".join(pieces)) == pieces
+    assert writing_systems.clusters("".join(pieces)) == pieces
 
 
 @given(st.text())
 def test_no_text_is_lost_between_letters(text: str):
-    assert "".join(scripts.clusters(text)) == text
+    assert "".join(writing_systems.clusters(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def test_no_text_is_lost_between_letters(text: str):
     ],
 )
 def test_no_word_begins_inside_a_letter(tokens: list[str], words: list[str]):
-    whole = scripts.whole_letters([Word(word=token, start=i, end=i + 1) for i, token in enumerate(tokens)])
+    whole = writing_systems.whole_letters([Word(word=token, start=i, end=i + 1) for i, token in enumerate(tokens)])
     assert [unicodedata.normalize("NFC", w.word) for w in whole] == [unicodedata.normalize("NFC", w) for w in words]
     assert (whole[0].start, whole[-1].end) == (0, len(tokens))
 
 
 def test_a_letter_is_a_byte_in_every_script():
     for text in ("plain text", "हिन्दी", "ภาษาไทย", "ქართული", "日本語", "😀"):
-        assert len(scripts.one_byte_per_letter(text)) == len(text)
-    assert scripts.one_byte_per_letter("plain") == b"plain"
+        assert len(writing_systems.one_byte_per_letter(text)) == len(text)
+    assert writing_systems.one_byte_per_letter("plain") == b"plain"
 
 
 @pytest.mark.parametrize(
@@ -79,16 +79,16 @@ def test_a_letter_is_a_byte_in_every_script():
     ],
 )
 def test_the_direction_of_a_line_is_its_languages(text: str, language: str, *, right: bool):
-    assert scripts.runs_right_to_left(text, language) == right
+    assert writing_systems.runs_right_to_left(text, language) == right
 
 
 def test_a_line_is_marked_where_its_first_letter_tells_the_wrong_direction():
-    assert scripts.direction_mark("Google أعلنت", right_to_left=True) == "\u200f"
-    assert scripts.direction_mark("12 Google", right_to_left=True) == "\u200f"
-    assert scripts.direction_mark("أعلنت Google", right_to_left=True) == ""
-    assert scripts.direction_mark("שלום is", right_to_left=False) == "\u200e"
-    assert scripts.direction_mark("is שלום", right_to_left=False) == ""
-    assert scripts.direction_mark("12 %", right_to_left=True) == ""
+    assert writing_systems.direction_mark("Google أعلنت", right_to_left=True) == "\u200f"
+    assert writing_systems.direction_mark("12 Google", right_to_left=True) == "\u200f"
+    assert writing_systems.direction_mark("أعلنت Google", right_to_left=True) == ""
+    assert writing_systems.direction_mark("שלום is", right_to_left=False) == "\u200e"
+    assert writing_systems.direction_mark("is שלום", right_to_left=False) == ""
+    assert writing_systems.direction_mark("12 %", right_to_left=True) == ""
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=8), st.data())
@@ -97,7 +97,7 @@ def test_letters_keep_their_times_when_a_text_is_cut_elsewhere(texts: list[str],
     whole = "".join(texts)
     edges = sorted(data.draw(st.sets(st.integers(1, max(len(whole) - 1, 1)), max_size=5)) & set(range(1, len(whole))))
     pieces = [whole[a:b] for a, b in zip([0, *edges], [*edges, len(whole)], strict=True)]
-    cut = scripts.retimed(words, pieces)
+    cut = writing_systems.retimed(words, pieces)
     assert [word.word for word in cut] == pieces
     assert (cut[0].start, cut[-1].end) == (0, words[-1].end)
     assert all(a.end <= b.start and a.start <= a.end for a, b in itertools.pairwise(cut))

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.picture.ends import EdgeAnalysis, Pauses, best_end, best_start, flawed_frames, moved, pauses
+from tasks.core.picture.clip_ends import EdgeAnalysis, Pauses, best_end, best_start, flawed_frames, moved, pauses
 from tasks.core.transcript import Word
 
 FPS = 25.0

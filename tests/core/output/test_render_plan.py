@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
-from tasks.core.out.render_plan import (
+from tasks.core.output.render_plan import (
     RenderOptions,
     correction_for,
     frame_rate,

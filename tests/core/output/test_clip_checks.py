@@ -1,9 +1,9 @@
 import pytest
 
 from tasks.core.edl import EdlClip, Selection, Span
-from tasks.core.out.checks import ClipMeasurements, check, subtract
-from tasks.core.out.manifest import ClipEntry, Dropped, manifest
-from tasks.core.out.render_plan import RenderOptions
+from tasks.core.output.clip_checks import ClipMeasurements, check, subtract
+from tasks.core.output.manifest import ClipEntry, Dropped, manifest
+from tasks.core.output.render_plan import RenderOptions
 from tasks.core.transcript import Word
 
 CLIP = EdlClip(index=2, title="Title", hook="Hook", segments=[Span(start=5, end=20, text="a"), Span(start=40, end=55)])

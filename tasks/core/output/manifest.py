@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from tasks.core.edl import EdlClip, Selection
-from tasks.core.out.checks import Check
+from tasks.core.output.clip_checks import Check
 
 
 class ClipEntry(BaseModel):

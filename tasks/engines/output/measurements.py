@@ -15,8 +15,8 @@ from av.video.stream import VideoStream
 
 from tasks.core.captions.ass import CENTRE, HIGHLIGHT_COLOUR
 from tasks.core.errors import UnreadableMedia
-from tasks.core.out.checks import ClipMeasurements
-from tasks.core.out.likeness import (
+from tasks.core.output.clip_checks import ClipMeasurements
+from tasks.core.output.source_match import (
     CHROMA,
     LUMA,
     SAMPLES_PER_SECOND,
@@ -28,8 +28,8 @@ from tasks.core.out.likeness import (
 )
 from tasks.core.picture.motion import difference, is_black, stretches
 from tasks.engines.ffmpeg import FfmpegError, run
-from tasks.engines.out.levels import levels
-from tasks.engines.out.source_frames import part_of
+from tasks.engines.output.envelope import levels
+from tasks.engines.output.source_frames import part_of
 from tasks.engines.sound.loudness import read_summary
 
 LOOK_WIDTH = 270

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deployments.api.documents import ERROR_BYTES, MANIFEST_BYTES, manifest_of, parsed
+from deployments.api.job_documents import ERROR_BYTES, MANIFEST_BYTES, manifest_of, parsed
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
 from infra.granted.access import granted_root
 from infra.jobs.record import Job
-from tasks.core.keys import clip_name, job_key
+from tasks.core.object_keys import clip_name, job_key
 from tasks.core.request import ClipRequest
 
 JSON = "application/json"
