@@ -1,8 +1,8 @@
-"""What a rented machine has made, looked at before a job has succeeded.
+"""Checks what a rented machine made before its job counts as succeeded.
 
-It lies under the job's granted root, where the machine may still change it. So each object is copied to where
-the job's results belong, which the machine cannot reach, and the copy is what is checked. That the clips are
-cut from the right video, and fit to be posted, cannot be seen from here.
+The objects are under the job's granted root, where the machine can still change them. Each is copied to the job's
+results, which the machine cannot reach, and the copy is checked. These checks cannot tell whether the clips come
+from the right video or are fit to publish.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ DOCUMENTS = {
     "edl.json": _MIB,
     "face_log.json": 4 * _MIB,
 }
-"""What lies beside the clips, as everybody else writes it, and the bytes that each may have."""
+"""Documents published with the clips, as any worker writes them, and the most bytes each may have."""
 BYTES_OF_SPEECH = {"transcript.json": 600, "chunks.json": 100}
-"""How much more a document may have for each second of the longest source: a word takes about 100 bytes."""
+"""Extra bytes a document may have per second of the longest source: a word takes about 100 bytes."""
 CLIP_BYTES = 1024**3
-"""Largest clip: a hundred times what three minutes take."""
+"""Largest clip: a hundred times the size of three minutes."""
 _LENIENT_SECONDS = 0.1
-"""A clip may be so much longer than asked, as the output contract allows."""
+"""How much longer than requested a clip may be, as the output contract allows."""
 
 
 class Unacceptable(Exception):
-    """Why what a machine made is no success; the words are ours alone."""
+    """Why a machine's output is rejected; the text is ours, never the machine's."""
 
 
 class _Clip(BaseModel):
@@ -56,11 +56,11 @@ class _Manifest(BaseModel):
 
 
 def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
-    """Publish what the job's machine says it has made, the manifest last. A source has `source_seconds` at most.
+    """Publish what the job's machine made, the manifest last. A source lasts at most `source_seconds`.
 
     Raises:
-        Unacceptable: it does not hold; nothing is published.
-        StoreError: the bucket does not answer; ask again.
+        Unacceptable: a check fails; nothing is published.
+        StoreError: the bucket does not answer; try again.
     """
     document, value = _document("manifest.json", job, bucket, MANIFEST_BYTES)
     found = _read(value, job)
@@ -76,7 +76,7 @@ def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
 
 
 def keep_error(job: Job, bucket: ArtifactStore) -> None:
-    """Publish what the machine says of its failure, where that can be read."""
+    """Publish the machine's account of its failure, if it is readable."""
     try:
         _, told = _document("error.json", job, bucket, ERROR_BYTES)
     except Unacceptable:
@@ -91,12 +91,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_whole(text: str) -> bool:
-    """Whether the text can be written: half a character, which JSON may hold, cannot."""
+    """Whether the text can be encoded: a lone surrogate, which JSON allows, cannot."""
     return text.isascii() or text == text.encode(errors="ignore").decode()
 
 
 def tidy(job_id: str, bucket: ArtifactStore) -> None:
-    """Remove all that the job's machines wrote, the source included."""
+    """Remove everything the job's machines wrote, including the source."""
     for key in list(bucket.list(granted_root(job_id))):
         bucket.delete(key)
 
@@ -119,7 +119,7 @@ def _read(document: Any, job: Job) -> _Manifest:
 
 
 def _check_readable(document: bytes) -> None:
-    """That the manifest can be served once it is published."""
+    """Check that the manifest can be served once published."""
     try:
         manifest_of(document)
     except ValueError:
@@ -127,7 +127,7 @@ def _check_readable(document: bytes) -> None:
 
 
 def _publish_clip(clip: _Clip, job: Job, bucket: ArtifactStore) -> None:
-    """Copy the clip, then check the copy, of which only its bytes are the machine's."""
+    """Copy the clip, then check the copy; only its bytes come from the machine."""
     key = job_key(job.job_id, clip.file)
     ref = ArtifactRef(key=granted_root(job.job_id) + key, sha256=clip.sha256, size=clip.size_bytes)
     try:
@@ -143,7 +143,7 @@ def _publish_clip(clip: _Clip, job: Job, bucket: ArtifactStore) -> None:
 
 
 def _look_through(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
-    """The first bytes of an object, and the SHA-256 of all."""
+    """The first bytes of an object, and the SHA-256 of the whole."""
     digest, begins = hashlib.sha256(), b""
     stream = bucket.open(key)
     try:
@@ -156,7 +156,7 @@ def _look_through(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
 
 
 def _document(name: str, job: Job, bucket: ArtifactStore, most: int) -> tuple[bytes, Any]:
-    """A JSON document of the machine's and its value, read once: what was checked is what is published."""
+    """A JSON document from the machine and its value, read once: what is checked is what is published."""
     try:
         document = bucket.get_bounded(granted_root(job.job_id) + job_key(job.job_id, name), most)
         return document, parsed(document)

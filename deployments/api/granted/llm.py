@@ -1,7 +1,7 @@
-"""POST /api/worker/llm/chat/completions: LLM calls of rented machines, with our key and within a budget.
+"""POST /api/worker/llm/chat/completions: LLM calls from rented machines, with our key and within a budget.
 
-What is sent on is made anew from the fields that the flow uses, and so is what comes back: the provider's own
-text may hold a key, and a rented machine has a stranger's mind.
+Request and answer are rebuilt from the fields that the flow uses: the provider's text may contain a key, and a
+rented machine is an untrusted host.
 """
 
 import json
@@ -35,25 +35,25 @@ BUSY = (429, "the LLM is busy; try again later")
 NO_ANSWER = (502, "the LLM did not answer as it should")
 
 MESSAGE_LETTERS = 200_000
-"""Most characters of all messages of a call: five times what the flow asks with."""
+"""Most characters in all messages of a call: five times what the flow sends."""
 SCHEMA_LETTERS = 20_000
 ANSWER_TOKENS = 8192
-"""Most tokens of an answer: eight times what ten clips take; models that think count their thoughts."""
+"""Most tokens in an answer: eight times what ten clips take; reasoning models count their reasoning."""
 ANSWER_BYTES = 1024 * 1024
 OPENAI_BASE = "https://api.openai.com/v1"
 GEMINI_HOST = "generativelanguage.googleapis.com"
 GEMINI_BASE = f"https://{GEMINI_HOST}/v1beta/openai"
-"""Where Google answers as OpenAI does."""
+"""Google's OpenAI-compatible address."""
 COMPATIBLE = {
     "openai", "custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "openrouter", "groq", "mistral",
     "deepseek", "together_ai", "fireworks_ai", "deepinfra", "cerebras", "xai",
 }  # fmt: skip
-"""Providers, as litellm calls them, whose addresses answer as OpenAI's does."""
+"""Providers, by their litellm names, with an OpenAI-compatible API."""
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where calls go, and the name of the model there."""
+    """The address of the calls, and the model's name there."""
 
     url: str
     model: str
@@ -110,7 +110,7 @@ class Completion(BaseModel):
 
 
 def llm_model_for_granted(settings: Settings) -> str | None:
-    """The model that rented machines may ask; None, with the reason logged, where they get none."""
+    """The model that rented machines may call, or None, with the reason logged, if they get none."""
     if settings.llm_model_name is None or not settings.grant_llm_calls:
         return None
     try:
@@ -121,10 +121,10 @@ def llm_model_for_granted(settings: Settings) -> str | None:
 
 
 def upstream_of(settings: Settings) -> Upstream:
-    """Where the settings lead, their names read as the flow reads them.
+    """The upstream that the settings name, parsed as the flow parses them.
 
     Raises:
-        ConfigError: nowhere that answers as OpenAI does.
+        ConfigError: they name none with an OpenAI-compatible API.
     """
     name, base = settings.llm_model_name or "", settings.llm_api_base
     provider, model = name.split("/", 1) if "/" in name else ("", name)
@@ -140,7 +140,7 @@ def upstream_of(settings: Settings) -> Upstream:
 
 
 def _completions(base: str) -> str:
-    """The address of the calls, without user and password: the key is what signs in."""
+    """The address of the calls, without user and password: the key authenticates them."""
     parts = urlsplit(base)
     path = f"{parts.path.rstrip('/')}/chat/completions"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path).geturl()
@@ -166,17 +166,17 @@ async def ask_llm(session: Working, body: Body, parts: Given) -> Completion:
 
 
 def _made_anew(body: dict[str, Any], upstream: Upstream) -> bytes:
-    """The call as it is sent on: known fields alone, and bounded.
+    """The call to send on: only known fields, within bounds.
 
     Raises:
-        HTTPException: 400 where it is malformed.
+        HTTPException: 400 if it is malformed.
     """
     try:
         chat = Chat.model_validate(body)
         shape = json.dumps(chat.model_dump(include={"response_format"}, exclude_unset=True), allow_nan=False)
         if sum(len(message.content) for message in chat.messages) > MESSAGE_LETTERS or len(shape) > SCHEMA_LETTERS:
             raise HTTPException(*MALFORMED)
-        # OpenAI's newer models refuse max_tokens, and other servers the name that came after it.
+        # OpenAI's newer models refuse max_tokens; other servers refuse its newer name.
         longest = "max_completion_tokens" if upstream.url.startswith(OPENAI_BASE) else "max_tokens"
         named = {"model": upstream.model, longest: min(chat.max_tokens or ANSWER_TOKENS, ANSWER_TOKENS)}
         fields = chat.model_dump(exclude_unset=True, exclude={"max_tokens"})
@@ -189,7 +189,7 @@ async def _ask(upstream: Upstream, content: bytes, settings: Settings) -> bytes:
     """The body of the provider's answer.
 
     Raises:
-        HTTPException: 400 for a refused request and 429 are passed on in our words, all else is 502.
+        HTTPException: 400 for a refused request and 429 if busy, both in our words; otherwise 502.
     """
     seconds, key = settings.llm_timeout_seconds, settings.llm_api_key
     headers = {b"content-type": b"application/json", b"accept-encoding": b"identity"}
@@ -214,7 +214,7 @@ _REQUEST_REFUSED = {
     httpx.codes.UNPROCESSABLE_ENTITY,
     httpx.codes.NOT_IMPLEMENTED,
 }
-"""How servers refuse a request for its form, `response_format` above all."""
+"""Statuses with which servers refuse a request's form, mostly its `response_format`."""
 
 
 def _check(answer: httpx.Response) -> None:

@@ -1,7 +1,7 @@
-"""POST /api/worker/objects: requests to the bucket, signed one by one for a rented machine.
+"""POST /api/worker/objects: signs a rented machine's bucket requests, one at a time.
 
-A machine reads and writes under its job's own root. Of the cache that jobs share it reads what is of its own
-source, by what trusted runs have written down of it, and writes nothing.
+A machine reads and writes under its job's own root. In the cache that jobs share it reads only what belongs to its
+own source, as recorded by trusted runs, and writes nothing.
 """
 
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter()
 
 SIGNED_SECONDS = 900
-"""How long an address is good: a part of 16 MiB may wait for its turn on a slow line."""
+"""How long a URL is valid: a part of 16 MiB may wait for its turn on a slow line."""
 NOT_OWN = (403, "this object is not the run's")
 MALFORMED = (400, "method, path, query or headers are malformed")
 NO_BUCKET = (502, "bucket did not answer")
@@ -75,7 +75,7 @@ def sign(session: Working, body: Body, parts: Given) -> Signed:
 
 
 def _where_it_is(key: str, session: Session, parts: Parts) -> str:
-    """The key to read: in the shared cache what is there and of the job's own source, else the run's own."""
+    """The key to read: the shared cache's if it exists and belongs to the job's source, else the run's own."""
     root = granted_root(session.job_id)
     shared = key.removeprefix(root)
     if is_cached(key, root) and _may_read(shared, session.job_id, parts) and parts.bucket.exists(shared):
@@ -84,7 +84,7 @@ def _where_it_is(key: str, session: Session, parts: Parts) -> str:
 
 
 def _may_read(shared: str, job_id: str, parts: Parts) -> bool:
-    """Whether a key of the shared cache is of the job's own source."""
+    """Whether a key of the shared cache belongs to the job's own source."""
     request = parts.job(job_id).request
     if shared == request.get("source_key"):
         return True
@@ -99,7 +99,7 @@ def _may_read(shared: str, job_id: str, parts: Parts) -> bool:
 
 
 def _source(request: dict[str, Any], parts: Parts) -> str | None:
-    """Digest of the source that the request names, as far as a trusted run has seen it."""
+    """Digest of the request's source, or None if no trusted run has recorded it."""
     if request.get("source_key"):
         return digest("upload", request["source_key"])
     found = _field(alias_key(str(request.get("video_url"))), "source", parts)

@@ -1,7 +1,7 @@
-"""/api/worker/prefect/…: of the Prefect server, what the run of a session needs, and 403 for all else.
+"""/api/worker/prefect/…: the Prefect server's routes that a session's run needs, and 403 for all others.
 
-What is asked for is asked for anew, with the fields that prefect_rules lets through. The server itself, its blocks,
-variables, pools and other runs are out of reach. Not in the OpenAPI document: only Prefect's own client asks here.
+Requests are rebuilt from the fields that prefect_rules lets through. The server itself, its blocks, variables, pools
+and other runs are out of reach. Not in the OpenAPI document: only Prefect's own client calls these routes.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ Json = Annotated[Any, Depends(_body)]
 
 
 class Upstream:
-    """The Prefect server on behalf of one session. Methods raise HTTPException with what its machine is told."""
+    """The Prefect server on behalf of one session. Methods raise HTTPException with the machine's answer."""
 
     def __init__(self, session: Session, parts: Parts, agent: str | None = None) -> None:
         self._agent = agent
@@ -52,20 +52,20 @@ class Upstream:
         self._server = parts.prefect
 
     async def ask(self, method: str, path: str, body: Any = None) -> Response:
-        """Its answer; what operators keep for themselves is left out of it."""
+        """The server's answer, without what only operators may see."""
         try:
             answer = await self._server.ask(method, path, body, self._agent)
         except SubmitError as error:
             logger.warning("A rented machine asked in vain: %s", error)
             raise HTTPException(*AWAY) from None
-        except ValueError:  # half a character, or a number without end, cannot be sent on
+        except ValueError:  # a lone surrogate or an infinite number cannot be sent on
             raise Forbidden from None
         if not answer.content:
             return Response(status_code=answer.status_code)
         return JSONResponse(rules.shown(answer.json()), answer.status_code)
 
     async def check(self, kind: str, identifiers: Iterable[str]) -> None:
-        """That those are no other run's: what the server does not know yet may become this one's."""
+        """Refuse ids of another run. Ids unknown to the server pass: this run may be creating them."""
         for identifier in identifiers:
             try:
                 owner = await self._server.owner(kind, identifier)
@@ -90,7 +90,7 @@ async def read_admin(request: Request, server: Server) -> Response:
 
 @router.get("/csrf-token")
 async def read_csrf_token(_: Server) -> Response:
-    """There is none: a session is no browser's."""
+    """There is no CSRF token: no browser uses a session."""
     return JSONResponse({"detail": "CSRF protection is disabled."}, 422)
 
 
@@ -108,7 +108,7 @@ async def change_run(run_id: UUID, body: Json, server: Server) -> Response:
 
 @router.post("/flow_runs/{run_id}/set_state")
 async def set_state(run_id: UUID, body: Json, session: Open, server: Server, parts: Given) -> Response:
-    """The end of the run is soon the end of its session."""
+    """When the run ends, its session ends soon after."""
     _same(run_id, server.own.run_id)
     change = rules.state_change(body)
     answer = await server.ask("POST", f"flow_runs/{run_id}/set_state", change)
@@ -157,7 +157,7 @@ async def change_artifact(artifact_id: UUID, body: Json, server: Server) -> Resp
 
 @router.post("/v2/concurrency_limits/leases/{lease_id}/renew")
 async def renew_lease(lease_id: UUID, body: Json, server: Server) -> Response:
-    """The run's own place under a limit of its deployment, while it has one."""
+    """Renew the run's own slot in its deployment's concurrency limit, while it has one."""
     run = await server.ask("GET", f"flow_runs/{server.own.run_id}")
     state = json.loads(bytes(run.body)).get("state") or {}
     _same(lease_id, (state.get("state_details") or {}).get("deployment_concurrency_lease_id"))
@@ -166,13 +166,13 @@ async def renew_lease(lease_id: UUID, body: Json, server: Server) -> Response:
 
 @router.websocket("/events/in")
 async def take_events(socket: WebSocket) -> None:
-    """Events of the run and of its task runs; what is none of them is dropped."""
+    """Take events of the run and of its task runs, and drop all others."""
     await _introduced(socket, _take_all)
 
 
 @router.websocket("/events/out")
 async def tell_nothing(socket: WebSocket) -> None:
-    """Prefect's client listens here for its run being cancelled; a rented machine is stopped from outside then."""
+    """Prefect's client waits here for its run to be cancelled; a rented machine is stopped from outside instead."""
     await _introduced(socket, _take_none)
 
 
@@ -196,7 +196,7 @@ async def _take_all(socket: WebSocket, parts: Parts) -> None:
     try:
         while True:
             text = await socket.receive_text()
-            # The session may have ended meanwhile; and one that sends without end is slowed down.
+            # Look again: the session may have ended, and every event counts towards its rate limit.
             session = await to_thread.run_sync(open_session, socket.state.token, parts)
             try:
                 await _pass_on(text, Upstream(session, parts))
@@ -213,9 +213,9 @@ async def _take_none(socket: WebSocket, _: Parts) -> None:
 
 
 async def _introduced(socket: WebSocket, serve: Callable[[WebSocket, Parts], Awaitable[None]]) -> None:
-    """Serve a socket that begins with a session's token, as Prefect's client has it; one without is closed.
+    """Serve a socket that starts with a session's token, as Prefect's client does; close any other.
 
-    It holds one of its client's places, also before it has said who it is.
+    A socket takes one of its client's places even before it authenticates.
     """
     parts: Parts = socket.app.state.parts
     try:
@@ -225,7 +225,7 @@ async def _introduced(socket: WebSocket, serve: Callable[[WebSocket, Parts], Awa
                 await serve(socket, parts)
     except NoPlace:
         await socket.close(TRY_AGAIN_LATER)
-    except (WebSocketDisconnect, KeyError):  # it has gone, or sends what is no text
+    except (WebSocketDisconnect, KeyError):  # it hung up, or sent something other than text
         pass
     except HTTPException as refused:
         await _close(socket, str(refused.detail))

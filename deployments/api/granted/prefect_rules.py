@@ -1,7 +1,7 @@
-"""What a rented machine may tell the Prefect server: made anew from the fields that a recorded run used.
+"""What a rented machine may send to the Prefect server, rebuilt from the fields that a recorded run used.
 
-Pure. Each function gives what is sent on, or raises `Forbidden`. Nothing that names another run, has the machine
-rented again, or is later loaded as code (data of a state) gets through.
+Pure functions. Each returns what to send on, or raises `Forbidden`. Nothing gets through that names another run,
+rents the machine again, or is later loaded as code (a state's data).
 """
 
 import re
@@ -13,9 +13,9 @@ from infra.errors import Forbidden
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 STATES = {"RUNNING", *FINAL}
-"""States that a machine may set; SCHEDULED and the like would have it rented again."""
+"""States that a machine may set; SCHEDULED and the like would rent it again."""
 TEXT = 20_000
-"""Letters of a message or an artifact's text; what is longer is cut."""
+"""Most characters in a message or an artifact's text; the rest is cut."""
 TASK_RUN_FIELDS = (
     *("name", "task_key", "dynamic_key", "empirical_policy", "tags", "labels", "task_inputs", "run_count"),
     *("flow_run_run_count", "expected_start_time", "start_time", "end_time", "total_run_time", "task_version"),
@@ -25,7 +25,7 @@ POOL = ("work_pool_id", "work_pool_name", "work_queue_id", "work_queue_name", "i
 
 @dataclass(frozen=True)
 class Own:
-    """What belongs to a session: ids of the Prefect server's, and the job."""
+    """What belongs to a session: its ids on the Prefect server, and its job."""
 
     run_id: str
     flow_id: str
@@ -39,7 +39,7 @@ class Own:
 
 
 def shown(record: Any) -> Any:
-    """A run or a deployment as its machine may read it: without the pool and what is set on it."""
+    """A run or a deployment as its machine may read it: without the work pool and the job variables."""
     if not isinstance(record, dict):
         return record
     hidden = {name: None for name in POOL if name in record}
@@ -47,13 +47,13 @@ def shown(record: Any) -> Any:
 
 
 def run_change(body: Any) -> dict[str, Any]:
-    """A PATCH of the run: the version of its flow alone. How it is retried would have it rented again."""
+    """A PATCH of the run: only its flow's version. Changing its retries could rent the machine again."""
     version = _object(body).get("flow_version")
     return {"flow_version": version} if isinstance(version, str) else {}
 
 
 def state_change(body: Any) -> dict[str, Any]:
-    """A state that the run may take."""
+    """A state that the run may enter."""
     state = _object(_object(body).get("state"))
     if _text(state.get("type")) not in STATES or body.get("force"):
         raise Forbidden
@@ -63,13 +63,13 @@ def state_change(body: Any) -> dict[str, Any]:
 
 
 def logs(body: Any, own: Own) -> tuple[list[dict[str, Any]], set[str]]:
-    """Lines of the run's log, and the task runs that they name."""
+    """Lines of the run's log, and the task runs they name."""
     lines = [_line(line, own) for line in body] if isinstance(body, list) else []
     return lines, {line["task_run_id"] for line in lines if line["task_run_id"]}
 
 
 def new_artifact(body: Any, own: Own) -> tuple[dict[str, Any], set[str]]:
-    """The run's progress or its table of clips, and the task run that it names."""
+    """The run's progress or its table of clips, and the task run it names."""
     given = _object(body)
     if _text(given.get("key")) not in own.artifact_keys or given.get("type") not in ("progress", "markdown"):
         raise Forbidden
@@ -77,11 +77,11 @@ def new_artifact(body: Any, own: Own) -> tuple[dict[str, Any], set[str]]:
         raise Forbidden
     task_run = _uuid_or_none(given.get("task_run_id"))
     fixed = {"key": given["key"], "type": given["type"], "flow_run_id": own.run_id, "task_run_id": task_run}
-    return fixed | artifact_change(given), {task_run} - {None}  # pyright: ignore[reportReturnType] None is taken out
+    return fixed | artifact_change(given), {task_run} - {None}  # pyright: ignore[reportReturnType] None is removed
 
 
 def artifact_change(body: Any) -> dict[str, Any]:
-    """What an artifact says: a number or a text, and words on it."""
+    """An artifact's content: a number or a text, and a description."""
     given = _object(body)
     data, changed = given.get("data"), dict[str, Any]()
     if isinstance(data, int | float | str):
@@ -92,7 +92,7 @@ def artifact_change(body: Any) -> dict[str, Any]:
 
 
 def event(body: Any, own: Own) -> tuple[dict[str, Any], str | None]:
-    """A task run's change of state, the run's heartbeat, or that the run was set up; and the task run."""
+    """A task run's state change, or the run's heartbeat or setup event; and the task run's id, if any."""
     given = _object(body)
     name, resource = given.get("event"), _resource(given.get("resource"))
     if not any(_resource(one).get("prefect.resource.id") == f"prefect.flow-run.{own.run_id}" for one in _all(given)):
@@ -116,7 +116,7 @@ def event(body: Any, own: Own) -> tuple[dict[str, Any], str | None]:
 
 
 def lease_seconds(body: Any) -> dict[str, Any]:
-    """How long a run's place under its deployment's limit is held on."""
+    """How long to renew the run's slot in its deployment's limit."""
     seconds = _object(body).get("lease_duration")
     if not isinstance(seconds, int | float) or not 0 < seconds <= 600:
         raise Forbidden
@@ -135,7 +135,7 @@ def _task_run(payload: Any) -> dict[str, Any]:
 
 
 def _state(given: Any) -> dict[str, Any]:
-    """Type, name and message: the data of a state names where code is loaded from, and with what."""
+    """Type, name and message only: a state's data names code to load, and its input."""
     state = _object(given)
     message = state.get("message")
     return {

@@ -1,4 +1,4 @@
-"""POST /api/worker/grant: a grant is changed, once, for a session."""
+"""POST /api/worker/grant: exchanges a grant, once, for a session."""
 
 import logging
 import re
@@ -64,10 +64,10 @@ class Redeemed(BaseModel):
     },
 )
 async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
-    """For a container on a rented machine. A second time is refused, and ends the run: one of the two has stolen it.
+    """For a container on a rented machine. A second use is refused and ends the run: one of the two stole the grant.
 
-    With the nonce of the first time, ten minutes long and until the session is used, it is answered again; the token
-    of the first answer is good no more. A nonce that is malformed is none.
+    With the nonce of the first, it is answered again for ten minutes and until the session is used; the token
+    of the first answer is then no longer valid. A malformed nonce is ignored.
     """
     text, nonce = body.get("grant"), body.get("nonce")
     try:
@@ -110,11 +110,11 @@ def _redeemed(grant: Grant, nonce: str | None, asked_at: str, parts: Parts) -> R
 
 
 def _waiting_run(grant: Grant, parts: Parts) -> dict[str, Any]:
-    """The grant's run, which still waits for its container.
+    """The grant's run, if it can still start.
 
     Raises:
         GrantRefused: it has ended.
-        SubmitError: the Prefect server does not tell.
+        SubmitError: the Prefect server does not answer.
     """
     run = parts.submitter.run(grant.run_id)
     if run is None or run.get("state_type") in {*TERMINAL, "CANCELLING"}:
@@ -123,7 +123,7 @@ def _waiting_run(grant: Grant, parts: Parts) -> dict[str, Any]:
 
 
 def _stop_stolen(grant: Grant, parts: Parts) -> None:
-    """The job says so already; its run is stopped."""
+    """Stop the run of a stolen grant; its job already records the theft."""
     logger.error("The grant of run %s was redeemed twice", grant.run_id)
     try:
         parts.submitter.cancel(grant.run_id)
@@ -132,7 +132,7 @@ def _stop_stolen(grant: Grant, parts: Parts) -> None:
 
 
 def _bucket_keys(grant: Grant, parts: Parts) -> BucketKeys | None:
-    """Keys for the bucket where Cloudflare makes temporary ones; else each request is signed by us."""
+    """Temporary keys for the bucket if Cloudflare issues them, else None: we sign each request."""
     try:
         return temporary_keys(granted_root(grant.job_id), grant.session_seconds, parts.settings)
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""Reports of rented machines: progress is believed, an end is looked into first."""
+"""Reports from rented machines: progress is taken as is, an end is checked first."""
 
 import logging
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 ENDED = (409, "job has ended otherwise")
 BEING_CHECKED = (503, "clips are being checked; ask again")
 CHECK_SECONDS = 900
-"""Longest check of a job's clips; another one may begin then."""
+"""Longest check of a job's clips; after that another check may begin."""
 
 
 def note(report: Report, parts: Parts) -> None:
@@ -26,10 +26,10 @@ def note(report: Report, parts: Parts) -> None:
 
 
 async def take_granted(report: Report, session: Session, parts: Parts) -> None:
-    """A report of the session's own attempt, whichever it names.
+    """Take a report for the session's own attempt, whichever attempt it names.
 
     Raises:
-        HTTPException: 409 for an end that did not come true, 503 while one is being looked into.
+        HTTPException: 409 for an end that was not confirmed, 503 while one is being checked.
     """
     own = report.model_copy(update={"attempt": session.attempt})
     if own.status in (JobState.SUCCEEDED, JobState.FAILED):
@@ -55,7 +55,7 @@ def _end_once(report: Report, session: Session, parts: Parts) -> None:
 
 
 def _looked_into(report: Report, job: Job, parts: Parts) -> Report:
-    """The report as it is true: a success whose clips do not hold is a failure."""
+    """The report after the check: a success whose clips are refused becomes a failure."""
     if report.status is JobState.FAILED:
         keep_error(job, parts.bucket)
         return report

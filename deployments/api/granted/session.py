@@ -1,4 +1,4 @@
-"""Who asks from a rented machine: the session, found by the token that its grant was changed for."""
+"""Authenticates rented machines: finds the session by the token that its grant was exchanged for."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ from deployments.api.models import NO_SESSION
 from infra.granted.session import Session
 
 CALLS_PER_MINUTE = 3000
-"""Requests that one session may make in a minute, many times what a run needs."""
+"""Most requests a session may make per minute: many times what a run needs."""
 SLOW_DOWN = (429, "too many requests; try again in a minute")
 
 
 def token_of(authorization: str | None) -> str:
-    """The token in `Bearer TOKEN`, or in `Basic` with the token alone; empty where there is none."""
+    """The token in `Bearer TOKEN`, or in `Basic` with only the token; empty if absent."""
     scheme, _, given = (authorization or "").partition(" ")
     if scheme.lower() == "bearer":
         return given.strip()
@@ -30,7 +30,7 @@ def open_session(token: str, parts: Parts) -> Session:
     """The token's session.
 
     Raises:
-        HTTPException: 403 where it is none, or is over; 429 for one that asks without end.
+        HTTPException: 403 if there is none or it is over; 429 if it sends too many requests.
     """
     session = parts.sessions.find(token) if token else None
     if session is None:
@@ -54,6 +54,6 @@ def _working(session: Annotated[Session, Depends(_session)], parts: Given) -> Se
 
 
 Open = Annotated[Session, Depends(_session)]
-"""A session whose run may still be ending: for the Prefect server, nothing else."""
+"""A session whose run may already be ending; only for the Prefect server's routes."""
 Working = Annotated[Session, Depends(_working)]
 """A session whose job's attempt has not ended."""
