@@ -1,4 +1,4 @@
-"""The HTTP app: `create_app` over any services, `build` over those that the settings name."""
+"""The HTTP app: `create_app` with any services, `build` with those that the settings name."""
 
 import asyncio
 import logging
@@ -34,13 +34,13 @@ Background = Callable[[], Coroutine[Any, Any, None]]
 READABLE_HEADERS = ("Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After")
 MIGRATION_RETRY_SECONDS = 5
 BUCKET_ATTEMPTS = 2
-"""Few: a request waits for the bucket, and its client can retry."""
+"""Few: a request waits meanwhile, and its client can retry."""
 
 
 def create_app(
     configured: Settings, store: JobStore, bucket: ArtifactStore, submitter: Submitter, *background: Background
 ) -> FastAPI:
-    """The app over these services; `background` runs as long as the app."""
+    """The app with these services; `background` runs as long as the app."""
     prefect = PrefectForwarder(configured.prefect_api_url)
 
     @asynccontextmanager
@@ -58,7 +58,7 @@ def create_app(
         title="KangKlip",
         version="1",
         description="Turns one long video into one to five vertical clips.",
-        docs_url=None,  # the interactive pages load scripts from elsewhere
+        docs_url=None,  # the interactive pages load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
         lifespan=alive,
@@ -86,7 +86,7 @@ def create_app(
 
 
 def build(log: Path | None = None) -> FastAPI:
-    """The app over the servers that the environment names; uvicorn's factory.
+    """The app with the servers that the environment names; uvicorn's factory.
 
     Args:
         log: file for the log, or None for standard output.
@@ -107,7 +107,7 @@ def build(log: Path | None = None) -> FastAPI:
 
 
 def _is_migrated(configured: Settings) -> bool:
-    """Whether the records are migrated. Not while Redis is away, which does not prevent the start."""
+    """Migrate the records if Redis answers, and return whether it did; startup does not depend on it."""
     try:
         schema.update(configured)
     except StateError as error:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class NoPlace(Exception):
-    """All places are taken; `own` is whether by the client itself."""
+    """All places are taken; `own` says whether by the client itself."""
 
     def __init__(self, *, own: bool) -> None:
         super().__init__("no place is free")
@@ -14,7 +14,7 @@ class NoPlace(Exception):
 
 
 class Places:
-    """At most `most` in total and `most_each` per client. Not thread-safe: use it from one event loop."""
+    """At most `most` places in total and `most_each` per client. Not thread-safe: use it from one event loop."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most, self._most_each = most, most_each
@@ -25,7 +25,7 @@ class Places:
         """Hold a place.
 
         Raises:
-            NoPlace: there is none.
+            NoPlace: none is free.
         """
         if self._taken[client] >= self._most_each:
             raise NoPlace(own=True)

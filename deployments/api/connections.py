@@ -1,7 +1,7 @@
-"""How many connections the API holds, and how long it waits for a client that sends or reads nothing.
+"""Limits the API's open connections, and how long it waits for a client that sends or reads nothing.
 
-uvicorn alone waits forever for the head of a request and for a reader, and accepts every connection. Clients that
-open connections and stay silent would use up the descriptors that Redis and the bucket need.
+By itself uvicorn waits forever for the head of a request and for a reader, and accepts every connection. Clients
+that open connections and stay silent would use up the descriptors that Redis and the bucket need.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ HEAD_SECONDS = 10.0
 """How long the head of a request may take, however slowly its bytes arrive."""
 UNREAD_SECONDS = 60.0
 READ_BYTES = 64 * 1024
-"""A client that leaves an answer unread must read so many bytes in `UNREAD_SECONDS`, or all that is left."""
+"""A client that leaves an answer unread must read this many bytes in `UNREAD_SECONDS`, or all that is left."""
 BACKLOG = 128
 """Connections waiting to be accepted. The event loop may accept all of them before any other is closed."""
 MOST_CONNECTIONS = 4096
 MESSAGE_BYTES = 1024 * 1024
-"""Largest message of a websocket, as of any body: it is read before it is known who sends it."""
+"""Largest websocket message, as for any body: it is read before its sender is known."""
 _MOST_FILES = 20_000
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n"
@@ -36,19 +36,19 @@ def files_allowed() -> int:
 
 
 def connections_allowed() -> int:
-    """Two fifths of the descriptors: answering a request may open another one to Redis or the bucket."""
+    """Two fifths of the descriptors: answering a request may take another one for Redis or the bucket."""
     return max(min(files_allowed() * 2 // 5, MOST_CONNECTIONS), 8)
 
 
 def streams_allowed() -> int:
-    """Event streams that may be open at once, and clips and websockets beside them, of each as many."""
+    """How many event streams may be open at once, and as many clips and as many websockets."""
     return max(files_allowed() // 8, 4)
 
 
 def server_options(configured: Settings) -> dict[str, Any]:
-    """What uvicorn is told, wherever the API is served.
+    """uvicorn's options, wherever the API is served.
 
-    uvicorn by itself believes X-Forwarded-For from every process on this machine; here only `TRUSTED_PROXIES` are.
+    By default uvicorn trusts X-Forwarded-For from any process on this machine; here it trusts only `TRUSTED_PROXIES`.
     """
     return {
         "http": BoundedProtocol,
@@ -158,7 +158,7 @@ class BoundedProtocol(H11Protocol):
             self._read_due = None
 
     def _make_room(self) -> bool:
-        """Drop the connection that has been silent longest; False when there is none."""
+        """Drop the connection that has been silent longest; return False if there is none."""
         others = [other for other in self.connections if isinstance(other, BoundedProtocol) and other is not self]
         silent = [other for other in others if other.is_silent]
         if not silent:

@@ -1,4 +1,4 @@
-"""The services that requests are served from, and how a handler gets them."""
+"""The services behind the API, and how a handler gets them."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

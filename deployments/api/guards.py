@@ -1,4 +1,4 @@
-"""Checks before the handlers: who may call, how large a body may be, and from which page.
+"""Checks before the handlers: who may call, from which page, and how large a body may be.
 
 Secrets are compared as digests in constant time, so timing reveals neither their characters nor their length.
 """
@@ -32,7 +32,7 @@ BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 20
 """How long a body may take to arrive."""
 _DIGITS = 20
-"""Longer integers are read as floats: they are out of every bound, and cheap to parse."""
+"""Longer integers are read as floats: they exceed every bound, and floats are cheap to parse."""
 
 
 class Paths:
@@ -231,7 +231,7 @@ async def _changer(caller: Asking) -> Caller:
 
 
 Changing = Annotated[Caller, Depends(_changer)]
-"""The caller of a change; if API keys are set, it has one, or the operator's."""
+"""The caller of a change; if API keys are set, it has one of them or the operator's."""
 
 
 def job_of(caller: Caller, job_id: str, parts: Parts) -> Job:
@@ -249,7 +249,7 @@ def sees_job(job_id: str, caller: Asking, parts: Given) -> None:
 
 
 def is_operator(request: Request, parts: Parts) -> bool:
-    """Whether the operator's key came, in a header of its own or as a bearer token, which Prometheus can send."""
+    """Whether the request has the operator's key, in its own header or as a bearer token, as Prometheus sends it."""
     key = parts.settings.operator_key
     if key is None:
         return False
@@ -259,20 +259,20 @@ def is_operator(request: Request, parts: Parts) -> bool:
 
 
 async def needs_a_key(caller: Asking) -> None:
-    """For the list of jobs: needs an API key or the operator's; others get a 404."""
+    """For the list of jobs: require an API key or the operator's; others get a 404."""
     if not caller.key and not caller.is_operator:
         raise HTTPException(HTTPStatus.NOT_FOUND, "not found")
 
 
 async def needs_operator_where_keys_are(request: Request, parts: Given) -> None:
-    """For numbers of all jobs: if any keys are set, needs the operator's."""
+    """For metrics of all jobs: if any keys are set, require the operator's."""
     has_keys = parts.settings.operator_key is not None or parts.settings.named_api_keys
     if has_keys and not is_operator(request, parts):
         raise HTTPException(*NO_OPERATOR)
 
 
 def client_of(request: HTTPConnection) -> str:
-    """The unit for rate limits: the IPv4 address, or the /64 network that an IPv6 subscriber has."""
+    """The unit for rate limits: the IPv4 address, or an IPv6 subscriber's /64 network."""
     host = request.client.host if request.client else ""
     try:
         address = ip_address(host)
@@ -284,7 +284,7 @@ def client_of(request: HTTPConnection) -> str:
 
 
 def _is_one_of(given: str | None, secrets: Iterable[str]) -> bool:
-    """Headers are latin-1. Every secret is compared, to keep the time constant."""
+    """Whether a header holds one of the secrets. Headers are latin-1; all secrets are compared, in constant time."""
     digest = hashlib.sha256((given or "").encode("latin-1")).digest()
     fits = [hmac.compare_digest(digest, hashlib.sha256(secret.encode()).digest()) for secret in secrets]
     return any(fits)

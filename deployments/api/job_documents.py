@@ -34,7 +34,7 @@ def parsed(document: bytes) -> Any:
     """The value of a JSON document.
 
     Raises:
-        ValueError: it is not JSON: NaN and Infinity, and numbers that are too large for a float, are not.
+        ValueError: it is not JSON; NaN, Infinity and numbers too large for a float are not.
     """
     try:
         return json.loads(document, parse_constant=_refuse, parse_float=_finite)
@@ -54,7 +54,7 @@ def _finite(text: str) -> float:
 
 
 def _joined(segments: Any) -> Any:
-    """The words of all segments as one text, which takes a fraction of the memory of the segments."""
+    """The words of all segments as one text, which takes a fraction of the segments' memory."""
     if segments is None:
         return None
     if not isinstance(segments, list) or len(segments) > _MOST_SEGMENTS:
@@ -65,7 +65,7 @@ def _joined(segments: Any) -> Any:
 def _words(segment: Any) -> str:
     text = segment.get("text", "") if isinstance(segment, dict) else None
     if not isinstance(text, str):
-        raise ValueError("a segment has a text")  # noqa: TRY004 pydantic takes this for a fault of the input
+        raise ValueError("a segment has a text")  # noqa: TRY004 pydantic reports a ValueError as invalid input
     return text
 
 
@@ -138,7 +138,7 @@ class _Cache(Generic[T]):
         with self._lock:
             until, value = self._values.get(job_id, (0.0, None))
         if time.monotonic() < until:
-            return value  # pyright: ignore[reportReturnType] what has a time has a value
+            return value  # pyright: ignore[reportReturnType] an entry with a time has a value
         fresh = read()
         with self._lock:
             self._values[job_id] = (time.monotonic() + KEPT_SECONDS, fresh)
@@ -163,7 +163,7 @@ class Documents:
         """The manifest of a job that has succeeded.
 
         Raises:
-            StoreError: it cannot be read, or is not what a manifest should be.
+            StoreError: it cannot be read, or is malformed.
         """
         return self._manifests.get(job_id, lambda: self._read_manifest(job_id))
 
@@ -187,7 +187,7 @@ class Documents:
         return sizes[file]
 
     def forget(self, job_id: str) -> None:
-        """Drop everything cached of a deleted job."""
+        """Drop everything cached for a deleted job."""
         for kept in (self._manifests, self._failures, self._sizes):
             kept.drop(job_id)
 

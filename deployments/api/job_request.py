@@ -1,4 +1,4 @@
-"""What POST /api/jobs accepts: the fields of a request, narrowed, and the contract's sentence for each fault."""
+"""What POST /api/jobs accepts: a request's fields, their bounds, and the contract's sentence for each fault."""
 
 import difflib
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from tasks.core.languages import LANGUAGES
 from tasks.core.request import MAX_CLIPS, ClipCount, ClipSeconds, Language, VideoUrl
 
 MIN_SECONDS, MAX_SECONDS = 30, 60
-"""Bounds of a clip in seconds here; the flow and the command line allow more."""
+"""The API's bounds on a clip, in seconds; the flow and the command line allow more."""
 MOST_WARNINGS = 10
 _WRONG = {
     "video_url": "must be a valid URL",
@@ -21,15 +21,15 @@ _WRONG = {
     "language": "must be en, id, or auto",
 }
 _ABSENT = frozenset({"missing", "string_type", "float_type", "int_type"})
-"""Pydantic's names for a value that is missing or of another type."""
+"""Pydantic's names for a value that is missing or of the wrong type."""
 _NULLABLE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
 _EXAMPLE_URL = r"^https?://[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?(\.[a-z]{2,20}){1,3}(/[A-Za-z0-9._~-]{0,50}){0,5}$"
 
 
 def _clean_url(value: Any) -> Any:
-    """The address without white space around it; None, a missing one, for an empty string.
+    """The address without surrounding white space; None for an empty string, which counts as missing.
 
-    Control characters and spaces inside it are refused: some parsers drop them, and two would read two addresses.
+    Control characters and spaces inside it are refused: some parsers drop them, and would read another address.
     """
     if not isinstance(value, str):
         return value
@@ -40,7 +40,7 @@ def _clean_url(value: Any) -> Any:
 
 
 def _number(value: Any) -> int | float | None:
-    """The value if JSON calls it a number: neither "30" nor true is one."""
+    """The value if it is a JSON number, else None: neither "30" nor true is one."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
@@ -72,7 +72,7 @@ class JobRequest(BaseModel):
 
     @field_serializer("clip_duration_seconds")
     def _as_sent(self, seconds: float) -> int | float:
-        """45 and 45.0 are one request to an idempotency key."""
+        """45 and 45.0 are the same request to an idempotency key."""
         return int(seconds) if seconds.is_integer() else seconds
 
 
@@ -92,7 +92,7 @@ def read_request(body: dict[str, Any]) -> JobRequest:
 
 
 def unknown_fields(body: dict[str, Any]) -> list[str]:
-    """A warning for each ignored field, with the known field that it resembles."""
+    """A warning for each ignored field, with the known field it resembles."""
     names = [name for name in body if name not in JobRequest.model_fields]
     warnings = [_unknown(name) for name in names[:MOST_WARNINGS]]
     more = len(names) - len(warnings)

@@ -1,6 +1,6 @@
-"""One JSON line for each request and each event on standard output.
+"""Logs each request and each event as one JSON line.
 
-A line holds the path's template, never the address as it was asked: queries and ids of others may be secrets.
+A line holds the route's path template, never the requested address: queries and other clients' ids may be secret.
 """
 
 import json
@@ -38,10 +38,10 @@ class JsonLines(logging.Formatter):
 
 
 def configure(file: Path | None = None) -> None:
-    """Everything as JSON lines, but for what others log of addresses: queries are in them.
+    """Log everything as JSON lines, except the addresses that libraries log: they contain queries.
 
     Args:
-        file: where the lines go, with errors to standard error too; all to standard output without one.
+        file: where the lines go, with errors on standard error too; or None for standard output.
     """
     handler = (
         logging.StreamHandler(sys.stdout)
@@ -59,13 +59,13 @@ def configure(file: Path | None = None) -> None:
 
 
 def audit(action: str, job_id: str, *, key: str, client: str, **more: Any) -> None:
-    """One line for a change that somebody made to a job: the name of the key, never the key."""
+    """Log a change to a job in one line, with the key's name, never the key."""
     fields = {"action": action, "job_id": job_id, "key": key or None, "client": client or None, **more}
     _audit.info("audit", extra={"fields": fields})
 
 
 class RequestLog:
-    """Logs each request, and answers for one that ends in a fault of ours."""
+    """Logs each request, and answers 500 if the app fails."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -88,7 +88,7 @@ class RequestLog:
             await self._app(scope, receive, noted)
         except Exception:
             logger.exception("fault", extra={"fields": _fields(scope)})
-            if status:  # half an answer must not look like a whole one
+            if status:  # a partial answer must not look complete
                 raise
             await refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, noted)
         finally:

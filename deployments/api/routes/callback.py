@@ -89,7 +89,7 @@ async def take_report(request: Request, session: Reporter, body: Body, parts: Gi
 
 
 def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Report:
-    """The report that a body makes, and a header that may name the attempt in its place.
+    """The report in a body; the header names the attempt if the body does not.
 
     Raises:
         HTTPException: 400 with the first fault.
@@ -116,7 +116,7 @@ def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Repo
 
 
 def _attempt(in_body: Any, in_header: str | None) -> int | None:
-    """The attempt that is named, if it is a number; None for the one that runs."""
+    """The attempt that the body or the header names, or None for the running one."""
     if type(in_body) is int:
         return in_body
     return int(in_header) if in_header and _NUMBER.fullmatch(in_header) else None

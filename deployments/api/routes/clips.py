@@ -131,7 +131,7 @@ class ClipStream(StreamingResponse):
         except NoPlace:
             raise HTTPException(*BUSY, {"Retry-After": "5"}) from None
         except (TimeoutError, StoreError) as error:
-            # The answer has begun: the server sees that it is short, and closes the connection.
+            # The answer has begun: the server notices that it is short, and closes the connection.
             logger.warning("A clip was not sent to its end: %s", error or "the client stalled")
         finally:
             self._stream.close()
@@ -143,7 +143,7 @@ def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
     Several ranges, other units and malformed headers are ignored, as RFC 9110 allows.
 
     Raises:
-        HTTPException: 416, the range lies outside.
+        HTTPException: 416 if the range is outside the object.
     """
     found = _RANGE.fullmatch("".join((header or "").split()))
     if found is None or found.group() == "bytes=-":

@@ -89,7 +89,7 @@ def _created(request: Request, caller: Caller, asked: JobRequest, key: str | Non
         if own_key:
             parts.idempotency.release(own_key, job_id)
         raise
-    if earlier is None or _is_without_run(earlier):  # asking twice is one run
+    if earlier is None or _is_without_run(earlier):  # a repeated request shares one run
         try:
             _submit_first(job_id, asked, parts)
         except SubmitError as error:
@@ -119,25 +119,25 @@ def _submit_first(job_id: str, asked: JobRequest, parts: Parts) -> None:
     """Start the run of a new job.
 
     Raises:
-        SubmitError: it could not be started, and the job is forgotten. Should the server have made the run after all,
-            it finds no job and ends.
+        SubmitError: it could not be started, and the job is discarded. If the server created the run after all, the
+            run finds no job and ends.
     """
     try:
         run_id = parts.submitter.submit(job_id, 1, asked.model_dump())
     except SubmitError:
         if parts.jobs.discard(job_id) or parts.jobs.get(job_id) is None:
             raise
-        return  # its run exists, and has begun or is known to whoever asked beside us
+        return  # its run exists: it has begun, or a concurrent request recorded it
     _give(run_id, job_id, 1, parts)
     if parts.jobs.get(job_id) is None:
         raise SubmitError("The run could not be started; ask again.")
 
 
 def submit_run(job: Job, attempt: int, parts: Parts) -> None:
-    """Start the run of an attempt that follows the job as it was, in the deployment that the job ran in.
+    """Start an attempt's run in the deployment of the job's previous run; `job` is the record before the attempt.
 
     Raises:
-        SubmitError: it could not be started; the attempt is FAILED, and says why. No run can open it any more.
+        SubmitError: it could not be started; the attempt is FAILED, with the reason, and no run can open it.
     """
     try:
         run_id = parts.submitter.submit(job.job_id, attempt, job.request, job.flow_run_id or job.earlier_run_id)
@@ -149,12 +149,12 @@ def submit_run(job: Job, attempt: int, parts: Parts) -> None:
 
 
 def _give(run_id: str, job_id: str, attempt: int, parts: Parts) -> None:
-    """Record the attempt's run; one that nobody wants any more is stopped."""
+    """Record the attempt's run, or stop it if it is no longer wanted."""
     if parts.jobs.set_run(job_id, attempt, run_id):
         return
     try:
         parts.submitter.cancel(run_id)
-    except SubmitError as error:  # it may not open its attempt, whether it is stopped or not
+    except SubmitError as error:  # stopped or not, it cannot open its attempt
         logger.warning("The run of %s was not stopped from here: %s", job_id, error)
 
 
@@ -163,7 +163,7 @@ def _is_without_run(job: Job) -> bool:
 
 
 def _job_id_for(asked: JobRequest, key: str, parts: Parts) -> str:
-    """A new id, or that of the job which has the idempotency key."""
+    """A new id, or the id of the job with this idempotency key."""
     if not key:
         return new_job_id()
     reserved = parts.idempotency.reserve(key, digest(asked.model_dump()), new_job_id())
@@ -173,7 +173,7 @@ def _job_id_for(asked: JobRequest, key: str, parts: Parts) -> str:
 
 
 def _count(client: str, parts: Parts) -> None:
-    """Only requests that would become a job are counted."""
+    """Count a request that would create a job against the client's rate limit; others are not counted."""
     per_minute = parts.settings.create_rate_per_minute
     if per_minute and (wait := parts.rate_limit.wait_seconds(client, per_minute)):
         said = f"too many jobs; try again in {counted(wait, 'second')}"

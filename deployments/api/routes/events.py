@@ -86,12 +86,12 @@ class _EventStream(EventSourceResponse):
 
 
 async def _events(parts: Parts, job_id: str, resumed: str | None) -> AsyncGenerator[ServerSentEvent]:
-    """First the job as it stands, or what was missed; then what comes, until the job has ended.
+    """The current job or the missed events, then new events until the job ends.
 
-    Redis going away ends the stream: the client comes back and goes on after the last id it has.
+    If Redis goes away the stream ends; the client reconnects and resumes after its last id.
     """
     try:
-        # The id is read before the job: what happens in between is told twice rather than not at all.
+        # The id is read before the job: a change in between is sent twice rather than never.
         newest = await run_in_threadpool(parts.events.last_id, job_id)
         job = await run_in_threadpool(parts.jobs.get, job_id)
         if job is None:
@@ -108,7 +108,7 @@ async def _events(parts: Parts, job_id: str, resumed: str | None) -> AsyncGenera
 
 
 async def _following(parts: Parts, job: Job, after: str) -> AsyncGenerator[ServerSentEvent]:
-    """Events after an id; the end of an attempt that was followed by another is none of the job's."""
+    """Events after an id; if another attempt follows one that ended, the job has not ended."""
     while True:
         ended = False
         async for event_id, fields in parts.events.follow(job.job_id, after):

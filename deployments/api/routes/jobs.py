@@ -157,7 +157,11 @@ def _cancel(job_id: str, caller: Caller, parts: Parts) -> Ok:
 
 
 def _stop(run_id: str | None, job_id: str, parts: Parts) -> None:
-    """Raises: HTTPException: 502, the run could not be stopped."""
+    """Stop a run, if there is one.
+
+    Raises:
+        HTTPException: 502 if it could not be stopped.
+    """
     try:
         if run_id:
             parts.submitter.cancel(run_id)
@@ -167,7 +171,7 @@ def _stop(run_id: str | None, job_id: str, parts: Parts) -> None:
 
 
 def _stop_newer(cancelled: Job, parts: Parts) -> None:
-    """Stop the run that the attempt got while it was being cancelled; that run could not open it anyway."""
+    """Stop a run that the attempt got while it was being cancelled; that run could not open it anyway."""
     job = parts.job(cancelled.job_id)
     if job.attempt == cancelled.attempt and job.flow_run_id != cancelled.flow_run_id:
         with contextlib.suppress(HTTPException):

@@ -1,4 +1,4 @@
-"""GET /metrics: Prometheus metrics, counted by the job store and not by this process."""
+"""GET /metrics: Prometheus metrics, counted by the job store rather than by this process."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,10 +1,9 @@
-"""The page: a form, a job's page and what they load, from the folder `web`.
+"""Serves the web pages: the form, a job's page and the files they load, from the folder `web`.
 
-Nothing is built and nothing comes from elsewhere. Files are read at each request and
-revalidated by their digest, so a new version is seen at once and an unchanged one costs no bytes.
-Starlette's `StaticFiles` would weaken that: its tags are made from time and size, which two versions
-share where a wheel or an image fixes the times of files; it serves whatever lies in the folder; and
-it takes types from the machine's own list.
+There is no build step, and nothing loads from other hosts. Files are read on each request and revalidated by digest:
+a new version appears at once, and an unchanged one is not sent again. Starlette's `StaticFiles` would weaken that. Its
+tags come from time and size, which two versions share if a wheel or an image fixes file times; it serves any file in
+the folder; and it takes media types from the host's own list.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from infra.states import WORKING_STAGES
 
 WEB = Path(__file__).parents[1] / "web"
 STAGES_MODULE = "app/stages.js"
-"""Made from the table in `infra/states.py`; every other file is in the folder."""
+"""Generated from the table in `infra/states.py`; every other file is in the folder."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -64,14 +63,14 @@ def static(request: Request, name: str) -> Response:
 
 @cache
 def _static_names() -> frozenset[str]:
-    """The files that may be requested: a path outside this list is never opened."""
+    """The files that may be requested; no other path is ever opened."""
     files = (path for path in WEB.rglob("*") if path.suffix in _TYPES and path.suffix != ".html")
     return frozenset(path.relative_to(WEB).as_posix() for path in files)
 
 
 @cache
 def _stages_module() -> bytes:
-    """The table of stages as a module for the page's scripts."""
+    """The table of stages as a JavaScript module for the pages."""
     table = [{"name": stage, **stage.facts._asdict()} for stage in WORKING_STAGES]
     return f"export const STAGES = {json.dumps(table)};\n".encode()
 
