@@ -1,4 +1,4 @@
-"""What a person sees in a terminal while a job runs and when it has ended."""
+"""Terminal output while a job runs and after it ends."""
 
 import threading
 from collections.abc import Generator
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from infra.jobs.events import JobEvents
 
 console = Console(stderr=True, highlight=False)
-"""Progress, notes and faults."""
+"""For progress, notes and errors."""
 out = Console(highlight=False)
-"""Results."""
+"""For results."""
 
 
 @contextmanager
 def progress_bars(events: "JobEvents", job_id: str) -> Generator[None]:
-    """Six bars that follow the job's event stream, from now on, while the body runs."""
+    """Six bars that follow the job's new events while the body runs."""
     last = "0"
     for event_id, _ in events.read(job_id, block_seconds=0.01):
         last = event_id
@@ -60,7 +60,7 @@ def _follow(
                 last = event_id
                 _show(event, bars, rows)
         except StateError:
-            stop.wait(1)  # Redis comes back, or the run says what is wrong
+            stop.wait(1)  # Redis comes back, or the run reports what is wrong
         if ending:
             return
 
@@ -92,7 +92,7 @@ def _finish(bars: Progress, row: TaskID) -> None:
 
 
 def fail(message: str) -> None:
-    """One line on the error stream."""
+    """Print one line on standard error."""
     console.print(Text("✗ " + message, style="red"))
 
 

@@ -1,4 +1,4 @@
-"""Where the code lies, on a laptop and in the image: the pull step of prefect.yaml."""
+"""The folder of the code, on a laptop and in the image, for the pull step of prefect.yaml."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ HOME = Path(__file__).parents[1]
 
 
 def enter() -> dict[str, str]:
-    """Go to the code's folder and name it. Without a step Prefect would copy the folder that a run starts in."""
+    """Change to the code's folder and return it. Without a pull step Prefect would copy a run's working folder."""
     os.chdir(HOME)
     return {"directory": str(HOME)}

@@ -1,6 +1,6 @@
-"""A job run in this process: what `kangklip clip`, `resume`, `demo` and `job` have in common.
+"""Runs a job in this process, for `kangklip clip`, `resume`, `demo` and `job`.
 
-Libraries that take long to import are imported where they are used: help and a refused input need none of them.
+Libraries that are slow to import are imported where they are used: help and refused input need none of them.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from tasks.records import UploadRecord
 
 PRIVATE = ("records/", "rendered/")
-"""Parts of a job's prefix that are the pipeline's own."""
+"""Parts of a job's prefix that only the pipeline uses."""
 
 
 def quiet_prefect() -> None:
-    """Before Prefect is imported: its log goes to its server, only faults to the terminal."""
+    """Keep Prefect's log off the terminal, except for critical faults; call before Prefect is imported."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 def register_file(path: Path) -> tuple[str, str]:
-    """Put a local file into the bucket; its key, by content, and its name.
+    """Put a local file into the bucket; return its key, which is by content, and its name.
 
     Raises:
         BadRequest: there is no such file.
@@ -50,13 +50,13 @@ def register_file(path: Path) -> tuple[str, str]:
 
 
 def readable(name: str) -> str:
-    """A file's name as a line of text: bytes that are no UTF-8 replaced, nothing invisible, 255 characters."""
+    """A file's name as one line of at most 255 characters, without invalid UTF-8 or invisible characters."""
     whole = os.fsencode(name).decode("utf-8", "replace")
     return one_line(whole, 255) or "unnamed"
 
 
 def run_flow(request: ClipRequest, job_id: str) -> "UploadRecord":
-    """Run the flow here and now; raises what the flow raised."""
+    """Run the flow in this process; raises what the flow raises."""
     from prefect.logging.handlers import APILogHandler  # noqa: PLC0415 Prefect reads its settings when it is imported
 
     from flows.clip import clip  # noqa: PLC0415
@@ -65,17 +65,17 @@ def run_flow(request: ClipRequest, job_id: str) -> "UploadRecord":
     try:
         return UploadRecord.model_validate(clip(request, job_id))
     finally:
-        APILogHandler().flush()  # while its server is still there
+        APILogHandler().flush()  # while its server is still up
 
 
 def request_of(job_id: str) -> ClipRequest | None:
-    """What was asked of a job that is known; None when it is not."""
+    """A job's request, or None if the job is unknown."""
     job = _job(job_id)
     return ClipRequest.model_validate(job.request) if job else None
 
 
 def is_published(job_id: str) -> bool:
-    """Whether the job's prefix is complete: a manifest, and every clip that it names."""
+    """Whether the job's prefix is complete: a manifest, and every clip it names."""
     store = _bucket()
     try:
         clips = store.get_json(job_key(job_id, "manifest.json"))["clips"]
@@ -88,7 +88,7 @@ def export(job_id: str, folder: Path) -> list[Path]:
     """Copy the job's clips and JSON artifacts from the bucket into `folder`.
 
     Raises:
-        ConfigError: the folder takes them no more.
+        ConfigError: the folder cannot be written.
     """
     store = _bucket()
     prefix = job_key(job_id, "")
@@ -97,7 +97,7 @@ def export(job_id: str, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         files = [store.fetch(prefix + name, folder / name) for name in names if not name.startswith(PRIVATE)]
         for file in files:
-            file.chmod(0o644)  # what comes from the bucket is the owner's alone
+            file.chmod(0o644)  # fetched files are readable only by their owner
     except OSError as error:
         told = (
             f"{folder} cannot be written ({error.strerror}); the clips are kept: kangklip resume {job_id} --out FOLDER"
@@ -108,7 +108,7 @@ def export(job_id: str, folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def unwound_on_sigterm() -> Generator[None]:
-    """SIGTERM as KeyboardInterrupt, so that a stopped run ends its job and its children."""
+    """Raise KeyboardInterrupt on SIGTERM: a stopped run then ends its job and its children."""
 
     def interrupt(signum: int, frame: object) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
@@ -121,12 +121,12 @@ def unwound_on_sigterm() -> Generator[None]:
 
 
 def prefect_ui() -> str:
-    """Address of the Prefect UI, as the settings name its server."""
+    """Address of the Prefect UI, on the server that the settings name."""
     return (settings.load().prefect_api_url or "").removesuffix("/").removesuffix("/api")
 
 
 def run_path(job_id: str) -> str:
-    """Where in the Prefect UI the job's run is, behind the server's address."""
+    """Path of the job's run in the Prefect UI, relative to its address; empty if there is none."""
     job = _job(job_id)
     return f"/runs/flow-run/{job.flow_run_id}" if job and job.flow_run_id else ""
 

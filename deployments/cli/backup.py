@@ -1,6 +1,6 @@
 """`kangklip backup` and `kangklip restore`: the records in Redis and Prefect's database, in one file.
 
-The bucket is not in it. The backup names the bucket and the prefixes whose objects belong to it.
+The bucket's objects are not in it. The backup names the bucket and the prefixes of the objects that belong to it.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from tasks.core.errors import BadRequest
 
 ABOUT, RECORDS, PREFECT = "backup.json", "records.jsonl", "prefect.db"
 PREFIXES = ("jobs/", "cache/", "granted/")
-"""Where the objects lie that the records speak of."""
+"""Prefixes of the objects that the records refer to."""
 _OWN_DATABASE = (
     "Prefect's database is that of the server at PREFECT_API_URL.",
     "Leave it out here with --without-prefect, and save it there: PostgreSQL with pg_dump and pg_restore.",
@@ -38,7 +38,7 @@ _OWN_DATABASE = (
 
 
 class About(BaseModel):
-    """What a backup holds. `prefect` tells whether Prefect's database is in it."""
+    """What a backup contains. `prefect` says whether Prefect's database is included."""
 
     format: int = Field(default=1, ge=1)
     made_at: str
@@ -54,7 +54,7 @@ def save(file: Path, *, without_prefect: bool) -> None:
     """Write the backup to `file`, or to standard output for `-`.
 
     Raises:
-        BadRequest: the file exists, its folder does not, or Prefect's database is not ours to save.
+        BadRequest: the file exists, its folder does not, or Prefect's database is another server's.
     """
     configured = settings.load()
     if str(file) != "-":
@@ -68,10 +68,10 @@ def save(file: Path, *, without_prefect: bool) -> None:
 
 
 def restore(file: Path, *, replace: bool, without_prefect: bool) -> None:
-    """Put back what `save` has written; `replace` deletes the records that are there first.
+    """Restore what `save` wrote; `replace` deletes the existing records first.
 
     Raises:
-        BadRequest: the file is no backup, or there are records already.
+        BadRequest: the file is not a backup, or records already exist.
         StackError: the embedded servers are running.
     """
     configured = settings.load()
@@ -99,7 +99,7 @@ def restore(file: Path, *, replace: bool, without_prefect: bool) -> None:
 
 
 def _check_target(file: Path) -> None:
-    """Before anything is gathered."""
+    """Check that the file can be written, before anything is gathered."""
     folder = file.absolute().parent
     try:
         if file.exists():
@@ -114,7 +114,7 @@ def _check_target(file: Path) -> None:
 
 @contextmanager
 def _records_of(configured: Settings) -> Generator[tuple[Any, LocalStack]]:
-    """A client of the Redis that the settings name, or of the embedded one, up for as long as this takes."""
+    """A client of the Redis that the settings name, or of the embedded one, which runs meanwhile."""
     with LocalStack(configured, [Part.VALKEY]) as stack, local_run.unwound_on_sigterm():
         url = stack.settings.redis_url
         if url is None:
@@ -133,7 +133,7 @@ def _database(stack: LocalStack) -> Path:
 
 
 def _gather(folder: Path, client: Any, stack: LocalStack, *, without_prefect: bool) -> About:
-    """The records first: a run that the database knows and no record names does no harm."""
+    """Gather the backup, records first: a run in the database that no record names does no harm."""
     count = form = 0
     with (folder / RECORDS).open("w", encoding="utf-8") as lines:
         for record in dump.dump(client):
@@ -163,12 +163,12 @@ def _gather(folder: Path, client: Any, stack: LocalStack, *, without_prefect: bo
 
 
 def _pack(folder: Path, file: Path) -> None:
-    """The archive appears whole or not at all."""
+    """Write the archive, whole or not at all."""
     if str(file) == "-":
         with tarfile.open(fileobj=sys.stdout.buffer, mode="w|gz") as archive:
             _add_all(archive, folder)
         return
-    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")  # for its owner alone
+    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")  # readable only by its owner
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as out, tarfile.open(fileobj=out, mode="w:gz") as archive:
@@ -185,7 +185,7 @@ def _add_all(archive: tarfile.TarFile, folder: Path) -> None:
 
 
 def _unpack(file: Path, folder: Path) -> About:
-    """The three files of a backup, checked before anything is changed; what else is in it is passed over."""
+    """Extract a backup's files and check them before anything is changed; other members are ignored."""
     wrong = BadRequest(f"{file} is not a backup of KangKlip.", "Name a file that kangklip backup has written.")
     try:
         with contextlib.ExitStack() as opened:
@@ -229,7 +229,7 @@ def _make_room(client: Any, *, replace: bool) -> None:
 
 
 def _put_database(source: Path, target: Path) -> None:
-    """In place of the one that is there, with what SQLite keeps beside it."""
+    """Replace the existing database, and remove the files that SQLite keeps with it."""
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = target.with_name(f".{target.name}.restored")
     shutil.copyfile(source, part)

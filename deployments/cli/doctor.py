@@ -1,4 +1,4 @@
-"""`kangklip doctor`: everything that a job needs, each tried for real, with the way to mend it."""
+"""`kangklip doctor`: tries everything a job needs, and says how to fix what is missing."""
 
 import platform
 import shutil
@@ -31,7 +31,7 @@ _COLOURS = {"ok": "green", "off": "yellow", "missing": "red"}
 
 @dataclass(frozen=True)
 class Finding:
-    """`off` is a part that works without; `missing` one that has to be mended."""
+    """`off`: KangKlip works without the part. `missing`: the part must be fixed."""
 
     verdict: Verdict
     detail: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 def examine(*, as_json: bool) -> bool:
-    """Print a table or a document of all checks; True when nothing is missing."""
+    """Print all checks as a table or a document; return True if nothing is missing."""
     configured = settings.load()
     found = {name: _tried(check, configured) for name, check in CHECKS.items()}
     fine = all(finding.verdict != "missing" for finding in found.values())
@@ -54,10 +54,10 @@ def examine(*, as_json: bool) -> bool:
 
 
 def _tried(check: Callable[[Settings], Finding], configured: Settings) -> Finding:
-    """A check that breaks is a finding, not a crash."""
+    """Run a check; one that raises is a finding, not a crash."""
     try:
         return check(configured)
-    except Exception as error:  # noqa: BLE001 whatever is wrong is what the doctor is for
+    except Exception as error:  # noqa: BLE001 the doctor reports any fault
         return Finding("missing", f"{type(error).__name__}: {error}", "Install again: make demo")
 
 
@@ -154,7 +154,7 @@ def _llm(configured: Settings) -> Finding:
 
 
 def _embedded(part: Part, variable: str) -> Finding:
-    """An embedded part needs its program only; it is started when it is needed."""
+    """An embedded part only needs its program; it is started on demand."""
     if program(part) is None:
         return Finding("missing", f"{variable} is empty and nothing is embedded", f"Set {variable}, or make demo")
     return Finding("ok", f"embedded ({variable} is empty)")

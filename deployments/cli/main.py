@@ -1,7 +1,7 @@
 """The command line: kangklip clip | resume | status | list | up | api | deploy | doctor | demo | job |
 backup | restore.
 
-Results go to standard output, progress, notes and faults to standard error.
+Results go to standard output; progress, notes and errors go to standard error.
 """
 
 import logging
@@ -264,7 +264,7 @@ def job_command() -> None:
 
 
 def main() -> None:
-    """The program: every expected failure is one line that says what to do next."""
+    """Run the program; every expected failure is one line that says what to do next."""
     try:
         sys.exit(app(standalone_mode=False))
     except (ClipError, InfraError) as error:
@@ -288,8 +288,8 @@ def main() -> None:
 
 @contextmanager
 def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["LocalStack"]:
-    """A stack that is up, or one brought up for the length of the command."""
-    from infra.jobs import schema  # noqa: PLC0415 help and a refused input need no server, nor what speaks to one
+    """A running stack, or one started for the length of the command."""
+    from infra.jobs import schema  # noqa: PLC0415 help and refused input need neither server nor client
     from infra.local.stack import LocalStack  # noqa: PLC0415
 
     local_run.quiet_prefect()
@@ -322,7 +322,7 @@ def _unknown(job: str) -> BadRequest:
 
 
 def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
-    """Run the job with bars and copy what it made; also the address of its run while the Prefect server is up."""
+    """Run the job with progress bars and copy its results; also return its run's path in the Prefect UI."""
     from infra.jobs.events import JobEvents  # noqa: PLC0415
 
     jobs = _jobs()
@@ -345,7 +345,7 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
 
 
 def _show(finished: Finished, path: str, stack: "LocalStack", *, as_json: bool) -> None:
-    """The result, and where the run is to be seen: an address only if somebody keeps the server up."""
+    """Print the result and where to see the run: its address, if the server stays up."""
     if as_json:
         print_document(finished.document())
     else:

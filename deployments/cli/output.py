@@ -1,4 +1,4 @@
-"""What a command found or made, as a table for people or as one JSON document for programs."""
+"""Prints a command's result, as a table for people or as one JSON document for programs."""
 
 import json
 import time
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that has succeeded and the folder that its files were copied to."""
+    """A job that has succeeded, and the folder its files were copied to."""
 
     job_id: str
     folder: Path
@@ -35,7 +35,7 @@ class Finished:
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     def document(self) -> dict[str, Any]:
-        """As `--json` prints it; docs/command-line.md, "JSON for programs"."""
+        """The document that `--json` prints; see docs/command-line.md, "JSON for programs"."""
         manifest = self.manifest
         return {
             "job_id": self.job_id,
@@ -61,7 +61,7 @@ class Finished:
         }
 
     def show(self) -> None:
-        """The clips as a table, and where they are."""
+        """Print the clips as a table, and where they are."""
         table = _columns(("clip", "title"), ("seconds", "size", "checks"), ("file",))
         for number, clip in enumerate(self.document()["clips"], 1):
             table.add_row(
@@ -91,12 +91,12 @@ def job_document(job: "Job") -> dict[str, Any]:
 
 
 def standing(job: "Job") -> str:
-    """A job's state as people see it: one that somebody cancelled has not failed."""
+    """A job's state as shown to people: CANCELLED, not FAILED, if someone cancelled it."""
     return "CANCELLED" if job.is_cancelled else job.status
 
 
 def source(job: "Job") -> str:
-    """What the job's video is called: the file's name, or the address without what it may keep secret."""
+    """A name for the job's video: the file's name, or the address without its secrets."""
     return job.request.get("source_name") or loggable(job.request.get("video_url") or "") or "?"
 
 
@@ -114,7 +114,7 @@ def print_document(document: dict[str, Any]) -> None:
 
 @contextmanager
 def failure_printed(*, as_json: bool, job_id: str | None = None, runs_job: bool = False) -> Generator[None]:
-    """Print a failure as a document too if `as_json`, and raise it.
+    """Re-raise a failure; if `as_json`, print it as a document first.
 
     The document's `status` is the job's: FAILED if this command was running the job, otherwise null.
     """
@@ -128,7 +128,7 @@ def failure_printed(*, as_json: bool, job_id: str | None = None, runs_job: bool 
 
 
 def _fault(error: BaseException) -> dict[str, str]:
-    """Message, stable code and next step; the codes are those of `error.json`, and `setting` for a wrong one."""
+    """Message, stable code and next step; codes as in `error.json`, or `setting` for a wrong setting."""
     if isinstance(error, ClipError):
         return {"message": error.message, "code": error.code, "next_step": error.next_step}
     if isinstance(error, KeyboardInterrupt):
@@ -138,7 +138,7 @@ def _fault(error: BaseException) -> dict[str, str]:
 
 
 def _columns(*groups: tuple[str, ...]) -> Table:
-    """A table whose second group is numbers."""
+    """A table whose second group of columns holds numbers."""
     table = Table()
     for index, group in enumerate(groups):
         for name in group:

@@ -31,7 +31,7 @@ NEEDED = ("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key"
 
 
 def up(port: int, prefect_port: int, *, worker: bool) -> None:
-    """Run the embedded stack, the API with its page and a worker until somebody stops us.
+    """Run the embedded stack, the API with its page and a worker until stopped.
 
     Raises:
         ConfigError: a port is taken.
@@ -66,7 +66,7 @@ def api() -> None:
     """Run the API alone against the servers that the environment names.
 
     Raises:
-        ConfigError: one of them is not named, or the port is taken.
+        ConfigError: a server is not named, or the port is taken.
     """
     configured = settings.load()
     missing = [name.upper() for name in NEEDED if not getattr(configured, name)]
@@ -78,7 +78,7 @@ def api() -> None:
 
 
 def _take_up(configured: Settings) -> list[Job]:
-    """Jobs that an earlier `kangklip up` has left in the middle; they go on by themselves."""
+    """Resume the jobs that an earlier `kangklip up` left unfinished, and return them."""
     store = JobStore.from_settings(configured)
     if store is None:
         return []
@@ -91,10 +91,10 @@ def _taken_up(job: Job) -> str:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket bound to the port, so that the port is ours until we listen on it.
+    """A socket bound to the port, which reserves it until we listen.
 
     Raises:
-        ConfigError: another program listens there, the port needs more rights, or the host is not this machine.
+        ConfigError: another program listens there, the port needs more privileges, or the host is not this machine.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -111,10 +111,10 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _listen(listener: socket.socket) -> None:
-    """Listen; a program that bound the port at the same time may have been first.
+    """Listen on the bound socket.
 
     Raises:
-        ConfigError: it was.
+        ConfigError: another program bound the port at the same time, and listened first.
     """
     try:
         listener.listen(BACKLOG)
@@ -135,7 +135,7 @@ def _port_fault(host: str, port: int, error: OSError) -> ConfigError:
 
 
 def _serve(listener: socket.socket, log: Path | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; the log goes to the file, or to standard output if there is none."""
+    """Serve until SIGINT or SIGTERM; the log goes to the file, or to standard output without one."""
     from deployments.api.app import build  # noqa: PLC0415 it reads the environment that the stack has filled
 
     _listen(listener)

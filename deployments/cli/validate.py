@@ -1,4 +1,4 @@
-"""What a person asks of the command line, looked at before anything is started or made."""
+"""Checks the command line's input before anything is started or created."""
 
 import os
 import re
@@ -26,7 +26,7 @@ _HOST = re.compile(r"^(www\.|[\w-]+(\.[\w-]+)*\.(com|org|net|tv|io|be|co|de|id|u
 
 
 def clip_request(source: str, duration: float, count: int, language: str, *, allow_private: bool) -> ClipRequest:
-    """The request; a local file, which has no key before there is a bucket, has a stand-in for one.
+    """The request; a local file gets a placeholder key, since it has none before there is a bucket.
 
     Raises:
         BadRequest: one sentence on what is wrong, one on what to do.
@@ -52,7 +52,7 @@ def is_address(source: str) -> bool:
 
 
 def local_path(text: str) -> Path:
-    """The path, with `~` as the folder that it stands for; the `~` of nobody is a name like any other."""
+    """The path with `~` expanded; the `~` of an unknown user stays part of the name."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -60,10 +60,10 @@ def local_path(text: str) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what cannot be a video.
+    """Refuse a file that cannot be a video.
 
     Raises:
-        BadRequest: there is no such file, it cannot be read, it is empty, or it is no video.
+        BadRequest: it does not exist, cannot be read, is empty, or is not a video.
     """
     try:
         is_empty = _is_empty(path)
@@ -97,10 +97,10 @@ def _is_empty(path: Path) -> bool:
 
 
 def check_out(folder: Path) -> None:
-    """Make the folder that is to receive results, and see that it takes a file.
+    """Create the folder for the results, and check that it is writable.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it is not.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,10 +112,10 @@ def check_out(folder: Path) -> None:
 
 
 def job_id(text: str) -> str:
-    """A job's id.
+    """The text, if it is a job's id.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is not.
     """
     if not JOB_ID.fullmatch(text):
         raise BadRequest(
