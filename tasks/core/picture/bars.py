@@ -1,30 +1,30 @@
-"""Black bars around a picture (letterbox, pillarbox), from the brightest that each pixel ever was."""
+"""Black bars around a picture (letterbox, pillarbox), found from each pixel's highest brightness."""
 
 import numpy as np
 
 from tasks.core.picture.camera import Picture
 
 DARK = 24
-"""Luma of 255 up to which a pixel is black: 16, and what a codec adds."""
+"""Highest luma (0 to 255) of a black pixel: 16 plus codec noise."""
 DARK_SHARE = 0.995
-"""A row or column is a bar's when this share of it stays dark."""
+"""A row or column belongs to a bar if this share of it stays dark."""
 LEAST_PICTURE = 0.1
-"""Share of the frame's side that must remain; less is a dark scene rather than a picture with bars."""
+"""Share of the frame's side that must remain; less is a dark scene, not a picture with bars."""
 SHOWN_SHARE = 0.5
-"""Share of the picture's first and last line that is ever lit: its edge is straight, a dark scene's is not."""
+"""Share of the picture's first and last line that is ever lit: a picture's edge is straight, a dark scene's is not."""
 LOPSIDED = 0.03
-"""Share of the side by which opposite bars may differ without further proof."""
+"""Share of the side by which opposite bars may differ before stronger proof is needed."""
 CLEARLY_SHOWN = 0.9
-"""The same as SHOWN_SHARE where opposite bars differ by more, or there is one only, or little picture is left."""
+"""SHOWN_SHARE for opposite bars that differ by more, a single bar or a small picture."""
 SMALL_PICTURE = 0.3
-"""Share of the side below which that is little."""
+"""Share of the side below which a picture is small."""
 
 
 def picture_within(brightest: np.ndarray, width: int, height: int) -> Picture | None:
-    """The frame of `width` x `height` pixels without its bars; None where it has none.
+    """The frame of `width` x `height` pixels without its bars, or None if it has none.
 
-    `brightest` is the highest luma of each pixel of a small copy over all frames looked at: uint8 (rows, columns).
-    A pixel at each edge of what is left goes too, which the small copy mixed with the bar's.
+    `brightest` is the highest luma of each pixel of a small copy over all sampled frames: uint8 (rows, columns).
+    One more pixel goes at each edge of the picture: the small copy mixed it with the bar.
     """
     dark = brightest <= DARK
     across, down = _lit(dark.mean(axis=0)), _lit(dark.mean(axis=1))
@@ -39,15 +39,15 @@ def picture_within(brightest: np.ndarray, width: int, height: int) -> Picture | 
 
 
 def _lit(dark: np.ndarray) -> tuple[int, int]:
-    """First and last line (excluded) that is ever lit; `dark` is the share of each line that is not."""
+    """First lit line and one past the last; `dark` is the share of each line that is never lit."""
     lit = np.flatnonzero(dark < DARK_SHARE)
     return (int(lit[0]), int(lit[-1]) + 1) if len(lit) else (0, 0)
 
 
 def _checked(span: tuple[int, int], dark: np.ndarray, lines: int) -> tuple[int, int]:
-    """The span of lit lines, extended to the frame's edge wherever the dark beyond it is no bar.
+    """The span of lit lines, extended to the frame's edge where the dark lines are not a bar.
 
-    `dark` is the share of each line of the span that is dark, between the bars of the other axis.
+    `dark` is the dark share of each line of the span, between the bars of the other axis.
     """
     first, last = span
     length = last - first
@@ -60,7 +60,7 @@ def _checked(span: tuple[int, int], dark: np.ndarray, lines: int) -> tuple[int, 
 
 
 def _scaled(span: tuple[int, int], lines: int, side: int) -> tuple[int, int]:
-    """The span of a small copy's lines in pixels of the side, inwards to even numbers."""
+    """The span of a small copy's lines in pixels of the side, rounded inwards to even numbers."""
     factor = side / lines
     first = 0 if span[0] == 0 else 2 * int(np.ceil((span[0] * factor + 1) / 2))
     last = side if span[1] == lines else 2 * int((span[1] * factor - 1) / 2)

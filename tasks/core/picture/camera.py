@@ -17,7 +17,7 @@ Layout = Literal["still", "pan", "fit"]
 
 
 class Picture(BaseModel):
-    """The part of the frame that ever shows something: without the bars around it, in whole even pixels."""
+    """The part of the frame inside the bars, in whole even pixels."""
 
     left: int
     top: int
@@ -36,8 +36,7 @@ class CropKey(BaseModel):
 class Shot(BaseModel):
     """One uncut stretch of the source and how it is framed; `keys` has one item unless `pan`.
 
-    `crop_width` and `crop_height` are 0 for `fit`, unless bars around the picture are left out.
-    `reason` is the decision in words.
+    `crop_width` and `crop_height` are 0 for `fit`, unless bars are cropped away. `reason` explains the decision.
     """
 
     start: float
@@ -53,9 +52,9 @@ class Shot(BaseModel):
 class FaceBox(BaseModel):
     """A detected face: centre, size and confidence 0 to 1, at time `t`.
 
-    `mouth` is how much the mouth moved until the next look beyond the motion of the head, in percent
-    of the face's contrast a frame: talking is 1.5 to 5, silence below 1; 0 where it could not be
-    or, with one face in the picture, need not be read.
+    `mouth` is how much the mouth moved by the next look, less the motion of the head, in percent of the
+    face's contrast per frame: talking is 1.5 to 5, silence below 1. It is 0 if it could not be read or,
+    with only one face in the picture, need not be.
     """
 
     t: float
@@ -68,15 +67,14 @@ class FaceBox(BaseModel):
 
 
 class RangeAnalysis(BaseModel):
-    """What one small pass over a range of the source saw.
+    """What one low-resolution pass over a range of the source found.
 
-    `cuts` are the times at which a new shot begins, `start` and `end` excluded; `samples` the times
-    at which faces were looked for. `black` and `frozen` are stretches (start, end) without a picture
-    or without motion. `pictures` are, for each shot between the cuts, the frame without its bars, None
-    where it has none; an empty list means that there are none anywhere. `fault` is why faces were looked
-    for no longer from some point on, the detector's own words; None where it did not fail. `scan` is how
-    the lines of the frames belong together. `motion` is by how many grey levels each cell of each frame
-    differs from the frame before: (frames, rows, columns).
+    `cuts` are the times at which a new shot begins, excluding `start` and `end`; `samples` are the times
+    at which faces were searched for. `black` and `frozen` are stretches (start, end) without a picture or
+    without motion. `pictures` holds for each shot between cuts the frame without its bars, or None if it
+    has no bars; an empty list means no shot has any. `fault` is the detector's own message if face detection
+    stopped partway, else None. `scan` says how the lines of a frame belong together. `motion` is how many
+    grey levels each cell of each frame differs from the frame before: (frames, rows, columns).
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

@@ -1,6 +1,6 @@
-"""Where a clip begins and ends once its picture is known: on a cut, on no sliver of a shot, on a frame worth a poster.
+"""Where a clip begins and ends once its picture is known: at cuts, without slivers of shots, on a poster-worthy frame.
 
-No word is lost or gained: both ends move only inside the pauses that they lie in.
+No word is lost or gained: each end moves only within its pause.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,32 +14,32 @@ from tasks.core.picture.motion import is_black
 from tasks.core.transcript import Word
 
 REACH = 0.5
-"""Seconds by which an end may move."""
+"""Most seconds an end may move."""
 SHORTEST_SHOT = 0.5
-"""Seconds of a shot that must be seen at either end."""
+"""Least seconds of a shot to show at either end."""
 SLIVER_COST, FLAW_COST, FACELESS_COST, TIGHT_COST = 10.0, 4.0, 1.5, 0.5
 CUT_GAIN = 3.0
-"""All in seconds of distance from where the sound wants the end."""
+"""Costs and gain, in seconds of distance from the end that the sound prefers."""
 ATTACK = 0.05
-"""Seconds that a word begins before, or goes on after, what the recogniser says."""
+"""Seconds by which a word may begin before, or end after, the recogniser's times."""
 INSTANT = 0.01
-"""Seconds that are kept behind the middle of a word: a word belongs to a clip by its middle."""
+"""Seconds kept after the middle of a word, which decides whether the word belongs to a clip."""
 _DISTANCES = (0.1, 0.2, 0.4)
-"""Seconds before and after a frame at which its neighbours are compared with it."""
+"""Seconds between a frame and the neighbours it is compared with."""
 _UNLIKE = 8.0
-"""Grey levels by which the neighbours must differ for a mixture of them to be noticed."""
+"""Grey levels by which the neighbours must differ for a blend of them to show."""
 _FLAT = 6.0
-"""Deviation of luma below which a frame shows nothing."""
+"""Standard deviation of luma below which a frame shows nothing."""
 _FLASH = 30.0
-"""Grey levels by which a flash is brighter than what is before and after it."""
+"""Grey levels by which a flash is brighter than the frames before and after it."""
 
 
 @dataclass(frozen=True)
 class EdgeAnalysis:
-    """What a look around an end of a clip saw: frame n is on show from `start` + n / `fps` seconds on.
+    """What the frames around one end of a clip show: frame n starts at `start` + n / `fps` seconds.
 
-    `cuts` are the times at which a shot begins, good to half a frame; `flawed` tells of each frame whether
-    it makes no poster; `faces` are the times of looks that found a face, `looks` of all.
+    `cuts` are the times at which a shot begins, accurate to half a frame; `flawed` says for each frame whether
+    it is unfit for a poster; `looks` are the times of all face searches, `faces` of those that found one.
     """
 
     start: float
@@ -60,14 +60,14 @@ class EdgeAnalysis:
 
 @dataclass(frozen=True)
 class Pauses:
-    """The free time around both ends of a clip, in seconds of the source."""
+    """The pauses around both ends of a clip, in seconds of the source."""
 
     start: tuple[float, float]
     end: tuple[float, float]
 
 
 def pauses(start: float, end: float, words: Sequence[Word], taken: Sequence[tuple[float, float]]) -> Pauses:
-    """Where the ends of a clip may lie: between words, within reach, outside of the stretches that are taken."""
+    """Where the ends of a clip may be: between words, within REACH, outside the `taken` stretches."""
     said = [word for word in words if start <= word.middle < end]
     before = [_behind(word) for word in words if word.middle < start] + [b for _, b in taken if b <= start + 1e-6]
     after = [word.start for word in words if word.middle >= end] + [a for a, _ in taken if a >= end - 1e-6]
@@ -80,7 +80,7 @@ def pauses(start: float, end: float, words: Sequence[Word], taken: Sequence[tupl
 
 
 def _behind(word: Word) -> float:
-    """The earliest time that is after the word's middle, and so leaves it before, even where it has no length."""
+    """The earliest time after the word and its middle, even if the word has no length."""
     return max(word.end, word.middle + INSTANT)
 
 
@@ -89,7 +89,7 @@ def _span(low: float, high: float, inside: float) -> tuple[float, float]:
 
 
 def best_start(wanted: float, free: tuple[float, float], view: EdgeAnalysis, latest: float) -> float:
-    """Where to begin inside `free`; not after `latest`, where the clip would be too short."""
+    """Where to begin within `free`, but not after `latest`, which would make the clip too short."""
     half = 0.5 / view.fps
     free = (free[0], max(min(free[1], latest), free[0]))
     expects_face = any(free[0] <= t <= free[1] + 1.0 for t in view.faces)
@@ -107,7 +107,7 @@ def best_start(wanted: float, free: tuple[float, float], view: EdgeAnalysis, lat
 
 
 def best_end(wanted: float, free: tuple[float, float], view: EdgeAnalysis, earliest: float, latest: float) -> float:
-    """Where to end inside `free`, not before `earliest` nor after `latest`."""
+    """Where to end within `free`, but not before `earliest` or after `latest`."""
     half = 0.5 / view.fps
     free = (min(max(free[0], earliest), wanted), max(min(free[1], latest), wanted))
 
@@ -129,17 +129,17 @@ def _cheapest(
 
 
 def moved(clip: EdlClip, start: float, end: float) -> EdlClip:
-    """The clip with other ends."""
+    """The clip with a new start and end."""
     first = clip.segments[0].model_copy(update={"start": start})
     inner = [first, *clip.segments[1:]]
     return clip.model_copy(update={"segments": [*inner[:-1], inner[-1].model_copy(update={"end": end})]})
 
 
 def flawed_frames(lumas: NDArray[np.uint8], fps: float) -> list[bool]:
-    """Whether each frame makes no poster: (frames, rows, columns) of luma.
+    """Whether each frame is unfit for a poster; `lumas` has shape (frames, rows, columns).
 
-    Black, without any contrast, a flash, or a mixture of what comes before and after, which is what
-    dissolves and fades are made of.
+    A frame is unfit if it is black, has no contrast, is a flash, or blends the frames before and after it,
+    as dissolves and fades do.
     """
     return [
         is_black(luma) or float(luma.std()) < _FLAT or any(_is_between(lumas, n, round(s * fps)) for s in _DISTANCES)

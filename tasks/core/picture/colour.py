@@ -1,4 +1,4 @@
-"""What the colours of a source mean, whether its file tells all of it, some of it or nothing."""
+"""What the colours of a source mean, whether its file has all colour tags, some or none."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from tasks.core.media import MediaInfo
 HDR = frozenset({"smpte2084", "arib-std-b67"})
 """PQ and HLG."""
 HD_LINES = 720
-"""A file that does not tell its matrix means BT.709 from this many lines on, and BT.601 below."""
+"""A file without a matrix tag means BT.709 from this many lines up, and BT.601 below."""
 _USUAL_MATRICES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "gbr"})
 _USUAL_PRIMARIES = frozenset({"bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "ebu3213"})
-"""So near to BT.709 that players show them as that."""
+"""So close to BT.709 that players treat them as BT.709."""
 _NEVER_HDR, _ONLY_HDR = frozenset({"bt2020c", "chroma-derived-c"}), frozenset({"ictcp"})
-"""Matrices that are not defined with PQ and HLG, or only with these: a tag that cannot be true means bt2020nc."""
+"""Matrices never defined with PQ and HLG, or only with them: a tag that cannot be true means bt2020nc."""
 _UNUSUAL_TRANSFERS = HDR | {"linear", "log100", "log316"}
-"""All others look alike on a screen."""
+"""All other transfers look alike on a screen."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """Matrix, primaries and transfer by ffmpeg's names, none of them unknown."""
+    """Matrix, primaries and transfer by ffmpeg's names; none is unknown."""
 
     matrix: str
     primaries: str
@@ -31,7 +31,7 @@ class Colours:
 
     @property
     def is_usual(self) -> bool:
-        """Whether a change of the matrix alone turns these colours into BT.709."""
+        """Whether changing only the matrix turns these colours into BT.709."""
         return (
             self.matrix in _USUAL_MATRICES
             and self.primaries in _USUAL_PRIMARIES
@@ -40,10 +40,10 @@ class Colours:
 
 
 def colours(info: MediaInfo) -> Colours:
-    """The source's colours; what is missing follows from what is there.
+    """The source's colours, with missing tags inferred from the others.
 
-    PQ, HLG and a BT.2020 matrix or primaries mean BT.2020 for the rest. A file that tells nothing means
-    BT.709 or, where the picture is small, BT.601.
+    PQ, HLG and a BT.2020 matrix or primaries imply BT.2020 for the rest. A file without tags means BT.709
+    or, if the picture is small, BT.601.
     """
     told = (info.color_matrix or "", info.color_primaries or "")
     is_wide = info.color_transfer in HDR or any(name.startswith("bt2020") for name in told)

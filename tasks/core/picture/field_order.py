@@ -1,4 +1,4 @@
-"""How the lines of a picture belong together in time: whole frames, two fields a frame, or film spread over fields."""
+"""How a picture's lines belong together in time: whole frames, two fields per frame, or film spread over fields."""
 
 from typing import Literal
 
@@ -7,22 +7,22 @@ from pydantic import BaseModel
 ScanKind = Literal["progressive", "interlaced", "telecined"]
 
 LEAST_SHARE = 0.1
-"""Share of the frames that tell anything below which combed ones are chance: the file's flags are wrong."""
+"""Share of combed frames among conclusive ones below which they are chance and the file's flags wrong."""
 FILM_SHARE = 0.1
-"""Of five frames of 3:2 pulldown one repeats its top field and one its bottom field; half of that tells film."""
+"""In 3:2 pulldown one frame in five repeats its top field and one its bottom field; half of that means film."""
 
 
 class Scan(BaseModel):
-    """`top_first` is the order of the fields; None where the frames' own flags tell it."""
+    """`top_first` is the field order, or None if the frames' own flags give it."""
 
     kind: ScanKind = "progressive"
     top_first: bool | None = None
 
 
 class FieldCounts(BaseModel):
-    """What ffmpeg's idet counted in a range of `frames`: frames by their fields; those of no motion are in none.
+    """Counts by ffmpeg's idet over a range of `frames`: frames by field order, without those that do not move.
 
-    `repeated` counts frames that repeat a field of the frame before: the top or the bottom one, whichever are fewer.
+    `repeated` counts frames that repeat a field of the frame before: top or bottom, whichever is rarer.
     """
 
     top_first: int = 0
@@ -35,8 +35,8 @@ class FieldCounts(BaseModel):
 def judge(counts: FieldCounts | None) -> Scan:
     """The scan of a range whose frames are flagged as interlaced.
 
-    Flags are often wrong: what was filmed in whole frames is sent as fields (PsF), and film at 24 frames is
-    spread over 60 fields. A picture without motion tells nothing, then the flags count.
+    Flags are often wrong: whole frames are sent as fields (PsF), and film at 24 frames per second is spread
+    over 60 fields. A picture without motion proves nothing; then the flags count.
     """
     if counts is None:
         return Scan(kind="interlaced")

@@ -1,7 +1,7 @@
-"""How a range is framed: for every shot a crop that rests or moves, or the whole frame.
+"""How a range is framed: each shot gets a crop that rests or moves, or the whole frame.
 
-A shot (between two cuts) is divided where the camera changes its subject; each part is framed on
-its own, so that the camera never pans across a cut and never from one person to another.
+A shot (between two cuts) is split where the camera changes its subject. Each part is framed separately:
+the camera never pans across a cut or from one person to another.
 """
 
 from collections.abc import Sequence
@@ -17,32 +17,32 @@ from tasks.core.picture.speaker import lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, follow
 
 SLIVER = 0.4
-"""Seconds; cuts inside a range are never nearer to each other."""
+"""Seconds; cuts inside a range are never closer together."""
 SAME_ASPECT = 0.02
 MARGIN = 0.2
-"""Room kept on each side of a face, in face widths (for hair and ears); less where the crop has no more."""
+"""Room kept on each side of a face, in face widths (for hair and ears); less if the crop has no more."""
 CENTRED = {"x": 0.5, "y": 0.42}
-"""Where in the crop the face's centre belongs: in the middle, with a little less above than below."""
+"""Where the face's centre belongs in the crop: in the middle, with a little less above than below."""
 RESTING = (0.15, 0.2)
-"""How far from there a face may be while the camera rests, in crop lengths: the first that it never leaves."""
+"""How far from there a face may be while the camera rests, in crop lengths; the first that is enough is used."""
 FOLLOWING = (0.15, 0.25, 0.5)
-"""The same while the camera moves: the first at which the motion is bounded."""
+"""The same while the camera moves; the first that keeps the motion within its limits is used."""
 TOP_SPEED = 0.6
 TOP_ACCELERATION = 1.2
 """Crop lengths per second, and per second squared."""
 TALKING = 1.1
-"""Motion of a mouth (FaceBox.mouth) that is speech rather than a smile."""
+"""Mouth motion (FaceBox.mouth) that is speech rather than a smile."""
 CLEAR_LEAD = 1.6
-"""How many times the others' mouth motion makes a speaker sure."""
+"""Ratio to the others' mouth motion at which a speaker is certain."""
 SURE_AFTER = 0.8
-"""Seconds of a part below which its mouths tell nothing."""
+"""Shortest part, in seconds, whose mouth motion proves anything."""
 CLEARLY_LARGER = 1.8
-"""Ratio of areas at which the larger face is the subject although nobody is known to talk."""
+"""Ratio of areas at which the larger face is the subject even if nobody is known to talk."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Sizes in pixels: of the source as shown and of the crop that has the output's aspect."""
+    """Sizes in pixels: the source as shown, and the crop with the output's aspect."""
 
     width: int
     height: int
@@ -58,7 +58,7 @@ class Frame:
 
     @property
     def room(self) -> float:
-        """How far the crop's corner may go along the axis."""
+        """How far the crop's corner may move along the axis."""
         return float(self.width - self.crop_width if self.axis == "x" else self.height - self.crop_height)
 
     @property
@@ -68,7 +68,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the camera looks at along its axis: the extent that must be seen at each of `times`, in pixels."""
+    """What the camera must show along its axis: an extent at each of `times`, in pixels."""
 
     times: Array
     first: Array
@@ -81,8 +81,8 @@ class Subject:
 def frame_range(view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
     """Shots that tile the range, each with its camera and the reason for it.
 
-    `source` is width and height of the frame as shown, `output` those of the clip. Of a shot with bars
-    around its picture only the picture is shown.
+    `source` is the width and height of the frame as shown, `output` of the clip. If a shot has bars, only the
+    picture inside them is shown.
     """
     framed = [
         (shot, picture)
@@ -108,7 +108,7 @@ def _frame_picture(
     source: tuple[int, int],
     output: tuple[int, int],
 ) -> list[Shot]:
-    """One shot between two cuts, framed inside its picture, on the coordinates of the whole frame."""
+    """One shot between two cuts, framed inside its picture, in coordinates of the whole frame."""
     if picture is None:
         return _frame_shot(view, start, end, fit_crop(source, output))
     inside = view.model_copy(update={"faces": [_moved(face, picture) for face in view.faces if start <= face.t < end]})
@@ -117,12 +117,12 @@ def _frame_picture(
 
 
 def _moved(face: FaceBox, picture: Picture) -> FaceBox:
-    """The face on the picture's own coordinates."""
+    """The face in the picture's own coordinates."""
     return face.model_copy(update={"x": face.x - picture.left, "y": face.y - picture.top})
 
 
 def _placed(shot: Shot, picture: Picture) -> Shot:
-    """A shot of the picture on the coordinates of the whole frame."""
+    """A shot of the picture in coordinates of the whole frame."""
     reason = f"{shot.reason}; bars around the picture are left out"
     if shot.layout == "fit":
         keys = [CropKey(t=shot.start, x=picture.left, y=picture.top)]
@@ -133,7 +133,7 @@ def _placed(shot: Shot, picture: Picture) -> Shot:
 
 
 def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:
-    """The largest crop with even sides inside the source that has the output's aspect."""
+    """The largest crop of the source with even sides and the output's aspect."""
     width = min(source[0], source[1] * output[0] / output[1])
     height = min(source[1], source[0] * output[1] / output[0])
     even = [min(2 * round(side / 2), limit // 2 * 2) for side, limit in zip((width, height), source, strict=True)]
@@ -141,7 +141,7 @@ def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:
 
 
 def _frame_shot(view: RangeAnalysis, start: float, end: float, frame: Frame) -> list[Shot]:
-    """One shot between two cuts, divided where the subject changes."""
+    """One shot between two cuts, split where the subject changes."""
     times = [t for t in (view.samples or sorted({face.t for face in view.faces})) if start <= t < end]
     tracks = follow([face for face in view.faces if start <= face.t < end], times)
     if abs(frame.aspect - 1) <= SAME_ASPECT:
@@ -155,7 +155,7 @@ def _frame_shot(view: RangeAnalysis, start: float, end: float, frame: Frame) -> 
 def _parts(
     tracks: list[Track], times: Array, start: float, end: float, frame: Frame
 ) -> list[tuple[Subject | str, float, float]]:
-    """The subject, or the reason why there is none, of each part of a shot, with the part's start and end."""
+    """Each part of a shot: its subject, or the reason it has none, and its start and end."""
     together = _extent(tracks, times, frame, "the only face" if len(tracks) == 1 else f"all {len(tracks)} faces fit")
     if all(track.present(times).all() for track in tracks) and _fits(together, frame):
         return [(together, start, end)]
@@ -168,14 +168,14 @@ def _parts(
 
 
 def _as_change(part: Subject | str) -> Subject | str:
-    """A part that begins with a cut of ours, which its reason then says."""
+    """Say in a part's reason that it begins with a cut of our own."""
     if isinstance(part, str):
         return part
     return replace(part, reason=f"{'speaker' if part.speaking else 'subject'} change: {part.reason}")
 
 
 def _choose(tracks: list[Track], subject: int, times: Array, frame: Frame) -> Subject | str:
-    """Whom to show while `subject` is the liveliest (-1: nobody is seen)."""
+    """Whom to show while `subject` is the liveliest face (-1: no face is seen)."""
     if subject < 0:
         return "no face is found"
     here = [track for track in tracks if track.present(times).mean() >= 0.5]
@@ -196,7 +196,7 @@ def _choose(tracks: list[Track], subject: int, times: Array, frame: Frame) -> Su
 
 
 def _extent(tracks: list[Track], times: Array, frame: Frame, reason: str) -> Subject:
-    """What must be seen of the faces: from the first one's near edge to the last one's far edge."""
+    """The extent of the faces: from the first one's near edge to the last one's far edge."""
     size = "width" if frame.axis == "x" else "height"
     centres = np.array([_steady(track.column(frame.axis, times)) for track in tracks])
     halves = np.array([track.column(size, times).max() / 2 for track in tracks])[:, None]
@@ -204,7 +204,7 @@ def _extent(tracks: list[Track], times: Array, frame: Frame, reason: str) -> Sub
 
 
 def _steady(values: Array) -> Array:
-    """Median of five neighbours: single misses of the detector do not move the camera."""
+    """Median of five neighbours: a single detector error does not move the camera."""
     if len(values) < 5:
         return np.full_like(values, np.median(values))
     padded = np.pad(values, 2, mode="edge")
@@ -212,12 +212,12 @@ def _steady(values: Array) -> Array:
 
 
 def _fits(subject: Subject, frame: Frame) -> bool:
-    """Whether the crop holds the subject at every moment, with some room."""
+    """Whether the crop always holds the subject, with some room."""
     return bool((subject.last - subject.first).max() <= 0.9 * frame.length)
 
 
 def _film(part: Subject | str, start: float, end: float, frame: Frame) -> Shot:
-    """The camera for one part: still if it can, else a pan that is slow enough, else the whole frame."""
+    """The camera for one part: still if possible, else a slow enough pan, else the whole frame."""
     if isinstance(part, str):
         return _fit(start, end, part, 0)
     if not _fits(part, frame):
@@ -237,7 +237,7 @@ def _film(part: Subject | str, start: float, end: float, frame: Frame) -> Shot:
 
 
 def _tube(part: Subject, wanted: Array, slack: float, frame: Frame) -> tuple[Array, Array]:
-    """Lowest and highest corner of the crop at each time: near `wanted`, inside the frame, the subject inside."""
+    """Lowest and highest corner of the crop at each time: near `wanted`, in the frame, with the subject inside."""
     spare = frame.length - (part.last - part.first)
     margin = np.minimum(spare / 2, MARGIN * (part.last - part.first) / part.faces)
     low = np.maximum(wanted - slack * frame.length, part.last + margin - frame.length)
@@ -281,7 +281,7 @@ def _fit(start: float, end: float, reason: str, faces: int) -> Shot:
 
 
 def _join_fits(parts: list[Shot]) -> list[Shot]:
-    """Parts of one shot; neighbours that both show the whole frame become one."""
+    """Merge neighbouring parts of one shot that both show the whole frame."""
     joined = parts[:1]
     for part in parts[1:]:
         if part.layout == joined[-1].layout == "fit":
@@ -292,10 +292,7 @@ def _join_fits(parts: list[Shot]) -> list[Shot]:
 
 
 def _lend_to_slivers(framed: list[tuple[Shot, Picture | None]]) -> list[Shot]:
-    """What a range has of a shot cut off by its edge, if only a sliver, gets its neighbour's camera, at rest.
-
-    Not where its bars are others.
-    """
+    """Give a sliver of a shot at either edge of a range its neighbour's camera, at rest, unless their bars differ."""
     shots = [shot for shot, _ in framed]
     pictures = [picture for _, picture in framed]
     if len(shots) > 1 and shots[0].end - shots[0].start < SLIVER and pictures[0] == pictures[1]:
@@ -317,8 +314,8 @@ def _lent(sliver: Shot, neighbour: Shot, nearest: int) -> Shot:
 def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeAnalysis) -> dict[str, Any]:
     """One clip of `face_log.json`.
 
-    `views` are those of the clip's segments; `segments` counts them and `detected` those in which a
-    face was found. `shots` are the camera's decisions with their reasons.
+    `views` are the analyses of the clip's segments; `segments` counts them, and `detected` those with a
+    face. `shots` are the camera's decisions and their reasons.
     """
     return {
         "index": index,
@@ -336,7 +333,7 @@ def face_log(
     reason: Literal["ffprobe_failed", "model_missing", "video_open_failed", "face_detect_failed"] | None = None,
     error: str | None = None,
 ) -> dict[str, Any]:
-    """`face_log.json`. `reason` and `error` say why no faces were looked for, where none were."""
+    """`face_log.json`. `reason` and `error` say why face detection did not run, or are None if it did."""
     return {
         "backend": None if reason else "yunet",
         "reason": reason,

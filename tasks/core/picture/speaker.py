@@ -11,18 +11,18 @@ from tasks.core.picture.tracks import Array, Track
 WINDOW = 1.0
 """Seconds over which a mouth's motion is averaged."""
 SWITCH_COST = 4.0
-"""What a change of subject must win, in log ratios summed over the looks: at five looks a second and a
-mouth that moves three times as much as the other, a bit less than a second of talk."""
+"""What a change of subject must gain, in log ratios summed over the looks: at five looks a second and a
+mouth that moves three times as much as the other, a little less than a second of talk."""
 QUIET = 0.4
-"""Motion that any mouth shows, in the unit of FaceBox.mouth; keeps ratios of small numbers small."""
+"""Motion that any mouth shows, in units of FaceBox.mouth; keeps ratios of small numbers small."""
 ABSENT = -1.0
 NOBODY = -1.5
 LEAST_DWELL = 1.5
-"""Seconds that the camera stays with a subject."""
+"""Least seconds the camera stays with a subject."""
 
 
 def mouth_motion(track: Track, times: Array) -> Array:
-    """The track's mouth motion averaged over WINDOW around each of `times`; 0 where it was not seen."""
+    """The track's mouth motion averaged over WINDOW around each of `times`; 0 where the face was not seen."""
     seen = np.array([box.t for box in track.boxes])
     motion = np.array([box.mouth for box in track.boxes])
     near = np.abs(times[:, None] - seen[None, :]) <= WINDOW / 2
@@ -30,10 +30,10 @@ def mouth_motion(track: Track, times: Array) -> Array:
 
 
 def subjects(tracks: Sequence[Track], times: Array) -> NDArray[np.int64]:
-    """Index of the track to look at at each of `times`, -1 for nobody.
+    """Index of the track to show at each of `times`, or -1 for nobody.
 
-    The best sequence (Viterbi) by how much more a mouth moves than those of the others, where
-    changing the subject has its price; what is shorter than LEAST_DWELL then joins its neighbour.
+    The best sequence (Viterbi) by how much more a mouth moves than the others, with a cost for changing
+    the subject; runs shorter than LEAST_DWELL then join a neighbour.
     """
     present = np.stack([track.present(times) for track in tracks])
     motion = np.stack([mouth_motion(track, times) for track in tracks]) + QUIET
@@ -62,7 +62,7 @@ def _best_sequence(scores: Array) -> NDArray[np.int64]:
 
 
 def _without_short_runs(states: NDArray[np.int64], times: Array) -> NDArray[np.int64]:
-    """Runs shorter than LEAST_DWELL join the run before them, the first one the run after it."""
+    """Merge runs shorter than LEAST_DWELL into the run before them, the first into the run after it."""
     states = states.copy()
     while True:
         runs = runs_of(states)
@@ -74,13 +74,13 @@ def _without_short_runs(states: NDArray[np.int64], times: Array) -> NDArray[np.i
 
 
 def runs_of(states: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Stretches of equal states as (first, one past the last)."""
+    """Runs of equal states as (first, one past the last)."""
     edges = [0, *(int(i) + 1 for i in np.flatnonzero(np.diff(states))), len(states)]
     return list(pairwise(edges))
 
 
 def lead(tracks: Sequence[Track], subject: int, times: Array) -> tuple[float, float]:
-    """Mouth motion of `subject` over `times`, and how many times that of the liveliest other face present."""
+    """Mouth motion of `subject` over `times`, and its ratio to that of the liveliest other face present."""
     motion = [
         float(mouth_motion(track, times)[track.present(times)].mean()) if track.present(times).any() else 0.0
         for track in tracks

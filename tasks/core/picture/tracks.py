@@ -1,4 +1,4 @@
-"""Faces seen at single moments joined into people followed through a shot."""
+"""Join faces detected at single moments into people followed through a shot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ from tasks.core.picture.camera import FaceBox
 Array = NDArray[np.float64]
 
 LONGEST_GAP = 2.0
-"""Seconds without a hit after which a face in the same place is taken for a new one."""
+"""Seconds without a hit after which a face in the same place counts as a new one."""
 PRESENT_GAP = 0.7
-"""Seconds before and after a hit in which the face counts as present."""
+"""Seconds before and after a hit during which the face counts as present."""
 LEAST_SHARE = 0.3
-"""A track seen in fewer of the shot's looks is chance, unless it is one steady appearance."""
+"""A track seen in a smaller share of the shot's looks is chance, unless it is one steady appearance."""
 STEADY_SECONDS = 2.5
 BACKGROUND = 0.15
-"""A face with less than this share of the largest one's area belongs to the background."""
+"""A face with less than this share of the largest face's area belongs to the background."""
 
 
 @dataclass
 class Track:
-    """One face through a shot, its boxes in order of time."""
+    """One face followed through a shot; its boxes are in order of time."""
 
     boxes: list[FaceBox] = field(default_factory=list[FaceBox])
 
     def distance(self, face: FaceBox) -> float:
-        """How far `face` is from where the track was last, in face widths; infinite if it cannot be the same."""
+        """Distance of `face` from the track's last position, in face widths; infinite if it cannot be the same face."""
         last = self.boxes[-1]
         size = max(last.width, face.width)
         alike = 0.5 < face.width / last.width < 2.0 and face.t - last.t <= LONGEST_GAP
@@ -40,7 +40,7 @@ class Track:
         return float(np.median([box.width * box.height for box in self.boxes]))
 
     def column(self, name: str, times: Array) -> Array:
-        """One field of the boxes at `times`, linear between them and constant outside."""
+        """One field of the boxes at `times`: linear between boxes, constant outside."""
         return np.interp(times, [box.t for box in self.boxes], [getattr(box, name) for box in self.boxes])
 
     def present(self, times: Array) -> NDArray[np.bool_]:
@@ -50,7 +50,7 @@ class Track:
 
 
 def follow(faces: Sequence[FaceBox], times: Sequence[float]) -> list[Track]:
-    """Tracks of the people in one shot that was looked at at `times`, the most often seen first."""
+    """Tracks of the people in one shot sampled at `times`, most often seen first."""
     tracks: list[Track] = []
     for t in times:
         _extend(tracks, [face for face in faces if face.t == t])
@@ -60,7 +60,7 @@ def follow(faces: Sequence[FaceBox], times: Sequence[float]) -> list[Track]:
 
 
 def _extend(tracks: list[Track], faces: list[FaceBox]) -> None:
-    """Give each face to the nearest track within one face width, nearest pairs first; the others begin tracks."""
+    """Add each face to the nearest track within one face width, nearest pairs first; the rest begin new tracks."""
     pairs = sorted((track.distance(face), i, j) for i, track in enumerate(tracks) for j, face in enumerate(faces))
     taken: set[int] = set()
     grown: set[int] = set()
