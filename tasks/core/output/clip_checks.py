@@ -1,4 +1,4 @@
-"""The output contract: what a finished file must be, compared with what was measured on it."""
+"""The output contract: what a finished file must be, checked against its measurements."""
 
 from math import isfinite
 
@@ -16,43 +16,43 @@ Stretch = tuple[float, float]
 LENGTH_TOLERANCE = 0.1
 """Seconds by which the clip may differ from its EDL."""
 ABOVE_LONGEST = 0.001
-"""Seconds: containers count time in whole ticks."""
+"""Seconds of slack: containers count time in whole ticks."""
 START_TOLERANCE, END_TOLERANCE = 0.040, 0.060
 LOUDNESS_TOLERANCE = 1.0
 EDGE_SLACK = 0.4
-"""Seconds by which a black or frozen stretch may outlast the source's: they are measured at different rates."""
+"""Seconds a black or frozen stretch may extend beyond the source's: the two are measured at different rates."""
 LONGEST_DEFECT = 0.5
 CAPTION_SHARE = 0.95
-"""Share of the words during which a highlighted word must be seen; the rest may lie between two looks."""
+"""Share of the words during which a highlighted word must be seen; the rest may fall between two looks."""
 CAPTION_PIXELS = 2
-"""Pixels of the highlight's colour, in a quarter-size picture with chroma at half of that, that make a word."""
+"""Pixels of the highlight colour that make a word, in a quarter-size picture with half-size chroma."""
 LOOK_SLACK = 0.12
-"""Seconds between a word and the look that stands for it."""
+"""Most seconds between a word's middle and a look that counts for it."""
 
 
 LONGEST_LAG = 0.040
-"""Seconds between a clip's sound and its source's."""
+"""Most seconds between a clip's sound and its source's."""
 LEAST_MATCH = 0.6
-"""Correlation of the levels below which it is another sound. What was only made louder has 0.99, a call's line 0.97."""
+"""Correlation of the levels below which the sound is a different one. A louder copy has 0.99, a phone line 0.97."""
 LOST_SHARE = 0.1
 """Share of a clip's sound that may vanish in mono."""
 MAX_DISTANCE = 0.25
-"""Distance of a frame, in addition to its change within a moment, beyond which it is another picture. Right ones
+"""Distance of a frame, beyond its own change within a moment, above which it is a different picture. Correct frames
 have 0.02."""
 CLEARLY_CLOSER = 3.0
-"""Another moment of the clip is shown instead if it is this many times closer to the source's frame,"""
+"""The clip shows a different moment if that one is this many times closer to the source's frame,"""
 CLEARLY_DISTANT = 0.05
-"""and the right moment has at least this distance: a talking face is as close at any time."""
+"""and the right moment has at least this distance: a talking face is equally close at any time."""
 MOST_STRAYED = 1
 """Frames, of five or more, that may be closer to another moment by chance."""
 
 
 class ClipMeasurements(BaseModel):
-    """What a finished file is. Times are seconds on the clip's clock; missing streams have None or 0.
+    """Measurements of a finished file. Times are seconds on the clip's clock; missing streams have None or 0.
 
-    `highlight` has (time, pixels of the highlight's colour where captions are) for every look.
-    `moov_first` tells whether a player can start before the whole file has arrived. `lost_in_mono` is the
-    share of the sound that vanishes there; `lags`, `silences` and `likeness` compare the clip with its source.
+    `highlight` has (time, pixels of the highlight colour in the caption area) for every look.
+    `moov_first`: a player can start before the whole file has arrived. `lost_in_mono` is the share of the
+    sound that vanishes in mono; `lags`, `silences` and `frame_matches` compare the clip with its source.
     """
 
     size_bytes: int
@@ -83,7 +83,7 @@ class ClipMeasurements(BaseModel):
 
 
 class Check(BaseModel):
-    """One line of the contract. `mendable`: rendering the same clip again can put it right."""
+    """One line of the contract. `mendable`: rendering the same clip again can fix it."""
 
     name: str
     ok: bool
@@ -104,10 +104,10 @@ def check(
     """Every line of the contract for one clip.
 
     Args:
-        source_black: stretches without a picture in the source, on the clip's clock.
-        source_frozen: stretches without motion in the source, likewise.
-        words: what the captions show, on the clip's clock.
-        longest: the asked seconds, which the clip must not exceed.
+        source_black: black stretches of the source, on the clip's clock.
+        source_frozen: frozen stretches of the source, on the clip's clock.
+        words: words of the captions, on the clip's clock.
+        longest: the requested seconds, which the clip must not exceed.
     """
     return [
         *_streams(measure, options),
@@ -133,9 +133,9 @@ def check(
 
 
 def check_words(clip: EdlClip, path: SelectionPath) -> Check:
-    """Title and hook hold only what is said in the clip's segments; the LLM's may paraphrase, but state nothing else.
+    """Check that title and hook contain only what the clip's segments say; the LLM may paraphrase but add no facts.
 
-    The spare title claims nothing and needs no words.
+    The fallback title claims nothing and always passes.
     """
     said = " ".join(span.text for span in clip.segments)
     strange_in = unspoken_facts if path == "llm" else unspoken_words
@@ -205,7 +205,7 @@ def _true_peak(measure: ClipMeasurements) -> Check:
 
 
 def _still(name: str, seen: list[Stretch], in_source: list[Stretch]) -> Check:
-    """Stretches that the source does not have."""
+    """Check for stretches that the source does not have."""
     widened = sorted((start - EDGE_SLACK, end + EDGE_SLACK) for start, end in in_source)
     added = [part for stretch in seen for part in subtract(stretch, widened) if part[1] - part[0] >= LONGEST_DEFECT]
     return Check(
@@ -235,7 +235,7 @@ def _silence(measure: ClipMeasurements) -> Check:
 
 
 def _sound(measure: ClipMeasurements) -> Check:
-    """The sound is the source's at the seconds of the EDL, from the start to the end."""
+    """Check that the sound is the source's at the seconds of the EDL, from start to end."""
     wanted = f"within {LONGEST_LAG * 1000:.0f} ms of the source's"
     if not measure.lags:
         return Check(name="sound", ok=True, measured="too steady to tell", wanted=wanted)
@@ -251,7 +251,7 @@ def _sound(measure: ClipMeasurements) -> Check:
 
 
 def _picture(measure: ClipMeasurements) -> Check:
-    """The picture is the source's at the seconds of the EDL."""
+    """Check that the picture is the source's at the seconds of the EDL."""
     other = [one for one in measure.frame_matches if one.distance > MAX_DISTANCE + one.source_change]
     strayed = [one for one in measure.frame_matches if _is_strayed(one)]
     bad = sorted({one.t for one in [*other, *(strayed if len(strayed) > MOST_STRAYED else [])]})
@@ -274,7 +274,7 @@ def _told(found: list[Stretch]) -> str:
 
 
 def subtract(stretch: Stretch, holes: list[Stretch]) -> list[Stretch]:
-    """What is left of a stretch without the holes, which are sorted by their start."""
+    """What is left of a stretch without the holes, which are sorted by start."""
     start, end = stretch
     left: list[Stretch] = []
     for first, last in holes:
@@ -287,7 +287,7 @@ def subtract(stretch: Stretch, holes: list[Stretch]) -> list[Stretch]:
 
 
 def _captions(measure: ClipMeasurements, words: list[Word]) -> Check:
-    """A word counts when the look nearest to its middle shows a highlighted word."""
+    """A word counts if a look near its middle shows a highlighted word."""
     heard = [word for word in words if word.end > word.start]
     shown = sum(_is_shown(word, measure.highlight) for word in heard)
     return Check(

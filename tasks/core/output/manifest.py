@@ -1,4 +1,4 @@
-"""`manifest.json`: what was published, how it was chosen and made, and what was measured on it."""
+"""`manifest.json`: what was published, how it was chosen and made, and how it measured."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tasks.core.output.clip_checks import Check
 
 
 class ClipEntry(BaseModel):
-    """One published clip. `duration` is the file's, in seconds; `history` tells of mends and replacements."""
+    """One published clip. `duration` is the file's, in seconds; `history` lists fixes and replacements."""
 
     clip: EdlClip
     file: str
@@ -45,7 +45,7 @@ def manifest(
     """The manifest as JSON types.
 
     Args:
-        models: name and version of each model that had a part in the result.
+        models: name and version of each model used.
         timings: seconds of wall time by stage.
         more: further top-level fields.
     """

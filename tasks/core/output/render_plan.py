@@ -1,7 +1,7 @@
-"""From an EDL clip and the camera's shots to frames, pieces and crop expressions.
+"""Turn an EDL clip and the camera's shots into frames, pieces and crop expressions.
 
 Two clocks: the source's (seconds from its start) and the clip's (seconds from the first frame
-of the finished file). Segments are cut to whole frames, so that picture and sound stay together.
+of the finished file). Segments are cut to whole frames to keep picture and sound together.
 """
 
 from fractions import Fraction
@@ -27,7 +27,7 @@ _SAME_RATE = 0.005
 
 
 class RenderOptions(BaseModel):
-    """How clips are drawn and encoded. `parallel` is the number of encodes at once, by cores when None."""
+    """How clips are drawn and encoded. `parallel` is the number of encodes at once; None: by cores."""
 
     width: int = Field(default=1080, ge=16, multiple_of=2)
     height: int = Field(default=1920, ge=16, multiple_of=2)
@@ -39,9 +39,9 @@ class RenderOptions(BaseModel):
 
 
 class Correction(BaseModel):
-    """What one more render of the same clip does otherwise.
+    """What another render of the same clip changes.
 
-    `louder` and `lower_ceiling` are in dB; `shorter` is the number of frames left out at the end.
+    `louder` and `lower_ceiling` are in dB; `shorter` is the number of frames dropped at the end.
     """
 
     louder: float = 0.0
@@ -50,7 +50,7 @@ class Correction(BaseModel):
 
 
 class Piece(BaseModel):
-    """Consecutive frames of a segment that are framed alike; `first` counts from the segment's first frame.
+    """Consecutive frames of a segment with the same framing; `first` counts from the segment's first frame.
 
     `keys` are on the piece's own clock: 0 at its first frame.
     """
@@ -64,7 +64,7 @@ class Piece(BaseModel):
 
 
 class SegmentPlan(BaseModel):
-    """One segment of the source, from `start` seconds on, `frames` frames of the output rate long."""
+    """One segment of the source: starts at `start` seconds and lasts `frames` frames at the output rate."""
 
     start: float
     frames: int
@@ -73,7 +73,7 @@ class SegmentPlan(BaseModel):
 
 
 class RenderPlan(BaseModel):
-    """All that one encode needs to know but file names. `rate_num`/`rate_den` is the exact frame rate."""
+    """Everything one encode needs except file names. `rate_num`/`rate_den` is the exact frame rate."""
 
     rate_num: int
     rate_den: int
@@ -98,10 +98,10 @@ class RenderPlan(BaseModel):
 
 
 def frame_rate(source: float, highest: float) -> Fraction:
-    """The clip's frame rate: the source's nominal rate, divided by a whole number until `highest` allows it.
+    """The clip's frame rate: the source's nominal rate, divided by a whole number to stay within `highest`.
 
-    Rates that are no standard (variable ones, webcams at 10) are raised to one, so that captions
-    change close to their words; repeated frames cost the encoder next to nothing.
+    Non-standard rates (variable ones, webcams at 10) are raised to a standard one: captions then change
+    close to their words, and repeated frames cost the encoder almost nothing.
     """
     if source <= 0:
         return Fraction(highest).limit_denominator(1001)
@@ -123,7 +123,7 @@ def _nominal(source: float, highest: float) -> Fraction:
 
 
 def correction_for(integrated: float | None, true_peak: float | None, faults: list[str]) -> Correction:
-    """The correction for broken checks, from the loudness (LUFS) and true peak (dBTP) of the first render."""
+    """The correction for failed checks, from the loudness (LUFS) and true peak (dBTP) of the first render."""
     louder = TARGET_LUFS - integrated if "loudness" in faults and integrated is not None else 0.0
     above = true_peak - HIGHEST_TRUE_PEAK + 0.5 if "true peak" in faults and true_peak is not None else 0.0
     return Correction(louder=louder, lower_ceiling=max(above, 0.0), shorter=1 if "length" in faults else 0)
@@ -140,7 +140,7 @@ def plan(
     """The plan for one clip; `shots` has one list for each of its segments, `scans` one item (all progressive if None).
 
     Frames are counted over the whole clip and rounded down, so the clip is never longer than its EDL;
-    `shorter` more are left out at its end.
+    `shorter` more are dropped at its end.
     """
     rate = frame_rate(info.moments, options.max_fps)
     segments: list[SegmentPlan] = []
@@ -182,9 +182,9 @@ def _piece(shot: Shot, first: int, frames: int, begins: float) -> Piece:
 
 
 def path_expression(points: list[tuple[float, float]]) -> str:
-    """An ffmpeg expression in `t` that runs linearly through (time, value) points and rests outside them.
+    """An ffmpeg expression in `t` that is linear between (time, value) points and constant outside them.
 
-    A flat sum of ramps: nested `if`s would meet the depth limit of ffmpeg's parser at 100 points.
+    It is a flat sum of ramps: nested `if`s would hit the depth limit of ffmpeg's parser at 100 points.
     """
     terms = [f"{points[0][1]:.2f}"]
     for (t0, v0), (t1, v1) in pairwise(points):
@@ -207,7 +207,7 @@ def on_clip_clock(clip: EdlClip, stretches: list[tuple[float, float]]) -> list[t
 
 
 def words_on_clip_clock(clip: EdlClip, transcript: list[Segment]) -> list[Word]:
-    """Words whose middle lies in one of the clip's segments, in playing order, in seconds of the clip."""
+    """Words whose middle is in one of the clip's segments, in playing order, in seconds of the clip."""
     words = [word for segment in transcript for word in segment.words]
     result: list[Word] = []
     elapsed = 0.0

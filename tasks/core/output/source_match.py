@@ -1,4 +1,4 @@
-"""Compares the sound and the picture of a clip with its source at the seconds that it was cut from."""
+"""Compare a clip's sound and picture with its source at the seconds it was cut from."""
 
 from math import log10, sqrt
 
@@ -18,18 +18,18 @@ FLOOR_DB = -120.0
 WINDOW_SECONDS = 4.0
 """Length of the windows in which a lag is measured."""
 FARTHEST_LAG = 0.5
-"""Largest lag that is searched for, in seconds, early or late."""
+"""Largest lag searched for, in seconds, early or late."""
 DYNAMIC_RANGE_DB = 45.0
-"""Levels further below the loudest bin count as the floor: down there is noise, which codecs change."""
+"""Levels further below the loudest bin are raised to this floor: below it is noise, which codecs change."""
 LEAST_VARIATION_DB = 1.5
 """A window whose levels have a smaller standard deviation is too steady to show a lag."""
 SAME_PEAK = 0.003
-"""Correlations this close to the best count as equal; the smallest of their lags is taken."""
+"""Correlations this close to the best count as equal; the smallest of their lags is used."""
 SILENT_DBFS, AUDIBLE_DBFS = -50.0, -40.0
-"""The clip is silent below the first, the source is not above the second. Speech is at about -17."""
+"""The clip is silent below the first, the source audible above the second. Speech is at about -17."""
 SHORTEST_SILENCE = 0.15
 CANCELLED_DB = 12.0
-"""Loss in mono that only opposite channels have: unrelated channels lose 3 dB."""
+"""Loss in mono that only channels in opposite phase reach: unrelated channels lose 3 dB."""
 CANCELLING_OVER = 0.2
 """Seconds over which the loss in mono is averaged."""
 
@@ -51,9 +51,9 @@ def _decibels(power: NDArray[np.float64]) -> list[float]:
 
 
 SAMPLES_PER_SECOND = 10
-"""Frames of a finished clip that are compared."""
+"""Frames of a finished clip to compare."""
 LUMA, CHROMA = (32, 32), (8, 8)
-"""Width and height of the planes that are compared, whatever the aspect of the picture."""
+"""Width and height of the compared planes, whatever the picture's aspect."""
 SAMPLE_SLACK = 2
 """Sampled frames before and after the expected one that may match: only about every third frame is sampled."""
 CAPTION_BAND = 0.1
@@ -61,7 +61,7 @@ CAPTION_BAND = 0.1
 FLAT_VARIANCE = 1.0
 """Grey levels squared: a plane with less variance than codec noise counts as flat."""
 MAX_CHROMA_DIFFERENCE, MAX_LUMA_DIFFERENCE = 80.0, 100.0
-"""Mean differences of chroma and luma, of 255, that weigh as much as uncorrelated shapes."""
+"""Mean differences of chroma and luma, out of 255, that weigh as much as uncorrelated shapes."""
 
 
 class Box(BaseModel):
@@ -78,9 +78,9 @@ class Box(BaseModel):
 class SourceFrame(BaseModel):
     """The part of the source that the camera shows `t` seconds into the clip, as small uint8 planes.
 
-    `box` is where it appears in the clip. `luma` has the size LUMA; `chroma` is Cb, then Cr, each of size
-    CHROMA. `same_colours` is false if rendering changes the colours, as tone mapping does. `source_change`
-    is the distance (see FrameMatch) to the source's own picture a moment earlier.
+    `box` is where it appears in the clip. `luma` has size LUMA; `chroma` is Cb, then Cr, each of size CHROMA.
+    `same_colours` is false if rendering changes the colours, as tone mapping does. `source_change` is the
+    distance (see FrameMatch) to the source's own picture a moment earlier.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -109,7 +109,7 @@ class SourceExcerpt(BaseModel):
 
 
 def framing(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> tuple[Box, Box]:
-    """The box of the source that the camera shows at `at`, and the box of the clip in which it appears."""
+    """The box of the source that the camera shows at `at`, and the box of the clip where it appears."""
     width, height = shot.crop_width or info.width, shot.crop_height or info.height
     times = [key.t for key in shot.keys] or [0.0]
     x, y = (
@@ -127,7 +127,7 @@ def framing(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> t
 
 
 class Lag(BaseModel):
-    """Delay of a clip's sound against its source in seconds, at `t` of the clip; `match` is the correlation there."""
+    """Delay of a clip's sound behind its source's in seconds, at `t` of the clip; `match` is the correlation there."""
 
     t: float
     lag: float
@@ -135,7 +135,7 @@ class Lag(BaseModel):
 
 
 def lags(clip: SoundLevels, source: SoundLevels) -> list[Lag]:
-    """The lag of each window of the clip that is not too steady, from the correlation of the levels."""
+    """The lag of each window of the clip that varies enough, from the correlation of the levels."""
     in_clip, in_source = (_levels(sound.channels) for sound in (clip, source))
     bins = min(len(in_clip), len(in_source))
     reach = min(round(FARTHEST_LAG * BINS_PER_SECOND), bins // 4)
@@ -172,7 +172,7 @@ def correlation(one: NDArray[np.float64], other: NDArray[np.float64], noise: flo
 
 
 def silences(clip: SoundLevels, source: SoundLevels) -> list[tuple[float, float]]:
-    """Stretches (start, end) in which the clip is silent but the source, brought to the clip's loudness, is not."""
+    """Stretches (start, end) in which the clip is silent but the source, at the clip's loudness, is not."""
     bins = min(len(clip.channels), len(source.channels))
     in_clip, in_source = np.array(clip.channels[:bins]), np.array(source.channels[:bins])
     loud = in_source >= in_source.max(initial=FLOOR_DB) - 20
@@ -192,7 +192,7 @@ def _linear(decibels: list[float]) -> NDArray[np.float64]:
 
 
 def lost_in_mono(clip: SoundLevels) -> float:
-    """Share of the audible time (0 to 1) in which the sound all but vanishes when its channels are mixed to mono."""
+    """Share of the audible time (0 to 1) in which the sound all but vanishes when mixed to mono."""
     if not clip.channels:
         return 0.0
     window = np.full(round(CANCELLING_OVER * BINS_PER_SECOND), 1 / (CANCELLING_OVER * BINS_PER_SECOND))
@@ -203,10 +203,10 @@ def lost_in_mono(clip: SoundLevels) -> float:
 
 
 class FrameMatch(BaseModel):
-    """How well a clip shows the source's frame of `t` seconds into the clip.
+    """How well a clip shows the source's frame for `t` seconds into the clip.
 
-    `distance` is 0 for equal pictures and 1 or more for unrelated ones. `closest` is the least distance to
-    any sampled frame of the clip, found at `closest_t`. `source_change` is that of the SourceFrame.
+    `distance` is 0 for identical pictures and 1 or more for unrelated ones. `closest` is the smallest distance
+    to any sampled frame of the clip, found at `closest_t`. `source_change` is that of the SourceFrame.
     """
 
     t: float
@@ -225,7 +225,7 @@ class ClipFrames:
         self.chroma: list[NDArray[np.uint8]] = []
 
     def match(self, wanted: SourceFrame) -> FrameMatch | None:
-        """Compare with a source frame of the same box, leaving out the rows of captions; None without frames."""
+        """Compare with a source frame of the same box, except for caption rows; None if there are no frames."""
         if not self.luma:
             return None
         luma = _without_captions(np.frombuffer(wanted.luma, np.uint8).reshape(1, *LUMA), self.box)[0]

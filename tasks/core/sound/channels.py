@@ -1,4 +1,4 @@
-"""Which of a file's sound tracks is taken, and how its channels become stereo that also survives mono."""
+"""Which sound track of a file is used, and how its channels become stereo that also works in mono."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,21 +10,21 @@ from tasks.core.media import AudioTrack
 from tasks.core.picture.motion import stretches
 
 WINDOWS_PER_SECOND = 2
-"""How often the channels of a sound are compared."""
+"""How often a track's channels are compared."""
 AUDIBLE = 1e-6
-"""Mean square (-60 dBFS) below which a window, and with all of its windows a track, is silent."""
+"""Mean square (-60 dBFS) below which a window is silent; a track is silent if all its windows are."""
 FAINT = 1e-3
-"""A channel 30 dB below another says nothing beside it."""
+"""A channel 30 dB below another adds nothing."""
 CANCELS = 0.1
-"""Share of the power of two channels that is left in mono when they cancel each other out: 10 dB are lost."""
+"""Share of two channels' power left in mono below which they cancel each other out: a loss of 10 dB."""
 MOSTLY = 0.5
 """Share of the audible windows that decides for the whole track."""
 MOST_STRETCHES = 200
-"""More than these are no stretches any more: the whole track is treated alike."""
+"""With more stretches than this, the whole track is treated alike."""
 
 
 class Mix(NamedTuple):
-    """ffmpeg's filter that makes the stereo of a track right, and why it is needed; both empty where it is right."""
+    """An ffmpeg filter that corrects a track's stereo, and why it is needed; both empty if the stereo is right."""
 
     filter: str = ""
     reason: str = ""
@@ -34,9 +34,9 @@ UNCHANGED = Mix()
 
 
 def ranked(tracks: Sequence[AudioTrack], asked: str, original: str | None = None) -> list[AudioTrack]:
-    """Tracks from the best to the last: the programme that is flagged default, then the language, then the first.
+    """Tracks, best first: the default flag counts most, then programme, language and original flag, then order.
 
-    `asked` is auto or a Whisper code, `original` the language that the source's page names.
+    `asked` is auto or a Whisper code, `original` the language named by the source's page.
     """
 
     def worth(track: AudioTrack) -> tuple[bool, bool, bool, bool]:
@@ -52,9 +52,9 @@ def is_silent(power: np.ndarray) -> bool:
 
 
 def stereo_mix(power: np.ndarray) -> Mix:
-    """What two channels need to sound right on two speakers and on one.
+    """The mix that makes two channels sound right on two speakers and on one.
 
-    `power` has shape (windows, 2, 2): for each window the mean products of the channels, left and right.
+    `power` has shape (windows, 2, 2): the mean products of the left and right channels in each window.
     """
     left, right, both = power[:, 0, 0], power[:, 1, 1], power[:, 0, 1]
     louder = np.maximum(left, right)
@@ -79,7 +79,7 @@ def _one_sided(left: np.ndarray, right: np.ndarray, better: int) -> Mix:
 
 
 def _mend(cancels: np.ndarray) -> Mix:
-    """Left for both, where the channels cancel each other out for a while."""
+    """Use the left channel for both wherever they cancel each other out."""
     found = stretches([bool(c) for c in cancels], 0.0, WINDOWS_PER_SECOND, 1 / WINDOWS_PER_SECOND)
     if not found:
         return UNCHANGED
@@ -94,7 +94,7 @@ def _mend(cancels: np.ndarray) -> Mix:
 
 
 def discrete_mix(power: np.ndarray) -> Mix:
-    """Stereo of channels of which nobody says what they are: those that are heard, without any that cancel others.
+    """Stereo from channels of unknown layout: the audible ones, without any that cancel others.
 
     `power` has shape (windows, channels, channels), as in `stereo_mix`.
     """
