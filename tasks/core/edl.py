@@ -22,7 +22,7 @@ class Span(BaseModel):
 class EdlClip(BaseModel):
     """One clip: its segments, played one after the other.
 
-    `signals` are standardised within the talk, `score` is their weighted sum, `why` one sentence
+    `signals` are standardised within the talk, `score` is their weighted sum, `why` is one sentence
     for the user.
     """
 
@@ -42,7 +42,7 @@ class EdlClip(BaseModel):
 
 
 class Selection(BaseModel):
-    """How the clips were chosen. `reason` says why the LLM did not decide, or not alone; else it is empty."""
+    """How the clips were chosen. `reason` says why the LLM did not decide, or not alone; else empty."""
 
     mode: SelectionPath
     endpoint: str | None = None
@@ -53,7 +53,7 @@ class Selection(BaseModel):
 class Edl(BaseModel):
     """`edl.json`. `reserve` holds the next best windows that overlap no clip, best first.
 
-    `notes` say what selection had to do without: audio, word lists, room for all clips.
+    `notes` say what selection lacked: audio, word lists, room for all clips.
     """
 
     job_id: str

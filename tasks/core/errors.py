@@ -10,23 +10,23 @@ ClipError
 │   ├── SourceGated       age check or bot check
 │   ├── SourceGeoBlocked  not available where the worker is
 │   ├── SourceIsLive      a stream that has not ended
-│   ├── SourceTooLong     more seconds than MAX_SOURCE_SECONDS
-│   ├── SourceTooLarge    more bytes than MAX_SOURCE_BYTES
-│   └── UnsupportedSource the site or page holds no video that can be read
+│   ├── SourceTooLong     longer than MAX_SOURCE_SECONDS
+│   ├── SourceTooLarge    larger than MAX_SOURCE_BYTES
+│   └── UnsupportedSource the site or page has no readable video
 ├── MediaError            the file cannot be used
 │   ├── UnreadableMedia   no decoder reads it
 │   ├── NoVideo           no picture
 │   └── NoAudio           no sound
 ├── NoSpeech              nobody speaks
-├── TooShort              less speech than one clip needs
+├── TooShort              too little speech for one clip
 └── NoClips               every candidate failed the output contract
 
-ProgramStopped is not among them: it says nothing about the video.
+ProgramStopped is not one of them: it says nothing about the video.
 """
 
 
 class ProgramStopped(Exception):
-    """An external program (ffmpeg, yt-dlp) was killed by a signal, ours or the kernel's, or hung.
+    """An external program (ffmpeg, yt-dlp) was killed by a signal (ours or the kernel's) or hung.
 
     It says nothing about the media or the GPU, so it is neither a `ClipError` nor an engine's error. Code that
     handles those must not catch it: the stage fails and can be retried.

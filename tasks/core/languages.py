@@ -68,11 +68,11 @@ _COMMON_NAMES = {
     **dict.fromkeys(("danish", "dk"), "da"),
     **dict.fromkeys(("greek", "gr"), "el"),
 }
-"""What users type instead of a code: the language's name, or a country's code."""
+"""What users type instead of a code: a language's name or a country code."""
 
 
 def suggestions(language: str) -> list[str]:
-    """At most three codes that may have been meant, the likeliest first."""
+    """Up to three codes that the user may have meant, likeliest first."""
     typed = language.casefold().strip()
     named = [_COMMON_NAMES[name] for name in get_close_matches(typed, _COMMON_NAMES, n=2, cutoff=0.75)]
     base = [code for code in (whisper_code(typed), typed[:2]) if code in LANGUAGES]

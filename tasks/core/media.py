@@ -1,4 +1,4 @@
-"""A source's streams and its page, as known before decoding."""
+"""A source's streams and page data, as known before decoding."""
 
 from typing import Any, Literal
 
@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class AudioTrack(BaseModel):
     """An audio track according to its container. `index` is its stream in the file, `start` in seconds.
 
-    `layout` is ffmpeg's name, or such as "16 channels" if the file does not say. `aside` marks tracks
-    beside the programme: commentary, audio description, karaoke.
+    `layout` is ffmpeg's name, or a count like "16 channels" if the file has none. `aside` marks tracks
+    other than the programme: commentary, audio description, karaoke.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,7 +27,7 @@ class AudioTrack(BaseModel):
 
     @property
     def has_layout(self) -> bool:
-        """Whether the layout names each channel, so that a downmix is defined."""
+        """Whether the layout names each channel, as a downmix requires."""
         return not self.channels or (self.layout != "downmix" and not self.layout.endswith(" channels"))
 
     @property
@@ -46,8 +46,8 @@ class MediaInfo(BaseModel):
     `alpha`: the picture has transparent parts. `start` is the container's timestamp that ffmpeg counts
     as 0. `video_index` is the picture's stream in the file; `video_is_first`: it is ffmpeg's first.
     `tracks` are all audio tracks; `audio_*` describe the chosen one, which is stream `audio_index`.
-    `programs` counts the programs of a transport stream; `program` is the one described, from 1, or None
-    unless there are several.
+    `programs` counts the programs of a transport stream; `program` is the one described, counted from 1,
+    or None unless there are several.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,7 +113,7 @@ class Chapter(BaseModel):
 
 
 class SourceMeta(BaseModel):
-    """Data from the source's page: `meta.json`. `extra` holds all other fields that are stored."""
+    """Data from the source's page: `meta.json`. `extra` holds all other stored fields."""
 
     source_id: str
     kind: Literal["site", "file_url", "local_file"]

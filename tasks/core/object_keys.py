@@ -4,7 +4,7 @@ import hashlib
 import json
 
 SOURCE_VERSION = 4
-"""Raise it when DOWNLOAD stores sources in a different way."""
+"""Raise it when DOWNLOAD changes how it stores sources."""
 
 
 def job_key(job_id: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: 1 clip, 2 clips, 0 clips. Pass `plural` if it is not the noun with an s."""
+    """A number with its noun: 1 clip, 2 clips, 0 clips. Pass `plural` if it is not the noun plus s."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 

@@ -1,6 +1,6 @@
 """The fields of a request, each defined once, and the request that the flow runs.
 
-HTTP, the container's environment and a batch use the same field types, and narrow them where they allow less.
+HTTP, the container's environment and batches share these field types and narrow them where they allow less.
 """
 
 from typing import Annotated, Any, TypeVar
@@ -45,7 +45,7 @@ Language = Annotated[
         json_schema_extra={"enum": ["auto", *sorted(LANGUAGES)]},
     ),
 ]
-"""A language code of Whisper's, or `auto`."""
+"""A Whisper language code, or `auto`."""
 
 
 def _web_address(text: str | None) -> str | None:
@@ -105,7 +105,7 @@ def _address_schema(schema: dict[str, Any]) -> None:
 def optional_field(schema: dict[str, Any]) -> None:
     """Let a form leave a field empty instead of sending null."""
     schema.pop("default", None)
-    for bound, name in (("ge", "minimum"), ("le", "maximum")):  # pydantic leaves those of a union as they are
+    for bound, name in (("ge", "minimum"), ("le", "maximum")):  # pydantic does not convert those of a union
         if bound in schema:
             schema[name] = schema.pop(bound)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class Word(BaseModel):
-    """A spoken word as the recogniser wrote it, with punctuation, without surrounding spaces."""
+    """A spoken word as the recogniser wrote it, with punctuation but no surrounding spaces."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,7 +1,7 @@
-"""Which addresses a video may come from: public ones, on web ports, by http or https.
+"""Which addresses a video may come from: public ones, on web ports, over http or https.
 
-A worker stands inside somebody's network. A URL is a stranger's wish, and a page, a redirect or
-a playlist can wish on. So every address is judged after its name was resolved, before it is used.
+A worker runs inside a private network. A URL is untrusted, and a page, redirect or playlist can lead to
+others. Every address is therefore checked after its name is resolved and before it is used.
 """
 
 import re
@@ -13,9 +13,9 @@ from tasks.core.errors import AddressRefused, BadRequest
 
 WEB_PORTS = frozenset({80, 443})
 FIRST_FREE_PORT = 1024
-"""Below it only the web's own ports: 22, 25, 53 and their like never serve video."""
+"""Below it only WEB_PORTS are allowed: 22, 25, 53 and the like never serve video."""
 MESSAGE_LETTERS = 500
-"""Longest message that holds a stranger's words."""
+"""Longest message that contains untrusted text."""
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _SIX_TO_FOUR = IPv6Network("2002::/16")
@@ -23,7 +23,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _NEVER = tuple(
     ip_network(net)
     for net in (
-        "168.63.129.16/32",  # Azure's host agent: a public number that only guests can reach
+        "168.63.129.16/32",  # Azure's host agent: a public address that only guests can reach
         "192.0.0.0/24",  # IETF protocol assignments; Oracle's metadata service is 192.0.0.192
         "192.88.99.0/24",  # 6to4 relays, withdrawn by RFC 7526
         "2001::/23",  # Teredo, ORCHID and other special blocks (RFC 2928)
@@ -36,7 +36,7 @@ _NEVER = tuple(
 def is_public(address: str) -> bool:
     """Whether an IPv4 or IPv6 address, as text, belongs to the public internet.
 
-    IPv6 forms that carry an IPv4 address (mapped, 6to4, NAT64) are as public as what they carry.
+    IPv6 forms that carry an IPv4 address (mapped, 6to4, NAT64) are as public as that address.
     Anything that is not an address, or names an interface (`fe80::1%eth0`), is not public.
     """
     if "%" in address:
@@ -79,10 +79,10 @@ def is_web_port(port: int) -> bool:
 
 
 def check_url(url: str) -> None:
-    """Refuse what can be refused before any name is resolved.
+    """Refuse a bad URL before any name is resolved.
 
     Raises:
-        AddressRefused: another scheme than http(s), credentials in the address, a port that is not the web's.
+        AddressRefused: a scheme other than http(s), credentials in the address, a port that is not a web port.
         BadRequest: not an address at all.
     """
     try:
@@ -105,7 +105,7 @@ def check_url(url: str) -> None:
 
 
 def loggable(url: str) -> str:
-    """Scheme, host and path of a URL: what may be logged. Query, fragment and credentials are left out."""
+    """Scheme, host and path of a URL, which may be logged, without query, fragment and credentials."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
@@ -116,6 +116,6 @@ def loggable(url: str) -> str:
 
 
 def without_addresses(message: str) -> str:
-    """A stranger's message as one line that may be shown: every URL as `loggable` leaves it, no control characters."""
+    """An untrusted message as one line that may be shown: URLs reduced by `loggable`, no control characters."""
     told = re.sub(r"https?://[^\s'\"<>]+", lambda found: loggable(found[0]), message)
     return one_line(told, MESSAGE_LETTERS)

@@ -1,4 +1,4 @@
-"""A batch: which of many videos are to be done, in which order, and what is told of them afterwards."""
+"""A batch: which of many videos to process, in which order, and what to report about them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -26,9 +26,9 @@ from tasks.core.source.addresses import check_url, is_public, loggable
 from tasks.core.source.page import TITLE_LETTERS, number
 
 MAX_ATTEMPTS = 3
-"""Runs that a video gets before a batch gives it up."""
+"""Runs a video gets before its batch gives up on it."""
 PASSING_CODES = frozenset({"infrastructure", "stopped", "live", "not_listening"})
-"""Codes of `error.json` after which another run may go well."""
+"""Codes of `error.json` after which another run may succeed."""
 FEED_NEWEST = 5
 _LEFT_OUT_SHOWN = 20
 _NOT_YET = frozenset({"is_live", "is_upcoming", "post_live"})
@@ -36,7 +36,7 @@ _YOUTUBE_HOSTS = re.compile(r"^((www|m|music)\.)?youtube(-nocookie)?\.com$")
 _YOUTUBE_PATH = re.compile(r"^/(?:shorts|live|embed|v)/([\w-]{11})/?$")
 _YOUTUBE_ID = re.compile(r"^[\w-]{11}$")
 _MARKED = re.compile(r"([!-/:-@\[-`{-~])")
-"""ASCII punctuation: what Markdown may read as a mark, and what a backslash makes plain (CommonMark 2.4)."""
+"""ASCII punctuation, which Markdown may read as markup and a backslash makes literal (CommonMark 2.4)."""
 
 Address = Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -98,7 +98,7 @@ class BatchRequest(BaseModel):
 
     @property
     def memory(self) -> str:
-        """The name under which is remembered what was done."""
+        """The name under which the batch remembers what was done."""
         derived = f"feed-{digest(self.feed)[:12]}" if self.feed else f"urls-{digest(sorted(self.urls))[:12]}"
         return self.name or derived
 
@@ -107,13 +107,13 @@ class BatchRequest(BaseModel):
         return self.newest or (FEED_NEWEST if self.feed else len(self.urls))
 
     def clip_request(self, url: str) -> ClipRequest:
-        """What is asked of one of the videos."""
+        """The request for one of the videos."""
         asked = self.model_dump(include={"clip_duration_seconds", "clip_count", "language"})
         return ClipRequest(video_url=url, **asked)
 
 
 class BatchItem(BaseModel):
-    """A video of a batch. `key` names it in the batch's memory; `published` is in seconds since the epoch."""
+    """A video of a batch. `key` identifies it in the batch's memory; `published` is in seconds since the epoch."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -124,7 +124,7 @@ class BatchItem(BaseModel):
 
 
 class Listing(BaseModel):
-    """What a list or a feed comes to: each video once, newest first, and why others were left out."""
+    """The videos of a list or feed, each once, newest first, and why others were left out."""
 
     items: list[BatchItem] = Field(default_factory=list[BatchItem])
     left_out: list[str] = Field(default_factory=list[str])
@@ -136,7 +136,7 @@ class Listing(BaseModel):
 
 
 class Outcome(StrEnum):
-    """How a video stands when its batch's run ends. LATER: it failed, and a later run tries it again."""
+    """A video's state when its batch's run ends. LATER: it failed, and a later run tries it again."""
 
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
@@ -145,9 +145,9 @@ class Outcome(StrEnum):
 
 
 class ItemReport(BaseModel):
-    """One video's line. `seconds` is how long its last attempt worked; waiting for a worker is not counted.
+    """One video's line. `seconds` is how long its last attempt ran, without waiting for a worker.
 
-    `cost_usd` is what its rented machines have cost so far, null where none was rented.
+    `cost_usd` is what its rented machines have cost so far, or null if none was rented.
     """
 
     title: str
@@ -161,9 +161,9 @@ class ItemReport(BaseModel):
 
 
 class BatchReport(BaseModel):
-    """`batches/{batch_id}.json`. Times are seconds since the epoch; `ended_at` is null while the run goes on.
+    """`batches/{batch_id}.json`. Times are seconds since the epoch; `ended_at` is null during the run.
 
-    `done_before` counts the videos that have a job of an earlier run, `for_later` those that one run may not add.
+    `done_before` counts the videos with a job from an earlier run, `for_later` those beyond one run's limit.
     """
 
     batch_id: str
@@ -185,10 +185,10 @@ class BatchReport(BaseModel):
 
 
 def listing(entries: Sequence[dict[str, Any]], *, depth: int, allow_private: bool) -> Listing:
-    """A feed's entries, `{url, title, site, id, guid, timestamp, live_status}` of which any may be missing or wrong.
+    """List a feed's entries, `{url, title, site, id, guid, timestamp, live_status}`; any field may be missing or wrong.
 
-    Entries with a date come first, newest first; the others follow in the feed's own order. The first `depth`
-    are looked at; of two that are the same video, the first counts.
+    Entries with a date come first, newest first; the others follow in the feed's own order. Only the first
+    `depth` are considered; of duplicates the first counts.
     """
     dated = sorted(entries, key=lambda entry: -(_published(entry) or 0.0))[:depth]
     found, left_out = list[BatchItem](), list[str]()
@@ -203,12 +203,12 @@ def listing(entries: Sequence[dict[str, Any]], *, depth: int, allow_private: boo
 
 
 def list_of(urls: Sequence[str], *, allow_private: bool) -> Listing:
-    """A list of addresses, in its own order."""
+    """List addresses in the order passed."""
     return listing([{"url": url.strip()} for url in urls], depth=len(urls), allow_private=allow_private)
 
 
 def refusal(url: str, *, allow_private: bool) -> str | None:
-    """Why an address is not worth a run, None when it may be; no name is resolved."""
+    """Why an address is refused, or None if it is not; no name is resolved."""
     try:
         check_url(url)
         host = urlsplit(url).hostname or ""
@@ -220,17 +220,17 @@ def refusal(url: str, *, allow_private: bool) -> str | None:
 
 
 def may_be_tried_again(code: str | None, attempt: int) -> bool:
-    """Whether a later run may go well: `code` is that of `error.json`, None where the run died without a word."""
+    """Whether a later run may succeed; `code` is that of `error.json`, or None if the run died without one."""
     return attempt < MAX_ATTEMPTS and (code is None or code in PASSING_CODES)
 
 
 def item_report(item: BatchItem, job_id: str, outcome: Outcome, **known: Any) -> ItemReport:
-    """A video's line, without what its address may keep secret."""
+    """A video's line, without any secrets in its address."""
     return ItemReport(title=item.title, address=_shown(item.url), job_id=job_id, outcome=outcome, **known)
 
 
 def markdown(report: BatchReport) -> str:
-    """The report for people. Titles and errors are strangers' words: none of their marks is Markdown."""
+    """The report as Markdown. Titles and errors are untrusted text: their punctuation is escaped."""
     counts = ", ".join(f"{report.count(outcome)} {outcome.lower()}" for outcome in Outcome if report.count(outcome))
     cost = f"; {report.cost_usd:.2f} dollars" if report.cost_usd else ""
     rest = f"{report.done_before} done before, {report.for_later} left for later runs"
@@ -245,7 +245,7 @@ def markdown(report: BatchReport) -> str:
 
 
 def plain(words: str) -> str:
-    """A stranger's words as one line that Markdown shows as they are."""
+    """Untrusted text as one line that Markdown shows literally."""
     return _MARKED.sub(r"\\\1", one_line(words, 500))
 
 
@@ -276,7 +276,7 @@ def _distinct(items: Iterable[BatchItem]) -> list[BatchItem]:
 
 
 def _key(entry: dict[str, Any], url: str) -> str:
-    """A video's name in the memory: YouTube's id, else the site's, else the feed's, else the address."""
+    """A video's key in the batch's memory: from YouTube's id, else the site's, the feed's or the address."""
     site, item_id, guid = (str(entry.get(name) or "") for name in ("site", "id", "guid"))
     name = [site.lower(), item_id] if site and item_id else ["guid", guid]
     by_feed = digest(*name)[:32] if name[-1] else ""
@@ -284,7 +284,7 @@ def _key(entry: dict[str, Any], url: str) -> str:
 
 
 def _same_address(url: str) -> str:
-    """The same for two spellings of an address: YouTube's many, case of the host, http or https, fragment."""
+    """One key for all spellings of an address: YouTube's many, case of the host, http or https, fragment."""
     if video := _youtube_id(url):
         return digest("youtube", video)[:32]
     parts = urlsplit(url)
@@ -307,7 +307,7 @@ def _youtube_id(url: str) -> str | None:
 
 
 def _shown(url: str) -> str:
-    """An address for the report: without its query, which may be a key, unless it is a video's id on YouTube."""
+    """An address for the report: a short link to a YouTube video, else without the query, which may hold a key."""
     video = _youtube_id(url) if refusal(url, allow_private=True) is None else None
     return f"https://youtu.be/{video}" if video else one_line(loggable(url), 300) or "(no address)"
 

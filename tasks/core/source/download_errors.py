@@ -1,8 +1,8 @@
-"""What yt-dlp said, as the error that a user can act on.
+"""Turn what yt-dlp says into an error that the user can act on.
 
-yt-dlp types some of its exceptions; those are believed first. Then words: many extractors tell a
-private video from a removed one in nothing but their message. Last the HTTP status, which is the
-same 403 for many causes. What is left (time-outs, resets, 5xx, 429) is nobody's fault for ever.
+Typed exceptions come first. Then the wording: many extractors distinguish a private video from a removed
+one only in their message. The HTTP status comes last: 403 has many causes. The rest (time-outs, resets,
+5xx, 429) is temporary.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from tasks.core.errors import (
 
 
 class Cause(NamedTuple):
-    """An error and what it says; the class's own next step unless there is a better one."""
+    """An error and its message; `next_step` replaces the class's own if there is a better one."""
 
     error: type[ClipError]
     message: str
@@ -73,7 +73,7 @@ TYPES: Mapping[str, Cause] = {
     "ForbiddenError": UNSAFE,
     "InvalidSchema": OTHER_SCHEME,
 }
-"""Classes of yt-dlp, of requests under it and of the process it runs in, whose name says it all."""
+"""Classes of yt-dlp, of requests below it and of the process it runs in whose name gives the cause."""
 
 SITE_WORDS: tuple[tuple[str, Cause], ...] = (
     ("not a bot", BOT),
@@ -82,7 +82,7 @@ SITE_WORDS: tuple[tuple[str, Cause], ...] = (
     ("removed by the uploader", NOT_FOUND),
     ("premieres in", LIVE),
 )
-"""What YouTube says, in small letters; yt-dlp passes it on, so it is not found in its source."""
+"""YouTube's wording, in lower case; yt-dlp passes it on, so its source does not contain it."""
 
 WORDS: tuple[tuple[str, Cause], ...] = (
     ("captcha challenge", BOT),
@@ -114,10 +114,10 @@ WORDS: tuple[tuple[str, Cause], ...] = (
     ("there is no video", NO_VIDEO),
     ("no media found", NO_VIDEO),
 )
-"""What yt-dlp itself says, in small letters, the telling ones first. A test looks for each in its source."""
+"""yt-dlp's own wording, in lower case, most specific first. A test looks for each in its source."""
 
 PASSING_WORDS = ("rate-limit",)
-"""What yt-dlp says of refusals that pass by themselves; looked for in its source like `WORDS`."""
+"""yt-dlp's wording for temporary refusals; a test looks for it in its source, as for `WORDS`."""
 
 STATUS: Mapping[int, Cause] = {401: PRIVATE, 403: FORBIDDEN, 404: NOT_FOUND, 410: NOT_FOUND, 451: GEO}
 PASSING_STATUS = frozenset({408, 425, 429})
@@ -127,10 +127,10 @@ NETWORK_TYPES = frozenset(
 
 
 class Failure(NamedTuple):
-    """What is known of a failed run: texts and class names of the exception and its causes, outermost first.
+    """A failed run: messages and class names of the exception and its causes, outermost first.
 
-    `status` is that of the HTTP answer behind it, if there is one; `is_expected` whether an
-    extractor said in so many words that the site does not hand out the video.
+    `status` is that of the HTTP response behind it, if any; `is_expected`: an extractor explicitly said
+    that the site does not offer the video.
     """
 
     messages: tuple[str, ...]
@@ -141,7 +141,7 @@ class Failure(NamedTuple):
 
 
 def classify(failure: Failure) -> ClipError | None:
-    """The user's error behind a failure of yt-dlp, or None when another try may go well."""
+    """The user's error for a failure of yt-dlp, or None if another try may succeed."""
     cause = _named(failure)
     return cause.raised() if cause else None
 
@@ -164,7 +164,7 @@ def _by_status(status: int | None) -> Cause | None:
 
 
 def _by_extractor(failure: Failure) -> Cause | None:
-    """An extractor that failed although the network did not."""
+    """The cause if an extractor failed but the network did not."""
     if failure.status is not None or "ExtractorError" not in failure.types or NETWORK_TYPES & {*failure.types}:
         return None
     return NOT_OFFERED if failure.is_expected else NOT_UNDERSTOOD

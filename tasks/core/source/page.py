@@ -1,4 +1,4 @@
-"""What a stranger's page says of its video, as far as it can be believed: `SourceMeta`."""
+"""What an untrusted page says about its video, as far as it is valid: `SourceMeta`."""
 
 import math
 from typing import Any, Literal, cast
@@ -18,7 +18,7 @@ _EXTRA_LISTS = ("tags", "categories")
 def source_meta(
     info: dict[str, Any], source_id: str, kind: Literal["site", "file_url"], webpage_url: str
 ) -> SourceMeta:
-    """Keep the known fields of yt-dlp's info dict, each checked; what does not hold is dropped."""
+    """Keep the known fields of yt-dlp's info dict; invalid ones are dropped."""
     duration = number(info.get("duration"))
     return SourceMeta(
         source_id=source_id,
@@ -35,7 +35,7 @@ def source_meta(
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None."""
+    """The value as a finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
