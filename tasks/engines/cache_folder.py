@@ -1,4 +1,4 @@
-"""A folder of this user's own for what can be made again, and files in it that appear in one step."""
+"""This user's private folder for rebuildable files, and a way to create files in it atomically."""
 
 import atexit
 import contextlib
@@ -16,10 +16,10 @@ _log = logging.getLogger(__name__)
 
 
 def private_folder() -> Path:
-    """A folder, shared by this user's processes, in which nobody else can read or write.
+    """A folder shared by this user's processes that nobody else can read or write.
 
-    Its name can be guessed, so another user may have been there first: then, or where it stands open
-    to others, this process gets a fresh one, which ends with it.
+    Its name is predictable, so another user may have created it first. In that case, or if it is open to others,
+    this process uses a fresh folder and deletes it on exit.
     """
     folder = Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
@@ -41,7 +41,7 @@ def _fresh_folder(instead_of: Path) -> Path:
 
 
 def link(at: Path, target: Path) -> None:
-    """Make `at` a link to `target`, unless it is; its folder is made too."""
+    """Make `at` a symlink to `target` unless it already is one; create its folder too."""
     at.parent.mkdir(parents=True, exist_ok=True)
     if not at.is_symlink() or at.readlink() != target:
         with appearing(at) as fresh:
@@ -50,9 +50,9 @@ def link(at: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def appearing(at: Path) -> Iterator[Path]:
-    """A name of nobody else's, beside `at`; what is put there takes the place of `at` in one step.
+    """Yield a unique path next to `at`; whatever is created there atomically replaces `at`.
 
-    Processes and threads that do so at the same moment do not collide.
+    Concurrent processes and threads do not collide.
     """
     fresh = at.with_name(f".{at.name}-{uuid.uuid4().hex}")
     try:

@@ -1,4 +1,4 @@
-"""Frames of a file from some time on, by PyAV and by the file's own time stamps; time 0 is where the file starts."""
+"""Decodes frames from a given time on with PyAV, by the file's own time stamps; time 0 is the start of the file."""
 
 from collections.abc import Iterator
 from typing import TypeVar
@@ -15,12 +15,12 @@ Kind = TypeVar("Kind", AudioFrame, VideoFrame)
 
 
 def seek(container: InputContainer, stream: AudioStream | VideoStream, at: float) -> None:
-    """Go to the last key frame at or before `at` seconds."""
+    """Seek to the last key frame at or before `at` seconds."""
     container.seek(round((at + _origin(container)) / float(stream.time_base or 1)), stream=stream)
 
 
 def key_before(container: InputContainer, stream: VideoStream, at: float) -> float | None:
-    """When the key frame begins from which the picture at `at` seconds is decoded."""
+    """The time of the key frame from which decoding the picture at `at` seconds starts, or None."""
     seek(container, stream, at)
     for packet in container.demux(stream):
         if packet.is_keyframe and packet.pts is not None:
@@ -29,19 +29,19 @@ def key_before(container: InputContainer, stream: VideoStream, at: float) -> flo
 
 
 def pictures(container: InputContainer, stream: VideoStream, start: float) -> Iterator[tuple[float, VideoFrame]]:
-    """Frames and when they begin, from the key frame before `start` on."""
+    """Frames with their start times, from the key frame before `start` on."""
     return _frames(container, stream, start, VideoFrame)
 
 
 def sounds(container: InputContainer, stream: AudioStream, start: float) -> Iterator[tuple[float, AudioFrame]]:
-    """Frames and when they begin, from `start` on or a little earlier."""
+    """Frames with their start times, from `start` or slightly earlier."""
     return _frames(container, stream, start, AudioFrame)
 
 
 def _frames(
     container: InputContainer, stream: AudioStream | VideoStream, start: float, kind: type[Kind]
 ) -> Iterator[tuple[float, Kind]]:
-    """Damaged packets are left out, as players do; frames without a time follow the last one."""
+    """Skips damaged packets, as players do; a frame without a time stamp gets that of the previous frame."""
     seek(container, stream, start)
     begins = start
     for packet in container.demux(stream):

@@ -1,4 +1,4 @@
-"""The SHA-256 of a file's content. Stages and engines know nothing of `infra`, which has its own."""
+"""The SHA-256 of a file's content. Stages and engines do not import `infra`, which has its own version."""
 
 import hashlib
 from pathlib import Path

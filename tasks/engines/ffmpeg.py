@@ -1,4 +1,4 @@
-"""FFmpeg from the imageio-ffmpeg wheel, run as a child that never outlives its parent."""
+"""Runs FFmpeg from the imageio-ffmpeg wheel as a child process that never outlives its parent."""
 
 import contextlib
 import errno
@@ -28,41 +28,41 @@ from tasks.engines.cache_folder import link, private_folder
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 40
-"""Lines of standard error that are kept for parsing and for the error."""
+"""Lines of standard error kept for parsing and for error messages."""
 STALL_SECONDS = 120.0
-"""A decoder that is waited for and gives nothing for so long is stuck."""
+"""A decoder that outputs nothing for this long while we wait is stuck."""
 SPARE_BYTES = 16 * 1024**2
-"""Where less is free, a failed run failed for want of space, whatever it says."""
+"""With less free space than this, a failed run counts as out of space, whatever it reports."""
 _NO_SPACE = re.compile(r"^\S.*(No space left on device|Disk quota exceeded)", re.MULTILINE)
-"""As ffmpeg says it. What a file says of itself, a title for one, is indented."""
+"""ffmpeg's own messages. Text taken from the file, such as a title, is indented."""
 _LAUNCH = (
     "import ctypes,os,sys\n"
     "ctypes.CDLL(None).prctl(1, 9)\n"
     "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
 )
-"""Asks Linux to kill this process when its parent dies (PR_SET_PDEATHSIG), then becomes ffmpeg."""
+"""Asks Linux to kill this process when its parent dies (PR_SET_PDEATHSIG), then execs ffmpeg."""
 
 Encoder = Literal["libx264", "h264_nvenc"]
 
 
 class FfmpegError(RuntimeError):
-    """FFmpeg gave up, or took too long; the message ends with the tail of what it said."""
+    """FFmpeg failed or timed out; the message ends with the tail of its output."""
 
 
 class DiskFull(OSError):
-    """No space was left for what ffmpeg writes. It is no FfmpegError: neither the media nor the clip is to blame."""
+    """No space left for ffmpeg's output. Not an FfmpegError: neither the media nor the clip is to blame."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a finished run said: the last lines of `stderr`."""
+    """The last lines of a finished run's `stderr`."""
 
     stderr: str
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """The encoder that is used, and why."""
+    """The encoder to use, and why."""
 
     name: Encoder
     reason: str
@@ -70,12 +70,12 @@ class EncoderChoice:
 
 @functools.cache
 def ffmpeg_exe() -> str:
-    """Path of the wheel's ffmpeg."""
+    """Path of ffmpeg in the wheel."""
     return imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def binary_dir(cache: Path | None = None) -> Path:
-    """A folder that holds a link named `ffmpeg`, for programs that look for it by name."""
+    """A folder containing a link named `ffmpeg`, for programs that look it up by name."""
     folder = (cache or private_folder()) / "bin"
     link(folder / "ffmpeg", Path(ffmpeg_exe()))
     return folder
@@ -87,18 +87,18 @@ def run(
     progress: Callable[[float], None] | None = None,
     read: Callable[[IO[bytes]], object] | None = None,
 ) -> Output:
-    """Run ffmpeg to its end.
+    """Run ffmpeg to completion.
 
     Args:
         what: a stream built with ffmpeg-python, or the list of arguments without the program.
-        timeout: longest run in seconds.
-        progress: told the seconds of output written, about twice a second.
-        read: consumes standard output while ffmpeg runs; not together with `progress`, which comes that way.
+        timeout: maximum run time in seconds.
+        progress: called about twice a second with the seconds of output written.
+        read: consumes standard output while ffmpeg runs; cannot be combined with `progress`, which also uses it.
 
     Raises:
-        FfmpegError: the exit status was not 0, or `timeout` passed.
+        FfmpegError: the exit status was not 0, or `timeout` elapsed.
         ProgramStopped: a signal ended it.
-        DiskFull: it failed for want of space.
+        DiskFull: it ran out of space.
     """
     arguments = [str(a) for a in (what if isinstance(what, list) else what.get_args())]
     general = ["-y", *(["-progress", "pipe:1"] if progress else [])]
@@ -125,7 +125,7 @@ def run(
 
 
 class Pipe:
-    """Standard output of an ffmpeg that runs; `status` and `said`, its last words, are known once it has ended."""
+    """Standard output of a running ffmpeg; `status` and `said`, the tail of its log, are set once it has exited."""
 
     status = 0
     said = ""
@@ -137,7 +137,7 @@ class Pipe:
         self._poll.register(self._file, select.POLLIN)
 
     def read(self, size: int) -> bytearray:
-        """Exactly `size` bytes, fewer only at the end."""
+        """Exactly `size` bytes, or fewer at the end of the stream."""
         data, got = bytearray(size), 0
         while got < size and (fresh := self._read_into(memoryview(data)[got:])):
             got += fresh
@@ -151,12 +151,12 @@ class Pipe:
 
 @contextlib.contextmanager
 def reading(arguments: list[str], exe: str, stall: float = STALL_SECONDS) -> Iterator[Pipe]:
-    """Run the ffmpeg at `exe` for what it writes to standard output, at the pace of whoever reads that.
+    """Run the ffmpeg at `exe` and stream its standard output at the reader's pace.
 
-    However the block is left, ffmpeg has ended afterwards. A positive exit status is the caller's to judge.
+    ffmpeg has exited by the time the block is left, however that happens. The caller judges a positive exit status.
 
     Raises:
-        ProgramStopped: a signal ended it, or it was waited for and gave nothing for `stall` seconds.
+        ProgramStopped: a signal ended it, or it output nothing for `stall` seconds while being read.
     """
     with _started([exe, *arguments]) as child:
         pipe = Pipe(child.stdout, stall)
@@ -187,7 +187,7 @@ def _disk_is_full(said: str, out: str) -> bool:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether so little is free that what failed here failed for want of space."""
+    """Whether so little space is free that a failure here must be due to lack of space."""
     return folder.is_dir() and shutil.disk_usage(folder).free < SPARE_BYTES
 
 
@@ -195,7 +195,7 @@ _running: set[subprocess.Popen[bytes]] = set()
 
 
 class _Child:
-    """A running process whose standard error is listened to."""
+    """A running process whose standard error is collected."""
 
     def __init__(self, process: subprocess.Popen[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
         self.process, self.stdout = process, stdout
@@ -204,7 +204,7 @@ class _Child:
         self._listener.start()
 
     def end(self, timeout: float | None = None) -> int:
-        """Wait for its end; returns its exit status."""
+        """Wait for it to exit and return its exit status."""
         status = self.process.wait(timeout)
         self._listener.join()
         return status
@@ -216,7 +216,7 @@ class _Child:
 
 @contextlib.contextmanager
 def _started(command: list[str]) -> Iterator[_Child]:
-    """The running ffmpeg; whatever happens inside, its process group is gone afterwards.
+    """The running ffmpeg; its process group is always killed on exit from the block.
 
     Linux kills it when the thread that started it ends.
     """
@@ -242,7 +242,7 @@ def _started(command: list[str]) -> Iterator[_Child]:
 
 
 def stop_all() -> None:
-    """Kill every ffmpeg of this process: whoever waits for one, in whatever thread, gets ProgramStopped."""
+    """Kill every ffmpeg of this process; any thread waiting for one gets ProgramStopped."""
     for process in list(_running):
         _kill(process)
 
@@ -272,13 +272,13 @@ def _report(pipe: IO[bytes], progress: Callable[[float], None]) -> None:
 
 @functools.cache
 def nvenc_works() -> bool:
-    """Whether one real frame encodes on NVENC here: the list of encoders names it everywhere."""
+    """Whether NVENC encodes a real frame here; ffmpeg lists the encoder even on machines without it."""
     frame = ffmpeg.input("color=c=gray:s=256x256:d=0.1", f="lavfi")
     return _succeeds(frame.output("-", vcodec="h264_nvenc", vframes=1, f="null"))
 
 
 def choose_encoder(wish: Literal["auto", "x264", "nvenc"]) -> EncoderChoice:
-    """The encoder for a wish; a wish for NVENC that cannot be met says so in the reason."""
+    """The encoder for the requested setting; if NVENC is requested but unavailable, the reason says so."""
     if wish == "x264":
         return EncoderChoice("libx264", "asked for")
     if nvenc_works():
@@ -289,7 +289,7 @@ def choose_encoder(wish: Literal["auto", "x264", "nvenc"]) -> EncoderChoice:
 
 @functools.cache
 def hwaccel(video: Path) -> dict[str, str]:
-    """Input options that decode `video` on the GPU; empty where one real frame does not decode there."""
+    """Input options that decode `video` on the GPU; empty if decoding a real frame there fails."""
     options = {"hwaccel": "cuda", "hwaccel_output_format": "cuda"}
     frame = ffmpeg.input(str(video), **options).video.filter("hwdownload").filter("format", "nv12|p010le")
     return {"hwaccel": "cuda"} if _has_cuda() and _succeeds(frame.output("-", vframes=1, f="null")) else {}

@@ -1,4 +1,4 @@
-"""What the stages after TRANSCRIPT work on, as one value."""
+"""The input of every stage after TRANSCRIPT, as one value."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from tasks.core.transcript import Speech
 
 @dataclass(frozen=True)
 class Footage:
-    """A source on this machine: its picture and its sound, which start at the same time 0, and what is said in it."""
+    """A source on this machine: its video and audio, both starting at time 0, and its transcript."""
 
     video: Path
     audio: Path

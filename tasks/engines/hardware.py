@@ -1,4 +1,4 @@
-"""Chooses where the recogniser runs, and how wide, by what the machine has."""
+"""Chooses the device and batch size of the recogniser for this machine."""
 
 import logging
 import os
@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AsrOptions:
-    """What is asked of the recogniser; None means: by what the machine has.
+    """Settings of the recogniser; None means: choose by hardware.
 
-    `model` is a Whisper size, a hub repository or a folder; `cache` the folder for joined
+    `model` is a Whisper size, a hub repository or a folder; `cache` is the folder for joined
     weights; `beam_size` 1 is greedy.
     """
 
@@ -49,24 +49,24 @@ class AsrPlan:
 
 _GPU_NEED_GIB = {"tiny": (0.5, 0.06), "base": (0.6, 0.08), "small": (1.3, 0.12), "medium": (3.0, 0.18)}
 _LARGE_NEED_GIB = (4.4, 0.23)
-"""Float16 memory in GiB at batch 1, and for each window more.
+"""Float16 memory in GiB at batch 1, and for each additional window.
 
 Large: faster-whisper's own benchmark (4,525 MB at one window, 6,090 MB at eight; int8_float16
-2,926 MB); the smaller ones in proportion to their size.
+2,926 MB); smaller models are scaled by their size.
 """
 
 
 _CPU_WINDOW_BYTES = 128 * 1024**2
-"""Memory for each window decoded at once. Measured with base on two cores: peaks of 492, 773 and
-1,111 MB for 1, 4 and 8 windows, and 0.103, 0.088 and 0.087 CPU seconds a second of sound: above
+"""Memory per window decoded at once. Measured with base on two cores: peaks of 492, 773 and
+1,111 MB for 1, 4 and 8 windows, and 0.103, 0.088 and 0.087 CPU seconds per second of sound: above
 four, more windows cost memory and save nothing."""
 
 
 def choose(device: str = "auto", model: str | None = None, batch: int | None = None) -> AsrPlan:
-    """Float16 on a GPU, int8_float16 where its free memory is short, int8 on a CPU.
+    """Float16 on a GPU, int8_float16 if its free memory is short, int8 on a CPU.
 
-    `device` is auto, cpu or cuda. A device that was asked for and is not there is replaced by
-    the CPU, and `reason` says so.
+    `device` is auto, cpu or cuda. If the requested device is missing, the CPU is used and
+    `reason` says so.
     """
     if device == "cpu":
         return _on_cpu(model, batch, "asked for")
@@ -77,12 +77,12 @@ def choose(device: str = "auto", model: str | None = None, batch: int | None = N
 
 
 def cpu_cores() -> int:
-    """Cores this process may use."""
+    """Cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def narrower(plan: AsrPlan) -> AsrPlan | None:
-    """The next plan after a GPU ran out of memory: half the batch, then int8_float16, then the CPU."""
+    """The next plan after a GPU ran out of memory: half the batch, then int8_float16, then the CPU, then None."""
     if plan.device == "cpu":
         return None
     if plan.batch_size > 1:
@@ -117,7 +117,7 @@ def _on_gpu(model: str, batch: int | None, free: int | None) -> AsrPlan:
 
 
 def _free_gpu_bytes() -> int | None:
-    """Least free memory among the GPUs, for a container may be given any of them."""
+    """Free memory of the fullest GPU, since a container may get any of them; None if unknown."""
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
@@ -133,7 +133,7 @@ def _free_gpu_bytes() -> int | None:
 
 
 def _free_bytes() -> int | None:
-    """Memory that can be had without swapping, a container's limit included; None where unknown."""
+    """Memory available without swapping, within the container's limit; None if unknown."""
     found: list[int] = []
     try:
         found.append(psutil.virtual_memory().available)

@@ -1,4 +1,4 @@
-"""What a media file holds, by PyAV."""
+"""Describes the streams of a media file, using PyAV."""
 
 import itertools
 from collections.abc import Iterator
@@ -59,17 +59,17 @@ _TRANSFERS = {
     16: "smpte2084",
     18: "arib-std-b67",
 }
-"""Code points of ISO/IEC 23091-2, which ffmpeg uses as they are. Others are taken for unknown."""
+"""Code points of ISO/IEC 23091-2, which ffmpeg uses unchanged. Others count as unknown."""
 _PROGRESSIVE = 1
-"""AVFieldOrder: 0 is unknown, 2 to 5 are orders of two fields."""
+"""AVFieldOrder: 0 is unknown, 2 to 5 are interlaced orders."""
 _NEVER_INTERLACED = frozenset({"vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "gif"})
 _PLACES = (0.2, 0.5, 0.8)
-"""Shares of the duration at which a frame's flags are read: an intro may be progressive where the rest is not."""
+"""Fractions of the duration at which a frame's flags are read: an intro may be progressive when the rest is not."""
 _SECOND = Fraction(1, av.time_base)
 PROBE_LIMITS = {"analyzeduration": "60000000", "probesize": "50000000"}
-"""Microseconds and bytes in which the first frame of a stream must come; ffmpeg gives up after five seconds."""
+"""Microseconds and bytes within which a stream's first frame must come; ffmpeg's default is five seconds."""
 _FASTEST = 300
-"""Frames a second: a higher rate is the time base that was taken for a rate, as of DV."""
+"""Frames per second: a higher rate is a time base mistaken for a rate, as with DV."""
 _ASIDE = (
     Disposition.comment
     | Disposition.karaoke
@@ -77,17 +77,17 @@ _ASIDE = (
     | Disposition.visual_impaired
     | Disposition.clean_effects
 )
-"""Flags of sound tracks that are not the programme itself."""
+"""Flags of sound tracks other than the main programme."""
 
 
 def probe(path: Path) -> MediaInfo:
     """Streams of the file at `path`; a missing stream is None in the result.
 
-    One frame is decoded, because only frames tell the rotation. Of a transport stream with several programs,
-    the first one with picture and sound is described.
+    Decodes one frame, because only frames carry the rotation. For a transport stream with several programs,
+    describes the first one with both picture and sound.
 
     Raises:
-        UnreadableMedia: no demuxer or no decoder reads it.
+        UnreadableMedia: no demuxer or decoder can read it.
     """
     try:
         with av.open(str(path), options=PROBE_LIMITS) as container:
@@ -116,7 +116,7 @@ def _describe(container: InputContainer, path: Path) -> MediaInfo:
 
 
 def _program(container: InputContainer, found: list[frozenset[int]]) -> int:
-    """Index of the first program with picture and sound, else of the first with a picture, else of the first."""
+    """Index of the first program with picture and sound, else the first with a picture, else the first."""
     pictures = {stream.id for stream in _films(container)}
     sounds = {stream.id for stream in container.streams.audio}
     return max(range(len(found)), key=lambda n: (bool(found[n] & pictures), bool(found[n] & sounds)))
@@ -139,13 +139,13 @@ def _track(stream: AudioStream) -> AudioTrack:
 
 
 def _films(container: InputContainer) -> list[VideoStream]:
-    """The video streams that are no covers."""
+    """The video streams that are not cover images."""
     covers = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
     return [s for s in container.streams.video if not s.disposition & covers]
 
 
 def picture_of(container: InputContainer, pids: frozenset[int] | None = None) -> VideoStream | None:
-    """The video stream flagged as default, else the first; only those with one of `pids`, if given."""
+    """The video stream flagged as default, else the first; limited to those with one of `pids` if set."""
     films = [stream for stream in _films(container) if pids is None or stream.id in pids]
     return next((s for s in films if s.disposition & Disposition.default), films[0] if films else None)
 
@@ -178,12 +178,12 @@ def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, 
 
 
 def _transfer_by_display(frame: VideoFrame) -> str | None:
-    """PQ where the transfer is not told, but the display that the picture was mastered on is: only HDR10 tells that."""
+    """PQ if the transfer is untagged but mastering display metadata is present, which only HDR10 has."""
     return "smpte2084" if frame.side_data.get("MASTERING_DISPLAY_METADATA") else None
 
 
 def _is_interlaced(container: InputContainer, video: VideoStream, first: VideoFrame) -> bool:
-    """Whether the container, or any frame that is looked at, says so."""
+    """Whether the container or any sampled frame says so."""
     if video.codec_context.name in _NEVER_INTERLACED:
         return False
     if first.interlaced_frame or video.codec_context.field_order > _PROGRESSIVE:
@@ -192,7 +192,7 @@ def _is_interlaced(container: InputContainer, video: VideoStream, first: VideoFr
 
 
 def _spread_frames(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
-    """A frame at each of `_PLACES`; none where one cannot be had, which the look at a range will notice."""
+    """A frame at each of `_PLACES`; stops at the first failure, which the range analysis will report."""
     for share in _PLACES:
         try:
             container.seek(int(share * (container.duration or 0)))
@@ -208,7 +208,7 @@ def _first_frame(container: InputContainer, video: VideoStream) -> VideoFrame:
 
 
 def _duration(container: InputContainer) -> float:
-    """The container's duration, or the longest stream's where the container tells none."""
+    """The container's duration, or the longest stream's if the container has none."""
     if container.duration:
         return float(container.duration * _SECOND)
     return max((_seconds(s.duration, s.time_base) for s in container.streams), default=0.0)

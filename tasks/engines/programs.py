@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 READ_BYTES = 8 * 1024**2
-"""The tables are repeated at least every half second."""
+"""The tables repeat at least every half second."""
 _SYNC, _PACKET_BYTES = 0x47, 188
 _SPACINGS = (188, 192, 204)
-"""Bytes from packet to packet: plain, with a time code before each (Blu-ray, AVCHD), with error correction."""
+"""Bytes from packet to packet: plain, with a leading time code (Blu-ray, AVCHD), with error correction."""
 _PAT_PID, _PAT_TABLE, _PMT_TABLE = 0, 0, 2
 
 
 def programs(path: Path) -> list[frozenset[int]]:
     """The PIDs of the streams of each program, in the order of the program association table.
 
-    Empty if the file starts with no such table; programs without a table of their own are left out.
+    Empty if the file does not start with such a table; programs without a map table are omitted.
     """
     with path.open("rb") as file:
         packets = list(_packets(file.read(READ_BYTES)))
@@ -37,13 +37,13 @@ def _pid(data: bytes, at: int) -> int:
 
 
 def _sections(packets: list[bytes], pid: int, table: int) -> Iterator[bytes]:
-    """Whole sections of a table, from their table id up to and including the checksum."""
+    """Complete sections of a table, from the table id through the checksum."""
     section = b""
     for packet in packets:
         if len(packet) < _PACKET_BYTES or packet[0] != _SYNC or _pid(packet, 1) != pid or not packet[3] & 0x10:
             continue
         payload = packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
-        if packet[1] & 0x40 and payload:  # a section begins after the pointer field
+        if packet[1] & 0x40 and payload:  # a section starts after the pointer field
             section = payload[1 + payload[0] :]
         elif section:
             section += payload

