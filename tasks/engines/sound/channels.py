@@ -1,4 +1,4 @@
-"""A sound track as one stream without gaps or changes, and how loud its channels are beside each other."""
+"""A sound track as one continuous, uniform stream, and the relative power of its channels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,24 +12,24 @@ from tasks.engines.probe import PROBE_LIMITS
 
 SAMPLE_RATE = 48000
 APART = 0.03
-"""Seconds by which sound may be away from its time stamps before it is moved: a clip's may be 40 ms apart."""
+"""Seconds that sound may drift from its time stamps before it is moved; a clip may be 40 ms out of sync."""
 _LISTENED_RATE = 8000
-"""Hz: enough to compare channels by."""
+"""Hz; enough to compare channels."""
 _BLOCK_SECONDS = 60
 _FULL_SCALE = 32768.0
 
 
 def is_discrete(track: AudioTrack) -> bool:
-    """Whether a track has more than two channels of which nobody says what they are."""
+    """Whether a track has more than two channels and no known layout."""
     return track.channels > 2 and not track.has_layout
 
 
 def gapless(track: AudioTrack, mix: Mix, then: str = "") -> list[str]:
-    """Arguments after an input that make `[sound]`: stereo at 48 kHz from the file's time 0 on, silent in its gaps.
+    """Arguments after an input that output `[sound]`: stereo at 48 kHz from the file's time 0 on, with gaps silent.
 
-    A change of channels or sample rate makes ffmpeg start its filters anew, and the one that fills gaps
-    would fill them from time 0 again. So the track is made uniform first, and decoded once more
-    (ffmpeg's loopback decoder) for what looks at the whole. `then` are further filters.
+    A change of channels or sample rate makes ffmpeg restart its filters, and the filter that fills gaps
+    would fill them from time 0 again. So the track is first made uniform, then decoded once more
+    (ffmpeg's loopback decoder) for the filters that need the whole stream. `then` adds further filters.
     """
     uniform = f"{_channels(track, mix)},aresample={SAMPLE_RATE},aformat=sample_fmts=flt"
     whole = ",".join(
@@ -40,7 +40,7 @@ def gapless(track: AudioTrack, mix: Mix, then: str = "") -> list[str]:
 
 
 def _channels(track: AudioTrack, mix: Mix) -> str:
-    """Two channels of whatever there is; of discrete ones those of the mix, all of them where there is none."""
+    """Downmix to two channels; discrete channels use the mix, or all pass through if it is empty."""
     if is_discrete(track):
         return mix.filter or "anull"
     return "aformat=channel_layouts=stereo" if track.has_layout else f"pan=stereo|c0=c0|c1=c{track.channels - 1}"
@@ -51,7 +51,7 @@ def _after(track: AudioTrack, mix: Mix) -> str:
 
 
 def listen(source: Path, track: AudioTrack) -> np.ndarray | None:
-    """Mean products of the channels, of shape (windows, channels, channels); None where nothing can be decoded.
+    """Mean products of the channels, shape (windows, channels, channels), or None if nothing can be decoded.
 
     Full scale is 1.
 

@@ -1,6 +1,6 @@
-"""Loudness of a clip's sound: measured first, then met by a gain and a true-peak limiter.
+"""Loudness of a clip's sound: measured first, then corrected with a gain and a true-peak limiter.
 
-The very filters of the encode are run over the sound alone, so what is measured is what is encoded.
+Measuring runs the encode's own filters over the sound alone, so the measured sound is the encoded sound.
 """
 
 import re
@@ -15,14 +15,14 @@ from tasks.engines.ffmpeg import run
 
 SAMPLE_RATE = 48000
 CEILING_DBTP = -2.0
-"""Limiter's ceiling. AAC overshoots: a ceiling of -1.5 was measured to clip afterwards, -2.0 not."""
+"""The limiter's ceiling. AAC overshoots: by measurement, a ceiling of -1.5 clips after encoding, -2.0 does not."""
 LARGEST_GAIN = 40.0
-"""dB. Beyond that noise is what would be heard."""
+"""dB. More would only amplify noise."""
 _SILENCE_LUFS = -69.0
 _CLOSE_ENOUGH = 0.2
 _TRIALS = 4
 _FADE = 0.01
-"""Seconds of fade at both ends of a segment, so that joins do not click."""
+"""Seconds of fade at both ends of a segment, to avoid clicks at the joins."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Loudness:
 
 @dataclass(frozen=True)
 class LoudnessPlan:
-    """The gain and the limiter's ceiling in dB, and what they were measured to give."""
+    """The gain and the limiter's ceiling in dB, and the loudness before and after."""
 
     gain: float
     ceiling: float
@@ -45,11 +45,11 @@ class LoudnessPlan:
 
 
 _LEAD = 2.0
-"""Seconds of sound that are read before a segment and cut off."""
+"""Seconds of sound read before a segment and then trimmed off."""
 
 
 def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling: float = CEILING_DBTP) -> Any:
-    """Filters that play (start, seconds) segments of `audio` one after the other, with gain and limiter (dB)."""
+    """Filters that play (start, seconds) segments of `audio` in sequence, with gain and limiter (dB)."""
     parts = [_segment(audio, start, seconds) for start, seconds in segments]
     joined = parts[0] if len(parts) == 1 else ffmpeg.concat(*parts, v=0, a=1)
     return (
@@ -62,7 +62,7 @@ def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling
 
 
 def _segment(audio: Path, start: float, seconds: float) -> Any:
-    """Sought a little early: in some files ffmpeg finds the first sound a second behind the place it was asked for."""
+    """Seeks slightly early: in some files, ffmpeg's first sound after a seek is a second late."""
     lead = min(start, _LEAD)
     return (
         ffmpeg.input(f"file:{audio}", ss=f"{start - lead:.6f}", t=f"{seconds + lead:.6f}")
@@ -84,13 +84,13 @@ def measure_loudness(
     ceiling: float = CEILING_DBTP,
     timeout: float = 120,
 ) -> Loudness:
-    """Loudness of the sound that an encode with `gain` and `ceiling` (dB) would get."""
+    """Loudness of the sound as an encode with `gain` and `ceiling` (dB) would produce it."""
     meter = sound(audio, segments, gain, ceiling).filter("ebur128", peak="true", framelog="quiet")
     return read_summary(run(meter.output("-", f="null"), timeout).stderr)
 
 
 def integrated(audio: Path, timeout: float = 1800) -> float | None:
-    """Integrated loudness of a whole file in LUFS; None where it is silent. Cheap: no true peak."""
+    """Integrated loudness of a whole file in LUFS, or None if it is silent. Cheap: skips the true peak."""
     meter = ffmpeg.input(f"file:{audio}").audio.filter("ebur128", framelog="quiet")
     said = run(meter.output("-", f="null"), timeout).stderr
     found = re.findall(r"^\s*I:\s*(-?[\d.]+) LUFS", said, re.MULTILINE)
@@ -98,7 +98,7 @@ def integrated(audio: Path, timeout: float = 1800) -> float | None:
 
 
 def read_summary(said: str) -> Loudness:
-    """The summary that ffmpeg's ebur128 filter writes at its end."""
+    """Parse the summary that ffmpeg's ebur128 filter prints at the end."""
     integrated = re.findall(r"^\s*I:\s*(-?[\d.]+|-?inf|nan) LUFS", said, re.MULTILINE)
     peak = re.findall(r"^\s*Peak:\s*(-?[\d.]+|-?inf|nan) dBFS", said, re.MULTILINE)
     return Loudness(float(integrated[-1]), float(peak[-1]))
@@ -109,7 +109,7 @@ def plan_loudness(
 ) -> LoudnessPlan:
     """Find the gain that brings the segments to the target.
 
-    The limiter takes loudness away from impulsive sound, so the result is measured and the gain corrected.
+    The limiter lowers the loudness of impulsive sound, so the result is measured and the gain corrected.
     """
     correction = correction or Correction()
     target, ceiling = TARGET_LUFS + correction.louder, CEILING_DBTP - correction.lower_ceiling

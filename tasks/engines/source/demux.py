@@ -1,4 +1,4 @@
-"""A source's sound as a file of its own, on the source's clock; and which containers may be opened at all."""
+"""Extracts a source's sound to a separate file on the source's clock, and decides which containers may be opened."""
 
 import logging
 from dataclasses import dataclass
@@ -19,31 +19,31 @@ log = logging.getLogger(__name__)
 CONTAINERS = (
     "mov,matroska,mpegts,mpeg,avi,flv,ogg,asf,mxf,wav,mp3,aac,flac,w64,aiff,h264,hevc,av1,ivf,amr,caf,nut,gif,dv"
 )
-"""Demuxers that read the one file they are given.
+"""Demuxers that read only the file they are given.
 
-Playlists and scripts (hls, dash, concat, sdp, image sequences) are not among them: a stranger's
-"video.mp4" that is a playlist inside would make ffmpeg read other files and other hosts.
+Playlists and scripts (hls, dash, concat, sdp, image sequences) are excluded: an untrusted
+"video.mp4" that is really a playlist would make ffmpeg read other files and contact other hosts.
 """
 CLIPPED_FROM = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
-"""Containers with an index, and a time for every frame or one rate for all: clips are cut from them as they are."""
+"""Containers with an index and either a time per frame or a constant rate: clips are cut from them directly."""
 COPIED_CODECS = frozenset({"aac", "opus", "flac", "alac"})
-"""What MP4 holds and whose parameters stay the same in such a container, by the names of PyAV's decoders."""
+"""Codecs that MP4 supports and whose parameters are constant in such a container, by PyAV's decoder names."""
 LATE_SECONDS = 0.010
-"""Sound that starts later than this after the picture is put in its place by encoding silence."""
+"""Sound that starts later than this after the picture is aligned by encoding silence."""
 EARLIEST_START = -0.1
-"""Seconds: ffmpeg finds nothing by seeking in files that begin earlier; an encoder's run-in is shorter."""
+"""Seconds: ffmpeg's seeks find nothing in files that start earlier; encoder delay is shorter."""
 RESTART_SECONDS = 0.5
-"""Time stamps that go back by more begin anew, as where recordings were joined."""
+"""A larger backward step restarts the time stamps, as where recordings were joined."""
 LONGEST_GAP = 10.0
-"""Seconds: a longer step in picture and sound is a change of the clock, in one of the two it is a gap."""
+"""Seconds: a longer step in both picture and sound is a clock change; in only one of them it is a gap."""
 MOST_TRACKS = 8
-"""Sound tracks that are listened to at most."""
+"""Maximum number of sound tracks to analyse."""
 TIMEOUT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Sound:
-    """The track that is taken, what its channels need, and what people should know of the choice."""
+    """The selected track, the mix its channels need, and warnings for the user about the choice."""
 
     track: AudioTrack
     mix: Mix = UNCHANGED
@@ -52,7 +52,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Seekable:
-    """A file to cut clips from, and what people should know of how it was made."""
+    """A file to cut clips from, and a warning for the user about how it was made."""
 
     path: Path
     warning: str = ""
@@ -60,7 +60,7 @@ class Seekable:
 
 @dataclass(frozen=True)
 class AudioCopy:
-    """The sound alone; `reason` says why it was, or was not, copied as it is."""
+    """The sound alone; `reason` says why it was or was not copied without re-encoding."""
 
     path: Path
     copied: bool
@@ -71,7 +71,7 @@ _SAFE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
 def check_container(path: Path) -> None:
-    """Refuse a file that no demuxer of `CONTAINERS` reads, before anything else opens it.
+    """Reject a file that no demuxer of `CONTAINERS` reads, before anything else opens it.
 
     Raises:
         UnreadableMedia: it is something else.
@@ -86,7 +86,7 @@ def check_container(path: Path) -> None:
 
 
 def choose_sound(source: Path, tracks: list[AudioTrack]) -> Sound:
-    """The first of `tracks` on which anything is to be heard, with what its channels need.
+    """The first of `tracks` that is not silent, with the mix its channels need.
 
     Raises:
         UnreadableMedia: none can be decoded.
@@ -109,12 +109,12 @@ def choose_sound(source: Path, tracks: list[AudioTrack]) -> Sound:
 
 
 def seekable(source: Path, info: MediaInfo, sound: Sound, folder: Path) -> Seekable:
-    """The source, or a copy of picture and sound in Matroska where clips cannot be cut from it as it is.
+    """The source itself, or a Matroska copy of its picture and sound if clips cannot be cut from it directly.
 
-    That is where the container has no index to seek by, does not say how long it is, or leaves out or
-    restarts time stamps; missing ones are generated. The sound of a copy is encoded, because in
-    such containers its parameters may change at any time; it is stereo without gaps, what the stereo needs
-    is left to `extract_audio`. The picture is encoded only where it cannot be copied.
+    A copy is needed if the container has no index to seek by, does not state its duration, or omits or
+    restarts time stamps; missing ones are generated. The copy's sound is re-encoded, because its parameters
+    may change at any time in such containers; it is gapless stereo, and `extract_audio` applies the mix.
+    The picture is re-encoded only if it cannot be copied.
 
     Raises:
         UnreadableMedia: its streams cannot be read.
@@ -139,7 +139,7 @@ def seekable(source: Path, info: MediaInfo, sound: Sound, folder: Path) -> Seeka
 
 
 def _smallest_restart(source: Path, info: MediaInfo, track: AudioTrack) -> float:
-    """The step of time stamps, in seconds, from which on ffmpeg is to take the clock for a new one."""
+    """The smallest step of time stamps, in seconds, that ffmpeg should treat as a new clock."""
     last: dict[int, float] = {}
     longest = dict.fromkeys((info.video_index, track.index), 0.0)
     with av.open(f"file:{source}", options=_SAFE) as container:
@@ -156,10 +156,10 @@ def _smallest_restart(source: Path, info: MediaInfo, track: AudioTrack) -> float
 
 
 def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> AudioCopy:
-    """Write the chosen sound of a `seekable` file to `out` (.m4a), so that both clocks agree.
+    """Write the selected sound of a `seekable` file to `out` (.m4a), keeping both clocks aligned.
 
-    Time 0 is the start of the container, as ffmpeg counts. Channels and sample rate are the same
-    from beginning to end.
+    Time 0 is the start of the container, as in ffmpeg. Channels and sample rate are constant
+    throughout.
 
     Raises:
         UnreadableMedia: the sound cannot be decoded.
@@ -185,7 +185,7 @@ _PLAIN = ["-map_metadata", "-1", "-map_chapters", "-1"]
 
 
 def _transcode(source: Path, sound: Sound, out: Path, reason: str) -> AudioCopy:
-    """Encode, with silence where there is no sound."""
+    """Encode, filling gaps with silence."""
     try:
         _run([*_heard(source, sound), "-map", "[sound]", *_AAC, *_PLAIN, "-f", "mp4", str(out)])
     except ffmpeg.FfmpegError as error:

@@ -1,9 +1,8 @@
-"""A filtering HTTP proxy on loopback: the only way out for whatever fetches a stranger's URL.
+"""A filtering HTTP proxy on loopback: the only way out for anything that fetches an untrusted URL.
 
-It resolves names itself, refuses unless every resolved address is public, and connects to the
-very address it judged, so that a name cannot change its mind in between (DNS rebinding). Only who
-knows the run's password may use it. It also keeps the run's budget of bytes, which no server and
-no page can talk it out of.
+It resolves names itself, refuses unless every resolved address is public, and connects to the exact
+address it checked, which prevents DNS rebinding. Clients need the run's password. The proxy also
+enforces the run's byte budget, which no server or page can raise.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"proxy-authorizatio
 
 @dataclass
 class Traffic:
-    """What the proxy saw: what it refused and why, names nobody knows, ports nobody listens at, bytes it let in."""
+    """What the proxy observed: refusals with reasons, unresolved names, refused connections, bytes received."""
 
     refused: list[str] = field(default_factory=list[str])
     unknown_hosts: list[str] = field(default_factory=list[str])
@@ -46,7 +45,7 @@ class Traffic:
 
 
 class _RefusedError(Exception):
-    """The request may not pass; `status` and the message are the proxy's answer."""
+    """The request is refused; `status` and the message are the proxy's response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -54,14 +53,14 @@ class _RefusedError(Exception):
 
 
 async def system_resolve(host: str, port: int) -> list[str]:
-    """Every address of a host, as the system's resolver says; decimal, octal and hex forms included."""
+    """Every address of a host according to the system's resolver, which also accepts decimal, octal and hex forms."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(frozen=True)
 class Network:
-    """How names are resolved and addresses reached: the system's ways, unless a test knows better."""
+    """How names are resolved and addresses reached: the system's way by default; tests replace it."""
 
     resolve: Resolve = system_resolve
     dial: Dial = asyncio.open_connection
@@ -71,9 +70,9 @@ SYSTEM = Network()
 
 
 class EgressProxy:
-    """Context manager: listens on a free loopback port while it is open.
+    """Context manager: listens on a free loopback port while open.
 
-    Once more than `max_bytes` have come in, every transfer is cut and nothing new begins.
+    After more than `max_bytes` have come in, every transfer is cut and new ones are refused.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class EgressProxy:
 
     @property
     def url(self) -> str:
-        """Address for the client, password included: never to be logged."""
+        """The client's proxy URL, password included: never log it."""
         return f"http://kangklip:{self._password}@127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
@@ -121,7 +120,7 @@ class EgressProxy:
         self._port = self._server.sockets[0].getsockname()[1]
 
     def _cut(self) -> None:
-        """Take no more connections and end the open ones."""
+        """Stop accepting connections and close the open ones."""
         if self._server is not None:
             self._server.close()
         for task in self._tasks:
@@ -134,7 +133,7 @@ class EgressProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs has a task
+        assert task is not None  # noqa: S101 - a running coroutine has a task
         self._tasks.add(task)
         try:
             await self._answer(reader, writer)
@@ -181,7 +180,7 @@ class EgressProxy:
             raise _RefusedError(407, "proxy password needed")
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the first address that answers, if all addresses of the host may be used."""
+        """Connect to the first address that answers, provided every address of the host is allowed."""
         if not is_web_port(port):
             self._refuse(host, f"at port {port}, which is not the web's")
         try:
@@ -206,7 +205,7 @@ class EgressProxy:
         raise _RefusedError(504, f"{host} does not answer")
 
     def _absolute(self, target: str) -> tuple[str, int, str]:
-        """Host, port and path with query of an absolute http address."""
+        """Host, port and path with query of an absolute http URL."""
         parts = urlsplit(target)
         if parts.scheme != "http" or not parts.hostname or parts.username is not None:
             self._refuse(f"{parts.scheme}://{parts.hostname or ''}", "which is neither http nor https")
@@ -239,10 +238,10 @@ class EgressProxy:
         upstream: asyncio.StreamWriter,
         body_bytes: int,
     ) -> None:
-        """One request, one answer; the answer is told to be the connection's last.
+        """Forward one request and one response, marked as the connection's last.
 
-        A client may otherwise send its next request, for another host, down this connection. The answer's
-        head goes through as the server wrote it: h11 refuses heads that the clients behind us can read.
+        Otherwise a client could send its next request, for another host, over this connection. The response
+        head does not pass through h11, which rejects heads that the proxy's clients can read.
         """
         upload = asyncio.create_task(_pump(reader, upstream, body_bytes))
         try:
@@ -267,14 +266,14 @@ class EgressProxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection so that the client cannot take half an answer for a whole one."""
-    with contextlib.suppress(OSError):  # the client was first
+    """Reset the connection so that the client cannot mistake a partial response for a complete one."""
+    with contextlib.suppress(OSError):  # the client closed it first
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, count: int | None = None) -> None:
-    """Pass on `count` bytes, or all there are, and end the sink's input in the latter case."""
+    """Forward `count` bytes, or everything until EOF; in the latter case, half-close the sink."""
     left = count
     while left is None or left > 0:
         chunk = await source.read(CHUNK if left is None else min(CHUNK, left))
@@ -288,7 +287,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, count:
 
 
 def _authority(target: str) -> tuple[str, int]:
-    """Host and port of `host:port`, IPv6 in brackets."""
+    """Host and port of `host:port`, with IPv6 in brackets."""
     parts = urlsplit(f"//{target}")
     if not parts.hostname or parts.port is None or parts.username is not None:
         raise _RefusedError(400, "malformed authority")
@@ -296,7 +295,7 @@ def _authority(target: str) -> tuple[str, int]:
 
 
 def _request(head: bytes) -> h11.Request:
-    """The request that a whole head makes."""
+    """Parse a complete request head."""
     parser = h11.Connection(h11.SERVER)
     parser.receive_data(head)
     event = parser.next_event()
@@ -306,7 +305,7 @@ def _request(head: bytes) -> h11.Request:
 
 
 def _content_length(request: h11.Request) -> int:
-    """Bytes of the request's body."""
+    """Length of the request body in bytes."""
     fields = dict(request.headers)
     if b"transfer-encoding" in fields:
         raise _RefusedError(411, "a request's body needs a length")

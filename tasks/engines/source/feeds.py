@@ -1,4 +1,4 @@
-"""What is in a channel, a playlist or an RSS feed: yt-dlp in its confined child reads the list, and visits no item."""
+"""Lists the items of a channel, playlist or RSS feed with yt-dlp in its confined child, without visiting any item."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def read_feed(
     """The newest `depth` videos of the feed at `url`.
 
     Raises:
-        ClipError: there is no such feed, or it is none that can be read.
-        TransientDownloadError: the network or the site failed in a way that may pass.
+        ClipError: there is no feed there, or it cannot be read.
+        TransientDownloadError: the network or the site failed in a way that may be temporary.
     """
     check_url(url)
     seconds = min(options.timeout_seconds, INSPECT_SECONDS)

@@ -1,4 +1,4 @@
-"""What is behind a URL, and the file itself: yt-dlp in a confined child, all its traffic through our proxy."""
+"""Inspects a URL and downloads its media: yt-dlp in a confined child, with all traffic through our proxy."""
 
 import contextlib
 import errno
@@ -37,22 +37,22 @@ from tasks.engines.source.egress import SYSTEM, EgressProxy, Network, Traffic
 from tasks.engines.source.ytdlp_process import Progress, converse
 
 INSPECT_BYTES = 64 * 1024**2
-"""What may come in before a download has begun: pages, scripts, playlists."""
+"""Byte limit before a download starts, for pages, scripts and playlists."""
 INSPECT_SECONDS = 180.0
 TRIES = 3
 FIRST_PAUSE = 0.5
 _SPARE = 2
-"""Bytes over the wire, retries and protocol included, per byte that may be kept."""
+"""Bytes allowed over the wire, including retries and protocol, per byte of the file size limit."""
 
 
 class TransientDownloadError(Exception):
-    """The network or the site failed in a way that may pass: worth another try of the task."""
+    """The network or the site failed in a way that may be temporary: the task is worth retrying."""
 
 
 class DownloadOptions(BaseModel):
-    """What a download may cost and where it may go. Seconds, bytes, frames per second.
+    """Limits of a download, in seconds, bytes and frames per second, and where it may connect.
 
-    `language`, auto or a Whisper code, is what decides between sound tracks that are alike.
+    `language`, auto or a Whisper code, decides between otherwise equal sound tracks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,9 +68,9 @@ class DownloadOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Inspected:
-    """What is behind a URL. `digest` changes when the file or the choice of formats does.
+    """What a URL refers to. `digest` changes when the file or the choice of formats does.
 
-    `url` and `info`, yt-dlp's own record, may hold signatures and cookies: neither is for logs or the bucket.
+    `url` and `info`, yt-dlp's own record, may contain signatures and cookies: keep both out of logs and the bucket.
     """
 
     meta: SourceMeta
@@ -80,11 +80,11 @@ class Inspected:
 
 
 def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Inspected:
-    """Find out what is behind `url` without downloading it.
+    """Find out what `url` refers to without downloading it.
 
     Raises:
-        ClipError: by cause; see `tasks.core.errors`.
-        TransientDownloadError: the network or the site failed in a way that may pass.
+        ClipError: the subclass names the cause; see `tasks.core.errors`.
+        TransientDownloadError: the network or the site failed in a way that may be temporary.
     """
     check_url(url)
     limits = options.model_copy(update={"timeout_seconds": min(options.timeout_seconds, INSPECT_SECONDS)})
@@ -101,13 +101,13 @@ def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Ne
 
 
 def _edition(info: dict[str, Any]) -> list[Any]:
-    """What changes when a site puts another file under the same id."""
+    """Values that change when a site replaces the file behind an id."""
     sizes = [part.get("filesize") for part in info.get("requested_formats") or [info]]
     return [info.get("duration"), info.get("modified_timestamp"), *sizes]
 
 
 def _refuse_early(info: dict[str, Any], file: dict[str, Any], options: DownloadOptions) -> None:
-    """Refuse what is known to be no use before it is downloaded."""
+    """Reject, before the download, what is known to be unusable."""
     if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
         raise SourceIsLive("The video is a live stream that has not ended.")
     duration = number(info.get("duration"))
@@ -142,9 +142,9 @@ def fetch(
     *,
     network: Network = SYSTEM,
 ) -> Path:
-    """Download what `inspect` found to one media file in `folder`: whole, or not at all.
+    """Download what `inspect` found to one media file in `folder`, completely or not at all.
 
-    A partial transfer stays in `folder` and is taken up by the next call where the server can.
+    A partial transfer stays in `folder`, and the next call resumes it if the server supports that.
 
     Raises:
         ClipError, TransientDownloadError: as `inspect`.
@@ -163,7 +163,7 @@ def child_request(
     target: Path,
     depth: int | None = None,
 ) -> dict[str, Any]:
-    """What the child is told; see there."""
+    """The child's input; `ytdlp_child` describes it."""
     deno = Path(sysconfig.get_path("scripts")) / "deno"
     return {
         "url": url,
@@ -211,7 +211,7 @@ def _late(job: dict[str, Any], options: DownloadOptions) -> TransientDownloadErr
 
 @contextlib.contextmanager
 def _private_cookies(job: dict[str, Any]) -> Iterator[str | None]:
-    """A copy of the cookie file: yt-dlp writes back what sites answer."""
+    """A copy of the cookie file, because yt-dlp writes cookies from sites back to it."""
     if job["cookies_file"] is None:
         yield None
         return
@@ -220,7 +220,7 @@ def _private_cookies(job: dict[str, Any]) -> Iterator[str | None]:
 
 
 def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -> Exception:
-    """The failure by its cause: what the proxy saw counts before what yt-dlp made of it."""
+    """Map the failure to an exception; what the proxy observed takes precedence over yt-dlp's report."""
     if traffic.refused:
         return AddressRefused(f"The video's address leads to {one_line(traffic.refused[-1], 200)}.")
     if "TooManyBytesError" in answer["types"] or traffic.over_budget:

@@ -1,13 +1,13 @@
-"""yt-dlp in a process of its own: `python -I ytdlp_child.py`, a job on stdin, JSON lines on stdout.
+"""yt-dlp in a separate process: `python -I ytdlp_child.py`, a job on stdin, JSON lines on stdout.
 
-It runs code against a stranger's pages, so it gets an empty environment, none of our secrets, and
-an audit hook: the only socket it may open leads to our proxy, the only programs it may start are
-ffmpeg, on files, and deno. It imports nothing of ours.
+It runs code on untrusted pages, so it gets an empty environment, none of our secrets, and an
+audit hook: it may open sockets only to our proxy and start only ffmpeg, on files, and deno.
+It imports none of our modules.
 
 A job is `{url, depth, info, proxy, ffmpeg_dir, deno, cookies_file, max_fps, max_bytes,
 containers, target}`;
-with `depth` it lists a feed; with `info`, what an earlier process found, it downloads; without, it
-looks. Lines out are `{"event": "progress" | "listed" | "inspected" | "fetched" | "failed", ...}`; all
+with `depth` it lists a feed; with `info`, the result of an earlier process, it downloads; with neither, it
+inspects. Output lines are `{"event": "progress" | "listed" | "inspected" | "fetched" | "failed", ...}`; all
 but progress are final.
 """
 
@@ -34,9 +34,9 @@ MEMORY_BYTES = 4 * 1024**3
 SOCKET_SECONDS = 20
 RETRIES = 3
 HEAD_BYTES = 4096
-"""As much of a media file as takes part in its identity."""
+"""Bytes at the start of a media file that go into its identity."""
 MOST_ENTRIES = 2000
-"""As many items of a feed as are passed on; with the letters of each they fit into one line."""
+"""Maximum number of feed items to return; with the length limits on their texts, they fit into one line."""
 TITLE_LETTERS, ID_LETTERS, URL_LETTERS = 1000, 500, 4096
 PROTOCOL = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
 FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}"
@@ -46,23 +46,23 @@ Emit = Callable[..., None]
 
 
 class PlaylistError(Exception):
-    """The address names several videos."""
+    """The URL refers to several videos."""
 
 
 class TooManyBytesError(DownloadCancelled):
-    """The download is larger than may be."""
+    """The download exceeds the size limit."""
 
 
 class ProgramStoppedError(DownloadCancelled):
-    """A program that yt-dlp had started was ended by a signal; yt-dlp would take that for a fault of the media."""
+    """A signal ended a program started by yt-dlp, which would report it as a fault of the media."""
 
 
 class ForbiddenError(PermissionError):
-    """What this process may not do."""
+    """An operation this process may not perform."""
 
 
 class _Quiet:
-    """yt-dlp's logger; what matters arrives as exceptions."""
+    """yt-dlp's logger; it discards everything, since errors arrive as exceptions."""
 
     def debug(self, message: str) -> None: ...
     def info(self, message: str) -> None: ...
@@ -71,9 +71,9 @@ class _Quiet:
 
 
 class _Downloader(yt_dlp.YoutubeDL):
-    """YoutubeDL whose proxy no page can change, and that does not go by the end of an address.
+    """YoutubeDL with a proxy that no page can change, and which accepts unusual file extensions.
 
-    It refuses unusual extensions; with `get.php?id=7` the end of the address just says nothing.
+    YoutubeDL itself refuses them, but the end of a URL such as `get.php?id=7` says nothing about the file.
     """
 
     def urlopen(self, req: Any) -> Any:
@@ -90,7 +90,7 @@ class _Downloader(yt_dlp.YoutubeDL):
 
 
 def confine(proxy: str) -> None:
-    """Deny this process every socket but the proxy's, and every program but ffmpeg and deno."""
+    """Deny this process every socket except to the proxy, and every program except ffmpeg and deno."""
     address = (urlsplit(proxy).hostname, urlsplit(proxy).port)
 
     def judge(event: str, args: tuple[Any, ...]) -> None:
@@ -98,7 +98,7 @@ def confine(proxy: str) -> None:
             raise ForbiddenError("connections go through the proxy")
         if event == "socket.getaddrinfo" and args[0] != address[0]:
             raise ForbiddenError("names are resolved by the proxy")
-        if event in ("subprocess.Popen", "os.posix_spawn"):  # from Python 3.13 on, one spawn is both
+        if event in ("subprocess.Popen", "os.posix_spawn"):  # from Python 3.13 on, one spawn raises both
             _judge_program(os.fsdecode(args[0]), [os.fsdecode(arg) for arg in args[1]])
         if event in ("os.system", "os.exec"):
             raise ForbiddenError("no other programs")
@@ -117,7 +117,7 @@ def _judge_program(program: str, args: list[str]) -> None:
 
 
 def tell_stopped_programs() -> None:
-    """Make yt-dlp's own way of running programs raise where a signal ended one."""
+    """Patch yt-dlp's program runner to raise if a signal ended the program."""
     original = Popen.run.__func__  # pyright: ignore[reportFunctionMemberAccess]
 
     def run(cls: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, int]:
@@ -130,7 +130,7 @@ def tell_stopped_programs() -> None:
 
 
 def parameters(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Options of YoutubeDL for a job."""
+    """YoutubeDL options for a job."""
     return {
         "proxy": job["proxy"],
         "ffmpeg_location": job["ffmpeg_dir"],
@@ -142,7 +142,7 @@ def parameters(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "fixup": "never",
         "postprocessor_args": {"ffmpeg_i": ["-protocol_whitelist", "file", "-format_whitelist", job["containers"]]},
         "noplaylist": job["depth"] is None,
-        "extractor_args": {"youtubetab": {"approximate_date": [""]}},  # a channel's page tells no other dates
+        "extractor_args": {"youtubetab": {"approximate_date": [""]}},  # a channel's page has no other dates
         "extract_flat": "in_playlist",
         "playlist_items": "1:2",
         "lazy_playlist": True,
@@ -169,7 +169,7 @@ def _pause(n: int) -> float:
 
 
 class _Progress:
-    """Sums the bytes of the one or two files of a download."""
+    """Sums the bytes of a download's one or two files."""
 
     def __init__(self, max_bytes: int, emit: Emit) -> None:
         self._max_bytes = max_bytes
@@ -193,7 +193,7 @@ class _Progress:
 
 
 def inspect(ydl: Any, url: str) -> dict[str, Any]:
-    """What yt-dlp finds at `url`, and the identity of the file behind it."""
+    """yt-dlp's result for `url`, with the identity of the file behind it."""
     info = ydl.extract_info(url, download=False)
     for _ in range(3):
         if info.get("_type", "video") not in ("playlist", "multi_video"):
@@ -208,14 +208,14 @@ def inspect(ydl: Any, url: str) -> dict[str, Any]:
 
 
 def _identity(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """What the server says of the first chosen file, and a hash of how it begins."""
+    """What the server reports about the first selected file, and a hash of its beginning."""
     chosen = (info.get("requested_formats") or [info])[0]
     url = chosen.get("manifest_url") or chosen["url"]
     headers = {**(chosen.get("http_headers") or {}), "Accept-Encoding": "identity"}
     try:
         answer = ydl.urlopen(Request(url, headers={**headers, "Range": f"bytes=0-{HEAD_BYTES - 1}"}))
     except HTTPError as error:
-        if error.status != 416:  # what a server says of an empty file, or of any range
+        if error.status != 416:  # the response for an empty file, or to any range request
             raise
         answer = ydl.urlopen(Request(url, headers=headers))
     with answer:
@@ -232,15 +232,15 @@ def _identity(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """Download what `inspect` found; the path of the finished file."""
+    """Download what `inspect` found and return the path of the finished file."""
     done = ydl.process_ie_result(info, download=True)
     return {"path": done["requested_downloads"][0]["filepath"]}
 
 
 def entries(ydl: Any, url: str, depth: int) -> list[dict[str, Any]] | None:
-    """A feed's items in its own order, none of them visited; None when `url` leads to a single video.
+    """A feed's items in its own order, without visiting any; None if `url` leads to a single video.
 
-    A site's pages are turned for the first `depth` items; of a file that names all, `MOST_ENTRIES` are passed on.
+    Pages of a site are read for the first `depth` items; of a file that lists everything, `MOST_ENTRIES` are returned.
     """
     GenericIE._extract_rss = _shortened(GenericIE._extract_rss)  # noqa: SLF001
     feed = _resolved(ydl, url)
@@ -250,7 +250,7 @@ def entries(ydl: Any, url: str, depth: int) -> list[dict[str, Any]] | None:
 
 
 def _shortened(extract_rss: Any) -> Any:
-    """yt-dlp takes nearly a millisecond for an item of an RSS feed: it gets no more of them than are passed on."""
+    """Truncate an RSS feed before yt-dlp parses it, since each item takes nearly a millisecond."""
 
     def extract(self: Any, url: str, video_id: str, doc: Any) -> Any:
         for channel in doc.findall("./channel"):
@@ -261,7 +261,7 @@ def _shortened(extract_rss: Any) -> Any:
 
 
 def _resolved(ydl: Any, url: str, site: str | None = None) -> dict[str, Any]:
-    """What an extractor says of `url`, after it has sent us to another."""
+    """The extractor's result for `url`, following redirects between extractors."""
     for _ in range(5):
         info = ydl.extract_info(url, download=False, process=False, ie_key=site) or {}
         if info.get("_type") not in ("url", "url_transparent"):
@@ -271,7 +271,7 @@ def _resolved(ydl: Any, url: str, site: str | None = None) -> dict[str, Any]:
 
 
 def _flat(ydl: Any, feed: dict[str, Any], depth: int, levels: int = 2) -> Iterator[dict[str, Any]]:
-    """The items of a feed and of the feeds in it: a channel's tabs are such."""
+    """The items of a feed and of its nested feeds, such as a channel's tabs."""
     listed = feed.get("entries") or []
     for entry in itertools.islice(listed, MOST_ENTRIES if isinstance(listed, list) else depth):
         if levels and (entry or {}).get("_type") == "playlist":
@@ -283,7 +283,7 @@ def _flat(ydl: Any, feed: dict[str, Any], depth: int, levels: int = 2) -> Iterat
 
 
 def _item(entry: dict[str, Any]) -> dict[str, Any]:
-    """What a batch wants to know of an item, as far as it is of a size to be believed."""
+    """The fields of an item that a batch needs, each limited to a plausible length."""
     url, guid = _address(entry.get("url") or entry.get("webpage_url"))
     return {
         "url": url if len(url) <= URL_LETTERS else "",
@@ -297,7 +297,7 @@ def _item(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _address(value: object) -> tuple[str, object]:
-    """An item's address and the feed's own name for it, which yt-dlp hides in the address."""
+    """An item's URL and the feed's own id for it, which yt-dlp embeds in the URL."""
     if not isinstance(value, str):
         return "", None
     try:
@@ -312,7 +312,7 @@ def _clipped(value: object, letters: int) -> str:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception and its causes, as text: types outermost first, message, HTTP status."""
+    """An exception and its causes as text: types outermost first, message, HTTP status."""
     chain = list(_causes(error))
     return {
         "types": [type(e).__name__ for e in chain],
@@ -325,7 +325,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Every exception behind one, in yt-dlp's ways of keeping them and in Python's."""
+    """Every exception behind one, as kept by yt-dlp and by Python."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -347,12 +347,12 @@ def run(job: dict[str, Any], emit: Emit) -> None:
                 emit("inspected", **inspect(ydl, job["url"]))
             else:
                 emit("fetched", **fetch(ydl, job["info"]))
-    except (Exception, DownloadCancelled) as error:  # noqa: BLE001 - the parent names the cause
+    except (Exception, DownloadCancelled) as error:  # noqa: BLE001 - the parent determines the cause
         emit("failed", **describe(error))
 
 
 def end_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it dies (PR_SET_PDEATHSIG)."""
+    """Ask Linux to end this process when its parent dies (PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -361,7 +361,7 @@ def main() -> NoReturn:
     end_with_parent()
     job = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever else prints does not disturb the lines
+    os.dup2(2, 1)  # keeps anything else that prints out of the JSON lines
 
     def emit(event: str, **values: Any) -> None:
         out.write(json.dumps({"event": event, **values}) + "\n")

@@ -1,4 +1,4 @@
-"""The process that yt-dlp lives in: started with a job, listened to, and ended."""
+"""Runs the yt-dlp child process: starts it with a job, reads its output, and ends it."""
 
 import contextlib
 import json
@@ -16,21 +16,21 @@ from tasks.core.errors import ProgramStopped
 from tasks.core.source.addresses import without_addresses
 
 Progress = Callable[[int, int | None], None]
-"""Told the bytes that are done and, where known, those in all."""
+"""Called with the bytes done and the total, if known."""
 CHILD = Path(__file__).with_name("ytdlp_child.py")
 LINE_BYTES = 64 * 1024**2
 LAST_SECONDS = 5.0
-"""Between the end of a child's output and its own."""
+"""Seconds a child may take to exit after closing its output."""
 
 
 def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any] | None:
-    """Give a child its job and listen until its last line; None when it was not there in `seconds`.
+    """Send a child its job and read until its final line; None if it does not arrive within `seconds`.
 
-    The child sees nothing of our environment.
+    The child does not inherit our environment.
 
     Raises:
-        ProgramStopped: a signal ended it, or a program that it had started.
-        RuntimeError: it ended without an answer.
+        ProgramStopped: a signal ended it or a program it started.
+        RuntimeError: it exited without an answer.
     """
     with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="kangklip-") as home:
         with _started(said, home, job["ffmpeg_dir"]) as child:
@@ -55,7 +55,7 @@ def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> 
 
 @contextlib.contextmanager
 def _started(said: IO[bytes], home: str, path: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """The running child; afterwards it is gone, and so is what it started."""
+    """The running child; on exit from the block, it and everything it started are killed."""
     child = subprocess.Popen(
         [sys.executable, "-I", str(CHILD)],
         stdin=subprocess.PIPE,
@@ -76,7 +76,7 @@ def _started(said: IO[bytes], home: str, path: str) -> Iterator["subprocess.Pope
 
 
 def _listen(child: "subprocess.Popen[bytes]", job: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
-    """The child's last line; None when it ended without one."""
+    """The child's final line, or None if it exited without one."""
     if child.stdin is None or child.stdout is None:
         return None
     with contextlib.suppress(BrokenPipeError):
@@ -94,7 +94,7 @@ def _listen(child: "subprocess.Popen[bytes]", job: dict[str, Any], progress: Pro
 
 
 def _ended_by(child: "subprocess.Popen[bytes]") -> int:
-    """The signal that ended a child which has closed its output; 0 where none did."""
+    """The signal that ended a child whose output is closed, or 0 if none did."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return max(0, -child.wait(LAST_SECONDS))
     return 0
