@@ -1,4 +1,4 @@
-"""Caption fonts from wheels: the choice of a face for a text, and a fontconfig without any other fonts.
+"""Caption fonts from wheels: chooses a face for a text, and configures fontconfig to see no other fonts.
 
 Only static faces: libass silently uses a variable font at its default weight, or not at all.
 """
@@ -111,12 +111,12 @@ def coverage(path: Path) -> frozenset[int]:
 
 def _em_share(path: Path) -> float:
     with TTFont(path, lazy=True) as font:
-        head, metrics = cast("Any", font["head"]), cast("Any", font["OS/2"])  # fields that a table gets as it is read
+        head, metrics = cast("Any", font["head"]), cast("Any", font["OS/2"])  # tables get their fields when read
         return head.unitsPerEm / (metrics.usWinAscent + metrics.usWinDescent)
 
 
 def _folder_with(path: Path) -> Path:
-    """A folder with a link to this font only, so that no other face can be chosen."""
+    """A folder with a link to this font only, so no other face can be selected."""
     folder = private_folder() / "fonts" / path.stem
     link(folder / path.name, path)
     return folder

@@ -1,4 +1,4 @@
-"""Phrases in scripts without spaces, by BudouX: units that a reader keeps on one line."""
+"""Phrases in scripts without spaces, by BudouX: units that should stay on one line."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ _SCRIPTS = regex.compile(r"(?P<thai>\p{Thai})|(?P<han>[\p{Han}\p{Hiragana}\p{Kat
 
 
 def reading_phrases(words: Sequence[Word]) -> list[Word]:
-    """Thai, Chinese and Japanese words joined into phrases, since the recogniser returns tokens there.
+    """Join Thai, Chinese and Japanese words into phrases, since the recogniser returns tokens for those scripts.
 
-    Words of other scripts are unchanged. A phrase has the times of its letters.
+    Words in other scripts are unchanged. A phrase keeps the times of its characters.
     """
     whole = whole_letters(words)
     read: list[Word] = []

@@ -1,4 +1,4 @@
-"""The one encode of a clip: crop path, scale, captions, loudness, x264 or NVENC, together."""
+"""Encodes a clip once: crop path, scale, captions and loudness together, with x264 or NVENC."""
 
 import tempfile
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from tasks.engines.picture.frames import seek_options, shown
 from tasks.engines.sound import loudness
 
 _SECONDS_PER_SECOND = 60
-"""A clip may take this many times its length before it counts as stuck."""
+"""An encode that takes more than this many times the clip's length counts as stuck."""
 _BLUR = 12
-"""The blurred background is made at a twelfth of the clip's size: a blur there costs next to nothing."""
+"""The blurred background is made at a twelfth of the clip's size, where blurring costs almost nothing."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A clip as it shall be: its picture, its loudness, its captions as an ASS script, and a folder with their face."""
+    """The clip to make: its picture, its loudness, its captions as an ASS script, and a folder with their font face."""
 
     plan: RenderPlan
     loud: loudness.LoudnessPlan
@@ -41,9 +41,9 @@ def encode(
     out: Path,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Write the clip to `out`; it appears there by one rename, whole.
+    """Write the clip to `out`, where it appears complete by one rename.
 
-    `decoder` are input options for the picture, as from `hwaccel`.
+    `decoder` holds input options for the picture, as from `hwaccel`.
 
     Raises:
         FfmpegError: the encode failed or is stuck.
@@ -81,7 +81,7 @@ def _codec(options: RenderOptions, encoder: EncoderChoice, plan: RenderPlan) -> 
 
 
 def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
-    """Linux takes no argument above 128 KiB, and a restless camera's path is longer."""
+    """Move the filter graph to a file: Linux limits an argument to 128 KiB, and a busy camera path exceeds that."""
     at = arguments.index("-filter_complex")
     graph = work / "graph.txt"
     graph.write_text(arguments[at + 1], encoding="utf-8")
@@ -98,7 +98,7 @@ def _picture(plan: RenderPlan, footage: Footage, decoder: dict[str, str], option
 
 
 def _segment(plan: RenderPlan, segment: SegmentPlan, source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
-    """The segment's pieces, each cut out of the same decoded frames by their numbers."""
+    """The segment's pieces, each cut by frame numbers from the same decoded frames."""
     frames = apply(source, shown(info, plan.rate, segment.scan))
     if len(segment.pieces) == 1:
         return [_framed(_cut(frames, segment.pieces[0]), segment.pieces[0], info, options)]
@@ -130,7 +130,7 @@ def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions)
 
 
 def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:
-    """Whole frames of the given size, over themselves: filling the clip, blurred and darkened."""
+    """Whole frames scaled to `size`, over a blurred and darkened copy of themselves that fills the clip."""
     whole, tiny = (options.width, options.height), (_even(options.width / _BLUR), _even(options.height / _BLUR))
     scale = min(options.width / size[0], options.height / size[1])
     inside = _even(size[0] * scale), _even(size[1] * scale)

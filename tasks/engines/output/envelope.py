@@ -1,4 +1,4 @@
-"""How loud a file is, a hundredth of a second at a time, by its own time stamps and no filter of ours."""
+"""Sound level of a file per hundredth of a second, by the file's own time stamps and without any filter of ours."""
 
 from itertools import takewhile
 from pathlib import Path
@@ -15,14 +15,14 @@ from tasks.core.output.source_match import BINS_PER_SECOND, SoundLevels
 from tasks.engines.decoding import sounds
 
 PREROLL = 0.3
-"""Seconds decoded before a span: the first frame after a seek is not whole in most codecs."""
+"""Seconds decoded before a span: in most codecs, the first frame after a seek is incomplete."""
 
 
 def levels(path: Path, spans: list[tuple[float, float]], stream: int | None = None) -> SoundLevels:
-    """The sound of (start, seconds) spans, one after the other; silence where the file has none.
+    """The sound levels of (start, seconds) spans, concatenated; silence where the file has no sound.
 
-    Time 0 is the start of the file, as for ffmpeg. `stream` is the number of
-    the sound's stream in the file, where it is not the first sound.
+    Time 0 is the start of the file, as in ffmpeg. `stream` is the sound's stream index in the file,
+    if it is not the first sound stream.
 
     Raises:
         UnreadableMedia: no decoder reads the file, or it has no such sound.
@@ -40,7 +40,7 @@ def levels(path: Path, spans: list[tuple[float, float]], stream: int | None = No
 def _span(
     container: InputContainer, stream: AudioStream, start: float, seconds: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean square of the channels and of their mean, for each hundredth of the span."""
+    """Mean square of all channels and of their average, per hundredth of a second of the span."""
     bins = round(seconds * BINS_PER_SECOND)
     sums, counts = np.zeros((2, bins)), np.zeros(bins)
     frames = sounds(container, stream, max(0.0, start - PREROLL))

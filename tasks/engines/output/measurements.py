@@ -1,4 +1,4 @@
-"""A finished clip, measured: its streams, its boxes, its sound and, small, its picture."""
+"""Measures a finished clip: its streams, its boxes, its sound and, scaled down, its picture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,19 +33,19 @@ from tasks.engines.output.source_frames import part_of
 from tasks.engines.sound.loudness import read_summary
 
 LOOK_WIDTH = 270
-"""Pixels: a quarter of the usual clip; a smaller clip is looked at as it is."""
+"""Pixels: a quarter of the usual clip's width; a smaller clip is not scaled."""
 SHORTEST_STRETCH = 0.5
 FROZEN_DIFFERENCE = 0.02
-"""Grey levels of 255. Stricter than for sources: what the encoder leaves of slow motion must not count as frozen."""
+"""Grey levels of 255. Stricter than for sources: slow motion, after encoding, must not count as frozen."""
 CAPTION_BAND = 0.08
-"""Half height of the band around the captions' middle, as a share of the picture's height."""
+"""Half the height of the band around the captions' centre, as a fraction of the picture's height."""
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 
 
 def measure_clip(path: Path, source: SourceExcerpt | None = None, timeout: float = 300) -> ClipMeasurements:
-    """Measure a finished file; one decode of the frames that others refer to, small, and all of the sound.
+    """Measure a finished file: its reference frames, scaled down and decoded once, and all of its sound.
 
-    Where `source` tells what the source shows and sounds like in the clip's seconds, the clip is compared with it.
+    If `source` describes the source's picture and sound during the clip, the clip is compared with it.
 
     Raises:
         UnreadableMedia: no demuxer or decoder reads it.
@@ -105,7 +105,7 @@ def _streams(container: InputContainer, path: Path) -> ClipMeasurements:
 
 
 def _extent(stream: VideoStream | AudioStream) -> tuple[float | None, float | None]:
-    """First and last moment of a stream as players show it, edit lists applied."""
+    """Start and end of a stream as players show it, with edit lists applied."""
     if stream.time_base is None or stream.duration is None:
         return None, None
     start = float((stream.start_time or 0) * stream.time_base)
@@ -113,7 +113,7 @@ def _extent(stream: VideoStream | AudioStream) -> tuple[float | None, float | No
 
 
 def moov_first(path: Path) -> bool:
-    """Whether the file's index comes before its media (ISO 14496-12, top-level boxes)."""
+    """Whether the file's index comes before its media data (ISO 14496-12, top-level boxes)."""
     with path.open("rb") as file:
         for name in _boxes(file):
             if name in (b"moov", b"mdat"):
@@ -147,7 +147,7 @@ def _decode(path: Path, measure: ClipMeasurements, viewer: "_Viewer", timeout: f
 
 @dataclass
 class _Viewer:
-    """What is seen in the small frames, one entry a look."""
+    """Measurements of the scaled-down frames, one list entry per frame."""
 
     width: int
     height: int
@@ -181,13 +181,13 @@ class _Viewer:
 
 
 def _is_highlight(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
-    """Where the colour is nearer to the highlight's than antialiasing and chroma subsampling explain."""
+    """Mask of pixels closer to the highlight colour than antialiasing and chroma subsampling explain."""
     _, cb, cr = _bt709(*HIGHLIGHT_COLOUR)
     near_blue, near_red = np.abs(blue.astype(int) - cb) < 60, np.abs(red.astype(int) - cr) < 30
     return near_blue & near_red & (luma > 110)
 
 
 def _bt709(red: int, green: int, blue: int) -> tuple[float, float, float]:
-    """Y, Cb, Cr in the limited range (ITU-R BT.709)."""
+    """Y, Cb, Cr in limited range (ITU-R BT.709)."""
     y = (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
     return 16 + 219 * y, 128 + 224 * (blue / 255 - y) / 1.8556, 128 + 224 * (red / 255 - y) / 1.5748

@@ -1,4 +1,4 @@
-"""Frames of the source at some moments of a clip, found by the source's own time stamps."""
+"""Frames of the source at selected moments of a clip, found by the source's own time stamps."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -26,23 +26,23 @@ from tasks.engines.probe import picture_of
 
 WANTED, ENOUGH = 7, 5
 SETTLED = 0.12
-"""Seconds after a key frame: key frames often begin a shot, and a clip's frame may be half a frame early."""
+"""Seconds after a key frame: key frames often start a shot, and a clip's frame may be half a frame early."""
 FURTHER = 0.8
 """Seconds between frames taken after the same key frame, in files with few key frames."""
 LEAD_SHARE = 0.15
-"""Longest lead that is decoded for the clip's first frame, as a share of its length."""
+"""Longest lead to decode for the clip's first frame, as a fraction of the clip's length."""
 DECODED_AHEAD, FRAMES_AHEAD = 1.0, 24
-"""Seconds, and frames, before a moment from which every frame is decoded: more than any reordering."""
+"""Seconds, and frames, before a moment from which every frame is decoded: more than any frame reordering."""
 LONGER_SIDE = 480
 HALF_FRAME = 0.017
-"""Seconds: a clip shows the source's nearest frame."""
+"""Seconds: a clip shows the nearest frame of the source."""
 EARLIER = 0.08
-"""Seconds over which the change of the source is measured: a sample of a clip may be off by this much."""
+"""Seconds over which change in the source is measured: a clip's sample may be off by this much."""
 HD_LINES = 720
-"""Untagged files are BT.709 from this many lines on."""
+"""Untagged files with at least this many lines are BT.709."""
 _MATRICES = {1: Colorspace.ITU709, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M}
 _HDR_TRANSFERS, _WIDE_PRIMARIES, _WIDE_MATRICES = {16, 18}, {9}, {9, 10}
-"""Code points of ISO/IEC 23091-2 whose colours change in rendering."""
+"""Code points of ISO/IEC 23091-2 whose colours change when rendered."""
 
 
 def source_frames(
@@ -50,7 +50,7 @@ def source_frames(
 ) -> list[SourceFrame]:
     """The source at five to seven moments of the clip, cropped as the camera crops it.
 
-    It costs little: only a few frames after some key frames are decoded. In a file with no key frame inside
+    Cheap: decodes only a few frames after some of the key frames. In a file with no key frame inside
     the clip, all moments are in its first seconds.
 
     Raises:
@@ -61,7 +61,7 @@ def source_frames(
     try:
         with av.open(str(video), metadata_errors="ignore") as container:
             stream = picture_of(container)
-            if stream is None or info.alpha:  # what shows through is the renderer's choice
+            if stream is None or info.alpha:  # the renderer decides what transparent parts show
                 return []
             for span, views in zip(clip.segments, shots, strict=True):
                 share = span.duration / clip.duration
@@ -77,7 +77,7 @@ def source_frames(
 
 
 def _moments(container: InputContainer, stream: VideoStream, span: Span, share: float) -> dict[float, list[float]]:
-    """Moments to decode, by the key frame to start from; the span gets `share` of the clip's frames."""
+    """Moments to decode, by the key frame to start from; the span gets a `share` of the clip's frames."""
     wanted, enough = ceil(WANTED * share), ceil(ENOUGH * share)
     latest = span.end - SETTLED
     before = key_before(container, stream, span.start)
@@ -104,9 +104,9 @@ def _moments(container: InputContainer, stream: VideoStream, span: Span, share: 
 def _on_show(
     container: InputContainer, stream: VideoStream, key: float, moments: list[float]
 ) -> Iterator[tuple[float, VideoFrame, VideoFrame]]:
-    """For each moment, in order, the last frame that begins at or before it, and the one on show a little earlier.
+    """For each moment, in order, the last frame starting at or before it, and the frame shown slightly earlier.
 
-    Frames that no other refers to are not decoded until shortly before a moment.
+    Non-reference frames are skipped until shortly before a moment.
     """
     waiting = list(moments)
     recent: deque[tuple[float, VideoFrame]] = deque()
@@ -136,7 +136,7 @@ def _cut(frame: VideoFrame, at: float, shot: Shot, info: MediaInfo, options: Ren
 
 
 def _upright(frame: VideoFrame, info: MediaInfo) -> list[np.ndarray]:
-    """Luma and both chroma planes of the whole frame as a viewer sees it, scaled down to one size."""
+    """Luma and both chroma planes of the whole frame, rotated for display and scaled down to a common size."""
     factor = min(1.0, LONGER_SIDE / max(info.width, info.height))
     width, height = (max(16, 2 * round(side * factor / 2)) for side in (info.width, info.height))
     if info.rotation in (90, 270):
@@ -161,7 +161,7 @@ def _upright(frame: VideoFrame, info: MediaInfo) -> list[np.ndarray]:
 
 
 def _fitted(frame: VideoFrame, info: MediaInfo, size: tuple[int, int]) -> tuple[int, int]:
-    """The size of a frame inside `size`: smaller only if the frame's size is not the one that the file began with."""
+    """The frame's size inside `size`; smaller only if the frame's size differs from that of the file's first frame."""
     aspect = info.sample_aspect_ratio
     shown = (info.height, info.width) if info.rotation in (90, 270) else (info.width, info.height)
     coded = shown[0] / aspect, shown[1]

@@ -1,4 +1,4 @@
-"""A look around an end of a clip: cuts, faces, and frames that make no poster."""
+"""Analyses the video around a clip's start or end: cuts, faces, and frames unsuitable as a poster."""
 
 from pathlib import Path
 
@@ -25,11 +25,11 @@ def analyse_edge(
 ) -> EdgeAnalysis:
     """What `span` (start and end, seconds of the source) shows at `fps`.
 
-    Without `poster` only cuts are looked for; without a detector no faces.
+    Without `poster`, finds only cuts; without a detector, no faces.
 
     Raises:
         UnreadableMedia: no frame can be decoded.
-        Killed: the decoder was stopped, or is stuck.
+        ProgramStopped: the decoder was stopped, or is stuck.
     """
     start = span[0]
     size, rate = small_size(info, LONGER_SIDE), float(frame_rate(fps))

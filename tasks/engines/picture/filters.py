@@ -1,4 +1,4 @@
-"""ffmpeg filters that bring any source's frames to what a clip is made of: whole, opaque, BT.709."""
+"""ffmpeg filters that convert any source's frames to the clip's format: progressive, opaque, BT.709."""
 
 from typing import Any
 
@@ -10,28 +10,28 @@ Filters = list[tuple[str, dict[str, Any]]]
 """Filters in order, each with its options."""
 
 SCALED_MATRICES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "gbr", "bt2020nc"})
-"""ffmpeg's scale refuses frames with any other tag, even where it has nothing to convert."""
+"""ffmpeg's scale rejects frames with any other tag, even if there is nothing to convert."""
 _BOTH_FIELDS = 1.5
-"""From this many output frames for each frame of two fields on, each field becomes a frame."""
+"""At or above this many output frames per interlaced frame, each field becomes a frame."""
 
 
 def apply(stream: Any, filters: Filters) -> Any:
-    """An ffmpeg-python stream, filtered."""
+    """Apply the filters to an ffmpeg-python stream."""
     for name, options in filters:
         stream = stream.filter(name, **options)
     return stream
 
 
 def as_text(filters: Filters) -> str:
-    """The filters as one chain for `-vf`; quotes keep the commas of expressions."""
+    """The filters as one chain for `-vf`; quotes protect the commas in expressions."""
     return ",".join(f"{name}=" + ":".join(f"{k}='{v}'" for k, v in options.items()) for name, options in filters)
 
 
 def whole_frames(scan: Scan, info: MediaInfo, rate: float) -> Filters:
-    """From fields to frames, for an output of `rate` frames a second; nothing to do for progressive pictures.
+    """Filters from fields to frames, for an output of `rate` frames per second; none for progressive pictures.
 
-    Fields of film are put together again as they were filmed; what stays combed there, captions laid
-    over it for one, is deinterlaced like video.
+    Telecined film is restored to its original frames; whatever stays combed, such as captions added
+    later, is deinterlaced like video.
     """
     if scan.kind == "progressive":
         return []
@@ -44,9 +44,9 @@ def whole_frames(scan: Scan, info: MediaInfo, rate: float) -> Filters:
 
 
 def prepared(info: MediaInfo) -> Filters:
-    """What must happen to frames before they are scaled; nothing for ordinary ones.
+    """Filters required before scaling; none for ordinary frames.
 
-    Transparent parts become black, as players show them; what the file has there is not meant to be seen.
+    Transparent parts become black, as in players; the colours stored there are not meant to be seen.
     """
     steps: Filters = []
     if info.color_matrix not in SCALED_MATRICES:
@@ -58,7 +58,7 @@ def prepared(info: MediaInfo) -> Filters:
 
 
 def to_bt709(info: MediaInfo, width: int, height: int, flags: str = "bicubic") -> Filters:
-    """Scale to a size in the clip's colours: BT.709, limited range, standard dynamic range."""
+    """Scale to a size and convert to the clip's colours: BT.709, limited range, standard dynamic range."""
     source = colours(info)
     size: dict[str, object] = {"w": width, "h": height, "flags": flags}
     if not source.is_usual:
@@ -76,7 +76,7 @@ def _converted(source: Colours) -> Filters:
     }
     if not source.is_hdr:
         return [("zscale", told | {"matrix": "bt709", "primaries": "bt709", "transfer": "bt709", "range": "limited"})]
-    # PQ and HLG by way of linear light, where 100 cd/m2 are white.
+    # Convert PQ and HLG through linear light, where white is 100 cd/m2.
     return [
         ("zscale", told | {"transfer": "linear", "primaries": "bt709", "npl": 100}),
         ("format", {"pix_fmts": "gbrpf32le"}),

@@ -1,4 +1,4 @@
-"""The picture of a video from a given second on, as a viewer sees it; small, one frame after the other, from a pipe."""
+"""Reads a video's frames from a given time on, as a viewer sees them, scaled down and piped one by one."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,37 +18,36 @@ from tasks.engines.picture.filters import Filters, as_text, prepared, to_bt709, 
 
 WHOLE = Scan()
 Planes = np.ndarray
-"""One yuv420p frame as uint8 of shape (height * 3 // 2, width): the luma plane is its first `height` rows."""
+"""One yuv420p frame as uint8, shape (height * 3 // 2, width): the first `height` rows are the luma plane."""
 
 
 def frame_rate(fps: float) -> Fraction:
-    """The rate as a fraction that ffmpeg keeps exactly: 29.97 is 30000/1001."""
+    """The rate as a fraction that ffmpeg represents exactly: 29.97 is 30000/1001."""
     return Fraction(fps).limit_denominator(1001)
 
 
 def small_size(info: MediaInfo, longer: int) -> tuple[int, int]:
-    """Width and height, both even, that keep the aspect with about `longer` pixels on the longer side."""
+    """Width and height, both even, that keep the aspect ratio with about `longer` pixels on the longer side."""
     factor = min(1.0, longer / max(info.width, info.height))
     width, height = (max(16, 2 * round(side * factor / 2)) for side in (info.width, info.height))
     return width, height
 
 
 def seek_options(start: float) -> dict[str, Any]:
-    """Input options, by ffmpeg-python's names, that read from the frame on show at `start` (seconds) on.
+    """Input options, by ffmpeg-python's names, for reading from the frame shown at `start` (seconds).
 
-    An accurate seek would begin with the first frame after `start`, which may be seconds of future.
-    A change of the picture's size does not restart the filters: `shown` deals with it.
+    An accurate seek would begin with the first frame after `start`, which may be seconds later.
+    A change of picture size does not restart the filters; `shown` handles it.
     """
     return {"ss": f"{start:.6f}", "noaccurate_seek": None, "reinit_filter": 0}
 
 
 def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
-    """Filters that turn decoded frames into what a viewer sees at `rate`, from the second that was sought on.
+    """Filters that turn decoded frames into what a viewer sees at `rate`, starting at the seek time.
 
-    Fields have become frames by their `scan`, nothing is transparent, pixels are square and every frame
-    has the size that `info` tells: one of another size, as in a broadcast that changes between SD and HD,
-    is fitted in. A frame stays until the next one comes, the last one for ever, so whoever reads says when
-    to stop.
+    Frames are deinterlaced according to `scan`, opaque, with square pixels and the size in `info`; a frame
+    of another size, as in a broadcast that switches between SD and HD, is scaled to fit. A frame is held
+    until the next one, and the last one forever, so the reader must set the end.
     """
     width, height = info.width, info.height
     coded = (
@@ -70,7 +69,7 @@ def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
         ("scale", scale),
         ("pad", middle),
         ("setsar", {"sar": 1}),
-        *whole_frames(scan, info, float(rate)),  # which knows one size of frames only
+        *whole_frames(scan, info, float(rate)),  # supports only one frame size
         ("tpad", hold),
         ("fps", {"fps": f"{rate.numerator}/{rate.denominator}", "start_time": 0}),
     ]
@@ -88,8 +87,8 @@ def small_frames(
 ) -> Iterator[Planes]:
     """Yield the frames of `span` (start and end, seconds of the source) at `fps`, scaled to `size`.
 
-    Frame n is the one on show n / fps after the start, as in an encode of the same range. After the end of
-    the picture its last frame is repeated; damaged frames are concealed by the decoder.
+    Frame n is the one shown n / fps after the start, as in an encode of the same range. After the end of
+    the picture, the last frame repeats; the decoder conceals damaged frames.
 
     Raises:
         UnreadableMedia: nothing at all is decoded.
@@ -122,7 +121,7 @@ def _shrunk(size: tuple[int, int], info: MediaInfo) -> Filters:
 
 
 def _field_counts(said: str) -> FieldCounts | None:
-    """What idet says when it is done; of several, as ffmpeg makes one to try the chain, the last has seen the range."""
+    """idet's final counts; ffmpeg may print several while trying the chain, and only the last covers the range."""
     repeated = re.findall(r"Repeated Fields: Neither: *(\d+) Top: *(\d+) Bottom: *(\d+)", said)
     order = re.findall(r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+)", said)
     if not (repeated and order):

@@ -1,4 +1,4 @@
-"""How much a mouth moves from one frame to the next, beyond the motion of its head."""
+"""Measures how much a mouth moves between frames, beyond the motion of the head."""
 
 from dataclasses import dataclass, field
 
@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 
 SMALLEST = 8.0
-"""Pixels from eyes to mouth below which a mouth is too small to be read."""
+"""Pixels from eyes to mouth; a smaller face is not measured."""
 LEAST_CONTRAST = 25.0
-"""Sum of the standard deviations of the face's upper and lower part, in grey levels, below which only noise is seen."""
+"""Sum of the standard deviations of the face's upper and lower part, in grey levels; below it, all is noise."""
 LARGEST_SHIFT = 4.0
-"""Pixels that a head may move between two frames."""
+"""Maximum pixels that a head may move between two frames."""
 
 
 @dataclass
 class WatchedFace:
-    """A row of YuNet's and the motion of its mouth, frame by frame, since it was seen."""
+    """A YuNet row and the frame-by-frame mouth motion since it was detected."""
 
     row: np.ndarray
     motion: list[float] = field(default_factory=list[float])
@@ -32,10 +32,10 @@ class WatchedFace:
 
 
 def mouth_motion(row: np.ndarray, before: np.ndarray, after: np.ndarray) -> float | None:
-    """Residual of the mouth after the head's shift is undone, less half that of eyes and nose.
+    """Residual of the mouth after compensating the head's shift, minus half that of eyes and nose.
 
-    In percent of the face's own contrast, so that light and skin do not count; talking is 1.5 to 5,
-    a silent face that moves below 1. None where the face is too small, too dim, or leaves the frame.
+    In percent of the face's own contrast, to cancel lighting and skin tone; talking gives 1.5 to 5,
+    a silent moving face less than 1. None if the face is too small, too dim, or leaves the frame.
     """
     eyes, mouth = (row[4:6] + row[6:8]) / 2, (row[10:12] + row[12:14]) / 2
     length = float(np.hypot(*(mouth - eyes)))
@@ -56,7 +56,7 @@ def mouth_motion(row: np.ndarray, before: np.ndarray, after: np.ndarray) -> floa
 def _box(
     centre: np.ndarray, half_width: float, half_height: float, shape: tuple[int, ...]
 ) -> tuple[slice, slice] | None:
-    """Slices of the rectangle around `centre`, None where it does not lie wholly in the frame."""
+    """Slices of the rectangle around `centre`, or None if it is not entirely inside the frame."""
     left, right = int(centre[0] - half_width), int(centre[0] + half_width) + 1
     top, bottom = int(centre[1] - half_height), int(centre[1] + half_height) + 1
     inside = left >= 0 and top >= 0 and right <= shape[1] and bottom <= shape[0]
@@ -64,7 +64,7 @@ def _box(
 
 
 def _shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """By how many pixels (x, y) a patch has moved: one step of Lucas and Kanade's least squares (1981)."""
+    """Pixels (x, y) by which a patch has moved: one step of Lucas and Kanade's least squares (1981)."""
     down, across = np.gradient(cv2.GaussianBlur(before, (0, 0), 1.0).astype(np.float32))
     change = after.astype(np.float32) - before
     slopes = np.stack([across.ravel(), down.ravel()])
@@ -73,7 +73,7 @@ def _shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _residual(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float:
-    """Mean difference in grey levels once `before` is moved by `move`."""
+    """Mean difference in grey levels after shifting `before` by `move`."""
     matrix = np.array([[1, 0, move[0]], [0, 1, move[1]]], np.float32)
     moved = cv2.warpAffine(before, matrix, before.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
     return float(np.mean(cv2.absdiff(moved, after)))

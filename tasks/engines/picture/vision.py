@@ -1,4 +1,4 @@
-"""One small, sequential look at a range of a video: cuts, faces, mouths, black and frozen stretches."""
+"""Analyses a range of a video in one pass over small frames: cuts, faces, mouths, black and frozen stretches."""
 
 import logging
 from collections import deque
@@ -26,13 +26,13 @@ LONGER_SIDE = 480
 DETECTIONS_PER_SECOND = 5
 THUMBNAIL = (160, 90)
 CELLS = (9, 16)
-"""Rows and columns in which motion is kept."""
+"""Rows and columns of the motion grid."""
 SHORTEST_STRETCH = 0.5
 """Seconds."""
 KNOWN_LATE = 2
-"""Frames after which CutFinder tells a cut."""
+"""Frames by which CutFinder reports a cut late."""
 JUMP = 12.0
-"""Mean difference of luma, of 255, at which two frames are no longer the same shot's: no motion is read from them."""
+"""Mean luma difference, of 255, at which two frames count as different shots, so no motion is measured."""
 
 
 def analyse_range(
@@ -40,7 +40,7 @@ def analyse_range(
 ) -> RangeAnalysis:
     """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
 
-    Without a detector no faces are looked for, nor after it failed, which `fault` tells.
+    No faces are detected without a detector, or after it fails; `fault` then describes the failure.
 
     Raises:
         UnreadableMedia: no frame can be decoded.
@@ -71,7 +71,7 @@ def analyse_range(
 
 @dataclass
 class _Viewer:
-    """What has been seen up to now of a range that begins at `start`; `scale` is source pixels per small pixel."""
+    """The results so far for a range that begins at `start`; `scale` is source pixels per small pixel."""
 
     detector: FaceDetector | None
     start: float
@@ -93,7 +93,7 @@ class _Viewer:
         self._thumbnail: np.ndarray | None = None
 
     def see(self, planes: Planes, luma: np.ndarray) -> None:
-        """Take in the next frame; `luma` is its upper plane."""
+        """Process the next frame; `luma` is its luma plane."""
         number = len(self.black)
         bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
         thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
@@ -113,7 +113,7 @@ class _Viewer:
         self._luma, self._thumbnail = luma, grey
 
     def _wait(self, number: int, luma: np.ndarray) -> None:
-        """Hold the frame back until it is known whether it begins a shot."""
+        """Hold the frame until it is known whether it starts a shot."""
         self._waiting.append(luma)
         if len(self._waiting) > KNOWN_LATE:
             self._settle(number - KNOWN_LATE)
@@ -126,13 +126,13 @@ class _Viewer:
             np.maximum(self._brightest[-1], luma, out=self._brightest[-1])
 
     def brightest(self) -> list[np.ndarray]:
-        """The highest luma of each pixel in each shot; call it after the last frame."""
+        """The maximum luma of each pixel in each shot; call it after the last frame."""
         while self._waiting:
             self._settle(len(self.black) - len(self._waiting))
         return self._brightest
 
     def _watch(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Read the mouths, where there is more than one to choose from."""
+        """Measure mouth motion if there is more than one face to choose from."""
         faces = self.looks[-1][1]
         for face in faces if len(faces) > 1 else []:
             face.watch(before, after)
@@ -142,7 +142,7 @@ class _Viewer:
         self.looks.append((t, [WatchedFace(row) for row in self._rows(bgr, t)]))
 
     def _rows(self, bgr: np.ndarray, t: float) -> Iterable[np.ndarray]:
-        """What the detector saw; nothing from its first failure on."""
+        """The detector's rows; none from its first failure on."""
         try:
             return self.detector.rows(bgr) if self.detector else []
         except cv2.error as error:
@@ -156,7 +156,7 @@ class _Viewer:
 
 
 def _cells(grey: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    """Mean absolute difference of two thumbnails in each of CELLS; as much as can be for the first frame."""
+    """Mean absolute difference of two thumbnails in each of CELLS; the maximum for the first frame."""
     if before is None:
         return np.full(CELLS, 255, np.float32)
     height, width = (side // cells for side, cells in zip(grey.shape, CELLS, strict=True))
