@@ -1,4 +1,4 @@
-"""The flow for many videos: one job for each new video of a list or a feed."""
+"""The batch flow: one job for each new video of a list or a feed."""
 
 import logging
 import time
@@ -33,14 +33,14 @@ from tasks.feed import feed
 
 logger = logging.getLogger(__name__)
 SUBMIT_SECONDS = 60
-"""How long submitting a run is retried while the Prefect server does not answer."""
+"""How long to retry submitting a run while the Prefect server does not respond."""
 
 
 @flow(name="batch", validate_parameters=False)
 def batch(request: BatchRequest) -> dict[str, Any] | State[Any]:
     """Cut the videos of a list, or the newest of a feed, into clips; each video once, even if this runs again.
 
-    A failed video does not stop the others. The report is an artifact of this run, and
+    A failed video does not stop the others. The report is saved as an artifact of this run and as
     `batches/{id of this run}.json` in the bucket.
 
     Args:
@@ -92,7 +92,7 @@ def _new_report(request: BatchRequest, found: Listing, memory: BatchMemory, chos
 
 
 def _store(report: BatchReport, bucket: ArtifactStore) -> None:
-    """Store the report so far; should the run die, it shows what was done."""
+    """Store the report so far; if the run dies, it shows what was done."""
     try:
         bucket.put_json(f"batches/{report.batch_id}.json", report)
     except StoreError as error:
@@ -100,7 +100,7 @@ def _store(report: BatchReport, bucket: ArtifactStore) -> None:
 
 
 def _show(report: BatchReport) -> None:
-    """Show the report in the Prefect UI; a failure to do so does not matter."""
+    """Show the report in the Prefect UI; ignore failures."""
     try:
         create_markdown_artifact(
             key=f"batch-{report.batch_id}",
@@ -115,7 +115,7 @@ def _deployment_id(name: str) -> UUID:
     """The deployment's id.
 
     Raises:
-        SubmitError: there is no such deployment, or the Prefect server does not answer.
+        SubmitError: there is no such deployment, or the Prefect server does not respond.
     """
     with _submit_errors(), get_client(sync_client=True) as client:
         try:
@@ -126,7 +126,7 @@ def _deployment_id(name: str) -> UUID:
 
 
 def _submitter(deployment: UUID) -> Submit:
-    """Starts runs of the deployment: one for each attempt, by its idempotency key."""
+    """Return a function that starts runs of the deployment, one per attempt, by idempotency key."""
 
     @retry(
         retry=retry_if_exception_type(SubmitError),
@@ -149,7 +149,7 @@ def _submitter(deployment: UUID) -> Submit:
 
 
 def _run_end(run_id: str) -> str | None:
-    """How a flow run ended, or None while it has not."""
+    """How a flow run ended, or None if it has not."""
     with _submit_errors(), get_client(sync_client=True) as client:
         try:
             state = client.read_flow_run(UUID(run_id)).state

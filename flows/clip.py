@@ -1,4 +1,4 @@
-"""The flow: six stages, each run only if its result is missing or out of date."""
+"""The clip flow: six stages, each run only if its result is missing or out of date."""
 
 from typing import Annotated, Any
 
@@ -35,8 +35,8 @@ def clip(
 
     Args:
         request: which video, how many clips, how long.
-        job_id: the job that this run belongs to; a run without one makes its own.
-        attempt: the attempt that this run is, set by what submits it; leave it empty to run the job's next one.
+        job_id: the job this run belongs to; leave it empty to create a new job.
+        attempt: this run's attempt number, set by the submitter; leave it empty to run the job's next attempt.
     """
     try:
         request, job_id, attempt = checked(ClipRequest, request), checked_id(job_id), checked_attempt(attempt)

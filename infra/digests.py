@@ -1,4 +1,4 @@
-"""The SHA-256 of a file's content, by which objects in the bucket are named and checked."""
+"""The SHA-256 of a file's content, used to name and verify objects in the bucket."""
 
 import hashlib
 from io import BufferedReader
@@ -12,5 +12,5 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_in(file: BufferedReader) -> str:
-    """64 hex digits over what an open file holds from its position on."""
+    """64 hex digits over the rest of an open file, from its current position."""
     return hashlib.file_digest(file, "sha256").hexdigest()

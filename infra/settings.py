@@ -1,7 +1,7 @@
-"""Every setting: typed, described, bounded; read when asked, never at import.
+"""Every setting: typed, described and bounded; read on request, never at import.
 
-The environment is the only source. `Settings()` raises `ConfigError` through `load()`,
-one line that names each variable that is malformed.
+The environment is the only source. `load()` turns the validation errors of `Settings()` into one
+`ConfigError`, one line that names each malformed variable.
 """
 
 import hashlib
@@ -237,14 +237,14 @@ class Settings(BaseSettings):
 
     @property
     def callback_tokens(self) -> tuple[str, ...]:
-        """Tokens of which a callback needs one: the first is sent, another is valid while it is rotated."""
+        """Accepted callback tokens: the first is sent; another stays valid during rotation."""
         return _listed(self.callback_token.get_secret_value()) if self.callback_token else ()
 
     @property
     def named_api_keys(self) -> dict[str, str]:
-        """Name of each API key by the key itself; empty when nobody needs one.
+        """Maps each API key to its name; empty if no key is required.
 
-        A key without a name gets one from its digest, which stays when other keys come and go.
+        An unnamed key is named after its digest, so the name stays the same when other keys are added or removed.
         """
         listed = _listed(self.api_keys.get_secret_value()) if self.api_keys else ()
         return dict(_named(entry) for entry in listed)
@@ -257,7 +257,7 @@ class Settings(BaseSettings):
 
 
 def _named(entry: str) -> tuple[str, str]:
-    """Key and name of an entry of `API_KEYS`."""
+    """Key and name from an entry of `API_KEYS`."""
     if found := re.fullmatch(r"([A-Za-z0-9_-]{1,32}):(.+)", entry):
         return found[2], found[1]
     return entry, f"key-{hashlib.sha256(entry.encode()).hexdigest()[:8]}"
@@ -271,7 +271,7 @@ def load() -> Settings:
     """Read the environment now.
 
     Raises:
-        ConfigError: naming every malformed variable; values are not repeated, they may be secrets.
+        ConfigError: names every malformed variable, without values, which may be secrets.
     """
     try:
         return Settings()
@@ -280,7 +280,7 @@ def load() -> Settings:
 
 
 def as_markdown() -> str:
-    """The settings as a table for the documents: variable, default, meaning."""
+    """The settings as a table for the documentation: variable, default, meaning."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or name.upper())

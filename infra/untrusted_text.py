@@ -1,26 +1,26 @@
-"""Text from strangers made harmless: titles, messages, logs, recognised words, names of files.
+"""Makes untrusted text harmless: titles, messages, logs, recognised words, file names.
 
-Hostile characters steer a terminal (controls), reorder a line (direction marks) or cannot be written (halves of
-surrogates). This module imports nothing of ours, so that every folder may use it.
+Hostile characters control a terminal (control characters), reorder a line (direction marks) or cannot be encoded
+(lone surrogates). This module imports none of our code, so every package may use it.
 """
 
 import re
 import unicodedata
 
 JOINERS = "\u200c\u200d"
-"""Format characters that spelling needs: Persian, Indic scripts, emoji."""
+"""Format characters that correct spelling requires: Persian, Indic scripts, emoji."""
 WORD_BREAK = "\u200b"
-"""Draws nothing and parts words in scripts without spaces, such as Khmer."""
+"""Invisible; separates words in scripts without spaces, such as Khmer."""
 
 _SEPARATORS = {"Cc", "Zl", "Zp"}
 _UNDRAWN = {"Cf", "Cs", "Co", "Cn"}
 
 
 def one_line(text: object, most: int | None = None) -> str:
-    """A line of at most `most` characters, white space folded; "" for what is no text or draws nothing.
+    """A line of at most `most` characters with white space collapsed; "" if it is not text or shows nothing.
 
-    Controls and line ends become spaces; direction marks, other invisible characters and what Unicode does not
-    assign are left out. Letters are composed (NFC).
+    Control characters and line ends become spaces; direction marks, other invisible characters and characters
+    unassigned in Unicode are removed. Characters are composed (NFC).
     """
     if not isinstance(text, str):
         return ""
@@ -29,7 +29,7 @@ def one_line(text: object, most: int | None = None) -> str:
 
 
 def several_lines(text: object, most: int) -> str:
-    """Text as `one_line` has it, but on as many lines as before; `most` characters in all."""
+    """Text cleaned like `one_line`, with its line breaks kept; at most `most` characters in all."""
     if not isinstance(text, str):
         return ""
     lines = [one_line(line, most) for line in re.split(r"\r\n|\r|\n", text[: 4 * most])]
@@ -37,17 +37,17 @@ def several_lines(text: object, most: int) -> str:
 
 
 def log_line(text: str, most: int) -> str:
-    """A line of a program's output: as `one_line` has it, with its indentation and columns."""
+    """A line of a program's output, cleaned like `one_line`, with its indentation and columns kept."""
     return harmless(text[: 4 * most])[:most].rstrip()
 
 
 def harmless(text: str, keep: str = JOINERS) -> str:
-    """The whole text without hostile characters, white space and length as they are; `keep` names invisible ones."""
+    """The whole text without hostile characters, white space and length unchanged; `keep` lists exceptions."""
     return "".join(_replaced(c, keep) for c in unicodedata.normalize("NFC", text))
 
 
 def has_controls(text: str) -> bool:
-    """Whether there is a control character in the text."""
+    """Whether the text contains a control character."""
     return any(unicodedata.category(c) == "Cc" for c in text)
 
 

@@ -4,7 +4,7 @@ Standard library only, to keep the supervisor, which imports this, a small proce
 
 All files are in one folder, `Home`:
 
-    lock          held by the supervisor for as long as it lives
+    lock          held by the supervisor while it runs
     users.lock    shared by every process that uses the stack
     wanted/       one file per requested part, with the requested port or empty
     secrets.json  passwords created at the first start, readable by the owner only
@@ -32,14 +32,14 @@ from typing import Any, TypedDict
 
 LOOPBACK = "127.0.0.1"
 WORK_POOL = "kangklip"
-# Below the ranges that Linux (32768) and macOS (49152) use for outgoing connections, which might
-# otherwise take the port of a part while it restarts. The steps leave room for a part that
-# listens on several.
+# Below the ranges that Linux (32768) and macOS (49152) use for outgoing connections, which could
+# otherwise take a part's port while it restarts. The step leaves room for a part that listens on
+# several ports.
 _PORTS = range(20000, 30000, 10)
 
 
 class Part(StrEnum):
-    """In the order of starting; they stop in reverse."""
+    """In start order; they stop in reverse."""
 
     VALKEY = "valkey"
     S3 = "s3"
@@ -66,7 +66,7 @@ class Secrets:
     s3_key_id: str
     s3_secret: str
     mark: str
-    """In the environment or the title of every process of this stack, and of no other."""
+    """In the environment or title of every process of this stack, and of no other."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Home:
         self.logs = self.path / "logs"
 
     def prepare(self) -> None:
-        """Create the folders, closed to other users."""
+        """Create the folders, inaccessible to other users."""
         for folder in (self.path, self.wanted, self.logs, *(self.path / name for name in ("valkey", "s3", "prefect"))):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -108,7 +108,7 @@ class Home:
             return made
 
     def wants(self) -> dict[Part, int]:
-        """Requested parts and their requested ports; 0 is any."""
+        """Requested parts and their requested ports; 0 means any."""
         requested = {part: self.wanted / part for part in Part}
         return {part: int(path.read_text() or 0) for part, path in requested.items() if path.exists()}
 
@@ -129,7 +129,7 @@ class Home:
             return {}
 
     def reset_state(self) -> None:
-        """Forget all but the ports; before a supervisor starts."""
+        """Forget everything but the ports; called before a supervisor starts."""
         self.write_state({Part(name): idle(state["port"]) for name, state in self.state().items() if name in set(Part)})
 
     def write_state(self, parts: dict[Part, PartState]) -> None:
@@ -229,7 +229,7 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
 
 
 _S3_PORTS = 9
-# The server refuses data unless one such file fits on the disk; its default grows to 1 GiB or more.
+# The server refuses data unless one volume file fits on the disk; by default, a volume grows to 1 GiB or more.
 _S3_VOLUME_MB = 128
 
 
@@ -256,7 +256,7 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
         "-webdav=false",
         "-master.telemetry=false",
         "-volume.preStopSeconds=0",
-        "-disableHttp",  # otherwise the filer serves every object to anybody
+        "-disableHttp",  # otherwise the filer serves every object without authentication
     ]
     keys = {"AWS_ACCESS_KEY_ID": home.secrets.s3_key_id, "AWS_SECRET_ACCESS_KEY": home.secrets.s3_secret}
     return Command(argv, _inherited() | keys, folder, grace=15)
@@ -269,11 +269,11 @@ def _prefect(home: Home, ports: dict[Part, int]) -> Command:
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home.path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Otherwise the UI calls port 4200, whatever port it is on.
+        # Otherwise the UI calls port 4200 whatever the server's port is.
         "PREFECT_SERVER_UI_API_URL": f"{address}/api",
         # By default, any page open in a local browser could read and start runs.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{ports[Part.PREFECT]}",
-        # Costs a first start 3 to 5 s; a block's type is registered when the first one is saved.
+        # Saves 3 to 5 s on a first start; a block's type is registered when the first one is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     }
     return Command([*argv, "--port", str(ports[Part.PREFECT])], _inherited() | own, home.path, grace=10)

@@ -1,8 +1,8 @@
 """The embedded stack: Valkey, an S3 server, a Prefect server and a process worker from wheels.
 
-`LocalStack` starts what the environment does not name, on loopback and in one folder. The
-first process that uses the stack starts the supervisor, others join, and it ends with the last of
-them. A part that dies is restarted on its port; so is the supervisor.
+`LocalStack` starts the servers that the environment does not name, on loopback and in one folder. The
+first process that uses the stack starts the supervisor, others join, and the stack ends with the last
+of them. A part that dies is restarted on its port; so is the supervisor.
 
 Nothing here imports Prefect, which reads its settings at import: `apply` must come first.
 """
@@ -65,7 +65,7 @@ class LocalStack:
         settings: servers that they name are not started; the stack is in `data_dir`.
         needed: the parts to start, unless the settings name them. A worker needs the Prefect server too.
         prefect_port: port of the Prefect server; 0 is any free one.
-        progress: called with a short message about what is being waited for.
+        progress: called with a short message about what the start is waiting for.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class LocalStack:
             self._supervisor.poll()
 
     def stays_up(self, part: Part) -> bool:
-        """Whether the part runs on after `stop`: it is external, or others use the stack."""
+        """Whether the part keeps running after `stop`: it is external, or others use the stack."""
         return part not in self.needed or (self.home.lock.exists() and _is_supervised(self.home))
 
     def environment(self) -> dict[str, str]:
@@ -182,7 +182,7 @@ class LocalStack:
         self._await(part, deadline)
 
     def status(self) -> list[PartStatus]:
-        """The state of each needed part, or whether it could start; does not wait."""
+        """The state of each needed part, or whether it could start, without waiting."""
         return [self._status(part) for part in self.needed]
 
     def _status(self, part: Part) -> PartStatus:
@@ -194,7 +194,7 @@ class LocalStack:
         return PartStatus(part, fault is None, fault or (f"embedded; up on port {port}" if port else "embedded; up"))
 
     def _check(self) -> None:
-        """Find problems before anything is started."""
+        """Check for problems before anything starts."""
         for part in self.needed:
             if parts.program(part) is None:
                 raise StackError(f"{_name(part)}: {_MISSING}")
@@ -308,7 +308,7 @@ def _is_external(part: Part, settings: Settings) -> bool:
 
 
 def _external_variables(settings: Settings) -> dict[str, str]:
-    """The variables for the servers that the settings name: the worker's runs need them."""
+    """Environment variables of the servers that the settings name, for the worker's runs."""
     shown = {"R2_ENDPOINT": settings.r2_endpoint, "PREFECT_API_URL": settings.prefect_api_url}
     hidden = {
         "REDIS_URL": settings.redis_url,
@@ -334,7 +334,7 @@ def _probe_valkey(settings: Settings, _home: Home) -> None:
 
 
 def _probe_s3(settings: Settings, _home: Home) -> None:
-    """The port is open long before an object can be put."""
+    """Put an object: the port opens long before the server accepts one."""
     store = ArtifactStore.from_settings(settings, attempts=1)
     store.ensure_bucket()
     store.probe()
@@ -345,7 +345,7 @@ def _probe_prefect(settings: Settings, _home: Home) -> None:
 
 
 def _probe_worker(settings: Settings, home: Home) -> None:
-    """Asks the Prefect server whether our worker is online."""
+    """Ask the Prefect server whether our worker is online."""
     url = f"{settings.prefect_api_url}/work_pools/{parts.WORK_POOL}/workers/filter"
     found = httpx.post(url, json={}, timeout=5).raise_for_status().json()
     if not any(worker["name"] == parts.worker_name(home) and worker["status"] == "ONLINE" for worker in found):

@@ -5,7 +5,7 @@
 It holds the folder's lock through the inherited descriptor, starts what `wanted/` lists, and ends when
 no process shares `users.lock`. The kernel releases a lock with its process, so it does not matter
 whether a user left, was interrupted or was killed. On Linux the parts die with the supervisor;
-elsewhere the next supervisor finds what is left by its mark, and kills it first.
+elsewhere the next supervisor finds leftover processes by their mark and kills them first.
 """
 
 import contextlib
@@ -93,7 +93,7 @@ class Supervisor:
             self._write()
 
     def _choose_port(self, part: Part, last: int) -> int:
-        """The last port if it is free, so that known addresses stay valid, else another; the worker has none."""
+        """The last port if it is free, to keep known addresses valid, else another; the worker has none."""
         if part is Part.WORKER:
             return 0
         taken = {child.port for name, child in self.children.items() if name is not part}
@@ -161,7 +161,7 @@ class Supervisor:
 
 
 def sweep(mark: str) -> None:
-    """Kill processes left by an earlier stack of this folder, found by its mark, and wait until they are gone."""
+    """Kill processes left by an earlier stack of this folder, identified by its mark, and wait until they exit."""
     deadline = time.monotonic() + _SWEEP
     while (left := _marked(mark)) and time.monotonic() < deadline:
         for process in left:
@@ -223,7 +223,7 @@ def _answers(api_url: str | None) -> bool:
 
 
 def _die_with_parent() -> None:
-    """On Linux, have the kernel end this child when the supervisor dies, for whatever reason."""
+    """On Linux, have the kernel kill this child when the supervisor dies, for whatever reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
