@@ -28,6 +28,7 @@ from pydantic import SecretStr
 from deployments.api.app import create_app
 from deployments.api.granted import redeem as api_redeem
 from deployments.api.guards import Caller
+from deployments.api.job_request import JobRequest
 from deployments.api.routes import create as api_create
 from deployments.api.routes import jobs as api_jobs
 from deployments.recovery import Reconciler
@@ -142,7 +143,9 @@ class Interleavings(RuleBasedStateMachine):
             self.somebody_creates(event)
 
     def somebody_creates(self, event):
-        self.submitting(event, lambda: api_create._created(request(), SOMEBODY, REQUEST, None, self.parts))
+        self.submitting(
+            event, lambda: api_create._created(request(), SOMEBODY, JobRequest.model_validate(REQUEST), "", self.parts)
+        )
 
     @rule(which=ANY, event=EVENTS)
     def somebody_starts_a_job_again(self, which, event):

@@ -98,10 +98,10 @@ def twenty_with_a_crash(environment, stack, store, database, seconds=200, **more
     database.delete("stand-in:runs")
     memory = BatchMemory.from_settings(stack.settings, name)
     first, second = start(environment, **asked), start(environment, **asked)
-    until(lambda: database.hlen(f"kangklip:batch:{name}:jobs") == 20 and len(memory.open()) <= 17, seconds)
+    until(lambda: database.hlen(f"kangklip:batch:{name}:jobs") == 20 and len(memory.open_entries()) <= 17, seconds)
     first.kill()
     first.communicate()
-    left = len(memory.open())
+    left = len(memory.open_entries())
     assert 0 < left < 20, "it was killed before or after the work"
     code, said = finish(second, seconds)
     assert code == 0, said

@@ -227,7 +227,7 @@ def test_what_was_cancelled_is_not_shown_as_failed(page, api, running):
     expect(page).to_have_title("Cancelled · KangKlip")
     expect(page.locator("#said")).to_have_text("The job was cancelled.")
     expect(page.locator("#failure")).to_be_hidden()
-    expect(page.locator("#detail")).to_contain_text("pick up where it left off")
+    expect(page.locator("#detail")).to_contain_text("Try again to resume it")
     expect(page.locator("#timeline li[data-state=failed]")).to_have_count(0)
     expect(page.locator("#timeline li[data-state=stopped]")).to_have_count(1)
     page.reload()

@@ -25,7 +25,7 @@ def test_many_stores_share_their_connections(servers):
         sessions, memory = SessionStore(jobs), BatchMemory.from_settings(configured, f"b{number}")
         jobs.connection.ping()
         sessions.find("kks_nobody")
-        memory.open()
+        memory.open_entries()
         kept += [jobs, sessions, memory]
     assert before >= 1
     assert len(connections()) == before
