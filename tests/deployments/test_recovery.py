@@ -142,13 +142,13 @@ def test_a_run_that_is_cancelled_in_the_prefect_ui_before_it_begins_ends_its_job
     scene.reconciler.runs = prefect_runs
     assert scene.after(60).status is JobState.QUEUED
     wanted = {"state": {"type": "CANCELLING"}}
-    httpx.post(f"{api}/flow_runs/{run_id}/set_state", json=wanted).raise_for_status()
+    httpx.post(f"{api}/flow_runs/{run_id}/set_state", json=wanted, timeout=60).raise_for_status()
     assert scene.after(60).is_cancelled
     job = scene.after(3600)
     assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
     assert job.error.startswith("The run was cancelled in the Prefect UI")
     named = {"flow_runs": {"tags": {"all_": [scene.job_id]}}}
-    assert len(httpx.post(f"{api}/flow_runs/filter", json=named).raise_for_status().json()) == 1
+    assert len(httpx.post(f"{api}/flow_runs/filter", json=named, timeout=60).raise_for_status().json()) == 1
 
 
 def test_it_is_tried_again_so_often_and_no_more(scene):

@@ -137,7 +137,7 @@ def check(up, jobs):
     for job_id in jobs:
         job = store.get(job_id)
         tag = {"flow_runs": {"tags": {"all_": [job_id]}}}
-        runs = httpx.post(f"{stack.environment()['PREFECT_API_URL']}/flow_runs/filter", json=tag).json()
+        runs = httpx.post(f"{stack.environment()['PREFECT_API_URL']}/flow_runs/filter", json=tag, timeout=60).json()
         print(job_id, job.attempt, [one.reason for one in job.attempts if one.reason])
         assert len({run["parameters"]["attempt"] for run in runs}) == len(runs) <= job.attempt
         assert [run["state_type"] for run in runs].count("COMPLETED") == 1

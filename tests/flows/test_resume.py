@@ -143,7 +143,7 @@ def test_cancelled_in_the_prefect_ui_the_job_is_cancelled_and_stays_so(pipeline,
         time.sleep(0.05)
     cancelling = {"state": {"type": "CANCELLING"}, "force": False}
     address = f"{pipeline.environment['PREFECT_API_URL']}/flow_runs/{job.flow_run_id}/set_state"
-    assert httpx.post(address, json=cancelling).json()["status"] == "ACCEPT"
+    assert httpx.post(address, json=cancelling, timeout=60).json()["status"] == "ACCEPT"
     process.terminate()  # as the worker does that sees it
     process.communicate(timeout=60)
     job = pipeline.jobs.get(job_id)

@@ -242,13 +242,13 @@ class TestWhole:
         job_id = up.create(short_url, clip_duration_seconds=35)
         run_id = up.until(job_id, is_rendering)["nosana_run_id"]
         runs = f"http://127.0.0.1:{up.prefect_port}/api/flow_runs"
-        httpx.post(f"{runs}/{run_id}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
+        httpx.post(f"{runs}/{run_id}/set_state", json={"state": {"type": "CANCELLING"}}, timeout=60).raise_for_status()
         job = up.ended(job_id)
         assert (job["status"], job["attempt"], job["cancelled"]) == ("FAILED", 1, True), up.log()
         # Whatever was to follow by itself would be done before this one.
         assert up.ended(up.create(short_url, clip_duration_seconds=36))["status"] == "SUCCEEDED", up.log()
         tag = {"flow_runs": {"tags": {"all_": [job_id]}}}
-        assert len(httpx.post(f"{runs}/filter", json=tag).json()) == 1
+        assert len(httpx.post(f"{runs}/filter", json=tag, timeout=60).json()) == 1
 
     def test_the_log_holds_no_secret_and_the_screen_says_what_runs_where(self, up):
         log = (up.folder.parent / "up.log").read_text()

@@ -10,6 +10,7 @@ import pytest
 from infra.errors import SubmitError
 from infra.jobs.ids import new_job_id
 from infra.prefect.runs import PrefectRuns
+from tests.prefect_client import prefect_client
 
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 2, "language": "en"}
 
@@ -28,9 +29,9 @@ def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_go
     job_id, url = new_job_id(), stack.settings.prefect_api_url
     own = prefect_runs.run(prefect_runs.submit(job_id, 1, REQUEST))
     made = {"name": f"other-{job_id}", "flow_id": own["flow_id"], "entrypoint": "x.y", "paused": True}
-    other = httpx.post(f"{url}/deployments/", json=made).raise_for_status().json()["id"]
+    other = httpx.post(f"{url}/deployments/", json=made, timeout=60).raise_for_status().json()["id"]
     created = {"name": job_id, "state": {"type": "SCHEDULED"}}
-    made = httpx.post(f"{url}/deployments/{other}/create_flow_run", json=created).raise_for_status().json()
+    made = httpx.post(f"{url}/deployments/{other}/create_flow_run", json=created, timeout=60).raise_for_status().json()
     second = prefect_runs.submit(job_id, 2, REQUEST, made["id"])
     assert prefect_runs.run(second)["deployment_id"] == other
     assert prefect_runs.submit(job_id, 2, REQUEST) == second  # whichever deployment is asked
@@ -63,7 +64,7 @@ class Worker:
     """What a process worker does with the queue: it asks for runs that are due, and takes all that it is given."""
 
     def __init__(self, api_url):
-        self._server = httpx.Client(base_url=api_url, timeout=30)
+        self._server = prefect_client(api_url)
 
     def take(self):
         """Names of the runs that were given and could be taken."""
@@ -173,7 +174,11 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_gives_the_run_that_was_cr
     run_id = PrefectRuns(stack.settings.prefect_api_url, "clip/local", way).submit(job_id, 1, REQUEST)
     assert way.created == [run_id, run_id]
     named = {"flow_runs": {"name": {"any_": [job_id]}}}
-    found = httpx.post(f"{stack.settings.prefect_api_url}/flow_runs/filter", json=named).raise_for_status().json()
+    found = (
+        httpx.post(f"{stack.settings.prefect_api_url}/flow_runs/filter", json=named, timeout=60)
+        .raise_for_status()
+        .json()
+    )
     assert [run["id"] for run in found] == [run_id]
     assert prefect_runs.run(run_id)["state_type"] == "SCHEDULED"
     prefect_runs.cancel(run_id)
