@@ -10,7 +10,7 @@ from infra.nosana.job_definition import build, deployment_body
 from infra.nosana.models import Deployment, Job, JobDetail, JobPhase
 from tests.nosana.double import MARKET
 
-QUEUE_LIMIT = 1.0
+QUEUE_LIMIT = 3.0
 
 
 async def look(client, deployment_id):
