@@ -17,7 +17,7 @@ from infra.jobs.leases import LEASE_SECONDS, watch_lease
 from infra.jobs.record import Job, Report
 from infra.jobs.store import JobStore
 from infra.prefect import run_endings
-from infra.prefect.runs import TERMINAL
+from infra.prefect.runs import TERMINAL, Submitter
 from infra.states import JobState
 
 logger = logging.getLogger(__name__)
@@ -35,21 +35,10 @@ SUBMIT_SECONDS = 3600.0
 """How long the Prefect server may refuse a due run before its job fails."""
 
 
-class Runs(Protocol):
+class Runs(Submitter, Protocol):
     """The calls to the Prefect server; see `PrefectRuns`."""
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]: ...
-
-    def submit(
-        self,
-        job_id: str,
-        attempt: int,
-        request: dict[str, Any],
-        earlier_run_id: str | None = None,
-        since: float | None = None,
-    ) -> str: ...
-
-    def cancel(self, run_id: str) -> None: ...
 
     def end(self, run_id: str, message: str) -> None: ...
 
