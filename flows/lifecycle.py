@@ -33,6 +33,7 @@ from infra.jobs.reports import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sin
 from infra.jobs.run_lease import RunLease
 from infra.jobs.store import JobStore
 from infra.output import outlive_reader
+from infra.prefect import stop_signals
 from infra.settings import Settings
 from infra.states import JobState, Stage
 from tasks.core.errors import ClipError
@@ -60,7 +61,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
     job_id = job_id or job_id_of_run(str(flow_run.get_id()))
     name_run(job_id)
     opened: JobRef | None = None
-    with RunLease(store, job_id) as lease:
+    with stop_signals.noted(), RunLease(store, job_id) as lease:
         try:
             opened = _open_attempt(request, job_id, number, store)
             lease.guard(opened)

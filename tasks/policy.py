@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from infra import settings
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, InfraError, JobConflict
+from infra.prefect import stop_signals
 from infra.prefect.results import saved_block
 from infra.states import Stage
 from tasks.core.object_keys import digest, job_key
@@ -68,6 +69,7 @@ def is_worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]
 
 def run_stage(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a stage, or return its cached record if every artifact it names is still in the bucket."""
+    stop_signals.raise_swallowed()
     bound = stage.with_options(result_storage=saved_block())
     try:
         state: State[R] = bound(*args, **kwargs, return_state=True)  # pyright: ignore[reportCallIssue]

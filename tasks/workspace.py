@@ -18,6 +18,7 @@ from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
 from infra.jobs.record import JobRef, Report
 from infra.jobs.reports import Progress, Sink, sinks_of, stage_reports
+from infra.prefect import stop_signals
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core.errors import ProgramStopped
@@ -116,7 +117,12 @@ def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
     """
     configured = settings.load()
     to = [*sinks_of(configured), *_artifact_sinks(job)]
-    with stage_reports(job, stage, to) as report_progress:
+    with stage_reports(job, stage, to) as report:
+
+        def report_progress(fraction: float, message: str) -> None:
+            stop_signals.raise_swallowed()
+            report(fraction, message)
+
         try:
             yield Workspace(job, configured, report_progress)
         except ProgramStopped as error:

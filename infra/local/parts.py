@@ -130,10 +130,12 @@ class Home:
 
     def reset_state(self) -> None:
         """Forget everything but the ports; called before a supervisor starts."""
-        self.write_state({Part(name): idle(state["port"]) for name, state in self.state().items() if name in set(Part)})
+        resting = {Part(name): idle(state["port"]) for name, state in self.state().items() if name in set(Part)}
+        self.write_state(resting, supervisor=None)
 
-    def write_state(self, parts: dict[Part, PartState]) -> None:
-        write_json(self.path / "stack.json", {"supervisor": os.getpid(), "parts": parts})
+    def write_state(self, parts: dict[Part, PartState], supervisor: int | None) -> None:
+        """Write `stack.json`; `supervisor` is its process id, or None while it starts."""
+        write_json(self.path / "stack.json", {"supervisor": supervisor, "parts": parts})
 
 
 def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:

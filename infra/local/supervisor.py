@@ -152,7 +152,8 @@ class Supervisor:
         """Write the state of the running parts, and the last port of the others."""
         resting = {part: parts.idle(port) for part, port in self.last_ports.items()}
         try:
-            self.home.write_state(resting | {part: child.state() for part, child in self.children.items()})
+            running = {part: child.state() for part, child in self.children.items()}
+            self.home.write_state(resting | running, supervisor=os.getpid())
         except OSError as error:  # a full disk: the parts keep running, and the next tick tries again
             self._is_written = False
             _say(f"stack.json could not be written: {error.strerror}")

@@ -2,18 +2,30 @@
 
 `DIE_IN=STAGE` makes the process kill itself with SIGKILL in that stage, just after it has
 written its first artifact: the moment at which most is half done. `DIE_IN=RECORD` does so when
-UPLOAD has published everything and its record is about to be written.
+UPLOAD has published everything and its record is about to be written. `STOP_IN=STAGE` sends the
+process SIGTERM at that same moment and swallows what the signal raises, as some libraries do.
 """
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from deployments import local_run
 from tasks.core.request import ClipRequest
 
 
-def die_in(stage: str) -> None:
+def stop_unheard() -> None:
+    with contextlib.suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_in(stage: str, end: Callable[[], None]) -> None:
     from infra.bucket.store import ArtifactStore
     from infra.jobs.reports import stage_reports
     from infra.prefect.results import StageRecords
@@ -22,12 +34,12 @@ def die_in(stage: str) -> None:
     if stage == "RECORD":
         write_record = StageRecords.write_path
 
-        def dying(self, path, content, **more):
+        def ending(self, path, content, **more):
             if "/upload-" in path:
-                os.kill(os.getpid(), signal.SIGKILL)
+                end()
             return write_record(self, path, content, **more)
 
-        StageRecords.write_path = dying
+        StageRecords.write_path = ending
         return
 
     begun: list[str] = []
@@ -40,19 +52,21 @@ def die_in(stage: str) -> None:
     for name in ("put_json", "put_file"):
         write = getattr(ArtifactStore, name)
 
-        def killing(self, *args, write=write, **named):
+        def ending(self, *args, write=write, **named):
             ref = write(self, *args, **named)
             if begun and begun[-1] == stage:
-                os.kill(os.getpid(), signal.SIGKILL)
+                end()
             return ref
 
-        setattr(ArtifactStore, name, killing)
+        setattr(ArtifactStore, name, ending)
 
 
 if __name__ == "__main__":
     local_run.quiet_prefect()
     if stage := os.environ.get("DIE_IN"):
-        die_in(stage)
+        end_in(stage, die)
+    if stage := os.environ.get("STOP_IN"):
+        end_in(stage, stop_unheard)
     with local_run.unwound_on_sigterm():
         request = ClipRequest.model_validate_json(sys.argv[2])
         if sys.argv[1] == "-":

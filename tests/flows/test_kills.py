@@ -59,7 +59,7 @@ class Killed(Up):
             stack = json.loads((self.folder / "stack" / "stack.json").read_text())
             pid = stack["supervisor"] if target == "supervisor" else stack["parts"].get(target, {}).get("pid")
             mine = {found for found, _ in self.processes()}
-            return [pid] if pid in mine or target == "supervisor" else []
+            return [pid] if pid in mine or (target == "supervisor" and pid) else []
         return []
 
     def processes(self):

@@ -135,6 +135,14 @@ def test_stopped_by_sigterm_the_job_says_so_and_goes_on(pipeline, short, job_id)
     assert not pipeline.store.exists(f"jobs/{job_id}/error.json")
 
 
+def test_a_stop_that_a_library_swallows_ends_the_run_all_the_same(pipeline, short, job_id):
+    stopped = pipeline.run(job_id, short, STOP_IN="TRANSCRIPT")
+    assert stopped.returncode != 0, stopped.output
+    job = pipeline.jobs.get(job_id)
+    assert (job.status, job.stage) == (JobState.FAILED, "TRANSCRIPT")
+    assert "stopped" in job.error
+
+
 def test_cancelled_in_the_prefect_ui_the_job_is_cancelled_and_stays_so(pipeline, short, job_id):
     process = pipeline.start(job_id, short)
     deadline = time.monotonic() + 120

@@ -189,6 +189,13 @@ def test_a_supervisor_that_is_killed_is_replaced(shared: LocalStack):
     assert len(marked(folder)) == len(BOTH)
 
 
+def test_while_a_supervisor_starts_no_other_process_is_named_as_it(tmp_path: Path):
+    home = Home(tmp_path / "stack")
+    home.prepare()
+    home.reset_state()
+    assert json.loads((home.path / "stack.json").read_text())["supervisor"] is None
+
+
 def test_others_share_the_stack_and_the_last_one_ends_it(tmp_path: Path):
     with owner(tmp_path, "valkey") as (first, environment):
         second = LocalStack(settings(tmp_path), [Part.VALKEY]).start()

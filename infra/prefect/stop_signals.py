@@ -1,0 +1,60 @@
+"""Makes sure that a stop signal ends a run.
+
+Prefect raises `TerminationSignal` wherever the main thread happens to be. A library that catches everything there, as
+some do around an optional import, swallows it, and the run would go on to its end. So the signals that arrived are
+noted, and raised again between steps.
+"""
+
+import signal
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from prefect.exceptions import TerminationSignal
+
+_arrived: socket.socket | None = None
+
+
+@contextmanager
+def noted() -> Generator[None]:
+    """Note the signals that arrive during the block. Outside the main thread, which gets them all, do nothing."""
+    global _arrived  # noqa: PLW0603 signals belong to the process
+    if _arrived is not None or not _is_main():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    _arrived = reader
+    try:
+        yield
+    finally:
+        _arrived = None
+        signal.set_wakeup_fd(before)
+        reader.close()
+        writer.close()
+
+
+def raise_swallowed() -> None:
+    """Raise the exception of a stop signal that arrived before, if the caller is still running in spite of it.
+
+    Raises:
+        TerminationSignal: SIGTERM arrived.
+        KeyboardInterrupt: SIGINT arrived.
+    """
+    if _arrived is None or not _is_main():
+        return
+    try:
+        numbers = _arrived.recv(4096)
+    except BlockingIOError:
+        return
+    if signal.SIGTERM in numbers:
+        raise TerminationSignal(signal.SIGTERM)
+    if signal.SIGINT in numbers:
+        raise KeyboardInterrupt
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
