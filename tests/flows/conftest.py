@@ -1,4 +1,4 @@
-"""The flow on the embedded stack, in processes of their own so that they can be killed."""
+"""Fixtures that run the flow against the embedded stack, each run in a process that tests can kill."""
 
 import json
 import os
@@ -20,8 +20,8 @@ SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "
 
 
 @dataclass
-class Ended:
-    """How a run's process ended, and the flow run it was."""
+class Finished:
+    """Exit code and output of a run's process, and the id of its flow run."""
 
     returncode: int
     output: str
@@ -30,14 +30,14 @@ class Ended:
 
 @dataclass
 class Pipeline:
-    """Runs jobs against the session's stack and reads what they left."""
+    """Runs jobs against the session's stack and reads their results."""
 
     environment: dict[str, str]
     store: ArtifactStore
     jobs: JobStore
 
     def start(self, job_id: str, request: dict[str, Any], **extra: str) -> subprocess.Popen[str]:
-        """A process that runs the flow; in a session of its own, so that all of it can be killed."""
+        """Start the flow in a new process session, so that all of its processes can be killed."""
         return subprocess.Popen(
             [sys.executable, str(RUN), job_id, json.dumps(request)],
             env=os.environ | self.environment | SMALL_PICTURE | extra,
@@ -47,14 +47,14 @@ class Pipeline:
             start_new_session=True,
         )
 
-    def run(self, job_id: str, request: dict[str, Any], **extra: str) -> Ended:
+    def run(self, job_id: str, request: dict[str, Any], **extra: str) -> Finished:
         process = self.start(job_id, request, **extra)
         output, _ = process.communicate(timeout=240)
         job = self.jobs.get(job_id)
-        return Ended(process.returncode, output, job.nosana_run_id if job else None)
+        return Finished(process.returncode, output, job.nosana_run_id if job else None)
 
     def stages(self, flow_run_id: str) -> dict[str, str]:
-        """State of each stage in a flow run, by stage: Completed, Cached, Failed ..."""
+        """The state of each stage in a flow run: Completed, Cached, Failed ..."""
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
@@ -66,8 +66,8 @@ class Pipeline:
     def json(self, job_id: str, name: str) -> Any:
         return self.store.get_json(f"jobs/{job_id}/{name}")
 
-    def forget_shared(self) -> None:
-        """Empty the cache that jobs share, so that a job does all its work itself."""
+    def clear_shared_cache(self) -> None:
+        """Empty the cache that jobs share, so that the next job does all work itself."""
         for prefix in ("cache/media/", "cache/transcripts/"):
             for key in list(self.store.list(prefix)):
                 self.store.delete(key)

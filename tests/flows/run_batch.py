@@ -1,4 +1,4 @@
-"""Run the batch flow once, here: `run_batch.py REQUEST_JSON`. It looks at its jobs more often than usual."""
+"""Run the batch flow once in this process: `run_batch.py REQUEST_JSON`. It polls its jobs more often than usual."""
 
 import sys
 

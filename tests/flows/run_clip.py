@@ -1,9 +1,9 @@
-"""Run the flow once: `run_clip.py JOB_ID REQUEST_JSON`; with `-` as id, as the Prefect UI would.
+"""Run the flow once: `run_clip.py JOB_ID REQUEST_JSON`. With `-` as id it runs without one, as from the Prefect UI.
 
-`DIE_IN=STAGE` makes the process kill itself with SIGKILL in that stage, just after it has
-written its first artifact: the moment at which most is half done. `DIE_IN=RECORD` does so when
-UPLOAD has published everything and its record is about to be written. `STOP_IN=STAGE` sends the
-process SIGTERM at that same moment and swallows what the signal raises, as some libraries do.
+`DIE_IN=STAGE` makes the process kill itself with SIGKILL in that stage, right after the stage has
+written its first artifact, when most is half done. `DIE_IN=RECORD` does so after UPLOAD has
+published everything and before it writes its record. `STOP_IN=STAGE` sends the process SIGTERM
+at the same moment and swallows what the signal raises, as some libraries do.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from deployments import local_run
 from tasks.core.request import ClipRequest
 
 
-def stop_unheard() -> None:
+def stop_and_swallow() -> None:
     with contextlib.suppress(BaseException):
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -66,7 +66,7 @@ if __name__ == "__main__":
     if stage := os.environ.get("DIE_IN"):
         end_in(stage, die)
     if stage := os.environ.get("STOP_IN"):
-        end_in(stage, stop_unheard)
+        end_in(stage, stop_and_swallow)
     with local_run.unwound_on_sigterm():
         request = ClipRequest.model_validate_json(sys.argv[2])
         if sys.argv[1] == "-":

@@ -1,10 +1,11 @@
-"""A flow that stands for `clip`, quick, and what runs it, several at a time, as the deployment `clip/stand-in`.
+"""A quick stand-in for the flow `clip`, and a runner for the deployment `clip/stand-in`, four runs at a time.
 
-`stand_in_clip.py serve` has Prefect's runner start a process for each run, which takes seconds, as the deployment
-`clip/stand-in-served`: where two run one deployment, the second may take a run that the first has ended, and Prefect
-lets what has failed begin again. Without `serve` Prefect's engine runs them in this process. A video whose address
-ends in `bad` has no speech.
-Every run is noted in Redis under `stand-in:runs`.
+By default Prefect's engine runs them in this process. With `serve`, Prefect's runner starts a process for each run,
+which takes seconds, and the deployment is `clip/stand-in-served`. The deployments differ because two runners of one
+deployment clash: the second may pick up a run that the first has ended, and Prefect restarts failed runs. A video
+whose address ends in `bad` has no speech.
+
+Every run is recorded in Redis under `stand-in:runs`.
 """
 
 import os

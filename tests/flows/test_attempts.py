@@ -1,4 +1,4 @@
-"""Around the stages: a run ends the attempt that it has opened, and touches nothing of any other."""
+"""A run ends the attempt that it opened and touches no other."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def jobs(stack):
 
 
 @pytest.mark.parametrize("recorded", [REQUEST.model_dump_json(exclude_none=True), '{"clip_count": 99}'])
-def test_a_run_that_may_not_have_a_job_leaves_the_run_that_has_it_alone(jobs, recorded):
+def test_a_run_refused_a_job_leaves_the_run_that_holds_it_alone(jobs, recorded):
     from flows.clip import clip
     from tasks.workspace import work_folder
 
@@ -34,14 +34,14 @@ def test_a_run_that_may_not_have_a_job_leaves_the_run_that_has_it_alone(jobs, re
     assert jobs.get(job_id).status is JobState.QUEUED
 
 
-def test_an_attempt_ends_with_its_true_reason_also_where_its_progress_cannot_be_shown(jobs, monkeypatch):
+def test_an_attempt_ends_with_its_real_error_even_if_progress_cannot_be_shown(jobs, monkeypatch):
     from flows import run_display
     from flows.clip import clip
 
-    def away(**_):
+    def unavailable(**_):
         raise RuntimeError("no artifact can be made")
 
-    monkeypatch.setattr(run_display, "create_progress_artifact", away)
+    monkeypatch.setattr(run_display, "create_progress_artifact", unavailable)
     job_id, recorded = new_job_id(), REQUEST.model_dump_json(exclude_none=True)
     jobs.create(job_id, recorded)
     jobs.open(job_id, OTHER_RUN, 1, recorded, lease=False)
@@ -52,10 +52,10 @@ def test_an_attempt_ends_with_its_true_reason_also_where_its_progress_cannot_be_
     assert job.error.startswith("Port 9 is not a port of the web.")
 
 
-def test_folders_that_go_while_they_are_looked_at_are_no_fault(stack):
+def test_sweep_tolerates_folders_that_disappear(stack):
     from tasks.workspace import sweep
 
     configured = settings.load()
     (configured.data_dir / "work").mkdir(parents=True, exist_ok=True)
-    (configured.data_dir / "work" / "kk_gone-1").symlink_to("nowhere")  # as one that was listed and is removed
+    (configured.data_dir / "work" / "kk_gone-1").symlink_to("nowhere")  # listed, but does not exist
     sweep(JobRef(job_id=new_job_id()), configured)

@@ -1,4 +1,4 @@
-"""Batches in processes of their own, against the Prefect server, with a quick flow in place of `clip`."""
+"""Batches in separate processes against the Prefect server, with a quick stand-in for the flow `clip`."""
 
 import json
 import os
@@ -38,11 +38,11 @@ def database(stack):
 
 @pytest.fixture(scope="module")
 def runner(environment, tmp_path_factory):
-    """What runs `clip/stand-in` while the module's tests last."""
-    yield from running(environment, tmp_path_factory.mktemp("runner"))
+    """Runs the deployment `clip/stand-in` for the tests of this module."""
+    yield from stand_in_runner(environment, tmp_path_factory.mktemp("runner"))
 
 
-def running(environment, folder, *arguments, deployment="clip/stand-in"):
+def stand_in_runner(environment, folder, *arguments, deployment="clip/stand-in"):
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -65,7 +65,7 @@ def running(environment, folder, *arguments, deployment="clip/stand-in"):
             process.wait()
 
 
-def start(environment, **asked):
+def start_batch(environment, **asked):
     request = {"deployment": "clip/stand-in", "name": f"batch-{uuid4().hex[:12]}"} | asked
     command = [sys.executable, str(HERE / "run_batch.py"), json.dumps(request)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -76,7 +76,7 @@ def finish(process, seconds=200):
     return process.returncode, output
 
 
-def talks(count, bad=()):
+def talk_urls(count, bad=()):
     return [f"https://example.org/{n}.{'bad' if n in bad else 'mp4'}" for n in range(count)]
 
 
@@ -84,21 +84,21 @@ def reports(store):
     return [store.get_json(key) for key in store.list("batches/")]
 
 
-def until(condition, seconds=60):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def twenty_with_a_crash(environment, stack, store, database, seconds=200, **more):
-    """Two overlapping runs of a batch, of which one is killed in the middle; each half has so many seconds."""
+def run_overlapping_batches_and_kill_one(environment, stack, store, database, seconds=200, **more):
+    """Run a batch of 20 twice at once and kill one of the two midway. Each half may take `seconds`."""
     name = f"nightly-{uuid4().hex[:8]}"
-    asked = {"name": name, "urls": talks(20, bad=(2, 9, 17)), "concurrency": 4} | more
+    asked = {"name": name, "urls": talk_urls(20, bad=(2, 9, 17)), "concurrency": 4} | more
     database.delete("stand-in:runs")
     memory = BatchMemory.from_settings(stack.settings, name)
-    first, second = start(environment, **asked), start(environment, **asked)
-    until(lambda: database.hlen(f"kangklip:batch:{name}:jobs") == 20 and len(memory.open_entries()) <= 17, seconds)
+    first, second = start_batch(environment, **asked), start_batch(environment, **asked)
+    wait_until(lambda: database.hlen(f"kangklip:batch:{name}:jobs") == 20 and len(memory.open_entries()) <= 17, seconds)
     first.kill()
     first.communicate()
     left = len(memory.open_entries())
@@ -116,11 +116,11 @@ def twenty_with_a_crash(environment, stack, store, database, seconds=200, **more
     assert set(told) == ours
     failed = [item for item in told.values() if item["outcome"] == "FAILED"]
     assert {item["error"] for item in failed} == {"Nobody speaks. Use a video in which someone speaks."}
-    assert flow_runs(ours) == dict.fromkeys(ours, 1)
+    assert count_flow_runs(ours) == dict.fromkeys(ours, 1)
 
 
-def flow_runs(job_ids):
-    """How many runs the Prefect server knows of each job."""
+def count_flow_runs(job_ids):
+    """The number of flow runs on the Prefect server, by job."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
@@ -129,21 +129,19 @@ def flow_runs(job_ids):
     return Counter(run.name for run in found)
 
 
-def test_twenty_videos_on_two_overlapping_schedules_with_a_crash_are_seventeen_jobs_each_once(
-    runner, environment, stack, store, database
-):
-    twenty_with_a_crash(environment, stack, store, database)
+def test_overlapping_batches_run_each_job_once_when_one_is_killed(runner, environment, stack, store, database):
+    run_overlapping_batches_and_kill_one(environment, stack, store, database)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1500)
-def test_the_same_with_a_process_for_each_run(environment, stack, store, database, tmp_path):
+def test_overlapping_batches_run_each_job_once_with_a_process_per_run(environment, stack, store, database, tmp_path):
     served, often = "clip/stand-in-served", {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-    for _ in running(environment | often, tmp_path, "serve", deployment=served):
-        twenty_with_a_crash(environment, stack, store, database, seconds=600, deployment=served)
+    for _ in stand_in_runner(environment | often, tmp_path, "serve", deployment=served):
+        run_overlapping_batches_and_kill_one(environment, stack, store, database, seconds=600, deployment=served)
 
 
-def test_a_feeds_newest_become_jobs_and_a_report(runner, environment, stack, store, database):
+def test_the_newest_feed_items_become_jobs_and_a_report(runner, environment, stack, store, database):
     dated = (
         "<item><title>{0} &lt;b&gt;</title><pubDate>0{1} Jan 2026 10:00:00 GMT</pubDate><enclosure url='{2}'/></item>"
     )
@@ -153,7 +151,7 @@ def test_a_feeds_newest_become_jobs_and_a_report(runner, environment, stack, sto
     with MediaServer() as server:
         server.pages["/feed.xml"] = serve.file(feed.encode(), "application/rss+xml", ranges=False)
         address = f"http://127.0.0.1:{server.port}/feed.xml?key=secret"
-        code, said = finish(start(environment, name=name, feed=address, newest=2, clip_count=1, language="en"))
+        code, said = finish(start_batch(environment, name=name, feed=address, newest=2, clip_count=1, language="en"))
     assert code == 0, said
     (report,) = (report for report in reports(store) if report["name"] == name)
     assert {item["title"] for item in report["items"]} == {"Talk 4 <b>", "Talk 3 <b>"}
@@ -179,18 +177,18 @@ def artifact(key):
 
 
 @pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs'")  # there is no flow run for its log
-def test_a_batch_that_cannot_begin_fails_and_claims_nothing(runner, stack, monkeypatch):
+def test_a_batch_that_cannot_start_fails_and_adds_no_jobs(runner, stack, monkeypatch):
     from flows.batch import batch
 
     monkeypatch.setenv("ALLOW_PRIVATE_ADDRESSES", "1")
     name = f"wrong-{uuid4().hex[:8]}"
     with pytest.raises(SubmitError, match="no deployment clip/nowhere; name another, or run: kangklip deploy"):
-        batch.fn(BatchRequest(urls=talks(1), name=name, deployment="clip/nowhere"))
+        batch.fn(BatchRequest(urls=talk_urls(1), name=name, deployment="clip/nowhere"))
     with MediaServer() as server:
         asked = BatchRequest(feed=f"http://127.0.0.1:{server.port}/no", name=name, deployment="clip/stand-in")
         with pytest.raises(SourceNotFound, match="The feed cannot be read"):
             batch.fn(asked)
     monkeypatch.delenv("REDIS_URL")
     with pytest.raises(ConfigError, match="set REDIS_URL"):
-        batch.fn(BatchRequest(urls=talks(1), name=name))
+        batch.fn(BatchRequest(urls=talk_urls(1), name=name))
     assert BatchMemory.from_settings(stack.settings, name).open_entries() == []

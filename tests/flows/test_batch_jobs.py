@@ -1,4 +1,4 @@
-"""A batch's jobs under crashes, overlaps and failures of every kind: real records, runs that are played."""
+"""A batch's jobs under crashes, overlapping runs and failures. Job records are real, flow runs are simulated."""
 
 import threading
 import time
@@ -19,14 +19,14 @@ from tasks.core.source.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_of
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch):
+def fast_polling(monkeypatch):
     monkeypatch.setattr(batch_jobs, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(batch_jobs, "RUN_POLL_SECONDS", 0.02)
     monkeypatch.setattr(batch_jobs, "ENDED_RUN_SECONDS", 0.05)
 
 
 class Runs:
-    """A Prefect server and its worker: a run for each key, played as `plays` says of the video's number."""
+    """Stands in for the Prefect server and its worker. `plays` maps a video's number to what its run does."""
 
     def __init__(self, jobs, bucket):
         self.jobs, self.bucket = jobs, bucket
@@ -66,8 +66,8 @@ def succeed(runs, job):
 
 def fail(code):
     def play(runs, job):
-        told = {"job_id": job.job_id, "attempt": job.attempt, "code": code}
-        runs.bucket.put_json(f"jobs/{job.job_id}/error.json", told)
+        results = {"job_id": job.job_id, "attempt": job.attempt, "code": code}
+        runs.bucket.put_json(f"jobs/{job.job_id}/error.json", results)
         report(runs, job, status=JobState.FAILED, error=f"It is {code}.")
 
     return play
@@ -103,7 +103,7 @@ def runs(jobs, servers):
 
 @pytest.fixture
 def batch(runs, servers):
-    """A run of the batch over videos `0` to `count - 1`, each a fresh process's."""
+    """Makes runs of one batch over videos `0` to `count - 1`, each as in a new process."""
     name = f"batch-{uuid4().hex[:12]}"
 
     def made(count=3, **asked):
@@ -124,7 +124,7 @@ def outcomes(jobs_of_batch, seconds=20.0):
     return Counter(line.outcome for line in run(jobs_of_batch, seconds))
 
 
-def test_each_is_done_once_in_order_and_never_again(batch, runs):
+def test_videos_run_once_and_in_order(batch, runs):
     assert outcomes(batch(4, concurrency=1)) == {Outcome.SUCCEEDED: 4}
     assert runs.order == ["0", "1", "2", "3"]
     assert outcomes(batch(4)) == {}
@@ -132,11 +132,11 @@ def test_each_is_done_once_in_order_and_never_again(batch, runs):
     assert len(runs.ids) == 5
 
 
-def test_at_most_so_many_new_in_one_run(batch):
+def test_one_run_takes_at_most_newest_new_videos(batch):
     assert [sum(outcomes(batch(5, newest=2)).values()) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_a_line_tells_time_and_cost(batch, runs, jobs):
+def test_a_report_line_shows_time_and_cost(batch, runs, jobs):
     def costly(runs, job):
         jobs.add_cost(job.job_id, "a deployment", 0.25)
         report(runs, job, status=JobState.RUNNING, stage=Stage.DOWNLOAD, progress=5)
@@ -150,27 +150,27 @@ def test_a_line_tells_time_and_cost(batch, runs, jobs):
     assert (line.attempt, line.error) == (1, None)
 
 
-def test_bad_videos_stop_no_other_and_are_not_tried_again(batch, runs):
+def test_bad_videos_do_not_stop_the_others_and_are_not_retried(batch, runs):
     runs.plays |= {"0": fail("no_speech"), "2": fail("bug")}
     assert outcomes(batch(4)) == {Outcome.SUCCEEDED: 2, Outcome.FAILED: 2}
     assert outcomes(batch(4)) == {}
     assert len(runs.ids) == 4
 
 
-def test_what_may_pass_is_tried_again_by_later_runs_and_not_for_ever(batch, runs):
+def test_transient_failures_are_retried_by_later_runs_up_to_a_limit(batch, runs):
     runs.plays["0"] = fail("infrastructure")
-    told = [run(batch(1)) for _ in range(MAX_ATTEMPTS + 1)]
-    assert [[line.outcome for line in lines] for lines in told] == [
+    results = [run(batch(1)) for _ in range(MAX_ATTEMPTS + 1)]
+    assert [[line.outcome for line in lines] for lines in results] == [
         [Outcome.LATER],
         [Outcome.LATER],
         [Outcome.FAILED],
         [],
     ]
-    assert [lines[0].attempt for lines in told[:-1]] == [1, 2, 3]
-    assert told[0][0].error == "It is infrastructure."
+    assert [lines[0].attempt for lines in results[:-1]] == [1, 2, 3]
+    assert results[0][0].error == "It is infrastructure."
 
 
-def test_what_has_passed_succeeds(batch, runs):
+def test_a_retry_after_a_transient_failure_can_succeed(batch, runs):
     runs.plays["0"] = fail("stopped")
     assert outcomes(batch(1)) == {Outcome.LATER: 1}
     runs.plays["0"] = succeed
@@ -178,17 +178,17 @@ def test_what_has_passed_succeeds(batch, runs):
     assert sorted(attempt for _, attempt in runs.ids) == [1, 2]
 
 
-def test_an_error_of_an_earlier_attempt_says_nothing_of_this_one(batch, runs):
-    def die_wordless(runs, job):
-        told = {"job_id": job.job_id, "attempt": job.attempt - 1, "code": "no_speech"}
-        runs.bucket.put_json(f"jobs/{job.job_id}/error.json", told)
+def test_the_error_of_an_earlier_attempt_is_not_taken_for_this_one(batch, runs):
+    def die_without_an_error(runs, job):
+        results = {"job_id": job.job_id, "attempt": job.attempt - 1, "code": "no_speech"}
+        runs.bucket.put_json(f"jobs/{job.job_id}/error.json", results)
         report(runs, job, status=JobState.FAILED, error="It died.")
 
-    runs.plays["0"] = die_wordless
+    runs.plays["0"] = die_without_an_error
     assert outcomes(batch(1)) == {Outcome.LATER: 1}
 
 
-def test_what_somebody_cancelled_is_not_begun_again(batch, runs):
+def test_a_cancelled_job_is_not_restarted(batch, runs):
     runs.plays["0"] = cancelled
     assert outcomes(batch(2)) == {Outcome.SUCCEEDED: 1, Outcome.FAILED: 1}
     assert outcomes(batch(2)) == {}
@@ -199,7 +199,7 @@ def crash(*_):
 
 
 @pytest.mark.parametrize("moment", ["chosen", "slot taken", "recorded", "submitted", "followed"])
-def test_after_a_crash_the_next_run_goes_on_without_doing_anything_twice(batch, runs, moment, monkeypatch):
+def test_after_a_crash_the_next_run_resumes_and_repeats_nothing(batch, runs, moment, monkeypatch):
     dying = batch(3)
     if moment == "chosen":
         dying.choose(dying.found)
@@ -211,8 +211,8 @@ def test_after_a_crash_the_next_run_goes_on_without_doing_anything_twice(batch, 
             "submitted": (dying, "submit", lambda job: crash(submit(job))),
             "followed": (dying.memory, "close", crash),
         }[moment]
-        with monkeypatch.context() as broken_off:
-            broken_off.setattr(holder, name, broken)
+        with monkeypatch.context() as patched:
+            patched.setattr(holder, name, broken)
             with pytest.raises(KeyboardInterrupt):
                 run(dying)
     assert outcomes(batch(3)) == {Outcome.SUCCEEDED: 3}
@@ -221,7 +221,7 @@ def test_after_a_crash_the_next_run_goes_on_without_doing_anything_twice(batch, 
     assert outcomes(batch(3)) == {}
 
 
-def test_a_crash_between_the_next_attempt_and_its_run(batch, runs, monkeypatch):
+def test_a_crash_between_opening_an_attempt_and_submitting_it_loses_nothing(batch, runs, monkeypatch):
     runs.plays["0"] = fail("stopped")
     run(batch(1))
     dying = batch(1)
@@ -234,19 +234,19 @@ def test_a_crash_between_the_next_attempt_and_its_run(batch, runs, monkeypatch):
 
 
 def test_overlapping_runs_share_jobs_and_slots(batch, runs):
-    told = []
-    threads = [threading.Thread(target=lambda: told.append(outcomes(batch(12, concurrency=2)))) for _ in range(3)]
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(outcomes(batch(12, concurrency=2)))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(runs.ids) == 12
     assert runs.most_active <= 2
-    assert sum(told, Counter())[Outcome.SUCCEEDED] >= 12
-    assert {*sum(told, Counter())} == {Outcome.SUCCEEDED}
+    assert sum(results, Counter())[Outcome.SUCCEEDED] >= 12
+    assert {*sum(results, Counter())} == {Outcome.SUCCEEDED}
 
 
-def test_overlapping_runs_open_one_attempt_between_them(batch, runs):
+def test_overlapping_runs_open_a_single_new_attempt(batch, runs):
     runs.plays["0"] = fail("infrastructure")
     run(batch(1))
     runs.plays["0"] = succeed
@@ -258,7 +258,7 @@ def test_overlapping_runs_open_one_attempt_between_them(batch, runs):
     assert sorted(attempt for _, attempt in runs.ids) == [1, 2]
 
 
-def test_a_job_whose_run_died_does_not_wait_for_ever(batch, runs):
+def test_a_job_whose_run_died_is_not_awaited_forever(batch, runs):
     runs.plays["1"] = die
     lines = run(batch(3))
     assert Counter(line.outcome for line in lines) == {Outcome.SUCCEEDED: 2, Outcome.LATER: 1}
@@ -267,7 +267,7 @@ def test_a_job_whose_run_died_does_not_wait_for_ever(batch, runs):
     assert outcomes(batch(3)) == {Outcome.SUCCEEDED: 1}
 
 
-def test_a_run_that_is_late_to_tell_is_waited_for(batch, runs, monkeypatch):
+def test_a_run_that_reports_late_is_awaited(batch, runs, monkeypatch):
     monkeypatch.setattr(batch_jobs, "ENDED_RUN_SECONDS", 1.0)
 
     def late(runs, job):
@@ -279,7 +279,7 @@ def test_a_run_that_is_late_to_tell_is_waited_for(batch, runs, monkeypatch):
     assert outcomes(batch(1)) == {Outcome.SUCCEEDED: 1}
 
 
-def test_one_that_hangs_ends_with_the_patience_and_is_seen_to_later(batch, runs, jobs):
+def test_a_hanging_job_is_left_at_the_deadline_and_picked_up_by_the_next_run(batch, runs, jobs):
     runs.plays["0"] = hang
     jobs_of_batch = batch(3, concurrency=1)
     lines = run(jobs_of_batch, seconds=0.3)
@@ -289,7 +289,7 @@ def test_one_that_hangs_ends_with_the_patience_and_is_seen_to_later(batch, runs,
     assert len(runs.ids) == 3
 
 
-def test_a_server_that_takes_no_run_is_told_and_asked_again_later(batch, runs, jobs):
+def test_a_failed_submission_is_recorded_and_repeated_by_the_next_run(batch, runs, jobs):
     jobs_of_batch, submit = batch(2), runs.submit
     first = jobs_of_batch.found.items[0].url
 
@@ -307,7 +307,7 @@ def test_a_server_that_takes_no_run_is_told_and_asked_again_later(batch, runs, j
     assert outcomes(batch(2)) == {Outcome.SUCCEEDED: 1}
 
 
-def test_redis_may_be_away_for_a_moment(batch, runs, monkeypatch):
+def test_a_brief_redis_outage_is_tolerated(batch, runs, monkeypatch):
     jobs_of_batch, answers = batch(2), Counter()
     get = JobStore.get
 
@@ -322,14 +322,14 @@ def test_redis_may_be_away_for_a_moment(batch, runs, monkeypatch):
     assert len(runs.ids) == 2
 
 
-def test_what_redis_has_forgotten_and_the_bucket_holds_is_done(batch, runs):
+def test_a_job_lost_from_redis_but_published_in_the_bucket_counts_as_done(batch, runs):
     (entry,) = batch(1).choose(batch(1).found)
     runs.bucket.put_json(f"jobs/{entry.job_id}/manifest.json", {})
     assert outcomes(batch(1)) == {Outcome.SUCCEEDED: 1}
     assert not runs.ids
 
 
-def test_a_deployment_that_is_known_by_now_is_not_written_over(batch, runs, jobs):
+def test_a_known_nosana_deployment_is_not_overwritten(batch, runs, jobs):
     first = batch(1)
     (entry,) = first.choose(first.found)
     first.memory.take_slot(entry.job_id, 1)

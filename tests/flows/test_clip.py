@@ -1,4 +1,4 @@
-"""The flow as a whole on the sample talk: what it leaves, what it shares, how it fails, what it survives."""
+"""The whole flow on the sample talk: its artifacts, reuse between jobs, failures and outages."""
 
 import difflib
 import http.server
@@ -26,7 +26,7 @@ WIDTH, HEIGHT, FPS = 270, 480, 25
 
 @pytest.fixture(scope="module")
 def talk(pipeline):
-    """Job id and request of a finished run on the sample: two clips of 30 seconds."""
+    """Job id and request of a finished job on the sample: two clips of 30 seconds."""
     from deployments.local_run import register_file
 
     key, name = register_file(MEDIA / "sample.mp4")
@@ -41,7 +41,7 @@ def segments(pipeline, job_id):
     return [segment for clip in pipeline.json(job_id, "edl.json")["clips"] for segment in clip["segments"]]
 
 
-def test_the_prefix_holds_the_contracts_objects_and_nothing_half_done(pipeline, talk):
+def test_the_jobs_prefix_holds_exactly_the_contracts_objects(pipeline, talk):
     names = {key.removeprefix(f"jobs/{talk[0]}/") for key in pipeline.store.list(f"jobs/{talk[0]}/")}
     public = {name for name in names if not name.startswith("records/")}
     assert public == {
@@ -67,7 +67,7 @@ def test_the_manifest_has_the_contracts_fields(pipeline, talk):
     assert set(manifest["timings"]) == {"DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD"}
 
 
-def test_the_other_artifacts_have_the_contracts_form(pipeline, talk):
+def test_the_other_artifacts_have_the_contracts_fields(pipeline, talk):
     transcript = pipeline.json(talk[0], "transcript.json")
     assert {"text", "start", "duration", "words"} <= set(transcript[0])
     assert {"word", "start", "end"} <= set(transcript[0]["words"][0])
@@ -77,7 +77,7 @@ def test_the_other_artifacts_have_the_contracts_form(pipeline, talk):
     assert pipeline.json(talk[0], "video_stats.json")["size_bytes"] == (MEDIA / "sample.mp4").stat().st_size
 
 
-def test_both_planted_highlights_are_chosen(pipeline, talk):
+def test_both_planted_highlights_are_selected(pipeline, talk):
     for highlight in TRUTH["highlights"]:
         inside = [
             min(s["end"], highlight["end"]) - max(s["start"], highlight["start"]) for s in segments(pipeline, talk[0])
@@ -85,8 +85,8 @@ def test_both_planted_highlights_are_chosen(pipeline, talk):
         assert max(inside) >= 20, f"{highlight} is not among {segments(pipeline, talk[0])}"
 
 
-def test_clips_begin_and_end_where_a_sentence_does(pipeline, talk):
-    """Or on a cut beside it, at most half a second further away."""
+def test_clips_begin_and_end_at_sentence_boundaries(pipeline, talk):
+    """Or on a cut at most half a second further away."""
     starts = [sentence["start"] for sentence in TRUTH["sentences"]]
     ends = [sentence["end"] for sentence in TRUTH["sentences"]]
     for segment in segments(pipeline, talk[0]):
@@ -95,33 +95,35 @@ def test_clips_begin_and_end_where_a_sentence_does(pipeline, talk):
         assert min(abs(segment["end"] - end) for end in ends) < (1.1 if on_cut["end"] else 0.6)
 
 
-def test_no_sliver_of_a_shot_stands_at_an_end(pipeline, talk):
+def test_no_clip_begins_or_ends_with_a_sliver_of_a_shot(pipeline, talk):
     for segment in segments(pipeline, talk[0]):
         for cut in TRUTH["cuts"]:
             assert not segment["start"] + 0.03 < cut < segment["start"] + 0.47
             assert not segment["end"] - 0.47 < cut < segment["end"] - 0.03
 
 
-def test_words_are_where_they_are_said(pipeline, talk):
+def test_word_times_match_the_speech(pipeline, talk):
     """Median error of word starts against the synthesiser's own times."""
     heard = [word for segment in pipeline.json(talk[0], "transcript.json") for word in segment["words"]]
     said = TRUTH["words"]
-    matcher = difflib.SequenceMatcher(None, [plain(w["word"]) for w in heard], [plain(w["word"]) for w in said])
+    matcher = difflib.SequenceMatcher(
+        None, [letters_of(w["word"]) for w in heard], [letters_of(w["word"]) for w in said]
+    )
     pairs = [(a + i, b + i) for a, b, size in matcher.get_matching_blocks() for i in range(size)]
     assert len(pairs) > 0.9 * len(said)
     assert statistics.median(abs(heard[a]["start"] - said[b]["start"]) for a, b in pairs) <= 0.08
 
 
-def test_captions_change_when_the_words_do(pipeline, talk, tmp_path):
-    """The highlight moves on screen with the true words, looked at in the pixels: median error at most 80 ms.
+def test_captions_change_with_the_words(pipeline, talk, tmp_path):
+    """In the pixels, the highlight moves with the true words: the median error is at most 80 ms.
 
-    Captions that are late or early as a whole are told apart from words that lie close together.
+    A constant lateness of all captions is measured separately, because close words would hide it.
     """
     clip = pipeline.json(talk[0], "manifest.json")["clips"][0]
-    frames = decoded(pipeline.store.fetch(f"jobs/{talk[0]}/{clip['file']}", tmp_path / "clip.mp4"))
+    frames = decode_frames(pipeline.store.fetch(f"jobs/{talk[0]}/{clip['file']}", tmp_path / "clip.mp4"))
     yellow = (frames[..., 0] > 190) & (frames[..., 1] > 160) & (frames[..., 2] < 110)
     columns = yellow[:, HEIGHT // 3 :].any(axis=1)
-    moved = [n for n in range(1, len(columns)) if jumped(columns[n - 1], columns[n])]
+    moved = [n for n in range(1, len(columns)) if has_moved(columns[n - 1], columns[n])]
     changes = np.array(moved) / FPS + clip["segments"][0]["start"]
     inside = [w for w in TRUTH["words"] if clip["start"] + 0.1 < w["start"] and w["end"] < clip["end"] - 0.1]
     assert len(changes) >= 0.8 * len(inside)
@@ -130,8 +132,8 @@ def test_captions_change_when_the_words_do(pipeline, talk, tmp_path):
     assert statistics.median(errors) <= 0.08
 
 
-def test_the_face_stays_in_the_picture(pipeline, talk):
-    """On at least 98 % of the frames the true face lies inside the crop, wherever there is one; and there is a crop."""
+def test_the_face_stays_inside_the_crop(pipeline, talk):
+    """The crop contains the true face on at least 98 % of the frames with a face."""
     shots = [shot for clip in pipeline.json(talk[0], "face_log.json")["clips"] for shot in clip["shots"]]
     assert sum(shot["end"] - shot["start"] for shot in shots if shot["layout"] != "fit") > 30
     inside = [
@@ -145,7 +147,7 @@ def test_the_face_stays_in_the_picture(pipeline, talk):
     assert sum(inside) >= 0.98 * len(inside)
 
 
-def test_the_record_ends_succeeded(pipeline, talk):
+def test_the_record_ends_as_succeeded_with_rising_progress(pipeline, talk):
     job = pipeline.jobs.get(talk[0])
     assert (job.status, job.stage, job.progress, job.error) == (JobState.SUCCEEDED, Stage.DONE, 100, None)
     events = [fields for _, fields in JobEvents(pipeline.jobs.connection).read(talk[0], block_seconds=0.05)]
@@ -154,7 +156,7 @@ def test_the_record_ends_succeeded(pipeline, talk):
     assert list(dict.fromkeys(event["stage"] for event in events)) == [str(stage) for stage in Stage]
 
 
-def test_another_cut_of_the_same_talk_does_not_fetch_or_hear_it_again(pipeline, talk, job_id):
+def test_another_job_on_the_same_video_reuses_download_and_transcript(pipeline, talk, job_id):
     ended = pipeline.run(job_id, talk[1] | {"clip_duration_seconds": 10, "clip_count": 1})
     assert ended.returncode == 0, ended.output
     manifest = pipeline.json(job_id, "manifest.json")
@@ -174,7 +176,7 @@ def test_a_succeeded_job_is_not_run_again(pipeline, talk):
     assert not pipeline.store.exists(f"jobs/{talk[0]}/error.json")
 
 
-def test_a_run_without_a_job_id_makes_its_own(pipeline, short):
+def test_a_run_without_a_job_id_creates_a_job(pipeline, short):
     ended = pipeline.run("-", short | {"clip_count": 1, "clip_duration_seconds": 8})
     assert ended.returncode == 0, ended.output
     job_id = re.search(r"kk_[0-9A-Z]{26}", ended.output)[0]
@@ -185,7 +187,7 @@ def test_a_run_without_a_job_id_makes_its_own(pipeline, short):
 
 @pytest.fixture
 def callbacks():
-    """A callback address; what it got stands in `got`."""
+    """A server that receives callbacks; `got` holds pairs of token and body."""
 
     class Receiver(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -207,7 +209,7 @@ def callbacks():
     server.server_close()
 
 
-def test_nobody_speaks_is_a_failure_with_a_next_step(pipeline, job_id, tmp_path, callbacks):
+def test_a_video_without_speech_fails_with_a_next_step(pipeline, job_id, tmp_path, callbacks):
     from deployments.local_run import register_file
 
     silent = tmp_path / "silent.mp4"
@@ -242,9 +244,9 @@ def test_nobody_speaks_is_a_failure_with_a_next_step(pipeline, job_id, tmp_path,
     assert "sesame" not in ended.output
 
 
-def test_redis_and_the_bucket_die_in_the_middle(pipeline, stack, short, job_id):
-    """Both are killed with -9 while the job runs and come back on their ports; the job does not notice."""
-    pipeline.forget_shared()
+def test_a_job_survives_a_crash_of_redis_and_the_bucket(pipeline, stack, short, job_id):
+    """Both get SIGKILL while the job runs and come back on the same ports."""
+    pipeline.clear_shared_cache()
     process = pipeline.start(job_id, short)
     deadline = time.monotonic() + 120
     while (job := pipeline.jobs.get(job_id)) is None or job.stage != Stage.TRANSCRIPT:
@@ -259,30 +261,30 @@ def test_redis_and_the_bucket_die_in_the_middle(pipeline, stack, short, job_id):
 
 
 def test_the_prefect_server_can_be_imported():
-    """Some releases of FastAPI break it at import, and nothing else shows it."""
+    """Some releases of FastAPI break it at import, and no other test shows it."""
     from prefect.server.api.server import create_app
 
     assert create_app()
 
 
-def plain(word):
+def letters_of(word):
     return re.sub(r"\W", "", word).lower()
 
 
-def decoded(path):
+def decode_frames(path):
     command = [ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     raw = subprocess.run(command, capture_output=True, check=True).stdout
     return np.frombuffer(raw, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
 
 
-def jumped(before, now):
-    """Whether the highlight has left its place or come to a new one: less than half in common."""
+def has_moved(before, now):
+    """Whether the highlight moved between two frames: less than half of its columns are common to both."""
     both, either = (before & now).sum(), (before | now).sum()
     return either >= 3 and both < 0.5 * either
 
 
 def lateness(changes, starts):
-    """Seconds by which `changes` lag behind `starts`: the shift, up to 0.6 s either way, at which they fit best."""
+    """Seconds by which `changes` lag behind `starts`: the best fitting shift within 0.6 s either way."""
     shifts = np.arange(-0.6, 0.6, 0.02)
     misfit = [np.abs(changes[None] - shift - starts[:, None]).min(axis=1).mean() for shift in shifts]
     return float(shifts[int(np.argmin(misfit))])
@@ -293,7 +295,7 @@ def crop_x(shot, t):
 
 
 def true_face(t):
-    """Left and right edge of the face at `t`, in source pixels; None where there is none."""
+    """Left and right edge of the face at `t` in source pixels, or None if there is no face."""
     keys = TRUTH["face"]
     after = next((n for n, key in enumerate(keys) if key["t"] > t), None)
     if not after or keys[after]["x"] is None or keys[after - 1]["x"] is None:

@@ -1,4 +1,4 @@
-"""Requests of people who start a run in the Prefect UI: what is wrong is said in a sentence."""
+"""Bad parameters of a run started in the Prefect UI end it with one clear sentence."""
 
 import pytest
 
@@ -15,7 +15,7 @@ URL = "https://example.org/talk.mp4"
         ({"video_url": URL, "clip_duration_seconds": 20, "min_clip_seconds": 30}, "must not exceed"),
     ],
 )
-def test_a_bad_request_ends_the_run_with_a_sentence(stack, caplog, request_, said):
+def test_a_bad_request_fails_the_run_with_one_sentence(stack, caplog, request_, said):
     from flows.clip import clip
 
     ended = clip(request_, return_state=True)
@@ -33,7 +33,7 @@ def test_a_bad_request_ends_the_run_with_a_sentence(stack, caplog, request_, sai
         ({"attempt": "2"}, "attempt must"),
     ],
 )
-def test_so_does_what_cannot_be_a_job_or_an_attempt(stack, named, said):
+def test_a_bad_job_id_or_attempt_fails_the_run(stack, named, said):
     from flows.clip import clip
 
     ended = clip({"video_url": URL}, **named, return_state=True)
@@ -41,7 +41,7 @@ def test_so_does_what_cannot_be_a_job_or_an_attempt(stack, named, said):
     assert said in ended.message
 
 
-def test_a_bad_batch_too(stack):
+def test_a_bad_batch_request_fails_and_names_every_fault(stack):
     from flows.batch import batch
 
     ended = batch({"feed": "https://example.org/feed.xml", "language": "xx", "depths": 3}, return_state=True)

@@ -1,4 +1,4 @@
-"""Killed at any moment and run again, a job does only what is missing, with the same result."""
+"""A job that is killed at any moment and run again does only the missing work, with the same result."""
 
 import hashlib
 import os
@@ -27,32 +27,32 @@ def frames_digest(store, job_id, tmp_path):
     return whole.hexdigest()
 
 
-def essence(edl):
-    """An EDL without its ids."""
+def without_job_id(edl):
+    """An EDL without its job id."""
     return {name: value for name, value in edl.items() if name != "job_id"}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(pipeline, short, tmp_path_factory):
-    """The result of a run that nobody disturbs: its EDL and its frames."""
-    pipeline.forget_shared()
+def uninterrupted(pipeline, short, tmp_path_factory):
+    """The EDL and the frames of an uninterrupted run."""
+    pipeline.clear_shared_cache()
     job_id = new_job_id()
     ended = pipeline.run(job_id, short)
     assert ended.returncode == 0, ended.output
     assert set(pipeline.stages(ended.flow_run_id).values()) == {"Completed"}
-    return essence(pipeline.json(job_id, "edl.json")), frames_digest(
+    return without_job_id(pipeline.json(job_id, "edl.json")), frames_digest(
         pipeline.store, job_id, tmp_path_factory.mktemp("undisturbed")
     )
 
 
-BRIEF = ("CHUNK", "SELECT")  # between stages that are killed in every run of the tests
-SOME = [pytest.param(stage, marks=pytest.mark.soak) if stage in BRIEF else stage for stage in STAGES]
+BRIEF = ("CHUNK", "SELECT")  # their neighbours are tested in every run
+CASES = [pytest.param(stage, marks=pytest.mark.soak) if stage in BRIEF else stage for stage in STAGES]
 
 
-@pytest.mark.parametrize("stage", SOME)
-def test_killed_in_a_stage_only_the_rest_is_done(pipeline, short, undisturbed, job_id, tmp_path, stage):
-    if stage in ("DOWNLOAD", "TRANSCRIPT"):  # later ones would only repeat that work
-        pipeline.forget_shared()
+@pytest.mark.parametrize("stage", CASES)
+def test_a_job_killed_in_a_stage_repeats_no_finished_stage(pipeline, short, uninterrupted, job_id, tmp_path, stage):
+    if stage in ("DOWNLOAD", "TRANSCRIPT"):  # later stages may use the cache
+        pipeline.clear_shared_cache()
     killed = pipeline.run(job_id, short, DIE_IN=stage)
     assert killed.returncode == -signal.SIGKILL, killed.output
     assert pipeline.jobs.get(job_id).status is JobState.RUNNING
@@ -65,13 +65,11 @@ def test_killed_in_a_stage_only_the_rest_is_done(pipeline, short, undisturbed, j
     assert list(states.values()) == ["Cached"] * before + ["Completed"] * (6 - before), states
     job = pipeline.jobs.get(job_id)
     assert (job.status, job.attempt, job.progress) == (JobState.SUCCEEDED, 2, 100)
-    assert essence(pipeline.json(job_id, "edl.json")) == undisturbed[0]
-    assert frames_digest(pipeline.store, job_id, tmp_path) == undisturbed[1]
+    assert without_job_id(pipeline.json(job_id, "edl.json")) == uninterrupted[0]
+    assert frames_digest(pipeline.store, job_id, tmp_path) == uninterrupted[1]
 
 
-def test_killed_after_the_manifest_and_before_its_record_the_job_still_ends_right(
-    pipeline, short, undisturbed, job_id, tmp_path
-):
+def test_a_job_killed_between_manifest_and_record_completes(pipeline, short, uninterrupted, job_id, tmp_path):
     killed = pipeline.run(job_id, short, DIE_IN="RECORD")
     assert killed.returncode == -signal.SIGKILL, killed.output
     assert pipeline.store.exists(f"jobs/{job_id}/manifest.json")
@@ -80,10 +78,10 @@ def test_killed_after_the_manifest_and_before_its_record_the_job_still_ends_righ
 
     assert again.returncode == 0, again.output
     assert list(pipeline.stages(again.flow_run_id).values()) == ["Cached"] * 5 + ["Completed"]
-    assert frames_digest(pipeline.store, job_id, tmp_path) == undisturbed[1]
+    assert frames_digest(pipeline.store, job_id, tmp_path) == uninterrupted[1]
 
 
-def test_killed_in_the_middle_of_an_encode_no_child_is_left(pipeline, short, undisturbed, job_id, tmp_path):
+def test_a_job_killed_while_encoding_leaves_no_encoder_behind(pipeline, short, uninterrupted, job_id, tmp_path):
     process = pipeline.start(job_id, short, RENDER_PRESET="slow", RENDER_RESOLUTION="1080x1920")
     deadline = time.monotonic() + 120
     while not (children := encoders_of(process.pid)):
@@ -93,17 +91,17 @@ def test_killed_in_the_middle_of_an_encode_no_child_is_left(pipeline, short, und
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     until = time.monotonic() + 20
-    while any(alive(child) for child in children):
+    while any(is_alive(child) for child in children):
         assert time.monotonic() < until, "an encoder outlived its run"
         time.sleep(0.1)
 
     again = pipeline.run(job_id, short)
 
     assert again.returncode == 0, again.output
-    assert frames_digest(pipeline.store, job_id, tmp_path) == undisturbed[1]
+    assert frames_digest(pipeline.store, job_id, tmp_path) == uninterrupted[1]
 
 
-def test_an_object_that_was_deleted_behind_the_cache_is_made_again(pipeline, short, job_id):
+def test_a_cached_artifact_missing_from_the_bucket_is_rebuilt(pipeline, short, job_id):
     killed = pipeline.run(job_id, short, DIE_IN="UPLOAD")
     assert killed.returncode == -signal.SIGKILL
     pipeline.store.delete(f"jobs/{job_id}/transcript.json")
@@ -115,7 +113,7 @@ def test_an_object_that_was_deleted_behind_the_cache_is_made_again(pipeline, sho
     assert pipeline.jobs.get(job_id).status is JobState.SUCCEEDED
 
 
-def test_stopped_by_sigterm_the_job_says_so_and_goes_on(pipeline, short, job_id):
+def test_a_job_stopped_by_sigterm_says_so_and_can_resume(pipeline, short, job_id):
     process = pipeline.start(job_id, short)
     deadline = time.monotonic() + 120
     while (job := pipeline.jobs.get(job_id)) is None or job.stage == "DOWNLOAD":
@@ -135,7 +133,7 @@ def test_stopped_by_sigterm_the_job_says_so_and_goes_on(pipeline, short, job_id)
     assert not pipeline.store.exists(f"jobs/{job_id}/error.json")
 
 
-def test_a_stop_that_a_library_swallows_ends_the_run_all_the_same(pipeline, short, job_id):
+def test_sigterm_ends_the_run_even_if_a_library_swallows_it(pipeline, short, job_id):
     stopped = pipeline.run(job_id, short, STOP_IN="TRANSCRIPT")
     assert stopped.returncode != 0, stopped.output
     job = pipeline.jobs.get(job_id)
@@ -143,7 +141,7 @@ def test_a_stop_that_a_library_swallows_ends_the_run_all_the_same(pipeline, shor
     assert "stopped" in job.error
 
 
-def test_cancelled_in_the_prefect_ui_the_job_is_cancelled_and_stays_so(pipeline, short, job_id):
+def test_a_job_cancelled_in_the_prefect_ui_stays_cancelled(pipeline, short, job_id):
     process = pipeline.start(job_id, short)
     deadline = time.monotonic() + 120
     while (job := pipeline.jobs.get(job_id)) is None or job.status is not JobState.RUNNING:
@@ -152,7 +150,7 @@ def test_cancelled_in_the_prefect_ui_the_job_is_cancelled_and_stays_so(pipeline,
     cancelling = {"state": {"type": "CANCELLING"}, "force": False}
     address = f"{pipeline.environment['PREFECT_API_URL']}/flow_runs/{job.flow_run_id}/set_state"
     assert httpx.post(address, json=cancelling, timeout=60).json()["status"] == "ACCEPT"
-    process.terminate()  # as the worker does that sees it
+    process.terminate()  # as the worker does when it sees the cancellation
     process.communicate(timeout=60)
     job = pipeline.jobs.get(job_id)
     assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
@@ -172,7 +170,7 @@ def command_of(process):
         return []  # it has ended
 
 
-def alive(pid):
+def is_alive(pid):
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""UPLOAD as a whole on a clip that is really broken: another one takes its place, with ends that suit its picture."""
+"""UPLOAD replaces a broken clip with a spare whose ends are snapped to the cuts of its own picture."""
 
 import shutil
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ BROKEN, SPARE = clip(1, 11.0, 17.0, "three"), clip(6, 2.7, 9.26, "two")
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    """Three shots with cuts at 3 and 9 s, eighteen seconds, under noise."""
+    """18 s of video with cuts at 3 and 9 s, and pink noise."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     size = "size=320x180:rate=25"
     parts = (f"testsrc={size}:d=3", f"mandelbrot={size},trim=end=6", f"testsrc2={size}:d=9,hue=h=120")
@@ -44,7 +44,7 @@ def film(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def manifest(stack, store, film, tmp_path_factory):
-    """What UPLOAD says after the only clip was scaled to a quarter of its size behind its back."""
+    """UPLOAD's manifest after the only clip was replaced by one with a quarter of its pixels."""
     stack.apply()
     from tasks import records
     from tasks.upload import upload
@@ -86,7 +86,7 @@ def manifest(stack, store, film, tmp_path_factory):
     return SimpleNamespace(job=job, record=done, **store.get_json(f"jobs/{job}/manifest.json"))
 
 
-def test_the_spare_clip_begins_and_ends_on_the_cuts_of_its_picture(manifest):
+def test_the_spare_clip_begins_and_ends_on_cuts(manifest):
     (published,) = manifest.clips
     assert (published["start"], published["end"]) == pytest.approx(CUTS, abs=0.05)
     assert published["start"] > CUTS[0]
@@ -95,7 +95,7 @@ def test_the_spare_clip_begins_and_ends_on_the_cuts_of_its_picture(manifest):
     assert all(check["ok"] for check in published["checks"])
 
 
-def test_the_manifest_tells_what_was_dropped_and_what_took_its_place(manifest, store):
+def test_the_manifest_lists_the_dropped_clip_and_its_replacement(manifest, store):
     (published,), (lost,) = manifest.clips, manifest.dropped
     assert (published["index"], published["title"], published["file"]) == (1, "two", "clip_01.mp4")
     assert (lost["index"], lost["title"]) == (1, "three")
@@ -105,7 +105,7 @@ def test_the_manifest_tells_what_was_dropped_and_what_took_its_place(manifest, s
     assert store.stat(f"jobs/{manifest.job}/clip_01.mp4").sha256 == published["sha256"]
 
 
-def test_the_face_log_is_the_published_clips_own(manifest, store):
+def test_the_face_log_covers_the_published_clip(manifest, store):
     (log,) = store.get_json(f"jobs/{manifest.job}/face_log.json")["clips"]
     assert log["index"] == 1
     assert manifest.record.clips[0].title == "two"

@@ -1,4 +1,4 @@
-"""A run started in the Prefect UI or by a schedule: `prefect deploy`, and the embedded process worker."""
+"""A run started in the Prefect UI or by a schedule, with `prefect deploy` and the embedded process worker."""
 
 import json
 import os
@@ -24,7 +24,7 @@ UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_a_deployed_run_makes_its_own_job_and_its_clips(tmp_path, monkeypatch):
+def test_a_run_of_the_deployment_creates_a_job_and_clips(tmp_path, monkeypatch):
     for name in UNNAMED:
         monkeypatch.delenv(name, raising=False)
     small = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "1"}
