@@ -1,4 +1,4 @@
-"""A run whose log nobody reads any more goes on."""
+"""A run survives the death of the process that reads its log."""
 
 import subprocess
 import sys
@@ -25,8 +25,8 @@ Path(sys.argv[1]).write_text("done")
 """
 
 
-def run_whose_reader_dies(folder: Path, how: str) -> bool:
-    """Whether the run came to its end."""
+def survives_its_reader(folder: Path, how: str) -> bool:
+    """Whether the run completed."""
     end = folder / how
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, str(end), how],
@@ -44,5 +44,5 @@ def run_whose_reader_dies(folder: Path, how: str) -> bool:
 
 
 def test_a_run_outlives_the_worker_that_reads_its_log(tmp_path):
-    assert not run_whose_reader_dies(tmp_path, "as prefect has it")
-    assert run_whose_reader_dies(tmp_path, "outlive")
+    assert not survives_its_reader(tmp_path, "as prefect has it")
+    assert survives_its_reader(tmp_path, "outlive")

@@ -1,4 +1,4 @@
-"""The table of stages: in order, without gaps, and the only one."""
+"""The table of stages is in order, without gaps, and the only one."""
 
 import re
 from itertools import pairwise
@@ -14,14 +14,14 @@ def test_progress_never_goes_back_from_stage_to_stage() -> None:
     assert all(a.percent(1) <= b.percent(0) for a, b in pairwise(Stage))
 
 
-def test_lua_has_the_order_of_the_table() -> None:
+def test_lua_uses_the_tables_order() -> None:
     ranks = dict(re.findall(r"(\w+)=(\d)", scripts.REPORT.split("{")[1].split("}")[0]))
     assert sorted(ranks, key=lambda name: int(ranks[name])) == list(Stage)
     assert f"first_stage, last_stage, rank = '{FIRST_STAGE}', 'DONE'" in scripts.CREATE
 
 
-def test_no_script_has_a_table_of_its_own() -> None:
-    """Neither Lua nor the page names a stage, but for the words of the two ends."""
+def test_scripts_hold_no_second_table_of_stages() -> None:
+    """Neither Lua nor the page names a working stage."""
     names = re.compile("|".join(WORKING_STAGES))
     files = [*(ROOT / "infra" / "jobs").glob("*.py"), *(ROOT / "deployments" / "api" / "web").rglob("*.js")]
     assert [path.name for path in files if names.search(path.read_text(encoding="utf-8"))] == []

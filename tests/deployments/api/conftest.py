@@ -1,4 +1,4 @@
-"""The API on a loopback port over the real Valkey and bucket; only where runs are started is a stand-in."""
+"""Serves the API on a loopback port with real Valkey and bucket; only the Prefect runs are a stand-in."""
 
 import itertools
 import socket
@@ -33,7 +33,7 @@ from tasks.core.object_keys import job_key
 from tasks.core.request import ClipRequest
 
 TOKEN, NEXT_TOKEN = "first-token", "tøken-two"
-GRANTS = "a secret of thirty-two letters at least"
+GRANT_SECRET = "a secret of thirty-two letters at least"
 FLOW, DEPLOYMENT = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 KEYS, OPERATOR = ("key-one", "key-two"), "the-operator"
 ORIGIN = "http://localhost:3000"
@@ -47,7 +47,7 @@ CLIP = bytes(itertools.islice(itertools.cycle(range(251)), 300_000))
 
 
 class Runs:
-    """Starts no run, and takes no request that the flow would not: one run for each attempt, whatever is asked."""
+    """Stands in for PrefectRuns: keeps one run per attempt and asserts that the flow would accept its request."""
 
     def __init__(self) -> None:
         self.asked: dict[tuple[str, int], dict[str, Any]] = {}
@@ -74,11 +74,11 @@ class Runs:
 
     def cancel(self, run_id: str) -> None:
         self.ping()
-        assert uuid.UUID(run_id)  # perhaps of another service's: they share their Valkey
+        assert uuid.UUID(run_id)  # may be another service's run: they share a Valkey
         self.cancelled.append(run_id)
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """As the Prefect server tells of it; a run that is not in `states` waits for its container."""
+        """The run as the Prefect server describes it; PENDING unless `states` says otherwise."""
         self.ping()
         state = self.states.get(run_id, "PENDING")
         return {"id": run_id, "flow_id": FLOW, "deployment_id": DEPLOYMENT, "state_type": state}
@@ -96,7 +96,7 @@ class Runs:
 
 
 class Server:
-    """An app behind uvicorn on a port of its own."""
+    """Runs an app in uvicorn on a free port."""
 
     def __init__(self, app: FastAPI, configured: Settings) -> None:
         self.app = app
@@ -119,7 +119,7 @@ class Server:
 
 @dataclass
 class Service:
-    """The API as a client sees it, and what it stands on."""
+    """A client of the API, with the stores behind it."""
 
     url: str
     jobs: JobStore
@@ -157,7 +157,7 @@ class Service:
     def callback(
         self, job_id: Any, status: Any, token: str = TOKEN, named: str | None = None, **more: Any
     ) -> httpx.Response:
-        """A report; `named` is the attempt in its header."""
+        """Send a report; `named` is the attempt in its header."""
         body = {"job_id": job_id, "status": status, **more}
         attempt = {} if named is None else {"x-callback-attempt": named.encode()}
         headers = {"x-callback-token": token.encode(), **attempt}
@@ -167,7 +167,7 @@ class Service:
         return self.create().json()["job_id"]
 
     def grant(self, job_id: str, attempt: int = 1, **changes: Any) -> str:
-        """A grant for the job's run, as the Nosana worker makes it."""
+        """Sign a grant for the job's run, as the Nosana worker does."""
         run_id = self.record(job_id).flow_run_id
         named = {"job_id": job_id, "run_id": run_id, "attempt": attempt, "session_seconds": 600}
         grant = Grant(**named | {"expires_at": grants.until(600)} | changes)
@@ -178,7 +178,7 @@ class Service:
         return self.post("/api/worker/grant", json={"grant": grant} | ({"nonce": nonce} if nonce else {}))
 
     def access(self, job_id: str) -> Access:
-        """What a container on a rented machine is given for the job's next run."""
+        """The access that a rented container gets for the job's next run."""
         answer = self.redeem(self.grant(job_id))
         assert answer.status_code == 200, answer.text
         return Access.model_validate(answer.json()["access"])
@@ -189,7 +189,7 @@ class Service:
         return job_id
 
     def finished_job(self, *files: str, manifest: Any = None, **entry: Any) -> str:
-        """A job whose clips are in the bucket, as an earlier worker would have put them."""
+        """Create a job whose clips are in the bucket, as the existing worker writes them."""
         job_id = self.new_job()
         names = files or ("clip_01.mp4",)
         for name in names:
@@ -206,7 +206,7 @@ class Service:
 
 
 def clip_entry(file: str) -> dict[str, Any]:
-    """As the earlier service's manifest has it."""
+    """A clip as in the existing service's manifest."""
     words = [{"start": 1.0, "end": 2.0, "text": "So it"}, {"start": 2.0, "end": 31.0, "text": "begins."}]
     told = {"index": 1, "title": "It begins", "hook": "So it begins", "start": 1.0, "end": 31.0, "duration": 30.0}
     return told | {"segments": words, "file": file}
@@ -218,8 +218,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def named_servers(named: Settings) -> dict[str, str]:
-    """The environment of `kangklip api` over the servers of the tests; its Prefect server is away."""
+def server_environment(named: Settings) -> dict[str, str]:
+    """The environment of `kangklip api` on the tests' servers; its Prefect server is unreachable."""
     return {
         "REDIS_URL": named.redis_url.get_secret_value(),
         "R2_ENDPOINT": named.r2_endpoint,
@@ -233,11 +233,11 @@ def named_servers(named: Settings) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def serve(servers) -> Iterator[Callable[..., Service]]:
-    """Starts an API with other settings; `redis_url` leads elsewhere, `background` is run beside it."""
+    """Starts an API with changed settings; `background` runs along with it."""
     started: list[Server] = []
 
     def start(*background: Any, **changes: Any) -> Service:
-        granting = {"grant_secret": SecretStr(GRANTS), "callback_base_url": "http://127.0.0.1:1"}
+        granting = {"grant_secret": SecretStr(GRANT_SECRET), "callback_base_url": "http://127.0.0.1:1"}
         configured = servers.settings.model_copy(
             update={"callback_token": SecretStr(f"{TOKEN},{NEXT_TOKEN}"), "create_rate_per_minute": 0}
             | {"max_queued": 0, "max_queued_per_key": 0}
@@ -257,14 +257,14 @@ def serve(servers) -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture(scope="session")
-def shared(serve) -> Service:
+def shared_api(serve) -> Service:
     return serve()
 
 
 @pytest.fixture
-def api(shared) -> Iterator[Service]:
-    yield shared
-    shared.runs.fault = None
+def api(shared_api) -> Iterator[Service]:
+    yield shared_api
+    shared_api.runs.fault = None
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.deployments.api.conftest import REQUEST, free_port, named_servers
+from tests.deployments.api.conftest import REQUEST, free_port, server_environment
 from tests.deployments.api.test_http import raw
 
 IDLE = 1100
@@ -200,7 +200,7 @@ def small(servers, tmp_path) -> Iterator[str]:
     """`kangklip api` in a process that may have 1,024 files open."""
     port = free_port()
     unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0", "CREATE_RATE_PER_MINUTE": "0"}  # others share Redis
-    environment = os.environ | named_servers(servers.settings) | unbounded | {"PORT": str(port)}
+    environment = os.environ | server_environment(servers.settings) | unbounded | {"PORT": str(port)}
     program = Path(sys.executable).with_name("kangklip")
     command = ["sh", "-c", f"ulimit -Sn 1024; exec {program} api"]
     with (tmp_path / "said").open("wb") as out:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from deployments.api.guards import BODY_BYTES
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
-from tests.deployments.api.conftest import ORIGIN, REQUEST, TOKEN, free_port, named_servers
+from tests.deployments.api.conftest import ORIGIN, REQUEST, TOKEN, free_port, server_environment
 
 FOREIGN = "https://evil.example"
 NO_REDIS = SecretStr("redis://127.0.0.1:9/0")
@@ -201,7 +201,7 @@ def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
     """`kangklip api` in a process of its own: its address, and the file that holds what it says."""
     port = free_port()
     unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0"}  # other tests leave jobs that wait
-    environment = named_servers(servers.settings) | {"PORT": str(port)} | unbounded
+    environment = server_environment(servers.settings) | {"PORT": str(port)} | unbounded
     said = tmp_path / "said"
     command = [Path(sys.executable).with_name("kangklip"), "api"]
     with said.open("wb") as out:

@@ -1,4 +1,4 @@
-"""Transfers that go on beside the work: waited for where they are needed, never in the way."""
+"""Background transfers run in parallel with the work and are awaited where their files are needed."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from infra.bucket import background_transfers
 from infra.errors import StoreError
 
 
-def test_who_needs_the_file_waits_for_it(tmp_path: Path):
+def test_wait_returns_once_the_file_is_there(tmp_path: Path):
     path, go = tmp_path / "a", threading.Event()
 
     def fetch():
@@ -22,7 +22,7 @@ def test_who_needs_the_file_waits_for_it(tmp_path: Path):
     assert path.read_text() == "here"
 
 
-def test_one_transfer_of_a_file_at_a_time(tmp_path: Path):
+def test_a_file_has_one_transfer_at_a_time(tmp_path: Path):
     path, go, begun = tmp_path / "a", threading.Event(), []
     for name in ("first", "second"):
         background_transfers.begin(path, lambda name=name: (begun.append(name), go.wait(10)))
@@ -31,7 +31,7 @@ def test_one_transfer_of_a_file_at_a_time(tmp_path: Path):
     assert begun == ["first"]
 
 
-def test_a_failure_is_logged_and_harms_nobody(tmp_path: Path, caplog):
+def test_a_failed_transfer_is_logged_and_raises_nothing(tmp_path: Path, caplog):
     def fail():
         raise StoreError("The bucket did not put x: EndpointConnectionError.")
 
@@ -41,7 +41,7 @@ def test_a_failure_is_logged_and_harms_nobody(tmp_path: Path, caplog):
     assert "A background transfer failed: The bucket did not put x" in caplog.text
 
 
-def test_all_of_a_folder_are_waited_for_and_no_others(tmp_path: Path):
+def test_wait_all_waits_for_one_folder_only(tmp_path: Path):
     done, never = [], threading.Event()
     for name in ("job-1/a", "job-1/b"):
         background_transfers.begin(tmp_path / name, lambda name=name: done.append(name))

@@ -1,4 +1,4 @@
-"""Which requests to the bucket a session may have signed: a pure rule over method, path, query and headers."""
+"""Which bucket requests may be signed for a session: a pure rule over method, path, query and headers."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def key(method="GET", path=MINE, query=None, headers=None):
         ("DELETE", {"uploadId": "u"}),
     ],
 )
-def test_what_the_store_does_is_allowed_under_the_root(method, query):
+def test_the_stores_own_requests_are_allowed_under_the_root_only(method, query):
     assert key(method, query=query) == f"{ROOT}jobs/kk_A/clip_01.mp4"
     with pytest.raises(NotAllowed):
         key(method, "/clips/jobs/kk_A/clip_01.mp4", query)
@@ -61,7 +61,7 @@ def test_what_the_store_does_is_allowed_under_the_root(method, query):
         "",
     ],
 )
-def test_no_other_object_can_be_named(path):
+def test_paths_outside_the_root_are_refused(path):
     for method in ("GET", "PUT", "DELETE"):
         with pytest.raises(NotAllowed):
             key(method, path)
@@ -82,7 +82,7 @@ def test_no_other_object_can_be_named(path):
         ("GET", {"X-Amz-Signature": "x"}),
     ],
 )
-def test_nothing_else_can_be_done(method, query):
+def test_other_operations_are_refused(method, query):
     with pytest.raises(NotAllowed):
         key(method, query=query)
 
@@ -102,7 +102,7 @@ def test_nothing_else_can_be_done(method, query):
         ({"host": "elsewhere"}, False),
     ],
 )
-def test_headers_are_those_that_the_store_sends(headers, allowed):
+def test_only_headers_that_the_store_sends_are_allowed(headers, allowed):
     if allowed:
         assert key("PUT", headers=headers)
     else:
@@ -110,7 +110,7 @@ def test_headers_are_those_that_the_store_sends(headers, allowed):
             key("PUT", headers=headers)
 
 
-def test_only_a_whole_put_copies():
+def test_only_a_plain_put_may_copy():
     headers = {"x-amz-copy-source": f"clips/{ROOT}a"}
     for method, query in (("GET", {}), ("PUT", {"partNumber": "1", "uploadId": "u"}), ("POST", {"uploads": ""})):
         with pytest.raises(NotAllowed):
@@ -131,7 +131,7 @@ def test_only_a_whole_put_copies():
         ({"location": ""}, False),
     ],
 )
-def test_only_what_is_under_the_root_is_listed(query, allowed):
+def test_only_keys_under_the_root_can_be_listed(query, allowed):
     if allowed:
         assert key(path="/clips", query=query).startswith(ROOT)
     else:
@@ -142,7 +142,7 @@ def test_only_what_is_under_the_root_is_listed(query, allowed):
 
 
 @given(st.text(max_size=40))
-def test_whatever_is_asked_the_key_is_under_the_root(tail):
+def test_an_allowed_key_is_always_under_the_root(tail):
     for path in (f"/clips/{tail}", f"/clips/{ROOT}{tail}"):
         try:
             found = key("PUT", path)
@@ -152,6 +152,6 @@ def test_whatever_is_asked_the_key_is_under_the_root(tail):
         assert ".." not in found.split("/")
 
 
-def test_the_shared_cache_is_known_by_its_place():
+def test_only_keys_in_the_cache_folder_are_cached():
     assert is_cached(f"{ROOT}cache/media/x", ROOT)
     assert not is_cached(f"{ROOT}jobs/cache/x", ROOT)

@@ -1,4 +1,4 @@
-"""Requests that another signs: when they are tried again, and how a bucket that is not safe with them is found out."""
+"""Bucket requests signed by the API: when they are retried, and how an unsafe bucket is detected."""
 
 import json
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def store_behind(url: str, settings: Settings, attempts: int = 4) -> ArtifactSto
 
 @pytest.fixture
 def signing(servers):
-    """A signer that answers with these statuses first, and what it was asked."""
+    """Starts a signer that first answers with these statuses; gives a store behind it and the requests it got."""
 
     @contextmanager
     def start(*first: int):
@@ -48,7 +48,7 @@ def signing(servers):
 
 
 @pytest.mark.parametrize("first", [(503, 502), (0,), (429,)])
-def test_what_cannot_be_signed_now_is_asked_again(signing, first):
+def test_signing_is_retried_while_the_api_is_unavailable(signing, first):
     with signing(*first) as (store, asked):
         store.put_bytes("artifacts/signed", b"x", "text/plain")
         assert store.get_bytes("artifacts/signed") == b"x"
@@ -63,20 +63,20 @@ def test_what_cannot_be_signed_now_is_asked_again(signing, first):
 @pytest.mark.parametrize(
     ("status", "said"), [(403, "the session does not allow it"), (501, "not signed"), (400, "not signed")]
 )
-def test_a_refusal_is_final(signing, status, said):
+def test_a_refusal_to_sign_is_not_retried(signing, status, said):
     with signing(status) as (store, asked), pytest.raises(StoreError, match=said) as refused:
         store.put_bytes("artifacts/refused", b"x", "text/plain")
     assert len(asked) == 1
     assert TOKEN not in str(refused.value)
 
 
-def test_an_api_that_is_away_is_a_bucket_that_does_not_answer(servers):
+def test_an_unreachable_api_reads_as_an_unreachable_bucket(servers):
     store = store_behind("http://127.0.0.1:9", servers.settings, attempts=2)
     with pytest.raises(StoreError, match="did not get artifacts/x: EndpointConnectionError"):
         store.get_bytes("artifacts/x")
 
 
-def test_the_real_server_holds_to_the_headers_that_were_signed(servers):
+def test_the_real_s3_server_rejects_unsigned_headers(servers):
     assert holds_to_signed_headers(servers.settings)
 
 
@@ -84,21 +84,21 @@ def test_the_real_server_holds_to_the_headers_that_were_signed(servers):
     ("answers", "holds"),
     [
         ((200, 403), True),  # S3 itself
-        ((200, 200), True),  # overlooks the header, and stores nothing
-        ((200, 404), False),  # looked for the source
+        ((200, 200), True),  # ignores the header, and stores nothing
+        ((200, 404), False),  # looks for the source
         ((200, 400), False),
     ],
 )
-def test_a_bucket_that_heeds_what_nobody_signed_is_found_out_once(servers, answers, holds):
-    with served(servers, answers) as (settings, asked):
+def test_a_bucket_is_probed_once_for_acting_on_unsigned_headers(servers, answers, holds):
+    with bucket_answering(servers, answers) as (settings, asked):
         assert holds_to_signed_headers(settings) is holds
         assert holds_to_signed_headers(settings) is holds
     assert [bool(headers.get("x-amz-copy-source")) for headers in asked] == [False, True]
 
 
 @pytest.mark.parametrize("answers", [(403,), (503,), (0,), (200, 503), (200, 0)])
-def test_a_bucket_that_does_not_tell_is_asked_again(servers, answers):
-    with served(servers, (*answers, 200, 403)) as (settings, _):
+def test_an_inconclusive_probe_is_repeated(servers, answers):
+    with bucket_answering(servers, (*answers, 200, 403)) as (settings, _):
         with pytest.raises(StoreError) as failed:
             holds_to_signed_headers(settings)
         assert "X-Amz" not in str(failed.value)
@@ -106,8 +106,8 @@ def test_a_bucket_that_does_not_tell_is_asked_again(servers, answers):
 
 
 @contextmanager
-def served(servers, answers):
-    """A bucket's server that answers so, one after the other."""
+def bucket_answering(servers, answers):
+    """A bucket server that gives these status codes in turn."""
     left, asked = list(answers), []
 
     def answer(request):

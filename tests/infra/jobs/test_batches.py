@@ -1,4 +1,4 @@
-"""What a batch remembers, on a real Valkey: each video has one job, however many ask at once."""
+"""A batch's memory on a real Valkey: each video has one job, even when many processes add it at once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -30,23 +30,23 @@ def jobs(servers):
     return JobStore.from_settings(servers.settings)
 
 
-def queued(jobs):
+def queue_job(jobs):
     job_id = new_job_id()
     jobs.create(job_id, "{}")
     return job_id
 
 
-def ended(jobs, status=JobState.SUCCEEDED):
-    job_id = queued(jobs)
+def end_job(jobs, status=JobState.SUCCEEDED):
+    job_id = queue_job(jobs)
     jobs.report(Report(job_id=job_id, status=status))
     return job_id
 
 
-def test_without_redis_there_is_no_memory(embedded):
+def test_a_batch_without_redis_has_no_memory(embedded):
     assert BatchMemory.from_settings(embedded, "nightly") is None
 
 
-def test_a_video_has_one_job_for_ever(memory):
+def test_a_video_keeps_its_job_id(memory):
     first = memory.add("a", "what it is")
     assert JOB_ID.fullmatch(first.job_id)
     assert memory.add("a", "what it is").job_id == first.job_id
@@ -57,7 +57,7 @@ def test_a_video_has_one_job_for_ever(memory):
     assert memory.known([]) == set()
 
 
-def test_many_who_ask_at_once_get_the_same_jobs(servers, name):
+def test_concurrent_runs_get_the_same_jobs(servers, name):
     def ask(_):
         memory = BatchMemory.from_settings(servers.settings, name)
         return [memory.add(f"video {n}", "{}").job_id for n in range(50)]
@@ -68,25 +68,25 @@ def test_many_who_ask_at_once_get_the_same_jobs(servers, name):
     assert len(set(answers[0])) == 50
 
 
-def test_what_is_not_through_is_open_to_the_next_run(servers, memory, name):
+def test_unfinished_videos_are_open_to_the_next_run(servers, memory, name):
     a, b = memory.add("a", "A"), memory.add("b", "B")
     memory.close(a)
     assert BatchMemory.from_settings(servers.settings, name).open_entries() == [b]
 
 
-def test_names_share_nothing(servers, memory):
+def test_batches_of_different_names_share_nothing(servers, memory):
     other = BatchMemory.from_settings(servers.settings, f"batch-{uuid4().hex[:12]}")
     assert memory.add("a", "A").job_id != other.add("a", "A").job_id
 
 
-def test_there_are_as_many_slots_as_the_limit(memory):
+def test_slots_are_limited_and_come_free_when_left(memory):
     assert [memory.take_slot(job_id, 2) for job_id in "abc"] == [True, True, False]
     assert memory.take_slot("a", 2), "who has one keeps it"
     memory.leave_slot("a")
     assert memory.take_slot("c", 2)
 
 
-def test_many_who_want_a_slot_at_once_get_no_more_than_there_are(servers, name):
+def test_concurrent_requests_never_exceed_the_slots(servers, name):
     def want(n):
         return BatchMemory.from_settings(servers.settings, name).take_slot(f"job {n}", 3)
 
@@ -94,17 +94,17 @@ def test_many_who_want_a_slot_at_once_get_no_more_than_there_are(servers, name):
         assert sum(pool.map(want, range(40))) == 3
 
 
-def test_slots_of_runs_that_died_come_free_when_their_jobs_have_ended(memory, jobs, monkeypatch):
-    active = queued(jobs)
-    for job_id in (ended(jobs), ended(jobs, JobState.FAILED), "never begun", active):
+def test_slots_of_ended_jobs_come_free_after_a_grace_period(memory, jobs, monkeypatch):
+    active = queue_job(jobs)
+    for job_id in (end_job(jobs), end_job(jobs, JobState.FAILED), "never begun", active):
         assert memory.take_slot(job_id, 4)
-    assert not memory.take_slot(queued(jobs), 4), "a run that has just been let in may be about to write its record"
+    assert not memory.take_slot(queue_job(jobs), 4), "a run that has just been let in may be about to write its record"
     monkeypatch.setattr(batches, "SETTLE_SECONDS", 0)
-    assert [memory.take_slot(queued(jobs), 4) for _ in range(4)] == [True, True, True, False]
+    assert [memory.take_slot(queue_job(jobs), 4) for _ in range(4)] == [True, True, True, False]
     assert memory.take_slot(active, 1)
 
 
-def test_a_redis_that_is_away_is_said_without_its_address():
+def test_an_unreachable_redis_is_reported_without_its_password():
     away = BatchMemory(Connection("redis://:secret@127.0.0.1:9/0"), "nightly")
     calls = (
         lambda: away.add("a", "A"),

@@ -1,4 +1,4 @@
-"""A process has one client of Redis, however many stores are made."""
+"""A process has one Redis client, however many stores it makes."""
 
 import psutil
 
@@ -8,7 +8,7 @@ from infra.jobs.reports import sinks_of
 from infra.jobs.store import JobStore
 
 
-def test_many_stores_share_their_connections(servers):
+def test_stores_share_one_pool_of_connections(servers):
     configured = servers.settings
     address = configured.redis_url.get_secret_value().rpartition("@")[2]
     port = int(address.partition("/")[0].rpartition(":")[2])
@@ -31,6 +31,6 @@ def test_many_stores_share_their_connections(servers):
     assert len(connections()) == before
 
 
-def test_stages_share_the_sink_that_calls_back(embedded):
+def test_stages_share_one_callback_sink(embedded):
     configured = embedded.model_copy(update={"redis_url": None, "callback_url": "http://127.0.0.1:9/callback"})
     assert sinks_of(configured) == sinks_of(configured)

@@ -1,4 +1,4 @@
-"""The events of a job, read at once and followed."""
+"""A job's events, read at once and followed live."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ def running(job_id, stage, progress):
     return Report(job_id=job_id, stage=stage, progress=progress)
 
 
-def test_events_tell_every_accepted_change_in_order(store, events, job_id):
+def test_events_hold_every_accepted_change_in_order(store, events, job_id):
     for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT, Stage.CHUNK):
         store.report(running(job_id, stage, stage.span[0]))
     store.report(running(job_id, Stage.DOWNLOAD, 5))

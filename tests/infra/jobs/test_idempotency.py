@@ -1,4 +1,4 @@
-"""Idempotency keys belong to the first job that reserves them."""
+"""An idempotency key belongs to the first job that reserves it."""
 
 from infra.jobs.connection import Connection
 from infra.jobs.idempotency import IdempotencyKeys

@@ -1,4 +1,4 @@
-"""Leases of processes that live and that have died."""
+"""Leases of live and dead processes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from infra.jobs.ids import new_job_id
 from infra.jobs.store import JobStore
 
 
-def test_a_live_process_keeps_its_lease_and_a_dead_ones_is_taken(stack):
+def test_only_the_lease_of_a_dead_process_can_be_taken(stack):
     store, job_id = JobStore.from_settings(stack.settings), new_job_id()
     store.create(job_id, "{}")
     take = "import sys; from infra.jobs.store import JobStore; from infra import settings\n"

@@ -1,11 +1,11 @@
-"""Rate limits count per client and minute."""
+"""Rate limits apply per client and minute."""
 
 from infra.jobs.connection import Connection
 from infra.jobs.ids import new_job_id
 from infra.jobs.rates import RateLimit
 
 
-def test_a_client_waits_for_the_next_minute(stack):
+def test_a_client_over_the_limit_waits_for_the_next_minute(stack):
     limit = RateLimit(Connection.from_settings(stack.settings))
     client = new_job_id()
     waits = [limit.wait_seconds(client, 3) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""Reports on their way out: order, replacement, repetition, and a receiver that is slow or away."""
+"""Delivery of reports: order, replacement, retries, and receivers that are slow or unreachable."""
 
 import http.server
 import json
@@ -16,7 +16,7 @@ JOB = JobRef(job_id="kk_01ARZ3NDEKTSV4RRFFQ69G5FAV")
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Answers as the earlier backend does; `answers` holds statuses to give first."""
+    """Answers as the existing backend does; `answers` holds statuses to give first."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -45,7 +45,7 @@ def callback(server):
     return reports.CallbackSink(f"http://127.0.0.1:{server.server_port}/api/callback/nosana", "sesame")
 
 
-def test_a_stage_tells_its_begin_and_its_end():
+def test_a_stage_reports_its_begin_and_its_end():
     got: list[Report] = []
     with reports.stage_reports(JOB, Stage.TRANSCRIPT, [got.append]):
         pass
@@ -53,14 +53,14 @@ def test_a_stage_tells_its_begin_and_its_end():
     assert got[-1].progress == 40
 
 
-def test_a_stage_that_fails_does_not_say_it_is_done():
+def test_a_failed_stage_does_not_report_its_end():
     got: list[Report] = []
     with pytest.raises(ValueError, match="broken"), reports.stage_reports(JOB, Stage.RENDER, [got.append]):
         raise ValueError("broken")
     assert max(report.progress for report in got) == 65
 
 
-def test_waiting_progress_is_replaced_and_nothing_is_slowed():
+def test_waiting_progress_is_replaced_without_slowing_the_stage():
     got: list[Report] = []
     begun = time.monotonic()
     with reports.stage_reports(JOB, Stage.DOWNLOAD, [got.append]) as say:
@@ -72,7 +72,7 @@ def test_waiting_progress_is_replaced_and_nothing_is_slowed():
     assert got[-1].progress == 20
 
 
-def test_a_sink_that_comes_back_gets_what_it_missed(monkeypatch):
+def test_a_sink_that_recovers_gets_the_last_report(monkeypatch):
     monkeypatch.setattr(reports, "STAGE_PATIENCE", 10)
     got: list[Report] = []
     failures = [StateError("away"), StateError("away")]
@@ -87,7 +87,7 @@ def test_a_sink_that_comes_back_gets_what_it_missed(monkeypatch):
     assert got[-1].progress == 55
 
 
-def test_a_sink_that_stays_away_does_not_hold_the_stage(monkeypatch):
+def test_an_unreachable_sink_does_not_block_the_stage(monkeypatch):
     monkeypatch.setattr(reports, "STAGE_PATIENCE", 0.3)
 
     def sink(_):
@@ -99,7 +99,7 @@ def test_a_sink_that_stays_away_does_not_hold_the_stage(monkeypatch):
     assert time.monotonic() - begun < 5
 
 
-def test_one_dead_sink_does_not_silence_the_other(monkeypatch):
+def test_a_dead_sink_does_not_silence_another(monkeypatch):
     monkeypatch.setattr(reports, "STAGE_PATIENCE", 0.3)
     got: list[Report] = []
 
@@ -129,7 +129,7 @@ def test_the_callback_carries_the_contracts_fields(receiver):
     ]
 
 
-def test_a_callback_is_repeated_after_a_server_error(receiver):
+def test_a_callback_is_retried_after_a_server_error(receiver):
     receiver.answers = [503, 429]
     reports.report_end(
         Report(job_id=JOB.job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100), [callback(receiver)]
@@ -141,13 +141,13 @@ def test_a_callback_is_repeated_after_a_server_error(receiver):
     ("job", "named"),
     [(JOB.model_copy(update={"attempt": 3}), "3"), (JOB.model_copy(update={"is_numbered": False}), None)],
 )
-def test_a_callback_names_its_attempt_beside_the_body_where_it_is_known(receiver, job, named):
+def test_a_callback_names_its_attempt_in_a_header_if_known(receiver, job, named):
     assert reports.report_end(job.report(status=JobState.FAILED, error="x"), [callback(receiver)])
     assert receiver.attempts == [named]
     assert set(receiver.got[0][1]) == {"job_id", "status", "error"}
 
 
-def test_a_refused_callback_is_logged_once_and_not_repeated(receiver, caplog):
+def test_a_refused_callback_is_logged_and_not_retried(receiver, caplog):
     receiver.answers = [401]
     reports.report_end(Report(job_id=JOB.job_id, status=JobState.FAILED, error="x"), [callback(receiver)])
     assert len(receiver.got) == 1
@@ -155,7 +155,7 @@ def test_a_refused_callback_is_logged_once_and_not_repeated(receiver, caplog):
     assert "sesame" not in caplog.text
 
 
-def test_an_absent_callback_address_is_infrastructure():
+def test_an_unreachable_callback_raises_a_callback_error():
     sink = reports.CallbackSink("http://127.0.0.1:1/", "sesame")
     with pytest.raises(CallbackError):
         sink(Report(job_id=JOB.job_id, stage=Stage.RENDER, progress=70))

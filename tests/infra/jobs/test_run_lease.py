@@ -1,4 +1,4 @@
-"""A run that loses its job is interrupted, and knows why."""
+"""A run that loses its job is interrupted with a reason."""
 
 import time
 
@@ -33,32 +33,32 @@ def work_until_interrupted(seconds):
     assert time.monotonic() - began < seconds / 2, "woken from its wait"
 
 
-def opened(jobs, job, run="a run", **how):
+def open_job(jobs, job, run="a run", **how):
     return jobs.open(job.job_id, run, None, "{}", lease=True, **how)
 
 
-def test_only_one_run_at_a_time(servers, jobs, job):
+def test_a_job_has_one_run_at_a_time(servers, jobs, job):
     with RunLease(jobs, job.job_id):
-        opened(jobs, job)
+        open_job(jobs, job)
         assert jobs.leases.is_held(job.job_id)
         other = JobStore.from_settings(servers.settings)
         with pytest.raises(JobConflict, match="is being run by another process"):
-            opened(other, job, "another run")
+            open_job(other, job, "another run")
     assert not jobs.leases.is_held(job.job_id)
 
 
-def test_a_run_whose_job_was_ended_from_outside_stops(jobs, job):
+def test_a_run_stops_when_its_job_is_ended_from_outside(jobs, job):
     with RunLease(jobs, job.job_id) as lease:
-        opened(jobs, job)
+        open_job(jobs, job)
         lease.guard(job)
         jobs.cancel(job.job_id, 1)
         work_until_interrupted(10)
     assert lease.lost == f"Job {job.job_id} was ended from outside: Cancelled."
 
 
-def test_a_run_whose_attempt_was_followed_before_it_looked_stops(servers, jobs, job):
+def test_a_run_stops_if_a_newer_attempt_exists_when_it_starts_to_watch(servers, jobs, job):
     with RunLease(jobs, job.job_id) as lease:
-        opened(jobs, job)
+        open_job(jobs, job)
         jobs.cancel(job.job_id, 1)
         assert jobs.reopen(job.job_id, after=1) == 2
         lease.guard(job)
@@ -66,7 +66,7 @@ def test_a_run_whose_attempt_was_followed_before_it_looked_stops(servers, jobs, 
     assert lease.lost.startswith("Attempt 2 of job")
 
 
-def test_a_run_that_ends_its_job_itself_is_not_interrupted(jobs, job):
+def test_a_run_that_ends_its_own_job_is_not_interrupted(jobs, job):
     with RunLease(jobs, job.job_id) as lease:
         lease.guard(job)
         lease.guard(None)
@@ -75,10 +75,10 @@ def test_a_run_that_ends_its_job_itself_is_not_interrupted(jobs, job):
     assert lease.lost is None
 
 
-def test_a_lease_that_another_run_took_is_lost(servers, jobs, job, monkeypatch):
+def test_a_run_stops_when_another_takes_its_lease(servers, jobs, job, monkeypatch):
     monkeypatch.setattr(run_lease, "LEASE_SECONDS", 0.6)
     with RunLease(jobs, job.job_id) as lease:
-        opened(jobs, job)
+        open_job(jobs, job)
         lease.guard(job)
         jobs.leases.release(job.job_id)
         other = JobStore.from_settings(servers.settings)
@@ -91,7 +91,7 @@ def test_a_lease_that_another_run_took_is_lost(servers, jobs, job, monkeypatch):
     other.leases.release(job.job_id)
 
 
-def test_without_a_store_there_is_nobody_to_share_with(job):
+def test_without_redis_a_run_lease_does_nothing(job):
     with RunLease(None, job.job_id) as lease:
         lease.guard(job)
     assert lease.lost is None

@@ -1,4 +1,4 @@
-"""Records of earlier releases are brought to today's form, and a dump of them is what they were."""
+"""Records of earlier releases are migrated to today's schema, and a dump restores them."""
 
 import json
 import time
@@ -20,12 +20,12 @@ FORM_1 = Path(__file__).parent / "dumps" / "form_1.json"
 
 
 def job_id(number: int) -> str:
-    """An id of the jobs in the dump."""
+    """The id of a job in the dump."""
     return f"kk_01JB2Q8Y7N4M3K6T9V5W1X0Z{number:02d}"
 
 
 def old_records() -> list[dict[str, Any]]:
-    """As the first releases left them, as if they had been written just now."""
+    """The records of the first releases, with expiry times as if just written."""
     found = [json.loads(line) for line in FORM_1.read_text().splitlines()]
     return [
         {name: record[name] for name in ("key", "type", "value")}
@@ -35,8 +35,8 @@ def old_records() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def empty(servers) -> Iterator[Any]:
-    """A database of the tests' Valkey that nobody else uses."""
+def empty_database(servers) -> Iterator[Any]:
+    """An empty database on the tests' Valkey that no other test uses."""
     with schema.maintenance_client(url_of(servers, 7)) as client:
         client.flushdb()
         yield client
@@ -48,21 +48,21 @@ def url_of(servers, number: int) -> str:
 
 
 @pytest.fixture
-def old(empty) -> Any:
-    dump.load(empty, old_records())
-    empty.delete(schema.SCHEMA_KEY)
-    return empty
+def old_database(empty_database) -> Any:
+    dump.load(empty_database, old_records())
+    empty_database.delete(schema.SCHEMA_KEY)
+    return empty_database
 
 
-def test_records_without_a_number_are_of_form_1_and_none_at_all_of_todays(empty):
-    assert schema.version_of(empty) == schema.VERSION
-    empty.set("kangklip:totals", "x")
-    assert schema.version_of(empty) == 1
+def test_records_without_a_version_are_version_1_and_an_empty_database_is_current(empty_database):
+    assert schema.version_of(empty_database) == schema.VERSION
+    empty_database.set("kangklip:totals", "x")
+    assert schema.version_of(empty_database) == 1
 
 
-def test_records_of_form_1_are_read_as_they_were(old, servers):
-    assert schema.migrate(old) == 1
-    assert old.get(schema.SCHEMA_KEY) == str(schema.VERSION)
+def test_migrated_records_of_version_1_keep_their_content(old_database, servers):
+    assert schema.migrate(old_database) == 1
+    assert old_database.get(schema.SCHEMA_KEY) == str(schema.VERSION)
     jobs = {number: JobStore(Connection(url_of(servers, 7)), 3600).get(job_id(number)) for number in range(1, 8)}
     assert [job.status for job in jobs.values()] == [
         JobState.QUEUED,
@@ -74,7 +74,9 @@ def test_records_of_form_1_are_read_as_they_were(old, servers):
         JobState.QUEUED,
     ]
     assert [number for number, job in jobs.items() if job.is_cancelled] == [5]
-    assert [key for key in schema.job_keys(old) if old.hget(key, "cancelled")] == [f"kangklip:job:{job_id(5)}"]
+    assert [key for key in schema.job_keys(old_database) if old_database.hget(key, "cancelled")] == [
+        f"kangklip:job:{job_id(5)}"
+    ]
     assert [job.attempt for job in jobs.values()] == [1, 1, 1, 1, 1, 2, 1]
     assert jobs[3].message == ""
     assert (jobs[4].cost_usd, jobs[4].progress, jobs[7].owner) == (0.125, 100, "")
@@ -85,41 +87,43 @@ def test_records_of_form_1_are_read_as_they_were(old, servers):
     }
 
 
-def test_a_second_time_changes_nothing_and_neither_do_four_at_once(old):
+def test_repeated_and_concurrent_migrations_change_nothing(old_database):
     with ThreadPoolExecutor(4) as pool:
-        forms = list(pool.map(lambda _: schema.migrate(old), range(4)))
+        forms = list(pool.map(lambda _: schema.migrate(old_database), range(4)))
     assert set(forms) <= {1, 2}
-    before = list(dump.dump(old))
-    assert schema.migrate(old) == schema.VERSION
-    assert without_times(dump.dump(old)) == without_times(before)
+    before = list(dump.dump(old_database))
+    assert schema.migrate(old_database) == schema.VERSION
+    assert without_times(dump.dump(old_database)) == without_times(before)
 
 
 def without_times(records) -> list[dict[str, Any]]:
     return [record | {"expires": record["expires"] is not None} for record in records]
 
 
-def test_records_of_a_newer_form_are_left_alone(old):
-    old.set(schema.SCHEMA_KEY, schema.VERSION + 1)
-    before = list(dump.dump(old))
+def test_records_of_a_newer_version_are_left_alone(old_database):
+    old_database.set(schema.SCHEMA_KEY, schema.VERSION + 1)
+    before = list(dump.dump(old_database))
     with pytest.raises(ConfigError, match="install the newer one"):
-        schema.migrate(old)
-    assert without_times(dump.dump(old)) == without_times(before)
+        schema.migrate(old_database)
+    assert without_times(dump.dump(old_database)) == without_times(before)
 
 
-def test_what_is_dumped_is_what_is_loaded(old, servers):
-    schema.migrate(old)
-    dumped = list(dump.dump(old))
+def test_a_dump_loads_back_unchanged(old_database, servers):
+    schema.migrate(old_database)
+    dumped = list(dump.dump(old_database))
     kept = {record["key"] for record in dumped}
     assert kept == {
-        key for key in old.scan_iter("*") if "rate:" not in key and "session:" not in key and not key.endswith(":lease")
+        key
+        for key in old_database.scan_iter("*")
+        if "rate:" not in key and "session:" not in key and not key.endswith(":lease")
     }
     assert {record["type"] for record in dumped} == {"string", "hash", "set", "zset", "stream"}
-    assert old.exists(f"kangklip:job:{job_id(3)}:lease")
-    assert dump.clear(old) > len(dumped)
-    assert list(old.scan_iter("*")) == []
+    assert old_database.exists(f"kangklip:job:{job_id(3)}:lease")
+    assert dump.clear(old_database) > len(dumped)
+    assert list(old_database.scan_iter("*")) == []
     gone = dumped[-1] | {"key": "kangklip:gone", "expires": time.time() - 1}
-    assert dump.load(old, [*json.loads(json.dumps(dumped)), gone]) == len(dumped) - 1
-    again = list(dump.dump(old))
+    assert dump.load(old_database, [*json.loads(json.dumps(dumped)), gone]) == len(dumped) - 1
+    again = list(dump.dump(old_database))
     plain = [json.loads(json.dumps(record)) for record in again]
     assert without_times(plain) == without_times(json.loads(json.dumps(dumped)))
     lives = [(one["expires"], other["expires"]) for one, other in zip(dumped, again, strict=True) if one["expires"]]
@@ -132,7 +136,7 @@ def test_what_is_dumped_is_what_is_loaded(old, servers):
 
 
 @pytest.mark.parametrize("wrong", [{"key": "other:thing"}, {"type": "module"}])
-def test_a_record_that_is_none_of_ours_is_refused(empty, wrong):
+def test_foreign_records_are_refused(empty_database, wrong):
     record = {"key": "kangklip:totals", "type": "string", "value": "x", "expires": None}
     with pytest.raises(StateError, match="not KangKlip's"):
-        dump.load(empty, [record | wrong])
+        dump.load(empty_database, [record | wrong])

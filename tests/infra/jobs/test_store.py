@@ -1,4 +1,4 @@
-"""The job record under late, repeated, foreign and concurrent reports, on a real Valkey."""
+"""The job record on a real Valkey, under late, repeated, foreign and concurrent reports."""
 
 import random
 import threading
@@ -30,20 +30,20 @@ def running(job_id, stage, progress, attempt=1):
     return Report(job_id=job_id, attempt=attempt, stage=stage, progress=progress)
 
 
-def test_ids_have_the_contracts_form():
+def test_job_ids_have_the_contracts_format():
     run = "ffffffff-ffff-ffff-ffff-ffffffffffff"
     assert JOB_ID.fullmatch(new_job_id())
     assert JOB_ID.fullmatch(job_id_of_run(run))
     assert job_id_of_run(run) == job_id_of_run(run)
 
 
-def test_a_new_job_is_queued_before_download(store, job_id):
+def test_a_new_job_is_queued_at_download(store, job_id):
     job = store.get(job_id)
     assert (job.status, job.stage, job.progress, job.attempt) == (JobState.QUEUED, Stage.DOWNLOAD, 0, 1)
     assert job.request == {"video_url": "https://example.org/v.mp4"}
 
 
-def test_creating_twice_changes_nothing(store, job_id):
+def test_creating_a_job_twice_changes_nothing(store, job_id):
     store.report(running(job_id, Stage.RENDER, 70))
     assert not store.create(job_id, "{}")
     assert store.get(job_id).progress == 70
@@ -69,7 +69,7 @@ def test_a_final_state_is_final(store, job_id, end):
     assert store.get(job_id).status is end
 
 
-def test_another_attempts_report_is_ignored(store, job_id):
+def test_reports_of_an_earlier_attempt_are_ignored(store, job_id):
     store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
     assert store.reopen(job_id, after=1) == 2
     assert not store.report(running(job_id, Stage.RENDER, 70, attempt=1))
@@ -78,7 +78,7 @@ def test_another_attempts_report_is_ignored(store, job_id):
     assert store.report(running(job_id, Stage.DOWNLOAD, 5, attempt=2))
 
 
-def test_a_success_is_never_reopened(store, job_id):
+def test_a_succeeded_job_is_never_reopened(store, job_id):
     store.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
     with pytest.raises(JobConflict, match="succeeded"):
         store.reopen(job_id, after=1)
@@ -89,7 +89,7 @@ def test_an_unknown_job_is_not_reopened(store):
         store.reopen(new_job_id(), after=1)
 
 
-def test_concurrent_reports_in_random_order_end_right(store, job_id):
+def test_concurrent_reports_in_random_order_never_lower_progress(store, job_id):
     reports = [running(job_id, stage, stage.percent(share / 10)) for stage in list(Stage)[:6] for share in range(11)]
     reports = [*reports, *reports]
     random.Random(7).shuffle(reports)  # noqa: S311
@@ -113,7 +113,7 @@ def test_concurrent_reports_in_random_order_end_right(store, job_id):
     assert seen == sorted(seen)
 
 
-def test_redis_away_is_one_line_without_the_password():
+def test_an_unreachable_redis_is_reported_without_the_password():
     away = JobStore(Connection("redis://:sesame@127.0.0.1:1/0"), 3600)
     with pytest.raises(StateError) as caught:
         away.get(new_job_id())
@@ -121,7 +121,7 @@ def test_redis_away_is_one_line_without_the_password():
     assert "REDIS_URL" in str(caught.value)
 
 
-def test_a_stage_that_began_keeps_its_times(store, job_id):
+def test_stages_keep_their_times_until_the_job_is_reopened(store, job_id):
     for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT):
         store.report(running(job_id, stage, stage.span[0]))
     times = store.get(job_id).stages
@@ -134,14 +134,14 @@ def test_a_stage_that_began_keeps_its_times(store, job_id):
     assert store.get(job_id).stages == {}
 
 
-def test_a_report_without_an_attempt_is_of_the_one_that_runs(store, job_id):
+def test_a_report_without_an_attempt_counts_for_the_current_one(store, job_id):
     store.report(Report(job_id=job_id, status=JobState.FAILED, error="lost"))
     store.reopen(job_id, after=1)
     assert store.report(running(job_id, Stage.RENDER, 70, attempt=None))
     assert store.get(job_id).attempt == 2
 
 
-def test_a_stage_and_a_state_never_go_back_even_without_a_number(store, job_id):
+def test_stage_and_state_never_go_back_even_without_progress(store, job_id):
     assert store.report(running(job_id, Stage.RENDER, None))
     assert not store.report(running(job_id, Stage.DOWNLOAD, None))
     assert not store.report(Report(job_id=job_id, status=JobState.QUEUED))

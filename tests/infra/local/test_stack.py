@@ -1,4 +1,4 @@
-"""The embedded stack with its real servers: killed, interrupted, shared, and asked for what cannot be."""
+"""The embedded stack with its real servers: killed, interrupted, shared and misconfigured."""
 
 import json
 import os
@@ -26,10 +26,17 @@ from infra.settings import Settings
 from tests.folders import ROOT
 
 BOTH = (Part.VALKEY, Part.S3)
-NAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_BUCKET", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL")
+SERVER_VARIABLES = (
+    "REDIS_URL",
+    "R2_ENDPOINT",
+    "R2_BUCKET",
+    "R2_ACCESS_KEY_ID",
+    "R2_SECRET_ACCESS_KEY",
+    "PREFECT_API_URL",
+)
 
-# A program that uses the stack: says who is there, waits, and on Ctrl-C looks once more before it leaves.
-OWNER = """
+# A program that uses the stack: prints its addresses, waits, and on Ctrl-C pings Valkey before it exits.
+OWNER_PROGRAM = """
 import json, sys, time, redis
 from pathlib import Path
 from infra.local.parts import Part
@@ -48,9 +55,9 @@ print("stopped", flush=True)
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch):
-    """The environment names nothing, whatever other tests have put there."""
-    for name in NAMED:
+def no_servers_in_environment(monkeypatch: pytest.MonkeyPatch):
+    """The environment names no server, whatever other tests have set."""
+    for name in SERVER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -58,8 +65,8 @@ def settings(folder: Path, **given: str) -> Settings:
     return Settings(KANGKLIP_DATA_DIR=folder, **given)
 
 
-def marked(folder: Path) -> list[int]:
-    """Every process of the stack in this folder but its supervisor, whoever its parent is."""
+def part_pids(folder: Path) -> list[int]:
+    """Every process of the stack in this folder except its supervisor, whatever its parent."""
     return [process.pid for process in supervisor._marked(Home(folder / "stack").secrets.mark)]
 
 
@@ -77,7 +84,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def is_gone(folder: Path) -> bool:
-    return not is_supervised(folder) and not marked(folder)
+    return not is_supervised(folder) and not part_pids(folder)
 
 
 def supervisor_pid(folder: Path) -> int:
@@ -98,11 +105,11 @@ def kept(stack: LocalStack) -> tuple[str, str]:
 @contextmanager
 def owner(folder: Path, *names: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(folder), *names],
+        [sys.executable, "-c", OWNER_PROGRAM, str(folder), *names],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # as a shell would: a foreground group of its own
+        start_new_session=True,  # a process group of its own, as in a shell
     )
     with process:
         try:
@@ -112,9 +119,9 @@ def owner(folder: Path, *names: str) -> Iterator[tuple[subprocess.Popen[str], di
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in NAMED:
+        for name in SERVER_VARIABLES:
             patch.delenv(name, raising=False)
         stack = LocalStack(settings(tmp_path_factory.mktemp("shared")), BOTH)
     with stack:
@@ -123,24 +130,24 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 
 @pytest.mark.parametrize("part", BOTH)
-def test_a_part_that_is_killed_comes_back_with_its_data_on_its_port(shared: LocalStack, part: Part):
-    keep(shared, f"before {part}")
-    before, pid = shared.environment(), shared.pid(part)
-    shared.restart(part, timeout=30)
-    assert shared.pid(part) != pid
-    assert shared.environment() == before
-    assert kept(shared) == (f"before {part}", f"before {part}")
+def test_a_killed_part_restarts_on_its_port_with_its_data(shared_stack: LocalStack, part: Part):
+    keep(shared_stack, f"before {part}")
+    before, pid = shared_stack.environment(), shared_stack.pid(part)
+    shared_stack.restart(part, timeout=30)
+    assert shared_stack.pid(part) != pid
+    assert shared_stack.environment() == before
+    assert kept(shared_stack) == (f"before {part}", f"before {part}")
 
 
-def test_a_put_outlives_the_restart_of_the_bucket(shared: LocalStack):
-    store = ArtifactStore.from_settings(shared.settings)
+def test_a_put_survives_a_restart_of_the_bucket(shared_stack: LocalStack):
+    store = ArtifactStore.from_settings(shared_stack.settings)
     store.exists("kept")  # a connection that will break
-    os.kill(shared.pid(Part.S3), signal.SIGKILL)
+    os.kill(shared_stack.pid(Part.S3), signal.SIGKILL)
     store.put_bytes("over/restart", b"stored", "text/plain")
     assert store.get_bytes("over/restart") == b"stored"
 
 
-def test_the_prefect_server_comes_back_with_its_data(stack: LocalStack):
+def test_a_killed_prefect_server_restarts_with_its_data(stack: LocalStack):
     url = stack.environment()["PREFECT_API_URL"]
     named = {"name": "kept_over_a_kill", "value": 7}
     httpx.post(f"{url}/variables/", json=named, timeout=30).raise_for_status()
@@ -150,7 +157,7 @@ def test_the_prefect_server_comes_back_with_its_data(stack: LocalStack):
     assert httpx.get(f"{url}/variables/name/kept_over_a_kill", timeout=30).json()["value"] == 7
 
 
-def test_the_page_of_the_prefect_server_asks_the_port_that_it_came_from(stack: LocalStack):
+def test_the_prefect_page_calls_the_port_it_was_served_from(stack: LocalStack):
     url = stack.environment()["PREFECT_API_URL"]
     for address in (url, url.replace("127.0.0.1", "localhost")):
         page = address.removesuffix("/api")
@@ -160,7 +167,7 @@ def test_the_page_of_the_prefect_server_asks_the_port_that_it_came_from(stack: L
         assert answer.headers["access-control-allow-origin"] == page
 
 
-def test_the_prefect_server_serves_its_page_and_tells_nobody(stack: LocalStack):
+def test_the_prefect_server_serves_its_page_without_analytics(stack: LocalStack):
     url = stack.environment()["PREFECT_API_URL"].removesuffix("/api")
     page = httpx.get(url, follow_redirects=True, timeout=30)
     assert "<html" in page.text.lower()
@@ -169,7 +176,7 @@ def test_the_prefect_server_serves_its_page_and_tells_nobody(stack: LocalStack):
     assert str(stack.home.path) in told["home"]
 
 
-def test_a_worker_reports_to_the_server_that_is_named_and_goes(stack: LocalStack, tmp_path: Path):
+def test_a_worker_serves_an_external_prefect_server_and_stops(stack: LocalStack, tmp_path: Path):
     url = stack.environment()["PREFECT_API_URL"]
     with LocalStack(settings(tmp_path, prefect_api_url=url), [Part.WORKER]) as worker:
         assert [status.ok for status in worker.status()] == [True]
@@ -178,25 +185,25 @@ def test_a_worker_reports_to_the_server_that_is_named_and_goes(stack: LocalStack
     assert is_gone(tmp_path)
 
 
-def test_a_supervisor_that_is_killed_is_replaced(shared: LocalStack):
-    keep(shared, "before the supervisor")
-    folder, addresses = shared.home.path.parent, shared.environment()
+def test_a_killed_supervisor_is_replaced(shared_stack: LocalStack):
+    keep(shared_stack, "before the supervisor")
+    folder, addresses = shared_stack.home.path.parent, shared_stack.environment()
     old = supervisor_pid(folder)
     os.kill(old, signal.SIGKILL)
-    assert wait_until(lambda: supervisor_pid(folder) != old and all(s.ok for s in shared.status()), 20)
-    assert shared.environment() == addresses
-    assert kept(shared) == ("before the supervisor",) * 2
-    assert len(marked(folder)) == len(BOTH)
+    assert wait_until(lambda: supervisor_pid(folder) != old and all(s.ok for s in shared_stack.status()), 20)
+    assert shared_stack.environment() == addresses
+    assert kept(shared_stack) == ("before the supervisor",) * 2
+    assert len(part_pids(folder)) == len(BOTH)
 
 
-def test_while_a_supervisor_starts_no_other_process_is_named_as_it(tmp_path: Path):
+def test_no_supervisor_pid_is_recorded_while_one_starts(tmp_path: Path):
     home = Home(tmp_path / "stack")
     home.prepare()
     home.reset_state()
     assert json.loads((home.path / "stack.json").read_text())["supervisor"] is None
 
 
-def test_others_share_the_stack_and_the_last_one_ends_it(tmp_path: Path):
+def test_processes_share_the_stack_and_the_last_one_stops_it(tmp_path: Path):
     with owner(tmp_path, "valkey") as (first, environment):
         second = LocalStack(settings(tmp_path), [Part.VALKEY]).start()
         assert second.environment()["REDIS_URL"] == environment["REDIS_URL"]
@@ -211,7 +218,7 @@ def test_others_share_the_stack_and_the_last_one_ends_it(tmp_path: Path):
     assert is_gone(tmp_path)
 
 
-def test_who_joins_may_add_a_part(tmp_path: Path):
+def test_a_joining_process_can_add_a_part(tmp_path: Path):
     with LocalStack(settings(tmp_path), [Part.VALKEY]) as first:
         pid = first.pid(Part.VALKEY)
         with LocalStack(settings(tmp_path), BOTH) as second:
@@ -220,13 +227,13 @@ def test_who_joins_may_add_a_part(tmp_path: Path):
             assert kept(second) == ("both", "both")
 
 
-def test_nothing_is_left_of_a_killed_owner_and_the_next_start_has_the_data(tmp_path: Path):
+def test_a_killed_owner_leaves_no_process_and_the_next_start_has_the_data(tmp_path: Path):
     with owner(tmp_path, *BOTH) as (process, environment):
         with redis.Redis.from_url(environment["REDIS_URL"]) as client:
             client.set("kept", "acknowledged")
         with LocalStack(settings(tmp_path), BOTH) as joined:
             keep(joined, "acknowledged")
-        groups = [os.getpgid(pid) for pid in marked(tmp_path)]
+        groups = [os.getpgid(pid) for pid in part_pids(tmp_path)]
         assert len(groups) == len(BOTH)
         process.kill()
         process.wait()
@@ -236,11 +243,11 @@ def test_nothing_is_left_of_a_killed_owner_and_the_next_start_has_the_data(tmp_p
                 os.killpg(group, 0)
     with LocalStack(settings(tmp_path), BOTH) as again:
         assert kept(again) == ("acknowledged", "acknowledged")
-        # Addresses that were given out stay good.
+        # Published addresses stay valid.
         assert again.environment()["R2_ENDPOINT"] == environment["R2_ENDPOINT"]
 
 
-def test_owner_and_supervisor_killed_together(tmp_path: Path):
+def test_data_survives_a_kill_of_owner_and_supervisor_together(tmp_path: Path):
     with owner(tmp_path, *BOTH) as (process, _):
         with LocalStack(settings(tmp_path), BOTH) as joined:
             keep(joined, "acknowledged")
@@ -249,10 +256,10 @@ def test_owner_and_supervisor_killed_together(tmp_path: Path):
         process.wait()
     with LocalStack(settings(tmp_path), BOTH) as again:
         assert kept(again) == ("acknowledged", "acknowledged")
-        assert len(marked(tmp_path)) == len(BOTH)
+        assert len(part_pids(tmp_path)) == len(BOTH)
 
 
-def test_interrupted_in_the_terminal_it_stops_in_order(tmp_path: Path):
+def test_ctrl_c_stops_the_stack_cleanly(tmp_path: Path):
     with owner(tmp_path, *BOTH) as (process, _):
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.read().split() == ["alive", "stopped"]
@@ -263,7 +270,7 @@ def test_interrupted_in_the_terminal_it_stops_in_order(tmp_path: Path):
     assert "killed" not in log
 
 
-def test_what_another_left_in_the_folder_does_not_matter(tmp_path: Path):
+def test_broken_files_left_in_the_folder_are_tolerated(tmp_path: Path):
     home = Home(tmp_path / "stack")
     home.prepare()
     (home.path / "stack.json").write_text('{"parts": {"valkey": {"pid": 1,')
@@ -275,7 +282,7 @@ def test_what_another_left_in_the_folder_does_not_matter(tmp_path: Path):
         assert set(home.state()) == {Part.VALKEY}
 
 
-def test_new_secrets_lead_to_the_old_data(tmp_path: Path):
+def test_new_secrets_open_the_old_data(tmp_path: Path):
     folder = tmp_path / 'a "quoted" Käse'
     with LocalStack(settings(folder), BOTH) as stack:
         keep(stack, "old")
@@ -284,8 +291,8 @@ def test_new_secrets_lead_to_the_old_data(tmp_path: Path):
         assert kept(stack) == ("old", "old")
 
 
-def test_secrets_are_for_the_owner_alone(shared: LocalStack):
-    home = shared.home
+def test_secrets_are_readable_by_the_owner_alone(shared_stack: LocalStack):
+    home = shared_stack.home
     assert (home.path / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert (home.path / "valkey" / "valkey.conf").stat().st_mode & 0o777 == 0o600
     assert home.path.stat().st_mode & 0o777 == 0o700
@@ -294,21 +301,21 @@ def test_secrets_are_for_the_owner_alone(shared: LocalStack):
     for secret in (home.secrets.redis_password, home.secrets.s3_secret):
         assert secret not in listing
         assert secret not in logs
-    without = re.sub(r":[0-9a-f]+@", "", shared.environment()["REDIS_URL"])
+    without = re.sub(r":[0-9a-f]+@", "", shared_stack.environment()["REDIS_URL"])
     with redis.Redis.from_url(without) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.get("kept")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is nobody's address")
-def test_every_part_listens_on_one_address_alone(shared: LocalStack):
-    for port in shared._ports().values():
+def test_every_part_listens_on_loopback_only(shared_stack: LocalStack):
+    for port in shared_stack._ports().values():
         with closing(socket.socket()) as probe:
             assert probe.connect_ex(("127.0.0.1", port)) == 0
         with closing(socket.socket()) as probe:
             assert probe.connect_ex(("127.0.0.2", port)) != 0
 
 
-def test_a_fixed_port_that_is_taken_is_named(tmp_path: Path):
+def test_a_taken_fixed_port_is_named(tmp_path: Path):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"Port {port} for the Prefect server is taken") as refused:
@@ -317,7 +324,7 @@ def test_a_fixed_port_that_is_taken_is_named(tmp_path: Path):
     assert is_gone(tmp_path)
 
 
-def test_what_the_environment_names_is_not_started(tmp_path: Path):
+def test_servers_named_in_settings_are_not_started(tmp_path: Path):
     given = settings(tmp_path, redis_url="redis://10.0.0.1", prefect_api_url="http://10.0.0.2/api")
     with LocalStack(given) as stack:
         assert stack.needed == (Part.S3,)
@@ -328,14 +335,14 @@ def test_what_the_environment_names_is_not_started(tmp_path: Path):
         assert stack.stays_up(Part.PREFECT)
 
 
-def test_nothing_is_started_when_everything_is_named(tmp_path: Path):
+def test_nothing_starts_if_every_server_is_named(tmp_path: Path):
     named = {"redis_url": "redis://a", "r2_endpoint": "http://b", "prefect_api_url": "http://c/api"}
     with LocalStack(settings(tmp_path, **named)) as stack:
         assert stack.status() == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path):
+def test_a_part_that_cannot_start_says_why_and_leaves_no_process(tmp_path: Path):
     (tmp_path / "stack" / "valkey").mkdir(parents=True)
     (tmp_path / "stack" / "valkey" / "appendonlydir").write_text("a file where a folder belongs")
     stack = LocalStack(settings(tmp_path), [Part.VALKEY])
@@ -343,28 +350,28 @@ def test_a_part_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path):
         stack.start()
     assert is_gone(tmp_path)
     (tmp_path / "stack" / "valkey" / "appendonlydir").unlink()
-    with stack:  # the next start knows nothing of it
+    with stack:  # the next start works
         assert [status.ok for status in stack.status()] == [True]
 
 
-def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stack_module, "_MIN_FREE_SHARE", 1.1)
     with pytest.raises(StackError, match=r"has \d+ MiB left; the stack needs \d+"):
         LocalStack(settings(tmp_path), BOTH).start()
     assert not (tmp_path / "stack" / "stack.json").exists()
 
 
-def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path):
+def test_a_data_folder_that_is_a_file_is_reported(tmp_path: Path):
     (tmp_path / "data").write_text("")
     with pytest.raises(ConfigError, match=r"data folder .* cannot be used"):
         LocalStack(settings(tmp_path / "data"), BOTH).start()
 
 
-def test_status_tells_up_from_not_needed_yet_from_missing(
-    shared: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_status_distinguishes_running_idle_and_missing_parts(
+    shared_stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    assert [(s.name, s.ok) for s in shared.status()] == [("valkey", True), ("s3", True)]
-    assert all("up on port" in s.detail for s in shared.status())
+    assert [(s.name, s.ok) for s in shared_stack.status()] == [("valkey", True), ("s3", True)]
+    assert all("up on port" in s.detail for s in shared_stack.status())
     idle = LocalStack(settings(tmp_path), BOTH)
     assert [(s.ok, s.detail) for s in idle.status()] == [(True, "embedded; starts when it is needed")] * 2
     monkeypatch.setattr(parts, "program", lambda _: None)
@@ -378,7 +385,7 @@ def test_the_stack_does_not_import_prefect():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_waiting_is_told(tmp_path: Path):
+def test_waiting_is_reported_as_progress(tmp_path: Path):
     told: list[str] = []
     with LocalStack(settings(tmp_path), [Part.VALKEY], progress=told.append):
         pass

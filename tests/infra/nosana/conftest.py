@@ -1,4 +1,4 @@
-"""The scene of the worker's tests: a pool on the Prefect server, and a double of Nosana of its own."""
+"""The fixtures of the Nosana worker's tests: a pool on the Prefect server and a double of Nosana."""
 
 from tests.nosana.conftest import nosana
 from tests.nosana.test_worker import scene

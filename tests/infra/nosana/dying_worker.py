@@ -1,4 +1,4 @@
-"""A worker of its own process that is dead at a given step, as by kill -9."""
+"""A Nosana worker in a separate process that kills itself with SIGKILL at a chosen step."""
 
 import asyncio
 import multiprocessing
@@ -11,7 +11,7 @@ STEPS = ["before create", "after create", "after start", "while running", "befor
 
 
 def die_at(step: str, pool: str, api_url: str) -> int | None:
-    """How the worker's process ended; its death is that of the signal."""
+    """The exit code of the worker's process: that of SIGKILL if it reached the step."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["infra.nosana.worker"])
     process = server.Process(target=_work, args=(step, pool, api_url, dict(os.environ)))

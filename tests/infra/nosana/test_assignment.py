@@ -1,4 +1,4 @@
-"""What is told of a run, without a server."""
+"""Names, secrets and diagnoses of rented runs, without a server."""
 
 import uuid
 from datetime import UTC, datetime
@@ -15,25 +15,28 @@ from infra.settings import Settings
 RUN = uuid.UUID("0198c0de-1111-7222-8333-444455556666")
 
 
-def named(name):
+def deployment_named(name):
     return Deployment(
         id="D" * 44, name=name, market="M" * 44, status=DeploymentState.RUNNING, created_at=datetime.now(UTC)
     )
 
 
-def test_a_name_tells_its_run_and_number():
-    deployment = named(deployment_name("kangklip-gpu-", RUN, 12))
+def test_a_deployments_name_holds_its_run_and_number():
+    deployment = deployment_named(deployment_name("kangklip-gpu-", RUN, 12))
     assert (run_of("kangklip-gpu-", deployment), number_of("kangklip-gpu-", deployment)) == (RUN, 12)
 
 
 @pytest.mark.parametrize(
     "name", [f"kangklip-gpu-two-{RUN}-1", f"kangklip-gpu-{RUN}", f"kangklip-gpu-{RUN}-1-b", "kangklip-gpu-hello-1"]
 )
-def test_a_name_of_another_pool_or_person_tells_nothing(name):
-    assert (run_of("kangklip-gpu-", named(name)), number_of("kangklip-gpu-", named(name))) == (None, 0)
+def test_a_foreign_deployments_name_gives_no_run(name):
+    assert (run_of("kangklip-gpu-", deployment_named(name)), number_of("kangklip-gpu-", deployment_named(name))) == (
+        None,
+        0,
+    )
 
 
-def test_a_password_in_an_address_and_each_entry_of_a_list_are_secrets():
+def test_passwords_in_addresses_and_every_list_entry_are_known_secrets():
     configured = Settings(
         redis_url=SecretStr("redis://:hunter2hunter2@db:6379/0"),
         callback_token=SecretStr("first-token,second-token"),
@@ -54,11 +57,11 @@ def test_a_password_in_an_address_and_each_entry_of_a_list_are_secrets():
         ("said (my-own-secret)", "said [hidden]"),
     ],
 )
-def test_a_line_of_a_log_loses_what_looks_like_a_secret(line, shown):
+def test_log_lines_lose_whatever_looks_like_a_secret(line, shown):
     assert without_secrets(line, ["my-own-secret", ""]) == shown
 
 
-def test_a_container_that_ends_well_and_leaves_its_run_open_has_failed():
+def test_a_container_that_exits_0_with_its_run_unfinished_has_failed():
     well = Diagnosis(status_code=0, summary="The container ended well.", logs=("last",))
     before, during = of_unfinished_run(well, has_begun=False), of_unfinished_run(well, has_begun=True)
     assert (before.status_code, during.status_code) == (1, 1)
@@ -68,6 +71,6 @@ def test_a_container_that_ends_well_and_leaves_its_run_open_has_failed():
     assert before.logs == ("last",)
 
 
-def test_what_the_host_said_of_a_failure_stays():
+def test_the_hosts_diagnosis_of_a_failure_is_kept():
     failed = Diagnosis(status_code=124, summary="The job ran out of its time.")
     assert of_unfinished_run(failed, has_begun=True) == failed

@@ -1,4 +1,4 @@
-"""What the worker makes of deaths, of other workers beside it, and of servers that are away."""
+"""How the Nosana worker copes with crashes, with other workers of its pool and with unreachable servers."""
 
 import asyncio
 import os
@@ -20,8 +20,8 @@ from tests.nosana.scripts import SCRIPTS
 from tests.nosana.states import ended
 from tests.nosana.test_worker import rent
 
-SEEN_BY_OTHERS = {"after start", "before archive"}
-"""Steps that leave what another step leaves: a deployment starts by itself, and one that has ended waits."""
+REDUNDANT_STEPS = {"after start", "before archive"}
+"""Steps whose outcome equals another step's: a deployment starts by itself, and an ended one waits."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +29,8 @@ def _at_once(monkeypatch):
     monkeypatch.setattr("infra.nosana.recovery.ABANDONED_SECONDS", 0)
 
 
-def rescue(scene, run_id, seconds=20):
-    """A worker that takes what waits and what was left, until the run is over."""
+def recover(scene, run_id, seconds=20):
+    """Run a worker that takes waiting and abandoned runs until this run has ended."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from infra.nosana.flow_runs import FINAL
@@ -48,14 +48,14 @@ def rescue(scene, run_id, seconds=20):
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(step, marks=pytest.mark.soak) if step in SEEN_BY_OTHERS else step for step in STEPS]
+    "step", [pytest.param(step, marks=pytest.mark.soak) if step in REDUNDANT_STEPS else step for step in STEPS]
 )
-def test_a_worker_killed_at_any_step_orphans_nothing_and_runs_nothing_twice(scene, step):
+def test_a_worker_killed_at_any_step_orphans_and_repeats_nothing(scene, step):
     scene.nosana.script = "exit 3"
     job_id = new_job_id()
     run_id = scene.start(job_id, queue_limit_minutes=5)
     assert die_at(step, scene.name, scene.url) == -signal.SIGKILL
-    rescue(scene, run_id)
+    recover(scene, run_id)
     job = scene.jobs.get(job_id)
     assert (scene.state(run_id)["type"], job.status) == ("CRASHED", JobState.FAILED)
     assert "status 3" in job.error
@@ -64,17 +64,17 @@ def test_a_worker_killed_at_any_step_orphans_nothing_and_runs_nothing_twice(scen
     assert scene.nosana.unarchived() == []
 
 
-def test_a_death_between_two_hosts_leads_to_the_second_one(scene):
+def test_a_worker_killed_between_two_hosts_is_followed_on_the_second(scene):
     scene.nosana.scripts = ["image", "exit 3"]
     run_id = scene.start()
     assert die_at("after archive", scene.name, scene.url) == -signal.SIGKILL
-    rescue(scene, run_id)
+    recover(scene, run_id)
     assert "status 3" in scene.state(run_id)["message"]
     assert len(scene.nosana.deployments) == 2
     assert scene.nosana.most_live == 1
 
 
-def test_two_sweeps_of_one_worker_take_a_run_up_once(scene):
+def test_concurrent_sweeps_of_one_worker_adopt_a_run_once(scene):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from infra.nosana.worker import NosanaWorker
@@ -94,12 +94,12 @@ def test_two_sweeps_of_one_worker_take_a_run_up_once(scene):
     assert len(scene.nosana.deployments) == 2
 
 
-def test_a_run_whose_deployment_was_lost_is_followed_by_another(scene):
+def test_a_job_whose_deployment_was_lost_gets_another_attempt(scene):
     job_id = new_job_id()
     run_id = scene.start(job_id)
     assert scene.jobs.open(job_id, run_id, None, "{}", lease=False) == 1
     scene.set_state(run_id, "RUNNING")
-    rescue(scene, run_id)
+    recover(scene, run_id)
     job = scene.jobs.get(job_id)
     assert (job.status, job.attempt) == (JobState.QUEUED, 2)
     assert job.attempts[0].reason == "The deployment that ran it no longer exists."
@@ -131,7 +131,7 @@ def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
     assert scene.nosana.unarchived() == []
 
 
-def test_orphans_are_of_this_pool_and_of_runs_that_are_over(scene):
+def test_only_deployments_of_this_pools_ended_runs_are_archived(scene):
     scene.nosana.script = "never claimed"
     waits, over = scene.start(), scene.start()
     names = [f"{scene.name}-{over}-1", f"{scene.name}-{waits}-1", f"{scene.name}-gpu-{uuid.uuid4()}-1"]
@@ -146,7 +146,7 @@ def test_orphans_are_of_this_pool_and_of_runs_that_are_over(scene):
     assert (of_waiting.status, of_another_pool.status) == ("RUNNING", "RUNNING")
 
 
-def test_what_keeps_a_run_of_the_prefect_ui_from_starting_is_in_its_own_job(scene):
+def test_a_run_from_the_prefect_ui_that_cannot_start_says_why_in_its_job(scene):
     scene.nosana.credits[KEY] = 0.001
     run_id = scene.start()
     scene.work()
@@ -155,7 +155,7 @@ def test_what_keeps_a_run_of_the_prefect_ui_from_starting_is_in_its_own_job(scen
     assert "top it up" in job.start_error
 
 
-def test_a_worker_without_a_key_says_so_in_the_job(scene, monkeypatch):
+def test_a_worker_without_an_api_key_says_so_in_the_job(scene, monkeypatch):
     monkeypatch.delenv("NOSANA_API_KEY")
     job_id = new_job_id()
     run_id = scene.start(job_id)
@@ -164,7 +164,7 @@ def test_a_worker_without_a_key_says_so_in_the_job(scene, monkeypatch):
     assert "NOSANA_API_KEY" in scene.state(run_id)["message"]
 
 
-def test_a_run_of_another_flow_is_refused_and_leaves_no_job(scene):
+def test_a_run_of_another_flow_is_refused_without_a_job(scene):
     path = f"/deployments/{scene.deployment}/create_flow_run"
     run_id = scene.ask(path, parameters={"urls": []}, state={"type": "SCHEDULED"})["id"]
     scene.work()
@@ -173,7 +173,7 @@ def test_a_run_of_another_flow_is_refused_and_leaves_no_job(scene):
     assert scene.nosana.deployments == []
 
 
-def test_a_job_that_has_succeeded_is_not_run_again(scene):
+def test_a_succeeded_job_is_not_rented_again(scene):
     from infra.jobs.record import Report
 
     job_id = new_job_id()
@@ -186,7 +186,7 @@ def test_a_job_that_has_succeeded_is_not_run_again(scene):
     assert scene.nosana.deployments == []
 
 
-def test_another_host_that_cannot_be_paid_ends_the_run(scene):
+def test_a_run_ends_when_credits_do_not_suffice_for_another_host(scene):
     scene.nosana.script = "image"
     job_id = new_job_id()
     run_id = scene.start(job_id)
@@ -201,7 +201,7 @@ def test_another_host_that_cannot_be_paid_ends_the_run(scene):
     assert scene.nosana.unarchived() == []
 
 
-def test_a_deployment_that_somebody_deletes_ends_its_run(scene):
+def test_a_run_ends_when_its_deployment_is_deleted(scene):
     scene.nosana.script = "never claimed"
     job_id = new_job_id()
     run_id = scene.start(job_id, queue_limit_minutes=5)
@@ -215,21 +215,21 @@ def test_a_deployment_that_somebody_deletes_ends_its_run(scene):
     assert "deleted" in scene.jobs.get(job_id).error
 
 
-def test_a_prefect_server_that_is_away_is_waited_for(scene, monkeypatch):
+def test_the_worker_waits_for_an_unreachable_prefect_server(scene, monkeypatch):
     from prefect.client.orchestration import PrefectClient
 
     scene.nosana.script = "exit 3"
     asked = PrefectClient.read_flow_run
     refusals = 2
 
-    async def away(self, run_id):
+    async def unreachable(self, run_id):
         nonlocal refusals
         if scene.nosana.deployments and refusals:
             refusals -= 1
             raise httpx.ConnectError("away")
         return await asked(self, run_id)
 
-    monkeypatch.setattr(PrefectClient, "read_flow_run", away)
+    monkeypatch.setattr(PrefectClient, "read_flow_run", unreachable)
     run_id = scene.start()
     scene.work()
     assert refusals == 0
@@ -237,20 +237,20 @@ def test_a_prefect_server_that_is_away_is_waited_for(scene, monkeypatch):
     assert scene.nosana.unarchived() == []
 
 
-def test_a_sweep_without_a_prefect_server_does_not_end_the_worker(scene, monkeypatch):
+def test_a_failed_sweep_does_not_end_the_worker(scene, monkeypatch):
     from prefect.client.orchestration import PrefectClient
 
-    async def away(*_, **__):
+    async def unreachable(*_, **__):
         raise httpx.ConnectError("away")
 
-    monkeypatch.setattr(PrefectClient, "read_flow_runs", away)
+    monkeypatch.setattr(PrefectClient, "read_flow_runs", unreachable)
     scene.nosana.script = "exit 3"
     run_id = scene.start()
     scene.work()
     assert "status 3" in scene.state(run_id)["message"]
 
 
-def test_a_worker_that_lost_its_lease_leaves_the_run_to_the_other(scene, monkeypatch):
+def test_a_worker_that_lost_its_lease_leaves_the_run_to_its_new_holder(scene, monkeypatch):
     monkeypatch.setattr("infra.nosana.watch_leases.LEASE_SECONDS", 0.6)
     scene.nosana.script = "never claimed"
     run_id = scene.start(queue_limit_minutes=5)
@@ -259,7 +259,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_run_to_the_other(scene, monkeyp
     def take_over():
         scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
         lease = f"kangklip:job:watch-{run_id}:lease"
-        scene.jobs.connection.client.set(lease, other.leases.holder, ex=30)  # in one step: it is renewed
+        scene.jobs.connection.client.set(lease, other.leases.holder, ex=30)  # in one step, because its holder renews it
 
     scene.work(take_over)
     assert scene.state(run_id)["type"] == "PENDING"
@@ -267,12 +267,12 @@ def test_a_worker_that_lost_its_lease_leaves_the_run_to_the_other(scene, monkeyp
     assert scene.jobs.get(job_id_of_run(run_id)).status is JobState.QUEUED
     other.leases.release(f"watch-{run_id}")
     scene.set_state(run_id, "CANCELLING")
-    rescue(scene, run_id)
+    recover(scene, run_id)
     assert scene.state(run_id)["type"] == "CANCELLED"
     assert scene.nosana.unarchived() == []
 
 
-def test_a_grant_that_a_container_prints_stays_out_of_the_log(scene, monkeypatch):
+def test_secrets_printed_by_a_container_stay_out_of_the_log(scene, monkeypatch):
     async def tells(deployment):
         env = deployment.body["job_definition"]["ops"][0]["args"]["env"]
         log = [f"grant={env['KANGKLIP_GRANT']}", f"key {os.environ['LLM_API_KEY']}", "\x1b[31mred\x07 line"]
@@ -292,7 +292,7 @@ def test_a_grant_that_a_container_prints_stays_out_of_the_log(scene, monkeypatch
     assert "container:  [31mred  line" in told
 
 
-def test_what_leads_to_our_prefect_server_stays_here(scene, monkeypatch):
+def test_prefect_addresses_and_credentials_are_not_sent_to_the_host(scene, monkeypatch):
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:pass")
     monkeypatch.setenv("RENDER_CRF", "21")
     env = {"PREFECT_API_URL": "http://10.0.0.1:4200/api", "PREFECT_LOGGING_LEVEL": "DEBUG"}
@@ -305,7 +305,7 @@ def test_what_leads_to_our_prefect_server_stays_here(scene, monkeypatch):
     assert set(sent) == {"KANGKLIP_API_URL", "KANGKLIP_GRANT", "PREFECT__FLOW_RUN_ID"}
 
 
-def test_a_retry_in_the_prefect_ui_rents_anew_with_a_grant_for_the_next_attempt(scene):
+def test_a_retry_in_the_prefect_ui_rents_again_with_a_grant_for_the_next_attempt(scene):
     scene.nosana.script = "exit 3"
     run_id = scene.start()
     scene.work()

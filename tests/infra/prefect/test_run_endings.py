@@ -1,4 +1,4 @@
-"""Why runs ended, and which of them would fail again."""
+"""Why runs ended, and which would fail again."""
 
 import pytest
 
@@ -39,12 +39,12 @@ KILLED = (
         ("CANCELLED", None, "The run was cancelled in the Prefect UI."),
     ],
 )
-def test_what_happened_is_said_and_nothing_is_guessed(state, message, said):
+def test_the_reason_states_how_the_run_ended_without_guessing(state, message, said):
     assert reason({"state_type": state, "state": {"message": message}}) == said
 
 
-def test_the_text_that_is_read_is_that_of_this_prefect():
-    """Its workers tell the status in nothing but a sentence; another version may word it otherwise."""
+def test_this_version_of_prefect_words_exit_codes_as_we_parse_them():
+    """Prefect's workers report the exit status only in prose, which another version may word differently."""
     import inspect
 
     from prefect.runner import _flow_run_executor
@@ -66,8 +66,8 @@ def test_the_text_that_is_read_is_that_of_this_prefect():
         (ValueError("Flow run encountered an exception: ReportLost"), True),
     ],
 )
-def test_a_flow_that_raised_fails_again_unless_the_error_passes(stack, monkeypatch, raised, expected):
-    """A real run's state, as the Prefect server keeps it."""
+def test_a_failed_run_would_fail_again_unless_its_error_is_transient(stack, monkeypatch, raised, expected):
+    """On the state of a real run, as the Prefect server stores it."""
     from prefect import flow
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

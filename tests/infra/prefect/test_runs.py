@@ -15,7 +15,7 @@ from tests.prefect_client import prefect_client
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 2, "language": "en"}
 
 
-def test_submitting_twice_gives_one_run_and_another_attempt_another(prefect_runs):
+def test_submitting_is_idempotent_per_attempt(prefect_runs):
     job_id = new_job_id()
     first = prefect_runs.submit(job_id, 1, REQUEST)
     assert prefect_runs.submit(job_id, 1, REQUEST) == first
@@ -25,7 +25,7 @@ def test_submitting_twice_gives_one_run_and_another_attempt_another(prefect_runs
     assert run["parameters"] == {"request": REQUEST, "job_id": job_id, "attempt": 1}
 
 
-def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_gone(prefect_runs, stack):
+def test_a_retry_uses_the_earlier_runs_deployment_or_the_configured_one_if_gone(prefect_runs, stack):
     job_id, url = new_job_id(), stack.settings.prefect_api_url
     own = prefect_runs.run(prefect_runs.submit(job_id, 1, REQUEST))
     made = {"name": f"other-{job_id}", "flow_id": own["flow_id"], "entrypoint": "x.y", "paused": True}
@@ -34,7 +34,7 @@ def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_go
     made = httpx.post(f"{url}/deployments/{other}/create_flow_run", json=created, timeout=60).raise_for_status().json()
     second = prefect_runs.submit(job_id, 2, REQUEST, made["id"])
     assert prefect_runs.run(second)["deployment_id"] == other
-    assert prefect_runs.submit(job_id, 2, REQUEST) == second  # whichever deployment is asked
+    assert prefect_runs.submit(job_id, 2, REQUEST) == second  # on whichever deployment
     httpx.delete(f"{url}/deployments/{other}").raise_for_status()
     third = prefect_runs.submit(job_id, 3, REQUEST, second)
     assert prefect_runs.run(third)["deployment_id"] == own["deployment_id"]
@@ -44,13 +44,13 @@ def test_a_run_may_be_of_another_deployment_and_of_the_settings_where_that_is_go
         prefect_runs.cancel(run_id)
 
 
-def test_a_registered_file_is_submitted_although_the_form_knows_none(prefect_runs):
+def test_a_registered_file_can_be_submitted_although_prefects_form_has_no_field_for_it(prefect_runs):
     request = {"source_key": f"cache/uploads/{'0' * 64}", "source_name": "talk.mp4"}
     run = prefect_runs.run(prefect_runs.submit(new_job_id(), 1, request))
     assert run["parameters"]["request"] == request
 
 
-def test_a_run_that_waits_is_cancelled_at_once_and_only_once(prefect_runs):
+def test_a_waiting_run_is_cancelled_at_once_and_idempotently(prefect_runs):
     run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
     waiting = prefect_runs.queue_depth()
     prefect_runs.cancel(run_id)
@@ -61,13 +61,13 @@ def test_a_run_that_waits_is_cancelled_at_once_and_only_once(prefect_runs):
 
 
 class Worker:
-    """What a process worker does with the queue: it asks for runs that are due, and takes all that it is given."""
+    """Polls the queue as a process worker does: asks for due runs and takes all it gets."""
 
     def __init__(self, api_url):
         self._server = prefect_client(api_url)
 
     def take(self):
-        """Names of the runs that were given and could be taken."""
+        """Take every due run; returns the names of those that could be taken."""
         due = {"scheduled_before": datetime.now(UTC).isoformat()}
         given = self._server.post("/work_pools/kangklip/get_scheduled_flow_runs", json=due).raise_for_status().json()
         self.taken = [each["flow_run"] for each in given if self.set(each["flow_run"], "PENDING") == "ACCEPT"]
@@ -82,21 +82,21 @@ class Worker:
         return answer.raise_for_status().json()["status"]
 
 
-def test_the_local_queue_is_first_in_first_out_one_run_at_a_time_and_who_goes_on_keeps_its_place(prefect_runs, stack):
+def test_the_local_queue_runs_one_job_at_a_time_in_order_of_creation(prefect_runs, stack):
     worker = Worker(stack.settings.prefect_api_url)
-    while worker.take():  # what other tests have left
+    while worker.take():  # left by other tests
         worker.finish()
     jobs, began = [new_job_id() for _ in range(6)], time.time()
     for job_id in jobs[:4]:
         prefect_runs.submit(job_id, 1, REQUEST)
     done = worker.take()
     assert worker.set(worker.taken[0], "RUNNING") == "ACCEPT"
-    for _ in range(3):  # a worker that asks again and again must not move them back
+    for _ in range(3):  # repeated polls must not move the waiting runs back
         assert Worker(stack.settings.prefect_api_url).take() == []
     for job_id in jobs[4:]:
         prefect_runs.submit(job_id, 1, REQUEST)
     again = new_job_id()
-    prefect_runs.submit(again, 2, REQUEST, since=began)  # it was there before the others
+    prefect_runs.submit(again, 2, REQUEST, since=began)  # created before the others
     while worker.taken:
         worker.finish()
         done += worker.take()
@@ -109,14 +109,14 @@ def test_only_known_runs_are_found(prefect_runs):
     assert prefect_runs.runs([]) == {}
 
 
-def test_a_run_is_said_to_have_crashed(prefect_runs):
+def test_a_run_can_be_marked_as_crashed_with_a_reason(prefect_runs):
     run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
     prefect_runs.end(run_id, "The process that ran the job has died.")
     run = prefect_runs.run(run_id)
     assert (run["state_type"], run["state"]["message"]) == ("CRASHED", "The process that ran the job has died.")
 
 
-def test_what_is_wrong_is_said_in_one_line(stack):
+def test_submit_errors_are_one_clear_line(stack):
     unknown = PrefectRuns(stack.settings.prefect_api_url, "clip/none")
     with pytest.raises(SubmitError, match="has no deployment clip/none; run: kangklip deploy"):
         unknown.submit(new_job_id(), 1, REQUEST)
@@ -127,7 +127,7 @@ def test_what_is_wrong_is_said_in_one_line(stack):
         PrefectRuns("http://prefect/api", "clip/local", broken).ping()
 
 
-def test_an_answer_that_is_no_json_is_said_in_one_line():
+def test_a_response_that_is_not_json_is_reported_in_one_line():
     page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>be back soon</html>"))
     runs = PrefectRuns("http://prefect/api", "clip/local", page)
     for ask in (runs.ping, runs.queue_depth, lambda: runs.runs(["11111111-1111-1111-1111-111111111111"])):
@@ -135,7 +135,7 @@ def test_an_answer_that_is_no_json_is_said_in_one_line():
             ask()
 
 
-def test_a_busy_server_is_asked_again(monkeypatch):
+def test_a_busy_server_is_retried(monkeypatch):
     asked = []
 
     def answer(request):
@@ -149,8 +149,8 @@ def test_a_busy_server_is_asked_again(monkeypatch):
         PrefectRuns("http://prefect/api", "clip/local", always).queue_depth()
 
 
-class Losing(httpx.HTTPTransport):
-    """A way to the real server which loses the first answer that tells of a run: the run was created by then."""
+class LosesFirstResponse(httpx.HTTPTransport):
+    """A transport to the real server that loses the first response with a created run."""
 
     def __init__(self, error):
         super().__init__()
@@ -169,8 +169,8 @@ class Losing(httpx.HTTPTransport):
 @pytest.mark.parametrize(
     "error", [httpx.ReadTimeout("lost"), httpx.ReadError("lost"), httpx.RemoteProtocolError("lost")]
 )
-def test_an_answer_that_is_lost_is_asked_for_again_and_gives_the_run_that_was_created(prefect_runs, stack, error):
-    way, job_id = Losing(error), new_job_id()
+def test_a_lost_response_is_retried_without_a_second_run(prefect_runs, stack, error):
+    way, job_id = LosesFirstResponse(error), new_job_id()
     run_id = PrefectRuns(stack.settings.prefect_api_url, "clip/local", way).submit(job_id, 1, REQUEST)
     assert way.created == [run_id, run_id]
     named = {"flow_runs": {"name": {"any_": [job_id]}}}
@@ -184,7 +184,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_gives_the_run_that_was_cr
     prefect_runs.cancel(run_id)
 
 
-def test_a_deployment_that_was_made_anew_is_found():
+def test_a_recreated_deployment_is_found():
     ids = ["old", "new"]
 
     def answer(request):

@@ -13,7 +13,7 @@ from infra.prefect import stop_signals
 
 @pytest.fixture(params=[(signal.SIGTERM, TerminationSignal), (signal.SIGINT, KeyboardInterrupt)], ids=["TERM", "INT"])
 def stop(request):
-    """A stop signal, and what it raises wherever the main thread is."""
+    """A stop signal and the exception it raises in the main thread."""
     number, error = request.param
 
     def raising(number, frame):
@@ -24,40 +24,40 @@ def stop(request):
     signal.signal(number, before)
 
 
-def swallowed(number):
+def send_and_swallow(number):
     with contextlib.suppress(BaseException):  # as a careless library does
         os.kill(os.getpid(), number)
 
 
-def test_it_is_raised_again_once(stop):
+def test_a_swallowed_signal_is_raised_again_once(stop):
     number, error = stop
     with stop_signals.noted():
-        swallowed(number)
+        send_and_swallow(number)
         with pytest.raises(error):
             stop_signals.raise_swallowed()
         stop_signals.raise_swallowed()
 
 
-def test_nothing_is_raised_without_one(stop):
+def test_nothing_is_raised_without_a_swallowed_signal(stop):
     with stop_signals.noted():
         stop_signals.raise_swallowed()
-    swallowed(stop[0])
+    send_and_swallow(stop[0])
     stop_signals.raise_swallowed()
 
 
-def test_a_block_within_a_block_shares_what_was_noted(stop):
+def test_nested_blocks_share_a_noted_signal(stop):
     number, error = stop
     with stop_signals.noted():
         with stop_signals.noted():
-            swallowed(number)
+            send_and_swallow(number)
         with pytest.raises(error):
             stop_signals.raise_swallowed()
 
 
-def test_only_the_main_thread_is_stopped(stop):
+def test_only_the_main_thread_raises_it_again(stop):
     number, error = stop
     with stop_signals.noted():
-        swallowed(number)
+        send_and_swallow(number)
         other = threading.Thread(target=stop_signals.raise_swallowed)
         other.start()
         other.join()
@@ -65,7 +65,7 @@ def test_only_the_main_thread_is_stopped(stop):
             stop_signals.raise_swallowed()
 
 
-def test_who_was_told_of_signals_before_is_told_again_afterwards():
+def test_an_earlier_wakeup_descriptor_is_restored():
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     mine = signal.set_wakeup_fd(writer)

@@ -1,4 +1,4 @@
-"""A rented machine asks our LLM with the flow's own engine, in our words, and only so often."""
+"""The LLM proxy for rented machines: the flow's own engine works through it, and requests are filtered and counted."""
 
 import json
 import logging
@@ -29,25 +29,25 @@ def provider():
 
 
 @pytest.fixture(scope="module")
-def asking(serve, provider):
-    """An API with an LLM, of which each run has three calls."""
+def llm_api(serve, provider):
+    """An API with an LLM; each run may call it three times."""
     base = f"http://elsewhere:{KEY}@127.0.0.1:{provider.server_port}/v1"
     named = {"llm_model_name": "openai/tiny", "llm_api_base": base, "llm_api_key": SecretStr(KEY)}
     return serve(**named, llm_timeout_seconds=1, grant_llm_calls=CALLS)
 
 
 @pytest.fixture
-def access(asking, provider):
+def access(llm_api, provider):
     provider.seen.clear()
     provider.refuses_schema = 0
     provider.behave = lambda handler: handler.reply(GOOD)
-    return asking.access(asking.new_job())
+    return llm_api.access(llm_api.new_job())
 
 
 @pytest.fixture
-def llm(asking, access):
-    """The engine as the container sets it up."""
-    base = f"{asking.url}/api/worker/llm"
+def llm(llm_api, access):
+    """The engine, configured as in the container."""
+    base = f"{llm_api.url}/api/worker/llm"
     return Llm(
         LlmOptions(
             model=f"openai/{access.llm_model}", api_base=base, api_key=SecretStr(access.token), timeout_seconds=30
@@ -56,26 +56,26 @@ def llm(asking, access):
 
 
 @pytest.fixture
-def ask(asking, access):
+def ask(llm_api, access):
     def asked(token=access.token, **changes):
-        return asking.post(PATH, content=json.dumps(CHAT | changes), headers={"authorization": f"Bearer {token}"})
+        return llm_api.post(PATH, content=json.dumps(CHAT | changes), headers={"authorization": f"Bearer {token}"})
 
     return asked
 
 
-def test_the_flows_engine_picks_as_it_does_at_home(llm, provider):
+def test_the_flows_engine_works_through_the_proxy(llm, provider):
     assert [pick.id for pick in llm.rerank(OFFERS, 2)] == ["w1", "w0"]
     assert [body["model"] for body in provider.seen] == ["tiny"]
     assert provider.seen[0]["response_format"]["type"] == "json_schema"
 
 
-def test_a_server_without_schemas_is_asked_again_without(llm, provider):
+def test_a_provider_without_schemas_is_asked_again_without_one(llm, provider):
     provider.refuses_schema = 422
     assert len(llm.rerank(OFFERS, 2)) == 2
     assert ["response_format" in body for body in provider.seen] == [True, False]
 
 
-def test_a_busy_server_is_asked_again_when_it_says(llm, provider):
+def test_a_busy_provider_is_retried_when_it_says(llm, provider):
     def busy_once(handler):
         if len(provider.seen) == 1:
             return handler.send(429, '{"error": {"message": "slow down"}}', {"retry-after": "1"})
@@ -87,17 +87,17 @@ def test_a_busy_server_is_asked_again_when_it_says(llm, provider):
     assert 1.0 <= time.monotonic() - began < 10
 
 
-def test_the_calls_of_a_run_are_counted_and_of_no_other(asking, llm, ask, provider):
+def test_calls_are_limited_per_run(llm_api, llm, ask, provider):
     assert [ask().status_code for _ in range(CALLS)] == [200] * CALLS
     refused = ask()
     assert (refused.status_code, refused.json()["detail"]) == (403, "the run's LLM calls are used up")
     with pytest.raises(LlmFailed, match="403"):
         llm.rerank(OFFERS, 2)
     assert len(provider.seen) == CALLS
-    assert ask(asking.access(asking.new_job()).token).status_code == 200
+    assert ask(llm_api.access(llm_api.new_job()).token).status_code == 200
 
 
-def test_calls_at_once_are_no_more(ask, provider):
+def test_concurrent_calls_do_not_exceed_the_limit(ask, provider):
     threads = [threading.Thread(target=ask) for _ in range(CALLS + 4)]
     for thread in threads:
         thread.start()
@@ -106,7 +106,7 @@ def test_calls_at_once_are_no_more(ask, provider):
     assert len(provider.seen) == CALLS
 
 
-def test_only_what_the_flow_needs_is_sent_on(ask, provider):
+def test_only_fields_the_flow_needs_are_forwarded(ask, provider):
     more = {"stream": True, "n": 50, "tools": [{}], "store": True, "temperature": 0.5, "max_tokens": 10**6, "seed": 7}
     assert ask(**more, user="me").status_code == 200
     messages = [{"role": "user", "content": "Which one?", "name": "x"}]
@@ -118,7 +118,7 @@ def test_only_what_the_flow_needs_is_sent_on(ask, provider):
     ]
 
 
-def test_only_what_the_flow_reads_comes_back(ask, provider):
+def test_only_fields_the_flow_reads_are_returned(ask, provider):
     choice = {"index": 0, "finish_reason": "stop", "logprobs": [KEY], "message": {"role": "assistant", "content": "A"}}
     answer = {"id": "x", "object": "chat.completion", "created": 1, "model": KEY, "choices": [choice], "debug": KEY}
     provider.behave = lambda handler: handler.send(200, json.dumps(answer), {"x-debug": KEY})
@@ -157,7 +157,7 @@ def trickle(handler):
         ),
     ],
 )
-def test_what_the_provider_says_of_a_failure_is_told_to_nobody(ask, provider, behave, status, detail, caplog):
+def test_a_providers_failure_reveals_nothing_it_said(ask, provider, behave, status, detail, caplog):
     caplog.set_level(logging.INFO)
     provider.behave = behave
     began = time.monotonic()
@@ -184,7 +184,7 @@ def test_what_the_provider_says_of_a_failure_is_told_to_nobody(ask, provider, be
         {"seed": 10**30},
     ],
 )
-def test_malformed_calls_cost_nothing(ask, provider, changes):
+def test_malformed_calls_are_refused_and_not_counted(ask, provider, changes):
     refused = ask(**changes)
     assert (refused.status_code, refused.json()["detail"]) == (400, "messages are malformed")
     assert provider.seen == []
@@ -192,24 +192,24 @@ def test_malformed_calls_cost_nothing(ask, provider, changes):
 
 
 @pytest.mark.parametrize(("levels", "status"), [(900, 200), (3000, 400)])
-def test_a_deep_schema_breaks_nothing(asking, access, provider, levels, status):
+def test_a_deeply_nested_schema_is_handled(llm_api, access, provider, levels, status):
     schema = '{"additionalProperties": false, "a": ' + '{"a":' * levels + "1" + "}" * levels + "}"
     shape = f'{{"type": "json_schema", "json_schema": {{"strict": true, "schema": {schema}}}}}'
     call = f'{json.dumps(CHAT)[:-1]}, "response_format": {shape}}}'
-    found = asking.post(PATH, content=call, headers={"authorization": f"Bearer {access.token}"})
+    found = llm_api.post(PATH, content=call, headers={"authorization": f"Bearer {access.token}"})
     assert found.status_code == status
 
 
-def test_nobody_asks_without_a_session_or_after_its_end(asking, access, ask, provider):
+def test_the_llm_needs_a_live_session(llm_api, access, ask, provider):
     assert ask(token="kks_invented").status_code == 403
-    assert asking.post(PATH, json=CHAT).status_code == 403
-    asking.jobs.report(Report(job_id=access.job_id, status=JobState.FAILED, error="x"))
+    assert llm_api.post(PATH, json=CHAT).status_code == 403
+    llm_api.jobs.report(Report(job_id=access.job_id, status=JobState.FAILED, error="x"))
     assert ask().status_code == 403
     assert provider.seen == []
 
 
 @pytest.mark.parametrize("changes", [{}, {"llm_model_name": "openai/tiny", "grant_llm_calls": 0}])
-def test_a_service_without_an_llm_says_so(serve, changes):
+def test_a_service_without_an_llm_answers_404(serve, changes):
     service = serve(**changes)
     access = service.access(service.new_job())
     assert access.llm_model is None
@@ -231,7 +231,7 @@ GEMINI = f"https://{GEMINI_HOST}/v1beta/openai/chat/completions"
         ("openai/gpt-4o-mini", None, "https://api.openai.com/v1/chat/completions", "gpt-4o-mini"),
     ],
 )
-def test_names_are_read_as_the_engine_reads_them(name, base, url, model):
+def test_model_names_resolve_as_in_the_engine(name, base, url, model):
     found = upstream_of(Settings(llm_model_name=name, llm_api_base=base))
     assert (found.url, found.model) == (url, model)
 
@@ -245,6 +245,6 @@ def test_names_are_read_as_the_engine_reads_them(name, base, url, model):
         ("groq/llama", None),
     ],
 )
-def test_where_nothing_answers_as_openai_does_there_is_no_llm(name, base, caplog):
+def test_providers_without_an_openai_api_are_not_offered(name, base, caplog):
     assert llm_model_for_granted(Settings(llm_model_name=name, llm_api_base=base)) is None
     assert "Rented machines get no LLM: LLM_MODEL_NAME names" in caplog.text

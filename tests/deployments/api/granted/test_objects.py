@@ -1,4 +1,4 @@
-"""A rented machine's bucket: the flow's own store over a session, on the real S3 server, and what the API refuses."""
+"""A rented machine's bucket access: the flow's own store over a session on the real S3 server, and refusals."""
 
 import hashlib
 import json
@@ -27,30 +27,30 @@ from tasks.core.object_keys import alias_key, digest, media_key, source_key, tra
 from tasks.core.request import ClipRequest
 from tests.deployments.api.conftest import REQUEST
 
-# What the store does with keys of its own, it does with a session: the same tests, on this file's `store`.
+# The store works the same with a session as with keys: these tests run again on this file's `store`.
 from tests.infra.bucket.test_store import (  # noqa: F401
-    test_a_copy_has_the_bytes_the_digest_and_the_type,
-    test_a_copy_of_what_is_not_there_says_so,
-    test_a_large_file_goes_up_in_parts_and_comes_back,
+    test_a_copy_keeps_bytes_digest_and_type,
+    test_a_large_file_is_uploaded_in_parts_and_round_trips,
+    test_a_missing_object_is_reported_by_name,
     test_a_model_is_stored_as_its_fields,
-    test_an_object_without_a_digest_is_read_for_it,
-    test_fetch_leaves_a_file_that_is_right_and_replaces_one_that_is_not,
-    test_fetch_refuses_what_was_changed_in_the_bucket,
-    test_has_all_sees_what_is_there_and_how_long_it_is,
-    test_json_comes_back_as_it_was,
-    test_json_that_is_none_is_named,
-    test_list_goes_by_prefix,
-    test_the_type_is_that_of_the_name_unless_given,
-    test_what_is_missing_is_named,
+    test_an_object_without_a_stored_digest_is_hashed,
+    test_copying_a_missing_object_is_reported,
+    test_fetch_keeps_a_correct_file_and_replaces_a_wrong_one,
+    test_fetch_refuses_an_object_changed_in_the_bucket,
+    test_has_all_checks_presence_size_and_digest,
+    test_invalid_json_is_reported_by_name,
+    test_json_round_trips,
+    test_list_returns_keys_under_a_prefix,
+    test_the_content_type_follows_the_name_unless_passed,
 )
 
 PATH = "/api/worker/objects"
-OTHERS = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
+OTHER_JOB = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
 
 
 @dataclass
 class Machine:
-    """What a rented container has, and what its host may try with it."""
+    """A rented container's access, and what a hostile host may try with it."""
 
     api: Any
     access: Access
@@ -61,7 +61,7 @@ class Machine:
 
     @property
     def unrooted(self) -> ArtifactStore:
-        """The same session, asked for whatever one likes."""
+        """The same session, without the root that the store puts before keys."""
         return ArtifactStore(self.store._client, self.access.bucket)
 
     def ask(self, method: str, key: str, query: Any = None, **headers: str) -> httpx.Response:
@@ -77,8 +77,8 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(shared) -> Machine:
-    return Machine(shared, shared.access(shared.new_job()))
+def machine(shared_api) -> Machine:
+    return Machine(shared_api, shared_api.access(shared_api.new_job()))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def store(machine) -> ArtifactStore:
 
 @pytest.fixture
 def rented(api):
-    """A machine for a job of its own."""
+    """Makes a machine for a new job."""
 
     def rent(**request: Any) -> Machine:
         answer = api.create(**request)
@@ -98,7 +98,7 @@ def rented(api):
     return rent
 
 
-def test_everything_lies_under_the_jobs_root(api, machine):
+def test_all_objects_are_under_the_jobs_root(api, machine):
     machine.store.put_json("artifacts/there.json", {"a": 1})
     assert api.bucket.get_json(f"granted/{machine.access.job_id}/artifacts/there.json") == {"a": 1}
     assert not api.bucket.exists("artifacts/there.json")
@@ -108,7 +108,7 @@ def test_everything_lies_under_the_jobs_root(api, machine):
         machine.store.presign("artifacts/there.json")
 
 
-def test_a_list_of_many_pages_is_whole(machine):
+def test_a_listing_of_several_pages_is_complete(machine):
     for n in range(7):
         machine.store.put_bytes(f"pages/{n}", b"", "text/plain")
     asked = {"Bucket": machine.access.bucket, "Prefix": machine.access.root + "pages/"}
@@ -119,13 +119,13 @@ def test_a_list_of_many_pages_is_whole(machine):
 @pytest.mark.parametrize(
     "key",
     [
-        f"jobs/{OTHERS}/manifest.json",
-        f"granted/{OTHERS}/jobs/{OTHERS}/manifest.json",
+        f"jobs/{OTHER_JOB}/manifest.json",
+        f"granted/{OTHER_JOB}/jobs/{OTHER_JOB}/manifest.json",
         "cache/media/0/source-1.json",
         "cache/urls/0.json",
     ],
 )
-def test_what_is_not_the_runs_own_is_out_of_reach(api, machine, tmp_path, key):
+def test_objects_outside_the_jobs_root_are_out_of_reach(api, machine, tmp_path, key):
     api.bucket.put_bytes(key, b"theirs", "text/plain")
     mine = machine.store.put_bytes("artifacts/mine", b"mine", "text/plain")
     ref = ArtifactRef(key=key, sha256=hashlib.sha256(b"theirs").hexdigest(), size=6)
@@ -148,19 +148,19 @@ def test_what_is_not_the_runs_own_is_out_of_reach(api, machine, tmp_path, key):
     assert list(tmp_path.iterdir()) == []
 
 
-def sent(method: str, url: str, body: bytes = b"", **headers: str) -> int:
+def status_of_request(method: str, url: str, body: bytes = b"", **headers: str) -> int:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.request(method, url, content=body, headers=named).status_code
 
 
-def test_an_address_is_good_for_one_request(api, machine):
+def test_a_signed_url_works_for_its_request_only(api, machine):
     put = machine.address("PUT", "one", content_type="text/plain")
-    api.bucket.put_bytes(f"jobs/{OTHERS}/secret", b"SECRET", "text/plain")
-    theirs = f"/{machine.access.bucket}/jobs/{OTHERS}/secret"
+    api.bucket.put_bytes(f"jobs/{OTHER_JOB}/secret", b"SECRET", "text/plain")
+    theirs = f"/{machine.access.bucket}/jobs/{OTHER_JOB}/secret"
     assert f"X-Amz-Expires={SIGNED_SECONDS}&" in put
     for method, url, headers in (
         ("PUT", put.replace("/one?", "/two?"), {}),
-        ("PUT", put.replace(machine.access.job_id, OTHERS), {}),
+        ("PUT", put.replace(machine.access.job_id, OTHER_JOB), {}),
         ("PUT", put, {"content_type": "text/html"}),
         ("PUT", put, {"x_amz_copy_source": theirs}),
         ("PUT", put, {"x_amz_acl": "public-read"}),
@@ -170,23 +170,27 @@ def test_an_address_is_good_for_one_request(api, machine):
         ("GET", put, {}),
         ("DELETE", put, {}),
     ):
-        assert sent(method, url, b"x", **{"content_type": "text/plain"} | headers) == 403, (method, url, headers)
+        assert status_of_request(method, url, b"x", **{"content_type": "text/plain"} | headers) == 403, (
+            method,
+            url,
+            headers,
+        )
     assert not api.bucket.exists(machine.access.root + "one")
-    assert sent("PUT", put, b"x", content_type="text/plain") == 200
+    assert status_of_request("PUT", put, b"x", content_type="text/plain") == 200
 
 
-def test_a_part_of_an_upload_is_no_copy(api, machine):
-    api.bucket.put_bytes(f"jobs/{OTHERS}/secret", b"SECRET", "text/plain")
+def test_an_upload_part_cannot_copy_another_object(api, machine):
+    api.bucket.put_bytes(f"jobs/{OTHER_JOB}/secret", b"SECRET", "text/plain")
     client, key = machine.store._client, machine.access.root + "parts"
     upload = client.create_multipart_upload(Bucket=machine.access.bucket, Key=key)["UploadId"]
     answer = machine.ask("PUT", key, {"partNumber": "1", "uploadId": upload})
-    theirs = f"/{machine.access.bucket}/jobs/{OTHERS}/secret"
-    assert sent("PUT", answer.json()["url"], x_amz_copy_source=theirs) == 403
-    assert sent("PUT", answer.json()["url"], b"part") == 200
+    theirs = f"/{machine.access.bucket}/jobs/{OTHER_JOB}/secret"
+    assert status_of_request("PUT", answer.json()["url"], x_amz_copy_source=theirs) == 403
+    assert status_of_request("PUT", answer.json()["url"], b"part") == 200
     client.abort_multipart_upload(Bucket=machine.access.bucket, Key=key, UploadId=upload)
 
 
-def test_where_the_bucket_heeds_what_nobody_signed_no_write_is_signed(machine, monkeypatch, caplog):
+def test_no_write_is_signed_for_a_bucket_that_acts_on_unsigned_headers(machine, monkeypatch, caplog):
     monkeypatch.setattr(objects, "holds_to_signed_headers", lambda _: False)
     for method, query in (("PUT", {}), ("DELETE", {}), ("POST", {"uploads": ""})):
         refused = machine.ask(method, machine.access.root + "x", query)
@@ -198,11 +202,11 @@ def test_where_the_bucket_heeds_what_nobody_signed_no_write_is_signed(machine, m
     assert machine.ask("GET", machine.access.root + "x").status_code == 200
 
 
-def test_an_address_ends(api, machine):
+def test_a_signed_url_expires(api, machine):
     key = machine.access.root + "late"
     url = address_of(ObjectRequest("PUT", "", {}, {}), key, 1, api.settings)
     time.sleep(2.1)
-    assert sent("PUT", url, b"x") == 403
+    assert status_of_request("PUT", url, b"x") == 403
 
 
 @pytest.mark.parametrize(
@@ -217,13 +221,13 @@ def test_an_address_ends(api, machine):
         {"method": "GET", "path": "/clips/x", "query": {str(n): "" for n in range(11)}},
     ],
 )
-def test_a_malformed_request_is_refused_in_words(api, machine, body):
+def test_a_malformed_request_is_refused_with_a_reason(api, machine, body):
     token = {"authorization": f"Bearer {machine.access.token}"}
     answer = api.post(PATH, content=json.dumps(body), headers=token)
     assert (answer.status_code, answer.json()["detail"]) == (400, "method, path, query or headers are malformed")
 
 
-def test_nobody_else_is_signed_for(api, machine):
+def test_nothing_is_signed_without_a_valid_session(api, machine):
     asked = {"method": "GET", "path": f"/{machine.access.bucket}/{machine.access.root}x"}
     for authorization in ("", "Bearer", "Bearer kks_made-up", f"Bearer {machine.access.token}x"):
         answer = api.post(PATH, json=asked, headers={"authorization": authorization})
@@ -231,7 +235,7 @@ def test_nobody_else_is_signed_for(api, machine):
 
 
 @pytest.mark.parametrize("status", [JobState.SUCCEEDED, JobState.FAILED])
-def test_with_the_attempt_the_bucket_ends(api, rented, status):
+def test_bucket_access_ends_with_the_attempt(api, rented, status):
     machine = rented()
     machine.store.put_json("artifacts/a.json", 1)
     api.jobs.report(Report(job_id=machine.access.job_id, status=status, error="x"))
@@ -243,7 +247,7 @@ def test_with_the_attempt_the_bucket_ends(api, rented, status):
             call()
 
 
-def test_a_session_that_another_grant_follows_has_no_bucket(api, rented):
+def test_a_newer_grant_ends_bucket_access(api, rented):
     machine = rented()
     api.grant(machine.access.job_id)
     with pytest.raises(StoreError, match="the session does not allow it"):
@@ -251,15 +255,15 @@ def test_a_session_that_another_grant_follows_has_no_bucket(api, rented):
 
 
 @dataclass
-class Shared:
-    """A source as a trusted run leaves it in the cache that jobs share."""
+class SharedSource:
+    """A source that a trusted run has put into the cache shared by jobs."""
 
     source: str
     audio: str
     transcript: str
 
     @classmethod
-    def of(cls, bucket: ArtifactStore, source: str) -> "Shared":
+    def of(cls, bucket: ArtifactStore, source: str) -> "SharedSource":
         audio = bucket.put_bytes(media_key(source, "audio-1.m4a"), os.urandom(64), "audio/mp4")
         video = bucket.put_bytes(media_key(source, "video-1.mp4"), os.urandom(64), "video/mp4")
         bucket.put_json(source_key(source), {"audio": audio.model_dump(), "video": video.model_dump()})
@@ -272,9 +276,9 @@ class Shared:
         return [source_key(self.source), self.audio, self.transcript]
 
 
-def test_the_shared_media_and_transcripts_of_its_own_source_are_read(api, rented):
+def test_a_job_can_read_the_shared_cache_of_its_own_source_only(api, rented):
     url = "https://example.org/shared-talk.mp4"
-    own, other = Shared.of(api.bucket, digest("own")), Shared.of(api.bucket, digest("other"))
+    own, other = SharedSource.of(api.bucket, digest("own")), SharedSource.of(api.bucket, digest("other"))
     api.bucket.put_json(alias_key(url), {"source": own.source})
     store = rented(video_url=url).store
     for key in own.keys:
@@ -283,12 +287,12 @@ def test_the_shared_media_and_transcripts_of_its_own_source_are_read(api, rented
     assert not any(store.exists(key) for key in [*other.keys, alias_key(url), alias_key(REQUEST["video_url"])])
 
 
-def test_a_registered_file_is_read_by_its_own_job_alone(api, rented):
+def test_a_registered_file_is_readable_by_its_job_only(api, rented):
     key, theirs = upload_key(digest("mine")), upload_key(digest("theirs"))
     for one in (key, theirs):
         api.bucket.put_bytes(one, one.encode(), "video/mp4")
-    own = Shared.of(api.bucket, digest("upload", key))
-    Shared.of(api.bucket, digest("upload", theirs))
+    own = SharedSource.of(api.bucket, digest("upload", key))
+    SharedSource.of(api.bucket, digest("upload", theirs))
     job_id = new_job_id()
     api.jobs.create(job_id, ClipRequest(source_key=key, source_name="talk.mp4").model_dump_json(exclude_none=True))
     api.jobs.set_run(job_id, 1, str(uuid.uuid4()))
@@ -299,7 +303,7 @@ def test_a_registered_file_is_read_by_its_own_job_alone(api, rented):
     assert not machine.store.exists(source_key(digest("upload", theirs)))
 
 
-def test_what_a_machine_calls_the_cache_reaches_no_other_job(api, rented):
+def test_cache_entries_written_by_a_machine_reach_no_other_job(api, rented):
     url = "https://example.org/forged-talk.mp4"
     forger = rented(video_url=url)
     source, audio = digest("forged"), "0" * 64
@@ -318,8 +322,8 @@ def test_what_a_machine_calls_the_cache_reaches_no_other_job(api, rented):
         assert not victim.store.exists(key)
 
 
-def test_what_trusted_runs_keep_comes_before_what_the_machine_wrote(api, rented):
-    """Its own entry would lead it nowhere that it may not go, and the shared one is what others have checked."""
+def test_trusted_cache_entries_take_precedence_over_the_machines_own(api, rented):
+    """The shared entry was checked by us; the machine's own must not redirect it to another source."""
     url = "https://example.org/both.mp4"
     machine, source = rented(video_url=url), digest("both")
     machine.store.put_json(source_key(source), {"audio": {"sha256": "f" * 64}})
@@ -327,18 +331,18 @@ def test_what_trusted_runs_keep_comes_before_what_the_machine_wrote(api, rented)
     api.bucket.put_json(theirs, {"said": "in another talk"})
     api.bucket.put_json(alias_key(url), {"source": source})
     assert not machine.store.exists(theirs)
-    shared = Shared.of(api.bucket, source)
-    assert machine.store.get_json(source_key(source))["audio"]["key"] == shared.audio
-    machine.store.put_json(shared.transcript, {"said": "forged"})
-    assert api.bucket.get_json(shared.transcript) == {"said": source}
+    shared_api = SharedSource.of(api.bucket, source)
+    assert machine.store.get_json(source_key(source))["audio"]["key"] == shared_api.audio
+    machine.store.put_json(shared_api.transcript, {"said": "forged"})
+    assert api.bucket.get_json(shared_api.transcript) == {"said": source}
 
 
-def test_no_secret_is_logged_or_said(api, machine, caplog):
+def test_no_secret_is_logged_or_returned(api, machine, caplog):
     caplog.set_level(logging.INFO)
     machine.store.put_json("artifacts/quiet.json", 1)
     errors = []
     for call in (
-        lambda: machine.unrooted.get_bytes(f"jobs/{OTHERS}/manifest.json"),
+        lambda: machine.unrooted.get_bytes(f"jobs/{OTHER_JOB}/manifest.json"),
         lambda: machine.store.get_bytes("artifacts/none"),
     ):
         with pytest.raises(StoreError) as refused:

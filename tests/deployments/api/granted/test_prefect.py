@@ -1,4 +1,4 @@
-"""A session at the real Prefect server: its own run through the proxy, and nobody else's."""
+"""A session's access to the real Prefect server through the proxy: its own run and no other."""
 
 import base64
 import contextlib
@@ -21,17 +21,17 @@ from tests.prefect_client import prefect_client
 
 
 class Tenant:
-    """A job with its run on the server, and the session of the machine that runs it."""
+    """A job, its run on the Prefect server, and the session of the machine that runs it."""
 
     def __init__(self, service, server):
         self.service, self.server = service, server
         self.job_id = new_job_id()
         service.jobs.create(self.job_id, json.dumps(REQUEST))
-        flow = self.ask("POST", "/flows/", {"name": "clip"})
+        flow = self.ask_server("POST", "/flows/", {"name": "clip"})
         made = {"name": f"d-{self.job_id}", "flow_id": flow["id"], "job_variables": {"env": {"A": "b"}}}
-        deployment = self.ask("POST", "/deployments/", made)
+        deployment = self.ask_server("POST", "/deployments/", made)
         asked = {"state": {"type": "PENDING"}, "job_variables": {"env": {"C": "d"}}}
-        run = self.ask("POST", f"/deployments/{deployment['id']}/create_flow_run", asked)
+        run = self.ask_server("POST", f"/deployments/{deployment['id']}/create_flow_run", asked)
         self.run_id, self.flow_id, self.deployment_id = run["id"], flow["id"], deployment["id"]
         service.jobs.set_run(self.job_id, 1, self.run_id)
         service.runs.known[self.run_id] = run
@@ -39,16 +39,16 @@ class Tenant:
         self.url = f"{service.url}/api/worker/prefect"
         self.http = httpx.Client(headers={"authorization": f"Bearer {self.token}"}, timeout=30)
 
-    def ask(self, method, path, body=None):
+    def ask_server(self, method, path, body=None):
         answer = self.server.request(method, path, json=body)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
-    def says(self, method, path, body=None):
+    def call(self, method, path, body=None):
         return self.http.request(method, f"{self.url}{path}", json=body)
 
     def task_run(self, task_run_id, **changes):
-        """An event by which Prefect's client tells of a task run."""
+        """An event with which Prefect's client reports a task run."""
         return {
             "id": str(uuid.uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
@@ -80,7 +80,7 @@ class Tenant:
         socket.close()
 
     def task_runs(self):
-        found = self.ask("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [self.run_id]}}})
+        found = self.ask_server("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [self.run_id]}}})
         return {run["id"]: run["state_type"] for run in found}
 
 
@@ -107,17 +107,17 @@ def other(service, server):
     return Tenant(service, server)
 
 
-def line(run_id, **more):
+def log_entry(run_id, **more):
     at = datetime.now(UTC).isoformat()
     return {"name": "x", "level": 20, "message": "a line", "timestamp": at, "flow_run_id": run_id} | more
 
 
-def test_a_run_reads_itself_without_what_operators_have_set(tenant):
-    run = tenant.says("GET", f"/flow_runs/{tenant.run_id}").json()
+def test_a_run_can_read_itself_without_job_variables(tenant):
+    run = tenant.call("GET", f"/flow_runs/{tenant.run_id}").json()
     assert (run["id"], run["job_variables"], run["work_pool_name"]) == (tenant.run_id, {}, None)
-    assert tenant.says("GET", f"/deployments/{tenant.deployment_id}").json()["job_variables"] == {}
-    assert tenant.says("GET", f"/flows/{tenant.flow_id}").json()["name"] == "clip"
-    assert tenant.says("GET", "/admin/version").status_code == 200
+    assert tenant.call("GET", f"/deployments/{tenant.deployment_id}").json()["job_variables"] == {}
+    assert tenant.call("GET", f"/flows/{tenant.flow_id}").json()["name"] == "clip"
+    assert tenant.call("GET", "/admin/version").status_code == 200
     basic = base64.b64encode(tenant.token.encode()).decode()
     asked = httpx.get(f"{tenant.url}/flow_runs/{tenant.run_id}", headers={"authorization": f"Basic {basic}"})
     assert asked.status_code == 200
@@ -162,8 +162,8 @@ def test_a_run_reads_itself_without_what_operators_have_set(tenant):
         ("GET", "/"),
     ],
 )
-def test_everything_else_is_refused(tenant, other, method, path):
-    answer = tenant.says(method, path.format(tenant=tenant, other=other), {})
+def test_all_other_requests_are_refused(tenant, other, method, path):
+    answer = tenant.call(method, path.format(tenant=tenant, other=other), {})
     assert answer.status_code in (403, 404), answer.text
     assert answer.json()["detail"] in ("this is not the run's to ask", "not found")
     assert other.run_id not in answer.text
@@ -171,34 +171,34 @@ def test_everything_else_is_refused(tenant, other, method, path):
         assert answer.status_code == 403
 
 
-def test_without_a_session_there_is_nothing(tenant):
+def test_requests_without_a_valid_session_are_refused(tenant):
     for headers in ({}, {"authorization": "Bearer x"}, {"authorization": "Basic %%%"}, {"authorization": "Basic /w=="}):
         answer = httpx.get(f"{tenant.url}/flow_runs/{tenant.run_id}", headers=headers)
         assert (answer.status_code, answer.json()) == (403, {"detail": "session is not valid"})
 
 
-def test_lines_and_artifacts_are_of_the_own_run(tenant, other):
-    assert tenant.says("POST", "/logs/", [line(tenant.run_id)]).status_code == 201
-    assert tenant.says("POST", "/logs/", [line(other.run_id)]).status_code == 403
+def test_logs_and_artifacts_are_accepted_for_the_own_run_only(tenant, other):
+    assert tenant.call("POST", "/logs/", [log_entry(tenant.run_id)]).status_code == 201
+    assert tenant.call("POST", "/logs/", [log_entry(other.run_id)]).status_code == 403
     name = tenant.job_id.lower().replace("_", "-")
     mine = {"key": f"progress-{name}", "type": "progress", "data": 0.0, "flow_run_id": tenant.run_id}
-    made = tenant.says("POST", "/artifacts/", mine).json()
-    assert tenant.says("PATCH", f"/artifacts/{made['id']}", {"data": 50.0}).status_code == 204
-    theirs = other.says("POST", "/artifacts/", mine | {"key": f"progress-{other.job_id.lower().replace('_', '-')}"})
+    made = tenant.call("POST", "/artifacts/", mine).json()
+    assert tenant.call("PATCH", f"/artifacts/{made['id']}", {"data": 50.0}).status_code == 204
+    theirs = other.call("POST", "/artifacts/", mine | {"key": f"progress-{other.job_id.lower().replace('_', '-')}"})
     assert theirs.status_code == 403
-    assert other.says("PATCH", f"/artifacts/{made['id']}", {"data": 99.0}).status_code == 403
-    assert tenant.ask("GET", f"/artifacts/{made['id']}")["data"] == 50.0
+    assert other.call("PATCH", f"/artifacts/{made['id']}", {"data": 99.0}).status_code == 403
+    assert tenant.ask_server("GET", f"/artifacts/{made['id']}")["data"] == 50.0
 
 
 @pytest.mark.parametrize("words", ['"half a character: \\ud800"', "1e999"])
-def test_what_cannot_be_sent_on_is_refused(tenant, words):
-    sent = json.dumps([line(tenant.run_id, message="X", level="X")]).replace('"X"', words)
+def test_bodies_that_cannot_be_forwarded_are_refused(tenant, words):
+    sent = json.dumps([log_entry(tenant.run_id, message="X", level="X")]).replace('"X"', words)
     answer = tenant.http.post(f"{tenant.url}/logs/", content=sent, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()) == (403, {"detail": "this is not the run's to ask"})
 
 
 @pytest.mark.parametrize("said", ["[" * 100_000, b"\x00", "{}", "x" * 2 * 1024**2])
-def test_a_socket_that_begins_otherwise_is_closed_without_a_fault(tenant, said, caplog):
+def test_a_socket_with_a_malformed_greeting_is_closed_without_an_error(tenant, said, caplog):
     with connect(f"{tenant.url}/events/in".replace("http", "ws"), subprotocols=["prefect"]) as socket:
         socket.send(said)
         with contextlib.suppress(ConnectionClosed):
@@ -206,19 +206,19 @@ def test_a_socket_that_begins_otherwise_is_closed_without_a_fault(tenant, said, 
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_task_runs_come_by_events_and_nobody_writes_anothers(tenant, other):
+def test_events_create_task_runs_of_the_own_run_only(tenant, other):
     own, theirs = str(uuid.uuid4()), str(uuid.uuid4())
     other.emit(other.task_run(theirs))
-    until(lambda: theirs in other.task_runs())
+    wait_until(lambda: theirs in other.task_runs())
     forged = tenant.task_run(theirs, event="prefect.task-run.Failed")
     forged["payload"]["validated_state"] |= {"type": "FAILED", "name": "Failed"}
     disguised = tenant.task_run(str(uuid.uuid4()))
     disguised["payload"]["task_run"] |= {"id": theirs, "flow_run_id": other.run_id, "name": "taken"}
     foreign = other.task_run(str(uuid.uuid4()))
     tenant.emit(forged, foreign, disguised, {"event": "x"}, tenant.task_run(own))
-    until(lambda: own in tenant.task_runs())
+    wait_until(lambda: own in tenant.task_runs())
     assert other.task_runs() == {theirs: "COMPLETED"}
-    assert tenant.says("POST", "/logs/", [line(tenant.run_id, task_run_id=theirs)]).status_code == 403
+    assert tenant.call("POST", "/logs/", [log_entry(tenant.run_id, task_run_id=theirs)]).status_code == 403
 
 
 def test_a_socket_without_a_session_is_closed(tenant):
@@ -228,7 +228,7 @@ def test_a_socket_without_a_session_is_closed(tenant):
         socket.recv(timeout=10)
 
 
-def test_sockets_that_say_nothing_leave_places_for_others(serve, monkeypatch):
+def test_silent_sockets_time_out_and_free_their_places(serve, monkeypatch):
     monkeypatch.setattr(dependencies, "streams_allowed", lambda: 4)
     address = serve().url.replace("http", "ws") + "/api/worker/prefect/events/in"
     with connect(address), connect(address), pytest.raises(InvalidStatus):
@@ -240,49 +240,49 @@ def test_sockets_that_say_nothing_leave_places_for_others(serve, monkeypatch):
             return json.loads(socket.recv(timeout=10))["type"] == "auth_failure"
         return False
 
-    until(answers)
+    wait_until(answers)
 
 
-def test_who_listens_hears_nothing(tenant, other):
+def test_the_outgoing_event_stream_is_silent(tenant, other):
     socket, said = tenant.socket(path="/events/out")
     assert said == "auth_success"
     socket.send(json.dumps({"type": "filter", "filter": {}}))
-    other.says("POST", f"/flow_runs/{other.run_id}/set_state", {"state": {"type": "RUNNING"}})
+    other.call("POST", f"/flow_runs/{other.run_id}/set_state", {"state": {"type": "RUNNING"}})
     with pytest.raises(TimeoutError):
         socket.recv(timeout=1)
     socket.close()
 
 
-def test_a_run_cannot_have_itself_retried(service, server):
+def test_a_run_cannot_reschedule_itself(service, server):
     eager = Tenant(service, server)
     path = f"/flow_runs/{eager.run_id}"
     policy = {"empirical_policy": {"retries": 50, "retry_type": "reschedule"}}
-    assert eager.says("PATCH", path, policy).status_code == 204
-    assert eager.says("POST", f"{path}/set_state", {"state": {"type": "RUNNING"}}).status_code == 201
-    assert eager.says("POST", f"{path}/set_state", {"state": {"type": "SCHEDULED"}}).status_code == 403
-    assert eager.says("POST", f"{path}/set_state", {"state": {"type": "FAILED"}}).json()["status"] == "ACCEPT"
-    assert eager.ask("GET", path)["state"]["type"] == "FAILED"
+    assert eager.call("PATCH", path, policy).status_code == 204
+    assert eager.call("POST", f"{path}/set_state", {"state": {"type": "RUNNING"}}).status_code == 201
+    assert eager.call("POST", f"{path}/set_state", {"state": {"type": "SCHEDULED"}}).status_code == 403
+    assert eager.call("POST", f"{path}/set_state", {"state": {"type": "FAILED"}}).json()["status"] == "ACCEPT"
+    assert eager.ask_server("GET", path)["state"]["type"] == "FAILED"
 
 
-def test_the_end_of_the_run_is_soon_the_end_of_its_session(service, server, monkeypatch):
+def test_a_session_ends_shortly_after_its_run(service, server, monkeypatch):
     monkeypatch.setattr("infra.granted.session._CLOSING_SECONDS", 1)
     ending = Tenant(service, server)
     path = f"/flow_runs/{ending.run_id}"
-    assert ending.says("POST", f"{path}/set_state", {"state": {"type": "RUNNING"}}).status_code == 201
-    assert ending.says("POST", f"{path}/set_state", {"state": {"type": "COMPLETED"}}).status_code == 201
-    assert ending.says("POST", "/logs/", [line(ending.run_id)]).status_code == 201
-    until(lambda: ending.says("GET", path).status_code == 403)
+    assert ending.call("POST", f"{path}/set_state", {"state": {"type": "RUNNING"}}).status_code == 201
+    assert ending.call("POST", f"{path}/set_state", {"state": {"type": "COMPLETED"}}).status_code == 201
+    assert ending.call("POST", "/logs/", [log_entry(ending.run_id)]).status_code == 201
+    wait_until(lambda: ending.call("GET", path).status_code == 403)
 
 
-def test_a_job_that_is_ended_from_outside_takes_its_session_with_it(service, server, monkeypatch):
+def test_ending_a_job_from_outside_ends_its_session(service, server, monkeypatch):
     monkeypatch.setattr("infra.granted.session._CLOSING_SECONDS", 0.5)
     ended = Tenant(service, server)
-    assert ended.says("GET", f"/flow_runs/{ended.run_id}").status_code == 200
+    assert ended.call("GET", f"/flow_runs/{ended.run_id}").status_code == 200
     assert service.jobs.report(Report(job_id=ended.job_id, status=JobState.FAILED, error="Cancelled."))
-    until(lambda: ended.says("GET", f"/flow_runs/{ended.run_id}").status_code == 403)
+    wait_until(lambda: ended.call("GET", f"/flow_runs/{ended.run_id}").status_code == 403)
 
 
-def until(wanted, seconds=20):
+def wait_until(wanted, seconds=20):
     deadline = time.monotonic() + seconds
     while not wanted():
         assert time.monotonic() < deadline

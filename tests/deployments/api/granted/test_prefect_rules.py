@@ -1,4 +1,4 @@
-"""What a rented machine may tell the Prefect server: pure rules that make anew what they let through."""
+"""What a rented machine may send to the Prefect server: pure rules that rebuild whatever they let through."""
 
 import json
 import uuid
@@ -31,7 +31,7 @@ def event(**changes):
 
 
 @pytest.mark.parametrize("kind", ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"])
-def test_a_run_says_how_it_goes_without_what_would_be_loaded(kind):
+def test_state_changes_lose_data_that_prefect_would_load(kind):
     details = {"transition_id": TASK, "flow_run_id": OTHER, "child_flow_run_id": OTHER, "pause_key": "x"}
     state = {"type": kind, "name": "N", "message": "m", "data": {"storage_key": "x"}, "state_details": details}
     sent = rules.state_change({"state": state, "force": False})
@@ -58,18 +58,18 @@ def test_a_run_says_how_it_goes_without_what_would_be_loaded(kind):
         None,
     ],
 )
-def test_no_run_has_itself_rented_again_or_forces_anything(body):
+def test_states_that_reschedule_or_force_are_forbidden(body):
     with pytest.raises(Forbidden):
         rules.state_change(body)
 
 
-def test_how_a_run_is_retried_is_not_its_own_to_say():
+def test_a_run_cannot_change_its_retry_policy():
     asked = {"flow_version": "1", "empirical_policy": {"retries": 50, "retry_type": "reschedule"}, "tags": ["x"]}
     assert rules.run_change(asked) == {"flow_version": "1"}
     assert rules.run_change({"empirical_policy": {"retries": 50}}) == {}
 
 
-def test_a_task_run_is_recorded_under_its_own_run_whatever_the_payload_says():
+def test_a_task_runs_payload_cannot_name_another_run():
     sneaky = {"id": OTHER, "flow_run_id": OTHER, "state": {"type": "FAILED"}, "cache_key": "x", "name": "render"}
     given = event()
     given["payload"]["task_run"] = sneaky
@@ -104,17 +104,17 @@ def test_a_task_run_is_recorded_under_its_own_run_whatever_the_payload_says():
         {"id": "x"},
     ],
 )
-def test_events_of_others_are_dropped(changes):
+def test_foreign_events_are_forbidden(changes):
     with pytest.raises(Forbidden):
         rules.event(event(**changes), OWN)
 
 
-def test_the_heartbeat_of_the_run_passes():
+def test_the_runs_own_heartbeat_passes():
     sent, task_run = rules.event(event(event="prefect.flow-run.heartbeat", resource=RUN_RESOURCE), OWN)
     assert (sent["event"], sent["payload"], task_run) == ("prefect.flow-run.heartbeat", {}, None)
 
 
-def test_lines_of_other_runs_are_no_lines_of_this_log():
+def test_log_lines_are_trimmed_and_those_of_other_runs_forbidden():
     line = {"name": "prefect", "level": 20, "message": "x" * 50_000, "timestamp": "t", "flow_run_id": RUN}
     (sent,), task_runs = rules.logs([line | {"task_run_id": TASK, "worker_id": OTHER}], OWN)
     assert len(sent["message"]) == rules.TEXT
@@ -136,7 +136,7 @@ def test_lines_of_other_runs_are_no_lines_of_this_log():
         ({"flow_run_id": None}, False),
     ],
 )
-def test_a_run_has_its_two_artifacts(changes, allowed):
+def test_a_run_may_create_its_two_artifacts_only(changes, allowed):
     artifact = {"key": "progress-kk-01abc", "type": "progress", "flow_run_id": RUN, "data": 1.0, "metadata_": {}}
     if allowed:
         sent, _ = rules.new_artifact(artifact | changes, OWN)
@@ -146,12 +146,12 @@ def test_a_run_has_its_two_artifacts(changes, allowed):
             rules.new_artifact(artifact | changes, OWN)
 
 
-def test_what_operators_set_on_pools_is_not_shown():
+def test_job_variables_and_work_pool_are_hidden():
     shown = rules.shown({"id": RUN, "job_variables": {"env": {"A": "b"}}, "work_pool_name": "p", "parameters": {}})
     assert shown == {"id": RUN, "job_variables": {}, "work_pool_name": None, "parameters": {}}
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 601, "x", None])
-def test_a_place_is_held_for_minutes(seconds):
+def test_a_concurrency_lease_lasts_at_most_ten_minutes(seconds):
     with pytest.raises(Forbidden):
         rules.lease_seconds({"lease_duration": seconds})

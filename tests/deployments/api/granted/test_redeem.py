@@ -1,4 +1,4 @@
-"""A grant is changed for a session once, while it is the newest of a job whose run waits for it."""
+"""A grant is exchanged for a session once, while it is the job's newest and the run awaits it."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ import redis
 from deployments.image import container
 from infra.jobs.record import Report
 from infra.states import JobState
-from tests.deployments.api.conftest import GRANTS
+from tests.deployments.api.conftest import GRANT_SECRET
 
 NONCE = "the-nonce-of-a-container"
 
 
-def test_a_grant_is_changed_for_what_the_run_needs_and_no_secret(api, job_id):
+def test_a_grant_is_exchanged_for_access_without_our_secrets(api, job_id):
     answer = api.redeem(api.grant(job_id)).json()["access"]
     assert (answer["job_id"], answer["attempt"]) == (job_id, 1)
     assert answer["root"] == f"granted/{job_id}/"
     assert api.settings.r2_secret_access_key.get_secret_value() not in str(answer)
 
 
-def test_a_second_redemption_is_refused_and_ends_job_session_and_run(api, job_id):
+def test_a_second_exchange_is_refused_and_ends_job_session_and_run(api, job_id):
     grant = api.grant(job_id)
     token = api.redeem(grant).json()["access"]["token"]
     again = api.redeem(grant)
@@ -38,7 +38,7 @@ def test_a_second_redemption_is_refused_and_ends_job_session_and_run(api, job_id
     assert api.redeem(grant).status_code == 403
 
 
-def test_a_thief_who_was_first_is_found_out_even_when_it_has_ended_the_run(api, job_id):
+def test_a_theft_is_detected_even_if_the_thief_has_ended_the_run(api, job_id):
     grant = api.grant(job_id)
     assert api.redeem(grant).status_code == 200
     api.runs.states[api.record(job_id).flow_run_id] = "COMPLETED"
@@ -46,26 +46,26 @@ def test_a_thief_who_was_first_is_found_out_even_when_it_has_ended_the_run(api, 
     assert "possibly it was stolen" in api.record(job_id).error
 
 
-class Losing(httpx.HTTPTransport):
-    """A way to the API on which the first answers are lost, when they have been given."""
+class LosesResponses(httpx.HTTPTransport):
+    """A transport to the API that raises the `lost` errors in turn instead of returning a response."""
 
     def __init__(self, *lost):
         super().__init__()
-        self.lost, self.given = list(lost), []
+        self.lost, self.responses = list(lost), []
 
     def handle_request(self, request):
         answer = super().handle_request(request)
-        self.given.append(answer.read())
+        self.responses.append(answer.read())
         if self.lost:
             raise self.lost.pop(0)
         return answer
 
 
-def test_a_container_whose_answer_was_lost_has_a_session_and_no_alarm_is_raised(api, job_id, monkeypatch):
-    way = Losing(httpx.ReadTimeout("lost"), httpx.RemoteProtocolError("lost"))
+def test_a_container_that_lost_the_response_can_exchange_again(api, job_id, monkeypatch):
+    way = LosesResponses(httpx.ReadTimeout("lost"), httpx.RemoteProtocolError("lost"))
     monkeypatch.setattr(httpx, "post", lambda url, **more: httpx.Client(transport=way).post(url, **more))
     access = container.redeem(api.url, api.grant(job_id))
-    lost = [json.loads(answer)["access"]["token"] for answer in way.given[:2]]
+    lost = [json.loads(answer)["access"]["token"] for answer in way.responses[:2]]
     assert len({*lost, access.token}) == 3
     assert api.record(job_id).status is JobState.QUEUED
     assert [api.callback(job_id, "RUNNING", token=token).status_code for token in lost] == [401, 401]
@@ -73,7 +73,7 @@ def test_a_container_whose_answer_was_lost_has_a_session_and_no_alarm_is_raised(
 
 
 @pytest.mark.parametrize("other", [None, "another-nonce-of-somebody", "short", 7])
-def test_without_the_nonce_of_the_first_a_second_redemption_is_a_theft(api, job_id, other):
+def test_a_second_exchange_with_another_nonce_is_a_theft(api, job_id, other):
     grant = api.grant(job_id)
     assert api.redeem(grant, NONCE).status_code == 200
     assert api.redeem(grant, other).json()["detail"] == "grant was redeemed before"
@@ -81,7 +81,7 @@ def test_without_the_nonce_of_the_first_a_second_redemption_is_a_theft(api, job_
     assert api.redeem(grant, NONCE).status_code == 403
 
 
-def test_a_nonce_is_good_until_the_session_is_used(api, job_id):
+def test_a_nonce_is_void_once_the_session_is_used(api, job_id):
     grant = api.grant(job_id)
     token = api.redeem(grant, NONCE).json()["access"]["token"]
     assert api.callback(job_id, "RUNNING", token=token).status_code == 200
@@ -89,7 +89,7 @@ def test_a_nonce_is_good_until_the_session_is_used(api, job_id):
     assert "possibly it was stolen" in api.record(job_id).error
 
 
-def test_a_nonce_is_good_for_ten_minutes_however_often_it_is_shown(api, job_id):
+def test_a_nonce_lasts_ten_minutes_and_is_not_renewed_by_use(api, job_id):
     grant, database = api.grant(job_id), redis.Redis.from_url(api.settings.redis_url.get_secret_value())
     for seconds in (599, 300):
         token = api.redeem(grant, NONCE).json()["access"]["token"]
@@ -101,7 +101,7 @@ def test_a_nonce_is_good_for_ten_minutes_however_often_it_is_shown(api, job_id):
     assert api.redeem(grant, NONCE).json()["detail"] == "grant was redeemed before"
 
 
-def test_a_nonce_opens_no_attempt_that_has_ended(api, job_id):
+def test_a_nonce_does_not_reopen_an_ended_attempt(api, job_id):
     grant = api.grant(job_id)
     api.redeem(grant, NONCE)
     assert api.jobs.cancel(job_id, 1)
@@ -109,35 +109,37 @@ def test_a_nonce_opens_no_attempt_that_has_ended(api, job_id):
     assert api.record(job_id).error == "Cancelled."
 
 
-def altered(grant):
+def with_altered_signature(grant):
     head, claims, signature = grant.split(".")
     return f"{head}.{claims}.{signature[:-2]}{'AA' if signature[-2:] != 'AA' else 'BB'}"
 
 
-def claims_changed(grant):
-    claims = jwt.decode(grant, GRANTS, ["HS256"], audience="kangklip-grant")
+def with_changed_claims(grant):
+    claims = jwt.decode(grant, GRANT_SECRET, ["HS256"], audience="kangklip-grant")
     return jwt.encode(claims | {"attempt": 2}, "another secret of thirty-two letters", "HS256")
 
 
 def unsigned(grant):
-    claims = jwt.decode(grant, GRANTS, ["HS256"], audience="kangklip-grant")
+    claims = jwt.decode(grant, GRANT_SECRET, ["HS256"], audience="kangklip-grant")
     return jwt.encode(claims, None, "none")
 
 
-@pytest.mark.parametrize("spoil", [altered, claims_changed, unsigned, lambda grant: "", lambda grant: None, list])
-def test_what_we_did_not_sign_is_refused(api, job_id, spoil):
+@pytest.mark.parametrize(
+    "spoil", [with_altered_signature, with_changed_claims, unsigned, lambda grant: "", lambda grant: None, list]
+)
+def test_a_grant_we_did_not_sign_is_refused(api, job_id, spoil):
     refused = api.redeem(spoil(api.grant(job_id)))
     assert (refused.status_code, refused.json()) == (403, {"detail": "grant refused"})
     assert api.record(job_id).status is JobState.QUEUED
 
 
 @pytest.mark.parametrize("changes", [{"expires_at": 1}, {"run_id": str(uuid.uuid4())}, {"attempt": 2}])
-def test_a_grant_of_another_time_run_or_attempt_is_refused(api, job_id, changes):
+def test_an_expired_or_foreign_grant_is_refused(api, job_id, changes):
     assert api.redeem(api.grant(job_id, **changes)).status_code == 403
     assert api.record(job_id).status is JobState.QUEUED
 
 
-def test_a_grant_of_an_attempt_that_was_followed_is_refused(api, job_id):
+def test_a_grant_of_an_earlier_attempt_is_refused(api, job_id):
     grant = api.grant(job_id)
     api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="x"))
     assert api.redeem(grant).status_code == 403
@@ -146,7 +148,7 @@ def test_a_grant_of_an_attempt_that_was_followed_is_refused(api, job_id):
     assert (api.record(job_id).attempt, api.record(job_id).status) == (2, JobState.QUEUED)
 
 
-def test_of_twenty_redemptions_at_once_one_has_a_session_and_the_alarm_is_raised(api):
+def test_concurrent_exchanges_give_at_most_one_session_and_count_as_theft(api):
     for _ in range(5):
         job_id = api.new_job()
         grant = api.grant(job_id)
@@ -160,7 +162,7 @@ def test_of_twenty_redemptions_at_once_one_has_a_session_and_the_alarm_is_raised
         assert all(api.callback(job_id, "RUNNING", token=token).status_code == 401 for token in tokens)
 
 
-def test_a_cancel_does_not_hide_a_theft(api, job_id):
+def test_cancelling_does_not_hide_a_theft(api, job_id):
     grant = api.grant(job_id)
     api.redeem(grant)
     api.redeem(grant)
@@ -168,7 +170,7 @@ def test_a_cancel_does_not_hide_a_theft(api, job_id):
     assert "possibly it was stolen" in api.record(job_id).error
 
 
-def test_a_session_that_was_closed_stays_so_after_the_next_start(api, job_id):
+def test_a_closed_session_stays_closed_after_a_restart(api, job_id):
     token = api.access(job_id).token
     api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="x"))
     api.post(f"/api/jobs/{job_id}/start")
@@ -177,18 +179,18 @@ def test_a_session_that_was_closed_stays_so_after_the_next_start(api, job_id):
     assert api.callback(job_id, "RUNNING", token=token).status_code == 401
 
 
-def test_a_newer_grant_makes_an_earlier_one_worthless_and_ends_its_session(api, job_id):
+def test_a_newer_grant_voids_an_earlier_one(api, job_id):
     first, unused = api.grant(job_id), api.grant(job_id)
     assert api.redeem(first).status_code == 403
     assert api.record(job_id).status is JobState.QUEUED
     assert api.redeem(unused).status_code == 200
 
 
-def test_a_run_that_was_cancelled_gives_nothing(api, job_id):
+def test_a_cancelled_runs_grant_is_refused(api, job_id):
     grant = api.grant(job_id)
     api.runs.states[api.record(job_id).flow_run_id] = "CANCELLING"
     assert api.redeem(grant).status_code == 403
 
 
-def test_a_service_without_a_secret_gives_no_grants(serve):
+def test_a_service_without_a_grant_secret_answers_404(serve):
     assert serve(grant_secret=None).redeem("x").status_code == 404

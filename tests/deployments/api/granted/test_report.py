@@ -1,4 +1,4 @@
-"""A rented machine's word: progress counts, success only once its clips were checked where it cannot reach them."""
+"""Reports of a rented machine: progress counts, and success only after its clips were copied and checked."""
 
 import hashlib
 import json
@@ -15,19 +15,19 @@ from infra.granted.access import granted_root
 from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, clip_entry
 
-CLIP_OF_MP4 = b"\x00\x00\x00\x18ftypisom" + CLIP
+MP4_CLIP = b"\x00\x00\x00\x18ftypisom" + CLIP
 DOCUMENTS = ("meta.json", "video_stats.json", "transcript.json", "chunks.json", "edl.json", "face_log.json")
 
 
 class Machine:
-    """A rented machine that has run a job and reports."""
+    """A rented machine that publishes results and reports."""
 
     def __init__(self, api, job_id):
         self.api, self.job_id = api, job_id
         self.access = api.access(job_id)
         self.root = f"{granted_root(job_id)}jobs/{job_id}/"
 
-    def makes(self, *files, clip=CLIP_OF_MP4, **manifest):
+    def publish(self, *files, clip=MP4_CLIP, **manifest):
         entries = []
         for name in files:
             self.api.bucket.put_bytes(self.root + name, clip, "text/html")
@@ -38,7 +38,7 @@ class Machine:
         self.api.bucket.put_json(self.root + "manifest.json", {"job_id": self.job_id, "clips": entries} | manifest)
         return entries
 
-    def says(self, status, **more):
+    def report(self, status, **more):
         return self.api.callback(self.job_id, status, token=self.access.token, **more)
 
 
@@ -47,74 +47,74 @@ def machine(api, job_id):
     return Machine(api, job_id)
 
 
-def test_progress_of_a_machine_counts_for_its_job_alone(api, machine):
+def test_a_machine_can_report_progress_for_its_own_job_only(api, machine):
     other = api.new_job()
-    assert machine.says("RUNNING", stage="TRANSCRIPT", progress=25, attempt=7).status_code == 200
+    assert machine.report("RUNNING", stage="TRANSCRIPT", progress=25, attempt=7).status_code == 200
     assert api.job(machine.job_id)["progress"] == 25
     refused = api.callback(other, "RUNNING", token=machine.access.token)
     assert (refused.status_code, refused.json()) == (401, {"detail": "invalid callback token"})
     assert api.job(other)["status"] == "QUEUED"
 
 
-def test_clips_that_hold_are_published_from_a_copy_and_nothing_stays_behind(api, machine):
-    machine.makes("clip_01.mp4", "clip_02.mp4")
-    assert machine.says("SUCCEEDED", progress=100).status_code == 200
+def test_valid_clips_are_published_from_a_copy_and_the_originals_deleted(api, machine):
+    machine.publish("clip_01.mp4", "clip_02.mp4")
+    assert machine.report("SUCCEEDED", progress=100).status_code == 200
     assert api.job(machine.job_id)["status"] == "SUCCEEDED"
     clips = api.get(f"/api/jobs/{machine.job_id}/results").json()["clips"]
     assert [clip["file"] for clip in clips] == ["clip_01.mp4", "clip_02.mp4"]
     downloaded = api.client.get(clips[0]["download_url"])
-    assert downloaded.content == CLIP_OF_MP4
+    assert downloaded.content == MP4_CLIP
     assert downloaded.headers["content-type"] == "video/mp4"
     published = sorted(key.rpartition("/")[2] for key in api.bucket.list(f"jobs/{machine.job_id}/"))
     assert published == sorted(["clip_01.mp4", "clip_02.mp4", "manifest.json", *DOCUMENTS])
     assert list(api.bucket.list(granted_root(machine.job_id))) == []
 
 
-def test_success_said_again_is_answered_alike_and_a_later_failure_changes_nothing(api, machine):
-    machine.makes("clip_01.mp4")
-    assert [machine.says("SUCCEEDED").status_code for _ in range(2)] == [200, 200]
-    assert machine.says("FAILED", error="no").status_code == 409
+def test_a_repeated_success_is_accepted_and_a_later_failure_refused(api, machine):
+    machine.publish("clip_01.mp4")
+    assert [machine.report("SUCCEEDED").status_code for _ in range(2)] == [200, 200]
+    assert machine.report("FAILED", error="no").status_code == 409
     assert api.job(machine.job_id)["status"] == "SUCCEEDED"
 
 
 def swaps_a_clip(machine):
-    machine.makes("clip_01.mp4")
-    machine.api.bucket.put_bytes(machine.root + "clip_01.mp4", CLIP_OF_MP4[:-1] + b"?", "video/mp4")
+    machine.publish("clip_01.mp4")
+    machine.api.bucket.put_bytes(machine.root + "clip_01.mp4", MP4_CLIP[:-1] + b"?", "video/mp4")
 
 
 def loses_a_clip(machine):
-    machine.makes("clip_01.mp4")
+    machine.publish("clip_01.mp4")
     machine.api.bucket.delete(machine.root + "clip_01.mp4")
 
 
 def publishes_no_video(machine):
-    machine.makes("clip_01.mp4", clip=b"<html>" + CLIP)
+    machine.publish("clip_01.mp4", clip=b"<html>" + CLIP)
 
 
 def leaves_no_manifest(machine):
-    machine.makes("clip_01.mp4")
+    machine.publish("clip_01.mp4")
     machine.api.bucket.delete(machine.root + "manifest.json")
 
 
-def lies_of_the_size(machine):
-    entry = machine.makes("clip_01.mp4")[0]
+def lies_about_the_size(machine):
+    entry = machine.publish("clip_01.mp4")[0]
     clips = [entry | {"size_bytes": entry["size_bytes"] + 1}]
     machine.api.bucket.put_json(machine.root + "manifest.json", {"job_id": machine.job_id, "clips": clips})
 
 
-def writes_no_json(machine):
-    machine.makes("clip_01.mp4")
+def writes_invalid_json(machine):
+    machine.publish("clip_01.mp4")
     machine.api.bucket.put_bytes(machine.root + "transcript.json", b'{"a": 1e999}', "application/json")
 
 
-def nests_without_end(machine):
-    machine.makes("clip_01.mp4")
+def nests_too_deeply(machine):
+    machine.publish("clip_01.mp4")
     machine.api.bucket.put_bytes(machine.root + "manifest.json", b"[" * 100_000, "application/json")
 
 
 def with_clips(**changes):
     def spoils(machine):
-        entry = machine.makes("clip_01.mp4")[0] | changes
+        entry = machine.publish("clip_01.mp4")[0] | changes
         document = json.dumps({"job_id": machine.job_id, "clips": [entry]}).encode()
         machine.api.bucket.put_bytes(machine.root + "manifest.json", document, "application/json")
 
@@ -128,9 +128,9 @@ def with_clips(**changes):
         (loses_a_clip, "clip_01.mp4 is missing"),
         (publishes_no_video, "not the file"),
         (leaves_no_manifest, "manifest.json is missing"),
-        (lies_of_the_size, "has not the size"),
-        (writes_no_json, "transcript.json is not JSON"),
-        (nests_without_end, "manifest.json is not JSON"),
+        (lies_about_the_size, "has not the size"),
+        (writes_invalid_json, "transcript.json is not JSON"),
+        (nests_too_deeply, "manifest.json is not JSON"),
         (with_clips(file="../other/clip_01.mp4"), "nobody asked for"),
         (with_clips(file="clip_04.mp4"), "nobody asked for"),
         (with_clips(duration=45.2), "longer than was asked"),
@@ -138,14 +138,14 @@ def with_clips(**changes):
         (with_clips(sha256="x"), "malformed"),
         (with_clips(title=5), "malformed"),
         (with_clips(hook="half a character: \ud800"), "malformed"),
-        (lambda machine: machine.makes("clip_01.mp4", clips=[]), "malformed"),
-        (lambda machine: machine.makes("clip_01.mp4", job_id="kk_other"), "another job's"),
-        (lambda machine: machine.makes("clip_01.mp4", clips=[machine.makes("clip_01.mp4")[0]] * 2), "twice"),
+        (lambda machine: machine.publish("clip_01.mp4", clips=[]), "malformed"),
+        (lambda machine: machine.publish("clip_01.mp4", job_id="kk_other"), "another job's"),
+        (lambda machine: machine.publish("clip_01.mp4", clips=[machine.publish("clip_01.mp4")[0]] * 2), "twice"),
     ],
 )
-def test_what_does_not_hold_is_no_success_and_publishes_no_manifest(api, machine, does, words):
+def test_invalid_results_fail_the_job_and_publish_no_manifest(api, machine, does, words):
     does(machine)
-    refused = machine.says("SUCCEEDED")
+    refused = machine.report("SUCCEEDED")
     assert (refused.status_code, refused.json()) == (409, {"detail": "job has ended otherwise"})
     job = api.record(machine.job_id)
     assert job.status is JobState.FAILED
@@ -154,75 +154,79 @@ def test_what_does_not_hold_is_no_success_and_publishes_no_manifest(api, machine
     assert not api.bucket.exists(f"jobs/{machine.job_id}/manifest.json")
 
 
-def bound_of(api, name) -> int:
+def max_bytes(api, name) -> int:
     if name == "manifest.json":
         return MANIFEST_BYTES
     return BYTES_OF[name] + BYTES_OF_SPEECH.get(name, 0) * api.settings.max_source_seconds
 
 
-def hostile(size: int, head: bytes = b"[", tail: bytes = b"[]]") -> bytes:
-    """JSON of that size that takes as much memory as any: empty lists, 64 bytes for three."""
+def memory_hungry_json(size: int, head: bytes = b"[", tail: bytes = b"[]]") -> bytes:
+    """JSON of `size` bytes that takes as much memory as possible: empty lists, 64 bytes for three."""
     inner = b"[]," * ((size - len(head) - len(tail)) // 3)
     return head + inner + b" " * (size - len(head) - len(inner) - len(tail)) + tail
 
 
 @pytest.mark.parametrize("name", ["manifest.json", *DOCUMENTS])
-def test_no_document_may_be_larger_than_its_kind_is(api, machine, name):
-    machine.makes("clip_01.mp4")
-    document = json.dumps({"job_id": machine.job_id, "clips": machine.makes("clip_01.mp4")}).encode()
-    padded = document + b" " * (bound_of(api, name) + 1 - len(document))
+def test_documents_are_accepted_up_to_their_size_bound(api, machine, name):
+    machine.publish("clip_01.mp4")
+    document = json.dumps({"job_id": machine.job_id, "clips": machine.publish("clip_01.mp4")}).encode()
+    padded = document + b" " * (max_bytes(api, name) + 1 - len(document))
     api.bucket.put_bytes(machine.root + name, padded, "application/json")
-    assert machine.says("SUCCEEDED").status_code == 409
+    assert machine.report("SUCCEEDED").status_code == 409
     assert f"{name} is too large" in api.record(machine.job_id).error
     again = Machine(api, api.new_job())
-    again.makes("clip_01.mp4")
-    document = json.dumps({"job_id": again.job_id, "clips": again.makes("clip_01.mp4")}).encode()
-    padded = document + b" " * (bound_of(api, name) - len(document))
+    again.publish("clip_01.mp4")
+    document = json.dumps({"job_id": again.job_id, "clips": again.publish("clip_01.mp4")}).encode()
+    padded = document + b" " * (max_bytes(api, name) - len(document))
     api.bucket.put_bytes(again.root + name, padded, "application/json")
-    assert again.says("SUCCEEDED").status_code == 200
+    assert again.report("SUCCEEDED").status_code == 200
     assert api.bucket.get_bytes(f"jobs/{again.job_id}/{name}") == padded
 
 
-def memory(line: str) -> int:
-    """`VmRSS`, what this process has, or `VmHWM`, the most that it had since it was told to forget that; bytes."""
+def memory_bytes(line: str) -> int:
+    """This process's memory in bytes: `VmRSS`, the current size, or `VmHWM`, the peak since its last reset."""
     found = re.search(rf"{line}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) * 1024
 
 
 @pytest.mark.parametrize("size", [None, 60 * 1024**2])
 def test_hostile_documents_do_not_fill_the_memory(api, machine, size):
-    """At their bounds, and far above them. The parts of the test itself are in the same process."""
-    machine.makes("clip_01.mp4")
+    """With sizes at their bounds and far above. The test's own data is in the same process."""
+    machine.publish("clip_01.mp4")
     for name in DOCUMENTS:
         if size is None or name == "transcript.json":
-            api.bucket.put_bytes(machine.root + name, hostile(size or bound_of(api, name)), "application/json")
+            api.bucket.put_bytes(
+                machine.root + name, memory_hungry_json(size or max_bytes(api, name)), "application/json"
+            )
     deep = b"[" + (b"[" * 900 + b"]" * 900 + b",") * 30 + b"0]"
     api.bucket.put_bytes(machine.root + "chunks.json", deep, "application/json")
     Path("/proc/self/clear_refs").write_text("5")
-    before = memory("VmRSS")
-    assert machine.says("SUCCEEDED").status_code == (409 if size else 200)
-    assert memory("VmHWM") - before < 400 * 1024**2
+    before = memory_bytes("VmRSS")
+    assert machine.report("SUCCEEDED").status_code == (409 if size else 200)
+    assert memory_bytes("VmHWM") - before < 400 * 1024**2
 
 
-def test_of_a_failure_plain_words_are_kept_alone(api, machine):
+def test_only_known_fields_of_an_error_are_kept(api, machine):
     deep = b'{"code": "no_speech", "half": "\\ud800", "\\ud800": 1, "more": ' + b"[" * 900 + b"]" * 900 + b"}"
     api.bucket.put_bytes(machine.root + "error.json", deep, "application/json")
-    assert machine.says("FAILED", error="No speech was found.").status_code == 200
+    assert machine.report("FAILED", error="No speech was found.").status_code == 200
     assert api.bucket.get_json(f"jobs/{machine.job_id}/error.json") == {"code": "no_speech", "attempt": 1}
     assert api.job(machine.job_id)["error_code"] == "no_speech"
 
 
-def test_the_reason_of_a_failure_is_kept_beside_the_job(api, machine):
+def test_the_error_of_a_failure_is_kept_with_the_job(api, machine):
     api.bucket.put_json(machine.root + "error.json", {"code": "no_speech", "next_step": "Use another.", "attempt": 9})
-    assert machine.says("FAILED", error="No speech was found.").status_code == 200
+    assert machine.report("FAILED", error="No speech was found.").status_code == 200
     assert api.job(machine.job_id)["error"] == "No speech was found."
     assert api.bucket.get_json(f"jobs/{machine.job_id}/error.json")["attempt"] == 1
 
 
-def test_two_who_report_the_end_at_once_are_checked_once(api, machine):
-    machine.makes("clip_01.mp4", "clip_02.mp4", "clip_03.mp4")
+def test_concurrent_reports_of_success_are_checked_once(api, machine):
+    machine.publish("clip_01.mp4", "clip_02.mp4", "clip_03.mp4")
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(machine.says("SUCCEEDED").status_code)) for _ in range(6)]
+    threads = [
+        threading.Thread(target=lambda: answers.append(machine.report("SUCCEEDED").status_code)) for _ in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -232,6 +236,6 @@ def test_two_who_report_the_end_at_once_are_checked_once(api, machine):
     assert api.job(machine.job_id)["status"] == "SUCCEEDED"
 
 
-def test_the_token_of_a_session_that_was_followed_is_none(api, machine):
+def test_the_token_of_a_superseded_session_is_refused(api, machine):
     api.grant(machine.job_id)
-    assert machine.says("RUNNING").status_code == 401
+    assert machine.report("RUNNING").status_code == 401

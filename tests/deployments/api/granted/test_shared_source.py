@@ -1,4 +1,4 @@
-"""A source that a run of ours has kept is used by a rented machine, and not the other way round."""
+"""Rented machines reuse sources that our own runs have cached, but not the other way round."""
 
 import uuid
 
@@ -29,7 +29,7 @@ def site():
 
 @pytest.fixture
 def download(api, site, tmp_path):
-    """DOWNLOAD's work on one of the site's videos, here or on a rented machine: what it found, and where."""
+    """Runs DOWNLOAD on a video of the site, here or as a rented machine; gives entry, `reused` and workspace."""
 
     def run(name, *, rented):
         request = ClipRequest(video_url=f"http://127.0.0.1:{site.port}/{name}.mp4")
@@ -49,13 +49,13 @@ def download(api, site, tmp_path):
     return run
 
 
-def test_what_we_have_kept_a_rented_machine_does_not_fetch_again(api, download, site):
+def test_a_rented_machine_reuses_what_we_have_cached(api, download, site):
     ours, reused, _ = download("ours", rented=False)
     assert not reused
     asked = site.count["/ours.mp4"]
     theirs, reused, work = download("ours", rented=True)
     assert (theirs, reused) == (ours, True)
-    assert site.count["/ours.mp4"] - asked <= 2  # a look at its head
+    assert site.count["/ours.mp4"] - asked <= 2  # HEAD requests
     assert work.fetch(theirs.audio).stat().st_size == ours.audio.size
     transcript = transcript_key(ours.audio.sha256, "0" * 64)
     assert not work.store.exists(transcript)
@@ -64,7 +64,7 @@ def test_what_we_have_kept_a_rented_machine_does_not_fetch_again(api, download, 
     assert {key.split("/")[3] for key in api.bucket.list(f"granted/{work.job.job_id}/cache/")} == {"urls"}
 
 
-def test_what_a_rented_machine_has_kept_nobody_else_uses(api, download):
+def test_nobody_else_reuses_what_a_rented_machine_has_cached(api, download):
     theirs, reused, work = download("theirs", rented=True)
     assert not reused
     assert work.store.has_all([theirs.video, theirs.audio])

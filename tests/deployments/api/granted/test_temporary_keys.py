@@ -1,4 +1,4 @@
-"""Temporary keys: asked of a strict double of Cloudflare, used at a double of R2 that stands before the bucket."""
+"""Temporary keys, issued by a strict double of Cloudflare and used at a double of R2 in front of the real bucket."""
 
 import json
 import logging
@@ -23,23 +23,23 @@ from infra.settings import Settings
 from tasks.core.object_keys import alias_key, digest, media_key
 from tests.answering import Answer, Asked, serving
 from tests.infra.bucket.test_store import (  # noqa: F401
-    test_a_copy_has_the_bytes_the_digest_and_the_type,
-    test_a_large_file_goes_up_in_parts_and_comes_back,
-    test_json_comes_back_as_it_was,
-    test_list_goes_by_prefix,
-    test_what_is_missing_is_named,
+    test_a_copy_keeps_bytes_digest_and_type,
+    test_a_large_file_is_uploaded_in_parts_and_round_trips,
+    test_a_missing_object_is_reported_by_name,
+    test_json_round_trips,
+    test_list_returns_keys_under_a_prefix,
 )
 
 ACCOUNT, API_TOKEN = "0123456789abcdef" * 2, "a-token-of-the-account"
 KEYS = {"accessKeyId": "temporary", "secretAccessKey": "temporary-secret", "sessionToken": "session-token"}
 URL = "https://example.org/keys.mp4"
 KEPT = {"content-type", "x-amz-copy-source", "x-amz-metadata-directive", "range", "if-match"}
-"""Headers that a request keeps behind the double; the others are of its signature."""
+"""Headers that the double forwards; the others belong to the signature."""
 
 
 @dataclass
 class Cloudflare:
-    """Makes keys for who asks as its reference says; `broken` answers in its place."""
+    """Issues keys for requests that follow its API reference; `broken` replaces its answers."""
 
     settings: Settings
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Cloudflare:
 
 @dataclass
 class R2:
-    """Takes what the temporary keys have signed and is below their prefix; the real server answers it."""
+    """Forwards requests to the real server if the temporary keys have signed them and they are under their prefix."""
 
     settings: Settings
     prefix: str
@@ -91,7 +91,7 @@ class R2:
 
 
 def is_signed(asked: Asked) -> bool:
-    """Whether the temporary keys have signed all that the server acts by."""
+    """Whether the temporary keys have signed every header that the server acts on."""
     if asked.headers.get("x-amz-security-token") != KEYS["sessionToken"]:
         return False
     told = dict(part.strip().split("=", 1) for part in asked.headers["authorization"].split(" ", 1)[1].split(","))
@@ -115,16 +115,16 @@ def cloudflare(servers):
 
 
 @pytest.fixture(scope="module")
-def account(serve, cloudflare):
-    """An API that has an account at Cloudflare."""
+def cloudflare_api(serve, cloudflare):
+    """An API with a Cloudflare account."""
     return serve(r2_account_id=ACCOUNT, r2_api_token=SecretStr(API_TOKEN))
 
 
 @pytest.fixture(scope="module")
-def rented(account):
-    """A machine with keys for a job, and what R2 sees of it."""
-    access = account.access(account.create(video_url=URL).json()["job_id"])
-    r2 = R2(account.settings, access.root)
+def rented(cloudflare_api):
+    """A machine's access with temporary keys, and the double of R2 that it uses."""
+    access = cloudflare_api.access(cloudflare_api.create(video_url=URL).json()["job_id"])
+    r2 = R2(cloudflare_api.settings, access.root)
     with serving(r2) as url:
         yield access.model_copy(update={"keys": access.keys.model_copy(update={"endpoint": url})}), r2
 
@@ -138,13 +138,15 @@ def store(rented) -> ArtifactStore:
     return store_of(rented[0])
 
 
-def test_keys_are_made_for_the_jobs_root_and_the_sessions_time(account, cloudflare):
-    job_id = account.new_job()
-    access = Access.model_validate(account.redeem(account.grant(job_id, session_seconds=1234)).json()["access"])
+def test_keys_are_limited_to_the_jobs_root_and_the_sessions_time(cloudflare_api, cloudflare):
+    job_id = cloudflare_api.new_job()
+    access = Access.model_validate(
+        cloudflare_api.redeem(cloudflare_api.grant(job_id, session_seconds=1234)).json()["access"]
+    )
     assert cloudflare.asked[-1]["prefixes"] == [f"granted/{job_id}/"] == [access.root]
     assert (cloudflare.asked[-1]["ttlSeconds"], cloudflare.asked[-1]["bucket"]) == (1234, access.bucket)
     assert access.keys.model_dump() == {
-        "endpoint": account.settings.r2_endpoint,
+        "endpoint": cloudflare_api.settings.r2_endpoint,
         "key_id": "temporary",
         "secret": "temporary-secret",
         "session_token": "session-token",
@@ -152,39 +154,39 @@ def test_keys_are_made_for_the_jobs_root_and_the_sessions_time(account, cloudfla
     assert API_TOKEN not in access.model_dump_json()
 
 
-def test_the_keys_are_used_for_all_but_the_shared_cache(account, rented):
+def test_keys_are_used_for_everything_but_the_shared_cache(cloudflare_api, rented):
     access, r2 = rented
     source = digest("keys")
-    own, shared = media_key(source, "own.mp4"), media_key(source, "shared.mp4")
-    account.bucket.put_json(alias_key(URL), {"source": source})
-    account.bucket.put_bytes(shared, b"of all", "video/mp4")
+    own, shared_api = media_key(source, "own.mp4"), media_key(source, "shared.mp4")
+    cloudflare_api.bucket.put_json(alias_key(URL), {"source": source})
+    cloudflare_api.bucket.put_bytes(shared_api, b"of all", "video/mp4")
     store = store_of(access)
     r2.seen.clear()
     store.put_bytes(own, b"my own", "video/mp4")
     assert r2.seen == [("PUT", access.root + own)]
-    assert (store.get_bytes(own), store.get_bytes(shared)) == (b"my own", b"of all")
-    assert store.stat(shared) == account.bucket.stat(shared)
+    assert (store.get_bytes(own), store.get_bytes(shared_api)) == (b"my own", b"of all")
+    assert store.stat(shared_api) == cloudflare_api.bucket.stat(shared_api)
     assert r2.seen == [("PUT", access.root + own)]
     with pytest.raises(StoreError, match="AccessDenied"):
-        ArtifactStore(store._client, access.bucket).get_bytes(shared)
+        ArtifactStore(store._client, access.bucket).get_bytes(shared_api)
 
 
 BROKEN = [Answer(403, b"no"), Answer(500), Answer(200, b"{"), Answer(200, b'{"result": null}'), Answer(0)]
 
 
 @pytest.mark.parametrize("answer", BROKEN)
-def test_without_keys_each_request_is_signed(account, cloudflare, monkeypatch, caplog, answer):
+def test_without_keys_each_request_is_signed_by_the_api(cloudflare_api, cloudflare, monkeypatch, caplog, answer):
     monkeypatch.setattr(cloudflare, "broken", answer)
     caplog.set_level(logging.WARNING)
-    access = account.access(account.new_job())
+    access = cloudflare_api.access(cloudflare_api.new_job())
     assert access.keys is None
     store_of(access).put_json("artifacts/signed.json", 1)
-    assert account.bucket.get_json(f"{access.root}artifacts/signed.json") == 1
+    assert cloudflare_api.bucket.get_json(f"{access.root}artifacts/signed.json") == 1
     assert "are signed one by one" in caplog.text
     assert API_TOKEN not in caplog.text
 
 
-def test_a_wrong_token_is_named(cloudflare, servers):
+def test_a_wrong_api_token_is_named(cloudflare, servers):
     wrong = servers.settings.model_copy(update={"r2_account_id": ACCOUNT, "r2_api_token": SecretStr("wrong")})
     with pytest.raises(StoreError, match="403; check R2_API_TOKEN"):
         temporary_keys.temporary_keys("granted/x/", 600, wrong)

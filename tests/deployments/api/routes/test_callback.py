@@ -1,4 +1,4 @@
-"""POST /api/callback/nosana, line by line."""
+"""POST /api/callback/nosana, rule by rule."""
 
 import json
 import random
@@ -13,31 +13,31 @@ WORKING = [stage for stage in Stage if stage is not Stage.DONE]
 BAD_TOKEN, BAD_ID, BAD_STATUS = "invalid callback token", "invalid job id", "invalid status"
 
 
-def refused(answer, status, detail):
+def assert_refused(answer, status, detail):
     assert (answer.status_code, answer.json()) == (status, {"detail": detail})
 
 
-def test_both_tokens_are_valid(api, job_id):
+def test_every_configured_token_is_valid(api, job_id):
     for token in (TOKEN, NEXT_TOKEN):
         answer = api.callback(job_id, "RUNNING", token=token)
         assert (answer.status_code, answer.json()) == (200, {"ok": True})
 
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", TOKEN[:-1], f"{TOKEN},{NEXT_TOKEN}", TOKEN.upper()])
-def test_a_wrong_token_is_refused_whatever_it_says(api, job_id, token):
-    refused(api.callback(job_id, "SUCCEEDED", token=token), 401, BAD_TOKEN)
-    refused(api.callback("no id", "no status", token=token), 401, BAD_TOKEN)
+def test_a_wrong_token_is_refused_before_anything_else(api, job_id, token):
+    assert_refused(api.callback(job_id, "SUCCEEDED", token=token), 401, BAD_TOKEN)
+    assert_refused(api.callback("no id", "no status", token=token), 401, BAD_TOKEN)
     assert api.job(job_id)["status"] == "QUEUED"
 
 
 def test_a_missing_token_is_refused(api, job_id):
-    refused(api.post("/api/callback/nosana", json={"job_id": job_id, "status": "RUNNING"}), 401, BAD_TOKEN)
+    assert_refused(api.post("/api/callback/nosana", json={"job_id": job_id, "status": "RUNNING"}), 401, BAD_TOKEN)
 
 
 @pytest.mark.parametrize("token", ["", "any"])
-def test_without_a_configured_token_there_are_no_callbacks(serve, token):
+def test_without_a_configured_token_callbacks_are_refused(serve, token):
     api = serve(callback_token=None)
-    refused(api.callback(api.new_job(), "RUNNING", token=token), 401, BAD_TOKEN)
+    assert_refused(api.callback(api.new_job(), "RUNNING", token=token), 401, BAD_TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -53,21 +53,21 @@ def test_without_a_configured_token_there_are_no_callbacks(serve, token):
     ],
 )
 def test_a_malformed_id_is_refused_first(api, job_id):
-    refused(api.callback(job_id, "nonsense"), 400, BAD_ID)
+    assert_refused(api.callback(job_id, "nonsense"), 400, BAD_ID)
 
 
 @pytest.mark.parametrize("status", [None, "", "running", "DONE", 1, ["RUNNING"], {"a": 1}])
-def test_an_unknown_status_is_refused_before_the_job_is_sought(api, unknown_id, status):
-    refused(api.callback(unknown_id, status), 400, BAD_STATUS)
+def test_an_unknown_status_is_refused_before_the_job_is_looked_up(api, unknown_id, status):
+    assert_refused(api.callback(unknown_id, status), 400, BAD_STATUS)
 
 
 def test_an_unknown_job_is_404(api, unknown_id):
-    refused(api.callback(unknown_id, "RUNNING"), 404, "job not found")
+    assert_refused(api.callback(unknown_id, "RUNNING"), 404, "job not found")
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 500_000])
-def test_no_object_is_a_malformed_id(api, body):
-    refused(api.post("/api/callback/nosana", content=body, headers={"x-callback-token": TOKEN}), 400, BAD_ID)
+def test_a_body_that_is_not_an_object_counts_as_a_malformed_id(api, body):
+    assert_refused(api.post("/api/callback/nosana", content=body, headers={"x-callback-token": TOKEN}), 400, BAD_ID)
 
 
 def test_a_report_is_applied(api, job_id):
@@ -101,7 +101,7 @@ def test_an_end_without_stage_and_progress_is_done(api, job_id, status, more):
     assert (job["status"], job["stage"], job["progress"]) == (status, "DONE", 100)
 
 
-def test_an_end_keeps_the_stage_and_progress_that_it_names(api, job_id):
+def test_an_end_keeps_its_stage_and_progress(api, job_id):
     api.callback(job_id, "FAILED", stage="RENDER", progress=70, error="disk full")
     job = api.job(job_id)
     assert (job["stage"], job["progress"], job["error"]) == ("RENDER", 70, "disk full")
@@ -131,7 +131,7 @@ def test_repeated_reports_change_nothing(api, job_id):
 
 
 @pytest.mark.parametrize("prefix", [None, "", "jobs/{id}", "jobs/{id}/"])
-def test_the_jobs_own_prefix_is_taken(api, job_id, prefix):
+def test_the_jobs_own_prefix_is_accepted(api, job_id, prefix):
     own = prefix and prefix.replace("{id}", job_id)
     assert api.callback(job_id, "SUCCEEDED", r2_prefix=own).status_code == 200
     assert api.job(job_id)["status"] == "SUCCEEDED"
@@ -140,11 +140,11 @@ def test_the_jobs_own_prefix_is_taken(api, job_id, prefix):
 @pytest.mark.parametrize("prefix", ["jobs/kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R", "jobs/{id}/../x", "/", "{id}", 7, ["jobs"]])
 def test_another_prefix_is_refused(api, job_id, prefix):
     other = prefix.replace("{id}", job_id) if isinstance(prefix, str) else prefix
-    refused(api.callback(job_id, "SUCCEEDED", r2_prefix=other), 400, "invalid r2_prefix")
+    assert_refused(api.callback(job_id, "SUCCEEDED", r2_prefix=other), 400, "invalid r2_prefix")
     assert api.job(job_id)["status"] == "QUEUED"
 
 
-def test_words_of_a_stranger_become_plain_text_on_its_own_lines(api, job_id):
+def test_error_text_is_cleaned_and_shortened(api, job_id):
     api.callback(job_id, "FAILED", error="a\x00b\x1b[31m\r\nset-cookie: x\u202e\u2028" + "é" * 2000)
     error = api.job(job_id)["error"]
     assert error.startswith("a b [31m\nset-cookie: x")
@@ -153,7 +153,7 @@ def test_words_of_a_stranger_become_plain_text_on_its_own_lines(api, job_id):
 
 
 @pytest.mark.parametrize(("said", "kept"), [("a\nb", "a\nb"), ("a\r\n\r\n  b\rc\n\n", "a\n\nb\nc"), ("\n \n", None)])
-def test_an_error_keeps_its_line_ends_and_a_message_is_one_line(api, job_id, said, kept):
+def test_an_error_keeps_its_line_breaks_and_a_message_is_one_line(api, job_id, said, kept):
     api.callback(job_id, "RUNNING", message=said)
     assert api.job(job_id)["message"] == " ".join((kept or "").split())
     api.callback(job_id, "FAILED", error=said)
@@ -161,13 +161,13 @@ def test_an_error_keeps_its_line_ends_and_a_message_is_one_line(api, job_id, sai
     assert list(api.events.read(job_id, block_seconds=0.01))[-1][1]["error"] == (kept or "")
 
 
-def test_lone_surrogates_do_no_harm(api, job_id):
+def test_lone_surrogates_are_removed(api, job_id):
     body = json.dumps({"job_id": job_id, "status": "FAILED", "error": "bad \ud800 name"})
     assert api.post("/api/callback/nosana", content=body, headers={"x-callback-token": TOKEN}).status_code == 200
     assert api.job(job_id)["error"] == "bad name"
 
 
-def test_a_report_of_another_attempt_changes_nothing(api):
+def test_a_report_of_an_earlier_attempt_changes_nothing(api):
     job_id = api.failed_job()
     assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
     assert api.callback(job_id, "RUNNING", stage="RENDER", progress=70, attempt=1).json() == {"ok": True}
@@ -176,7 +176,7 @@ def test_a_report_of_another_attempt_changes_nothing(api):
     assert api.job(job_id)["progress"] == 5
 
 
-def test_a_late_callback_that_names_its_attempt_in_the_header_is_logged_and_changes_nothing(api, caplog):
+def test_a_callback_with_an_earlier_attempt_in_its_header_is_logged_and_ignored(api, caplog):
     caplog.set_level("INFO")
     job_id = api.failed_job()
     api.post(f"/api/jobs/{job_id}/start")
@@ -186,13 +186,13 @@ def test_a_late_callback_that_names_its_attempt_in_the_header_is_logged_and_chan
     assert f"Job {job_id}: a report of FAILED of attempt 1 was refused: it is at another attempt" in caplog.text
     api.callback(job_id, "RUNNING", named="2", progress=5)
     assert api.job(job_id)["progress"] == 5
-    for named in ("", "two", "-1", "²", "9" * 30):  # as if it were not there
+    for named in ("", "two", "-1", "²", "9" * 30):  # read as no attempt
         api.callback(job_id, "RUNNING", named=named, progress=api.job(job_id)["progress"] + 1)
     assert api.job(job_id)["progress"] == 10
 
 
-def test_many_callbacks_at_once_end_in_the_right_state(api, job_id):
-    """200 callbacks from 20 threads, shuffled and repeated, while a reader looks on."""
+def test_concurrent_callbacks_never_lower_progress_and_end_succeeded(api, job_id):
+    """200 callbacks from 20 threads, shuffled and repeated, while a reader polls."""
     reports = [("RUNNING", {"stage": s.value, "progress": s.percent(f / 10)}) for s in WORKING for f in range(10)]
     reports = [*(reports * 3)[:199], ("SUCCEEDED", {})]
     random.Random(7).shuffle(reports)  # noqa: S311 the same order each time

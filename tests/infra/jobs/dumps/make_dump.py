@@ -1,4 +1,4 @@
-"""Makes form_1.json: what the first releases, whose records had no number of their form, left in Redis.
+"""Makes form_1.json: Redis records of the first releases, which had no schema version.
 
 Run in a checkout of the commit 8ac3ab0, with its environment:
 
@@ -6,7 +6,7 @@ Run in a checkout of the commit 8ac3ab0, with its environment:
     cd /tmp/form_1 && PYTHONPATH=. python PATH/TO/make_dump.py PATH/TO/form_1.json
 
 It has one record per line as `infra/jobs/dump.py` writes them, but with `left`, the seconds until a key expires.
-Modules of that commit are imported where they are used: today's tests import `job_id` from here.
+Modules of that commit are imported inside functions: today's tree no longer has all of them.
 """
 
 import json
@@ -86,7 +86,7 @@ def record(client: Any, key: str) -> dict[str, Any]:
         "stream": lambda: client.xrange(key),
     }
     left = client.ttl(key)
-    value = "host:1:0" if key.endswith(":lease") else read[kind]()  # the machine's own name is nobody's business
+    value = "host:1:0" if key.endswith(":lease") else read[kind]()  # not this machine's name
     return {"key": key, "type": kind, "value": value, "left": None if left < 0 else left}
 
 
