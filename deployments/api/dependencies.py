@@ -10,6 +10,7 @@ from deployments.api.concurrency import Places
 from deployments.api.connections import streams_allowed
 from deployments.api.job_documents import Documents
 from deployments.api.models import NO_JOB
+from deployments.api.readiness import ReadinessChecks
 from infra.bucket.store import ArtifactStore
 from infra.granted.session import SessionStore
 from infra.jobs.events import JobEvents
@@ -22,8 +23,6 @@ from infra.prefect.forward import PrefectForwarder
 from infra.prefect.runs import Submitter
 from infra.settings import Settings
 
-PROBES = 6
-"""Most threads that probe dependencies at once."""
 CHECKS = 2
 """Most threads that check rented machines' clips at once: each reads whole clips."""
 RUN_CHANGES = 8
@@ -38,9 +37,9 @@ class Parts:
     submitter: Submitter
     documents: Documents
     prefect: PrefectForwarder
-    probes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PROBES))
     checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
+    readiness: ReadinessChecks = field(init=False)
     events: JobEvents = field(init=False)
     idempotency: IdempotencyKeys = field(init=False)
     rate_limit: RateLimit = field(init=False)
@@ -50,6 +49,8 @@ class Parts:
     sockets: Places = field(init=False)
 
     def __post_init__(self) -> None:
+        checks = {"redis": self.jobs.connection.ping, "bucket": self.bucket.probe, "prefect": self.submitter.ping}
+        object.__setattr__(self, "readiness", ReadinessChecks(checks, self.settings.data_dir))
         object.__setattr__(self, "events", JobEvents(self.jobs.connection))
         object.__setattr__(self, "idempotency", IdempotencyKeys(self.jobs.connection))
         object.__setattr__(self, "rate_limit", RateLimit(self.jobs.connection))
