@@ -196,8 +196,8 @@ def _unpack(file: Path, folder: Path) -> About:
                     with (folder / member.name).open("wb") as out:
                         shutil.copyfileobj(held, out)
         about = About.model_validate_json((folder / ABOUT).read_bytes())
-        found = sum(1 for record in _lines(folder / RECORDS) if record["key"] != schema.SCHEMA_KEY)
-    except (OSError, EOFError, tarfile.TarError, ValidationError, ValueError, KeyError, TypeError):
+        found = sum(1 for record in _lines(folder / RECORDS) if dump.check(record)["key"] != schema.SCHEMA_KEY)
+    except (OSError, EOFError, tarfile.TarError, ValidationError, ValueError):
         raise wrong from None
     if found != about.records or about.prefect is not (folder / PREFECT).exists():
         raise wrong

@@ -6,7 +6,10 @@ the output of Redis's DUMP, they can be loaded into another server version. Leas
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
+
+from annotated_types import MinLen
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from infra.errors import StateError
 from infra.jobs.connection import state_errors
@@ -39,12 +42,11 @@ def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
     version, count = str(VERSION), 0
     with state_errors():
         for record in records:
-            key, kind, value, expires = (record[name] for name in ("key", "type", "value", "expires"))
+            checked = check(record)
+            key, kind, value, expires = (checked[name] for name in ("key", "type", "value", "expires"))
             if key == SCHEMA_KEY:
                 version = value
                 continue
-            if not key.startswith("kangklip:") or kind not in _WRITERS:
-                raise StateError(f"The backup has a record that is not KangKlip's: {key[:60]!r}.")
             if expires is not None and expires <= time.time():
                 continue
             with client.pipeline(transaction=True) as pipe:
@@ -56,6 +58,22 @@ def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
             count += 1
         client.set(SCHEMA_KEY, version)
     return count
+
+
+def check(record: object) -> dict[str, Any]:
+    """Return the record if `load` can write it.
+
+    Raises:
+        StateError: it has another form, or its key is not KangKlip's.
+    """
+    try:
+        found = _Record.model_validate(record)
+        return found.model_dump() | {"value": _VALUES[found.type].validate_python(found.value)}
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise StateError(
+            f"The backup has a damaged record ({where}): {str(record)[:80]!r}; restore another backup."
+        ) from None
 
 
 def clear(client: Any) -> int:
@@ -80,6 +98,23 @@ def _read(client: Any, key: str) -> dict[str, Any] | None:
     plain = sorted(cast("set[str]", value)) if kind == "set" else value
     return {"key": key, "type": kind, "value": plain, "expires": None if left < 0 else time.time() + left / 1000}
 
+
+class _Record(BaseModel):
+    key: Annotated[str, Field(pattern="^kangklip:")]
+    type: Literal["string", "hash", "list", "set", "zset", "stream"]
+    value: Any
+    expires: FiniteFloat | None
+
+
+_Fields = Annotated[dict[str, str], MinLen(1)]
+_VALUES: dict[str, TypeAdapter[Any]] = {
+    "string": TypeAdapter(str),
+    "hash": TypeAdapter(_Fields),
+    "list": TypeAdapter(Annotated[list[str], MinLen(1)]),
+    "set": TypeAdapter(Annotated[list[str], MinLen(1)]),
+    "zset": TypeAdapter(Annotated[list[tuple[str, FiniteFloat]], MinLen(1)]),
+    "stream": TypeAdapter(Annotated[list[tuple[str, _Fields]], MinLen(1)]),
+}
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "string": lambda pipe, key: pipe.get(key),

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from deployments.cli.backup import _unpack
-from infra.errors import ConfigError
+from infra.errors import ConfigError, StateError
 from infra.jobs import dump, schema
 from infra.jobs.ids import new_job_id
 from infra.jobs.store import JobStore
@@ -115,11 +115,39 @@ def test_a_backup_of_form_1_is_brought_to_todays(tmp_path):
     assert "CANCELLED" in shown.stdout.decode()
 
 
+def record(**changes) -> bytes:
+    return json.dumps({"key": "kangklip:x", "type": "string", "value": "y", "expires": None} | changes).encode() + b"\n"
+
+
+DAMAGED = {
+    "no type": b'{"key": "kangklip:x", "value": "y", "expires": null}\n',
+    "no key": b'{"type": "string", "value": "y", "expires": null}\n',
+    "no object": b"[1, 2]\n",
+    "another's key": record(key="theirs:x"),
+    "an unknown type": record(type="module"),
+    "a type that is no text": record(type=["string"]),
+    "a value of another type": record(value={"y": "z"}),
+    "an empty hash": record(type="hash", value={}),
+    "a score that is no number": record(type="zset", value=[["y", "high"]]),
+    "an entry without fields": record(type="stream", value=[["1-1", {}]]),
+    "an end that is no time": record(expires="soon"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_record_is_found_before_anything_is_replaced(name, tmp_path):
+    saved, folder = tmp_path / "damaged.tar.gz", tmp_path / "unpacked"
+    saved.write_bytes(archive(backup__json=about(records=2), records__jsonl=record() + DAMAGED[name]))
+    folder.mkdir()
+    with pytest.raises(StateError, match="damaged record"):
+        _unpack(saved, folder)
+
+
 WRONG = {
     "no archive": b"something else",
     "cut off": archive(backup__json=about(), records__jsonl=b"")[:-40],
     "no records": archive(backup__json=about()),
-    "too few records": archive(backup__json=about(records=3), records__jsonl=b'{"key": "kangklip:x"}\n'),
+    "too few records": archive(backup__json=about(records=3), records__jsonl=record()),
     "no database": archive(backup__json=about(prefect=True), records__jsonl=b""),
     "no good database": archive(backup__json=about(prefect=True), records__jsonl=b"", prefect__db=b"SQLite?" * 99),
     "a newer form": archive(backup__json=about(schema_form=99), records__jsonl=b""),
