@@ -53,7 +53,7 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         shown.update("Looking for jobs that were left")
         left = _take_up(stack.settings)
         shown.stop()
-        log = stack.home.logs / "api.log"
+        log = stack.home.logs / f"api-{port}.log"  # several may share a data folder, none a port
         out.print(_screen(stack, port, log, worker=worker))
         for job in left:
             out.print(_taken_up(job), soft_wrap=True)

@@ -4,6 +4,7 @@
 written its first artifact, when most is half done. `DIE_IN=RECORD` does so after UPLOAD has
 published everything and before it writes its record. `STOP_IN=STAGE` sends the process SIGTERM
 at the same moment and swallows what the signal raises, as some libraries do.
+`LOSE_END` loses the report that the job has ended.
 """
 
 import contextlib
@@ -61,12 +62,20 @@ def end_in(stage: str, end: Callable[[], None]) -> None:
         setattr(ArtifactStore, name, ending)
 
 
+def lose_end() -> None:
+    from flows import lifecycle
+
+    lifecycle.report_end = lambda *_: False
+
+
 if __name__ == "__main__":
     local_run.quiet_prefect()
     if stage := os.environ.get("DIE_IN"):
         end_in(stage, die)
     if stage := os.environ.get("STOP_IN"):
         end_in(stage, stop_and_swallow)
+    if os.environ.get("LOSE_END"):
+        lose_end()
     with local_run.unwound_on_sigterm():
         request = ClipRequest.model_validate_json(sys.argv[2])
         if sys.argv[1] == "-":

@@ -41,43 +41,36 @@ def uninterrupted(pipeline, short, tmp_path_factory):
     assert ended.returncode == 0, ended.output
     assert set(pipeline.stages(ended.flow_run_id).values()) == {"Completed"}
     return without_job_id(pipeline.json(job_id, "edl.json")), frames_digest(
-        pipeline.store, job_id, tmp_path_factory.mktemp("undisturbed")
+        pipeline.store, job_id, tmp_path_factory.mktemp("uninterrupted")
     )
 
 
-BRIEF = ("CHUNK", "SELECT")  # their neighbours are tested in every run
-CASES = [pytest.param(stage, marks=pytest.mark.soak) if stage in BRIEF else stage for stage in STAGES]
+def test_a_job_killed_in_every_stage_in_turn_repeats_no_finished_stage(
+    pipeline, short, uninterrupted, job_id, tmp_path
+):
+    pipeline.clear_shared_cache()
+    for done, stage in enumerate([*STAGES, "RECORD"]):
+        killed = pipeline.run(job_id, short, DIE_IN=stage)
+        assert killed.returncode == -signal.SIGKILL, (stage, killed.output)
+        assert pipeline.jobs.get(job_id).status is JobState.RUNNING
+        before = min(done, len(STAGES) - 1)
+        fresh = 1 if 0 < done < len(STAGES) else 0  # the stage that the run before was killed in
+        states = list(pipeline.stages(killed.flow_run_id).values())
+        assert states == ["Cached"] * (before - fresh) + ["Completed"] * fresh + ["Running"], stage
+    assert pipeline.store.exists(f"jobs/{job_id}/manifest.json")
 
-
-@pytest.mark.parametrize("stage", CASES)
-def test_a_job_killed_in_a_stage_repeats_no_finished_stage(pipeline, short, uninterrupted, job_id, tmp_path, stage):
-    if stage in ("DOWNLOAD", "TRANSCRIPT"):  # later stages may use the cache
-        pipeline.clear_shared_cache()
-    killed = pipeline.run(job_id, short, DIE_IN=stage)
-    assert killed.returncode == -signal.SIGKILL, killed.output
+    lost = pipeline.run(job_id, short, LOSE_END="1")
+    assert lost.returncode == 1, lost.output
+    assert "its record was not updated; resume the job" in lost.output
     assert pipeline.jobs.get(job_id).status is JobState.RUNNING
 
     again = pipeline.run(job_id, short)
 
     assert again.returncode == 0, again.output
-    states = pipeline.stages(again.flow_run_id)
-    before = STAGES.index(stage)
-    assert list(states.values()) == ["Cached"] * before + ["Completed"] * (6 - before), states
+    assert list(pipeline.stages(again.flow_run_id).values()) == ["Cached"] * 6
     job = pipeline.jobs.get(job_id)
-    assert (job.status, job.attempt, job.progress) == (JobState.SUCCEEDED, 2, 100)
+    assert (job.status, job.attempt, job.progress) == (JobState.SUCCEEDED, 9, 100)
     assert without_job_id(pipeline.json(job_id, "edl.json")) == uninterrupted[0]
-    assert frames_digest(pipeline.store, job_id, tmp_path) == uninterrupted[1]
-
-
-def test_a_job_killed_between_manifest_and_record_completes(pipeline, short, uninterrupted, job_id, tmp_path):
-    killed = pipeline.run(job_id, short, DIE_IN="RECORD")
-    assert killed.returncode == -signal.SIGKILL, killed.output
-    assert pipeline.store.exists(f"jobs/{job_id}/manifest.json")
-
-    again = pipeline.run(job_id, short)
-
-    assert again.returncode == 0, again.output
-    assert list(pipeline.stages(again.flow_run_id).values()) == ["Cached"] * 5 + ["Completed"]
     assert frames_digest(pipeline.store, job_id, tmp_path) == uninterrupted[1]
 
 

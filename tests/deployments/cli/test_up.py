@@ -272,7 +272,7 @@ def test_without_a_worker_a_job_waits_and_says_so(tmp_path):
         assert f"Port {running.port} is taken; choose another, or stop what listens there." in said
         said = up_refused("--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
         assert f"Port {running.port} for the Prefect server is taken; choose another" in said
-        screen, log = running.log(), (running.folder / "stack" / "logs" / "api.log").read_text()
+        screen, log = running.log(), (running.folder / "stack" / "logs" / f"api-{running.port}.log").read_text()
         assert "KangKlip is up" in screen
         assert '"message": "request"' not in screen
         assert '"message": "request"' in log
