@@ -26,7 +26,7 @@ from infra.jobs.batches import BatchMemory
 from infra.jobs.record import Job
 from infra.jobs.store import JobStore
 from tasks.core.errors import BadRequest
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 from tasks.core.source.addresses import loggable
 from tasks.core.source.batch import BatchReport, BatchRequest, Listing, Outcome, markdown
 from tasks.feed import feed
@@ -56,7 +56,7 @@ def batch(request: BatchRequest) -> dict[str, Any] | State[Any]:
 
 def _batch(request: BatchRequest) -> BatchReport:
     configured = settings.load()
-    jobs, memory = JobStore.from_settings(configured), BatchMemory.from_settings(configured, request.memory)
+    jobs, memory = JobStore.from_settings(configured), BatchMemory.from_settings(configured, request.memory_name)
     if jobs is None or memory is None:
         raise ConfigError("A batch needs Redis to remember its videos; set REDIS_URL.")
     bucket = ArtifactStore.from_settings(configured)
@@ -66,7 +66,7 @@ def _batch(request: BatchRequest) -> BatchReport:
     entries = batch_jobs.choose(found)
     report = _new_report(request, found, memory, {entry.key for entry in entries})
     log = get_run_logger()
-    videos = counted(len(entries), "video")
+    videos = pluralize(len(entries), "video")
     log.info("Batch %s: %s to process, %d left out", report.name, videos, len(report.left_out))
     for line in batch_jobs.follow(entries, request.wait_hours * 3600):
         log.info("%s %s %s", line.job_id, line.outcome, line.error or "")
@@ -82,8 +82,8 @@ def _new_report(request: BatchRequest, found: Listing, memory: BatchMemory, chos
     known = memory.known(item.key for item in found.items)
     return BatchReport(
         batch_id=str(flow_run.get_id()),
-        name=request.memory,
-        source=loggable(request.feed) if request.feed else counted(len(request.urls), "address", "addresses"),
+        name=request.memory_name,
+        source=loggable(request.feed) if request.feed else pluralize(len(request.urls), "address", "addresses"),
         began_at=time.time(),
         done_before=len(known - chosen),
         for_later=len(found.items) - len(known),
@@ -102,10 +102,11 @@ def _store(report: BatchReport, bucket: ArtifactStore) -> None:
 def _show(report: BatchReport) -> None:
     """Show the report in the Prefect UI; ignore failures."""
     try:
+        videos = pluralize(len(report.items), "video")
         create_markdown_artifact(
             key=f"batch-{report.batch_id}",
             markdown=markdown(report),
-            description=f"{report.count(Outcome.SUCCEEDED)} of {counted(len(report.items), 'video')} of {report.name}",
+            description=f"{report.count(Outcome.SUCCEEDED)} of {videos} of {report.name}",
         )
     except Exception:
         logger.exception("The batch is done; its report could not be shown")

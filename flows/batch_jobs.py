@@ -19,8 +19,8 @@ from tasks.core.source.batch import (
     ItemReport,
     Listing,
     Outcome,
+    is_worth_retrying,
     item_report,
-    may_be_tried_again,
 )
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class BatchJobs:
     def choose(self, found: Listing) -> list[BatchEntry]:
         """The videos of this run: those that earlier runs left unfinished, then new ones, newest first."""
         left = self.memory.open_entries()
-        new = found.new(self.memory.known(item.key for item in found.items), self.request.most_new)
+        new = found.new(self.memory.known(item.key for item in found.items), self.request.max_new)
         return [*left, *(self.memory.add(item.key, item.model_dump_json()) for item in new)]
 
     def follow(self, entries: list[BatchEntry], seconds: float) -> Iterator[ItemReport]:
@@ -156,7 +156,7 @@ class BatchJobs:
             failure = {}
         code = failure.get("code") if failure.get("attempt") == job.attempt else None
         was_cancelled = job.cancelled or (job.flow_run_id is not None and self.run_end(job.flow_run_id) == CANCELLED)
-        return may_be_tried_again(code, job.attempt) and not was_cancelled
+        return is_worth_retrying(code, job.attempt) and not was_cancelled
 
     def _settle(self, entry: BatchEntry, outcome: Outcome) -> None:
         """Close the video unless it will be tried again, and free its slot."""

@@ -14,7 +14,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.runtime import flow_run
 
 from infra.jobs.record import JobRef
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def artifact_key(kind: str, job_id: str) -> str:
 
 def show_success(job: JobRef, clips: int) -> None:
     """Show progress 100, which no stage reports."""
-    _show(job, ArtifactUpdate(description=f"Done: {counted(clips, 'clip')}.", data=100.0))
+    _show(job, ArtifactUpdate(description=f"Done: {pluralize(clips, 'clip')}.", data=100.0))
 
 
 def show_failure(job: JobRef, error: str) -> None:

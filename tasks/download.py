@@ -12,7 +12,7 @@ from infra.states import Stage
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.object_keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.request import ClipRequest
-from tasks.core.sound.channels import AudioTrack, ranked
+from tasks.core.sound.channels import AudioTrack, rank_tracks
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.sound.loudness import integrated
 from tasks.options import SourceOptions
@@ -98,7 +98,7 @@ def _cached(index: str, work: Workspace) -> SharedSource | None:
 
 def _has_same_track(entry: SharedSource, language: str, meta: SourceMeta) -> bool:
     """Whether this request would choose the audio track that the entry holds."""
-    return ranked(entry.tracks, language, meta.extra.get("language"))[:1] == entry.tracks[:1]
+    return rank_tracks(entry.tracks, language, meta.extra.get("language"))[:1] == entry.tracks[:1]
 
 
 def _download(found: Identified | None, request: ClipRequest, options: DownloadOptions, work: Workspace) -> Acquired:

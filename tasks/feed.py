@@ -6,7 +6,7 @@ from prefect.tasks import exponential_backoff
 
 from infra import settings
 from infra.errors import SiteError
-from tasks.core.source.batch import BatchRequest, Listing, list_of
+from tasks.core.source.batch import BatchRequest, Listing, list_urls
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.source.feeds import read_feed
 from tasks.engines.source.ytdlp import DownloadOptions, TransientDownloadError
@@ -26,7 +26,7 @@ def feed(request: BatchRequest) -> Listing:
     """The batch's videos, newest first."""
     configured = settings.load()
     if request.feed is None:
-        return list_of(request.urls, allow_private=configured.allow_private_addresses)
+        return list_urls(request.urls, allow_private=configured.allow_private_addresses)
     options = DownloadOptions(
         allow_private_addresses=configured.allow_private_addresses, cookies_file=configured.ytdlp_cookies_file
     )

@@ -10,7 +10,7 @@ from infra.states import Stage
 from tasks.core.edl import Edl
 from tasks.core.object_keys import job_key
 from tasks.core.output.render_plan import RenderOptions
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 from tasks.policy import task_arguments
 from tasks.records import EdlRecord, RenderRecord, SourceRecord, TranscriptRecord
 from tasks.stages.render import RenderedClip, RenderResult, render_clips
@@ -38,7 +38,7 @@ def render(
             work.footage(source, transcript),
             options,
             work.folder / "renders",
-            lambda share: work.report_progress(share, counted(len(chosen.clips), "clip")),
+            lambda share: work.report_progress(share, pluralize(len(chosen.clips), "clip")),
             keep,
         )
         return RenderRecord(

@@ -20,7 +20,7 @@ from infra.errors import InfraError
 from infra.jobs.store import JobStore
 from infra.local.parts import Part, program
 from infra.settings import Settings
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 from tasks.engines import ffmpeg, hardware, weights
 from tasks.engines.captions import fonts
 from tasks.engines.choice import llm
@@ -62,7 +62,7 @@ def _tried(check: Callable[[Settings], Finding], configured: Settings) -> Findin
 
 
 def _python(_: Settings) -> Finding:
-    return Finding("ok", f"{platform.python_version()}, {counted(hardware.cpu_cores(), 'core')}")
+    return Finding("ok", f"{platform.python_version()}, {pluralize(hardware.cpu_cores(), 'core')}")
 
 
 def _ffmpeg(_: Settings) -> Finding:

@@ -15,7 +15,7 @@ from rich.text import Text
 from deployments.console import out
 from infra.errors import ConfigError, InfraError
 from tasks.core.errors import BadRequest, ClipError
-from tasks.core.plurals import age, counted
+from tasks.core.plurals import age, pluralize
 from tasks.core.source.addresses import loggable
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Finished:
                 Path(clip["file"]).name,
             )
         out.print(table)
-        out.print(Text(f"{counted(len(self.files), 'file')} in {self.folder}"), soft_wrap=True)
+        out.print(Text(f"{pluralize(len(self.files), 'file')} in {self.folder}"), soft_wrap=True)
 
 
 def job_document(job: "Job") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from infra.local.stack import LocalStack
 from infra.states import JobState, Stage
 from infra.validation import faults
 from tasks.core.object_keys import job_key
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 from tasks.core.request import (
     SHORTEST_SHARE,
     ClipCount,
@@ -107,4 +107,4 @@ def run_job() -> None:
     with local_run.unwound_on_sigterm(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:
         stack.apply()
         published = local_run.run_flow(request, job_id)
-    log.info("%s: %s", job_id, counted(len(published.clips), "clip"))
+    log.info("%s: %s", job_id, pluralize(len(published.clips), "clip"))

@@ -1,4 +1,4 @@
-"""Why a video cannot become clips. These errors are permanent and never retried: the user has to act.
+"""Reasons why a video cannot become clips. These errors are permanent and never retried: the user has to act.
 
 ClipError
 ├── BadRequest            the request itself is malformed
@@ -8,8 +8,8 @@ ClipError
 │   ├── SourceNotFound    404, removed, unknown host
 │   ├── SourcePrivate     private, members-only, needs a login
 │   ├── SourceGated       age check or bot check
-│   ├── SourceGeoBlocked  not available where the worker is
-│   ├── SourceIsLive      a stream that has not ended
+│   ├── SourceGeoBlocked  not available in the worker's country
+│   ├── SourceIsLive      a live stream that has not ended
 │   ├── SourceTooLong     longer than MAX_SOURCE_SECONDS
 │   ├── SourceTooLarge    larger than MAX_SOURCE_BYTES
 │   └── UnsupportedSource the site or page has no readable video
@@ -21,14 +21,14 @@ ClipError
 ├── TooShort              too little speech for one clip
 └── NoClips               every candidate failed the output contract
 
-ProgramStopped is not one of them: it says nothing about the video.
+ProgramStopped is not among them, because it says nothing about the video.
 """
 
 
 class ProgramStopped(Exception):
-    """An external program (ffmpeg, yt-dlp) was killed by a signal (ours or the kernel's) or hung.
+    """An external program (ffmpeg, yt-dlp) hung, or was killed by us or the kernel.
 
-    It says nothing about the media or the GPU, so it is neither a `ClipError` nor an engine's error. Code that
+    This says nothing about the media or the GPU, so it is neither a `ClipError` nor an engine error. Code that
     handles those must not catch it: the stage fails and can be retried.
     """
 
@@ -135,7 +135,7 @@ class NoAudio(MediaError):
 
 class NoSpeech(ClipError):
     code = "no_speech"
-    next_step = "Use a video in which someone speaks."
+    next_step = "Use a video with speech."
 
 
 class TooShort(ClipError):

@@ -1,4 +1,4 @@
-"""Whisper's languages, and the names that media files and users give them."""
+"""Whisper's languages, and the names that media files and users use for them."""
 
 from difflib import get_close_matches
 
@@ -68,11 +68,11 @@ _COMMON_NAMES = {
     **dict.fromkeys(("danish", "dk"), "da"),
     **dict.fromkeys(("greek", "gr"), "el"),
 }
-"""What users type instead of a code: a language's name or a country code."""
+"""Language names and country codes that users type instead of a language code."""
 
 
 def suggestions(language: str) -> list[str]:
-    """Up to three codes that the user may have meant, likeliest first."""
+    """Up to three codes that the user may have meant, most likely first."""
     typed = language.casefold().strip()
     named = [_COMMON_NAMES[name] for name in get_close_matches(typed, _COMMON_NAMES, n=2, cutoff=0.75)]
     base = [code for code in (whisper_code(typed), typed[:2]) if code in LANGUAGES]

@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class AudioTrack(BaseModel):
-    """An audio track according to its container. `index` is its stream in the file, `start` in seconds.
+    """An audio track according to its container. `index` is its stream index in the file, `start` is in seconds.
 
-    `layout` is ffmpeg's name, or a count like "16 channels" if the file has none. `aside` marks tracks
-    other than the programme: commentary, audio description, karaoke.
+    `layout` is ffmpeg's name, or a count like "16 channels" if the file names no layout. `aside` marks
+    tracks other than the main programme: commentary, audio description, karaoke.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,12 +27,12 @@ class AudioTrack(BaseModel):
 
     @property
     def has_layout(self) -> bool:
-        """Whether the layout names each channel, as a downmix requires."""
+        """Whether the layout names every channel, which a downmix needs."""
         return not self.channels or (self.layout != "downmix" and not self.layout.endswith(" channels"))
 
     @property
     def without_layout(self) -> "AudioTrack":
-        """The same track with an unknown layout, since a downmix by layout drops some channels."""
+        """The same track with its layout unknown, because a downmix by layout drops some channels."""
         return self.model_copy(update={"layout": f"{self.channels} channels"})
 
 
@@ -40,12 +40,12 @@ class MediaInfo(BaseModel):
     """Streams of a media file, according to its container and one decoded frame.
 
     `width` and `height` are as displayed: after rotation, with square pixels. `rotation` is in degrees
-    clockwise (0, 90, 180, 270). Times are seconds, `fps` is the average rate. `color_matrix`,
+    clockwise (0, 90, 180, 270). Times are in seconds; `fps` is the average rate. `color_matrix`,
     `color_primaries` and `color_transfer` are ffmpeg's names (bt709, smpte170m; smpte2084 is PQ,
-    arib-std-b67 is HLG, gbr means RGB), or None if unknown. `interlaced`: a frame has two fields.
-    `alpha`: the picture has transparent parts. `start` is the container's timestamp that ffmpeg counts
-    as 0. `video_index` is the picture's stream in the file; `video_is_first`: it is ffmpeg's first.
-    `tracks` are all audio tracks; `audio_*` describe the chosen one, which is stream `audio_index`.
+    arib-std-b67 is HLG, gbr means RGB), or None if unknown. `interlaced` means two fields per frame,
+    `alpha` a picture with transparency. `start` is the container timestamp that ffmpeg treats as 0.
+    `video_index` is the video stream's index in the file; `video_is_first` tells whether ffmpeg would pick it.
+    `tracks` are all audio tracks; `audio_*` describe the selected one, stream `audio_index`.
     `programs` counts the programs of a transport stream; `program` is the one described, counted from 1,
     or None unless there are several.
     """
@@ -81,7 +81,7 @@ class MediaInfo(BaseModel):
     tracks: list[AudioTrack] = Field(default_factory=list[AudioTrack])
 
     def with_track(self, track: AudioTrack) -> "MediaInfo":
-        """The same file with `track` as the chosen audio track."""
+        """The same file with `track` selected as its audio."""
         return self.model_copy(
             update={
                 "audio_codec": track.codec,
@@ -93,13 +93,13 @@ class MediaInfo(BaseModel):
         )
 
     @property
-    def moments(self) -> float:
-        """Moments shown per second: an interlaced frame shows two."""
+    def pictures_per_second(self) -> float:
+        """Distinct pictures per second: an interlaced frame holds two."""
         return 2 * self.fps if self.interlaced else self.fps
 
 
 class HeatmapPoint(BaseModel):
-    """How often viewers replay a part of the source, 0 to 1, according to its site."""
+    """How often viewers replay a part of the source, from 0 to 1, according to its site."""
 
     start_time: float
     end_time: float
@@ -113,7 +113,7 @@ class Chapter(BaseModel):
 
 
 class SourceMeta(BaseModel):
-    """Data from the source's page: `meta.json`. `extra` holds all other stored fields."""
+    """Metadata from the source's page: `meta.json`. `extra` holds the fields without a column of their own."""
 
     source_id: str
     kind: Literal["site", "file_url", "local_file"]

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 SOURCE_VERSION = 4
-"""Raise it when DOWNLOAD changes how it stores sources."""
+"""Bump it when DOWNLOAD changes how it stores sources."""
 
 
 def job_key(job_id: str, name: str) -> str:
@@ -34,7 +34,7 @@ def source_key(source_digest: str) -> str:
 
 
 def alias_key(video_url: str) -> str:
-    """Key of the entry that maps an address to the source it last led to."""
+    """Key of the entry that maps a URL to the source it last resolved to."""
     return f"cache/urls/{digest('url', video_url)}.json"
 
 
@@ -49,5 +49,5 @@ def transcript_key(audio_sha256: str, transcript_digest: str) -> str:
 
 
 def upload_key(content_sha256: str) -> str:
-    """Key of a local file that the command line registered."""
+    """Key of a local file uploaded by the command line."""
     return f"cache/uploads/{content_sha256}"

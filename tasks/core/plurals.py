@@ -1,8 +1,8 @@
-"""Counts, times and ages as people write them."""
+"""Counts, durations and ages for display."""
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: 1 clip, 2 clips, 0 clips. Pass `plural` if it is not the noun plus s."""
+def pluralize(count: int, noun: str, plural: str = "") -> str:
+    """The count with its noun: 1 clip, 2 clips, 0 clips. Pass `plural` if it is not the noun plus s."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
@@ -17,5 +17,5 @@ def age(seconds: float) -> str:
     for unit, size in (("day", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             whole = int(seconds // size)
-            return counted(whole, unit) if unit == "day" else f"{whole} {unit}"
+            return pluralize(whole, unit) if unit == "day" else f"{whole} {unit}"
     return f"{max(int(seconds), 0)} s"

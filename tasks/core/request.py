@@ -1,6 +1,6 @@
-"""The fields of a request, each defined once, and the request that the flow runs.
+"""The fields of a request, each defined once, and the request model that the flow takes.
 
-HTTP, the container's environment and batches share these field types and narrow them where they allow less.
+The HTTP API, the container's environment and batches share these field types and narrow them where they allow less.
 """
 
 from typing import Annotated, Any, TypeVar
@@ -22,9 +22,9 @@ from tasks.core.languages import LANGUAGES, suggestions
 T = TypeVar("T")
 _HTTP_URL = TypeAdapter(Annotated[HttpUrl, Field(max_length=4096)])
 SHORTEST_SHARE = 0.8
-"""The shortest clip, as a share of the requested seconds."""
+"""Shortest clip length as a share of the requested length."""
 MIN_SECONDS, MAX_SECONDS, DEFAULT_SECONDS = 5, 180, 45
-"""Requested length of a clip, in seconds."""
+"""Bounds and default of the requested clip length, in seconds."""
 MAX_CLIPS, DEFAULT_CLIPS = 5, 3
 
 
@@ -62,7 +62,7 @@ VideoUrl = Annotated[
     AfterValidator(_web_address),
     Field(
         title="Video URL",
-        description="Address of the video: any page that yt-dlp reads, or a media file (http or https).",
+        description="Address of the video: any page that yt-dlp supports, or a media file (http or https).",
         examples=["https://example.org/talk.mp4"],
     ),
 ]
@@ -92,18 +92,18 @@ ShortestSeconds = Annotated[
 
 
 def _form_schema(schema: dict[str, Any]) -> None:
-    """Make `video_url` required in forms. Only the command line registers files."""
-    schema.update(required=["video_url"], description="One video, and how many clips of which length to cut from it.")
+    """Make `video_url` required in forms; only the command line can upload files."""
+    schema.update(required=["video_url"], description="A video, and the number and length of clips to cut from it.")
 
 
 def _address_schema(schema: dict[str, Any]) -> None:
-    """Let a form check an address."""
+    """Let a form validate the address."""
     optional_field(schema)
     schema.update(pattern="^https?://", maxLength=4096)
 
 
 def optional_field(schema: dict[str, Any]) -> None:
-    """Let a form leave a field empty instead of sending null."""
+    """Let a form omit an empty field instead of sending null."""
     schema.pop("default", None)
     for bound, name in (("ge", "minimum"), ("le", "maximum")):  # pydantic does not convert those of a union
         if bound in schema:
@@ -111,12 +111,12 @@ def optional_field(schema: dict[str, Any]) -> None:
 
 
 class ClipRequest(BaseModel):
-    """One video, and how many clips of which length to cut from it.
+    """A video, and the number and length of clips to cut from it.
 
-    Exactly one of `video_url` and `source_key` names the video. The HTTP API narrows the length
-    to 30 to 60 seconds; the command line and the flow allow 5 to 180.
+    Exactly one of `video_url` and `source_key` names the video. The HTTP API allows only 30 to 60 seconds per
+    clip; the command line and the flow allow 5 to 180.
 
-    The JSON schema is for forms: it requires `video_url` and hides fields that only our own code sets.
+    The JSON schema is for forms: it requires `video_url` and hides the fields that only our own code sets.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=_form_schema)
@@ -125,10 +125,10 @@ class ClipRequest(BaseModel):
     source_key: SkipJsonSchema[str | None] = Field(
         default=None,
         pattern=r"^cache/uploads/[0-9a-f]{64}$",
-        description="Bucket key of a file that the command line registered; replaces video_url.",
+        description="Bucket key of a file uploaded by the command line; replaces video_url.",
     )
     source_name: SkipJsonSchema[str] = Field(
-        default="", max_length=255, description="Original name of a registered file."
+        default="", max_length=255, description="Original name of an uploaded file."
     )
     clip_duration_seconds: ClipSeconds = DEFAULT_SECONDS
     clip_count: ClipCount = DEFAULT_CLIPS

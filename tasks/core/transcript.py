@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class Word(BaseModel):
-    """A spoken word as the recogniser wrote it, with punctuation but no surrounding spaces."""
+    """A spoken word as transcribed, with its punctuation but no surrounding spaces."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -18,12 +18,12 @@ class Word(BaseModel):
 
     @property
     def middle(self) -> float:
-        """The time that decides whether the word belongs to a clip."""
+        """The word belongs to the clip that contains this time."""
         return (self.start + self.end) / 2
 
 
 class Segment(BaseModel):
-    """A run of speech as the recogniser cut it: an item of `transcript.json`.
+    """A stretch of speech as segmented by the recogniser: an item of `transcript.json`.
 
     `language` is Whisper's code, or None if unknown.
     """
@@ -49,12 +49,12 @@ class Speech:
     language: str
 
     def language_of(self, spans: Iterable[tuple[float, float]]) -> str:
-        """The language of most words in `spans` (seconds), or the source's if they have no words."""
-        stretches = list(spans)
+        """The language of most words in `spans` (seconds), or the main language if they have no words."""
+        ranges = list(spans)
         counts = Counter[str]()
         for segment in self.segments:
             middles = (word.middle for word in segment.words)
-            counts[segment.language or self.language] += sum(any(a <= t < b for a, b in stretches) for t in middles)
+            counts[segment.language or self.language] += sum(any(a <= t < b for a, b in ranges) for t in middles)
         return max(counts, key=lambda code: counts[code]) if counts.total() else self.language
 
 

@@ -12,7 +12,7 @@ import ctranslate2
 import psutil
 
 from tasks.core.errors import ProgramStopped
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 
 Device = Literal["cpu", "cuda"]
 
@@ -102,7 +102,7 @@ def _on_cpu(model: str | None, batch: int | None, reason: str) -> AsrPlan:
     widest = 8 if cores > 4 else 4
     room = widest if free is None else int((free - 0.6 * GIB) / _CPU_WINDOW_BYTES)
     by_memory = min(max(room, 1), widest)
-    return AsrPlan(model or "base", "cpu", "int8", batch or by_memory, f"CPU, {counted(cores, 'core')}: {reason}")
+    return AsrPlan(model or "base", "cpu", "int8", batch or by_memory, f"CPU, {pluralize(cores, 'core')}: {reason}")
 
 
 def _on_gpu(model: str, batch: int | None, free: int | None) -> AsrPlan:

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import AudioTrack, MediaInfo
-from tasks.core.sound.channels import ranked
+from tasks.core.sound.channels import rank_tracks
 from tasks.engines.programs import programs
 
 _MATRICES = {
@@ -110,7 +110,7 @@ def _describe(container: InputContainer, path: Path) -> MediaInfo:
         program=None if chosen is None else chosen + 1,
     )
     sounds = [stream for stream in container.streams.audio if pids is None or stream.id in pids]
-    if tracks := ranked([_track(stream) for stream in sounds], "auto"):
+    if tracks := rank_tracks([_track(stream) for stream in sounds], "auto"):
         info = info.model_copy(update={"tracks": tracks}).with_track(tracks[0])
     return info if video is None else info.model_copy(update=_describe_video(container, video))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from infra.untrusted_text import one_line
 from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong
 from tasks.core.media import AudioTrack, MediaInfo, SourceMeta
-from tasks.core.sound.channels import ranked
-from tasks.core.source.page import TITLE_LETTERS
+from tasks.core.sound.channels import rank_tracks
+from tasks.core.source.page import MAX_TITLE_CHARS
 from tasks.engines.probe import probe
 from tasks.engines.source import ytdlp
 from tasks.engines.source.demux import (
@@ -103,7 +103,7 @@ def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) 
 
 def file_meta(key: str, name: str) -> SourceMeta:
     """Metadata of a registered file: the last part of its key, and its owner's name for it."""
-    stem = one_line(os.path.splitext(os.path.basename(name))[0], TITLE_LETTERS)  # noqa: PTH119, PTH122 - a name, not a path
+    stem = one_line(os.path.splitext(os.path.basename(name))[0], MAX_TITLE_CHARS)  # noqa: PTH119, PTH122 - a name, not a path
     return SourceMeta(source_id=f"upload-{os.path.basename(key)[:64]}", kind="local_file", title=stem)  # noqa: PTH119
 
 
@@ -111,7 +111,7 @@ def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pat
     check_container(video)
     found = probe(video)
     check_media(found, options)
-    tracks = ranked(found.tracks, options.language, meta.extra.get("language"))
+    tracks = rank_tracks(found.tracks, options.language, meta.extra.get("language"))
     sound = choose_sound(video, tracks)
     copy = seekable(video, found, sound, folder)
     warnings = [*sound.warnings, *filter(None, [copy.warning])]

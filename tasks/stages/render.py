@@ -266,7 +266,7 @@ def _views(
     clip: EdlClip, footage: Footage, options: RenderOptions, detector: FaceDetector | None
 ) -> list[RangeAnalysis]:
     video, info = footage.video, footage.info
-    rate = float(frame_rate(info.moments, options.max_fps))
+    rate = float(frame_rate(info.pictures_per_second, options.max_fps))
     if any(span.start >= info.duration for span in clip.segments):
         raise UnreadableMedia(f"The video ends after {info.duration:.1f} s, before the clip does.")
     return [analyse_range(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]

@@ -49,7 +49,7 @@ def test_an_attempt_ends_with_its_real_error_even_if_progress_cannot_be_shown(jo
     assert clip(REQUEST, job_id, return_state=True).is_failed()
     job = jobs.get(job_id)
     assert (job.status, job.attempt) == (JobState.FAILED, 2)
-    assert job.error.startswith("Port 9 is not a port of the web.")
+    assert job.error.startswith("Port 9 is not allowed: use 80, 443, or 1024 and above.")
 
 
 def test_sweep_tolerates_folders_that_disappear(stack):

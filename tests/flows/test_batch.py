@@ -115,7 +115,7 @@ def run_overlapping_batches_and_kill_one(environment, stack, store, database, se
     told = {item["job_id"]: item for report in reports(store) if report["name"] == name for item in report["items"]}
     assert set(told) == ours
     failed = [item for item in told.values() if item["outcome"] == "FAILED"]
-    assert {item["error"] for item in failed} == {"Nobody speaks. Use a video in which someone speaks."}
+    assert {item["error"] for item in failed} == {"Nobody speaks. Use a video with speech."}
     assert count_flow_runs(ours) == dict.fromkeys(ours, 1)
 
 

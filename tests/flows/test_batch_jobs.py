@@ -15,7 +15,7 @@ from infra.jobs.batches import BatchMemory
 from infra.jobs.record import Report
 from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
-from tasks.core.source.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_of
+from tasks.core.source.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_urls
 
 
 @pytest.fixture(autouse=True)
@@ -108,9 +108,9 @@ def batch(runs, servers):
 
     def made(count=3, **asked):
         request = BatchRequest(urls=[f"https://example.org/talk?{n}" for n in range(count)], name=name, **asked)
-        memory = BatchMemory.from_settings(servers.settings, request.memory)
+        memory = BatchMemory.from_settings(servers.settings, request.memory_name)
         jobs_of_batch = BatchJobs(request, memory, runs.jobs, runs.bucket, runs.submit, runs.run_end)
-        jobs_of_batch.found = list_of(request.urls, allow_private=False)
+        jobs_of_batch.found = list_urls(request.urls, allow_private=False)
         return jobs_of_batch
 
     return made

@@ -34,7 +34,7 @@ USED_UP = (403, "the run's LLM calls are used up")
 BUSY = (429, "the LLM is busy; try again later")
 NO_ANSWER = (502, "the LLM did not answer as it should")
 
-MESSAGE_LETTERS = 200_000
+MAX_MESSAGE_CHARS = 200_000
 """Most characters in all messages of a call: five times what the flow sends."""
 SCHEMA_LETTERS = 20_000
 ANSWER_TOKENS = 8192
@@ -174,7 +174,7 @@ def _made_anew(body: dict[str, Any], upstream: Upstream) -> bytes:
     try:
         chat = Chat.model_validate(body)
         shape = json.dumps(chat.model_dump(include={"response_format"}, exclude_unset=True), allow_nan=False)
-        if sum(len(message.content) for message in chat.messages) > MESSAGE_LETTERS or len(shape) > SCHEMA_LETTERS:
+        if sum(len(message.content) for message in chat.messages) > MAX_MESSAGE_CHARS or len(shape) > SCHEMA_LETTERS:
             raise HTTPException(*MALFORMED)
         # OpenAI's newer models refuse max_tokens; other servers refuse its newer name.
         longest = "max_completion_tokens" if upstream.url.startswith(OPENAI_BASE) else "max_tokens"

@@ -27,7 +27,7 @@ from infra.jobs.reports import ATTEMPT_HEADER
 from infra.states import JobState, Stage
 from infra.untrusted_text import one_line, several_lines
 from tasks.core.object_keys import job_key
-from tasks.core.source.addresses import MESSAGE_LETTERS
+from tasks.core.source.addresses import MAX_MESSAGE_CHARS
 
 BAD_ID = (400, "invalid job id")
 BAD_STATUS = (400, "invalid status")
@@ -110,8 +110,8 @@ def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Repo
         status=JobState(status),
         stage=Stage.DONE if final and known is None else known,
         progress=100 if final and progress is None else progress,
-        message=one_line(body.get("message"), MESSAGE_LETTERS),
-        error=several_lines(body.get("error"), MESSAGE_LETTERS) or None,
+        message=one_line(body.get("message"), MAX_MESSAGE_CHARS),
+        error=several_lines(body.get("error"), MAX_MESSAGE_CHARS) or None,
     )
 
 

@@ -26,7 +26,7 @@ from infra.jobs.ids import new_job_id
 from infra.jobs.record import Job, Requester
 from infra.states import JobState
 from tasks.core.object_keys import digest
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 
 QUEUED_AGAIN_SECONDS = 60
 ALL_QUEUED = (429, "too many jobs are waiting; try again when some of them have started")
@@ -176,5 +176,5 @@ def _count(client: str, parts: Parts) -> None:
     """Count a request that would create a job against the client's rate limit; others are not counted."""
     per_minute = parts.settings.create_rate_per_minute
     if per_minute and (wait := parts.rate_limit.wait_seconds(client, per_minute)):
-        said = f"too many jobs; try again in {counted(wait, 'second')}"
+        said = f"too many jobs; try again in {pluralize(wait, 'second')}"
         raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})

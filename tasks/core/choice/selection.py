@@ -18,7 +18,7 @@ from tasks.core.choice.signals import Line, content_words, pause_signals, text_s
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.windows import Floats, Windows, z_scores
 from tasks.core.errors import TooShort
-from tasks.core.plurals import counted
+from tasks.core.plurals import pluralize
 from tasks.core.speech.sentences import join
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Sentence
@@ -138,7 +138,7 @@ def select_windows(
     shortest, longest = bounds
     if not sentences or sentences[-1].end - sentences[0].start + LEAD_SECONDS + TAIL_SECONDS < shortest - TOLERANCE:
         spoken = sentences[-1].end - sentences[0].start if sentences else 0.0
-        raise TooShort(f"The video holds {counted(round(spoken), 'second')} of speech, a clip needs {shortest:.0f}.")
+        raise TooShort(f"The video holds {pluralize(round(spoken), 'second')} of speech, a clip needs {shortest:.0f}.")
     picks = _Picks()
     scored: _Scored | None = None
     for units in unit_levels(sentences, bounds):
@@ -270,9 +270,9 @@ def _candidate(scored: _Scored, i: int) -> Candidate:
 def _notes(clips: list[Candidate], count: int, delivery: Delivery | None, languages: set[str]) -> list[str]:
     notes: list[str] = []
     if len(clips) < count:
-        notes.append(f"the speech has room for {len(clips)} of {counted(count, 'clip')}")
+        notes.append(f"the speech has room for {len(clips)} of {pluralize(count, 'clip')}")
     if unlisted := sorted(repr(code) for code in languages if word_lists(code) is None):
-        which = counted(len(unlisted), "language").partition(" ")[2]
+        which = pluralize(len(unlisted), "language").partition(" ")[2]
         notes.append(f"no word lists for {which} {', '.join(unlisted)}: chosen by sentences, pauses, topics and sound")
     if delivery is None or not len(delivery.loudness):
         notes.append("the sound was not measured")

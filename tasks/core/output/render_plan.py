@@ -142,7 +142,7 @@ def plan(
     Frames are counted over the whole clip and rounded down, so the clip is never longer than its EDL;
     `shorter` more are dropped at its end.
     """
-    rate = frame_rate(info.moments, options.max_fps)
+    rate = frame_rate(info.pictures_per_second, options.max_fps)
     segments: list[SegmentPlan] = []
     before, elapsed = 0, 0.0
     scans = scans or [Scan()] * len(clip.segments)

@@ -1,4 +1,4 @@
-"""Which sound track of a file is used, and how its channels become stereo that also works in mono."""
+"""Choose a file's audio track, and mix its channels to stereo that still works in mono."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,21 +10,21 @@ from tasks.core.media import AudioTrack
 from tasks.core.picture.motion import stretches
 
 WINDOWS_PER_SECOND = 2
-"""How often a track's channels are compared."""
+"""Windows per second in which a track's channels are compared."""
 AUDIBLE = 1e-6
 """Mean square (-60 dBFS) below which a window is silent; a track is silent if all its windows are."""
 FAINT = 1e-3
-"""A channel 30 dB below another adds nothing."""
-CANCELS = 0.1
-"""Share of two channels' power left in mono below which they cancel each other out: a loss of 10 dB."""
-MOSTLY = 0.5
+"""Power ratio (-30 dB) below which the weaker channel adds nothing."""
+CANCELLED = 0.1
+"""Share of two channels' power that survives in mono (-10 dB) below which they cancel each other out."""
+MAJORITY = 0.5
 """Share of the audible windows that decides for the whole track."""
-MOST_STRETCHES = 200
-"""With more stretches than this, the whole track is treated alike."""
+MAX_STRETCHES = 200
+"""With more stretches than this, the whole track is treated the same."""
 
 
 class Mix(NamedTuple):
-    """An ffmpeg filter that corrects a track's stereo, and why it is needed; both empty if the stereo is right."""
+    """An ffmpeg filter that repairs a track's stereo, and why it is needed; both are empty if nothing is wrong."""
 
     filter: str = ""
     reason: str = ""
@@ -33,17 +33,17 @@ class Mix(NamedTuple):
 UNCHANGED = Mix()
 
 
-def ranked(tracks: Sequence[AudioTrack], asked: str, original: str | None = None) -> list[AudioTrack]:
-    """Tracks, best first: the default flag counts most, then programme, language and original flag, then order.
+def rank_tracks(tracks: Sequence[AudioTrack], requested: str, original: str | None = None) -> list[AudioTrack]:
+    """Sort tracks, best first: by default flag, then main programme, language, original flag and file order.
 
-    `asked` is auto or a Whisper code, `original` the language named by the source's page.
+    `requested` is auto or a Whisper code, `original` the language according to the source's page.
     """
 
-    def worth(track: AudioTrack) -> tuple[bool, bool, bool, bool]:
-        spoken = same_language(track.language, asked if asked != "auto" else original)
-        return (track.default, not track.aside, spoken, track.original)
+    def preference(track: AudioTrack) -> tuple[bool, bool, bool, bool]:
+        is_spoken = same_language(track.language, requested if requested != "auto" else original)
+        return (track.default, not track.aside, is_spoken, track.original)
 
-    return sorted(tracks, key=worth, reverse=True)
+    return sorted(tracks, key=preference, reverse=True)
 
 
 def is_silent(power: np.ndarray) -> bool:
@@ -52,7 +52,7 @@ def is_silent(power: np.ndarray) -> bool:
 
 
 def stereo_mix(power: np.ndarray) -> Mix:
-    """The mix that makes two channels sound right on two speakers and on one.
+    """The mix that makes a stereo track sound right on two speakers and on one.
 
     `power` has shape (windows, 2, 2): the mean products of the left and right channels in each window.
     """
@@ -63,27 +63,27 @@ def stereo_mix(power: np.ndarray) -> Mix:
     if not count:
         return UNCHANGED
     lopsided = audible & (np.minimum(left, right) < FAINT * louder)
-    cancels = audible & ~lopsided & (left + right + 2 * both < CANCELS * 2 * (left + right))
-    better = 0 if left.sum() >= right.sum() else 1
-    if lopsided.sum() >= MOSTLY * count:
-        return _one_sided(lopsided & (left > right), lopsided & (right > left), better)
-    if cancels.sum() >= MOSTLY * count:
-        return Mix(_pan({better: 1.0}), f"the channels cancel each other out: the {_side(better)} one is used")
-    return _mend(cancels)
+    cancelled = audible & ~lopsided & (left + right + 2 * both < CANCELLED * 2 * (left + right))
+    stronger = 0 if left.sum() >= right.sum() else 1
+    if lopsided.sum() >= MAJORITY * count:
+        return _one_sided(lopsided & (left > right), lopsided & (right > left), stronger)
+    if cancelled.sum() >= MAJORITY * count:
+        return Mix(_pan({stronger: 1.0}), f"the channels cancel each other out: the {_side(stronger)} one is used")
+    return _replace_cancelled(cancelled)
 
 
-def _one_sided(left: np.ndarray, right: np.ndarray, better: int) -> Mix:
-    if min(left.sum(), right.sum()) > (1 - MOSTLY) * 0.1 * max(left.sum(), right.sum()):
-        return Mix(_pan({0: 0.5, 1: 0.5}), "each channel has a sound of its own: both are mixed")
-    return Mix(_pan({better: 1.0}), f"only the {_side(better)} channel has sound: it is used for both")
+def _one_sided(left: np.ndarray, right: np.ndarray, stronger: int) -> Mix:
+    if min(left.sum(), right.sum()) > (1 - MAJORITY) * 0.1 * max(left.sum(), right.sum()):
+        return Mix(_pan({0: 0.5, 1: 0.5}), "the channels carry different sounds: both are mixed")
+    return Mix(_pan({stronger: 1.0}), f"only the {_side(stronger)} channel has sound: it is used for both")
 
 
-def _mend(cancels: np.ndarray) -> Mix:
+def _replace_cancelled(cancelled: np.ndarray) -> Mix:
     """Use the left channel for both wherever they cancel each other out."""
-    found = stretches([bool(c) for c in cancels], 0.0, WINDOWS_PER_SECOND, 1 / WINDOWS_PER_SECOND)
+    found = stretches([bool(c) for c in cancelled], 0.0, WINDOWS_PER_SECOND, 1 / WINDOWS_PER_SECOND)
     if not found:
         return UNCHANGED
-    if len(found) > MOST_STRETCHES:
+    if len(found) > MAX_STRETCHES:
         return Mix(_pan({0: 1.0}), "the channels often cancel each other out: the left one is used")
     inside = "+".join(f"between(t,{start:g},{end:g})" for start, end in found)
     seconds = sum(end - start for start, end in found)
@@ -94,21 +94,21 @@ def _mend(cancels: np.ndarray) -> Mix:
 
 
 def discrete_mix(power: np.ndarray) -> Mix:
-    """Stereo from channels of unknown layout: the audible ones, without any that cancel others.
+    """Mix channels of unknown layout: the audible ones, except those that cancel others.
 
     `power` has shape (windows, channels, channels), as in `stereo_mix`.
     """
     sums = power.sum(axis=0)
     loud = np.diagonal(sums)
     order = [int(c) for c in np.argsort(-loud, kind="stable") if loud[c] > FAINT * loud.max()] or [0]
-    taken = order[:1]
+    chosen = order[:1]
     for channel in order[1:]:
-        mixed, shared = sums[np.ix_(taken, taken)].sum(), sums[taken, channel].sum()
-        if shared > -MOSTLY * float(np.sqrt(mixed * loud[channel])):
-            taken.append(channel)
-    numbers = ", ".join(str(c + 1) for c in sorted(taken))
+        mixed, shared = sums[np.ix_(chosen, chosen)].sum(), sums[chosen, channel].sum()
+        if shared > -MAJORITY * float(np.sqrt(mixed * loud[channel])):
+            chosen.append(channel)
+    numbers = ", ".join(str(c + 1) for c in sorted(chosen))
     return Mix(
-        _pan({channel: 1 / len(taken) for channel in sorted(taken)}),
+        _pan({channel: 1 / len(chosen) for channel in sorted(chosen)}),
         f"the file does not say what its {len(loud)} channels are: mixed from channel {numbers}",
     )
 

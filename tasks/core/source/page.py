@@ -1,4 +1,4 @@
-"""What an untrusted page says about its video, as far as it is valid: `SourceMeta`."""
+"""Build `SourceMeta` from the valid parts of an untrusted page."""
 
 import math
 from typing import Any, Literal, cast
@@ -6,8 +6,8 @@ from typing import Any, Literal, cast
 from infra.untrusted_text import one_line
 from tasks.core.media import Chapter, HeatmapPoint, SourceMeta
 
-TITLE_LETTERS = 300
-TEXT_LETTERS = 2000
+MAX_TITLE_CHARS = 300
+MAX_TEXT_CHARS = 2000
 MAX_POINTS = 2000
 MAX_TAGS = 30
 _EXTRA_TEXTS = ("description", "channel", "language", "extractor_key", "format_id", "license", "availability")
@@ -18,13 +18,13 @@ _EXTRA_LISTS = ("tags", "categories")
 def source_meta(
     info: dict[str, Any], source_id: str, kind: Literal["site", "file_url"], webpage_url: str
 ) -> SourceMeta:
-    """Keep the known fields of yt-dlp's info dict; invalid ones are dropped."""
+    """Keep the known fields of yt-dlp's info dict and drop invalid values."""
     duration = number(info.get("duration"))
     return SourceMeta(
         source_id=source_id,
         kind=kind,
-        title=one_line(info.get("title"), TITLE_LETTERS),
-        uploader=one_line(info.get("uploader"), TITLE_LETTERS) or None,
+        title=one_line(info.get("title"), MAX_TITLE_CHARS),
+        uploader=one_line(info.get("uploader"), MAX_TITLE_CHARS) or None,
         webpage_url=webpage_url,
         duration=duration if duration is not None and duration > 0 else None,
         upload_date=_date(info.get("upload_date")),
@@ -51,7 +51,7 @@ def _items(value: object) -> list[dict[str, Any]]:
 
 
 def _span(item: dict[str, Any]) -> tuple[float, float] | None:
-    """Start and end in seconds, if they are in order."""
+    """Start and end in seconds, or None if they are missing or out of order."""
     start, end = number(item.get("start_time")), number(item.get("end_time"))
     return (start, end) if start is not None and end is not None and 0 <= start < end else None
 
@@ -66,7 +66,7 @@ def _heatmap(value: object) -> list[HeatmapPoint]:
 
 
 def _chapters(value: object) -> list[Chapter]:
-    chapters = ((_span(item), one_line(item.get("title"), TITLE_LETTERS)) for item in _items(value))
+    chapters = ((_span(item), one_line(item.get("title"), MAX_TITLE_CHARS)) for item in _items(value))
     return [Chapter(start_time=span[0], end_time=span[1], title=title) for span, title in chapters if span]
 
 
@@ -75,7 +75,7 @@ def _date(value: object) -> str | None:
 
 
 def _extra(info: dict[str, Any]) -> dict[str, Any]:
-    texts = {name: one_line(info.get(name), TEXT_LETTERS) for name in _EXTRA_TEXTS}
+    texts = {name: one_line(info.get(name), MAX_TEXT_CHARS) for name in _EXTRA_TEXTS}
     numbers = {name: number(info.get(name)) for name in _EXTRA_NUMBERS}
     lists = {name: _texts(info.get(name)) for name in _EXTRA_LISTS}
     return {name: value for name, value in {**texts, **numbers, **lists}.items() if value not in (None, "", [])}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tasks.core.errors import ClipError, SourceTooLarge, UnsupportedSource
 from tasks.core.source.addresses import check_url
-from tasks.core.source.batch import Listing, listing
+from tasks.core.source.batch import Listing, list_entries
 from tasks.engines.source.egress import SYSTEM, Network
 from tasks.engines.source.ytdlp import INSPECT_BYTES, INSPECT_SECONDS, DownloadOptions, child_request, run_child
 
@@ -30,4 +30,4 @@ def read_feed(
         raise type(error)(f"The feed cannot be read. {error.message}", error.next_step) from error
     if entries is None:
         raise UnsupportedSource("The feed's address leads to a single video.", "Give a single video under urls.")
-    return listing(entries, depth=depth, allow_private=options.allow_private_addresses)
+    return list_entries(entries, depth=depth, allow_private=options.allow_private_addresses)

@@ -28,7 +28,7 @@ from tasks.core.errors import (
 )
 from tasks.core.media import SourceMeta
 from tasks.core.object_keys import digest
-from tasks.core.source.addresses import check_url, loggable, without_addresses
+from tasks.core.source.addresses import check_url, loggable, redact_urls
 from tasks.core.source.download_errors import Failure, classify
 from tasks.core.source.page import number, source_meta
 from tasks.engines.ffmpeg import DiskFull, is_full
@@ -238,4 +238,4 @@ def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -
         return cause
     if traffic.closed:
         return SourceNotListening(f"Nothing listens on {one_line(traffic.closed[-1], 200)}.")
-    return TransientDownloadError(without_addresses(answer["messages"][0]))
+    return TransientDownloadError(redact_urls(answer["messages"][0]))

@@ -37,7 +37,7 @@ HEAD_BYTES = 4096
 """Bytes at the start of a media file that go into its identity."""
 MOST_ENTRIES = 2000
 """Maximum number of feed items to return; with the length limits on their texts, they fit into one line."""
-TITLE_LETTERS, ID_LETTERS, URL_LETTERS = 1000, 500, 4096
+MAX_TITLE_CHARS, MAX_ID_CHARS, MAX_URL_CHARS = 1000, 500, 4096
 PROTOCOL = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
 FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}"
 EXTENSIONS = frozenset(MEDIA_EXTENSIONS.video + MEDIA_EXTENSIONS.audio)
@@ -286,11 +286,11 @@ def _item(entry: dict[str, Any]) -> dict[str, Any]:
     """The fields of an item that a batch needs, each limited to a plausible length."""
     url, guid = _address(entry.get("url") or entry.get("webpage_url"))
     return {
-        "url": url if len(url) <= URL_LETTERS else "",
-        "title": _clipped(entry.get("title"), TITLE_LETTERS),
-        "site": _clipped(entry.get("ie_key"), ID_LETTERS),
-        "id": _clipped(entry.get("id"), ID_LETTERS),
-        "guid": _clipped(guid, ID_LETTERS),
+        "url": url if len(url) <= MAX_URL_CHARS else "",
+        "title": _clipped(entry.get("title"), MAX_TITLE_CHARS),
+        "site": _clipped(entry.get("ie_key"), MAX_ID_CHARS),
+        "id": _clipped(entry.get("id"), MAX_ID_CHARS),
+        "guid": _clipped(guid, MAX_ID_CHARS),
         "timestamp": entry.get("timestamp"),
         "live_status": entry.get("live_status"),
     }

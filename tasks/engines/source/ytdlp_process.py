@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.core.errors import ProgramStopped
-from tasks.core.source.addresses import without_addresses
+from tasks.core.source.addresses import redact_urls
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes done and the total, if known."""
@@ -48,7 +48,7 @@ def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> 
             raise ProgramStopped(f"the downloader was ended by signal {signal_number}")
         if answer is None:
             said.seek(0)
-            tail = without_addresses(said.read()[-400:].decode(errors="replace"))
+            tail = redact_urls(said.read()[-400:].decode(errors="replace"))
             raise RuntimeError(f"the downloader ended without an answer (exit {child.returncode}): {tail}")
         return answer
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.core.languages import same_language
-from tasks.core.sound.channels import AudioTrack, discrete_mix, is_silent, ranked, stereo_mix
+from tasks.core.sound.channels import AudioTrack, discrete_mix, is_silent, rank_tracks, stereo_mix
 
 RNG = np.random.default_rng(1)
 
@@ -39,7 +39,7 @@ def noise(windows: int = 20) -> np.ndarray:
     ],
 )
 def test_the_default_then_the_language_then_the_first(tracks, asked, original, best):
-    assert ranked([track(n, **flags) for n, flags in enumerate(tracks)], asked, original)[0].index == best
+    assert rank_tracks([track(n, **flags) for n, flags in enumerate(tracks)], asked, original)[0].index == best
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import AddressRefused, BadRequest
-from tasks.core.source.addresses import check_url, is_public, is_web_port, loggable, without_addresses
+from tasks.core.source.addresses import check_url, is_public, is_web_port, loggable, redact_urls
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,12 @@ def test_what_is_logged() -> None:
     assert loggable("https://user:pass@example.com:8443/a/b?sig=secret#frag") == "https://example.com:8443/a/b"
     assert loggable("http://[2606:4700::1]/a?b") == "http://[2606:4700::1]/a"
     assert loggable("http://[::1") == "(unreadable address)"
-    told = without_addresses("Unable to download 'https://u:p@a.example/v?sig=secret' (HTTP 500)")
+    told = redact_urls("Unable to download 'https://u:p@a.example/v?sig=secret' (HTTP 500)")
     assert told == "Unable to download 'https://a.example/v' (HTTP 500)"
 
 
 def test_a_strangers_words_cannot_steer_a_terminal() -> None:
-    told = without_addresses(
-        "HTTP 503: \x1b]0;owned\x07\x1b[2J \x9b31m\r\n\u202egnp.exe\u2069 https://a.example/\x1b[1mv"
-    )
+    told = redact_urls("HTTP 503: \x1b]0;owned\x07\x1b[2J \x9b31m\r\n\u202egnp.exe\u2069 https://a.example/\x1b[1mv")
     assert told == "HTTP 503: ]0;owned [2J 31m gnp.exe https://a.example/ [1mv"
-    assert len(without_addresses("\x1b[2J no" * 5000)) <= 500
-    assert without_addresses("\x1b\x07") == ""
+    assert len(redact_urls("\x1b[2J no" * 5000)) <= 500
+    assert redact_urls("\x1b\x07") == ""

@@ -12,12 +12,12 @@ from tasks.core.source.batch import (
     BatchReport,
     BatchRequest,
     Outcome,
+    is_worth_retrying,
     item_report,
-    list_of,
-    listing,
+    list_entries,
+    list_urls,
+    literal,
     markdown,
-    may_be_tried_again,
-    plain,
     refusal,
 )
 
@@ -30,13 +30,13 @@ def entry(url: str, **more: Any) -> dict[str, Any]:
 
 
 def urls(entries: list[dict[str, Any]], depth: int = 50) -> list[str]:
-    return [item.url for item in listing(entries, depth=depth, allow_private=False).items]
+    return [item.url for item in list_entries(entries, depth=depth, allow_private=False).items]
 
 
 def test_a_request_names_videos_or_a_feed() -> None:
-    assert BatchRequest(urls=[TALK]).most_new == 1
-    assert BatchRequest(feed=FEED).most_new == 5
-    assert BatchRequest(feed=FEED, newest=3).most_new == 3
+    assert BatchRequest(urls=[TALK]).max_new == 1
+    assert BatchRequest(feed=FEED).max_new == 5
+    assert BatchRequest(feed=FEED, newest=3).max_new == 3
     for asked in ({}, {"urls": [TALK], "feed": FEED}, {"urls": []}):
         with pytest.raises(ValidationError, match="give either urls or a feed"):
             BatchRequest.model_validate(asked)
@@ -67,10 +67,10 @@ def test_every_field_explains_itself() -> None:
 
 
 def test_the_memory_follows_from_the_addresses_unless_it_is_named() -> None:
-    assert BatchRequest(feed=FEED).memory == BatchRequest(feed=FEED, clip_count=1).memory
-    assert BatchRequest(feed=FEED).memory != BatchRequest(feed=FEED + "?2").memory
-    assert BatchRequest(urls=[TALK, FEED]).memory == BatchRequest(urls=[FEED, TALK]).memory
-    assert BatchRequest(feed=FEED, name="nightly").memory == "nightly"
+    assert BatchRequest(feed=FEED).memory_name == BatchRequest(feed=FEED, clip_count=1).memory_name
+    assert BatchRequest(feed=FEED).memory_name != BatchRequest(feed=FEED + "?2").memory_name
+    assert BatchRequest(urls=[TALK, FEED]).memory_name == BatchRequest(urls=[FEED, TALK]).memory_name
+    assert BatchRequest(feed=FEED, name="nightly").memory_name == "nightly"
 
 
 def test_each_video_is_asked_for_in_the_same_way() -> None:
@@ -100,7 +100,7 @@ def test_the_same_video_counts_once() -> None:
 
 def test_a_video_is_known_again_when_its_address_has_changed() -> None:
     def key(**more: Any) -> str:
-        return listing([more], depth=1, allow_private=False).items[0].key
+        return list_entries([more], depth=1, allow_private=False).items[0].key
 
     assert key(url=TALK, guid="g") == key(url=TALK + "?signature=2", guid="g")
     assert key(url=TALK, site="Vimeo", id="7") == key(url=TALK + "?2", site="Vimeo", id="7")
@@ -109,7 +109,7 @@ def test_a_video_is_known_again_when_its_address_has_changed() -> None:
 
 
 def test_what_is_not_worth_a_run_is_left_out_with_its_reason() -> None:
-    found = listing(
+    found = list_entries(
         [
             entry("file:///etc/passwd"),
             entry("http://127.0.0.1/a.mp4"),
@@ -142,13 +142,13 @@ def test_private_addresses_may_be_allowed() -> None:
 
 
 def test_a_list_keeps_its_own_order() -> None:
-    found = list_of([f" {TALK}?2 ", f"{TALK}?1", "no address", f"{TALK}?2"], allow_private=False)
+    found = list_urls([f" {TALK}?2 ", f"{TALK}?1", "no address", f"{TALK}?2"], allow_private=False)
     assert [item.url for item in found.items] == [f"{TALK}?2", f"{TALK}?1"]
     assert len(found.left_out) == 1
 
 
 def test_what_is_new_is_what_is_not_known_up_to_the_most() -> None:
-    found = list_of([f"{TALK}?{n}" for n in range(6)], allow_private=False)
+    found = list_urls([f"{TALK}?{n}" for n in range(6)], allow_private=False)
     known = {found.items[0].key, found.items[2].key}
     assert [item.url[-1] for item in found.new(known, 2)] == ["1", "3"]
     assert found.new({item.key for item in found.items}, 2) == []
@@ -160,7 +160,7 @@ def test_what_is_new_is_what_is_not_known_up_to_the_most() -> None:
 }), max_size=8))  # fmt: skip
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_entry_stops_the_others(entries: list[dict[str, Any]]) -> None:
-    found = listing([*entries, entry(TALK, guid="mine", timestamp=1)], depth=50, allow_private=False)
+    found = list_entries([*entries, entry(TALK, guid="mine", timestamp=1)], depth=50, allow_private=False)
     assert [item.url for item in found.items].count(TALK) == 1
     assert len({item.key for item in found.items}) == len(found.items)
 
@@ -179,7 +179,7 @@ def test_no_entry_stops_the_others(entries: list[dict[str, Any]]) -> None:
     ],
 )
 def test_only_what_may_pass_is_tried_again_and_not_for_ever(code: str | None, attempt: int, *, again: bool) -> None:
-    assert may_be_tried_again(code, attempt) is again
+    assert is_worth_retrying(code, attempt) is again
 
 
 HOSTILE = (
@@ -225,6 +225,6 @@ def test_strangers_words_are_no_markdown() -> None:
 
 @given(st.text(max_size=80))
 def test_plain_words_stay_one_line_of_text(words: str) -> None:
-    tokens = MarkdownIt("commonmark").enable("table").parse(f"x {plain(words)} x")
+    tokens = MarkdownIt("commonmark").enable("table").parse(f"x {literal(words)} x")
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
     assert {child.type for child in tokens[1].children or []} <= {"text"}

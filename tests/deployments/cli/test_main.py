@@ -197,8 +197,8 @@ def bad_files(tmp_path):
         (["clip", "x" * 300], "cannot be read (File name too long). Give a file that you may read."),
         (["backup", "/proc/kangklip.tar.gz"], "/proc/kangklip.tar.gz cannot be written"),
         (["clip", "ftp://example.org/v.mp4"], "SOURCE must be an http or https address such as"),
-        (["clip", "http://127.0.0.1:9999/v.mp4"], "The address is not a public one."),
-        (["clip", "http://example.org:22/v.mp4"], "Port 22 is not a port of the web."),
+        (["clip", "http://127.0.0.1:9999/v.mp4"], "The address is not public."),
+        (["clip", "http://example.org:22/v.mp4"], "Port 22 is not allowed: use 80, 443, or 1024 and above."),
         (
             ["clip", str(SHORT), "-l", "indonesian"],
             "--language must be auto or a Whisper code such as en; did you mean id?",

@@ -8,7 +8,7 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from deployments.api.granted.llm import ANSWER_TOKENS, MESSAGE_LETTERS, llm_model_for_granted, upstream_of
+from deployments.api.granted.llm import ANSWER_TOKENS, MAX_MESSAGE_CHARS, llm_model_for_granted, upstream_of
 from infra.jobs.record import Report
 from infra.settings import Settings
 from infra.states import JobState
@@ -176,7 +176,7 @@ def test_a_providers_failure_reveals_nothing_it_said(ask, provider, behave, stat
         {"messages": [{"role": "tool", "content": "x"}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
         {"messages": CHAT["messages"] * 21},
-        {"messages": [{"role": "user", "content": "x" * (MESSAGE_LETTERS // 2 + 1)}] * 2},
+        {"messages": [{"role": "user", "content": "x" * (MAX_MESSAGE_CHARS // 2 + 1)}] * 2},
         {"response_format": {"type": "grammar"}},
         {"response_format": {"type": "json_schema", "json_schema": {"a": "x" * 20_001}}},
         {"temperature": 3},
