@@ -18,7 +18,7 @@ demo: $(VENV)/demo.installed
 	@$(BIN)/kangklip demo --out clips
 
 test: $(VENV)/dev.installed
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak" $(TESTS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 -m "not soak" $(TESTS)
 
 soak: $(VENV)/dev.installed
 	@$(BIN)/pytest -m soak
