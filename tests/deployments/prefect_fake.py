@@ -1,4 +1,4 @@
-"""A strict fake of the Prefect API, as much of it as `PrefectRuns` asks for: anything else is a fault of the test."""
+"""A strict fake of the part of the Prefect API that `PrefectRuns` uses; any other request fails the test."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _CREATED = {"name", "parameters", "idempotency_key", "tags", "state", "enforce_p
 
 
 class PrefectFake:
-    """Runs by their ids. `while_created` is called with each new run before its answer goes out, and may lose that."""
+    """Holds runs by id. `while_created` is called with each new run before the response, and may raise to lose it."""
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
@@ -29,7 +29,7 @@ class PrefectFake:
         return httpx.MockTransport(self._answer)
 
     def make(self, parameters: dict[str, Any], key: str | None = None) -> dict[str, Any]:
-        """A scheduled run, as the API, the Prefect UI or a schedule makes it."""
+        """Create a scheduled run, as the API, the Prefect UI or a schedule does."""
         if key in self.keys:
             return self.runs[self.keys[key]]
         run_id = str(uuid.uuid4())
@@ -40,7 +40,7 @@ class PrefectFake:
         return self.runs[run_id]
 
     def set_state(self, run_id: str, kind: str, message: str | None = None, *, force: bool = False) -> bool:
-        """Whether the run takes the state: one that has ended takes none unless it is forced."""
+        """Set the state and return True, or False if the run has ended and it is not forced."""
         run = self.runs[run_id]
         if run["state_type"] in TERMINAL and not force:
             return False
@@ -48,7 +48,7 @@ class PrefectFake:
         return True
 
     def begin(self, run_id: str) -> bool:
-        """As the engine of a run does first: it goes no further where the server does not let it."""
+        """Start the run as its engine does; returns False if the server does not allow it."""
         if self.runs[run_id]["state_type"] not in ("SCHEDULED", "PENDING"):
             return False
         self.runs[run_id]["run_count"] += 1

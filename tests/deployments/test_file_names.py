@@ -18,7 +18,7 @@ from deployments.local_run import readable
         (b"\x01\x02", "unnamed"),
     ],
 )
-def test_any_name_of_a_file_becomes_a_line_of_text(name: bytes, shown: str):
+def test_any_file_name_becomes_one_readable_line(name: bytes, shown: str):
     said = readable(os.fsdecode(name))
     assert said == shown
     assert said.encode()

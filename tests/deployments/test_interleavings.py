@@ -1,8 +1,9 @@
-"""Whatever order things happen in, a job's attempts stay apart: a model of everything that touches a record.
+"""A state machine of everything that touches a job's record checks that attempts never mix, in any order of events.
 
-The record store is a real Valkey (a database of its own), the Prefect API a strict fake. Each rule is something that
-the API, a run, a rented machine, the Nosana worker, the reconciler or time does; some happen inside of others.
-`MODEL_STEPS` and `MODEL_SEED` choose how many steps the long test takes, and which.
+The record store is a real Valkey (in a separate database), the Prefect API a strict fake. Each rule is an action of
+the API, a run, a rented machine, the Nosana worker, the reconciler or time; some happen during others.
+
+`MODEL_STEPS` and `MODEL_SEED` set the number of steps of the long test and its seed.
 """
 
 import contextlib
@@ -46,7 +47,7 @@ from infra.states import JobState, Stage
 from tests.deployments.prefect_fake import TERMINAL, PrefectFake
 
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 1, "language": "en"}
-SOMEBODY = Caller(client="1.2.3.4", address="1.2.3.4")
+CALLER = Caller(client="1.2.3.4", address="1.2.3.4")
 MOST_JOBS, PROCESSES, STEPS = 3, 6, 50
 MODEL_STEPS = int(os.environ.get("MODEL_STEPS", "1000000"))
 MODEL_SEED = int(os.environ.get("MODEL_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
@@ -54,10 +55,10 @@ ANY = st.integers(0, 999)
 EVENTS = st.sampled_from(
     ["nothing", "nothing", "cancel", "begin", "begin and finish", "expire", "die", "lose", "refuse"]
 )
-LATE = {
-    "a report": lambda jobs, job, attempt: jobs.report(at(job, attempt, stage=Stage.RENDER, progress=99)),
-    "an end": lambda jobs, job, attempt: jobs.report(at(job, attempt, status=JobState.SUCCEEDED)),
-    "a failure": lambda jobs, job, attempt: jobs.report(at(job, attempt, status=JobState.FAILED, error="x")),
+LATE_WRITES = {
+    "a report": lambda jobs, job, attempt: jobs.report(report_of(job, attempt, stage=Stage.RENDER, progress=99)),
+    "an end": lambda jobs, job, attempt: jobs.report(report_of(job, attempt, status=JobState.SUCCEEDED)),
+    "a failure": lambda jobs, job, attempt: jobs.report(report_of(job, attempt, status=JobState.FAILED, error="x")),
     "a death": lambda jobs, job, attempt: jobs.retry(job, attempt, "It died."),
     "a cancel": lambda jobs, job, attempt: jobs.cancel(job, attempt),
     "a start": lambda jobs, job, attempt: jobs.reopen(job, after=attempt),
@@ -69,18 +70,18 @@ LATE = {
     "a cost": lambda jobs, job, attempt: jobs.add_cost(job, f"deployment of {attempt}", 0.5),
     "a discard": lambda jobs, job, _: jobs.discard(job),
 }
-"""Every write to a record, as whoever read it a while ago asks for it."""
+"""Every write to a record, as a writer with an outdated view makes it."""
 NONCES = st.sampled_from([None, "a machine's", "a machine's", "a thief's"])
 taken_steps = Counter[str]()
 
 
 class Died(BaseException):
-    """The process that was at work is no more."""
+    """The process that did the work has died."""
 
 
 @dataclass
 class Process:
-    """A run's process, with a lease of its own."""
+    """A run's process; its store has its own lease holder."""
 
     run_id: str
     job_id: str
@@ -89,8 +90,8 @@ class Process:
 
 
 @dataclass
-class Seen:
-    """What a job looked like at the last look, and what must stay true of it."""
+class LastSeen:
+    """A job's record when last checked, and what must stay true of it."""
 
     fields: dict[str, str] = field(default_factory=dict[str, str])
     is_gone: bool = False
@@ -116,21 +117,21 @@ class Interleavings(RuleBasedStateMachine):
         self.jobs = self.stores[0]
         bucket = ArtifactStore.from_settings(self.configured)
         self.parts = create_app(self.configured, self.jobs, bucket, runs).state.parts
-        self.now = time.time()  # records have times of their own
+        self.now = time.time()  # records are stamped by Redis
         self.reconciler = Reconciler(self.jobs, runs, clock=self.clock)
-        self.seen: dict[str, Seen] = {}
+        self.seen: dict[str, LastSeen] = {}
         self.retried: set[str] = set()
         self.processes: list[Process] = []
         self.free = list(self.stores[1:])
         self.assignments: list[Assignment] = []
         self.grants: list[Grant] = []
-        self.nonces: dict[str, str | None] = {}  # that a grant was redeemed with; None when it is good no more
+        self.nonces: dict[str, str | None] = {}  # each exchanged grant's nonce, or None once void
         self.sessions: list[tuple[str, Grant]] = []
-        self.somebody_creates(event="nothing")
+        self.create_job(event="nothing")
         for _ in range(1, attempts):
             (job_id,) = self.seen
             self.cancel(job_id)
-            self.submitting("nothing", lambda job_id=job_id: api_jobs._start(job_id, SOMEBODY, self.parts))
+            self.submit_during("nothing", lambda job_id=job_id: api_jobs._start(job_id, CALLER, self.parts))
 
     def clock(self) -> float:
         return self.now
@@ -138,39 +139,39 @@ class Interleavings(RuleBasedStateMachine):
     # The API.
 
     @rule(event=EVENTS)
-    def somebody_creates_a_job(self, event):
+    def a_client_creates_a_job(self, event):
         if self.has_room():
-            self.somebody_creates(event)
+            self.create_job(event)
 
-    def somebody_creates(self, event):
-        self.submitting(
-            event, lambda: api_create._created(request(), SOMEBODY, JobRequest.model_validate(REQUEST), "", self.parts)
+    def create_job(self, event):
+        self.submit_during(
+            event, lambda: api_create._created(request(), CALLER, JobRequest.model_validate(REQUEST), "", self.parts)
         )
 
     @rule(which=ANY, event=EVENTS)
-    def somebody_starts_a_job_again(self, which, event):
-        if job_id := self.one_of(self.those("FAILED"), which):
-            self.submitting(event, lambda: api_jobs._start(job_id, SOMEBODY, self.parts))
+    def a_client_restarts_a_job(self, which, event):
+        if job_id := self.pick(self.jobs_in("FAILED"), which):
+            self.submit_during(event, lambda: api_jobs._start(job_id, CALLER, self.parts))
 
     @rule(which=ANY)
-    def somebody_cancels_a_job(self, which):
-        if job_id := self.one_of(self.those("QUEUED", "RUNNING"), which):
+    def a_client_cancels_a_job(self, which):
+        if job_id := self.pick(self.jobs_in("QUEUED", "RUNNING"), which):
             self.cancel(job_id)
 
     def cancel(self, job_id):
-        if answer_of(lambda: api_jobs._cancel(job_id, SOMEBODY, self.parts)) != (200, None):
+        if answer_of(lambda: api_jobs._cancel(job_id, CALLER, self.parts)) != (200, None):
             assert self.record(job_id).get("status") not in ("QUEUED", "RUNNING"), "it goes on and was not cancelled"
             return
         job = self.jobs.get(job_id)
         assert (job.status, job.is_cancelled) == (JobState.FAILED, True)
         self.seen[job_id].cancelled.add(job.attempt)
 
-    def submitting(self, event, work):
-        """Ask for a run while something else happens: the server answers, or loses the answer, or nobody hears it."""
+    def submit_during(self, event, work):
+        """Submit a run while `event` happens: the server may answer, lose the response, or the caller may die."""
 
         def meanwhile(run):
             job_id = run["parameters"]["job_id"]
-            self.seen.setdefault(job_id, Seen())
+            self.seen.setdefault(job_id, LastSeen())
             if event == "cancel":
                 self.cancel(job_id)
             elif event == "expire":
@@ -189,32 +190,32 @@ class Interleavings(RuleBasedStateMachine):
             answer_of(work)
         self.prefect.while_created, self.prefect.refuses = None, False
 
-    # Runs, and what Prefect does with them.
+    # Runs and Prefect.
 
     @rule()
-    def somebody_starts_a_run_in_the_prefect_ui(self):
-        if not any(self.is_of_the_ui(job_id) for job_id in self.seen):
+    def a_run_is_started_in_the_prefect_ui(self):
+        if not any(self.is_from_the_ui(job_id) for job_id in self.seen):
             run = self.prefect.make({"request": REQUEST})
-            self.seen.setdefault(job_id_of_run(run["id"]), Seen())
+            self.seen.setdefault(job_id_of_run(run["id"]), LastSeen())
 
     @rule(which=ANY)
-    def somebody_retries_a_run_in_the_prefect_ui(self, which):
+    def a_run_is_retried_in_the_prefect_ui(self, which):
         ended = [run for run in self.prefect.runs.values() if run["state_type"] in TERMINAL]
-        if run := self.one_of(ended, which):
+        if run := self.pick(ended, which):
             self.prefect.set_state(run["id"], "SCHEDULED", force=True)
             self.retried.add(run["id"])
 
     @rule(which=ANY)
     def a_run_begins(self, which):
         waiting = [run for run in self.prefect.runs.values() if run["state_type"] in ("SCHEDULED", "PENDING")]
-        if run := self.one_of(waiting, which):
+        if run := self.pick(waiting, which):
             self.begin(run)
 
     def begin(self, run):
-        """A process runs the flow: it tells the server, then opens its attempt."""
+        """Start a process that runs the flow: it reports to the server, then opens its attempt."""
         if not self.free or not self.prefect.begin(run["id"]):
             return None
-        job_id, carried = self.named(run)
+        job_id, carried = self.job_and_attempt_of(run)
         store = self.free[-1]
         try:
             attempt = store.open(
@@ -223,73 +224,73 @@ class Interleavings(RuleBasedStateMachine):
         except JobConflict as refused:
             self.prefect.set_state(run["id"], "FAILED", str(refused))
             return None
-        self.opens(job_id, attempt, run["id"])
+        self.check_opened(job_id, attempt, run["id"])
         self.processes.append(Process(run["id"], job_id, attempt, self.free.pop()))
         return self.processes[-1]
 
     @rule(which=ANY, stage=st.sampled_from(list(Stage)[:6]))
-    def a_run_tells_of_its_progress(self, which, stage):
-        if process := self.one_of(self.processes, which):
+    def a_run_reports_progress(self, which, stage):
+        if process := self.pick(self.processes, which):
             report = Report(job_id=process.job_id, attempt=process.attempt, stage=stage, progress=stage.span[0])
-            self.told(process.job_id, process.attempt, lambda: process.store.report(report))
+            self.write_to_attempt(process.job_id, process.attempt, lambda: process.store.report(report))
 
     @rule(which=ANY, status=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED]))
     def a_run_ends(self, which, status):
-        if process := self.one_of(self.processes, which):
+        if process := self.pick(self.processes, which):
             self.end(process, status)
 
     def end(self, process, status):
         error = "It broke." if status is JobState.FAILED else None
         report = Report(job_id=process.job_id, attempt=process.attempt, status=status, error=error)
-        self.told(process.job_id, process.attempt, lambda: process.store.report(report))
+        self.write_to_attempt(process.job_id, process.attempt, lambda: process.store.report(report))
         self.prefect.set_state(process.run_id, "COMPLETED" if status is JobState.SUCCEEDED else "FAILED")
-        self.gone(process, lease_stays=False)
+        self.remove_process(process, lease_stays=False)
 
     @rule(which=ANY, is_noticed=st.booleans(), lease_stays=st.booleans())
     def a_process_is_killed(self, which, is_noticed, lease_stays):
-        if process := self.one_of(self.processes, which):
+        if process := self.pick(self.processes, which):
             if is_noticed:
                 self.prefect.set_state(process.run_id, "CRASHED", "Its process was killed.")
-            self.gone(process, lease_stays=lease_stays)
+            self.remove_process(process, lease_stays=lease_stays)
 
     @rule(which=ANY)
-    def a_lease_runs_out_or_is_taken_again(self, which):
-        """The machine slept for too long; and the one who holds nothing any more tries to go on."""
-        if process := self.one_of(self.processes, which):
+    def a_lease_expires_or_is_taken_again(self, which):
+        """The machine slept too long, and the process without a lease tries to continue."""
+        if process := self.pick(self.processes, which):
             process.store.leases.release(process.job_id)
-            self.told(process.job_id, -1, lambda: process.store.leases.hold(process.job_id))
+            self.write_to_attempt(process.job_id, -1, lambda: process.store.leases.hold(process.job_id))
 
-    def gone(self, process, *, lease_stays):
+    def remove_process(self, process, *, lease_stays):
         self.processes.remove(process)
         if not lease_stays:
             process.store.leases.release(process.job_id)
         self.free.insert(0, process.store)
 
-    @rule(which=ANY, back=st.integers(1, 3), what=st.sampled_from(list(LATE)))
-    def something_late_arrives(self, which, back, what):
-        """Of an attempt that was followed, or of a job that has expired; a callback may name no attempt."""
-        job_id = self.one_of(self.seen, which)
+    @rule(which=ANY, back=st.integers(1, 3), what=st.sampled_from(list(LATE_WRITES)))
+    def a_late_write_arrives(self, which, back, what):
+        """For an earlier attempt or an expired job; a callback may name no attempt."""
+        job_id = self.pick(self.seen, which)
         current = self.record(job_id).get("attempt")
         attempt = int(current) - back if current else back
         if attempt > 0:
             named = None if what == "a report" and not current else attempt
             with contextlib.suppress(JobConflict):
-                self.told(job_id, named, lambda: LATE[what](self.jobs, job_id, named))
+                self.write_to_attempt(job_id, named, lambda: LATE_WRITES[what](self.jobs, job_id, named))
 
     @rule(which=ANY)
     def a_cancel_arrives_after_the_end(self, which):
-        job_id = self.one_of(self.those("FAILED"), which)
+        job_id = self.pick(self.jobs_in("FAILED"), which)
         attempt = int(self.record(job_id).get("attempt", 0))
         if attempt and self.jobs.cancel(job_id, attempt):
             self.seen[job_id].cancelled.add(attempt)
 
-    # Rented machines and the worker that rents them.
+    # Rented machines and the Nosana worker.
 
     @rule(which=ANY)
     def a_machine_is_rented(self, which):
-        """The Nosana worker gets a run, and gives the machine a grant. It does so again after a host has failed."""
+        """The Nosana worker takes a run and gives the machine a grant; again after a host has failed."""
         waiting = [run for run in self.prefect.runs.values() if run["state_type"] in ("SCHEDULED", "PENDING")]
-        run = self.one_of(waiting, which)
+        run = self.pick(waiting, which)
         if run is None:
             return
         self.prefect.set_state(run["id"], "PENDING")
@@ -299,24 +300,24 @@ class Interleavings(RuleBasedStateMachine):
         except JobConflict as refused:
             self.prefect.set_state(run["id"], "CRASHED", str(refused))
             return
-        self.opens(given.job_id, given.attempt, run["id"])
+        self.check_opened(given.job_id, given.attempt, run["id"])
         self.assignments.append(given)
         named = {"job_id": given.job_id, "run_id": run["id"], "attempt": given.attempt}
         grant = Grant(**named, session_seconds=600, expires_at=grants.until(600))
         if self.jobs.set_grant(given.job_id, given.attempt, grant.grant_id):
             self.grants.append(grant)
             given.note_deployment(f"deployment-{len(self.grants)}")
-            for _ in range(which % 3):  # twice where the answer is lost
-                self.a_machine_or_a_thief_redeems(grant, "a machine's")
+            for _ in range(which % 3):  # twice if the response is lost
+                self.exchange_grant(grant, "a machine's")
 
     @rule(which=ANY, nonce=NONCES)
-    def a_machine_or_a_thief_redeems_a_grant(self, which, nonce):
+    def a_grant_is_exchanged(self, which, nonce):
         newest = [one for one in self.grants if self.record(one.job_id).get("grant_id") == one.grant_id]
-        grant = self.one_of(newest or self.grants, which)
+        grant = self.pick(newest or self.grants, which)
         if grant:
-            self.a_machine_or_a_thief_redeems(grant, nonce)
+            self.exchange_grant(grant, nonce)
 
-    def a_machine_or_a_thief_redeems(self, grant, nonce):
+    def exchange_grant(self, grant, nonce):
         fields = self.record(grant.job_id)
         is_newest = (fields.get("attempt"), fields.get("grant_id")) == (str(grant.attempt), grant.grant_id)
         got: list[api_redeem.Redeemed] = []
@@ -335,31 +336,31 @@ class Interleavings(RuleBasedStateMachine):
             self.sessions.append((got[0].access.token, grant))
 
     @rule(which=ANY)
-    def a_nonce_is_forgotten(self, which):
-        """Its ten minutes are over."""
+    def nonces_expire(self, which):
+        """Nonces expire after ten minutes."""
         found = sorted(self.database.keys("kangklip:session:*:nonce"))
         if found and which % 4 == 0:
             self.database.delete(*found)
             self.nonces = dict.fromkeys(self.nonces)
 
-    def finds(self, token, grant):
-        """The session, if it is good; the token of the newest counts as used from then on."""
+    def find_session(self, token, grant):
+        """The session if it is valid; the newest session counts as used from now on."""
         if [one for one in self.sessions if one[1] is grant][-1][0] == token:
             self.nonces[grant.grant_id] = None
         return self.parts.sessions.find(token)
 
     @rule(which=ANY, status=st.sampled_from(list(JobState)[1:]))
     def a_machine_reports(self, which, status):
-        token, grant = self.one_of(self.sessions, which) or ("", None)
-        if grant and self.finds(token, grant):
+        token, grant = self.pick(self.sessions, which) or ("", None)
+        if grant and self.find_session(token, grant):
             error = "It broke there." if status is JobState.FAILED else None
             report = Report(job_id=grant.job_id, attempt=grant.attempt, status=status, error=error)
-            self.told(grant.job_id, grant.attempt, lambda: self.jobs.report(report))
+            self.write_to_attempt(grant.job_id, grant.attempt, lambda: self.jobs.report(report))
 
     @rule(which=ANY, what=st.sampled_from(["deployment", "cost", "start error", "failure", "cancel"]))
-    def the_worker_tells_of_a_machine(self, which, what):
-        """As late as it likes: it may have waited for an archive for minutes."""
-        given = self.one_of(self.assignments[-4:], which)
+    def the_worker_reports_on_a_machine(self, which, what):
+        """At any later time: the worker may have waited minutes for an archive."""
+        given = self.pick(self.assignments[-4:], which)
         if given is None:
             return
         said = {
@@ -374,21 +375,21 @@ class Interleavings(RuleBasedStateMachine):
             self.prefect.set_state(run["id"], "CANCELLED")
         if what == "cancel" and run["state_type"] not in ("CANCELLED", "CANCELLING"):
             return
-        self.told(given.job_id, given.attempt, said[what])
+        self.write_to_attempt(given.job_id, given.attempt, said[what])
 
-    # Time, and what looks after the rest.
+    # Time and the reconciler.
 
     @rule(which=ANY)
     def a_record_expires(self, which):
-        if which % 8 == 0 and (job_id := self.one_of(self.seen, which // 8)):
+        if which % 8 == 0 and (job_id := self.pick(self.seen, which // 8)):
             self.expire(job_id)
 
     def expire(self, job_id):
         self.database.delete(f"kangklip:job:{job_id}", f"kangklip:job:{job_id}:events")
-        self.seen[job_id] = Seen(is_gone=True)
+        self.seen[job_id] = LastSeen(is_gone=True)
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 200.0]))
-    def the_reconciler_looks(self, seconds):
+    def the_reconciler_runs(self, seconds):
         self.reconciler.step()
         self.now += seconds
 
@@ -400,7 +401,7 @@ class Interleavings(RuleBasedStateMachine):
         taken_steps["of a later attempt"] += any(seen.attempt > 1 for seen in self.seen.values())
         taken_steps["after a theft"] += any(seen.alarms for seen in self.seen.values())
         for job_id, seen in self.seen.items():
-            self.look(job_id, seen)
+            self.check_job(job_id, seen)
         for kept in self.database.keys("kangklip:job:*"):
             assert self.database.ttl(kept) > 0, "it would never expire"
         active = self.database.smembers("kangklip:active")
@@ -412,15 +413,15 @@ class Interleavings(RuleBasedStateMachine):
                 fields = self.record(grant.job_id)
                 assert (fields["attempt"], fields["grant_id"]) == (str(grant.attempt), grant.grant_id)
 
-    def look(self, job_id, seen):
+    def check_job(self, job_id, seen):
         fields = self.record(job_id)
         if not fields:
             if seen.fields:
-                self.seen[job_id] = Seen(is_gone=True)
+                self.seen[job_id] = LastSeen(is_gone=True)
             return
-        if seen.is_gone:  # a run of the Prefect UI makes its job, and nobody else
-            assert self.is_of_the_ui(job_id), "an expired record was revived"
-            self.seen[job_id] = seen = Seen(opened=seen.opened)
+        if seen.is_gone:  # only a run from the Prefect UI creates its own job
+            assert self.is_from_the_ui(job_id), "an expired record was revived"
+            self.seen[job_id] = seen = LastSeen(opened=seen.opened)
         assert fields["job_id"] == job_id
         attempt, status = int(fields["attempt"]), fields["status"]
         assert attempt >= seen.attempt
@@ -437,20 +438,20 @@ class Interleavings(RuleBasedStateMachine):
             assert status == "SUCCEEDED" or fields["error"] == STOLEN, "an alarm stays"
         seen.fields = fields
 
-    def told(self, job_id, attempt, say):
-        """Have something said of an attempt: nothing of another one changes, nor is anything made of nothing."""
+    def write_to_attempt(self, job_id, attempt, say):
+        """Write to an attempt and check that no other attempt changes and no record is created."""
         before = self.record(job_id)
         say()
         after = self.record(job_id)
         assert bool(after) == bool(before), "something was made of nothing"
         if before.get("attempt") != str(attempt):
-            assert uncosted(after) == uncosted(before), "another attempt was changed"
+            assert without_costs(after) == without_costs(before), "another attempt was changed"
 
-    def opens(self, job_id, attempt, run_id):
+    def check_opened(self, job_id, attempt, run_id):
         fields = self.record(job_id)
         assert (fields["attempt"], fields["status"], fields["flow_run_id"]) == (str(attempt), "QUEUED", run_id)
         if self.seen[job_id].is_gone:
-            self.look(job_id, self.seen[job_id])
+            self.check_job(job_id, self.seen[job_id])
         seen = self.seen[job_id]
         carried = self.prefect.runs[run_id]["parameters"].get("attempt")
         assert carried in (attempt, None) or run_id in self.retried, "a run has opened another's attempt"
@@ -458,12 +459,12 @@ class Interleavings(RuleBasedStateMachine):
         assert seen.opened.setdefault(attempt, run_id) == run_id, "two runs have opened one attempt"
 
     def teardown(self):
-        """Everybody dies; what is left is worked off, and then no job is without an end."""
+        """Kill every process, let the rest finish, and check that every job ends."""
         if not hasattr(self, "seen"):
             return
         for process in list(self.processes):
             self.prefect.set_state(process.run_id, "CRASHED", "Its process was killed.")
-            self.gone(process, lease_stays=False)
+            self.remove_process(process, lease_stays=False)
         for lease in self.database.scan_iter("kangklip:job:*:lease"):
             self.database.delete(lease)
         for given in self.assignments:
@@ -475,7 +476,7 @@ class Interleavings(RuleBasedStateMachine):
                     self.end(process, JobState.SUCCEEDED)
                 else:
                     self.prefect.set_state(run["id"], "CRASHED", "Nobody runs it.")
-            self.the_reconciler_looks(400.0)
+            self.the_reconciler_runs(400.0)
             self.attempts_stay_apart()
             if not self.jobs.active():
                 return
@@ -484,34 +485,34 @@ class Interleavings(RuleBasedStateMachine):
     def record(self, job_id) -> dict[str, str]:
         return self.database.hgetall(f"kangklip:job:{job_id}")
 
-    def those(self, *states):
-        """Jobs in one of the states; any, where there are none."""
+    def jobs_in(self, *states):
+        """Jobs in one of the states, or all jobs if there are none."""
         return [job_id for job_id in self.seen if self.record(job_id).get("status") in states] or list(self.seen)
 
     def has_room(self):
         return sum(bool(self.record(job_id)) for job_id in self.seen) < MOST_JOBS
 
-    def is_of_the_ui(self, job_id):
+    def is_from_the_ui(self, job_id):
         return any(job_id_of_run(run_id) == job_id for run_id in self.prefect.runs)
 
-    def named(self, run):
+    def job_and_attempt_of(self, run):
         return run["parameters"].get("job_id") or job_id_of_run(run["id"]), run["parameters"].get("attempt")
 
-    def one_of(self, things, which):
+    def pick(self, things, which):
         found = list(things)
         return found[which % len(found)] if found else None
 
 
-def at(job_id, attempt, **said):
+def report_of(job_id, attempt, **said):
     return Report(job_id=job_id, attempt=attempt, **said)
 
 
 def answer_of(work):
-    """Status and detail of what a handler answers; nothing here is a fault of the server's own."""
+    """Status and detail of a handler's response, which is never a server error."""
     try:
         work()
     except HTTPException as refused:
-        assert refused.status_code in (403, 404, 409, 502)  # noqa: PT017 whichever it is
+        assert refused.status_code in (403, 404, 409, 502)  # noqa: PT017 any of these
         return refused.status_code, refused.detail
     return 200, None
 
@@ -520,13 +521,13 @@ def request():
     return SimpleNamespace(state=SimpleNamespace())
 
 
-def uncosted(fields):
+def without_costs(fields):
     return {name: value for name, value in fields.items() if not name.startswith("cost")}
 
 
 @pytest.fixture
 def machine(servers, monkeypatch):
-    """The model, on a database of its own, with a submitter that does not sleep between its tries."""
+    """The state machine on a separate database, with a submitter that does not sleep between tries."""
     monkeypatch.setattr("infra.prefect.server.BUSY_TRIES", 1)
     address = servers.settings.redis_url.get_secret_value().rsplit("/", 1)[0] + "/9"
     given = {"redis_url": SecretStr(address), "grant_secret": SecretStr("a secret of thirty-two letters at least")}
@@ -540,35 +541,35 @@ def machine(servers, monkeypatch):
     Interleavings.database.flushdb()
 
 
-def run(machine, examples, **more):
+def run_model(machine, examples, **more):
     quiet = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "print_blob": True}
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples, stateful_step_count=STEPS, **quiet, **more)
     )
 
 
-@pytest.mark.parametrize("what", LATE)
-def test_what_comes_late_changes_nothing_and_brings_nothing_back(machine, what):
-    """Of the first attempt when the second runs, and of a record that has expired."""
+@pytest.mark.parametrize("what", LATE_WRITES)
+def test_a_late_write_changes_and_revives_nothing(machine, what):
+    """For the first attempt while the second runs, and for an expired record."""
     jobs, job_id = machine.stores[0], new_job_id()
     jobs.create(job_id, json.dumps(REQUEST))
-    jobs.report(at(job_id, 1, status=JobState.FAILED, error="x"))
+    jobs.report(report_of(job_id, 1, status=JobState.FAILED, error="x"))
     assert jobs.reopen(job_id, after=1) == 2
     keys = [f"kangklip:job:{job_id}", f"kangklip:job:{job_id}:events"]
     before = machine.database.hgetall(keys[0])
     with contextlib.suppress(JobConflict):
-        LATE[what](jobs, job_id, 1)
-    assert uncosted(machine.database.hgetall(keys[0])) == uncosted(before)
+        LATE_WRITES[what](jobs, job_id, 1)
+    assert without_costs(machine.database.hgetall(keys[0])) == without_costs(before)
     machine.database.delete(*keys)
     for attempt in (1, 2, None) if what == "a report" else (1, 2):
         with contextlib.suppress(JobConflict):
-            LATE[what](jobs, job_id, attempt)
+            LATE_WRITES[what](jobs, job_id, attempt)
     assert machine.database.exists(*keys) == 0
 
 
-def test_no_order_of_events_mixes_attempts_up(machine):
+def test_no_order_of_events_mixes_attempts(machine):
     phases = [Phase.generate]
-    run(machine, 240, derandomize=True, phases=phases)
+    run_model(machine, 240, derandomize=True, phases=phases)
     assert taken_steps["all"] >= 10_000
     assert taken_steps["of a later attempt"] >= 500
     assert taken_steps["after a theft"] >= 50
@@ -577,11 +578,11 @@ def test_no_order_of_events_mixes_attempts_up(machine):
 
 @pytest.mark.soak
 @pytest.mark.timeout(4 * 3600)
-def test_no_order_of_a_million_events_mixes_attempts_up(machine, capsys):
+def test_no_order_of_a_million_events_mixes_attempts(machine, capsys):
     print(f"MODEL_SEED={MODEL_SEED} MODEL_STEPS={MODEL_STEPS}")
     rounds = 0
     while (left := MODEL_STEPS - taken_steps["all"]) > 0:
-        run(seed(MODEL_SEED + rounds)(machine), min(1000, left // STEPS + 1))
+        run_model(seed(MODEL_SEED + rounds)(machine), min(1000, left // STEPS + 1))
         rounds += 1
     with capsys.disabled():
         print(f"MODEL_SEED={MODEL_SEED}, {taken_steps['all']} steps: {dict(taken_steps)}")

@@ -1,4 +1,4 @@
-"""Connections that say nothing, or too little: how long they are waited for, and how many there may be."""
+"""Idle and slow connections: how long the server waits for them, and how many it allows."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ def line_to(url: str) -> Iterator[socket.socket]:
 
 
 def ask(line: socket.socket) -> bytes:
-    """The answer to a request that leaves the connection open."""
+    """Send a request and return its response; the connection stays open."""
     line.sendall(GET)
     answer = b""
     while not answer.endswith(b'{"ok":true}') and (more := line.recv(65536)):
@@ -47,7 +47,7 @@ def seconds_until_closed(line: socket.socket) -> float:
 
 
 def seconds_of_trickle(line: socket.socket) -> float:
-    """How long the server takes a byte now and then, up to five seconds."""
+    """Seconds for which the server accepts single bytes, at most five."""
     began = time.monotonic()
     with contextlib.suppress(OSError):
         while time.monotonic() - began < 5:
@@ -57,40 +57,40 @@ def seconds_of_trickle(line: socket.socket) -> float:
 
 
 @pytest.fixture
-def hasty(api, monkeypatch) -> str:
+def impatient_url(api, monkeypatch) -> str:
     monkeypatch.setattr("deployments.api.connections.HEAD_SECONDS", 0.4)
     return api.url
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost:"])
-def test_a_connection_without_a_whole_head_is_closed(hasty, said):
-    with line_to(hasty) as line:
+def test_a_connection_with_an_incomplete_head_is_closed(impatient_url, said):
+    with line_to(impatient_url) as line:
         line.sendall(said)
         assert seconds_until_closed(line) < 3
 
 
-def test_so_is_one_that_has_had_an_answer_before(hasty):
-    with line_to(hasty) as line:
+def test_a_kept_alive_connection_with_an_incomplete_head_is_closed(impatient_url):
+    with line_to(impatient_url) as line:
         assert ask(line).startswith(b"HTTP/1.1 200 ")
         line.sendall(b"G")
         assert seconds_until_closed(line) < 3
 
 
-def test_bytes_that_trickle_in_do_not_put_off_the_end(hasty):
-    with line_to(hasty) as line:
+def test_trickling_bytes_do_not_extend_the_deadline(impatient_url):
+    with line_to(impatient_url) as line:
         line.sendall(b"GET /healthz HTTP/1.1\r\nx: ")
         assert seconds_of_trickle(line) < 3
 
 
-def test_a_body_that_nobody_reads_does_not_hold_the_connection(hasty):
+def test_a_body_that_no_handler_reads_does_not_hold_the_connection(impatient_url):
     head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
-    with line_to(hasty) as line:
+    with line_to(impatient_url) as line:
         line.sendall(head)
         assert seconds_of_trickle(line) < 3
 
 
 @pytest.mark.parametrize("closes", [b"", b"Connection: close\r\n"])
-def test_an_answer_that_nobody_reads_does_not_hold_the_connection(api, job_id, monkeypatch, closes):
+def test_a_client_that_reads_no_response_does_not_hold_the_connection(api, job_id, monkeypatch, closes):
     monkeypatch.setattr("deployments.api.connections.UNREAD_SECONDS", 0.3)
     manifest = json.dumps({"clips": [], "filler": "a" * 1_000_000}).encode()
     api.bucket.put_bytes(f"jobs/{job_id}/manifest.json", manifest, "application/json")
@@ -106,7 +106,7 @@ def test_an_answer_that_nobody_reads_does_not_hold_the_connection(api, job_id, m
     assert received < 11 * len(manifest)
 
 
-def test_an_answer_that_takes_longer_than_a_head_may_is_given(api, hasty, job_id, monkeypatch):
+def test_a_response_may_take_longer_than_the_head_deadline(api, impatient_url, job_id, monkeypatch):
     monkeypatch.setattr("deployments.api.routes.events.PING_SECONDS", 0.2)
     with httpx.stream("GET", f"{api.url}/api/jobs/{job_id}/events") as stream:
         lines, began = stream.iter_lines(), time.monotonic()
@@ -116,14 +116,14 @@ def test_an_answer_that_takes_longer_than_a_head_may_is_given(api, hasty, job_id
         assert any("event: end" in line for line in lines)
 
 
-def test_a_connection_is_used_again_and_again(hasty):
-    with line_to(hasty) as line:
+def test_a_connection_can_be_reused(impatient_url):
+    with line_to(impatient_url) as line:
         for _ in range(4):
             assert ask(line).startswith(b"HTTP/1.1 200 ")
             time.sleep(0.2)
 
 
-def test_the_newcomer_takes_the_place_of_who_has_been_silent_longest(api, monkeypatch):
+def test_a_new_connection_replaces_the_longest_idle_one(api, monkeypatch):
     monkeypatch.setattr("deployments.api.connections.connections_allowed", lambda: 5)
     with contextlib.ExitStack() as open_lines:
         lines = [open_lines.enter_context(line_to(api.url)) for _ in range(6)]
@@ -132,12 +132,12 @@ def test_the_newcomer_takes_the_place_of_who_has_been_silent_longest(api, monkey
         assert seconds_until_closed(lines[0]) < 2
 
 
-def test_where_all_are_at_work_the_newcomer_is_told_to_come_back(api, monkeypatch):
+def test_a_new_connection_is_503_when_all_others_are_busy(api, monkeypatch):
     head = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\nConnection: close\r\n\r\n{"
     with contextlib.ExitStack() as open_lines:
         for _ in range(8):
             open_lines.enter_context(line_to(api.url)).sendall(head)
-        time.sleep(0.3)  # until their heads were read
+        time.sleep(0.3)  # until their heads are read
         monkeypatch.setattr("deployments.api.connections.connections_allowed", lambda: 8)
         answer = raw(api, b"")
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -155,7 +155,7 @@ def test_a_body_with_two_lengths_is_refused_and_its_connection_closed(api, order
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_a_client_has_only_so_many_event_streams(serve):
+def test_event_streams_are_limited_per_client(serve):
     api = serve(max_event_streams=3)
     job_id = api.new_job()
     path = f"{api.url}/api/jobs/{job_id}/events"
@@ -173,13 +173,13 @@ def test_a_client_has_only_so_many_event_streams(serve):
             assert stream.status_code == 200
     until = time.monotonic() + 10
     status = 429
-    while status == 429 and time.monotonic() < until:  # a place is free when the server has seen the client go
+    while status == 429 and time.monotonic() < until:  # a place comes free once the server notices the disconnect
         with httpx.stream("GET", path) as stream:
             status = stream.status_code
     assert status == 200
 
 
-def test_clips_that_nobody_takes_are_bounded_too(serve, monkeypatch):
+def test_open_clip_streams_are_limited(serve, monkeypatch):
     monkeypatch.setattr("deployments.api.dependencies.streams_allowed", lambda: 4)
     api = serve()
     job_id = api.new_job()
@@ -196,8 +196,8 @@ def test_clips_that_nobody_takes_are_bounded_too(serve, monkeypatch):
 
 
 @pytest.fixture
-def small(servers, tmp_path) -> Iterator[str]:
-    """`kangklip api` in a process that may have 1,024 files open."""
+def few_descriptors_url(servers, tmp_path) -> Iterator[str]:
+    """`kangklip api` in a process limited to 1,024 open files."""
     port = free_port()
     unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0", "CREATE_RATE_PER_MINUTE": "0"}  # others share Redis
     environment = os.environ | server_environment(servers.settings) | unbounded | {"PORT": str(port)}
@@ -215,15 +215,17 @@ def small(servers, tmp_path) -> Iterator[str]:
     assert process.wait(20) is not None
 
 
-def test_more_idle_connections_than_descriptors_keep_nobody_out(small):
+def test_more_idle_connections_than_descriptors_block_nobody(few_descriptors_url):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     with contextlib.ExitStack() as open_lines:
-        lines = [open_lines.enter_context(line_to(small)) for _ in range(IDLE)]
+        lines = [open_lines.enter_context(line_to(few_descriptors_url)) for _ in range(IDLE)]
         began = time.monotonic()
         for _ in range(5):
-            assert httpx.get(f"{small}/healthz", timeout=1).json() == {"ok": True}
-        assert httpx.post(f"{small}/api/jobs", json=REQUEST, timeout=5).status_code == 502  # Redis was reached
+            assert httpx.get(f"{few_descriptors_url}/healthz", timeout=1).json() == {"ok": True}
+        assert (
+            httpx.post(f"{few_descriptors_url}/api/jobs", json=REQUEST, timeout=5).status_code == 502
+        )  # Redis could be reached
         assert time.monotonic() - began < 5
         longest = max(seconds_until_closed(line) for line in lines[-20:])
         assert longest < 11

@@ -1,4 +1,4 @@
-"""The examples of docs/api.md and of the README, as they stand there, against a running API."""
+"""The examples in docs/api.md and the README work against a running API, exactly as written."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ SERVED = "http://127.0.0.1:8000"
 """Where `kangklip up` listens."""
 
 
-def test_there_are_examples_of_every_path_that_is_for_people():
+def test_every_public_path_has_an_example():
     text = "\n".join(EXAMPLES)
     for path in ("/api/jobs ", "$JOB", "/events", "/results", "/download", "/manifest", "/readyz", "/metrics"):
         assert path in text.replace('"', " ")
@@ -27,7 +27,7 @@ def test_there_are_examples_of_every_path_that_is_for_people():
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_does_what_it_says(api, tmp_path, number):
+def test_an_example_runs(api, tmp_path, number):
     env = os.environ | {"API": api.url, "JOB": api.finished_job()}
     script = ["sh", "-euc", EXAMPLES[number]]
     done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -46,7 +46,7 @@ def test_the_readme_creates_a_job(api, tmp_path):
 
 
 @pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED])
-def test_the_readmes_python_waits_for_the_end_and_tells_it(api, state):
+def test_the_readmes_python_waits_for_the_end_and_prints_it(api, state):
     (example,) = blocks(section(README, "Recipes"), "python")
     assert SERVED in example
     before = set(api.runs.ids)

@@ -1,4 +1,4 @@
-"""What every address has in common: CORS, limits, refusals of the framework, faults, logs, and what is imported."""
+"""What every route has in common: CORS, limits, framework errors, failures, logs and imports."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from tests.deployments.api.conftest import ORIGIN, REQUEST, TOKEN, free_port, se
 
 FOREIGN = "https://evil.example"
 NO_REDIS = SecretStr("redis://127.0.0.1:9/0")
-STORE_AWAY = {"detail": "job store unavailable"}
+STORE_UNAVAILABLE = {"detail": "job store unavailable"}
 
 
 def raw(api, request: bytes, *, then: bytes = b"", wait: float = 0) -> bytes:
-    """The whole answer to bytes as they stand."""
+    """The whole response to raw bytes."""
     address = urlsplit(api.url)
     with socket.create_connection((address.hostname, address.port), timeout=15) as line:
         line.sendall(request)
@@ -62,7 +62,7 @@ def test_another_origin_gets_no_cors_header(api, job_id):
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/kk_x/start", "/api/callback/nosana", "/nowhere"])
 @pytest.mark.parametrize("origin", [ORIGIN, FOREIGN, "null"])
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-def test_preflights_answer_2xx(api, path, origin, method):
+def test_preflights_succeed(api, path, origin, method):
     asked = {"access-control-request-method": method, "access-control-request-headers": "content-type, x-api-key"}
     answer = api.client.options(path, headers=asked | {"origin": origin})
     assert answer.is_success
@@ -71,13 +71,13 @@ def test_preflights_answer_2xx(api, path, origin, method):
     assert "x-api-key" in answer.headers["access-control-allow-headers"]
 
 
-def test_all_origins_where_the_settings_say_so(serve):
+def test_all_origins_are_allowed_if_configured(serve):
     api = serve(cors_origins=("*",))
     answer = api.post("/api/jobs", json=REQUEST, headers={"origin": FOREIGN, "sec-fetch-site": "cross-site"})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
 
 
-def test_a_body_of_one_megabyte_is_taken(api):
+def test_a_body_of_one_megabyte_is_accepted(api):
     body = json.dumps(REQUEST).encode()
     assert api.post("/api/jobs", content=body + b" " * (BODY_BYTES - len(body))).status_code == 200
 
@@ -91,7 +91,7 @@ def test_a_larger_body_is_413(api, size, streamed):
     assert answer.headers["access-control-allow-origin"] == ORIGIN
 
 
-def test_a_body_that_never_comes_is_408(api, monkeypatch):
+def test_a_body_that_does_not_arrive_is_408(api, monkeypatch):
     monkeypatch.setattr("deployments.api.guards.BODY_SECONDS", 0.3)
     head = b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\nConnection: close\r\n\r\n{"
     answer = raw(api, head)
@@ -99,7 +99,7 @@ def test_a_body_that_never_comes_is_408(api, monkeypatch):
     assert b"body took too long to arrive" in answer
 
 
-def test_a_last_slash_makes_no_difference_and_no_redirect(api, job_id):
+def test_a_trailing_slash_is_ignored_without_a_redirect(api, job_id):
     callback = {"json": {"job_id": job_id, "status": "RUNNING"}, "headers": {"x-callback-token": TOKEN}}
     for end in ("", "/"):
         assert api.post(f"/api/jobs{end}", json=REQUEST).status_code == 200
@@ -121,13 +121,13 @@ def test_a_last_slash_makes_no_difference_and_no_redirect(api, job_id):
         ("GET", "//evil.example/x", 404, "not found"),
     ],
 )
-def test_the_frameworks_refusals_speak_the_same_language(api, method, path, status, detail):
+def test_the_frameworks_errors_have_the_same_format(api, method, path, status, detail):
     answer = api.client.request(method, f"{api.url}{path}")
     assert (answer.status_code, answer.json()) == (status, {"detail": detail})
 
 
 @pytest.mark.parametrize("path", ["", "/results", "/manifest"])
-def test_head_answers_where_get_does(api, path):
+def test_head_answers_for_jobs_like_get(api, path):
     job_id = api.finished_job()
     head, got = api.client.head(f"/api/jobs/{job_id}{path}"), api.get(f"/api/jobs/{job_id}{path}")
     assert (head.status_code, head.content) == (200, b"")
@@ -135,11 +135,11 @@ def test_head_answers_where_get_does(api, path):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/"])
-def test_head_answers_beside_jobs_too(api, path):
+def test_head_answers_for_other_routes(api, path):
     assert api.client.head(path).status_code == 200
 
 
-def test_a_fault_of_ours_is_a_plain_500_with_cors(api, job_id, monkeypatch, caplog):
+def test_an_internal_error_is_a_plain_500_with_cors(api, job_id, monkeypatch, caplog):
     def broken(_: str) -> None:
         raise ZeroDivisionError
 
@@ -150,7 +150,7 @@ def test_a_fault_of_ours_is_a_plain_500_with_cors(api, job_id, monkeypatch, capl
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_without_redis_every_request_for_a_job_is_503(serve, unknown_id):
+def test_every_job_route_is_503_without_redis(serve, unknown_id):
     api = serve(redis_url=NO_REDIS)
     answers = [
         api.create(),
@@ -164,13 +164,13 @@ def test_without_redis_every_request_for_a_job_is_503(serve, unknown_id):
         ),
         api.get("/metrics"),
     ]
-    assert [(answer.status_code, answer.json()) for answer in answers] == [(503, STORE_AWAY)] * len(answers)
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(503, STORE_UNAVAILABLE)] * len(answers)
     assert answers[-2].headers["access-control-allow-origin"] == ORIGIN
     assert api.post("/api/jobs", json={}).status_code == 400
 
 
-def test_redis_may_come_back(serve, embedded, tmp_path):
-    """The same app, before, while and after its Redis was away."""
+def test_the_api_recovers_with_redis(serve, embedded, tmp_path):
+    """The same app before, during and after an outage of its Redis."""
     alone = embedded.model_copy(update={"data_dir": tmp_path / "data"})
     with LocalStack(alone, [Part.VALKEY]) as first:
         url = first.settings.redis_url
@@ -178,14 +178,14 @@ def test_redis_may_come_back(serve, embedded, tmp_path):
         job_id = api.new_job()
         assert api.job(job_id)["status"] == "QUEUED"
     answer = api.get(f"/api/jobs/{job_id}")
-    assert (answer.status_code, answer.json()) == (503, STORE_AWAY)
+    assert (answer.status_code, answer.json()) == (503, STORE_UNAVAILABLE)
     with LocalStack(alone, [Part.VALKEY]) as again:
         if again.settings.redis_url != url:
             pytest.skip("the embedded part came back on another port")
         assert api.job(job_id)["status"] == "QUEUED"
 
 
-def test_header_injection_finds_no_header(api):
+def test_headers_cannot_be_injected(api):
     job_id = api.finished_job()
     answer = raw(
         api,
@@ -198,9 +198,9 @@ def test_header_injection_finds_no_header(api):
 
 @pytest.fixture
 def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
-    """`kangklip api` in a process of its own: its address, and the file that holds what it says."""
+    """`kangklip api` in a separate process: its address and its log file."""
     port = free_port()
-    unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0"}  # other tests leave jobs that wait
+    unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0"}  # other tests leave waiting jobs
     environment = server_environment(servers.settings) | {"PORT": str(port)} | unbounded
     said = tmp_path / "said"
     command = [Path(sys.executable).with_name("kangklip"), "api"]
@@ -217,7 +217,7 @@ def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a b", "x:99999999", "\\", "é"])
-def test_a_strange_host_header_is_no_fault_of_ours(api, host):
+def test_a_malformed_host_header_is_no_internal_error(api, host):
     answer = raw(api, f"GET /nowhere HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert answer.split()[1] in (b"400", b"404")
 
@@ -231,7 +231,7 @@ def test_requests_are_logged_as_json_without_secrets(api, alone):
     httpx.post(f"{url}/api/callback/nosana", json={}, headers={"x-callback-token": "token-secret"})
     until = time.monotonic() + 10
     while said.read_text().count('"request"') < 4 and time.monotonic() < until:
-        time.sleep(0.05)  # a line is written after its answer
+        time.sleep(0.05)  # the log line follows the response
     text = said.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     asked = [line for line in lines if line["message"] == "request"]
@@ -249,7 +249,7 @@ def test_requests_are_logged_as_json_without_secrets(api, alone):
         assert secret not in text
 
 
-def test_work_in_the_background_that_ends_is_told(serve, caplog):
+def test_background_work_that_ends_is_logged(serve, caplog):
     async def broken() -> None:
         raise ZeroDivisionError
 
@@ -258,7 +258,7 @@ def test_work_in_the_background_that_ends_is_told(serve, caplog):
     assert "Work in the background has ended" in caplog.text
 
 
-def test_no_media_code_is_loaded():
+def test_the_api_imports_no_media_code():
     heavy = {"cv2", "av", "numpy", "faster_whisper", "flows", "prefect", "litellm", "ctranslate2"}
     code = f"import sys, deployments.api.app; print(sorted({heavy!r} & set(m.partition('.')[0] for m in sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

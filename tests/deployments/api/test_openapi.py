@@ -1,4 +1,4 @@
-"""The description of the API, held against the running service by generated requests."""
+"""The OpenAPI document, checked against the running service with generated requests."""
 
 import json
 import re
@@ -33,8 +33,8 @@ STATUSES = {
     "GET /metrics": {200, 401, 503},
 }
 REFUSABLE = ("POST /api/jobs", "GET /api/jobs", "POST /api/callback/nosana")
-"""Where a request can be malformed: elsewhere any text is a path's part, and at worst not found."""
-TRUE = [
+"""Operations whose requests can be malformed. Elsewhere any text is a valid path part and at worst not found."""
+RESPONSE_CHECKS = [
     checks.not_a_server_error,
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -54,7 +54,7 @@ def schema(operator_api):
     return schemathesis.openapi.from_url(f"{operator_api.url}/openapi.json")
 
 
-def test_the_description_names_all_that_there_is(operator_api):
+def test_every_operation_and_status_is_documented(operator_api):
     document = operator_api.get("/openapi.json").json()
     described = {
         f"{method.upper()} {path}": {int(status) for status in operation["responses"]}
@@ -68,8 +68,8 @@ def test_the_description_names_all_that_there_is(operator_api):
     assert len(names) == len(set(names))
 
 
-def test_every_reference_leads_somewhere(operator_api):
-    """Also those of bodies that handlers read by themselves, whose schemas are pydantic's own."""
+def test_every_reference_resolves(operator_api):
+    """Including those in request bodies that handlers parse themselves."""
     document = operator_api.get("/openapi.json").json()
     found = re.findall(r'"\$ref": "([^"]*)"', json.dumps(document))
     assert {"#/components/schemas/JobState", "#/components/schemas/Message"} <= set(found)
@@ -81,7 +81,7 @@ def test_every_reference_leads_somewhere(operator_api):
     assert "$defs" not in json.dumps(document)
 
 
-def test_refusals_are_described_with_their_words(operator_api):
+def test_refusals_are_documented_with_their_words(operator_api):
     create = operator_api.get("/openapi.json").json()["paths"]["/api/jobs"]["post"]
     body = create["responses"]["400"]["content"]["application/json"]
     assert body["schema"] == {"$ref": "#/components/schemas/Detail"}
@@ -93,8 +93,8 @@ def test_refusals_are_described_with_their_words(operator_api):
     ("mode", "name"),
     [*((GenerationMode.POSITIVE, name) for name in STATUSES), *((GenerationMode.NEGATIVE, name) for name in REFUSABLE)],
 )
-def test_no_answer_is_undocumented(operator_api, schema, name, mode):
-    """Half of the generated requests are for a job that exists; those it may change are made anew each time."""
+def test_every_response_is_documented(operator_api, schema, name, mode):
+    """About half of the requests name an existing job, a new one each time if the request may change it."""
     api = operator_api
     method, _, path = name.partition(" ")
     operation = schema[path][method]
@@ -109,12 +109,12 @@ def test_no_answer_is_undocumented(operator_api, schema, name, mode):
             case.body["job_id"] = api.new_job()
         if known and "file" in case.path_parameters:
             case.path_parameters["file"] = "clip_01.mp4"
-        case.call_and_validate(base_url=api.url, headers=HEADERS, checks=TRUE)
+        case.call_and_validate(base_url=api.url, headers=HEADERS, checks=RESPONSE_CHECKS)
 
     holds()
 
 
-def test_what_the_description_allows_is_taken(operator_api, schema):
+def test_every_documented_request_is_accepted(operator_api, schema):
     operation = schema["/api/jobs"]["POST"]
 
     @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -126,7 +126,7 @@ def test_what_the_description_allows_is_taken(operator_api, schema):
     taken()
 
 
-def test_a_token_that_rotates_is_not_in_the_description(operator_api):
+def test_the_document_contains_no_secret(operator_api):
     text = operator_api.get("/openapi.json").text
     for secret in (TOKEN, NEXT_TOKEN, OPERATOR):
         assert secret not in text

@@ -1,4 +1,4 @@
-"""`kangklip backup` and `kangklip restore`, by the real program over real servers."""
+"""`kangklip backup` and `kangklip restore`: the real program on real servers."""
 
 import io
 import json
@@ -26,18 +26,18 @@ from tasks.core.errors import BadRequest
 from tests.infra.jobs.test_schema import job_id, old_records
 
 REQUEST = '{"video_url": "https://example.org/talk.mp4"}'
-NAMED = ("REDIS_URL", "R2_", "PREFECT_", "KANGKLIP_DATA_DIR")
+SERVER_VARIABLES = ("REDIS_URL", "R2_", "PREFECT_", "KANGKLIP_DATA_DIR")
 
 
 def kangklip(folder: Path, *arguments: str | Path, **named: str) -> subprocess.CompletedProcess[bytes]:
-    """The program over the embedded servers of a folder; what it prints has no line ends."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(NAMED)}
+    """Run the program with the embedded servers of a folder and wide output."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(SERVER_VARIABLES)}
     environment = clean | {"KANGKLIP_DATA_DIR": str(folder), "COLUMNS": "400"} | named
     program = Path(sys.executable).with_name("kangklip")
     return subprocess.run([program, *arguments], env=environment, capture_output=True, timeout=120, check=False)
 
 
-def said(done: subprocess.CompletedProcess[bytes]) -> str:
+def message_of(done: subprocess.CompletedProcess[bytes]) -> str:
     return " ".join(done.stderr.decode().split())
 
 
@@ -48,8 +48,8 @@ def tables(database: Path) -> list[tuple[str, int]]:
 
 
 @pytest.fixture
-def saved(stack, data_dir, tmp_path) -> Path:
-    """A backup of the tests' own servers, made while they run."""
+def backup_file(stack, data_dir, tmp_path) -> Path:
+    """A backup of the tests' servers, made while they run."""
     store = JobStore.from_settings(stack.settings)
     made = new_job_id()
     store.create(made, REQUEST)
@@ -58,33 +58,33 @@ def saved(stack, data_dir, tmp_path) -> Path:
     httpx.post(f"{stack.settings.prefect_api_url}/variables/", json=variable, timeout=30).raise_for_status()
     file = tmp_path / "saved.tar.gz"
     done = kangklip(data_dir, "backup", file)
-    assert done.returncode == 0, said(done)
-    assert "records and the database of Prefect saved." in said(done)
-    assert "keep jobs/, cache/, granted/ of the bucket clips" in said(done)
+    assert done.returncode == 0, message_of(done)
+    assert "records and the database of Prefect saved." in message_of(done)
+    assert "keep jobs/, cache/, granted/ of the bucket clips" in message_of(done)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["saved.tar.gz"]
     return file
 
 
-def test_what_was_saved_is_there_in_another_folder(stack, data_dir, saved, tmp_path):
+def test_a_backup_is_restored_into_another_folder(stack, data_dir, backup_file, tmp_path):
     elsewhere = tmp_path / "elsewhere"
-    done = kangklip(elsewhere, "restore", saved)
-    assert done.returncode == 0, said(done)
-    assert "records and the database of Prefect restored" in said(done)
+    done = kangklip(elsewhere, "restore", backup_file)
+    assert done.returncode == 0, message_of(done)
+    assert "records and the database of Prefect restored" in message_of(done)
     source, target = (folder / "stack" / "prefect" / "prefect.db" for folder in (data_dir, elsewhere))
     assert [name for name, _ in tables(target)] == [name for name, _ in tables(source)]
     assert dict(tables(target))["variable"] == dict(tables(source))["variable"] > 0
-    with LocalStack(Settings(KANGKLIP_DATA_DIR=elsewhere).model_copy(update=NOTHING), [Part.VALKEY]) as other:
+    with LocalStack(Settings(KANGKLIP_DATA_DIR=elsewhere).model_copy(update=NO_SERVERS), [Part.VALKEY]) as other:
         jobs, theirs = JobStore.from_settings(other.settings), JobStore.from_settings(stack.settings)
         assert jobs.recent(500) == theirs.recent(500)
-        assert "are running; stop kangklip up" in said(kangklip(elsewhere, "restore", saved))
-    assert "There are records already" in said(kangklip(elsewhere, "restore", saved))
-    again = kangklip(elsewhere, "restore", saved, "--replace", "--without-prefect", R2_BUCKET="other")
-    assert again.returncode == 0, said(again)
-    assert "The backup is of the bucket clips, and R2_BUCKET is other." in said(again)
+        assert "are running; stop kangklip up" in message_of(kangklip(elsewhere, "restore", backup_file))
+    assert "There are records already" in message_of(kangklip(elsewhere, "restore", backup_file))
+    again = kangklip(elsewhere, "restore", backup_file, "--replace", "--without-prefect", R2_BUCKET="other")
+    assert again.returncode == 0, message_of(again)
+    assert "The backup is of the bucket clips, and R2_BUCKET is other." in message_of(again)
 
 
-NOTHING = dict.fromkeys(("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url"))
+NO_SERVERS = dict.fromkeys(("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url"))
 
 
 def archive(**files: bytes) -> bytes:
@@ -97,20 +97,20 @@ def archive(**files: bytes) -> bytes:
     return held.getvalue()
 
 
-def about(**changes) -> bytes:
+def description(**changes) -> bytes:
     told = {"made_at": "2026-11-28", "schema_form": 1, "records": 0, "prefect": False, "bucket": "clips"}
     return json.dumps(told | {"endpoint": "x"} | changes).encode()
 
 
-def test_a_backup_of_form_1_is_brought_to_todays(tmp_path):
+def test_a_backup_of_version_1_is_migrated(tmp_path):
     lines = [record for record in old_records() if "rate:" not in record["key"] and "session:" not in record["key"]]
     form = {"key": schema.SCHEMA_KEY, "type": "string", "value": "1", "expires": None}
     records = b"".join(json.dumps(record).encode() + b"\n" for record in [form, *lines])
     saved = tmp_path / "old.tar.gz"
-    saved.write_bytes(archive(backup__json=about(records=len(lines)), records__jsonl=records))
+    saved.write_bytes(archive(backup__json=description(records=len(lines)), records__jsonl=records))
     done = kangklip(tmp_path / "data", "restore", saved)
-    assert done.returncode == 0, said(done)
-    assert f"{len(lines)} records restored, brought from form 1 to {schema.VERSION}." in said(done)
+    assert done.returncode == 0, message_of(done)
+    assert f"{len(lines)} records restored, brought from form 1 to {schema.VERSION}." in message_of(done)
     shown = kangklip(tmp_path / "data", "status", job_id(5))
     assert "CANCELLED" in shown.stdout.decode()
 
@@ -137,47 +137,49 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_record_is_found_before_anything_is_replaced(name, tmp_path):
     saved, folder = tmp_path / "damaged.tar.gz", tmp_path / "unpacked"
-    saved.write_bytes(archive(backup__json=about(records=2), records__jsonl=record() + DAMAGED[name]))
+    saved.write_bytes(archive(backup__json=description(records=2), records__jsonl=record() + DAMAGED[name]))
     folder.mkdir()
     with pytest.raises(StateError, match="damaged record"):
         _unpack(saved, folder)
 
 
-WRONG = {
+BROKEN_BACKUPS = {
     "no archive": b"something else",
-    "cut off": archive(backup__json=about(), records__jsonl=b"")[:-40],
-    "no records": archive(backup__json=about()),
-    "too few records": archive(backup__json=about(records=3), records__jsonl=record()),
-    "no database": archive(backup__json=about(prefect=True), records__jsonl=b""),
-    "no good database": archive(backup__json=about(prefect=True), records__jsonl=b"", prefect__db=b"SQLite?" * 99),
-    "a newer form": archive(backup__json=about(schema_form=99), records__jsonl=b""),
+    "cut off": archive(backup__json=description(), records__jsonl=b"")[:-40],
+    "no records": archive(backup__json=description()),
+    "too few records": archive(backup__json=description(records=3), records__jsonl=record()),
+    "no database": archive(backup__json=description(prefect=True), records__jsonl=b""),
+    "no good database": archive(
+        backup__json=description(prefect=True), records__jsonl=b"", prefect__db=b"SQLite?" * 99
+    ),
+    "a newer form": archive(backup__json=description(schema_form=99), records__jsonl=b""),
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_backup_is_told(name, tmp_path):
+@pytest.mark.parametrize("name", BROKEN_BACKUPS)
+def test_a_file_that_is_not_a_backup_is_refused(name, tmp_path):
     saved, folder = tmp_path / "wrong.tar.gz", tmp_path / "unpacked"
-    saved.write_bytes(WRONG[name])
+    saved.write_bytes(BROKEN_BACKUPS[name])
     folder.mkdir()
     with pytest.raises((BadRequest, ConfigError), match="newer KangKlip" if "newer" in name else "is not a backup"):
         _unpack(saved, folder)
 
 
-def test_what_is_no_backup_changes_nothing(servers, tmp_path):
+def test_a_broken_backup_changes_nothing(servers, tmp_path):
     url = servers.settings.redis_url.get_secret_value().removesuffix("/0") + "/8"
     with schema.maintenance_client(url) as client:
         client.flushdb()
         client.set("kangklip:totals", "as it was")
         saved = tmp_path / "wrong.tar.gz"
-        saved.write_bytes(WRONG["too few records"])
+        saved.write_bytes(BROKEN_BACKUPS["too few records"])
         done = kangklip(tmp_path / "data", "restore", saved, "--replace", REDIS_URL=url)
-        assert done.returncode == 2, said(done)
-        assert "is not a backup of KangKlip. Name a file" in said(done)
+        assert done.returncode == 2, message_of(done)
+        assert "is not a backup of KangKlip. Name a file" in message_of(done)
         assert [record["value"] for record in dump.dump(client)] == ["1", "as it was"]
         client.flushdb()
 
 
-def test_by_standard_output_and_input_and_without_prefects_database(servers, tmp_path):
+def test_backup_to_standard_output_without_the_prefect_database(servers, tmp_path):
     base = servers.settings.redis_url.get_secret_value().removesuffix("/0")
     with schema.maintenance_client(f"{base}/9") as source, schema.maintenance_client(f"{base}/10") as target:
         for client in (source, target):
@@ -186,15 +188,15 @@ def test_by_standard_output_and_input_and_without_prefects_database(servers, tmp
         named = {"REDIS_URL": f"{base}/9", "PREFECT_API_URL": "http://127.0.0.1:9/api"}
         refused = kangklip(tmp_path, "backup", "-", **named)
         assert refused.returncode == 2
-        assert "Leave it out here with --without-prefect" in said(refused)
+        assert "Leave it out here with --without-prefect" in message_of(refused)
         done = kangklip(tmp_path, "backup", "-", "--without-prefect", **named)
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, message_of(done)
         saved = tmp_path / "saved.tar.gz"
         saved.write_bytes(done.stdout)
         done = kangklip(tmp_path, "restore", saved, **named | {"REDIS_URL": f"{base}/10"})
         assert not (tmp_path / "stack").exists(), "where all servers are named, no folder is made"
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, message_of(done)
         assert [r["key"] for r in dump.dump(target)] == [r["key"] for r in dump.dump(source)]
-        assert "exists already" in said(kangklip(tmp_path, "backup", saved, "--without-prefect", **named))
+        assert "exists already" in message_of(kangklip(tmp_path, "backup", saved, "--without-prefect", **named))
         for client in (source, target):
             client.flushdb()

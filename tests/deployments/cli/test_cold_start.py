@@ -1,4 +1,4 @@
-"""What a fresh process imports before it can answer: help and a refused input are told at once."""
+"""A new process imports little before it answers, so that help and refusals are immediate."""
 
 import json
 import os
@@ -23,8 +23,8 @@ except SystemExit as end:
 """
 
 
-def fresh(folder, code, *arguments):
-    """Status and modules, as `TELL` writes them at the end of `code` in a process of its own."""
+def run_fresh(folder, code, *arguments):
+    """Run `code` in a new process; returns the status and modules that `TELL` wrote at its end."""
     told = folder / "told.json"
     environment = os.environ | {"TOLD": str(told), "KANGKLIP_DATA_DIR": str(folder / "data")}
     subprocess.run(
@@ -47,13 +47,13 @@ def fresh(folder, code, *arguments):
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
 def test_help_and_refusals_import_no_engine_and_no_client(tmp_path, arguments, status):
-    ended, imported = fresh(tmp_path, COMMAND, *arguments)
+    ended, imported = run_fresh(tmp_path, COMMAND, *arguments)
     assert ended == status
     assert "deployments.cli.main" in imported
     assert (ENGINES | SERVERS) & imported == set()
 
 
 def test_the_api_starts_without_any_engine(tmp_path):
-    _, imported = fresh(tmp_path, f"import deployments.api.app; {TELL.format(0)}")
+    _, imported = run_fresh(tmp_path, f"import deployments.api.app; {TELL.format(0)}")
     assert "deployments.api.app" in imported
     assert ENGINES & imported == set()

@@ -1,4 +1,4 @@
-"""A full disk is named by the API, by /readyz and by the command line; nothing dies of it, and nothing is lost."""
+"""A full disk is reported by the API, /readyz and the command line, and nothing crashes or is lost."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def readiness(client):
     return client.get("/readyz").json()
 
 
-def until(wanted, seconds=30):
+def wait_until(wanted, seconds=30):
     deadline = time.monotonic() + seconds
     while not wanted():
         assert time.monotonic() < deadline
@@ -66,15 +66,15 @@ def kangklip(disk, *arguments):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_a_full_disk_is_named_and_survived(disk, stack, client):
+def test_a_full_disk_is_reported_and_survived(disk, stack, client):
     jobs, bucket = JobStore.from_settings(stack.settings), ArtifactStore.from_settings(stack.settings, 1)
     job_id = client.post("/api/jobs", json=REQUEST).json()["job_id"]
     assert readiness(client)["bucket"] == "ok"
     supervisor = (stack.home.path / "stack.json").read_text()
     with filled(disk):
         with pytest.raises(StateFull):
-            until(lambda: jobs.create(new_job_id(), '{"long": "' + "x" * 5000 + '"}') and False)
-        until(lambda: readiness(client)["redis"].startswith(NO_SPACE))  # the answer is kept for a moment
+            wait_until(lambda: jobs.create(new_job_id(), '{"long": "' + "x" * 5000 + '"}') and False)
+        wait_until(lambda: readiness(client)["redis"].startswith(NO_SPACE))  # the answer is kept for a moment
         assert readiness(client)["bucket"].startswith(NO_SPACE)
         refused = client.post("/api/jobs", json=REQUEST)
         assert (refused.status_code, refused.json()) == (503, {"detail": "no space is left on the server's disk"})
@@ -87,17 +87,17 @@ def test_a_full_disk_is_named_and_survived(disk, stack, client):
         assert clip.stderr.startswith(f"✗ {NO_SPACE} {disk}")
         assert "Traceback" not in clip.stderr
 
-        # A part that dies now is started again, and on its own port: its configuration is not lost.
+        # A part that dies now restarts on its port, because its configuration is not lost.
         os.kill(stack.pid(Part.VALKEY), signal.SIGKILL)
-        until(lambda: stack.home.state()[Part.VALKEY]["deaths"] == 1 or stack.pid(Part.VALKEY) is not None)
-    until(lambda: set(readiness(client).values()) == {"ok"})
+        wait_until(lambda: stack.home.state()[Part.VALKEY]["deaths"] == 1 or stack.pid(Part.VALKEY) is not None)
+    wait_until(lambda: set(readiness(client).values()) == {"ok"})
     assert jobs.get(job_id) is not None
     assert client.post("/api/jobs", json=REQUEST).status_code == 200
-    assert (stack.home.path / "stack.json").read_text()[:40] == supervisor[:40]  # its own process id
+    assert (stack.home.path / "stack.json").read_text()[:40] == supervisor[:40]  # it begins with the supervisor's pid
     assert {stack.home.state()[part]["starts"] for part in (Part.S3,)} == {1}
 
 
-def test_a_stage_that_finds_no_space_says_so(servers, tmp_path, monkeypatch):
+def test_a_stage_without_disk_space_raises_disk_full(servers, tmp_path, monkeypatch):
     from infra.errors import DiskFull
     from infra.jobs.record import JobRef
     from infra.states import Stage
@@ -111,8 +111,8 @@ def test_a_stage_that_finds_no_space_says_so(servers, tmp_path, monkeypatch):
         (tmp_path / "missing").read_bytes()
 
 
-def test_the_command_line_says_so_of_any_folder_that_it_writes_to():
-    """The clips may go to another disk than that of the data."""
+def test_the_command_line_reports_a_full_disk_for_any_folder():
+    """The clips may go to another disk than the data folder's."""
     program = (
         "import sys\n"
         "from pathlib import Path\n"

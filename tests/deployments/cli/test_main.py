@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, mistakes, a run, and what lies in the folder afterwards."""
+"""The command line as users see it: help, mistakes, a run and the files it leaves."""
 
 import json
 import os
@@ -38,17 +38,17 @@ def kangklip(*args, environment=None):
 
 @pytest.fixture(scope="module")
 def run(stack, tmp_path_factory):
-    """A finished `kangklip clip` on the short sample, and the folder that it filled."""
+    """A finished `kangklip clip` on the short sample, and its output folder."""
     out = tmp_path_factory.mktemp("out")
-    own = {"ASR_BEAM_SIZE": "2"}  # so that no other test's transcript is reused, and every stage has something to log
+    own = {"ASR_BEAM_SIZE": "2"}  # reuse no other test's transcript, so that every stage logs
     ended = kangklip("clip", SHORT, "-d", 10, "-n", 1, "-l", "en", "-o", out, environment=stack.environment() | own)
     assert ended.returncode == 0, ended.stderr
     return ended, out
 
 
 @pytest.fixture(scope="module")
-def shown(run, stack):
-    """What the Prefect server has of that run: the run itself, its progress, and its log."""
+def prefect_records(run, stack):
+    """The Prefect server's records of that run: the flow run, its progress artifact and its log."""
     (folder,) = run[1].iterdir()
     with prefect_client(stack.settings.prefect_api_url + "/") as server:
         ask = lambda what, body: server.post(f"{what}/filter", json=body).raise_for_status().json()  # noqa: E731
@@ -59,22 +59,22 @@ def shown(run, stack):
     return flow_run, progress, lines
 
 
-def test_the_run_is_called_and_tagged_by_its_job(run, shown):
+def test_the_flow_run_is_named_and_tagged_by_its_job(run, prefect_records):
     (folder,) = run[1].iterdir()
-    assert {"clip", folder.name} <= set(shown[0]["tags"])
+    assert {"clip", folder.name} <= set(prefect_records[0]["tags"])
 
 
-def test_the_progress_of_a_finished_run_is_at_its_end(shown):
-    assert (shown[1]["data"], shown[1]["description"]) == (100, "Done: 1 clip.")
+def test_a_finished_runs_progress_is_100(prefect_records):
+    assert (prefect_records[1]["data"], prefect_records[1]["description"]) == (100, "Done: 1 clip.")
 
 
-def test_what_the_stages_log_is_in_the_log_of_the_run(shown):
-    assert "tasks" in {line["name"].partition(".")[0] for line in shown[2]}
-    said = [(line["timestamp"], line["name"], line["message"]) for line in shown[2]]
+def test_stages_log_to_the_flow_run_once(prefect_records):
+    assert "tasks" in {line["name"].partition(".")[0] for line in prefect_records[2]}
+    said = [(line["timestamp"], line["name"], line["message"]) for line in prefect_records[2]]
     assert len(said) == len(set(said)), "each line once"
 
 
-def test_help_teaches_every_command():
+def test_help_covers_every_command():
     listed = CliRunner().invoke(app, ["--help"]).output
     for command in ("clip", "resume", "status", "doctor", "demo", "job"):
         assert command in listed
@@ -83,7 +83,7 @@ def test_help_teaches_every_command():
         assert "Usage" in told.output
 
 
-def test_a_run_ends_with_a_table_and_a_way_to_the_run(run):
+def test_a_run_ends_with_a_table_and_a_link_to_the_flow_run(run):
     ended, _ = run
     assert re.search(r"clip_01\.mp4", ended.stdout)
     assert re.search(r"\b(\d+)/\1\b", ended.stdout), "all checks of the clip passed"
@@ -93,7 +93,7 @@ def test_a_run_ends_with_a_table_and_a_way_to_the_run(run):
         assert f"✓ {stage}" in ended.stderr
 
 
-def test_the_folder_receives_clips_and_artifacts_that_others_may_read(run):
+def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(run):
     _, out = run
     (folder,) = out.iterdir()
     assert folder.name.startswith("kk_")
@@ -106,14 +106,14 @@ def test_the_folder_receives_clips_and_artifacts_that_others_may_read(run):
     assert all(path.stat().st_mode & stat.S_IRGRP for path in folder.iterdir())
 
 
-def test_status_tells_how_a_job_stands(run, stack):
+def test_status_shows_a_jobs_state(run, stack):
     (folder,) = run[1].iterdir()
     told = kangklip("status", folder.name, environment=stack.environment())
     assert told.returncode == 0
     assert "SUCCEEDED" in told.stdout
 
 
-def test_status_tells_why_each_attempt_of_a_job_has_ended_and_that_it_goes_on(stack):
+def test_status_shows_why_each_attempt_ended_and_the_coming_retry(stack):
     jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
     jobs.create(job_id, "{}")
     assert jobs.retry(job_id, 1, "The host was lost.")
@@ -130,14 +130,14 @@ def test_status_tells_why_each_attempt_of_a_job_has_ended_and_that_it_goes_on(st
     assert told.stdout.splitlines()[3:] == ["Cancelled."]
 
 
-def test_resume_of_a_finished_job_brings_its_files(run, stack, tmp_path):
+def test_resume_downloads_a_finished_jobs_files(run, stack, tmp_path):
     (folder,) = run[1].iterdir()
     told = kangklip("resume", folder.name, "-o", tmp_path, environment=stack.environment())
     assert told.returncode == 0, told.stderr
     assert (tmp_path / folder.name / "clip_01.mp4").read_bytes() == (folder / "clip_01.mp4").read_bytes()
 
 
-def test_resume_tells_programs_what_lies_where(run, stack, tmp_path):
+def test_resume_prints_json_for_programs(run, stack, tmp_path):
     (folder,) = run[1].iterdir()
     told = kangklip("resume", folder.name, "-o", tmp_path, "--json", environment=stack.environment())
     document = json.loads(told.stdout)
@@ -148,7 +148,7 @@ def test_resume_tells_programs_what_lies_where(run, stack, tmp_path):
     assert {"folder", "warnings", "dropped"} <= set(document)
 
 
-def test_recent_jobs_are_listed_for_people_and_programs(run, stack):
+def test_list_shows_recent_jobs_as_text_and_json(run, stack):
     (folder,) = run[1].iterdir()
     told = kangklip("list", "--limit", 1000, environment=stack.environment())
     (line,) = [line for line in told.stdout.splitlines() if folder.name in line]
@@ -162,7 +162,7 @@ def test_recent_jobs_are_listed_for_people_and_programs(run, stack):
     assert {"stage", "attempt", "created_at", "updated_at", "error", "request"} <= set(job)
 
 
-def test_a_cancelled_job_is_not_called_failed(stack):
+def test_a_cancelled_job_is_shown_as_cancelled(stack):
     jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
     jobs.create(job_id, "{}")
     jobs.cancel(job_id, 1)
@@ -173,7 +173,7 @@ def test_a_cancelled_job_is_not_called_failed(stack):
     assert (document["status"], document["cancelled"]) == ("FAILED", True)
 
 
-def test_the_version_is_told():
+def test_version_is_printed():
     assert re.fullmatch(r"kangklip \d+\.\d+\.\d+\n", kangklip("--version").stdout)
 
 
@@ -210,7 +210,7 @@ def bad_files(tmp_path):
         (["status", "kk_nonsense"], "kk_nonsense is not a job id."),
     ],
 )
-def test_a_mistake_is_told_before_anything_starts(bad_files, arguments, said):
+def test_a_mistake_is_reported_before_anything_starts(bad_files, arguments, said):
     data = bad_files / "data"
     given = [argument.format(files=bad_files) for argument in arguments]
     told = kangklip(*given, environment={"KANGKLIP_DATA_DIR": str(data), "COLUMNS": "400"})
@@ -221,7 +221,7 @@ def test_a_mistake_is_told_before_anything_starts(bad_files, arguments, said):
     assert not data.exists()
 
 
-def test_a_mistake_is_a_document_too():
+def test_a_mistake_is_reported_as_json():
     told = kangklip("clip", "no-such-file.mp4", "--json")
     assert told.returncode == 2
     error = json.loads(told.stdout)["error"]
@@ -230,13 +230,13 @@ def test_a_mistake_is_a_document_too():
 
 
 @pytest.mark.parametrize("command", ["status", "resume"])
-def test_a_job_that_does_not_exist_has_no_status(stack, command):
+def test_an_unknown_job_has_no_status_in_json(stack, command):
     told = kangklip(command, "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", "--json", environment=stack.environment())
     document = json.loads(told.stdout)
     assert (told.returncode, document["status"], document["error"]["code"]) == (2, None, "bad_request")
 
 
-def test_the_status_has_every_attempt_and_its_reason(stack):
+def test_status_json_has_every_attempt_and_its_reason(stack):
     jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
     jobs.create(job_id, "{}")
     jobs.report(Report(job_id=job_id, attempt=1, status=JobState.FAILED, error="The disk was full."))
@@ -249,13 +249,13 @@ def test_the_status_has_every_attempt_and_its_reason(stack):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00", document["attempts"][0]["ended_at"])
 
 
-def test_an_unknown_job_is_told(stack):
+def test_an_unknown_job_is_reported(stack):
     told = kangklip("resume", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", environment=stack.environment())
     assert told.returncode == 2
     assert "No job kk_01ARZ3NDEKTSV4RRFFQ69G5FAV is known" in " ".join(told.stderr.split())
 
 
-def test_a_folder_of_data_that_cannot_be_used_is_told(tmp_path):
+def test_an_unusable_data_folder_is_reported(tmp_path):
     (tmp_path / "file").touch()
     told = kangklip("list", environment={"KANGKLIP_DATA_DIR": str(tmp_path / "file"), "COLUMNS": "400"})
     assert told.returncode == 2
@@ -263,13 +263,13 @@ def test_a_folder_of_data_that_cannot_be_used_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--duration", "4"], ["--duration", "181"], ["--count", "0"], ["--count", "6"]])
-def test_lengths_and_counts_have_bounds(arguments):
+def test_durations_and_counts_have_bounds(arguments):
     told = CliRunner().invoke(app, ["clip", "x.mp4", *arguments])
     assert told.exit_code == 2
     assert arguments[0] in told.output
 
 
-def test_malformed_settings_are_named_and_say_what_they_must_be():
+def test_malformed_settings_are_named_with_their_valid_values():
     wrong = {"RENDER_CRF": "high", "RENDER_RESOLUTION": "foo", "ASR_DEVICE": "gpu", "GRANT_SECRET": "sesame"}
     told = kangklip("doctor", environment=wrong | {"COLUMNS": "400"})
     assert told.returncode == 2
@@ -280,13 +280,13 @@ def test_malformed_settings_are_named_and_say_what_they_must_be():
     assert not [value for value in ("high", "foo", "sesame", "^") if value in told.stderr]
 
 
-def test_the_doctor_finds_nothing_missing(stack):
+def test_doctor_finds_nothing_missing(stack):
     told = kangklip("doctor", environment=stack.environment())
     assert told.returncode == 0, told.stderr
     assert "missing" not in told.stdout
 
 
-def test_the_doctor_says_what_is_wrong(stack):
+def test_doctor_reports_an_unreachable_redis_without_its_password(stack):
     told = kangklip("doctor", environment=stack.environment() | {"REDIS_URL": "redis://:sesame@127.0.0.1:1/0"})
     assert told.returncode == 1
     assert "missing" in told.stdout
@@ -321,7 +321,7 @@ WORKER = {
     ],
     ids=lambda wrong: "-".join(f"{name}={value}" for name, value in wrong.items()),
 )
-def test_a_worker_variable_that_is_wrong_is_named_before_any_work(monkeypatch, wrong):
+def test_a_wrong_worker_variable_is_named(monkeypatch, wrong):
     from deployments.image.worker_job import read_request
     from infra.errors import ConfigError
 
@@ -334,7 +334,7 @@ def test_a_worker_variable_that_is_wrong_is_named_before_any_work(monkeypatch, w
 
 
 @pytest.mark.parametrize(("shortest", "longest", "bounds"), [("30", "30", (24, 30)), ("20", "45", (20, 45))])
-def test_worker_bounds(monkeypatch, shortest, longest, bounds):
+def test_worker_variables_set_the_clip_length_bounds(monkeypatch, shortest, longest, bounds):
     from deployments.image.worker_job import read_request
 
     for name, value in (WORKER | {"MIN_CLIP_SECONDS": shortest, "MAX_CLIP_SECONDS": longest}).items():

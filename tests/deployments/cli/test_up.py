@@ -1,4 +1,4 @@
-"""`kangklip up` as people run it: the whole path by HTTP, and what is left of a job when a part is killed."""
+"""`kangklip up` as users run it: whole jobs over HTTP, and jobs whose servers are killed."""
 
 import contextlib
 import json
@@ -25,7 +25,14 @@ from tests.media_server import MediaServer, file
 
 SHORT = ROOT / "tests" / "media" / "short.mp4"
 SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}
-UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL", "PREFECT_HOME")
+SERVER_VARIABLES = (
+    "REDIS_URL",
+    "R2_ENDPOINT",
+    "R2_ACCESS_KEY_ID",
+    "R2_SECRET_ACCESS_KEY",
+    "PREFECT_API_URL",
+    "PREFECT_HOME",
+)
 
 
 def free_port():
@@ -35,7 +42,7 @@ def free_port():
 
 
 class Up:
-    """A running `kangklip up` with a data folder of its own."""
+    """A running `kangklip up` with its own data folder."""
 
     def __init__(self, folder, *options):
         self.folder, self.options = folder, options
@@ -47,7 +54,7 @@ class Up:
         return ["up", *self.options, *fixed]
 
     def environment(self):
-        return {name: value for name, value in os.environ.items() if name not in UNNAMED} | SMALL
+        return {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES} | SMALL
 
     def start(self, timeout=150):
         command = [sys.executable, "-m", "deployments.cli.main", *self.arguments()]
@@ -82,7 +89,7 @@ class Up:
         return answer.json()["job_id"]
 
     def job(self, job_id):
-        """The job as it stands; what is in the way of asking is waited for."""
+        """The job's current state; retries while the API does not answer."""
         for _ in range(100):
             with contextlib.suppress(httpx.HTTPError):
                 answer = self.client.get(f"/api/jobs/{job_id}")
@@ -104,7 +111,7 @@ class Up:
 
 
 class Api(Up):
-    """`kangklip api` over the servers of a running `kangklip up`."""
+    """`kangklip api` on the servers of a running `kangklip up`."""
 
     def arguments(self):
         return ["api"]
@@ -114,7 +121,7 @@ class Api(Up):
         return super().environment() | servers | {"PORT": str(self.port), "CALLBACK_TOKEN": "a-token"}
 
 
-def ask_for_a_clip(page, url):
+def request_a_clip(page, url):
     page.goto("/")
     page.get_by_label("Address of the video").fill(url)
     page.get_by_role("radio", name="30 seconds").check()
@@ -147,8 +154,8 @@ def up(tmp_path_factory):
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-class TestWhole:
-    def test_from_a_url_to_a_clip_that_plays(self, up, short_url, tmp_path):
+class TestUp:
+    def test_a_url_becomes_a_clip_that_can_be_streamed_and_downloaded(self, up, short_url, tmp_path):
         job_id = up.create(short_url)
         job = up.ended(job_id)
         assert (job["status"], job["stage"], job["progress"]) == ("SUCCEEDED", "DONE", 100), up.log()
@@ -159,9 +166,9 @@ class TestWhole:
         assert played.content[4:8] == b"ftyp"
         assert up.client.get("/").status_code == 200
 
-    def test_people_see_a_job_to_its_clip_in_a_browser(self, up, short_url):
+    def test_a_user_gets_a_clip_in_the_browser(self, up, short_url):
         with chromium() as browser, window(browser, url=str(up.client.base_url)) as page:
-            ask_for_a_clip(page, short_url)
+            request_a_clip(page, short_url)
             expect(page.locator('[data-state="now"], [data-state="done"]').first).to_be_visible(timeout=60_000)
             page.reload()
             expect(page.get_by_role("link", name="Download clip 1")).to_be_visible(timeout=180_000)
@@ -171,27 +178,27 @@ class TestWhole:
             video = page.locator("video").first
             video.evaluate("video => video.play()")
             expect(video).to_have_js_property("videoWidth", 270)
-            ask_for_a_clip(page, short_url.replace("short", "none"))
+            request_a_clip(page, short_url.replace("short", "none"))
             expect(page.locator("#next-step")).not_to_be_empty(timeout=90_000)
             page.screenshot(path=SCREENS / "up-failed.png")
 
-    def test_a_failure_says_what_to_do(self, up, short_url):
+    def test_a_failed_job_says_what_to_do(self, up, short_url):
         job = up.ended(up.create(short_url.replace("short", "none")))
         assert job["status"] == "FAILED"
         assert "404" in job["error"] or "not" in job["error"]
         assert job["next_step"]
 
-    def test_a_job_is_cancelled_in_the_middle(self, up, short_url):
+    def test_a_running_job_can_be_cancelled(self, up, short_url):
         job_id = up.create(short_url, clip_duration_seconds=31)
         up.until(job_id, is_rendering)
         assert up.client.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
         assert up.job(job_id)["status"] == "FAILED"
         assert "ancelled" in up.job(job_id)["error"]
-        # The worker is free again at once.
+        # The worker is free at once.
         assert up.ended(up.create(short_url))["status"] == "SUCCEEDED", up.log()
 
     @pytest.mark.parametrize("part", [Part.VALKEY, Part.PREFECT, Part.WORKER])
-    def test_a_part_that_is_killed_leaves_no_job_behind(self, up, short_url, part):
+    def test_every_job_ends_after_a_part_is_killed(self, up, short_url, part):
         job_id = up.create(short_url, clip_duration_seconds=32)
         up.until(job_id, is_rendering)
         os.kill(up.pid(part), signal.SIGKILL)
@@ -203,7 +210,7 @@ class TestWhole:
             assert up.client.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
             assert up.ended(job_id)["status"] == "SUCCEEDED", up.log()
 
-    def test_an_api_that_is_killed_comes_back_to_its_job(self, up, short_url):
+    def test_a_job_survives_a_killed_api(self, up, short_url):
         api = Api(up.folder).start()
         job_id = api.create(short_url, clip_duration_seconds=34)
         api.until(job_id, is_rendering)
@@ -213,9 +220,9 @@ class TestWhole:
         assert api.ended(job_id)["status"] == "SUCCEEDED", api.log()
         api.stop()
 
-    def test_people_who_watch_see_the_server_go_and_come_back(self, up, short_url):
+    def test_the_page_shows_the_server_going_away_and_coming_back(self, up, short_url):
         with chromium() as browser, window(browser, url=str(up.client.base_url)) as page:
-            ask_for_a_clip(page, short_url)
+            request_a_clip(page, short_url)
             job_id = page.url.rpartition("/")[2]
             up.until(job_id, is_rendering)
             up.process.kill()
@@ -228,7 +235,7 @@ class TestWhole:
                 page.get_by_role("button", name="Try again").click()
             expect(page.get_by_role("link", name="Download clip 1")).to_be_visible(timeout=180_000)
 
-    def test_when_all_of_it_is_killed_the_job_is_told_the_truth_and_goes_on(self, up, short_url):
+    def test_a_job_resumes_after_everything_was_killed(self, up, short_url):
         job_id = up.create(short_url, clip_duration_seconds=33)
         up.until(job_id, is_rendering)
         up.process.kill()
@@ -238,19 +245,19 @@ class TestWhole:
         job = up.ended(job_id)
         assert (job["status"], job["attempt"]) == ("SUCCEEDED", 2), up.log()
 
-    def test_a_run_that_is_cancelled_in_the_prefect_ui_is_a_cancelled_job(self, up, short_url):
+    def test_cancelling_a_run_in_the_prefect_ui_cancels_its_job(self, up, short_url):
         job_id = up.create(short_url, clip_duration_seconds=35)
         run_id = up.until(job_id, is_rendering)["nosana_run_id"]
         runs = f"http://127.0.0.1:{up.prefect_port}/api/flow_runs"
         httpx.post(f"{runs}/{run_id}/set_state", json={"state": {"type": "CANCELLING"}}, timeout=60).raise_for_status()
         job = up.ended(job_id)
         assert (job["status"], job["attempt"], job["cancelled"]) == ("FAILED", 1, True), up.log()
-        # Whatever was to follow by itself would be done before this one.
+        # A retry of the cancelled job would run before this one.
         assert up.ended(up.create(short_url, clip_duration_seconds=36))["status"] == "SUCCEEDED", up.log()
         tag = {"flow_runs": {"tags": {"all_": [job_id]}}}
         assert len(httpx.post(f"{runs}/filter", json=tag, timeout=60).json()) == 1
 
-    def test_the_log_holds_no_secret_and_the_screen_says_what_runs_where(self, up):
+    def test_the_screen_shows_the_addresses_and_no_secret(self, up):
         log = (up.folder.parent / "up.log").read_text()
         secrets = json.loads((up.folder / "stack" / "secrets.json").read_text())
         assert f"http://127.0.0.1:{up.port}" in log
@@ -260,7 +267,7 @@ class TestWhole:
 
 
 @pytest.mark.timeout(300)
-def test_without_a_worker_a_job_waits_and_says_so(tmp_path):
+def test_without_a_worker_a_job_stays_queued(tmp_path):
     running = Up(tmp_path / "data", "--no-worker").start()
     try:
         job_id = running.create("https://example.org/talk.mp4")
@@ -268,9 +275,9 @@ def test_without_a_worker_a_job_waits_and_says_so(tmp_path):
         job = running.job(job_id)
         assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
         assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
-        said = up_refused("--port", running.port)
+        said = refusal_of_up("--port", running.port)
         assert f"Port {running.port} is taken; choose another, or stop what listens there." in said
-        said = up_refused("--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
+        said = refusal_of_up("--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
         assert f"Port {running.port} for the Prefect server is taken; choose another" in said
         screen, log = running.log(), (running.folder / "stack" / "logs" / f"api-{running.port}.log").read_text()
         assert "KangKlip is up" in screen
@@ -280,29 +287,29 @@ def test_without_a_worker_a_job_waits_and_says_so(tmp_path):
         running.stop()
 
 
-def up_refused(*arguments):
-    """What `kangklip up` says when it does not begin; no server is named to it."""
-    env = {name: value for name, value in os.environ.items() if name not in UNNAMED}
+def refusal_of_up(*arguments):
+    """The error of a `kangklip up` that refuses to start, without servers in its environment."""
+    env = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
     command = [sys.executable, "-m", "deployments.cli.main", "up", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     return " ".join(done.stderr.split())
 
 
-def test_two_servers_on_one_port_are_refused():
-    assert "cannot both have port 5555" in up_refused("--port", 5555, "--prefect-port", 5555)
+def test_two_servers_cannot_have_one_port():
+    assert "cannot both have port 5555" in refusal_of_up("--port", 5555, "--prefect-port", 5555)
 
 
 @pytest.mark.parametrize(
     ("host", "said"),
     [("nowhere.invalid", "HOST nowhere.invalid is no address"), ("192.0.2.1", "is no address of this machine")],
 )
-def test_a_host_that_is_not_this_machine_is_no_taken_port(host, said):
+def test_a_foreign_host_is_not_reported_as_a_taken_port(host, said):
     with pytest.raises(ConfigError, match=said):
         serve._bound(host, free_port())
 
 
-def test_a_port_that_another_program_takes_meanwhile_is_a_taken_port():
+def test_a_port_taken_meanwhile_is_reported():
     listener = serve._bound("127.0.0.1", 0)
     port = listener.getsockname()[1]
     with socket.socket() as other:
@@ -313,8 +320,8 @@ def test_a_port_that_another_program_takes_meanwhile_is_a_taken_port():
             serve._serve(listener)
 
 
-def test_the_api_alone_names_what_it_lacks():
-    env = {name: value for name, value in os.environ.items() if name not in UNNAMED}
+def test_the_api_names_its_missing_settings():
+    env = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
     command = [sys.executable, "-m", "deployments.cli.main", "api"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2

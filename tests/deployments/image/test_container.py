@@ -1,4 +1,4 @@
-"""The way into the worker's image, as a process with nothing but its own environment."""
+"""The entry point of the worker's image, in a process with a bare environment."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.folders import ROOT
 ACCESS = {"url": "http://clips.example", "token": "kks_t", "job_id": "kk_x", "attempt": 2, "bucket": "b", "root": "r/"}
 
 
-def start(tmp_path, given):
+def run_container(tmp_path, given):
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200"} | given
     command = [sys.executable, "-m", "deployments.image.container"]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
@@ -28,7 +28,7 @@ def start(tmp_path, given):
 
 @pytest.fixture
 def api():
-    """An API whose answers are told in advance; `asked` has the bodies that came."""
+    """An API with queued answers; `asked` holds the paths and bodies of its requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -61,23 +61,23 @@ def api():
         ({"KANGKLIP_GRANT": "a-grant"}, "KANGKLIP_API_URL is missing"),
     ],
 )
-def test_what_cannot_be_run_is_one_line(tmp_path, given, words):
-    done = start(tmp_path, given)
+def test_a_bad_environment_is_reported_in_one_line(tmp_path, given, words):
+    done = run_container(tmp_path, given)
     assert done.returncode == 2
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert "a-grant" not in done.stdout + done.stderr
 
 
-def test_a_grant_that_is_refused_is_one_line_and_is_never_shown(tmp_path, api):
+def test_a_refused_grant_is_reported_in_one_line_without_the_grant(tmp_path, api):
     api.answers.append((403, {"detail": "grant refused"}))
-    done = start(tmp_path, {"KANGKLIP_GRANT": "a-grant", "KANGKLIP_API_URL": api.url})
+    done = run_container(tmp_path, {"KANGKLIP_GRANT": "a-grant", "KANGKLIP_API_URL": api.url})
     assert done.returncode == container.REFUSED
     assert "The grant was refused (403: grant refused). Start the job again." in " ".join(done.stderr.split())
     assert "a-grant" not in done.stdout + done.stderr
 
 
-def test_a_grant_that_was_put_off_is_redeemed_again(api):
+def test_exchanging_a_grant_is_retried_while_the_api_is_unavailable(api):
     api.answers += [(503, {"detail": "job store unavailable"}), (200, {"access": ACCESS})]
     access = container.redeem(f"{api.url}/", "a-grant")
     assert access.url == api.url
@@ -86,7 +86,7 @@ def test_a_grant_that_was_put_off_is_redeemed_again(api):
     assert (first[0], first[1]["grant"]) == ("/api/worker/grant", "a-grant")
 
 
-def test_an_answer_that_was_lost_is_asked_for_with_the_same_nonce_and_each_container_has_its_own(api):
+def test_retries_use_the_same_nonce_and_each_container_another(api):
     api.answers += [None, (504, {}), (200, {"access": ACCESS}), (200, {"access": ACCESS})]
     container.redeem(api.url, "a-grant")
     container.redeem(api.url, "a-grant")
@@ -96,7 +96,7 @@ def test_an_answer_that_was_lost_is_asked_for_with_the_same_nonce_and_each_conta
     assert other not in nonces
 
 
-def test_an_api_that_never_answers_is_given_up(api, monkeypatch):
+def test_an_api_that_never_answers_refuses_the_grant(api, monkeypatch):
     monkeypatch.setattr(container._post.retry, "stop", tenacity.stop_after_attempt(2))
     api.answers += [None, None]
     with pytest.raises(GrantRefused, match="did not answer"):
@@ -104,7 +104,7 @@ def test_an_api_that_never_answers_is_given_up(api, monkeypatch):
     assert len(api.asked) == 2
 
 
-def test_the_run_gets_the_session_in_every_place_of_a_secret(monkeypatch):
+def test_the_runs_settings_hold_the_session_in_place_of_secrets(monkeypatch):
     access = Access.model_validate(ACCESS | {"llm_model": "small-model"})
     for name, value in container.environment(access).items():
         monkeypatch.setenv(name, value)

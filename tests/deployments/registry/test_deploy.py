@@ -1,4 +1,4 @@
-"""`kangklip deploy` on a real Prefect server: all of it once, nothing the second time, and what was turned stays."""
+"""`kangklip deploy` on a real Prefect server creates everything once and keeps an operator's changes."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ from infra.local.parts import WORK_POOL
 from tests.folders import ROOT
 from tests.prefect_client import prefect_client
 
-OFFERED = ["clip/local", "clip/gpu", "batch/nightly"]
+DEPLOYMENTS = ["clip/local", "clip/gpu", "batch/nightly"]
 POOLS = ["kangklip", "nosana-gpu"]
 
 
-class Told(BaseHTTPRequestHandler):
-    """A webhook that keeps what it is sent."""
+class Webhook(BaseHTTPRequestHandler):
+    """A webhook that keeps the bodies it receives."""
 
     said: queue.Queue[str] = queue.Queue()
 
@@ -39,7 +39,7 @@ class Told(BaseHTTPRequestHandler):
 
 
 class Server:
-    """The Prefect server as an operator turns it, over its HTTP API."""
+    """The Prefect server as an operator uses it, over its HTTP API."""
 
     def __init__(self, api_url):
         self.client = prefect_client(api_url + "/")
@@ -61,30 +61,30 @@ class Server:
         return {each["name"]: each["id"] for each in self("POST", "block_documents/filter", {}) if each["name"]}
 
     def run(self, deployment, state, **more):
-        """A run of the deployment in this state."""
+        """Create a run of the deployment in this state."""
         body = {"state": {"type": "PENDING"}, "enforce_parameter_schema": False} | more
         run = self("POST", f"deployments/{self.deployment(deployment)['id']}/create_flow_run", body)
-        self.to(run, state)
+        self.force_state(run, state)
         return run
 
     def foreign_run(self, state):
         flow = self("POST", "flows/", {"name": "somebody-elses"})
         run = self("POST", "flow_runs/", {"flow_id": flow["id"], "name": "foreign", "state": {"type": "PENDING"}})
-        self.to(run, state)
+        self.force_state(run, state)
         return run
 
-    def to(self, run, state):
+    def force_state(self, run, state):
         self("POST", f"flow_runs/{run['id']}/set_state", {"state": {"type": state}, "force": True})
 
     def state(self, run):
         return self("GET", f"flow_runs/{run['id']}")["state_type"]
 
     def all(self):
-        """Everything that `kangklip deploy` makes, by id, with what an operator may turn."""
+        """Everything that `kangklip deploy` creates, with ids and the fields that an operator may change."""
         from deployments.registry.automations import FAILURES, ZOMBIES
 
         pools = [self("GET", f"work_pools/{name}") for name in POOLS]
-        deployments = [self.deployment(name) for name in OFFERED]
+        deployments = [self.deployment(name) for name in DEPLOYMENTS]
         automations = [self.automation(name) for name in (ZOMBIES, FAILURES)]
         return {
             "pools": [(pool["id"], pool["concurrency_limit"], pool["base_job_template"]) for pool in pools],
@@ -101,7 +101,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def webhook():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Told) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/secret-part"
         server.shutdown()
@@ -113,18 +113,18 @@ def environment(stack, webhook):
 
 
 @pytest.fixture(scope="module")
-def first(environment):
-    """What the command says when the server knows nothing of ours."""
+def first_deploy(environment):
+    """The first `kangklip deploy` on the server."""
     return kangklip_deploy(environment)
 
 
 @pytest.fixture(scope="module")
-def server(stack, first):
-    assert first.returncode == 0, first.stderr
+def server(stack, first_deploy):
+    assert first_deploy.returncode == 0, first_deploy.stderr
     yield (asked := Server(stack.settings.prefect_api_url))
     from deployments.registry.automations import FAILURES
 
-    asked("DELETE", f"automations/{asked.automation(FAILURES)['id']}")  # nobody listens any more
+    asked("DELETE", f"automations/{asked.automation(FAILURES)['id']}")  # its webhook ends here
 
 
 def kangklip_deploy(environment):
@@ -133,9 +133,9 @@ def kangklip_deploy(environment):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_everything_is_there_and_the_command_says_what_is_next(server, first, webhook):
-    words = " ".join((first.stdout + first.stderr).split())
-    for name in [*OFFERED, *POOLS, "kangklip-stage-records/bucket"]:
+def test_deploy_creates_everything_and_says_what_is_next(server, first_deploy, webhook):
+    words = " ".join((first_deploy.stdout + first_deploy.stderr).split())
+    for name in [*DEPLOYMENTS, *POOLS, "kangklip-stage-records/bucket"]:
         assert name in words
     assert "prefect worker start --pool nosana-gpu" in words
     assert "DEPLOYMENT=clip/gpu" in words
@@ -149,15 +149,15 @@ def test_everything_is_there_and_the_command_says_what_is_next(server, first, we
     assert "kangklip-bucket" not in server.blocks()
 
 
-def test_the_form_of_the_nosana_pool_is_the_workers(server):
+def test_the_nosana_pool_has_the_workers_job_template(server):
     from infra.nosana.worker import NosanaWorker
 
     template = server("GET", "work_pools/nosana-gpu")["base_job_template"]
     assert template == NosanaWorker.get_default_base_job_template()
 
 
-@pytest.mark.parametrize("name", OFFERED)
-def test_every_parameter_is_described(server, name):
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_every_parameter_has_a_description(server, name):
     schema = server.deployment(name)["parameter_openapi_schema"]
     requests = [body for body in schema["definitions"].values() if "properties" in body]
     assert requests
@@ -165,7 +165,7 @@ def test_every_parameter_is_described(server, name):
         assert [field for field, told in body["properties"].items() if not told.get("description")] == []
 
 
-def test_the_form_asks_for_an_address_and_shows_nothing_of_ours(server):
+def test_the_run_form_requires_a_url_and_hides_internal_fields(server):
     schema = server.deployment("clip/local")["parameter_openapi_schema"]
     request = schema["definitions"]["ClipRequest"]
     assert list(schema["properties"]) == ["request"]
@@ -186,7 +186,7 @@ def test_the_form_asks_for_an_address_and_shows_nothing_of_ours(server):
         ({"video_url": "https://a.b/c", "clip_count": 9}, "9"),
     ],
 )
-def test_the_server_refuses_what_the_form_should_not_send(server, request_, said):
+def test_the_server_refuses_invalid_parameters(server, request_, said):
     deployment = server.deployment("clip/local")
     body = {"state": {"type": "SCHEDULED"}, "parameters": {"request": request_}}
     answer = server.client.post(f"deployments/{deployment['id']}/create_flow_run", json=body)
@@ -194,7 +194,7 @@ def test_the_server_refuses_what_the_form_should_not_send(server, request_, said
     assert said in answer.json()["detail"]
 
 
-def test_prefects_own_command_makes_the_pool_that_is_missing(server, environment):
+def test_prefect_deploy_creates_a_missing_pool(server, environment):
     server("DELETE", "work_pools/nosana-gpu")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -203,7 +203,7 @@ def test_prefects_own_command_makes_the_pool_that_is_missing(server, environment
     assert server.deployment("clip/gpu")["work_pool_name"] == "nosana-gpu"
 
 
-def test_a_second_time_changes_nothing_and_keeps_what_was_turned(server, environment):
+def test_a_second_deploy_keeps_an_operators_changes(server, environment):
     from deployments.registry.automations import ZOMBIES
 
     nightly = server.deployment("batch/nightly")
@@ -216,12 +216,12 @@ def test_a_second_time_changes_nothing_and_keeps_what_was_turned(server, environ
     server("PATCH", "work_pools/nosana-gpu", {"concurrency_limit": 3, "base_job_template": template})
     server("PATCH", f"automations/{server.automation(ZOMBIES)['id']}", {"enabled": False})
     server("PATCH", "work_pools/kangklip/queues/clips", {"concurrency_limit": 2})
-    turned = server.all()
+    changed_by_operator = server.all()
     done = kangklip_deploy(environment)
     assert done.returncode == 0, done.stderr
-    assert server.all() == turned
-    assert turned["schedules"][0][1] is True
-    assert turned["deployments"][2]["parameters"] == feed
+    assert server.all() == changed_by_operator
+    assert changed_by_operator["schedules"][0][1] is True
+    assert changed_by_operator["deployments"][2]["parameters"] == feed
     assert "made" not in done.stdout
     assert "changed" not in done.stdout
     assert "at most 3 at once" in done.stdout
@@ -232,7 +232,7 @@ def test_a_second_time_changes_nothing_and_keeps_what_was_turned(server, environ
     server("PATCH", schedule, {"active": False})
 
 
-def test_a_pool_made_by_an_older_worker_gets_the_new_form_with_the_defaults_that_were_turned(server, monkeypatch):
+def test_an_older_pool_gets_the_new_job_template_and_keeps_changed_defaults(server, monkeypatch):
     old = {
         "job_configuration": {"image": "{{ image }}"},
         "variables": {"properties": {"image": {"type": "string", "default": "mine"}, "gone": {"default": 1}}},
@@ -257,7 +257,7 @@ def test_a_pool_made_by_an_older_worker_gets_the_new_form_with_the_defaults_that
         server("PATCH", "work_pools/nosana-gpu", {"base_job_template": template})
 
 
-def test_up_asks_for_no_pool_but_its_own(server, monkeypatch):
+def test_up_registers_its_own_pool_only(server, monkeypatch):
     sent = []
     monkeypatch.setattr(register_module, "_deploy", lambda offered, _: sent.extend(offered["deployments"]))
     done = register(str(server.client.base_url), pools=[WORK_POOL])
@@ -270,7 +270,7 @@ def test_up_asks_for_no_pool_but_its_own(server, monkeypatch):
     assert [each["name"] for each in sent] == ["local", "nightly"]
 
 
-def test_a_schedule_that_somebody_added_is_left_alone(server, monkeypatch):
+def test_an_added_schedule_is_left_alone(server, monkeypatch):
     nightly = server.deployment("batch/nightly")
     hourly = {"schedule": {"interval": 3600}, "active": False}
     (added,) = server("POST", f"deployments/{nightly['id']}/schedules", [hourly])
@@ -281,7 +281,7 @@ def test_a_schedule_that_somebody_added_is_left_alone(server, monkeypatch):
     server("DELETE", f"deployments/{nightly['id']}/schedules/{added['id']}")
 
 
-def test_a_pool_of_another_type_is_named(server, monkeypatch):
+def test_a_pool_of_the_wrong_type_is_reported(server, monkeypatch):
     server("POST", "work_pools/", {"name": "other", "type": "docker"})
     offered = {"definitions": {"pools": [{"name": "other", "type": "nosana"}]}, "deployments": []}
     monkeypatch.setattr(register_module.yaml, "safe_load", lambda _: offered)
@@ -290,17 +290,17 @@ def test_a_pool_of_another_type_is_named(server, monkeypatch):
     server("DELETE", "work_pools/other")
 
 
-def test_an_address_without_api_at_its_end_is_said(stack):
+def test_an_address_without_api_at_its_end_is_reported(stack):
     with pytest.raises(SubmitError, match=r"ends in /api\."):
         register(stack.settings.prefect_api_url.removesuffix("/api"), pools=["kangklip"])
 
 
-def test_a_server_that_does_not_answer_is_said():
+def test_an_unreachable_server_is_reported():
     with pytest.raises(SubmitError, match=r"did not answer .*check PREFECT_API_URL"):
         register("http://127.0.0.1:9/api")
 
 
-def test_without_a_server_the_command_says_what_to_do(server, monkeypatch):
+def test_deploy_without_a_server_says_what_to_do(server, monkeypatch):
     from deployments.registry.deploy import deploy
 
     monkeypatch.delenv("PREFECT_API_URL")
@@ -308,7 +308,7 @@ def test_without_a_server_the_command_says_what_to_do(server, monkeypatch):
         deploy(bucket_block=False)
 
 
-def test_the_bucket_of_the_ui_is_a_block_only_for_who_asks(server, stack, store):
+def test_the_bucket_block_is_optional_and_works(server, stack, store):
     from prefect_aws.s3 import S3Bucket
 
     from deployments.registry import blocks
@@ -325,18 +325,18 @@ def test_the_bucket_of_the_ui_is_a_block_only_for_who_asks(server, stack, store)
         server("DELETE", f"block_documents/{found['id']}")
 
 
-def test_failed_runs_are_told_and_those_of_others_are_not(server):
+def test_only_our_failed_runs_are_sent_to_the_webhook(server):
     server.foreign_run("FAILED")
     server.run("clip/local", "COMPLETED", name="fine")
     server.run("clip/gpu", "FAILED", name='say "hello"')
-    said = httpx.Response(200, text=Told.said.get(timeout=30)).json()
+    said = httpx.Response(200, text=Webhook.said.get(timeout=30)).json()
     assert said["text"].startswith('KangKlip: clip say "hello" Failed ')
     with contextlib.suppress(queue.Empty):
-        pytest.fail(f"told twice or of another: {Told.said.get(timeout=1)}")
+        pytest.fail(f"told twice or of another: {Webhook.said.get(timeout=1)}")
 
 
 @pytest.mark.soak
-def test_a_run_whose_heartbeat_stops_has_crashed(server):
+def test_a_run_whose_heartbeat_stops_is_marked_crashed(server):
     from datetime import timedelta
 
     from deployments.registry import automations
@@ -346,8 +346,8 @@ def test_a_run_whose_heartbeat_stops_has_crashed(server):
     dead, done = server.run("clip/local", "RUNNING"), server.run("clip/gpu", "RUNNING")
     foreign = server.foreign_run("RUNNING")
     for run, flow in ((dead, "clip"), (done, "clip"), (foreign, "somebody-elses")):
-        beat(server, run, flow)
-    server.to(done, "COMPLETED")
+        send_heartbeat(server, run, flow)
+    server.force_state(done, "COMPLETED")
     deadline = time.monotonic() + 150
     while server.state(dead) != "CRASHED":
         assert time.monotonic() < deadline
@@ -356,8 +356,8 @@ def test_a_run_whose_heartbeat_stops_has_crashed(server):
     server("DELETE", f"automations/{server.automation('quick')['id']}")
 
 
-def beat(server, run, flow):
-    """A heartbeat as a run's engine sends it."""
+def send_heartbeat(server, run, flow):
+    """Send a heartbeat as a run's engine does."""
     from prefect.types._datetime import now
 
     event = {

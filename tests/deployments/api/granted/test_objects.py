@@ -331,10 +331,10 @@ def test_trusted_cache_entries_take_precedence_over_the_machines_own(api, rented
     api.bucket.put_json(theirs, {"said": "in another talk"})
     api.bucket.put_json(alias_key(url), {"source": source})
     assert not machine.store.exists(theirs)
-    shared_api = SharedSource.of(api.bucket, source)
-    assert machine.store.get_json(source_key(source))["audio"]["key"] == shared_api.audio
-    machine.store.put_json(shared_api.transcript, {"said": "forged"})
-    assert api.bucket.get_json(shared_api.transcript) == {"said": source}
+    shared = SharedSource.of(api.bucket, source)
+    assert machine.store.get_json(source_key(source))["audio"]["key"] == shared.audio
+    machine.store.put_json(shared.transcript, {"said": "forged"})
+    assert api.bucket.get_json(shared.transcript) == {"said": source}
 
 
 def test_no_secret_is_logged_or_returned(api, machine, caplog):

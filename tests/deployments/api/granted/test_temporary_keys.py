@@ -157,18 +157,18 @@ def test_keys_are_limited_to_the_jobs_root_and_the_sessions_time(cloudflare_api,
 def test_keys_are_used_for_everything_but_the_shared_cache(cloudflare_api, rented):
     access, r2 = rented
     source = digest("keys")
-    own, shared_api = media_key(source, "own.mp4"), media_key(source, "shared.mp4")
+    own, shared = media_key(source, "own.mp4"), media_key(source, "shared.mp4")
     cloudflare_api.bucket.put_json(alias_key(URL), {"source": source})
-    cloudflare_api.bucket.put_bytes(shared_api, b"of all", "video/mp4")
+    cloudflare_api.bucket.put_bytes(shared, b"of all", "video/mp4")
     store = store_of(access)
     r2.seen.clear()
     store.put_bytes(own, b"my own", "video/mp4")
     assert r2.seen == [("PUT", access.root + own)]
-    assert (store.get_bytes(own), store.get_bytes(shared_api)) == (b"my own", b"of all")
-    assert store.stat(shared_api) == cloudflare_api.bucket.stat(shared_api)
+    assert (store.get_bytes(own), store.get_bytes(shared)) == (b"my own", b"of all")
+    assert store.stat(shared) == cloudflare_api.bucket.stat(shared)
     assert r2.seen == [("PUT", access.root + own)]
     with pytest.raises(StoreError, match="AccessDenied"):
-        ArtifactStore(store._client, access.bucket).get_bytes(shared_api)
+        ArtifactStore(store._client, access.bucket).get_bytes(shared)
 
 
 BROKEN = [Answer(403, b"no"), Answer(500), Answer(200, b"{"), Answer(200, b'{"result": null}'), Answer(0)]

@@ -1,4 +1,4 @@
-"""Results, manifest and clips: ranges, names, what a malformed manifest does, and clients that hang up."""
+"""Results, manifest and clips: ranges, file names, malformed manifests and clients that hang up."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ from tests.deployments.api.conftest import CLIP, clip_entry
 SIZE = len(CLIP)
 
 
-def refused(answer, status, detail):
+def assert_refused(answer, status, detail):
     assert (answer.status_code, answer.json()) == (status, {"detail": detail})
 
 
@@ -32,7 +32,7 @@ def clip(finished):
     return f"/api/jobs/{finished}/clips/clip_01.mp4"
 
 
-def test_results_name_the_clips(api, finished):
+def test_results_list_the_clips(api, finished):
     answer = api.get(f"/api/jobs/{finished}/results")
     assert answer.status_code == 200
     clips = answer.json()["clips"]
@@ -45,7 +45,7 @@ def test_results_name_the_clips(api, finished):
     assert (first["why"], first["scores"]) == (None, None)
 
 
-def test_results_tell_why_a_clip_was_chosen(api):
+def test_results_say_why_a_clip_was_chosen(api):
     more = {"why": "It asks.", "signals": {"question": 2.5}, "score": 3.0, "description": "d", "hashtags": ["a"]}
     job_id = api.finished_job(**more)
     clip = api.get(f"/api/jobs/{job_id}/results").json()["clips"][0]
@@ -55,7 +55,7 @@ def test_results_tell_why_a_clip_was_chosen(api):
     }
 
 
-def test_the_download_address_is_good_for_six_hours_and_names_the_file(api, finished):
+def test_the_download_url_is_valid_for_six_hours_and_names_the_file(api, finished):
     url = api.get(f"/api/jobs/{finished}/results").json()["clips"][0]["download_url"]
     assert "X-Amz-Expires=21600" in urlsplit(url).query
     answer = httpx.get(url)
@@ -67,10 +67,10 @@ def test_the_download_address_is_good_for_six_hours_and_names_the_file(api, fini
 @pytest.mark.parametrize(
     "path", ["results", "manifest", "clips/clip_01.mp4", "clips/clip_01.mp4/download", "clips/x/../y"]
 )
-def test_nothing_is_given_before_success(api, job_id, status, path):
+def test_nothing_is_served_before_success(api, job_id, status, path):
     if status:
         api.callback(job_id, status)
-    refused(api.get(f"/api/jobs/{job_id}/{path}"), 409, "job not completed")
+    assert_refused(api.get(f"/api/jobs/{job_id}/{path}"), 409, "job not completed")
 
 
 MALFORMED = {
@@ -90,19 +90,19 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_manifest_that_cannot_be_read_is_502(api, job_id, name):
+def test_a_malformed_manifest_is_502(api, job_id, name):
     api.bucket.put_bytes(job_key(job_id, "manifest.json"), MALFORMED[name], "application/json")
     api.callback(job_id, "SUCCEEDED")
     for path in ("results", "manifest", "clips/clip_01.mp4"):
-        refused(api.get(f"/api/jobs/{job_id}/{path}"), 502, "manifest could not be read")
+        assert_refused(api.get(f"/api/jobs/{job_id}/{path}"), 502, "manifest could not be read")
 
 
 def test_a_missing_manifest_is_502(api, job_id):
     api.callback(job_id, "SUCCEEDED")
-    refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+    assert_refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
 
 
-def test_the_manifest_is_given_as_it_is(api, finished):
+def test_the_manifest_is_served_unchanged(api, finished):
     answer = api.get(f"/api/jobs/{finished}/manifest")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {"job_id": finished, "clips": [clip_entry("clip_01.mp4"), clip_entry("clip_02.mp4")]}
@@ -117,35 +117,35 @@ def test_a_clip_is_streamed(api, clip):
     assert "content-disposition" not in answer.headers
 
 
-def test_a_download_is_the_same_with_a_name(api, clip):
+def test_a_download_is_the_clip_with_a_file_name(api, clip):
     answer = api.get(f"{clip}/download", headers={"range": "bytes=0-9"})
     assert (answer.status_code, answer.content) == (206, CLIP[:10])
     assert answer.headers["content-disposition"] == 'attachment; filename="clip_01.mp4"'
     assert answer.headers["content-type"] == "video/mp4"
 
 
-HOSTILE = {
+HOSTILE_TITLES = {
     "It begins": "It%20begins.mp4",
     'x"\r\nset-cookie: a=b; ../é': "x%20set-cookie%20a%3Db%3B%20..%20%C3%A9.mp4",
     "": "clip_01.mp4",
 }
 
 
-@pytest.mark.parametrize("title", HOSTILE)
-def test_a_download_can_be_named_by_its_title(api, title):
-    """Clients that know one name only still get the one that they always got."""
+@pytest.mark.parametrize("title", HOSTILE_TITLES)
+def test_a_download_can_be_named_after_its_title(api, title):
+    """Clients that read only the plain `filename` still get the name in the manifest."""
     clip = f"/api/jobs/{api.finished_job(title=title)}/clips/clip_01.mp4/download"
     for method in ("GET", "HEAD"):
         answer = api.client.request(method, f"{clip}?name=title")
-        told = f"attachment; filename=\"clip_01.mp4\"; filename*=UTF-8''{HOSTILE[title]}"
+        told = f"attachment; filename=\"clip_01.mp4\"; filename*=UTF-8''{HOSTILE_TITLES[title]}"
         assert (answer.status_code, answer.headers["content-disposition"]) == (200, told)
         assert "set-cookie" not in answer.headers
     for asked in ("", "?name=", "?name=x"):
         assert api.get(f"{clip}{asked}").headers["content-disposition"] == 'attachment; filename="clip_01.mp4"'
 
 
-def test_a_manifest_has_a_bound(api):
-    """A megabyte is read at most, however much was written; words are not kept as records."""
+def test_a_manifest_may_have_one_megabyte(api):
+    """At most one megabyte is read, however large the object is."""
     fits, over = api.new_job(), api.new_job()
     for job_id, size in ((fits, 1024**2), (over, 1024**2 + 1)):
         head, tail = b'{"clips": [{"file": "clip_01.mp4", "title": "x"}], "more": "', b'"}'
@@ -154,7 +154,7 @@ def test_a_manifest_has_a_bound(api):
         api.callback(job_id, "SUCCEEDED")
     assert len(api.get(f"/api/jobs/{fits}/manifest").content) == 1024**2
     assert api.get(f"/api/jobs/{fits}/results").json()["clips"][0]["title"] == "x"
-    refused(api.get(f"/api/jobs/{over}/results"), 502, "manifest could not be read")
+    assert_refused(api.get(f"/api/jobs/{over}/results"), 502, "manifest could not be read")
 
 
 @pytest.mark.parametrize(
@@ -166,12 +166,12 @@ def test_a_manifest_has_a_bound(api):
         [{"file": "clip_01.mp4", "signals": {str(n): 0 for n in range(201)}}],
     ],
 )
-def test_a_manifest_of_endless_lists_is_502(api, clips):
+def test_a_manifest_with_too_long_lists_is_502(api, clips):
     job_id = api.finished_job(manifest={"clips": clips})
-    refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+    assert_refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
 
 
-def test_of_a_job_one_manifest_is_kept_and_it_is_read_again_after_a_minute(api, monkeypatch):
+def test_one_manifest_per_job_is_cached_and_read_again_once_stale(api, monkeypatch):
     documents = api.app.state.parts.documents
     monkeypatch.setattr("deployments.api.job_documents.KEPT_SECONDS", 0)
     jobs = [api.finished_job(title="before") for _ in range(3)]
@@ -197,11 +197,11 @@ RANGES = {
 }
 IGNORED = ["", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=9-5", "items=0-5", "bytes=0-1,5-6", "bytes=--5", "0-5"]
 IGNORED += [f"bytes={'9' * 5000}-", "bytes=0x0-0x5", "bytes=1.5-9", "bytes=0-5;x", "bytes=\u0663-\u0665".encode()]
-OUTSIDE = [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", f"bytes={10**17}-", "bytes=-0"]
+UNSATISFIABLE = [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", f"bytes={10**17}-", "bytes=-0"]
 
 
 @pytest.mark.parametrize("header", RANGES)
-def test_a_range_is_a_part(api, clip, header):
+def test_a_range_returns_part_of_the_clip(api, clip, header):
     start, end = RANGES[header]
     answer = api.get(clip, headers={"range": header})
     assert (answer.status_code, answer.content) == (206, CLIP[start : end + 1])
@@ -210,16 +210,16 @@ def test_a_range_is_a_part(api, clip, header):
 
 
 @pytest.mark.parametrize("header", IGNORED)
-def test_other_ranges_are_the_whole(api, clip, header):
+def test_malformed_ranges_return_the_whole_clip(api, clip, header):
     answer = api.get(clip, headers={"range": header})
     assert (answer.status_code, len(answer.content)) == (200, SIZE)
     assert "content-range" not in answer.headers
 
 
-@pytest.mark.parametrize("header", OUTSIDE)
-def test_a_range_outside_is_416(api, clip, header):
+@pytest.mark.parametrize("header", UNSATISFIABLE)
+def test_a_range_outside_the_clip_is_416(api, clip, header):
     answer = api.get(clip, headers={"range": header})
-    refused(answer, 416, "range not satisfiable")
+    assert_refused(answer, 416, "range not satisfiable")
     assert answer.headers["content-range"] == f"bytes */{SIZE}"
 
 
@@ -229,7 +229,7 @@ def test_an_empty_clip_has_no_ranges():
         requested_range("bytes=0-", 0)
 
 
-def test_an_unchanged_clip_is_not_sent_again(api, clip):
+def test_an_unchanged_clip_is_304(api, clip):
     tag = api.get(clip, headers={"range": "bytes=0-0"}).headers["etag"]
     answer = api.get(clip, headers={"if-none-match": f'"other", {tag}'})
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
@@ -239,14 +239,14 @@ def test_an_unchanged_clip_is_not_sent_again(api, clip):
 
 
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=5-9"}])
-def test_head_tells_what_get_would(api, clip, headers):
+def test_head_has_the_headers_of_get(api, clip, headers):
     head, got = api.client.head(clip, headers=headers), api.get(clip, headers=headers)
     assert (head.status_code, head.content) == (got.status_code, b"")
     for name in ("content-type", "content-length", "content-range", "accept-ranges", "etag"):
         assert head.headers.get(name) == got.headers.get(name)
 
 
-STRANGE = [
+UNKNOWN_FILES = [
     "manifest.json",
     "clip_03.mp4",
     "CLIP_01.MP4",
@@ -265,10 +265,10 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("name", UNKNOWN_FILES)
 @pytest.mark.parametrize("end", ["", "/download"])
-def test_only_files_of_the_manifest_are_given(api, finished, name, end):
-    """Sent as it stands: a client library would tidy the path up."""
+def test_only_files_in_the_manifest_are_served(api, finished, name, end):
+    """Sent over a raw socket, because a client library would normalise the path."""
     address = urlsplit(api.url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as line:
         line.sendall(
@@ -280,19 +280,19 @@ def test_only_files_of_the_manifest_are_given(api, finished, name, end):
     assert json.loads(body) == {"detail": "clip not found"}
 
 
-def test_a_clip_that_has_gone_from_the_bucket_is_404(api):
+def test_a_clip_missing_from_the_bucket_is_404(api):
     job_id = api.finished_job()
     api.bucket.delete(job_key(job_id, "clip_01.mp4"))
-    refused(api.get(f"/api/jobs/{job_id}/clips/clip_01.mp4"), 404, "clip not found")
+    assert_refused(api.get(f"/api/jobs/{job_id}/clips/clip_01.mp4"), 404, "clip not found")
 
 
-def test_without_a_bucket_the_job_is_still_told(serve, servers, monkeypatch):
+def test_a_jobs_state_is_served_without_a_bucket(serve, servers, monkeypatch):
     api = serve(r2_endpoint="http://127.0.0.1:9")
     with_bucket = ArtifactStore.from_settings(servers.settings)
     monkeypatch.setattr(api.bucket, "put_bytes", with_bucket.put_bytes)
     monkeypatch.setattr(api.bucket, "put_json", with_bucket.put_json)
     job_id = api.finished_job()
-    refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+    assert_refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
     assert api.job(api.failed_job())["error"] == "It broke."
 
 
@@ -307,8 +307,8 @@ def _is_socket(link: Path) -> bool:
         return False
 
 
-def test_players_that_hang_up_leave_nothing_behind(api, monkeypatch):
-    """A player that seeks: 50 ranges opened, a little read, dropped."""
+def test_players_that_hang_up_leave_no_sockets_or_threads(api, monkeypatch):
+    """As a player that seeks: open 50 ranges, read a little of each, hang up."""
     job_id = api.new_job()
     big = bytes(32 * 1024 * 1024)
     api.bucket.put_bytes(job_key(job_id, "clip_01.mp4"), big, "video/mp4")
@@ -326,12 +326,12 @@ def test_players_that_hang_up_leave_nothing_behind(api, monkeypatch):
     until = time.monotonic() + 10
     while sockets() > sockets_before + 12 and time.monotonic() < until:
         time.sleep(0.1)
-    assert sockets() <= sockets_before + 12  # what the bucket's client keeps open, at most ten
+    assert sockets() <= sockets_before + 12  # the bucket's client keeps up to ten open
     assert threading.active_count() <= max(threads_before, 45)
     assert api.get(path, headers={"range": "bytes=7-9"}).content == bytes(3)
 
 
-def test_a_client_that_takes_nothing_is_let_go(api, monkeypatch):
+def test_a_client_that_reads_nothing_is_disconnected(api, monkeypatch):
     monkeypatch.setattr("deployments.api.routes.clips.STALLED_SECONDS", 0.5)
     job_id = api.finished_job()
     api.bucket.put_bytes(job_key(job_id, "clip_01.mp4"), bytes(32 * 1024 * 1024), "video/mp4")

@@ -1,4 +1,4 @@
-"""POST /api/jobs, line by line."""
+"""POST /api/jobs, rule by rule."""
 
 import json
 import time
@@ -21,7 +21,7 @@ BAD_LANGUAGE = "language must be en, id, or auto"
 MISSING = object()
 
 
-def refused(answer, status, detail):
+def assert_refused(answer, status, detail):
     assert (answer.status_code, answer.json()) == (status, {"detail": detail})
 
 
@@ -63,14 +63,14 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("name", "value", "detail"), FAULTS)
-def test_a_fault_is_told_in_the_contracts_words(api, name, value, detail):
+def test_a_bad_field_is_refused_in_the_contracts_words(api, name, value, detail):
     body = REQUEST | {name: value}
     if value is MISSING:
         del body[name]
-    refused(api.post("/api/jobs", content=json.dumps(body)), 400, detail)
+    assert_refused(api.post("/api/jobs", content=json.dumps(body)), 400, detail)
 
 
-def test_faults_are_told_in_the_contracts_order(api):
+def test_bad_fields_are_reported_in_the_contracts_order(api):
     body = {"video_url": "", "clip_duration_seconds": "30", "clip_count": "3", "language": "xx"}
     steps = [
         (NO_URL, {"video_url": "no address"}),
@@ -81,9 +81,9 @@ def test_faults_are_told_in_the_contracts_order(api):
         (BAD_COUNT, {"clip_count": 1}),
         (BAD_LANGUAGE, {"language": "id"}),
     ]
-    for detail, mended in steps:
-        refused(api.post("/api/jobs", json=body), 400, detail)
-        body |= mended
+    for detail, fixed in steps:
+        assert_refused(api.post("/api/jobs", json=body), 400, detail)
+        body |= fixed
     assert api.post("/api/jobs", json=body).status_code == 200
 
 
@@ -103,7 +103,7 @@ def test_faults_are_told_in_the_contracts_order(api):
         {"video_url": "https://user:pass@例え.jp:8443/watch?v=ü&t=1#x"},
     ],
 )
-def test_what_is_within_bounds_is_taken(api, change):
+def test_values_within_bounds_are_accepted(api, change):
     answer = api.create(**change)
     assert answer.status_code == 200
     expected = REQUEST | {name: value for name, value in change.items() if name in REQUEST}
@@ -117,7 +117,7 @@ def test_a_missing_language_is_auto(api, given):
     assert api.job(job_id)["request"]["language"] == "auto"
 
 
-def test_white_space_around_an_address_is_not_part_of_it(api):
+def test_white_space_around_the_url_is_stripped(api):
     job_id = api.create(video_url=" https://example.org/v.mp4\n").json()["job_id"]
     assert api.job(job_id)["request"]["video_url"] == "https://example.org/v.mp4"
 
@@ -138,23 +138,23 @@ def test_white_space_around_an_address_is_not_part_of_it(api):
         b'{"video_url": "https://example.org/v", "clip_duration_seconds": Infinity}',
     ],
 )
-def test_a_body_that_is_no_object_is_a_missing_address(api, body):
-    refused(api.post("/api/jobs", content=body), 400, NO_URL)
+def test_a_body_that_is_not_an_object_counts_as_a_missing_url(api, body):
+    assert_refused(api.post("/api/jobs", content=body), 400, NO_URL)
 
 
-def test_a_number_beyond_floats_is_out_of_bounds(api):
+def test_a_number_too_large_for_a_float_is_out_of_bounds(api):
     body = json.dumps(REQUEST).replace("45", "1e999")
-    refused(api.post("/api/jobs", content=body), 400, BAD_SECONDS)
+    assert_refused(api.post("/api/jobs", content=body), 400, BAD_SECONDS)
 
 
 def test_a_run_that_cannot_be_started_leaves_no_job(api):
     newest = api.jobs.recent(1)
     api.runs.fault = "The Prefect server did not answer (ConnectError)."
-    refused(api.create(), 502, api.runs.fault)
+    assert_refused(api.create(), 502, api.runs.fault)
     assert [job.job_id for job in api.jobs.recent(1)] == [job.job_id for job in newest]
 
 
-def test_a_run_that_was_made_although_nobody_heard_so_finds_no_job(api, monkeypatch):
+def test_a_run_whose_creation_was_not_confirmed_finds_no_job(api, monkeypatch):
     submit, made = api.runs.submit, []
 
     def lose_the_answer(job_id, attempt, request):
@@ -162,14 +162,14 @@ def test_a_run_that_was_made_although_nobody_heard_so_finds_no_job(api, monkeypa
         raise SubmitError("The Prefect server did not answer (ReadTimeout).")
 
     monkeypatch.setattr(api.runs, "submit", lose_the_answer)
-    refused(api.create(), 502, "The Prefect server did not answer (ReadTimeout).")
+    assert_refused(api.create(), 502, "The Prefect server did not answer (ReadTimeout).")
     ((job_id, run_id),) = made
     with pytest.raises(JobConflict, match="is not known"):
         api.jobs.open(job_id, run_id, 1, json.dumps(REQUEST), lease=False)
     assert api.jobs.get(job_id) is None
 
 
-def test_a_job_whose_run_began_although_nobody_heard_so_goes_on(api, monkeypatch):
+def test_a_job_whose_run_began_unconfirmed_continues(api, monkeypatch):
     submit = api.runs.submit
 
     def begin_and_lose_the_answer(job_id, attempt, request):
@@ -182,7 +182,7 @@ def test_a_job_whose_run_began_although_nobody_heard_so_goes_on(api, monkeypatch
     assert api.job(answer.json()["job_id"])["status"] == "QUEUED"
 
 
-def test_a_run_whose_job_was_cancelled_while_it_was_started_is_stopped_and_can_never_begin(api, monkeypatch):
+def test_a_job_cancelled_during_submission_has_its_run_stopped_and_cannot_begin(api, monkeypatch):
     submit = api.runs.submit
 
     def cancelled_meanwhile(job_id, attempt, request):
@@ -199,7 +199,7 @@ def test_a_run_whose_job_was_cancelled_while_it_was_started_is_stopped_and_can_n
     assert (api.job(job_id)["status"], api.job(job_id)["error"]) == ("FAILED", "Cancelled.")
 
 
-def test_the_same_key_and_request_is_one_job(api):
+def test_the_same_idempotency_key_and_request_give_one_job(api):
     headers = {"idempotency-key": "a key of mine"}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: api.post("/api/jobs", json=REQUEST, headers=headers), range(16)))
@@ -211,21 +211,21 @@ def test_the_same_key_and_request_is_one_job(api):
     assert api.post("/api/jobs", json=REQUEST, headers=headers).json() == first
 
 
-def test_the_same_key_with_another_request_is_refused(api):
+def test_an_idempotency_key_is_refused_for_another_request(api):
     headers = {"idempotency-key": "another key"}
     assert api.post("/api/jobs", json=REQUEST, headers=headers).status_code == 200
     other = api.post("/api/jobs", json=REQUEST | {"clip_count": 4}, headers=headers)
-    refused(other, 409, "idempotency key was used for another request")
+    assert_refused(other, 409, "idempotency key was used for another request")
 
 
-def test_a_refused_request_does_not_use_up_its_key(api):
+def test_a_refused_request_leaves_its_idempotency_key_free(api):
     headers = {"idempotency-key": "third key"}
     assert api.post("/api/jobs", json={}, headers=headers).status_code == 400
     assert api.post("/api/jobs", json=REQUEST, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("bound", ["create_rate_per_minute", "max_queued_per_key"])
-def test_a_request_refused_with_429_does_not_use_up_its_key(serve, bound):
+def test_a_request_refused_with_429_leaves_its_idempotency_key_free(serve, bound):
     name = f"fay{len(bound)}"  # tests share their Redis
     api, key = serve(api_keys=SecretStr(f"{name}:key-of-{name}"), **{bound: 1}), {"x-api-key": f"key-of-{name}"}
     retried = key | {"idempotency-key": "a key"}
@@ -237,10 +237,10 @@ def test_a_request_refused_with_429_does_not_use_up_its_key(serve, bound):
     assert api.post("/api/jobs", json=other, headers=retried).status_code == 429, "not 409: the key is free"
 
 
-def test_a_key_is_free_again_after_a_failed_submission(api):
+def test_a_failed_submission_leaves_its_idempotency_key_free(api):
     headers = {"idempotency-key": "fourth key"}
     fault = api.runs.fault = "The Prefect server answered 500 to deployments."
-    refused(api.post("/api/jobs", json=REQUEST, headers=headers), 502, fault)
+    assert_refused(api.post("/api/jobs", json=REQUEST, headers=headers), 502, fault)
     api.runs.fault = None
     again = api.post("/api/jobs", json=REQUEST, headers=headers)
     assert again.status_code == 200
@@ -248,7 +248,7 @@ def test_a_key_is_free_again_after_a_failed_submission(api):
     assert api.post("/api/jobs", json=REQUEST, headers=headers).json() == again.json()
 
 
-def test_a_job_left_without_a_run_gets_it_when_asked_again(api, job_id):
+def test_repeating_a_request_submits_a_job_left_without_a_run(api, job_id):
     headers = {"idempotency-key": "fifth key"}
     from tasks.core.object_keys import digest
 
@@ -259,7 +259,7 @@ def test_a_job_left_without_a_run_gets_it_when_asked_again(api, job_id):
     assert api.record(left).nosana_run_id == api.runs.ids[left, 1]
 
 
-def test_a_job_that_is_cancelled_while_it_is_submitted_is_answered_though_its_run_cannot_be_stopped(api, monkeypatch):
+def test_a_job_cancelled_during_submission_is_returned_even_if_its_run_cannot_be_stopped(api, monkeypatch):
     submit = api.runs.submit
 
     def submit_and_lose_the_server(job_id, attempt, *more):
@@ -274,7 +274,7 @@ def test_a_job_that_is_cancelled_while_it_is_submitted_is_answered_though_its_ru
     assert api.job(answer.json()["job_id"])["error"] == "Cancelled."
 
 
-def test_creating_is_limited_per_client(serve):
+def test_job_creation_is_rate_limited_per_client(serve):
     api = serve(create_rate_per_minute=3)
     mine, other = (
         httpx.Client(base_url=api.url, transport=httpx.HTTPTransport(local_address=address))
@@ -287,24 +287,24 @@ def test_creating_is_limited_per_client(serve):
     answer = mine.post("/api/jobs", json=REQUEST, headers={"origin": ORIGIN})
     wait = int(answer.headers["retry-after"])
     assert 0 < wait <= 60
-    refused(answer, 429, f"too many jobs; try again in {wait} seconds")
+    assert_refused(answer, 429, f"too many jobs; try again in {wait} seconds")
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert other.post("/api/jobs", json=REQUEST).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/{id}/start", "/api/jobs/{id}/cancel"])
-def test_where_there_are_keys_changes_need_one(serve, path):
+def test_with_api_keys_configured_changes_need_one(serve, path):
     api = serve(api_keys=SecretStr(",".join(KEYS)))
     good = {"x-api-key": KEYS[1]}
     job_id = api.post("/api/jobs", json=REQUEST, headers=good).json()["job_id"]
     path = path.replace("{id}", job_id)
     for wrong in ({}, {"x-api-key": ""}, {"x-api-key": "key-one,key-two"}, {"x-api-key": b"\xff\xfe"}):
-        refused(api.post(path, json=REQUEST, headers=wrong), 401, "api key required")
+        assert_refused(api.post(path, json=REQUEST, headers=wrong), 401, "api key required")
     assert api.post(path, json=REQUEST, headers=good).status_code == 200
     assert api.job(job_id)
 
 
-def test_a_page_of_another_site_cannot_post_past_cors(api):
+def test_a_page_of_another_site_cannot_create_jobs(api):
     foreign = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
-    refused(api.post("/api/jobs", content=json.dumps(REQUEST), headers=foreign), 403, "origin not allowed")
+    assert_refused(api.post("/api/jobs", content=json.dumps(REQUEST), headers=foreign), 403, "origin not allowed")
     assert api.post("/api/jobs", json=REQUEST, headers=foreign | {"origin": ORIGIN}).status_code == 200

@@ -1,4 +1,4 @@
-"""The stream of a job's events: what comes first, what is missed and told again, how it ends."""
+"""The stream of a job's events: its start, resuming after a gap, and its end."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from infra.states import JobState, Stage
 
 
 def events(text: str) -> list[dict[str, Any]]:
-    """Fields of each event; comments are left out."""
+    """The fields of each event, without comments."""
     found = []
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
@@ -44,7 +44,7 @@ def ended(job_id, status=JobState.SUCCEEDED, attempt=1, error=None):
     return Report(job_id=job_id, attempt=attempt, status=status, stage=stage, progress=progress, error=error)
 
 
-def test_the_job_as_it_stands_comes_first_then_what_moves(api, job_id):
+def test_the_stream_begins_with_the_current_state_and_follows_changes(api, job_id):
     api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
     after(0.3, api.jobs.report, running(job_id, Stage.TRANSCRIPT, 30, message="10 of 20 minutes"))
     after(0.6, api.jobs.report, ended(job_id))
@@ -69,7 +69,7 @@ def test_the_job_as_it_stands_comes_first_then_what_moves(api, job_id):
     assert ids == sorted(ids)
 
 
-def test_a_new_job_without_events_is_told_at_once(api, job_id):
+def test_the_stream_of_a_new_job_begins_at_once(api, job_id):
     after(0.3, api.jobs.report, ended(job_id, JobState.FAILED, error="No."))
     heard = read(api, job_id)
     assert (heard[0]["data"]["status"], heard[0]["id"]) == ("QUEUED", "0")
@@ -78,13 +78,13 @@ def test_a_new_job_without_events_is_told_at_once(api, job_id):
 
 
 @pytest.mark.parametrize("status", [JobState.SUCCEEDED, JobState.FAILED])
-def test_of_a_job_that_has_ended_that_is_all(api, job_id, status):
+def test_the_stream_of_an_ended_job_ends_at_once(api, job_id, status):
     api.jobs.report(ended(job_id, status))
     heard = read(api, job_id)
     assert [(event["event"], event["data"]["status"]) for event in heard] == [("progress", status), ("end", status)]
 
 
-def test_after_the_last_id_only_what_was_missed(api, job_id):
+def test_only_events_after_the_last_event_id_are_sent(api, job_id):
     api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
     last = api.events.last_id(job_id)
     api.jobs.report(running(job_id, Stage.CHUNK, 50))
@@ -99,12 +99,12 @@ def test_after_the_last_id_only_what_was_missed(api, job_id):
 
 
 @pytest.mark.parametrize("header", ["", "x", "-", "1-", "9" * 40, "$", "0-0 0"])
-def test_a_malformed_last_id_is_none(api, job_id, header):
+def test_a_malformed_last_event_id_is_ignored(api, job_id, header):
     api.jobs.report(ended(job_id))
     assert [event["event"] for event in read(api, job_id, **{"last-event-id": header})] == ["progress", "end"]
 
 
-def test_an_attempt_that_was_followed_by_another_does_not_end_the_stream(api, job_id):
+def test_the_end_of_a_superseded_attempt_does_not_end_the_stream(api, job_id):
     api.jobs.report(running(job_id, Stage.DOWNLOAD, 5))
     last = api.events.last_id(job_id)
     api.jobs.report(ended(job_id, JobState.FAILED, error="No."))
@@ -120,7 +120,7 @@ def test_an_attempt_that_was_followed_by_another_does_not_end_the_stream(api, jo
     ]
 
 
-def test_silence_is_filled_with_comments(api, job_id, monkeypatch):
+def test_silence_is_filled_with_pings(api, job_id, monkeypatch):
     monkeypatch.setattr("deployments.api.routes.events.PING_SECONDS", 0.2)
     after(1, api.jobs.report, ended(job_id))
     answer = api.get(f"/api/jobs/{job_id}/events")
@@ -132,7 +132,7 @@ def test_head_answers_and_ends(api, job_id):
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
 
 
-def test_listeners_that_leave_let_go_of_redis(api, job_id):
+def test_listeners_that_leave_release_their_redis_connections(api, job_id):
     import redis
 
     look = redis.Redis.from_url(api.jobs.connection.url)

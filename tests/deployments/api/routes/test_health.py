@@ -1,4 +1,4 @@
-"""Health, readiness and numbers."""
+"""Health, readiness and metrics."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,11 +15,11 @@ def nothing_is_kept(monkeypatch):
     monkeypatch.setattr(KEPT_SECONDS, 0)
 
 
-def test_alive(api):
+def test_healthz_answers(api):
     assert api.get("/healthz").json() == {"ok": True}
 
 
-def test_ready(api):
+def test_readyz_reports_every_part(api):
     answer = api.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {"redis": "ok", "bucket": "ok", "prefect": "ok"})
 
@@ -32,7 +32,7 @@ def test_ready(api):
         ({"r2_bucket": "absent"}, "bucket"),
     ],
 )
-def test_what_does_not_answer_is_named(serve, changes, part):
+def test_readyz_names_a_part_that_does_not_answer(serve, changes, part):
     api = serve(**changes)
     answer = api.get("/readyz")
     said = answer.json()
@@ -41,14 +41,14 @@ def test_what_does_not_answer_is_named(serve, changes, part):
     assert api.get("/healthz").status_code == 200
 
 
-def test_prefect_away_is_named(api):
+def test_readyz_names_an_unreachable_prefect_server(api):
     api.runs.fault = "The Prefect server did not answer (ConnectError)."
     answer = api.get("/readyz")
     assert (answer.status_code, answer.json()["prefect"]) == (503, api.runs.fault)
 
 
-def numbers(api) -> dict[tuple[str, str], float]:
-    """Value of each sample by its name and its only label."""
+def metrics(api) -> dict[tuple[str, str], float]:
+    """Each sample's value, by its name and its only label."""
     answer = api.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     return {
@@ -58,14 +58,14 @@ def numbers(api) -> dict[tuple[str, str], float]:
     }
 
 
-def test_numbers_count_jobs_and_stages(api):
-    before = numbers(api)
+def test_metrics_count_jobs_and_stages(api):
+    before = metrics(api)
     done, failed, queued = api.new_job(), api.new_job(), api.new_job()
     for stage in Stage:
         api.callback(done, "RUNNING", stage=stage, progress=stage.span[0])
     api.callback(done, "SUCCEEDED")
     api.callback(failed, "FAILED")
-    after = numbers(api)
+    after = metrics(api)
     grown = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
     assert grown[("kangklip_jobs", "QUEUED")] == 1
     assert grown[("kangklip_jobs_finished_total", "SUCCEEDED")] == 1
@@ -76,6 +76,6 @@ def test_numbers_count_jobs_and_stages(api):
     api.callback(queued, "FAILED")
 
 
-def test_numbers_do_without_prefect(api):
+def test_metrics_work_without_prefect(api):
     api.runs.fault = "The Prefect server did not answer (ConnectError)."
-    assert ("kangklip_queue_depth", "") not in numbers(api)
+    assert ("kangklip_queue_depth", "") not in metrics(api)

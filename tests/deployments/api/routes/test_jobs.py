@@ -1,4 +1,4 @@
-"""A job after it was created: how it stands, started again, cancelled, listed."""
+"""A job after its creation: its state, restart, cancellation, deletion, and the list of jobs."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ NOT_IDS = [
     "é",
     "..%2f..%2fx",
 ]
-OF_A_JOB = [
+JOB_ROUTES = [
     ("GET", ""),
     ("HEAD", ""),
     ("GET", "/results"),
@@ -38,7 +38,7 @@ OF_A_JOB = [
 ]
 
 
-def refused(answer, status, detail):
+def assert_refused(answer, status, detail):
     assert (answer.status_code, answer.json()) == (status, {"detail": detail})
 
 
@@ -69,7 +69,7 @@ def test_a_new_job_is_queued(api):
     assert before - 0.01 <= job["created_at"] <= time.time() + 0.01
 
 
-def test_a_job_tells_why_each_attempt_ended(api, job_id):
+def test_a_job_says_why_each_attempt_ended(api, job_id):
     assert api.jobs.retry(job_id, 1, "The process that ran the job was ended by SIGKILL.")
     job = api.job(job_id)
     killed, waiting = job["attempts"]
@@ -77,13 +77,13 @@ def test_a_job_tells_why_each_attempt_ended(api, job_id):
     assert job["message"] == "The process that ran the job was ended by SIGKILL. The next attempt starts in 5 seconds."
     assert (killed["reason"], waiting["reason"]) == ("The process that ran the job was ended by SIGKILL.", None)
     assert killed["began_at"] <= killed["ended_at"] == waiting["began_at"]
-    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}  # a person need not wait
+    assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}  # a user need not wait for the retry
     assert api.runs.of(job_id) == [api.runs.ids[job_id, 1], api.runs.ids[job_id, 2]]
     assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
     assert api.job(job_id)["attempts"][1]["reason"] == "Cancelled."
 
 
-@pytest.mark.parametrize(("method", "path"), OF_A_JOB)
+@pytest.mark.parametrize(("method", "path"), JOB_ROUTES)
 def test_an_unknown_or_malformed_id_is_404(api, unknown_id, method, path):
     for job_id in (unknown_id, *NOT_IDS):
         answer = api.client.request(method, f"/api/jobs/{job_id}{path}")
@@ -92,7 +92,7 @@ def test_an_unknown_or_malformed_id_is_404(api, unknown_id, method, path):
             assert answer.json() == {"detail": "job not found"}, job_id
 
 
-def test_stages_have_their_times(api, job_id):
+def test_stages_have_begin_and_end_times(api, job_id):
     api.callback(job_id, "RUNNING", stage="DOWNLOAD", progress=5)
     api.callback(job_id, "RUNNING", stage="TRANSCRIPT", progress=20)
     stages = api.job(job_id)["stages"]
@@ -101,7 +101,7 @@ def test_stages_have_their_times(api, job_id):
     assert stages["TRANSCRIPT"]["ended"] is None
 
 
-def test_a_failed_job_tells_the_cause_and_what_to_do(api):
+def test_a_failed_job_has_its_error_code_and_next_step(api):
     job_id = api.new_job()
     told = {"job_id": job_id, "attempt": 1, "error": "No.", "code": "private", "next_step": "Make it public."}
     api.bucket.put_json(job_key(job_id, "error.json"), told)
@@ -115,7 +115,7 @@ def test_a_failed_job_tells_the_cause_and_what_to_do(api):
 
 
 @pytest.mark.parametrize("document", [b"{", b"[]", b'{"code": 7}', b"[" * 100_000])
-def test_a_malformed_error_document_is_no_error_of_ours(api, document):
+def test_a_malformed_error_document_is_ignored(api, document):
     job_id = api.new_job()
     api.bucket.put_bytes(job_key(job_id, "error.json"), document, "application/json")
     api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="It broke."))
@@ -132,7 +132,7 @@ def test_start_opens_a_new_attempt_of_a_failed_job(api):
     assert api.runs.asked[job_id, 2] == REQUEST
 
 
-def test_start_goes_on_where_the_job_ran_before_also_when_a_start_between_has_failed(api):
+def test_start_uses_the_last_runs_deployment_even_after_a_failed_start(api):
     job_id = api.failed_job()
     first = api.record(job_id).flow_run_id
     api.runs.fault = "away"
@@ -143,7 +143,7 @@ def test_start_goes_on_where_the_job_ran_before_also_when_a_start_between_has_fa
 
 
 @pytest.mark.parametrize("status", [None, "RUNNING", "SUCCEEDED"])
-def test_start_changes_nothing_of_a_job_that_needs_no_start(api, job_id, status):
+def test_start_changes_nothing_unless_the_job_has_failed(api, job_id, status):
     if status:
         api.callback(job_id, status)
     before = api.job(job_id)
@@ -153,13 +153,13 @@ def test_start_changes_nothing_of_a_job_that_needs_no_start(api, job_id, status)
     assert len(api.runs.of(job_id)) == 1
 
 
-def test_start_says_when_there_was_never_a_run(api):
+def test_start_is_refused_for_a_job_that_never_had_a_run(api):
     job_id = new_job_id()
     api.jobs.create(job_id, json.dumps(REQUEST))
-    refused(api.post(f"/api/jobs/{job_id}/start"), 409, "nosana run id missing")
+    assert_refused(api.post(f"/api/jobs/{job_id}/start"), 409, "nosana run id missing")
 
 
-def test_start_says_why_a_run_could_not_be_started(api):
+def test_start_says_why_no_run_could_be_started(api):
     job_id = api.failed_job()
     fault = api.runs.fault = "The Prefect server answered 500 to deployments."
     answer = api.post(f"/api/jobs/{job_id}/start")
@@ -171,7 +171,7 @@ def test_start_says_why_a_run_could_not_be_started(api):
     assert (api.job(job_id)["attempt"], api.job(job_id)["start_error"]) == (3, None)
 
 
-def test_of_several_starts_at_once_one_opens_an_attempt(api):
+def test_concurrent_starts_open_one_attempt(api):
     job_id = api.failed_job()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: api.post(f"/api/jobs/{job_id}/start").json(), range(8)))
@@ -179,11 +179,11 @@ def test_of_several_starts_at_once_one_opens_an_attempt(api):
     assert [attempt for job, attempt in api.runs.ids if job == job_id] == [1, 2]
 
 
-def test_jobs_are_read_while_runs_wait_for_prefect(api, job_id, monkeypatch):
-    gone, submit = threading.Event(), api.runs.submit
+def test_jobs_can_be_read_while_submissions_wait_for_prefect(api, job_id, monkeypatch):
+    prefect_answers, submit = threading.Event(), api.runs.submit
 
     def slow(*arguments):
-        gone.wait(20)
+        prefect_answers.wait(20)
         return submit(*arguments)
 
     monkeypatch.setattr(api.runs, "submit", slow)
@@ -193,11 +193,11 @@ def test_jobs_are_read_while_runs_wait_for_prefect(api, job_id, monkeypatch):
         began = time.monotonic()
         assert api.job(job_id)["status"] == "QUEUED"
         assert time.monotonic() - began < 2
-        gone.set()
+        prefect_answers.set()
         assert {answer.result().status_code for answer in waiting} == {200}
 
 
-def test_start_while_a_dying_run_still_holds_the_job_says_so(api, servers):
+def test_start_is_refused_while_another_process_holds_the_job(api, servers):
     from infra.jobs.store import JobStore
 
     job_id = api.failed_job()
@@ -220,7 +220,7 @@ def test_cancel_stops_the_run_and_fails_the_job(api, job_id):
     assert api.job(job_id)["status"] == "FAILED"
 
 
-def test_a_cancel_stops_the_run_of_the_attempt_that_it_cancels_and_no_other(api, monkeypatch):
+def test_a_cancel_during_a_start_stops_only_the_new_attempts_run(api, monkeypatch):
     job_id, submit = api.failed_job(), api.runs.submit
 
     def cancelled_meanwhile(job_id, attempt, *more):
@@ -235,7 +235,7 @@ def test_a_cancel_stops_the_run_of_the_attempt_that_it_cancels_and_no_other(api,
     assert (job.attempt, job.status, job.error, job.cancelled) == (2, JobState.FAILED, "Cancelled.", True)
 
 
-def test_a_cancel_reaches_the_attempt_that_was_opened_while_it_was_under_way(api, job_id, monkeypatch):
+def test_a_cancel_also_stops_an_attempt_opened_meanwhile(api, job_id, monkeypatch):
     cancel = api.runs.cancel
 
     def followed_meanwhile(run_id):
@@ -250,7 +250,7 @@ def test_a_cancel_reaches_the_attempt_that_was_opened_while_it_was_under_way(api
     assert (api.record(job_id).attempt, api.record(job_id).cancelled) == (2, True)
 
 
-def test_a_start_that_died_before_it_had_a_run_is_made_good_by_the_next(api):
+def test_start_submits_the_run_that_an_interrupted_start_did_not(api):
     job_id = api.failed_job()
     assert api.jobs.reopen(job_id, after=1) == 2
     assert api.record(job_id).flow_run_id is None
@@ -259,15 +259,15 @@ def test_a_start_that_died_before_it_had_a_run_is_made_good_by_the_next(api):
 
 
 @pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])
-def test_what_has_ended_cannot_be_cancelled(api, job_id, end):
+def test_an_ended_job_cannot_be_cancelled(api, job_id, end):
     api.callback(job_id, end)
-    refused(api.post(f"/api/jobs/{job_id}/cancel"), 409, "job has ended")
+    assert_refused(api.post(f"/api/jobs/{job_id}/cancel"), 409, "job has ended")
     assert api.runs.ids[job_id, 1] not in api.runs.cancelled
 
 
-def test_a_run_that_cannot_be_stopped_goes_on(api, job_id):
+def test_a_job_is_not_cancelled_if_its_run_cannot_be_stopped(api, job_id):
     api.runs.fault = "The Prefect server did not answer (ConnectError)."
-    refused(api.post(f"/api/jobs/{job_id}/cancel"), 502, "run could not be stopped")
+    assert_refused(api.post(f"/api/jobs/{job_id}/cancel"), 502, "run could not be stopped")
     assert api.job(job_id)["status"] == "QUEUED"
     api.runs.fault = None
     assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
@@ -278,7 +278,7 @@ def objects_of(api, job_id) -> list[str]:
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
-def test_a_deleted_job_leaves_no_record_and_no_object(api, status):
+def test_a_deleted_job_leaves_no_record_or_object(api, status):
     other = api.finished_job()
     job_id = api.finished_job() if status == "SUCCEEDED" else api.failed_job()
     api.bucket.put_bytes(f"granted/{job_id}/jobs/{job_id}/meta.json", b"{}", "application/json")
@@ -286,32 +286,32 @@ def test_a_deleted_job_leaves_no_record_and_no_object(api, status):
     answer = api.client.delete(f"/api/jobs/{job_id}")
     assert (answer.status_code, answer.json()) == (200, {"ok": True})
     for path in ("", "/results", "/clips/clip_01.mp4", "/events"):
-        refused(api.get(f"/api/jobs/{job_id}{path}"), 404, "job not found")
+        assert_refused(api.get(f"/api/jobs/{job_id}{path}"), 404, "job not found")
     assert not objects_of(api, job_id)
     assert not [key for key in api.jobs._redis.keys("*") if job_id in key]
     assert job_id not in {job.job_id for job in api.jobs.recent(500)}
-    refused(api.client.delete(f"/api/jobs/{job_id}"), 404, "job not found")
+    assert_refused(api.client.delete(f"/api/jobs/{job_id}"), 404, "job not found")
     assert api.get(f"/api/jobs/{other}/clips/clip_01.mp4").status_code == 200
 
 
 @pytest.mark.parametrize("status", [None, "RUNNING"])
-def test_a_job_that_has_not_ended_is_not_deleted(api, job_id, status):
+def test_a_job_that_has_not_ended_cannot_be_deleted(api, job_id, status):
     api.bucket.put_bytes(job_key(job_id, "meta.json"), b"{}", "application/json")
     if status:
         api.callback(job_id, status)
-    refused(api.client.delete(f"/api/jobs/{job_id}"), 409, "job has not ended; cancel it first")
+    assert_refused(api.client.delete(f"/api/jobs/{job_id}"), 409, "job has not ended; cancel it first")
     assert (api.job(job_id)["status"], len(objects_of(api, job_id))) == (status or "QUEUED", 1)
 
 
-def test_a_job_that_the_bucket_does_not_let_go_can_be_deleted_again(api, serve):
-    away = serve(r2_endpoint="http://127.0.0.1:9")
+def test_deletion_can_be_repeated_after_a_bucket_failure(api, serve):
+    api_without_bucket = serve(r2_endpoint="http://127.0.0.1:9")
     job_id = api.finished_job()
-    refused(away.client.delete(f"/api/jobs/{job_id}"), 502, "bucket did not answer")
+    assert_refused(api_without_bucket.client.delete(f"/api/jobs/{job_id}"), 502, "bucket did not answer")
     assert api.job(job_id)["status"] == "SUCCEEDED"
     assert api.client.delete(f"/api/jobs/{job_id}").json() == {"ok": True}
 
 
-def test_after_a_job_was_deleted_its_idempotency_key_makes_another(api):
+def test_the_idempotency_key_of_a_deleted_job_creates_a_new_one(api):
     headers = {"idempotency-key": "used and deleted"}
     first = api.post("/api/jobs", json=REQUEST, headers=headers).json()["job_id"]
     api.callback(first, "FAILED")
@@ -323,10 +323,10 @@ def test_after_a_job_was_deleted_its_idempotency_key_makes_another(api):
 
 @pytest.mark.parametrize("key", [None, "", "wrong", OPERATOR + "x"])
 @pytest.mark.parametrize("configured", [None, SecretStr(OPERATOR)])
-def test_the_list_is_not_there_without_the_operators_key(serve, configured, key):
+def test_the_list_of_jobs_is_404_without_the_operator_key(serve, configured, key):
     api = serve(operator_key=configured)
     for query in ("", "?limit=nonsense"):
-        refused(
+        assert_refused(
             api.get(f"/api/jobs{query}", headers={"x-operator-key": key} if key is not None else {}), 404, "not found"
         )
 
