@@ -117,7 +117,7 @@ class Interleavings(RuleBasedStateMachine):
         self.jobs = self.stores[0]
         bucket = ArtifactStore.from_settings(self.configured)
         self.parts = create_app(self.configured, self.jobs, bucket, runs).state.parts
-        self.now = time.time()  # records are stamped by Redis
+        self.now = time.time()  # records are stamped with real time
         self.reconciler = Reconciler(self.jobs, runs, clock=self.clock)
         self.seen: dict[str, LastSeen] = {}
         self.retried: set[str] = set()
