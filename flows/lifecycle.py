@@ -167,8 +167,8 @@ def _is_retried_automatically(error: BaseException, configured: Settings) -> boo
     One that somebody runs in a terminal is theirs to resume, and a rented machine's is its worker's to judge.
     """
     is_served = deployment.get_id() is not None and configured.redis_url is not None
-    may_pass = not isinstance(error, Exception) or (isinstance(error, InfraError) and error.may_pass)
-    return is_served and access_of(configured) is None and may_pass
+    may_succeed = not isinstance(error, Exception) or (isinstance(error, InfraError) and error.is_transient)
+    return is_served and access_of(configured) is None and may_succeed
 
 
 def _is_cancelled() -> bool:

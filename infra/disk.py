@@ -1,4 +1,4 @@
-"""Detects a full disk, which shows up as all kinds of errors, where a failure is reported to the user."""
+"""Recognises a full disk behind an error, so that the user gets a message that says so."""
 
 import errno
 import shutil
@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SPARE_BYTES = 16 * 1024**2
-"""With less free space than this, any failure counts as caused by the full disk."""
+"""With less free space than this, any failure is blamed on the disk."""
 
 
 def is_full_error(error: BaseException) -> bool:
-    """Whether the error or one of its causes says that no space was left."""
-    return any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in _chain(error))
+    """Whether the error or one of its causes says that the disk is full."""
+    return any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in _causes(error))
 
 
-def fault(error: BaseException, folder: Path) -> str | None:
+def explain_if_full(error: BaseException, folder: Path) -> str | None:
     """The message for the user if a full disk caused `error`, else None.
 
-    The embedded servers write below `folder` too, and answer a full disk with all kinds of errors.
+    The embedded servers also write below `folder`. On a full disk they fail in many ways, so free space is checked too.
     """
     if is_full_error(error) or _is_full(folder):
-        return told(folder)
+        return full_message(folder)
     return None
 
 
-def told(folder: Path) -> str:
-    """The message that no space is left."""
-    return f"No space is left on the disk of {folder}; make room there."
+def full_message(folder: Path) -> str:
+    """The message that the disk of `folder` is full."""
+    return f"No space is left on the disk of {folder}; free some space there."
 
 
 def _is_full(folder: Path) -> bool:
@@ -36,7 +36,8 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, its cause, the cause's cause, and so on."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))

@@ -26,14 +26,14 @@ from typing import ClassVar
 class InfraError(Exception):
     """A failure of the infrastructure; the message is one line that says what to check.
 
-    `may_pass`: another attempt may succeed without any change, so one follows automatically.
+    `is_transient`: another attempt may succeed without any change, so one follows automatically.
     """
 
-    may_pass: ClassVar[bool] = False
+    is_transient: ClassVar[bool] = False
 
 
 class StoreError(InfraError):
-    may_pass = True
+    is_transient = True
 
 
 class ObjectMissing(StoreError):
@@ -45,7 +45,7 @@ class ObjectTooLarge(StoreError):
 
 
 class StateError(InfraError):
-    may_pass = True
+    is_transient = True
 
 
 class StateFull(StateError):
@@ -77,11 +77,11 @@ class SiteError(InfraError):
 
 
 class MachineError(InfraError):
-    may_pass = True
+    is_transient = True
 
 
 class DiskFull(MachineError):
-    may_pass = False
+    is_transient = False
 
 
 class SubmitError(InfraError):

@@ -130,7 +130,7 @@ def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
         except OSError as error:
             if not disk.is_full_error(error):
                 raise
-            raise DiskFull(disk.told(configured.data_dir)) from error
+            raise DiskFull(disk.full_message(configured.data_dir)) from error
 
 
 def media_ref(source: str, name: str, path: Path) -> ArtifactRef:

@@ -63,5 +63,5 @@ class ReadinessChecks:
         try:
             check()
         except InfraError as error:
-            return disk.fault(error, self._folder) or str(error)
+            return disk.explain_if_full(error, self._folder) or str(error)
         return "ok"

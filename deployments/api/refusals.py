@@ -68,4 +68,4 @@ async def _no_bucket(request: Request, error: Exception) -> JSONResponse:
 
 def _is_out_of_space(error: Exception, request: Request) -> bool:
     folder = request.app.state.parts.settings.data_dir
-    return isinstance(error, StateFull) or disk.fault(error, folder) is not None
+    return isinstance(error, StateFull) or disk.explain_if_full(error, folder) is not None

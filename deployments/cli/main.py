@@ -269,7 +269,7 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except (ClipError, InfraError) as error:
         is_ours = isinstance(error, InfraError) and not isinstance(error, ConfigError)
-        console.fail((is_ours and disk.fault(error, settings.load().data_dir)) or str(error))
+        console.fail((is_ours and disk.explain_if_full(error, settings.load().data_dir)) or str(error))
         sys.exit(2 if isinstance(error, ConfigError | BadRequest) else 1)
     except typer.Abort:
         sys.exit(130)
@@ -280,7 +280,7 @@ def main() -> None:
         if hasattr(error, "show"):  # click's own usage errors
             error.show()  # pyright: ignore[reportAttributeAccessIssue]
             sys.exit(2)
-        if fault := disk.fault(error, settings.load().data_dir):
+        if fault := disk.explain_if_full(error, settings.load().data_dir):
             console.fail(fault)
             sys.exit(1)
         raise

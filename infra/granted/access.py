@@ -1,7 +1,7 @@
-"""What a container on an untrusted host gets in exchange for its grant, instead of our secrets.
+"""The access that a container on an untrusted host gets in exchange for its grant, instead of our secrets.
 
-The process that redeemed the grant passes it to the flow in one variable, `KANGKLIP_ACCESS`. It leads to the bucket,
-the callback and the LLM.
+It covers the bucket, the callback and the LLM. The process that redeems the grant passes it to the flow in one
+variable, `KANGKLIP_ACCESS`.
 """
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -13,7 +13,7 @@ VARIABLE = "KANGKLIP_ACCESS"
 
 
 class BucketKeys(BaseModel):
-    """Temporary keys of the bucket, valid only below the job's root."""
+    """Temporary keys for the bucket, limited to the job's root."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,8 +26,8 @@ class BucketKeys(BaseModel):
 class Access(BaseModel):
     """How a granted run reaches our servers.
 
-    `url` is the address of our API. `root`, with a slash at its end, is the prefix in `bucket` for everything that the
-    run writes. Without `keys`, our API signs each request.
+    `url` is the address of our API. The run writes below the prefix `root` of `bucket`; `root` ends with a slash.
+    Without `keys`, our API signs each request to the bucket.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,7 +43,7 @@ class Access(BaseModel):
 
 
 def access_of(settings: Settings) -> Access | None:
-    """This process's access, or None if it has credentials of its own.
+    """This process's access, or None if it uses its own credentials.
 
     Raises:
         ConfigError: the variable is malformed.
@@ -54,9 +54,9 @@ def access_of(settings: Settings) -> Access | None:
     try:
         return Access.model_validate_json(access.get_secret_value())
     except ValidationError:
-        raise ConfigError(f"{VARIABLE} is malformed; it is set by the container, not by hand.") from None
+        raise ConfigError(f"{VARIABLE} is malformed; remove it, because only the container sets it.") from None
 
 
 def granted_root(job_id: str) -> str:
-    """Prefix in the bucket that the job's runs on untrusted hosts write to; only our checks read it."""
+    """The prefix in the bucket where the job's runs on untrusted hosts write. Only our own checks read it."""
     return f"granted/{job_id}/"

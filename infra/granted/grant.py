@@ -1,6 +1,6 @@
-"""A grant: the only secret in a job definition, which an untrusted host can read.
+"""Grants. A grant is the only secret in a job definition, because an untrusted host can read it.
 
-It is signed, names one job, flow run and attempt, and can be exchanged for a session once, at our API.
+A grant is a signed token for one job, flow run and attempt. Our API exchanges it for a session, once.
 """
 
 import secrets
@@ -18,7 +18,7 @@ _AUDIENCE = "kangklip-grant"
 
 
 class Grant(BaseModel):
-    """Can be redeemed until `expires_at`, in seconds since the epoch."""
+    """The content of a grant. It can be redeemed until `expires_at`, in seconds since the epoch."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -26,17 +26,17 @@ class Grant(BaseModel):
     job_id: JobId
     run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     attempt: int = Field(ge=1)
-    session_seconds: int = Field(ge=60, description="How long the session may last, in seconds.")
+    session_seconds: int = Field(ge=60, description="Longest session in seconds.")
     expires_at: int
 
 
-def until(redeem_seconds: int) -> int:
-    """`expires_at` of a grant that can be redeemed for that long from now."""
+def expiry_after(redeem_seconds: int) -> int:
+    """`expires_at` for a grant that can be redeemed for `redeem_seconds` from now."""
     return int(time.time()) + redeem_seconds
 
 
-def signed(grant: Grant, settings: Settings) -> str:
-    """The grant as a signed token.
+def sign(grant: Grant, settings: Settings) -> str:
+    """Return the grant as a signed token.
 
     Raises:
         ConfigError: GRANT_SECRET is not set.
@@ -45,16 +45,16 @@ def signed(grant: Grant, settings: Settings) -> str:
     return jwt.encode(claims, _secret(settings).get_secret_value(), _ALGORITHM)
 
 
-def read(settings: Settings, text: str) -> Grant:
-    """The grant in a token that we signed and that has not expired.
+def verify(settings: Settings, token: str) -> Grant:
+    """Return the grant in a token, after checking its signature and expiry.
 
     Raises:
-        GrantRefused: it is altered, foreign, malformed or expired.
+        GrantRefused: the token is forged, malformed or expired.
         ConfigError: GRANT_SECRET is not set.
     """
     secret = _secret(settings).get_secret_value()
     try:
-        claims = jwt.decode(text, secret, [_ALGORITHM], audience=_AUDIENCE, options={"require": ["exp", "aud"]})
+        claims = jwt.decode(token, secret, [_ALGORITHM], audience=_AUDIENCE, options={"require": ["exp", "aud"]})
         return Grant.model_validate(claims | {"grant_id": claims.get("grant_id")})
     except jwt.ExpiredSignatureError:
         raise GrantRefused("The grant has expired.") from None

@@ -1,8 +1,8 @@
-"""Sessions in Redis: what a grant is exchanged for, once, and how long it is valid.
+"""Sessions in Redis. A grant is exchanged for a session, once.
 
-Keys: `kangklip:grant:{id}` (the session that redeemed it), `kangklip:session:{digest of the token}`, and with it
-`:nonce` until the session is used. A session is valid while its attempt is the current one and its grant the newest of
-that attempt: a grant for another host ends it.
+Keys: `kangklip:grant:{id}` (the session that redeemed the grant), `kangklip:session:{digest of the token}`, and the
+same with `:nonce` until the session is first used. A session is valid while its attempt is the current one and its
+grant is the newest of that attempt: issuing a grant for another host ends the session.
 """
 
 import secrets
@@ -15,25 +15,25 @@ from infra.errors import GrantRefused
 from infra.granted.grant import Grant
 from infra.jobs.connection import state_errors, timestamp
 from infra.jobs.keys import digest, report_keys
-from infra.jobs.lua import RECORD, REPORTS, Refusal
+from infra.jobs.script_fragments import RECORD, REPORTS, Refusal
 from infra.jobs.store import JobStore
 
 NONCE_SECONDS = 600
-"""How long whoever redeemed a grant may repeat the request, should the answer have been lost."""
+"""How long the container that redeemed a grant may repeat the request, in case the answer was lost."""
 _REMEMBERED_SECONDS = 7 * 86400
 """How long a redeemed grant is remembered: longer than any grant is valid."""
 _CLOSING_SECONDS = 60
-"""How long a session outlasts its run, whose last log lines are still on their way."""
+"""How long a session outlives its run, so that the last log lines arrive."""
 STOLEN = (
-    "The grant of this run was redeemed twice: possibly it was stolen, so the run was stopped. Start the job again."
+    "The grant of this run was redeemed twice and may have been stolen, so the run was stopped. Start the job again."
 )
 
-# A grant becomes a session, once. A second redeemer is a thief, or the victim of one, which ends the attempt. Whoever
-# sends the nonce of the first request, while the session is unused, is the first redeemer again: a new session
-# replaces the old one.
+# Exchanges a grant for a session, once. Redeeming it a second time means that it was stolen, so the attempt is ended.
+# A request with the nonce of the first one is a retry, as long as the session is unused: a new session replaces the
+# old one.
 # KEYS: job, events, active jobs, totals, grant, session.
-# ARGV: attempt, run, grant, session_id, session JSON ('' only checks), its seconds, seconds for which a grant is
-# remembered, digest of the nonce or '', its seconds, error for a theft, now, ttl.
+# ARGV: attempt, run, grant, session_id, session JSON ('' only checks), its seconds, seconds to remember the grant,
+# digest of the nonce or '', its seconds, error if stolen, now, ttl.
 _REDEEM = (
     RECORD
     + REPORTS
@@ -69,12 +69,12 @@ return 1
 )
 
 
-class GrantTaken(GrantRefused):
-    """The grant was redeemed before: one of its two holders stole it."""
+class GrantAlreadyRedeemed(GrantRefused):
+    """The grant was redeemed before: one of the two redeemers stole it."""
 
 
 class Session(BaseModel):
-    """Which run the session belongs to, and that run's flow and deployment on the Prefect server.
+    """The run that the session belongs to, with its flow and deployment on the Prefect server.
 
     `expires_at` is in seconds since the epoch.
     """
@@ -101,12 +101,13 @@ class SessionStore:
     def open(
         self, grant: Grant, flow_id: str, deployment_id: str | None, nonce: str | None = None
     ) -> tuple[str, Session]:
-        """Exchange the grant for a session; returns its token, which only the caller knows, and the session.
+        """Exchange the grant for a session. Returns the session's token, which is stored nowhere, and the session.
 
-        Until the session is used, the same nonce gets a new token within `NONCE_SECONDS`, and the old one is void.
+        A retry with the same `nonce` gets a new token, which replaces the first one. Retries are accepted for
+        `NONCE_SECONDS`, until the session is first used.
 
         Raises:
-            GrantTaken: the grant was redeemed before; its attempt has failed for that, unless it was superseded.
+            GrantAlreadyRedeemed: the grant was redeemed before. If its attempt is the current one, it has been failed.
             GrantRefused: it is not the newest grant of a current, unfinished attempt.
         """
         token = f"kks_{secrets.token_urlsafe(32)}"
@@ -121,7 +122,7 @@ class SessionStore:
         return token, session
 
     def check(self, grant: Grant, nonce: str | None = None) -> None:
-        """Raises: GrantTaken, GrantRefused: `open` would."""
+        """Check that `open` would accept the grant, and raise what it would raise."""
         self._redeem(grant, nonce, "", "")
 
     def _redeem(self, grant: Grant, nonce: str | None, session_id: str, session_json: str) -> None:
@@ -139,19 +140,19 @@ class SessionStore:
             timestamp(),
             self._jobs.ttl_seconds,
         ]
-        keys = [*report_keys(grant.job_id), _grant_key(grant), _key(session_id)]
+        keys = [*report_keys(grant.job_id), _grant_key(grant), _session_key(session_id)]
         answer = self._jobs.connection.run_script(_REDEEM, keys, arguments)
         if answer == Refusal.REDEEMED:
-            raise GrantTaken("The grant was redeemed before.")
+            raise GrantAlreadyRedeemed("The grant was redeemed before.")
         if answer <= 0:
             raise GrantRefused(f"Job {grant.job_id} {Refusal(answer).words}.")
 
     def find(self, token: str) -> Session | None:
-        """The token's session if it is valid: not expired, closed, or replaced by that of another grant.
+        """The token's session, or None if it is unknown, expired, closed, or replaced by another grant's session.
 
-        It outlasts its job by a minute, whoever ended that. Finding it counts as use.
+        A session outlives its job by a minute. Finding a session counts as its first use.
         """
-        key = _key(digest(token))
+        key = _session_key(digest(token))
         with state_errors():
             found = cast("str | None", self._redis.get(key))
             self._redis.delete(f"{key}:nonce")
@@ -164,31 +165,31 @@ class SessionStore:
         is_over = job.has_ended and time.time() - job.updated_at > _CLOSING_SECONDS
         return None if is_over else session
 
-    def end_of_run(self, session: Session) -> None:
-        """Close the session shortly, so that the run's last requests still arrive."""
+    def close_soon(self, session: Session) -> None:
+        """Let the session expire in a minute, so that the run's last requests still arrive."""
         with state_errors():
-            self._redis.expire(_key(session.session_id), _CLOSING_SECONDS, lt=True)
+            self._redis.expire(_session_key(session.session_id), _CLOSING_SECONDS, lt=True)
 
-    def count(self, session: Session, what: str) -> int:
-        """Count one use of something limited; returns the uses so far."""
-        key = f"{_key(session.session_id)}:{what}"
+    def count_use(self, session: Session, resource: str) -> int:
+        """Count one use of a limited resource and return the uses so far."""
+        key = f"{_session_key(session.session_id)}:{resource}"
         with state_errors():
             uses = self._redis.incr(key)
             self._redis.expireat(key, int(session.expires_at) + 1)
         return uses
 
-    def hold(self, session: Session, what: str, seconds: int) -> bool:
-        """Reserve `what` for the caller until `let_go`, or for `seconds`; False if it is reserved."""
+    def lock(self, session: Session, name: str, seconds: int) -> bool:
+        """Take the session's lock `name` until `unlock`, but for `seconds` at most. False if it is taken."""
         with state_errors():
-            return bool(self._redis.set(f"{_key(session.session_id)}:{what}", "1", nx=True, ex=seconds))
+            return bool(self._redis.set(f"{_session_key(session.session_id)}:{name}", "1", nx=True, ex=seconds))
 
-    def let_go(self, session: Session, what: str) -> None:
+    def unlock(self, session: Session, name: str) -> None:
         with state_errors():
-            self._redis.delete(f"{_key(session.session_id)}:{what}")
+            self._redis.delete(f"{_session_key(session.session_id)}:{name}")
 
 
-def _key(session_id: str) -> str:
-    """Made from the token's digest: Redis holds no token that could be used."""
+def _session_key(session_id: str) -> str:
+    """A session's id is its token's digest, so Redis holds no usable token."""
     return f"kangklip:session:{session_id}"
 
 

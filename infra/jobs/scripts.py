@@ -2,11 +2,11 @@
 
 Each script first checks that the record exists and that the attempt it names is the current one. What comes late
 therefore never changes a newer attempt, nor brings back an expired record. Keys and arguments are listed above each
-script; the fragments and the answers are those of `infra/jobs/lua.py`.
+script; the fragments and the answers are those of `infra/jobs/script_fragments.py`.
 """
 
 from infra.jobs.keys import JOB_PREFIX
-from infra.jobs.lua import ATTEMPTS, CURRENT_ATTEMPT_ONLY, DELETION, KNOWN_JOB_ONLY, RECORD, REPORTS
+from infra.jobs.script_fragments import ATTEMPTS, CURRENT_ATTEMPT_ONLY, DELETION, KNOWN_JOB_ONLY, RECORD, REPORTS
 
 TOO_MANY, TOO_MANY_OF_CLIENT = -1, -2
 """What `CREATE` answers when a limit is reached."""

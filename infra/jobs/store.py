@@ -25,8 +25,8 @@ from infra.jobs.keys import (
     report_keys,
 )
 from infra.jobs.leases import LEASE_SECONDS, Leases
-from infra.jobs.lua import Refusal
 from infra.jobs.record import CANCELLED, Job, Report, Requester, job_from_hash
+from infra.jobs.script_fragments import Refusal
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
-"""Nosana's deployments API, typed. After a failed call, its error says whether the call may have had its effect.
+"""A typed client for Nosana's deployments API. The error of a failed call says whether it may have taken effect.
 
 NosanaError
-├── NosanaRefused   the request or the key is refused; repeating it changes nothing
-├── NosanaMissing   it does not exist, or belongs to another account
-├── WrongState      the deployment's state does not allow it; look at it, then decide
-└── NosanaAway      no answer, or not now; if `unsure`, the call may have had its effect
+├── NosanaRefused      the request or the key is refused; a retry is pointless
+├── NosanaNotFound     it does not exist, or belongs to another account
+├── WrongState         the deployment's state does not allow the call; read the state before trying again
+└── NosanaUnavailable  no answer, a server error, or a rate limit; see `may_have_applied`
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +26,7 @@ TRIES = 4
 _PAGE = 100
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _LONGEST_WAIT = 30.0
-"""Seconds of Retry-After that are waited for; after a longer one, Nosana counts as away."""
+"""Longest Retry-After that we wait for, in seconds. If it is longer, the call fails."""
 _WRONG_STATE = "incorrect state"
 _ARCHIVED = "archived deployment"
 
@@ -35,7 +35,7 @@ class NosanaRefused(NosanaError):
     pass
 
 
-class NosanaMissing(NosanaError):
+class NosanaNotFound(NosanaError):
     pass
 
 
@@ -43,17 +43,19 @@ class WrongState(NosanaError):
     pass
 
 
-class NosanaAway(NosanaError):
-    may_pass = True
+class NosanaUnavailable(NosanaError):
+    """`may_have_applied`: the call may have taken effect. `retry_after` is in seconds, or None if not given."""
 
-    def __init__(self, message: str, *, unsure: bool, retry_after: float | None = None) -> None:
+    is_transient = True
+
+    def __init__(self, message: str, *, may_have_applied: bool, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.unsure = unsure
+        self.may_have_applied = may_have_applied
         self.retry_after = retry_after
 
 
 class NosanaClient:
-    """An async context manager. Reads are repeated; a change only if it certainly had no effect."""
+    """An async context manager. Reads are retried; changes only if the failed call certainly had no effect."""
 
     def __init__(self, api_base: str, api_key: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._http = httpx.AsyncClient(
@@ -73,42 +75,41 @@ class NosanaClient:
         await self._http.__aexit__(kind, error, trace)
 
     async def create(self, body: Mapping[str, Any]) -> Deployment:
-        """Create exactly one deployment of that name; if the answer is lost, it is looked up by its name.
+        """Create the deployment unless one of that name exists. If the answer is lost, look it up by name.
 
         Raises:
-            NosanaAway: it may exist or not; `find` tells later.
+            NosanaUnavailable: it may or may not exist; check later with `find`.
         """
         if (known := await self.find(body["name"])) is not None:
             return known
         try:
             return _read(Deployment, await self._ask("POST", "deployments/create", json=body))
-        except NosanaAway as error:
-            if error.unsure and (made := await self.find(body["name"])) is not None:
-                return made
+        except NosanaUnavailable as error:
+            if error.may_have_applied and (created := await self.find(body["name"])) is not None:
+                return created
             raise
 
     async def get(self, deployment_id: str) -> Deployment:
         return _read(Deployment, await self._ask("GET", f"deployments/{deployment_id}"))
 
     async def find(self, name: str) -> Deployment | None:
-        """The oldest deployment of exactly that name; Nosana does not keep names unique."""
+        """The oldest deployment of exactly that name, or None. Nosana does not enforce unique names."""
         listed = self._pages("deployments", "deployments", Deployment, {"name": name})
         named: list[Deployment] = [found async for found in listed if found.name == name]
         return min(named, key=lambda one: one.created_at, default=None)
 
     async def search(self, prefix: str, status: DeploymentState | None = None) -> list[Deployment]:
-        """All deployments whose name begins with `prefix`; of any status if None, archived ones too."""
+        """All deployments whose name begins with `prefix`; with None, of every status, including archived ones."""
         query = {"search": prefix} | ({"status": status.value} if status else {})
         found = self._pages("deployments", "deployments", Deployment, query)
         return [deployment async for deployment in found if deployment.name.startswith(prefix)]
 
     async def unarchived(self, prefix: str) -> list[Deployment]:
-        """As `search`, without the archive: it only grows, and is not paged through."""
+        """Like `search`, but without archived deployments, of which there are more and more to page through."""
         states = [state for state in DeploymentState if state is not DeploymentState.ARCHIVED]
         found = [deployment for state in states for deployment in await self.search(prefix, state)]
-        return list(
-            {deployment.id: deployment for deployment in found}.values()
-        )  # one may have changed its state meanwhile
+        # A deployment that changed its state between two searches is found twice.
+        return list({deployment.id: deployment for deployment in found}.values())
 
     async def start(self, deployment_id: str) -> None:
         await self._ask("POST", f"deployments/{deployment_id}/start")
@@ -120,7 +121,7 @@ class NosanaClient:
         await self._ask("POST", f"deployments/{deployment_id}/archive")
 
     async def jobs(self, deployment_id: str) -> list[Job]:
-        """Newest first."""
+        """The deployment's jobs, newest first."""
         found = [job async for job in self._pages(f"deployments/{deployment_id}/jobs", "jobs", Job)]
         return sorted(found, key=lambda job: job.created_at, reverse=True)
 
@@ -128,7 +129,7 @@ class NosanaClient:
         return _read(JobDetail, await self._ask("GET", f"deployments/{deployment_id}/jobs/{job_id}"))
 
     async def events(self, deployment_id: str) -> list[Event]:
-        """Newest first."""
+        """The deployment's events, newest first."""
         found = [event async for event in self._pages(f"deployments/{deployment_id}/events", "events", Event)]
         return sorted(found, key=lambda event: event.created_at, reverse=True)
 
@@ -137,17 +138,17 @@ class NosanaClient:
         return [_read(Market, market) for market in answer]
 
     async def market(self, address_or_slug: str) -> Market:
-        """The market of that address or slug.
+        """The market with that address or slug.
 
         Raises:
-            NosanaMissing: there is none; the message lists the markets.
+            NosanaNotFound: there is none; the message lists all markets.
         """
         known = await self.markets()
         for market in known:
             if address_or_slug in (market.address, market.slug):
                 return market
         slugs = ", ".join(sorted(market.slug for market in known)) or "none"
-        raise NosanaMissing(f"Nosana has no market {address_or_slug}; set NOSANA_MARKET to one of: {slugs}.")
+        raise NosanaNotFound(f"Nosana has no market {address_or_slug}; set NOSANA_MARKET to one of: {slugs}.")
 
     async def credits(self) -> Credits:
         return _read(Credits, await self._ask("GET", "credits/balance"))
@@ -178,45 +179,51 @@ class NosanaClient:
         try:
             answer = await self._http.request(method, path, **options)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise NosanaAway(f"Nosana cannot be reached ({type(error).__name__}).", unsure=False) from error
+            raise NosanaUnavailable(
+                f"Nosana cannot be reached ({type(error).__name__}).", may_have_applied=False
+            ) from error
         except httpx.HTTPError as error:
-            raise NosanaAway(f"Nosana did not answer ({type(error).__name__}).", unsure=True) from error
+            raise NosanaUnavailable(
+                f"Nosana did not answer ({type(error).__name__}).", may_have_applied=True
+            ) from error
         if answer.is_success:
             return _json(answer)
-        raise _fault(answer, path)
+        raise _error_from(answer, path)
 
 
-def _fault(answer: httpx.Response, path: str) -> NosanaError:
-    """The error that an answer stands for. Of Nosana's texts, only a short `error` is repeated."""
-    status, what = answer.status_code, path.partition("?")[0].rpartition("/")[2]
+def _error_from(answer: httpx.Response, path: str) -> NosanaError:
+    """The error for an unsuccessful answer. Of Nosana's own text, at most 200 characters are quoted."""
+    status, action = answer.status_code, path.partition("?")[0].rpartition("/")[2]
     body = cast("dict[str, Any]", body) if isinstance(body := _json(answer), dict) else {}
-    said = one_line(str(body.get("error") or body.get("message") or ""), 200)
+    text = one_line(str(body.get("error") or body.get("message") or ""), 200)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return NosanaRefused("Nosana does not accept the key; check NOSANA_API_KEY.")
     if status == HTTPStatus.NOT_FOUND:
-        return NosanaMissing(said or "Nosana found nothing there.")
+        return NosanaNotFound(text or "Nosana found nothing there.")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = answer.headers.get("retry-after", "")
-        return NosanaAway(
-            "Nosana limits how often it is called.", unsure=False, retry_after=float(wait) if wait.isdecimal() else 1
+        return NosanaUnavailable(
+            "Nosana refused the call because of its rate limit.",
+            may_have_applied=False,
+            retry_after=float(wait) if wait.isdecimal() else 1,
         )
-    if _WRONG_STATE in said or _ARCHIVED in said:
-        return WrongState(f"Nosana refused to {what} a deployment: {said}")
+    if _WRONG_STATE in text or _ARCHIVED in text:
+        return WrongState(f"Nosana refused to {action} a deployment: {text}")
     if answer.is_server_error:
-        return NosanaAway(f"Nosana answered {status} to {what}.", unsure=True)
-    return NosanaRefused(f"Nosana refused {what} with {status}: {said or 'no reason given'}")
+        return NosanaUnavailable(f"Nosana answered {status} to {action}.", may_have_applied=True)
+    return NosanaRefused(f"Nosana refused {action} with {status}: {text or 'no reason given'}")
 
 
 def _may_repeat(method: str, error: BaseException) -> bool:
-    """Whether repeating the call is safe: a read always is, a change if it had no effect."""
-    if not isinstance(error, NosanaAway) or (error.retry_after or 0) > _LONGEST_WAIT:
+    """Whether the call can be retried safely: a read always can, a change if it had no effect."""
+    if not isinstance(error, NosanaUnavailable) or (error.retry_after or 0) > _LONGEST_WAIT:
         return False
-    return method == "GET" or not error.unsure
+    return method == "GET" or not error.may_have_applied
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    retry_after = error.retry_after if isinstance(error, NosanaAway) else None
+    retry_after = error.retry_after if isinstance(error, NosanaUnavailable) else None
     return retry_after if retry_after is not None else tenacity.wait_random_exponential(multiplier=0.3, max=5)(state)
 
 
@@ -229,7 +236,7 @@ def _json(answer: httpx.Response) -> Any:
 
 def _part(answer: Any, name: str) -> Any:
     if not isinstance(answer, dict) or name not in answer:
-        raise NosanaAway(f"Nosana's answer lacks {name}.", unsure=True)
+        raise NosanaUnavailable(f"Nosana's answer lacks {name}.", may_have_applied=True)
     return cast("dict[str, Any]", answer)[name]
 
 
@@ -238,4 +245,6 @@ def _read(kind: type[T], answer: Any) -> T:
         return kind.model_validate(answer)
     except ValidationError as error:
         faults = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False))
-        raise NosanaAway(f"Nosana's {kind.__name__} could not be read: {faults}.", unsure=True) from None
+        raise NosanaUnavailable(
+            f"Nosana's {kind.__name__} could not be read: {faults}.", may_have_applied=True
+        ) from None

@@ -1,7 +1,7 @@
-"""Diagnose a run from what Nosana shows of its deployment, in words that say what to do. Pure.
+"""Diagnoses how a run ended from what Nosana shows of its deployment, and says what to do next. Pure.
 
-Learnt from the service: a RUNNING deployment may have no job; a finished job is labelled as a success even if its
-container failed or it ran out of time; a result without operations was lost.
+Nosana's quirks: a RUNNING deployment may have no job; a finished job is called a success even if its container failed
+or timed out; a result without operations means that the result was lost.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from infra.nosana.models import Deployment, DeploymentState, Event, Job, JobDeta
 from infra.untrusted_text import one_line
 
 LISTING_FAILURES = 3
-"""After so many failures to list the job the run ends; Nosana itself tries for hours."""
+"""After this many failures to list the job, the run ends. Nosana itself would keep trying for hours."""
 RESULT_SECONDS = 60.0
-"""How long after a job's end its result may arrive."""
+"""How long to wait for a job's result after its end."""
 TIMED_OUT = 124
-"""Exit status of a run that ran out of time, like that of `timeout`."""
+"""Exit status of a run that timed out, as from `timeout`."""
 
 KILLED = 137
 """Exit status of a container ended by SIGKILL."""
 
 _OVER = {JobPhase.COMPLETED, JobPhase.STOPPED}
-_SET_ASIDE = {DeploymentState.STOPPED, DeploymentState.ARCHIVED}
-_AGAIN = "Start the job again."
+_STOPPED = {DeploymentState.STOPPED, DeploymentState.ARCHIVED}
+_START_AGAIN = "Start the job again."
 _NO_CREDITS = "Top up the credits of the Nosana account, then start the job again."
-_FAULTS = {
+_HOST_ERRORS = {
     "image-pull-error": ("The image could not be pulled.", "Check NOSANA_WORKER_IMAGE, and that the host may pull it."),
     "resource-error": ("The host could not provide what the job needs.", "Start the job again, on another host."),
     "container-runtime-error": ("The host could not run the container.", "Start the job again, on another host."),
@@ -33,7 +33,7 @@ _FAULTS = {
 
 
 class Snapshot(BaseModel):
-    """A deployment at one moment, with its newest job and that job's own record, or None if absent."""
+    """A deployment at one moment, with its newest job and that job's own record, each None if absent."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,9 +50,9 @@ class Snapshot(BaseModel):
 class Diagnosis(BaseModel):
     """How a run ended.
 
-    `status_code` is the container's, or one for whatever stopped it; None if unknown, and then Prefect's state of
-    the run counts. `retryable`: another host may do better, if the flow has not begun. `logs` are the container's
-    last lines.
+    `status_code` is the container's exit status, or one that stands for what stopped it; None if unknown, and then
+    the run's state in Prefect decides. `retryable`: another host may succeed, if the flow has not begun. `logs` are
+    the last lines of the container's log.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,38 +66,38 @@ class Diagnosis(BaseModel):
 
     @property
     def is_loss(self) -> bool:
-        """Whether the machine was lost or its end is unknown: the same run may succeed on another."""
+        """Whether the machine was lost, or may have been: the same run may succeed on another one."""
         return self.retryable or self.status_code in (None, KILLED)
 
     @property
     def cause(self) -> str:
-        """What happened, with details, on one line."""
+        """What happened, in one line."""
         return " ".join(part for part in (self.summary, self.detail) if part)
 
     @property
     def message(self) -> str:
-        """One line for the user: what happened, details, what to do."""
+        """One line for the user: what happened, and what to do."""
         return " ".join(part for part in (self.summary, self.detail, self.resolution) if part)
 
 
-DELETED = Diagnosis(status_code=1, summary="Someone deleted the deployment.", resolution=_AGAIN)
+DELETED = Diagnosis(status_code=1, summary="Someone deleted the deployment.", resolution=_START_AGAIN)
 
 
-def diagnose(seen: Snapshot, waited: float, queue_limit: float) -> Diagnosis | None:
+def diagnose(snapshot: Snapshot, waited: float, queue_limit: float) -> Diagnosis | None:
     """How the run ended, or None while it continues.
 
     Args:
-        seen: the deployment now.
-        waited: seconds since its job ended, or, until then, since it was created.
+        snapshot: the deployment's current state.
+        waited: seconds since its job ended or, if it has not, since the deployment was created.
         queue_limit: how many seconds a job may wait for a host.
     """
-    if seen.has_job_ended:
-        return _of_ended(seen.detail, waited)
-    if refusal := _not_listed(seen):
-        return refusal
-    if seen.job is not None and seen.job.phase is JobPhase.RUNNING:
+    if snapshot.has_job_ended:
+        return _diagnose_ended_job(snapshot.detail, waited)
+    if failure := _listing_failure(snapshot):
+        return failure
+    if snapshot.job is not None and snapshot.job.phase is JobPhase.RUNNING:
         return None
-    if seen.deployment.status in _SET_ASIDE:
+    if snapshot.deployment.status in _STOPPED:
         return Diagnosis(
             status_code=1,
             summary="The deployment was stopped before a host took the job.",
@@ -112,97 +112,98 @@ def diagnose(seen: Snapshot, waited: float, queue_limit: float) -> Diagnosis | N
     return None
 
 
-def of_unfinished_run(found: Diagnosis, *, has_begun: bool) -> Diagnosis:
-    """The diagnosis of a run that did not end, although its deployment did."""
+def diagnose_unfinished_run(found: Diagnosis, *, has_begun: bool) -> Diagnosis:
+    """The diagnosis of a run that has not ended, although its deployment has."""
     if found.status_code != 0:
         return found
     if has_begun:
-        said = {"summary": "The container ended before its flow did.", "resolution": _AGAIN}
+        changes = {"summary": "The container exited before its flow ended.", "resolution": _START_AGAIN}
     else:
-        said = {
-            "summary": "The container ended without running the flow.",
+        changes = {
+            "summary": "The container exited without running the flow.",
             "resolution": "Check that NOSANA_WORKER_IMAGE is the image of this version.",
         }
-    return found.model_copy(update={"status_code": 1, **said})
+    return found.model_copy(update={"status_code": 1, **changes})
 
 
-def _not_listed(seen: Snapshot) -> Diagnosis | None:
-    """Why no job will be listed. Read only while there is none: old events stay in the list."""
-    if seen.deployment.status is DeploymentState.INSUFFICIENT_FUNDS:
+def _listing_failure(snapshot: Snapshot) -> Diagnosis | None:
+    """Why Nosana will not list a job, or None. Events count only while there is no job: old ones stay in the list."""
+    if snapshot.deployment.status is DeploymentState.INSUFFICIENT_FUNDS:
         return Diagnosis(status_code=1, summary="The Nosana account has too few credits.", resolution=_NO_CREDITS)
-    if seen.job is not None:
+    if snapshot.job is not None:
         return None
-    if any("insufficient credits" in event.message.lower() for event in seen.events):
+    if any("insufficient credits" in event.message.lower() for event in snapshot.events):
         return Diagnosis(status_code=1, summary="The Nosana account has too few credits.", resolution=_NO_CREDITS)
-    failures = [event for event in seen.events if event.type == "JOB_LIST_ERROR"]
-    if seen.deployment.status is DeploymentState.ERROR or len(failures) >= LISTING_FAILURES:
-        said = failures[0].message if failures else ""
+    failures = [event for event in snapshot.events if event.type == "JOB_LIST_ERROR"]
+    if snapshot.deployment.status is DeploymentState.ERROR or len(failures) >= LISTING_FAILURES:
+        text = failures[0].message if failures else ""
         return Diagnosis(
             status_code=1,
             summary="Nosana could not offer the job to its hosts.",
-            detail=_quoted(said),
-            resolution="Start the job again later; if it lasts, ask Nosana.",
+            detail=_quote(text),
+            resolution="Start the job again later; if it keeps failing, ask Nosana.",
         )
     return None
 
 
-def _of_ended(detail: JobDetail | None, waited: float) -> Diagnosis | None:
+def _diagnose_ended_job(detail: JobDetail | None, waited: float) -> Diagnosis | None:
     if detail is None or detail.result is None:
         if waited <= RESULT_SECONDS:
             return None
-        return Diagnosis(status_code=None, summary="The host never handed in the job's result.", resolution=_AGAIN)
+        missing = "The host never delivered the job's result."
+        return Diagnosis(status_code=None, summary=missing, resolution=_START_AGAIN)
     operations = detail.operations
     if not operations:
-        return Diagnosis(status_code=None, summary="The job's result was lost.", resolution=_AGAIN)
-    return _of_operation(operations[-1])
+        return Diagnosis(status_code=None, summary="The job's result was lost.", resolution=_START_AGAIN)
+    return _diagnose_operation(operations[-1])
 
 
-def _of_operation(ended: Operation) -> Diagnosis:
-    logs = tuple(line.log for line in ended.logs)
-    fault = _fault(ended)
-    if fault is not None:
-        return fault.model_copy(update={"logs": logs})
-    code = ended.exit_code
+def _diagnose_operation(operation: Operation) -> Diagnosis:
+    logs = tuple(line.log for line in operation.logs)
+    outside = _outside_cause(operation)
+    if outside is not None:
+        return outside.model_copy(update={"logs": logs})
+    code = operation.exit_code
     if code is None:
-        unsaid = "The host did not say how the container ended."
-        return Diagnosis(status_code=None, summary=unsaid, resolution=_AGAIN, logs=logs)
+        unknown = "The host did not report how the container ended."
+        return Diagnosis(status_code=None, summary=unknown, resolution=_START_AGAIN, logs=logs)
     if code == 0:
-        return Diagnosis(status_code=0, summary="The container ended well.", logs=logs)
+        return Diagnosis(status_code=0, summary="The container succeeded.", logs=logs)
     return Diagnosis(
         status_code=code,
-        summary=f"The container ended with status {code}.",
+        summary=f"The container exited with status {code}.",
         resolution="Read the end of its log.",
         logs=logs,
     )
 
 
-def _fault(ended: Operation) -> Diagnosis | None:
-    """What stopped the container from outside; its exit status then means nothing."""
-    if ended.expired:
+def _outside_cause(operation: Operation) -> Diagnosis | None:
+    """What stopped the container from outside, or None. If something did, its exit status means nothing."""
+    if operation.expired:
         return Diagnosis(
             status_code=TIMED_OUT,
-            summary="The job ran out of its time.",
-            resolution="Raise the timeout of the work pool, or use a shorter video.",
+            summary="The job timed out.",
+            resolution="Raise timeout_minutes in the work pool, or use a shorter video.",
         )
-    if ended.error_event is not None:
-        summary, resolution = _FAULTS.get(ended.error_event, ("The host could not run the job.", _AGAIN))
-        detail = _quoted(ended.error_message or "")
+    if operation.error_event is not None:
+        summary, resolution = _HOST_ERRORS.get(operation.error_event, ("The host could not run the job.", _START_AGAIN))
+        detail = _quote(operation.error_message or "")
         return Diagnosis(status_code=2, summary=summary, detail=detail, resolution=resolution, retryable=True)
-    if ended.host_shut_down:
-        return Diagnosis(status_code=1, summary="The host was shut down.", resolution=_AGAIN, retryable=True)
-    if ended.out_of_memory:
+    if operation.host_shut_down:
+        return Diagnosis(status_code=1, summary="The host was shut down.", resolution=_START_AGAIN, retryable=True)
+    if operation.out_of_memory:
         return Diagnosis(
             status_code=137,
             summary="The container ran out of memory.",
-            resolution="Choose a market with larger machines in NOSANA_MARKET.",
+            resolution="Set NOSANA_MARKET to a market with larger machines.",
             retryable=True,
         )
-    if ended.stopped:
-        return Diagnosis(status_code=143, summary="The job was stopped from outside.", resolution=_AGAIN)
+    if operation.stopped:
+        return Diagnosis(status_code=143, summary="The job was stopped from outside.", resolution=_START_AGAIN)
     return None
 
 
-def _quoted(said: str) -> str:
-    """Nosana's own message: one line, printable, short."""
-    line = one_line(said, 200).rstrip(".")
+def _quote(text: str) -> str:
+    """Nosana's own message in a sentence: one printable line of at most 200 characters."""
+    line = one_line(text, 200).rstrip(".")
     return f"Nosana says: {line}." if line else ""

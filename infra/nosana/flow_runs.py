@@ -1,4 +1,4 @@
-"""The flow runs of one work pool, as a worker reads and ends them through Prefect's client."""
+"""Reads and ends the flow runs of a work pool, through Prefect's client."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -35,24 +35,26 @@ STOPPED = {StateType.CANCELLING, StateType.CANCELLED}
 
 @dataclass(frozen=True)
 class FlowRuns:
+    """The flow runs of one work pool, from the point of view of one worker."""
+
     client: PrefectClient
     work_pool: WorkPool
     worker_name: str
 
     async def state(self, run_id: UUID) -> StateType | None:
-        """The run's state, or None if the run was deleted. Waits while the Prefect server is away."""
+        """The run's state, or None if the run was deleted. Waits until the Prefect server answers."""
         try:
-            run = await _until_answered(self.client.read_flow_run)(run_id)
+            run = await _retrying_until_answered(self.client.read_flow_run)(run_id)
         except ObjectNotFound:
             return None
         return run.state.type if run.state else StateType.PENDING
 
-    async def has_ended_before(self, run_id: UUID) -> bool:
-        """Whether Prefect retries the run. Waits while the Prefect server is away."""
-        states = await _until_answered(self.client.read_flow_run_states)(run_id)
+    async def is_retry(self, run_id: UUID) -> bool:
+        """Whether this is a retry by Prefect: the run has ended before. Waits until the Prefect server answers."""
+        states = await _retrying_until_answered(self.client.read_flow_run_states)(run_id)
         return any(state.type in FINAL for state in states)
 
-    async def submitted(self) -> list[FlowRun]:
+    async def unfinished(self) -> list[FlowRun]:
         """The pool's runs that a worker has taken and that have not ended."""
         states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         return await self.client.read_flow_runs(
@@ -61,7 +63,7 @@ class FlowRuns:
         )
 
     async def configuration(self, run: FlowRun) -> NosanaJobConfiguration:
-        """What the run was submitted with, or the defaults if its Prefect deployment was deleted since."""
+        """The configuration of the run, or the defaults if its Prefect deployment has been deleted."""
         try:
             return await NosanaJobConfiguration.resolve_for_flow_run(
                 run, client=self.client, work_pool=self.work_pool, worker_name=self.worker_name
@@ -70,7 +72,7 @@ class FlowRuns:
             return NosanaJobConfiguration(infrastructure_retries=0)
 
     async def crash(self, run: FlowRun, message: str) -> None:
-        """Propose that the run has crashed; a run that has ended keeps its state. Failing to is logged."""
+        """Mark the run as crashed unless it has ended. Errors are logged."""
         logger = self.logger(run)
         try:
             await propose_state(self.client, Crashed(message=message), flow_run_id=run.id)
@@ -89,19 +91,19 @@ class FlowRuns:
             self.logger(run).debug("The run was deleted before it could be marked as cancelled")
 
     async def reschedule(self, run: FlowRun, message: str) -> None:
-        """Let a worker take the run again."""
+        """Schedule the run again, for any worker to take."""
         now = datetime.now(UTC)
         again = Scheduled(scheduled_time=now, message=message)  # pyright: ignore[reportArgumentType] Prefect's own type of a time
         await self.client.set_flow_run_state(run.id, again, force=True)
 
     def logger(self, run: FlowRun) -> PrefectLogAdapter:
-        """Logs to the run's page in the Prefect UI."""
+        """A logger whose lines appear on the run's page in the Prefect UI."""
         extra = {"worker_name": self.worker_name, "work_pool_name": self.work_pool.name}
         return flow_run_logger(flow_run=run).getChild("worker", extra=extra)
 
 
-def _until_answered(call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """The call, repeated until the Prefect server answers: nothing is concluded from its absence."""
+def _retrying_until_answered(call: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    """Wrap the call so that it is retried until the Prefect server answers."""
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(httpx.HTTPError),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),

@@ -1,7 +1,7 @@
-"""Job definitions for Nosana hosts. Pure.
+"""Builds and checks job definitions for Nosana hosts. Pure.
 
-Nosana refuses a malformed definition without a reason, and shows all of it to an untrusted host. So the models are
-strict, and nothing that looks like a secret gets into one.
+Nosana gives no reason when it refuses a malformed definition, so the models are strict. An untrusted host can read the
+whole definition, so nothing that looks like a secret may be in it.
 """
 
 import re
@@ -15,7 +15,7 @@ from infra.errors import ConfigError
 from infra.jobs.ids import JOB_ID
 
 GRANT_VARIABLE = "KANGKLIP_GRANT"
-"""The one variable whose value may look like a secret: a thief would have to redeem it before the container does."""
+"""The one variable that may hold a secret: a thief would have to redeem the grant before the container does."""
 COMMAND = ["python", "-m", "deployments.image.container"]
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|AUTH|COOKIE", re.IGNORECASE)
@@ -31,14 +31,15 @@ _SECRET_VALUE = re.compile(
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
 _RUN_ID = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|{JOB_ID.pattern}")
 _RANDOM_CHANGES = 0.25
-"""Share of neighbours of different kinds (lower, upper, digit) from which a long run counts as random.
+"""A long run of characters counts as random above this share of neighbours of different kinds.
 
-Random hex digits have 0.47, random letters and digits 0.6; paths and names of models less than 0.2.
+The kinds are lower case, upper case and digit. The share is 0.47 in random hex digits, 0.6 in random letters and
+digits, and below 0.2 in paths and model names.
 """
 
 
 class SecretInDefinition(ConfigError):
-    """Something that looks like a secret would have been sent to an untrusted host."""
+    """The definition contains something that looks like a secret."""
 
 
 class _Strict(BaseModel):
@@ -59,7 +60,7 @@ class Operation(_Strict):
 
 
 class Requirements(_Strict):
-    """`required_vram` in gigabytes; the host has one of the versions in `required_cuda`."""
+    """`required_vram` is in gigabytes. The host must have one of the CUDA versions, or any if the list is empty."""
 
     required_vram: int = Field(ge=1, le=192)
     required_cuda: list[str] = Field(default_factory=list[str])
@@ -78,7 +79,7 @@ class JobDefinition(_Strict):
 
 
 class DeploymentBody(_Strict):
-    """One confidential job, run once. `confidential` is always sent, because its default is Nosana's choice."""
+    """One confidential job, run once. `confidential` is always sent, because Nosana may change its default."""
 
     name: str = Field(min_length=1, max_length=200)
     market: str = Field(min_length=43, max_length=44, pattern=r"^[1-9A-HJ-NP-Za-km-z]+$")
@@ -93,15 +94,15 @@ class DeploymentBody(_Strict):
 def build(
     image: str, env: Mapping[str, str], vram: int, cuda: Iterable[str] = (), secrets: Iterable[SecretStr] = ()
 ) -> JobDefinition:
-    """The definition of a run.
+    """Build the definition of a run.
 
     Args:
-        vram: gigabytes.
-        cuda: versions of which the host has one; any if empty.
-        secrets: values that must not be in it, whatever the variable is named.
+        vram: GPU memory in gigabytes.
+        cuda: acceptable CUDA versions; any if empty.
+        secrets: values that no variable may contain.
 
     Raises:
-        SecretInDefinition: with the variable's name, never its value.
+        SecretInDefinition: names the variable, never its value.
         ConfigError: the definition is malformed.
     """
     check_environment(env, [secret.get_secret_value() for secret in secrets])
@@ -118,11 +119,12 @@ def build(
 
 
 def deployment_body(name: str, market: str, minutes: int, definition: JobDefinition) -> dict[str, Any]:
-    """The request that creates the deployment. It starts by itself: a forgotten draft can be neither stopped nor
-    archived.
+    """The body of the request that creates the deployment.
+
+    The deployment starts by itself, because a forgotten draft can be neither stopped nor archived.
 
     Raises:
-        ConfigError: the name, the market's address or the minutes are malformed.
+        ConfigError: the name or the market's address is malformed, or `minutes` is below 1.
     """
     try:
         body = DeploymentBody(name=name, market=market, timeout=minutes, job_definition=definition)
@@ -132,7 +134,7 @@ def deployment_body(name: str, market: str, minutes: int, definition: JobDefinit
 
 
 def check_environment(env: Mapping[str, str], known_secrets: Iterable[str] = ()) -> None:
-    """Raise `SecretInDefinition` for names and values that look like secrets; the grant's variable is exempt."""
+    """Raise `SecretInDefinition` if a name or value looks like a secret; the grant's variable is exempt."""
     known = [secret for secret in known_secrets if secret]
     for name, value in env.items():
         if any(secret in value for secret in known):
@@ -146,7 +148,7 @@ def check_environment(env: Mapping[str, str], known_secrets: Iterable[str] = ())
 
 
 def without_secrets(line: str, known_secrets: Iterable[str] = ()) -> str:
-    """A line from an untrusted host, with `[hidden]` for words that contain or look like a secret, such as a grant."""
+    """Replace words that contain or look like a secret by `[hidden]`, in a line from an untrusted host."""
     known = [secret for secret in known_secrets if secret]
     return re.sub(r"\S+", lambda word: "[hidden]" if _is_secret(word[0], known) else word[0], line)
 
@@ -160,7 +162,7 @@ def _looks_secret(text: str) -> bool:
 
 
 def _is_random(run: str) -> bool:
-    """Whether letters and digits alternate too often for a word or a path."""
+    """Whether lower case, upper case and digits alternate too often for a word or a path."""
     kinds = ["digit" if c.isdigit() else "upper" if c.isupper() else "lower" for c in run if c.isalnum()]
     changes = sum(one != other for one, other in pairwise(kinds))
     return "digit" in kinds and len(set(kinds)) > 1 and changes / len(kinds) > _RANDOM_CHANGES

@@ -1,4 +1,4 @@
-"""Answers of Nosana's API, as far as they are used here. Other fields are ignored; a missing one is an error."""
+"""The fields of Nosana's API responses that we use. Other fields are ignored; a missing one is an error."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -26,7 +26,7 @@ class JobPhase(StrEnum):
 
 
 def _phase(value: object) -> object:
-    """A job's phase is a name in lists, and a number in the job's own record."""
+    """A job's phase is a name in lists but a number in the job's own record."""
     return list(JobPhase)[value] if type(value) is int and 0 <= value < len(JobPhase) else value
 
 
@@ -34,16 +34,16 @@ def _none_as_empty(value: object) -> object:
     return [] if value is None else value
 
 
-def _readable(result: Any) -> Any:
-    """The result that a host handed in; anything but an object counts as an empty one."""
+def _object_or_empty(result: Any) -> Any:
+    """A host's result; anything but an object counts as an empty one."""
     return result if result is None or isinstance(result, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
-class Answer(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class Deployment(Answer):
+class Deployment(ApiModel):
     id: str
     name: str
     market: str
@@ -52,8 +52,8 @@ class Deployment(Answer):
     created_at: datetime
 
 
-class Job(Answer):
-    """A line in a deployment's list of jobs; `started_at` is in seconds since the epoch, 0 before it runs."""
+class Job(ApiModel):
+    """An entry in a deployment's list of jobs. `started_at` is in seconds since the epoch, or 0 before it runs."""
 
     id: str = Field(alias="job")
     phase: Annotated[JobPhase, BeforeValidator(_phase)] = Field(alias="state")
@@ -61,13 +61,13 @@ class Job(Answer):
     created_at: datetime
 
 
-class LogLine(Answer):
+class LogLine(ApiModel):
     type: str
     log: str = ""
 
 
-class Operation(Answer):
-    """How one operation of a job ended. Its `status` is ignored: it is a success for failed containers too."""
+class Operation(ApiModel):
+    """How one operation of a job ended. Nosana's `status` is ignored: it says success for failed containers too."""
 
     exit_code: int | None = Field(default=None, alias="exitCode")
     logs: Annotated[list[LogLine], BeforeValidator(_none_as_empty)] = Field(default_factory=list[LogLine])
@@ -82,30 +82,30 @@ class Operation(Answer):
 _OPERATIONS = TypeAdapter(list[Operation])
 
 
-class JobDetail(Answer):
-    """A job's own record. `result` is None until the host hands it in; times are in seconds since the epoch."""
+class JobDetail(ApiModel):
+    """A job's own record. `result` is None until the host delivers it; times are in seconds since the epoch."""
 
     phase: Annotated[JobPhase, BeforeValidator(_phase)] = Field(alias="state")
-    result: Annotated[dict[str, Any] | None, BeforeValidator(_readable)] = Field(default=None, alias="jobResult")
+    result: Annotated[dict[str, Any] | None, BeforeValidator(_object_or_empty)] = Field(default=None, alias="jobResult")
     started_at: float = Field(default=0, alias="timeStart")
     ended_at: float = Field(default=0, alias="timeEnd")
 
     @property
     def operations(self) -> list[Operation]:
-        """Empty if the result was lost or is unreadable: an untrusted host writes it."""
+        """The operations, or none if the result was lost or is malformed: an untrusted host writes it."""
         try:
             return _OPERATIONS.validate_python((self.result or {}).get("opStates") or [])
         except ValidationError:
             return []
 
 
-class Event(Answer):
+class Event(ApiModel):
     type: str
     message: str
     created_at: datetime
 
 
-class Market(Answer):
+class Market(ApiModel):
     address: str
     slug: str
     name: str = ""
@@ -113,8 +113,8 @@ class Market(Answer):
     usd_per_hour: float = Field(alias="usd_reward_per_hour")
 
 
-class Credits(Answer):
-    """Dollars."""
+class Credits(ApiModel):
+    """The account's credits, in dollars."""
 
     assigned: float = Field(alias="assignedCredits")
     reserved: float = Field(alias="reservedCredits")

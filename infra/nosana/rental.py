@@ -1,6 +1,6 @@
-"""One deployment on Nosana: choose a market, obtain it, look at it, release it. Plain async code over the client.
+"""Rents one deployment on Nosana: chooses a market, creates the deployment, inspects it and releases it.
 
-Every deployment must end with `release`: one that is left is listed and billed later.
+Plain async functions over the client. Every deployment must end with `release`: a forgotten one gets billed.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 from infra.errors import ConfigError, NosanaError
-from infra.nosana.client import NosanaAway, NosanaClient, NosanaMissing, WrongState
+from infra.nosana.client import NosanaClient, NosanaNotFound, NosanaUnavailable, WrongState
 from infra.nosana.diagnosis import Snapshot
 from infra.nosana.models import Deployment, DeploymentState, Job, JobDetail, Market
 from infra.settings import Settings
@@ -19,56 +19,56 @@ from infra.settings import Settings
 logger = logging.getLogger(__name__)
 
 RELEASE_SECONDS = 600.0
-"""How long one release is tried; the next sweep tries again."""
-LEAST_MINUTES = 5
-"""Minutes of the market that the credits must pay for; Nosana itself checks the rest."""
+"""How long `release` tries; after that, the next sweep does."""
+MIN_PAID_MINUTES = 5
+"""The credits must pay for this many minutes on the market; Nosana itself checks the rest."""
 
 
 @contextlib.asynccontextmanager
 async def connect(configured: Settings) -> AsyncGenerator[NosanaClient]:
-    """The account that the settings name.
+    """A client for the account in the settings.
 
     Raises:
         ConfigError: NOSANA_API_KEY is missing.
     """
     if configured.nosana_api_key is None:
-        raise ConfigError("No Nosana account is named; set NOSANA_API_KEY for the worker.")
+        raise ConfigError("The Nosana account's key is missing; set NOSANA_API_KEY for the worker.")
     async with NosanaClient(configured.nosana_api_base, configured.nosana_api_key) as client:
         yield client
 
 
 async def affordable_market(client: NosanaClient, market: str, max_usd_per_hour: float | None) -> Market:
-    """The market of that slug or address, if its price is allowed and the credits pay for `LEAST_MINUTES`.
+    """The market with that slug or address, if its price is allowed and the credits pay for `MIN_PAID_MINUTES`.
 
     Raises:
-        ConfigError: no market is named, or it costs too much.
-        NosanaMissing: there is no such market.
-        NosanaError: the credits are used up.
+        ConfigError: no market is set, or it is too expensive.
+        NosanaNotFound: there is no such market.
+        NosanaError: too few credits are left.
     """
     if not market:
-        raise ConfigError("No market is named; set NOSANA_MARKET, or the work pool's market.")
+        raise ConfigError("No market is set; set NOSANA_MARKET, or market in the work pool.")
     found = await client.market(market)
     if max_usd_per_hour is not None and found.usd_per_hour > max_usd_per_hour:
         raise ConfigError(
             f"Market {found.slug} costs ${found.usd_per_hour:g} an hour; the pool allows ${max_usd_per_hour:g}."
         )
     left = (await client.credits()).available
-    if left < found.usd_per_hour * LEAST_MINUTES / 60:
+    if left < found.usd_per_hour * MIN_PAID_MINUTES / 60:
         raise NosanaError(f"The Nosana account has ${left:.2f} of credits left; top it up, then start the job again.")
     return found
 
 
-async def obtain(client: NosanaClient, body: Mapping[str, Any]) -> Deployment:
-    """The deployment of that name, created if absent, and started."""
+async def ensure_started(client: NosanaClient, body: Mapping[str, Any]) -> Deployment:
+    """Create the deployment unless one of that name exists, and start it."""
     deployment = await client.create(body)
     if deployment.status is DeploymentState.DRAFT:
-        with contextlib.suppress(WrongState, NosanaAway):  # it starts by itself, and is watched either way
+        with contextlib.suppress(WrongState, NosanaUnavailable):  # it also starts by itself
             await client.start(deployment.id)
     return deployment
 
 
-async def look(client: NosanaClient, deployment_id: str) -> Snapshot:
-    """The deployment and its newest job, as they are now."""
+async def take_snapshot(client: NosanaClient, deployment_id: str) -> Snapshot:
+    """Read the deployment and its newest job."""
     deployment, jobs = await client.get(deployment_id), await client.jobs(deployment_id)
     return Snapshot(
         deployment=deployment,
@@ -79,16 +79,16 @@ async def look(client: NosanaClient, deployment_id: str) -> Snapshot:
 
 
 async def release(client: NosanaClient, deployment_id: str, poll_seconds: float) -> bool:
-    """Stop the deployment and archive it. True once it is archived or gone, False after `RELEASE_SECONDS`."""
+    """Stop and archive the deployment. True once it is archived or gone, False after `RELEASE_SECONDS`."""
     deadline = time.monotonic() + RELEASE_SECONDS
     while time.monotonic() < deadline:
         try:
             if await _step_to_archive(client, await client.get(deployment_id)):
                 return True
-        except NosanaMissing:
+        except NosanaNotFound:
             return True
         except WrongState:
-            pass  # it has just changed: look again
+            pass  # the state has just changed; read it again
         except NosanaError as error:
             logger.warning("Deployment %s is not released yet: %s", deployment_id, error)
         await asyncio.sleep(min(poll_seconds, 2))
@@ -96,19 +96,21 @@ async def release(client: NosanaClient, deployment_id: str, poll_seconds: float)
 
 
 async def release_all(client: NosanaClient, deployments: Iterable[Deployment], poll_seconds: float) -> None:
-    """Release those that are not archived.
+    """Release the deployments that are not archived yet.
 
     Raises:
-        NosanaAway: one could not be released.
+        NosanaUnavailable: one could not be released.
     """
     for one in deployments:
         is_archived = one.status is DeploymentState.ARCHIVED
         if not is_archived and not await release(client, one.id, poll_seconds):
-            raise NosanaAway(f"Nosana did not archive the run's earlier deployment {one.id}.", unsure=False)
+            raise NosanaUnavailable(
+                f"Nosana did not archive the run's earlier deployment {one.id}.", may_have_applied=False
+            )
 
 
 async def cost(client: NosanaClient, deployment: Deployment) -> tuple[float, float]:
-    """How many seconds its jobs ran, and what that costs in dollars at the market's current price."""
+    """Seconds that the deployment's jobs ran, and their cost in dollars at the market's current price."""
     seconds = 0.0
     for job in await client.jobs(deployment.id):
         detail = await client.job(deployment.id, job.id)
@@ -118,7 +120,7 @@ async def cost(client: NosanaClient, deployment: Deployment) -> tuple[float, flo
 
 
 async def _step_to_archive(client: NosanaClient, deployment: Deployment) -> bool:
-    """One step towards the archive; True if it is there."""
+    """Take the next step towards archiving the deployment. True if it is archived."""
     match deployment.status:
         case DeploymentState.ARCHIVED:
             return True
@@ -129,13 +131,13 @@ async def _step_to_archive(client: NosanaClient, deployment: Deployment) -> bool
         case DeploymentState.DRAFT:
             await client.start(deployment.id)  # a draft can only be started
         case DeploymentState.STARTING | DeploymentState.STOPPING:
-            pass  # these pass by themselves
+            pass  # these states end by themselves
     return False
 
 
 async def _detail(client: NosanaClient, deployment_id: str, job: Job) -> JobDetail | None:
-    """The job's own record, or None if it is not there yet."""
+    """The job's own record, or None if it does not exist yet."""
     try:
         return await client.job(deployment_id, job.id)
-    except NosanaMissing:
+    except NosanaNotFound:
         return None

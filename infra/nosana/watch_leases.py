@@ -1,4 +1,4 @@
-"""Which runs a worker watches: each run has one watcher, in this process and among all workers of the pool."""
+"""Leases that give each run one watcher, within this process and among all workers of the pool."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class WatchLeases:
-    """Leases in Redis, one for each watched run; those of a worker that died expire. `held` are this worker's."""
+    """Leases in Redis, one per watched run. A dead worker's leases expire. `held` are the runs this worker watches."""
 
     def __init__(self, jobs: JobStore) -> None:
         self.held: set[UUID] = set()
@@ -24,13 +24,13 @@ class WatchLeases:
 
     @contextlib.asynccontextmanager
     async def hold(self, run_id: UUID, wait_seconds: float | None = None) -> AsyncGenerator[bool]:
-        """Hold the run's lease; yields False if another task or worker does.
+        """Hold the run's lease while the body runs; yields False if another task or worker has it.
 
-        If the lease is lost (this machine slept, and another worker has taken the run over), the context's body is
-        cancelled without an error.
+        If the lease is lost (this machine slept, and another worker took over the run), the body is cancelled
+        without an error.
 
         Args:
-            wait_seconds: between two tries for the lease; None tries once.
+            wait_seconds: pause between attempts to take the lease; None tries once.
         """
         lease, scope = watch_lease(str(run_id)), anyio.CancelScope()
         while not await self._take(run_id, lease):
@@ -49,7 +49,7 @@ class WatchLeases:
                 self._jobs.leases.release(lease)
 
     async def _take(self, run_id: UUID, lease: str) -> bool:
-        """Take the lease, unless a task of this worker has it: Redis only keeps other workers out."""
+        """Take the lease, unless another task of this worker has it: Redis only keeps other workers out."""
         if run_id in self.held:
             return False
         self.held.add(run_id)
@@ -70,6 +70,6 @@ class WatchLeases:
                 logger.warning("The lease %s could not be renewed: %s", lease, error)
                 continue
             if not is_held:
-                logger.warning("Another worker holds the lease %s; its run is left to it", lease)
+                logger.warning("Another worker has taken the lease %s and watches its run now", lease)
                 scope.cancel()
                 return

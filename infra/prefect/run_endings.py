@@ -27,7 +27,7 @@ def would_fail_again(run: dict[str, Any]) -> bool:
 
 def _passing(kind: type[InfraError]) -> set[str]:
     """Names of the errors below `kind` that may pass."""
-    own = {kind.__name__} if kind.may_pass else set[str]()
+    own = {kind.__name__} if kind.is_transient else set[str]()
     return own.union(*map(_passing, kind.__subclasses__()))
 
 

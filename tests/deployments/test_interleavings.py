@@ -303,10 +303,10 @@ class Interleavings(RuleBasedStateMachine):
         self.check_opened(given.job_id, given.attempt, run["id"])
         self.assignments.append(given)
         named = {"job_id": given.job_id, "run_id": run["id"], "attempt": given.attempt}
-        grant = Grant(**named, session_seconds=600, expires_at=grants.until(600))
+        grant = Grant(**named, session_seconds=600, expires_at=grants.expiry_after(600))
         if self.jobs.set_grant(given.job_id, given.attempt, grant.grant_id):
             self.grants.append(grant)
-            given.note_deployment(f"deployment-{len(self.grants)}")
+            given.record_deployment(f"deployment-{len(self.grants)}")
             for _ in range(which % 3):  # twice if the response is lost
                 self.exchange_grant(grant, "a machine's")
 
@@ -364,9 +364,9 @@ class Interleavings(RuleBasedStateMachine):
         if given is None:
             return
         said = {
-            "deployment": lambda: given.note_deployment("another"),
-            "cost": lambda: given.note_cost("a deployment", 0.5),
-            "start error": lambda: given.note_start_error("No host was found."),
+            "deployment": lambda: given.record_deployment("another"),
+            "cost": lambda: given.record_cost("a deployment", 0.5),
+            "start error": lambda: given.record_start_failure("No host was found."),
             "failure": lambda: given.fail("The host failed."),
             "cancel": given.cancel,
         }

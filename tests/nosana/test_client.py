@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from infra.nosana.client import NosanaAway, NosanaClient, NosanaMissing, NosanaRefused, WrongState
+from infra.nosana.client import NosanaClient, NosanaNotFound, NosanaRefused, NosanaUnavailable, WrongState
 from infra.nosana.job_definition import build, deployment_body
 from infra.nosana.models import DeploymentState, JobPhase
 from tests.nosana.double import KEY, MARKET, OTHER_KEY
@@ -58,7 +58,7 @@ def test_a_lost_answer_to_create_is_found_by_its_name(nosana, ask):
 
 def test_a_create_that_had_no_effect_is_not_hoped_for(nosana, ask):
     nosana.faults["POST", "create"] = [502]
-    with pytest.raises(NosanaAway, match="502"):
+    with pytest.raises(NosanaUnavailable, match="502"):
         ask(lambda client: client.create(body()))
     assert nosana.deployments == []
 
@@ -74,7 +74,7 @@ def test_a_busy_server_is_asked_again_as_it_says(nosana, ask):
 
 def test_a_server_that_stays_away_is_given_up(nosana, ask):
     nosana.faults["GET", "balance"] = [502] * 10
-    with pytest.raises(NosanaAway):
+    with pytest.raises(NosanaUnavailable):
         ask(lambda client: client.credits())
     assert len(nosana.faults["GET", "balance"]) == 6
 
@@ -84,7 +84,7 @@ def test_a_server_that_cannot_be_reached_is_told_so():
         async with NosanaClient("http://127.0.0.1:9/api", SecretStr(KEY)) as client:
             await client.credits()
 
-    with pytest.raises(NosanaAway, match="cannot be reached"):
+    with pytest.raises(NosanaUnavailable, match="cannot be reached"):
         run(whole())
 
 
@@ -112,7 +112,7 @@ def test_an_archived_deployment_cannot_be_touched(nosana, ask):
 
 def test_what_is_anothers_is_not_there(nosana, ask):
     made = ask(lambda client: client.create(body()))
-    with pytest.raises(NosanaMissing, match="not found"):
+    with pytest.raises(NosanaNotFound, match="not found"):
         ask(lambda client: client.get(made.id), OTHER_KEY)
     assert ask(lambda client: client.find("kangklip-1"), OTHER_KEY) is None
 
@@ -144,7 +144,7 @@ def test_a_market_by_slug_or_address_and_credits(nosana, ask):
     assert by_slug == ask(lambda client: client.market(str(MARKET["address"])))
     assert by_slug.usd_per_hour == pytest.approx(0.048)
     assert ask(lambda client: client.credits()).available == pytest.approx(2.5)
-    with pytest.raises(NosanaMissing, match="one of: nvidia-3060"):
+    with pytest.raises(NosanaNotFound, match="one of: nvidia-3060"):
         ask(lambda client: client.market("h100"))
 
 
@@ -155,5 +155,5 @@ def test_an_answer_that_is_none_is_told(text):
         async with NosanaClient("https://nosana.example/api", SecretStr(KEY), transport) as client:
             await client.find("name")
 
-    with pytest.raises(NosanaAway, match=r"lacks|could not be read"):
+    with pytest.raises(NosanaUnavailable, match=r"lacks|could not be read"):
         run(whole())

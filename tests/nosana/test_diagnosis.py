@@ -51,21 +51,21 @@ def outcome(nosana, ask):
 @pytest.mark.parametrize(
     ("script", "status_code", "words", "retryable"),
     [
-        ("ok", 0, "ended well", False),
+        ("ok", 0, "succeeded", False),
         ("exit 3", 3, "status 3", False),
-        ("expired", TIMED_OUT, "out of its time", False),
-        ("hangs", TIMED_OUT, "out of its time", False),
+        ("expired", TIMED_OUT, "timed out", False),
+        ("hangs", TIMED_OUT, "timed out", False),
         ("image", 2, "NOSANA_WORKER_IMAGE", True),
         ("resource", 2, "another host", True),
         ("runtime", 2, "container", True),
         ("host shut down", 1, "host was shut down", True),
         ("out of memory", 137, "out of memory", True),
-        ("result late", 0, "ended well", False),
+        ("result late", 0, "succeeded", False),
         ("result lost", None, "lost", False),
         ("no credits", 1, "Top up the credits", False),
         ("not listed", 1, "The market does not answer", False),
         ("never claimed", 1, "No host took the job", False),
-        ("slow start", 0, "ended well", False),
+        ("slow start", 0, "succeeded", False),
     ],
 )
 def test_each_outcome(outcome, script, status_code, words, retryable):
@@ -107,4 +107,4 @@ def test_a_result_that_is_none_is_lost_and_ends_the_run(result):
 def test_a_result_that_never_comes_is_unknown(outcome):
     found = outcome("result none", waited=61)
     assert found.status_code is None
-    assert "never handed in" in found.summary
+    assert "never delivered" in found.summary

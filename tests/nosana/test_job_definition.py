@@ -84,7 +84,7 @@ def test_a_secret_of_ours_is_refused_wherever_it_stands():
 def test_a_grant_may_stand_in_its_own_variable_only():
     settings = Settings(grant_secret=SecretStr("s" * 32))
     named = {"job_id": PLAIN["JOB"], "run_id": PLAIN["PREFECT__FLOW_RUN_ID"], "attempt": 1, "session_seconds": 3600}
-    grant = grants.signed(grants.Grant(**named, expires_at=grants.until(600)), settings)
+    grant = grants.sign(grants.Grant(**named, expires_at=grants.expiry_after(600)), settings)
     assert grant in json.dumps(built(env=PLAIN | {GRANT_VARIABLE: grant}).model_dump())
     with pytest.raises(SecretInDefinition):
         built(env=PLAIN | {"OTHER": grant})

@@ -215,7 +215,7 @@ def test_a_grant_that_somebody_else_redeems_too_ends_the_run(service, talk_url):
     grant = body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"]
     assert service.http.post("/api/worker/grant", json={"grant": grant}).status_code == 403
     job = service.ended(job_id)
-    assert "possibly it was stolen" in job.error
+    assert "may have been stolen" in job.error
     service.wait(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
 
 

@@ -121,11 +121,11 @@ def scene(stack, nosana, monkeypatch):
     [
         ("exit 3", "status 3"),
         ("ok", "without running the flow"),
-        pytest.param("hangs", "out of its time", marks=pytest.mark.soak),
+        pytest.param("hangs", "timed out", marks=pytest.mark.soak),
         ("never claimed", "No host took the job"),
         ("no credits", "Top up the credits"),
         pytest.param("not listed", "could not offer the job", marks=pytest.mark.soak),
-        pytest.param("expired", "out of its time", marks=pytest.mark.soak),
+        pytest.param("expired", "timed out", marks=pytest.mark.soak),
         pytest.param("result lost", "lost", marks=pytest.mark.soak),
     ],
 )
@@ -372,10 +372,10 @@ def test_after_a_kill_the_next_worker_takes_the_run_up(scene, monkeypatch):
     scene.until(lambda: scene.run(run_id)["infrastructure_pid"], 60)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    monkeypatch.setattr("infra.nosana.recovery.ABANDONED_SECONDS", 0)
+    monkeypatch.setattr("infra.nosana.orphaned_runs.ORPHANED_SECONDS", 0)
 
     def flow():
-        scene.until(lambda: "watches this run from here on" in scene.logs(run_id))
+        scene.until(lambda: "adopted this run" in scene.logs(run_id))
         scene.set_state(run_id, "RUNNING")
         scene.set_state(run_id, "COMPLETED")
 
@@ -386,7 +386,7 @@ def test_after_a_kill_the_next_worker_takes_the_run_up(scene, monkeypatch):
 
 
 def test_what_a_worker_that_died_left_is_set_right(scene, monkeypatch):
-    monkeypatch.setattr("infra.nosana.recovery.ABANDONED_SECONDS", 0)
+    monkeypatch.setattr("infra.nosana.orphaned_runs.ORPHANED_SECONDS", 0)
     before_create, lost, over = scene.start(), scene.start(), scene.start()
     scene.nosana.script = "never claimed"
     run(rent(scene.nosana, f"kangklip-{scene.name}-{over}-1"))

@@ -160,7 +160,7 @@ async def ask_llm(session: Working, body: Body, parts: Given) -> Completion:
         raise HTTPException(*NO_LLM)
     upstream = upstream_of(parts.settings)
     content = _made_anew(body, upstream)
-    if await to_thread.run_sync(parts.sessions.count, session, "llm") > parts.settings.grant_llm_calls:
+    if await to_thread.run_sync(parts.sessions.count_use, session, "llm") > parts.settings.grant_llm_calls:
         raise HTTPException(*USED_UP)
     return _answer(await _ask(upstream, content, parts.settings), upstream)
 

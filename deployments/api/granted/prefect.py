@@ -113,7 +113,7 @@ async def set_state(run_id: UUID, body: Json, session: Open, server: Server, par
     change = rules.state_change(body)
     answer = await server.ask("POST", f"flow_runs/{run_id}/set_state", change)
     if change["state"]["type"] in rules.FINAL and json.loads(bytes(answer.body) or b"{}").get("status") == "ACCEPT":
-        await to_thread.run_sync(parts.sessions.end_of_run, session)
+        await to_thread.run_sync(parts.sessions.close_soon, session)
     return answer
 
 

@@ -17,7 +17,7 @@ from infra.errors import ConfigError, GrantRefused, StoreError, SubmitError
 from infra.granted import grant as grants
 from infra.granted.access import Access, BucketKeys, granted_root
 from infra.granted.grant import Grant
-from infra.granted.session import GrantTaken
+from infra.granted.session import GrantAlreadyRedeemed
 from infra.prefect.runs import TERMINAL
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
     """
     text, nonce = body.get("grant"), body.get("nonce")
     try:
-        grant = grants.read(parts.settings, text if isinstance(text, str) else "")
+        grant = grants.verify(parts.settings, text if isinstance(text, str) else "")
     except ConfigError:
         raise HTTPException(*NO_GRANTS) from None
     except GrantRefused as refused:
@@ -87,7 +87,7 @@ def _redeemed(grant: Grant, nonce: str | None, asked_at: str, parts: Parts) -> R
         parts.sessions.check(grant, nonce)  # first: a thief may have ended the run
         run = _waiting_run(grant, parts)
         token, session = parts.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"), nonce)
-    except GrantTaken:
+    except GrantAlreadyRedeemed:
         _stop_stolen(grant, parts)
         raise HTTPException(*TAKEN) from None
     except GrantRefused as refused:

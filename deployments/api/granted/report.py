@@ -39,7 +39,7 @@ async def take_granted(report: Report, session: Session, parts: Parts) -> None:
 
 
 def _end_once(report: Report, session: Session, parts: Parts) -> None:
-    if not parts.sessions.hold(session, "end", CHECK_SECONDS):
+    if not parts.sessions.lock(session, "end", CHECK_SECONDS):
         raise HTTPException(*BEING_CHECKED)
     try:
         job = parts.job(report.job_id)
@@ -51,7 +51,7 @@ def _end_once(report: Report, session: Session, parts: Parts) -> None:
         if job.status is JobState.SUCCEEDED:
             _tidy(job, parts)
     finally:
-        parts.sessions.let_go(session, "end")
+        parts.sessions.unlock(session, "end")
 
 
 def _looked_into(report: Report, job: Job, parts: Parts) -> Report:

@@ -170,9 +170,9 @@ class Service:
         """Sign a grant for the job's run, as the Nosana worker does."""
         run_id = self.record(job_id).flow_run_id
         named = {"job_id": job_id, "run_id": run_id, "attempt": attempt, "session_seconds": 600}
-        grant = Grant(**named | {"expires_at": grants.until(600)} | changes)
+        grant = Grant(**named | {"expires_at": grants.expiry_after(600)} | changes)
         self.jobs.set_grant(job_id, self.record(job_id).attempt, grant.grant_id)
-        return grants.signed(grant, self.settings)
+        return grants.sign(grant, self.settings)
 
     def redeem(self, grant: str, nonce: object = None) -> httpx.Response:
         return self.post("/api/worker/grant", json={"grant": grant} | ({"nonce": nonce} if nonce else {}))

@@ -29,7 +29,8 @@ def _work(step: str, pool: str, api_url: str, environment: dict[str, str]) -> No
     from infra.nosana.worker import NosanaWorker
 
     moment, _, what = step.partition(" ")
-    owner, name = {"start": (rental, "obtain"), "running": (NosanaClient, "jobs")}.get(what, (NosanaClient, what))
+    others = {"start": (rental, "ensure_started"), "running": (NosanaClient, "jobs")}
+    owner, name = others.get(what, (NosanaClient, what))
     setattr(owner, name, _deadly(getattr(owner, name), moment))
 
     async def whole() -> None:

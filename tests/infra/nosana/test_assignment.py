@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
-from infra.nosana.assignment import deployment_name, known_secrets, number_of, run_of
-from infra.nosana.diagnosis import Diagnosis, of_unfinished_run
+from infra.nosana.assignment import deployment_name, deployment_number, known_secrets, run_id_of
+from infra.nosana.diagnosis import Diagnosis, diagnose_unfinished_run
 from infra.nosana.job_definition import without_secrets
 from infra.nosana.models import Deployment, DeploymentState
 from infra.settings import Settings
@@ -23,14 +23,17 @@ def deployment_named(name):
 
 def test_a_deployments_name_holds_its_run_and_number():
     deployment = deployment_named(deployment_name("kangklip-gpu-", RUN, 12))
-    assert (run_of("kangklip-gpu-", deployment), number_of("kangklip-gpu-", deployment)) == (RUN, 12)
+    assert (run_id_of("kangklip-gpu-", deployment), deployment_number("kangklip-gpu-", deployment)) == (RUN, 12)
 
 
 @pytest.mark.parametrize(
     "name", [f"kangklip-gpu-two-{RUN}-1", f"kangklip-gpu-{RUN}", f"kangklip-gpu-{RUN}-1-b", "kangklip-gpu-hello-1"]
 )
 def test_a_foreign_deployments_name_gives_no_run(name):
-    assert (run_of("kangklip-gpu-", deployment_named(name)), number_of("kangklip-gpu-", deployment_named(name))) == (
+    assert (
+        run_id_of("kangklip-gpu-", deployment_named(name)),
+        deployment_number("kangklip-gpu-", deployment_named(name)),
+    ) == (
         None,
         0,
     )
@@ -62,15 +65,15 @@ def test_log_lines_lose_whatever_looks_like_a_secret(line, shown):
 
 
 def test_a_container_that_exits_0_with_its_run_unfinished_has_failed():
-    well = Diagnosis(status_code=0, summary="The container ended well.", logs=("last",))
-    before, during = of_unfinished_run(well, has_begun=False), of_unfinished_run(well, has_begun=True)
+    well = Diagnosis(status_code=0, summary="The container succeeded.", logs=("last",))
+    before, during = diagnose_unfinished_run(well, has_begun=False), diagnose_unfinished_run(well, has_begun=True)
     assert (before.status_code, during.status_code) == (1, 1)
     assert "without running the flow" in before.message
     assert "NOSANA_WORKER_IMAGE" in before.resolution
-    assert "before its flow did" in during.message
+    assert "exited before its flow ended" in during.message
     assert before.logs == ("last",)
 
 
 def test_the_hosts_diagnosis_of_a_failure_is_kept():
-    failed = Diagnosis(status_code=124, summary="The job ran out of its time.")
-    assert of_unfinished_run(failed, has_begun=True) == failed
+    failed = Diagnosis(status_code=124, summary="The job timed out.")
+    assert diagnose_unfinished_run(failed, has_begun=True) == failed

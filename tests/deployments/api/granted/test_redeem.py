@@ -32,7 +32,7 @@ def test_a_second_exchange_is_refused_and_ends_job_session_and_run(api, job_id):
     assert (again.status_code, again.json()["detail"]) == (403, "grant was redeemed before")
     job = api.record(job_id)
     assert job.status is JobState.FAILED
-    assert "possibly it was stolen" in job.error
+    assert "may have been stolen" in job.error
     assert job.flow_run_id in api.runs.cancelled
     assert token not in str(job)
     assert api.redeem(grant).status_code == 403
@@ -43,7 +43,7 @@ def test_a_theft_is_detected_even_if_the_thief_has_ended_the_run(api, job_id):
     assert api.redeem(grant).status_code == 200
     api.runs.states[api.record(job_id).flow_run_id] = "COMPLETED"
     assert api.redeem(grant).json()["detail"] == "grant was redeemed before"
-    assert "possibly it was stolen" in api.record(job_id).error
+    assert "may have been stolen" in api.record(job_id).error
 
 
 class LosesResponses(httpx.HTTPTransport):
@@ -77,7 +77,7 @@ def test_a_second_exchange_with_another_nonce_is_a_theft(api, job_id, other):
     grant = api.grant(job_id)
     assert api.redeem(grant, NONCE).status_code == 200
     assert api.redeem(grant, other).json()["detail"] == "grant was redeemed before"
-    assert "possibly it was stolen" in api.record(job_id).error
+    assert "may have been stolen" in api.record(job_id).error
     assert api.redeem(grant, NONCE).status_code == 403
 
 
@@ -86,7 +86,7 @@ def test_a_nonce_is_void_once_the_session_is_used(api, job_id):
     token = api.redeem(grant, NONCE).json()["access"]["token"]
     assert api.callback(job_id, "RUNNING", token=token).status_code == 200
     assert api.redeem(grant, NONCE).json()["detail"] == "grant was redeemed before"
-    assert "possibly it was stolen" in api.record(job_id).error
+    assert "may have been stolen" in api.record(job_id).error
 
 
 def test_a_nonce_lasts_ten_minutes_and_is_not_renewed_by_use(api, job_id):
@@ -158,7 +158,7 @@ def test_concurrent_exchanges_give_at_most_one_session_and_count_as_theft(api):
         assert len(tokens) <= 1
         job = api.record(job_id)
         assert (job.attempt, job.status) == (1, JobState.FAILED)
-        assert "possibly it was stolen" in job.error
+        assert "may have been stolen" in job.error
         assert all(api.callback(job_id, "RUNNING", token=token).status_code == 401 for token in tokens)
 
 
@@ -167,7 +167,7 @@ def test_cancelling_does_not_hide_a_theft(api, job_id):
     api.redeem(grant)
     api.redeem(grant)
     assert not api.jobs.cancel(job_id, 1)
-    assert "possibly it was stolen" in api.record(job_id).error
+    assert "may have been stolen" in api.record(job_id).error
 
 
 def test_a_closed_session_stays_closed_after_a_restart(api, job_id):

@@ -26,7 +26,7 @@ REDUNDANT_STEPS = {"after start", "before archive"}
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr("infra.nosana.recovery.ABANDONED_SECONDS", 0)
+    monkeypatch.setattr("infra.nosana.orphaned_runs.ORPHANED_SECONDS", 0)
 
 
 def recover(scene, run_id, seconds=20):
@@ -102,7 +102,7 @@ def test_a_job_whose_deployment_was_lost_gets_another_attempt(scene):
     recover(scene, run_id)
     job = scene.jobs.get(job_id)
     assert (job.status, job.attempt) == (JobState.QUEUED, 2)
-    assert job.attempts[0].reason == "The deployment that ran it no longer exists."
+    assert job.attempts[0].reason == "The run's deployment no longer exists."
 
 
 def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
@@ -127,7 +127,7 @@ def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
         run(whole())
-    assert "watches this run" not in scene.logs(run_id)
+    assert "adopted this run" not in scene.logs(run_id)
     assert scene.nosana.unarchived() == []
 
 
@@ -168,7 +168,7 @@ def test_a_run_of_another_flow_is_refused_without_a_job(scene):
     path = f"/deployments/{scene.deployment}/create_flow_run"
     run_id = scene.ask(path, parameters={"urls": []}, state={"type": "SCHEDULED"})["id"]
     scene.work()
-    assert "Only runs of the flow clip" in scene.state(run_id)["message"]
+    assert "only runs of the flow clip" in scene.state(run_id)["message"]
     assert scene.jobs.get(job_id_of_run(run_id)) is None
     assert scene.nosana.deployments == []
 
@@ -312,7 +312,7 @@ def test_a_retry_in_the_prefect_ui_rents_again_with_a_grant_for_the_next_attempt
     scene.ask(f"/flow_runs/{run_id}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
     scene.work()
     first, second = (
-        grants.read(settings.load(), one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"])
+        grants.verify(settings.load(), one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"])
         for one in scene.nosana.deployments
     )
     assert (first.attempt, second.attempt) == (1, 2)
