@@ -1,4 +1,4 @@
-"""Jobs whose run has died go on by themselves, or end with the true reason; those that live or wait are left alone."""
+"""The reconciler retries jobs whose run has died or ends them with the real reason, and leaves the others alone."""
 
 import asyncio
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from infra.states import JobState, Stage
 
 
 class Server:
-    """A Prefect server's answers: the state of each run by its id."""
+    """Stands in for the Prefect server: the state of each run by id."""
 
     def __init__(self):
         self.states, self.ended, self.away, self.submitted, self.refuses = {}, [], False, [], False
@@ -67,7 +67,7 @@ def scene(servers):
     reconciler = Reconciler(jobs, server, clock=lambda: clock.now)
 
     def after(seconds):
-        """Look, wait, and look again: what is the job then?"""
+        """Reconcile, wait `seconds`, reconcile again and return the job."""
         reconciler.step()
         clock.now += seconds
         reconciler.step()
@@ -76,7 +76,7 @@ def scene(servers):
     return SimpleNamespace(jobs=jobs, server=server, job_id=job_id, after=after, clock=clock, reconciler=reconciler)
 
 
-def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased=True, attempt=1):
+def begin_run(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased=True, attempt=1):
     scene.jobs.set_run(scene.job_id, attempt, run_id)
     assert scene.jobs.open(scene.job_id, run_id, attempt, "{}", lease=leased) == attempt
     scene.jobs.leases.release(scene.job_id)
@@ -93,8 +93,8 @@ def begun(scene, state, run_id="11111111-1111-1111-1111-111111111111", *, leased
         ("RUNNING", "The process that ran the job has died."),
     ],
 )
-def test_a_run_that_died_is_submitted_again_by_itself(scene, state, reason):
-    run_id = begun(scene, state)
+def test_a_job_whose_run_died_is_retried(scene, state, reason):
+    run_id = begin_run(scene, state)
     assert scene.after(1).status is JobState.RUNNING
     job = scene.after(10)
     assert (job.status, job.attempt, job.error) == (JobState.QUEUED, 2, None)
@@ -105,11 +105,11 @@ def test_a_run_that_died_is_submitted_again_by_itself(scene, state, reason):
     job = scene.after(60)
     assert scene.server.submitted == [(scene.job_id, 2, {})]
     assert (job.status, job.attempt, job.again_at, job.message) == (JobState.QUEUED, 2, None, "")
-    assert scene.after(3600).flow_run_id == job.flow_run_id  # and waits its turn as the first time
+    assert scene.after(3600).flow_run_id == job.flow_run_id  # it waits in the queue like the first run
 
 
-def test_a_job_goes_on_where_it_ran_before_and_keeps_its_place_every_time(scene):
-    first = begun(scene, "CRASHED")
+def test_every_retry_keeps_the_deployment_and_the_place_in_the_queue(scene):
+    first = begin_run(scene, "CRASHED")
     scene.after(10)
     scene.server.states[second := scene.after(60).flow_run_id] = "CRASHED"
     scene.after(10)
@@ -126,16 +126,16 @@ def test_a_job_goes_on_where_it_ran_before_and_keeps_its_place_every_time(scene)
         ("CANCELLING", "The process that ran the job has died."),
     ],
 )
-def test_what_would_fail_again_and_what_a_person_has_cancelled_stays_ended(scene, state, error):
-    begun(scene, state)
+def test_failed_and_cancelled_runs_are_not_retried(scene, state, error):
+    begin_run(scene, state)
     job = scene.after(60)
     assert (job.status, job.error, job.cancelled) == (JobState.FAILED, error, state != "FAILED")
     scene.after(3600)
     assert scene.server.submitted == []
 
 
-def test_a_run_that_is_cancelled_in_the_prefect_ui_before_it_begins_ends_its_job_for_good(scene, prefect_runs, stack):
-    """As the UI does it, on a real server."""
+def test_a_run_cancelled_in_the_prefect_ui_before_it_begins_ends_its_job(scene, prefect_runs, stack):
+    """As the UI does, on a real server."""
     api = stack.settings.prefect_api_url
     run_id = prefect_runs.submit(scene.job_id, 1, {"video_url": "https://example.org/talk.mp4"})
     scene.jobs.set_run(scene.job_id, 1, run_id)
@@ -151,9 +151,9 @@ def test_a_run_that_is_cancelled_in_the_prefect_ui_before_it_begins_ends_its_job
     assert len(httpx.post(f"{api}/flow_runs/filter", json=named, timeout=60).raise_for_status().json()) == 1
 
 
-def test_it_is_tried_again_so_often_and_no_more(scene):
+def test_a_job_is_retried_three_times_with_growing_pauses(scene):
     for attempt in range(1, 5):
-        begun(scene, "CRASHED", f"{attempt}1111111-1111-1111-1111-111111111111", attempt=attempt)
+        begin_run(scene, "CRASHED", f"{attempt}1111111-1111-1111-1111-111111111111", attempt=attempt)
         job = scene.after(60)
     assert (job.status, job.attempt) == (JobState.FAILED, 4)
     assert job.error.endswith("It was retried 3 times; start it by hand.")
@@ -165,30 +165,30 @@ def test_it_is_tried_again_so_often_and_no_more(scene):
         if "next attempt" in event["message"]
     ]
     assert pauses == ["5 seconds.", "20 seconds.", "80 seconds."]
-    # A person who starts it has it all again.
+    # A manual start resets the count.
     assert scene.jobs.reopen(scene.job_id, after=4) == 5
-    begun(scene, "CRASHED", "51111111-1111-1111-1111-111111111111", attempt=5)
+    begin_run(scene, "CRASHED", "51111111-1111-1111-1111-111111111111", attempt=5)
     assert (scene.after(60).attempt, scene.after(60).status) == (6, JobState.QUEUED)
 
 
-def test_a_job_that_waits_to_go_on_can_be_cancelled(scene):
-    begun(scene, "CRASHED")
+def test_a_job_waiting_for_its_retry_can_be_cancelled(scene):
+    begin_run(scene, "CRASHED")
     assert scene.after(10).attempt == 2
     assert scene.jobs.cancel(scene.job_id, 2)
     assert scene.after(3600).status is JobState.FAILED
     assert scene.server.submitted == []
 
 
-def test_any_process_goes_on_after_all_have_died(scene):
-    begun(scene, "CRASHED")
+def test_another_process_can_submit_a_pending_retry(scene):
+    begin_run(scene, "CRASHED")
     assert scene.after(10).attempt == 2
     scene.clock.now += 60
     Reconciler(scene.jobs, scene.server, clock=lambda: scene.clock.now).step()
     assert scene.server.submitted == [(scene.job_id, 2, {})]
 
 
-def test_a_server_that_refuses_is_asked_again_for_an_hour(scene):
-    begun(scene, "CRASHED")
+def test_submitting_a_retry_is_repeated_for_an_hour(scene):
+    begin_run(scene, "CRASHED")
     scene.server.refuses = True
     assert scene.after(10).attempt == 2
     assert scene.after(1800).status is JobState.QUEUED
@@ -196,61 +196,61 @@ def test_a_server_that_refuses_is_asked_again_for_an_hour(scene):
     assert (job.status, job.start_error) == (JobState.FAILED, "The Prefect server answered 503 to deployments.")
 
 
-def test_what_an_earlier_stack_has_left_is_taken_up_at_once(scene):
-    run_id = begun(scene, "RUNNING")
+def test_jobs_interrupted_by_a_stop_are_resumed_at_once(scene):
+    run_id = begin_run(scene, "RUNNING")
     (left,) = scene.reconciler.resume_interrupted()
     assert (left.job_id, left.stage) == (scene.job_id, Stage.RENDER)
     job = scene.jobs.get(scene.job_id)
     assert (job.status, job.attempts[0].reason) == (JobState.QUEUED, "KangKlip was stopped while the job ran.")
     assert scene.server.ended == [(run_id, "KangKlip was stopped while the job ran.")]
     again = scene.reconciler.resume_interrupted()
-    assert [each.job_id for each in again] == [scene.job_id]  # until it has its run
+    assert [each.job_id for each in again] == [scene.job_id]  # until it has a run
     assert serve._taken_up(left) == f"Taking up again: {scene.job_id}, which was at RENDER (70 %)"
 
 
 @pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
-def test_what_a_person_cancelled_is_not_taken_up_again(scene, state):
-    begun(scene, state)
+def test_a_cancelled_job_is_not_resumed(scene, state):
+    begin_run(scene, state)
     assert scene.reconciler.resume_interrupted() == []
     job = scene.jobs.get(scene.job_id)
     assert (job.status, job.attempt, job.is_cancelled) == (JobState.FAILED, 1, True)
 
 
-def test_what_runs_elsewhere_is_not_taken_up(scene):
-    begun(scene, "RUNNING")
+def test_a_job_that_runs_elsewhere_is_not_resumed(scene):
+    begin_run(scene, "RUNNING")
     assert scene.jobs.leases.hold(scene.job_id)
     assert scene.reconciler.resume_interrupted() == []
     scene.jobs.leases.release(scene.job_id)
 
 
-def test_a_run_that_has_vanished_is_submitted_again(scene):
-    begun(scene, "RUNNING")
+def test_a_job_whose_run_vanished_is_retried(scene):
+    begin_run(scene, "RUNNING")
     scene.server.states.clear()
     scene.clock.now += GRACE_SECONDS + 1
     assert "vanished" in scene.after(20).attempts[0].reason
 
 
-def test_a_job_that_a_living_process_holds_is_left_alone(scene):
-    begun(scene, "CRASHED")
+def test_a_job_leased_by_a_live_process_is_left_alone(scene):
+    begin_run(scene, "CRASHED")
     assert scene.jobs.leases.hold(scene.job_id)
     assert scene.after(3600).status is JobState.RUNNING
     scene.jobs.leases.release(scene.job_id)
 
 
-def test_a_run_elsewhere_that_reports_by_callback_holds_no_lease_and_lives(scene):
-    begun(scene, "RUNNING", leased=False)
+def test_a_remote_run_without_a_lease_is_left_alone(scene):
+    begin_run(scene, "RUNNING", leased=False)
     assert scene.after(3600).status is JobState.RUNNING
     scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
     assert scene.after(3600).status is JobState.RUNNING
 
 
-def test_a_job_that_waits_for_a_worker_waits(scene):
+def test_a_job_may_wait_for_a_worker_for_a_day(scene):
     scene.jobs.set_run(scene.job_id, 1, run_id := "22222222-2222-2222-2222-222222222222")
     scene.server.states[run_id] = "SCHEDULED"
     assert scene.after(86400).status is JobState.QUEUED
 
 
-def test_a_run_that_its_worker_never_started_is_ended(scene):
+def test_a_pending_run_that_its_worker_never_starts_is_ended(scene):
     scene.jobs.set_run(scene.job_id, 1, run_id := "33333333-3333-3333-3333-333333333333")
     scene.server.states[run_id] = "PENDING"
     assert scene.after(PENDING_SECONDS / 2).status is JobState.QUEUED
@@ -258,32 +258,32 @@ def test_a_run_that_its_worker_never_started_is_ended(scene):
     assert scene.server.ended[0][0] == run_id
 
 
-def test_a_pending_run_that_has_a_deployment_is_its_workers_to_watch(scene):
+def test_a_pending_run_with_a_nosana_deployment_is_left_to_its_worker(scene):
     scene.jobs.set_run(scene.job_id, 1, run_id := "55555555-5555-5555-5555-555555555555")
     scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
     scene.server.states[run_id] = "PENDING"
     assert scene.after(3600).status is JobState.QUEUED
 
 
-def test_a_pending_run_is_left_alone_while_its_worker_rents_for_it_however_long_that_takes(scene):
+def test_a_pending_run_is_left_alone_while_its_worker_holds_the_watch_lease(scene):
     scene.jobs.set_run(scene.job_id, 1, run_id := "66666666-6666-6666-6666-666666666666")
     scene.server.states[run_id] = "PENDING"
     assert scene.jobs.leases.hold(watch_lease(run_id))
     job = scene.after(3600)
     assert (job.status, job.attempt, scene.server.ended) == (JobState.QUEUED, 1, [])
-    scene.jobs.leases.release(watch_lease(run_id))  # a worker that dies leaves it to run out
+    scene.jobs.leases.release(watch_lease(run_id))  # a dead worker's lease expires
     assert scene.after(PENDING_SECONDS).attempts[0].reason == "The run was given to a worker that never started it."
 
 
-def test_a_job_whose_creator_died_before_it_submitted_it_is_submitted(scene):
+def test_a_job_without_a_run_is_submitted(scene):
     assert scene.after(30).flow_run_id is None
     job = scene.after(60)
     assert (job.status, job.attempt, scene.server.submitted) == (JobState.QUEUED, 1, [(scene.job_id, 1, {})])
     assert job.flow_run_id is not None
 
 
-def test_a_moment_of_death_is_forgiven(scene):
-    run_id = begun(scene, "CRASHED")
+def test_a_run_that_looks_dead_only_once_is_left_alone(scene):
+    run_id = begin_run(scene, "CRASHED")
     scene.reconciler.step()
     scene.server.states[run_id] = "SCHEDULED"
     scene.reconciler.step()
@@ -291,16 +291,16 @@ def test_a_moment_of_death_is_forgiven(scene):
     assert scene.after(1).status is JobState.RUNNING
 
 
-def test_nothing_is_concluded_from_a_server_that_is_away(scene):
-    begun(scene, "CRASHED")
+def test_nothing_changes_while_the_server_is_unreachable(scene):
+    begin_run(scene, "CRASHED")
     scene.server.away = True
     with pytest.raises(SubmitError):
         scene.reconciler.step()
     assert scene.jobs.get(scene.job_id).status is JobState.RUNNING
 
 
-def test_an_attempt_that_was_opened_meanwhile_is_not_touched(scene):
-    begun(scene, "CRASHED")
+def test_an_attempt_opened_meanwhile_is_not_touched(scene):
+    begin_run(scene, "CRASHED")
     scene.reconciler.step()
     scene.jobs.report(Report(job_id=scene.job_id, status=JobState.FAILED, error="by itself"))
     assert scene.jobs.reopen(scene.job_id, after=1) == 2
@@ -310,8 +310,8 @@ def test_an_attempt_that_was_opened_meanwhile_is_not_touched(scene):
     assert scene.after(3600).status is JobState.QUEUED
 
 
-def test_no_fault_ends_the_watch_over_jobs(scene, monkeypatch, caplog):
-    """Whatever a server answers, the jobs are looked at again."""
+def test_no_error_ends_the_reconciling(scene, monkeypatch, caplog):
+    """Reconciling continues whatever the server answers."""
     monkeypatch.setattr(reconcile, "INTERVAL_SECONDS", 0.01)
     faults, looked = [ValueError("no JSON"), KeyError("id")], asyncio.Event()
     answer = scene.server.runs

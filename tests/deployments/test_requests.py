@@ -1,4 +1,4 @@
-"""Every way in narrows the one request: it never takes what the flow would refuse, and each field is defined once."""
+"""Every request model accepts only what the flow accepts, and each field is defined once."""
 
 import pytest
 
@@ -12,7 +12,7 @@ CONTAINER = {"max_clip_seconds": "clip_duration_seconds", "output_language": "la
 
 
 @pytest.mark.parametrize("border", [JobRequest, BatchRequest, WorkerEnvironment])
-def test_a_border_only_narrows_the_fields_of_the_request(border):
+def test_every_model_only_narrows_the_fields_of_the_request(border):
     found = border.model_json_schema()["properties"]
     shared = {name: CONTAINER.get(name, name) for name in found if CONTAINER.get(name, name) in FIELDS}
     assert {"clip_duration_seconds", "clip_count", "language"} <= set(shared.values())
@@ -24,7 +24,7 @@ def test_a_border_only_narrows_the_fields_of_the_request(border):
         assert narrowed["title"] == field["title"], "the field is defined anew"
 
 
-def test_what_the_api_accepts_the_flow_accepts():
+def test_the_flow_accepts_what_the_api_accepts():
     sent = {"video_url": " https://example.org/v ", "clip_duration_seconds": 45.0, "clip_count": 2.0, "language": None}
     accepted = JobRequest.model_validate(sent)
     assert accepted.model_dump_json() == (

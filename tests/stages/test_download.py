@@ -1,4 +1,4 @@
-"""DOWNLOAD against a server that serves media well and badly: every error by its real cause."""
+"""DOWNLOAD against a server that serves media well and badly; every error names its real cause."""
 
 import json
 import re
@@ -61,28 +61,28 @@ def server() -> Iterator[MediaServer]:
         yield running
 
 
-def look(
+def inspect(
     server: MediaServer, path: str, options: DownloadOptions = OPTIONS, hosts: dict[str, list[str]] | None = None
 ) -> Identified:
     url = path if "://" in path else SITE + path
     return identify(url, options, binary_dir(), network=server.network(hosts))
 
 
-def get(
+def download(
     server: MediaServer,
     path: str,
     folder: Path,
     options: DownloadOptions = OPTIONS,
     told: list[tuple[int, int | None]] | None = None,
 ) -> Acquired:
-    found = look(server, path, options)
+    found = inspect(server, path, options)
     told = [] if told is None else told
     return acquire(found, options, folder, lambda *bytes_: told.append(bytes_), binary_dir(), network=server.network())
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """yt-dlp in this process instead of its own, which takes most of a second to start."""
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs yt-dlp in this process, because a child takes most of a second to start."""
 
     def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any]:
         answers: list[dict[str, Any]] = []
@@ -101,12 +101,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ytdlp_child, "RETRIES", 1)
 
 
-class TestWhatWorks:
-    def test_a_plain_link(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+class TestSuccess:
+    def test_a_plain_link_is_downloaded(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         body = media["talk.mp4"]
         server.pages["/talk.mp4"] = serve.file(body)
         told: list[tuple[int, int | None]] = []
-        got = get(server, "/talk.mp4?token=secret", tmp_path, told=told)
+        got = download(server, "/talk.mp4?token=secret", tmp_path, told=told)
         assert got.video.read_bytes() == body
         assert (got.info.video_codec, got.info.audio_codec) == ("h264", "aac")
         assert (got.meta.kind, got.meta.title) == ("file_url", "talk")
@@ -127,8 +127,8 @@ class TestWhatWorks:
             ("/watch.php?file=talk.mp4", "binary/octet-stream"),
         ],
     )
-    @pytest.mark.usefixtures("here")
-    def test_a_link_that_does_not_look_like_one(
+    @pytest.mark.usefixtures("in_process")
+    def test_a_link_is_recognised_by_content(
         self,
         server: MediaServer,
         media: dict[str, bytes],
@@ -138,7 +138,7 @@ class TestWhatWorks:
         ranges: bool,
     ) -> None:
         server.pages[path.partition("?")[0]] = serve.file(media["talk.mp4"], content_type, ranges=ranges)
-        got = get(server, path, tmp_path)
+        got = download(server, path, tmp_path)
         assert got.video.parent == tmp_path
         assert got.video.read_bytes() == media["talk.mp4"]
 
@@ -154,8 +154,8 @@ class TestWhatWorks:
             ("/get", "attachment; filename*=UTF-8''..%2F..%2Fx%0a%E2%80%AE.sh", "get"),
         ],
     )
-    @pytest.mark.usefixtures("here")
-    def test_hostile_names_leave_a_title_and_write_nowhere_else(
+    @pytest.mark.usefixtures("in_process")
+    def test_hostile_names_become_a_title_and_write_nowhere_else(
         self,
         server: MediaServer,
         media: dict[str, bytes],
@@ -166,46 +166,46 @@ class TestWhatWorks:
     ) -> None:
         folder = tmp_path / "inner" / "out"
         server.pages[path] = serve.file(media["talk.mp4"], disposition=disposition)
-        got = get(server, path, folder)
+        got = download(server, path, folder)
         assert got.meta.title == title
         written = [found for found in tmp_path.rglob("*") if found.is_file()]
         assert sorted(written) == sorted([got.video, got.audio])
         assert re.fullmatch(r"source-[0-9a-f]{16}\.\w+", got.video.name)
 
     @pytest.mark.parametrize("name", ["talk.mov", "talk.webm", "talk.mkv", "talk.ts", "talk.avi"])
-    @pytest.mark.usefixtures("here")
-    def test_other_containers(self, server: MediaServer, tmp_path: Path, name: str) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_other_containers_are_downloaded(self, server: MediaServer, tmp_path: Path, name: str) -> None:
         codecs = ["-c:v", "libvpx", "-c:a", "libopus"] if name.endswith("webm") else []
         server.pages["/" + name] = serve.file(clip(tmp_path / name, 1, *codecs).read_bytes(), None)
-        got = get(server, "/" + name, tmp_path / "out")
+        got = download(server, "/" + name, tmp_path / "out")
         assert got.info.duration == pytest.approx(1, abs=0.15)
         assert probe(got.audio).audio_codec
 
-    @pytest.mark.usefixtures("here")
-    def test_a_page_that_names_a_video(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_page_that_names_a_video_gives_the_video(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
+    ) -> None:
         server.pages["/v/talk.mp4"] = serve.file(media["talk.mp4"])
         server.pages["/page"] = serve.html(
             '<title>A \x1b[31m talk \u202e</title><meta property="og:video" content="http://media.example/v/talk.mp4">'
         )
-        got = get(server, "/page", tmp_path)
+        got = download(server, "/page", tmp_path)
         assert got.video.read_bytes() == media["talk.mp4"]
         assert got.meta.title == "A [31m talk"
 
-    @pytest.mark.usefixtures("here")
+    @pytest.mark.usefixtures("in_process")
     def test_redirects_are_followed(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         server.pages["/a"] = serve.redirect("http://media.example:8080/b")
         server.pages["/b"] = serve.redirect("/talk.mp4")
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
-        assert get(server, "/a", tmp_path).video.read_bytes() == media["talk.mp4"]
+        assert download(server, "/a", tmp_path).video.read_bytes() == media["talk.mp4"]
 
-    @pytest.mark.usefixtures("here")
-    def test_errors_that_pass_are_tried_again(
-        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
-    ) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_transient_errors_are_retried(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         server.pages["/talk.mp4"] = serve.at_first(2, serve.status(500), serve.file(media["talk.mp4"]))
-        assert get(server, "/talk.mp4", tmp_path).video.read_bytes() == media["talk.mp4"]
+        assert download(server, "/talk.mp4", tmp_path).video.read_bytes() == media["talk.mp4"]
 
-    def test_hls_and_dash(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+    def test_hls_and_dash_are_downloaded(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         (tmp_path / "source.mp4").write_bytes(media["talk.mp4"])
         cut = ["-i", tmp_path / "source.mp4", "-c", "copy"]
         ffmpeg(*cut, "-f", "hls", "-hls_time", "1", "-hls_playlist_type", "vod", tmp_path / "talk.m3u8")
@@ -213,22 +213,22 @@ class TestWhatWorks:
         for path in tmp_path.iterdir():
             server.pages["/" + path.name] = serve.file(path.read_bytes(), None)
         for name in ("talk.m3u8", "talk.mpd"):
-            got = get(server, "/" + name, tmp_path / name[-3:])
+            got = download(server, "/" + name, tmp_path / name[-3:])
             assert (got.info.video_codec, got.info.audio_codec) == ("h264", "aac")
             assert got.info.duration == pytest.approx(2, abs=0.15)
 
 
 class TestIdentity:
-    @pytest.mark.usefixtures("here")
+    @pytest.mark.usefixtures("in_process")
     def test_a_changed_file_is_another_source(self, server: MediaServer, media: dict[str, bytes]) -> None:
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"], etag='"1"')
-        first, again = look(server, "/talk.mp4"), look(server, "/talk.mp4")
+        first, again = inspect(server, "/talk.mp4"), inspect(server, "/talk.mp4")
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"], etag='"2"')
-        other_tag = look(server, "/talk.mp4")
+        other_tag = inspect(server, "/talk.mp4")
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"] + b"\0" * 8, etag='"1"')
-        other_length = look(server, "/talk.mp4")
+        other_length = inspect(server, "/talk.mp4")
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"].replace(b"isom", b"iso2"), etag='"1"')
-        other_bytes = look(server, "/talk.mp4")
+        other_bytes = inspect(server, "/talk.mp4")
         assert first.digest == again.digest
         assert len({found.digest for found in (first, other_tag, other_length, other_bytes)}) == 4
 
@@ -250,35 +250,35 @@ class TestAddresses:
             "https://inside.example/talk.mp4",
         ],
     )
-    @pytest.mark.usefixtures("here")
+    @pytest.mark.usefixtures("in_process")
     def test_private_addresses_are_refused(self, server: MediaServer, media: dict[str, bytes], url: str) -> None:
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
         hosts = {"inside.example": ["10.1.2.3"], "halfway.example": [PUBLIC, "127.0.0.1"]}
         with pytest.raises(AddressRefused):
-            look(server, url, hosts=hosts)
+            inspect(server, url, hosts=hosts)
         assert server.asked == []
 
     @pytest.mark.parametrize(
         "url", ["file:///etc/passwd", "ftp://media.example/a", "http://u:p@media.example/a", "http://media.example:22/"]
     )
-    def test_addresses_that_need_no_look(self, server: MediaServer, url: str) -> None:
+    def test_forbidden_schemes_credentials_and_ports_are_refused(self, server: MediaServer, url: str) -> None:
         with pytest.raises(AddressRefused):
-            look(server, url)
+            inspect(server, url)
 
-    def test_what_is_no_address(self, server: MediaServer) -> None:
+    def test_malformed_addresses_are_refused(self, server: MediaServer) -> None:
         for url in ("http://", "http://[::1", "http://media.example/a\r\nHost: b"):
             with pytest.raises(BadRequest):
-                look(server, url)
+                inspect(server, url)
 
     @pytest.mark.parametrize("to", ["http://127.0.0.1/talk.mp4", "http://169.254.169.254/", "http://[fd00::1]/a.mp4"])
-    @pytest.mark.usefixtures("here")
-    def test_redirects_inside_are_refused(self, server: MediaServer, to: str) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_redirects_to_private_addresses_are_refused(self, server: MediaServer, to: str) -> None:
         server.pages["/talk.mp4"] = serve.redirect(to)
         with pytest.raises(AddressRefused):
-            look(server, "/talk.mp4")
+            inspect(server, "/talk.mp4")
         assert len(server.asked) == 1
 
-    @pytest.mark.usefixtures("here")
+    @pytest.mark.usefixtures("in_process")
     def test_pages_cannot_name_local_files(self, server: MediaServer, tmp_path: Path) -> None:
         local = clip(tmp_path / "local.mp4", 1).as_uri()
         server.pages["/og"] = serve.html(f'<title>x</title><meta property="og:video" content="{local}">')
@@ -290,32 +290,32 @@ class TestAddresses:
         server.pages["/m3u8"] = serve.file(f"#EXTM3U\n#EXTINF:1,\n{local}\n#EXT-X-ENDLIST\n".encode(), None)
         for path in ("/og", "/ld", "/to", "/m3u8"):
             with pytest.raises((AddressRefused, UnsupportedSource)):
-                get(server, path, tmp_path / "out")
+                download(server, path, tmp_path / "out")
         assert not list((tmp_path / "out").glob("source-*"))
 
     @pytest.mark.parametrize(
         "inside", ["http://10.0.0.1/v.mp4", "https://[fe80::1]/v.mp4", "http://localhost.example/v.mp4"]
     )
-    @pytest.mark.usefixtures("here")
-    def test_pages_that_lead_inside_are_refused(self, server: MediaServer, inside: str) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_pages_that_name_private_addresses_are_refused(self, server: MediaServer, inside: str) -> None:
         server.pages["/page"] = serve.html(f'<title>x</title><meta property="og:video" content="{inside}">')
         with pytest.raises(AddressRefused):
-            look(server, "/page", hosts={"localhost.example": ["127.0.0.1"]})
+            inspect(server, "/page", hosts={"localhost.example": ["127.0.0.1"]})
 
-    @pytest.mark.usefixtures("here")
-    def test_playlists_that_lead_inside_are_refused(
+    @pytest.mark.usefixtures("in_process")
+    def test_playlists_that_name_private_addresses_are_refused(
         self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
     ) -> None:
         playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
         server.pages["/talk.m3u8"] = serve.file(playlist.format("http://192.168.0.1/1.ts").encode(), None)
         with pytest.raises(AddressRefused):
-            get(server, "/talk.m3u8", tmp_path)
+            download(server, "/talk.m3u8", tmp_path)
 
-    @pytest.mark.usefixtures("here")
-    def test_a_name_that_changes_its_mind(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
-        """DNS rebinding: public when looked at, private when downloaded."""
+    @pytest.mark.usefixtures("in_process")
+    def test_a_rebound_name_is_refused(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+        """DNS rebinding: public when inspected, private when downloaded."""
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
-        found = look(server, "/talk.mp4")
+        found = inspect(server, "/talk.mp4")
         asked = len(server.asked)
         rebound = server.network({"media.example": ["192.168.1.1"]})
         with pytest.raises(AddressRefused):
@@ -334,85 +334,85 @@ class TestCauses:
             (418, UnsupportedSource),
         ],
     )
-    @pytest.mark.usefixtures("here")
-    def test_status(self, server: MediaServer, code: int, error: type[Exception]) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_permanent_status_names_its_cause(self, server: MediaServer, code: int, error: type[Exception]) -> None:
         server.pages["/talk.mp4"] = serve.status(code)
         with pytest.raises(error):
-            look(server, "/talk.mp4")
+            inspect(server, "/talk.mp4")
 
     @pytest.mark.parametrize("code", [429, 500, 503])
-    @pytest.mark.usefixtures("here")
-    def test_status_that_may_pass(self, server: MediaServer, code: int) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_transient_status_is_a_transient_error(self, server: MediaServer, code: int) -> None:
         server.pages["/talk.mp4"] = serve.status(code)
         with pytest.raises(TransientDownloadError, match=str(code)):
-            look(server, "/talk.mp4?token=secret")
+            inspect(server, "/talk.mp4?token=secret")
 
-    @pytest.mark.usefixtures("here")
-    def test_unknown_host(self, server: MediaServer) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_an_unknown_host_is_not_found(self, server: MediaServer) -> None:
         with pytest.raises(SourceNotFound, match=r"nowhere\.example"):
-            look(server, "http://nowhere.example/talk.mp4")
+            inspect(server, "http://nowhere.example/talk.mp4")
 
-    @pytest.mark.usefixtures("here")
-    def test_a_port_at_which_nobody_listens(self) -> None:
-        with socket.socket() as probe:  # bound and not listening: nobody else takes it
+    @pytest.mark.usefixtures("in_process")
+    def test_a_closed_port_is_reported(self) -> None:
+        with socket.socket() as probe:  # bound, so that nobody else takes the port, but not listening
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
             options = DownloadOptions(allow_private_addresses=True)
             with pytest.raises(SourceNotListening, match=rf"Nothing listens on 127\.0\.0\.1 at port {port}"):
                 identify(f"http://127.0.0.1:{port}/talk.mp4", options, binary_dir())
 
-    @pytest.mark.usefixtures("here")
-    def test_redirects_in_a_circle(self, server: MediaServer) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_circular_redirects_are_refused(self, server: MediaServer) -> None:
         server.pages["/a"] = serve.redirect("/b")
         server.pages["/b"] = serve.redirect("/a")
         with pytest.raises(UnsupportedSource, match="circle"):
-            look(server, "/a")
+            inspect(server, "/a")
 
-    @pytest.mark.usefixtures("here")
-    def test_a_page_without_video(self, server: MediaServer) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_page_without_video_is_unsupported(self, server: MediaServer) -> None:
         server.pages["/page"] = serve.html("<p>Nothing to see</p>")
         with pytest.raises(UnsupportedSource):
-            look(server, "/page")
+            inspect(server, "/page")
 
-    @pytest.mark.usefixtures("here")
-    def test_a_page_with_several_videos(self, server: MediaServer, media: dict[str, bytes]) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_page_with_several_videos_is_unsupported(self, server: MediaServer, media: dict[str, bytes]) -> None:
         server.pages["/a.mp4"] = serve.file(media["talk.mp4"])
         server.pages["/page"] = serve.html("".join(f'<video src="/{n}.mp4"></video>' for n in "abc"))
         with pytest.raises(UnsupportedSource, match="several"):
-            look(server, "/page")
+            inspect(server, "/page")
 
-    @pytest.mark.usefixtures("here")
-    def test_a_live_stream(self, server: MediaServer) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_live_stream_is_refused(self, server: MediaServer) -> None:
         playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n1.ts\n"
         server.pages["/live.m3u8"] = serve.file(playlist.encode(), "application/vnd.apple.mpegurl")
         with pytest.raises(SourceIsLive):
-            look(server, "/live.m3u8")
+            inspect(server, "/live.m3u8")
 
-    @pytest.mark.usefixtures("here")
-    def test_sound_alone(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_sound_without_video_is_refused(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         server.pages["/sound.m4a"] = serve.file(media["sound.m4a"], "audio/mp4")
         with pytest.raises(NoVideo):
-            look(server, "/sound.m4a")
+            inspect(server, "/sound.m4a")
         server.pages["/sound.mp4"] = serve.file(media["sound.m4a"], "video/mp4")
         with pytest.raises(NoVideo):
-            get(server, "/sound.mp4", tmp_path)
+            download(server, "/sound.mp4", tmp_path)
 
     @pytest.mark.parametrize(
         ("body", "error"),
         [("mute.mp4", NoAudio), (b"", UnreadableMedia), (b"\0\0\0\x20ftypisom" + bytes(5000), UnreadableMedia)],
         ids=["mute", "empty", "corrupt"],
     )
-    @pytest.mark.usefixtures("here")
-    def test_no_use(
+    @pytest.mark.usefixtures("in_process")
+    def test_mute_empty_and_corrupt_files_are_refused(
         self, server: MediaServer, media: dict[str, bytes], tmp_path: Path, body: str | bytes, error: type[Exception]
     ) -> None:
         server.pages["/talk.mp4"] = serve.file(media[body] if isinstance(body, str) else body)
         with pytest.raises(error):
-            get(server, "/talk.mp4", tmp_path)
+            download(server, "/talk.mp4", tmp_path)
 
-    @pytest.mark.usefixtures("here")
-    def test_a_playlist_in_disguise(self, server: MediaServer, tmp_path: Path) -> None:
-        """A local file that ffmpeg would take for a list of other files."""
+    @pytest.mark.usefixtures("in_process")
+    def test_a_disguised_playlist_is_refused(self, server: MediaServer, tmp_path: Path) -> None:
+        """A local file that ffmpeg would read as a list of other files."""
         secret = clip(tmp_path / "secret.mp4", 1)
         for script in (f"ffconcat version 1.0\nfile {secret}\n", f"#EXTM3U\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n"):
             disguised = tmp_path / "talk.mp4"
@@ -422,23 +422,25 @@ class TestCauses:
 
 
 class TestLimits:
-    @pytest.mark.usefixtures("here")
-    def test_too_many_bytes_are_refused_before(self, server: MediaServer, media: dict[str, bytes]) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_too_large_file_is_refused_before_the_download(
+        self, server: MediaServer, media: dict[str, bytes]
+    ) -> None:
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
         with pytest.raises(SourceTooLarge):
-            look(server, "/talk.mp4", OPTIONS.model_copy(update={"max_bytes": 1000}))
+            inspect(server, "/talk.mp4", OPTIONS.model_copy(update={"max_bytes": 1000}))
 
-    @pytest.mark.usefixtures("here")
-    def test_a_video_that_never_ends(self, server: MediaServer, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_an_endless_video_is_stopped_at_the_limit(self, server: MediaServer, tmp_path: Path) -> None:
         server.pages["/talk.mp4"] = serve.endless
         with pytest.raises(SourceTooLarge):
-            get(server, "/talk.mp4", tmp_path, OPTIONS.model_copy(update={"max_bytes": 3_000_000}))
-        assert (
-            sum(path.stat().st_size for path in tmp_path.iterdir()) < 3_000_000 + 4 * 2**20
-        )  # and the block that was one too many
+            download(server, "/talk.mp4", tmp_path, OPTIONS.model_copy(update={"max_bytes": 3_000_000}))
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 3_000_000 + 4 * 2**20  # up to one block more
 
-    @pytest.mark.usefixtures("here")
-    def test_a_page_that_never_ends(self, server: MediaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_an_endless_page_is_stopped_at_the_limit(
+        self, server: MediaServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(ytdlp, "INSPECT_BYTES", 2_000_000)
 
         def page(request: serve.Request) -> None:
@@ -449,11 +451,13 @@ class TestLimits:
 
         server.pages["/page"] = page
         with pytest.raises(SourceTooLarge):
-            look(server, "/page")
+            inspect(server, "/page")
 
-    def test_a_trickle_meets_the_deadline(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+    def test_a_trickling_download_meets_the_deadline(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
+    ) -> None:
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
-        found = look(server, "/talk.mp4")
+        found = inspect(server, "/talk.mp4")
         server.pages["/talk.mp4"] = serve.trickle(media["talk.mp4"])
         began = time.monotonic()
         hurried = OPTIONS.model_copy(update={"timeout_seconds": 3})
@@ -462,34 +466,34 @@ class TestLimits:
         assert time.monotonic() - began < 6
         assert not list(tmp_path.glob("source-*.mp4"))
 
-    @pytest.mark.usefixtures("here")
-    def test_half_a_file_is_no_file(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
-        server.pages["/talk.mp4"] = serve.truncated(media["talk.mp4"])
-        with pytest.raises(TransientDownloadError):
-            get(server, "/talk.mp4", tmp_path)
-        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
-
-    @pytest.mark.usefixtures("here")
-    def test_a_transfer_is_taken_up_where_it_broke(
+    @pytest.mark.usefixtures("in_process")
+    def test_a_truncated_download_is_not_accepted(
         self, server: MediaServer, media: dict[str, bytes], tmp_path: Path
     ) -> None:
+        server.pages["/talk.mp4"] = serve.truncated(media["talk.mp4"])
+        with pytest.raises(TransientDownloadError):
+            download(server, "/talk.mp4", tmp_path)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+
+    @pytest.mark.usefixtures("in_process")
+    def test_a_broken_transfer_is_resumed(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         whole = serve.file(media["talk.mp4"])
         server.pages["/talk.mp4"] = whole
-        found = look(server, "/talk.mp4")
+        found = inspect(server, "/talk.mp4")
         server.pages["/talk.mp4"] = serve.at_first(1, serve.truncated(media["talk.mp4"]), whole)
         got = acquire(found, OPTIONS, tmp_path, lambda *_: None, binary_dir(), network=server.network())
         assert got.video.read_bytes() == media["talk.mp4"]
         assert re.fullmatch(r"bytes=[1-9]\d*-", server.asked[-1][1]["Range"])
 
-    @pytest.mark.usefixtures("here")
-    def test_too_long(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("in_process")
+    def test_a_too_long_video_is_refused(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
         with pytest.raises(SourceTooLong):
-            get(server, "/talk.mp4", tmp_path, OPTIONS.model_copy(update={"max_seconds": 1}))
+            download(server, "/talk.mp4", tmp_path, OPTIONS.model_copy(update={"max_seconds": 1}))
 
 
 class TestLocalFiles:
-    def test_a_file_is_taken_as_it_is(self, media: dict[str, bytes], tmp_path: Path) -> None:
+    def test_a_local_file_is_accepted(self, media: dict[str, bytes], tmp_path: Path) -> None:
         (tmp_path / "upload").write_bytes(media["talk.mp4"])
         got = acquire_file(tmp_path / "upload", "/home/me/My \u202etalk.mp4", OPTIONS, tmp_path / "out")
         assert (got.meta.kind, got.meta.title) == ("local_file", "My talk")
@@ -497,14 +501,16 @@ class TestLocalFiles:
         assert got.audio.is_file()
 
     @pytest.mark.parametrize(("name", "error"), [("mute.mp4", NoAudio), ("sound.m4a", NoVideo)])
-    def test_a_file_of_no_use(self, media: dict[str, bytes], tmp_path: Path, name: str, error: type[Exception]) -> None:
+    def test_a_local_file_without_picture_or_sound_is_refused(
+        self, media: dict[str, bytes], tmp_path: Path, name: str, error: type[Exception]
+    ) -> None:
         (tmp_path / name).write_bytes(media[name])
         with pytest.raises(error):
             acquire_file(tmp_path / name, name, OPTIONS, tmp_path)
 
 
-def test_a_transport_stream_becomes_a_file_that_can_be_cut_in_the_middle(tmp_path: Path):
-    """Its only key frame is the first; a flash in the middle is found where it was put."""
+def test_a_transport_stream_becomes_a_seekable_file(tmp_path: Path):
+    """Its only key frame is the first, and a flash in the middle is still found at its time."""
     stream = beeps(tmp_path / "a.ts", 3.0, "-g", "1000")
     acquired = acquire_file(stream, "a.ts", DownloadOptions(), tmp_path / "out")
     assert acquired.video.suffix == ".mkv"

@@ -1,4 +1,4 @@
-"""Clips compared with their source: broken ones are caught, good ones of every kind pass."""
+"""Clips compared with their source: broken ones are detected, good ones of every kind pass."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def rendered(source: Path, out: Path, clip: EdlClip | None = None) -> RenderedCl
 
 
 def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:
-    """Names of the checks that compare with the source and do not hold."""
+    """Names of the failed checks among those that compare with the source."""
     measure = measure_clip(path or clip.path, clip.source)
     assert len(measure.frame_matches) >= 5
     checks = check(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words)
@@ -38,7 +38,7 @@ def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's sound over a picture that differs at every moment; sixteen seconds."""
+    """16 s of the sample's sound with a picture that changes all the time."""
     path = tmp_path_factory.mktemp("source") / "a.mp4"
     moving = "testsrc2=s=320x180:r=25:d=16,hue=h=20*t,rotate=a=0.2*t:c=gray"
     speech = ["-ss", "20", "-t", "16", "-i", MEDIA / "sample.mp4"]
@@ -48,17 +48,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def good(source: Path, tmp_path_factory: pytest.TempPathFactory) -> RenderedClip:
+def good_clip(source: Path, tmp_path_factory: pytest.TempPathFactory) -> RenderedClip:
     return rendered(source, tmp_path_factory.mktemp("good"))
 
 
 @pytest.fixture(scope="module")
-def elsewhere(source: Path, tmp_path_factory: pytest.TempPathFactory) -> RenderedClip:
+def clip_of_another_time(source: Path, tmp_path_factory: pytest.TempPathFactory) -> RenderedClip:
     return rendered(source, tmp_path_factory.mktemp("elsewhere"), cut(START - 3, END - 3))
 
 
-def test_a_good_clip_holds(good: RenderedClip):
-    assert broken_checks(good) == set()
+def test_a_good_clip_passes(good_clip: RenderedClip):
+    assert broken_checks(good_clip) == set()
 
 
 SOUND = ("-c:v", "copy", "-c:a", "aac", "-b:a", "160k")
@@ -86,19 +86,21 @@ BROKEN: dict[str, tuple[Sequence[str], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_wrong_with_a_clip_is_seen(good: RenderedClip, tmp_path: Path, name: str):
+def test_a_broken_clip_fails_the_right_check(good_clip: RenderedClip, tmp_path: Path, name: str):
     how, names = BROKEN[name]
     path = tmp_path / "broken.mp4"
-    ffmpeg("-i", good.path, *how, path)
-    assert broken_checks(good, path) == names
+    ffmpeg("-i", good_clip.path, *how, path)
+    assert broken_checks(good_clip, path) == names
 
 
-def test_a_picture_or_a_sound_of_another_time_is_seen(good: RenderedClip, elsewhere: RenderedClip, tmp_path: Path):
+def test_picture_or_sound_of_another_time_fails(
+    good_clip: RenderedClip, clip_of_another_time: RenderedClip, tmp_path: Path
+):
     for name, streams in {"picture": ("1:v", "0:a"), "sound": ("0:v", "1:a")}.items():
         path = tmp_path / f"{name}.mp4"
         maps = [x for stream in streams for x in ("-map", stream)]
-        ffmpeg("-i", good.path, "-i", elsewhere.path, *maps, "-c", "copy", path)
-        assert broken_checks(good, path) - {"no silent stretch"} == {name}
+        ffmpeg("-i", good_clip.path, "-i", clip_of_another_time.path, *maps, "-c", "copy", path)
+        assert broken_checks(good_clip, path) - {"no silent stretch"} == {name}
 
 
 MUSIC = "0.2*sin(2*PI*t*220*pow(2,floor(mod(t*2,8))/12))*exp(-4*mod(t,0.5))"
@@ -127,7 +129,7 @@ def test_good_clips_of_every_kind_pass(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("layout", ["still", "pan", "fit", "fit without bars"])
-def test_every_layout_is_known(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str):
+def test_clips_of_every_layout_pass(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str):
     def framed(view, size, output) -> list[Shot]:
         left, right = CropKey(t=START, x=0, y=0), CropKey(t=END, x=216, y=0)
         inner = Shot(
@@ -144,13 +146,13 @@ def test_every_layout_is_known(source: Path, tmp_path: Path, monkeypatch: pytest
     assert broken_checks(rendered(source, tmp_path)) == set()
 
 
-def test_two_segments_are_compared_on_the_clips_clock(source: Path, tmp_path: Path):
+def test_a_clip_of_two_segments_passes(source: Path, tmp_path: Path):
     spans = [Span(start=9, end=13), Span(start=1, end=5)]
     clip = EdlClip(index=1, title="t", hook="h", segments=spans)
     assert broken_checks(rendered(source, tmp_path, clip)) == set()
 
 
-def test_one_key_frame_in_the_whole_file_costs_few_seconds_of_decoding(source: Path, tmp_path: Path):
+def test_a_source_with_one_key_frame_is_compared_near_it(source: Path, tmp_path: Path):
     path = tmp_path / "a.mp4"
     ffmpeg("-i", source, "-c:v", "libx264", "-g", 9999, "-bf", 3, "-sc_threshold", 0, "-c:a", "copy", path)
     clip = rendered(path, tmp_path / "out")

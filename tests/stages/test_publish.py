@@ -1,4 +1,4 @@
-"""Clips with real faults, mended, replaced or dropped by real renders."""
+"""Clips with real faults are corrected, replaced or dropped, with real renders."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve seconds; from 6 to 8 there is no sound, so no clip from there can reach its loudness."""
+    """12 s without sound from 6 to 8 s, so that no clip from there can reach its loudness."""
     path = tmp_path_factory.mktemp("source") / "a.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=12"]
     sound = ["-f", "lavfi", "-i", "anoisesrc=c=pink:a=0.3:d=12:r=48000:seed=1,volume='1-between(t,6,8)':eval=frame"]
@@ -40,16 +40,16 @@ SILENT, GOOD, OTHER, OVERLAPPING = cut(1, 6.1, 7.9), cut(2, 0.5, 2.5), cut(9, 3,
 
 
 class Renders:
-    """Renders for the test, and what it was asked for. `bias` dB are what its loudness always misses."""
+    """Renders clips and records the requests. The loudness is always off by `bias` dB."""
 
     bias = 0.0
 
     def __init__(self, source: Path, out: Path) -> None:
         self.source, self.out = source, out
-        self.asked: list[tuple[str, Correction]] = []
+        self.requests: list[tuple[str, Correction]] = []
 
     def __call__(self, clip: EdlClip, mend: Correction) -> RenderedClip:
-        self.asked.append((clip.title, mend))
+        self.requests.append((clip.title, mend))
         mend = mend.model_copy(update={"louder": mend.louder + self.bias})
         return render_clip(clip, footage(self.source), OPTIONS, self.out, correction=mend)
 
@@ -59,12 +59,12 @@ def render(source: Path, tmp_path: Path) -> Renders:
     return Renders(source, tmp_path)
 
 
-def test_good_clips_are_published_as_they_are(render: Renders):
+def test_good_clips_are_published_unchanged(render: Renders):
     first = render(GOOD, Correction())
     told: list[float] = []
     done = verify_clips([first], render, [OTHER], OPTIONS, longest=2, progress=told.append)
     (clip,) = done.clips
-    assert len(render.asked) == 1
+    assert len(render.requests) == 1
     assert clip.sha256 == hashlib.sha256(clip.path.read_bytes()).hexdigest()
     assert clip.size_bytes == clip.path.stat().st_size
     assert (clip.file, clip.history, done.dropped) == ("clip_02.mp4", [], [])
@@ -73,23 +73,23 @@ def test_good_clips_are_published_as_they_are(render: Renders):
 
 
 @pytest.mark.parametrize("bias", [-4.0, 3.0])
-def test_wrong_loudness_is_mended_by_one_more_render(render: Renders, bias: float):
+def test_wrong_loudness_is_corrected_by_one_more_render(render: Renders, bias: float):
     render.bias = bias
     done = verify_clips([render(GOOD, Correction())], render, [OTHER], OPTIONS)
     (clip,) = done.clips
     assert clip.clip == GOOD
     assert "rendered once more: loudness" in clip.history[0]
-    assert [title for title, _ in render.asked] == [GOOD.title] * 2
+    assert [title for title, _ in render.requests] == [GOOD.title] * 2
 
 
-def test_a_clip_above_the_asked_seconds_is_mended_by_a_frame(render: Renders):
+def test_a_clip_above_the_longest_duration_is_shortened_by_a_frame(render: Renders):
     done = verify_clips([render(GOOD, Correction())], render, [], OPTIONS, longest=1.98)
     (clip,) = done.clips
     assert clip.duration == pytest.approx(1.96, abs=0.001)
-    assert render.asked[-1][1].shorter == 1
+    assert render.requests[-1][1].shorter == 1
 
 
-def test_what_cannot_be_mended_is_replaced_under_its_index(render: Renders):
+def test_a_clip_that_cannot_be_corrected_is_replaced_under_its_index(render: Renders):
     silent, good = render(SILENT, Correction()), render(GOOD, Correction())
     done = verify_clips([silent, good], render, [OVERLAPPING, OTHER], OPTIONS)
     assert [(c.clip.index, c.clip.title, c.file) for c in done.clips] == [
@@ -99,21 +99,21 @@ def test_what_cannot_be_mended_is_replaced_under_its_index(render: Renders):
     assert [(d.index, d.title) for d in done.dropped] == [(1, SILENT.title)]
     assert "loudness" in done.dropped[0].reason
     assert f"takes the place of “{SILENT.title}”" in done.clips[0].history[0]
-    assert OVERLAPPING.title not in [title for title, _ in render.asked]
+    assert OVERLAPPING.title not in [title for title, _ in render.requests]
 
 
-def test_a_file_that_breaks_another_line_is_replaced_without_a_second_try(render: Renders):
+def test_a_clip_of_the_wrong_size_is_replaced_without_another_render(render: Renders):
     broken = render(GOOD, Correction())
     shrunk = broken.path.with_name("x.mp4")
     ffmpeg("-i", broken.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)
     shrunk.replace(broken.path)
     done = verify_clips([broken], render, [OTHER], OPTIONS)
     assert done.clips[0].clip.title == OTHER.title
-    assert [title for title, _ in render.asked] == [GOOD.title, OTHER.title]
+    assert [title for title, _ in render.requests] == [GOOD.title, OTHER.title]
     assert "size" in done.dropped[0].reason
 
 
-def test_a_torn_file_is_replaced(render: Renders):
+def test_a_truncated_file_is_replaced(render: Renders):
     torn = render(GOOD, Correction())
     torn.path.write_bytes(torn.path.read_bytes()[:3000])
     done = verify_clips([torn], render, [OTHER], OPTIONS)
@@ -121,21 +121,21 @@ def test_a_torn_file_is_replaced(render: Renders):
     assert "readable" in done.dropped[0].reason
 
 
-def test_without_a_candidate_the_clip_is_dropped_with_its_reason(render: Renders):
+def test_without_a_spare_a_bad_clip_is_dropped_with_its_reason(render: Renders):
     done = verify_clips([render(SILENT, Correction()), render(GOOD, Correction())], render, [], OPTIONS)
     assert [c.clip.index for c in done.clips] == [2]
     assert done.dropped[0].index == 1
     assert any("clip 1 was dropped" in warning for warning in done.warnings)
 
 
-def test_clips_that_render_could_not_make_are_replaced_too(render: Renders):
+def test_clips_that_failed_to_render_are_replaced(render: Renders):
     failed = [FailedClip(clip=cut(1, 90, 92), reason="the source is damaged there")]
     done = verify_clips([render(GOOD, Correction()), *failed], render, [OTHER], OPTIONS)
     assert [(c.clip.index, c.clip.title) for c in done.clips] == [(1, OTHER.title), (2, GOOD.title)]
     assert done.dropped[0].reason == "the source is damaged there"
 
 
-def test_a_candidate_keeps_the_seconds_that_it_has_once_its_ends_have_moved(render: Renders):
+def test_a_spare_that_would_overlap_after_snapping_is_passed_over(render: Renders):
     def moving(clip: EdlClip, mend: Correction) -> RenderedClip:
         return render(cut(clip.index, clip.segments[0].start - 0.4, clip.segments[0].end), mend)
 
@@ -145,18 +145,18 @@ def test_a_candidate_keeps_the_seconds_that_it_has_once_its_ends_have_moved(rend
     assert [clip.clip.segments[0].start for clip in done.clips] == [2.6, 8.6]
 
 
-def test_candidates_that_cannot_be_rendered_are_passed_over(render: Renders):
+def test_spares_that_cannot_be_rendered_are_passed_over(render: Renders):
     done = verify_clips([render(SILENT, Correction())], render, [cut(7, 90, 92), OTHER], OPTIONS)
     assert [c.clip.title for c in done.clips] == [OTHER.title]
     assert [d.title for d in done.dropped][1:] == ["from 90"]
 
 
-def test_no_clip_at_all_is_an_error_with_the_reasons(render: Renders):
+def test_no_clip_at_all_is_an_error_with_reasons(render: Renders):
     with pytest.raises(NoClips, match="loudness"):
         verify_clips([render(SILENT, Correction())], render, [], OPTIONS)
 
 
-def test_bugs_are_not_taken_for_bad_clips(render: Renders):
+def test_bugs_are_not_treated_as_bad_clips(render: Renders):
     silent = render(SILENT, Correction())
 
     def buggy(clip: EdlClip, mend: Correction) -> RenderedClip:
@@ -166,7 +166,7 @@ def test_bugs_are_not_taken_for_bad_clips(render: Renders):
         verify_clips([silent], buggy, [OTHER], OPTIONS)
 
 
-def test_a_source_that_became_unreadable_ends_without_clips(render: Renders):
+def test_a_source_that_becomes_unreadable_gives_no_clips(render: Renders):
     silent = render(SILENT, Correction())
 
     def gone(clip: EdlClip, mend: Correction) -> RenderedClip:
@@ -176,7 +176,7 @@ def test_a_source_that_became_unreadable_ends_without_clips(render: Renders):
         verify_clips([silent], gone, [OTHER], OPTIONS)
 
 
-def test_a_mend_that_cannot_be_rendered_drops_its_clip_once(render: Renders):
+def test_a_correction_that_cannot_be_rendered_drops_its_clip_once(render: Renders):
     render.bias = -4.0
     quiet = render(GOOD, Correction())
 
@@ -203,7 +203,7 @@ def test_a_full_disk_drops_no_clip(render: Renders):
         verify_clips([silent], full, [OTHER], OPTIONS)
 
 
-def test_as_many_files_are_measured_at_once_as_there_are_cores_for_us(render: Renders, monkeypatch):
+def test_measuring_uses_one_thread_on_one_core(render: Renders, monkeypatch):
     before = os.sched_getaffinity(0)
     clips = [render(GOOD, Correction()), render(OTHER.model_copy(update={"index": 3}), Correction())]
     at_once: set[int] = set()
@@ -221,7 +221,7 @@ def test_as_many_files_are_measured_at_once_as_there_are_cores_for_us(render: Re
     assert len(at_once) == 1
 
 
-def test_a_clip_named_by_what_nobody_says_in_it_is_replaced(render: Renders):
+def test_a_clip_whose_title_is_not_spoken_is_replaced(render: Renders):
     strange = GOOD.model_copy(update={"title": "Four elephants"})
     spare = OTHER.model_copy(update={"title": "Clip 9"})
     done = verify_clips([render(strange, Correction())], render, [spare], OPTIONS)
@@ -229,7 +229,7 @@ def test_a_clip_named_by_what_nobody_says_in_it_is_replaced(render: Renders):
     assert "title: nobody says four, elephants, wanted only words said in the clip" in done.dropped[0].reason
 
 
-def test_an_llm_may_paraphrase_in_a_title(render: Renders):
+def test_an_llm_title_may_paraphrase_but_not_invent_names(render: Renders):
     told = GOOD.model_copy(update={"title": "Four elephants"})
     assert verify_clips([render(told, Correction())], render, [], OPTIONS, path="llm").clips[0].clip.title == told.title
     named = GOOD.model_copy(update={"title": "An elephant in London"})

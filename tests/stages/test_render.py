@@ -1,4 +1,4 @@
-"""Clips from small sources of every awkward kind; the camera's own decisions are tested elsewhere."""
+"""Clips rendered from small, awkward sources. Framing decisions are tested elsewhere."""
 
 import hashlib
 from pathlib import Path
@@ -59,18 +59,18 @@ def frames(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def tagged(transfer: str, primaries: str = "unknown", matrix: str = "unknown", more: str = "") -> str:
+def tagged_picture(transfer: str, primaries: str = "unknown", matrix: str = "unknown", more: str = "") -> str:
     tags = f"setparams=color_trc={transfer}:color_primaries={primaries}:colorspace={matrix}"
     return picture(more=f",format=yuv420p10le{more},{tags}")
 
 
-X265 = ("-c:v", "libx265", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p10le")
+HEVC_10_BIT = ("-c:v", "libx265", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p10le")
 SOURCES = {
     "60 fps": (picture("60"), (), "a.mp4"),
     "NTSC": (picture("30000/1001"), (), "a.mp4"),
     "10 fps": (picture("10"), (), "a.mp4"),
     "variable rate": (picture(more=r",select='lt(mod(n\,7)\,4)'"), ("-fps_mode", "vfr"), "a.mkv"),
-    "HEVC 10 bit": (picture(), X265, "a.mp4"),
+    "HEVC 10 bit": (picture(), HEVC_10_BIT, "a.mp4"),
     "odd size, 4:4:4": (picture(size="641x363"), ("-pix_fmt", "yuv444p"), "a.mkv"),
     "anamorphic": (picture("25", "720x576", ",setsar=64/45"), (), "a.mp4"),
     "vertical": (picture(size="360x640"), (), "a.mp4"),
@@ -78,23 +78,23 @@ SOURCES = {
     "mono 22 kHz": (picture(), ("-ac", "1", "-ar", "22050"), "a.mp4"),
     "5.1": (picture(), ("-ac", "6"), "a.mkv"),
     "full range": (picture(more=",format=yuvj420p"), ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p"), "a.mov"),
-    "PQ": (tagged("smpte2084", "bt2020", "bt2020nc"), X265, "a.mp4"),
-    "PQ, only the transfer told": (tagged("smpte2084"), X265, "a.mp4"),
-    "HLG, only the transfer told": (tagged("arib-std-b67"), X265, "a.mp4"),
-    "PQ without a matrix": (tagged("smpte2084", "bt2020"), X265, "a.mp4"),
+    "PQ": (tagged_picture("smpte2084", "bt2020", "bt2020nc"), HEVC_10_BIT, "a.mp4"),
+    "PQ, only the transfer told": (tagged_picture("smpte2084"), HEVC_10_BIT, "a.mp4"),
+    "HLG, only the transfer told": (tagged_picture("arib-std-b67"), HEVC_10_BIT, "a.mp4"),
+    "PQ without a matrix": (tagged_picture("smpte2084", "bt2020"), HEVC_10_BIT, "a.mp4"),
     "PQ of constant luminance": (
-        tagged("smpte2084", "bt2020", "bt2020c"),
+        tagged_picture("smpte2084", "bt2020", "bt2020c"),
         ("-c:v", "ffv1", "-pix_fmt", "yuv420p10le"),
         "a.mkv",
     ),
-    "dark PQ": (tagged("smpte2084", "bt2020", "bt2020nc", ",lutyuv=y=val*0.32"), X265, "a.mp4"),
+    "dark PQ": (tagged_picture("smpte2084", "bt2020", "bt2020nc", ",lutyuv=y=val*0.32"), HEVC_10_BIT, "a.mp4"),
     "interlaced": (picture("50", more=",interlace=scan=tff,setfield=tff"), ("-x264-params", "tff=1"), "a.mp4"),
     "RGB with alpha": (picture(more=",format=gbrap"), ("-c:v", "ffv1", "-pix_fmt", "gbrap"), "a.mkv"),
 }
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_awkward_sources_end_in_clips_that_hold_the_contract(tmp_path: Path, name: str):
+def test_awkward_sources_give_valid_clips(tmp_path: Path, name: str):
     video, more, file = SOURCES[name]
     assert faults(rendered(source(tmp_path / file, video, *more), tmp_path / "out")) == []
 
@@ -109,7 +109,7 @@ def test_the_same_input_gives_the_same_file(plain: Path, tmp_path: Path):
     assert hashlib.sha256(files[0]).digest() == hashlib.sha256(files[1]).digest()
 
 
-def test_nothing_but_the_clip_is_left_behind(plain: Path, tmp_path: Path):
+def test_only_the_clip_is_left_behind(plain: Path, tmp_path: Path):
     rendered(plain, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip_01.mp4"]
 
@@ -122,7 +122,7 @@ def test_a_failed_encode_leaves_nothing(plain: Path, tmp_path: Path):
 
 
 @pytest.mark.skipif(nvenc_works(), reason="needs an NVENC that fails")
-def test_a_gpu_that_gives_up_is_replaced_and_named(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failing_gpu_falls_back_to_the_cpu_and_says_so(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stage, "choose_encoder", lambda wish: EncoderChoice("h264_nvenc", "believed in"))
     clip = rendered(plain, tmp_path / "out")
     assert clip.encoder == "libx264"
@@ -135,7 +135,7 @@ def mean_colours(path: Path, times: list[float]) -> list[tuple[int, ...]]:
     return [tuple(round(v / 255) for v in shown[round(t * 30)][:200].mean(axis=(0, 1))) for t in times]
 
 
-def test_segments_follow_each_other_with_their_own_picture_and_sound(tmp_path: Path):
+def test_segments_are_joined_with_their_own_picture_and_sound(tmp_path: Path):
     parts = [f"color={c}:s=360x640:r=30:d=2" for c in ("red", "lime", "blue")]
     inputs = [x for part in parts for x in ("-f", "lavfi", "-i", part)]
     tones = "aevalsrc='0.3*sin(2*PI*t*if(lt(t,2),300,if(lt(t,4),900,2700)))':d=6:s=48000"
@@ -164,7 +164,7 @@ def test_segments_follow_each_other_with_their_own_picture_and_sound(tmp_path: P
     assert pitches == [2700, 300, 900]
 
 
-def test_a_cover_picture_is_not_the_video(tmp_path: Path):
+def test_a_cover_picture_is_not_taken_for_the_video(tmp_path: Path):
     film, covered = source(tmp_path / "film.mp4", picture()), tmp_path / "covered.mp4"
     cover = ("-f", "lavfi", "-i", "color=red:s=64x64:d=0.04")
     streams = ("-map", "1:v", "-map", "0:v", "-map", "0:a")
@@ -188,7 +188,7 @@ def test_a_cover_picture_is_not_the_video(tmp_path: Path):
     assert frames(clip.path)[10].std() > 20
 
 
-def test_a_quarter_turn_is_upright(tmp_path: Path):
+def test_a_rotated_source_is_rendered_upright(tmp_path: Path):
     straight = source(tmp_path / "s.mp4", "color=red:s=360x640:r=30:d=5,drawbox=w=iw:h=ih/2:color=blue:t=fill")
     lying = tmp_path / "lying.mp4"
     ffmpeg("-i", straight, "-vf", "transpose=2", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "copy", lying)
@@ -208,7 +208,7 @@ def test_a_circle_stays_round(tmp_path: Path):
     assert wide == pytest.approx(tall, rel=0.06)
 
 
-def test_the_picture_changes_its_framing_at_the_very_frame_of_the_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_framing_changes_exactly_at_the_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     halves = "color=red:s=640x360:r=30:d=5,drawbox=x=iw/2:w=iw/2:h=ih:color=blue:t=fill"
     path = source(tmp_path / "a.mp4", halves)
 
@@ -236,9 +236,7 @@ def test_a_pan_moves_the_crop_steadily(tmp_path: Path, monkeypatch: pytest.Monke
     assert np.abs(np.array(places) - expected).max() < 2
 
 
-def test_a_part_of_the_picture_that_rests_may_be_shown_while_the_rest_moves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_crop_of_a_still_region_is_not_a_frozen_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     still = "[0]trim=end_frame=1,loop=-1:1,setpts=N/30/TB,crop=iw/2:ih:iw/2:0[r];[1][r]overlay=320:0:shortest=1"
     path, moving = tmp_path / "a.mp4", picture()
     ffmpeg("-f", "lavfi", "-i", moving, "-f", "lavfi", "-i", moving, "-f", "lavfi", "-i", TONE,
@@ -256,12 +254,12 @@ def test_a_part_of_the_picture_that_rests_may_be_shown_while_the_rest_moves(
 
 
 def highlighted(frame: np.ndarray) -> int:
-    """Pixels of the highlight's colour where captions are."""
+    """The number of highlighted pixels in the caption area."""
     band = frame[round(0.65 * 480) : round(0.81 * 480)].astype(int)
     return int(((band[..., 0] > 190) & (band[..., 1] > 160) & (band[..., 2] < 110)).sum())
 
 
-def test_captions_are_on_the_screen_exactly_while_words_are_said(tmp_path: Path):
+def test_captions_are_visible_exactly_while_words_are_spoken(tmp_path: Path):
     path = source(tmp_path / "a.mp4", "color=gray:s=640x360:r=30:d=5")
     words = [Word(word="First", start=1.0, end=1.4), Word(word="second", start=2.6, end=3.0)]
     clip = rendered(path, tmp_path / "out", words=[Segment(text="", start=0, duration=5, words=words)])
@@ -272,7 +270,7 @@ def test_captions_are_on_the_screen_exactly_while_words_are_said(tmp_path: Path)
     assert all(shown[64:75])
 
 
-def test_the_highlight_is_where_its_word_is(tmp_path: Path):
+def test_the_highlight_is_on_its_word(tmp_path: Path):
     path = source(tmp_path / "a.mp4", "color=gray:s=640x360:r=30:d=5")
     words = [Word(word=w, start=0.5 + i, end=1.5 + i) for i, w in enumerate(("one", "two", "six"))]
     shown = frames(rendered(path, tmp_path / "out", words=[Segment(text="", start=0, duration=5, words=words)]).path)
@@ -282,7 +280,7 @@ def test_the_highlight_is_where_its_word_is(tmp_path: Path):
     assert abs(places[1] - 135) < 30
 
 
-def test_captions_run_in_the_direction_of_the_clips_own_language(plain: Path, tmp_path: Path):
+def test_captions_follow_the_direction_of_the_clips_language(plain: Path, tmp_path: Path):
     def captioned(language: str, own: str | None) -> bytes:
         said = [
             Word(word=w, start=1 + i / 4, end=1.25 + i / 4) for i, w in enumerate(["Google", "أعلنت", "New", "Phone"])
@@ -293,13 +291,13 @@ def test_captions_run_in_the_direction_of_the_clips_own_language(plain: Path, tm
     assert captioned("en", "ar") == captioned("ar", None) != captioned("en", None)
 
 
-def test_without_words_no_text_is_drawn(tmp_path: Path):
+def test_without_words_no_caption_is_drawn(tmp_path: Path):
     path = source(tmp_path / "a.mp4", "color=gray:s=640x360:r=30:d=5")
     grey = frames(rendered(path, tmp_path / "out", words=[]).path)[30]
     assert np.ptp(grey[330:400].astype(int)) < 12
 
 
-def test_sound_and_picture_stay_together(tmp_path: Path):
+def test_sound_and_picture_stay_in_sync(tmp_path: Path):
     flash = r"color=black:s=640x360:r=30:d=5,drawbox=w=iw:h=ih:color=white:t=fill:enable='between(t\,2\,2.2)'"
     beep = "aevalsrc='0.5*sin(2*PI*1000*t)*between(t,2,2.2)+0.001*sin(t)':d=5:s=48000"
     clip = rendered(source(tmp_path / "a.mp4", flash, sound=beep), tmp_path / "out", words=[])
@@ -310,7 +308,7 @@ def test_sound_and_picture_stay_together(tmp_path: Path):
     assert np.argmax(np.abs(heard) > 0.05) / 48000 == pytest.approx(light, abs=0.04)
 
 
-def test_clips_come_in_order_with_a_face_log_and_rising_progress(plain: Path, tmp_path: Path):
+def test_clips_are_returned_in_order_with_a_face_log_and_rising_progress(plain: Path, tmp_path: Path):
     clips = [cut((0.5, 2.5)), cut((2.5, 4.5)).model_copy(update={"index": 2})]
     told: list[float] = []
     options = OPTIONS.model_copy(update={"parallel": 2})
@@ -322,7 +320,7 @@ def test_clips_come_in_order_with_a_face_log_and_rising_progress(plain: Path, tm
     assert told[-1] == 1.0
 
 
-def test_a_clip_that_fails_does_not_take_the_others_with_it(plain: Path, tmp_path: Path):
+def test_a_failed_clip_does_not_stop_the_others(plain: Path, tmp_path: Path):
     clips = [cut((90, 92)), cut((0.5, 2.5)).model_copy(update={"index": 2})]
     done = render_clips(clips, footage(plain, SPEECH), OPTIONS, tmp_path, lambda share: None)
     assert [c.clip.index for c in done.clips] == [2]
@@ -330,13 +328,13 @@ def test_a_clip_that_fails_does_not_take_the_others_with_it(plain: Path, tmp_pat
     assert done.failed[0].reason
 
 
-def test_when_every_clip_fails_the_reserve_may_still_take_their_place(plain: Path, tmp_path: Path):
+def test_every_clip_may_fail_without_an_error(plain: Path, tmp_path: Path):
     done = render_clips([cut((90, 92))], footage(plain), OPTIONS, tmp_path, lambda share: None)
     assert done.clips == []
     assert done.failed[0].reason
 
 
-def test_without_the_face_model_the_whole_frame_is_shown_and_that_is_said(
+def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def missing():
@@ -350,7 +348,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_and_that_is_said(
     assert "model_missing" in result.clips[0].warnings[-1]
 
 
-def test_a_mend_changes_what_it_says(plain: Path, tmp_path: Path):
+def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
     mend = Correction(louder=-3, shorter=4)
     done = render_clip(cut((0.5, 3.5)), footage(plain, SPEECH), OPTIONS, tmp_path, correction=mend)
     measure = measure_clip(done.path)
@@ -358,12 +356,12 @@ def test_a_mend_changes_what_it_says(plain: Path, tmp_path: Path):
     assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)
 
 
-def test_the_colour_test_knows_the_highlight_from_white_and_grey():
+def test_highlight_detection_ignores_white_and_grey():
     luma, chroma = np.array([[200, 235, 128]]), np.array([[[26, 128, 128]], [[150, 128, 128]]])
     assert _is_highlight(luma, *chroma).tolist() == [[True, False, False]]
 
 
-def test_encodes_at_once_are_bounded_by_cores_clips_and_wish():
+def test_parallel_encodes_are_bounded_by_clips_and_the_setting():
     assert parallel(OPTIONS, 1) == 1
     assert parallel(OPTIONS, 2) == 2
     assert parallel(OPTIONS.model_copy(update={"parallel": 3}), 5) == 3

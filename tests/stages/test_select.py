@@ -1,4 +1,4 @@
-"""SELECT as a whole: a transcript in, an EDL out, with a real LLM endpoint that behaves or not."""
+"""The whole SELECT stage, from transcript to EDL, with a real HTTP endpoint in place of an LLM."""
 
 import json
 import logging
@@ -64,7 +64,7 @@ def select(segments, *, request=REQUEST, language="en", audio=None, meta=META, l
     return select_clips(JOB, request, Speech(segments, language), audio, meta, llm, FFMPEG)
 
 
-def check(edl, count=2):
+def check_edl(edl, count=2):
     assert [clip.index for clip in edl.clips] == list(range(1, len(edl.clips) + 1))
     assert len(edl.clips) == count
     everything = [*edl.clips, *edl.reserve]
@@ -79,9 +79,9 @@ def check(edl, count=2):
         assert not clip.segments[0].text.startswith(clip.title)
 
 
-def test_without_an_llm_the_signals_choose_and_say_so(segments):
+def test_without_an_llm_the_signals_select_and_the_edl_says_so(segments):
     edl = select(segments)
-    check(edl)
+    check_edl(edl)
     assert "the sound was not measured" in edl.notes
     assert edl.job_id == JOB
     assert edl.selection.mode == "heuristic"
@@ -92,10 +92,12 @@ def test_without_an_llm_the_signals_choose_and_say_so(segments):
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(20, 2), (30, 2), (30, 3), (45, 2)])
-def test_the_highlights_of_the_sample_are_chosen(seconds, count):
+def test_the_samples_highlights_are_selected(seconds, count):
     sample = json.loads((MEDIA / "sample.json").read_text())
     told = [
-        Segment(text=s["text"], start=s["start"], duration=s["end"] - s["start"], words=within(sample["words"], s))
+        Segment(
+            text=s["text"], start=s["start"], duration=s["end"] - s["start"], words=words_within(sample["words"], s)
+        )
         for s in sample["sentences"]
     ]
     request = REQUEST.model_copy(update={"clip_duration_seconds": float(seconds), "clip_count": count})
@@ -105,7 +107,7 @@ def test_the_highlights_of_the_sample_are_chosen(seconds, count):
         assert max(inside) > 0.9, (highlight, [(c.segments[0].start, c.title) for c in edl.clips])
 
 
-def within(words: list[dict], sentence: dict) -> list[Word]:
+def words_within(words: list[dict], sentence: dict) -> list[Word]:
     return [Word(**w) for w in words if sentence["start"] - 1e-6 <= w["start"] < sentence["end"]]
 
 
@@ -113,7 +115,7 @@ def overlap(span, highlight: dict) -> float:
     return min(span.end, highlight["end"]) - max(span.start, highlight["start"])
 
 
-def test_a_clip_is_named_by_the_word_lists_of_its_own_language(segments):
+def test_a_clip_is_titled_with_the_word_lists_of_its_language(segments):
     def named(told, language):
         one = REQUEST.model_copy(update={"clip_count": 1})
         return [(clip.title, clip.hook) for clip in select(told, request=one, language=language).clips]
@@ -128,7 +130,7 @@ def test_the_same_input_gives_the_same_edl(segments):
     assert select(segments) == select(segments)
 
 
-def test_sound_is_measured_where_there_is_some(segments, tmp_path):
+def test_sound_is_measured_if_present(segments, tmp_path):
     audio = tmp_path / "talk.wav"
     rng = np.random.default_rng(1)
     samples = 0.0005 * rng.standard_normal(int((segments[-1].end + 1) * 16_000))
@@ -141,35 +143,35 @@ def test_sound_is_measured_where_there_is_some(segments, tmp_path):
         out.setframerate(16_000)
         out.writeframes((samples * 32767).astype("<i2").tobytes())
     edl = select(segments, audio=audio)
-    check(edl)
+    check_edl(edl)
     assert "loudness" in edl.clips[0].signals
     assert edl.clips[0].segments[0].end <= segments[-1].end + 1
 
 
-def test_sound_that_cannot_be_read_is_left_out_aloud(segments, tmp_path, caplog):
+def test_unreadable_sound_is_left_out_with_a_warning(segments, tmp_path, caplog):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
     with caplog.at_level(logging.WARNING):
         edl = select(segments, audio=broken)
-    check(edl)
+    check_edl(edl)
     assert "left out" in caplog.text
 
 
-def test_a_heatmap_counts(segments):
+def test_a_heatmap_raises_the_replays_signal(segments):
     heat = [HeatmapPoint(start_time=t, end_time=t + 2, value=float(t > 60)) for t in range(0, 100, 2)]
     edl = select(segments, meta=META.model_copy(update={"heatmap": heat}))
     replayed = max([*edl.clips, *edl.reserve], key=lambda clip: clip.segments[0].start)
     assert replayed.signals["replays"] > 1
 
 
-def test_no_words_is_no_speech():
+def test_a_transcript_without_words_is_no_speech():
     with pytest.raises(NoSpeech):
         select([])
     with pytest.raises(NoSpeech):
         select([Segment(text=" ", start=0, duration=9)])
 
 
-def test_too_few_words_is_too_short(segments):
+def test_a_transcript_with_too_few_words_is_too_short(segments):
     with pytest.raises(TooShort):
         select(segments[:1])
 
@@ -182,7 +184,7 @@ CUT_SENTENCE = (
 )
 
 
-def test_the_strongest_clause_of_a_cut_sentence_names_only_the_clip_that_holds_it():
+def test_a_clip_of_a_cut_sentence_is_titled_with_its_own_words_only():
     words = [Word(word=w, start=i * 0.58, end=i * 0.58 + 0.5) for i, w in enumerate(CUT_SENTENCE.split())]
     talk = [Segment(text=CUT_SENTENCE, start=0, duration=words[-1].end, words=words)]
     edl = select(talk, request=REQUEST.model_copy(update={"clip_duration_seconds": 10.0}))
@@ -200,7 +202,7 @@ def test_a_clip_without_a_usable_word_still_has_a_title():
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """A chat endpoint that answers what `server.answer` makes of the candidates it was offered."""
+    """A chat endpoint that replies with `server.answer(candidates)`."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -237,24 +239,24 @@ def endpoint():
         thread.join()
 
 
-def options(endpoint) -> LlmOptions:
+def llm_options(endpoint) -> LlmOptions:
     base = f"http://user:pass@127.0.0.1:{endpoint.server_port}/v1"
     return LlmOptions(model="m", api_base=base, api_key=SecretStr("sk-secret"), timeout_seconds=60)
 
 
-def named(offer, title):
+def pick_named(offer, title):
     return {"id": offer["id"], "title": title, "hook": "Listen.", "description": "D.", "hashtags": ["talk"]}
 
 
-def test_the_llm_reorders_and_names(segments, endpoint):
+def test_the_llm_reorders_and_titles_clips(segments, endpoint):
     def reverse(offered):
         last = offered[-1]
         title = " ".join(last["transcript"].split()[2:6])
-        return 200, json.dumps({"clips": [named(last, title), named(offered[0], "No word of it")]})
+        return 200, json.dumps({"clips": [pick_named(last, title), pick_named(offered[0], "No word of it")]})
 
     endpoint.answer = reverse
-    plain, edl = select(segments), select(segments, llm=options(endpoint))
-    check(edl)
+    plain, edl = select(segments), select(segments, llm=llm_options(endpoint))
+    check_edl(edl)
     assert edl.selection.mode == "llm"
     assert edl.selection.endpoint == f"127.0.0.1:{endpoint.server_port}"
     assert edl.selection.model == "openai/m"
@@ -266,13 +268,13 @@ def test_the_llm_reorders_and_names(segments, endpoint):
     assert "pass" not in edl.model_dump_json()
 
 
-def test_an_llm_title_with_a_name_that_nobody_says_is_drawn_instead_and_the_selection_says_so(segments, endpoint):
+def test_an_llm_title_with_an_unspoken_name_is_replaced_and_the_selection_says_so(segments, endpoint):
     endpoint.answer = lambda offered: (
         200,
-        json.dumps({"clips": [named(o, "The piano of Napoleon and the captain") for o in offered[:2]]}),
+        json.dumps({"clips": [pick_named(o, "The piano of Napoleon and the captain") for o in offered[:2]]}),
     )
-    edl = select(segments, llm=options(endpoint))
-    check(edl)
+    edl = select(segments, llm=llm_options(endpoint))
+    check_edl(edl)
     assert edl.selection.mode == "llm"
     assert "2 of 2 picks had a title with a number, name or quote that nobody says" in edl.selection.reason
     assert [clip.title for clip in edl.clips] == [clip.title for clip in select(segments).clips]
@@ -283,13 +285,13 @@ def test_an_llm_title_with_a_name_that_nobody_says_is_drawn_instead_and_the_sele
     [
         (lambda offered: (500, "boom sk-secret"), "500"),
         (lambda offered: (200, "{}"), "JSON"),
-        (lambda offered: (200, json.dumps({"clips": [named({"id": "w77"}, "The piano")]})), "no window"),
+        (lambda offered: (200, json.dumps({"clips": [pick_named({"id": "w77"}, "The piano")]})), "no window"),
     ],
 )
-def test_a_failing_llm_leaves_the_choice_of_the_signals(segments, endpoint, answer, said):
+def test_a_failing_llm_leaves_the_choice_to_the_signals(segments, endpoint, answer, said):
     endpoint.answer = answer
-    edl = select(segments, llm=options(endpoint))
-    check(edl)
+    edl = select(segments, llm=llm_options(endpoint))
+    check_edl(edl)
     assert edl.selection.mode == "heuristic"
     assert said in edl.selection.reason
     assert "sk-secret" not in edl.model_dump_json()
@@ -297,9 +299,9 @@ def test_a_failing_llm_leaves_the_choice_of_the_signals(segments, endpoint, answ
     assert (edl.clips, edl.reserve) == (plain.clips, plain.reserve)
 
 
-def test_too_few_valid_picks_are_filled_up(segments, endpoint):
-    endpoint.answer = lambda offered: (200, json.dumps({"clips": [named(offered[1], "The captain swims")]}))
-    edl = select(segments, llm=options(endpoint))
-    check(edl)
+def test_missing_picks_are_filled_by_the_signals(segments, endpoint):
+    endpoint.answer = lambda offered: (200, json.dumps({"clips": [pick_named(offered[1], "The captain swims")]}))
+    edl = select(segments, llm=llm_options(endpoint))
+    check_edl(edl)
     assert edl.selection.mode == "llm"
     assert edl.selection.reason == "valid picks: 1 of 2; signals chose the rest"

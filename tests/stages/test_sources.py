@@ -1,4 +1,4 @@
-"""Files as cameras, broadcasts and browsers leave them: taken in, they have flash and beep at the source's seconds."""
+"""Files as cameras, broadcasts and browsers write them keep flash and beep at their times when acquired."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from tests.small_media import ffmpeg
 
 RATE = 16000
 TICKS = [1.0, 3.0, 5.0]
-CLOSE = 0.045
-"""Seconds: a frame, as the contract of a clip allows."""
+TOLERANCE = 0.045
+"""Tolerance in seconds: about one frame, as the clip contract allows."""
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", 0, "-g", 25)
-AT_ONCE = ("-muxdelay", 0, "-muxpreload", 0)
+NO_MUX_DELAY = ("-muxdelay", 0, "-muxpreload", 0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def ticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def taken(path: Path, language: str = "auto") -> Acquired:
+def acquire(path: Path, language: str = "auto") -> Acquired:
     return acquire_file(path, path.name, DownloadOptions(language=language), path.parent / "taken")
 
 
@@ -54,36 +54,36 @@ def beeps(sound: np.ndarray, rate: int = RATE) -> list[float]:
     return onsets(peaks > 0.3 * peaks.max(initial=1e-9), 100)
 
 
-def heard(got: Acquired) -> np.ndarray:
+def decoded_sound(got: Acquired) -> np.ndarray:
     return np.concatenate([block.samples for block in pcm.blocks(got.audio, ffmpeg_exe())])
 
 
 def rendered(got: Acquired, folder: Path) -> RenderedClip:
-    """The clip of 0.5 to 5.5 s."""
+    """Render the clip from 0.5 to 5.5 s."""
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
     options = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
     return render_clip(clip, Footage(got.video, got.audio, got.info, Speech([], "en")), options, folder)
 
 
-def seen(path: Path, got: Acquired) -> list[float]:
+def flashes(path: Path, got: Acquired) -> list[float]:
     size = {"fps": 25, "size": (32, 18), "ffmpeg": ffmpeg_exe()}
     frames = small_frames(path, got.info, (0, got.info.duration), **size)
     return onsets(np.array([frame[6:12].mean() for frame in frames]) > 150, 25)
 
 
 def in_parts(source: Path, out: Path, name: str, ways: list[tuple], clock: list[float], *common) -> Path:
-    """The source as one file of parts of 2 s, each encoded its own way from its own second of the clock on."""
+    """The source as one file of 2 s parts; each has its own encoding and its own start on the clock."""
     parts = []
     for number, (way, start) in enumerate(zip(ways, clock, strict=True)):
         parts.append(out / f"part{number}-{name}")
-        cut = ("-ss", 2 * number, "-i", source, "-t", 2, *H264, *AT_ONCE)
+        cut = ("-ss", 2 * number, "-i", source, "-t", 2, *H264, *NO_MUX_DELAY)
         ffmpeg(*cut, *common, *way, "-output_ts_offset", start, parts[-1])
     whole = out / name
     whole.write_bytes(b"".join(part.read_bytes() for part in parts))
     return whole
 
 
-CHANGES = {
+SOUND_CHANGES = {
     "AC-3, 2 then 6 then 2 channels": [("-c:a", "ac3", "-ac", n) for n in (2, 6, 2)],
     "AAC, 2 then 6 then 2 channels": [("-c:a", "aac", "-ac", n) for n in (2, 6, 2)],
     "MP2, 1 then 2 then 1 channel": [("-c:a", "mp2", "-ac", n) for n in (1, 2, 1)],
@@ -91,21 +91,23 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_sound_that_changes_in_mid_stream_stays_on_its_clock(ticks: Path, tmp_path: Path, name: str):
-    got = taken(in_parts(ticks, tmp_path, "a.ts", CHANGES[name], [0, 2, 4]))
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
-    assert seen(got.video, got) == pytest.approx(TICKS, abs=CLOSE)
+@pytest.mark.parametrize("name", SOUND_CHANGES)
+def test_sound_that_changes_format_midstream_stays_in_sync(ticks: Path, tmp_path: Path, name: str):
+    got = acquire(in_parts(ticks, tmp_path, "a.ts", SOUND_CHANGES[name], [0, 2, 4]))
+    assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE)
+    assert flashes(got.video, got) == pytest.approx(TICKS, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
     ("name", "clock"), [("a.ts", [0, 0, 0]), ("a.ts", [0, 1000, 2000]), ("a.ts", [0, 500, 0]), ("a.vob", [0, 0, 0])]
 )
-def test_recordings_that_were_joined_follow_each_other(ticks: Path, tmp_path: Path, name: str, clock: list[float]):
+def test_joined_recordings_follow_each_other(ticks: Path, tmp_path: Path, name: str, clock: list[float]):
     codecs = ("-c:v", "mpeg2video", "-c:a", "mp2", "-f", "vob") if name == "a.vob" else ("-c:a", "aac")
-    got = taken(in_parts(ticks, tmp_path, name, [()] * 3, clock, *codecs))
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=0.1)  # each part's sound is a little longer than its picture
-    assert seen(got.video, got) == pytest.approx(beeps(heard(got)), abs=CLOSE)
+    got = acquire(in_parts(ticks, tmp_path, name, [()] * 3, clock, *codecs))
+    assert beeps(decoded_sound(got)) == pytest.approx(
+        TICKS, abs=0.1
+    )  # each part's sound is slightly longer than its picture
+    assert flashes(got.video, got) == pytest.approx(beeps(decoded_sound(got)), abs=TOLERANCE)
 
 
 MPEG2 = ("-c:v", "mpeg2video", "-bf", 2)
@@ -133,39 +135,39 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_sound_and_picture_of_every_container_are_taken_at_their_seconds(ticks: Path, tmp_path: Path, name: str):
+def test_every_container_keeps_sound_and_picture_in_sync(ticks: Path, tmp_path: Path, name: str):
     path = tmp_path / name
-    ffmpeg("-i", ticks, *H264, *AT_ONCE, *CONTAINERS[name], path)
-    got = taken(path)
+    ffmpeg("-i", ticks, *H264, *NO_MUX_DELAY, *CONTAINERS[name], path)
+    got = acquire(path)
     assert got.info.duration == pytest.approx(6, abs=0.15)
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE + 0.02)
-    assert seen(got.video, got) == pytest.approx(beeps(heard(got)), abs=CLOSE)
+    assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE + 0.02)
+    assert flashes(got.video, got) == pytest.approx(beeps(decoded_sound(got)), abs=TOLERANCE)
 
 
-def test_a_stream_without_length_is_read_to_its_end(ticks: Path, tmp_path: Path):
-    """To a pipe nothing can be written back: no length, no index."""
+def test_a_stream_without_a_length_is_read_to_its_end(ticks: Path, tmp_path: Path):
+    """As written to a pipe, without length and index."""
     piped, whole = tmp_path / "piped.mkv", tmp_path / "whole.mkv"
     ffmpeg("-i", ticks, *H264, "-c:a", "aac", "-f", "matroska", "-live", 1, piped)
-    got = taken(piped.rename(whole))
+    got = acquire(piped.rename(whole))
     assert got.video != whole
     assert got.info.duration == pytest.approx(6, abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_tracks_that_start_and_end_apart(ticks: Path, tmp_path: Path, name: str):
+def test_tracks_that_start_and_end_apart_keep_their_times(ticks: Path, tmp_path: Path, name: str):
     late, early = tmp_path / f"late-{name}", tmp_path / f"early-{name}"
-    ffmpeg("-i", ticks, *H264, *AT_ONCE, "-c:a", "aac", "-af", "atrim=2.5:4.5", late)
-    got = taken(late)
-    assert beeps(heard(got)) == pytest.approx([3.0], abs=CLOSE)
-    assert seen(got.video, got) == pytest.approx(TICKS, abs=CLOSE)
-    ffmpeg("-i", ticks, *H264, *AT_ONCE, "-c:a", "aac", "-vf", "trim=2.5:4.5", early)
-    got = taken(early)
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
-    assert seen(got.video, got) == pytest.approx([3.0], abs=CLOSE)
+    ffmpeg("-i", ticks, *H264, *NO_MUX_DELAY, "-c:a", "aac", "-af", "atrim=2.5:4.5", late)
+    got = acquire(late)
+    assert beeps(decoded_sound(got)) == pytest.approx([3.0], abs=TOLERANCE)
+    assert flashes(got.video, got) == pytest.approx(TICKS, abs=TOLERANCE)
+    ffmpeg("-i", ticks, *H264, *NO_MUX_DELAY, "-c:a", "aac", "-vf", "trim=2.5:4.5", early)
+    got = acquire(early)
+    assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE)
+    assert flashes(got.video, got) == pytest.approx([3.0], abs=TOLERANCE)
 
 
 def with_sounds(ticks: Path, path: Path, *tracks: str, more: tuple = ()) -> Path:
-    """The ticks' picture and sound tracks of ours: "beeps", or a lavfi source."""
+    """The picture of `ticks` with these sound tracks: "beeps", or a lavfi source."""
     sources = [("-i", ticks) if t == "beeps" else ("-f", "lavfi", "-i", t) for t in tracks]
     maps = [("-map", f"{n + 1}:a") for n in range(len(tracks))]
     ffmpeg(
@@ -188,29 +190,29 @@ def with_sounds(ticks: Path, path: Path, *tracks: str, more: tuple = ()) -> Path
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
-def test_the_programme_is_taken_not_the_commentary(ticks: Path, tmp_path: Path, name: str):
+def test_the_main_sound_track_is_used_not_the_commentary(ticks: Path, tmp_path: Path, name: str):
     flags = ("-disposition:a:0", "comment", "-disposition:a:1", "default")
-    got = taken(with_sounds(ticks, tmp_path / name, "sine=440:d=6", "beeps", more=flags))
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    got = acquire(with_sounds(ticks, tmp_path / name, "sine=440:d=6", "beeps", more=flags))
+    assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE)
     made = rendered(got, tmp_path / "out")
     compared = lags(levels(made.path, [(0.0, 5.0)]), made.source.sound)
     assert compared, "the clip is held against the track that was taken"
     assert all(abs(lag.lag) <= 0.04 and lag.match > 0.9 for lag in compared)
 
 
-def test_the_language_that_is_asked_for_decides_where_no_flag_does(ticks: Path, tmp_path: Path):
+def test_the_requested_language_selects_the_sound_track_if_no_flag_does(ticks: Path, tmp_path: Path):
     tags = ("-metadata:s:a:0", "language=ger", "-metadata:s:a:1", "language=spa")
     no_flags = ("-disposition:a:0", 0, "-disposition:a:1", 0)
     path = with_sounds(ticks, tmp_path / "a.mkv", "sine=440:d=6", "beeps", more=(*tags, *no_flags))
-    assert beeps(heard(taken(path, "es"))) == pytest.approx(TICKS, abs=CLOSE)
-    assert len(beeps(heard(taken(path, "de")))) == 1
+    assert beeps(decoded_sound(acquire(path, "es"))) == pytest.approx(TICKS, abs=TOLERANCE)
+    assert len(beeps(decoded_sound(acquire(path, "de")))) == 1
 
 
-def test_a_silent_default_gives_way_and_that_is_told(ticks: Path, tmp_path: Path):
+def test_a_silent_default_track_is_replaced_with_a_warning(ticks: Path, tmp_path: Path):
     flags = ("-disposition:a:0", "default", "-disposition:a:1", 0)
     path = with_sounds(ticks, tmp_path / "a.mkv", "anullsrc=r=48000:cl=stereo", "beeps", more=flags)
-    got = taken(path)
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    got = acquire(path)
+    assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE)
     assert got.warnings == ["sound track 1 of 2 is silent", "sound track 2 of 2 is used"]
 
 
@@ -224,7 +226,7 @@ PROGRAMS = {
 
 
 def multiplex(ticks: Path, path: Path, streams: list[str]) -> Path:
-    """A transport stream with one program for each item, which names its streams by their letters in STREAMS."""
+    """A transport stream with one program per item; the item names its streams by letter, as in STREAMS."""
     others = ("-f", "lavfi", "-i", "color=blue:s=128x72:r=25:d=6", "-f", "lavfi", "-i", "sine=440:d=6")
     letters = "".join(streams)
     maps = [word for letter in letters for word in ("-map", STREAMS[letter])]
@@ -234,20 +236,20 @@ def multiplex(ticks: Path, path: Path, streams: list[str]) -> Path:
         for start, program in zip(first, streams, strict=True)
         for word in ("-program", "title=a" + "".join(f":st={start + n}" for n in range(len(program))))
     ]
-    ffmpeg("-i", ticks, *others, *maps, *H264, "-pix_fmt", "yuv420p", "-c:a", "aac", *tables, *AT_ONCE, path)
+    ffmpeg("-i", ticks, *others, *maps, *H264, "-pix_fmt", "yuv420p", "-c:a", "aac", *tables, *NO_MUX_DELAY, path)
     return path
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_picture_and_sound_are_of_one_program(ticks: Path, tmp_path: Path, name: str):
+def test_picture_and_sound_come_from_one_program(ticks: Path, tmp_path: Path, name: str):
     streams, warning = PROGRAMS[name]
-    got = taken(multiplex(ticks, tmp_path / "a.ts", streams))
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
-    assert seen(got.video, got) == pytest.approx(TICKS, abs=CLOSE)
+    got = acquire(multiplex(ticks, tmp_path / "a.ts", streams))
+    assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE)
+    assert flashes(got.video, got) == pytest.approx(TICKS, abs=TOLERANCE)
     assert warning in got.warnings
 
 
-def test_programs_are_found_whatever_the_spacing_of_packets(ticks: Path, tmp_path: Path):
+def test_programs_are_found_at_any_packet_spacing(ticks: Path, tmp_path: Path):
     plain = multiplex(ticks, tmp_path / "a.ts", ["s", "PS"])
     stream, spaced = plain.read_bytes(), tmp_path / "a.m2ts"
     packets = [stream[at : at + 188] for at in range(0, len(stream), 188)]
@@ -257,15 +259,15 @@ def test_programs_are_found_whatever_the_spacing_of_packets(ticks: Path, tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"", b"\x47" * 5000, b"\x47\x40\0\x10\xff\0\xb0" * 500])
-def test_what_has_no_program_table_has_no_programs(tmp_path: Path, content: bytes):
+def test_a_file_without_a_program_table_has_no_programs(tmp_path: Path, content: bytes):
     path = tmp_path / "a.ts"
     path.write_bytes(content)
     assert programs(path) == []
 
 
-def test_a_stream_without_a_whole_program_is_refused(ticks: Path, tmp_path: Path):
+def test_a_stream_without_a_complete_program_is_refused(ticks: Path, tmp_path: Path):
     with pytest.raises(NoAudio):
-        taken(multiplex(ticks, tmp_path / "a.ts", ["S", "P"]))
+        acquire(multiplex(ticks, tmp_path / "a.ts", ["S", "P"]))
 
 
 CHANNELS = {
@@ -278,17 +280,17 @@ CHANNELS = {
 
 
 @pytest.mark.parametrize("name", CHANNELS)
-def test_every_sound_is_on_both_sides_and_survives_mono(ticks: Path, tmp_path: Path, name: str):
-    """To the clip itself, which is what people hear on one loudspeaker."""
+def test_sound_is_on_both_channels_and_survives_mono(ticks: Path, tmp_path: Path, name: str):
+    """Up to the rendered clip, also when played on one loudspeaker."""
     path = tmp_path / "a.mov"
     ffmpeg("-i", ticks, "-c:v", "copy", "-af", CHANNELS[name], "-c:a", "pcm_s16le", path)
-    got = taken(path)
+    got = acquire(path)
     assert got.warnings
-    assert beeps(heard(got)) == pytest.approx(TICKS, abs=CLOSE)
+    assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE)
     made = rendered(got, tmp_path / "out")
     raw = tmp_path / "clip.raw"
     ffmpeg("-i", made.path, "-ar", RATE, "-ac", 2, "-f", "f32le", raw)
     sides = np.fromfile(raw, np.float32).reshape(-1, 2)
     for sound in (sides[:, 0], sides[:, 1], sides.mean(axis=1)):
         assert np.abs(sound).max() > 0.5 * np.abs(sides).max()
-        assert beeps(sound) == pytest.approx([t - 0.5 for t in TICKS], abs=CLOSE)
+        assert beeps(sound) == pytest.approx([t - 0.5 for t in TICKS], abs=TOLERANCE)

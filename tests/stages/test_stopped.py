@@ -1,4 +1,4 @@
-"""A program that is killed in the middle of its work: no word about the video, the clip or the GPU."""
+"""The kill of a program is not blamed on the video, the clip or the GPU."""
 
 import os
 import threading
@@ -42,8 +42,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An ffmpeg that works for a moment and is then killed."""
+def dying_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An ffmpeg that works briefly and then kills itself."""
     path = tmp_path / "mortal"
     path.write_text(f'#!/bin/sh\n{engine.ffmpeg_exe()} "$@" | head -c 30000\nkill -9 $$\n')
     path.chmod(0o700)
@@ -57,8 +57,8 @@ def first_sound(video: Path) -> demux.Sound:
     return demux.Sound(probe(video).tracks[0])
 
 
-Work = Callable[[Path, Path, str], object]
-WORKS: dict[str, Work] = {
+Task = Callable[[Path, Path, str], object]
+TASKS: dict[str, Task] = {
     "copy of the sound": lambda video, out, exe: demux.extract_audio(
         video, probe(video), first_sound(video), out / "a.m4a"
     ),
@@ -86,15 +86,15 @@ WORKS: dict[str, Work] = {
 }
 
 
-@pytest.mark.parametrize("name", WORKS)
-def test_a_killed_ffmpeg_is_neither_the_medias_fault_nor_the_gpus(name: str, video: Path, tmp_path: Path, mortal: str):
+@pytest.mark.parametrize("name", TASKS)
+def test_a_killed_ffmpeg_is_not_blamed_on_media_or_gpu(name: str, video: Path, tmp_path: Path, dying_ffmpeg: str):
     with pytest.raises(ProgramStopped, match="signal 9"):
-        WORKS[name](video, tmp_path, mortal)
+        TASKS[name](video, tmp_path, dying_ffmpeg)
 
 
-def test_a_clip_whose_measure_is_killed_is_neither_dropped_nor_replaced(video: Path, tmp_path: Path, request):
+def test_a_clip_whose_measurement_is_killed_is_neither_dropped_nor_replaced(video: Path, tmp_path: Path, request):
     good = render_clip(CLIPS[0], footage(video), OPTIONS, tmp_path)
-    request.getfixturevalue("mortal")
+    request.getfixturevalue("dying_ffmpeg")
 
     def unwanted(clip: EdlClip, mend: Correction) -> RenderedClip:
         raise AssertionError("rendered again")
@@ -103,7 +103,7 @@ def test_a_clip_whose_measure_is_killed_is_neither_dropped_nor_replaced(video: P
         verify_clips([good], unwanted, [CLIPS[1]], OPTIONS)
 
 
-def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_path: Path, mortal: str):
+def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_path: Path, dying_ffmpeg: str):
     def mortally(clip: EdlClip, mend: Correction) -> RenderedClip:
         return render_clip(clip, footage(video), OPTIONS, tmp_path)
 
@@ -111,14 +111,14 @@ def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_pa
         verify_clips([FailedClip(clip=CLIPS[0], reason="damaged")], mortally, [CLIPS[1]], OPTIONS)
 
 
-def test_no_encode_on_the_cpu_follows_one_on_the_gpu_that_was_stopped():
+def test_a_stopped_gpu_encode_is_not_repeated_on_the_cpu():
     drawn: list[str] = []
 
     def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
         drawn.append(encoder.name)
         run(ENDLESS, 60)
 
-    stopper = threading.Thread(target=stop_when_there_is_one)
+    stopper = threading.Thread(target=stop_first_program)
     stopper.start()
     with pytest.raises(ProgramStopped):
         stage._draw_on_gpu_or_cpu(draw, EncoderChoice("h264_nvenc", "believed in"), {"hwaccel": "cuda"})
@@ -126,15 +126,15 @@ def test_no_encode_on_the_cpu_follows_one_on_the_gpu_that_was_stopped():
     assert drawn == ["h264_nvenc"]
 
 
-def stop_when_there_is_one(seconds: float = 20) -> None:
+def stop_first_program(seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not engine._running and time.monotonic() < deadline:
         time.sleep(0.01)
     stop_all()
 
 
-def test_a_render_that_is_interrupted_starts_nothing_more(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """One clip meets a bug while the other is between two runs of ffmpeg: it must not run on to its end."""
+def test_an_interrupted_render_starts_no_further_program(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One clip hits a bug while the other is between two runs of ffmpeg, of which the second must not run."""
     begun = threading.Event()
 
     def make(clip: EdlClip, *rest: object, **more: object) -> RenderedClip:
@@ -153,7 +153,7 @@ def test_a_render_that_is_interrupted_starts_nothing_more(video: Path, tmp_path:
     assert time.monotonic() - began < 30
 
 
-def test_a_killed_nvidia_smi_says_nothing_of_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_nvidia_smi_is_not_read_as_a_missing_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\nkill -9 $$\n")
     program.chmod(0o700)

@@ -1,4 +1,4 @@
-"""A clip shows the picture that the source shows at that time and plays its sound, whatever the file is like."""
+"""A clip has the picture and sound that the source has at that time, whatever the file's timeline."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def faults(clip: RenderedClip) -> list[str]:
 
 
 def colours(clip: RenderedClip, *times: float) -> list[str]:
-    """Names of the colours in the middle of the picture at seconds of the source."""
+    """Names of the colours in the middle of the picture at these source times."""
     with av.open(str(clip.path)) as container:
         rate = float(container.streams.video[0].average_rate or 0)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -39,8 +39,8 @@ def colours(clip: RenderedClip, *times: float) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def rare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A screen recording that keeps a frame only when the screen changes: at 0, 3, 8 and 9 s of 13."""
+def sparse_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 13 s screen recording with a frame only where the screen changes: at 0, 3, 8 and 9 s."""
     folder = tmp_path_factory.mktemp("rare")
     for colour in COLOURS:
         ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=192x108", "-frames:v", 1, folder / f"{colour}.png")
@@ -54,33 +54,33 @@ def rare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_frame_stays_until_the_next_one_comes(rare: Path, tmp_path: Path):
-    clip = rendered(rare, tmp_path, 1.5, 9.5)
+def test_a_frame_stays_until_the_next_one(sparse_recording: Path, tmp_path: Path):
+    clip = rendered(sparse_recording, tmp_path, 1.5, 9.5)
     assert colours(clip, 1.5, 2.9, 3.1, 7.9, 8.1, 9.1) == ["red", "red", "lime", "lime", "blue", "yellow"]
     assert faults(clip) == []
 
 
-def test_a_clip_that_begins_in_a_gap_shows_nothing_of_the_future(rare: Path, tmp_path: Path):
-    assert colours(rendered(rare, tmp_path, 5.0, 8.5), 5.0, 7.9, 8.1) == ["lime", "lime", "blue"]
+def test_a_clip_that_begins_between_frames_shows_the_earlier_one(sparse_recording: Path, tmp_path: Path):
+    assert colours(rendered(sparse_recording, tmp_path, 5.0, 8.5), 5.0, 7.9, 8.1) == ["lime", "lime", "blue"]
 
 
-def test_the_last_frame_stays_to_the_end_of_the_sound(rare: Path, tmp_path: Path):
-    clip = rendered(rare, tmp_path, 10.5, 12.5)
+def test_the_last_frame_stays_to_the_end_of_the_sound(sparse_recording: Path, tmp_path: Path):
+    clip = rendered(sparse_recording, tmp_path, 10.5, 12.5)
     assert colours(clip, 10.5, 12.4) == ["yellow", "yellow"]
     assert faults(clip) == []
 
 
-def test_nothing_is_made_up_beyond_the_end_of_the_source(rare: Path, tmp_path: Path):
+def test_a_clip_beyond_the_end_of_the_source_is_refused(sparse_recording: Path, tmp_path: Path):
     with pytest.raises(UnreadableMedia, match="ends after"):
-        rendered(rare, tmp_path, 14, 16)
+        rendered(sparse_recording, tmp_path, 14, 16)
 
 
 FIELDS = ("-vf", "interlace=scan=tff", "-c:v", "mpeg2video", "-flags", "+ilme+ildct", "-q:v", 4)
 
 
 @pytest.mark.parametrize("codec", [("-c:v", "libx264"), FIELDS], ids=["progressive", "interlaced"])
-def test_a_picture_that_changes_its_size_goes_on(tmp_path: Path, codec: tuple):
-    """As a broadcast between SD and HD does; both parts in one stream, with the parameters in the stream itself."""
+def test_a_picture_that_changes_its_size_continues(tmp_path: Path, codec: tuple):
+    """As in a broadcast between SD and HD: both parts in one stream, with in-band parameters."""
     parts = []
     for at, (colour, size) in enumerate([("lime", "192x108"), ("blue", "240x180")]):
         parts.append(tmp_path / f"{at}.ts")

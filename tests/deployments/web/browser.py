@@ -1,4 +1,4 @@
-"""A real Chromium for the tests of the page, and the pictures that they take."""
+"""A real Chromium for the tests of the page, and screenshots."""
 
 import os
 import shutil
@@ -22,14 +22,14 @@ expect.set_options(timeout=15_000)  # milliseconds: other tests share the cores
 
 
 def chromium_path() -> str | None:
-    """The browser named by KANGKLIP_CHROMIUM, or one that is installed."""
+    """The browser named by KANGKLIP_CHROMIUM, or an installed one."""
     named = (os.environ.get("KANGKLIP_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     return next((path for name in named if name and (path := shutil.which(name))), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Skips where there is none, unless KANGKLIP_REQUIRE_BROWSER says that there must be one."""
+    """Start Chromium. Without one the test is skipped, or fails if KANGKLIP_REQUIRE_BROWSER is 1."""
     path = chromium_path()
     if path is None:
         missing = "no Chromium: install chromium, or name one in KANGKLIP_CHROMIUM"
@@ -44,7 +44,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def window(browser: Browser, *, url: str, **options: object) -> Iterator[Page]:
-    """A page in a profile of its own. Fails at the end if a script failed or the page broke its own policy."""
+    """A page in a new profile. Fails at the end if a script failed or the page violated its own policy."""
     context: BrowserContext = browser.new_context(
         **{"base_url": url, "viewport": DESKTOP, "locale": "en-GB", "timezone_id": "UTC", **options}
     )
@@ -61,14 +61,14 @@ def window(browser: Browser, *, url: str, **options: object) -> Iterator[Page]:
 
 
 def screenshot(page: Page, name: str, *, whole: bool = True) -> Path:
-    """A picture at build/screens/NAME.png; the tests do not compare it, people look at it."""
+    """Save a picture at build/screens/NAME.png, to be looked at; the tests do not compare it."""
     SCREENS.mkdir(parents=True, exist_ok=True)
     path = SCREENS / f"{name}.png"
     page.screenshot(path=path, full_page=whole, animations="disabled")
     return path
 
 
-def small_picture(source: Path, target: Path) -> None:
+def reduce_colours(source: Path, target: Path) -> None:
     """The same picture in 256 colours."""
     target.parent.mkdir(parents=True, exist_ok=True)
     ffmpeg("-i", source, "-vf", "split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none", target)

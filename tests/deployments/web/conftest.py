@@ -1,4 +1,4 @@
-"""A browser for each module, and one double of the API for all tests of the page."""
+"""A browser per module, and one double of the API for all tests of the page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def upright_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve seconds of the sample, 270x480, ready to stream."""
+    """Twelve seconds of the sample at 270x480, ready to stream."""
     path = tmp_path_factory.mktemp("clip") / "clip_01.mp4"
     cut = ("-ss", 14, "-t", 12, "-i", SHORT, "-vf", "crop=405:720:520:0,scale=270:480")
     ffmpeg(*cut, "-c:v", "libx264", "-preset", "veryfast", "-g", 25, "-c:a", "aac", "-movflags", "+faststart", path)
@@ -37,8 +37,8 @@ def stand_in(upright_clip: Path) -> Iterator[StandIn]:
 
 @pytest.fixture
 def api(stand_in: StandIn) -> StandIn:
-    """The double, up and without a memory of other tests."""
-    stand_in.forget()
+    """The double of the API, running and reset."""
+    stand_in.reset()
     if not stand_in.is_up:
         stand_in.start()
     return stand_in

@@ -1,4 +1,4 @@
-"""Results as a finished job gives them."""
+"""Clips as the API returns them for a finished job."""
 
 CLIPS = [
     {

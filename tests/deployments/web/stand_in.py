@@ -1,8 +1,8 @@
-"""A double of the API for what a real run does not show on command.
+"""A double of the API for states that a real run does not reach on command.
 
 It speaks the same HTTP over a real socket, with real event streams and ranges, and serves the real page.
-A test says what happens to a job; connections can be cut, streams refused, and the server stopped and
-started again on its port.
+The test decides what happens to a job. It can cut connections, refuse streams, and stop the server and
+restart it on its port.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ REQUEST = {
     "language": "en",
 }
 ENDED = {"SUCCEEDED", "FAILED"}
-TURN = 0.02
-"""Seconds between two looks at a job's events."""
+POLL_SECONDS = 0.02
+"""Seconds between polls of a job's events."""
 
 
 class StandIn:
-    """Context manager. `jobs` are what GET answers; `asked` counts requests as ("POST", "/api/jobs")."""
+    """Context manager. `jobs` holds what GET returns; `request_counts` counts requests as ("POST", "/api/jobs")."""
 
     def __init__(self, clip: Path | None = None) -> None:
         self.clip = clip
@@ -44,15 +44,15 @@ class StandIn:
         self._port = 0
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """As if it had just been made; connections of before are cut."""
+    def reset(self) -> None:
+        """Forget all jobs and requests, and cut open connections."""
         self.cut()
         self.jobs: dict[str, dict[str, Any]] = {}
         self.clips: dict[str, list[dict[str, Any]]] = {}
         self.manifests: dict[str, dict[str, Any]] = {}
-        self.asked: Counter[tuple[str, str]] = Counter()
+        self.request_counts: Counter[tuple[str, str]] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.resumed_after: list[str | None] = []
         self.ranges: list[str] = []
@@ -87,7 +87,7 @@ class StandIn:
         self._port = server.servers[0].sockets[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Ends at once, whoever is connected."""
+        """Stop at once, even with open connections."""
         assert self._server
         assert self._thread
         self.cut()
@@ -95,26 +95,26 @@ class StandIn:
         self._thread.join(10)
 
     def cut(self) -> None:
-        """Breaks off every open stream in the middle."""
+        """Cut every open stream."""
         self._cuts += 1
 
-    # What happens to jobs
+    # Changes of jobs
 
     def add(self, seconds_ago: float = 0, **fields: Any) -> str:
-        """A queued job; `fields` replace what it says."""
+        """Add a queued job; `fields` replace its defaults."""
         job_id = "kk_" + "".join(secrets.choice("0123456789ABCDEFGHJKMNPQRSTVWXYZ") for _ in range(26))
         at = time.time() - seconds_ago
         job = {"job_id": job_id, "status": "QUEUED", "stage": "DOWNLOAD", "progress": 0, "attempt": 1, "message": ""}
         unknown = dict.fromkeys(("start_error", "nosana_run_id", "error", "error_code", "next_step"))
         times = {"created_at": at, "updated_at": at, "stages": {}}
         self.jobs[job_id] = job | unknown | times | {"request": dict(REQUEST)} | fields
-        self._tell(job_id)
+        self._add_event(job_id)
         return job_id
 
     def report(
         self, job_id: str, stage: str, fraction: float = 0.0, message: str = "", at: float | None = None
     ) -> None:
-        """The job works on `stage`, of which `fraction` (0 to 1) is done; `at` is when, in epoch seconds."""
+        """Report that `fraction` (0 to 1) of `stage` is done; `at` is the time in epoch seconds."""
         job, at = self.jobs[job_id], at or time.time()
         begin, end = SPANS[stage]
         for name, times in job["stages"].items():
@@ -122,10 +122,10 @@ class StandIn:
         job["stages"].setdefault(stage, {"began": at, "ended": None})
         progress = begin + (end - begin) * fraction
         job.update(status="RUNNING", stage=stage, progress=progress, message=message, updated_at=at)
-        self._tell(job_id)
+        self._add_event(job_id)
 
     def work_to(self, job_id: str, stage: str, fraction: float = 0.0, message: str = "") -> None:
-        """All stages before `stage` are done, each in some seconds, and it is begun."""
+        """Complete all stages before `stage`, each in some seconds, and begin it."""
         seconds = {"DOWNLOAD": 14, "TRANSCRIPT": 96, "CHUNK": 0.4, "SELECT": 3, "RENDER": 71, "UPLOAD": 12}
         names = list(SPANS)[: list(SPANS).index(stage) + 1]
         at = time.time() - sum(seconds[name] for name in names)
@@ -136,7 +136,7 @@ class StandIn:
             at += seconds[name]
 
     def succeed(self, job_id: str, clips: list[dict[str, Any]], **manifest: Any) -> None:
-        """The job is done; `clips` are the entries of its results, without addresses."""
+        """End the job as succeeded; `clips` are the entries of its results, without URLs."""
         self.clips[job_id] = [
             entry
             | {"download_url": f"https://bucket.invalid/{entry['file']}?signature=x"}
@@ -147,7 +147,7 @@ class StandIn:
         for times in self.jobs[job_id]["stages"].values():
             times["ended"] = times["ended"] or time.time()
         self.jobs[job_id].update(status="SUCCEEDED", stage="DONE", progress=100, message="", updated_at=time.time())
-        self._tell(job_id)
+        self._add_event(job_id)
 
     def fail(self, job_id: str, error: str, code: str | None = None, next_step: str | None = None) -> None:
         job = self.jobs[job_id]
@@ -155,15 +155,15 @@ class StandIn:
             times["ended"] = times["ended"] or time.time()
         said = f"{error} {next_step}" if next_step else error
         job.update(status="FAILED", error=said, error_code=code, next_step=next_step, updated_at=time.time())
-        self._tell(job_id)
+        self._add_event(job_id)
 
-    def _tell(self, job_id: str) -> None:
+    def _add_event(self, job_id: str) -> None:
         job = self.jobs[job_id]
         events = self._events.setdefault(job_id, [])
         data = {name: job[name] for name in ("status", "stage", "progress", "message", "error", "attempt")}
         events.append((f"{len(events) + 1}-0", data))
 
-    # What is answered
+    # Responses
 
     def _app(self) -> FastAPI:
         app = FastAPI()
@@ -182,7 +182,7 @@ class StandIn:
 
     async def _count(self, request: Request, call_next: Any) -> Response:
         path = request.url.path
-        self.asked[request.method, path] += 1
+        self.request_counts[request.method, path] += 1
         if request.method == "POST" and self.api_key and request.headers.get("x-api-key") != self.api_key:
             return refuse(401, "api key required")
         if request.method == "POST" and self.refusal:
@@ -208,9 +208,9 @@ class StandIn:
             return refuse(503, "job store unavailable")
         after = request.headers.get("last-event-id")
         self.resumed_after.append(after)
-        return StreamingResponse(self._told(job_id, after), media_type="text/event-stream")
+        return StreamingResponse(self._event_stream(job_id, after), media_type="text/event-stream")
 
-    async def _told(self, job_id: str, after: str | None) -> AsyncIterator[str]:
+    async def _event_stream(self, job_id: str, after: str | None) -> AsyncIterator[str]:
         events, cuts = self._events[job_id], self._cuts
         next_one = int(after.partition("-")[0]) if after else len(events) - 1
         while cuts == self._cuts:
@@ -220,7 +220,7 @@ class StandIn:
             if events[-1][1]["status"] in ENDED:
                 yield f"id: {events[-1][0]}\nevent: end\ndata: {json.dumps(events[-1][1])}\n\n"
                 return
-            await asyncio.sleep(TURN)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _results(self, job_id: str) -> Response:
         if self.jobs[job_id]["status"] != "SUCCEEDED":
@@ -248,7 +248,7 @@ class StandIn:
             attempt = job["attempt"] + 1
             job.update(fresh, status="QUEUED", stage="DOWNLOAD", progress=0, stages={}, attempt=attempt)
             job.update(updated_at=time.time())
-            self._tell(job_id)
+            self._add_event(job_id)
         return JSONResponse({"ok": True})
 
     async def _cancel(self, job_id: str) -> Response:

@@ -1,4 +1,4 @@
-"""The form as a person meets it: by keyboard, with mistakes, with refusals, the second time."""
+"""The form: by keyboard, with mistakes, with refusals, and on a second visit."""
 
 import re
 
@@ -9,12 +9,12 @@ from tasks.core.languages import LANGUAGES
 ADDRESS = "https://example.com/talks/open-it.mp4"
 
 
-def send(page, address=ADDRESS):
+def submit(page, address=ADDRESS):
     page.get_by_label("Address of the video").fill(address)
     page.get_by_role("button", name="Make clips").click()
 
 
-def test_a_job_is_made_by_keyboard_alone(page, api):
+def test_a_job_can_be_created_by_keyboard_alone(page, api):
     page.goto("/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the form")).to_be_focused()
@@ -36,13 +36,13 @@ def test_a_job_is_made_by_keyboard_alone(page, api):
     ]
 
 
-def test_the_last_choice_and_the_jobs_are_remembered(page, api):
+def test_the_last_options_and_recent_jobs_are_remembered(page, api):
     page.goto("/")
     expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
     page.get_by_role("radio", name="30 seconds").check()
     page.get_by_role("radio", name="5 clips").check()
     page.get_by_label("Spoken language").select_option("ja")
-    send(page)
+    submit(page)
     page.wait_for_url("**/jobs/kk_*")
     job_id = page.url.rpartition("/")[2]
     api.work_to(job_id, "TRANSCRIPT", 0.5)
@@ -63,7 +63,7 @@ def test_the_last_choice_and_the_jobs_are_remembered(page, api):
     expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
 
 
-WRONG = {
+WRONG_ADDRESSES = {
     "": "Paste the address of a video.",
     "   ": "Paste the address of a video.",
     "my holiday video": "begins with https:// or http://",
@@ -75,12 +75,12 @@ WRONG = {
 }
 
 
-def test_a_wrong_address_is_told_beside_the_field_before_sending(page, api):
+def test_a_wrong_address_is_reported_at_the_field_before_sending(page, api):
     page.goto("/")
     field = page.get_by_label("Address of the video")
     beside = page.locator("#video_url-error")
-    for address, said in WRONG.items():
-        send(page, address)
+    for address, said in WRONG_ADDRESSES.items():
+        submit(page, address)
         expect(beside).to_contain_text(said)
         expect(field).to_be_focused()
         expect(field).to_have_attribute("aria-invalid", "true")
@@ -91,8 +91,8 @@ def test_a_wrong_address_is_told_beside_the_field_before_sending(page, api):
     assert not api.bodies
 
 
-def test_a_sentence_that_appears_moves_nothing(page, api):
-    """Leaving the field by pressing on something else shows the sentence between press and release."""
+def test_an_appearing_message_does_not_swallow_a_click(page, api):
+    """Leaving the field by a click shows the message between press and release."""
     page.goto("/")
     page.get_by_label("Address of the video").fill("my holiday video")
     page.get_by_role("radio", name="60 seconds").click()
@@ -100,19 +100,19 @@ def test_a_sentence_that_appears_moves_nothing(page, api):
     expect(page.locator("#video_url-error")).to_contain_text("begins with https:// or http://")
 
 
-def test_a_refusal_stands_beside_the_field_it_names(page, api):
+def test_a_refusal_is_shown_at_the_field_it_names(page, api):
     page.goto("/")
     for name in ("video_url", "clip_duration_seconds", "clip_count", "language"):
         api.refusal = (400, f"{name} must be something else")
-        send(page)
+        submit(page)
         expect(page.locator(f"#{name}-error")).to_have_text("This must be something else.")
         assert page.evaluate("document.activeElement.name") == name
 
 
-def test_other_refusals_stand_under_the_button_and_nothing_is_lost(page, api):
+def test_other_refusals_are_shown_under_the_button_and_lose_no_input(page, api):
     api.refusal = (429, "too many jobs; try again in 12 seconds")
     page.goto("/")
-    send(page)
+    submit(page)
     alert = page.get_by_role("alert")
     expect(alert).to_have_text("Too many jobs; try again in 12 seconds.")
     api.refusal = (503, "job store unavailable")
@@ -128,10 +128,10 @@ def test_other_refusals_stand_under_the_button_and_nothing_is_lost(page, api):
     page.wait_for_url("**/jobs/kk_*")
 
 
-def test_a_lost_answer_does_not_make_two_jobs(page, api):
+def test_a_lost_response_does_not_create_two_jobs(page, api):
     page.goto("/")
     page.route("**/api/jobs", lambda route: (route.fetch(), route.abort()))
-    send(page)
+    submit(page)
     expect(page.get_by_role("alert")).not_to_be_empty()
     page.unroute("**/api/jobs")
     page.get_by_role("button", name="Make clips").click()
@@ -140,12 +140,12 @@ def test_a_lost_answer_does_not_make_two_jobs(page, api):
     assert len(api.jobs) == 1
 
 
-def test_a_key_is_asked_for_when_the_server_asks(page, api):
+def test_an_api_key_is_requested_when_the_server_requires_one(page, api):
     api.api_key = "open sesame"
     page.goto("/")
     key = page.get_by_label("API key")
     expect(key).to_be_hidden()
-    send(page)
+    submit(page)
     expect(key).to_be_focused()
     for wrong in ("wrong", "falsch\u00fcssel \u2603"):
         key.fill(wrong)
@@ -168,7 +168,7 @@ def test_every_language_of_the_recogniser_is_offered(page, api):
     assert set(codes) == LANGUAGES | {"auto"}
 
 
-def test_as_many_frames_are_drawn_as_clips_are_asked_for(page, api):
+def test_the_preview_shows_one_frame_per_requested_clip(page, api):
     page.goto("/")
     frames = page.locator("#frames .on")
     expect(frames).to_have_text(["45 s"] * 3)

@@ -1,4 +1,4 @@
-"""A job's page while the job waits, works, fails, is cancelled, and while the server comes and goes."""
+"""A job's page while the job waits, runs, fails or is cancelled, and while the server goes away and comes back."""
 
 import re
 import time
@@ -21,13 +21,13 @@ def stage(page, title):
 
 @pytest.fixture
 def running(api):
-    """A job in the middle of its transcription."""
+    """A job halfway through its transcription."""
     job_id = api.add()
     api.work_to(job_id, "TRANSCRIPT", 0.5, "17:00 of 34:00 listened to")
     return job_id
 
 
-def test_a_queued_job_says_that_it_waits_and_since_when(page, api):
+def test_a_queued_job_shows_since_when_it_waits(page, api):
     job_id = api.add(seconds_ago=185)
     page.goto(f"/jobs/{job_id}")
     expect(heading(page)).to_have_text("Waiting for a worker")
@@ -35,15 +35,15 @@ def test_a_queued_job_says_that_it_waits_and_since_when(page, api):
     detail = page.locator("#detail")
     expect(detail).to_contain_text(
         re.compile(rf"In the queue since (\d+ \w+, )?{since}, for 3 min")
-    )  # or before midnight
+    )  # with a date if it was before midnight
     expect(detail).to_contain_text("No worker has picked it up yet.")
     expect(page.locator("#overall")).to_be_hidden()
     first = detail.inner_text()
-    expect(detail).not_to_have_text(first)  # the time goes on
+    expect(detail).not_to_have_text(first)  # the time is updated
     expect(page.locator("#timeline li[data-state=waiting]")).to_have_count(6)
 
 
-def test_a_clock_that_is_wrong_does_not_matter(browser, api):
+def test_a_wrong_browser_clock_does_not_matter(browser, api):
     job_id = api.add(seconds_ago=20)
     with window(browser, url=api.url) as page:
         page.clock.install(time=time.time() + 7200)
@@ -51,11 +51,11 @@ def test_a_clock_that_is_wrong_does_not_matter(browser, api):
         expect(page.locator("#detail")).to_contain_text(re.compile(r", for 2\d s"))
 
 
-def test_the_timeline_moves_with_the_stream(page, api):
+def test_the_timeline_follows_the_event_stream(page, api):
     job_id = api.add()
     page.goto(f"/jobs/{job_id}")
     expect(heading(page)).to_have_text("Waiting for a worker")
-    asked = api.asked["GET", f"/api/jobs/{job_id}"]
+    asked = api.request_counts["GET", f"/api/jobs/{job_id}"]
     api.report(job_id, "DOWNLOAD")
     expect(heading(page)).to_have_text("Fetching the video")
     expect(stage(page, "Download")).to_have_attribute("aria-current", "step")
@@ -72,10 +72,10 @@ def test_the_timeline_moves_with_the_stream(page, api):
     for tenth in range(3, 10):
         api.report(job_id, "TRANSCRIPT", tenth / 10)
     expect(page.get_by_role("progressbar", name="Whole job")).to_have_attribute("aria-valuenow", "38")
-    assert api.asked["GET", f"/api/jobs/{job_id}"] - asked <= 2, "once a stage, not once a report"
+    assert api.request_counts["GET", f"/api/jobs/{job_id}"] - asked <= 2, "once a stage, not once a report"
 
 
-def test_a_reload_in_the_middle_shows_the_same(page, api, running):
+def test_a_reload_shows_the_same_state(page, api, running):
     page.goto(f"/jobs/{running}")
     expect(stage(page, "Transcribe")).to_contain_text("17:00 of 34:00 listened to")
     page.reload()
@@ -84,7 +84,7 @@ def test_a_reload_in_the_middle_shows_the_same(page, api, running):
     expect(stage(page, "Download")).to_contain_text("14 s")
 
 
-def test_a_cut_stream_is_resumed_where_it_was(page, api, running):
+def test_a_cut_stream_is_resumed(page, api, running):
     page.goto(f"/jobs/{running}")
     expect(page.locator("#percent")).to_have_text("30")
     api.cut()
@@ -95,7 +95,7 @@ def test_a_cut_stream_is_resumed_where_it_was(page, api, running):
     assert api.resumed_after[-1] is not None, "the browser says what it has seen"
 
 
-def test_without_a_stream_the_page_asks_and_goes_back_to_it(page, api, running):
+def test_without_a_stream_the_page_polls_and_later_returns_to_it(page, api, running):
     api.streams = False
     page.goto(f"/jobs/{running}")
     expect(page.locator("#connection")).to_contain_text(NOTICE)
@@ -103,13 +103,13 @@ def test_without_a_stream_the_page_asks_and_goes_back_to_it(page, api, running):
     expect(page.locator("#percent")).to_have_text("35")
     api.streams = True
     expect(page.locator("#connection")).to_be_hidden(timeout=12_000)
-    asked = api.asked["GET", f"/api/jobs/{running}"]
+    asked = api.request_counts["GET", f"/api/jobs/{running}"]
     api.report(running, "TRANSCRIPT", 0.8)
     expect(page.locator("#percent")).to_have_text("36")
-    assert api.asked["GET", f"/api/jobs/{running}"] == asked, "the stream told it"
+    assert api.request_counts["GET", f"/api/jobs/{running}"] == asked, "the stream told it"
 
 
-def test_the_server_may_restart_in_the_middle(page, api, running):
+def test_the_page_survives_a_restart_of_the_server(page, api, running):
     page.goto(f"/jobs/{running}")
     expect(page.locator("#percent")).to_have_text("30")
     api.stop()
@@ -121,7 +121,7 @@ def test_the_server_may_restart_in_the_middle(page, api, running):
     expect(page.locator("#connection")).to_be_hidden()
 
 
-def test_an_older_report_does_not_turn_the_page_back(page, api, running):
+def test_an_older_report_does_not_lower_the_progress(page, api, running):
     page.goto(f"/jobs/{running}")
     expect(page.locator("#percent")).to_have_text("30")
     api.report(running, "DOWNLOAD", 0.2)
@@ -136,7 +136,7 @@ def test_an_older_report_does_not_turn_the_page_back(page, api, running):
     assert shown == []
 
 
-def test_a_failure_tells_its_cause_and_the_next_step_and_can_be_tried_again(page, api, running):
+def test_a_failed_job_shows_cause_and_next_step_and_can_be_retried(page, api, running):
     page.goto(f"/jobs/{running}")
     expect(page.locator("#percent")).to_have_text("30")
     api.report(running, "CHUNK", 0.1)
@@ -178,7 +178,7 @@ def test_the_request_of_a_failed_job_can_be_changed(page, api):
     expect(page.get_by_label("Spoken language")).to_have_value("id")
 
 
-def test_a_request_that_comes_back_late_does_not_undo_what_was_typed(page, api):
+def test_a_request_loaded_late_does_not_overwrite_typed_input(page, api):
     job_id = api.add()
     waiting = []
 
@@ -194,8 +194,8 @@ def test_a_request_that_comes_back_late_does_not_undo_what_was_typed(page, api):
     expect(page.get_by_label("Address of the video")).to_have_value("https://example.com/other.mp4")
 
 
-def test_a_failure_of_which_only_the_end_is_told(page, api):
-    """A callback of an earlier worker without a stage: DONE, 100 percent."""
+def test_a_failure_reported_without_a_stage_is_shown_at_the_last_stage(page, api):
+    """As after a callback of the existing worker without a stage: DONE, 100 percent."""
     job_id = api.add()
     api.work_to(job_id, "RENDER", 0.5)
     api.jobs[job_id].update(stage="DONE", progress=100)
@@ -205,21 +205,21 @@ def test_a_failure_of_which_only_the_end_is_told(page, api):
     expect(stage(page, "Check and publish")).to_have_attribute("data-state", "waiting")
 
 
-def test_cancelling_asks_first(page, api, running):
+def test_cancelling_asks_for_confirmation(page, api, running):
     page.goto(f"/jobs/{running}")
     for leave in (lambda: page.keyboard.press("Escape"), page.get_by_role("button", name="Keep it running").click):
         page.get_by_role("button", name="Cancel this job").click()
         expect(page.get_by_role("dialog", name="Cancel this job?")).to_be_visible()
         leave()
         expect(page.get_by_role("dialog")).to_be_hidden()
-    assert not api.asked["POST", f"/api/jobs/{running}/cancel"]
+    assert not api.request_counts["POST", f"/api/jobs/{running}/cancel"]
     page.get_by_role("button", name="Cancel this job").click()
     page.get_by_role("button", name="Cancel the job").click()
     expect(heading(page)).to_have_text("Cancelled")
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
-def test_what_was_cancelled_is_not_shown_as_failed(page, api, running):
+def test_a_cancelled_job_is_not_shown_as_failed(page, api, running):
     page.goto(f"/jobs/{running}")
     page.get_by_role("button", name="Cancel this job").click()
     page.get_by_role("button", name="Cancel the job").click()
@@ -241,26 +241,26 @@ def test_what_was_cancelled_is_not_shown_as_failed(page, api, running):
     expect(heading(page)).to_have_text("Waiting for a worker")
 
 
-def test_a_reason_of_several_lines_is_shown_on_as_many(page, api, running):
+def test_an_error_of_several_lines_keeps_its_line_breaks(page, api, running):
     api.fail(running, "one line\nand another")
     page.goto(f"/jobs/{running}")
     expect(page.locator("#error")).to_have_css("white-space-collapse", "preserve-breaks")
     assert page.locator("#error").evaluate("cause => cause.innerText") == "One line\nand another."
 
 
-def test_a_job_that_could_not_be_handed_over_can_be_started(page, api):
+def test_a_job_that_was_not_submitted_can_be_started(page, api):
     job_id = api.add(start_error="prefect is away")
     page.goto(f"/jobs/{job_id}")
     expect(heading(page)).to_have_text("Not started")
     expect(page.locator("#detail")).to_contain_text("Prefect is away.")
     page.get_by_role("button", name="Start it").click()
     expect(page.get_by_role("button", name="Start it")).not_to_have_attribute("aria-disabled", "true")
-    assert api.asked["POST", f"/api/jobs/{job_id}/start"] == 1
+    assert api.request_counts["POST", f"/api/jobs/{job_id}/start"] == 1
 
 
-def test_a_job_that_nobody_knows(page, api):
+def test_an_unknown_job_is_reported_and_not_polled(page, api):
     for job_id in ("nonsense", "kk_" + "0" * 26):
         page.goto(f"/jobs/{job_id}")
         expect(heading(page)).to_have_text("No such job")
     page.wait_for_timeout(2_200)
-    assert api.asked["GET", f"/api/jobs/{job_id}"] <= 2, "it is not asked for again"
+    assert api.request_counts["GET", f"/api/jobs/{job_id}"] <= 2, "it is not asked for again"

@@ -1,6 +1,6 @@
-"""Every page at two widths in two colour schemes: axe-core, nothing cut off, and pictures to look at.
+"""Every page at two widths in two colour schemes passes axe-core and is not cut off; pictures are saved to look at.
 
-`KANGKLIP_DRAW_DOCS=1` draws the README's pictures anew from the same pages.
+`KANGKLIP_DRAW_DOCS=1` redraws the README's pictures from the same pages.
 """
 
 import os
@@ -9,10 +9,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.deployments.web.browser import DESKTOP, PHONE, ROOT, screenshot, small_picture, window
+from tests.deployments.web.browser import DESKTOP, PHONE, ROOT, reduce_colours, screenshot, window
 from tests.deployments.web.sample_results import CLIPS
 
-GRAVE = {"serious", "critical"}
+SEVERE_IMPACTS = {"serious", "critical"}
 
 
 def form(api, page):
@@ -80,7 +80,7 @@ PAGES = [form, queued, running, failed, cancelled, done, opened]
         pytest.param("phone", PHONE, "light", marks=pytest.mark.soak),
     ],
 )
-def test_every_page_can_be_read_by_everybody(browser, api, width, viewport, scheme):
+def test_every_page_is_accessible(browser, api, width, viewport, scheme):
     with window(browser, url=api.url, viewport=viewport, color_scheme=scheme, reduced_motion="reduce") as page:
         for go in PAGES:
             go(api, page)
@@ -88,22 +88,22 @@ def test_every_page_can_be_read_by_everybody(browser, api, width, viewport, sche
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{go.__name__} is cut off"
             found = Axe().run(page).response
             assert len(found["passes"]) > 10, "axe looked at the page"
-            grave = [(item["id"], item["nodes"]) for item in found["violations"] if item["impact"] in GRAVE]
+            grave = [(item["id"], item["nodes"]) for item in found["violations"] if item["impact"] in SEVERE_IMPACTS]
             assert not grave, (go.__name__, grave)
 
 
-def test_a_narrow_window_with_large_letters_cuts_nothing_off(browser, api):
+def test_nothing_is_cut_off_in_a_narrow_window_with_large_text(browser, api):
     with window(browser, url=api.url, viewport={"width": 320, "height": 640}) as page:
         for go in PAGES:
             go(api, page)
             page.evaluate("document.documentElement.style.fontSize = '24px'")
             page.evaluate(
                 "document.querySelectorAll('.began').forEach((at) => at.prepend('23 November, '))"
-            )  # of a day before
+            )  # as on an earlier day
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{go.__name__} is cut off"
 
 
-def test_who_wants_no_motion_sees_none(browser, api):
+def test_reduced_motion_is_respected(browser, api):
     with window(browser, url=api.url, reduced_motion="reduce") as page:
         running(api, page)
         assert page.evaluate("document.getAnimations().length") == 0
@@ -113,7 +113,7 @@ def test_who_wants_no_motion_sees_none(browser, api):
 
 
 @pytest.mark.skipif(os.environ.get("KANGKLIP_DRAW_DOCS") != "1", reason="draws docs/img only when asked to")
-def test_draw_the_pictures_of_the_readme(browser, api):
+def test_draw_the_readmes_pictures(browser, api):
     def address_filled(api, page):
         page.goto("/")
         page.get_by_label("Address of the video").fill("https://example.com/talks/open-it.mp4")
@@ -126,7 +126,7 @@ def test_draw_the_pictures_of_the_readme(browser, api):
     ]:
         with window(browser, url=api.url, viewport={"width": 1280, "height": height}, reduced_motion="reduce") as page:
             go(api, page)
-            page.wait_for_timeout(1_000)  # the players' own signs of loading fade
+            page.wait_for_timeout(1_000)  # until the players' loading indicators fade
             target = ROOT / "docs" / "img" / f"{name}.png"
-            small_picture(screenshot(page, name, whole=False), target)
+            reduce_colours(screenshot(page, name, whole=False), target)
             assert target.stat().st_size < 150_000

@@ -1,4 +1,4 @@
-"""How the page is served: its policy, its caching, what is not served, and that it ships."""
+"""How the page is served: security policy, caching, refused paths, and packaging in the wheel."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ def client():
 
 
 @pytest.mark.parametrize("path", ["/", JOB, *(f"/static/{name}" for name in [*ASSETS, pages.STAGES_MODULE])])
-def test_everything_has_a_strict_policy_and_is_revalidated(client, path):
+def test_every_file_has_a_strict_policy_and_is_revalidated(client, path):
     answer = client.get(path)
     assert answer.status_code == 200
     policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
@@ -43,7 +43,7 @@ def test_everything_has_a_strict_policy_and_is_revalidated(client, path):
     assert (head.status_code, head.content) == (200, b"")
 
 
-def test_nothing_inline_and_nothing_from_elsewhere():
+def test_pages_have_no_inline_code_and_load_nothing_external():
     for path in pages.WEB.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert "style=" not in text
@@ -61,7 +61,7 @@ def test_nothing_else_is_served(client, name):
     assert client.get(f"/static/{name}").status_code == 404
 
 
-def test_what_cannot_be_a_job_is_not_found_in_words(client):
+def test_an_impossible_job_id_is_a_404_page(client):
     answer = client.get("/jobs/nonsense")
     assert answer.status_code == 404
     assert "text/html" in answer.headers["content-type"]

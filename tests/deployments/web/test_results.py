@@ -1,4 +1,4 @@
-"""The finished clips: they play, seek, can be taken along, and say why they were chosen."""
+"""The finished clips play, seek, can be downloaded and copied, and say why they were chosen."""
 
 import re
 
@@ -14,7 +14,7 @@ HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>
 
 
 @pytest.fixture
-def done(api):
+def finished_job(api):
     job_id = api.add()
     api.work_to(job_id, "UPLOAD", 1)
     api.succeed(job_id, CLIPS, warnings=["Nothing is known of the audience."])
@@ -25,7 +25,7 @@ def clip(page, number):
     return page.locator("#clips > li").nth(number - 1)
 
 
-def test_the_results_come_when_the_job_ends(page, api):
+def test_results_appear_when_the_job_ends(page, api):
     job_id = api.add()
     api.work_to(job_id, "UPLOAD", 0.5)
     page.goto(f"/jobs/{job_id}")
@@ -38,11 +38,11 @@ def test_the_results_come_when_the_job_ends(page, api):
     expect(page.locator("#timeline li[data-state=done]")).to_have_count(6)
     expect(page.get_by_role("button", name="Cancel this job")).to_be_hidden()
     page.wait_for_timeout(300)
-    assert api.asked["GET", f"/api/jobs/{job_id}/results"] == 1
+    assert api.request_counts["GET", f"/api/jobs/{job_id}/results"] == 1
 
 
-def test_players_wait_have_their_sound_on_and_seek_at_once(page, api, done):
-    page.goto(f"/jobs/{done}")
+def test_players_do_not_autoplay_have_sound_and_seek_quickly(page, api, finished_job):
+    page.goto(f"/jobs/{finished_job}")
     video = clip(page, 1).locator("video")
     video.evaluate("video => video.readyState || new Promise((go) => video.addEventListener('loadedmetadata', go))")
     assert video.evaluate(
@@ -77,8 +77,8 @@ def test_players_wait_have_their_sound_on_and_seek_at_once(page, api, done):
     assert heard > 0
 
 
-def test_a_card_tells_what_is_known_of_its_clip(page, done):
-    page.goto(f"/jobs/{done}")
+def test_a_card_shows_a_clips_details(page, finished_job):
+    page.goto(f"/jobs/{finished_job}")
     first = clip(page, 1)
     expect(first).to_contain_text("38.4 s · 1:02 to 1:40")
     expect(clip(page, 3)).to_contain_text("1:02:05 to 1:02:45")
@@ -99,9 +99,9 @@ def test_a_card_tells_what_is_known_of_its_clip(page, done):
     expect(page.get_by_role("list", name="Notes on this job")).to_have_text("Nothing is known of the audience.")
 
 
-def test_download_and_copy(browser, api, done):
+def test_clips_can_be_downloaded_and_their_texts_copied(browser, api, finished_job):
     with window(browser, url=api.url, permissions=["clipboard-read", "clipboard-write"]) as page:
-        page.goto(f"/jobs/{done}")
+        page.goto(f"/jobs/{finished_job}")
         with page.expect_download() as download:
             page.get_by_role("link", name="Download clip 2").click()
         assert download.value.suggested_filename == named_by_title(CLIPS[1]["title"], "clip_02.mp4") != "clip_02.mp4"
@@ -117,26 +117,26 @@ def test_download_and_copy(browser, api, done):
         expect(page.get_by_role("button", name="Copy description of clip 2")).to_have_count(0)
 
 
-def test_copying_works_where_the_browser_gives_no_clipboard(browser, api, done):
+def test_copying_works_without_the_clipboard_api(browser, api, finished_job):
     with window(browser, url=api.url) as page:
         page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
-        page.goto(f"/jobs/{done}")
+        page.goto(f"/jobs/{finished_job}")
         button = page.get_by_role("button", name="Copy title of clip 1")
         button.click()
         expect(button).to_have_text("Copied")
         expect(button).to_be_focused()
 
 
-def test_results_that_cannot_be_had_yet_are_asked_for_again(page, api, done):
+def test_results_that_fail_to_load_are_requested_again(page, api, finished_job):
     page.route("**/results", lambda route: route.fulfill(status=502, json={"detail": "manifest unreadable"}))
-    page.goto(f"/jobs/{done}")
+    page.goto(f"/jobs/{finished_job}")
     expect(page.locator("#results-error")).to_contain_text("Manifest unreadable. Trying again.")
     page.unroute("**/results")
     expect(page.locator("#clips > li")).to_have_count(3)
     expect(page.locator("#results-error")).to_be_empty()
 
 
-def test_what_was_left_out_is_told(page, api):
+def test_dropped_clips_are_listed(page, api):
     job_id = api.add()
     api.work_to(job_id, "UPLOAD", 1)
     api.succeed(job_id, CLIPS[:1], dropped=[{"index": 2, "title": "A quiet one", "reason": "It froze."}])
@@ -145,7 +145,7 @@ def test_what_was_left_out_is_told(page, api):
     expect(page.locator("#notes")).to_have_text("Left out: “A quiet one”. It froze.")
 
 
-def test_words_of_strangers_stay_words(page, api):
+def test_untrusted_text_is_shown_as_text(page, api):
     job_id = api.add()
     api.jobs[job_id]["request"] |= {"video_url": "javascript:window.broken=1", "language": HOSTILE}
     api.work_to(job_id, "TRANSCRIPT", 0.5, HOSTILE)
