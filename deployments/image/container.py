@@ -1,7 +1,7 @@
-"""The worker image's command: execute the flow run of a grant, or else the job that the environment names.
+"""The worker image's command: executes the flow run of a grant, or `kangklip job` if there is none.
 
-A rented container has a grant and no secret. It exchanges the grant for a session at our API, once, and passes the
-session to the process that executes the run. Without a grant it runs `kangklip job`.
+A rented container has a grant and no secrets. It exchanges the grant at our API for a session, once, and passes the
+session to the process that executes the run.
 """
 
 import os
@@ -19,11 +19,11 @@ from infra.nosana.job_definition import GRANT_VARIABLE
 
 API_VARIABLE = "KANGKLIP_API_URL"
 RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
-REFUSED = 3
+GRANT_REFUSED_STATUS = 3
 """Exit status of a container whose grant was refused."""
-_PATIENCE_SECONDS = 180
-_NO_ANSWER = (502, 503, 504)
-"""Statuses of our API while it is unavailable, and of a proxy in front of it."""
+_RETRY_SECONDS = 180
+_UNAVAILABLE = (502, 503, 504)
+"""Statuses with which our API, or a proxy in front of it, says that it is unavailable."""
 _TIMEOUT = httpx.Timeout(60, connect=10)
 
 
@@ -34,22 +34,22 @@ def main() -> None:
             execute(_required(RUN_VARIABLE), access)
         except InfraError as error:
             console.fail(str(error))
-            sys.exit(2 if isinstance(error, ConfigError) else REFUSED)
-    _become([sys.executable, "-m", "deployments.cli.main", "job"])
+            sys.exit(2 if isinstance(error, ConfigError) else GRANT_REFUSED_STATUS)
+    _exec([sys.executable, "-m", "deployments.cli.main", "job"])
 
 
 def redeem(api_url: str, grant: str) -> Access:
-    """Exchange the grant for a session. If the answer is lost, the call is repeated with the same nonce.
+    """Exchange the grant for a session. If the response is lost, retry with the same nonce.
 
     Raises:
-        GrantRefused: our API refuses it, or did not answer for too long.
+        GrantRefused: our API refuses the grant, or does not answer.
     """
     try:
         body = {"grant": grant, "nonce": secrets.token_urlsafe(24)}
         answer = _post(f"{api_url.rstrip('/')}/api/worker/grant", body)
     except httpx.HTTPError as error:
         raise GrantRefused(
-            f"{API_VARIABLE} did not answer ({type(error).__name__}); check that it is reached from outside, "
+            f"{API_VARIABLE} did not answer ({type(error).__name__}); check that it is reachable from outside, "
             "then start the job again."
         ) from None
     if not answer.is_success:
@@ -58,18 +58,18 @@ def redeem(api_url: str, grant: str) -> Access:
 
 
 def execute(run_id: str, access: Access) -> None:
-    """Become the process that executes the flow run: it gets the container's signals and sets its exit status."""
+    """Replace this process with the one that executes the flow run, so that it gets the container's signals."""
     os.environ |= environment(access)
-    _become([sys.executable, "-m", "prefect", "flow-run", "execute", run_id])
+    _exec([sys.executable, "-m", "prefect", "flow-run", "execute", run_id])
 
 
-def _become(command: list[str]) -> NoReturn:
+def _exec(command: list[str]) -> NoReturn:
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 no shell is needed
 
 
 def environment(access: Access) -> dict[str, str]:
-    """Variables by which the run reaches everything with the session instead of a secret."""
+    """The run's environment, in which the session token takes the place of secrets."""
     llm = {
         "LLM_MODEL_NAME": f"openai/{access.llm_model}",
         "LLM_API_BASE": f"{access.url}/api/worker/llm",
@@ -81,7 +81,7 @@ def environment(access: Access) -> dict[str, str]:
         "CALLBACK_TOKEN": access.token,
         "PREFECT_API_URL": f"{access.url}/api/worker/prefect",
         "PREFECT_API_AUTH_STRING": access.token,
-        "PREFECT_LOGGING_TO_API_MAX_LOG_SIZE": "20000",  # our API takes bodies of 1 MB
+        "PREFECT_LOGGING_TO_API_MAX_LOG_SIZE": "20000",  # our API accepts bodies up to 1 MB
         "PREFECT_LOGGING_TO_API_BATCH_SIZE": "200000",
         "DO_NOT_TRACK": "1",
         **(llm if access.llm_model else {}),
@@ -90,9 +90,9 @@ def environment(access: Access) -> dict[str, str]:
 
 @tenacity.retry(
     retry=tenacity.retry_if_exception_type(httpx.TransportError)
-    | tenacity.retry_if_result(lambda answer: answer.status_code in _NO_ANSWER),
+    | tenacity.retry_if_result(lambda answer: answer.status_code in _UNAVAILABLE),
     wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
-    stop=tenacity.stop_after_delay(_PATIENCE_SECONDS),
+    stop=tenacity.stop_after_delay(_RETRY_SECONDS),
     retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
 )
 def _post(url: str, body: dict[str, Any]) -> httpx.Response:
@@ -101,16 +101,16 @@ def _post(url: str, body: dict[str, Any]) -> httpx.Response:
 
 def _detail(answer: httpx.Response) -> str:
     try:
-        said = answer.json()["detail"]
+        detail = answer.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return "no reason given"
-    return str(said)[:200]
+    return str(detail)[:200]
 
 
 def _required(variable: str) -> str:
     value = os.environ.get(variable)
     if not value:
-        raise ConfigError(f"{variable} is missing; set it together with {GRANT_VARIABLE}, as the Nosana worker does.")
+        raise ConfigError(f"{variable} is missing; set it along with {GRANT_VARIABLE}, as the Nosana worker does.")
     return value
 
 

@@ -1,7 +1,7 @@
-"""`kangklip job`: one job from the documented worker environment, without a work pool.
+"""`kangklip job`: runs one job from the documented worker environment, without a work pool.
 
-It starts a private Prefect server, uses the bucket of the environment, logs to standard output,
-reports by callback, and exits non-zero when the job fails.
+It starts a private Prefect server, uses the bucket in the environment, logs to standard output, reports by callback,
+and exits non-zero if the job fails.
 """
 
 import logging
@@ -37,7 +37,7 @@ REQUIRED = ("r2_endpoint", "r2_access_key_id", "r2_secret_access_key")
 
 
 class WorkerEnvironment(BaseSettings):
-    """The job, as the container's environment describes it."""
+    """The job in the container's environment."""
 
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True)
 
@@ -51,10 +51,10 @@ class WorkerEnvironment(BaseSettings):
 
 
 def read_request() -> tuple[str, ClipRequest]:
-    """The job's id and request from the environment.
+    """The job's id and request, from the environment.
 
     Raises:
-        ConfigError: one line that lists every missing or malformed variable.
+        ConfigError: variables are missing or malformed; the message lists all of them.
     """
     configured = settings.load()
     problems = [f"{name.upper()} is required" for name in REQUIRED if getattr(configured, name) is None]
@@ -63,7 +63,7 @@ def read_request() -> tuple[str, ClipRequest]:
     try:
         environment = WorkerEnvironment()  # pyright: ignore[reportCallIssue] filled from the environment
     except ValidationError as error:
-        raise _wrong([*problems, faults(error, WorkerEnvironment, str.upper)]) from None
+        raise _invalid_environment([*problems, faults(error, WorkerEnvironment, str.upper)]) from None
     if environment.r2_prefix is not None and environment.r2_prefix.strip("/") != job_key(environment.job_id, "").strip(
         "/"
     ):
@@ -71,14 +71,14 @@ def read_request() -> tuple[str, ClipRequest]:
     if environment.min_clip_seconds > environment.max_clip_seconds:
         problems.append("MIN_CLIP_SECONDS must not exceed MAX_CLIP_SECONDS")
     if problems:
-        raise _wrong(problems)
+        raise _invalid_environment(problems)
     return environment.job_id, _request(environment)
 
 
 def _request(environment: WorkerEnvironment) -> ClipRequest:
-    """Equal bounds mean a duration: clips have 0.8 to 1.0 of it. Different ones are the bounds."""
-    same = environment.min_clip_seconds == environment.max_clip_seconds
-    shortest = SHORTEST_SHARE * environment.max_clip_seconds if same else environment.min_clip_seconds
+    """Equal bounds mean a target duration: clips are 0.8 to 1.0 of it. Different ones are the bounds themselves."""
+    is_target = environment.min_clip_seconds == environment.max_clip_seconds
+    shortest = SHORTEST_SHARE * environment.max_clip_seconds if is_target else environment.min_clip_seconds
     return ClipRequest(
         video_url=environment.video_url,
         clip_duration_seconds=environment.max_clip_seconds,
@@ -88,23 +88,25 @@ def _request(environment: WorkerEnvironment) -> ClipRequest:
     )
 
 
-def _wrong(problems: list[str]) -> ConfigError:
+def _invalid_environment(problems: list[str]) -> ConfigError:
     return ConfigError(f"Correct the environment: {'; '.join(problems)}.")
 
 
 def run_job() -> None:
-    """Run the environment's job; the caller prints a failure of the flow."""
+    """Run the environment's job. Failures propagate to the caller, who prints them."""
     job_id, request = read_request()
     local_run.quiet_prefect()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     log = logging.getLogger("kangklip.job")
     if local_run.is_published(job_id):
-        log.info("%s is published already", job_id)
+        log.info("%s is already published", job_id)
         report = Report(job_id=job_id, attempt=None, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)
         if not report_end(report, sinks_of(settings.load())):
-            raise ReportLost(f"The clips of {job_id} are published, but the callback address does not take it.")
+            raise ReportLost(
+                f"The clips of {job_id} are published, but CALLBACK_URL did not accept the report; check it."
+            )
         return
-    with local_run.unwound_on_sigterm(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:
+    with local_run.sigterm_as_interrupt(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:
         stack.apply()
         published = local_run.run_flow(request, job_id)
     log.info("%s: %s", job_id, pluralize(len(published.clips), "clip"))

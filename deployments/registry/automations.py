@@ -1,4 +1,4 @@
-"""Automations on the Prefect server: end runs whose process has died, and report failures to a webhook."""
+"""Automations on the Prefect server: end runs whose process has died, and report failed runs to a webhook."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -13,14 +13,14 @@ from deployments.registry.register import Outcome
 
 FLOWS = ["clip", "batch"]
 SILENCE = timedelta(minutes=10)
-"""Three of Prefect's heartbeats, sent every 180 seconds. The API learns it from the job's lease much sooner."""
+"""Three of Prefect's heartbeats, which come every 180 seconds. The API notices much sooner, by the job's lease."""
 ZOMBIES = "KangKlip: end runs whose process has died"
 FAILURES = "KangKlip: tell of failed runs"
 _RUN_STATE = "prefect.flow-run."
 
 
 def zombies(silence: timedelta = SILENCE) -> AutomationCore:
-    """Marks a run as Crashed that has stopped sending heartbeats without having ended."""
+    """Marks a run as Crashed when its heartbeats stop before it ends."""
     heartbeat = "prefect.flow-run.heartbeat"
     ends = {_RUN_STATE + state for state in ("Completed", "Failed", "Cancelled", "Crashed")}
     trigger = _trigger(posture=Posture.Proactive, after={heartbeat}, expect={heartbeat, *ends}, within=silence)
@@ -31,32 +31,32 @@ def zombies(silence: timedelta = SILENCE) -> AutomationCore:
 
 
 def failures(webhook: UUID) -> AutomationCore:
-    """POSTs `{"text": "..."}`, as chat services expect it, to the block's address when a run fails or crashes."""
+    """POSTs `{"text": "..."}`, the format of chat webhooks, to the block's address when a run fails or crashes."""
     ends = {_RUN_STATE + state for state in ("Failed", "Crashed")}
     trigger = _trigger(posture=Posture.Reactive, expect=ends, threshold=1, within=timedelta(0))
     text = '"KangKlip: " ~ flow.name ~ " " ~ flow_run.name ~ " " ~ flow_run.state.name ~ " " ~ (flow_run | ui_url)'
     action = CallWebhook(block_document_id=webhook, payload='{"text": {{ (' + text + ") | tojson }}}")
-    description = "Calls NOTIFY_URL when a run has failed or crashed."
+    description = "Calls NOTIFY_URL when a run fails or crashes."
     return AutomationCore(name=FAILURES, description=description, trigger=trigger, actions=[action])
 
 
 def save(wanted: AutomationCore) -> Outcome:
-    """Create or update the automation on the server; whether it is enabled is the operator's choice."""
+    """Create or update the automation on the server, but leave it enabled or disabled as the operator set it."""
     with get_client(sync_client=True) as client:
         found = _find(client, wanted.name)
         if found is None:
             client.create_automation(wanted)
-            return "made"
+            return "created"
         automation_id, existing = found
         wanted = wanted.model_copy(update={"enabled": existing.enabled})
         if wanted == existing:
-            return "there already"
+            return "unchanged"
         client.update_automation(automation_id, wanted)
-        return "changed"
+        return "updated"
 
 
 def _trigger(**options: object) -> EventTrigger:
-    """A trigger for each run of our flows; the server may have others."""
+    """A trigger for runs of our flows only; the server may run others."""
     return EventTrigger.model_validate(
         options
         | {

@@ -1,8 +1,8 @@
 """Blocks on the Prefect server, for the flows, the notifications and, on request, the UI.
 
-Whoever may read blocks reads the secrets in them. So the one block that every run needs, the stage records, holds
-none; a run with a grant may read no blocks; and the bucket's block is saved only for an operator who wants to read
-the bucket with Prefect.
+Anyone who can read a block can read its secrets. So the one block that every run needs, the stage records, contains
+none; a run with a grant can read no blocks; and the bucket's block is saved only on request, for operators who use
+the bucket from Prefect.
 """
 
 from typing import cast
@@ -23,19 +23,19 @@ NOTIFY = "kangklip-notify"
 
 
 def save_records() -> str:
-    """Save the block of the stage records; returns its name."""
+    """Save the block for the stage records; return its name."""
     results.saved_block()
     return f"{results.StageRecords.get_block_type_slug()}/{results.BLOCK_NAME}"
 
 
 def save_bucket(configured: Settings) -> str:
-    """Save the bucket with its keys, for users and flows that may have them; returns the block's name.
+    """Save a block with the bucket and its keys; return the block's name.
 
     Raises:
-        ConfigError: the settings lack the bucket's server or keys.
+        ConfigError: the bucket's endpoint or keys are not set.
     """
     if not (configured.r2_endpoint and configured.r2_access_key_id and configured.r2_secret_access_key):
-        raise ConfigError("The bucket's block needs R2_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY.")
+        raise ConfigError("The bucket block needs R2_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY.")
     keys = AwsCredentials(
         aws_access_key_id=configured.r2_access_key_id.get_secret_value(),
         aws_secret_access_key=configured.r2_secret_access_key,
@@ -48,7 +48,7 @@ def save_bucket(configured: Settings) -> str:
 
 
 def save_webhook(configured: Settings) -> UUID | None:
-    """Save the address of notifications; returns the block's id, or None without NOTIFY_URL."""
+    """Save the webhook for notifications; return the block's id, or None without NOTIFY_URL."""
     if configured.notify_url is None:
         return None
     hook = Webhook(url=configured.notify_url, headers=SecretDict({"Content-Type": "application/json"}))

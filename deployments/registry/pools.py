@@ -1,4 +1,4 @@
-"""The build step of prefect.yaml: `prefect deploy` creates the work pools before it saves a deployment."""
+"""The build step of prefect.yaml, by which `prefect deploy` creates the work pools before the deployments."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from infra.errors import ConfigError
 from infra.nosana.worker import NosanaWorker
 
 
-def make_pools() -> dict[str, Any]:
+def create_pools() -> dict[str, Any]:
     """Create the work pools on the server that `prefect deploy` uses; the step has no outputs.
 
     Raises:
-        ConfigError: no server is named.
-        SubmitError: the Prefect server is away or refuses.
+        ConfigError: PREFECT_API_URL is not set.
+        SubmitError: the Prefect server does not answer, or refuses.
         StackError: a pool exists with another type.
     """
     api_url = get_current_settings().api.url
     if not api_url:
-        raise ConfigError("No Prefect server is named; set PREFECT_API_URL.")
+        raise ConfigError("No Prefect server is set; set PREFECT_API_URL to its API address.")
     register_pools(str(api_url), {NosanaWorker.type: NosanaWorker.get_default_base_job_template()})
     return {}

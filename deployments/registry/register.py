@@ -1,9 +1,9 @@
-"""Register the work pools, queues and deployments of prefect.yaml with a Prefect server. It may be repeated.
+"""Registers the work pools, queues and deployments of prefect.yaml with a Prefect server. Safe to repeat.
 
-Operators' changes are kept: a pool's limit and the defaults of its form, whether a schedule is on, and parameters
-that the file does not set.
+Operators' changes survive: a pool's limit and form defaults, whether a schedule is on, and parameters that the file
+does not set.
 
-Nothing here imports Prefect, which reads its settings at import; `prefect deploy` runs as its own process.
+This module does not import Prefect, which reads its settings on import; `prefect deploy` runs in its own process.
 """
 
 import copy
@@ -23,12 +23,12 @@ from infra.prefect.server import ExistsAlready, NotThere, PrefectServer, not_an_
 
 FILE = HOME / "prefect.yaml"
 
-Outcome = Literal["made", "changed", "saved", "there already"]
+Outcome = Literal["created", "updated", "unchanged", "existed", "saved"]
 
 
 @dataclass(frozen=True)
 class Registered:
-    """Something on the server, for the table of `kangklip deploy`."""
+    """A row in the table that `kangklip deploy` prints."""
 
     kind: str
     name: str
@@ -42,83 +42,83 @@ def register(
     """Register the work pools of prefect.yaml and their deployments.
 
     Args:
-        api_url: the Prefect server's.
+        api_url: address of the Prefect server's API.
         pools: names of the pools to register, with their deployments; all if None.
-        templates: base job templates by type of pool; without one, the pool's worker fills it in.
+        templates: base job templates by pool type; if missing, the pool's worker fills it in.
 
     Raises:
-        SubmitError: the Prefect server is away or refuses.
+        SubmitError: the Prefect server does not answer, or refuses.
         StackError: a pool exists with another type, or `prefect deploy` failed.
     """
-    offered = _offered()
-    wanted = [pool for pool in offered["definitions"]["pools"] if pools is None or pool["name"] in pools]
+    config = _load_config()
+    wanted = [pool for pool in config["definitions"]["pools"] if pools is None or pool["name"] in pools]
     names = {pool["name"] for pool in wanted}
-    deployments = [each for each in offered["deployments"] if each["work_pool"]["name"] in names]
+    deployments = [each for each in config["deployments"] if each["work_pool"]["name"] in names]
     with PrefectServer(api_url) as server:
-        done = _pools(server, wanted, templates or {})
+        done = _register_pools(server, wanted, templates or {})
         existing = [_find(server, f"deployments/name/{_name(each)}") for each in deployments]
-        merged = [_with_operators_changes(each, there) for each, there in zip(deployments, existing, strict=True)]
-        _deploy(offered | {"deployments": merged, "build": None}, api_url)
-    for each, there in zip(merged, existing, strict=True):
-        done.append(Registered("deployment", _name(each), "there already" if there else "made", _summary(each)))
+        merged = [_with_operators_changes(each, known) for each, known in zip(deployments, existing, strict=True)]
+        _deploy(config | {"deployments": merged, "build": None}, api_url)
+    for each, known in zip(merged, existing, strict=True):
+        done.append(Registered("deployment", _name(each), "existed" if known else "created", _summary(each)))
     return done
 
 
 def register_pools(api_url: str, templates: Mapping[str, dict[str, Any]]) -> list[Registered]:
-    """Register the work pools and their queues alone.
+    """Register only the work pools and their queues.
 
     Raises:
-        SubmitError: the Prefect server is away or refuses.
+        SubmitError: the Prefect server does not answer, or refuses.
         StackError: a pool exists with another type.
     """
     with PrefectServer(api_url) as server:
-        return _pools(server, _offered()["definitions"]["pools"], templates)
+        return _register_pools(server, _load_config()["definitions"]["pools"], templates)
 
 
-def _offered() -> dict[str, Any]:
+def _load_config() -> dict[str, Any]:
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))
 
 
-def _pools(
+def _register_pools(
     server: PrefectServer, wanted: list[dict[str, Any]], templates: Mapping[str, dict[str, Any]]
 ) -> list[Registered]:
-    done = [_pool(server, pool, templates.get(pool["type"], {})) for pool in wanted]
-    return done + [_queue(server, pool["name"], queue) for pool in wanted for queue in pool.get("queues", [])]
+    done = [_register_pool(server, pool, templates.get(pool["type"], {})) for pool in wanted]
+    return done + [_register_queue(server, pool["name"], queue) for pool in wanted for queue in pool.get("queues", [])]
 
 
-def _pool(server: PrefectServer, pool: dict[str, Any], template: dict[str, Any]) -> Registered:
-    """Create the pool, or update its template; its limit is the operator's once it exists."""
+def _register_pool(server: PrefectServer, pool: dict[str, Any], template: dict[str, Any]) -> Registered:
+    """Create the pool, or update its template. An existing pool keeps its limit."""
     path = f"work_pools/{pool['name']}"
     known = _find(server, path)
     body = {name: value for name, value in pool.items() if name != "queues"} | {"base_job_template": template}
     if known is None and (created := _create(server, "work_pools/", body)):
-        return Registered("work pool", pool["name"], "made", _limit(created))
-    known = known or server.ask("GET", path)  # its worker created it meanwhile
+        return Registered("work pool", pool["name"], "created", _limit(created))
+    known = known or server.ask("GET", path)  # its worker has just created it
     if known["type"] != pool["type"]:
         raise StackError(
             f"The work pool {pool['name']} is of type {known['type']}, not {pool['type']}; delete it and try again."
         )
     fresh = _with_defaults(template, known["base_job_template"])
     if not template or fresh == known["base_job_template"]:
-        return Registered("work pool", pool["name"], "there already", _limit(known))
+        return Registered("work pool", pool["name"], "unchanged", _limit(known))
     server.ask("PATCH", path, {"base_job_template": fresh})
-    return Registered("work pool", pool["name"], "changed", _limit(known))
+    return Registered("work pool", pool["name"], "updated", _limit(known))
 
 
-def _queue(server: PrefectServer, pool: str, queue: dict[str, Any]) -> Registered:
-    """Create the queue, or set its limit if it has none; a limit that an operator set stays."""
+def _register_queue(server: PrefectServer, pool: str, queue: dict[str, Any]) -> Registered:
+    """Create the queue, or set its limit if it has none."""
     name, path = f"{pool}/{queue['name']}", f"work_pools/{pool}/queues"
     if created := _create(server, path, queue):
-        return Registered("work queue", name, "made", _at_once(created))
+        return Registered("work queue", name, "created", _at_once(created))
     known = server.ask("GET", f"{path}/{queue['name']}")
     if known["concurrency_limit"] is not None:
-        return Registered("work queue", name, "there already", _at_once(known))
+        return Registered("work queue", name, "unchanged", _at_once(known))
     server.ask("PATCH", f"{path}/{queue['name']}", {"concurrency_limit": queue["concurrency_limit"]})
-    return Registered("work queue", name, "changed", _at_once(queue))
+    return Registered("work queue", name, "updated", _at_once(queue))
 
 
 def _with_defaults(template: dict[str, Any], existing: dict[str, Any]) -> dict[str, Any]:
-    """The template with the defaults of the pool's existing form."""
+    """The template, with the defaults that the existing pool's form has."""
     fresh = copy.deepcopy(template)
     theirs = existing.get("variables", {}).get("properties", {})
     for name, field in fresh.get("variables", {}).get("properties", {}).items():
@@ -128,32 +128,32 @@ def _with_defaults(template: dict[str, Any], existing: dict[str, Any]) -> dict[s
 
 
 def _with_operators_changes(deployment: dict[str, Any], existing: dict[str, Any] | None) -> dict[str, Any]:
-    """The deployment with the parameters and active schedules that it has on the server."""
+    """The deployment with the parameters and schedule switches that it has on the server."""
     if existing is None:
         return deployment
     merged = deployment | {"parameters": existing["parameters"] | deployment.get("parameters", {})}
     if any(schedule["slug"] is None for schedule in existing["schedules"]):
-        merged.pop("schedules", None)  # an operator added one; sending ours would delete it
+        merged.pop("schedules", None)  # an operator added a schedule; sending ours would delete it
         return merged
     active = {schedule["slug"]: schedule["active"] for schedule in existing["schedules"]}
     schedules = deployment.get("schedules", [])
     return merged | {"schedules": [each | {"active": active.get(each["slug"], each["active"])} for each in schedules]}
 
 
-def _deploy(offered: dict[str, Any], api_url: str) -> None:
+def _deploy(config: dict[str, Any], api_url: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        yaml.safe_dump(offered, file)
+        yaml.safe_dump(config, file)
         file.flush()
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
         env = os.environ | {"PREFECT_API_URL": api_url}
         done = subprocess.run(command, cwd=HOME, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         last_line = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
-        raise StackError(f"The deployments could not be registered: {last_line[0]}")
+        raise StackError(f"Could not register the deployments: {last_line[0]}")
 
 
 def _name(deployment: dict[str, Any]) -> str:
-    """flow/deployment; a flow is named after its function."""
+    """FLOW/DEPLOYMENT; a flow is named after its function."""
     return f"{deployment['entrypoint'].rpartition('.')[2]}/{deployment['name']}"
 
 
@@ -172,7 +172,7 @@ def _at_once(limited: dict[str, Any]) -> str:
 
 
 def _find(server: PrefectServer, path: str) -> dict[str, Any] | None:
-    """What is at the path, or None if absent."""
+    """The object at the path, or None if absent."""
     try:
         return server.ask("GET", path)
     except NotThere:
@@ -180,10 +180,10 @@ def _find(server: PrefectServer, path: str) -> dict[str, Any] | None:
 
 
 def _create(server: PrefectServer, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-    """What was created, or None if its name exists already."""
+    """The created object, or None if its name is taken."""
     try:
         return server.ask("POST", path, body)
     except ExistsAlready:
         return None
-    except NotThere:  # every Prefect API has the collections that things are created in
+    except NotThere:  # a Prefect API always has this collection
         raise not_an_api() from None

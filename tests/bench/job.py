@@ -189,7 +189,7 @@ def main(job_id: str, request: str, result: Path) -> None:
     meter = Meter(result.parent)
     put_around(meter)
     began = time.monotonic()
-    with local_run.unwound_on_sigterm():
+    with local_run.sigterm_as_interrupt():
         published = local_run.run_flow(ClipRequest.model_validate_json(request), job_id)
     ended = time.monotonic()
     measured = {

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from deployments.local_run import readable
+from deployments.local_run import readable_name
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,6 @@ from deployments.local_run import readable
     ],
 )
 def test_any_file_name_becomes_one_readable_line(name: bytes, shown: str):
-    said = readable(os.fsdecode(name))
+    said = readable_name(os.fsdecode(name))
     assert said == shown
     assert said.encode()

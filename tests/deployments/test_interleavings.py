@@ -32,7 +32,7 @@ from deployments.api.guards import Caller
 from deployments.api.job_request import JobRequest
 from deployments.api.routes import create as api_create
 from deployments.api.routes import jobs as api_jobs
-from deployments.recovery import Reconciler
+from deployments.job_reconciler import Reconciler
 from infra.bucket.store import ArtifactStore
 from infra.errors import JobConflict
 from infra.granted import grant as grants

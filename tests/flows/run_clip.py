@@ -76,7 +76,7 @@ if __name__ == "__main__":
         end_in(stage, stop_and_swallow)
     if os.environ.get("LOSE_END"):
         lose_end()
-    with local_run.unwound_on_sigterm():
+    with local_run.sigterm_as_interrupt():
         request = ClipRequest.model_validate_json(sys.argv[2])
         if sys.argv[1] == "-":
             from flows.clip import clip

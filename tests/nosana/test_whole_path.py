@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from pydantic import SecretStr
 
 from deployments.api.app import create_app
-from deployments.recovery import Reconciler, keep_reconciling
+from deployments.job_reconciler import Reconciler, keep_reconciling
 from deployments.registry.register import register
 from infra.bucket.store import ArtifactStore
 from infra.granted.access import granted_root

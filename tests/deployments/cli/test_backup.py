@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -59,8 +60,8 @@ def backup_file(stack, data_dir, tmp_path) -> Path:
     file = tmp_path / "saved.tar.gz"
     done = kangklip(data_dir, "backup", file)
     assert done.returncode == 0, message_of(done)
-    assert "records and the database of Prefect saved." in message_of(done)
-    assert "keep jobs/, cache/, granted/ of the bucket clips" in message_of(done)
+    assert re.search(r"Saved \d+ records and the Prefect database\.", message_of(done))
+    assert "keep jobs/, cache/, granted/ in the bucket clips" in message_of(done)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["saved.tar.gz"]
     return file
@@ -70,7 +71,7 @@ def test_a_backup_is_restored_into_another_folder(stack, data_dir, backup_file, 
     elsewhere = tmp_path / "elsewhere"
     done = kangklip(elsewhere, "restore", backup_file)
     assert done.returncode == 0, message_of(done)
-    assert "records and the database of Prefect restored" in message_of(done)
+    assert re.search(r"Restored \d+ records and the Prefect database", message_of(done))
     source, target = (folder / "stack" / "prefect" / "prefect.db" for folder in (data_dir, elsewhere))
     assert [name for name, _ in tables(target)] == [name for name, _ in tables(source)]
     assert dict(tables(target))["variable"] == dict(tables(source))["variable"] > 0
@@ -78,10 +79,10 @@ def test_a_backup_is_restored_into_another_folder(stack, data_dir, backup_file, 
         jobs, theirs = JobStore.from_settings(other.settings), JobStore.from_settings(stack.settings)
         assert jobs.recent(500) == theirs.recent(500)
         assert "are running; stop kangklip up" in message_of(kangklip(elsewhere, "restore", backup_file))
-    assert "There are records already" in message_of(kangklip(elsewhere, "restore", backup_file))
+    assert "Redis already has records" in message_of(kangklip(elsewhere, "restore", backup_file))
     again = kangklip(elsewhere, "restore", backup_file, "--replace", "--without-prefect", R2_BUCKET="other")
     assert again.returncode == 0, message_of(again)
-    assert "The backup is of the bucket clips, and R2_BUCKET is other." in message_of(again)
+    assert "The backup belongs to the bucket clips, but R2_BUCKET is other." in message_of(again)
 
 
 NO_SERVERS = dict.fromkeys(("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url"))
@@ -110,7 +111,7 @@ def test_a_backup_of_version_1_is_migrated(tmp_path):
     saved.write_bytes(archive(backup__json=description(records=len(lines)), records__jsonl=records))
     done = kangklip(tmp_path / "data", "restore", saved)
     assert done.returncode == 0, message_of(done)
-    assert f"{len(lines)} records restored, brought from form 1 to {schema.VERSION}." in message_of(done)
+    assert f"Restored {len(lines)} records, migrated from schema version 1 to {schema.VERSION}." in message_of(done)
     shown = kangklip(tmp_path / "data", "status", job_id(5))
     assert "CANCELLED" in shown.stdout.decode()
 
@@ -161,7 +162,8 @@ def test_a_file_that_is_not_a_backup_is_refused(name, tmp_path):
     saved, folder = tmp_path / "wrong.tar.gz", tmp_path / "unpacked"
     saved.write_bytes(BROKEN_BACKUPS[name])
     folder.mkdir()
-    with pytest.raises((BadRequest, ConfigError), match="newer KangKlip" if "newer" in name else "is not a backup"):
+    fault = "newer KangKlip" if "newer" in name else "is not a KangKlip backup"
+    with pytest.raises((BadRequest, ConfigError), match=fault):
         _unpack(saved, folder)
 
 
@@ -174,7 +176,7 @@ def test_a_broken_backup_changes_nothing(servers, tmp_path):
         saved.write_bytes(BROKEN_BACKUPS["too few records"])
         done = kangklip(tmp_path / "data", "restore", saved, "--replace", REDIS_URL=url)
         assert done.returncode == 2, message_of(done)
-        assert "is not a backup of KangKlip. Name a file" in message_of(done)
+        assert "is not a KangKlip backup. Name a file" in message_of(done)
         assert [record["value"] for record in dump.dump(client)] == ["1", "as it was"]
         client.flushdb()
 
@@ -188,7 +190,7 @@ def test_backup_to_standard_output_without_the_prefect_database(servers, tmp_pat
         named = {"REDIS_URL": f"{base}/9", "PREFECT_API_URL": "http://127.0.0.1:9/api"}
         refused = kangklip(tmp_path, "backup", "-", **named)
         assert refused.returncode == 2
-        assert "Leave it out here with --without-prefect" in message_of(refused)
+        assert "Use --without-prefect here" in message_of(refused)
         done = kangklip(tmp_path, "backup", "-", "--without-prefect", **named)
         assert done.returncode == 0, message_of(done)
         saved = tmp_path / "saved.tar.gz"
@@ -197,6 +199,6 @@ def test_backup_to_standard_output_without_the_prefect_database(servers, tmp_pat
         assert not (tmp_path / "stack").exists(), "where all servers are named, no folder is made"
         assert done.returncode == 0, message_of(done)
         assert [r["key"] for r in dump.dump(target)] == [r["key"] for r in dump.dump(source)]
-        assert "exists already" in message_of(kangklip(tmp_path, "backup", saved, "--without-prefect", **named))
+        assert "already exists" in message_of(kangklip(tmp_path, "backup", saved, "--without-prefect", **named))
         for client in (source, target):
             client.flushdb()

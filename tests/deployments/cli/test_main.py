@@ -194,8 +194,8 @@ def bad_files(tmp_path):
         (["clip", "{files}/notes.mp4"], "is not a video in a known format"),
         (["clip", "/dev/null"], "is not a regular file."),
         (["clip", "~nobody-here/talk.mp4"], "There is no file ~nobody-here/talk.mp4."),
-        (["clip", "x" * 300], "cannot be read (File name too long). Give a file that you may read."),
-        (["backup", "/proc/kangklip.tar.gz"], "/proc/kangklip.tar.gz cannot be written"),
+        (["clip", "x" * 300], "(File name too long). Give a readable file."),
+        (["backup", "/proc/kangklip.tar.gz"], "Cannot write to /proc/kangklip.tar.gz"),
         (["clip", "ftp://example.org/v.mp4"], "SOURCE must be an http or https address such as"),
         (["clip", "http://127.0.0.1:9999/v.mp4"], "The address is not public."),
         (["clip", "http://example.org:22/v.mp4"], "Port 22 is not allowed: use 80, 443, or 1024 and above."),
@@ -205,7 +205,7 @@ def bad_files(tmp_path):
         ),
         (
             ["clip", str(SHORT), "-o", "{files}/empty.mp4/x"],
-            "of --out cannot be written (Not a directory); name another.",
+            "(Not a directory); name another folder with --out.",
         ),
         (["status", "kk_nonsense"], "kk_nonsense is not a job id."),
     ],
@@ -252,7 +252,7 @@ def test_status_json_has_every_attempt_and_its_reason(stack):
 def test_an_unknown_job_is_reported(stack):
     told = kangklip("resume", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", environment=stack.environment())
     assert told.returncode == 2
-    assert "No job kk_01ARZ3NDEKTSV4RRFFQ69G5FAV is known" in " ".join(told.stderr.split())
+    assert "There is no job kk_01ARZ3NDEKTSV4RRFFQ69G5FAV" in " ".join(told.stderr.split())
 
 
 def test_an_unusable_data_folder_is_reported(tmp_path):

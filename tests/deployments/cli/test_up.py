@@ -241,7 +241,7 @@ class TestUp:
         up.process.kill()
         up.process.wait()
         up.start()
-        assert f"Taking up again: {job_id}, which was at " in up.log()
+        assert f"Resuming {job_id} from " in up.log()
         job = up.ended(job_id)
         assert (job["status"], job["attempt"]) == ("SUCCEEDED", 2), up.log()
 
@@ -276,7 +276,7 @@ def test_without_a_worker_a_job_stays_queued(tmp_path):
         assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
         assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
         said = refusal_of_up("--port", running.port)
-        assert f"Port {running.port} is taken; choose another, or stop what listens there." in said
+        assert f"Port {running.port} is taken; choose another, or stop the program that uses it." in said
         said = refusal_of_up("--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
         assert f"Port {running.port} for the Prefect server is taken; choose another" in said
         screen, log = running.log(), (running.folder / "stack" / "logs" / f"api-{running.port}.log").read_text()
@@ -297,20 +297,20 @@ def refusal_of_up(*arguments):
 
 
 def test_two_servers_cannot_have_one_port():
-    assert "cannot both have port 5555" in refusal_of_up("--port", 5555, "--prefect-port", 5555)
+    assert "cannot both use port 5555" in refusal_of_up("--port", 5555, "--prefect-port", 5555)
 
 
 @pytest.mark.parametrize(
     ("host", "said"),
-    [("nowhere.invalid", "HOST nowhere.invalid is no address"), ("192.0.2.1", "is no address of this machine")],
+    [("nowhere.invalid", "HOST nowhere.invalid is not an address"), ("192.0.2.1", "is not an address of this machine")],
 )
 def test_a_foreign_host_is_not_reported_as_a_taken_port(host, said):
     with pytest.raises(ConfigError, match=said):
-        serve._bound(host, free_port())
+        serve._bind(host, free_port())
 
 
 def test_a_port_taken_meanwhile_is_reported():
-    listener = serve._bound("127.0.0.1", 0)
+    listener = serve._bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

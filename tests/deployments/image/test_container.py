@@ -72,7 +72,7 @@ def test_a_bad_environment_is_reported_in_one_line(tmp_path, given, words):
 def test_a_refused_grant_is_reported_in_one_line_without_the_grant(tmp_path, api):
     api.answers.append((403, {"detail": "grant refused"}))
     done = run_container(tmp_path, {"KANGKLIP_GRANT": "a-grant", "KANGKLIP_API_URL": api.url})
-    assert done.returncode == container.REFUSED
+    assert done.returncode == container.GRANT_REFUSED_STATUS
     assert "The grant was refused (403: grant refused). Start the job again." in " ".join(done.stderr.split())
     assert "a-grant" not in done.stdout + done.stderr
 

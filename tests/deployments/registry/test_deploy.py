@@ -222,8 +222,8 @@ def test_a_second_deploy_keeps_an_operators_changes(server, environment):
     assert server.all() == changed_by_operator
     assert changed_by_operator["schedules"][0][1] is True
     assert changed_by_operator["deployments"][2]["parameters"] == feed
-    assert "made" not in done.stdout
-    assert "changed" not in done.stdout
+    assert "created" not in done.stdout
+    assert "updated" not in done.stdout
     assert "at most 3 at once" in done.stdout
     assert "at most 2 at once" in done.stdout
     server("PATCH", "work_pools/kangklip/queues/clips", {"concurrency_limit": 1})
@@ -247,7 +247,7 @@ def test_an_older_pool_gets_the_new_job_template_and_keeps_changed_defaults(serv
     monkeypatch.setattr(register_module, "_deploy", lambda *_: None)
     try:
         done = register(str(server.client.base_url), pools=["nosana-gpu"], templates={"nosana": new})
-        assert [(one.name, one.outcome) for one in done] == [("nosana-gpu", "changed"), ("clip/gpu", "there already")]
+        assert [(one.name, one.outcome) for one in done] == [("nosana-gpu", "updated"), ("clip/gpu", "existed")]
         form = server("GET", "work_pools/nosana-gpu")["base_job_template"]["variables"]["properties"]
         assert {name: field["default"] for name, field in form.items()} == {"image": "mine", "market": "any"}
     finally:
@@ -342,7 +342,7 @@ def test_a_run_whose_heartbeat_stops_is_marked_crashed(server):
     from deployments.registry import automations
 
     quick = automations.zombies(timedelta(seconds=10)).model_copy(update={"name": "quick"})
-    assert automations.save(quick) == "made"
+    assert automations.save(quick) == "created"
     dead, done = server.run("clip/local", "RUNNING"), server.run("clip/gpu", "RUNNING")
     foreign = server.foreign_run("RUNNING")
     for run, flow in ((dead, "clip"), (done, "clip"), (foreign, "somebody-elses")):

@@ -7,9 +7,9 @@ from uuid import NAMESPACE_OID, uuid5
 import httpx
 import pytest
 
-from deployments import recovery as reconcile
+from deployments import job_reconciler
 from deployments.cli import serve
-from deployments.recovery import GRACE_SECONDS, PENDING_SECONDS, Reconciler
+from deployments.job_reconciler import DEAD_SECONDS, PENDING_SECONDS, Reconciler
 from infra.errors import SubmitError
 from infra.jobs.events import JobEvents
 from infra.jobs.ids import new_job_id
@@ -205,7 +205,7 @@ def test_jobs_interrupted_by_a_stop_are_resumed_at_once(scene):
     assert scene.server.ended == [(run_id, "KangKlip was stopped while the job ran.")]
     again = scene.reconciler.resume_interrupted()
     assert [each.job_id for each in again] == [scene.job_id]  # until it has a run
-    assert serve._taken_up(left) == f"Taking up again: {scene.job_id}, which was at RENDER (70 %)"
+    assert serve._resumption(left) == f"Resuming {scene.job_id} from RENDER (70 %)"
 
 
 @pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
@@ -226,7 +226,7 @@ def test_a_job_that_runs_elsewhere_is_not_resumed(scene):
 def test_a_job_whose_run_vanished_is_retried(scene):
     begin_run(scene, "RUNNING")
     scene.server.states.clear()
-    scene.clock.now += GRACE_SECONDS + 1
+    scene.clock.now += DEAD_SECONDS + 1
     assert "vanished" in scene.after(20).attempts[0].reason
 
 
@@ -312,7 +312,7 @@ def test_an_attempt_opened_meanwhile_is_not_touched(scene):
 
 def test_no_error_ends_the_reconciling(scene, monkeypatch, caplog):
     """Reconciling continues whatever the server answers."""
-    monkeypatch.setattr(reconcile, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(job_reconciler, "INTERVAL_SECONDS", 0.01)
     faults, looked = [ValueError("no JSON"), KeyError("id")], asyncio.Event()
     answer = scene.server.runs
 
@@ -325,7 +325,7 @@ def test_no_error_ends_the_reconciling(scene, monkeypatch, caplog):
     async def watch():
         nonlocal loop
         loop = asyncio.get_running_loop()
-        watching = asyncio.create_task(reconcile.keep_reconciling(scene.reconciler))
+        watching = asyncio.create_task(job_reconciler.keep_reconciling(scene.reconciler))
         await asyncio.wait_for(looked.wait(), 10)
         watching.cancel()
 
