@@ -1,4 +1,4 @@
-"""A double of Nosana for each test, and the client over it."""
+"""A double of Nosana for each test, and a client of it."""
 
 from asyncio import run
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,7 +11,7 @@ from infra.nosana.client import NosanaClient
 from tests.nosana.double import KEY, NosanaDouble
 
 T = TypeVar("T")
-Ask = Callable[[Callable[[NosanaClient], Coroutine[Any, Any, T]]], T]
+CallClient = Callable[[Callable[[NosanaClient], Coroutine[Any, Any, T]]], T]
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def nosana() -> Iterator[NosanaDouble]:
 
 
 @pytest.fixture
-def ask(nosana: NosanaDouble) -> Ask[Any]:
-    """Runs `what(client)` to its end; another key may be given."""
+def call_client(nosana: NosanaDouble) -> CallClient[Any]:
+    """Runs `what(client)` and returns its result; `key` may be another API key."""
 
     def asked(what: Callable[[NosanaClient], Coroutine[Any, Any, T]], key: str = KEY) -> T:
         async def whole() -> T:

@@ -1,4 +1,4 @@
-"""A host that really runs the container's command, as a process of this machine."""
+"""A host that really runs the container's command, as a process on this machine."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ from typing import Any, Self
 from tests.folders import ROOT
 from tests.nosana.states import Deployment, ended, failed_host, log
 
-GRACE_SECONDS = 10.0
-"""Between SIGTERM and SIGKILL, as container engines have it."""
+KILL_AFTER_SECONDS = 10.0
+"""Seconds between SIGTERM and SIGKILL, as in container engines."""
 LOG_LINES = 200
 
 
 async def run(deployment: Deployment) -> None:
-    """The command of the first operation, with the environment of the definition and nothing of this machine's."""
+    """Run the first operation's command with the definition's environment and nothing of this machine's."""
     args = deployment.body["job_definition"]["ops"][0]["args"]
     job = deployment.list_job()
     if await deployment.wait():
@@ -32,7 +32,7 @@ async def run(deployment: Deployment) -> None:
         except OSError:
             job.end(result=failed_host("container-runtime-error"))
             return
-        expired = not await container.is_over_within(deployment.timeout, deployment.stopping)
+        expired = not await container.ends_within(deployment.timeout, deployment.stopping)
         code = await container.end()
         stopped = deployment.stopping.is_set() and not expired
         reason = {"jobExpired": expired, "jobStopped": stopped}
@@ -40,13 +40,13 @@ async def run(deployment: Deployment) -> None:
 
 
 def command(args: dict[str, Any]) -> list[str]:
-    """A text is for the shell, a list is taken as it is; the image's python is ours."""
+    """A string goes to the shell, a list is used unchanged; the image's python is this interpreter."""
     words = [*_words(args.get("entrypoint", [])), *_words(args.get("cmd", []))]
     return [sys.executable, *words[1:]] if words[:1] == ["python"] else words
 
 
 class Container:
-    """A process and all that it starts: they end together, for in a container its end is theirs."""
+    """A process and everything it starts. They end together, as in a container."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -63,10 +63,10 @@ class Container:
             )
         )
 
-    async def is_over_within(self, seconds: float, stopping: asyncio.Event | None = None) -> bool:
-        """Whether it ended, or was to be stopped, in that time.
+    async def ends_within(self, seconds: float, stopping: asyncio.Event | None = None) -> bool:
+        """Whether the process ended, or a stop was requested, within `seconds`.
 
-        It is looked at: asyncio's own `wait` lasts until those who inherited its output have ended too.
+        It polls, because asyncio's `wait` also waits for the processes that inherited the output.
         """
         deadline = time.monotonic() + seconds
         while self._process.returncode is None and not (stopping and stopping.is_set()):
@@ -76,10 +76,10 @@ class Container:
         return True
 
     async def end(self) -> int:
-        """Its exit status; 128 and the signal's number where one ended it."""
+        """End the process; returns its exit status, or 128 plus the number of the signal that ended it."""
         if self._process.returncode is None:
             self._process.terminate()
-            await self.is_over_within(GRACE_SECONDS)
+            await self.ends_within(KILL_AFTER_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         code = await self._process.wait()

@@ -1,7 +1,7 @@
 """A strict double of Nosana's deployments API on loopback: it refuses what the service refuses.
 
-What becomes of a deployment is a script (scripts.py); `run` starts the container's command as a process of this
-machine with nothing but its own environment.
+A script (scripts.py) decides what happens to a deployment; `run` starts the container's command as a process on this
+machine with a bare environment.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests.nosana.format import CreateBody
-from tests.nosana.scripts import Script, named, play
+from tests.nosana.scripts import Script, play, script_named
 from tests.nosana.states import STEP, Deployment
 
 KEY, OTHER_KEY = "nos_first_key", "nos_other_key"
@@ -48,9 +48,9 @@ STOPPABLE = {"RUNNING", "ERROR", "INSUFFICIENT_FUNDS"}
 
 Answer = Callable[[Request], Awaitable[Response]]
 Fault = int | float | str
-"""What befalls a call: 429, 502 and other statuses in its place; seconds (a float) that its answer comes late;
-"lost", the call has its effect and the connection is closed without an answer; "torn", closed within the
-answer; "hidden", a gateway answers 502 for a call that had its effect; "cut", closed without any effect."""
+"""What goes wrong with a call. 429, 502 and other integers are returned instead; a float delays the response by
+so many seconds. "lost": the call takes effect and the connection closes without a response. "torn": it closes in the
+middle of the response. "hidden": a gateway answers 502 for a call that took effect. "cut": it closes without effect."""
 
 
 class Refused(Exception):
@@ -69,13 +69,12 @@ def wrong_state(one: Deployment) -> Refused:
 
 
 class NosanaDouble:
-    """A context manager. Each deployment made plays the next of `scripts`, then what `script` names.
+    """A context manager. Each new deployment plays the next of `scripts`, or `script` once they are used up.
 
-    `script` may also be a function of the create's body that gives the name, or a script of the test's own.
-    `minute` is how many seconds a minute of a timeout takes. `faults` befall the next calls of a route, by method
-    and the last part of its path: `("POST", "create")`, `("GET", "deployments")`, `("GET", "{id}")`.
-    `requests` has every call as (method, path, body), `misdirected` those to no route; `most_live` is how many
-    deployments were alive at once.
+    A script is a name or a function. `choose`, if set, picks it from the body of the create instead. `minute` is the
+    length of a timeout's minute in seconds. `faults` happen to the next calls of a route, keyed by method and last
+    part of the path: `("POST", "create")`, `("GET", "deployments")`, `("GET", "{id}")`. `requests` holds every call as
+    (method, path, body), `misdirected` those to unknown routes; `most_live` is the peak of live deployments.
     """
 
     def __init__(self, script: str | Script = "ok", minute: float = 60.0) -> None:
@@ -106,7 +105,7 @@ class NosanaDouble:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends every container that still runs, and tells of a script that broke. The server ends by itself."""
+        """End every container that still runs, and raise the error of a script that failed."""
         lives = [(one, one.life) for one in self.deployments if one.life]
         for one, life in lives:
             life.get_loop().call_soon_threadsafe(one.stopping.set)
@@ -119,7 +118,7 @@ class NosanaDouble:
                 raise error
 
     def top_up(self, usd: float, key: str = KEY) -> None:
-        """What lacked credits is tried again."""
+        """Add credits; deployments that lacked them are tried again."""
         self.credits[key] += usd
         for one in self.deployments:
             if one.key == key and one.life:
@@ -129,7 +128,7 @@ class NosanaDouble:
         return [one.name for one in self.deployments if one.status not in ("ARCHIVED", "DELETED")]
 
     def definitions(self) -> str:
-        """Everything that a host, or whoever reads what Nosana keeps, has seen."""
+        """Everything that a host, or a reader of Nosana's records, can see."""
         return json.dumps([one.body for one in self.deployments])
 
     def _routes(self) -> list[Route]:
@@ -149,10 +148,10 @@ class NosanaDouble:
             ("GET", "/api/markets/", self._markets),
             ("GET", "/api/markets/{market}/", self._market),
         ]
-        return [Route(path, self._guarded(path, answer), methods=[method]) for method, path, answer in routes]
+        return [Route(path, self._with_checks(path, answer), methods=[method]) for method, path, answer in routes]
 
-    def _guarded(self, path: str, answer: Answer) -> Answer:
-        """Records the call, then lets its fault befall it; without a known key nothing is answered."""
+    def _with_checks(self, path: str, answer: Answer) -> Answer:
+        """Record the call, check its key and apply its fault."""
 
         async def guarded(request: Request) -> Response:
             self.requests.append((request.method, request.url.path, _said(await request.body())))
@@ -161,18 +160,18 @@ class NosanaDouble:
             waiting = self.faults.get((request.method, path.rstrip("/").rpartition("/")[2]), [])
             fault = waiting.pop(0) if waiting else None
             if type(fault) is int:
-                return self._in_place(fault)
+                return self._error_response(fault)
             if fault == "cut":
                 return Lost()
             try:
                 done = await answer(request)
             except Refused as refused:
                 done = refused.answer
-            return await _befallen(done, fault)
+            return await _with_fault(done, fault)
 
         return guarded
 
-    def _in_place(self, status: int) -> Response:
+    def _error_response(self, status: int) -> Response:
         if status == 429:
             return JSONResponse({"error": "Too Many Requests"}, 429, {"Retry-After": self.retry_after})
         return HTMLResponse(f"<html><title>{status}</title></html>", status)  # a gateway's page
@@ -197,7 +196,7 @@ class NosanaDouble:
         return JSONResponse(made.view())
 
     async def _list(self, request: Request) -> Response:
-        """`name` is exact, `search` a part of the name, `status` one or several with commas between."""
+        """Filter by exact `name`, by `search` (part of a name) and by `status` (one or several, comma-separated)."""
         asked = request.query_params
         statuses = asked["status"].split(",") if "status" in asked else None
         found = [
@@ -266,11 +265,11 @@ class NosanaDouble:
 
     def _script(self, body: dict[str, Any]) -> Script:
         if self.choose:
-            return named(self.choose(body))
-        return named(self.scripts.pop(0) if self.scripts else self.script)
+            return script_named(self.choose(body))
+        return script_named(self.scripts.pop(0) if self.scripts else self.script)
 
     def _begin(self, one: Deployment) -> None:
-        """What it did before is over: one that waited for credits or for its listing begins anew."""
+        """Start the deployment's life, or restart it if it waited for credits or a listing."""
         if one.life:
             one.life.cancel()
         one.move("STARTING")
@@ -279,23 +278,23 @@ class NosanaDouble:
         self.most_live = max(self.most_live, sum(other.is_live for other in self.deployments))
 
     def _affords(self, one: Deployment) -> bool:
-        """Whether the credits pay for its whole timeout."""
+        """Whether the credits suffice for the deployment's whole timeout."""
         spent = self._reserved(one.key) + self._settled(one.key)
         return self.credits[one.key] - spent >= self._price(one) * one.body["timeout"] / 60
 
     def _reserved(self, key: str) -> float:
-        """For the whole timeout of each job that waits or runs, in dollars."""
+        """Dollars reserved: the whole timeout of each waiting or running job."""
         mine = [one for one in self.deployments if one.key == key]
         live = [one for one in mine for job in one.jobs if not job.is_over]
         return sum(self._price(one) * one.body["timeout"] / 60 for one in live)
 
     def _settled(self, key: str) -> float:
-        """For the time that jobs ran, in dollars."""
+        """Dollars spent: the time that jobs ran."""
         jobs = [(one, job) for one in self.deployments if one.key == key for job in one.jobs if job.is_over]
         return sum(self._price(one) * (job.ended - job.started) / 3600 for one, job in jobs if job.started)
 
     def _price(self, one: Deployment) -> float:
-        """In dollars an hour."""
+        """Dollars per hour."""
         return next(float(m["usd_reward_per_hour"]) for m in self.markets if m["address"] == one.body["market"])
 
     def _in(self, request: Request, states: set[str]) -> Deployment:
@@ -328,8 +327,8 @@ def _moved(one: Deployment) -> Response:
     return JSONResponse({"status": one.status, "updated_at": one.updated_at})
 
 
-async def _befallen(done: Response, fault: Fault | None) -> Response:
-    """The answer to a call that had its effect, as its caller gets it."""
+async def _with_fault(done: Response, fault: Fault | None) -> Response:
+    """The response to a call that took effect, changed by its fault."""
     if isinstance(fault, float):
         await asyncio.sleep(fault)
     if fault == "hidden":
@@ -338,7 +337,7 @@ async def _befallen(done: Response, fault: Fault | None) -> Response:
 
 
 def _paged(request: Request, name: str, newest_first: list[dict[str, Any]]) -> Response:
-    """A page of the list. A cursor counts from the oldest, so that what is made meanwhile moves no page."""
+    """A page of the list. Cursors count from the oldest, so that new items do not shift pages."""
     size = len(newest_first)
     limit, cursor = request.query_params.get("limit", "10"), request.query_params.get("cursor", str(size))
     if limit not in LIMITS or not cursor.isdecimal():
@@ -354,14 +353,14 @@ def _paged(request: Request, name: str, newest_first: list[dict[str, Any]]) -> R
 
 
 class Lost(Response):
-    """Hangs up without a word: the caller cannot know what came of its call."""
+    """Hangs up without a response: the caller cannot know whether its call took effect."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        receive.__self__.transport.abort()  # the server itself knows no way to say nothing
+        receive.__self__.transport.abort()  # uvicorn always sends a response otherwise
 
 
 class Torn(Response):
-    """Hangs up within the answer."""
+    """Hangs up in the middle of the response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]

@@ -1,17 +1,17 @@
-"""What Nosana accepts: the body of a create and the job definition in it, as strictly as its own validator."""
+"""What Nosana accepts: the body of a create and its job definition, as strict as Nosana's own validator."""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-LEFT_OUT: Any = None
-"""Default of what need not be said; said as null it is refused, for a default is not checked."""
+OMITTED: Any = None
+"""Default of optional fields. An explicit null is refused, because defaults are not validated."""
 
 Number = Annotated[float, Field(strict=True)]
 Scalar = str | Number
 Words = str | list[str]
 Placeholder = Annotated[str, Field(pattern=r"^%%(ops|global)[^%]{2,}%%$")]
-"""What an earlier operation or the globals will fill in."""
+"""Filled in from an earlier operation or the globals."""
 
 
 class Strict(BaseModel):
@@ -19,26 +19,26 @@ class Strict(BaseModel):
 
 
 class Endpoint(Strict):
-    endpoint: str = LEFT_OUT
+    endpoint: str = OMITTED
 
 
-class Way(Strict):
+class Transport(Strict):
     type: Literal["api", "api-listen"]
     args: Endpoint
 
 
 class Logistics(Strict):
-    send: Way
-    receive: Way
+    send: Transport
+    receive: Transport
 
 
 class Global(Strict):
-    image: str = LEFT_OUT
-    gpu: bool = LEFT_OUT
-    entrypoint: Words = LEFT_OUT
-    env: dict[str, str] = LEFT_OUT
-    work_dir: str = LEFT_OUT
-    variables: dict[str, str] = LEFT_OUT
+    image: str = OMITTED
+    gpu: bool = OMITTED
+    entrypoint: Words = OMITTED
+    env: dict[str, str] = OMITTED
+    work_dir: str = OMITTED
+    variables: dict[str, str] = OMITTED
 
 
 class Volume(Strict):
@@ -47,19 +47,19 @@ class Volume(Strict):
 
 
 class Docker(Strict):
-    username: str = LEFT_OUT
-    password: str = LEFT_OUT
-    email: str = LEFT_OUT
-    server: str = LEFT_OUT
+    username: str = OMITTED
+    password: str = OMITTED
+    email: str = OMITTED
+    server: str = OMITTED
 
 
 class Authentication(Strict):
-    docker: Docker = LEFT_OUT
+    docker: Docker = OMITTED
 
 
 class Retry(Strict):
     policy: Literal["on-failure"]
-    restart_tries: Number = LEFT_OUT
+    restart_tries: Number = OMITTED
 
 
 class HttpCheck(Strict):
@@ -67,8 +67,8 @@ class HttpCheck(Strict):
     path: str
     method: Literal["GET", "POST", "PUT", "DELETE"]
     expected_status: Number
-    headers: dict[str, str] = LEFT_OUT
-    body: Any = LEFT_OUT
+    headers: dict[str, str] = OMITTED
+    body: Any = OMITTED
     continuous: bool
 
 
@@ -80,13 +80,13 @@ class SocketCheck(Strict):
 
 class Port(Strict):
     port: Number
-    type: Literal["api", "web", "websocket", "webapi", "none"] = LEFT_OUT
-    health_checks: list[HttpCheck | SocketCheck] = LEFT_OUT
+    type: Literal["api", "web", "websocket", "webapi", "none"] = OMITTED
+    health_checks: list[HttpCheck | SocketCheck] = OMITTED
 
 
-class Spread(Strict):
+class SpreadPorts(Strict):
     spread: Placeholder = Field(alias="__spread__")
-    chunked: bool = LEFT_OUT
+    chunked: bool = OMITTED
 
 
 class S3Keys(Strict):
@@ -98,76 +98,76 @@ class S3Keys(Strict):
 class S3Files(Strict):
     type: Literal["S3"]
     target: str
-    url: str = LEFT_OUT
-    allowWrite: bool = LEFT_OUT  # noqa: N815 its spelling
-    files: list[str] = LEFT_OUT
-    IAM: S3Keys = LEFT_OUT
+    url: str = OMITTED
+    allowWrite: bool = OMITTED  # noqa: N815 as Nosana spells it
+    files: list[str] = OMITTED
+    IAM: S3Keys = OMITTED
 
 
 class S3Bucket(Strict):
     type: Literal["S3"]
     target: str
     bucket: str
-    url: str = LEFT_OUT
-    allowWrite: bool = LEFT_OUT  # noqa: N815
-    IAM: S3Keys = LEFT_OUT
+    url: str = OMITTED
+    allowWrite: bool = OMITTED  # noqa: N815
+    IAM: S3Keys = OMITTED
 
 
 class S3Part(Strict):
     url: str
-    files: list[str] = LEFT_OUT
+    files: list[str] = OMITTED
 
 
 class S3Buckets(Strict):
     type: Literal["S3"]
     target: str
     buckets: list[S3Part]
-    url: str = LEFT_OUT
-    allowWrite: bool = LEFT_OUT  # noqa: N815
-    IAM: S3Keys = LEFT_OUT
+    url: str = OMITTED
+    allowWrite: bool = OMITTED  # noqa: N815
+    IAM: S3Keys = OMITTED
 
 
 class Hub(Strict):
     type: Literal["HF"]
     target: str
     repo: str
-    revision: str = LEFT_OUT
-    files: list[str] = LEFT_OUT
-    accessToken: str = LEFT_OUT  # noqa: N815
+    revision: str = OMITTED
+    files: list[str] = OMITTED
+    accessToken: str = OMITTED  # noqa: N815
 
 
 class Ollama(Strict):
     type: Literal["Ollama"]
     model: str
-    target: str = LEFT_OUT
+    target: str = OMITTED
 
 
-def _each_once(listed: list[Any]) -> list[Any]:
-    """No log and no port twice; a port may stand in an object."""
-    plain = [one.port if isinstance(one, Port) else one for one in listed if not isinstance(one, Spread)]
+def _without_duplicates(listed: list[Any]) -> list[Any]:
+    """Refuse duplicate logs and ports; a port may be inside an object."""
+    plain = [one.port if isinstance(one, Port) else one for one in listed if not isinstance(one, SpreadPorts)]
     if len(set(plain)) != len(plain):
         raise ValueError("one of them is there twice")
     return listed
 
 
-Exposed = Number | Placeholder | Spread | Port
-Resource = Spread | S3Files | S3Bucket | S3Buckets | Hub | Ollama | Literal["__remove-if-empty__"]
+ExposedPort = Number | Placeholder | SpreadPorts | Port
+Resource = SpreadPorts | S3Files | S3Bucket | S3Buckets | Hub | Ollama | Literal["__remove-if-empty__"]
 
 
 class ContainerRun(Strict):
     image: str
-    aliases: Words = LEFT_OUT
-    cmd: Words = LEFT_OUT
-    volumes: list[Volume] = LEFT_OUT
-    expose: Exposed | Annotated[list[Exposed], AfterValidator(_each_once)] = LEFT_OUT
-    gpu: bool = LEFT_OUT
-    work_dir: str = LEFT_OUT
-    entrypoint: Words = LEFT_OUT
-    env: dict[str, str] = LEFT_OUT
-    restart_policy: Retry | Literal["on-failure", "no", "always", "unless-stopped"] = LEFT_OUT
-    private: bool = LEFT_OUT
-    resources: list[Resource] = LEFT_OUT
-    authentication: Authentication = LEFT_OUT
+    aliases: Words = OMITTED
+    cmd: Words = OMITTED
+    volumes: list[Volume] = OMITTED
+    expose: ExposedPort | Annotated[list[ExposedPort], AfterValidator(_without_duplicates)] = OMITTED
+    gpu: bool = OMITTED
+    work_dir: str = OMITTED
+    entrypoint: Words = OMITTED
+    env: dict[str, str] = OMITTED
+    restart_policy: Retry | Literal["on-failure", "no", "always", "unless-stopped"] = OMITTED
+    private: bool = OMITTED
+    resources: list[Resource] = OMITTED
+    authentication: Authentication = OMITTED
 
 
 class CreateVolume(Strict):
@@ -175,44 +175,44 @@ class CreateVolume(Strict):
 
 
 class Grouped(Strict):
-    group: str = LEFT_OUT
+    group: str = OMITTED
 
 
 class Dependent(Strict):
-    group: str = LEFT_OUT
+    group: str = OMITTED
     depends_on: list[str]
-    stop_if_dependent_stops: bool = LEFT_OUT
+    stop_if_dependent_stops: bool = OMITTED
 
 
 class Result(Strict):
     regex: str
-    logType: Annotated[list[Literal["stdin", "stdout", "stderr", "nodeerr"]], AfterValidator(_each_once)]  # noqa: N815
+    logType: Annotated[list[Literal["stdin", "stdout", "stderr", "nodeerr"]], AfterValidator(_without_duplicates)]  # noqa: N815
 
 
 class Operation(Strict):
     type: Literal["container/run", "container/create-volume"]
     id: str = Field(pattern=r"^[^ ]*$")
     args: ContainerRun | CreateVolume
-    results: dict[str, str | Result] = LEFT_OUT
-    execution: Grouped | Dependent = LEFT_OUT
+    results: dict[str, str | Result] = OMITTED
+    execution: Grouped | Dependent = OMITTED
 
 
 class Meta(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     __pydantic_extra__: dict[str, Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]]
-    trigger: str = LEFT_OUT
-    system_resources: dict[str, Scalar] = LEFT_OUT
+    trigger: str = OMITTED
+    system_resources: dict[str, Scalar] = OMITTED
 
 
 class JobDefinition(Strict):
     version: Literal["0.1"]
     type: Literal["container"]
     ops: list[Operation]
-    logistics: Logistics = LEFT_OUT
-    deployment_id: str = LEFT_OUT
-    meta: Meta = LEFT_OUT
-    globals: Global = Field(default=LEFT_OUT, alias="global")
+    logistics: Logistics = OMITTED
+    deployment_id: str = OMITTED
+    meta: Meta = OMITTED
+    globals: Global = Field(default=OMITTED, alias="global")
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Self:
@@ -223,7 +223,7 @@ class JobDefinition(Strict):
 
 
 class CreateBody(BaseModel):
-    """A SIMPLE deployment, the only kind that the double makes. Keys that it does not know are ignored."""
+    """A SIMPLE deployment, the only kind that the double supports. Unknown keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -234,8 +234,8 @@ class CreateBody(BaseModel):
     strategy: Literal["SIMPLE"]
     confidential: bool = False
     autostart: bool = False
-    vault: Annotated[str, Field(min_length=43, max_length=44)] = LEFT_OUT
-    new_vault: bool = LEFT_OUT
+    vault: Annotated[str, Field(min_length=43, max_length=44)] = OMITTED
+    new_vault: bool = OMITTED
     job_definition: JobDefinition
 
     @model_validator(mode="after")

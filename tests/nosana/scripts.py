@@ -1,7 +1,7 @@
-"""What becomes of a deployment once it is started, by name.
+"""Scripts by name: what happens to a deployment once it is started.
 
-A script begins when the deployment is RUNNING and paid for; when it returns, Nosana sets the deployment to
-STOPPED. `run` really runs the container's command.
+A script begins when the deployment is RUNNING and paid for. When it returns, the deployment becomes STOPPED. `run`
+really runs the container's command.
 """
 
 import asyncio
@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.nosana.container import run
-from tests.nosana.states import STEP, Deployment, ended, failed_host, handed_in
+from tests.nosana.states import STEP, Deployment, ended, failed_host, result_of
 
 Script = Callable[[Deployment], Awaitable[None]]
 
-STARTING = 0.005
-"""Seconds that a deployment is STARTING; it can be neither stopped nor started meanwhile."""
-SLOW_STARTING = 10 * STEP
+STARTING_SECONDS = 0.005
+"""Seconds that a deployment is STARTING, when it can be neither stopped nor started."""
+SLOW_STARTING_SECONDS = 10 * STEP
 
 
 def ends_with(code: int, *, line: str = "the last line", **more: Any) -> Script:
-    """A job that waits for a host, runs and ends; `more` as for `ended`."""
+    """A job that waits for a host, runs and ends with `code`; `more` goes to `ended`."""
 
     async def script(deployment: Deployment) -> None:
         job = deployment.list_job()
@@ -36,7 +36,7 @@ def ends_with(code: int, *, line: str = "the last line", **more: Any) -> Script:
 
 
 def fails_with(event: str) -> Script:
-    """The host fails, not the container: there was none."""
+    """The host fails before there is a container."""
 
     async def script(deployment: Deployment) -> None:
         job = deployment.list_job()
@@ -76,7 +76,7 @@ async def result_late(deployment: Deployment) -> None:
 async def result_lost(deployment: Deployment) -> None:
     job = deployment.list_job()
     job.run()
-    job.end(result=handed_in([]))
+    job.end(result=result_of([]))
 
 
 async def result_none(deployment: Deployment) -> None:
@@ -86,14 +86,14 @@ async def result_none(deployment: Deployment) -> None:
 
 
 async def no_credits(deployment: Deployment) -> None:
-    """Until somebody tops up; whoever walked away without stopping it pays for it then."""
+    """Waits for a top-up, then runs and costs credits unless it was stopped."""
     if await deployment.wait_for_funds():
         await ends_with(0)(deployment)
 
 
 async def not_listed(deployment: Deployment) -> None:
     for _ in range(6):
-        deployment.say("JOB_LIST_ERROR", "The market does not answer.")
+        deployment.add_event("JOB_LIST_ERROR", "The market does not answer.")
         if await deployment.wait(2 * STEP):
             return
     deployment.move("ERROR")
@@ -101,7 +101,7 @@ async def not_listed(deployment: Deployment) -> None:
 
 
 async def listed_late(deployment: Deployment) -> None:
-    """RUNNING, and no job for a while."""
+    """RUNNING without a job for a while."""
     if not await deployment.wait(10 * STEP):
         await ends_with(0)(deployment)
 
@@ -129,8 +129,8 @@ SCRIPTS: dict[str, Script] = {
 }
 
 
-def named(script: str | Script) -> Script:
-    """The script of that name; "exit 3" ends with 3, and so any number."""
+def script_named(script: str | Script) -> Script:
+    """The script with that name; "exit N" ends with status N."""
     if not isinstance(script, str):
         return script
     if script.startswith("exit "):
@@ -139,8 +139,8 @@ def named(script: str | Script) -> Script:
 
 
 async def play(deployment: Deployment, script: Script, affords: Callable[[Deployment], bool]) -> None:
-    """A deployment's life from STARTING to STOPPED, which it reaches when its jobs have ended, however they did."""
-    await asyncio.sleep(SLOW_STARTING if script is slow_start else STARTING)
+    """A deployment's life from STARTING to STOPPED, which follows when its jobs have ended."""
+    await asyncio.sleep(SLOW_STARTING_SECONDS if script is slow_start else STARTING_SECONDS)
     deployment.move("RUNNING")
     while not affords(deployment):
         if not await deployment.wait_for_funds():

@@ -1,4 +1,4 @@
-"""What Nosana keeps: deployments, their jobs, what the hosts hand in; and how it shows them."""
+"""Nosana's records: deployments, their jobs and the hosts' results, and the form in which its API shows them."""
 
 import asyncio
 import contextlib
@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 PHASES = ("QUEUED", "RUNNING", "COMPLETED", "STOPPED")
-OVER = ("DRAFT", "STOPPED", "ARCHIVED", "DELETED")
-"""States of a deployment that costs nothing and never will by itself. DELETED is the double's own memory."""
+IDLE_STATES = ("DRAFT", "STOPPED", "ARCHIVED", "DELETED")
+"""States of a deployment that costs nothing. DELETED exists only in the double."""
 STEP = 0.05
-"""Seconds that Nosana takes for anything."""
+"""Seconds that each step of Nosana takes."""
 
 
 def address() -> str:
-    """An id as Solana has them: 44 letters of base 58."""
+    """A random id like Solana's: 44 characters of base 58."""
     letters = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
     return "".join(secrets.choice(letters) for _ in range(44))
 
@@ -30,7 +30,7 @@ def now() -> str:
 
 @dataclass
 class Job:
-    """Times are in seconds since the epoch, 0 where it has not come to that."""
+    """A job; times are in epoch seconds, or 0 if not reached."""
 
     deployment: "Deployment"
     id: str = field(default_factory=address)
@@ -53,7 +53,7 @@ class Job:
         self.state, self.ended, self.result, self.updated_at = state, time.time(), result, now()
 
     def line(self) -> dict[str, Any]:
-        """In the list of jobs its state is a word."""
+        """The job's entry in the list, where its state is a word."""
         return {
             "tx": "tx",
             "deployment": self.deployment.id,
@@ -68,7 +68,7 @@ class Job:
         }
 
     def page(self) -> dict[str, Any]:
-        """On its own page its state is a number, and the definition stands there in clear."""
+        """The job's own page, where its state is a number and the definition is shown in clear."""
         return {
             "confidential": self.deployment.body["confidential"],
             "revision": 1,
@@ -86,7 +86,7 @@ class Job:
 
 @dataclass
 class Deployment:
-    """`history` has every state that it was in; `minute` is how many seconds one takes here."""
+    """A deployment. `history` holds all its states; `minute` is the length of a minute in seconds."""
 
     key: str
     body: dict[str, Any]
@@ -111,11 +111,11 @@ class Deployment:
 
     @property
     def is_live(self) -> bool:
-        return self.status not in OVER
+        return self.status not in IDLE_STATES
 
     @property
     def timeout(self) -> float:
-        """Seconds after which its job is out of time."""
+        """Seconds after which the job expires."""
         return self.body["timeout"] * self.minute
 
     def move(self, status: str) -> None:
@@ -136,7 +136,7 @@ class Deployment:
             "updated_at": self.updated_at,
         }
 
-    def say(self, kind: str, message: str) -> None:
+    def add_event(self, kind: str, message: str) -> None:
         event = {"category": "Event", "deploymentId": self.id, "type": kind, "message": message, "created_at": now()}
         self.events.insert(0, event)
 
@@ -145,16 +145,16 @@ class Deployment:
         return self.jobs[0]
 
     async def wait(self, seconds: float = STEP) -> bool:
-        """Whether the deployment was stopped while waiting."""
+        """Wait up to `seconds`; returns whether the deployment was stopped."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), seconds)
         return self.stopping.is_set()
 
     async def wait_for_funds(self) -> bool:
-        """Whether somebody topped up, and did not stop it."""
+        """Wait for a top-up or a stop; returns whether it was a top-up."""
         self.funded.clear()
         self.move("INSUFFICIENT_FUNDS")
-        self.say("JOB_LIST_ERROR", "Insufficient credits to list the job.")
+        self.add_event("JOB_LIST_ERROR", "Insufficient credits to list the job.")
         waits = [asyncio.create_task(event.wait()) for event in (self.stopping, self.funded)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -167,16 +167,16 @@ class Deployment:
         return True
 
 
-def handed_in(operations: list[dict[str, Any]]) -> dict[str, Any]:
-    """A job's result. It says success, whatever happened."""
+def result_of(operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """A job's result, which says success whatever happened."""
     at = int(time.time() * 1000)
     return {"status": "success", "startTime": at, "endTime": at, "opStates": operations}
 
 
 def ended(code: int | None, *logs: str | dict[str, str], **more: Any) -> dict[str, Any]:
-    """The result of the one operation; `reason` and `state` go to its diagnostics, the rest beside them.
+    """The result of a single operation; `reason` and `state` go into its diagnostics, the rest next to them.
 
-    Its label too says success of what was stopped or ran out of time.
+    As on Nosana, an operation that was stopped or expired is labelled a success.
     """
     reason = {"hostShutDown": False, "jobStopped": False, "jobExpired": False} | more.pop("reason", {})
     at = int(time.time() * 1000)
@@ -191,11 +191,11 @@ def ended(code: int | None, *logs: str | dict[str, str], **more: Any) -> dict[st
         "logs": [line if isinstance(line, dict) else log("stdout", line) for line in logs],
         "diagnostics": {"reason": reason, "state": container_state(code) | more.pop("state", {})},
     }
-    return handed_in([operation | more])
+    return result_of([operation | more])
 
 
 def failed_host(event: str) -> dict[str, Any]:
-    """The host could not run the container, so there is no state of one."""
+    """The result of a host that could not run the container; there is no container state."""
     said = f"{event} of this host"
     shown = ended(2, log("nodeerr", said), error={"event": event, "message": said})
     del shown["opStates"][0]["diagnostics"]["state"]

@@ -1,4 +1,4 @@
-"""Each thing that Nosana may show, made by the double, and what it means for a run."""
+"""The diagnosis of every outcome that Nosana can show, as produced by the double."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tests.nosana.double import MARKET
 QUEUE_LIMIT = 3.0
 
 
-async def look(client, deployment_id):
+async def take_snapshot(client, deployment_id):
     jobs = await client.jobs(deployment_id)
     return Snapshot(
         deployment=await client.get(deployment_id),
@@ -24,8 +24,8 @@ async def look(client, deployment_id):
 
 
 @pytest.fixture
-def outcome(nosana, ask):
-    """What a script leads to; with `waited`, so many seconds after its job has ended."""
+def outcome(nosana, call_client):
+    """Diagnoses a script; with `waited`, as if its job had ended so many seconds ago."""
 
     def of(script, waited=None):
         nosana.script = script
@@ -35,7 +35,7 @@ def outcome(nosana, ask):
             made = await client.create(body)
             began = time.monotonic()
             while time.monotonic() - began < 15:
-                seen = await look(client, made.id)
+                seen = await take_snapshot(client, made.id)
                 ended = seen.job is not None and seen.job.phase is JobPhase.COMPLETED
                 since = waited if waited and ended else time.monotonic() - began
                 if found := diagnose(seen, since, QUEUE_LIMIT):
@@ -43,7 +43,7 @@ def outcome(nosana, ask):
                 await asyncio.sleep(0.02)
             raise AssertionError("nothing came of it")
 
-        return ask(whole)
+        return call_client(whole)
 
     return of
 
@@ -68,14 +68,14 @@ def outcome(nosana, ask):
         ("slow start", 0, "succeeded", False),
     ],
 )
-def test_each_outcome(outcome, script, status_code, words, retryable):
+def test_every_outcome_has_its_status_and_message(outcome, script, status_code, words, retryable):
     found = outcome(script)
     assert (found.status_code, found.retryable) == (status_code, retryable)
     assert words in found.message
     assert "\n" not in found.message
 
 
-def test_the_last_lines_of_the_container_are_kept_out_of_the_message(outcome):
+def test_container_logs_are_kept_out_of_the_message(outcome):
     found = outcome("exit 3")
     assert found.logs == ("the last line",)
     assert "the last line" not in found.message + repr(found)
@@ -92,8 +92,8 @@ def test_the_last_lines_of_the_container_are_kept_out_of_the_message(outcome):
         {"opStates": [{"exitCode": "none"}]},
     ],
 )
-def test_a_result_that_is_none_is_lost_and_ends_the_run(result):
-    """The host writes it: whatever it holds, the run ends and its machine is released."""
+def test_a_malformed_result_counts_as_lost(result):
+    """The host writes the result; whatever it holds, the run must end and release its machine."""
     now = "2026-01-01T00:00:00Z"
     deployment = {"id": "d", "name": "n", "market": "m", "status": "RUNNING", "created_at": now}
     job = {"job": "j", "state": "COMPLETED", "created_at": now}
@@ -104,7 +104,7 @@ def test_a_result_that_is_none_is_lost_and_ends_the_run(result):
     assert (found.status_code, found.summary, found.is_loss) == (None, "The job's result was lost.", True)
 
 
-def test_a_result_that_never_comes_is_unknown(outcome):
+def test_a_missing_result_has_no_status_code(outcome):
     found = outcome("result none", waited=61)
     assert found.status_code is None
     assert "never delivered" in found.summary

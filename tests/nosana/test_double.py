@@ -1,4 +1,4 @@
-"""The double keeps the service's rules, also those that the client never breaks."""
+"""The double enforces the service's rules, including those that our client never breaks."""
 
 import json
 import os
@@ -13,51 +13,51 @@ from tests.nosana import container
 from tests.nosana.double import KEY, LARGE_MARKET, MARKET, OTHER_KEY, NosanaDouble
 from tests.nosana.states import ended
 
-WRONG = (500, {"error": "Deployment is in the incorrect state."})
+WRONG_STATE = (500, {"error": "Deployment is in the incorrect state."})
 ARCHIVED = (500, {"error": "Cannot modify an archived deployment."})
 MISSING = (404, {"error": "Deployment not found."})
-BAD = (400, {"error": "Bad Request"})
-MOVES = [("POST", "/start"), ("POST", "/stop"), ("POST", "/archive"), ("DELETE", "")]
+BAD_REQUEST = (400, {"error": "Bad Request"})
+TRANSITIONS = [("POST", "/start"), ("POST", "/stop"), ("POST", "/archive"), ("DELETE", "")]
 
 
 class Http:
-    """Nosana over plain HTTP."""
+    """A plain HTTP client of Nosana."""
 
     def __init__(self, url, key=KEY):
         headers = {"authorization": f"Bearer {key}"}
         self.client = httpx.Client(base_url=url, headers=headers, timeout=10, verify=False)  # noqa: S501 no TLS here
 
-    def say(self, method, path, **options):
+    def call(self, method, path, **options):
         answer = self.client.request(method, path, **options)
         return answer.status_code, answer.json() if answer.content else None
 
     def make(self, **changes):
-        status, made = self.say("POST", "/deployments/create", json=body(**changes))
+        status, made = self.call("POST", "/deployments/create", json=body(**changes))
         assert status == 200, made
         return made["id"]
 
     def status(self, one):
-        return self.say("GET", f"/deployments/{one}")[1]["status"]
+        return self.call("GET", f"/deployments/{one}")[1]["status"]
 
-    def until(self, one, wanted):
-        until(lambda: self.status(one) == wanted)
+    def wait_for_status(self, one, wanted):
+        wait_until(lambda: self.status(one) == wanted)
         return one
 
     def jobs(self, one):
-        return self.say("GET", f"/deployments/{one}/jobs")[1]["jobs"]
+        return self.call("GET", f"/deployments/{one}/jobs")[1]["jobs"]
 
-    def until_job(self, one, wanted):
-        until(lambda: [job["state"] for job in self.jobs(one)] == [wanted])
+    def wait_for_job(self, one, wanted):
+        wait_until(lambda: [job["state"] for job in self.jobs(one)] == [wanted])
 
     def page(self, one):
-        return self.say("GET", f"/deployments/{one}/jobs/{self.jobs(one)[0]['job']}")[1]
+        return self.call("GET", f"/deployments/{one}/jobs/{self.jobs(one)[0]['job']}")[1]
 
     def names(self, **query):
-        return [one["name"] for one in self.say("GET", "/deployments", params=query)[1]["deployments"]]
+        return [one["name"] for one in self.call("GET", "/deployments", params=query)[1]["deployments"]]
 
-    def left(self):
-        """Credits that are neither spent nor reserved, in dollars."""
-        said = self.say("GET", "/credits/balance")[1]
+    def credits_left(self):
+        """Credits in dollars that are neither spent nor reserved."""
+        said = self.call("GET", "/credits/balance")[1]
         return said["assignedCredits"] - said["reservedCredits"] - said["settledCredits"]
 
 
@@ -78,21 +78,21 @@ def python(code):
     return ["python", "-c", code]
 
 
-def lines(page, kind="stdout"):
+def log_lines(page, kind="stdout"):
     return [line["log"] for line in page["jobResult"]["opStates"][0]["logs"] if line["type"] == kind]
 
 
 # Keys, bodies, lists
 
 
-def test_without_a_key_nothing_is_answered_or_done(http, nosana):
+def test_calls_without_a_valid_key_are_refused(http, nosana):
     for header in ("", KEY, "Bearer", "Bearer nos_wrong", f"Basic {KEY}"):
         for method, path in [("GET", "/credits/balance"), ("POST", "/deployments/create")]:
-            assert http.say(method, path, headers={"authorization": header}, json=body()) == (401, "Unauthorized")
+            assert http.call(method, path, headers={"authorization": header}, json=body()) == (401, "Unauthorized")
     assert nosana.deployments == []
 
 
-def test_an_invalid_create_is_refused_without_a_reason(http, nosana):
+def test_an_invalid_create_is_refused(http, nosana):
     definition = body()["job_definition"]
     wrong = [
         {"replicas": 0},
@@ -103,27 +103,27 @@ def test_an_invalid_create_is_refused_without_a_reason(http, nosana):
         {"job_definition": definition | {"ops": definition["ops"] * 2}},
     ]
     for text in ("", "{", "[]", *(json.dumps(body() | change) for change in wrong), json.dumps(body(env={"N": 1}))):
-        assert http.say("POST", "/deployments/create", content=text) == BAD
+        assert http.call("POST", "/deployments/create", content=text) == BAD_REQUEST
     assert nosana.deployments == []
 
 
-def test_a_name_is_not_unique_and_no_key_makes_a_create_happen_once(http):
+def test_names_are_not_unique(http):
     assert http.make(autostart=False) != http.make(autostart=False)
     assert http.names(name="kangklip-1") == ["kangklip-1", "kangklip-1"]
 
 
-def test_what_is_anothers_is_not_there(http, nosana):
-    one, stranger = http.until(http.make(), "STOPPED"), Http(nosana.url, OTHER_KEY)
-    for method, path in [*MOVES, ("GET", ""), ("GET", "/jobs"), ("GET", f"/jobs/{'J' * 44}"), ("GET", "/events")]:
-        assert stranger.say(method, f"/deployments/{one}{path}") == MISSING
+def test_deployments_of_another_key_are_not_found(http, nosana):
+    one, stranger = http.wait_for_status(http.make(), "STOPPED"), Http(nosana.url, OTHER_KEY)
+    for method, path in [*TRANSITIONS, ("GET", ""), ("GET", "/jobs"), ("GET", f"/jobs/{'J' * 44}"), ("GET", "/events")]:
+        assert stranger.call(method, f"/deployments/{one}{path}") == MISSING
     assert stranger.names() == []
     assert http.status(one) == "STOPPED"
 
 
-def test_lists_by_exact_name_part_of_a_name_and_status(http):
+def test_lists_filter_by_name_search_and_status(http):
     for name in ("kangklip-1", "kangklip-12", "other-1"):
         http.make(name=name, autostart=False)
-    http.until(http.make(name="kangklip-3"), "STOPPED")
+    http.wait_for_status(http.make(name="kangklip-3"), "STOPPED")
     assert http.names(name="kangklip-1") == ["kangklip-1"]
     assert set(http.names(search="kangklip-1")) == {"kangklip-1", "kangklip-12"}
     assert http.names(status="STOPPED") == ["kangklip-3"]
@@ -132,41 +132,41 @@ def test_lists_by_exact_name_part_of_a_name_and_status(http):
 
 
 @pytest.mark.parametrize("query", [{"limit": "15"}, {"limit": "0"}, {"limit": "ten"}, {"cursor": "next"}])
-def test_a_limit_is_one_of_four_and_a_cursor_is_as_it_was_given(http, query):
+def test_other_limits_and_cursors_are_refused(http, query):
     one = http.make(autostart=False)
     for path in ("/deployments", f"/deployments/{one}/jobs", f"/deployments/{one}/events"):
-        assert http.say("GET", path, params=query) == BAD
+        assert http.call("GET", path, params=query) == BAD_REQUEST
 
 
-def test_pages_go_on_where_they_were_though_others_are_made_meanwhile(http):
+def test_pages_are_stable_while_deployments_are_created(http):
     for number in range(25):
         http.make(name=f"kangklip-{number}", autostart=False)
     seen, cursor, pages = [], None, 0
     while pages == 0 or cursor:
         query = {"limit": "10"} | ({"cursor": cursor} if cursor else {})
-        page = http.say("GET", "/deployments", params=query)[1]
+        page = http.call("GET", "/deployments", params=query)[1]
         seen += [one["name"] for one in page["deployments"]]
         cursor, pages = page["pagination"]["cursor_next"], pages + 1
         assert page["pagination"]["total_items"] == 24 + pages
         http.make(name="meanwhile", autostart=False)
     assert sorted(seen) == sorted(f"kangklip-{number}" for number in range(25))
     assert pages == 3
-    back = http.say("GET", "/deployments", params={"cursor": page["pagination"]["cursor_prev"]})[1]
+    back = http.call("GET", "/deployments", params={"cursor": page["pagination"]["cursor_prev"]})[1]
     assert [one["name"] for one in back["deployments"]] == seen[10:20]
 
 
-def test_a_path_is_taken_to_the_letter(http, nosana):
-    assert http.say("GET", "/markets")[0] == 404
-    assert http.say("GET", "/deployments/")[0] == 404
-    assert http.say("PUT", "/deployments")[0] == 404
+def test_paths_must_match_exactly(http, nosana):
+    assert http.call("GET", "/markets")[0] == 404
+    assert http.call("GET", "/deployments/")[0] == 404
+    assert http.call("PUT", "/deployments")[0] == 404
     assert nosana.misdirected == [("GET", "/api/markets"), ("GET", "/api/deployments/"), ("PUT", "/api/deployments")]
 
 
-def test_markets_by_address_and_by_slug(http):
-    assert http.say("GET", "/markets/") == (200, [MARKET, LARGE_MARKET])
+def test_markets_are_found_by_address_and_slug(http):
+    assert http.call("GET", "/markets/") == (200, [MARKET, LARGE_MARKET])
     for known in (MARKET["address"], MARKET["slug"]):
-        assert http.say("GET", f"/markets/{known}/") == (200, MARKET)
-    assert http.say("GET", "/markets/h100/")[0] == 404
+        assert http.call("GET", f"/markets/{known}/") == (200, MARKET)
+    assert http.call("GET", "/markets/h100/")[0] == 404
 
 
 # States
@@ -174,80 +174,80 @@ def test_markets_by_address_and_by_slug(http):
 
 def test_a_draft_can_only_be_started(http, nosana):
     draft = http.make(autostart=False)
-    for method, path in MOVES[1:]:
-        assert http.say(method, f"/deployments/{draft}{path}") == WRONG
+    for method, path in TRANSITIONS[1:]:
+        assert http.call(method, f"/deployments/{draft}{path}") == WRONG_STATE
     assert nosana.unarchived() == ["kangklip-1"]
-    assert http.say("POST", f"/deployments/{draft}/start")[1]["status"] == "STARTING"
+    assert http.call("POST", f"/deployments/{draft}/start")[1]["status"] == "STARTING"
 
 
-def test_what_is_starting_can_not_be_touched(http, nosana):
+def test_a_starting_deployment_cannot_be_changed(http, nosana):
     nosana.script = "slow start"
     one = http.make()
-    for method, path in MOVES:
-        assert http.say(method, f"/deployments/{one}{path}") == WRONG
+    for method, path in TRANSITIONS:
+        assert http.call(method, f"/deployments/{one}{path}") == WRONG_STATE
     assert http.status(one) == "STARTING"
-    http.until(one, "STOPPED")
+    http.wait_for_status(one, "STOPPED")
     assert nosana.deployments[0].history == ["DRAFT", "STARTING", "RUNNING", "STOPPED"]
 
 
-def test_what_runs_can_only_be_stopped(http, nosana):
+def test_a_running_deployment_can_only_be_stopped(http, nosana):
     nosana.script = "never claimed"
-    one = http.until(http.make(), "RUNNING")
-    for method, path in (MOVES[0], *MOVES[2:]):
-        assert http.say(method, f"/deployments/{one}{path}") == WRONG
-    assert http.say("POST", f"/deployments/{one}/stop")[1]["status"] == "STOPPING"
-    for method, path in MOVES:
-        assert http.say(method, f"/deployments/{one}{path}") == WRONG
-    http.until(one, "STOPPED")
+    one = http.wait_for_status(http.make(), "RUNNING")
+    for method, path in (TRANSITIONS[0], *TRANSITIONS[2:]):
+        assert http.call(method, f"/deployments/{one}{path}") == WRONG_STATE
+    assert http.call("POST", f"/deployments/{one}/stop")[1]["status"] == "STOPPING"
+    for method, path in TRANSITIONS:
+        assert http.call(method, f"/deployments/{one}{path}") == WRONG_STATE
+    http.wait_for_status(one, "STOPPED")
     assert http.jobs(one)[0]["state"] == "STOPPED"
 
 
-def test_what_is_stopped_can_be_archived_and_then_nothing(http, nosana):
-    one = http.until(http.make(), "STOPPED")
-    assert http.say("POST", f"/deployments/{one}/stop") == WRONG
-    assert http.say("POST", f"/deployments/{one}/archive")[1]["status"] == "ARCHIVED"
-    for method, path in MOVES:
-        assert http.say(method, f"/deployments/{one}{path}") == ARCHIVED
+def test_a_stopped_deployment_can_be_archived_and_is_then_final(http, nosana):
+    one = http.wait_for_status(http.make(), "STOPPED")
+    assert http.call("POST", f"/deployments/{one}/stop") == WRONG_STATE
+    assert http.call("POST", f"/deployments/{one}/archive")[1]["status"] == "ARCHIVED"
+    for method, path in TRANSITIONS:
+        assert http.call(method, f"/deployments/{one}{path}") == ARCHIVED
     assert http.status(one) == "ARCHIVED"
     assert nosana.unarchived() == []
 
 
-def test_what_is_deleted_is_gone_and_the_double_remembers(http, nosana):
-    one = http.until(http.make(), "STOPPED")
-    assert http.say("DELETE", f"/deployments/{one}") == (204, None)
-    for method, path in [*MOVES, ("GET", "")]:
-        assert http.say(method, f"/deployments/{one}{path}") == MISSING
+def test_a_deleted_deployment_is_gone_but_remembered_by_the_double(http, nosana):
+    one = http.wait_for_status(http.make(), "STOPPED")
+    assert http.call("DELETE", f"/deployments/{one}") == (204, None)
+    for method, path in [*TRANSITIONS, ("GET", "")]:
+        assert http.call(method, f"/deployments/{one}{path}") == MISSING
     assert http.names() == []
     assert "HELLO" in nosana.definitions()
 
 
-def test_starting_a_stopped_one_runs_it_again(http):
+def test_a_stopped_deployment_can_run_again(http):
     one = http.make()
     for jobs in (1, 2):
-        http.until(one, "STOPPED")
+        http.wait_for_status(one, "STOPPED")
         assert len(http.jobs(one)) == jobs
-        http.say("POST", f"/deployments/{one}/start")
+        http.call("POST", f"/deployments/{one}/start")
 
 
-def test_running_does_not_mean_that_there_is_a_job(http, nosana):
+def test_a_running_deployment_may_have_no_job_yet(http, nosana):
     nosana.script = "listed late"
-    one = http.until(http.make(), "RUNNING")
+    one = http.wait_for_status(http.make(), "RUNNING")
     assert http.jobs(one) == []
-    http.until(one, "STOPPED")
+    http.wait_for_status(one, "STOPPED")
     assert len(http.jobs(one)) == 1
 
 
 # Jobs and results
 
 
-def test_a_job_is_told_by_name_in_the_list_and_by_number_on_its_page(http, nosana):
+def test_a_jobs_state_is_a_word_in_the_list_and_a_number_on_its_page(http, nosana):
     nosana.scripts, nosana.minute = ["hangs", "never claimed", "ok"], 60
     runs, waits, over = (http.make() for _ in range(3))
     for one, name, number in [(runs, "RUNNING", 1), (waits, "QUEUED", 0), (over, "COMPLETED", 2)]:
-        http.until_job(one, name)
+        http.wait_for_job(one, name)
         assert http.page(one)["state"] == number
-    http.say("POST", f"/deployments/{runs}/stop")
-    http.until_job(runs, "STOPPED")
+    http.call("POST", f"/deployments/{runs}/stop")
+    http.wait_for_job(runs, "STOPPED")
     assert http.page(runs)["state"] == 3
 
 
@@ -266,7 +266,7 @@ def test_a_job_is_told_by_name_in_the_list_and_by_number_on_its_page(http, nosan
 )
 def test_a_result_says_success_whatever_happened(http, nosana, script, code, reason):
     nosana.script = script
-    page = http.page(http.until(http.make(timeout=1), "STOPPED"))
+    page = http.page(http.wait_for_status(http.make(timeout=1), "STOPPED"))
     (operation,) = page["jobResult"]["opStates"]
     assert (page["state"], page["jobResult"]["status"]) == (2, "success")
     assert operation["exitCode"] == code
@@ -277,86 +277,86 @@ def test_a_result_says_success_whatever_happened(http, nosana, script, code, rea
     assert operation.get("error", {}).get("event") == ("image-pull-error" if script == "image" else None)
 
 
-def test_results_come_late_or_blank_or_never(http, nosana):
+def test_results_can_come_late_empty_or_never(http, nosana):
     nosana.scripts = ["result late", "result lost", "result none"]
     late, lost, none = (http.make() for _ in range(3))
-    http.until_job(late, "COMPLETED")
+    http.wait_for_job(late, "COMPLETED")
     assert http.page(late)["jobResult"] is None
-    http.until(late, "STOPPED")
+    http.wait_for_status(late, "STOPPED")
     assert http.page(late)["jobResult"]["opStates"][0]["exitCode"] == 0
-    assert http.page(http.until(lost, "STOPPED"))["jobResult"]["opStates"] == []
-    assert http.page(http.until(none, "STOPPED"))["jobResult"] is None
+    assert http.page(http.wait_for_status(lost, "STOPPED"))["jobResult"]["opStates"] == []
+    assert http.page(http.wait_for_status(none, "STOPPED"))["jobResult"] is None
 
 
-def test_a_page_shows_the_definition_in_clear_though_confidential(http):
-    page = http.page(http.until(http.make(), "STOPPED"))
+def test_a_jobs_page_shows_even_a_confidential_definition(http):
+    page = http.page(http.wait_for_status(http.make(), "STOPPED"))
     assert page["confidential"] is True
     assert page["jobDefinition"]["ops"][0]["args"]["env"] == {"HELLO": "there"}
 
 
-def test_a_market_that_does_not_answer_ends_in_error_which_waits_to_be_stopped(http, nosana):
+def test_a_job_that_cannot_be_listed_ends_in_error_until_stopped(http, nosana):
     nosana.script = "not listed"
-    one = http.until(http.make(), "ERROR")
-    events = http.say("GET", f"/deployments/{one}/events")[1]["events"]
+    one = http.wait_for_status(http.make(), "ERROR")
+    events = http.call("GET", f"/deployments/{one}/events")[1]["events"]
     assert {event["type"] for event in events} == {"JOB_LIST_ERROR"}
     assert len(events) == 6
     assert http.jobs(one) == []
-    assert http.say("POST", f"/deployments/{one}/archive") == WRONG
-    http.say("POST", f"/deployments/{one}/stop")
-    http.until(one, "STOPPED")
+    assert http.call("POST", f"/deployments/{one}/archive") == WRONG_STATE
+    http.call("POST", f"/deployments/{one}/stop")
+    http.wait_for_status(one, "STOPPED")
 
 
 # Credits
 
 
-def test_without_credits_it_waits_and_is_paid_for_once_topped_up(http, nosana):
+def test_a_deployment_without_credits_runs_once_topped_up(http, nosana):
     nosana.script = "no credits"
-    one = http.until(http.make(), "INSUFFICIENT_FUNDS")
-    (event,) = http.say("GET", f"/deployments/{one}/events")[1]["events"]
+    one = http.wait_for_status(http.make(), "INSUFFICIENT_FUNDS")
+    (event,) = http.call("GET", f"/deployments/{one}/events")[1]["events"]
     assert "Insufficient credits" in event["message"]
     assert http.jobs(one) == []
     nosana.top_up(1)
-    http.until(one, "STOPPED")
+    http.wait_for_status(one, "STOPPED")
     assert http.jobs(one)[0]["state"] == "COMPLETED"
 
 
-def test_without_credits_it_can_be_stopped_and_started(http, nosana):
+def test_a_deployment_without_credits_can_be_stopped_and_started(http, nosana):
     nosana.credits[KEY] = 0.01
-    one = http.until(http.make(), "INSUFFICIENT_FUNDS")
-    assert http.say("POST", f"/deployments/{one}/start")[1]["status"] == "STARTING"
-    http.until(one, "INSUFFICIENT_FUNDS")
-    http.say("POST", f"/deployments/{one}/stop")
-    http.until(one, "STOPPED")
+    one = http.wait_for_status(http.make(), "INSUFFICIENT_FUNDS")
+    assert http.call("POST", f"/deployments/{one}/start")[1]["status"] == "STARTING"
+    http.wait_for_status(one, "INSUFFICIENT_FUNDS")
+    http.call("POST", f"/deployments/{one}/stop")
+    http.wait_for_status(one, "STOPPED")
     assert http.jobs(one) == []
 
 
-def test_credits_are_reserved_for_the_timeout_and_settled_by_the_time(http, nosana):
+def test_credits_are_reserved_for_the_whole_timeout_and_released(http, nosana):
     nosana.script = "never claimed"
-    before = http.left()
+    before = http.credits_left()
     one = http.make(market=LARGE_MARKET["address"], timeout=120)
-    http.until_job(one, "QUEUED")
-    assert before - http.left() == pytest.approx(2 * 0.9)
-    http.say("POST", f"/deployments/{one}/stop")
-    http.until(one, "STOPPED")
-    assert http.left() == before
+    http.wait_for_job(one, "QUEUED")
+    assert before - http.credits_left() == pytest.approx(2 * 0.9)
+    http.call("POST", f"/deployments/{one}/stop")
+    http.wait_for_status(one, "STOPPED")
+    assert http.credits_left() == before
 
 
-# Answers that go wrong
+# Faults
 
 
-def test_a_fault_befalls_the_next_call_of_its_route_only(http, nosana):
+def test_a_fault_affects_only_the_next_call_of_its_route(http, nosana):
     nosana.faults["GET", "balance"] = [429, 502]
     nosana.retry_after = "7"
-    assert http.say("GET", "/markets/")[0] == 200
+    assert http.call("GET", "/markets/")[0] == 200
     busy = http.client.get("/credits/balance")
     assert (busy.status_code, busy.headers["retry-after"]) == (429, "7")
     gateway = http.client.get("/credits/balance")
     assert (gateway.status_code, gateway.text) == (502, "<html><title>502</title></html>")
-    assert http.say("GET", "/credits/balance")[0] == 200
+    assert http.call("GET", "/credits/balance")[0] == 200
 
 
 @pytest.mark.parametrize(("fault", "made"), [("lost", 1), ("torn", 1), ("cut", 0)])
-def test_a_connection_is_closed_with_or_without_an_effect(http, nosana, fault, made):
+def test_a_fault_can_close_the_connection_with_or_without_effect(http, nosana, fault, made):
     nosana.faults["POST", "create"] = [fault]
     with pytest.raises(httpx.RemoteProtocolError if fault == "torn" else httpx.HTTPError):
         http.make(autostart=False)
@@ -364,23 +364,23 @@ def test_a_connection_is_closed_with_or_without_an_effect(http, nosana, fault, m
     assert http.make(autostart=False)
 
 
-def test_a_gateway_hides_that_a_call_had_its_effect(http, nosana):
+def test_a_fault_can_answer_502_for_a_call_that_took_effect(http, nosana):
     nosana.faults["POST", "create"] = ["hidden"]
     assert http.client.post("/deployments/create", json=body()).status_code == 502
     assert len(nosana.deployments) == 1
 
 
-def test_an_answer_comes_after_its_caller_has_gone(http, nosana):
+def test_a_fault_can_delay_the_response(http, nosana):
     nosana.faults["POST", "create"] = [0.5]
     with pytest.raises(httpx.ReadTimeout):
         http.client.post("/deployments/create", json=body(), timeout=0.1)
     assert len(nosana.deployments) == 1
 
 
-# What tests may ask
+# Controls for tests
 
 
-def test_scripts_are_taken_in_turn_or_chosen_by_the_body_or_a_tests_own(http, nosana):
+def test_scripts_are_used_in_turn_or_chosen_by_the_body(http, nosana):
     async def own(deployment):
         deployment.list_job().end(result=ended(9))
 
@@ -388,29 +388,29 @@ def test_scripts_are_taken_in_turn_or_chosen_by_the_body_or_a_tests_own(http, no
     nosana.choose = None
     codes = []
     for _ in range(3):
-        page = http.page(http.until(http.make(), "STOPPED"))
+        page = http.page(http.wait_for_status(http.make(), "STOPPED"))
         codes.append(page["jobResult"]["opStates"][0]["exitCode"])
     nosana.choose = lambda asked: f"exit {asked['name'].rpartition('-')[2]}"
-    page = http.page(http.until(http.make(name="kangklip-5"), "STOPPED"))
+    page = http.page(http.wait_for_status(http.make(name="kangklip-5"), "STOPPED"))
     assert [*codes, page["jobResult"]["opStates"][0]["exitCode"]] == [1, 9, 0, 5]
 
 
-def test_most_live_counts_what_may_cost_something_at_once(http, nosana):
+def test_most_live_is_the_peak_of_live_deployments(http, nosana):
     nosana.script = "never claimed"
     http.make(autostart=False)
     first, second = http.make(), http.make()
     assert nosana.most_live == 2
     for one in (first, second):
-        http.until(one, "RUNNING")
-        http.say("POST", f"/deployments/{one}/stop")
-        http.until(one, "STOPPED")
+        http.wait_for_status(one, "RUNNING")
+        http.call("POST", f"/deployments/{one}/stop")
+        http.wait_for_status(one, "STOPPED")
     http.make()
     assert nosana.most_live == 2
 
 
 def test_every_call_is_recorded(http, nosana):
     http.make(autostart=False)
-    http.say("GET", "/credits/balance")
+    http.call("GET", "/credits/balance")
     assert [call[:2] for call in nosana.requests] == [
         ("POST", "/api/deployments/create"),
         ("GET", "/api/credits/balance"),
@@ -418,7 +418,7 @@ def test_every_call_is_recorded(http, nosana):
     assert nosana.requests[0][2]["name"] == "kangklip-1"
 
 
-def test_a_script_that_breaks_is_told_at_the_end():
+def test_a_failing_script_raises_when_the_double_ends():
     async def broken(deployment):
         raise ValueError("of the test's own")
 
@@ -430,16 +430,16 @@ def test_a_script_that_breaks_is_told_at_the_end():
 # Containers that run
 
 
-def test_a_container_has_nothing_of_the_hosts(http, nosana, monkeypatch):
+def test_a_container_sees_nothing_of_this_machines_environment(http, nosana, monkeypatch):
     monkeypatch.setenv("CANARY", "of the host")
     nosana.script = "run"
     code = "import json, os, sys; print(json.dumps(dict(os.environ))); print(os.getcwd(), file=sys.stderr)"
-    page = http.page(http.until(http.make(cmd=python(code)), "STOPPED"))
-    seen = json.loads(lines(page)[0])
+    page = http.page(http.wait_for_status(http.make(cmd=python(code)), "STOPPED"))
+    seen = json.loads(log_lines(page)[0])
     assert set(seen) - {"LC_CTYPE"} == {"PATH", "HOME", "KANGKLIP_DATA_DIR", "HELLO"}
     assert seen["KANGKLIP_DATA_DIR"].startswith(seen["HOME"])
     assert seen["HOME"] != os.environ["HOME"]
-    assert lines(page, "stderr") == [str(container.ROOT)]
+    assert log_lines(page, "stderr") == [str(container.ROOT)]
     assert page["jobResult"]["opStates"][0]["exitCode"] == 0
 
 
@@ -452,21 +452,21 @@ def test_a_container_has_nothing_of_the_hosts(http, nosana, monkeypatch):
         (python("import os, signal; print('gone', flush=True); os.kill(os.getpid(), 11)"), 139, "gone"),
     ],
 )
-def test_a_command_is_for_the_shell_or_as_it_is_and_its_status_is_the_results(http, nosana, cmd, code, says):
+def test_a_string_runs_in_the_shell_and_a_list_directly(http, nosana, cmd, code, says):
     nosana.script = "run"
-    page = http.page(http.until(http.make(cmd=cmd), "STOPPED"))
+    page = http.page(http.wait_for_status(http.make(cmd=cmd), "STOPPED"))
     assert (page["state"], page["jobResult"]["status"]) == (2, "success")
     assert page["jobResult"]["opStates"][0]["exitCode"] == code
-    assert lines(page) == [says]
+    assert log_lines(page) == [says]
 
 
-def test_a_command_that_is_not_in_the_image_is_the_hosts_failure(http, nosana):
+def test_a_missing_command_is_a_host_failure(http, nosana):
     nosana.script = "run"
-    page = http.page(http.until(http.make(cmd=["no-such-program"]), "STOPPED"))
+    page = http.page(http.wait_for_status(http.make(cmd=["no-such-program"]), "STOPPED"))
     assert page["jobResult"]["opStates"][0]["error"]["event"] == "container-runtime-error"
 
 
-LOYAL = """
+STOPS_ON_SIGTERM = """
 import os, signal, sys, time, subprocess
 def told(*_):
     print("told to stop", flush=True)
@@ -477,30 +477,32 @@ print(child.pid, flush=True)
 open(os.environ["READY"], "w").close()
 time.sleep(60)
 """
-DEAF = LOYAL.replace("sys.exit(0)", "pass").replace("time.sleep(60)", "[time.sleep(1) for _ in range(60)]")
+IGNORES_SIGTERM = STOPS_ON_SIGTERM.replace("sys.exit(0)", "pass").replace(
+    "time.sleep(60)", "[time.sleep(1) for _ in range(60)]"
+)
 
 
-@pytest.mark.parametrize(("code", "status"), [(LOYAL, 0), (DEAF, 137)])
-def test_a_container_is_asked_to_stop_then_killed_with_all_that_it_started(
+@pytest.mark.parametrize(("code", "status"), [(STOPS_ON_SIGTERM, 0), (IGNORES_SIGTERM, 137)])
+def test_a_stopped_container_gets_sigterm_then_sigkill_with_its_children(
     http, nosana, monkeypatch, tmp_path, code, status
 ):
-    monkeypatch.setattr(container, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(container, "KILL_AFTER_SECONDS", 0.5)
     nosana.script, nosana.minute = "run", 60
     one = http.make(cmd=python(code), env={"READY": str(tmp_path / "ready")})
-    until((tmp_path / "ready").exists)
-    http.say("POST", f"/deployments/{one}/stop")
-    page = http.page(http.until(one, "STOPPED"))
-    child, told = lines(page)
+    wait_until((tmp_path / "ready").exists)
+    http.call("POST", f"/deployments/{one}/stop")
+    page = http.page(http.wait_for_status(one, "STOPPED"))
+    child, told = log_lines(page)
     assert told == "told to stop"
-    until(lambda: is_gone(child))
+    wait_until(lambda: is_gone(child))
     (operation,) = page["jobResult"]["opStates"]
     assert (page["state"], operation["exitCode"]) == (3, status)
     assert operation["diagnostics"]["reason"]["jobStopped"] is True
 
 
-def test_a_container_that_is_out_of_time_is_ended_and_labelled_success(http, nosana, monkeypatch):
+def test_an_expired_container_is_ended_and_labelled_success(http, nosana, monkeypatch):
     nosana.script, nosana.minute = "run", 0.5
-    page = http.page(http.until(http.make(cmd=python("import time; time.sleep(60)"), timeout=1), "STOPPED"))
+    page = http.page(http.wait_for_status(http.make(cmd=python("import time; time.sleep(60)"), timeout=1), "STOPPED"))
     (operation,) = page["jobResult"]["opStates"]
     assert (page["state"], operation["status"], operation["exitCode"]) == (2, "success", 143)
     assert operation["diagnostics"]["reason"] == {"hostShutDown": False, "jobStopped": False, "jobExpired": True}
@@ -508,14 +510,14 @@ def test_a_container_that_is_out_of_time_is_ended_and_labelled_success(http, nos
 
 def test_no_container_outlives_the_double(tmp_path):
     with NosanaDouble("run") as double:
-        Http(double.url).make(cmd=python(LOYAL), env={"READY": str(tmp_path / "ready")})
-        until((tmp_path / "ready").exists)
+        Http(double.url).make(cmd=python(STOPS_ON_SIGTERM), env={"READY": str(tmp_path / "ready")})
+        wait_until((tmp_path / "ready").exists)
     (job,) = double.deployments[0].jobs
-    assert lines(job.page())[1:] == ["told to stop"]
-    assert is_gone(lines(job.page())[0])
+    assert log_lines(job.page())[1:] == ["told to stop"]
+    assert is_gone(log_lines(job.page())[0])
 
 
-def until(wanted):
+def wait_until(wanted):
     deadline = time.monotonic() + 15
     while not wanted():
         assert time.monotonic() < deadline
@@ -523,7 +525,7 @@ def until(wanted):
 
 
 def is_gone(process):
-    """Ended, or ended and not waited for yet by whoever adopted it."""
+    """Whether the process has ended, reaped or not."""
     try:
         return psutil.Process(int(process)).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

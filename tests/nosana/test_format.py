@@ -1,6 +1,6 @@
-"""Bodies of a create that the service takes, and bodies that it refuses.
+"""Create bodies that the service accepts, and bodies that it refuses.
 
-The official validator judges the same definitions in test_kit.py.
+The official validator checks the same definitions in test_kit.py.
 """
 
 import copy
@@ -28,7 +28,7 @@ def with_run(**changes):
     return GOOD | {"ops": [RUN | changes]}
 
 
-TAKEN = [
+VALID_DEFINITIONS = [
     GOOD,
     GOOD | {"ops": []},
     with_run(id=""),
@@ -60,7 +60,7 @@ TAKEN = [
     GOOD | {"logistics": {"send": WAY, "receive": {"type": "api-listen", "args": {"endpoint": "e"}}}},
     GOOD | {"deployment_id": "d"},
 ]
-REFUSED = [
+INVALID_DEFINITIONS = [
     {},
     [],
     GOOD | {"version": "1.0"},
@@ -118,13 +118,13 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("definition", TAKEN)
-def test_takes(definition):
+@pytest.mark.parametrize("definition", VALID_DEFINITIONS)
+def test_valid_definitions_are_accepted(definition):
     assert CreateBody.model_validate(BODY | {"job_definition": definition})
 
 
-@pytest.mark.parametrize("definition", REFUSED)
-def test_refuses(definition):
+@pytest.mark.parametrize("definition", INVALID_DEFINITIONS)
+def test_invalid_definitions_are_refused(definition):
     with pytest.raises(ValidationError):
         CreateBody.model_validate(BODY | {"job_definition": definition})
 
@@ -147,12 +147,12 @@ def test_refuses(definition):
         {"vault": "V" * 44, "new_vault": True},
     ],
 )
-def test_refuses_a_body(wrong):
+def test_invalid_bodies_are_refused(wrong):
     assert CreateBody.model_validate(BODY | {"job_definition": GOOD})
     with pytest.raises(ValidationError):
         CreateBody.model_validate(BODY | {"job_definition": GOOD} | wrong)
 
 
-def test_what_we_build_is_taken():
+def test_the_definition_we_build_is_accepted():
     definition = build("kangklip-worker:1", {"RENDER_CRF": "20"}, vram=8, cuda=["12.4"])
     assert CreateBody.model_validate(deployment_body("name", str(MARKET["address"]), 60, definition))

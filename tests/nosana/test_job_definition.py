@@ -24,7 +24,7 @@ def built(**changes):
     )
 
 
-def test_one_private_gpu_and_nothing_else():
+def test_a_deployment_is_one_confidential_gpu_job():
     body = deployment_body("kangklip-1", str(MARKET["address"]), 90, built(cuda=["12.4"]))
     assert (body["confidential"], body["replicas"], body["timeout"], body["strategy"]) == (True, 1, 90, "SIMPLE")
     (operation,) = body["job_definition"]["ops"]
@@ -46,7 +46,7 @@ def test_one_private_gpu_and_nothing_else():
         "PREFECT_API_AUTH_STRING",
     ],
 )
-def test_a_name_like_a_secret_is_refused(name):
+def test_a_variable_named_like_a_secret_is_refused(name):
     with pytest.raises(SecretInDefinition, match=name):
         built(env=PLAIN | {name: "x"})
 
@@ -67,21 +67,21 @@ def test_a_name_like_a_secret_is_refused(name):
         "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     ],
 )
-def test_a_value_like_a_secret_is_refused_and_not_repeated(value):
+def test_a_value_like_a_secret_is_refused_without_showing_it(value):
     with pytest.raises(SecretInDefinition) as refused:
         built(env=PLAIN | {"HINT": value})
     assert "HINT" in str(refused.value)
     assert value not in str(refused.value)
 
 
-def test_a_secret_of_ours_is_refused_wherever_it_stands():
+def test_a_known_secret_is_refused_in_any_variable():
     secret = SecretStr("plainword")
     for name in ("HINT", GRANT_VARIABLE):
         with pytest.raises(SecretInDefinition, match=name):
             built(env=PLAIN | {name: "a plainword in it"}, secrets=[secret])
 
 
-def test_a_grant_may_stand_in_its_own_variable_only():
+def test_a_grant_is_allowed_in_its_own_variable_only():
     settings = Settings(grant_secret=SecretStr("s" * 32))
     named = {"job_id": PLAIN["JOB"], "run_id": PLAIN["PREFECT__FLOW_RUN_ID"], "attempt": 1, "session_seconds": 3600}
     grant = grants.sign(grants.Grant(**named, expires_at=grants.expiry_after(600)), settings)
@@ -93,7 +93,7 @@ def test_a_grant_may_stand_in_its_own_variable_only():
 @pytest.mark.parametrize(
     "wrong", [{"image": ""}, {"image": "two words"}, {"vram": 0}, {"env": {"A B": "c"}}, {"env": {"A": 1.5}}]
 )
-def test_what_is_malformed_is_refused_here_for_the_service_gives_no_reason(wrong):
+def test_a_malformed_definition_is_refused_with_a_reason(wrong):
     if wrong == {"env": {"A": 1.5}}:
         wrong = {"cuda": [12.4]}
     with pytest.raises(ConfigError, match="malformed"):
@@ -101,6 +101,6 @@ def test_what_is_malformed_is_refused_here_for_the_service_gives_no_reason(wrong
 
 
 @pytest.mark.parametrize("market", ["", "nvidia-3060", "0" * 44, "l" * 44])
-def test_a_market_is_an_address(market):
+def test_a_market_must_be_an_address(market):
     with pytest.raises(ConfigError, match="market"):
         deployment_body("name", market, 60, built())

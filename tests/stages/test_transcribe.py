@@ -21,7 +21,7 @@ NOISE = np.random.default_rng(7).standard_normal(len(TIME))
 
 
 def coloured(power: float) -> np.ndarray:
-    """Noise whose amplitude falls with frequency to the `power`: 0.5 is pink, 1 brown."""
+    """Noise whose amplitude falls with frequency to the power of `power`: 0.5 is pink, 1 brown."""
     spectrum = np.fft.rfft(NOISE) / np.maximum(np.fft.rfftfreq(len(TIME), 1 / RATE), 20) ** power
     return np.fft.irfft(spectrum, len(TIME))
 
@@ -68,7 +68,7 @@ def scaled(samples: np.ndarray) -> np.ndarray:
     return (0.5 * samples / max(np.abs(samples).max(), 1e-9)).astype(np.float32)
 
 
-def write(path: Path, samples: np.ndarray) -> Path:
+def write_wav(path: Path, samples: np.ndarray) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -78,23 +78,23 @@ def write(path: Path, samples: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("name", NOT_SPEECH)
-def test_no_speech_is_found_where_nobody_speaks(name: str, options: AsrOptions, tmp_path: Path) -> None:
-    audio = write(tmp_path / "a.wav", scaled(NOT_SPEECH[name]()))
+def test_sound_without_speech_is_no_speech(name: str, options: AsrOptions, tmp_path: Path) -> None:
+    audio = write_wav(tmp_path / "a.wav", scaled(NOT_SPEECH[name]()))
     with pytest.raises(NoSpeech) as caught:
         transcribe_source(audio, "auto", options, FFMPEG, lambda *_: None)
     assert caught.value.next_step
 
 
 @pytest.mark.parametrize("name", ["brown noise", "tone", "music", "applause"])
-def test_words_invented_for_it_would_not_be_believed_either(name: str, recogniser: Recogniser) -> None:
-    """The second guard alone, as if the voice detector had been fooled."""
+def test_words_hallucinated_for_noise_are_rejected(name: str, recogniser: Recogniser) -> None:
+    """The second guard alone, as if the voice detector had let it pass."""
     samples, window = scaled(NOT_SPEECH[name]()), Stretch(0, 12)
     ((spoken, _),) = recogniser.windows_by_language(samples, [window], [], None)
     assert all(rejection_reason(heard) for heard in recogniser.listen(samples, [window], spoken.language))
 
 
 @pytest.mark.parametrize("noise_db", [None, 10])
-def test_six_seconds_are_enough_also_in_noise(noise_db: int | None, options: AsrOptions, tmp_path: Path) -> None:
+def test_six_seconds_are_enough_even_in_noise(noise_db: int | None, options: AsrOptions, tmp_path: Path) -> None:
     audio = tmp_path / "a.wav"
     cut = ["-t", "6", "-ac", "1", "-ar", str(RATE), "-c:a", "pcm_s16le", audio]
     subprocess.run([FFMPEG, "-v", "error", "-i", MEDIA / "short.mp4", *cut], check=True)
@@ -102,18 +102,18 @@ def test_six_seconds_are_enough_also_in_noise(noise_db: int | None, options: Asr
         with wave.open(str(audio)) as file:
             voice = np.frombuffer(file.readframes(file.getnframes()), np.int16) / 32768
         loud = voice[np.abs(voice) > 0.02].std()
-        write(audio, scaled(voice + NOISE[: len(voice)] * loud * 10 ** (-noise_db / 20)))
+        write_wav(audio, scaled(voice + NOISE[: len(voice)] * loud * 10 ** (-noise_db / 20)))
     result = transcribe_source(audio, "en", options, FFMPEG, lambda *_: None)
     assert "thing that you own" in result.segments[0].text
     assert result.language_probability == 1.0
 
 
-def test_unknown_language(options: AsrOptions, tmp_path: Path) -> None:
-    audio = write(tmp_path / "a.wav", scaled(NOISE[:RATE]))
+def test_an_unknown_language_is_a_bad_request(options: AsrOptions, tmp_path: Path) -> None:
+    audio = write_wav(tmp_path / "a.wav", scaled(NOISE[:RATE]))
     with pytest.raises(BadRequest):
         transcribe_source(audio, "klingon", options, FFMPEG, lambda *_: None)
 
 
-def test_an_empty_track_has_no_audio(options: AsrOptions, tmp_path: Path) -> None:
+def test_an_empty_track_is_no_audio(options: AsrOptions, tmp_path: Path) -> None:
     with pytest.raises(NoAudio):
-        transcribe_source(write(tmp_path / "a.wav", np.empty(0)), "auto", options, FFMPEG, lambda *_: None)
+        transcribe_source(write_wav(tmp_path / "a.wav", np.empty(0)), "auto", options, FFMPEG, lambda *_: None)

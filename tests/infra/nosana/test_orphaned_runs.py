@@ -118,7 +118,9 @@ def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
     async def whole():
         async with NosanaWorker(work_pool_name=scene.name) as first, NosanaWorker(work_pool_name=scene.name) as second:
             await first.get_and_submit_flow_runs()
-            await asyncio.to_thread(scene.until, lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+            await asyncio.to_thread(
+                scene.wait_until, lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs
+            )
             scene.set_state(run_id, "RUNNING")
             await second._sweep()
             await asyncio.sleep(0.3)
@@ -139,10 +141,10 @@ def test_only_deployments_of_this_pools_ended_runs_are_archived(scene):
         run(rent(scene.nosana, f"kangklip-{name}"))
     later = {"scheduled_time": "2099-01-01T00:00:00Z"}
     retried = {"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": later}
-    scene.ask(f"/flow_runs/{waits}/set_state", state=retried, force=True)
+    scene.post(f"/flow_runs/{waits}/set_state", state=retried, force=True)
     scene.set_state(over, "COMPLETED")
     orphan, of_waiting, of_another_pool = scene.nosana.deployments
-    scene.work(lambda: scene.until(lambda: orphan.status == "ARCHIVED"))
+    scene.work(lambda: scene.wait_until(lambda: orphan.status == "ARCHIVED"))
     assert (of_waiting.status, of_another_pool.status) == ("RUNNING", "RUNNING")
 
 
@@ -166,7 +168,7 @@ def test_a_worker_without_an_api_key_says_so_in_the_job(scene, monkeypatch):
 
 def test_a_run_of_another_flow_is_refused_without_a_job(scene):
     path = f"/deployments/{scene.deployment}/create_flow_run"
-    run_id = scene.ask(path, parameters={"urls": []}, state={"type": "SCHEDULED"})["id"]
+    run_id = scene.post(path, parameters={"urls": []}, state={"type": "SCHEDULED"})["id"]
     scene.work()
     assert "only runs of the flow clip" in scene.state(run_id)["message"]
     assert scene.jobs.get(job_id_of_run(run_id)) is None
@@ -192,7 +194,7 @@ def test_a_run_ends_when_credits_do_not_suffice_for_another_host(scene):
     run_id = scene.start(job_id)
 
     def spend():
-        scene.until(lambda: scene.nosana.deployments)
+        scene.wait_until(lambda: scene.nosana.deployments)
         scene.nosana.credits[KEY] = 0.001
 
     scene.work(spend)
@@ -207,7 +209,7 @@ def test_a_run_ends_when_its_deployment_is_deleted(scene):
     run_id = scene.start(job_id, queue_limit_minutes=5)
 
     def delete():
-        scene.until(lambda: scene.nosana.deployments and scene.jobs.get(job_id).nosana_run_id != run_id)
+        scene.wait_until(lambda: scene.nosana.deployments and scene.jobs.get(job_id).nosana_run_id != run_id)
         scene.nosana.deployments.clear()
 
     scene.work(delete)
@@ -257,7 +259,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_run_to_its_new_holder(scene, mo
     other = JobStore.from_settings(settings.load())
 
     def take_over():
-        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.wait_until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
         lease = f"kangklip:job:watch-{run_id}:lease"
         scene.jobs.connection.client.set(lease, other.leases.holder, ex=30)  # in one step, because its holder renews it
 
@@ -284,7 +286,7 @@ def test_secrets_printed_by_a_container_stay_out_of_the_log(scene, monkeypatch):
     scene.nosana.script = "tells"
     run_id = scene.start()
     scene.work()
-    scene.until(lambda: "container: [hidden]" in scene.logs(run_id))
+    scene.wait_until(lambda: "container: [hidden]" in scene.logs(run_id))
     (deployment,) = scene.nosana.deployments
     told = scene.logs(run_id)
     assert deployment.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] not in told
@@ -309,7 +311,7 @@ def test_a_retry_in_the_prefect_ui_rents_again_with_a_grant_for_the_next_attempt
     scene.nosana.script = "exit 3"
     run_id = scene.start()
     scene.work()
-    scene.ask(f"/flow_runs/{run_id}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
+    scene.post(f"/flow_runs/{run_id}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
     scene.work()
     first, second = (
         grants.verify(settings.load(), one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"])
