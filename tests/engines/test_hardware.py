@@ -6,19 +6,19 @@ from tasks.engines.hardware import GIB, AsrPlan, choose, narrower
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A machine that says it has one GPU."""
+    """A machine that reports one GPU."""
     monkeypatch.setattr(hardware.ctranslate2, "get_cuda_device_count", lambda: 1)
     return monkeypatch
 
 
-def test_cpu_runs_base_in_int8() -> None:
+def test_the_cpu_runs_base_in_int8() -> None:
     plan = choose("cpu")
     assert (plan.model, plan.device, plan.compute_type) == ("base", "cpu", "int8")
     assert plan.batch_size >= 1
     assert f"{hardware.cpu_cores()} core" in plan.reason
 
 
-def test_what_was_asked_for_is_kept() -> None:
+def test_a_requested_model_and_batch_size_are_kept() -> None:
     plan = choose("cpu", "tiny.en", 3)
     assert (plan.model, plan.batch_size) == ("tiny.en", 3)
 
@@ -26,7 +26,7 @@ def test_what_was_asked_for_is_kept() -> None:
 @pytest.mark.parametrize(
     ("gib", "cores", "batch"), [(16, 2, 4), (16, 16, 8), (1.4, 16, 6), (0.9, 2, 2), (0.5, 2, 1), (None, 2, 4)]
 )
-def test_cpu_batch_follows_memory_and_cores(
+def test_the_cpu_batch_size_follows_memory_and_cores(
     gib: float | None, cores: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "cpu_cores", lambda: cores)
@@ -52,7 +52,7 @@ def test_cuda_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         ("small.en", 1, "int8_float16", range(1, 4)),
     ],
 )
-def test_gpu_memory_decides(
+def test_gpu_memory_decides_compute_type_and_batch_size(
     model: str | None, free: float, compute_type: str, batches: range, gpu: pytest.MonkeyPatch
 ) -> None:
     gpu.setattr(hardware, "_free_gpu_bytes", lambda: int(free * GIB))
@@ -61,14 +61,14 @@ def test_gpu_memory_decides(
     assert plan.batch_size in batches
 
 
-def test_nvidia_smi_that_is_not_there_leaves_the_memory_unknown(gpu: pytest.MonkeyPatch) -> None:
+def test_without_nvidia_smi_the_gpu_memory_is_unknown(gpu: pytest.MonkeyPatch) -> None:
     gpu.setenv("PATH", "")
     plan = choose()
     assert plan.batch_size == 8
     assert "unknown" in plan.reason
 
 
-def test_out_of_memory_halves_the_batch_then_narrows_the_weights_then_leaves_the_gpu() -> None:
+def test_out_of_memory_halves_the_batch_then_uses_int8_then_the_cpu() -> None:
     plan: AsrPlan | None = AsrPlan("small", "cuda", "float16", 4, "")
     seen: list[tuple[str, str, int]] = []
     while plan := narrower(plan):

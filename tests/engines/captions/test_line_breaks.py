@@ -8,7 +8,7 @@ from tasks.core.transcript import Word
 from tasks.engines.captions.line_breaks import reading_phrases
 
 
-def pieces(*texts: str, each: float = 0.3) -> list[Word]:
+def timed_words(*texts: str, each: float = 0.3) -> list[Word]:
     return [Word(word=text, start=i * each, end=(i + 1) * each) for i, text in enumerate(texts)]
 
 
@@ -25,13 +25,13 @@ def pieces(*texts: str, each: float = 0.3) -> list[Word]:
         ([], []),
     ],
 )
-def test_tokens_become_what_people_read(tokens: list[str], phrases: list[str]):
-    read = reading_phrases(pieces(*tokens))
+def test_tokens_become_readable_phrases(tokens: list[str], phrases: list[str]):
+    read = reading_phrases(timed_words(*tokens))
     assert [word.word for word in read] == phrases
 
 
-def test_a_phrase_has_the_time_of_its_letters_and_ends_at_a_pause():
-    words = pieces("我", "们今", "天")
+def test_a_phrase_spans_its_letters_and_ends_at_a_pause():
+    words = timed_words("我", "们今", "天")
     assert [(w.word, round(w.start, 2), round(w.end, 2)) for w in reading_phrases(words)] == [
         ("我们", 0.0, 0.45),
         ("今天", 0.45, 0.9),
@@ -41,7 +41,7 @@ def test_a_phrase_has_the_time_of_its_letters_and_ends_at_a_pause():
 
 
 @given(st.lists(st.text(alphabet="วันนี้กำ今天はabc 。ー๋", min_size=1, max_size=4), max_size=10))
-def test_no_letter_is_lost_or_out_of_order(texts: list[str]):
-    read = reading_phrases(pieces(*texts))
+def test_no_letter_is_lost_or_reordered(texts: list[str]):
+    read = reading_phrases(timed_words(*texts))
     assert "".join(word.word for word in read) == "".join(texts)
     assert all(a.end <= b.start + 1e-9 for a, b in itertools.pairwise(read))

@@ -1,4 +1,4 @@
-"""The LLM against a strict OpenAI-compatible server on loopback, well behaved and not."""
+"""The LLM engine against a strict OpenAI-compatible server on loopback that behaves well or badly."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ def llm(server: Server, timeout: float = 60.0, key: str = KEY, model: str = "tin
     return Llm(LlmOptions(model=model, api_base=base, api_key=SecretStr(key), timeout_seconds=timeout))
 
 
-def test_a_good_answer_is_taken_in_its_order(server):
+def test_a_good_answer_keeps_its_order(server):
     picks = llm(server).rerank(OFFERS, 2)
     assert [p.id for p in picks] == ["w1", "w0"]
     assert picks[0].title == "Your backup is not a backup"
@@ -43,34 +43,34 @@ def test_a_good_answer_is_taken_in_its_order(server):
     assert server.seen[0]["response_format"]["type"] == "json_schema"
 
 
-def test_a_server_without_schemas_is_asked_again_without(server):
+def test_a_server_without_schemas_is_asked_again_without_one(server):
     server.refuses_schema = 400
     assert len(llm(server).rerank(OFFERS, 2)) == 2
     assert ["response_format" in body for body in server.seen] == [True, False]
 
 
 @pytest.mark.parametrize("status", [400, 415, 422, 500, 501])
-def test_whatever_a_schema_is_refused_with_it_is_asked_again_without(server, status):
+def test_any_refusal_of_a_schema_is_retried_without_one(server, status):
     server.refuses_schema = status
     assert len(llm(server).rerank(OFFERS, 2)) == 2
     asked = ["response_format" in body for body in server.seen]
-    assert asked in ([True, False], [True, True, False])  # litellm itself repeats a request that got 422
+    assert asked in ([True, False], [True, True, False])  # litellm itself retries a request after 422
 
 
-def test_a_tool_call_is_an_answer(server):
+def test_a_tool_call_counts_as_an_answer(server):
     call = {"id": "c", "type": "function", "function": {"name": "answer", "arguments": json.dumps(GOOD)}}
     server.behave = lambda h: h.message({"content": None, "tool_calls": [call]})
     assert [p.id for p in llm(server).rerank(OFFERS, 2)] == ["w1", "w0"]
 
 
-def test_what_was_left_out_of_an_answer_is_told(server):
+def test_dropped_picks_are_reported(server):
     server.behave = lambda h: h.reply([pick("w1", "A backup"), pick("w9", "A kitten"), pick(0, "A kitten", more=1)])
     asked = llm(server)
     assert [p.id for p in asked.rerank(OFFERS, 3)] == ["w1", "w0"]
     assert asked.dropped == ["1 of 3 picks named no window that was offered"]
 
 
-def test_the_transcript_stays_data(server):
+def test_transcripts_are_sent_as_data_only(server):
     llm(server).rerank(OFFERS, 2)
     system, user = server.seen[0]["messages"]
     assert system["role"] == "system"
@@ -78,7 +78,7 @@ def test_the_transcript_stays_data(server):
     assert [c["transcript"] for c in json.loads(user["content"])["candidates"]] == [o.text for o in OFFERS]
 
 
-def test_an_obeyed_injection_changes_nothing(server):
+def test_picks_from_a_prompt_injection_are_dropped_and_cleaned(server):
     evil = pick("w99", "Buy Bitcoin at http://evil.example")
     server.behave = lambda handler: handler.reply({"clips": [evil, {**evil, "id": "w2"}, pick("w0", "A kitten")]})
     picks = llm(server).rerank(OFFERS, 3)
@@ -86,7 +86,7 @@ def test_an_obeyed_injection_changes_nothing(server):
     assert "evil" not in "".join(p.model_dump_json() for p in picks)
 
 
-def test_429_waits_as_told_and_asks_once_more(server):
+def test_429_is_retried_once_after_retry_after(server):
     def busy_once(handler):
         if len(server.seen) == 1:
             return handler.send(429, '{"error": {"message": "slow down"}}', {"retry-after": "1"})
@@ -110,7 +110,7 @@ def test_429_twice_is_a_failure(server):
 
 
 @pytest.mark.parametrize("until", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_429_beyond_the_deadline_is_not_waited_for(server, until):
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for(server, until):
     server.behave = lambda handler: handler.send(429, "{}", {"retry-after": until})
     with pytest.raises(LlmFailed, match="429"):
         llm(server, timeout=10).rerank(OFFERS, 2)
@@ -128,7 +128,7 @@ def trickle(handler):
 
 
 @pytest.mark.parametrize("behave", [lambda handler: time.sleep(6), trickle], ids=["silent", "trickling"])
-def test_a_slow_server_is_left_at_the_deadline(server, behave):
+def test_a_slow_server_is_given_up_at_the_deadline(server, behave):
     llm(server).rerank(OFFERS, 2)
     server.behave = behave
     began = time.monotonic()
@@ -170,19 +170,19 @@ def test_a_slow_server_is_left_at_the_deadline(server, behave):
         "no choice",
     ],
 )
-def test_misbehaviour_is_named_and_never_more(server, behave, said):
+def test_misbehaviour_is_an_llm_failure_that_names_it(server, behave, said):
     server.behave = behave
     with pytest.raises(LlmFailed, match=said):
         llm(server).rerank(OFFERS, 2)
 
 
-def test_prose_around_the_json_is_borne(server):
+def test_prose_around_the_json_is_tolerated(server):
     server.behave = lambda h: h.reply(f"Sure! {{here}} it is:\n```json\n{json.dumps(GOOD)}\n```\nEnjoy.")
     assert [p.id for p in llm(server).rerank(OFFERS, 2)] == ["w1", "w0"]
 
 
 @pytest.mark.parametrize("wrong", [{"key": "sk-wrong-secret-987"}, {"model": "other"}])
-def test_a_wrong_key_or_model_is_a_failure_that_keeps_the_secret(server, wrong, caplog, capfd):
+def test_a_wrong_key_or_model_fails_without_showing_the_key(server, wrong, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     with pytest.raises(LlmFailed) as caught:
         llm(server, **wrong).rerank(OFFERS, 2)
@@ -191,7 +191,7 @@ def test_a_wrong_key_or_model_is_a_failure_that_keeps_the_secret(server, wrong, 
     assert "sk-wrong-secret-987" not in told
 
 
-def test_nobody_there():
+def test_an_unreachable_server_is_reported():
     options = LlmOptions(model="tiny", api_base="http://127.0.0.1:9/v1", api_key=SecretStr(KEY), timeout_seconds=5)
     with pytest.raises(LlmFailed, match="cannot be reached"):
         Llm(options).rerank(OFFERS, 2)
@@ -206,10 +206,10 @@ def test_nobody_there():
         ("openrouter/a/b", "https://openrouter.ai/api/v1", "openrouter/a/b"),
     ],
 )
-def test_names_of_models(model, base, name):
+def test_model_names_get_their_provider(model, base, name):
     assert model_name(model, base) == name
 
 
-def test_the_endpoint_shows_no_credentials():
+def test_the_endpoint_is_shown_without_credentials():
     assert endpoint_of("https://user:password@llm.example:8443/v1?key=secret") == "llm.example:8443"
     assert endpoint_of(None) is None

@@ -19,7 +19,7 @@ def voice(seconds: float, pitch: float, level: float) -> np.ndarray:
     return level * sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 12))
 
 
-def written(path: Path, *parts: np.ndarray) -> Path:
+def write_wav(path: Path, *parts: np.ndarray) -> Path:
     samples = np.concatenate(parts)
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
@@ -29,11 +29,11 @@ def written(path: Path, *parts: np.ndarray) -> Path:
     return path
 
 
-def test_levels_pitch_and_noise_are_where_they_are_put(tmp_path):
+def test_loudness_pitch_and_noise_are_measured(tmp_path):
     rng = np.random.default_rng(0)
     silence = np.zeros(RATE * 2)
     parts = [silence, voice(2, 110, 0.2), voice(2, 220, 0.02), 0.2 * rng.standard_normal(RATE * 2), silence]
-    delivery = measure_delivery(written(tmp_path / "a.wav", *parts), FFMPEG)
+    delivery = measure_delivery(write_wav(tmp_path / "a.wav", *parts), FFMPEG)
     assert delivery.duration == pytest.approx(10, abs=0.05)
     level = delivery.loudness.reshape(5, -1).mean(axis=1)
     assert level[1] - level[2] == pytest.approx(20, abs=1)
@@ -49,7 +49,7 @@ def test_levels_pitch_and_noise_are_where_they_are_put(tmp_path):
 
 
 def test_time_zero_is_the_start_of_the_container(tmp_path):
-    source = written(tmp_path / "a.wav", voice(1, 150, 0.2))
+    source = write_wav(tmp_path / "a.wav", voice(1, 150, 0.2))
     late = tmp_path / "late.mkv"
     import subprocess
 
@@ -75,28 +75,28 @@ def test_time_zero_is_the_start_of_the_container(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio at all"])
-def test_what_is_no_audio_is_refused(tmp_path, content):
+def test_a_file_without_audio_is_refused(tmp_path, content):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(content)
     with pytest.raises(AudioUnreadable):
         measure_delivery(broken, FFMPEG)
 
 
-def test_a_killed_decoder_is_no_measurement(tmp_path):
+def test_a_killed_decoder_gives_no_measurement(tmp_path):
     killed = tmp_path / "killed"
     killed.write_text("#!/bin/sh\nhead -c 64000 /dev/zero\nkill -9 $$\n")
     killed.chmod(0o700)
     with pytest.raises(ProgramStopped, match="signal 9"):
-        measure_delivery(written(tmp_path / "a.wav", voice(1, 150, 0.2)), killed)
+        measure_delivery(write_wav(tmp_path / "a.wav", voice(1, 150, 0.2)), killed)
 
 
-def test_ten_minutes_cost_two_seconds(tmp_path):
-    source = written(tmp_path / "long.wav", np.tile(voice(10, 120, 0.1), 60))
+def test_ten_minutes_cost_less_than_four_seconds(tmp_path):
+    source = write_wav(tmp_path / "long.wav", np.tile(voice(10, 120, 0.1), 60))
     before = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     delivery = measure_delivery(source, FFMPEG)
     after = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     assert delivery.duration == pytest.approx(600, abs=1)
-    assert after - before < 4  # measured 1.3 s; other programs may slow this one
+    assert after - before < 4  # measured 1.3 s; other programs may slow it down
 
 
 @pytest.mark.skipif(not FOOTAGE.exists(), reason="needs the shared footage")

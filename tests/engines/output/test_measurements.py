@@ -22,7 +22,7 @@ CODECS = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "y
 
 
 def make(path: Path, picture: str = f"{PICTURE},{HIGHLIGHT}", sound: str = f"{SOUND},{LOUD}", *more: str) -> Path:
-    """A clip that holds the contract at 108x192, but for what a test breaks."""
+    """A clip that is valid at 108x192 except for what the arguments break."""
     colours = "scale=out_color_matrix=bt709:out_range=tv"
     sources = ["-f", "lavfi", "-i", f"{picture},{colours}", "-f", "lavfi", "-i", sound]
     ffmpeg(*sources, *CODECS, "-movflags", "+faststart", *more, path)
@@ -35,7 +35,7 @@ def faults(path: Path, words: list[Word] | None = None) -> list[str]:
     return [c.name for c in check(measure_clip(path), CLIP, options, [], [], words, SECONDS) if not c.ok]
 
 
-def test_a_good_clip_has_no_fault(tmp_path: Path):
+def test_a_good_clip_passes_every_check(tmp_path: Path):
     path = make(tmp_path / "a.mp4")
     assert faults(path) == []
     measure = measure_clip(path)
@@ -67,23 +67,23 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_every_defect_is_found_in_a_real_file(tmp_path: Path, name: str):
+def test_every_defect_is_detected(tmp_path: Path, name: str):
     arguments, expected = DEFECTS[name]
     assert faults(make(tmp_path / "a.mp4", *arguments)) == expected
 
 
-def test_a_clip_that_is_too_short_is_found(tmp_path: Path):
+def test_a_too_short_clip_is_detected(tmp_path: Path):
     assert faults(make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-t", "3.8"), []) == ["length"]
 
 
-def test_a_torn_file_is_unreadable(tmp_path: Path):
+def test_a_truncated_file_is_unreadable(tmp_path: Path):
     path = make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-movflags", "0")
     path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(UnreadableMedia):
         measure_clip(path)
 
 
-def test_boxes_of_unknown_or_broken_size_end_the_search(tmp_path: Path):
+def test_moov_first_handles_large_and_broken_boxes(tmp_path: Path):
     path = tmp_path / "x.mp4"
     path.write_bytes(
         b"\x00\x00\x00\x08ftyp" + b"\x00\x00\x00\x01wide\x00\x00\x00\x00\x00\x00\x00\x10" + b"\x00\x00\x00\x08moov"

@@ -23,7 +23,7 @@ def frame() -> np.ndarray:
     return picture
 
 
-def test_the_speaker_is_found_at_any_size_of_frame(detector, frame):
+def test_the_speaker_is_found_at_any_frame_size(detector, frame):
     truth = json.loads((MEDIA / "sample.json").read_text())["face"][0]
     for width in (1280, 480, 640):
         small = cv2.resize(frame, (width, width * 9 // 16), interpolation=cv2.INTER_AREA)
@@ -35,13 +35,13 @@ def test_the_speaker_is_found_at_any_size_of_frame(detector, frame):
         assert 0.75 <= face.score <= 1
 
 
-def test_no_face_is_found_where_there_is_none(detector):
+def test_no_face_is_found_without_one(detector):
     noise = np.random.default_rng(0).integers(0, 255, (270, 480, 3)).astype(np.uint8)
     for empty in (noise, np.zeros_like(noise), cv2.GaussianBlur(noise, (0, 0), 8)):
         assert detector.detect(empty, 0, 1) == []
 
 
-def test_a_face_without_area_is_none():
+def test_faces_without_area_are_dropped():
     rows = np.ones((4, 15), np.float32)
     rows[0, 2], rows[1, 3], rows[2, 6] = 0, -3, np.nan
     assert with_area(rows).tolist() == [[1.0] * 15]

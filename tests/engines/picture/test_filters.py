@@ -1,4 +1,4 @@
-"""Sources of every scan and colour, made here, brought to what a clip is made of."""
+"""Sources of every scan type and colour space are converted to progressive BT.709."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +29,8 @@ def pictures(path: Path, filters: Filters, pixels: str = "gray", shape: tuple[in
     return np.frombuffer(data, np.uint8).reshape(-1, *shape)
 
 
-def combed(frames: np.ndarray) -> float:
-    """Share of pixels that differ from both neighbouring lines in the same direction, though those agree."""
+def combed_share(frames: np.ndarray) -> float:
+    """The share of combed pixels: brighter or darker than both neighbouring lines by more than 20."""
     lines = frames.astype(np.int16)
     above, below = lines[:, 1:-1] - lines[:, :-2], lines[:, 1:-1] - lines[:, 2:]
     return float(np.mean((np.minimum(np.abs(above), np.abs(below)) > 20) & (above * below > 0)))
@@ -63,19 +63,19 @@ def scan_of(path: Path, info: MediaInfo):
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_fields_become_frames_without_combs(tmp_path: Path, name: str):
+def test_fields_become_frames_without_combing(tmp_path: Path, name: str):
     chain, codec, kind = FIELDS[name]
     path, info = source(tmp_path / f"a.{kind}", f"testsrc2=s=640x480:r=50:d=1.6,scroll=h=0.012,{chain}", codec)
     assert info.interlaced
     scan = scan_of(path, info)
     assert scan.kind == "interlaced"
     before, after = pictures(path, []), pictures(path, whole_frames(scan, info, 25))
-    assert combed(before) > 0.02
-    assert combed(after) < 0.1 * combed(before)
+    assert combed_share(before) > 0.02
+    assert combed_share(after) < 0.1 * combed_share(before)
     assert len(after) == len(before)
 
 
-def test_each_field_becomes_a_frame_where_the_clip_has_room_for_them(tmp_path: Path):
+def test_each_field_becomes_a_frame_if_the_clips_rate_allows(tmp_path: Path):
     chain, codec, kind = FIELDS["H.264, top first"]
     path, info = source(tmp_path / f"a.{kind}", f"testsrc2=s=640x480:r=50:d=1.6,scroll=h=0.012,{chain}", codec)
     frames = pictures(path, whole_frames(scan_of(path, info), info, 50)).astype(np.int16)
@@ -84,7 +84,7 @@ def test_each_field_becomes_a_frame_where_the_clip_has_room_for_them(tmp_path: P
     assert steps.min() > 0.5 * np.median(steps)
 
 
-def test_whole_frames_that_are_sent_as_fields_are_left_as_they_are(tmp_path: Path):
+def test_progressive_frames_sent_as_fields_are_left_unchanged(tmp_path: Path):
     picture = "testsrc2=s=640x480:r=25:d=1.6,scroll=h=0.012"
     path, info = source(tmp_path / "a.mp4", picture, (*H264, "-x264-params", "tff=1"))
     assert info.interlaced
@@ -93,7 +93,7 @@ def test_whole_frames_that_are_sent_as_fields_are_left_as_they_are(tmp_path: Pat
     assert whole_frames(scan, info, 25) == []
 
 
-def test_film_that_is_spread_over_fields_is_put_together_as_it_was(tmp_path: Path):
+def test_telecined_film_is_restored(tmp_path: Path):
     film = "testsrc2=s=640x480:r=24000/1001:d=1.6,scroll=h=0.012"
     path, info = source(tmp_path / "a.mp4", f"{film},telecine,setfield=tff", (*H264, "-x264-params", "tff=1"))
     filmed, _ = source(tmp_path / "film.mp4", film, H264)
@@ -104,13 +104,13 @@ def test_film_that_is_spread_over_fields_is_put_together_as_it_was(tmp_path: Pat
         assert min(np.abs(original - frame).mean(axis=(1, 2))) < 1.5
 
 
-def test_a_progressive_picture_costs_no_filter(tmp_path: Path):
+def test_a_progressive_picture_needs_no_filter(tmp_path: Path):
     path, info = source(tmp_path / "a.mp4", "testsrc2=s=640x480:r=25:d=1.6", H264)
     assert not info.interlaced
     assert whole_frames(scan_of(path, info), info, 25) == []
 
 
-def test_an_interlaced_part_is_noticed_although_the_beginning_is_not(tmp_path: Path):
+def test_a_later_interlaced_part_is_detected(tmp_path: Path):
     whole, _ = source(tmp_path / "whole.mkv", "testsrc2=s=640x480:r=25:d=1.6", H264)
     chain, codec, _ = FIELDS["H.264, top first"]
     fields, _ = source(tmp_path / "fields.mkv", f"testsrc2=s=640x480:r=50:d=1.6,scroll=h=0.012,{chain}", codec)
@@ -131,8 +131,8 @@ PATCHES = ((200, 60, 40), (40, 150, 70), (50, 70, 190), (128, 128, 128), (235, 2
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A way to store colours; `told` are the tags that the file keeps: m, t, p for matrix, transfer, primaries."""
+class ColourFormat:
+    """A way to store colours. `tagged` lists the tags in the file: m, t, p for matrix, transfer, primaries."""
 
     height: int = 720
     pixels: str = "yuv420p"
@@ -140,32 +140,32 @@ class Kind:
     transfer: str = "bt709"
     primaries: str = "bt709"
     range: str = "tv"
-    told: str = "mtp"
+    tagged: str = "mtp"
 
 
-WIDE = Kind(pixels="yuv420p10le", matrix="bt2020nc", transfer="bt2020-10", primaries="bt2020")
+WIDE = ColourFormat(pixels="yuv420p10le", matrix="bt2020nc", transfer="bt2020-10", primaries="bt2020")
 COLOURS = {
-    "BT.601, untagged": Kind(240, matrix="smpte170m", told=""),
-    "BT.601, tagged in HD": Kind(matrix="smpte170m"),
-    "BT.709, untagged": Kind(told=""),
-    "BT.709, tagged in SD": Kind(240),
-    "BT.709, full range": Kind(range="pc"),
-    "SMPTE 240M": Kind(matrix="smpte240m"),
-    "4:4:4, 12 bit": Kind(pixels="yuv444p12le"),
+    "BT.601, untagged": ColourFormat(240, matrix="smpte170m", tagged=""),
+    "BT.601, tagged in HD": ColourFormat(matrix="smpte170m"),
+    "BT.709, untagged": ColourFormat(tagged=""),
+    "BT.709, tagged in SD": ColourFormat(240),
+    "BT.709, full range": ColourFormat(range="pc"),
+    "SMPTE 240M": ColourFormat(matrix="smpte240m"),
+    "4:4:4, 12 bit": ColourFormat(pixels="yuv444p12le"),
     "4:2:2, 10 bit, BT.2020": replace(WIDE, pixels="yuv422p10le"),
-    "BT.2020, only the matrix told": replace(WIDE, told="m"),
-    "BT.2020, only the primaries told": replace(WIDE, told="p"),
+    "BT.2020, only the matrix tagged": replace(WIDE, tagged="m"),
+    "BT.2020, only the primaries tagged": replace(WIDE, tagged="p"),
     "BT.2020 of constant luminance": replace(WIDE, pixels="yuv444p10le", matrix="bt2020c"),
     "BT.2020, full range": replace(WIDE, pixels="yuv444p10le", range="pc"),
-    "Display P3": Kind(pixels="yuv444p10le", primaries="smpte432"),
-    "YCgCo": Kind(pixels="yuv444p", matrix="ycgco"),
-    "RGB": Kind(pixels="gbrp", matrix="gbr", range="pc"),
-    "RGB, 10 bit, SD": Kind(240, pixels="gbrp10le", matrix="gbr", range="pc"),
+    "Display P3": ColourFormat(pixels="yuv444p10le", primaries="smpte432"),
+    "YCgCo": ColourFormat(pixels="yuv444p", matrix="ycgco"),
+    "RGB": ColourFormat(pixels="gbrp", matrix="gbr", range="pc"),
+    "RGB, 10 bit, SD": ColourFormat(240, pixels="gbrp10le", matrix="gbr", range="pc"),
 }
 
 
-def patched(path: Path, height: int, chain: str) -> Path:
-    """Two frames of vertical stripes in the colours of PATCHES, 40 pixels wide each, through filters; lossless."""
+def striped_video(path: Path, height: int, chain: str) -> Path:
+    """Two lossless frames of vertical stripes in the colours of PATCHES, each 40 pixels wide, through filters."""
     frame = np.zeros((height, 2 * height, 3), np.uint8)
     for n, patch in enumerate(PATCHES):
         frame[:, 40 * n : 40 * n + 40] = patch
@@ -176,61 +176,61 @@ def patched(path: Path, height: int, chain: str) -> Path:
     return path
 
 
-def coloured(path: Path, kind: Kind) -> MediaInfo:
+def make_coloured(path: Path, kind: ColourFormat) -> MediaInfo:
     tags = {
         "m": f"colorspace={kind.matrix}",
         "t": f"color_trc={kind.transfer}",
         "p": f"color_primaries={kind.primaries}",
     }
-    params = ":".join(tags[k] if k in kind.told else f"{tags[k].split('=')[0]}=unknown" for k in "mtp")
+    params = ":".join(tags[k] if k in kind.tagged else f"{tags[k].split('=')[0]}=unknown" for k in "mtp")
     made = f"matrix={kind.matrix}:transfer={kind.transfer}:primaries={kind.primaries}:range={kind.range}"
     convert = "" if kind.matrix == "gbr" else f"zscale=matrixin=gbr:transferin=bt709:primariesin=bt709:{made},"
     chain = f"format=gbrp,{convert}format={kind.pixels},setparams={params}:range={kind.range}"
-    return probe(patched(path, kind.height, chain))
+    return probe(striped_video(path, kind.height, chain))
 
 
-def patches(path: Path, info: MediaInfo) -> np.ndarray:
+def shown_patches(path: Path, info: MediaInfo) -> np.ndarray:
     shape = (info.height, info.width, 3)
     frame = pictures(path, [*prepared(info), *to_bt709(info, info.width, info.height)], "rgb24", shape)[0]
     return np.array([frame[20:60, 40 * n + 10 : 40 * n + 30].mean(axis=(0, 1)) for n in range(len(PATCHES))])
 
 
 @pytest.mark.parametrize("name", COLOURS)
-def test_colours_stay_what_they_are(tmp_path: Path, name: str):
-    info = coloured(tmp_path / "a.mkv", COLOURS[name])
-    assert np.abs(patches(tmp_path / "a.mkv", info) - PATCHES).max() < 6
+def test_colours_are_preserved(tmp_path: Path, name: str):
+    info = make_coloured(tmp_path / "a.mkv", COLOURS[name])
+    assert np.abs(shown_patches(tmp_path / "a.mkv", info) - PATCHES).max() < 6
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 @pytest.mark.parametrize("kept", ["t", "tp", "tm"])
-def test_hdr_with_missing_tags_looks_like_hdr_with_all(tmp_path: Path, transfer: str, kept: str):
+def test_hdr_with_missing_tags_looks_the_same(tmp_path: Path, transfer: str, kept: str):
     whole = replace(WIDE, transfer=transfer)
-    paths = [(tmp_path / "all.mkv", whole), (tmp_path / "some.mkv", replace(whole, told=kept))]
-    seen = [patches(path, coloured(path, kind)) for path, kind in paths]
+    paths = [(tmp_path / "all.mkv", whole), (tmp_path / "some.mkv", replace(whole, tagged=kept))]
+    seen = [shown_patches(path, make_coloured(path, kind)) for path, kind in paths]
     assert np.abs(seen[0] - seen[1]).max() < 1
     assert seen[0][3] == pytest.approx([seen[0][3].mean()] * 3, abs=3)
     assert seen[0][0][0] > 2 * seen[0][0][2]
 
 
 def test_grey_stays_grey_and_keeps_its_levels(tmp_path: Path):
-    path = patched(tmp_path / "a.mkv", 720, "format=gray")
-    seen = patches(path, probe(path))
+    path = striped_video(tmp_path / "a.mkv", 720, "format=gray")
+    seen = shown_patches(path, probe(path))
     assert np.ptp(seen, axis=1).max() < 3
     assert np.all(np.diff(seen[[5, 3, 4], 0]) > 60)
 
 
-def test_what_is_transparent_is_black(tmp_path: Path):
+def test_transparent_areas_become_black(tmp_path: Path):
     for name, pixels in (("yuv", "yuva420p"), ("rgb", "gbrap")):
         seen_through = "geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='255*gte(X,120)'"
-        path = patched(tmp_path / f"{name}.mkv", 240, f"format=gbrap,{seen_through},format={pixels}")
+        path = striped_video(tmp_path / f"{name}.mkv", 240, f"format=gbrap,{seen_through},format={pixels}")
         info = probe(path)
         assert info.alpha
-        seen = patches(path, info)
+        seen = shown_patches(path, info)
         assert seen[:3].max() < 8
         assert np.abs(seen[3:] - PATCHES[3:]).max() < 8
 
 
-def test_colours_that_a_screen_shows_as_they_are_need_one_filter():
+def test_usual_colours_need_only_scale_and_format():
     info = MediaInfo(duration=1, size_bytes=1, container="mp4", width=1920, height=1080, color_matrix="bt709")
     assert colours(info).is_usual
     assert prepared(info) == []

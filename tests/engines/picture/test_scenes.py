@@ -1,4 +1,4 @@
-"""Cuts found in frames that are made here."""
+"""Cut detection on generated frames."""
 
 import numpy as np
 
@@ -12,24 +12,24 @@ def feed(frames, fps):
 
 
 def scene(seed, frames, shift=0):
-    """A picture of coloured blocks that slides by `shift` pixels a frame."""
+    """A picture of coloured blocks that slides by `shift` pixels per frame."""
     blocks = np.random.default_rng(seed).integers(0, 255, (9, 16, 3)).astype(np.uint8)
     picture = blocks.repeat(10, axis=0).repeat(10, axis=1)
     return [np.roll(picture, shift * n, axis=1) for n in range(frames)]
 
 
-def test_cuts_are_found_at_their_frame_and_told_two_frames_late():
+def test_cuts_are_found_at_their_frame_and_reported_two_frames_later():
     cuts, told = feed(scene(1, 40) + scene(2, 35) + scene(3, 40), 25.0)
     assert cuts == [40, 75]
     assert told == [42, 77]
 
 
-def test_a_flash_makes_no_shot_of_its_own():
+def test_a_flash_is_not_a_shot():
     flash = [np.full((90, 160, 3), 255, np.uint8)] * 2
     cuts, _ = feed(scene(1, 40) + flash + scene(1, 40), 25.0)
     assert len(cuts) <= 1
 
 
-def test_a_moving_camera_is_no_cut():
+def test_a_moving_camera_is_not_a_cut():
     cuts, _ = feed(scene(1, 120, shift=1), 25.0)
     assert cuts == []

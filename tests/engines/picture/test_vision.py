@@ -1,4 +1,4 @@
-"""What the look at a range sees, on small videos made here and on the sample talk."""
+"""The analysis of a range, on small generated videos and on the sample talk."""
 
 import json
 from pathlib import Path
@@ -30,26 +30,26 @@ def detector() -> FaceDetector:
     return FaceDetector(yunet())
 
 
-def footage(name: str) -> Path:
+def shared_footage(name: str) -> Path:
     path = FOOTAGE / name
     if not path.exists():
         pytest.skip(f"{name} is not here")
     return path
 
 
-def seen(path, detector, start=0.0, end=None, fps=None):
+def analyse(path, detector, start=0.0, end=None, fps=None):
     info = probe(path)
     end = info.duration if end is None else end
     return analyse_range(path, info, start, end, fps or min(info.fps, 30), detector, FFMPEG)
 
 
-def framed(path, detector, **range_):
-    view, info = seen(path, detector, **range_), probe(path)
+def analyse_and_frame(path, detector, **range_):
+    view, info = analyse(path, detector, **range_), probe(path)
     return view, frame_range(view, (info.width, info.height), CLIP)
 
 
 def lavfi(*parts: str) -> list[str]:
-    """Test pictures of 2 s each, one after the other."""
+    """ffmpeg arguments for these test pictures of 2 s, one after the other."""
     inputs = [word for part in parts for word in ("-f", "lavfi", "-i", part)]
     chain = "".join(f"[{n}:v]" for n in range(len(parts))) + f"concat=n={len(parts)}:v=1[v]"
     return [*inputs, "-filter_complex", chain, "-map", "[v]"]
@@ -57,7 +57,7 @@ def lavfi(*parts: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def three_shots(tmp_path_factory) -> Path:
-    """2 s of a test picture, 2 s of a moving fractal, 2 s of another test picture; 320x180, 25 fps."""
+    """Three shots of 2 s at 320x180 and 25 fps: a test picture, a moving fractal, another test picture."""
     path = tmp_path_factory.mktemp("shots") / "shots.mp4"
     common = "size=320x180:rate=25"
     ffmpeg(*lavfi(f"testsrc={common}:d=2", f"mandelbrot={common},trim=end=2", f"rgbtestsrc={common}:d=2"), *H264, path)
@@ -65,7 +65,7 @@ def three_shots(tmp_path_factory) -> Path:
 
 
 def crop_of(shots: list[Shot], t: float) -> tuple[float, float, float, float] | None:
-    """Left, top, right, bottom of the crop at `t`; None for the whole frame."""
+    """Left, top, right and bottom of the crop at `t`, or None for the whole frame."""
     shot = [shot for shot in shots if shot.start <= t + 1e-6][-1]
     if shot.layout == "fit":
         return None
@@ -75,7 +75,7 @@ def crop_of(shots: list[Shot], t: float) -> tuple[float, float, float, float] | 
 
 
 def share_inside(path, detector, view, shots, every=6) -> float:
-    """Share of frames in which every face that is found anew, at larger size, is wholly inside the crop."""
+    """The share of faces, detected again at a larger size, that are completely inside the crop."""
     info = probe(path)
     size = small_size(info, 640)
     scale = info.width / size[0]
@@ -97,19 +97,19 @@ def share_inside(path, detector, view, shots, every=6) -> float:
 
 
 def test_cuts_are_found_on_the_sources_clock(three_shots, detector):
-    assert seen(three_shots, detector).cuts == pytest.approx([2.0, 4.0])
-    late = seen(three_shots, detector, start=1.0, end=3.5)
+    assert analyse(three_shots, detector).cuts == pytest.approx([2.0, 4.0])
+    late = analyse(three_shots, detector, start=1.0, end=3.5)
     assert late.cuts == pytest.approx([2.0])
     assert late.samples[0] == 1.0
 
 
-def test_a_range_is_looked_at_about_five_times_a_second(three_shots, detector):
-    view = seen(three_shots, detector)
+def test_a_range_is_sampled_about_five_times_a_second(three_shots, detector):
+    view = analyse(three_shots, detector)
     assert 25 <= len(view.samples) <= 35
     assert max(np.diff(view.samples)) <= 0.25
 
 
-def test_frames_are_those_that_an_encode_of_the_range_sees(tmp_path):
+def test_frames_match_an_encode_of_the_range(tmp_path):
     source, out = tmp_path / "source.mp4", tmp_path / "cut.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:d=4", *H264, source)
     ffmpeg("-ss", "1.3", "-t", "2", "-i", source, "-vf", "fps=fps=25:start_time=0", *H264, "-crf", "5", out)
@@ -132,18 +132,18 @@ def test_a_killed_decoder_is_not_the_end_of_the_picture(tmp_path):
         next(frames)
 
 
-class FailsAfterThreeLooks(FaceDetector):
-    """From the fourth frame on it is given one that OpenCV refuses."""
+class FailsAfterThreeFrames(FaceDetector):
+    """A detector that passes OpenCV an invalid frame from the fourth on."""
 
-    looks = 0
+    frames_seen = 0
 
     def rows(self, frame_bgr: np.ndarray) -> np.ndarray:
-        self.looks += 1
-        return super().rows(frame_bgr if self.looks <= 3 else frame_bgr.astype(np.float64)[..., 0])
+        self.frames_seen += 1
+        return super().rows(frame_bgr if self.frames_seen <= 3 else frame_bgr.astype(np.float64)[..., 0])
 
 
-def test_a_detector_that_fails_leaves_the_rest_without_faces_and_says_so(caplog):
-    view = seen(MEDIA / "sample.mp4", FailsAfterThreeLooks(yunet()), end=3.0)
+def test_a_failing_detector_leaves_the_rest_without_faces_and_is_reported(caplog):
+    view = analyse(MEDIA / "sample.mp4", FailsAfterThreeFrames(yunet()), end=3.0)
     assert view.fault
     assert "error" in view.fault
     assert len({face.t for face in view.faces}) == 3
@@ -151,8 +151,8 @@ def test_a_detector_that_fails_leaves_the_rest_without_faces_and_says_so(caplog)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_a_detector_that_works_has_no_fault(three_shots, detector):
-    assert seen(three_shots, detector).fault is None
+def test_a_working_detector_reports_no_fault(three_shots, detector):
+    assert analyse(three_shots, detector).fault is None
 
 
 def test_black_and_frozen_stretches_are_reported(tmp_path, detector):
@@ -163,12 +163,12 @@ def test_black_and_frozen_stretches_are_reported(tmp_path, detector):
         f"mandelbrot={common},trim=end=2",
     )
     ffmpeg(*lavfi(*parts), *H264, path)
-    view = seen(path, detector)
+    view = analyse(path, detector)
     assert view.black == [pytest.approx((2.0, 4.0), abs=0.05)]
     assert view.frozen == [pytest.approx((2.0, 4.0), abs=0.09)]
 
 
-def test_bars_are_those_of_each_shot(tmp_path, detector):
+def test_bars_are_found_per_shot(tmp_path, detector):
     path, common = tmp_path / "bars.mp4", "size=320x180:rate=25"
     bars = "pad=320:180:(ow-iw)/2:(oh-ih)/2,setsar=1"
     parts = (
@@ -177,7 +177,7 @@ def test_bars_are_those_of_each_shot(tmp_path, detector):
         f"testsrc2=size=100x180:rate=25:d=2,format=yuv420p,{bars}",
     )
     ffmpeg(*lavfi(*parts), *H264, path)
-    whole, letterbox, pillarbox = seen(path, detector).pictures
+    whole, letterbox, pillarbox = analyse(path, detector).pictures
     assert whole is None
     assert (letterbox.top, letterbox.height, letterbox.width) == (
         pytest.approx(30, abs=3),
@@ -192,7 +192,7 @@ def test_bars_are_those_of_each_shot(tmp_path, detector):
 
 
 def test_a_range_past_the_end_counts_as_frozen_there(three_shots, detector):
-    view = seen(three_shots, detector, start=5.0, end=9.0)
+    view = analyse(three_shots, detector, start=5.0, end=9.0)
     assert (view.start, view.end) == (5.0, 9.0)
     assert view.frozen[-1][1] == pytest.approx(9.0)
 
@@ -201,21 +201,21 @@ def test_a_variable_rate_keeps_its_clock(three_shots, tmp_path, detector):
     path = tmp_path / "vfr.mp4"
     keep = "select='if(lt(t,3),not(mod(n,3)),1)'"
     ffmpeg("-i", three_shots, "-vf", keep, "-fps_mode", "vfr", *H264, path)
-    assert seen(path, detector, fps=25.0).cuts == pytest.approx([2.0, 4.0], abs=0.13)
+    assert analyse(path, detector, fps=25.0).cuts == pytest.approx([2.0, 4.0], abs=0.13)
 
 
-def test_a_turned_recording_is_seen_upright(tmp_path, detector):
+def test_a_rotated_recording_is_analysed_upright(tmp_path, detector):
     path, plain = tmp_path / "turned.mp4", tmp_path / "plain.mp4"
     ffmpeg("-t", "1", "-i", MEDIA / "sample.mp4", "-an", "-vf", "transpose=cclock", *H264, plain)
     ffmpeg("-display_rotation", "-90", "-i", plain, "-c", "copy", path)
     truth = json.loads((MEDIA / "sample.json").read_text())["face"][0]
-    view = seen(path, detector)
+    view = analyse(path, detector)
     assert probe(path).width == 1280
     assert view.faces
     assert all(abs(face.x - truth["x"]) < 0.2 * truth["w"] for face in view.faces)
 
 
-def test_damaged_frames_do_not_stop_the_look(three_shots, tmp_path, detector):
+def test_damaged_frames_do_not_stop_the_analysis(three_shots, tmp_path, detector):
     data = bytearray(three_shots.read_bytes())
     random = np.random.default_rng(0)
     middle = range(len(data) // 3, len(data) // 2)
@@ -227,16 +227,16 @@ def test_damaged_frames_do_not_stop_the_look(three_shots, tmp_path, detector):
     assert len(view.samples) >= 20
 
 
-def test_what_cannot_be_decoded_is_unreadable(three_shots, tmp_path, detector):
+def test_a_file_that_cannot_be_decoded_is_unreadable(three_shots, tmp_path, detector):
     path = tmp_path / "cut_short.mp4"
     path.write_bytes(three_shots.read_bytes()[:1000])
     with pytest.raises(UnreadableMedia, match="No picture could be decoded"):
         analyse_range(path, probe(three_shots), 0.0, 2.0, 25.0, detector, FFMPEG)
 
 
-def test_the_samples_cuts_and_speaker(detector):
+def test_the_samples_cuts_are_found_and_its_speaker_kept(detector):
     path, truth = MEDIA / "sample.mp4", json.loads((MEDIA / "sample.json").read_text())
-    view, shots = framed(path, detector, start=84.0, end=112.0)
+    view, shots = analyse_and_frame(path, detector, start=84.0, end=112.0)
     assert view.cuts == pytest.approx([cut for cut in truth["cuts"] if 84 < cut < 112], abs=0.05)
     faces = [face for face in truth["face"] if 84 <= face["t"] < 112]
     inside = [
@@ -270,8 +270,8 @@ def dialog(tmp_path_factory) -> Path:
     return path
 
 
-def test_the_camera_cuts_to_the_one_who_talks(dialog, detector):
-    _, (first, second) = framed(dialog, detector, end=6.0)
+def test_the_camera_cuts_to_the_one_who_speaks(dialog, detector):
+    _, (first, second) = analyse_and_frame(dialog, detector, end=6.0)
     assert first.layout == second.layout == "still"
     assert first.keys[0].x < 300
     assert second.keys[0].x > 640
@@ -279,27 +279,27 @@ def test_the_camera_cuts_to_the_one_who_talks(dialog, detector):
     assert "speaker change" in second.reason
 
 
-def test_a_real_dialog_is_cut_at_the_turn(detector):
-    _, (first, second) = framed(footage("dialog_2p_1080p.mp4"), detector)
+def test_a_real_dialog_is_cut_at_the_change_of_speaker(detector):
+    _, (first, second) = analyse_and_frame(shared_footage("dialog_2p_1080p.mp4"), detector)
     assert first.keys[0].x + first.crop_width < 960 < second.keys[0].x
     assert second.start == pytest.approx(5.0, abs=0.5)
 
 
 @pytest.mark.parametrize("name", ["talking_head_ui.mp4", "head_square_1.mp4", "vertical_hevc_talk.mp4"])
 def test_a_real_speaker_stays_in_the_picture(name, detector):
-    path = footage(name)
-    view, shots = framed(path, detector, end=6.0)
+    path = shared_footage(name)
+    view, shots = analyse_and_frame(path, detector, end=6.0)
     assert {shot.layout for shot in shots} == {"still"}
     assert share_inside(path, detector, view, shots) >= 0.98
 
 
 def test_people_from_behind_are_shown_whole(detector):
-    _, shots = framed(footage("people_from_behind.mp4"), detector, end=20.0)
+    _, shots = analyse_and_frame(shared_footage("people_from_behind.mp4"), detector, end=20.0)
     assert {shot.layout for shot in shots} == {"fit"}
 
 
 def test_a_stage_with_cuts_keeps_the_singer(detector):
-    view, shots = framed(footage("stage_crowd_cuts.mp4"), detector)
+    view, shots = analyse_and_frame(shared_footage("stage_crowd_cuts.mp4"), detector)
     assert len(view.cuts) >= 3
     singer = next(shot for shot in shots if shot.start <= 5 < shot.end)
     assert singer.layout in {"still", "pan"}

@@ -22,7 +22,7 @@ def sound(path: Path, source: str) -> Path:
 
 
 @pytest.mark.parametrize("name", SOUNDS)
-def test_the_encoded_sound_has_the_wanted_loudness_and_peak(tmp_path: Path, name: str):
+def test_the_encoded_sound_has_the_target_loudness_and_peak(tmp_path: Path, name: str):
     source = sound(tmp_path / "a.wav", SOUNDS[name])
     planned = plan_loudness(source, [(0.5, 3), (4, 1.5)])
     assert planned.warning is None
@@ -30,21 +30,21 @@ def test_the_encoded_sound_has_the_wanted_loudness_and_peak(tmp_path: Path, name
     assert planned.result.true_peak <= CEILING_DBTP + 0.6
 
 
-def test_silence_is_left_alone_and_said(tmp_path: Path):
+def test_silence_is_left_unchanged_with_a_warning(tmp_path: Path):
     planned = plan_loudness(sound(tmp_path / "a.wav", "anullsrc=d=3"), [(0, 3)])
     assert planned.gain == 0
     assert planned.warning
     assert "silent" in planned.warning
 
 
-def test_next_to_silence_is_not_raised_without_bounds(tmp_path: Path):
+def test_the_gain_for_near_silence_is_bounded(tmp_path: Path):
     planned = plan_loudness(sound(tmp_path / "a.wav", "sine=d=4,volume=-40dB"), [(0, 4)])
     assert planned.gain == LARGEST_GAIN
     assert planned.warning
     assert "LUFS instead of -14" in planned.warning
 
 
-def test_a_mend_moves_target_and_ceiling(tmp_path: Path):
+def test_a_correction_moves_target_and_ceiling(tmp_path: Path):
     source = sound(tmp_path / "a.wav", SPEECHLIKE)
     mended = plan_loudness(source, [(0, 5)], Correction(louder=-2, lower_ceiling=3))
     assert mended.result.integrated == pytest.approx(-16, abs=0.5)

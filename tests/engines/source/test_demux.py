@@ -1,4 +1,4 @@
-"""The sound alone must be on the picture's clock: a flash and a beep at the same known second."""
+"""Extracted sound stays on the picture's clock, checked with a flash and a beep at the same known time."""
 
 import subprocess
 from pathlib import Path
@@ -16,11 +16,11 @@ from tests.small_media import beeps, clip, ffmpeg
 
 RATE = 16000
 FRAME = 0.020
-"""Seconds between pictures of `beeps`: nothing is known more exactly."""
+"""Seconds between the frames of `beeps`, the limit of precision."""
 
 
 def flash(video: Path) -> float:
-    """Second of the first bright picture, as ffmpeg counts: from the container's start."""
+    """The time of the first bright frame in seconds from the container's start, as ffmpeg counts."""
     with av.open(str(video)) as container:
         start = (container.start_time or 0) / av.time_base
         for frame in container.decode(video=0):
@@ -30,14 +30,14 @@ def flash(video: Path) -> float:
 
 
 def beep(audio: Path) -> float:
-    """Second of the first loud sample, decoded as the recogniser's sound is."""
+    """The time of the first loud sample in seconds, decoded as for the recogniser."""
     decode = ["-i", audio, "-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(RATE), "-f", "s16le", "-"]
     raw = subprocess.run([ffmpeg_exe(), "-v", "error", *decode], check=True, capture_output=True, timeout=60).stdout
     return float(np.argmax(np.abs(np.frombuffer(raw, np.int16)) > 8000)) / RATE
 
 
-def late_beep(audio: Path) -> float:
-    """The same by the time stamps of the file, for decoders that do not fill what is missing."""
+def beep_by_timestamps(audio: Path) -> float:
+    """The same by the file's timestamps, as decoders see it that do not fill gaps."""
     with av.open(str(audio)) as container:
         for frame in container.decode(audio=0):
             samples = np.abs(frame.to_ndarray()).max(axis=0)
@@ -48,7 +48,7 @@ def late_beep(audio: Path) -> float:
     raise AssertionError("no beep")
 
 
-def taken(source: Path, folder: Path) -> AudioCopy:
+def extract_from(source: Path, folder: Path) -> AudioCopy:
     return acquire_file(source, source.name, DownloadOptions(), folder / "taken").audio_copy
 
 
@@ -73,57 +73,57 @@ SOURCES = {
 
 
 ENCODED = {"vorbis.mkv", "mp3.mp4", "pcm.mov", "late.mp4", "late.mkv", "a-little-late.mp4"}
-"""Of the others the sound is copied, from a copy with encoded sound where the container has no index."""
+"""Sources whose sound is encoded; that of the others is copied."""
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_sound_is_where_the_picture_is(tmp_path: Path, name: str) -> None:
+def test_sound_is_in_sync_with_the_picture(tmp_path: Path, name: str) -> None:
     made = SOURCES[name]
     source = beeps(tmp_path / name, 1.5, *made.get("more", ()), delay=made.get("delay", 0.0), seconds=3)
-    sound = taken(source, tmp_path)
+    sound = extract_from(source, tmp_path)
     seen = flash(source)
     assert seen == pytest.approx(1.5, abs=0.1)
     assert beep(sound.path) == pytest.approx(seen, abs=1.25 * FRAME)
-    assert late_beep(sound.path) == pytest.approx(seen, abs=1.25 * FRAME)
+    assert beep_by_timestamps(sound.path) == pytest.approx(seen, abs=1.25 * FRAME)
     assert sound.copied is (name not in ENCODED), sound.reason
     assert probe(sound.path).duration == pytest.approx(3, abs=0.1)
 
 
-def test_an_edit_list_is_kept(tmp_path: Path) -> None:
-    """Cut without encoding, so that the file begins before what it shows."""
+def test_an_edit_list_is_respected(tmp_path: Path) -> None:
+    """A file cut without encoding, whose data begin before the first frame shown."""
     whole = beeps(tmp_path / "whole.mp4", 1.5, "-g", "1000")
     cut = tmp_path / "cut.mp4"
     ffmpeg("-ss", "0.7", "-i", whole, "-c", "copy", cut)
-    sound = taken(cut, tmp_path)
+    sound = extract_from(cut, tmp_path)
     assert flash(cut) == pytest.approx(0.8, abs=0.05)
     assert beep(sound.path) == pytest.approx(flash(cut), abs=1.25 * FRAME)
 
 
-def test_sound_that_starts_before_the_picture(tmp_path: Path) -> None:
+def test_sound_that_starts_before_the_picture_stays_in_sync(tmp_path: Path) -> None:
     whole = beeps(tmp_path / "whole.mp4", 1.5)
     early = tmp_path / "early.mkv"
     ffmpeg("-itsoffset", "0.4", "-i", whole, "-i", whole, "-map", "0:v", "-map", "1:a", "-c", "copy", early)
-    sound = taken(early, tmp_path)
+    sound = extract_from(early, tmp_path)
     assert beep(sound.path) == pytest.approx(flash(early) - 0.4, abs=1.25 * FRAME)
 
 
 def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
-    """Half a second of packets (of 1024 samples) is missing before the beep."""
+    """Half a second of packets is missing before the beep."""
     whole = beeps(tmp_path / "whole.mkv", 1.5)
     gap = tmp_path / "gap.mkv"
     ffmpeg("-i", whole, "-map", "0", "-c", "copy", "-bsf:a", "noise=drop=gt(n\\,24)*lt(n\\,47)", gap)
-    sound = taken(gap, tmp_path)
+    sound = extract_from(gap, tmp_path)
     assert beep(sound.path) == pytest.approx(1.5, abs=1.25 * FRAME)
 
 
-def test_no_sound(tmp_path: Path) -> None:
+def test_a_video_without_sound_is_no_audio(tmp_path: Path) -> None:
     mute = clip(tmp_path / "mute.mp4", 1, "-an")
     with pytest.raises(NoAudio):
-        taken(mute, tmp_path)
+        extract_from(mute, tmp_path)
 
 
-def test_a_copy_that_fails_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A codec that is not what the record says."""
+def test_a_failed_copy_is_encoded_instead_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With a codec other than the record says."""
     source = clip(tmp_path / "wma.mkv", 1, "-c:a", "wmav2")
     info = probe(source)
     claimed = Sound(info.tracks[0].model_copy(update={"codec": "aac", "layout": "mono"}))
@@ -146,7 +146,7 @@ def test_a_copy_that_fails_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
     ],
     ids=["empty", "zeros", "html", "concat", "hls", "sdp", "dash"],
 )
-def test_what_is_not_one_media_file_is_not_opened(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_a_single_media_file_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "talk.mp4"
     path.write_bytes(content)
     with pytest.raises(UnreadableMedia):
@@ -156,7 +156,7 @@ def test_what_is_not_one_media_file_is_not_opened(tmp_path: Path, content: bytes
 @pytest.mark.parametrize(
     "name", ["a.mp4", "a.mov", "a.mkv", "a.ts", "a.avi", "a.flv", "a.mpg", "a.3gp", "a.wmv", "a.ogv"]
 )
-def test_containers_that_are_opened(tmp_path: Path, name: str) -> None:
+def test_known_containers_are_accepted(tmp_path: Path, name: str) -> None:
     codecs = {
         ".mpg": ["-c:v", "mpeg2video", "-c:a", "mp2"],
         ".wmv": ["-c:v", "wmv2", "-c:a", "wmav2"],

@@ -1,4 +1,4 @@
-"""The proxy, driven with plain HTTP clients and with raw sockets."""
+"""The egress proxy, tested with plain HTTP clients and raw sockets."""
 
 import base64
 import http.client
@@ -31,7 +31,7 @@ def authorization(proxy: EgressProxy) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()}
 
 
-def ask(
+def request(
     proxy: EgressProxy, url: str, headers: dict[str, str] | None = None, body: bytes | None = None
 ) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
@@ -44,8 +44,8 @@ def ask(
         connection.close()
 
 
-def raw(proxy: EgressProxy, request: bytes) -> bytes:
-    """Everything that comes back for bytes on the wire."""
+def send_raw(proxy: EgressProxy, request: bytes) -> bytes:
+    """The whole response to raw bytes."""
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
         client.sendall(request)
         answer = b""
@@ -59,7 +59,7 @@ def raw(proxy: EgressProxy, request: bytes) -> bytes:
 
 def test_a_public_host_is_reached(server: MediaServer) -> None:
     with EgressProxy(network=server.network()) as proxy:
-        assert ask(proxy, "http://media.example/file?a=b%2Fc") == (200, BODY)
+        assert request(proxy, "http://media.example/file?a=b%2Fc") == (200, BODY)
     path, headers = server.asked[0]
     assert path == "/file?a=b%2Fc"
     assert headers["Host"] == "media.example"
@@ -67,7 +67,7 @@ def test_a_public_host_is_reached(server: MediaServer) -> None:
     assert proxy.traffic.bytes_in == len(BODY)
 
 
-def test_a_closed_port_is_told_from_a_host_that_does_not_answer(server: MediaServer) -> None:
+def test_a_closed_port_and_a_silent_host_are_distinguished(server: MediaServer) -> None:
     async def refuses(address: str, port: int):
         raise ConnectionRefusedError
 
@@ -77,15 +77,17 @@ def test_a_closed_port_is_told_from_a_host_that_does_not_answer(server: MediaSer
     resolve = server.network().resolve
     for dial, status, closed in ((refuses, 502, ["media.example at port 80"]), (is_silent, 504, [])):
         with EgressProxy(network=Network(resolve, dial)) as proxy:
-            assert ask(proxy, "http://media.example/file")[0] == status
+            assert request(proxy, "http://media.example/file")[0] == status
         assert proxy.traffic.closed == closed
 
 
-def test_strangers_on_this_machine_are_refused(server: MediaServer) -> None:
+def test_clients_without_the_password_are_refused(server: MediaServer) -> None:
     with EgressProxy(network=server.network()) as proxy:
-        assert ask(proxy, "http://media.example/file", headers={})[0] == 407
-        assert ask(proxy, "http://media.example/file", headers={"Proxy-Authorization": "Basic a2FuZ2tsaXA6"})[0] == 407
-        assert raw(proxy, b"CONNECT media.example:443 HTTP/1.1\r\nHost: media.example\r\n\r\n").startswith(
+        assert request(proxy, "http://media.example/file", headers={})[0] == 407
+        assert (
+            request(proxy, "http://media.example/file", headers={"Proxy-Authorization": "Basic a2FuZ2tsaXA6"})[0] == 407
+        )
+        assert send_raw(proxy, b"CONNECT media.example:443 HTTP/1.1\r\nHost: media.example\r\n\r\n").startswith(
             b"HTTP/1.1 407"
         )
     assert server.asked == []
@@ -107,26 +109,26 @@ def test_strangers_on_this_machine_are_refused(server: MediaServer) -> None:
     ],
 )
 def test_private_hosts_are_refused_as_the_system_resolves_them(server: MediaServer, host: str) -> None:
-    """The real resolver, and a port that answers: only the judgement stands between."""
+    """With the real resolver and a port that answers, so that only the check refuses."""
     with EgressProxy() as proxy:
-        assert ask(proxy, f"http://{host}:{server.port}/file")[0] == 403
-        connect = f"CONNECT {host}:{server.port} HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n"
-        assert raw(proxy, connect.encode()).startswith(b"HTTP/1.1 403")
+        assert request(proxy, f"http://{host}:{server.port}/file")[0] == 403
+        connect = f"CONNECT {host}:{server.port} HTTP/1.1\r\n{_header_lines(authorization(proxy))}\r\n"
+        assert send_raw(proxy, connect.encode()).startswith(b"HTTP/1.1 403")
     assert server.asked == []
     assert len(proxy.traffic.refused) == 2
 
 
-def _lines(headers: dict[str, str]) -> str:
+def _header_lines(headers: dict[str, str]) -> str:
     return "Host: media.example\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
-def test_private_hosts_are_reached_where_that_is_wanted(server: MediaServer) -> None:
+def test_private_hosts_are_reachable_if_allowed(server: MediaServer) -> None:
     with EgressProxy(allow_private=True) as proxy:
-        assert ask(proxy, f"http://127.0.0.1:{server.port}/file") == (200, BODY)
+        assert request(proxy, f"http://127.0.0.1:{server.port}/file") == (200, BODY)
 
 
-def test_the_judged_address_is_the_one_that_is_dialled(server: MediaServer) -> None:
-    """A name that resolves to something else the second time is not asked a second time."""
+def test_the_checked_address_is_the_one_dialled(server: MediaServer) -> None:
+    """A name is resolved once per request, so a rebound name cannot pass the check."""
     answers = iter([[PUBLIC], ["127.0.0.1"]])
     dialled: list[str] = []
     own = server.network()
@@ -139,17 +141,17 @@ def test_the_judged_address_is_the_one_that_is_dialled(server: MediaServer) -> N
         return await own.dial(address, port)
 
     with EgressProxy(network=Network(resolve, dial)) as proxy:
-        assert ask(proxy, "http://rebind.example/file")[0] == 200
-        assert ask(proxy, "http://rebind.example/file")[0] == 403
+        assert request(proxy, "http://rebind.example/file")[0] == 200
+        assert request(proxy, "http://rebind.example/file")[0] == 403
     assert dialled == [PUBLIC]
 
 
-def test_one_private_address_among_public_ones_is_enough(server: MediaServer) -> None:
+def test_one_private_address_among_public_ones_is_refused(server: MediaServer) -> None:
     with EgressProxy(network=server.network({"two.example": [PUBLIC, "10.0.0.1"]})) as proxy:
-        assert ask(proxy, "http://two.example/file")[0] == 403
+        assert request(proxy, "http://two.example/file")[0] == 403
 
 
-def test_the_next_address_is_tried(server: MediaServer) -> None:
+def test_the_next_address_is_tried_after_a_failure(server: MediaServer) -> None:
     own = server.network()
 
     async def resolve(host: str, port: int) -> list[str]:
@@ -161,7 +163,7 @@ def test_the_next_address_is_tried(server: MediaServer) -> None:
         return await own.dial(address, port)
 
     with EgressProxy(network=Network(resolve, dial)) as proxy:
-        assert ask(proxy, "http://two.example/file") == (200, BODY)
+        assert request(proxy, "http://two.example/file") == (200, BODY)
 
 
 @pytest.mark.parametrize(
@@ -176,42 +178,42 @@ def test_the_next_address_is_tried(server: MediaServer) -> None:
 )
 def test_other_ports_and_schemes_are_refused(server: MediaServer, url: str) -> None:
     with EgressProxy(network=server.network()) as proxy:
-        assert ask(proxy, url)[0] == 403
+        assert request(proxy, url)[0] == 403
     assert server.asked == []
     assert len(proxy.traffic.refused) == 1
 
 
-def test_unknown_hosts_are_told(server: MediaServer) -> None:
+def test_unknown_hosts_are_recorded(server: MediaServer) -> None:
     with EgressProxy(network=server.network()) as proxy:
-        assert ask(proxy, "http://nowhere.example/")[0] == 502
+        assert request(proxy, "http://nowhere.example/")[0] == 502
     assert proxy.traffic.unknown_hosts == ["nowhere.example"]
 
 
-def test_the_budget_is_kept(server: MediaServer) -> None:
+def test_the_byte_budget_is_enforced(server: MediaServer) -> None:
     server.pages["/endless"] = serve.endless
     with EgressProxy(network=server.network(), max_bytes=500_000) as proxy:
-        got = raw(
+        got = send_raw(
             proxy,
-            f"GET http://media.example/endless HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n".encode(),
+            f"GET http://media.example/endless HTTP/1.1\r\n{_header_lines(authorization(proxy))}\r\n".encode(),
         )
         assert len(got) < 700_000
         assert proxy.traffic.over_budget
         with pytest.raises(OSError, match=r".*"):
-            ask(proxy, "http://media.example/file")
+            request(proxy, "http://media.example/file")
 
 
 def test_a_connection_carries_one_request(server: MediaServer) -> None:
-    """A client that sends on must not reach the first host with what was meant for a second."""
+    """A second request on the same connection must not reach the first host."""
     with EgressProxy(network=server.network()) as proxy:
-        first = f"GET http://media.example/file HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n"
+        first = f"GET http://media.example/file HTTP/1.1\r\n{_header_lines(authorization(proxy))}\r\n"
         second = "GET http://127.0.0.1/secret HTTP/1.1\r\nHost: other\r\nCookie: secret\r\n\r\n"
-        answer = raw(proxy, (first + second).encode())
+        answer = send_raw(proxy, (first + second).encode())
     assert answer.endswith(BODY)
     assert b"Connection: close" in answer
     assert [path for path, _ in server.asked] == ["/file"]
 
 
-def test_bodies_are_passed_on(server: MediaServer) -> None:
+def test_bodies_are_forwarded(server: MediaServer) -> None:
     bodies: list[bytes] = []
 
     def page(request: serve.Request) -> None:
@@ -220,23 +222,23 @@ def test_bodies_are_passed_on(server: MediaServer) -> None:
 
     server.pages["/post"] = page
     with EgressProxy(network=server.network()) as proxy:
-        assert ask(proxy, "http://media.example/post", body=b"x" * 100_000)[0] == 204
+        assert request(proxy, "http://media.example/post", body=b"x" * 100_000)[0] == 204
     assert bodies == [b"x" * 100_000]
 
 
-def test_half_an_answer_does_not_end_like_a_whole_one(server: MediaServer) -> None:
-    """Without a length, only a reset tells the client that something is missing."""
+def test_a_truncated_response_is_reset(server: MediaServer) -> None:
+    """Without a length, only a reset shows the client that data is missing."""
 
     def page(request: serve.Request) -> None:
         request.head(200, None)
         request.wfile.write(BODY)
         request.wfile.flush()
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        os.close(request.connection.detach())  # lingering for no time, it resets
+        os.close(request.connection.detach())  # with zero linger, closing resets
 
     server.pages["/half"] = page
     with EgressProxy(network=server.network()) as proxy, pytest.raises(ConnectionResetError):
-        ask(proxy, "http://media.example/half")
+        request(proxy, "http://media.example/half")
 
 
 @pytest.mark.parametrize(
@@ -251,11 +253,11 @@ def test_half_an_answer_does_not_end_like_a_whole_one(server: MediaServer) -> No
         b"A" * 100_000,
     ],
 )
-def test_nonsense_does_not_end_the_proxy(server: MediaServer, request_: bytes) -> None:
+def test_malformed_requests_do_not_end_the_proxy(server: MediaServer, request_: bytes) -> None:
     with EgressProxy(network=server.network()) as proxy:
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
             client.sendall(request_)
-        assert ask(proxy, "http://media.example/file") == (200, BODY)
+        assert request(proxy, "http://media.example/file") == (200, BODY)
 
 
 @pytest.mark.parametrize(
@@ -268,15 +270,15 @@ def test_nonsense_does_not_end_the_proxy(server: MediaServer, request_: bytes) -
         "Host: other.example\r\n",
     ],
 )
-def test_a_head_that_two_may_read_differently_reaches_no_host(server: MediaServer, fields: str) -> None:
+def test_an_ambiguous_head_reaches_no_host(server: MediaServer, fields: str) -> None:
     with EgressProxy(network=server.network()) as proxy:
-        lines = f"{fields}{_lines(authorization(proxy))}"
-        assert raw(proxy, f"POST http://media.example/file HTTP/1.1\r\n{lines}\r\nx".encode()) == b""
+        lines = f"{fields}{_header_lines(authorization(proxy))}"
+        assert send_raw(proxy, f"POST http://media.example/file HTTP/1.1\r\n{lines}\r\nx".encode()) == b""
     assert server.asked == []
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
-def test_tls_passes_through_untouched(server: MediaServer, tmp_path: Path) -> None:
+def test_tls_passes_through_unchanged(server: MediaServer, tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     inside.load_cert_chain(cert, key)
@@ -290,17 +292,17 @@ def test_tls_passes_through_untouched(server: MediaServer, tmp_path: Path) -> No
         connection.close()
 
 
-def test_clients_that_hang_up_are_nothing_special(server: MediaServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_clients_that_hang_up_cause_no_log(server: MediaServer, caplog: pytest.LogCaptureFixture) -> None:
     server.pages["/endless"] = serve.endless
     with EgressProxy(network=server.network()) as proxy:
         for _ in range(5):
             with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 client.sendall(
-                    f"GET http://media.example/endless HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n".encode()
+                    f"GET http://media.example/endless HTTP/1.1\r\n{_header_lines(authorization(proxy))}\r\n".encode()
                 )
                 client.recv(1000)
-        assert ask(proxy, "http://media.example/file") == (200, BODY)
+        assert request(proxy, "http://media.example/file") == (200, BODY)
     assert caplog.records == []
 
 
@@ -313,11 +315,13 @@ def _is_ended(client: socket.socket) -> bool:
     return True
 
 
-def test_closing_ends_what_is_open(server: MediaServer) -> None:
+def test_closing_the_proxy_closes_its_connections(server: MediaServer) -> None:
     server.pages["/endless"] = serve.endless
     with EgressProxy(network=server.network()) as proxy:
         client = socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
-        client.sendall(f"GET http://media.example/endless HTTP/1.1\r\n{_lines(authorization(proxy))}\r\n".encode())
+        client.sendall(
+            f"GET http://media.example/endless HTTP/1.1\r\n{_header_lines(authorization(proxy))}\r\n".encode()
+        )
         assert client.recv(100)
     with client:
         assert _is_ended(client)
@@ -325,5 +329,5 @@ def test_closing_ends_what_is_open(server: MediaServer) -> None:
         socket.create_connection(("127.0.0.1", proxy.port), timeout=1)
 
 
-def test_the_default_network_is_the_systems() -> None:
+def test_the_default_network_uses_the_systems_resolver() -> None:
     assert Network().resolve is system_resolve

@@ -1,4 +1,4 @@
-"""Feeds as strangers write them, read by the real yt-dlp from a server on loopback."""
+"""Untrusted feeds, read by the real yt-dlp from a server on loopback."""
 
 import time
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def server() -> Iterator[MediaServer]:
 
 
 def item(name: str, url: str | None = None, day: int | None = None, guid: str = "", link: str = "") -> str:
-    """An item of an RSS feed, published on that day of the epoch."""
+    """An item of an RSS feed, published `day` days after the epoch."""
     date = "" if day is None else f"<pubDate>{formatdate(day * DAY)}</pubDate>"
     enclosure = f'<enclosure url="{url}" type="video/mp4" length="1"/>' if url else ""
     named = f"<guid>{guid}</guid>" if guid else ""
@@ -50,7 +50,7 @@ def media(name: str) -> str:
     return f"http://media.example/{name}.mp4"
 
 
-def test_a_podcast_is_read_newest_first_and_no_item_is_visited(server: MediaServer) -> None:
+def test_a_podcast_is_read_newest_first_without_visiting_items(server: MediaServer) -> None:
     found = read(
         server,
         rss(
@@ -68,14 +68,14 @@ def test_a_podcast_is_read_newest_first_and_no_item_is_visited(server: MediaServ
     assert set(server.count) == {"/feed.xml"}
 
 
-def test_an_item_is_known_again_by_the_feeds_own_name(server: MediaServer) -> None:
+def test_an_item_is_recognised_by_its_guid(server: MediaServer) -> None:
     first = read(server, rss(item("One", media("one") + "?signature=1", guid="g1"))).items
     again = read(server, rss(item("One, mended", media("one") + "?signature=2", guid="g1"))).items
     assert first[0].key == again[0].key
     assert first[0].url != again[0].url
 
 
-def test_hostile_items_are_left_out_and_stop_no_other(server: MediaServer) -> None:
+def test_hostile_items_are_left_out_and_the_others_kept(server: MediaServer) -> None:
     found = read(
         server,
         rss(
@@ -96,7 +96,7 @@ def test_hostile_items_are_left_out_and_stop_no_other(server: MediaServer) -> No
     assert len(found.left_out) == 6
 
 
-def test_a_hundred_thousand_items_are_soon_read(server: MediaServer) -> None:
+def test_a_hundred_thousand_items_are_read_in_seconds(server: MediaServer) -> None:
     body = rss(*(item(f"Episode {n}", media(str(n)), 60000 - n % 50000, f"g{n}") for n in range(100_000)))
     began = time.monotonic()
     found = read(server, body, depth=1000)
@@ -122,12 +122,12 @@ NONE = "cannot be read. No video that can be read was found"
     ],
     ids=["bomb", "file", "broken", "page", "endless"],
 )
-def test_what_is_no_feed_is_said_so(server: MediaServer, body: bytes, words: str) -> None:
+def test_a_document_that_is_no_feed_is_refused(server: MediaServer, body: bytes, words: str) -> None:
     with pytest.raises(UnsupportedSource, match=f"The feed .*{words}"):
         read(server, body)
 
 
-def test_a_single_video_is_no_feed(server: MediaServer) -> None:
+def test_a_single_video_is_refused_as_a_feed(server: MediaServer) -> None:
     server.pages["/feed.xml"] = serve.file(bytes(1000))
     with pytest.raises(UnsupportedSource, match="single video"):
         read_feed(FEED, 5, OPTIONS, binary_dir(), network=server.network())
@@ -137,12 +137,12 @@ def test_an_empty_feed_is_empty(server: MediaServer) -> None:
     assert read(server, rss()) == Listing()
 
 
-def test_a_feed_that_is_not_there_says_what_to_do(server: MediaServer) -> None:
+def test_a_missing_feed_says_what_to_do(server: MediaServer) -> None:
     with pytest.raises(SourceNotFound, match=r"The feed cannot be read\. .* copy its address again"):
         read_feed(FEED, 5, OPTIONS, binary_dir(), network=server.network())
 
 
-def test_a_feed_on_a_private_address_is_refused_unless_it_may_be(server: MediaServer) -> None:
+def test_a_feed_on_a_private_address_is_refused_unless_allowed(server: MediaServer) -> None:
     server.pages["/feed.xml"] = serve.file(rss(item("One", media("one"))), "application/rss+xml", ranges=False)
     address = f"http://127.0.0.1:{server.port}/feed.xml"
     with pytest.raises(AddressRefused):
@@ -154,7 +154,7 @@ def test_a_feed_on_a_private_address_is_refused_unless_it_may_be(server: MediaSe
         read_feed("http://", 5, OPTIONS, binary_dir())
 
 
-def test_a_site_that_is_down_may_be_up_later(server: MediaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_that_is_down_is_a_transient_error(server: MediaServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.engines.source.ytdlp.FIRST_PAUSE", 0.01)
     good = serve.file(rss(item("One", media("one"))), "application/rss+xml", ranges=False)
     server.pages["/feed.xml"] = serve.at_first(1, serve.status(503), good)
@@ -165,10 +165,10 @@ def test_a_site_that_is_down_may_be_up_later(server: MediaServer, monkeypatch: p
 
 
 class Site:
-    """A site's extractors: a channel whose tabs are lists of their own, each page of them counted."""
+    """A site's extractors for a channel whose tabs are playlists; `read_count` counts the videos read."""
 
     def __init__(self) -> None:
-        self.turned = 0
+        self.read_count = 0
 
     def extract_info(self, url: str, *, download: bool, process: bool, ie_key: str | None) -> dict[str, Any]:
         assert (download, process) == (False, False)
@@ -186,26 +186,26 @@ class Site:
 
     def videos(self, name: str, count: int) -> Iterator[dict[str, Any]]:
         for n in range(count):
-            self.turned += 1
+            self.read_count += 1
             video_id = f"{name}{n:010}"
             url = f"https://www.youtube.com/watch?v={video_id}"
             yield {"_type": "url", "ie_key": "Youtube", "id": video_id, "url": url, "timestamp": n, "title": None}
 
 
-def test_a_channels_tabs_are_read_as_far_as_they_are_wanted() -> None:
+def test_a_channels_tabs_are_read_only_to_the_requested_depth() -> None:
     site = Site()
     found = ytdlp_child.entries(site, "channel", 3)
     assert found is not None
     assert [entry["id"] for entry in found] == [f"v{n:010}" for n in range(3)] + [f"s{n:010}" for n in range(2)]
-    assert site.turned == 5
+    assert site.read_count == 5
 
 
-def test_an_address_that_leads_in_a_circle_is_none() -> None:
+def test_a_circular_address_is_an_error() -> None:
     with pytest.raises(ytdlp_child.PlaylistError):
         ytdlp_child.entries(Site(), "circle", 3)
 
 
-def test_a_circle_of_lists_ends() -> None:
+def test_circular_playlists_end() -> None:
     looping = {"_type": "playlist", "entries": [{"_type": "url", "url": "self", "ie_key": "YoutubeTab"}] * 3}
     site = SimpleNamespace(extract_info=lambda *_, **__: looping)
     found = ytdlp_child.entries(site, "self", 3)

@@ -1,4 +1,4 @@
-"""The process that yt-dlp lives in: what it may do, what it sees, how it ends, and what it chooses."""
+"""The process that runs yt-dlp: its confinement, its environment, its end, and its choice of formats."""
 
 import errno
 import importlib.util
@@ -39,8 +39,8 @@ def server() -> Iterator[MediaServer]:
         yield running
 
 
-def confined(code: str) -> str:
-    """What a confined process prints; its proxy is said to be at port 9."""
+def run_confined(code: str) -> str:
+    """The output of code in a confined process whose proxy is at port 9."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import os, socket, subprocess, ytdlp_child\n"
@@ -72,29 +72,29 @@ def confined(code: str) -> str:
         ("bytearray(5 * 2**30)", "MemoryError"),
     ],
 )
-def test_what_it_may_do(code: str, outcome: str) -> None:
-    assert confined(code) == outcome
+def test_the_child_is_confined(code: str, outcome: str) -> None:
+    assert run_confined(code) == outcome
 
 
-def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Put another program in the child's place."""
+def replace_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Replace the child's program."""
     path = tmp_path / "child.py"
     path.write_text(f"import json, os, subprocess, sys, time\njob = json.load(sys.stdin)\n{code}\n")
     monkeypatch.setattr(ytdlp_process, "CHILD", path)
 
 
-def test_it_sees_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R2_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("NO_PROXY", "*")
-    child(tmp_path, monkeypatch, "print(json.dumps({'event': 'seen', 'names': sorted(os.environ)}))")
+    replace_child(tmp_path, monkeypatch, "print(json.dumps({'event': 'seen', 'names': sorted(os.environ)}))")
     answer = converse(dict(JOB), 20, None)
     assert answer is not None
     assert set(answer["names"]) <= {"HOME", "LANG", "LC_CTYPE", "PATH", "TMPDIR", "YTDLP_NO_PLUGINS"}
 
 
-def test_late_it_is_ended_with_all_that_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_child_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = tmp_path / "pid"
-    child(
+    replace_child(
         tmp_path,
         monkeypatch,
         f"p = subprocess.Popen(['/bin/sleep', '60']); open({str(told)!r}, 'w').write(str(p.pid)); time.sleep(60)",
@@ -106,7 +106,7 @@ def test_late_it_is_ended_with_all_that_it_started(tmp_path: Path, monkeypatch: 
 
 
 def _is_gone(pid: int) -> bool:
-    """Whether a process has ended; nobody may have collected it yet."""
+    """Whether a process has ended, reaped or not; waits up to 2.5 s."""
     for _ in range(50):
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -120,15 +120,15 @@ def _is_gone(pid: int) -> bool:
 @pytest.mark.parametrize(
     "code", ["raise SystemExit('it broke')", "sys.stdout.write('{\"event\": \"half'); sys.exit('it broke')"]
 )
-def test_without_an_answer_it_is_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    child(tmp_path, monkeypatch, code)
+def test_a_child_without_an_answer_is_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    replace_child(tmp_path, monkeypatch, code)
     with pytest.raises(RuntimeError, match="it broke"):
         converse(dict(JOB), 20, None)
 
 
-def test_what_the_user_does_to_the_progress_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_during_progress_ends_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = tmp_path / "pid"
-    child(
+    replace_child(
         tmp_path,
         monkeypatch,
         f"open({str(told)!r}, 'w').write(str(os.getpid()))\n"
@@ -144,8 +144,8 @@ def test_what_the_user_does_to_the_progress_ends_it(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such signal")
-def test_killed_we_leave_no_orphan(tmp_path: Path) -> None:
-    """It waits for a proxy that never answers when its parent is killed."""
+def test_a_killed_parent_leaves_no_orphan(tmp_path: Path) -> None:
+    """The child waits for a proxy that never answers while its parent is killed."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         proxy = f"http://u:p@127.0.0.1:{silent.getsockname()[1]}"
         job = {
@@ -176,7 +176,7 @@ def test_killed_we_leave_no_orphan(tmp_path: Path) -> None:
             assert all(_is_gone(pid) for pid in children)
 
 
-def test_no_environment_leads_around_the_proxy(
+def test_no_environment_variable_bypasses_the_proxy(
     server: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
@@ -188,7 +188,7 @@ def test_no_environment_leads_around_the_proxy(
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
-def test_https_goes_through_the_proxy_and_certificates_count(server: MediaServer, tmp_path: Path) -> None:
+def test_https_goes_through_the_proxy_and_certificates_are_checked(server: MediaServer, tmp_path: Path) -> None:
     inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     inside.load_cert_chain(*certificate(tmp_path))
     server.use_tls(inside)
@@ -196,7 +196,7 @@ def test_https_goes_through_the_proxy_and_certificates_count(server: MediaServer
         inspect("https://media.example/talk.mp4", OPTIONS, binary_dir(), network=server.network())
 
 
-def test_cookies_are_sent_to_their_site_and_the_file_is_left_alone(server: MediaServer, tmp_path: Path) -> None:
+def test_cookies_are_sent_to_their_site_and_the_file_is_not_changed(server: MediaServer, tmp_path: Path) -> None:
     body = clip(tmp_path / "talk.mp4", 1).read_bytes()
 
     def page(request: serve.Request) -> None:
@@ -218,7 +218,7 @@ def test_cookies_are_sent_to_their_site_and_the_file_is_left_alone(server: Media
     assert jar.read_text() == before
 
 
-def test_picture_and_sound_apart_are_joined(server: MediaServer, tmp_path: Path) -> None:
+def test_separate_picture_and_sound_are_joined(server: MediaServer, tmp_path: Path) -> None:
     _hls(server, tmp_path)
     found = inspect("http://media.example/master.m3u8", OPTIONS, binary_dir(), network=server.network())
     told: list[tuple[int, int | None]] = []
@@ -229,7 +229,7 @@ def test_picture_and_sound_apart_are_joined(server: MediaServer, tmp_path: Path)
     assert told == sorted(told)
 
 
-def test_a_killed_ffmpeg_of_the_downloader_is_not_the_medias_fault(server: MediaServer, tmp_path: Path) -> None:
+def test_a_killed_ffmpeg_of_the_downloader_is_not_blamed_on_the_media(server: MediaServer, tmp_path: Path) -> None:
     _hls(server, tmp_path)
     found = inspect("http://media.example/master.m3u8", OPTIONS, binary_dir(), network=server.network())
     mortal = tmp_path / "bin" / "ffmpeg"
@@ -240,7 +240,7 @@ def test_a_killed_ffmpeg_of_the_downloader_is_not_the_medias_fault(server: Media
         fetch(found, OPTIONS, tmp_path / "out", lambda *_: None, mortal.parent, network=server.network())
 
 
-def test_a_full_disk_is_not_the_sites_fault(server: MediaServer, tmp_path: Path) -> None:
+def test_a_full_disk_is_not_blamed_on_the_site(server: MediaServer, tmp_path: Path) -> None:
     talk = clip(tmp_path / "talk.mp4", 1).read_bytes() + bytes(4 * 1024**2)
     server.pages["/talk.mp4"] = serve.file(talk)
     found = inspect("http://media.example/talk.mp4", OPTIONS, binary_dir(), network=server.network())
@@ -249,8 +249,8 @@ def test_a_full_disk_is_not_the_sites_fault(server: MediaServer, tmp_path: Path)
     assert raised.value.errno == errno.ENOSPC
 
 
-def test_a_killed_downloader_is_told_apart(server: MediaServer, tmp_path: Path) -> None:
-    """It is killed while the site keeps it waiting."""
+def test_a_killed_downloader_is_reported_as_killed(server: MediaServer, tmp_path: Path) -> None:
+    """Killed while it waits for the site."""
 
     def page(request: serve.Request) -> None:
         for child in psutil.Process().children():
@@ -262,8 +262,8 @@ def test_a_killed_downloader_is_told_apart(server: MediaServer, tmp_path: Path) 
         inspect("http://media.example/talk.mp4", OPTIONS, binary_dir(), network=server.network())
 
 
-def test_a_playlist_in_disguise_is_not_joined(server: MediaServer, tmp_path: Path) -> None:
-    """A segment that ffmpeg would take for a list of local files."""
+def test_a_disguised_playlist_is_not_joined(server: MediaServer, tmp_path: Path) -> None:
+    """A segment that ffmpeg would read as a list of local files."""
     _hls(server, tmp_path)
     secret = clip(tmp_path / "secret.mp4", 1)
     server.pages["/video.ts"] = serve.file(f"ffconcat version 1.0\nfile '{secret}'\n".encode())
@@ -297,7 +297,7 @@ def audio(name: str, codec: str, language: int = -1) -> dict[str, Any]:
     return {**known, "acodec": codec, "language_preference": language}
 
 
-def chosen(*formats: dict[str, Any]) -> str:
+def chosen_format(*formats: dict[str, Any]) -> str:
     job = {
         "proxy": "http://127.0.0.1:9",
         "ffmpeg_dir": str(binary_dir()),
@@ -346,16 +346,16 @@ AAC, OPUS = audio("a1", "mp4a.40.2"), audio("a2", "opus")
         "protocol",
     ],
 )
-def test_which_format_is_chosen(formats: list[dict[str, Any]], name: str) -> None:
-    assert chosen(*formats) == name
+def test_the_best_usable_format_is_chosen(formats: list[dict[str, Any]], name: str) -> None:
+    assert chosen_format(*formats) == name
 
 
-def test_the_extra_that_youtube_needs_is_installed() -> None:
+def test_the_javascript_runtime_for_youtube_is_installed() -> None:
     assert importlib.util.find_spec("yt_dlp_ejs")
     assert Path(sys.executable).with_name("deno").exists()
 
 
-def test_a_strangers_words_are_one_plain_line() -> None:
+def test_untrusted_messages_become_one_plain_line() -> None:
     phrase = "HTTP Error 503: \x1b]0;owned\x07\x9b2J\u202e" + "no " * 500
     answer = {"messages": [phrase], "types": ["HTTPError"], "status": 503, "redirect_loop": False, "expected": False}
     late = ytdlp._late({"url": "https://a.example/\x9b31m\u202e?sig=secret" + "x" * 900}, OPTIONS)

@@ -42,15 +42,15 @@ def recogniser(options: AsrOptions) -> Recogniser:
 
 @pytest.fixture(scope="module")
 def heard(recogniser: Recogniser) -> tuple[AsrResult, list[tuple[float, float]]]:
-    """The short sample's transcript, made in three blocks, and the progress that was reported."""
+    """The short sample's transcript, made in three blocks, and the reported progress."""
     steps: list[tuple[float, float]] = []
     result = transcribe_with(recogniser, TALK, FFMPEG, lambda *step: steps.append(step), block_seconds=16)
     return result, steps
 
 
 @pytest.fixture
-def narrowing(options: AsrOptions) -> Iterator[Recogniser]:
-    """A recogniser of its own that believes it runs on a GPU."""
+def gpu_recogniser(options: AsrOptions) -> Iterator[Recogniser]:
+    """A separate recogniser whose plan names a GPU."""
     mine = Recogniser(options)
     mine.plan = AsrPlan("base", "cuda", "float16", 8, "")
     return mine
@@ -61,14 +61,16 @@ def bilingual(recogniser: Recogniser) -> AsrResult:
     return transcribe_with(recogniser, MEDIA / "tongues.opus", FFMPEG, lambda *_: None)
 
 
-def plain(word: str) -> str:
+def letters_of(word: str) -> str:
     return re.sub(r"\W", "", word.lower())
 
 
 def matches(result: AsrResult, truth: list[dict]) -> list[tuple[float, float]]:
-    """Start in the transcript and true start of every word that both have."""
+    """The start in the transcript and the true start of every common word."""
     words = [word for segment in result.segments for word in segment.words]
-    pairs = SequenceMatcher(None, [plain(w.word) for w in words], [plain(w["word"]) for w in truth], autojunk=False)
+    pairs = SequenceMatcher(
+        None, [letters_of(w.word) for w in words], [letters_of(w["word"]) for w in truth], autojunk=False
+    )
     return [
         (words[block.a + k].start, truth[block.b + k]["start"])
         for block in pairs.get_matching_blocks()
@@ -76,14 +78,14 @@ def matches(result: AsrResult, truth: list[dict]) -> list[tuple[float, float]]:
     ]
 
 
-def test_words_and_their_times_across_blocks(heard: tuple[AsrResult, list]) -> None:
+def test_words_and_times_are_right_across_blocks(heard: tuple[AsrResult, list]) -> None:
     found = matches(heard[0], TRUTH["words"])
     assert len(found) >= 0.97 * len(TRUTH["words"])
     assert median(abs(start - true) for start, true in found) <= 0.06
     assert abs(median(start - true for start, true in found)) <= 0.03
 
 
-def test_what_is_recorded(heard: tuple[AsrResult, list]) -> None:
+def test_the_result_records_language_model_and_device(heard: tuple[AsrResult, list]) -> None:
     result, _ = heard
     assert (result.language, result.model, result.device, result.compute_type) == ("en", "base", "cpu", "int8")
     assert result.language_probability > 0.9
@@ -111,7 +113,7 @@ def test_an_unknown_language_is_refused_before_any_work(recogniser: Recogniser) 
         transcribe_with(recogniser, Path("no-such-file"), FFMPEG, print, "xx")
 
 
-def test_each_stretch_is_written_in_its_own_language(bilingual: AsrResult) -> None:
+def test_each_stretch_is_transcribed_in_its_language(bilingual: AsrResult) -> None:
     turn = TONGUES["turn"]
     spoken = {segment.language for segment in bilingual.segments if segment.end <= turn}
     assert spoken == {"en"}
@@ -120,15 +122,15 @@ def test_each_stretch_is_written_in_its_own_language(bilingual: AsrResult) -> No
     assert any(warning.startswith("the language changes: en 0 to") for warning in bilingual.warnings)
 
 
-def test_no_sentence_is_lost_where_the_language_changes(bilingual: AsrResult) -> None:
+def test_no_sentence_is_lost_at_a_change_of_language(bilingual: AsrResult) -> None:
     words = [word for segment in bilingual.segments for word in segment.words]
-    english = [plain(word["word"]) for word in TRUTH["words"] if word["end"] < TONGUES["turn"]]
-    spanish = [plain(word) for word in TONGUES["es"].split()]
+    english = [letters_of(word["word"]) for word in TRUTH["words"] if word["end"] < TONGUES["turn"]]
+    spanish = [letters_of(word) for word in TONGUES["es"].split()]
     for said, share, inside in (
         (english, 0.95, [word for word in words if word.middle < TONGUES["turn"]]),
         (spanish, 0.75, [word for word in words if word.middle >= TONGUES["turn"]]),
     ):
-        blocks = SequenceMatcher(None, [plain(word.word) for word in inside], said, autojunk=False)
+        blocks = SequenceMatcher(None, [letters_of(word.word) for word in inside], said, autojunk=False)
         assert sum(block.size for block in blocks.get_matching_blocks()) >= share * len(said)
     first = min(word.start for word in words if word.middle >= TONGUES["turn"])
     assert first == pytest.approx(TONGUES["first"], abs=0.2)
@@ -149,7 +151,7 @@ def test_the_first_word_after_loud_music_is_heard(seconds: int, recogniser: Reco
 
 
 def after_music(path: Path, seconds: int) -> None:
-    """Chords, a bass and a drum, as loud as can be, and then the sample's first sentences."""
+    """Chords, a bass and a drum at full volume, then the sample's first sentences."""
     t = np.arange(seconds * 16_000) / 16_000
     key = 1 + np.floor(t % 8 / 2) / 8
     notes = sum(np.sin(2 * np.pi * f * t * key) / n for n, f in enumerate((110, 220, 277.2, 329.6), start=1))
@@ -163,7 +165,7 @@ def after_music(path: Path, seconds: int) -> None:
 
 
 def test_a_gpu_out_of_memory_halves_the_batch_and_loses_nothing(
-    narrowing: Recogniser, monkeypatch: pytest.MonkeyPatch
+    gpu_recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode, widths = Recogniser._decode, []
 
@@ -176,16 +178,14 @@ def test_a_gpu_out_of_memory_halves_the_batch_and_loses_nothing(
     monkeypatch.setattr(Recogniser, "_decode", full_above_two)
     windows = [whisper.Stretch(4.0 * i, 4.0 * i + 1) for i in range(5)]
     hum = np.sin(np.arange(20 * 16_000) * 0.0236).astype(np.float32)
-    heard = list(narrowing.listen(hum, windows, "en"))
+    heard = list(gpu_recogniser.listen(hum, windows, "en"))
     assert [width for width in widths if width > 1] == [5, 4, 2, 2]
     assert [one.window for one in heard] == windows
-    assert narrowing.plan.batch_size == 2
-    assert narrowing.warnings == ["the GPU ran out of memory: half the batch"] * 2
+    assert gpu_recogniser.plan.batch_size == 2
+    assert gpu_recogniser.warnings == ["the GPU ran out of memory: half the batch"] * 2
 
 
-def test_a_gpu_that_is_listed_and_does_not_work_gives_way_to_the_cpu(
-    options: AsrOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_that_does_not_work_falls_back_to_the_cpu(options: AsrOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     if hardware.ctranslate2.get_cuda_device_count():
         pytest.skip("this GPU works")
     monkeypatch.setattr(hardware.ctranslate2, "get_cuda_device_count", lambda: 1)
@@ -195,7 +195,7 @@ def test_a_gpu_that_is_listed_and_does_not_work_gives_way_to_the_cpu(
     assert "the GPU cannot be used" in found.warnings[-1]
 
 
-def test_a_default_model_that_is_missing_is_replaced_and_a_named_one_is_not(
+def test_only_a_default_model_is_replaced_if_missing(
     options: AsrOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -217,14 +217,16 @@ def test_a_default_model_that_is_missing_is_replaced_and_a_named_one_is_not(
         ("dialog_two_speakers.wav", "originally from Chicago"),
     ],
 )
-def test_real_recordings(name: str, said: str, recogniser: Recogniser) -> None:
+def test_real_recordings_are_recognised(name: str, said: str, recogniser: Recogniser) -> None:
     if not (FOOTAGE / name).exists():
         pytest.skip("no footage beside the project")
     result = transcribe_with(recogniser, FOOTAGE / name, FFMPEG, lambda *_: None)
     assert said in " ".join(segment.text for segment in result.segments)
 
 
-def test_a_transcript_whose_end_could_not_be_decoded_says_so(recogniser: Recogniser, tmp_path: Path) -> None:
+def test_a_transcript_cut_by_a_decoding_error_is_incomplete_with_a_warning(
+    recogniser: Recogniser, tmp_path: Path
+) -> None:
     gives_up = tmp_path / "gives_up"
     gives_up.write_text(f'#!/bin/sh\n{FFMPEG} "$@" 2>/dev/null | head -c 256000\necho broken >&2\nexit 69\n')
     gives_up.chmod(0o700)
@@ -234,10 +236,8 @@ def test_a_transcript_whose_end_could_not_be_decoded_says_so(recogniser: Recogni
     assert "the sound could not be decoded after 8 s: broken" in result.warnings
 
 
-def test_speech_that_the_recogniser_skips_is_named(
-    recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """As the decoder does when it takes a timestamp for the end of the window."""
+def test_skipped_speech_is_reported(recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As when the decoder takes a timestamp for the end of the window."""
     decode = Recogniser._decode
 
     def skipping(self, samples, windows, language, beam_size):
@@ -254,12 +254,12 @@ def test_speech_that_the_recogniser_skips_is_named(
     assert re.fullmatch("speech from 0:0[23] to 0:(09|10) was not recognised", warning)
 
 
-def test_a_whole_transcript_says_so(heard: tuple[AsrResult, list]) -> None:
+def test_a_whole_transcript_is_complete(heard: tuple[AsrResult, list]) -> None:
     assert heard[0].complete
 
 
 @pytest.mark.parametrize("language", ["th", "lo", "my", "km", "hi", "ta", "he"])
-def test_words_of_the_models_own_tokens_begin_with_no_mark(language: str, recogniser: Recogniser) -> None:
+def test_words_made_of_model_tokens_never_begin_with_a_mark(language: str, recogniser: Recogniser) -> None:
     tokenizer = Tokenizer(recogniser.model.hf_tokenizer, multilingual=True, task="transcribe", language=language)
     pieces, _ = tokenizer.split_to_word_tokens([*tokenizer.encode(" " + TEXTS[language]), tokenizer.eot])
     said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces[:-1])]
