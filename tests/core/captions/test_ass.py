@@ -37,7 +37,7 @@ def plain(text: str) -> str:
     return WRITTEN_BY_US.sub("", text)
 
 
-def test_every_word_is_highlighted_while_it_is_said():
+def test_every_word_is_highlighted_while_it_is_spoken():
     words = spoken("Ask not what your country can do for you, ask what you can do.")
     shown = events(ass(words, SIZE, "en", "Poppins ExtraBold"))
     for word in words:
@@ -46,14 +46,14 @@ def test_every_word_is_highlighted_while_it_is_said():
         assert now == [[word.word]]
 
 
-def test_a_pause_empties_the_screen_and_a_sentence_ends_a_group():
+def test_a_pause_clears_the_screen_and_a_sentence_ends_a_group():
     words = [*spoken("First sentence."), *spoken("Second", start=3.0)]
     shown = events(ass(words, SIZE, "en", "F"))
     assert not [1 for start, end, _ in shown if start <= 2.0 < end]
     assert {plain(text) for _, _, text in shown} == {"First sentence.", "Second"}
 
 
-def test_lines_are_balanced_at_most_two_and_inside_the_safe_width():
+def test_there_are_at_most_two_lines_within_the_safe_width():
     text = "Extraordinary circumstances sometimes demand remarkably unconventional explanations from everybody involved"
     room = (1 - 2 * SIDE) * SIZE[0] / (0.05 * SIZE[0])
     for _, _, shown in events(ass(spoken(text), SIZE, "en", "F")):
@@ -62,7 +62,7 @@ def test_lines_are_balanced_at_most_two_and_inside_the_safe_width():
         assert all(text_width(line) <= room for line in lines)
 
 
-def test_captions_keep_clear_of_top_and_bottom():
+def test_captions_stay_inside_the_safe_area():
     two_lines = 2 * 0.05 * SIZE[0] * 1.762
     assert TOP * SIZE[1] < CENTRE * SIZE[1] - two_lines / 2
     assert CENTRE * SIZE[1] + two_lines / 2 < (1 - BOTTOM) * SIZE[1]
@@ -73,12 +73,12 @@ def test_a_group_keeps_its_text_while_the_highlight_moves():
     assert texts == ["one two three"] * 3
 
 
-def test_words_of_languages_without_spaces_are_joined_but_latin_ones_are_not():
+def test_words_of_scripts_without_spaces_are_joined():
     texts = {plain(text) for _, _, text in events(ass(spoken("我们 讨论 big data 手机"), SIZE, "zh", "F"))}
     assert {t.replace("\\N", "") for t in texts} == {"我们讨论big data手机"}
 
 
-def test_a_long_word_without_spaces_is_divided_by_its_width_and_time():
+def test_a_long_word_without_spaces_is_divided():
     shown = events(ass([Word(word="字" * 80, start=0, end=8)], SIZE, "zh", "F"))
     assert len(shown) > 1
     assert sum(len(HIGHLIGHTED.findall(text)[0]) for _, _, text in shown) == 80
@@ -93,11 +93,11 @@ def test_hostile_text_stays_text(text: str):
     assert "\u202e" not in left
 
 
-def test_a_backslash_is_parted_from_what_follows():
+def test_a_backslash_is_separated_from_the_next_character():
     assert escape(r"\N{x}") == "\\\u2060N\\{x\\}"
 
 
-def test_words_that_draw_nothing_leave_no_event():
+def test_invisible_words_make_no_event():
     words = [Word(word=w, start=0, end=1) for w in ("", "  ", "\u200b", "\n")]
     assert events(ass(words, SIZE, "en", "F")) == []
 
@@ -112,7 +112,7 @@ moments = st.floats(0, 100, allow_nan=False)
     ),
     st.sampled_from(["en", "zh", "ar"]),
 )
-def test_whatever_is_said_captions_never_overlap_and_never_escape(words: list[Word], language: str):
+def test_captions_never_overlap_and_always_escape_their_text(words: list[Word], language: str):
     script = ass(words, SIZE, language, "F")
     shown = sorted(events(script))
     for (_, end, _), (start, _, _) in pairwise(shown):
@@ -124,21 +124,21 @@ def test_whatever_is_said_captions_never_overlap_and_never_escape(words: list[Wo
         assert text.count("\\N") <= 1
 
 
-def groups(text: str, **timing: float) -> list[str]:
+def caption_groups(text: str, **timing: float) -> list[str]:
     shown = [plain(line).replace("\\N", " ") for _, _, line in events(ass(spoken(text, **timing), SIZE, "en", "F"))]
     return [text for text, _ in itertools.groupby(shown)]
 
 
-def test_no_word_of_a_sentence_is_left_alone_on_the_screen():
-    assert min(len(group.split()) for group in groups("one two three four five six seven eight")) >= 3
-    assert groups("Yes. One two three.") == ["Yes.", "One two three."]
+def test_no_word_of_a_sentence_is_left_alone_on_screen():
+    assert min(len(group.split()) for group in caption_groups("one two three four five six seven eight")) >= 3
+    assert caption_groups("Yes. One two three.") == ["Yes.", "One two three."]
 
 
-def test_a_comma_ends_a_group_rather_than_the_room():
-    assert groups("when you come home, bring me the old map") == ["when you come home,", "bring me the old map"]
+def test_a_group_ends_at_a_comma_before_the_line_is_full():
+    assert caption_groups("when you come home, bring me the old map") == ["when you come home,", "bring me the old map"]
 
 
-def lines(text: str, language: str) -> list[str]:
+def caption_lines(text: str, language: str) -> list[str]:
     shown = [plain(line) for _, _, line in events(ass(spoken(text), SIZE, language, "F"))]
     return [line for text, _ in itertools.groupby(shown) for line in text.split("\\N")]
 
@@ -151,26 +151,26 @@ def lines(text: str, language: str) -> list[str]:
         ("YouTube یک برنامهٔ بزرگ است", "fa"),
     ],
 )
-def test_a_line_that_begins_with_a_latin_word_runs_from_right_to_left(text: str, language: str):
-    for line in lines(text, language):
+def test_a_right_to_left_line_may_begin_with_a_latin_word(text: str, language: str):
+    for line in caption_lines(text, language):
         first = next(c for c in line if unicodedata.bidirectional(c) in ("L", "R", "AL"))
         assert unicodedata.bidirectional(first) in ("R", "AL")
 
 
-def test_a_latin_line_is_left_alone_and_a_foreign_word_before_it_does_not_turn_it():
-    assert lines("plain words", "en") == ["plain words"]
-    assert lines("שלום is the Hebrew word", "en")[0].startswith("\u200e")
-    assert lines("Service Pack", "ar") == ["Service Pack"]
+def test_a_left_to_right_line_may_begin_with_a_hebrew_word():
+    assert caption_lines("plain words", "en") == ["plain words"]
+    assert caption_lines("שלום is the Hebrew word", "en")[0].startswith("\u200e")
+    assert caption_lines("Service Pack", "ar") == ["Service Pack"]
 
 
-def test_marks_stay_with_their_letter_however_the_words_are_cut():
+def test_marks_stay_with_their_letter_however_words_are_split():
     words = [Word(word=w, start=i / 4, end=(i + 1) / 4) for i, w in enumerate(["นี", "้", "มา", "ก", "ำ", "ที", "่", "ยว"])]
     for _, _, text in events(ass(words, SIZE, "th", "F")):
         assert not re.search(r"(\\N|\})[\u0e31\u0e33-\u0e3a\u0e47-\u0e4e]", text)
         assert plain(text) == "นี้มากำที่ยว"
 
 
-def test_a_long_run_of_letters_is_divided_between_letters():
+def test_a_long_word_is_divided_between_whole_letters():
     word = Word(word="กำลังใจที่ดีเยี่ยม" * 8, start=0, end=8)
     for _, _, text in events(ass([word], SIZE, "th", "F")):
         for part in re.split(r"\\N|\{[^}]*\}", text):
@@ -178,9 +178,9 @@ def test_a_long_run_of_letters_is_divided_between_letters():
             assert not part.startswith(("ำ", "ะ", "า"))
 
 
-def test_decomposed_letters_are_composed_so_that_the_face_has_them():
-    assert lines("cafe\u0301 n\u0303", "es") == ["caf\xe9 \xf1"]
+def test_decomposed_letters_are_composed():
+    assert caption_lines("cafe\u0301 n\u0303", "es") == ["caf\xe9 \xf1"]
 
 
-def test_scripts_without_spaces_have_none_in_a_talk_of_another_language():
-    assert lines("he said 今日 は fine", "en") == ["he said 今日は fine"]
+def test_scripts_without_spaces_have_none_in_a_foreign_talk():
+    assert caption_lines("he said 今日 は fine", "en") == ["he said 今日は fine"]

@@ -27,7 +27,7 @@ SAID = (
         ("Wo sells", ["wo", "sells"]),
     ],
 )
-def test_words_are_compared_without_case_marks_and_possessives(text, strange):
+def test_words_are_compared_without_case_accents_and_possessives(text, strange):
     assert unspoken_words(text, SAID) == strange
 
 
@@ -50,7 +50,7 @@ def test_scripts_without_spaces_are_compared_letter_for_letter():
         ('Why they said "never sell', ["why", "they", "said", "never"]),
     ],
 )
-def test_a_paraphrase_may_state_only_said_numbers_names_and_quotes(text, strange):
+def test_a_paraphrase_may_use_only_spoken_numbers_names_and_quotes(text, strange):
     assert unspoken_facts(text, SAID) == strange
 
 
@@ -59,7 +59,7 @@ def test_a_paraphrase_may_state_only_said_numbers_names_and_quotes(text, strange
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80), min_size=1, max_size=4),
     st.sampled_from(["en", "xx"]),
 )
-def test_what_is_drawn_from_a_clip_is_said_in_it(lines, language):
+def test_headline_and_hook_use_only_spoken_words(lines, language):
     lines = [unicodedata.normalize("NFC", line) for line in lines]
     title = headline(lines, lines, language)
     for text in (title, hook(lines, language, title)):
@@ -67,6 +67,6 @@ def test_what_is_drawn_from_a_clip_is_said_in_it(lines, language):
         assert unspoken_facts(text, " ".join(lines)) == []
 
 
-def test_a_number_is_never_cut_at_its_comma():
+def test_a_headline_never_cuts_a_number_at_its_comma():
     line = "In the spring, there were 1,000 people who wanted to know what happens next, and nobody told them."
     assert "1,000" in headline([line], [line], "en") or "000" not in headline([line], [line], "en")

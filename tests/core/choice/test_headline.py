@@ -45,17 +45,17 @@ def test_the_strongest_clause_is_the_headline(name, title):
     assert headline(CLIPS[name], talk, "en") == title
 
 
-def test_a_headline_is_not_how_the_clip_begins():
+def test_a_headline_does_not_repeat_the_clips_beginning():
     lines = ["Never feed the machine on a Monday.", "The machine eats your weekend and it asks for more."]
     assert not lines[0].startswith(headline(lines, lines, "en"))
 
 
-def test_he_said_is_left_out():
+def test_a_reporting_clause_is_left_out():
     lines = ["We met in the garden.", "My grandmother said, never trust a quiet kitchen.", "Then we left."]
     assert headline(lines, lines, "en") == "Never trust a quiet kitchen"
 
 
-def test_indonesian():
+def test_an_indonesian_clip_gets_a_headline():
     lines = ["Nah, jadi begini.", "Jangan pernah malu bertanya, karena malu itu mahal.", "Terus saya pulang."]
     assert headline(lines, lines, "id") in (
         "Jangan pernah malu bertanya",
@@ -63,24 +63,24 @@ def test_indonesian():
     )
 
 
-def test_markup_and_sound_marks_never_reach_a_title():
+def test_markup_and_sound_labels_never_reach_a_title():
     lines = ["Hello there all.", "[Music] The *best* <b>answer</b> is {\\an8}never simple # at all friends"]
     assert not set("[]<>{}*#") & set(headline(lines, lines, "en"))
 
 
-def test_a_script_without_spaces():
+def test_a_script_without_spaces_gets_a_headline():
     lines = ["今日は天気の話です。", "なぜ猫は水を怖がるのか？", "理由は毛にあります。"]  # noqa: RUF001
     assert headline(lines, lines, "ja") == "なぜ猫は水を怖がるのか？"  # noqa: RUF001
 
 
 @pytest.mark.parametrize("lines", [[], [""], ["..."], ["♪"]])
-def test_nothing_said_gives_nothing(lines):
+def test_a_clip_without_words_gets_no_headline_or_hook(lines):
     assert headline(lines, lines, "en") == ""
     assert hook(lines, "en") == ""
 
 
 @pytest.mark.parametrize("language", ["en", "id", "xx"])
-def test_a_clip_that_is_one_endless_clause_still_has_a_title(language):
+def test_a_clip_of_one_endless_clause_gets_a_title(language):
     lines = ["this machine learned every house in the city by name and colour and weather " * 4]
     title = headline(lines, lines, language)
     assert 10 < len(title) <= LONGEST
@@ -98,7 +98,7 @@ LINES = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(LINES, st.sampled_from(["en", "id", "xx"]))
-def test_titles_fit_hold_whole_words_and_do_not_trail_off(lines, language):
+def test_titles_fit_and_do_not_end_in_a_stop_word(lines, language):
     title, line = headline(lines, lines, language), hook(lines, language)
     assert len(title) <= LONGEST
     assert len(line) <= LONGEST_HOOK
@@ -109,7 +109,7 @@ def test_titles_fit_hold_whole_words_and_do_not_trail_off(lines, language):
         assert tokens(title)[-1] not in lists.stop or not any(t not in lists.stop for t in said)
 
 
-def test_the_hook_is_an_early_strong_line_and_not_the_title_again():
+def test_the_hook_is_an_early_strong_line_other_than_the_title():
     lines = ["And then it rained.", "What would you do without a roof?", "We sang.", "Nobody slept."]
     assert hook(lines, "en") == "What would you do without a roof?"
     assert hook(lines, "en", "What would you do without a roof?") != "What would you do without a roof?"
@@ -130,7 +130,7 @@ def test_shorten_keeps_to_the_limit(text, limit):
         ("You know nobody.", "You know nobody."),
     ],
 )
-def test_an_opening_phrase_goes_whole(said, line):
+def test_an_opening_phrase_is_dropped_whole(said, line):
     assert hook([said], "en").startswith(line)
 
 
@@ -139,7 +139,7 @@ def test_shorten_cuts_between_words():
     assert shorten("one two three", 13) == "one two three"
 
 
-def test_what_changes_the_meaning_of_a_title_stays_in_it():
+def test_negations_and_doubts_stay_in_a_title():
     said = ["So there it was.", "No logo, no number to call, no campaign."]
     assert headline(said, said, "en").startswith("No logo")
     doubt = ["We met again.", "Maybe the whole system was wrong."]

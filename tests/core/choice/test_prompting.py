@@ -23,12 +23,12 @@ OFFERS = [
 ]
 
 
-def answer(*picks: dict) -> str:
+def answer_with(*picks: dict) -> str:
     whole = {"hook": "Wait.", "description": "A story.", "hashtags": ["cat"]}
     return json.dumps({"clips": [whole | pick for pick in picks]})
 
 
-def test_a_transcript_cannot_leave_its_place():
+def test_a_transcript_cannot_leave_its_field():
     system, user = messages(OFFERS, 5)
     data = json.loads(user["content"])
     assert data["pick"] == 3
@@ -41,7 +41,7 @@ def test_titles_are_cleaned_and_cut_between_words():
     long = (
         "Grandmother <b>hid</b> the kitten\u202e\n\x07 in `the` basement and then told nobody about it for forty years"
     )
-    (pick,) = read_answer(answer({"id": "w0", "title": long}), OFFERS, 1).picks
+    (pick,) = read_answer(answer_with({"id": "w0", "title": long}), OFFERS, 1).picks
     assert pick.title == "Grandmother hid the kitten in the basement and then told…"
     assert len(pick.title) <= 60
 
@@ -60,8 +60,8 @@ def test_titles_are_cleaned_and_cut_between_words():
         "kitten.c\u2066om/v",
     ],
 )
-def test_a_title_of_no_use_is_left_to_the_heuristic(title):
-    (pick,) = read_answer(answer({"id": "w0", "title": title}), OFFERS, 1).picks
+def test_an_unusable_title_is_left_to_the_heuristic(title):
+    (pick,) = read_answer(answer_with({"id": "w0", "title": title}), OFFERS, 1).picks
     assert pick.title == ""
 
 
@@ -74,26 +74,26 @@ def test_a_title_of_no_use_is_left_to_the_heuristic(title):
         'A kitten says "no more basements',
     ],
 )
-def test_what_nobody_says_is_no_fact_of_a_title_or_hook(text):
-    reading = read_answer(answer({"id": "w0", "title": text, "hook": text}), OFFERS, 1)
+def test_titles_and_hooks_with_unspoken_facts_are_dropped(text):
+    reading = read_answer(answer_with({"id": "w0", "title": text, "hook": text}), OFFERS, 1)
     assert (reading.picks[0].title, reading.picks[0].hook) == ("", "")
     fault = "1 of 1 picks had a {} with a number, name or quote that nobody says in the clip"
     assert reading.dropped == [fault.format("title"), fault.format("hook")]
 
 
-def test_a_paraphrase_stays():
-    (pick,) = read_answer(answer({"id": "w0", "title": "Why a Grandmother's kitten lived below"}), OFFERS, 1).picks
+def test_a_paraphrase_is_kept():
+    (pick,) = read_answer(answer_with({"id": "w0", "title": "Why a Grandmother's kitten lived below"}), OFFERS, 1).picks
     assert pick.title == "Why a Grandmother's kitten lived below"
 
 
-def test_a_title_in_a_script_without_spaces():
-    (pick,) = read_answer(answer({"id": "w2", "title": "なぜ猫は水を怖がるのか"}), OFFERS, 1).picks
+def test_a_title_in_a_script_without_spaces_is_kept():
+    (pick,) = read_answer(answer_with({"id": "w2", "title": "なぜ猫は水を怖がるのか"}), OFFERS, 1).picks
     assert pick.title == "なぜ猫は水を怖がるのか"
 
 
-def test_invented_and_repeated_ids_and_more_than_asked_are_passed_over():
+def test_invented_repeated_and_surplus_picks_are_dropped():
     picks = [{"id": i, "title": "A kitten"} for i in ("w9", "w1", "w1", "w0", "w2")]
-    assert [p.id for p in read_answer(answer(*picks), OFFERS, 2).picks] == ["w1", "w0"]
+    assert [p.id for p in read_answer(answer_with(*picks), OFFERS, 2).picks] == ["w1", "w0"]
 
 
 @pytest.mark.parametrize(
@@ -105,21 +105,21 @@ def test_invented_and_repeated_ids_and_more_than_asked_are_passed_over():
         '{"clips": []}',
         '{"clips": {}}',
         '{"clips": [], "more": 1}',
-        answer({"id": True, "title": "A kitten"}),
-        answer({"id": 7, "title": "A kitten"}),
+        answer_with({"id": True, "title": "A kitten"}),
+        answer_with({"id": 7, "title": "A kitten"}),
         '{"clips": [{"id": NaN, "title": "A kitten"}]}',
         '{"clips": [{"id": 1e999, "title": "A kitten"}]}',
         '{"clips": [{"id": ' + "9" * 5000 + ', "title": "A kitten"}]}',
         "[1, 2, 3]",
         '{"a":[' * 16_000,
-        answer({"id": "w0", "title": None}),
-        answer({"id": "w0"}),
+        answer_with({"id": "w0", "title": None}),
+        answer_with({"id": "w0"}),
         "{" * 5000,
         '{"clips": ' * 3000,
         "x" * 200_000,
     ],
 )
-def test_anything_else_is_refused(text):
+def test_an_answer_without_a_valid_pick_is_refused(text):
     with pytest.raises(AnswerRefused):
         read_answer(text, OFFERS, 2)
 
@@ -128,7 +128,7 @@ def kitten(name: object, **more: object) -> dict:
     return {"id": name, "title": "A kitten", "hook": "Wait.", "description": "A story.", "hashtags": ["cat"]} | more
 
 
-def without(key: str) -> dict:
+def kitten_without(key: str) -> dict:
     return {k: v for k, v in kitten("w1").items() if k != key}
 
 
@@ -136,7 +136,11 @@ def without(key: str) -> dict:
     ("text", "kept", "dropped"),
     [
         (json.dumps({"clips": [kitten("w0", command="rm"), kitten("w1")], "more": 1}), ["w0", "w1"], []),
-        (json.dumps({"clips": [without("hashtags"), without("hook"), kitten("w0")]}), ["w1", "w0"], ["twice"]),
+        (
+            json.dumps({"clips": [kitten_without("hashtags"), kitten_without("hook"), kitten("w0")]}),
+            ["w1", "w0"],
+            ["twice"],
+        ),
         (json.dumps({"clips": [kitten(1), kitten(0.0), kitten("2")]}), ["w1", "w0", "w2"], []),
         (json.dumps([kitten(" W1 "), kitten("w0")]), ["w1", "w0"], []),
         (json.dumps({"clips": [kitten("w1"), kitten("w0"), kitten("w2")]})[:-150], ["w1"], []),
@@ -165,7 +169,7 @@ def without(key: str) -> dict:
         "huge",
     ],
 )
-def test_valid_picks_are_kept_and_the_rest_is_named(text: str, kept: list[str], dropped: list[str]):
+def test_valid_picks_are_kept_and_dropped_ones_reported(text: str, kept: list[str], dropped: list[str]):
     reading = read_answer(text, OFFERS, 3)
     assert [pick.id for pick in reading.picks] == kept
     assert len(reading.dropped) == len(dropped)
@@ -181,7 +185,7 @@ json_values = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(json_values, st.integers(0, 200))
-def test_an_answer_is_read_or_refused_and_nothing_else(value: object, cut: int):
+def test_any_answer_is_either_read_or_refused(value: object, cut: int):
     for text in (json.dumps(value), json.dumps({"clips": value}), json.dumps([value, kitten("w1")])[:-cut]):
         try:
             reading = read_answer(text, OFFERS, 2)
@@ -190,14 +194,14 @@ def test_an_answer_is_read_or_refused_and_nothing_else(value: object, cut: int):
         assert {pick.id for pick in reading.picks} <= {"w0", "w1", "w2"}
 
 
-def test_hashtags_keep_the_marks_of_their_letters():
+def test_hashtags_keep_combining_marks():
     assert hashtags(["#हिन्दी", "ภาษาไทย", "don't-stop"]) == ["हिन्दी", "ภาษาไทย", "dontstop"]
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=300), st.lists(st.text(max_size=60), max_size=12))
-def test_whatever_text_comes_back_is_harmless(text, tags):
-    raw = answer({"id": "w0", "title": text, "hook": text, "description": text, "hashtags": tags})
+def test_text_from_the_llm_is_always_harmless(text, tags):
+    raw = answer_with({"id": "w0", "title": text, "hook": text, "description": text, "hashtags": tags})
     (pick,) = read_answer(raw, OFFERS, 1).picks
     assert len(pick.title) <= 60
     assert len(pick.hook) <= 120
@@ -209,11 +213,11 @@ def test_whatever_text_comes_back_is_harmless(text, tags):
     assert not [c for tag in pick.hashtags for c in tag if not TOKEN.fullmatch("a" + c)]
 
 
-def test_links_and_addresses_vanish():
+def test_links_and_mail_addresses_are_removed():
     assert plain("Buy at www.evil.example/x or evil.com/now, mail me@evil.com today", 100) == "Buy at or mail today"
     assert plain("It costs 3.5 dollars. Really.", 100) == "It costs 3.5 dollars. Really."
 
 
-def test_hashtags():
+def test_hashtags_are_cleaned_and_limited():
     raw = ["#Cats", "cats", "Grand Mother!", "x", "https://evil.com", "a" * 99, "b1", "c2", "d3", "e4"]
     assert hashtags(raw) == ["cats", "grandmother", "b1", "c2", "d3"]

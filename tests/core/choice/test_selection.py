@@ -56,21 +56,21 @@ def spoken(lines: list[str], *, pause: float = 0.4, start: float = 1.0) -> list[
     return sentences(segments)
 
 
-def dull(number: int, seed: int = 0) -> list[str]:
+def dull_lines(number: int, seed: int = 0) -> list[str]:
     return [DULL[i] for i in np.random.default_rng(seed).integers(0, len(DULL), number)]
 
 
-PLANTED = [*dull(30, 1), *FIRE, *dull(30, 2), *PIANO, *dull(30, 3)]
+PLANTED = [*dull_lines(30, 1), *FIRE, *dull_lines(30, 2), *PIANO, *dull_lines(30, 3)]
 
 
 def share_of(choice: SelectedWindows, talk: list[Sentence], planted: list[str]) -> float:
-    """Part of the planted seconds that is inside one chosen clip."""
+    """The largest share of the planted seconds inside one selected clip."""
     stretch = [s for s in talk if any(s.text in line or line in s.text for line in planted)]
     start, end = stretch[0].start, stretch[-1].end
     return max((min(c.end, end) - max(c.start, start)) / (end - start) for c in choice.clips)
 
 
-def check(choice: SelectedWindows, talk: list[Sentence], bounds: tuple[float, float]) -> None:
+def check_choice(choice: SelectedWindows, talk: list[Sentence], bounds: tuple[float, float]) -> None:
     windows = [*choice.clips, *choice.reserve]
     for window in windows:
         assert bounds[0] - TOLERANCE <= window.duration <= bounds[1] + TOLERANCE
@@ -92,16 +92,16 @@ def check(choice: SelectedWindows, talk: list[Sentence], bounds: tuple[float, fl
 
 
 @pytest.mark.parametrize("bounds", [(16.0, 20.0), (12.0, 15.0), (24.0, 30.0)])
-def test_planted_highlights_are_chosen(bounds):
+def test_planted_highlights_are_selected(bounds):
     talk = spoken(PLANTED)
     choice = select_windows(talk, None, None, bounds, 2, "en")
-    check(choice, talk, bounds)
+    check_choice(choice, talk, bounds)
     assert share_of(choice, talk, FIRE) > 0.7
     assert share_of(choice, talk, PIANO) > 0.7
     assert all(clip.aligned == "sentence" for clip in choice.clips)
 
 
-def test_without_word_lists_shape_alone_still_finds_them_and_says_so():
+def test_without_word_lists_highlights_are_still_found_with_a_note():
     talk = spoken(PLANTED)
     choice = select_windows(talk, None, None, (16.0, 20.0), 2, "xx")
     assert share_of(choice, talk, FIRE) > 0.5
@@ -115,22 +115,22 @@ def test_indonesian_has_word_lists():
     assert not any("word lists" in note for note in select_windows(talk, None, None, (8, 10), 1, "id").notes)
 
 
-def test_a_language_without_word_lists_is_named_though_another_is_spoken_longer():
-    talk = [s.model_copy(update={"language": "id"}) for s in spoken(dull(10))]
+def test_a_minor_language_without_word_lists_is_noted():
+    talk = [s.model_copy(update={"language": "id"}) for s in spoken(dull_lines(10))]
     talk[:3] = [s.model_copy(update={"language": "xx"}) for s in talk[:3]]
     (note,) = [note for note in select_windows(talk, None, None, (8, 10), 1, "id").notes if "word lists" in note]
     assert note.startswith("no word lists for language 'xx':")
 
 
-def test_as_many_as_fit_are_cut_when_the_best_alone_would_block_them():
-    talk = spoken([*dull(6, 4), *FIRE, *dull(6, 5)])
+def test_as_many_clips_as_fit_are_selected_even_if_the_best_one_is_in_the_way():
+    talk = spoken([*dull_lines(6, 4), *FIRE, *dull_lines(6, 5)])
     speech = talk[-1].end - talk[0].start
     bounds = (0.8 * speech / 3.4, speech / 3.4)
     assert len(select_windows(talk, None, None, bounds, 3, "en").clips) == 3
 
 
-def test_fewer_clips_than_asked_where_no_more_fit():
-    talk = spoken(dull(8))
+def test_fewer_clips_are_selected_if_no_more_fit():
+    talk = spoken(dull_lines(8))
     speech = talk[-1].end - talk[0].start
     choice = select_windows(talk, None, None, (0.4 * speech, 0.5 * speech), 5, "en")
     assert len(choice.clips) <= 2
@@ -143,7 +143,7 @@ def test_less_speech_than_a_clip_is_too_short(lines):
         select_windows(spoken(lines), None, None, (16, 20), 1, "en")
 
 
-def test_speech_in_scraps_far_apart_is_too_short():
+def test_speech_scattered_in_short_pieces_is_too_short():
     talk = spoken(["Hello there."], start=1) + spoken(["Goodbye then."], start=500)
     with pytest.raises(TooShort, match="No part of the speech"):
         select_windows(talk, None, None, (16, 20), 1, "en")
@@ -156,20 +156,20 @@ def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
         at += 0.3 + (0.35 if i % 4 == 3 else 0.0)
     talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
     choice = select_windows(talk, None, None, (5, 6.5), 2, "en")
-    check(choice, talk, (5, 6.5))
+    check_choice(choice, talk, (5, 6.5))
     assert {clip.aligned for clip in choice.clips} == {"pause"}
     assert any("pause" in note for note in choice.notes)
 
 
-def test_without_pauses_it_is_cut_between_words():
+def test_without_pauses_a_sentence_is_cut_between_words():
     words = [Word(word=f"word{i}", start=1 + 0.3 * i, end=1.3 + 0.3 * i) for i in range(60)]
     talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
     choice = select_windows(talk, None, None, (4, 5), 2, "en")
-    check(choice, talk, (4, 5))
+    check_choice(choice, talk, (4, 5))
     assert {clip.aligned for clip in choice.clips} == {"word"}
 
 
-def test_a_length_that_sums_to_a_hair_more_than_asked_is_kept():
+def test_a_window_longer_by_a_rounding_error_is_kept():
     word = Word(word="Sum.", start=0.3, end=45.3)
     after = Word(word="Next.", start=word.end, end=word.end + 3)
     talk = [Sentence(text=w.word, start=w.start, end=w.end, words=[w]) for w in (word, after)]
@@ -180,14 +180,14 @@ def test_a_length_that_sums_to_a_hair_more_than_asked_is_kept():
     assert 0 not in windows_of(talk, (36, length - 1e-3)).first
 
 
-def test_a_talk_that_repeats_itself_gives_different_seconds():
+def test_a_repetitive_talk_gives_clips_of_different_times():
     talk = spoken(FIRE * 8)
     choice = select_windows(talk, None, None, (12, 15), 5, "en")
-    check(choice, talk, (12, 15))
+    check_choice(choice, talk, (12, 15))
     assert len({round(clip.start, 1) for clip in choice.clips}) == len(choice.clips) == 5
 
 
-def test_cuts_go_to_the_quietest_point_of_the_gap():
+def test_cuts_are_placed_at_the_quietest_point_of_a_gap():
     talk = spoken(["One two three four.", "Five six seven."], pause=0.8)
     level = np.full(1000, -20.0, np.float32)
     quiet_end, quiet_start = talk[0].end + 0.36, talk[1].start - 0.14
@@ -207,8 +207,8 @@ def test_a_clip_never_ends_after_the_sound():
     assert talk[-1].end <= ends[-1] <= len(level) / 50 + 1e-9
 
 
-def test_replays_and_chapters_draw_the_choice():
-    talk = spoken(dull(60, 9))
+def test_replays_and_chapters_attract_the_selection():
+    talk = spoken(dull_lines(60, 9))
     top = talk[30].start
     heat = [HeatmapPoint(start_time=t, end_time=t + 5, value=float(abs(t - top) < 12)) for t in range(0, 400, 5)]
     choice = select_windows(talk, None, Audience(heatmap=heat), (16, 20), 1, "en")
@@ -218,8 +218,8 @@ def test_replays_and_chapters_draw_the_choice():
     assert "chapter" in select_windows(talk, None, Audience(chapters=marks), (16, 20), 1, "en").clips[0].signals
 
 
-def test_a_raised_voice_and_applause_draw_the_choice():
-    talk = spoken(dull(40, 8), pause=1.2)
+def test_a_raised_voice_and_applause_attract_the_selection():
+    talk = spoken(dull_lines(40, 8), pause=1.2)
     seconds = talk[-1].end + 2
     loudness = np.full(int(seconds * 50), -60.0, np.float32)
     noise = np.full(int(seconds * 10), 0.05, np.float32)
@@ -234,8 +234,8 @@ def test_a_raised_voice_and_applause_draw_the_choice():
     assert min(clip.end, talk[22].end) - max(clip.start, talk[20].start) > 8
 
 
-def test_three_hours_take_seconds():
-    talk = spoken(dull(1800, 6))
+def test_selecting_from_three_hours_takes_seconds():
+    talk = spoken(dull_lines(1800, 6))
     assert talk[-1].end > 2.5 * 3600
     began = time.process_time()
     assert len(select_windows(talk, None, None, (36, 45), 5, "en").clips) == 5
@@ -267,19 +267,19 @@ LAST_WORD_OF_NO_LENGTH = [
 @settings(max_examples=120, deadline=None)
 @example(LAST_WORD_OF_NO_LENGTH, 15.0, 0.875, 1, "en")
 @given(HOSTILE | EVEN, st.floats(3, 40), st.floats(0.5, 1.0), st.integers(1, 5), st.sampled_from(["en", "id", "xx"]))
-def test_whatever_is_chosen_is_whole_and_apart(segments, longest, share, count, language):
+def test_any_selection_has_whole_words_and_no_overlap(segments, longest, share, count, language):
     talk, bounds = sentences(segments), (share * longest, longest)
     try:
         choice = select_windows(talk, None, None, bounds, count, language)
     except TooShort:
         return
     assert 1 <= len(choice.clips) <= count
-    check(choice, talk, bounds)
+    check_choice(choice, talk, bounds)
 
 
 @settings(max_examples=30, deadline=None)
 @given(EVEN, st.integers(0, 2**32 - 1))
-def test_the_same_holds_with_any_sound(segments, seed):
+def test_any_selection_with_sound_has_whole_words_and_no_overlap(segments, seed):
     talk = sentences(segments)
     rng = np.random.default_rng(seed)
     size = int(rng.uniform(0, 1.2) * talk[-1].end * 50)
@@ -289,6 +289,6 @@ def test_the_same_holds_with_any_sound(segments, seed):
         noise=rng.uniform(0, 1, size // 5).astype(np.float32),
     )
     try:
-        check(select_windows(talk, sound, None, (6, 10), 3, "en"), talk, (6, 10))
+        check_choice(select_windows(talk, sound, None, (6, 10), 3, "en"), talk, (6, 10))
     except TooShort:
         return

@@ -10,14 +10,14 @@ from tasks.core.transcript import Sentence
 ENGLISH = word_lists("en")
 
 
-def said(*lines: str, pause: float = 0.3) -> list[Line]:
+def lines_of(*lines: str, pause: float = 0.3) -> list[Line]:
     return [
         Line.of(Sentence(text=line, start=i * (2 + pause), end=i * (2 + pause) + 2, words=[]), ENGLISH)
         for i, line in enumerate(lines)
     ]
 
 
-def each(count: int) -> Windows:
+def one_line_windows(count: int) -> Windows:
     at = np.arange(count)
     return Windows(at, at, at.astype(float), at + 1.0)
 
@@ -31,13 +31,13 @@ def each(count: int) -> Windows:
         ("Most people count sheep.", "He counted sheep then."),
     ],
 )
-def test_openings(better, worse):
-    strength = openings(said("Fine.", better, "Fine.", worse, "Fine."))
+def test_strong_openings_score_higher(better, worse):
+    strength = openings(lines_of("Fine.", better, "Fine.", worse, "Fine."))
     assert strength[1] > strength[3]
 
 
-def test_an_answer_without_its_question_opens_badly():
-    strength = openings(said("Why did it burn?", "Somebody left the oven on.", "Somebody left the oven on."))
+def test_an_answer_without_its_question_is_a_weak_opening():
+    strength = openings(lines_of("Why did it burn?", "Somebody left the oven on.", "Somebody left the oven on."))
     assert strength[2] > strength[1]
 
 
@@ -50,25 +50,25 @@ def test_an_answer_without_its_question_opens_badly():
         (["We sang a song."], ["We sang a song and a song and a song and a song."]),
     ],
 )
-def test_endings(better, worse):
+def test_complete_endings_score_higher(better, worse):
     filler = ["We went to the sea.", "We had a fine day."]
-    good = endings(said(*filler, *better, *filler))[2]
-    bad = endings(said(*filler, *worse, *filler))[2]
+    good = endings(lines_of(*filler, *better, *filler))[2]
+    bad = endings(lines_of(*filler, *worse, *filler))[2]
     assert good > bad
 
 
-def test_a_change_of_topic_is_a_boundary():
+def test_a_change_of_topic_is_the_deepest_boundary():
     cats = ["The cat sleeps on the sofa.", "A cat on a sofa purrs.", "That sofa belongs to the cat."] * 4
     boats = ["The boat sails the harbour.", "A harbour shelters the boat.", "Every boat needs a harbour."] * 4
-    depth = Topics.of(content_words(said(*cats, *boats))).boundaries()
+    depth = Topics.of(content_words(lines_of(*cats, *boats))).boundaries()
     assert int(np.argmax(depth[1:-1])) + 1 == len(cats)
 
 
-def test_signals_count_what_they_say():
-    lines = said(
+def test_each_signal_peaks_on_its_own_kind_of_line():
+    lines = lines_of(
         "I said, you are late!", "Seven thousand two hundred forty.", "Extraordinary administrative proceedings."
     )
-    found = text_signals(lines, Topics.of(content_words(lines)), each(3))
+    found = text_signals(lines, Topics.of(content_words(lines)), one_line_windows(3))
     assert found["first_person"].argmax() == 0
     assert found["dialogue"].argmax() == 0
     assert found["second_person"].argmax() == 0
@@ -76,23 +76,23 @@ def test_signals_count_what_they_say():
     assert found["word_length"].argmax() == 2
 
 
-def test_promotion_is_seen():
-    lines = said("Use code KANG for ten percent off.", "The dog barked.")
-    found = text_signals(lines, Topics.of(content_words(lines)), each(2))
+def test_promotion_is_detected():
+    lines = lines_of("Use code KANG for ten percent off.", "The dog barked.")
+    found = text_signals(lines, Topics.of(content_words(lines)), one_line_windows(2))
     assert list(found["promotion"]) == [1, 0]
 
 
-def test_each_sentence_is_judged_by_the_word_lists_of_its_own_language():
-    lines = said("I said, you are!", "Aku bilang, kamu terlambat!", "Ich sagte, du bist spät!", "The dog barked.")
+def test_each_sentence_uses_the_word_lists_of_its_language():
+    lines = lines_of("I said, you are!", "Aku bilang, kamu terlambat!", "Ich sagte, du bist spät!", "The dog barked.")
     lines[1:3] = [Line.of(lines[1].sentence, word_lists("id")), Line.of(lines[2].sentence, None)]
-    found = text_signals(lines, Topics.of(content_words(lines)), each(4))
+    found = text_signals(lines, Topics.of(content_words(lines)), one_line_windows(4))
     for name in ("first_person", "second_person", "dialogue"):
         assert found[name][1] == pytest.approx(found[name][0])
         assert np.isnan(found[name][2])
         assert z_scores(found[name])[2] == 0
 
 
-def test_standardised_within_the_talk():
+def test_scores_are_standardised_within_the_talk():
     z = z_scores(np.array([1.0, 2.0, 3.0, 100.0]))
     assert z.max() <= 3
     assert z.mean() == pytest.approx(0, abs=1e-9)
@@ -100,7 +100,7 @@ def test_standardised_within_the_talk():
     assert len(z_scores(np.zeros(0))) == 0
 
 
-def test_stems_and_tokens():
+def test_tokens_and_stems_are_normalised():
     assert tokens("Don\u2019t \u201cstop\u201d, well-known 3.5!") == ["don't", "stop", "well-known", "3", "5"]
     assert stem("configuration's") == stem("configured") == "config"
 

@@ -65,17 +65,17 @@ def test_a_good_clip_passes_every_check():
         ({"moov_first": False}, "fast start"),
     ],
 )
-def test_each_line_of_the_contract_fails_on_its_own(broken: dict, name: str):
+def test_each_defect_fails_its_own_check_only(broken: dict, name: str):
     assert faults(GOOD.model_copy(update=broken)) == [name]
 
 
-def test_stretches_that_the_source_has_are_no_fault():
+def test_black_and_frozen_stretches_of_the_source_are_allowed():
     still = GOOD.model_copy(update={"frozen": [(4.0, 9.0)], "black": [(0.0, 1.0)]})
     assert faults(still, frozen=[(4.2, 8.7)], black=[(0.0, 0.9)]) == []
     assert faults(still, frozen=[(4.2, 6.0)], black=[(0.0, 0.9)]) == ["no frozen stretch"]
 
 
-def test_only_loudness_peak_and_length_can_be_mended():
+def test_only_loudness_peak_and_length_can_be_corrected():
     mendable = {c.name for c in check(GOOD, CLIP, RenderOptions(), [], [], WORDS) if c.mendable}
     assert mendable == {"loudness", "true peak", "length"}
 
@@ -84,13 +84,13 @@ def test_a_clip_without_words_needs_no_captions():
     assert faults(GOOD.model_copy(update={"highlight": []}), words=[]) == []
 
 
-def test_subtract():
+def test_subtract_returns_the_remaining_stretches():
     assert subtract((0, 10), [(2, 3), (5, 6)]) == [(0, 2), (3, 5), (6, 10)]
     assert subtract((0, 10), [(-1, 11)]) == []
     assert subtract((4, 6), [(0, 1), (8, 9)]) == [(4, 6)]
 
 
-def test_the_manifest_holds_what_readers_rely_on():
+def test_the_manifest_has_the_fields_readers_rely_on():
     entry = ClipEntry(
         clip=CLIP,
         file="clip_02.mp4",

@@ -1,4 +1,4 @@
-"""Names of files that come from titles, which anybody may have written."""
+"""File names made from untrusted titles."""
 
 import pytest
 from hypothesis import given
@@ -23,17 +23,17 @@ NAMES = {
 
 
 @pytest.mark.parametrize("title", NAMES)
-def test_a_title_becomes_a_name(title):
+def test_a_title_becomes_a_file_name(title):
     assert named_by_title(title, "clip_01.mp4") == NAMES[title]
 
 
 @pytest.mark.parametrize("title", [None, 5, ["a"]])
-def test_what_is_no_title_leaves_the_name_as_it_is(title):
+def test_without_a_title_the_file_keeps_its_name(title):
     assert named_by_title(title, "clip_01.mp4") == "clip_01.mp4"
 
 
 @given(st.text(max_size=400))
-def test_whatever_the_title_says_it_is_one_plain_name(title):
+def test_any_title_becomes_one_plain_file_name(title):
     name = named_by_title(title, "clip_01.mp4")
     assert name.endswith(".mp4")
     assert 4 < len(name.encode()) <= NAME_BYTES + len("clip_01 .mp4")

@@ -54,12 +54,12 @@ def still(start: float, end: float) -> Shot:
         (30, 12, Fraction(10)),
     ],
 )
-def test_frame_rate(source: float, highest: float, expected: Fraction):
+def test_the_frame_rate_suits_the_source_and_the_limit(source: float, highest: float, expected: Fraction):
     assert frame_rate(source, highest) == expected
 
 
 @given(st.floats(0.5, 240), st.sampled_from([10.0, 24.0, 29.97, 30.0, 60.0]))
-def test_the_rate_is_never_above_the_highest(source: float, highest: float):
+def test_the_frame_rate_never_exceeds_the_limit(source: float, highest: float):
     assert 0 < frame_rate(source, highest) <= highest * 1.011
 
 
@@ -73,7 +73,7 @@ def test_pieces_change_at_the_first_frame_of_a_shot():
     st.lists(st.floats(0, 1), max_size=6),
     st.sampled_from([10.0, 23.976, 25.0, 29.97, 60.0]),
 )
-def test_pieces_tile_every_segment_and_the_clip_is_never_longer_than_its_edl(
+def test_pieces_cover_every_segment_and_the_clip_never_exceeds_its_edl(
     spans: list[tuple[float, float]], cuts: list[float], fps: float
 ):
     wanted = clip(*((start, start + length) for start, length in spans))
@@ -92,7 +92,7 @@ def test_pieces_tile_every_segment_and_the_clip_is_never_longer_than_its_edl(
     assert wanted.duration - 1.1 / float(made.rate) <= made.duration <= wanted.duration + 0.0001
 
 
-def test_a_mended_clip_is_shorter_by_frames():
+def test_a_corrected_clip_is_shorter_by_frames():
     made = plan(clip((0, 2)), [[still(0, 2)]], INFO, RenderOptions(), shorter=3)
     assert made.frames == 57
 
@@ -107,7 +107,7 @@ def evaluate(expression: str, t: float) -> float:
 
 
 @given(st.lists(st.tuples(st.floats(0, 60), st.floats(0, 1300)), min_size=1, max_size=60, unique_by=lambda p: p[0]))
-def test_the_path_passes_through_its_points_and_rests_outside(points: list[tuple[float, float]]):
+def test_the_path_passes_through_its_points_and_is_constant_outside(points: list[tuple[float, float]]):
     points = sorted((round(t, 2), v) for t, v in points)
     points = [p for i, p in enumerate(points) if i == 0 or p[0] - points[i - 1][0] >= 0.03]
     expression = path_expression(points)
@@ -117,7 +117,7 @@ def test_the_path_passes_through_its_points_and_rests_outside(points: list[tuple
     assert isclose(evaluate(expression, 100), points[-1][1], abs_tol=0.6)
 
 
-def test_pan_keys_are_on_the_piece_clock():
+def test_pan_keys_are_on_the_pieces_clock():
     pan = Shot(
         start=11,
         end=13,
@@ -130,7 +130,7 @@ def test_pan_keys_are_on_the_piece_clock():
     assert [(k.t, k.x) for k in piece.keys] == [(0, 0), (2, 200)]
 
 
-def test_stretches_and_words_move_to_the_clip_clock():
+def test_stretches_and_words_are_moved_to_the_clips_clock():
     cut = clip((10, 12), (30, 33))
     assert on_clip_clock(cut, [(11.5, 31)]) == [(1.5, 2.0), (2.0, 3.0)]
     words = [Word(word=w, start=s, end=s + 0.4) for w, s in (("a", 9.9), ("b", 20), ("c", 30.5), ("d", 32.9))]
@@ -138,7 +138,7 @@ def test_stretches_and_words_move_to_the_clip_clock():
     assert [(w.word, round(w.start, 2), round(w.end, 2)) for w in shown] == [("a", 0, 0.3), ("c", 2.5, 2.9)]
 
 
-def test_a_mend_corrects_only_what_was_broken():
+def test_a_correction_changes_only_what_failed():
     assert correction_for(-17.0, -3.0, ["loudness"]).louder == 3.0
     assert correction_for(-17.0, 0.5, ["true peak"]).model_dump() == {"louder": 0.0, "lower_ceiling": 2.0, "shorter": 0}
     assert correction_for(-14.0, -3.0, ["length"]).shorter == 1

@@ -1,4 +1,4 @@
-"""Ends of clips on pictures whose cuts, faces and flaws are known."""
+"""Ends of clips on pictures with known cuts, faces and flaws."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ HALF = 0.5 / FPS
 
 
 def view(cuts=(), flawed=(), faces=(), start=8.0) -> EdgeAnalysis:
-    """A look at 4 s; `flawed` is a stretch of time, `faces` one in which a face is seen."""
+    """The analysis of 4 s; `flawed` is a stretch with flaws, `faces` one with a face."""
     times = start + np.arange(100) / FPS
     bad = [bool(flawed) and flawed[0] <= t < flawed[1] for t in times]
     looks = [float(t) for t in times[::5]]
@@ -40,7 +40,7 @@ def view(cuts=(), flawed=(), faces=(), start=8.0) -> EdgeAnalysis:
         "cut out of reach",
     ],
 )
-def test_a_clip_begins_on_a_cut_or_well_before_one(cuts, free, expected):
+def test_a_clip_begins_at_a_cut_or_well_before_it(cuts, free, expected):
     assert best_start(10.0, free, view(cuts), 11.0) == pytest.approx(expected, abs=0.05)
 
 
@@ -54,23 +54,23 @@ def test_a_clip_begins_on_a_cut_or_well_before_one(cuts, free, expected):
     ],
     ids=["cut before", "cut after", "half a second of the last shot", "far cut"],
 )
-def test_a_clip_ends_on_a_cut_or_well_after_one(cuts, free, expected):
+def test_a_clip_ends_at_a_cut_or_well_after_it(cuts, free, expected):
     assert best_end(10.0, free, view(cuts), 9.0, 11.0) == pytest.approx(expected, abs=0.05)
 
 
-def test_the_length_keeps_its_bounds():
+def test_the_length_stays_within_its_bounds():
     assert best_start(10.0, (9.6, 10.5), view([10.3]), 10.1) < 10.11
     assert best_end(10.0, (9.5, 10.4), view([10.2]), 9.0, 10.1) < 10.11
     assert best_end(10.0, (9.5, 10.4), view([9.7]), 9.9, 11.0) >= 9.9
 
 
-def test_the_first_frame_is_worth_a_poster_where_the_pause_has_one():
+def test_a_clip_begins_after_a_flaw_within_the_pause():
     begins = best_start(10.0, (9.6, 10.5), view(flawed=(9.5, 10.2)), 11.0)
     assert begins == pytest.approx(10.2, abs=0.05)
     assert best_start(10.0, (9.9, 10.1), view(flawed=(9.0, 11.0)), 11.0) == 10.0
 
 
-def test_a_clip_begins_with_the_face_that_speaks():
+def test_a_clip_begins_when_a_face_appears_within_the_pause():
     assert best_start(10.0, (9.6, 10.5), view(faces=(10.2, 12.0)), 11.0) == pytest.approx(10.2, abs=0.12)
     assert best_start(10.0, (9.6, 10.5), view(faces=(11.8, 12.0)), 11.0) == 10.0
 
@@ -78,7 +78,7 @@ def test_a_clip_begins_with_the_face_that_speaks():
 WORDS = [Word(word=w, start=s, end=s + 0.4) for w, s in (("a", 9.0), ("b", 10.2), ("c", 14.0), ("d", 14.7))]
 
 
-def test_no_word_is_lost_or_gained():
+def test_pauses_reach_to_the_neighbouring_words():
     assert pauses(10.0, 14.5, WORDS, []) == Pauses(start=(9.5, 10.2), end=(14.4, 14.7))
     assert pauses(9.95, 14.5, WORDS[1:3], []) == Pauses(start=(9.45, 10.2), end=(14.4, 15.0))
     assert pauses(10.0, 14.5, [], []) == Pauses(start=(9.5, 10.0), end=(14.5, 15.0))
@@ -86,7 +86,7 @@ def test_no_word_is_lost_or_gained():
 
 @st.composite
 def boundaries(draw):
-    """Ends of a clip and words around them on a grid of 20 ms, many without a length, some that overlap."""
+    """Ends of a clip and words around them on a grid of 20 ms; many have no length, some overlap."""
     tick = st.integers(400, 625)
     start, end = (draw(st.integers(*span)) / 50 for span in ((425, 525), (550, 600)))
     begins = draw(st.lists(tick, max_size=12))
@@ -104,7 +104,7 @@ def at(*spans: tuple[float, float]) -> list[Word]:
 @example((10.0, 12.0, at((9.8, 9.8), (10.2, 11.0)), [10.3])).via("the word before has no length")
 @example((10.0, 12.0, at((9.0, 10.4), (10.3, 11.0)), [9.58])).via("words overlap")
 @given(boundaries())
-def test_wherever_the_cuts_are_the_words_of_a_clip_stay_the_same(boundary):
+def test_moved_ends_never_change_a_clips_words(boundary):
     start, end, words, cuts = boundary
     free, seen = pauses(start, end, words, []), view(cuts)
     begins = best_start(start, free.start, seen, start + 1.0)
@@ -116,22 +116,22 @@ def test_wherever_the_cuts_are_the_words_of_a_clip_stay_the_same(boundary):
     assert said(begins, ends) == said(start, end)
 
 
-def test_another_clip_keeps_its_seconds():
+def test_pauses_stop_at_other_clips():
     assert pauses(10.0, 14.5, WORDS[1:3], [(5.0, 9.9), (14.6, 20.0)]) == Pauses(start=(9.9, 10.2), end=(14.4, 14.6))
 
 
-def test_where_words_touch_an_end_stays():
+def test_an_end_between_touching_words_does_not_move():
     tight = [Word(word="a", start=9.0, end=10.0), Word(word="b", start=10.0, end=12.0)]
     assert pauses(10.0, 12.0, tight, []).start == (10.0, 10.0)
 
 
-def test_a_moved_clip_has_new_ends_only():
+def test_moving_a_clip_changes_its_outer_ends_only():
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=1, end=2), Span(start=5, end=6)])
     assert [(s.start, s.end) for s in moved(clip, 0.9, 6.2).segments] == [(0.9, 2.0), (5.0, 6.2)]
 
 
 def scene(seed: int, frames: int) -> np.ndarray:
-    """A picture of blocks in which a part moves."""
+    """A picture of blocks with a moving part."""
     still = np.random.default_rng(seed).integers(40, 220, (9, 16)).repeat(10, axis=0).repeat(10, axis=1)
     shots = np.stack([still] * frames).astype(np.float32)
     for n, frame in enumerate(shots):
@@ -143,7 +143,7 @@ def flaws(*parts: np.ndarray) -> list[bool]:
     return flawed_frames(np.concatenate(parts).clip(0, 255).astype(np.uint8), FPS)
 
 
-def test_dissolves_and_fades_make_no_poster():
+def test_dissolves_and_fades_are_flawed():
     a, b = scene(1, 50), scene(2, 50)
     rise = np.linspace(0, 1, 20)[:, None, None]
     dissolve = flaws(a[:40], a[:20] * (1 - rise) + b[:20] * rise, b[:40])
@@ -155,7 +155,7 @@ def test_dissolves_and_fades_make_no_poster():
     assert not any(fade[-30:])
 
 
-def test_a_cut_makes_no_flaw_but_black_and_flashes_do():
+def test_black_and_flashes_are_flawed_but_cuts_are_not():
     a, b = scene(1, 50), scene(2, 50)
     assert not any(flaws(a, b))
     assert flaws(a, np.full((10, 90, 160), 16.0), b)[50:60] == [True] * 10

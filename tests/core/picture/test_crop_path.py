@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tasks.core.picture.crop_path import constant_within, needed_keys, smooth_path, taut_string
 
 
-def test_a_path_rests_where_a_constant_fits():
+def test_a_constant_path_is_used_if_one_fits():
     low, high = np.array([0.0, 3.0, 1.0]), np.array([9.0, 8.0, 7.0])
     assert constant_within(low, high, 5.0) == 5.0
     assert constant_within(low, high, 1.0) == 3.0
@@ -15,7 +15,7 @@ def test_a_path_rests_where_a_constant_fits():
     assert constant_within(np.array([0.0, 8.0]), np.array([5.0, 9.0]), 4.0) is None
 
 
-def test_a_steady_walk_gives_one_straight_line_between_two_rests():
+def test_a_steady_walk_is_one_straight_line_between_two_rests():
     times = np.linspace(0, 30, 151)
     centre = np.clip((times - 10) * 50, 0, 500)
     path = taut_string(times, centre - 60, centre + 60)
@@ -26,7 +26,7 @@ def test_a_steady_walk_gives_one_straight_line_between_two_rests():
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 60), st.floats(0.1, 50))
-def test_the_string_stays_in_its_tube_and_is_no_longer_than_its_middle(seed, count, half):
+def test_the_taut_string_stays_in_its_tube_and_is_shortest(seed, count, half):
     random = np.random.default_rng(seed)
     times = np.cumsum(random.uniform(0.05, 1, count))
     middle = np.cumsum(random.normal(0, 20, count))
@@ -35,7 +35,7 @@ def test_the_string_stays_in_its_tube_and_is_no_longer_than_its_middle(seed, cou
     assert np.abs(np.diff(path)).sum() <= np.abs(np.diff(middle)).sum() + 1e-6
 
 
-def test_rounding_keeps_ends_and_bounds():
+def test_smoothing_keeps_ends_and_bounds():
     times = np.array([0.0, 4.0, 6.0, 10.0])
     grid, values = smooth_path(times, np.array([0.0, 0.0, 100.0, 100.0]), 0.0, 10.0)
     assert (grid[0], grid[-1]) == (0, 10)
@@ -44,7 +44,7 @@ def test_rounding_keeps_ends_and_bounds():
     assert abs(np.interp(5, grid, values) - 50) < 5
 
 
-def test_keys_leave_out_what_a_line_tells():
+def test_keys_leave_out_points_on_a_line():
     grid = np.linspace(0, 10, 101)
     values = 40 * np.sin(grid)
     keys = needed_keys(grid, values)

@@ -16,5 +16,5 @@ from tasks.core.picture.field_order import FieldCounts, Scan, judge
     ],
     ids=["not counted", "no motion", "top", "bottom", "whole frames", "film", "mixed"],
 )
-def test_the_scan_follows_from_the_fields_that_were_counted(counts: FieldCounts | None, scan: Scan):
+def test_the_scan_type_follows_from_the_field_counts(counts: FieldCounts | None, scan: Scan):
     assert judge(counts) == scan

@@ -1,11 +1,11 @@
-"""Black and frozen frames."""
+"""Detection of black and frozen frames."""
 
 import numpy as np
 
 from tasks.core.picture.motion import difference, is_black, is_frozen, stretches
 
 
-def test_black_allows_a_logo_and_noise():
+def test_a_black_frame_may_have_a_logo_and_noise():
     luma = np.random.default_rng(0).integers(16, 30, (90, 160)).astype(np.uint8)
     assert is_black(luma)
     luma[:10, :20] = 200
@@ -14,7 +14,7 @@ def test_black_allows_a_logo_and_noise():
     assert not is_black(luma)
 
 
-def test_noise_of_the_encoder_is_frozen_and_a_moving_mouth_is_not():
+def test_encoder_noise_counts_as_frozen_and_a_moving_mouth_does_not():
     random = np.random.default_rng(0)
     luma = random.integers(50, 200, (90, 160)).astype(np.uint8)
     noisy, talking = luma.copy(), luma.copy()

@@ -1,4 +1,4 @@
-"""The camera's decisions on made-up face tracks, of which the right framing is known."""
+"""The camera's decisions on synthetic face tracks with a known right framing."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ CROP = 608
 
 
 def person(x, start=0.0, end=10.0, mouth=0.0, size=200.0, y=400.0, every=0.2):
-    """Hits of one face from `start` to `end`; `x`, `y` and `mouth` may be functions of time."""
+    """Detections of one face from `start` to `end`; `x`, `y` and `mouth` may be functions of time."""
 
     def at(value, t):
         return value(t) if callable(value) else value
@@ -32,27 +32,27 @@ def view(*people, end=10.0, cuts=(), every=0.2):
     return RangeAnalysis(start=0, end=end, fps=30, cuts=list(cuts), faces=faces, samples=samples)
 
 
-def corner(shot: Shot, t):
+def crop_x(shot: Shot, t):
     return np.interp(t, [key.t for key in shot.keys], [key.x for key in shot.keys])
 
 
 def share_inside(shots, faces):
-    """Share of the hits whose box is wholly inside the crop of its moment."""
+    """The share of detections whose box is completely inside the crop at its time."""
     inside = []
     for face in faces:
         shot = next(shot for shot in shots if shot.start <= face.t < shot.end)
-        left = corner(shot, face.t)
+        left = crop_x(shot, face.t)
         inside.append(left <= face.x - face.width / 2 and face.x + face.width / 2 <= left + shot.crop_width)
     return np.mean(inside)
 
 
 def speed_and_acceleration(shot):
     grid = np.arange(shot.start, shot.end, 0.1)
-    speed = np.diff(corner(shot, grid)) / 0.1
+    speed = np.diff(crop_x(shot, grid)) / 0.1
     return np.abs(speed).max(), np.abs(np.diff(speed) / 0.1).max()
 
 
-def test_a_face_that_jitters_gets_a_camera_that_rests():
+def test_a_jittering_face_gets_a_still_camera():
     noise = np.random.default_rng(1).normal(0, 6, 51)
     faces = person(lambda t: 900 + noise[round(t / 0.2)])
     (shot,) = frame_range(view(faces), WIDE, CLIP)
@@ -69,7 +69,7 @@ def test_a_sway_within_the_dead_zone_does_not_move_the_camera():
     assert share_inside([shot], faces) == 1
 
 
-def test_one_false_hit_far_away_moves_nothing():
+def test_one_false_detection_far_away_moves_nothing():
     faces = person(900)
     (expected,) = frame_range(view(faces), WIDE, CLIP)
     (shot,) = frame_range(view(faces, person(200, 4.0, 4.2)), WIDE, CLIP)
@@ -83,8 +83,8 @@ def test_a_walk_is_followed_at_bounded_speed_and_acceleration():
     assert share_inside([shot], faces) == 1
     speed, acceleration = speed_and_acceleration(shot)
     assert speed <= TOP_SPEED * CROP
-    assert acceleration <= TOP_ACCELERATION * CROP * 1.1  # keys lie on tenths of a second, linear between
-    steps = np.diff(corner(shot, np.linspace(0, 10, 301)))
+    assert acceleration <= TOP_ACCELERATION * CROP * 1.1  # keys are on tenths of a second, linear in between
+    steps = np.diff(crop_x(shot, np.linspace(0, 10, 301)))
     assert (steps > -0.01).all(), "a walk to the right never takes the camera to the left"
 
 
@@ -92,20 +92,20 @@ def test_the_camera_rests_before_and_after_a_walk():
     faces = person(lambda t: 400 + 900 * np.clip((t - 8) / 4, 0, 1), end=20.0)
     (shot,) = frame_range(view(faces, end=20.0), WIDE, CLIP)
     assert shot.layout == "pan"
-    moving = np.abs(np.diff(corner(shot, np.linspace(0, 20, 201)))) > 0.05
+    moving = np.abs(np.diff(crop_x(shot, np.linspace(0, 20, 201)))) > 0.05
     assert not moving[:60].any()
     assert not moving[-60:].any()
     assert shot.keys[0].t == 0
     assert shot.keys[-1].t == 20
 
 
-def test_a_sprint_across_the_picture_is_shown_whole_rather_than_chased():
+def test_movement_too_fast_to_follow_shows_the_whole_frame():
     faces = person(lambda t: 960 + 800 * np.sin(5 * t), every=0.05)
     shots = frame_range(view(faces, every=0.05), WIDE, CLIP)
     assert {shot.layout for shot in shots} == {"fit"}
 
 
-def test_two_who_take_turns_are_cut_between():
+def test_the_camera_cuts_between_two_who_take_turns():
     left = person(400, mouth=lambda t: 3.0 if t < 5 else 0.2)
     right = person(1500, mouth=lambda t: 0.2 if t < 5 else 3.0)
     first, second = frame_range(view(left, right), WIDE, CLIP)
@@ -117,7 +117,7 @@ def test_two_who_take_turns_are_cut_between():
     assert second.reason.startswith("speaker change: speaking")
 
 
-def test_a_word_from_the_other_does_not_take_the_camera():
+def test_a_short_interjection_does_not_move_the_camera():
     left = person(400, mouth=lambda t: 0.2 if 4 < t < 4.7 else 3.0)
     right = person(1500, mouth=lambda t: 3.0 if 4 < t < 4.7 else 0.2)
     (shot,) = frame_range(view(left, right), WIDE, CLIP)
@@ -125,7 +125,7 @@ def test_a_word_from_the_other_does_not_take_the_camera():
     assert shot.keys[0].x + CROP / 2 < 500
 
 
-def test_fast_turns_keep_the_least_dwell():
+def test_fast_turns_keep_the_minimum_shot_length():
     turns = np.random.default_rng(7).integers(0, 2, 60)
     left = person(400, end=30, mouth=lambda t: 3.0 * turns[int(t / 0.5)])
     right = person(1500, end=30, mouth=lambda t: 3.0 * (1 - turns[int(t / 0.5)]))
@@ -135,7 +135,7 @@ def test_fast_turns_keep_the_least_dwell():
 
 
 @pytest.mark.parametrize("mouth", [0.0, 3.0])
-def test_two_far_apart_and_no_one_known_to_talk_are_shown_whole(mouth):
+def test_two_far_apart_without_a_known_speaker_show_the_whole_frame(mouth):
     (shot,) = frame_range(view(person(300, mouth=mouth), person(1600, mouth=mouth)), WIDE, CLIP)
     assert shot.layout == "fit"
     assert "none known to speak" in shot.reason
@@ -147,7 +147,7 @@ def test_the_larger_of_two_silent_faces_is_the_subject():
     assert abs(shot.keys[0].x + CROP / 2 - 1500) < 5
 
 
-def test_two_who_sit_close_share_the_crop():
+def test_two_close_together_share_the_crop():
     people = person(800, mouth=3, size=150), person(1050, size=150)
     (shot,) = frame_range(view(*people), WIDE, CLIP)
     assert shot.layout == "still"
@@ -161,18 +161,18 @@ def test_no_face_shows_the_whole_frame():
     assert shot.reason == "no face is found"
 
 
-def test_a_face_that_leaves_gives_way_to_the_whole_frame():
+def test_the_whole_frame_is_shown_after_a_face_leaves():
     first, second = frame_range(view(person(900, 0, 5)), WIDE, CLIP)
     assert (first.layout, second.layout) == ("still", "fit")
     assert 5 <= first.end <= 6.5
 
 
-def test_a_head_turned_away_for_a_moment_keeps_the_camera():
+def test_a_briefly_lost_face_keeps_the_camera():
     (shot,) = frame_range(view(person(900, 0, 4), person(900, 5.4, 10)), WIDE, CLIP)
     assert shot.layout == "still"
 
 
-def test_a_face_wider_than_the_crop_is_not_cut():
+def test_a_face_wider_than_the_crop_shows_the_whole_frame():
     (shot,) = frame_range(view(person(960, size=600)), WIDE, CLIP)
     assert shot.layout == "fit"
     assert "cut" in shot.reason
@@ -183,13 +183,13 @@ def test_a_face_at_the_edge_keeps_the_crop_inside_the_frame():
     assert shot.keys[0].x == WIDE[0] - CROP
 
 
-def test_a_cut_is_never_panned_across():
+def test_the_camera_never_pans_across_a_cut():
     shots = frame_range(view(person(400, 0, 5), person(1500, 5, 10), cuts=[5.0]), WIDE, CLIP)
     assert [(shot.start, shot.end, shot.layout) for shot in shots] == [(0, 5, "still"), (5, 10, "still")]
     assert abs(shots[1].keys[0].x + CROP / 2 - 1500) < 5
 
 
-def test_a_sliver_after_the_last_cut_borrows_its_neighbours_camera():
+def test_a_sliver_after_the_last_cut_uses_its_neighbours_camera():
     shots = frame_range(view(person(900, 0, 9.8), cuts=[9.8]), WIDE, CLIP)
     assert [shot.layout for shot in shots] == ["still", "still"]
     assert shots[1].keys[0].x == shots[0].keys[0].x
@@ -197,7 +197,7 @@ def test_a_sliver_after_the_last_cut_borrows_its_neighbours_camera():
 
 
 @pytest.mark.parametrize("source", [(1080, 1920), (1088, 1920), (720, 1280)])
-def test_a_vertical_source_is_taken_as_it_is(source):
+def test_a_vertical_source_is_not_cropped(source):
     (shot,) = frame_range(view(), source, CLIP)
     assert shot.layout == "still"
     assert shot.crop_width >= 0.98 * source[0]
@@ -221,7 +221,7 @@ def test_a_square_source_is_cropped_to_its_face():
 
 @pytest.mark.parametrize("source", [(1921, 1081), (853, 480), (640, 361), (17, 17), (4096, 2160)])
 @pytest.mark.parametrize("output", [(1080, 1920), (720, 1280), (1080, 1080), (1080, 1350)])
-def test_crops_are_even_inside_and_of_the_clips_shape(source, output):
+def test_crops_are_even_inside_the_frame_and_of_the_clips_shape(source, output):
     frame = fit_crop(source, output)
     assert frame.crop_width % 2 == frame.crop_height % 2 == 0
     assert 0 < frame.crop_width <= source[0]
@@ -251,7 +251,7 @@ def scenes(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(scenes(), st.sampled_from([WIDE, (700, 700), (1080, 2400), (1080, 1920), (855, 481)]))
-def test_whatever_is_seen_the_shots_tile_the_range_and_crops_stay_inside(seen, source):
+def test_shots_always_cover_the_range_and_crops_stay_inside(seen, source):
     shots = frame_range(seen, source, CLIP)
     assert shots[0].start == seen.start
     assert shots[-1].end == seen.end
@@ -270,7 +270,7 @@ def test_whatever_is_seen_the_shots_tile_the_range_and_crops_stay_inside(seen, s
             assert speed_and_acceleration(shot)[0] <= TOP_SPEED * CROP * 1.01
 
 
-def test_the_log_tells_every_decision():
+def test_the_face_log_has_every_decision():
     seen = view(person(900), cuts=[5.0])
     shots = frame_range(seen, WIDE, CLIP)
     entry = face_log_clip(1, shots, seen, view())
@@ -282,7 +282,7 @@ def test_the_log_tells_every_decision():
     assert (failed["backend"], failed["reason"], failed["error"]) == (None, "model_missing", "no file")
 
 
-def test_bars_around_the_picture_are_in_no_crop_and_move_no_camera():
+def test_crops_exclude_bars():
     picture = Picture(left=0, top=140, width=1920, height=800)
     seen = view(person(900, y=500)).model_copy(update={"pictures": [picture]})
     (shot,) = frame_range(seen, WIDE, CLIP)
@@ -297,7 +297,7 @@ def test_a_vertical_picture_between_bars_fills_the_clip():
     assert 658 <= shot.keys[0].x <= 660
 
 
-def test_without_faces_the_whole_picture_is_shown_and_its_bars_are_not():
+def test_without_faces_the_whole_picture_is_shown_without_bars():
     seen = view().model_copy(update={"pictures": [Picture(left=0, top=140, width=1920, height=800)]})
     (shot,) = frame_range(seen, WIDE, CLIP)
     assert (shot.layout, shot.crop_width, shot.crop_height) == ("fit", 1920, 800)

@@ -1,4 +1,4 @@
-"""Which track is taken, and what its channels need, from numbers alone."""
+"""The choice of a sound track and the mix of its channels, from numbers alone."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def track(index: int, **more) -> AudioTrack:
 
 
 def power(*channels: np.ndarray) -> np.ndarray:
-    """Of channels with shape (windows, samples)."""
+    """The covariance of channels of shape (windows, samples)."""
     both = np.stack(channels, axis=2)
     return np.einsum("wsc,wsd->wcd", both, both) / both.shape[1]
 
@@ -38,7 +38,7 @@ def noise(windows: int = 20) -> np.ndarray:
         ([{"language": "eng"}, {"language": "fra"}], "ja", None, 0),
     ],
 )
-def test_the_default_then_the_language_then_the_first(tracks, asked, original, best):
+def test_tracks_are_ranked_by_default_then_language_then_order(tracks, asked, original, best):
     assert rank_tracks([track(n, **flags) for n, flags in enumerate(tracks)], asked, original)[0].index == best
 
 
@@ -53,24 +53,24 @@ def test_the_default_then_the_language_then_the_first(tracks, asked, original, b
         ("es", "pt", False),
     ],
 )
-def test_languages_by_any_of_their_names(one, other, same):
+def test_languages_match_by_any_of_their_codes(one, other, same):
     assert same_language(one, other) is same
 
 
-def test_ordinary_stereo_is_left_alone():
+def test_ordinary_stereo_is_left_unchanged():
     left, right = noise(), noise()
     assert stereo_mix(power(left, right)).filter == ""
     assert stereo_mix(power(left, left)).filter == ""
     assert stereo_mix(power(left, 0.2 * left)).filter == ""
 
 
-def test_channels_that_cancel_each_other_give_one():
+def test_of_channels_that_cancel_each_other_one_is_used():
     left = noise()
     assert "c0=1.0000*c0|c1=1.0000*c0" in stereo_mix(power(left, -left)).filter
     assert "c0=1.0000*c1|c1=1.0000*c1" in stereo_mix(power(left, -1.2 * left)).filter
 
 
-def test_a_stretch_that_cancels_is_mended_alone():
+def test_only_a_cancelling_stretch_is_corrected():
     left, right = noise(), noise()
     right[4:7] = -left[4:7]
     mix = stereo_mix(power(left, right))
@@ -78,7 +78,7 @@ def test_a_stretch_that_cancels_is_mended_alone():
     assert "2 s" in mix.reason
 
 
-def test_one_sided_sound_goes_to_both_sides():
+def test_one_sided_sound_is_put_on_both_channels():
     sound, nothing = noise(), np.zeros((20, 400))
     assert "c1=1.0000*c0" in stereo_mix(power(sound, nothing)).filter
     assert "c0=1.0000*c1" in stereo_mix(power(nothing, sound)).filter
@@ -90,14 +90,14 @@ def test_a_speaker_on_each_side_is_heard_on_both():
     assert "c0=0.5000*c0+0.5000*c1|c1=0.5000*c0+0.5000*c1" in stereo_mix(power(left, right)).filter
 
 
-def test_silence_needs_nothing():
+def test_silence_needs_no_mix():
     nothing = np.zeros((20, 400))
     assert is_silent(power(nothing, nothing))
     assert stereo_mix(power(nothing, nothing)).filter == ""
     assert not is_silent(power(noise(), nothing))
 
 
-def test_of_discrete_channels_those_that_speak_are_mixed():
+def test_discrete_channels_with_speech_are_mixed():
     speech, other, nothing = noise(), noise(), np.zeros((20, 400))
     assert "c0=1.0000*c2|" in discrete_mix(power(nothing, nothing, speech, nothing)).filter
     assert "0.5000*c0+0.5000*c3|" in discrete_mix(power(speech, nothing, nothing, other)).filter

@@ -61,7 +61,7 @@ from tasks.core.source.addresses import check_url, is_public, is_web_port, logga
         "2130706433",
     ],
 )
-def test_not_public(address: str) -> None:
+def test_private_and_reserved_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -77,12 +77,12 @@ def test_not_public(address: str) -> None:
         "2002:101:101::",
     ],
 )
-def test_public(address: str) -> None:
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
 
 @given(st.ip_addresses(v=4))
-def test_what_carries_an_address_is_as_public_as_it(address: object) -> None:
+def test_an_embedded_ipv4_address_is_as_public_as_itself(address: object) -> None:
     public = is_public(str(address))
     assert is_public(f"::ffff:{address}") == public
     assert is_public(f"64:ff9b::{address}") == public
@@ -92,7 +92,7 @@ def test_what_carries_an_address_is_as_public_as_it(address: object) -> None:
     ("port", "allowed"),
     [(80, True), (443, True), (8080, True), (65535, True), (25, False), (22, False), (0, False), (65536, False)],
 )
-def test_ports(port: int, allowed: bool) -> None:
+def test_only_web_ports_are_allowed(port: int, allowed: bool) -> None:
     assert is_web_port(port) is allowed
 
 
@@ -100,7 +100,7 @@ def test_ports(port: int, allowed: bool) -> None:
     "url",
     ["https://example.com/watch?v=1", "http://example.com:8080", "HTTP://EXAMPLE.COM/", "https://[2606:4700::1]/"],
 )
-def test_urls_that_pass(url: str) -> None:
+def test_valid_urls_pass(url: str) -> None:
     check_url(url)
 
 
@@ -117,7 +117,7 @@ def test_urls_that_pass(url: str) -> None:
         "https://example.com/#__youtubedl_smuggle=%7B%7D",
     ],
 )
-def test_urls_that_are_refused(url: str) -> None:
+def test_forbidden_urls_are_refused(url: str) -> None:
     with pytest.raises(AddressRefused):
         check_url(url)
 
@@ -134,12 +134,12 @@ def test_urls_that_are_refused(url: str) -> None:
         "http://a/\t",
     ],
 )
-def test_what_is_no_url(url: str) -> None:
+def test_malformed_urls_are_bad_requests(url: str) -> None:
     with pytest.raises(BadRequest):
         check_url(url)
 
 
-def test_what_is_logged() -> None:
+def test_urls_are_logged_without_credentials_and_queries() -> None:
     assert loggable("https://user:pass@example.com:8443/a/b?sig=secret#frag") == "https://example.com:8443/a/b"
     assert loggable("http://[2606:4700::1]/a?b") == "http://[2606:4700::1]/a"
     assert loggable("http://[::1") == "(unreadable address)"
@@ -147,7 +147,7 @@ def test_what_is_logged() -> None:
     assert told == "Unable to download 'https://a.example/v' (HTTP 500)"
 
 
-def test_a_strangers_words_cannot_steer_a_terminal() -> None:
+def test_untrusted_text_cannot_control_a_terminal() -> None:
     told = redact_urls("HTTP 503: \x1b]0;owned\x07\x1b[2J \x9b31m\r\n\u202egnp.exe\u2069 https://a.example/\x1b[1mv")
     assert told == "HTTP 503: ]0;owned [2J 31m gnp.exe https://a.example/ [1mv"
     assert len(redact_urls("\x1b[2J no" * 5000)) <= 500

@@ -33,7 +33,7 @@ def urls(entries: list[dict[str, Any]], depth: int = 50) -> list[str]:
     return [item.url for item in list_entries(entries, depth=depth, allow_private=False).items]
 
 
-def test_a_request_names_videos_or_a_feed() -> None:
+def test_a_batch_request_names_either_videos_or_a_feed() -> None:
     assert BatchRequest(urls=[TALK]).max_new == 1
     assert BatchRequest(feed=FEED).max_new == 5
     assert BatchRequest(feed=FEED, newest=3).max_new == 3
@@ -57,28 +57,28 @@ def test_a_request_names_videos_or_a_feed() -> None:
         {"feed": FEED, "clips": 3},
     ],
 )
-def test_a_request_that_cannot_be_done_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_invalid_batch_request_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         BatchRequest.model_validate(wrong)
 
 
-def test_every_field_explains_itself() -> None:
+def test_every_field_has_a_description() -> None:
     assert all(field.description for field in BatchRequest.model_fields.values())
 
 
-def test_the_memory_follows_from_the_addresses_unless_it_is_named() -> None:
+def test_the_memorys_name_follows_from_the_addresses_unless_given() -> None:
     assert BatchRequest(feed=FEED).memory_name == BatchRequest(feed=FEED, clip_count=1).memory_name
     assert BatchRequest(feed=FEED).memory_name != BatchRequest(feed=FEED + "?2").memory_name
     assert BatchRequest(urls=[TALK, FEED]).memory_name == BatchRequest(urls=[FEED, TALK]).memory_name
     assert BatchRequest(feed=FEED, name="nightly").memory_name == "nightly"
 
 
-def test_each_video_is_asked_for_in_the_same_way() -> None:
+def test_each_videos_request_has_the_batchs_options() -> None:
     asked = BatchRequest(feed=FEED, clip_duration_seconds=30, clip_count=2, language="id").clip_request(TALK)
     assert (asked.video_url, asked.bounds, asked.clip_count, asked.language) == (TALK, (24, 30), 2, "id")
 
 
-def test_newest_first_and_what_has_no_date_as_the_feed_has_it() -> None:
+def test_items_are_newest_first_with_undated_ones_in_feed_order() -> None:
     a, b, c, d = (f"https://example.org/{name}" for name in "abcd")
     entries = [entry(a), entry(b, timestamp=1), entry(c, timestamp=2), entry(d, timestamp=float("nan"))]
     assert urls(entries) == [c, b, a, d]
@@ -98,7 +98,7 @@ def test_the_same_video_counts_once() -> None:
     assert len(urls([entry(TALK + "?id=1"), entry(TALK + "?id=2")])) == 2
 
 
-def test_a_video_is_known_again_when_its_address_has_changed() -> None:
+def test_a_video_is_recognised_by_guid_or_id_after_its_address_changes() -> None:
     def key(**more: Any) -> str:
         return list_entries([more], depth=1, allow_private=False).items[0].key
 
@@ -108,7 +108,7 @@ def test_a_video_is_known_again_when_its_address_has_changed() -> None:
     assert key(url=TALK, guid="g") != key(url=TALK)
 
 
-def test_what_is_not_worth_a_run_is_left_out_with_its_reason() -> None:
+def test_unusable_items_are_left_out_with_a_reason() -> None:
     found = list_entries(
         [
             entry("file:///etc/passwd"),
@@ -135,19 +135,19 @@ def test_what_is_not_worth_a_run_is_left_out_with_its_reason() -> None:
     assert found.left_out[-1] == "https://example.org/live: It is a live stream that has not ended."
 
 
-def test_private_addresses_may_be_allowed() -> None:
+def test_private_addresses_can_be_allowed() -> None:
     assert refusal("http://127.0.0.1:8000/a.mp4", allow_private=True) is None
     assert refusal("http://127.0.0.1:8000/a.mp4", allow_private=False) is not None
     assert refusal("http://93.184.216.34/a.mp4", allow_private=False) is None
 
 
-def test_a_list_keeps_its_own_order() -> None:
+def test_a_list_of_urls_keeps_its_order() -> None:
     found = list_urls([f" {TALK}?2 ", f"{TALK}?1", "no address", f"{TALK}?2"], allow_private=False)
     assert [item.url for item in found.items] == [f"{TALK}?2", f"{TALK}?1"]
     assert len(found.left_out) == 1
 
 
-def test_what_is_new_is_what_is_not_known_up_to_the_most() -> None:
+def test_new_items_are_the_unknown_ones_up_to_the_limit() -> None:
     found = list_urls([f"{TALK}?{n}" for n in range(6)], allow_private=False)
     known = {found.items[0].key, found.items[2].key}
     assert [item.url[-1] for item in found.new(known, 2)] == ["1", "3"]
@@ -178,7 +178,7 @@ def test_no_entry_stops_the_others(entries: list[dict[str, Any]]) -> None:
         ("bug", 1, False),
     ],
 )
-def test_only_what_may_pass_is_tried_again_and_not_for_ever(code: str | None, attempt: int, *, again: bool) -> None:
+def test_only_transient_failures_are_retried_up_to_a_limit(code: str | None, attempt: int, *, again: bool) -> None:
     assert is_worth_retrying(code, attempt) is again
 
 
@@ -191,15 +191,15 @@ def report(*items: Any, **more: Any) -> BatchReport:
     return BatchReport(batch_id="1", name="nightly", source=FEED, began_at=0, items=list(items), **more)
 
 
-def line(outcome: Outcome, title: str = "A talk", **known: Any) -> Any:
+def report_line(outcome: Outcome, title: str = "A talk", **known: Any) -> Any:
     return item_report(BatchItem(key="k", url=TALK + "?key=secret", title=title), "kk_1", outcome, **known)
 
 
-def test_the_report_says_what_came_of_each() -> None:
+def test_the_report_shows_every_items_outcome() -> None:
     told = markdown(
         report(
-            line(Outcome.SUCCEEDED, seconds=61.5, cost_usd=0.0125),
-            line(Outcome.FAILED, "", error="The video has no sound."),
+            report_line(Outcome.SUCCEEDED, seconds=61.5, cost_usd=0.0125),
+            report_line(Outcome.FAILED, "", error="The video has no sound."),
             done_before=4,
             for_later=2,
             left_out=["file:///etc: no"],
@@ -213,8 +213,8 @@ def test_the_report_says_what_came_of_each() -> None:
     assert "nothing new" in markdown(report())
 
 
-def test_strangers_words_are_no_markdown() -> None:
-    told = markdown(report(line(Outcome.FAILED, HOSTILE, error=HOSTILE + "\n# head"), left_out=[HOSTILE] * 30))
+def test_untrusted_text_is_not_rendered_as_markdown() -> None:
+    told = markdown(report(report_line(Outcome.FAILED, HOSTILE, error=HOSTILE + "\n# head"), left_out=[HOSTILE] * 30))
     shown = MarkdownIt("commonmark").enable("table").render(told)
     for mark in ("<img", "<a ", "<script", "href", "<h1"):
         assert mark not in shown
@@ -224,7 +224,7 @@ def test_strangers_words_are_no_markdown() -> None:
 
 
 @given(st.text(max_size=80))
-def test_plain_words_stay_one_line_of_text(words: str) -> None:
+def test_literal_text_stays_one_line_of_plain_text(words: str) -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(f"x {literal(words)} x")
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
     assert {child.type for child in tokens[1].children or []} <= {"text"}

@@ -1,4 +1,4 @@
-"""yt-dlp's failures by cause. Its exceptions are raised for real and described as its process does."""
+"""yt-dlp's failures classified by cause. Its exceptions are really raised, and described as in its process."""
 
 from functools import cache
 from pathlib import Path
@@ -23,8 +23,8 @@ from tasks.core.source.download_errors import SITE_WORDS, TRANSIENT_WORDS, TYPES
 from tasks.engines.source import ytdlp_child
 
 
-def seen(error: Exception) -> ClipError | None:
-    """What becomes of an exception that an extractor raises."""
+def classified(error: Exception) -> ClipError | None:
+    """The classification of an exception that an extractor raises."""
 
     class Site(yt_dlp.extractor.common.InfoExtractor):
         _VALID_URL = r"https://site\.example/"
@@ -34,7 +34,7 @@ def seen(error: Exception) -> ClipError | None:
 
     with yt_dlp.YoutubeDL({"quiet": True, "logger": ytdlp_child._Quiet()}, auto_init=False) as ydl:  # pyright: ignore[reportArgumentType]
         ydl.add_info_extractor(Site())
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, it is described
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - any error is described
             ydl.extract_info("https://site.example/", download=False)
     told = ytdlp_child.describe(caught.value)
     return classify(
@@ -53,8 +53,8 @@ LOGIN_HINT = (
 )
 
 
-def said(words: str) -> ExtractorError:
-    """What an extractor raises when the site says no."""
+def site_refusal(words: str) -> ExtractorError:
+    """The error an extractor raises when the site refuses."""
     return ExtractorError(words, expected=True)
 
 
@@ -63,25 +63,28 @@ def said(words: str) -> ExtractorError:
     [
         (GeoRestrictedError("This video is not available from your location due to geo restriction"), SourceGeoBlocked),
         (GeoRestrictedError("Nothing that we know", countries="DE"), SourceGeoBlocked),
-        (said("Video unavailable. The uploader has not made this video available in your country"), SourceGeoBlocked),
+        (
+            site_refusal("Video unavailable. The uploader has not made this video available in your country"),
+            SourceGeoBlocked,
+        ),
         (http(451), SourceGeoBlocked),
         (UserNotLive(video_id="somebody"), SourceIsLive),
-        (said("This live event will begin in 3 days."), SourceIsLive),
-        (said("Premieres in 2 hours"), SourceIsLive),
-        (said(f"Sign in to confirm you’re not a bot. {LOGIN_HINT}"), SourceGated),  # noqa: RUF001 - as the site says it
-        (said(f"Sign in to confirm your age. {LOGIN_HINT}"), SourceGated),
-        (said(f"Private video. Sign in if you've been granted access. {LOGIN_HINT}"), SourcePrivate),
-        (said("Join this channel to get access to members-only content like this video"), SourcePrivate),
-        (said(f"This video is only available for registered users. {LOGIN_HINT}"), SourcePrivate),
-        (said("This video is protected by a password, use the --video-password option"), SourcePrivate),
+        (site_refusal("This live event will begin in 3 days."), SourceIsLive),
+        (site_refusal("Premieres in 2 hours"), SourceIsLive),
+        (site_refusal(f"Sign in to confirm you’re not a bot. {LOGIN_HINT}"), SourceGated),  # noqa: RUF001 - as the site says it
+        (site_refusal(f"Sign in to confirm your age. {LOGIN_HINT}"), SourceGated),
+        (site_refusal(f"Private video. Sign in if you've been granted access. {LOGIN_HINT}"), SourcePrivate),
+        (site_refusal("Join this channel to get access to members-only content like this video"), SourcePrivate),
+        (site_refusal(f"This video is only available for registered users. {LOGIN_HINT}"), SourcePrivate),
+        (site_refusal("This video is protected by a password, use the --video-password option"), SourcePrivate),
         (http(401), SourcePrivate),
         (http(403), SourcePrivate),
-        (said("Video unavailable. This video has been removed by the uploader"), SourceNotFound),
+        (site_refusal("Video unavailable. This video has been removed by the uploader"), SourceNotFound),
         (http(404), SourceNotFound),
         (http(410), SourceNotFound),
         (UnsupportedError("https://site.example/private video"), UnsupportedSource),
-        (said("This video is DRM protected"), UnsupportedSource),
-        (said("Something the site says"), UnsupportedSource),
+        (site_refusal("This video is DRM protected"), UnsupportedSource),
+        (site_refusal("Something the site says"), UnsupportedSource),
         (ExtractorError("No video formats found!"), UnsupportedSource),
         (ExtractorError("Unable to extract title"), UnsupportedSource),
         (ExtractorError("x", cause=CertificateVerifyError("bad certificate")), UnsupportedSource),
@@ -89,8 +92,8 @@ def said(words: str) -> ExtractorError:
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, Exception) else value.__name__,
 )
-def test_permanent(error: Exception, cause: type[ClipError]) -> None:
-    named = seen(error)
+def test_permanent_failures_name_their_cause(error: Exception, cause: type[ClipError]) -> None:
+    named = classified(error)
     assert named is not None
     assert type(named) is cause
     assert named.next_step
@@ -111,31 +114,35 @@ def test_permanent(error: Exception, cause: type[ClipError]) -> None:
     ],
     ids=lambda error: str(error)[:40],
 )
-def test_what_may_pass(error: Exception) -> None:
-    assert seen(error) is None
+def test_transient_failures_have_no_cause(error: Exception) -> None:
+    assert classified(error) is None
 
 
-def test_a_circle_of_redirects() -> None:
+def test_circular_redirects_are_unsupported() -> None:
     named = classify(Failure(("HTTP Error 302",), ("HTTPError",), 302, is_redirect_loop=True))
     assert type(named) is UnsupportedSource
 
 
 @cache
-def source() -> str:
+def ytdlp_source() -> str:
     root = Path(yt_dlp.__file__).parent
     return "\n".join(path.read_text(encoding="utf-8") for path in root.rglob("*.py")).casefold()
 
 
 @pytest.mark.parametrize("words", [*(words for words, _ in WORDS), *TRANSIENT_WORDS])
-def test_the_words_are_still_yt_dlps(words: str) -> None:
-    assert words in source()
+def test_yt_dlp_still_uses_the_words_we_match(words: str) -> None:
+    assert words in ytdlp_source()
 
 
 @pytest.mark.parametrize("name", sorted(TYPES))
-def test_the_types_still_exist(name: str) -> None:
+def test_yt_dlp_still_has_the_error_types_we_match(name: str) -> None:
     ours = hasattr(ytdlp_child, name)
-    assert ours or f"class {name}(".casefold() in source() or hasattr(pytest.importorskip("requests").exceptions, name)
+    assert (
+        ours
+        or f"class {name}(".casefold() in ytdlp_source()
+        or hasattr(pytest.importorskip("requests").exceptions, name)
+    )
 
 
-def test_words_are_small_letters() -> None:
+def test_matched_words_are_lower_case() -> None:
     assert [words for words, _ in (*WORDS, *SITE_WORDS) if words != words.casefold()] == []

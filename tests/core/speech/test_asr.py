@@ -14,7 +14,7 @@ from tasks.core.transcript import Word
 from tests.folders import TESTS
 
 TEXTS = json.loads((TESTS / "declaration.json").read_text())
-"""Articles 1 and 2, in part, of the Universal Declaration of Human Rights: ordinary text of many scripts."""
+"""Parts of articles 1 and 2 of the Universal Declaration of Human Rights: ordinary text in many scripts."""
 
 
 def heard(text: str, avg_logprob: float = -0.3, no_speech_prob: float = 0.05) -> DecodedWindow:
@@ -26,21 +26,21 @@ def tone(seconds: float, level: float = 0.3) -> np.ndarray:
     return (level * np.sin(np.arange(round(seconds * SAMPLE_RATE)) * 0.2)).astype(np.float32)
 
 
-def test_languages_are_whispers() -> None:
+def test_languages_are_those_of_whisper() -> None:
     assert set(_LANGUAGE_CODES) == LANGUAGES
 
 
-def test_quietest_point_is_inside_the_pause() -> None:
+def test_the_quietest_point_is_inside_the_pause() -> None:
     samples = np.concatenate((tone(5), tone(0.4, 0.001), tone(3)))
     assert 5.0 < asr.quietest_time(samples, earliest=3.0) < 5.4
 
 
-def test_quietest_point_is_not_sought_before_the_earliest() -> None:
+def test_the_quietest_point_is_not_before_the_earliest() -> None:
     samples = np.concatenate((tone(1), tone(0.5, 0), tone(4), tone(0.5, 0.01), tone(1)))
     assert 5.5 < asr.quietest_time(samples, earliest=2.0) < 6.0
 
 
-def test_quietest_point_of_a_tail_too_short_to_measure_is_its_end() -> None:
+def test_the_quietest_point_of_a_too_short_tail_is_its_end() -> None:
     assert asr.quietest_time(tone(1), earliest=0.95) == pytest.approx(1.0)
 
 
@@ -54,12 +54,12 @@ def test_quietest_point_of_a_tail_too_short_to_measure_is_its_end() -> None:
         ([(0, 45)], [(0, 22.5), (22.5, 45)]),
     ],
 )
-def test_windows(speech: list[tuple[float, float]], windows: list[tuple[float, float]]) -> None:
+def test_speech_is_grouped_into_windows(speech: list[tuple[float, float]], windows: list[tuple[float, float]]) -> None:
     assert asr.plan_windows([Stretch(*one) for one in speech]) == windows
 
 
 @given(st.lists(st.tuples(st.floats(0, 8), st.floats(0.05, 70)), max_size=30))
-def test_windows_hold_all_speech_and_are_never_too_long(steps: list[tuple[float, float]]) -> None:
+def test_windows_cover_all_speech_and_are_never_too_long(steps: list[tuple[float, float]]) -> None:
     clock, speech = 0.0, []
     for gap, length in steps:
         speech.append(Stretch(clock + gap, clock + gap + length))
@@ -89,12 +89,12 @@ def test_windows_hold_all_speech_and_are_never_too_long(steps: list[tuple[float,
         (heard("音が" * 80), "repetition"),
     ],
 )
-def test_doubt(what: DecodedWindow, why: str) -> None:
+def test_doubtful_windows_are_rejected_with_a_reason(what: DecodedWindow, why: str) -> None:
     assert asr.rejection_reason(what) == why
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_ordinary_speech_is_no_loop_in_any_script(language: str) -> None:
+def test_ordinary_speech_is_not_a_loop_in_any_script(language: str) -> None:
     assert asr.compression_ratio(TEXTS[language]) < 1.8
     assert asr.rejection_reason(heard(TEXTS[language])) == ""
 
@@ -102,23 +102,23 @@ def test_ordinary_speech_is_no_loop_in_any_script(language: str) -> None:
 @pytest.mark.parametrize(
     "phrase", ["और मैं आपको बताता हूँ कि ", "ขอบคุณครับ ", "நன்றி வணக்கம் ", "ご視聴ありがとうございました。"]
 )
-def test_a_loop_is_one_in_any_script(phrase: str) -> None:
+def test_a_loop_is_detected_in_any_script(phrase: str) -> None:
     assert asr.compression_ratio(phrase * 12) > 2.4
     assert asr.rejection_reason(heard(phrase * 12)) == "repetition"
 
 
-def test_words_of_scripts_with_marks_are_counted_whole() -> None:
+def test_words_with_combining_marks_are_counted_whole() -> None:
     assert asr._share_of_commonest("मैं हिन्दी में बोलता हूँ और वह हिन्दी में लिखता है क्योंकि हिन्दी में सब है") < 0.3
 
 
-def test_a_loop_or_an_unsure_text_is_worth_a_second_try() -> None:
+def test_a_loop_or_an_uncertain_text_needs_a_wider_search() -> None:
     assert asr.needs_wider_search(heard("the same again and " * 20))
     assert asr.needs_wider_search(heard("who knows", -1.1))
     assert not asr.needs_wider_search(heard("this is plain"))
     assert not asr.needs_wider_search(heard("you", -1.3, 0.7))
 
 
-def test_words_around_a_pause_settle_at_its_edges() -> None:
+def test_words_around_a_pause_are_aligned_to_its_edges() -> None:
     samples = np.concatenate((tone(1.0), tone(0.6, 0.0005), tone(1.0)))
     words = [Word(word=" one", start=0.3, end=0.8), Word(word=" two", start=1.38, end=2.2)]
     one, two = asr.align_words(words, samples)
@@ -140,7 +140,7 @@ def test_steady_noise_has_no_pauses() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-1, 12), st.floats(-1, 3)), max_size=20))
-def test_settled_words_are_in_order_and_inside(times: list[tuple[float, float]]) -> None:
+def test_aligned_words_are_in_order_and_inside_the_samples(times: list[tuple[float, float]]) -> None:
     samples = np.concatenate((tone(3), tone(1, 0.0005), tone(4), tone(0.5, 0.0005), tone(1.5)))
     words = [Word(word="w", start=start, end=start + length) for start, length in times]
     settled = asr.align_words(words, samples)
@@ -158,7 +158,7 @@ def test_segments_end_with_sentences_and_at_pauses() -> None:
     assert [word.word for word in segments[0].words] == ["Good", "evening."]
 
 
-def test_text_without_spaces_stays_without_spaces() -> None:
+def test_scripts_without_spaces_are_joined_without_them() -> None:
     words = [Word(word=word, start=i, end=i + 1) for i, word in enumerate(("今日", "は", "晴れ。"))]
     assert [segment.text for segment in asr.segments_of(words)] == ["今日は晴れ。"]
 
@@ -172,7 +172,7 @@ def test_text_without_spaces_stays_without_spaces() -> None:
         (("「", "今日", "」", "は"), ["「", "今日", "」", "は"]),
     ],
 )
-def test_a_word_is_not_parted_before_its_signs(pieces: tuple[str, ...], words: list[str]) -> None:
+def test_a_word_keeps_its_signs_and_suffixes(pieces: tuple[str, ...], words: list[str]) -> None:
     said = [Word(word=piece, start=i, end=i + 1) for i, piece in enumerate(pieces)]
     whole = [word for segment in asr.segments_of(said) for word in segment.words]
     assert [word.word for word in whole] == words
@@ -180,7 +180,7 @@ def test_a_word_is_not_parted_before_its_signs(pieces: tuple[str, ...], words: l
     assert all(a.end == b.start for a, b in pairwise(whole))
 
 
-def test_no_word_begins_with_a_mark_of_the_letter_before() -> None:
+def test_no_word_begins_with_a_mark_of_the_previous_letter() -> None:
     pieces = ["วัน", "นี", "้", "อา", "กา", "ศ", "ด", "ี", " ທຳ", " မြန", "်မာ"]
     said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces)]
     (segment,) = asr.segments_of(said)
@@ -188,18 +188,18 @@ def test_no_word_begins_with_a_mark_of_the_letter_before() -> None:
     assert segment.text == "".join(pieces)
 
 
-@pytest.mark.parametrize("end", ["။", "។", "።", "։", "۔", "།", "？"])  # noqa: RUF001 as it is said: a full-width mark
-def test_a_sentence_ends_with_its_own_scripts_mark(end: str) -> None:
+@pytest.mark.parametrize("end", ["။", "។", "።", "։", "۔", "།", "？"])  # noqa: RUF001 a full-width mark is meant
+def test_a_sentence_ends_with_the_mark_of_its_script(end: str) -> None:
     said = [Word(word="a" + end, start=0, end=1), Word(word=" b", start=1, end=2)]
     assert len(asr.segments_of(said)) == 2
 
 
-def test_signs_after_a_pause_are_not_the_tail_of_what_was_said_before() -> None:
+def test_signs_after_a_pause_do_not_join_the_earlier_word() -> None:
     said = [Word(word=" well", start=0, end=1), Word(word="-yes", start=3, end=4)]
     assert [segment.text for segment in asr.segments_of(said)] == ["well", "-yes"]
 
 
-def test_a_line_that_was_said_as_often_as_it_stands_is_no_loop() -> None:
+def test_a_line_really_repeated_is_not_a_loop() -> None:
     line = "I have a dream that we will rise. "
     whole = heard(line * 8)
     parts = [heard(line * 4).model_copy(update={"window": Stretch(0, 15)})] * 2
@@ -208,30 +208,30 @@ def test_a_line_that_was_said_as_often_as_it_stands_is_no_loop() -> None:
     assert asr.rejection_reason(whole.model_copy(update={"is_confirmed": True})) == ""
 
 
-def test_a_loop_runs_on_in_each_half() -> None:
+def test_a_loop_that_continues_in_each_half_is_not_confirmed() -> None:
     loop = heard("oh " * 100)
     assert not asr.halves_agree(loop, [loop.model_copy(update={"window": Stretch(0, 15)})] * 2)
     fast = [heard("oh " * 50).model_copy(update={"window": Stretch(0, 4)})] * 2
     assert not asr.halves_agree(loop, fast)
 
 
-def test_a_window_is_parted_between_two_stretches_near_its_middle() -> None:
+def test_a_window_is_split_at_a_pause_near_its_middle() -> None:
     speech = [Stretch(0, 4), Stretch(4.2, 9), Stretch(9.4, 20)]
     assert asr.split_at_pause(Stretch(0, 20), speech) == [Stretch(0, 9.2), Stretch(9.2, 20)]
     assert asr.split_at_pause(Stretch(0, 4), speech) == []
 
 
-def test_few_words_in_a_long_window_are_too_few_but_numbers_are_not() -> None:
+def test_few_words_in_a_long_window_are_sparse_but_numbers_are_not() -> None:
     assert asr.is_sparse(heard("we want justice"))
     assert not asr.is_sparse(heard("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"))
 
 
-def test_what_speech_leaves_out_and_what_overlaps() -> None:
+def test_silences_and_joined_stretches_are_computed() -> None:
     assert asr.silences([Stretch(2, 3), Stretch(3.5, 6)], 8.0) == [Stretch(0, 2), Stretch(6, 8)]
     assert asr.joined([Stretch(3, 5), Stretch(0, 1), Stretch(4, 6)]) == [Stretch(0, 1), Stretch(3, 6)]
 
 
-def test_speech_without_words_is_found_between_them_and_at_both_ends() -> None:
+def test_speech_without_words_is_found_between_words_and_at_both_ends() -> None:
     speech = [Stretch(0, 5), Stretch(10, 12), Stretch(12.5, 15), Stretch(20, 30), Stretch(40, 42)]
     words = [Word(word="a", start=4.5, end=5), Word(word="b", start=20, end=21), Word(word="c", start=29, end=30)]
     assert asr.without_words(speech, words) == [Stretch(0, 4.5), Stretch(10, 15), Stretch(21, 29)]
@@ -239,6 +239,6 @@ def test_speech_without_words_is_found_between_them_and_at_both_ends() -> None:
     assert asr.without_words([], words) == []
 
 
-def test_a_breath_or_a_laugh_is_no_missing_speech() -> None:
+def test_a_breath_or_a_laugh_is_not_missing_speech() -> None:
     words = [Word(word="a", start=0, end=5), Word(word="b", start=7.9, end=9)]
     assert asr.without_words([Stretch(0, 9)], words) == []

@@ -18,11 +18,11 @@ FIVE = [Stretch(5.0 * i, 5.0 * i + 4.5) for i in range(8)]
         ([ES], "en", "es"),
     ],
 )
-def test_the_language_of_each_stretch_is_the_likeliest_where_changes_are_rare(guesses, before, languages):
+def test_languages_are_the_likeliest_sequence_with_rare_changes(guesses, before, languages):
     assert languages_of(FIVE[: len(guesses)], guesses, before) == languages.split()
 
 
-def test_half_a_second_of_another_language_is_taken_for_noise():
+def test_half_a_second_of_another_language_is_ignored():
     short = [FIVE[0], Stretch(5.0, 5.5), Stretch(6.0, 10.0)]
     assert languages_of(short, [EN, ES, EN], None) == ["en", "en", "en"]
 
@@ -32,7 +32,7 @@ def test_a_change_of_language_ends_a_window():
     assert found == [LanguageWindow(Stretch(0, 9.5), "en"), LanguageWindow(Stretch(10, 19.5), "es")]
 
 
-def test_pieces_are_long_enough_to_tell_a_language_by_and_end_at_pauses():
+def test_pieces_are_long_enough_to_detect_a_language_and_end_at_pauses():
     speech = [Stretch(0, 1.5), Stretch(1.5, 3.5), Stretch(3.5, 6.0), Stretch(6.5, 12.2), Stretch(12.2, 13.0)]
     assert pieces(speech) == [Stretch(0, 3.5), Stretch(3.5, 6.0), Stretch(6.5, 13.0)]
     assert pieces([]) == []

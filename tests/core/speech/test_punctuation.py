@@ -1,4 +1,4 @@
-"""Where sentences end, the same for everything that asks."""
+"""Every module uses the same sentence-final marks."""
 
 import pytest
 
@@ -21,7 +21,7 @@ ENDINGS = [mark + closers for mark in SENTENCE_FINAL for closers in ("", "\u201d
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_every_mark_ends_a_sentence_for_everything_that_asks(ending: str) -> None:
+def test_every_final_mark_ends_a_sentence_in_every_module(ending: str) -> None:
     said = words("Alles", f"gut{ending}", "Dann", "weiter")
     assert ends_sentence(said[1].word)
     assert not ends_sentence("gut")
@@ -35,7 +35,7 @@ def test_every_mark_ends_a_sentence_for_everything_that_asks(ending: str) -> Non
 
 
 @pytest.mark.parametrize("mark", QUESTION_MARKS)
-def test_every_question_mark_asks(mark: str) -> None:
+def test_every_question_mark_makes_a_question(mark: str) -> None:
     assert mark in SENTENCE_FINAL
     assert ends_question(f"gut{mark}")
     assert ends_question(f"gut{mark}!\u201d ")
@@ -49,7 +49,7 @@ def test_every_question_mark_asks(mark: str) -> None:
 
 
 @pytest.mark.parametrize("mark", [mark for mark in SENTENCE_FINAL + CLAUSE_FINAL if mark not in QUESTION_MARKS])
-def test_no_cut_title_ends_in_another_mark(mark: str) -> None:
+def test_no_shortened_title_ends_in_a_mark(mark: str) -> None:
     assert shorten(f"Alles ist gut{mark} und weiter", 16) == "Alles ist gut\u2026"
 
 

@@ -43,11 +43,11 @@ def texts(text: str, **timing) -> list[str]:
         ("नमस्ते। ठीक है।", ["नमस्ते।", "ठीक है।"]),
     ],
 )
-def test_punctuation(text, expected):
+def test_sentences_end_at_punctuation(text, expected):
     assert texts(text) == expected
 
 
-def test_pauses_end_sentences_where_there_is_no_punctuation():
+def test_pauses_end_sentences_without_punctuation():
     words = timed("so this is one thing") + timed("and this another", start=2.2)
     assert [s.text for s in sentences([segment(words)])] == ["so this is one thing", "and this another"]
 
@@ -57,7 +57,7 @@ def test_short_pauses_do_not_end_a_punctuated_sentence_but_long_ones_do():
     assert [s.text for s in sentences([segment(words)])] == ["It was dark.", "Then nothing", "more."]
 
 
-def test_a_run_without_pauses_is_cut_into_bearable_parts():
+def test_speech_without_pauses_is_cut_into_parts():
     found = sentences([segment(timed("word " * 500))])
     assert all(s.end - s.start <= PART_SECONDS for s in found)
     assert sum(len(s.words) for s in found) == 500
@@ -83,7 +83,7 @@ def test_punctuation_alone_belongs_to_the_word_before():
     assert [s.text for s in sentences([segment(words)])] == ["Yes.", "No!"]
 
 
-def test_nothing_gives_nothing():
+def test_no_words_give_no_sentences():
     assert sentences([]) == []
     assert sentences([Segment(text="  ", start=0, duration=3)]) == []
 
@@ -97,7 +97,7 @@ SEGMENTS = st.builds(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(SEGMENTS, max_size=6))
-def test_hostile_words_come_out_in_order_and_apart(segments):
+def test_hostile_words_come_out_ordered_without_overlap(segments):
     words = ordered_words(segments)
     found = sentences(segments)
     assert [w for s in found for w in s.words] == words

@@ -1,4 +1,4 @@
-"""Which language the words of a stretch are in."""
+"""The language of the words in a stretch."""
 
 from tasks.core.transcript import Segment, Speech, Word
 
@@ -8,7 +8,7 @@ def segment(start: float, count: int, language: str | None) -> Segment:
     return Segment(text="", start=start, duration=count, words=words, language=language)
 
 
-def test_the_language_of_most_words_in_the_stretches_counts():
+def test_the_language_is_that_of_most_words_in_the_stretches():
     told = [segment(0, 10, "en"), segment(10, 4, "es"), segment(14, 3, None)]
     assert Speech(told, "en").language_of([(0, 17)]) == "en"
     assert Speech(told, "en").language_of([(8, 14)]) == "es"

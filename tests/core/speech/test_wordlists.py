@@ -1,4 +1,4 @@
-"""Words of a language: files that a translator can send."""
+"""The word lists of each language, in files that a translator can contribute."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ ENGLISH = (FOLDER / "en.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_holds(name: str) -> None:
+def test_every_file_is_valid(name: str) -> None:
     text = (FOLDER / name).read_text(encoding="utf-8")
     abbreviated, lists = parse(name, text)
     for key in SECTIONS["abbreviations"]:
@@ -32,7 +32,7 @@ def test_every_file_holds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_section_and_list_says_what_it_is_for(name: str) -> None:
+def test_every_section_and_list_has_a_comment(name: str) -> None:
     lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
     heads = [i for i, line in enumerate(lines) if re.match(r"\[|\w+ = ", line)]
     assert heads
@@ -59,12 +59,12 @@ def test_every_section_and_list_says_what_it_is_for(name: str) -> None:
         ("en.toml", ENGLISH.replace("one day\n", "one day\none  day\n"), "phrases.story: one day stands twice"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(name: str, text: str, fault: str) -> None:
+def test_a_malformed_file_is_reported(name: str, text: str, fault: str) -> None:
     with pytest.raises(WordsMalformed, match=fault):
         parse(name, text)
 
 
-def test_word_lists_by_language() -> None:
+def test_word_lists_are_found_by_language() -> None:
     english = word_lists("en")
     assert english is not None
     assert english is word_lists("en-GB")
@@ -74,14 +74,14 @@ def test_word_lists_by_language() -> None:
     assert "i'll never forget" in english.story
 
 
-def test_abbreviations_are_those_of_all_languages() -> None:
+def test_abbreviations_of_all_languages_are_combined() -> None:
     known = abbreviations()
     assert {"mr", "bpk", "sra", "mme"} <= known.never_last
     assert {"etc", "usw", "dll"} <= known.before_capital
     assert {"no", "nr", "jl"} <= known.before_number
 
 
-def test_the_files_are_part_of_the_package(tmp_path: Path) -> None:
+def test_the_files_are_in_the_wheel(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.iterdir()

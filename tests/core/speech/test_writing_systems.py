@@ -26,12 +26,12 @@ from tasks.core.transcript import Word
     ],
     ids=["thai", "burmese", "khmer", "lao", "hindi", "hebrew", "arabic", "latin", "emoji", "japanese", "katakana"],
 )
-def test_a_line_breaks_between_letters_and_not_before_their_marks(pieces: list[str]):
+def test_lines_break_between_letters_and_never_before_their_marks(pieces: list[str]):
     assert writing_systems.clusters("".join(pieces)) == pieces
 
 
 @given(st.text())
-def test_no_text_is_lost_between_letters(text: str):
+def test_clusters_lose_no_text(text: str):
     assert "".join(writing_systems.clusters(text)) == text
 
 
@@ -58,7 +58,7 @@ def test_no_word_begins_inside_a_letter(tokens: list[str], words: list[str]):
     assert (whole[0].start, whole[-1].end) == (0, len(tokens))
 
 
-def test_a_letter_is_a_byte_in_every_script():
+def test_every_letter_becomes_one_byte():
     for text in ("plain text", "हिन्दी", "ภาษาไทย", "ქართული", "日本語", "😀"):
         assert len(writing_systems.one_byte_per_letter(text)) == len(text)
     assert writing_systems.one_byte_per_letter("plain") == b"plain"
@@ -78,11 +78,11 @@ def test_a_letter_is_a_byte_in_every_script():
         ("1 2 3", "ar", False),
     ],
 )
-def test_the_direction_of_a_line_is_its_languages(text: str, language: str, *, right: bool):
+def test_a_line_runs_in_the_direction_of_its_language(text: str, language: str, *, right: bool):
     assert writing_systems.runs_right_to_left(text, language) == right
 
 
-def test_a_line_is_marked_where_its_first_letter_tells_the_wrong_direction():
+def test_a_line_gets_a_mark_if_its_first_letter_implies_the_wrong_direction():
     assert writing_systems.direction_mark("Google أعلنت", right_to_left=True) == "\u200f"
     assert writing_systems.direction_mark("12 Google", right_to_left=True) == "\u200f"
     assert writing_systems.direction_mark("أعلنت Google", right_to_left=True) == ""
@@ -92,7 +92,7 @@ def test_a_line_is_marked_where_its_first_letter_tells_the_wrong_direction():
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=8), st.data())
-def test_letters_keep_their_times_when_a_text_is_cut_elsewhere(texts: list[str], data: st.DataObject):
+def test_letters_keep_their_times_when_words_are_split_differently(texts: list[str], data: st.DataObject):
     words = [Word(word=text, start=2 * i, end=2 * i + 1) for i, text in enumerate(texts)]
     whole = "".join(texts)
     edges = sorted(data.draw(st.sets(st.integers(1, max(len(whole) - 1, 1)), max_size=5)) & set(range(1, len(whole))))
