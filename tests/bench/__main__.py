@@ -5,7 +5,7 @@ time in a fresh process: once as asked, and once more with other seconds and ano
 ffmpeg encode of the first job's seconds is measured beside them.
 
 Standard output gets a table, and the same as JSON in its last line; progress goes to standard
-error. The exit status tells whether it could be measured, not whether the limits hold.
+error. The exit status is 1 if a limit is exceeded, or if it could not be measured.
 """
 
 import argparse
@@ -58,8 +58,8 @@ SETTINGS = {
 BEGAN = time.monotonic()
 
 
-def main() -> None:
-    """Measure, and show it."""
+def main() -> int:
+    """Measure, print the result and return the exit status."""
     asked = _arguments()
     folder = FOLDER.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +93,7 @@ def main() -> None:
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     say(f"kept: {FOLDER / 'result.json'}")
     print(report.text(result), json.dumps(result), sep="\n\n")
+    return report.exit_status(result["verdicts"])
 
 
 def say(line: str) -> None:
@@ -233,4 +234,4 @@ def _children_cpu() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from tasks.core.plurals import pluralize
+
 EARLIER_WALL, EARLIER_CPU, EARLIER_MB = 214.0, 315.0, 877.0
 """The earlier service: a ten-minute 1080p talk, three clips of 45 s, Whisper base, x264 veryfast, on two cores."""
 EARLIER_PLAIN_PER_30 = 28.0
@@ -160,6 +162,11 @@ def _at_most(what: str, value: float, limit: float, unit: str, note: str) -> Ver
     return Verdict(what, value, limit, unit, value <= limit, note)
 
 
+def exit_status(verdicts: list[dict[str, Any]]) -> int:
+    """1 if a limit is exceeded, else 0; a verdict that is not judged does not count."""
+    return int(any(verdict["ok"] is False for verdict in verdicts))
+
+
 def stage_of(job: dict[str, Any], name: str) -> dict[str, Any]:
     return next(stage for stage in job["stages"] if stage["stage"] == name)
 
@@ -190,8 +197,7 @@ def text(result: dict[str, Any]) -> str:
 
 
 def _asked(request: dict[str, Any]) -> str:
-    count = request["clip_count"]
-    return f"{count} clip{'s' if count > 1 else ''} of {request['clip_duration_seconds']:g} s"
+    return f"{pluralize(request['clip_count'], 'clip')} of {request['clip_duration_seconds']:g} s"
 
 
 def _job(job: dict[str, Any]) -> list[str]:

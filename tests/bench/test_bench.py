@@ -155,6 +155,13 @@ def test_the_table_names_every_stage_and_what_is_over():
 
 
 @pytest.mark.parametrize(
+    ("judged", "status"), [([True], 0), ([None], 0), ([], 0), ([True, False], 1), ([False, None, True], 1)]
+)
+def test_the_exit_status_is_1_if_a_limit_is_exceeded(judged, status):
+    assert report.exit_status([{"ok": ok} for ok in judged]) == status
+
+
+@pytest.mark.parametrize(
     ("source", "crop"),
     [((1920, 1080), (608, 1080)), ((720, 1280), (720, 1280)), ((1080, 1080), (608, 1080)), ((606, 1080), (606, 1078))],
 )
@@ -185,10 +192,10 @@ def test_a_small_run_measures_everything(tmp_path):
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
     )
     took = time.monotonic() - began
-    assert done.returncode == 0, done.stderr
     table, _, last = done.stdout.strip().rpartition("\n")
-    assert "RENDER" in table
+    assert "RENDER" in table, done.stderr
     result = json.loads(last)
+    assert done.returncode == int("  OVER  " in table), table
     assert result == json.loads((tmp_path / "build" / "bench" / "result.json").read_text())
     made, again = result["runs"][0]["job"], result["runs"][0]["again"]
     assert [stage["stage"] for stage in made["stages"]] == list(STAGES)
