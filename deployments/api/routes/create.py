@@ -176,5 +176,10 @@ def _count(client: str, parts: Parts) -> None:
     """Count a request that would create a job against the client's rate limit; others are not counted."""
     per_minute = parts.settings.create_rate_per_minute
     if per_minute and (wait := parts.rate_limit.wait_seconds(client, per_minute)):
-        said = f"too many jobs; try again in {pluralize(wait, 'second')}"
-        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
+        raise too_many(wait)
+
+
+def too_many(wait: int) -> HTTPException:
+    """The refusal of a client that may create a job again in `wait` seconds."""
+    said = f"too many jobs; try again in {pluralize(wait, 'second')}"
+    return HTTPException(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})

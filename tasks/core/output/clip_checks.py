@@ -9,6 +9,7 @@ from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.output.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
 from tasks.core.output.source_match import FrameMatch, Lag
+from tasks.core.plurals import pluralize
 from tasks.core.transcript import Word
 
 Stretch = tuple[float, float]
@@ -293,7 +294,7 @@ def _captions(measure: ClipMeasurements, words: list[Word]) -> Check:
     return Check(
         name="captions",
         ok=shown >= CAPTION_SHARE * len(heard),
-        measured=f"shown during {shown} of {len(heard)} words",
+        measured=f"shown during {shown} of {pluralize(len(heard), 'word')}",
         wanted=f"shown during {CAPTION_SHARE:.0%} of the words",
     )
 

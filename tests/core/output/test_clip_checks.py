@@ -84,6 +84,12 @@ def test_a_clip_without_words_needs_no_captions():
     assert faults(GOOD.model_copy(update={"highlight": []}), words=[]) == []
 
 
+def test_words_shown_are_counted_in_the_right_number():
+    counts = {n: check(GOOD, CLIP, RenderOptions(), [], [], WORDS[:n]) for n in (1, 2)}
+    measured = {n: next(c.measured for c in made if c.name == "captions") for n, made in counts.items()}
+    assert measured == {1: "shown during 1 of 1 word", 2: "shown during 2 of 2 words"}
+
+
 def test_subtract_returns_the_remaining_stretches():
     assert subtract((0, 10), [(2, 3), (5, 6)]) == [(0, 2), (3, 5), (6, 10)]
     assert subtract((0, 10), [(-1, 11)]) == []

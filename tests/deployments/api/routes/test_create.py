@@ -8,6 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from deployments.api.routes.create import too_many
 from infra.errors import JobConflict, SubmitError
 from infra.jobs.ids import JOB_ID
 from infra.jobs.record import Report
@@ -290,6 +291,13 @@ def test_job_creation_is_rate_limited_per_client(serve):
     assert_refused(answer, 429, f"too many jobs; try again in {wait} seconds")
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert other.post("/api/jobs", json=REQUEST).status_code == 200
+
+
+@pytest.mark.parametrize(("wait", "said"), [(1, "1 second"), (2, "2 seconds"), (60, "60 seconds")])
+def test_the_wait_of_a_rate_limit_has_the_right_plural(wait, said):
+    refusal = too_many(wait)
+    assert (refusal.status_code, refusal.detail) == (429, f"too many jobs; try again in {said}")
+    assert refusal.headers == {"Retry-After": str(wait)}
 
 
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/{id}/start", "/api/jobs/{id}/cancel"])

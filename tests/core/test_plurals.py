@@ -1,0 +1,55 @@
+import pytest
+
+from tasks.core.plurals import age, clock, pluralize
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "plural", "said"),
+    [
+        (0, "clip", "", "0 clips"),
+        (1, "clip", "", "1 clip"),
+        (2, "clip", "", "2 clips"),
+        (1, "address", "addresses", "1 address"),
+        (0, "address", "addresses", "0 addresses"),
+        (11, "address", "addresses", "11 addresses"),
+    ],
+)
+def test_a_count_has_its_noun_in_the_right_number(count, noun, plural, said):
+    assert pluralize(count, noun, plural) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0:00"),
+        (7, "0:07"),
+        (59.4, "0:59"),
+        (59.6, "1:00"),
+        (750, "12:30"),
+        (3599.4, "59:59"),
+        (3599.6, "1:00:00"),
+        (3723, "1:02:03"),
+        (36_000, "10:00:00"),
+    ],
+)
+def test_a_position_is_shown_as_a_clock(seconds, said):
+    assert clock(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-3, "0 s"),  # another machine's clock may be ahead
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (86_399, "23 h"),
+        (86_400, "1 day"),
+        (172_799, "1 day"),
+        (172_800, "2 days"),
+    ],
+)
+def test_an_age_is_shown_in_its_largest_unit(seconds, said):
+    assert age(seconds) == said
