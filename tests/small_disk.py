@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.required import missing
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)], check=False)
     if made.returncode:
-        pytest.skip("needs the right to mount a small disk")
+        missing("SMALL_DISK", "needs the right to mount a small disk")
     try:
         yield folder
     finally:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.folders import ROOT
+from tests.required import missing
 from tests.small_media import ffmpeg
 
 SCREENS = ROOT / "build" / "screens"
@@ -32,10 +32,7 @@ def chromium() -> Iterator[Browser]:
     """Start Chromium. Without one the test is skipped, or fails if KANGKLIP_REQUIRE_BROWSER is 1."""
     path = chromium_path()
     if path is None:
-        missing = "no Chromium: install chromium, or name one in KANGKLIP_CHROMIUM"
-        if os.environ.get("KANGKLIP_REQUIRE_BROWSER") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("BROWSER", "no Chromium: install chromium, or name one in KANGKLIP_CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser

@@ -19,6 +19,7 @@ from infra.errors import ConfigError
 from infra.settings import Settings
 from tasks.engines import weights
 from tests.folders import ROOT
+from tests.required import missing
 
 DOCKER = ROOT / "infra" / "docker"
 COMPOSE = DOCKER / "compose.yaml"
@@ -233,9 +234,7 @@ class TestCompose:
             return ["docker", "compose"]
         if shutil.which("docker-compose"):
             return ["docker-compose"]
-        if os.environ.get("KANGKLIP_REQUIRE_COMPOSE") == "1":
-            pytest.fail("no docker compose: install docker-compose")
-        pytest.skip("no docker compose: install docker-compose")
+        return missing("COMPOSE", "no docker compose: install docker-compose")
 
     def required(self):
         return set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
