@@ -275,9 +275,9 @@ def test_without_a_worker_a_job_stays_queued(tmp_path):
         job = running.job(job_id)
         assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
         assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
-        said = refusal_of_up("--port", running.port)
+        said = refusal_of("up", "--port", running.port)
         assert f"Port {running.port} is taken; choose another, or stop the program that uses it." in said
-        said = refusal_of_up("--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
+        said = refusal_of("up", "--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
         assert f"Port {running.port} for the Prefect server is taken; choose another" in said
         screen, log = running.log(), (running.folder / "stack" / "logs" / f"api-{running.port}.log").read_text()
         assert "KangKlip is up" in screen
@@ -287,17 +287,17 @@ def test_without_a_worker_a_job_stays_queued(tmp_path):
         running.stop()
 
 
-def refusal_of_up(*arguments):
-    """The error of a `kangklip up` that refuses to start, without servers in its environment."""
-    env = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
-    command = [sys.executable, "-m", "deployments.cli.main", "up", *map(str, arguments)]
+def refusal_of(*arguments, **environment):
+    """The error of a command that refuses to start, with no server in its environment but those given."""
+    env = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES} | environment
+    command = [sys.executable, "-m", "deployments.cli.main", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     return " ".join(done.stderr.split())
 
 
 def test_two_servers_cannot_have_one_port():
-    assert "cannot both use port 5555" in refusal_of_up("--port", 5555, "--prefect-port", 5555)
+    assert "cannot both use port 5555" in refusal_of("up", "--port", 5555, "--prefect-port", 5555)
 
 
 @pytest.mark.parametrize(
@@ -321,8 +321,12 @@ def test_a_port_taken_meanwhile_is_reported():
 
 
 def test_the_api_names_its_missing_settings():
-    env = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
-    command = [sys.executable, "-m", "deployments.cli.main", "api"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2
-    assert "The API needs REDIS_URL, R2_ENDPOINT, R2_ACCESS_KEY_ID" in " ".join(done.stderr.split())
+    assert "The API needs REDIS_URL, R2_ENDPOINT, R2_ACCESS_KEY_ID" in refusal_of("api")
+
+
+def test_the_api_refuses_a_taken_port():
+    named = dict.fromkeys(serve.NEEDED, "http://127.0.0.1:9") | {"redis_url": "redis://127.0.0.1:9"}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        environment = {name.upper(): value for name, value in named.items()} | {"PORT": str(port)}
+        assert f"Port {port} is taken; choose another" in refusal_of("api", **environment)
