@@ -16,6 +16,7 @@ InfraError
 ├── SubmitError       the Prefect server is away, or refused a call
 ├── NosanaError       Nosana's API, or what it says of a deployment
 ├── GrantRefused      a grant or its session is not valid; never retried
+├── ApiUnreachable    our API does not answer a rented machine
 ├── StackError        a part of the embedded stack did not start
 └── ConfigError       a setting is missing or malformed; never retried
 """
@@ -94,6 +95,10 @@ class NosanaError(InfraError):
 
 class GrantRefused(InfraError):
     pass
+
+
+class ApiUnreachable(InfraError):
+    is_transient = True
 
 
 class StackError(InfraError):

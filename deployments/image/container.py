@@ -13,8 +13,9 @@ import httpx
 import tenacity
 
 from deployments import console
-from infra.errors import ConfigError, GrantRefused, InfraError
+from infra.errors import ApiUnreachable, ConfigError, GrantRefused, InfraError
 from infra.granted.access import VARIABLE, Access
+from infra.nosana.diagnosis import UNREACHABLE
 from infra.nosana.job_definition import GRANT_VARIABLE
 
 API_VARIABLE = "KANGKLIP_API_URL"
@@ -34,7 +35,7 @@ def main() -> None:
             execute(_required(RUN_VARIABLE), access)
         except InfraError as error:
             console.fail(str(error))
-            sys.exit(2 if isinstance(error, ConfigError) else GRANT_REFUSED_STATUS)
+            sys.exit({ConfigError: 2, ApiUnreachable: UNREACHABLE}.get(type(error), GRANT_REFUSED_STATUS))
     _exec([sys.executable, "-m", "deployments.cli.main", "job"])
 
 
@@ -42,16 +43,16 @@ def redeem(api_url: str, grant: str) -> Access:
     """Exchange the grant for a session. If the response is lost, retry with the same nonce.
 
     Raises:
-        GrantRefused: our API refuses the grant, or does not answer.
+        GrantRefused: our API refuses the grant.
+        ApiUnreachable: our API does not answer.
     """
     try:
         body = {"grant": grant, "nonce": secrets.token_urlsafe(24)}
         answer = _post(f"{api_url.rstrip('/')}/api/worker/grant", body)
     except httpx.HTTPError as error:
-        raise GrantRefused(
-            f"{API_VARIABLE} did not answer ({type(error).__name__}); check that it is reachable from outside, "
-            "then start the job again."
-        ) from None
+        raise ApiUnreachable(_unreachable(type(error).__name__)) from None
+    if answer.status_code in _UNAVAILABLE:
+        raise ApiUnreachable(_unreachable(str(answer.status_code)))
     if not answer.is_success:
         raise GrantRefused(f"The grant was refused ({answer.status_code}: {_detail(answer)}). Start the job again.")
     return Access.model_validate(answer.json()["access"] | {"url": api_url.rstrip("/")})
@@ -97,6 +98,10 @@ def environment(access: Access) -> dict[str, str]:
 )
 def _post(url: str, body: dict[str, Any]) -> httpx.Response:
     return httpx.post(url, json=body, timeout=_TIMEOUT, follow_redirects=False)
+
+
+def _unreachable(how: str) -> str:
+    return f"{API_VARIABLE} did not answer ({how}); check that it is reachable from outside."
 
 
 def _detail(answer: httpx.Response) -> str:

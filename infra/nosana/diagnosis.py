@@ -5,6 +5,7 @@ or timed out; a result without operations means that the result was lost.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,16 +21,26 @@ TIMED_OUT = 124
 
 KILLED = 137
 """Exit status of a container ended by SIGKILL."""
+UNREACHABLE = 75
+"""Exit status of our container when our API did not answer it: EX_TEMPFAIL of sysexits.h."""
 
 _OVER = {JobPhase.COMPLETED, JobPhase.STOPPED}
 _STOPPED = {DeploymentState.STOPPED, DeploymentState.ARCHIVED}
 _START_AGAIN = "Start the job again."
 _NO_CREDITS = "Top up the credits of the Nosana account, then start the job again."
+_IMAGE_ERROR = "image-pull-error"
 _HOST_ERRORS = {
-    "image-pull-error": ("The image could not be pulled.", "Check NOSANA_WORKER_IMAGE, and that the host may pull it."),
-    "resource-error": ("The host could not provide what the job needs.", "Start the job again, on another host."),
-    "container-runtime-error": ("The host could not run the container.", "Start the job again, on another host."),
+    "resource-error": "The host could not provide what the job needs.",
+    "container-runtime-error": "The host could not run the container.",
 }
+
+
+class Blame(StrEnum):
+    """What ended a run: the machine or Nosana; its container by itself; or the user, by a setting or a request."""
+
+    MACHINE = "machine"
+    CONTAINER = "container"
+    USER = "user"
 
 
 class Snapshot(BaseModel):
@@ -50,9 +61,8 @@ class Snapshot(BaseModel):
 class Diagnosis(BaseModel):
     """How a run ended.
 
-    `status_code` is the container's exit status, or one that stands for what stopped it; None if unknown, and then
-    the run's state in Prefect decides. `retryable`: another host may succeed, if the flow has not begun. `logs` are
-    the last lines of the container's log.
+    `status_code` is the container's exit status, or one that stands for what stopped it; None if unknown.
+    `retryable`: another host may succeed, if the flow has not begun. `logs` are the last lines of the container's log.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,18 +71,14 @@ class Diagnosis(BaseModel):
     summary: str
     resolution: str = ""
     detail: str = ""
+    blame: Blame = Blame.USER
     retryable: bool = False
     logs: tuple[str, ...] = Field(default=(), repr=False)
 
     @property
     def is_loss(self) -> bool:
-        """Whether the machine was lost, or may have been: the same run may succeed on another one."""
-        return self.retryable or self.status_code in (None, KILLED)
-
-    @property
-    def cause(self) -> str:
-        """What happened, in one line."""
-        return " ".join(part for part in (self.summary, self.detail) if part)
+        """Whether the machine was lost, or may have been: the job is retried automatically."""
+        return self.blame is Blame.MACHINE
 
     @property
     def message(self) -> str:
@@ -113,17 +119,25 @@ def diagnose(snapshot: Snapshot, waited: float, queue_limit: float) -> Diagnosis
 
 
 def diagnose_unfinished_run(found: Diagnosis, *, has_begun: bool) -> Diagnosis:
-    """The diagnosis of a run that has not ended, although its deployment has."""
-    if found.status_code != 0:
+    """The diagnosis of a run that has not ended, although its deployment has.
+
+    A flow that fails ends its run itself. If it has begun and left its run open, it was killed, whatever the status.
+    """
+    if found.blame is not Blame.CONTAINER:
         return found
     if has_begun:
-        changes = {"summary": "The container exited before its flow ended.", "resolution": _START_AGAIN}
-    else:
-        changes = {
-            "summary": "The container exited without running the flow.",
-            "resolution": "Check that NOSANA_WORKER_IMAGE is the image of this version.",
-        }
-    return found.model_copy(update={"status_code": 1, **changes})
+        changes = {"blame": Blame.MACHINE, "resolution": ""}
+        if found.status_code == 0:
+            changes |= {"status_code": 1, "summary": "The container exited before its flow ended."}
+        return found.model_copy(update=changes)
+    if found.status_code != 0:
+        return found
+    changes = {
+        "status_code": 1,
+        "summary": "The container exited without running the flow.",
+        "resolution": "Check that NOSANA_WORKER_IMAGE is the image of this version.",
+    }
+    return found.model_copy(update=changes)
 
 
 def _listing_failure(snapshot: Snapshot) -> Diagnosis | None:
@@ -141,7 +155,8 @@ def _listing_failure(snapshot: Snapshot) -> Diagnosis | None:
             status_code=1,
             summary="Nosana could not offer the job to its hosts.",
             detail=_quote(text),
-            resolution="Start the job again later; if it keeps failing, ask Nosana.",
+            resolution="If that goes on, ask Nosana.",
+            blame=Blame.MACHINE,
         )
     return None
 
@@ -150,30 +165,37 @@ def _diagnose_ended_job(detail: JobDetail | None, waited: float) -> Diagnosis | 
     if detail is None or detail.result is None:
         if waited <= RESULT_SECONDS:
             return None
-        missing = "The host never delivered the job's result."
-        return Diagnosis(status_code=None, summary=missing, resolution=_START_AGAIN)
+        return _unknown("The host never delivered the job's result.")
     operations = detail.operations
-    if not operations:
-        return Diagnosis(status_code=None, summary="The job's result was lost.", resolution=_START_AGAIN)
-    return _diagnose_operation(operations[-1])
+    return _diagnose_operation(operations[-1]) if operations else _unknown("The job's result was lost.")
+
+
+def _unknown(summary: str) -> Diagnosis:
+    return Diagnosis(status_code=None, summary=summary, blame=Blame.MACHINE)
 
 
 def _diagnose_operation(operation: Operation) -> Diagnosis:
-    logs = tuple(line.log for line in operation.logs)
-    outside = _outside_cause(operation)
-    if outside is not None:
-        return outside.model_copy(update={"logs": logs})
-    code = operation.exit_code
+    found = _outside_cause(operation) or _exit(operation.exit_code)
+    return found.model_copy(update={"logs": tuple(line.log for line in operation.logs)})
+
+
+def _exit(code: int | None) -> Diagnosis:
+    """How a container ended that nothing stopped from outside, as far as the host says."""
     if code is None:
-        unknown = "The host did not report how the container ended."
-        return Diagnosis(status_code=None, summary=unknown, resolution=_START_AGAIN, logs=logs)
+        return _unknown("The host did not report how the container ended.")
     if code == 0:
-        return Diagnosis(status_code=0, summary="The container succeeded.", logs=logs)
+        return Diagnosis(status_code=0, summary="The container succeeded.", blame=Blame.CONTAINER)
+    if code == KILLED:
+        return Diagnosis(status_code=code, summary="The container was killed.", blame=Blame.MACHINE)
+    if code == UNREACHABLE:
+        unreached = "The container did not reach the API."
+        check = "Check that CALLBACK_BASE_URL is reached from outside."
+        return Diagnosis(status_code=code, summary=unreached, resolution=check, blame=Blame.MACHINE)
     return Diagnosis(
         status_code=code,
         summary=f"The container exited with status {code}.",
         resolution="Read the end of its log.",
-        logs=logs,
+        blame=Blame.CONTAINER,
     )
 
 
@@ -186,21 +208,34 @@ def _outside_cause(operation: Operation) -> Diagnosis | None:
             resolution="Raise timeout_minutes in the work pool, or use a shorter video.",
         )
     if operation.error_event is not None:
-        summary, resolution = _HOST_ERRORS.get(operation.error_event, ("The host could not run the job.", _START_AGAIN))
-        detail = _quote(operation.error_message or "")
-        return Diagnosis(status_code=2, summary=summary, detail=detail, resolution=resolution, retryable=True)
+        return _host_error(operation.error_event, _quote(operation.error_message or ""))
     if operation.host_shut_down:
-        return Diagnosis(status_code=1, summary="The host was shut down.", resolution=_START_AGAIN, retryable=True)
+        return Diagnosis(status_code=1, summary="The host was shut down.", blame=Blame.MACHINE, retryable=True)
     if operation.out_of_memory:
         return Diagnosis(
-            status_code=137,
+            status_code=KILLED,
             summary="The container ran out of memory.",
-            resolution="Set NOSANA_MARKET to a market with larger machines.",
+            resolution="If that goes on, set NOSANA_MARKET to a market with larger machines.",
+            blame=Blame.MACHINE,
             retryable=True,
         )
     if operation.stopped:
         return Diagnosis(status_code=143, summary="The job was stopped from outside.", resolution=_START_AGAIN)
     return None
+
+
+def _host_error(event: str, detail: str) -> Diagnosis:
+    """A failure of the host before its container ran. If a second host cannot pull the image, the setting is wrong."""
+    if event == _IMAGE_ERROR:
+        return Diagnosis(
+            status_code=2,
+            summary="The image could not be pulled.",
+            detail=detail,
+            resolution="Check NOSANA_WORKER_IMAGE, and that the host may pull it.",
+            retryable=True,
+        )
+    summary = _HOST_ERRORS.get(event, "The host could not run the job.")
+    return Diagnosis(status_code=2, summary=summary, detail=detail, blame=Blame.MACHINE, retryable=True)
 
 
 def _quote(text: str) -> str:

@@ -93,17 +93,14 @@ class Watch:
             await self.flow_runs.crash(self.run, "The attempt of its job has ended; its machine was released.")
         if found is None or state not in OPEN:
             return NosanaWorkerResult(identifier=identifier, status_code=0)
-        has_begun = state is StateType.RUNNING
-        is_lost, found = has_begun and found.is_loss, diagnose_unfinished_run(found, has_begun=has_begun)
+        found = diagnose_unfinished_run(found, has_begun=state is StateType.RUNNING)
         secrets = known_secrets(self.configured)
         for line in found.logs[-LOG_LINES:]:
             self._logger.error("container: %s", without_secrets(log_line(line, 500), secrets))
         await self.flow_runs.crash(self.run, found.message)
         with self._logging_missed_updates():
-            if is_lost:
-                await asyncio.to_thread(self.assignment.mark_lost, found.cause)
-            else:
-                await asyncio.to_thread(self.assignment.fail, found.message)
+            end = self.assignment.mark_lost if found.is_loss else self.assignment.fail
+            await asyncio.to_thread(end, found.message)
         return NosanaWorkerResult(identifier=identifier, status_code=found.status_code or 1)
 
     async def cancel(self) -> None:

@@ -357,7 +357,7 @@ class Interleavings(RuleBasedStateMachine):
             report = Report(job_id=grant.job_id, attempt=grant.attempt, status=status, error=error)
             self.write_to_attempt(grant.job_id, grant.attempt, lambda: self.jobs.report(report))
 
-    @rule(which=ANY, what=st.sampled_from(["deployment", "cost", "start error", "failure", "cancel"]))
+    @rule(which=ANY, what=st.sampled_from(["deployment", "cost", "start error", "failure", "loss", "cancel"]))
     def the_worker_reports_on_a_machine(self, which, what):
         """At any later time: the worker may have waited minutes for an archive."""
         given = self.pick(self.assignments[-4:], which)
@@ -368,11 +368,14 @@ class Interleavings(RuleBasedStateMachine):
             "cost": lambda: given.record_cost("a deployment", 0.5),
             "start error": lambda: given.record_start_failure("No host was found."),
             "failure": lambda: given.fail("The host failed."),
+            "loss": lambda: given.mark_lost("The host was shut down."),
             "cancel": given.cancel,
         }
         run = self.prefect.runs[str(given.run_id)]
         if what == "cancel":
             self.prefect.set_state(run["id"], "CANCELLED")
+        if what == "loss":
+            self.prefect.set_state(run["id"], "CRASHED", "The host was shut down.")
         if what == "cancel" and run["state_type"] not in ("CANCELLED", "CANCELLING"):
             return
         self.write_to_attempt(given.job_id, given.attempt, said[what])

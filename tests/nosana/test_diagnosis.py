@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from infra.nosana.diagnosis import TIMED_OUT, Snapshot, diagnose
+from infra.nosana.diagnosis import KILLED, TIMED_OUT, UNREACHABLE, Snapshot, diagnose
 from infra.nosana.job_definition import build, deployment_body
 from infra.nosana.models import Deployment, Job, JobDetail, JobPhase
 from tests.nosana.double import MARKET
@@ -49,30 +49,33 @@ def outcome(nosana, call_client):
 
 
 @pytest.mark.parametrize(
-    ("script", "status_code", "words", "retryable"),
+    ("script", "status_code", "words", "retryable", "blame"),
     [
-        ("ok", 0, "succeeded", False),
-        ("exit 3", 3, "status 3", False),
-        ("expired", TIMED_OUT, "timed out", False),
-        ("hangs", TIMED_OUT, "timed out", False),
-        ("image", 2, "NOSANA_WORKER_IMAGE", True),
-        ("resource", 2, "another host", True),
-        ("runtime", 2, "container", True),
-        ("host shut down", 1, "host was shut down", True),
-        ("out of memory", 137, "out of memory", True),
-        ("result late", 0, "succeeded", False),
-        ("result lost", None, "lost", False),
-        ("no credits", 1, "Top up the credits", False),
-        ("not listed", 1, "The market does not answer", False),
-        ("never claimed", 1, "No host took the job", False),
-        ("slow start", 0, "succeeded", False),
+        ("ok", 0, "succeeded", False, "container"),
+        ("exit 3", 3, "status 3", False, "container"),
+        ("exit 75", UNREACHABLE, "did not reach the API", False, "machine"),
+        ("exit 137", KILLED, "was killed", False, "machine"),
+        ("expired", TIMED_OUT, "timed out", False, "user"),
+        ("hangs", TIMED_OUT, "timed out", False, "user"),
+        ("image", 2, "NOSANA_WORKER_IMAGE", True, "user"),
+        ("resource", 2, "could not provide", True, "machine"),
+        ("runtime", 2, "container", True, "machine"),
+        ("host shut down", 1, "host was shut down", True, "machine"),
+        ("out of memory", 137, "out of memory", True, "machine"),
+        ("result late", 0, "succeeded", False, "container"),
+        ("result lost", None, "lost", False, "machine"),
+        ("no credits", 1, "Top up the credits", False, "user"),
+        ("not listed", 1, "The market does not answer", False, "machine"),
+        ("never claimed", 1, "No host took the job", False, "user"),
+        ("slow start", 0, "succeeded", False, "container"),
     ],
 )
-def test_every_outcome_has_its_status_and_message(outcome, script, status_code, words, retryable):
+def test_every_outcome_has_its_status_message_and_blame(outcome, script, status_code, words, retryable, blame):
     found = outcome(script)
-    assert (found.status_code, found.retryable) == (status_code, retryable)
+    assert (found.status_code, found.retryable, found.blame) == (status_code, retryable, blame)
     assert words in found.message
     assert "\n" not in found.message
+    assert not (found.is_loss and "tart the job again" in found.message), "it is started again by itself"
 
 
 def test_container_logs_are_kept_out_of_the_message(outcome):

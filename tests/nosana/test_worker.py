@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from asyncio import run
@@ -16,9 +17,11 @@ from infra.jobs.ids import job_id_of_run, new_job_id
 from infra.jobs.record import Report
 from infra.jobs.store import JobStore
 from infra.nosana.client import TRIES
-from infra.states import JobState
+from infra.states import JobState, Stage
 from tests.folders import ROOT
 from tests.nosana.double import KEY, NosanaDouble
+from tests.nosana.states import ended as ended_with
+from tests.nosana.states import result_of
 from tests.prefect_client import prefect_client
 
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 1}
@@ -124,9 +127,7 @@ def scene(stack, nosana, monkeypatch):
         pytest.param("hangs", "timed out", marks=pytest.mark.soak),
         ("never claimed", "No host took the job"),
         ("no credits", "Top up the credits"),
-        pytest.param("not listed", "could not offer the job", marks=pytest.mark.soak),
         pytest.param("expired", "timed out", marks=pytest.mark.soak),
-        pytest.param("result lost", "lost", marks=pytest.mark.soak),
     ],
 )
 def test_a_failure_is_reported_in_run_and_job(scene, script, words):
@@ -145,25 +146,93 @@ def test_a_failure_is_reported_in_run_and_job(scene, script, words):
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "status"),
     [
-        "image",
-        pytest.param("host shut down", marks=pytest.mark.soak),
-        pytest.param("out of memory", marks=pytest.mark.soak),
+        ("image", JobState.FAILED),
+        ("host shut down", JobState.QUEUED),
+        pytest.param("out of memory", JobState.QUEUED, marks=pytest.mark.soak),
     ],
 )
-def test_a_host_that_fails_before_the_flow_begins_is_replaced_once(scene, script):
+def test_a_host_that_fails_before_the_flow_begins_is_replaced_once(scene, script, status):
+    """After that, an image that cannot be pulled is a wrong setting; anything else costs an attempt."""
     scene.nosana.script = script
     job_id = new_job_id()
     run_id = scene.start(job_id)
     scene.work()
-    assert scene.jobs.get(job_id).status is JobState.FAILED
+    assert scene.jobs.get(job_id).status is status
     first, second = scene.nosana.deployments
     names = [f"kangklip-{scene.name}-{run_id}-{number}" for number in (1, 2)]
     assert [first.body["name"], second.body["name"]] == names
     grants = [one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] for one in (first, second)]
     assert grants[0] != grants[1]
     assert scene.nosana.most_live == 1
+    assert scene.nosana.unarchived() == []
+
+
+def ending_with(result, begun):
+    """A script whose container ends once `begun` is set; `result` makes what the host hands in."""
+
+    async def script(deployment):
+        job = deployment.list_job()
+        job.run()
+        await asyncio.to_thread(begun.wait, 60)
+        job.end(result=result())
+
+    return script
+
+
+LOSSES = {
+    "The host was shut down.": lambda: ended_with(1, reason={"hostShutDown": True}),
+    "The job's result was lost.": lambda: result_of([]),
+    "The host never delivered the job's result.": lambda: None,
+    "The container was killed.": lambda: ended_with(137),
+    "The container exited with status 1.": lambda: ended_with(1),
+    "The container exited before its flow ended.": lambda: ended_with(0),
+}
+
+
+@pytest.mark.parametrize(
+    "reason", [pytest.param(reason, marks=pytest.mark.soak) if "exited" in reason else reason for reason in LOSSES]
+)
+def test_a_job_whose_host_is_lost_under_a_running_flow_goes_on_by_itself(scene, monkeypatch, reason):
+    monkeypatch.setattr("infra.nosana.diagnosis.RESULT_SECONDS", 0.3)
+    begun = threading.Event()
+    scene.nosana.script = ending_with(LOSSES[reason], begun)
+    job_id = new_job_id()
+    run_id = scene.start(job_id, queue_limit_minutes=5)
+
+    def flow():
+        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.set_state(run_id, "RUNNING")
+        assert scene.jobs.report(Report(job_id=job_id, stage=Stage.RENDER, progress=70))
+        begun.set()
+
+    scene.work(flow)
+    job, state = scene.jobs.get(job_id), scene.state(run_id)
+    assert (job.status, job.attempt, job.error, job.attempts[0].reason) == (JobState.QUEUED, 2, None, reason)
+    assert job.again_at is not None
+    assert (state["type"], state["message"]) == ("CRASHED", reason)
+    assert len(scene.nosana.deployments) == 1
+    assert scene.nosana.unarchived() == []
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("result lost", "The job's result was lost."),
+        pytest.param("exit 75", "did not reach the API", marks=pytest.mark.soak),
+        pytest.param("not listed", "could not offer the job", marks=pytest.mark.soak),
+    ],
+)
+def test_a_machine_lost_before_the_flow_begins_costs_an_attempt_and_not_the_job(scene, script, reason):
+    scene.nosana.script = script
+    job_id = new_job_id()
+    run_id = scene.start(job_id)
+    scene.work()
+    job = scene.jobs.get(job_id)
+    assert (job.status, job.attempt, job.error) == (JobState.QUEUED, 2, None)
+    assert reason in job.attempts[0].reason
+    assert reason in scene.state(run_id)["message"]
     assert scene.nosana.unarchived() == []
 
 

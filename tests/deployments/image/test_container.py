@@ -12,8 +12,9 @@ import tenacity
 
 from deployments.api.granted.redeem import NONCE
 from deployments.image import container
-from infra.errors import GrantRefused
+from infra.errors import ApiUnreachable
 from infra.granted.access import Access, access_of
+from infra.nosana.diagnosis import UNREACHABLE
 from infra.settings import load
 from tests.folders import ROOT
 
@@ -96,12 +97,18 @@ def test_retries_use_the_same_nonce_and_each_container_another(api):
     assert other not in nonces
 
 
-def test_an_api_that_never_answers_refuses_the_grant(api, monkeypatch):
+@pytest.mark.parametrize("answer", [None, (503, {"detail": "job store unavailable"})])
+def test_an_api_that_never_answers_is_told_apart_from_a_refused_grant(api, monkeypatch, answer):
+    """The container's exit status tells the worker: another machine is rented when the API was away."""
     monkeypatch.setattr(container._post.retry, "stop", tenacity.stop_after_attempt(2))
-    api.answers += [None, None]
-    with pytest.raises(GrantRefused, match="did not answer"):
+    monkeypatch.setenv("KANGKLIP_API_URL", api.url)
+    monkeypatch.setenv("KANGKLIP_GRANT", "a-grant")
+    api.answers += [answer] * 4
+    with pytest.raises(ApiUnreachable, match="did not answer"):
         container.redeem(api.url, "a-grant")
-    assert len(api.asked) == 2
+    with pytest.raises(SystemExit) as ended:
+        container.main()
+    assert (ended.value.code, len(api.asked)) == (UNREACHABLE, 4)
 
 
 def test_the_runs_settings_hold_the_session_in_place_of_secrets(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.nosana.assignment import deployment_name, deployment_number, known_secrets, run_id_of
-from infra.nosana.diagnosis import Diagnosis, diagnose_unfinished_run
+from infra.nosana.diagnosis import Blame, Diagnosis, diagnose_unfinished_run
 from infra.nosana.job_definition import without_secrets
 from infra.nosana.models import Deployment, DeploymentState
 from infra.settings import Settings
@@ -65,15 +65,25 @@ def test_log_lines_lose_whatever_looks_like_a_secret(line, shown):
 
 
 def test_a_container_that_exits_0_with_its_run_unfinished_has_failed():
-    well = Diagnosis(status_code=0, summary="The container succeeded.", logs=("last",))
+    well = Diagnosis(status_code=0, summary="The container succeeded.", blame=Blame.CONTAINER, logs=("last",))
     before, during = diagnose_unfinished_run(well, has_begun=False), diagnose_unfinished_run(well, has_begun=True)
     assert (before.status_code, during.status_code) == (1, 1)
     assert "without running the flow" in before.message
     assert "NOSANA_WORKER_IMAGE" in before.resolution
     assert "exited before its flow ended" in during.message
+    assert (before.is_loss, during.is_loss) == (False, True)
     assert before.logs == ("last",)
+
+
+def test_a_container_that_exits_with_an_error_was_lost_only_if_its_flow_had_begun():
+    """A flow that fails ends its run itself; before it begins, the container's own message says what to change."""
+    failed = Diagnosis(status_code=3, summary="The container exited with status 3.", blame=Blame.CONTAINER)
+    before, during = (diagnose_unfinished_run(failed, has_begun=begun) for begun in (False, True))
+    assert (before.is_loss, during.is_loss) == (False, True)
+    assert before.summary == during.summary == failed.summary
 
 
 def test_the_hosts_diagnosis_of_a_failure_is_kept():
     failed = Diagnosis(status_code=124, summary="The job timed out.")
     assert diagnose_unfinished_run(failed, has_begun=True) == failed
+    assert not failed.is_loss
