@@ -1,4 +1,4 @@
-"""A server on loopback that answers as a function says."""
+"""A server on loopback whose responses come from a function."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request; names of headers are in lower case."""
+class ReceivedRequest:
+    """A received request; header names are in lower case."""
 
     method: str
     path: str
@@ -19,7 +19,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status 0 hangs up without one."""
+    """A response; status 0 hangs up without one."""
 
     status: int
     content: bytes = b""
@@ -27,8 +27,8 @@ class Answer:
 
 
 @contextmanager
-def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
-    """The server's address. What a test asserts in `answer` fails there, and hangs up."""
+def serving(answer: Callable[[ReceivedRequest], Answer]) -> Iterator[str]:
+    """Run the server; yields its URL. An assertion that fails in `answer` makes it hang up."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -36,7 +36,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
         def handle_any(self):
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answered = answer(Asked(self.command, self.path, headers, body))
+            answered = answer(ReceivedRequest(self.command, self.path, headers, body))
             if not answered.status:
                 self.close_connection = True
                 return
@@ -49,7 +49,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[str]:
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
 
         def log_message(self, *_):
-            """Nobody reads it."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

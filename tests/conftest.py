@@ -1,4 +1,4 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures shared by several folders of tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,23 +29,23 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def embedded(data_dir: Path) -> Settings:
-    """Settings that name no server, whatever the environment names: no test touches a real bucket or Redis."""
+    """Settings that name no server, whatever the environment says, so that no test touches a real bucket or Redis."""
     nothing = dict.fromkeys(("redis_url", "r2_endpoint", "r2_access_key_id", "r2_secret_access_key", "prefect_api_url"))
     return Settings(KANGKLIP_DATA_DIR=data_dir).model_copy(update=nothing | {"r2_bucket": "clips"})
 
 
 @pytest.fixture(scope="session")
 def servers(embedded: Settings) -> Iterator[LocalStack]:
-    """Valkey and the S3 server, up in a second; `servers.settings` leads to them."""
+    """Valkey and the S3 server, which start in a second; `servers.settings` names them."""
     with LocalStack(embedded, [Part.VALKEY, Part.S3]) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def stack(embedded: Settings, servers: LocalStack) -> Iterator[LocalStack]:
-    """The same two and the Prefect server; `stack.settings` leads to them.
+    """The same two and the Prefect server; `stack.settings` names them.
 
-    It is put into the environment, so that Prefect, imported later, talks to it.
+    They are put into the environment too, because Prefect reads it when it is imported.
     """
     with LocalStack(embedded) as running:
         running.apply()
@@ -59,7 +59,7 @@ def store(servers: LocalStack) -> ArtifactStore:
 
 @pytest.fixture(scope="session")
 def prefect_runs(stack: LocalStack) -> PrefectRuns:
-    """Runs of clip/local on a real server, where no worker takes them."""
+    """Runs of clip/local on the real Prefect server, where no worker takes them."""
     with pytest.MonkeyPatch.context() as patched:
         for name, value in stack.environment().items():
             patched.setenv(name, value)

@@ -1,4 +1,4 @@
-"""What the tests read in the documents: pages, code, tables and the commands that people are to type."""
+"""Parses the documents: pages, code, tables and the commands for readers to type."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ def blocks(text: str, language: str = "sh") -> list[str]:
 
 
 def inline(text: str) -> list[str]:
-    """What stands between backticks, outside of code blocks."""
+    """Text between backticks, outside code blocks."""
     return re.findall(r"`([^`\n]+)`", prose(text))
 
 
@@ -38,7 +38,7 @@ def prose(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """What stands in code blocks and between backticks."""
+    """Text in code blocks and between backticks."""
     return "\n".join([*re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL), *inline(text)])
 
 
@@ -51,7 +51,7 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 def typed(text: str) -> Iterator[list[str]]:
-    """Each command that is to be typed, as words: those of the shell blocks, and those between backticks."""
+    """Each command to type, as words, from shell blocks and between backticks."""
     lines = [line for block in blocks(text) for line in block.replace("\\\n", " ").splitlines()]
     for line in [*lines, *inline(text)]:
         words: list[str] = []
@@ -69,12 +69,12 @@ def _split(line: str) -> list[str]:
     lexer.whitespace_split = True
     try:
         return list(lexer)
-    except ValueError:  # no command: a lone quotation mark
+    except ValueError:  # not a command: an unbalanced quotation mark
         return []
 
 
 def calls(text: str, program: str) -> Iterator[list[str]]:
-    """What follows the name of a program in each command; what xargs adds is `JOB`."""
+    """The arguments of each command that calls the program; `JOB` stands for what xargs adds."""
     for words in typed(text):
         for at, word in enumerate(words):
             if word == program or word.endswith(f"/bin/{program}"):

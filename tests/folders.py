@@ -1,4 +1,4 @@
-"""Where the tests find things: one name for each folder, wherever a test lives."""
+"""The folders that tests use, each under one name."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 MEDIA = TESTS / "media"
 SHARED = ROOT.parent / "shared"
-"""Recordings that are no part of this repository; tests that want them skip where they are missing."""
+"""Recordings outside this repository; tests that need them are skipped if they are missing."""
 FOOTAGE = SHARED / "footage"

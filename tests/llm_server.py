@@ -1,4 +1,4 @@
-"""A strict OpenAI-compatible server on loopback, well behaved and not."""
+"""A strict OpenAI-compatible server on loopback that can also misbehave."""
 
 import json
 import threading
@@ -21,15 +21,15 @@ GOOD = {"clips": [pick("w1", "Your backup is not a backup"), pick("w0", "Grandmo
 
 
 class Server(ThreadingHTTPServer):
-    """Answers as OpenAI's does, and refuses what it refuses; `behave` replaces the answer."""
+    """Answers and refuses as OpenAI's server does; `behave` replaces the answer."""
 
     daemon_threads = True
     behave = staticmethod(lambda handler: handler.reply(GOOD))
     refuses_schema = 0
-    """The status with which `response_format` is refused, if it is."""
+    """The status that refuses `response_format`, or 0 to accept it."""
 
     def handle_error(self, request, client_address):
-        """A client that hung up is part of the tests."""
+        """Ignore clients that hang up."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.seen.append(body)
+        self.server.requests.append(body)
         fault = self.fault(body)
         if fault:
             return self.send(fault[0], json.dumps({"error": {"message": fault[1], "type": "invalid_request_error"}}))
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def log_message(self, *args):
-        """Quiet."""
+        """Log nothing."""
 
 
 def is_strict(asked: dict) -> bool:
@@ -91,7 +91,7 @@ def is_strict(asked: dict) -> bool:
 @contextmanager
 def serving() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as server:
-        server.seen = []
+        server.requests = []
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that serves media, well and badly, and the fake internet that leads to it."""
+"""An HTTP server on loopback that serves media well and badly, and a fake internet that leads to it."""
 
 import asyncio
 import re
@@ -17,16 +17,16 @@ from typing import Self
 from tasks.engines.source.egress import Network
 
 PUBLIC = "93.184.216.34"
-"""Stands for any public address; connections to it are dialled to the test's server."""
+"""Stands for any public address; connections to it go to the test's server."""
 
 
 class MediaServer:
-    """Context manager. `pages` maps a path, without its query, to what answers it."""
+    """Context manager. `pages` maps a path without its query to the function that answers it."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Callable[[Request], None]] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.count: Counter[str] = Counter()
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.request_counts: Counter[str] = Counter()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -55,7 +55,7 @@ class MediaServer:
         return Handler
 
     def network(self, hosts: dict[str, list[str]] | None = None) -> Network:
-        """An internet in which `media.example` is this server, behind a public address, on any port."""
+        """A network in which `media.example` is this server, behind a public address, on any port."""
         names = {"media.example": [PUBLIC], **(hosts or {})}
 
         async def resolve(host: str, port: int) -> list[str]:
@@ -76,15 +76,15 @@ class MediaServer:
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request, with ways to answer it."""
+    """A request and ways to answer it."""
 
     media_server: MediaServer
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        self.media_server.asked.append((self.path, dict(self.headers)))
-        self.media_server.count[path] += 1
+        self.media_server.requests.append((self.path, dict(self.headers)))
+        self.media_server.request_counts[path] += 1
         page = self.media_server.pages.get(path)
         with suppress(BrokenPipeError, ConnectionResetError):
             if page is None:
@@ -120,7 +120,7 @@ def file(
     etag: str | None = None,
     disposition: str | None = None,
 ) -> Callable[[Request], None]:
-    """A file, with or without ranges, a content type, a tag and a Content-Disposition."""
+    """Serves a file, with or without ranges, content type, ETag and Content-Disposition."""
     sent = {"Content_Type": content_type, "ETag": etag, "Content_Disposition": disposition}
     headers = {name: value for name, value in sent.items() if value}
 
@@ -153,7 +153,7 @@ def redirect(to: str) -> Callable[[Request], None]:
 
 
 def at_first(times: int, bad: Callable[[Request], None], good: Callable[[Request], None]) -> Callable[[Request], None]:
-    """The bad page for the first requests, then the good one."""
+    """Serves the bad page for the first `times` requests, then the good one."""
     asked = Counter[str]()
 
     def page(request: Request) -> None:
@@ -164,14 +164,14 @@ def at_first(times: int, bad: Callable[[Request], None], good: Callable[[Request
 
 
 def endless(request: Request) -> None:
-    """A video that never stops coming."""
+    """Serves a video without end."""
     request.head(200, None, Content_Type="video/mp4")
     while True:
         request.wfile.write(bytes(64 * 1024))
 
 
 def trickle(body: bytes) -> Callable[[Request], None]:
-    """A video that comes so slowly that no socket ever times out."""
+    """Serves a video slowly, but never slowly enough for a socket to time out."""
 
     def page(request: Request) -> None:
         request.head(200, len(body), Content_Type="video/mp4")
@@ -183,7 +183,7 @@ def trickle(body: bytes) -> Callable[[Request], None]:
 
 
 def truncated(body: bytes, share: float = 0.5) -> Callable[[Request], None]:
-    """A video that ends before it is whole, whatever its length says."""
+    """Serves a video that ends before its announced length."""
 
     def page(request: Request) -> None:
         request.head(200, len(body), Content_Type="video/mp4")
@@ -194,7 +194,7 @@ def truncated(body: bytes, share: float = 0.5) -> Callable[[Request], None]:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of `media.example` that nobody has signed, and its key."""
+    """A self-signed certificate of `media.example` and its key."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     subject = ("-subj", "/CN=media.example", "-addext", "subjectAltName=DNS:media.example", "-days", "2")
     make = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")

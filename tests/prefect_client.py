@@ -1,4 +1,4 @@
-"""The Prefect server as an operator asks it. On SQLite it answers 503 while that is locked."""
+"""An HTTP client of the Prefect server that repeats requests. On SQLite the server answers 503 while that is locked."""
 
 import time
 
@@ -7,8 +7,8 @@ import httpx
 TRIES = 20
 
 
-class Patient(httpx.HTTPTransport):
-    """Asks again after 503."""
+class RetryingTransport(httpx.HTTPTransport):
+    """Repeats a request after 503."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         for _ in range(TRIES):
@@ -21,4 +21,4 @@ class Patient(httpx.HTTPTransport):
 
 
 def prefect_client(api_url: str) -> httpx.Client:
-    return httpx.Client(base_url=api_url, timeout=120, transport=Patient())
+    return httpx.Client(base_url=api_url, timeout=120, transport=RetryingTransport())

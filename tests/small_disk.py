@@ -1,4 +1,4 @@
-"""A disk that is small and can be filled to its last byte."""
+"""A small disk that can be filled to its last byte."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.required import missing
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
-    """A file system in memory at `folder`; only the superuser of a Linux may mount one."""
+    """A file system in memory at `folder`; mounting it needs Linux and root."""
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)], check=False)
     if made.returncode:
@@ -24,10 +24,10 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """All of its space is taken for as long as this lasts."""
+    """Take all space on the disk while the block runs."""
     filler = disk / "filler"
     with filler.open("wb") as file:
-        for size in (1 << 20, 4096):  # what grows meanwhile takes the rest
+        for size in (1 << 20, 4096):  # files that grow meanwhile take the rest
             while (free := os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize) >= size:
                 os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free // size * size)
     try:

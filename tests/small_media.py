@@ -17,7 +17,7 @@ def ffmpeg(*args: object) -> None:
 
 
 def footage(path: Path, segments: list[Segment] | None = None, language: str = "en") -> Footage:
-    """A file as a source whose picture and sound are both in it."""
+    """A source whose picture and sound are both in this file."""
     return Footage(path, path, probe(path), Speech(segments or [], language))
 
 
@@ -32,7 +32,7 @@ def clip(path: Path, seconds: float = 2.0, *more: object) -> Path:
 
 
 def beeps(path: Path, at: float, *more: object, seconds: float = 4.0, delay: float = 0.0) -> Path:
-    """Black and silence but for 0.2 s of white and of a tone at `at` seconds; the sound starts `delay` late."""
+    """Black and silent except for 0.2 s of white with a tone at `at` seconds; the sound track starts `delay` s late."""
     tone = f"sin(2*PI*1000*t)*between(t,{at - delay},{at - delay + 0.2})"
     during = f"between(t,{at},{at + 0.2})"
     ffmpeg(

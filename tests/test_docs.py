@@ -1,4 +1,4 @@
-"""The documents say what the code does: settings, commands, targets, files, links, checks and forms."""
+"""The documents agree with the code: settings, commands, targets, files, links, checks and forms."""
 
 import importlib.util
 import json
@@ -28,17 +28,17 @@ from tests.folders import ROOT
 
 COMMANDS = DOCS / "command-line.md"
 OUTSIDE = ("http://", "https://", "mailto:")
-OURS = r"(?:deployments|flows|tasks|infra|tests|docs|requirements)/[\w./-]*"
+SOURCE_PATH = r"(?:deployments|flows|tasks|infra|tests|docs|requirements)/[\w./-]*"
 SETTINGS = {str(field.validation_alias or name.upper()) for name, field in Settings.model_fields.items()}
 WORKERS = {name.upper() for name in WorkerEnvironment.model_fields}
 COMPOSE = yaml.safe_load((ROOT / "infra" / "docker" / "compose.yaml").read_text())
 COMPOSED = set(re.findall(r"^(\w+)=", (ROOT / "infra" / "docker" / "env.example").read_text(), re.MULTILINE))
 PREFECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-FIXED = [page for page in PAGES if page.name != "CHANGELOG.md"]
-"""Pages that speak of today; the change log speaks of earlier names too."""
+CURRENT_PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""Pages about the present; the change log also has earlier names."""
 
 
-def each(pages):
+def for_each_page(pages):
     return pytest.mark.parametrize("page", pages, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
@@ -55,7 +55,7 @@ def generator():
 
 
 def anchors(text):
-    """Headings as a forge makes them into anchors."""
+    """The anchors that a forge makes of the headings."""
     headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
 
@@ -63,7 +63,7 @@ def anchors(text):
 # The README.
 
 
-def test_the_readme_can_be_read_in_one_go():
+def test_the_readme_has_at_most_1500_words():
     assert len(read(README).split()) <= 1100
 
 
@@ -75,23 +75,23 @@ def test_the_readme_shows_a_picture_then_two_commands_then_three_ways():
 
 
 @pytest.mark.parametrize("way", ["On a laptop", "As a service", "On Nosana"])
-def test_each_way_is_one_screen_and_has_commands(way):
+def test_each_way_fits_one_screen_and_has_commands(way):
     assert len(section(README, way).splitlines()) <= 40
     assert blocks(section(README, way))
 
 
-def test_the_recipe_for_a_batch_reads_what_the_list_prints():
+def test_the_recipe_for_a_batch_uses_fields_that_list_prints():
     (program,) = [words for words in typed(section(README, "Recipes")) if words[:1] == ["jq"]]
     row = table(section(COMMANDS, "JSON for programs"))["status"][0]
     printed = set(re.findall(r"\w+", row.split("}")[0]))
     assert set(re.findall(r"\.(\w+)", program[-1])) <= printed | {"jobs"}
 
 
-# What is generated.
+# Generated parts.
 
 
 @pytest.mark.parametrize("page", ["architecture.md", "how-a-job-flows.md", "settings.md"])
-def test_what_is_generated_is_up_to_date(page):
+def test_generated_parts_are_up_to_date(page):
     assert generator().written(page) == read(DOCS / page), "run: make docs"
 
 
@@ -105,23 +105,23 @@ def test_the_picture_shows_every_stage_in_order():
     assert drawn == [stage for stage in Stage if stage is not Stage.DONE]
 
 
-def test_the_stages_of_the_api_are_those_of_the_code():
+def test_the_api_page_lists_the_stages():
     assert f"one of {', '.join(Stage)};" in read(DOCS / "api.md")
 
 
 # Names.
 
 
-@each(FIXED)
-def test_variables_that_are_named_exist(page):
-    """In capitals and with an underscore: a setting, the worker's or the server's variable, or somebody else's."""
+@for_each_page(CURRENT_PAGES)
+def test_named_variables_exist(page):
+    """A name in capitals with an underscore is a setting, or a variable of the worker, the server or another tool."""
     theirs = {"XDG_DATA_HOME"}
     tests = set(re.findall(r"environ(?:\.get)?[\[(]\"(\w+)\"", "".join(map(read, (ROOT / "tests").rglob("*.py")))))
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", code(read(page))))
     assert named <= SETTINGS | WORKERS | COMPOSED | tests | theirs
 
 
-def test_the_document_of_a_job_is_described():
+def test_the_job_document_is_described():
     printed = table(section(COMMANDS, "JSON for programs"))["status"][0].split("}")[0]
     assert set(re.findall(r"\w+", printed)) == set(job_document(Job(job_id="kk_1")))
 
@@ -130,24 +130,24 @@ def test_the_workers_environment_is_described():
     assert set(re.findall(r"[A-Z0-9_]+", section(COMMANDS, "`kangklip job`"))) >= WORKERS
 
 
-def test_the_example_environment_names_settings():
+def test_the_example_environment_names_only_settings():
     assert set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) <= SETTINGS
 
 
-@each(PAGES)
-def test_make_targets_that_are_named_exist(page):
+@for_each_page(PAGES)
+def test_named_make_targets_exist(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)\b", code(read(page)))) <= targets
 
 
-def test_the_targets_are_documented():
+def test_every_make_target_is_documented():
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     rows = re.findall(r"^\| `make (\w+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
     assert sorted(rows) == sorted(phony[1].split())
 
 
-@each(PAGES)
-def test_links_lead_somewhere(page):
+@for_each_page(PAGES)
+def test_links_resolve(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(read(page))):
         if target.startswith(OUTSIDE):
             continue
@@ -158,36 +158,36 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(read(linked)), target
 
 
-@each(PAGES)
+@for_each_page(PAGES)
 def test_no_two_headings_share_an_anchor(page):
     found = [anchor for anchor in anchors(read(page)) if anchor not in ("added", "fixed", "changed", "removed")]
     assert len(found) == len(set(found))
 
 
-@each([README, DOCS / "README.md"])
+@for_each_page([README, DOCS / "README.md"])
 def test_every_page_is_in_the_table_of_contents(page):
     linked = {(page.parent / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)", read(page))}
     assert {other for other in PAGES if other.parent == DOCS and other.name != "README.md"} <= linked
 
 
-@each(FIXED)
-def test_files_that_are_named_exist(page):
-    """Paths into the source, between backticks and in commands: `tasks/core/object_keys.py`, `infra/local/`."""
+@for_each_page(CURRENT_PAGES)
+def test_named_files_exist(page):
+    """Source paths between backticks and in commands, such as `tasks/core/object_keys.py` or `infra/local/`."""
     text = read(page)
-    named = [path for span in inline(text) if (path := re.fullmatch(OURS, span))]
-    named += [path for block in blocks(text) for path in re.finditer(rf"(?<![\w./-]){OURS}", block)]
+    named = [path for span in inline(text) if (path := re.fullmatch(SOURCE_PATH, span))]
+    named += [path for block in blocks(text) for path in re.finditer(rf"(?<![\w./-]){SOURCE_PATH}", block)]
     for path in named:
         assert (ROOT / path[0]).exists(), path[0]
 
 
-@each(FIXED)
-def test_a_file_of_ours_is_named_by_its_whole_path(page):
-    """Or nobody finds it, and a move of the file goes unnoticed."""
+@for_each_page(CURRENT_PAGES)
+def test_source_files_are_named_by_their_whole_path(page):
+    """Otherwise readers cannot find it, and a move of the file goes unnoticed."""
     bare = [span for span in inline(read(page)) if re.fullmatch(r"[\w-]+\.py", span)]
     assert not [name for name in bare if name not in ("utils.py", "helpers.py", "common.py", "__init__.py")]
 
 
-def test_the_folders_that_are_there_are_described():
+def test_every_top_folder_is_described():
     rows = {name for name in table(section(DOCS / "how-a-job-flows.md", "Folders")) if name.endswith("/")}
     top = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
     assert top <= rows
@@ -203,7 +203,7 @@ def test_every_command_is_documented():
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
-def test_options_and_their_defaults_are_those_of_the_command(name):
+def test_documented_options_and_defaults_match_the_command(name):
     row = next(line for line in read(COMMANDS).splitlines() if line.startswith(f"| `kangklip {name}"))
     known = {
         flag: option
@@ -220,9 +220,9 @@ def test_options_and_their_defaults_are_those_of_the_command(name):
         assert set(re.findall(r"\(`(-\w)`\)", words)) <= short, flag
 
 
-@each(FIXED)
-def test_commands_parse(page):
-    """Every `kangklip ...`, in shell blocks and between backticks, is one that the program takes."""
+@for_each_page(CURRENT_PAGES)
+def test_documented_commands_parse(page):
+    """The program accepts every `kangklip ...` in shell blocks and between backticks."""
     for words in calls(read(page), "kangklip"):
         if not words or words[0].startswith("-"):
             assert set(words) <= {"--help", "--version"}
@@ -233,8 +233,8 @@ def test_commands_parse(page):
         commands()[name].make_context(name, given or ["FILE"] * len(arguments))
 
 
-@each(FIXED)
-def test_commands_of_prefect_name_what_is_registered(page):
+@for_each_page(CURRENT_PAGES)
+def test_prefect_commands_name_registered_pools_and_deployments(page):
     pools = {pool["name"] for pool in PREFECT["definitions"]["pools"]}
     deployments = {f"{one['entrypoint'].split('.')[1]}/{one['name']}" for one in PREFECT["deployments"]}
     for words in calls(read(page), "prefect"):
@@ -247,7 +247,7 @@ def test_commands_of_prefect_name_what_is_registered(page):
             assert BatchRequest.model_validate(json.loads(request))
 
 
-@each(FIXED)
+@for_each_page(CURRENT_PAGES)
 def test_commands_that_need_a_prefect_server_name_it(page):
     """A run is submitted from a new terminal, so its own block has the address; else an earlier one may."""
     told = ""
@@ -266,8 +266,8 @@ def test_the_readme_says_how_to_choose_the_python():
     assert f"make PYTHON={example}" in makefile
 
 
-@each(FIXED)
-def test_commands_of_compose_name_its_services(page):
+@for_each_page(CURRENT_PAGES)
+def test_compose_commands_name_existing_services(page):
     text = read(page).replace("$compose", "docker compose")
     profiles = {profile for service in COMPOSE["services"].values() for profile in service.get("profiles", [])}
     for words in calls(text, "docker"):
@@ -286,8 +286,8 @@ def test_commands_of_compose_name_its_services(page):
 # Tables.
 
 
-@each(FIXED)
-def test_causes_that_are_named_are_codes_of_errors(page):
+@for_each_page(CURRENT_PAGES)
+def test_named_error_codes_exist(page):
     def below(kind: type) -> set[str]:
         return {kind.code}.union(*(below(sub) for sub in kind.__subclasses__()))
 
@@ -296,7 +296,7 @@ def test_causes_that_are_named_are_codes_of_errors(page):
     assert named or page.name != "troubleshooting.md"
 
 
-def test_the_table_of_checks_is_that_of_the_code():
+def test_the_table_of_checks_matches_the_code():
     clip = EdlClip.model_construct(index=1, title="Clip 1", hook="", segments=[], start=0.0, end=1.0)
     measured = ClipMeasurements(duration=1.0, size_bytes=1, integrated=-20.0, true_peak=0.0)
     made = [*check(measured, clip, RenderOptions(), [], [], []), check_words(clip, "signals")]
@@ -307,7 +307,7 @@ def test_the_table_of_checks_is_that_of_the_code():
     assert set(re.findall(r"`([\w ]+)`", mended)) == {one.name for one in made if one.mendable}
 
 
-def test_the_form_of_the_work_pool_is_described():
+def test_the_work_pools_form_is_described():
     form = NosanaWorker.get_default_base_job_template()["variables"]["properties"]
     rows = table(section(DOCS / "nosana.md", "The work pool"))
     own = set(form) - {"name", "env", "labels", "command"}
@@ -317,7 +317,7 @@ def test_the_form_of_the_work_pool_is_described():
             assert float(rows[name][0]) == form[name]["default"], name
 
 
-def test_the_parameters_of_a_batch_are_described():
+def test_a_batchs_parameters_are_described():
     rows = table(section(DOCS / "batches.md", "Parameters"))
     told = {name for cell in rows for name in re.split(r"`?,? (?:or )?`", cell)} - {"parameter"}
     assert told == set(BatchRequest.model_fields)
@@ -327,12 +327,12 @@ def test_the_parameters_of_a_batch_are_described():
             assert cells[0].strip("`") == str(default), name
 
 
-def test_the_ports_of_the_embedded_servers_are_told():
+def test_the_embedded_servers_ports_are_named():
     told = section(DOCS / "troubleshooting.md", "A port is taken")
     assert f"between {parts._PORTS.start} and {parts._PORTS.stop - 1}" in told
 
 
-def test_the_parts_of_the_embedded_stack_are_described(tmp_path):
+def test_the_embedded_stacks_parts_and_files_are_described(tmp_path):
     text = section(DOCS / "architecture.md", "The embedded stack")
     home = Home(tmp_path)
     for path in (home.lock, home.users, home.wanted, home.logs):
@@ -340,12 +340,12 @@ def test_the_parts_of_the_embedded_stack_are_described(tmp_path):
     assert all(str(part) in text.lower() for part in Part)
 
 
-def test_the_table_of_signals_has_their_weights():
+def test_the_table_of_signals_has_the_codes_weights():
     rows = dict(re.findall(r"^\| `(\w+)` \| (-?[\d.]+) \|", read(DOCS / "selection.md"), re.MULTILINE))
     assert {name: float(value) for name, value in rows.items()} == {name: w.value for name, w in WEIGHTS.items()}
 
 
-def test_the_pictures_are_small_and_shown():
+def test_pictures_are_small_and_every_one_is_shown():
     pictures = {path for path in DOCS.rglob("*") if path.suffix in (".jpg", ".png")}
     assert all(path.stat().st_size <= 250_000 for path in pictures)
     shown = {

@@ -1,4 +1,4 @@
-"""The script that measures signals finds what was planted."""
+"""The script that measures signals finds a planted one."""
 
 import gzip
 import importlib.util
@@ -10,7 +10,7 @@ from tests.folders import ROOT
 
 
 def recording(seed: int) -> dict[str, list[list]]:
-    """Forty sentences of nine seconds; the audience laughs after those in which somebody speaks of himself."""
+    """Sixty sentences of nine seconds; the audience laughs after those in the first person."""
     draw = np.random.default_rng(seed)
     rows = []
     for i in range(60):
@@ -29,5 +29,5 @@ def test_a_planted_signal_is_measured(tmp_path):
         lines.writelines(json.dumps(recording(seed)) + "\n" for seed in range(6))
     found = script.lifts(script._recordings(data, 5))
     assert found["first_person"] > 1.4
-    assert found["numbers"] > 1.2  # few of them, for its weight is negative
-    assert 0.6 < found["positive"] < 1.4  # says nothing here
+    assert found["numbers"] > 1.2  # funny lines have few, and the weight is negative
+    assert 0.6 < found["positive"] < 1.4  # not planted

@@ -1,4 +1,4 @@
-"""The pins are the same on every Python that is supported, and each Python finds a wheel for all of them."""
+"""The pins are the same on every supported Python, and each Python finds a wheel for all of them."""
 
 import re
 import subprocess
@@ -12,12 +12,12 @@ from tests.folders import ROOT
 
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-ASKED_BY_OTHERS = {"async-timeout", "pendulum", "tzdata", "whenever"}
-"""Packages that Prefect and redis-py themselves want on some Pythons only."""
+PYTHON_SPECIFIC = {"async-timeout", "pendulum", "tzdata", "whenever"}
+"""Packages that Prefect and redis-py themselves require on some Pythons only."""
 
 
 def pins(path: Path) -> list[tuple[str, str]]:
-    """Name and environment marker of every pin."""
+    """The name and environment marker of every pin."""
     return re.findall(r"^([a-z0-9.-]+)(?:\[[^\]]+\])?==[^ ;]+ ?;? ?(.*?) ?\\$", path.read_text(), re.MULTILINE)
 
 
@@ -26,7 +26,7 @@ def test_a_package_has_one_version_for_every_python(path):
     found = pins(path)
     assert len(found) > 5
     assert [name for name, count in Counter(name for name, _ in found).items() if count > 1] == []
-    assert {name for name, marker in found if re.search(r"python_(full_)?version", marker)} <= ASKED_BY_OTHERS
+    assert {name for name, marker in found if re.search(r"python_(full_)?version", marker)} <= PYTHON_SPECIFIC
 
 
 @pytest.mark.parametrize("python", PYTHONS)

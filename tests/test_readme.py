@@ -1,4 +1,4 @@
-"""The README's commands for a laptop, typed as they stand there."""
+"""The README's commands for a laptop, run exactly as written."""
 
 import os
 import re

@@ -40,7 +40,7 @@ from tests.bench import report
 from tests.bench.comparison import comparison_cpu
 from tests.bench.make_talk import make_talk
 from tests.bench.plain import plain_encodes
-from tests.bench.processes import Sampler, cpu_seconds, of_trees
+from tests.bench.processes import Sampler, cpu_seconds, sum_over_trees
 from tests.bench.starts import cold_starts
 from tests.folders import MEDIA
 from tests.media_server import MediaServer, file
@@ -54,7 +54,7 @@ SETTINGS = {
     "RENDER_PRESET": "veryfast",
     "RENDER_RESOLUTION": "1080x1920",
 }
-"""Those of the earlier service's numbers; all else is the product's default."""
+"""The settings of the earlier service's measurements; everything else is the product's default."""
 BEGAN = time.monotonic()
 
 
@@ -97,7 +97,7 @@ def main() -> int:
 
 
 def say(line: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(f"[{time.monotonic() - BEGAN:6.1f} s] {line}", file=sys.stderr, flush=True)
 
 
@@ -124,7 +124,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _use_settings(chosen: dict[str, str]) -> None:
-    """Ours, and none of the person's: no bucket, Redis or model of theirs has a part in this."""
+    """Use these settings and none of the user's, so that no bucket, Redis or model of theirs takes part."""
     known = {*(name.upper() for name in Settings.model_fields), "KANGKLIP_DATA_DIR"}
     for name in [name for name in os.environ if name.upper() in known]:
         del os.environ[name]
@@ -133,7 +133,7 @@ def _use_settings(chosen: dict[str, str]) -> None:
 
 
 def _request(asked: argparse.Namespace, *, again: bool) -> dict[str, Any]:
-    """What is asked for; `again`, for other seconds and as few clips as can be."""
+    """The options of the request; with `again`, another length and a single clip."""
     if again:
         return {"clip_duration_seconds": max(5.0, round(asked.seconds * 2 / 3)), "clip_count": 1}
     return {"clip_duration_seconds": asked.seconds, "clip_count": asked.count}
@@ -155,12 +155,12 @@ def _machine() -> dict[str, Any]:
 
 
 def _run(video: Path, asked: argparse.Namespace, folder: Path, name: str) -> dict[str, Any]:
-    """The two jobs on a stack of their own, and the plain encode of what the first one chose."""
+    """The two jobs on a new stack, and the plain encode of the first one's clips."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="data-", ignore_cleanup_errors=True) as data:
         (Path(data) / "weights").symlink_to(folder / "weights")
         configured = settings.load().model_copy(update={"data_dir": Path(data)})
         with _served(video) as url, LocalStack(configured, progress=lambda what: say(f"{name}: {what}")) as stack:
-            _warmed(stack, Path(data), name)
+            _warm_up(stack, Path(data), name)
             job, encodes = _job(stack, {"video_url": url} | _request(asked, again=False), Path(data), f"{name}, first")
             again, _ = _job(stack, {"video_url": url} | _request(asked, again=True), Path(data), f"{name}, again")
         say(f"{name}: plain encode and comparison")
@@ -171,8 +171,8 @@ def _run(video: Path, asked: argparse.Namespace, folder: Path, name: str) -> dic
     return {"job": job, "again": again, "plain": plain, "comparison": comparison}
 
 
-def _warmed(stack: LocalStack, folder: Path, name: str) -> None:
-    """A short job first: what a fresh installation compiles and a new server loads once is no job's cost."""
+def _warm_up(stack: LocalStack, folder: Path, name: str) -> None:
+    """Run a short job first: one-time compiling and loading is not a job's cost."""
     with _served(SHORT) as url:
         request = {"video_url": url, "clip_duration_seconds": 9, "clip_count": 1, "language": "en"}
         _job(stack, request, folder, f"{name}, warming up")
@@ -184,7 +184,7 @@ def _served(video: Path) -> Generator[str]:
     with video.open("rb") as opened:
         body = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
     with MediaServer() as server:
-        # Slices of a view are no copies, and a socket takes them as it takes bytes.
+        # Slices of a memoryview are no copies, and sockets accept them like bytes.
         server.pages["/talk.mp4"] = file(cast("bytes", body), etag='"talk"')
         yield f"http://127.0.0.1:{server.port}/talk.mp4"
 
@@ -192,14 +192,14 @@ def _served(video: Path) -> Generator[str]:
 def _job(
     stack: LocalStack, request: dict[str, Any], folder: Path, name: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Run one job in a process of its own: its summary, and its encodes as the plain encode needs them."""
+    """Run one job in a new process; returns its summary, and its encodes as the plain encode needs them."""
     result, log = folder / f"{name}.json", folder / f"{name}.log"
     command = [sys.executable, "-m", "tests.bench.job", new_job_id(), json.dumps(request), str(result)]
     servers = [pid for part in stack.needed if (pid := stack.pid(part)) is not None]
-    before, stack_before, started = _children_cpu(), of_trees(cpu_seconds, servers), time.monotonic()
+    before, stack_before, started = _children_cpu(), sum_over_trees(cpu_seconds, servers), time.monotonic()
     with (
         log.open("wb") as errors,
-        _child(command, stack.environment(), errors) as process,
+        _running_child(command, stack.environment(), errors) as process,
         Sampler([process.pid]) as own,
         Sampler(servers) as others,
     ):
@@ -210,13 +210,13 @@ def _job(
     if status:
         raise SystemExit(f"The job ended with status {status}:\n{log.read_text(errors='replace')[-3000:]}")
     measured = json.loads(result.read_text())
-    used = {"cpu": of_trees(cpu_seconds, servers) - stack_before, "peak_mb": max(mb for _, mb in others.samples)}
+    used = {"cpu": sum_over_trees(cpu_seconds, servers) - stack_before, "peak_mb": max(mb for _, mb in others.samples)}
     cpu = _children_cpu() - before
     return report.summary(started, ended, cpu, measured, own.samples, used), measured["encodes"]
 
 
 @contextlib.contextmanager
-def _child(command: list[str], environment: dict[str, str], errors: Any) -> Generator[subprocess.Popen[str]]:
+def _running_child(command: list[str], environment: dict[str, str], errors: Any) -> Generator[subprocess.Popen[str]]:
     """A running child, stopped when we are."""
     with subprocess.Popen(
         command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -228,7 +228,7 @@ def _child(command: list[str], environment: dict[str, str], errors: Any) -> Gene
 
 
 def _children_cpu() -> float:
-    """User and system time of children that have ended."""
+    """User and system time of ended children, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,4 +1,4 @@
-"""What it costs RENDER to read from the source what its clips are compared with."""
+"""The cost for RENDER of reading the parts of the source with which its clips are compared."""
 
 import resource
 from pathlib import Path

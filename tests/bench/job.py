@@ -1,13 +1,13 @@
-"""One job in a process of its own, measured: `python -m tests.bench.job JOB_ID REQUEST_JSON RESULT_JSON`.
+"""Runs and measures one job: `python -m tests.bench.job JOB_ID REQUEST_JSON RESULT_JSON`.
 
-The flow is the product's; what is measured is put around its parts from outside:
+The flow is the product's own; the measurements are wrapped around its parts:
 
-- a *stage* is the flow's whole call of it, with what Prefect and the reports add;
-- its *work* is what happens between the reports of its begin and its end;
-- its *bucket* is the part of the work that is spent in calls of the artifact store, and in waiting
-  for those that were begun earlier;
-- *beside* is time in calls of the store that nobody waits for: transfers in the background_transfers, and clips
-  that are put while others are encoded.
+- a *stage* is the flow's whole call of it, including Prefect and the reports;
+- its *work* is the time between the reports of its begin and its end;
+- its *bucket* is the part of the work spent in calls of the artifact store and in waiting
+  for earlier ones;
+- *beside* is time in store calls that nobody waits for: background transfers, and clips uploaded while
+  others are encoded.
 
 Standard output gets the name of each stage as it begins.
 """
@@ -34,14 +34,14 @@ BUCKET_CALLS = ("put_file", "copy", "put_bytes", "get_bytes", "fetch", "exists",
 
 
 class Meter:
-    """Where the time of one job goes. Captions of its clips are kept in `folder`."""
+    """Records where one job's time goes. The captions of its clips are kept in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stages: list[dict[str, Any]] = []
         self.encodes: list[dict[str, Any]] = []
         self.bucket_seconds = 0.0
-        self.beside_seconds = 0.0
+        self.background_seconds = 0.0
         self.work_seconds = 0.0
         self._encoding = 0
         self._thread = threading.local()
@@ -70,7 +70,7 @@ class Meter:
         return call
 
     def work(self, stage_reports: Callable[..., Any]) -> Callable[..., Any]:
-        """`stage_reports`, the frame around a stage's work, with that work measured."""
+        """`stage_reports`, which encloses a stage's work, with that work measured."""
 
         @contextmanager
         def reports(*args: Any) -> Generator[Any]:
@@ -84,7 +84,7 @@ class Meter:
         return reports
 
     def store(self, plain: type) -> type:
-        """The artifact store, its calls measured; one that others make up counts once."""
+        """The artifact store with its calls measured; nested calls count once."""
 
         def from_settings(cls: Any, *args: Any) -> Any:
             with self._bucket():
@@ -95,7 +95,7 @@ class Meter:
         return timed
 
     def encode(self, encode: Callable[..., None]) -> Callable[..., None]:
-        """`encode`, with the CPU time of the children that it waited for."""
+        """`encode`, with the CPU time of its children measured."""
 
         def call(*given: Any, **named: Any) -> None:
             asked = inspect.signature(encode).bind(*given, **named).arguments
@@ -124,7 +124,7 @@ class Meter:
         return call
 
     def wait(self, wait: Callable[..., int]) -> Callable[..., int]:
-        """`Popen.wait` that notes, for its thread, the CPU time of a child before it is reaped."""
+        """`Popen.wait` that records the CPU time of a child for its thread, before the child is reaped."""
 
         def call(process: subprocess.Popen[Any], timeout: float | None = None) -> int:
             if timeout is None and process.returncode is None:
@@ -154,19 +154,19 @@ class Meter:
             self._thread.depth -= 1
             spent = 0.0 if self._thread.depth else time.monotonic() - began
             if is_beside:
-                self.beside_seconds += spent
+                self.background_seconds += spent
             else:
                 self.bucket_seconds += spent
 
 
 def _own_cpu() -> float:
-    """User and system time of this process and of the children that it has waited for."""
+    """User and system time of this process and of its reaped children, in seconds."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def put_around(meter: Meter) -> None:
-    """Put the meter around the product's parts."""
+def wrap_product(meter: Meter) -> None:
+    """Wrap the meter around the product's parts."""
     from infra.bucket import background_transfers
     from tasks import workspace
     from tasks.stages import render
@@ -187,7 +187,7 @@ def put_around(meter: Meter) -> None:
 def main(job_id: str, request: str, result: Path) -> None:
     local_run.quiet_prefect()
     meter = Meter(result.parent)
-    put_around(meter)
+    wrap_product(meter)
     began = time.monotonic()
     with local_run.sigterm_as_interrupt():
         published = local_run.run_flow(ClipRequest.model_validate_json(request), job_id)
@@ -195,7 +195,7 @@ def main(job_id: str, request: str, result: Path) -> None:
     measured = {
         "began": began,
         "ended": ended,
-        "beside": meter.beside_seconds,
+        "beside": meter.background_seconds,
         "stages": meter.stages,
         "encodes": meter.encodes,
         "clips": [clip.model_dump() for clip in published.clips],

@@ -1,7 +1,7 @@
-"""What the API bears: `make load`. 500 jobs are created and 20,000 times a status is read, from another process.
+"""Measures the API under load: `make load`. Another process creates 500 jobs and reads 20,000 statuses.
 
-The API runs as `kangklip api` does, in a process of its own, against an embedded stack without a worker.
-Standard output gets one table: requests, errors, requests a second, p50, p95 and the largest in
+The API runs like `kangklip api`, in a separate process, on an embedded stack without a worker.
+Standard output gets one table: requests, errors, requests per second, p50, p95 and maximum in
 milliseconds, and the API's resident memory before and after.
 """
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _api() -> Any:
-    """The API on a port of its own: its address and process id."""
+    """The API on a free port; yields its URL and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

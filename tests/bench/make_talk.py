@@ -1,8 +1,8 @@
-"""The talk that the benchmark cuts: ten minutes of 1920x1080 at 30 fps, about 5 Mbit/s.
+"""Makes the talk that the benchmark cuts: ten minutes of 1920x1080 at 30 fps, about 5 Mbit/s.
 
-The words are `talk.opus`, ten minutes that never repeat themselves. The picture is the sample's,
-enlarged, with grain, so that a decoder works as hard as on a camera's file; it is encoded once and
-looped. The same inputs give the same file.
+The speech is `talk.opus`, ten minutes without repetition. The picture is the sample's, enlarged and
+with grain, so that decoding costs as much as for a camera's file; it is encoded once and looped.
+The same inputs give the same file.
 
     python tests/bench/make_talk.py FOLDER
 """
@@ -26,7 +26,7 @@ REPEATABLE = "-map_metadata -1 -fflags +bitexact -flags:v +bitexact -flags:a +bi
 
 
 def make_talk(folder: Path) -> Path:
-    """Path of the talk in `folder`; made (about two minutes of CPU) unless it is there already."""
+    """The path of the talk in `folder`; makes it (about two minutes of CPU) unless it exists."""
     target = folder / f"talk-{fingerprint()}.mp4"
     if target.exists():
         return target
@@ -40,7 +40,7 @@ def make_talk(folder: Path) -> Path:
 
 
 def fingerprint() -> str:
-    """Changes with the inputs and with this file."""
+    """A digest of the inputs and of this file."""
     digest = hashlib.sha256()
     for path in (PICTURE, SOUND, Path(__file__)):
         digest.update(path.read_bytes())

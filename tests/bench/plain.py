@@ -1,7 +1,7 @@
-"""The plain encode: what an encode of the same seconds costs when nothing is clever.
+"""The plain encode: the cost of encoding the same seconds without any analysis.
 
-One pass of ffmpeg: the middle of the picture, scaled, with the clip's captions and loudnorm, by the
-same encoder settings. The camera is still and nothing is analysed.
+It is one pass of ffmpeg over the middle of the picture, scaled, with the clip's captions and loudnorm
+and the same encoder settings. The camera is still.
 """
 
 import resource
@@ -18,14 +18,14 @@ TIMEOUT = 3600.0
 
 
 def still_crop(source: tuple[int, int], clip: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the largest crop of the source with the clip's shape, in whole chroma samples."""
+    """Width and height of the largest crop with the clip's aspect ratio, in whole chroma samples."""
     scale = min(source[0] / clip[0], source[1] / clip[1])
     width, height = (min(2 * round(side * scale / 2), whole) for side, whole in zip(clip, source, strict=True))
     return width, height
 
 
 def plain_encodes(video: Path, encodes: list[dict[str, Any]], options: RenderOptions, folder: Path) -> dict[str, float]:
-    """CPU seconds of plain encodes of the ranges that were encoded, and the seconds of clip they made."""
+    """CPU seconds of plain encodes of the encoded ranges, and the seconds of clip they made."""
     fonts.use_only_our_fonts()
     before = _children_cpu()
     for encode in encodes:

@@ -1,4 +1,4 @@
-"""What processes use: CPU seconds, resident bytes, and a sampler of whole trees."""
+"""CPU time and memory of processes, and a sampler of whole process trees."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ Sample = tuple[float, float]
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process; of one that has ended too, until somebody waits for it."""
+    """User and system time of a process in seconds; also of an ended one that is not yet reaped."""
     try:
         used = psutil.Process(pid).cpu_times()
     except psutil.NoSuchProcess:
@@ -24,7 +24,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory; pages that processes share count in each of them."""
+    """Resident memory in MB; shared pages count for each process."""
     try:
         return psutil.Process(pid).memory_info().rss / 1e6
     except psutil.NoSuchProcess:
@@ -39,13 +39,13 @@ def tree(pid: int) -> list[int]:
         return [pid]
 
 
-def of_trees(what: Callable[[int], float], pids: list[int]) -> float:
-    """Sum of `cpu_seconds` or `resident_mb` over processes and their descendants."""
+def sum_over_trees(what: Callable[[int], float], pids: list[int]) -> float:
+    """The sum of `cpu_seconds` or `resident_mb` over processes and their descendants."""
     return sum(what(process) for pid in pids for process in tree(pid))
 
 
 class Sampler:
-    """Context manager: the resident memory of some processes' trees, five times a second."""
+    """Context manager that samples the resident memory of process trees five times a second."""
 
     def __init__(self, pids: list[int]) -> None:
         self.samples: list[Sample] = []
@@ -63,6 +63,6 @@ class Sampler:
 
     def _sample(self) -> None:
         while True:
-            self.samples.append((time.monotonic(), of_trees(resident_mb, self._pids)))
+            self.samples.append((time.monotonic(), sum_over_trees(resident_mb, self._pids)))
             if self._done.wait(INTERVAL):
                 return

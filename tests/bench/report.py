@@ -1,6 +1,6 @@
-"""From what was measured to a summary, its verdicts and the table. Pure: numbers in, numbers and text out.
+"""Turns measurements into a summary, verdicts and a table. Pure functions.
 
-Seconds are wall time unless they are called CPU; memory is in MB (10^6 bytes).
+Seconds are wall time unless called CPU; memory is in MB (10^6 bytes).
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ EARLIER_PLAIN_PER_30 = 28.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """A measured value beside what is asked of it. `ok` is None where the two cannot be compared."""
+    """A measured value and its limit. `ok` is None if the two cannot be compared."""
 
     what: str
     value: float
@@ -37,13 +37,13 @@ def summary(
 ) -> dict[str, Any]:
     """One job: its process from `started` to `ended` (monotonic clock), with `cpu` seconds used by its tree.
 
-    What Prefect and Redis cost is the flow's time that is no stage's work: `before` and `after` the
-    stages, and around the work of each. Calls of the bucket within that work are told apart.
+    The cost of Prefect and Redis is the flow's time outside the stages' work: `before` and `after` the
+    stages, and around the work of each. Bucket calls within the work are listed separately.
 
     Args:
-        measured: what the job's process wrote.
+        measured: the output of the job's process.
         samples: (monotonic clock, resident MB of the process's tree).
-        servers: `cpu` seconds that the stack used meanwhile, and its `peak_mb`.
+        servers: the stack's `cpu` seconds during the job, and its `peak_mb`.
     """
     flow = measured["ended"] - measured["began"]
     stages = [_stage(stage, samples) for stage in measured["stages"]]
@@ -72,7 +72,7 @@ def summary(
 
 
 def _stage(stage: dict[str, Any], samples: list[tuple[float, float]]) -> dict[str, Any]:
-    """A stage with its peak; one that no sample fell into gets the nearest."""
+    """A stage with its memory peak; a stage without a sample gets the nearest one."""
     middle = (stage["began"] + stage["ended"]) / 2
     nearest = min(samples, key=lambda sample: abs(sample[0] - middle))
     inside = [sample for sample in samples if stage["began"] <= sample[0] <= stage["ended"]]
@@ -85,7 +85,7 @@ def _stage(stage: dict[str, Any], samples: list[tuple[float, float]]) -> dict[st
 
 
 def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
-    """What is asked of the medians of all runs; `comparable` says that source and request are the earlier service's."""
+    """The limits on the medians of all runs; `comparable` if source and request are the earlier service's."""
 
     def middle(of: Any) -> float:
         return median(of(run) for run in runs)
@@ -133,17 +133,17 @@ STARTS = {
     "kangklip clip, refused": 1.0,
     "import of the API": 2.0,
 }
-"""CPU seconds at most of what a fresh process does, its modules compiled before."""
+"""The limits in CPU seconds for a new process whose modules are already compiled."""
 
 
 def start_verdicts(starts: dict[str, list[float]]) -> list[Verdict]:
-    """What is asked of the medians of `starts`: CPU seconds of several fresh processes, by the names of `STARTS`."""
+    """The limits on the medians of `starts`: CPU seconds of several new processes, by the names in `STARTS`."""
     note = "CPU of a fresh process"
     return [_at_most(name, median(starts[name]), limit, "s", note) for name, limit in STARTS.items()]
 
 
 def _wall(wall: float, per_30: float, *, comparable: bool) -> Verdict:
-    """Wall time against the earlier service's, which another machine needed: by what a plain encode costs on both."""
+    """Wall time against the earlier service's on another machine, scaled by the cost of a plain encode on both."""
     factor = per_30 / EARLIER_PLAIN_PER_30
     value = wall / EARLIER_WALL / factor
     note = f"{wall:.1f} s of {EARLIER_WALL:.0f} s; a plain encode costs {factor:.2f} of what it did there"
@@ -176,12 +176,12 @@ def _of_source(job: dict[str, Any], column: str) -> float:
 
 
 def encode_cpu(job: dict[str, Any]) -> float:
-    """CPU seconds of the encodes of RENDER; clips that UPLOAD asked for again are not among them."""
+    """CPU seconds of RENDER's encodes, without the clips that UPLOAD renders again."""
     return sum(encode["cpu"] for encode in job["encodes"] if encode["stage"] == "RENDER")
 
 
 def text(result: dict[str, Any]) -> str:
-    """The table for people."""
+    """The printed table."""
     machine, source = result["machine"], result["source"]
     lines = [
         f"{source['file']}: {source['seconds']:.0f} s, {source['size']}, {source['fps']:.0f} fps",
@@ -214,7 +214,7 @@ def _job(job: dict[str, Any]) -> list[str]:
     ]
     clips = [f"  {clip['file']}  {clip['duration']:.1f} s  {clip['title']}" for clip in job["clips"]]
     dropped = [f"  dropped: {reason}" for reason in job["dropped"]]
-    warnings = [f"  {warning}" for warning in job["stages"][-1]["warnings"]]  # UPLOAD repeats those of all
+    warnings = [f"  {warning}" for warning in job["stages"][-1]["warnings"]]  # UPLOAD repeats those of all stages
     return [*rows, *clips, *dropped, *warnings]
 
 

@@ -1,4 +1,4 @@
-"""What a fresh process costs before it does anything: help, a refused input, the API's import."""
+"""The cost of starting a process: help, a refused input, the API's import."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ COMMANDS = {
 
 
 def cold_starts(times: int = TIMES) -> dict[str, list[float]]:
-    """CPU seconds of each command in `times` fresh processes; one before them leaves compiled modules behind."""
+    """CPU seconds of each command in `times` new processes, after one that compiles the modules."""
     return {name: [_cpu(command) for _ in range(times + 1)][1:] for name, command in COMMANDS.items()}
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic and its table; and, in the soak, a small run of the whole."""
+"""The benchmark's arithmetic and its table, and in the soak tests a small run of all of it."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench import report
 from tests.bench.plain import still_crop
-from tests.bench.processes import Sampler, cpu_seconds, of_trees
+from tests.bench.processes import Sampler, cpu_seconds, sum_over_trees
 from tests.bench.starts import cold_starts
 from tests.folders import ROOT
 
@@ -18,7 +18,7 @@ STAGES = ("DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD")
 
 
 def measured(seconds=10.0, work=9.5, bucket=0.25, cpu=15.0):
-    """What a job's process writes: six stages alike, from second 103 on, and two encodes in RENDER."""
+    """The output of a job's process: six equal stages from second 103 on, and two encodes in RENDER."""
     stages = [
         {
             "stage": name,
@@ -50,7 +50,7 @@ def measured(seconds=10.0, work=9.5, bucket=0.25, cpu=15.0):
 
 
 def job(**changes):
-    """A job whose memory is 200 MB, and 900 MB for a moment in TRANSCRIPT (seconds 113 to 123)."""
+    """A job with 200 MB of memory, and 900 MB for a moment in TRANSCRIPT (seconds 113 to 123)."""
     samples = [(100.0 + at, 900.0 if at == 15 else 200.0) for at in range(65)]
     return report.summary(100.0, 164.5, 99.0, measured(**changes), samples, {"cpu": 2.0, "peak_mb": 400.0})
 
@@ -64,7 +64,7 @@ def by_name(found):
     return {verdict.what: verdict for verdict in found}
 
 
-def test_a_job_is_told_apart_into_start_stages_and_what_they_cost_around():
+def test_a_jobs_time_is_split_into_start_stages_and_overhead():
     made = job()
 
     assert (made["start"], made["before"], made["after"], made["exit"]) == (2.0, 1.0, 0.5, 1.0)
@@ -73,13 +73,13 @@ def test_a_job_is_told_apart_into_start_stages_and_what_they_cost_around():
     assert "captions" not in made["encodes"][0]
 
 
-def test_a_peak_belongs_to_the_stage_in_which_it_was():
+def test_a_memory_peak_belongs_to_the_stage_in_which_it_occurs():
     peaks = {stage["stage"]: stage["peak_mb"] for stage in job()["stages"]}
 
     assert peaks == dict.fromkeys(STAGES, 200.0) | {"TRANSCRIPT": 900.0}
 
 
-def test_a_stage_shorter_than_the_sampling_has_the_nearest_sample():
+def test_a_stage_shorter_than_the_sampling_gets_the_nearest_sample():
     quick = job(seconds=0.1)
 
     assert [stage["peak_mb"] for stage in quick["stages"]] == [200.0] * 6
@@ -92,13 +92,13 @@ def test_a_slow_start_is_over_its_limit():
     assert [verdict.ok for verdict in report.start_verdicts(starts)] == [False, True, True]
 
 
-def test_starts_are_those_of_fresh_processes():
+def test_cold_starts_are_measured_for_every_limit():
     starts = cold_starts(times=1)
     assert starts.keys() == report.STARTS.keys()
     assert all(0.05 < seconds < 60 for times in starts.values() for seconds in times)
 
 
-def test_verdicts_say_which_limits_hold():
+def test_verdicts_say_which_limits_are_kept():
     found = by_name(report.verdicts([run()], comparable=True))
 
     assert found["wall time, earlier service = 1"].value == pytest.approx(64.5 / 214)
@@ -111,7 +111,7 @@ def test_verdicts_say_which_limits_hold():
     assert judged == [True, True, False, False, True, False, False]
 
 
-def test_the_wall_time_is_scaled_by_what_a_plain_encode_costs_here():
+def test_the_wall_time_is_scaled_by_the_cost_of_a_plain_encode():
     twice_as_slow = report.verdicts([run(cpu=56.0, seconds=30.0)], comparable=True)[0]
 
     assert twice_as_slow.value == pytest.approx(64.5 / 214 / 2)
@@ -128,7 +128,7 @@ def test_several_runs_are_judged_by_their_median():
     assert found["encoding, plain encode = 1"].value == pytest.approx(1.1)
 
 
-def test_the_table_names_every_stage_and_what_is_over():
+def test_the_table_lists_every_stage_and_exceeded_limits():
     result = {
         "machine": {"cores": 2, "processor": "A processor", "load": 0.5, "python": "3.11.9"},
         "settings": {"asr_model": "base"},
@@ -165,11 +165,11 @@ def test_the_exit_status_is_1_if_a_limit_is_exceeded(judged, status):
     ("source", "crop"),
     [((1920, 1080), (608, 1080)), ((720, 1280), (720, 1280)), ((1080, 1080), (608, 1080)), ((606, 1080), (606, 1078))],
 )
-def test_the_plain_crop_is_the_largest_of_the_clips_shape(source, crop):
+def test_the_plain_crop_is_the_largest_of_the_clips_aspect_ratio(source, crop):
     assert still_crop(source, (1080, 1920)) == crop
 
 
-def test_processes_are_counted_with_their_children_and_after_their_end():
+def test_processes_are_measured_with_their_children_and_after_their_end():
     busy = "import subprocess, sys; x = bytearray(50_000_000); subprocess.run(['sleep', '1'])"
     with subprocess.Popen([sys.executable, "-c", busy]) as process:
         with Sampler([process.pid]) as sampler:
@@ -177,7 +177,7 @@ def test_processes_are_counted_with_their_children_and_after_their_end():
         used = cpu_seconds(process.pid)
     assert max(mb for _, mb in sampler.samples) > 50
     assert 0 < used < 1
-    assert of_trees(cpu_seconds, [process.pid]) == 0
+    assert sum_over_trees(cpu_seconds, [process.pid]) == 0
 
 
 @pytest.mark.soak

@@ -1,4 +1,4 @@
-"""Speaks `tests/bench/talk.txt` into `tests/bench/talk.opus`: ten minutes for the benchmark.
+"""Makes `tests/bench/talk.opus`, ten minutes of speech for the benchmark, from `tests/bench/talk.txt`.
 
 A line of the text is a sentence, an empty line a longer pause. Needs what `speech.py` needs, and
 imageio-ffmpeg; see `make_sample.py`.

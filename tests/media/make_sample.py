@@ -1,11 +1,11 @@
-"""Makes `sample.mp4` and `short.mp4` with the truth about them from `talk.json`.
+"""Makes `sample.mp4` and `short.mp4` and their ground truth from `talk.json`.
 
     apt-get install festival festvox-us-slt-hts
     python3 -m venv /tmp/sample && /tmp/sample/bin/pip install \
         scikit-image opencv-python-headless pillow fontpkg-poppins imageio-ffmpeg
     /tmp/sample/bin/python tests/media/make_sample.py
 
-It takes a few minutes. Needed only when the talk changes: its results are committed.
+It takes a few minutes and is needed only when the talk changes: its results are committed.
 """
 
 import json
@@ -70,7 +70,7 @@ def excerpt(name: str, spoken: list[SpokenLine], shots: list[Shot]) -> tuple[int
 
 
 def plan_shots(talk: dict[str, Any], spoken: list[SpokenLine], frames: int) -> list[Shot]:
-    """A cut falls on the first frame after the middle of the silence before its line."""
+    """Place each cut on the first frame after the middle of the silence before its line."""
     firsts: list[int] = []
     looks: list[tuple[str, tuple[str, ...]]] = []
     for section in talk["sections"]:
@@ -97,7 +97,7 @@ def make(
 
 
 def tell(talk: dict[str, Any], spoken: list[SpokenLine], shots: list[Shot], first: int, end: int) -> dict[str, Any]:
-    """The truth about the frames from `first` up to `end`, in seconds from the first of them."""
+    """The ground truth of the frames from `first` up to `end`, in seconds from the first of them."""
     offset = first / FPS
     lines = [line for line in spoken if offset <= line.start and line.end <= end / FPS]
     kinds = {section["name"]: section["kind"] for section in talk["sections"]}
@@ -131,7 +131,7 @@ def tell(talk: dict[str, Any], spoken: list[SpokenLine], shots: list[Shot], firs
 
 
 def faces(shot: Shot, first: int, end: int) -> list[dict[str, float | None]]:
-    """The shot's keys inside the range; a shot without a face has two keys without a place."""
+    """The shot's keys inside the range; a shot without a face has two keys without a position."""
     begin, finish = max(shot.first, first), min(shot.last, end - 1)
     if begin > finish:
         return []
@@ -154,7 +154,7 @@ def seconds(value: float) -> float:
 
 
 def layout(truth: dict[str, Any]) -> str:
-    """JSON with one line an item, so that a change can be read."""
+    """JSON with one item per line, so that diffs are readable."""
     rows = []
     for name, value in truth.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):

@@ -1,4 +1,4 @@
-"""Makes `tongues.opus`, in which English is followed by Spanish, and `tongues.json`: its text and times.
+"""Makes `tongues.opus`, English followed by Spanish, and `tongues.json` with its text and times.
 
     apt-get install espeak-ng
     .venv/bin/python tests/media/make_tongues.py
@@ -15,7 +15,7 @@ import imageio_ffmpeg
 
 HERE = Path(__file__).parent
 TURN, PAUSE = 9.9, 0.3
-"""Seconds of `short.mp4` that are taken, up to a pause of its voice, and of silence before the Spanish."""
+"""Seconds taken from `short.mp4`, up to a pause in its speech, and seconds of silence before the Spanish."""
 WORDS_A_MINUTE = 140
 SPANISH = (
     "Ayer caminamos por el mercado con mi hermana. Compramos naranjas, pan y un poco de queso. "

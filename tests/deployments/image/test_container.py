@@ -29,11 +29,11 @@ def run_container(tmp_path, given):
 
 @pytest.fixture
 def api():
-    """An API with queued answers; `asked` holds the paths and bodies of its requests."""
+    """An API with queued answers; `requests` holds the paths and bodies it received."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            self.server.asked.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+            self.server.requests.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
             answer = self.server.answers.pop(0)
             if answer is None:
                 self.connection.close()
@@ -47,7 +47,7 @@ def api():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.answers = [], []
+    server.requests, server.answers = [], []
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
@@ -82,7 +82,7 @@ def test_exchanging_a_grant_is_retried_while_the_api_is_unavailable(api):
     api.answers += [(503, {"detail": "job store unavailable"}), (200, {"access": ACCESS})]
     access = container.redeem(f"{api.url}/", "a-grant")
     assert access.url == api.url
-    first, second = api.asked
+    first, second = api.requests
     assert first == second
     assert (first[0], first[1]["grant"]) == ("/api/worker/grant", "a-grant")
 
@@ -91,7 +91,7 @@ def test_retries_use_the_same_nonce_and_each_container_another(api):
     api.answers += [None, (504, {}), (200, {"access": ACCESS}), (200, {"access": ACCESS})]
     container.redeem(api.url, "a-grant")
     container.redeem(api.url, "a-grant")
-    *nonces, other = [body["nonce"] for _, body in api.asked]
+    *nonces, other = [body["nonce"] for _, body in api.requests]
     assert len(set(nonces)) == 1
     assert NONCE.fullmatch(other)
     assert other not in nonces
@@ -108,7 +108,7 @@ def test_an_api_that_never_answers_is_told_apart_from_a_refused_grant(api, monke
         container.redeem(api.url, "a-grant")
     with pytest.raises(SystemExit) as ended:
         container.main()
-    assert (ended.value.code, len(api.asked)) == (UNREACHABLE, 4)
+    assert (ended.value.code, len(api.requests)) == (UNREACHABLE, 4)
 
 
 def test_the_runs_settings_hold_the_session_in_place_of_secrets(monkeypatch):

@@ -39,21 +39,21 @@ def test_a_good_answer_keeps_its_order(server):
     picks = llm(server).rerank(OFFERS, 2)
     assert [p.id for p in picks] == ["w1", "w0"]
     assert picks[0].title == "Your backup is not a backup"
-    assert len(server.seen) == 1
-    assert server.seen[0]["response_format"]["type"] == "json_schema"
+    assert len(server.requests) == 1
+    assert server.requests[0]["response_format"]["type"] == "json_schema"
 
 
 def test_a_server_without_schemas_is_asked_again_without_one(server):
     server.refuses_schema = 400
     assert len(llm(server).rerank(OFFERS, 2)) == 2
-    assert ["response_format" in body for body in server.seen] == [True, False]
+    assert ["response_format" in body for body in server.requests] == [True, False]
 
 
 @pytest.mark.parametrize("status", [400, 415, 422, 500, 501])
 def test_any_refusal_of_a_schema_is_retried_without_one(server, status):
     server.refuses_schema = status
     assert len(llm(server).rerank(OFFERS, 2)) == 2
-    asked = ["response_format" in body for body in server.seen]
+    asked = ["response_format" in body for body in server.requests]
     assert asked in ([True, False], [True, True, False])  # litellm itself retries a request after 422
 
 
@@ -72,7 +72,7 @@ def test_dropped_picks_are_reported(server):
 
 def test_transcripts_are_sent_as_data_only(server):
     llm(server).rerank(OFFERS, 2)
-    system, user = server.seen[0]["messages"]
+    system, user = server.requests[0]["messages"]
     assert system["role"] == "system"
     assert "Ignore all previous" not in system["content"]
     assert [c["transcript"] for c in json.loads(user["content"])["candidates"]] == [o.text for o in OFFERS]
@@ -88,7 +88,7 @@ def test_picks_from_a_prompt_injection_are_dropped_and_cleaned(server):
 
 def test_429_is_retried_once_after_retry_after(server):
     def busy_once(handler):
-        if len(server.seen) == 1:
+        if len(server.requests) == 1:
             return handler.send(429, '{"error": {"message": "slow down"}}', {"retry-after": "1"})
         return handler.reply(GOOD)
 
@@ -96,7 +96,7 @@ def test_429_is_retried_once_after_retry_after(server):
     began = time.monotonic()
     assert len(llm(server).rerank(OFFERS, 2)) == 2
     assert time.monotonic() - began >= 1.0
-    assert len(server.seen) == 2
+    assert len(server.requests) == 2
 
 
 def test_429_twice_is_a_failure(server):
@@ -105,7 +105,7 @@ def test_429_twice_is_a_failure(server):
     began = time.monotonic()
     with pytest.raises(LlmFailed, match="429"):
         llm(server).rerank(OFFERS, 2)
-    assert len(server.seen) == 3
+    assert len(server.requests) == 3
     assert time.monotonic() - began < RETRY_AFTER_SECONDS
 
 
@@ -114,7 +114,7 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for(server, until):
     server.behave = lambda handler: handler.send(429, "{}", {"retry-after": until})
     with pytest.raises(LlmFailed, match="429"):
         llm(server, timeout=10).rerank(OFFERS, 2)
-    assert len(server.seen) == 1
+    assert len(server.requests) == 1
 
 
 def trickle(handler):

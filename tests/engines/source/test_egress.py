@@ -60,7 +60,7 @@ def send_raw(proxy: EgressProxy, request: bytes) -> bytes:
 def test_a_public_host_is_reached(server: MediaServer) -> None:
     with EgressProxy(network=server.network()) as proxy:
         assert request(proxy, "http://media.example/file?a=b%2Fc") == (200, BODY)
-    path, headers = server.asked[0]
+    path, headers = server.requests[0]
     assert path == "/file?a=b%2Fc"
     assert headers["Host"] == "media.example"
     assert "Proxy-Authorization" not in headers
@@ -90,7 +90,7 @@ def test_clients_without_the_password_are_refused(server: MediaServer) -> None:
         assert send_raw(proxy, b"CONNECT media.example:443 HTTP/1.1\r\nHost: media.example\r\n\r\n").startswith(
             b"HTTP/1.1 407"
         )
-    assert server.asked == []
+    assert server.requests == []
     assert not proxy.traffic.refused
 
 
@@ -114,7 +114,7 @@ def test_private_hosts_are_refused_as_the_system_resolves_them(server: MediaServ
         assert request(proxy, f"http://{host}:{server.port}/file")[0] == 403
         connect = f"CONNECT {host}:{server.port} HTTP/1.1\r\n{_header_lines(authorization(proxy))}\r\n"
         assert send_raw(proxy, connect.encode()).startswith(b"HTTP/1.1 403")
-    assert server.asked == []
+    assert server.requests == []
     assert len(proxy.traffic.refused) == 2
 
 
@@ -179,7 +179,7 @@ def test_the_next_address_is_tried_after_a_failure(server: MediaServer) -> None:
 def test_other_ports_and_schemes_are_refused(server: MediaServer, url: str) -> None:
     with EgressProxy(network=server.network()) as proxy:
         assert request(proxy, url)[0] == 403
-    assert server.asked == []
+    assert server.requests == []
     assert len(proxy.traffic.refused) == 1
 
 
@@ -210,7 +210,7 @@ def test_a_connection_carries_one_request(server: MediaServer) -> None:
         answer = send_raw(proxy, (first + second).encode())
     assert answer.endswith(BODY)
     assert b"Connection: close" in answer
-    assert [path for path, _ in server.asked] == ["/file"]
+    assert [path for path, _ in server.requests] == ["/file"]
 
 
 def test_bodies_are_forwarded(server: MediaServer) -> None:
@@ -274,7 +274,7 @@ def test_an_ambiguous_head_reaches_no_host(server: MediaServer, fields: str) -> 
     with EgressProxy(network=server.network()) as proxy:
         lines = f"{fields}{_header_lines(authorization(proxy))}"
         assert send_raw(proxy, f"POST http://media.example/file HTTP/1.1\r\n{lines}\r\nx".encode()) == b""
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")

@@ -65,7 +65,7 @@ def test_a_podcast_is_read_newest_first_without_visiting_items(server: MediaServ
     assert [item.url for item in found.items][:2] == [media("new"), "http://media.example/page.html"]
     assert found.items[0].published == 20002 * DAY
     assert not found.left_out
-    assert set(server.count) == {"/feed.xml"}
+    assert set(server.request_counts) == {"/feed.xml"}
 
 
 def test_an_item_is_recognised_by_its_guid(server: MediaServer) -> None:
@@ -147,7 +147,7 @@ def test_a_feed_on_a_private_address_is_refused_unless_allowed(server: MediaServ
     address = f"http://127.0.0.1:{server.port}/feed.xml"
     with pytest.raises(AddressRefused):
         read_feed(address, 5, OPTIONS, binary_dir())
-    assert not server.asked
+    assert not server.requests
     allowed = OPTIONS.model_copy(update={"allow_private_addresses": True})
     assert [item.title for item in read_feed(address, 5, allowed, binary_dir()).items] == ["One"]
     with pytest.raises(BadRequest):

@@ -184,7 +184,7 @@ def test_no_environment_variable_bypasses_the_proxy(
     server.pages["/talk.mp4"] = serve.file(b"x")
     with pytest.raises(AddressRefused):
         inspect(f"http://127.0.0.1:{server.port}/talk.mp4", OPTIONS, binary_dir())
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
@@ -214,7 +214,7 @@ def test_cookies_are_sent_to_their_site_and_the_file_is_not_changed(server: Medi
     options = OPTIONS.model_copy(update={"cookies_file": jar})
     assert "cookies" not in repr(options)
     inspect("http://media.example/talk.mp4", options, binary_dir(), network=server.network())
-    assert server.asked[0][1]["Cookie"] == "session=mine"
+    assert server.requests[0][1]["Cookie"] == "session=mine"
     assert jar.read_text() == before
 
 

@@ -38,7 +38,7 @@ def llm_api(serve, provider):
 
 @pytest.fixture
 def access(llm_api, provider):
-    provider.seen.clear()
+    provider.requests.clear()
     provider.refuses_schema = 0
     provider.behave = lambda handler: handler.reply(GOOD)
     return llm_api.access(llm_api.new_job())
@@ -65,19 +65,19 @@ def ask(llm_api, access):
 
 def test_the_flows_engine_works_through_the_proxy(llm, provider):
     assert [pick.id for pick in llm.rerank(OFFERS, 2)] == ["w1", "w0"]
-    assert [body["model"] for body in provider.seen] == ["tiny"]
-    assert provider.seen[0]["response_format"]["type"] == "json_schema"
+    assert [body["model"] for body in provider.requests] == ["tiny"]
+    assert provider.requests[0]["response_format"]["type"] == "json_schema"
 
 
 def test_a_provider_without_schemas_is_asked_again_without_one(llm, provider):
     provider.refuses_schema = 422
     assert len(llm.rerank(OFFERS, 2)) == 2
-    assert ["response_format" in body for body in provider.seen] == [True, False]
+    assert ["response_format" in body for body in provider.requests] == [True, False]
 
 
 def test_a_busy_provider_is_retried_when_it_says(llm, provider):
     def busy_once(handler):
-        if len(provider.seen) == 1:
+        if len(provider.requests) == 1:
             return handler.send(429, '{"error": {"message": "slow down"}}', {"retry-after": "1"})
         return handler.reply(GOOD)
 
@@ -93,7 +93,7 @@ def test_calls_are_limited_per_run(llm_api, llm, ask, provider):
     assert (refused.status_code, refused.json()["detail"]) == (403, "the run's LLM calls are used up")
     with pytest.raises(LlmFailed, match="403"):
         llm.rerank(OFFERS, 2)
-    assert len(provider.seen) == CALLS
+    assert len(provider.requests) == CALLS
     assert ask(llm_api.access(llm_api.new_job()).token).status_code == 200
 
 
@@ -103,7 +103,7 @@ def test_concurrent_calls_do_not_exceed_the_limit(ask, provider):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(provider.seen) == CALLS
+    assert len(provider.requests) == CALLS
 
 
 def test_only_fields_the_flow_needs_are_forwarded(ask, provider):
@@ -112,7 +112,7 @@ def test_only_fields_the_flow_needs_are_forwarded(ask, provider):
     messages = [{"role": "user", "content": "Which one?", "name": "x"}]
     assert ask(messages=messages, max_tokens=5).status_code == 200
     said = {"model": "tiny", "messages": CHAT["messages"]}
-    assert provider.seen == [
+    assert provider.requests == [
         said | {"temperature": 0.5, "max_tokens": ANSWER_TOKENS, "seed": 7},
         said | {"max_tokens": 5},
     ]
@@ -187,7 +187,7 @@ def test_a_providers_failure_reveals_nothing_it_said(ask, provider, behave, stat
 def test_malformed_calls_are_refused_and_not_counted(ask, provider, changes):
     refused = ask(**changes)
     assert (refused.status_code, refused.json()["detail"]) == (400, "messages are malformed")
-    assert provider.seen == []
+    assert provider.requests == []
     assert [ask().status_code for _ in range(CALLS)] == [200] * CALLS
 
 
@@ -205,7 +205,7 @@ def test_the_llm_needs_a_live_session(llm_api, access, ask, provider):
     assert llm_api.post(PATH, json=CHAT).status_code == 403
     llm_api.jobs.report(Report(job_id=access.job_id, status=JobState.FAILED, error="x"))
     assert ask().status_code == 403
-    assert provider.seen == []
+    assert provider.requests == []
 
 
 @pytest.mark.parametrize("changes", [{}, {"llm_model_name": "openai/tiny", "grant_llm_calls": 0}])

@@ -21,7 +21,7 @@ from infra.errors import StoreError
 from infra.granted.access import Access
 from infra.settings import Settings
 from tasks.core.object_keys import alias_key, digest, media_key
-from tests.answering import Answer, Asked, serving
+from tests.answering import Answer, ReceivedRequest, serving
 from tests.infra.bucket.test_store import (  # noqa: F401
     test_a_copy_keeps_bytes_digest_and_type,
     test_a_large_file_is_uploaded_in_parts_and_round_trips,
@@ -42,10 +42,10 @@ class Cloudflare:
     """Issues keys for requests that follow its API reference; `broken` replaces its answers."""
 
     settings: Settings
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     broken: Answer | None = None
 
-    def __call__(self, request: Asked) -> Answer:
+    def __call__(self, request: ReceivedRequest) -> Answer:
         if self.broken:
             return self.broken
         assert (request.method, request.path) == (
@@ -61,7 +61,7 @@ class Cloudflare:
         assert asked["parentAccessKeyId"] == self.settings.r2_access_key_id.get_secret_value()
         assert type(asked["ttlSeconds"]) is int
         assert 0 < asked["ttlSeconds"] <= 604_800
-        self.asked.append(asked)
+        self.requests.append(asked)
         return Answer(200, json.dumps({"success": True, "errors": [], "messages": [], "result": KEYS}).encode())
 
 
@@ -73,7 +73,7 @@ class R2:
     prefix: str
     seen: list[tuple[str, str]] = field(default_factory=list)
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: ReceivedRequest) -> Answer:
         parts = urlsplit(asked.path)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         key = unquote(parts.path.removeprefix(f"/{self.settings.r2_bucket}").removeprefix("/"))
@@ -90,7 +90,7 @@ class R2:
         return Answer(answer.status_code, answer.content, {n: v for n, v in answer.headers.items() if n not in gone})
 
 
-def is_signed(asked: Asked) -> bool:
+def is_signed(asked: ReceivedRequest) -> bool:
     """Whether the temporary keys have signed every header that the server acts on."""
     if asked.headers.get("x-amz-security-token") != KEYS["sessionToken"]:
         return False
@@ -143,8 +143,8 @@ def test_keys_are_limited_to_the_jobs_root_and_the_sessions_time(cloudflare_api,
     access = Access.model_validate(
         cloudflare_api.redeem(cloudflare_api.grant(job_id, session_seconds=1234)).json()["access"]
     )
-    assert cloudflare.asked[-1]["prefixes"] == [f"granted/{job_id}/"] == [access.root]
-    assert (cloudflare.asked[-1]["ttlSeconds"], cloudflare.asked[-1]["bucket"]) == (1234, access.bucket)
+    assert cloudflare.requests[-1]["prefixes"] == [f"granted/{job_id}/"] == [access.root]
+    assert (cloudflare.requests[-1]["ttlSeconds"], cloudflare.requests[-1]["bucket"]) == (1234, access.bucket)
     assert access.keys.model_dump() == {
         "endpoint": cloudflare_api.settings.r2_endpoint,
         "key_id": "temporary",

@@ -32,7 +32,7 @@ def test_a_job_is_created_and_submitted_once(api):
     job_id = answer.json()["job_id"]
     assert answer.json() == {"job_id": job_id, "status": "QUEUED"}
     assert JOB_ID.fullmatch(job_id)
-    assert api.runs.asked[job_id, 1] == REQUEST
+    assert api.runs.requests[job_id, 1] == REQUEST
     assert api.record(job_id).nosana_run_id == api.runs.ids[job_id, 1]
 
 
@@ -108,7 +108,7 @@ def test_values_within_bounds_are_accepted(api, change):
     answer = api.create(**change)
     assert answer.status_code == 200
     expected = REQUEST | {name: value for name, value in change.items() if name in REQUEST}
-    assert api.runs.asked[answer.json()["job_id"], 1] == expected
+    assert api.runs.requests[answer.json()["job_id"], 1] == expected
 
 
 @pytest.mark.parametrize("given", [{}, {"language": None}])

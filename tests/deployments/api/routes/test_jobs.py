@@ -129,7 +129,7 @@ def test_start_opens_a_new_attempt_of_a_failed_job(api):
     job = api.job(job_id)
     assert (job["status"], job["attempt"], job["progress"], job["error"]) == ("QUEUED", 2, 0, None)
     assert job["nosana_run_id"] == api.runs.ids[job_id, 2]
-    assert api.runs.asked[job_id, 2] == REQUEST
+    assert api.runs.requests[job_id, 2] == REQUEST
 
 
 def test_start_uses_the_last_runs_deployment_even_after_a_failed_start(api):
@@ -139,7 +139,7 @@ def test_start_uses_the_last_runs_deployment_even_after_a_failed_start(api):
     assert not api.post(f"/api/jobs/{job_id}/start").json()["ok"]
     api.runs.fault = None
     assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}
-    assert api.runs.after[job_id, 3] == (first, None)
+    assert api.runs.submit_options[job_id, 3] == (first, None)
 
 
 @pytest.mark.parametrize("status", [None, "RUNNING", "SUCCEEDED"])

@@ -1,4 +1,4 @@
-"""What every part of the code must agree on is written down in one place."""
+"""Facts that all parts of the code share are defined in one place."""
 
 import pytest
 
@@ -16,6 +16,6 @@ SOURCES = [path for folder in ("deployments", "flows", "infra", "tasks") for pat
     ],
     ids=["a job id's form", "a file's SHA-256"],
 )
-def test_it_is_written_once(words, places):
+def test_it_is_defined_once(words, places):
     found = [path.relative_to(ROOT).as_posix() for path in SOURCES if words in path.read_text()]
     assert sorted(found) == places
