@@ -30,7 +30,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.UPLOAD, version=4))
+@task(**task_arguments(Stage.UPLOAD, version=5))
 def upload(
     job: JobRef,
     request: ClipRequest,

@@ -68,7 +68,7 @@ class RenderedClip(BaseModel):
     words: list[Word] = Field(default_factory=list[Word])
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
-    source: SourceExcerpt | None = None
+    source: SourceExcerpt
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
     faces: Faces = Field(default_factory=Faces)
     encoder: str

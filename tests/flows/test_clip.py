@@ -67,6 +67,14 @@ def test_the_manifest_has_the_contracts_fields(pipeline, talk):
     assert set(manifest["timings"]) == {"DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD"}
 
 
+def test_every_clip_is_compared_with_its_source(pipeline, talk):
+    for clip in pipeline.json(talk[0], "manifest.json")["clips"]:
+        measured = {check["name"]: check["measured"] for check in clip["checks"]}
+        alike, compared = map(int, re.fullmatch(r"(\d+) of (\d+) frames alike", measured["picture"]).groups())
+        assert alike == compared >= 5
+        assert int(re.match(r"at most (\d+) ms (late|early)", measured["sound"])[1]) <= 40
+
+
 def test_the_other_artifacts_have_the_contracts_fields(pipeline, talk):
     transcript = pipeline.json(talk[0], "transcript.json")
     assert {"text", "start", "duration", "words"} <= set(transcript[0])

@@ -23,10 +23,11 @@ OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 s without sound from 6 to 8 s, so that no clip from there can reach its loudness."""
+    """12 s, different at every moment, without sound from 6 to 8 s: no clip from there can reach its loudness."""
     path = tmp_path_factory.mktemp("source") / "a.mp4"
-    picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=12"]
-    sound = ["-f", "lavfi", "-i", "anoisesrc=c=pink:a=0.3:d=12:r=48000:seed=1,volume='1-between(t,6,8)':eval=frame"]
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=12,hue=h=20*t,rotate=a=0.2*t:c=gray"]
+    level = "volume='(0.6+0.4*sin(9*t+t*t))*(1-between(t,6,8))':eval=frame"
+    sound = ["-f", "lavfi", "-i", f"anoisesrc=c=pink:a=0.3:d=12:r=48000:seed=1,asetnsamples=480,{level}"]
     ffmpeg(*picture, *sound, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", path)
     return path
 
@@ -111,6 +112,18 @@ def test_a_clip_of_the_wrong_size_is_replaced_without_another_render(render: Ren
     assert done.clips[0].clip.title == OTHER.title
     assert [title for title, _ in render.requests] == [GOOD.title, OTHER.title]
     assert "size" in done.dropped[0].reason
+
+
+@pytest.mark.parametrize(("name", "streams"), [("picture", ("1:v", "0:a")), ("sound", ("0:v", "1:a"))])
+def test_a_clip_with_picture_or_sound_from_elsewhere_is_replaced(render: Renders, name: str, streams: tuple[str, str]):
+    good, other = render(GOOD, Correction()), render(cut(9, 9, 11), Correction())
+    maps = [word for stream in streams for word in ("-map", stream)]
+    mixed = good.path.with_name("x.mp4")
+    ffmpeg("-i", good.path, "-i", other.path, *maps, "-c", "copy", "-movflags", "+faststart", mixed)
+    mixed.replace(good.path)
+    done = verify_clips([good], render, [OTHER], OPTIONS)
+    assert [clip.clip.title for clip in done.clips] == [OTHER.title]
+    assert f"{name}: " in done.dropped[0].reason
 
 
 def test_a_truncated_file_is_replaced(render: Renders):
@@ -208,7 +221,7 @@ def test_measuring_uses_one_thread_on_one_core(render: Renders, monkeypatch):
     clips = [render(GOOD, Correction()), render(OTHER.model_copy(update={"index": 3}), Correction())]
     at_once: set[int] = set()
 
-    def seen(path: Path, source: SourceExcerpt | None):
+    def seen(path: Path, source: SourceExcerpt):
         at_once.add(threading.get_ident())
         return measure_clip(path, source)
 

@@ -89,7 +89,11 @@ SOURCES = {
     ),
     "dark PQ": (tagged_picture("smpte2084", "bt2020", "bt2020nc", ",lutyuv=y=val*0.32"), HEVC_10_BIT, "a.mp4"),
     "interlaced": (picture("50", more=",interlace=scan=tff,setfield=tff"), ("-x264-params", "tff=1"), "a.mp4"),
-    "RGB with alpha": (picture(more=",format=gbrap"), ("-c:v", "ffv1", "-pix_fmt", "gbrap"), "a.mkv"),
+    "RGB with alpha": (
+        picture(more=",format=gbrap,colorchannelmixer=aa=0.5"),
+        ("-c:v", "ffv1", "-pix_fmt", "gbrap"),
+        "a.mkv",
+    ),
 }
 
 
@@ -249,7 +253,7 @@ def test_a_crop_of_a_still_region_is_not_a_frozen_clip(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(stage, "frame_range", framed)
     clip = rendered(path, tmp_path / "out")
-    assert measure_clip(clip.path).frozen
+    assert measure_clip(clip.path, clip.source).frozen
     assert faults(clip) == []
 
 
@@ -351,7 +355,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
 def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
     mend = Correction(louder=-3, shorter=4)
     done = render_clip(cut((0.5, 3.5)), footage(plain, SPEECH), OPTIONS, tmp_path, correction=mend)
-    measure = measure_clip(done.path)
+    measure = measure_clip(done.path, done.source)
     assert measure.integrated == pytest.approx(-17, abs=0.6)
     assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)
 

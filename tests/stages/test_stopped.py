@@ -12,6 +12,7 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import ProgramStopped
 from tasks.core.media import SourceMeta
 from tasks.core.output.render_plan import Correction, RenderOptions
+from tasks.core.output.source_match import SoundLevels, SourceExcerpt
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines import ffmpeg as engine
@@ -33,6 +34,7 @@ from tests.small_media import footage
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast", parallel=2)
 CLIPS = [EdlClip(index=i, title="t", hook="h", segments=[Span(start=i, end=i + 1, text="t, h")]) for i in (1, 2)]
 WORDS = [Word(word=f"word{i}", start=i * 0.4, end=i * 0.4 + 0.3) for i in range(60)]
+UNSEEN = SourceExcerpt(sound=SoundLevels(channels=[], mono=[]), frames=[])
 ENDLESS = ["-f", "lavfi", "-re", "-i", "testsrc=s=64x64", "-f", "null", "-"]
 
 
@@ -70,7 +72,7 @@ TASKS: dict[str, Task] = {
     "loudness of it all": lambda video, out, exe: loudness.integrated(video),
     "delivery": lambda video, out, exe: prosody.measure_delivery(video, exe),
     "decoding for Whisper": lambda video, out, exe: list(pcm.blocks(video, exe, 1, 0.1)),
-    "measure of a clip": lambda video, out, exe: measure_clip(video),
+    "measure of a clip": lambda video, out, exe: measure_clip(video, UNSEEN),
     "one frame on NVENC": lambda video, out, exe: engine.nvenc_works.__wrapped__(),
     "one frame decoded on the GPU": lambda video, out, exe: engine.hwaccel.__wrapped__(video),
     "render": lambda video, out, exe: render_clips(CLIPS, footage(video), OPTIONS, out, lambda share: None),

@@ -8,7 +8,7 @@ from tasks.core.choice.grounding import unspoken_facts, unspoken_words
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip, SelectionPath
 from tasks.core.output.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
-from tasks.core.output.source_match import FrameMatch, Lag
+from tasks.core.output.source_match import FEWEST_FRAMES, FrameMatch, Lag
 from tasks.core.plurals import pluralize
 from tasks.core.transcript import Word
 
@@ -45,7 +45,7 @@ CLEARLY_CLOSER = 3.0
 CLEARLY_DISTANT = 0.05
 """and the right moment has at least this distance: a talking face is equally close at any time."""
 MOST_STRAYED = 1
-"""Frames, of five or more, that may be closer to another moment by chance."""
+"""Frames, of FEWEST_FRAMES or more, that may be closer to another moment by chance."""
 
 
 class ClipMeasurements(BaseModel):
@@ -53,7 +53,8 @@ class ClipMeasurements(BaseModel):
 
     `highlight` has (time, pixels of the highlight colour in the caption area) for every look.
     `moov_first`: a player can start before the whole file has arrived. `lost_in_mono` is the share of the
-    sound that vanishes in mono; `lags`, `silences` and `frame_matches` compare the clip with its source.
+    sound that vanishes in mono. `lags`, `silences` and `frame_matches` compare the clip with its source: `lags` is
+    None if there was no sound to compare, and empty if the source's sound is too steady to show a lag.
     """
 
     size_bytes: int
@@ -78,7 +79,7 @@ class ClipMeasurements(BaseModel):
     highlight: list[tuple[float, int]] = Field(default_factory=list[tuple[float, int]])
     moov_first: bool = False
     lost_in_mono: float = 0.0
-    lags: list[Lag] = Field(default_factory=list[Lag])
+    lags: list[Lag] | None = None
     silences: list[Stretch] = Field(default_factory=list[Stretch])
     frame_matches: list[FrameMatch] = Field(default_factory=list[FrameMatch])
 
@@ -239,7 +240,9 @@ def _sound(measure: ClipMeasurements) -> Check:
     """Check that the sound is the source's at the seconds of the EDL, from start to end."""
     wanted = f"within {LONGEST_LAG * 1000:.0f} ms of the source's"
     if not measure.lags:
-        return Check(name="sound", ok=True, measured="too steady to tell", wanted=wanted)
+        compared = measure.lags is not None
+        told = "too steady to tell" if compared else "not compared"
+        return Check(name="sound", ok=compared, measured=told, wanted=wanted)
     worst = max(measure.lags, key=lambda lag: (lag.match < LEAST_MATCH, abs(lag.lag)))
     if worst.match < LEAST_MATCH:
         return Check(name="sound", ok=False, measured=f"another sound at {worst.t:.1f} s", wanted=wanted)
@@ -256,13 +259,13 @@ def _picture(measure: ClipMeasurements) -> Check:
     other = [one for one in measure.frame_matches if one.distance > MAX_DISTANCE + one.source_change]
     strayed = [one for one in measure.frame_matches if _is_strayed(one)]
     bad = sorted({one.t for one in [*other, *(strayed if len(strayed) > MOST_STRAYED else [])]})
-    alike = f"{len(measure.frame_matches) - len(bad)} of {len(measure.frame_matches)} frames alike"
-    alike = alike if measure.frame_matches else "not compared"
+    compared = len(measure.frame_matches)
+    alike = f"{compared - len(bad)} of {compared} frames alike"
     return Check(
         name="picture",
-        ok=not bad,
+        ok=not bad and compared >= FEWEST_FRAMES,
         measured=alike + (f", not those at {', '.join(f'{t:.1f}' for t in bad)} s" if bad else ""),
-        wanted="the source's frame on show at that time",
+        wanted=f"the source's frame on show at that time, for at least {FEWEST_FRAMES} frames",
     )
 
 

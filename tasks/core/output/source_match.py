@@ -52,6 +52,8 @@ def _decibels(power: NDArray[np.float64]) -> list[float]:
 
 SAMPLES_PER_SECOND = 10
 """Frames of a finished clip to compare."""
+FEWEST_FRAMES = 5
+"""Frames of the source to compare with; with fewer, the picture counts as not compared."""
 LUMA, CHROMA = (32, 32), (8, 8)
 """Width and height of the compared planes, whatever the picture's aspect."""
 SAMPLE_SLACK = 2

@@ -42,10 +42,10 @@ CAPTION_BAND = 0.08
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 
 
-def measure_clip(path: Path, source: SourceExcerpt | None = None, timeout: float = 300) -> ClipMeasurements:
-    """Measure a finished file: its reference frames, scaled down and decoded once, and all of its sound.
+def measure_clip(path: Path, source: SourceExcerpt, timeout: float = 300) -> ClipMeasurements:
+    """Measure a finished file and compare it with its source.
 
-    If `source` describes the source's picture and sound during the clip, the clip is compared with it.
+    Decodes the reference frames once, scaled down, and all of the sound.
 
     Raises:
         UnreadableMedia: no demuxer or decoder reads it.
@@ -54,14 +54,14 @@ def measure_clip(path: Path, source: SourceExcerpt | None = None, timeout: float
         with av.open(str(path)) as container:
             measure = _streams(container, path)
         shrink = max(1.0, measure.width / LOOK_WIDTH)
-        boxes = {frame.box: ClipFrames(frame.box) for frame in source.frames} if source else {}
+        boxes = {frame.box: ClipFrames(frame.box) for frame in source.frames}
         viewer = _Viewer(_even(measure.width / shrink), _even(measure.height / shrink), list(boxes.values()))
         said = _decode(path, measure, viewer, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     sound = read_summary(said) if measure.audio_streams else None
     heard = levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
-    compared = [boxes[frame.box].match(frame) for frame in source.frames] if source else []
+    compared = [boxes[frame.box].match(frame) for frame in source.frames]
     return measure.model_copy(
         update={
             "black": stretches(viewer.black, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
@@ -70,8 +70,8 @@ def measure_clip(path: Path, source: SourceExcerpt | None = None, timeout: float
             "integrated": sound.integrated if sound else None,
             "true_peak": sound.true_peak if sound else None,
             "lost_in_mono": lost_in_mono(heard) if heard else 0.0,
-            "lags": lags(heard, source.sound) if heard and source else [],
-            "silences": silences(heard, source.sound) if heard and source else [],
+            "lags": lags(heard, source.sound) if heard and source.sound.channels else None,
+            "silences": silences(heard, source.sound) if heard else [],
             "frame_matches": [one for one in compared if one],
         }
     )

@@ -19,12 +19,12 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import RenderOptions
-from tasks.core.output.source_match import CHROMA, LUMA, Box, SourceFrame, framing
+from tasks.core.output.source_match import CHROMA, FEWEST_FRAMES, LUMA, Box, SourceFrame, framing
 from tasks.core.picture.camera import Shot
 from tasks.engines.decoding import key_before, pictures
 from tasks.engines.probe import picture_of
 
-WANTED, ENOUGH = 7, 5
+WANTED = 7
 SETTLED = 0.12
 """Seconds after a key frame: key frames often start a shot, and a clip's frame may be half a frame early."""
 FURTHER = 0.8
@@ -40,6 +40,8 @@ EARLIER = 0.08
 """Seconds over which change in the source is measured: a clip's sample may be off by this much."""
 HD_LINES = 720
 """Untagged files with at least this many lines are BT.709."""
+BLACK = np.array([16, 128, 128])[:, None, None]
+"""Luma and chroma in limited range."""
 _MATRICES = {1: Colorspace.ITU709, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M}
 _HDR_TRANSFERS, _WIDE_PRIMARIES, _WIDE_MATRICES = {16, 18}, {9}, {9, 10}
 """Code points of ISO/IEC 23091-2 whose colours change when rendered."""
@@ -61,7 +63,7 @@ def source_frames(
     try:
         with av.open(str(video), metadata_errors="ignore") as container:
             stream = picture_of(container)
-            if stream is None or info.alpha:  # the renderer decides what transparent parts show
+            if stream is None:
                 return []
             for span, views in zip(clip.segments, shots, strict=True):
                 share = span.duration / clip.duration
@@ -78,7 +80,7 @@ def source_frames(
 
 def _moments(container: InputContainer, stream: VideoStream, span: Span, share: float) -> dict[float, list[float]]:
     """Moments to decode, by the key frame to start from; the span gets a `share` of the clip's frames."""
-    wanted, enough = ceil(WANTED * share), ceil(ENOUGH * share)
+    wanted, enough = ceil(WANTED * share), ceil(FEWEST_FRAMES * share)
     latest = span.end - SETTLED
     before = key_before(container, stream, span.start)
     targets = [span.start + (i + 1) * span.duration / wanted for i in range(wanted)]
@@ -89,7 +91,7 @@ def _moments(container: InputContainer, stream: VideoStream, span: Span, share: 
     if span.start - before <= LEAD_SHARE * span.duration:
         moments[before] = [span.start + SETTLED]
     ends = dict(pairwise([*sorted(moments), latest]))
-    for i in range(1, ENOUGH):
+    for i in range(1, FEWEST_FRAMES):
         for key, times in moments.items():
             at = times[0] + i * FURTHER
             if sum(map(len, moments.values())) < enough and at < ends[key]:
@@ -153,11 +155,21 @@ def _upright(frame: VideoFrame, info: MediaInfo) -> list[np.ndarray]:
         dst_colorspace=Colorspace.ITU709,
         interpolation=Interpolation.AREA,
     )
-    whole = np.full((3, height, width), 128, np.uint8)
-    whole[0] = 16
+    whole = np.broadcast_to(BLACK, (3, height, width)).astype(np.uint8)
     top, left = (height - inside[1]) // 2, (width - inside[0]) // 2
-    whole[:, top : top + inside[1], left : left + inside[0]] = small.to_ndarray().reshape(3, *inside[::-1])
+    shown = _over_black(small.to_ndarray().reshape(3, *inside[::-1]), frame, info)
+    whole[:, top : top + inside[1], left : left + inside[0]] = shown
     return [np.rot90(plane, -info.rotation // 90) for plane in whole]
+
+
+def _over_black(planes: np.ndarray, frame: VideoFrame, info: MediaInfo) -> np.ndarray:
+    """The frame's planes (3, rows, columns) with black where the frame is transparent, as in clips."""
+    if not info.alpha:
+        return planes
+    rows, columns = planes.shape[1:]
+    whole = frame.reformat(width=columns, height=rows, format="rgba", interpolation=Interpolation.AREA)
+    opacity = whole.to_ndarray()[..., 3] / 255
+    return (BLACK + (planes - BLACK) * opacity).round().astype(np.uint8)
 
 
 def _fitted(frame: VideoFrame, info: MediaInfo, size: tuple[int, int]) -> tuple[int, int]:

@@ -4,10 +4,15 @@ from tasks.core.edl import EdlClip, Selection, Span
 from tasks.core.output.clip_checks import ClipMeasurements, check, subtract
 from tasks.core.output.manifest import ClipEntry, Dropped, manifest
 from tasks.core.output.render_plan import RenderOptions
+from tasks.core.output.source_match import FrameMatch, Lag
 from tasks.core.transcript import Word
 
 CLIP = EdlClip(index=2, title="Title", hook="Hook", segments=[Span(start=5, end=20, text="a"), Span(start=40, end=55)])
 WORDS = [Word(word=f"w{i}", start=i, end=i + 0.6) for i in range(20)]
+ALIKE = [FrameMatch(t=5.0 * n, distance=0.02, closest=0.02, closest_t=5.0 * n) for n in range(1, 6)]
+OTHER = FrameMatch(t=6.0, distance=0.9, closest=0.8, closest_t=1.0)
+LATER = [FrameMatch(t=t, distance=0.2, closest=0.01, closest_t=t + 2) for t in (7.0, 8.0)]
+ON_TIME = Lag(t=2.0, lag=0.01, match=0.98)
 GOOD = ClipMeasurements(
     size_bytes=1000,
     duration=29.98,
@@ -27,6 +32,8 @@ GOOD = ClipMeasurements(
     true_peak=-1.7,
     highlight=[(t / 10, 20) for t in range(300)],
     moov_first=True,
+    lags=[ON_TIME],
+    frame_matches=ALIKE,
 )
 
 
@@ -63,10 +70,26 @@ def test_a_good_clip_passes_every_check():
         ({"highlight": [(t / 10, 0) for t in range(300)]}, "captions"),
         ({"highlight": []}, "captions"),
         ({"moov_first": False}, "fast start"),
+        ({"lost_in_mono": 0.2}, "mono"),
+        ({"silences": [(3.0, 3.2)]}, "no silent stretch"),
+        ({"lags": [ON_TIME, Lag(t=9.0, lag=-0.05, match=0.98)]}, "sound"),
+        ({"lags": [ON_TIME, Lag(t=9.0, lag=0.0, match=0.3)]}, "sound"),
+        ({"lags": None}, "sound"),
+        ({"frame_matches": [*ALIKE, OTHER]}, "picture"),
+        ({"frame_matches": [*ALIKE, *LATER]}, "picture"),
+        ({"frame_matches": ALIKE[1:]}, "picture"),
+        ({"frame_matches": []}, "picture"),
     ],
 )
 def test_each_defect_fails_its_own_check_only(broken: dict, name: str):
     assert faults(GOOD.model_copy(update=broken)) == [name]
+
+
+def test_a_source_too_steady_to_show_a_lag_is_named_as_such():
+    steady = GOOD.model_copy(update={"lags": []})
+    assert faults(steady) == []
+    (sound,) = [c for c in check(steady, CLIP, RenderOptions(), [], [], WORDS) if c.name == "sound"]
+    assert sound.measured == "too steady to tell"
 
 
 def test_black_and_frozen_stretches_of_the_source_are_allowed():

@@ -6,8 +6,13 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.output.clip_checks import check
 from tasks.core.output.render_plan import RenderOptions
+from tasks.core.output.source_match import SourceExcerpt
+from tasks.core.picture.camera import Shot
 from tasks.core.transcript import Word
+from tasks.engines.output.envelope import levels
 from tasks.engines.output.measurements import measure_clip, moov_first
+from tasks.engines.output.source_frames import source_frames
+from tasks.engines.probe import probe
 from tests.small_media import ffmpeg
 
 SIZE = (108, 192)
@@ -29,16 +34,26 @@ def make(path: Path, picture: str = f"{PICTURE},{HIGHLIGHT}", sound: str = f"{SO
     return path
 
 
-def faults(path: Path, words: list[Word] | None = None) -> list[str]:
-    options = RenderOptions(width=SIZE[0], height=SIZE[1])
+OPTIONS = RenderOptions(width=SIZE[0], height=SIZE[1])
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> SourceExcerpt:
+    """A good clip as if it were its own source."""
+    path = make(tmp_path_factory.mktemp("source") / "a.mp4")
+    frames = source_frames(path, probe(path), CLIP, [[Shot(start=0, end=SECONDS, layout="fit")]], OPTIONS)
+    return SourceExcerpt(sound=levels(path, [(0, SECONDS)]), frames=frames)
+
+
+def faults(path: Path, source: SourceExcerpt, words: list[Word] | None = None) -> list[str]:
     words = [WORD] if words is None else words
-    return [c.name for c in check(measure_clip(path), CLIP, options, [], [], words, SECONDS) if not c.ok]
+    return [c.name for c in check(measure_clip(path, source), CLIP, OPTIONS, [], [], words, SECONDS) if not c.ok]
 
 
-def test_a_good_clip_passes_every_check(tmp_path: Path):
+def test_a_good_clip_passes_every_check(tmp_path: Path, source: SourceExcerpt):
     path = make(tmp_path / "a.mp4")
-    assert faults(path) == []
-    measure = measure_clip(path)
+    assert faults(path, source) == []
+    measure = measure_clip(path, source)
     assert measure.integrated == pytest.approx(-14, abs=1)
     assert measure.video_end == pytest.approx(4, abs=0.01)
     assert len(measure.highlight) == pytest.approx(40, abs=1)
@@ -46,6 +61,7 @@ def test_a_good_clip_passes_every_check(tmp_path: Path):
 
 still_tail = "trim=end=2,tpad=stop_mode=clone:stop_duration=2"
 black_tail = f"drawbox=w=iw:h=ih:color=black:t=fill:enable='gte(t,3)',{HIGHLIGHT}"
+NO_SOUND = ["audio stream", "start", "end", "loudness", "true peak", "sound"]
 DEFECTS = {
     "size": ((f"{PICTURE},{HIGHLIGHT},scale=128:192,setsar=1",), ["size"]),
     "not square": ((f"{PICTURE},{HIGHLIGHT},setsar=1216/1215:max=2000",), ["size"]),
@@ -53,34 +69,35 @@ DEFECTS = {
     "too quiet": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},volume=-20dB"), ["loudness"]),
     "late sound": (
         (f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-af", "atrim=end=3.8,asetpts=PTS+0.2/TB"),
-        ["start"],
+        ["start", "no silent stretch", "sound"],
     ),
-    "early end of sound": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD},atrim=end=3.8"), ["end"]),
+    "early end of sound": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD},atrim=end=3.8"), ["end", "no silent stretch"]),
     "44.1 kHz": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-ar", "44100"), ["audio stream"]),
-    "no sound": ((f"{PICTURE},{HIGHLIGHT}", SOUND, "-an"), ["audio stream", "start", "end", "loudness", "true peak"]),
+    "no sound": ((f"{PICTURE},{HIGHLIGHT}", SOUND, "-an"), NO_SOUND),
     "4:4:4": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-pix_fmt", "yuv444p"), ["video stream"]),
     "frozen tail": ((f"{PICTURE},{HIGHLIGHT},{still_tail}",), ["no frozen stretch"]),
-    "black tail": ((f"{PICTURE},{black_tail}",), ["no black stretch", "no frozen stretch"]),
+    "black tail": ((f"{PICTURE},{black_tail}",), ["no black stretch", "no frozen stretch", "picture"]),
     "no captions": ((PICTURE,), ["captions"]),
     "index at the end": ((f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-movflags", "0"), ["fast start"]),
 }
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_every_defect_is_detected(tmp_path: Path, name: str):
+def test_every_defect_is_detected(tmp_path: Path, source: SourceExcerpt, name: str):
     arguments, expected = DEFECTS[name]
-    assert faults(make(tmp_path / "a.mp4", *arguments)) == expected
+    assert faults(make(tmp_path / "a.mp4", *arguments), source) == expected
 
 
-def test_a_too_short_clip_is_detected(tmp_path: Path):
-    assert faults(make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-t", "3.8"), []) == ["length"]
+def test_a_too_short_clip_is_detected(tmp_path: Path, source: SourceExcerpt):
+    path = make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-t", "3.8")
+    assert faults(path, source, []) == ["length"]
 
 
-def test_a_truncated_file_is_unreadable(tmp_path: Path):
+def test_a_truncated_file_is_unreadable(tmp_path: Path, source: SourceExcerpt):
     path = make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-movflags", "0")
     path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(UnreadableMedia):
-        measure_clip(path)
+        measure_clip(path, source)
 
 
 def test_moov_first_handles_large_and_broken_boxes(tmp_path: Path):
