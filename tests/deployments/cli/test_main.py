@@ -1,4 +1,4 @@
-"""The command line as users see it: help, mistakes, a run and the files it leaves."""
+"""The command line as users see it: help, mistakes, the README's commands and the files they leave."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import re
 import stat
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,19 +17,29 @@ from deployments.cli.main import app
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Report
 from infra.jobs.store import JobStore
+from infra.local.stack import LocalStack
 from infra.states import JobState
+from tests.deployments.cli.test_up import Up, free_port, refusal_of
+from tests.documents import README, blocks, section
 from tests.folders import MEDIA
 from tests.prefect_client import prefect_client
 
 KANGKLIP = Path(sys.executable).with_name("kangklip")
 SHORT = MEDIA / "short.mp4"
-SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "COLUMNS": "120"}
+SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "COLUMNS": "160"}
+SERVERS = ("R2_", "REDIS_", "PREFECT_")
 
 
 def kangklip(*args, environment=None):
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("R2_", "REDIS_", "PREFECT_"))}
+    return typed([KANGKLIP, *map(str, args)], environment)
+
+
+def typed(command, environment=None, folder=None):
+    """Run a command with small pictures, and no server in its environment but those given."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS)}
     return subprocess.run(
-        [KANGKLIP, *map(str, args)],
+        command,
+        cwd=folder,
         env=bare | SMALL_PICTURE | (environment or {}),
         capture_output=True,
         text=True,
@@ -36,42 +48,130 @@ def kangklip(*args, environment=None):
     )
 
 
-@pytest.fixture(scope="module")
-def run(stack, tmp_path_factory):
-    """A finished `kangklip clip` on the short sample, and its output folder."""
-    out = tmp_path_factory.mktemp("out")
-    own = {"ASR_BEAM_SIZE": "2"}  # reuse no other test's transcript, so that every stage logs
-    ended = kangklip("clip", SHORT, "-d", 10, "-n", 1, "-l", "en", "-o", out, environment=stack.environment() | own)
-    assert ended.returncode == 0, ended.stderr
-    return ended, out
+@dataclass(frozen=True)
+class Laptop:
+    """A folder where the README's commands for a laptop were typed, and what they printed."""
+
+    folder: Path
+    clip: subprocess.CompletedProcess[str]
+    listed: subprocess.CompletedProcess[str]
+    doctor: subprocess.CompletedProcess[str]
+
+    @property
+    def data(self):
+        return self.folder / "data"
+
+    @property
+    def job(self):
+        """The output folder of its one job."""
+        (job,) = (self.folder / "clips").iterdir()
+        return job
 
 
 @pytest.fixture(scope="module")
-def prefect_records(run, stack):
-    """The Prefect server's records of that run: the flow run, its progress artifact and its log."""
-    (folder,) = run[1].iterdir()
+def laptop(tmp_path_factory):
+    """The README's commands with nothing set up, as they stand there but for `--json` of `clip`."""
+    folder = tmp_path_factory.mktemp("laptop")
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "talk.mp4").symlink_to(SHORT)
+    (commands,) = blocks(section(README, "On a laptop"))
+    clip, listed, doctor = commands.replace("kangklip clip", "kangklip clip --json", 1).splitlines()
+    own = {"KANGKLIP_DATA_DIR": str(folder / "data")}
+    done = [typed(["sh", "-euc", line], own, folder) for line in (clip, listed, doctor)]
+    assert [one.returncode for one in done] == [0, 0, 0], done
+    return Laptop(folder, *done)
+
+
+@pytest.fixture(scope="module")
+def stack(laptop, embedded):
+    """The servers of that folder, up again, with the Prefect server on a chosen port."""
+    own, port = embedded.model_copy(update={"data_dir": laptop.data}), free_port()
+    assert not LocalStack(own).is_running, "every command has stopped what it started"
+    with LocalStack(own, prefect_port=port) as running:
+        assert running.settings.prefect_api_url == f"http://127.0.0.1:{port}/api"
+        yield running
+
+
+@pytest.fixture(scope="module")
+def prefect_records(laptop, stack):
+    """The Prefect server's records of that job: the flow run, its progress artifact and its log."""
+    name = laptop.job.name
     with prefect_client(stack.settings.prefect_api_url + "/") as server:
         ask = lambda what, body: server.post(f"{what}/filter", json=body).raise_for_status().json()  # noqa: E731
-        (flow_run,) = ask("flow_runs", {"flow_runs": {"name": {"any_": [folder.name]}}})
-        key = f"progress-{folder.name.lower().replace('_', '-')}"
+        (flow_run,) = ask("flow_runs", {"flow_runs": {"name": {"any_": [name]}}})
+        key = f"progress-{name.lower().replace('_', '-')}"
         (progress,) = ask("artifacts", {"artifacts": {"key": {"any_": [key]}}})
         lines = ask("logs", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}, "limit": 200})
     return flow_run, progress, lines
 
 
-def test_the_flow_run_is_named_and_tagged_by_its_job(run, prefect_records):
-    (folder,) = run[1].iterdir()
-    assert {"clip", folder.name} <= set(prefect_records[0]["tags"])
+def test_the_commands_for_a_laptop_cut_clips_and_show_the_job(laptop):
+    asked = int(re.search(r"--count (\d)", section(README, "On a laptop"))[1])
+    assert len(list(laptop.job.glob("clip_0*.mp4"))) == asked == 2
+    (line,) = [line for line in laptop.listed.stdout.splitlines() if laptop.job.name in line and "talk.mp4" in line]
+    assert "SUCCEEDED" in line
+    assert "Whisper weights" in laptop.doctor.stdout
+    assert "missing" not in laptop.doctor.stdout
+
+
+def test_a_run_as_json_prints_one_document_and_its_progress_beside_it(laptop):
+    document = json.loads(laptop.clip.stdout)
+    manifest = json.loads((laptop.job / "manifest.json").read_text())
+    assert (document["job_id"], document["status"], document["error"]) == (laptop.job.name, "SUCCEEDED", None)
+    assert [Path(clip["file"]).name for clip in document["clips"]] == ["clip_01.mp4", "clip_02.mp4"]
+    assert all((laptop.folder / clip["file"]).is_file() for clip in document["clips"])
+    assert all(clip["checks_passed"] == clip["checks"] > 0 for clip in document["clips"])
+    assert (document["warnings"], document["dropped"]) == (manifest["warnings"], manifest["dropped"])
+    assert laptop.clip.stderr.startswith(f"Job {laptop.job.name}\n")
+    for stage in ("download", "transcript", "chunk", "select", "render", "upload"):
+        assert f"✓ {stage}" in laptop.clip.stderr
+
+
+def test_a_run_whose_server_has_stopped_prints_no_dead_link(laptop, prefect_records):
+    """Only an address that `kangklip up` brings back, where the run is found."""
+    (line,) = [line for line in laptop.clip.stderr.splitlines() if "http" in line or "127.0.0.1" in line]
+    path = f"/runs/flow-run/{prefect_records[0]['id']}"
+    assert line == f"To see the run in the Prefect UI: kangklip up, then http://127.0.0.1:4200{path}"
+
+
+def test_the_flow_run_is_named_and_tagged_by_its_job(laptop, prefect_records):
+    assert {"clip", laptop.job.name} <= set(prefect_records[0]["tags"])
 
 
 def test_a_finished_runs_progress_is_100(prefect_records):
-    assert (prefect_records[1]["data"], prefect_records[1]["description"]) == (100, "Done: 1 clip.")
+    assert (prefect_records[1]["data"], prefect_records[1]["description"]) == (100, "Done: 2 clips.")
 
 
 def test_stages_log_to_the_flow_run_once(prefect_records):
     assert "tasks" in {line["name"].partition(".")[0] for line in prefect_records[2]}
     said = [(line["timestamp"], line["name"], line["message"]) for line in prefect_records[2]]
     assert len(said) == len(set(said)), "each line once"
+
+
+@pytest.mark.timeout(300)
+def test_without_a_worker_a_job_stays_queued(laptop, stack):
+    running = Up(laptop.data, "--no-worker").start()
+    try:
+        job_id = running.create("https://example.org/talk.mp4")
+        time.sleep(1)
+        job = running.job(job_id)
+        assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
+        assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
+        assert running.job(laptop.job.name)["status"] == "SUCCEEDED", "jobs of the command line are known"
+        said = refusal_of("up", "--port", running.port)
+        assert f"Port {running.port} is taken; choose another, or stop the program that uses it." in said
+        said = refusal_of(
+            "up", "--port", free_port(), "--prefect-port", running.port, "--data-dir", laptop.folder / "b"
+        )
+        assert f"Port {running.port} for the Prefect server is taken; choose another" in said
+        screen, log = running.log(), (running.folder / "stack" / "logs" / f"api-{running.port}.log").read_text()
+        assert "KangKlip is up" in screen
+        assert f"http://127.0.0.1:{running.port}" in screen
+        assert stack.settings.prefect_api_url.removesuffix("/api") in screen
+        assert '"message": "request"' not in screen
+        assert '"message": "request"' in log
+    finally:
+        running.stop()
 
 
 def test_help_covers_every_command():
@@ -83,32 +183,20 @@ def test_help_covers_every_command():
         assert "Usage" in told.output
 
 
-def test_a_run_ends_with_a_table_and_a_link_to_the_flow_run(run):
-    ended, _ = run
-    assert re.search(r"clip_01\.mp4", ended.stdout)
-    assert re.search(r"\b(\d+)/\1\b", ended.stdout), "all checks of the clip passed"
-    assert "8 files in " in ended.stdout
-    assert "/runs/flow-run/" in ended.stderr, "its server stays up: the environment names it"
-    for stage in ("download", "transcript", "chunk", "select", "render", "upload"):
-        assert f"✓ {stage}" in ended.stderr
-
-
-def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(run):
-    _, out = run
-    (folder,) = out.iterdir()
-    assert folder.name.startswith("kk_")
-    names = {path.name for path in folder.iterdir()}
+def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(laptop):
+    assert laptop.job.name.startswith("kk_")
+    names = {path.name for path in laptop.job.iterdir()}
     assert names == {
         *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
-        *("video_stats.json", "face_log.json", "clip_01.mp4"),
+        *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
     }
-    assert json.loads((folder / "manifest.json").read_text())["clips"][0]["file"] == "clip_01.mp4"
-    assert all(path.stat().st_mode & stat.S_IRGRP for path in folder.iterdir())
+    clips = json.loads((laptop.job / "manifest.json").read_text())["clips"]
+    assert [clip["file"] for clip in clips] == ["clip_01.mp4", "clip_02.mp4"]
+    assert all(path.stat().st_mode & stat.S_IRGRP for path in laptop.job.iterdir())
 
 
-def test_status_shows_a_jobs_state(run, stack):
-    (folder,) = run[1].iterdir()
-    told = kangklip("status", folder.name, environment=stack.environment())
+def test_status_shows_a_jobs_state(laptop, stack):
+    told = kangklip("status", laptop.job.name, environment=stack.environment())
     assert told.returncode == 0
     assert "SUCCEEDED" in told.stdout
 
@@ -130,35 +218,39 @@ def test_status_shows_why_each_attempt_ended_and_the_coming_retry(stack):
     assert told.stdout.splitlines()[3:] == ["Cancelled."]
 
 
-def test_resume_downloads_a_finished_jobs_files(run, stack, tmp_path):
-    (folder,) = run[1].iterdir()
-    told = kangklip("resume", folder.name, "-o", tmp_path, environment=stack.environment())
+def test_resume_downloads_a_finished_jobs_files_and_ends_with_a_table_and_a_live_link(laptop, stack, tmp_path):
+    told = kangklip("resume", laptop.job.name, "-o", tmp_path, environment=stack.environment())
     assert told.returncode == 0, told.stderr
-    assert (tmp_path / folder.name / "clip_01.mp4").read_bytes() == (folder / "clip_01.mp4").read_bytes()
+    for name in ("clip_01.mp4", "clip_02.mp4"):
+        assert (tmp_path / laptop.job.name / name).read_bytes() == (laptop.job / name).read_bytes()
+        assert name in told.stdout
+    assert len(re.findall(r"\b(\d+)/\1\b", told.stdout)) == 2, "all checks of both clips passed"
+    assert "9 files in " in told.stdout
+    ui = stack.settings.prefect_api_url.removesuffix("/api")
+    assert f"Run in the Prefect UI: {ui}/runs/flow-run/" in told.stderr, "its server stays up: it is named"
 
 
-def test_resume_prints_json_for_programs(run, stack, tmp_path):
-    (folder,) = run[1].iterdir()
-    told = kangklip("resume", folder.name, "-o", tmp_path, "--json", environment=stack.environment())
+def test_resume_prints_json_for_programs(laptop, stack, tmp_path):
+    told = kangklip("resume", laptop.job.name, "-o", tmp_path, "--json", environment=stack.environment())
     document = json.loads(told.stdout)
-    assert (document["job_id"], document["status"], document["error"]) == (folder.name, "SUCCEEDED", None)
-    (clip,) = document["clips"]
-    assert Path(clip["file"]).read_bytes() == (folder / "clip_01.mp4").read_bytes()
+    assert (document["job_id"], document["status"], document["error"]) == (laptop.job.name, "SUCCEEDED", None)
+    clip = document["clips"][0]
+    assert Path(clip["file"]).read_bytes() == (laptop.job / "clip_01.mp4").read_bytes()
     assert {"title", "hook", "start", "end", "seconds", "size_bytes", "checks", "checks_passed"} <= set(clip)
     assert {"folder", "warnings", "dropped"} <= set(document)
 
 
-def test_list_shows_recent_jobs_as_text_and_json(run, stack):
-    (folder,) = run[1].iterdir()
+def test_list_shows_recent_jobs_as_text_and_json(laptop, stack):
+    folder = laptop.job
     told = kangklip("list", "--limit", 1000, environment=stack.environment())
     (line,) = [line for line in told.stdout.splitlines() if folder.name in line]
     assert "SUCCEEDED" in line
-    assert "short.mp4" in line
+    assert "talk.mp4" in line
     jobs = json.loads(kangklip("list", "-n", 1000, "--json", environment=stack.environment()).stdout)["jobs"]
     (job,) = [job for job in jobs if job["job_id"] == folder.name]
     same = json.loads(kangklip("status", folder.name, "--json", environment=stack.environment()).stdout)
     assert job == same
-    assert (job["status"], job["progress"], job["source"]) == ("SUCCEEDED", 100, "short.mp4")
+    assert (job["status"], job["progress"], job["source"]) == ("SUCCEEDED", 100, "talk.mp4")
     assert {"stage", "attempt", "created_at", "updated_at", "error", "request"} <= set(job)
 
 

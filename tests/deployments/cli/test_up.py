@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -264,27 +263,6 @@ class TestUp:
         assert f"http://127.0.0.1:{up.prefect_port}" in log
         assert not [name for name, value in secrets.items() if value in log]
         assert "X-Amz-Signature" not in log
-
-
-@pytest.mark.timeout(300)
-def test_without_a_worker_a_job_stays_queued(tmp_path):
-    running = Up(tmp_path / "data", "--no-worker").start()
-    try:
-        job_id = running.create("https://example.org/talk.mp4")
-        time.sleep(1)
-        job = running.job(job_id)
-        assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
-        assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
-        said = refusal_of("up", "--port", running.port)
-        assert f"Port {running.port} is taken; choose another, or stop the program that uses it." in said
-        said = refusal_of("up", "--port", free_port(), "--prefect-port", running.port, "--data-dir", tmp_path / "other")
-        assert f"Port {running.port} for the Prefect server is taken; choose another" in said
-        screen, log = running.log(), (running.folder / "stack" / "logs" / f"api-{running.port}.log").read_text()
-        assert "KangKlip is up" in screen
-        assert '"message": "request"' not in screen
-        assert '"message": "request"' in log
-    finally:
-        running.stop()
 
 
 def refusal_of(*arguments, **environment):
