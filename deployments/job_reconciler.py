@@ -40,7 +40,7 @@ class Runs(Submitter, Protocol):
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]: ...
 
-    def end(self, run_id: str, message: str) -> None: ...
+    def mark_crashed(self, run_id: str, message: str) -> None: ...
 
 
 class Verdict(NamedTuple):
@@ -159,7 +159,7 @@ class Reconciler:
         logger.warning("Job %s: %s%s", job.job_id, verdict.reason, retry)
         if run and str(run.get("state_type")) not in TERMINAL:
             try:
-                self.runs.end(str(run["id"]), verdict.reason)
+                self.runs.mark_crashed(str(run["id"]), verdict.reason)
             except InfraError as error:
                 logger.warning("The run of %s could not be ended: %s", job.job_id, error)
         return True

@@ -17,7 +17,7 @@ from prefect.states import Failed
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from flows.batch_jobs import BatchJobs, Submit
-from flows.parameters import checked
+from flows.parameters import validate
 from flows.run_log import run_log
 from infra import settings
 from infra.bucket.store import ArtifactStore
@@ -33,21 +33,21 @@ from tasks.feed import feed
 
 logger = logging.getLogger(__name__)
 SUBMIT_SECONDS = 60
-"""How long to retry submitting a run while the Prefect server does not respond."""
+"""How long submitting a run is retried if the Prefect server does not answer."""
 
 
 @flow(name="batch", validate_parameters=False)
 def batch(request: BatchRequest) -> dict[str, Any] | State[Any]:
-    """Cut the videos of a list, or the newest of a feed, into clips; each video once, even if this runs again.
+    """Cut the videos of a list, or the newest of a feed, into clips. Later runs skip finished videos.
 
-    A failed video does not stop the others. The report is saved as an artifact of this run and as
+    A failed video does not stop the others. The report is saved as an artifact of this run, and as
     `batches/{id of this run}.json` in the bucket.
 
     Args:
-        request: which videos, how many at once, and what to cut from each.
+        request: which videos, how many at once, and which clips of each.
     """
     try:
-        request = checked(BatchRequest, request)
+        request = validate(BatchRequest, request)
     except BadRequest as error:
         return Failed(message=str(error))
     with run_log():
@@ -79,7 +79,7 @@ def _batch(request: BatchRequest) -> BatchReport:
 
 
 def _new_report(request: BatchRequest, found: Listing, memory: BatchMemory, chosen: set[str]) -> BatchReport:
-    known = memory.known(item.key for item in found.items)
+    known = memory.videos_with_job(item.key for item in found.items)
     return BatchReport(
         batch_id=str(flow_run.get_id()),
         name=request.memory_name,
@@ -92,15 +92,15 @@ def _new_report(request: BatchRequest, found: Listing, memory: BatchMemory, chos
 
 
 def _store(report: BatchReport, bucket: ArtifactStore) -> None:
-    """Store the report so far; if the run dies, it shows what was done."""
+    """Store the report so far, so that it is there if the run dies."""
     try:
         bucket.put_json(f"batches/{report.batch_id}.json", report)
     except StoreError as error:
-        logger.warning("The batch's report could not be stored in the bucket: %s", error)
+        logger.warning("The report of the batch could not be stored in the bucket: %s", error)
 
 
 def _show(report: BatchReport) -> None:
-    """Show the report in the Prefect UI; ignore failures."""
+    """Show the report in the Prefect UI. Errors are logged."""
     try:
         videos = pluralize(len(report.items), "video")
         create_markdown_artifact(
@@ -109,25 +109,25 @@ def _show(report: BatchReport) -> None:
             description=f"{report.count(Outcome.SUCCEEDED)} of {videos} of {report.name}",
         )
     except Exception:
-        logger.exception("The batch is done; its report could not be shown")
+        logger.exception("The batch is done, but its report could not be shown in the Prefect UI")
 
 
 def _deployment_id(name: str) -> UUID:
     """The deployment's id.
 
     Raises:
-        SubmitError: there is no such deployment, or the Prefect server does not respond.
+        SubmitError: there is no such deployment, or the Prefect server does not answer.
     """
     with _submit_errors(), get_client(sync_client=True) as client:
         try:
             return client.read_deployment_by_name(name).id
         except ObjectNotFound:
-            told = f"The Prefect server has no deployment {name}; name another, or run: kangklip deploy"
-            raise SubmitError(told) from None
+            message = f"The Prefect server has no deployment {name}; choose another, or run: kangklip deploy"
+            raise SubmitError(message) from None
 
 
 def _submitter(deployment: UUID) -> Submit:
-    """Return a function that starts runs of the deployment, one per attempt, by idempotency key."""
+    """Return a function that submits a run of the deployment, once per attempt thanks to an idempotency key."""
 
     @retry(
         retry=retry_if_exception_type(SubmitError),
@@ -161,7 +161,7 @@ def _run_end(run_id: str) -> str | None:
 
 @contextmanager
 def _submit_errors() -> Generator[None]:
-    """Turn the client's errors into `SubmitError`."""
+    """Turn the errors of Prefect's client into `SubmitError`."""
     try:
         yield
     except (httpx.HTTPError, PrefectException) as error:

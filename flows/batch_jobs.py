@@ -1,4 +1,4 @@
-"""The jobs of one run of a batch: chosen, started within the batch's limit, and followed to their end."""
+"""Chooses the jobs of one run of a batch, starts them within its limit, and follows them to their end."""
 
 import logging
 import time
@@ -26,24 +26,24 @@ from tasks.core.source.batch import (
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-"""Time between two checks of the jobs' records."""
+"""Seconds between checks of the jobs' records."""
 RUN_POLL_SECONDS = 15.0
-"""Time between two checks of the jobs' flow runs: most jobs report their end themselves."""
+"""Seconds between checks of the jobs' flow runs. Checked less often, because most jobs report their own end."""
 ENDED_RUN_SECONDS = 60.0
-"""How long a job may stay unfinished after its run ended: reports are late, and others may act first."""
+"""How long a job may stay unfinished after its run has ended: its report may be late, and recovery may act first."""
 
 CANCELLED = "cancelled"
-"""How a run ended that the user cancelled."""
+"""What `RunEnd` returns for a cancelled run."""
 
 Submit = Callable[[Job], str]
-"""Starts the flow run of a job's attempt, or finds the one that exists; returns its id. Raises `SubmitError`."""
+"""Submits the flow run of a job's attempt unless it has been submitted, and returns its id. Raises `SubmitError`."""
 RunEnd = Callable[[str], str | None]
-"""How a flow run ended, in a word, or None while it has not. Raises `SubmitError`."""
+"""How a flow run ended, in one word, or None if it has not ended. Raises `SubmitError`."""
 
 
 @dataclass
 class BatchJobs:
-    """Several instances may work on the same batch at the same time."""
+    """The jobs of one run of a batch. Several runs may work on the same batch at the same time."""
 
     request: BatchRequest
     memory: BatchMemory
@@ -55,15 +55,15 @@ class BatchJobs:
     _run_ended_at: dict[str, float] = field(default_factory=dict[str, float])
 
     def choose(self, found: Listing) -> list[BatchEntry]:
-        """The videos of this run: those that earlier runs left unfinished, then new ones, newest first."""
-        left = self.memory.open_entries()
-        new = found.new(self.memory.known(item.key for item in found.items), self.request.max_new)
-        return [*left, *(self.memory.add(item.key, item.model_dump_json()) for item in new)]
+        """Choose this run's videos: those that earlier runs left unfinished, then new ones, newest first."""
+        unfinished = self.memory.open_entries()
+        new = found.new(self.memory.videos_with_job(item.key for item in found.items), self.request.max_new)
+        return [*unfinished, *(self.memory.add(item.key, item.model_dump_json()) for item in new)]
 
     def follow(self, entries: list[BatchEntry], seconds: float) -> Iterator[ItemReport]:
-        """Run every job to its end, as many at a time as allowed; yields each video's report when it is known.
+        """Run every job to its end, within the batch's limit, and yield each video's report as its job ends.
 
-        After `seconds` the remaining videos are reported as unfinished; their runs continue.
+        After `seconds`, the remaining videos are reported as unfinished. Their runs continue.
         """
         deadline, next_run_poll = time.monotonic() + seconds, time.monotonic() + RUN_POLL_SECONDS
         waiting = list(entries)
@@ -71,7 +71,7 @@ class BatchJobs:
             for entry in list(waiting):
                 if report := self._check_patiently(entry):
                     waiting.remove(entry)
-                    yield report  # reported, then closed: a crash in between reports it twice
+                    yield report  # report before closing: a crash in between then reports it twice, rather than never
                     self._settle(entry, report.outcome)
             if time.monotonic() >= next_run_poll:
                 self._check_runs()
@@ -81,7 +81,7 @@ class BatchJobs:
         yield from (self._report(entry, None, Outcome.UNFINISHED) for entry in waiting)
 
     def _check_patiently(self, entry: BatchEntry) -> ItemReport | None:
-        """As `_check`; if a server does not answer, the next check will do."""
+        """Like `_check`, but returns None if a server does not answer: the next check tries again."""
         try:
             return self._check(entry)
         except InfraError as error:
@@ -108,7 +108,7 @@ class BatchJobs:
         return None
 
     def _start(self, entry: BatchEntry, job: Job | None) -> None:
-        """Start a run of the job. Repeated, also by another run of the batch, it is the same run."""
+        """Start a run of the job. Calling this again, even from another run of the batch, starts no second run."""
         if job is None:
             request = self.request.clip_request(_item(entry).url)
             self.jobs.create(entry.job_id, request.model_dump_json(exclude_none=True))
@@ -116,7 +116,7 @@ class BatchJobs:
             try:
                 self.jobs.reopen(job.job_id, after=job.attempt)
             except JobConflict as conflict:
-                logger.info("Another run was first: %s", conflict)
+                logger.info("Another run of the batch has already reopened it: %s", conflict)
         opened = self.jobs.get(entry.job_id)
         if opened and opened.status is JobState.QUEUED:
             self._submit(opened)
@@ -149,7 +149,7 @@ class BatchJobs:
         self.jobs.report(failed)
 
     def _may_be_tried_again(self, job: Job) -> bool:
-        """Judged by the code that the attempt left in the bucket; a run that died left none. Cancelled jobs stay so."""
+        """Whether to retry the failed job, judged by the code in its `error.json`. Cancelled jobs are not retried."""
         try:
             failure: dict[str, Any] = self.bucket.get_json(job_key(job.job_id, "error.json"))
         except StoreError:
@@ -159,11 +159,11 @@ class BatchJobs:
         return is_worth_retrying(code, job.attempt) and not was_cancelled
 
     def _settle(self, entry: BatchEntry, outcome: Outcome) -> None:
-        """Close the video unless it will be tried again, and free its slot."""
+        """Close the video unless it will be retried, and free its slot."""
         try:
             if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
                 self.memory.close(entry)
-            self.memory.leave_slot(entry.job_id)
+            self.memory.release_slot(entry.job_id)
         except InfraError as error:
             logger.warning("The next run of the batch will check job %s again: %s", entry.job_id, error)
 
@@ -179,7 +179,7 @@ def _item(entry: BatchEntry) -> BatchItem:
 
 
 def _seconds(job: Job) -> float | None:
-    """From the start of the attempt's first stage to the end of its last."""
+    """Seconds from the start of the attempt's first stage to the end of its last one, or None if none began."""
     times = job.stages.values()
     if not times:
         return None

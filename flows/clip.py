@@ -1,4 +1,4 @@
-"""The clip flow: six stages, each run only if its result is missing or out of date."""
+"""The clip flow: six stages. A stage runs only if its result is missing or out of date."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from flows import lifecycle
-from flows.parameters import checked, checked_attempt, checked_id
+from flows.parameters import validate, validate_attempt, validate_job_id
 from flows.run_log import run_log
 from infra import settings
 from infra.jobs.ids import JobId
@@ -34,12 +34,12 @@ def clip(
     """Cut one long video into short vertical clips with titles and captions.
 
     Args:
-        request: which video, how many clips, how long.
-        job_id: the job this run belongs to; leave it empty to create a new job.
-        attempt: this run's attempt number, set by the submitter; leave it empty to run the job's next attempt.
+        request: which video, and how many clips of which length.
+        job_id: the run's job; leave it empty to create a new job.
+        attempt: the run's attempt number, set by whoever submits the run; leave it empty to run the job's next attempt.
     """
     try:
-        request, job_id, attempt = checked(ClipRequest, request), checked_id(job_id), checked_attempt(attempt)
+        request, job_id, attempt = validate(ClipRequest, request), validate_job_id(job_id), validate_attempt(attempt)
     except BadRequest as error:
         return Failed(message=str(error))
     with run_log(), lifecycle.attempt(request, job_id, attempt) as job:

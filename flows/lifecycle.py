@@ -15,7 +15,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from flows.run_display import artifact_key, name_run, show_begin, show_failure, show_success
+from flows.run_display import artifact_key, create_progress, name_run, show_failure, show_success
 from infra import settings
 from infra.bucket import background_transfers
 from infra.bucket.store import ArtifactStore
@@ -32,7 +32,7 @@ from infra.jobs.record import JobRef
 from infra.jobs.reports import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks_of
 from infra.jobs.run_lease import RunLease
 from infra.jobs.store import JobStore
-from infra.output import outlive_reader
+from infra.output import survive_closed_output
 from infra.prefect import stop_signals
 from infra.settings import Settings
 from infra.states import JobState, Stage
@@ -48,39 +48,39 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def attempt(request: ClipRequest, job_id: str | None, number: int | None = None) -> Generator[JobRef]:
-    """Open the attempt `number` of the job, hold its lease, and end it FAILED with `error.json` when the stages raise.
+    """Open the job's attempt `number` and hold its lease. If the stages raise, end it FAILED with an `error.json`.
 
-    A run without a number opens the attempt that waits without a run, or the next one.
+    Without a number, open the attempt that waits without a run, or the next one.
 
     Raises:
-        JobConflict: this run may not open the attempt, or the job has another request.
+        JobConflict: this run may not open the attempt, or the job has a different request.
     """
-    outlive_reader()
+    survive_closed_output()
     configured = settings.load()
     store = JobStore.from_settings(configured)
     job_id = job_id or job_id_of_run(str(flow_run.get_id()))
     name_run(job_id)
     opened: JobRef | None = None
-    with stop_signals.noted(), RunLease(store, job_id) as lease:
+    with stop_signals.recorded(), RunLease(store, job_id) as lease:
         try:
             opened = _open_attempt(request, job_id, number, store)
             lease.guard(opened)
             sweep(opened, configured)
-            opened = show_begin(opened)
+            opened = create_progress(opened)
             yield opened
         except (JobConflict, ReportLost):
             raise
         except BaseException as error:
-            if lease.lost:
-                raise JobConflict(lease.lost) from error
+            if lease.loss_reason:
+                raise JobConflict(lease.loss_reason) from error
             lease.guard(None)
-            if opened or number is not None:  # otherwise our attempt is unknown, and none is ended
+            if opened or number is not None:  # otherwise we do not know which attempt to end
                 _fail(opened or JobRef(job_id=job_id, attempt=number or 1), error, configured)
             raise
         else:
             background_transfers.wait_all(work_folder(opened, configured))
         finally:
-            if opened:  # otherwise the folder belongs to the run that opened it
+            if opened:  # otherwise the folder may belong to another run
                 shutil.rmtree(work_folder(opened, configured), ignore_errors=True)
 
 
@@ -96,7 +96,7 @@ def succeed(job: JobRef, published: UploadRecord) -> None:
         raise ReportLost(f"The clips of {job.job_id} are published, but its record was not updated; resume the job.")
     show_success(job, len(published.clips))
     try:
-        if access_of(configured) is None:  # our API has cleaned up after a rented machine already
+        if access_of(configured) is None:  # after a rented machine, our API has already cleaned up
             _delete_leftovers(job.job_id, ArtifactStore.from_settings(configured))
         create_markdown_artifact(
             key=artifact_key("clips", job.job_id),
@@ -113,10 +113,10 @@ def _open_attempt(request: ClipRequest, job_id: str, number: int | None, store: 
     access = access_of(settings.load())
     if store is None:
         opened = access.attempt if access else number
-        return JobRef(job_id=job_id, attempt=opened or 1, is_numbered=opened is not None)
+        return JobRef(job_id=job_id, attempt=opened or 1, is_attempt_known=opened is not None)
     known = store.get(job_id)
     if known and not _is_same(known.request, request):
-        raise JobConflict(f"Job {job_id} has another request; use another id.")
+        raise JobConflict(f"Job {job_id} has a different request; use another id.")
     request_json, is_retry = request.model_dump_json(exclude_none=True), flow_run.get_run_count() > 1
     opened = store.open(job_id, str(flow_run.get_id()), number, request_json, is_retry=is_retry, lease=True)
     return JobRef(job_id=job_id, attempt=opened)
@@ -130,16 +130,16 @@ def _is_same(recorded: dict[str, Any], request: ClipRequest) -> bool:
 
 
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
-    """Report how the attempt ended. If another follows, there is no `error.json`: the job has not failed."""
+    """Report why the attempt failed. If it is retried, no `error.json` is written, because the job has not failed."""
     was_stopped = not isinstance(error, Exception)
     if was_stopped and access_of(configured) is not None:
-        return  # the worker that rented the machine reports the end
-    record = describe(error)
-    by_person = was_stopped and _is_cancelled()
-    if by_person:
+        return  # the worker that rented the machine reports it
+    record = error_record(error)
+    is_cancel = was_stopped and _is_cancelled()
+    if is_cancel:
         record["error"] = "The run was cancelled in the Prefect UI."
     elif _is_retried_automatically(error, configured):
-        _report_failure(job, record, configured, from_outside=True)
+        _report_failure(job, record, configured, is_retried=True)
         return
     try:
         ArtifactStore.from_settings(configured).put_json(
@@ -148,23 +148,28 @@ def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
         )
     except InfraError as missing:
         logger.warning("error.json of %s could not be written: %s", job.job_id, missing)
-    _report_failure(job, record, configured, by_person=by_person)
+    _report_failure(job, record, configured, is_cancel=is_cancel)
 
 
 def _report_failure(
-    job: JobRef, record: dict[str, Any], configured: Settings, *, from_outside: bool = False, by_person: bool = False
+    job: JobRef,
+    record: dict[str, Any],
+    configured: Settings,
+    *,
+    is_retried: bool = False,
+    is_cancel: bool = False,
 ) -> None:
     text = f"{record['error']} {record['next_step']}".strip()
-    reason = record["error"] if from_outside else None
-    report = job.report(status=JobState.FAILED, error=text, message=text, from_outside=reason, by_person=by_person)
+    reason = record["error"] if is_retried else None
+    report = job.report(status=JobState.FAILED, error=text, message=text, retry_reason=reason, is_cancel=is_cancel)
     show_failure(job, text)
     report_end(report, sinks_of(configured), STOPPED_PATIENCE if record["code"] == "stopped" else FINAL_PATIENCE)
 
 
 def _is_retried_automatically(error: BaseException, configured: Settings) -> bool:
-    """Whether another attempt follows: what broke was none of the job's doing, and a worker runs it.
+    """Whether the attempt is retried: the error is transient, and a worker on one of our machines runs it.
 
-    One that somebody runs in a terminal is theirs to resume, and a rented machine's is its worker's to judge.
+    In a terminal, the user resumes the job. On a rented machine, the worker that rented it decides.
     """
     is_served = deployment.get_id() is not None and configured.redis_url is not None
     may_succeed = not isinstance(error, Exception) or (isinstance(error, InfraError) and error.is_transient)
@@ -172,17 +177,17 @@ def _is_retried_automatically(error: BaseException, configured: Settings) -> boo
 
 
 def _is_cancelled() -> bool:
-    """Whether the user cancelled this run: a worker that stops ends its runs by the same signal."""
+    """Whether the user cancelled this run. The signal alone does not tell: a stopping worker sends the same one."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(str(flow_run.get_id()))).state
     except (PrefectException, httpx.HTTPError) as error:
-        logger.warning("Whether the run was cancelled is not known: %s", type(error).__name__)
+        logger.warning("The Prefect server did not say whether the run was cancelled (%s)", type(error).__name__)
         return False
     return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
-def describe(error: BaseException) -> dict[str, Any]:
+def error_record(error: BaseException) -> dict[str, Any]:
     """The content of `error.json`: the cause, its code, and the next step."""
     if isinstance(error, ClipError):
         return {"error": error.message, "code": error.code, "next_step": error.next_step}
@@ -193,9 +198,9 @@ def describe(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, Exception):
         return {"error": "The run was stopped.", "code": "stopped", "next_step": "Resume the job to continue."}
     return {
-        "error": f"A fault in KangKlip ({type(error).__name__}).",
+        "error": f"There is a bug in KangKlip ({type(error).__name__}).",
         "code": "bug",
-        "next_step": "Report the job id; the run's log has the details.",
+        "next_step": "Report it with the job id; the run's log has the details.",
     }
 
 
@@ -217,7 +222,7 @@ def _markdown(job_id: str, published: UploadRecord, configured: Settings) -> str
 
 
 def _link(job_id: str, file: str, configured: Settings) -> str:
-    """Where the clip can be read: a rented machine cannot sign for what was published, and names our API."""
+    """A URL for the clip: a presigned one, or our API's on a rented machine, which cannot presign."""
     if access := access_of(configured):
         return f"{access.url}/api/jobs/{job_id}/clips/{file}"
     return ArtifactStore.from_settings(configured).presign(job_key(job_id, file))

@@ -1,50 +1,46 @@
-"""Checks the flows' parameters, and refuses wrong ones in a sentence."""
+"""Validates the flows' parameters, with errors for the user. Prefect's own check would end a run with a traceback."""
 
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from infra.jobs.ids import JOB_ID
-from infra.validation import faults
+from infra.validation import describe_errors
 from tasks.core.errors import BadRequest
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def checked(model: type[M], value: object) -> M:
-    """The value as the model.
-
-    The flows check themselves, because Prefect's check ends a run with a traceback.
+def validate(model: type[M], value: object) -> M:
+    """Return the value as an instance of `model`.
 
     Raises:
-        BadRequest: names every wrong field.
+        BadRequest: names every invalid field.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found = faults(error, model)
-        raise BadRequest(
-            f"The request cannot be used: {found.removesuffix('.')}.", "Correct it and run again."
-        ) from None
+        problems = describe_errors(error, model).removesuffix(".")
+        raise BadRequest(f"The request is invalid: {problems}.", "Correct it and run it again.") from None
 
 
-def checked_id(job_id: object) -> str | None:
-    """The job id, or None.
+def validate_job_id(job_id: object) -> str | None:
+    """Return the job id, or None if it is None.
 
     Raises:
-        BadRequest: it is neither.
+        BadRequest: it is not a job id.
     """
     if job_id is not None and not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
-        raise BadRequest("job_id must be kk_ and 26 letters and digits.", "Leave it out to make a new job.")
+        raise BadRequest("job_id must be kk_ followed by 26 letters and digits.", "Leave it empty to create a new job.")
     return job_id
 
 
-def checked_attempt(number: object) -> int | None:
-    """The number of an attempt, or None.
+def validate_attempt(number: object) -> int | None:
+    """Return the attempt number, or None if it is None.
 
     Raises:
-        BadRequest: it is neither.
+        BadRequest: it is not an attempt number.
     """
     if number is None or (type(number) is int and number >= 1):
         return number
-    raise BadRequest("attempt must be a whole number, at least 1.", "Leave it out to run the job's next attempt.")
+    raise BadRequest("attempt must be a whole number, at least 1.", "Leave it empty to run the job's next attempt.")

@@ -1,6 +1,6 @@
 """Shows a job in the Prefect UI: the run's name and tags, and its progress.
 
-The clips do not depend on it: failures are logged, and the run continues.
+Errors here are logged, and the run continues.
 """
 
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def name_run(job_id: str) -> None:
-    """Name and tag the run after its job, wherever it was started, so that users find it by the job id."""
+    """Name and tag the run after its job, so that users find it by the job id however it was started."""
     wanted = {*flow_run.get_tags(), "clip", job_id}
     if flow_run.get_name() == job_id and wanted == set(flow_run.get_tags()):
         return
@@ -28,8 +28,8 @@ def name_run(job_id: str) -> None:
         client.update_flow_run(UUID(str(flow_run.get_id())), name=job_id, tags=sorted(wanted))
 
 
-def show_begin(job: JobRef) -> JobRef:
-    """The job with a progress artifact, or without one if it cannot be created."""
+def create_progress(job: JobRef) -> JobRef:
+    """Create a progress artifact and return the job with its id, or unchanged if that fails."""
     with _best_effort("progress"):
         described = f"Progress of {job.job_id}"
         artifact = create_progress_artifact(progress=0, key=artifact_key("progress", job.job_id), description=described)
@@ -38,17 +38,17 @@ def show_begin(job: JobRef) -> JobRef:
 
 
 def artifact_key(kind: str, job_id: str) -> str:
-    """The key of one of the job's artifacts, in the characters that Prefect accepts."""
+    """The key of one of the job's artifacts, using only characters that Prefect accepts."""
     return f"{kind}-{job_id.lower().replace('_', '-')}"
 
 
 def show_success(job: JobRef, clips: int) -> None:
-    """Show progress 100, which no stage reports."""
+    """Show 100 percent, which no stage reports."""
     _show(job, ArtifactUpdate(description=f"Done: {pluralize(clips, 'clip')}.", data=100.0))
 
 
 def show_failure(job: JobRef, error: str) -> None:
-    """Show why the run failed; its progress stays."""
+    """Show why the run failed, without changing its progress."""
     _show(job, ArtifactUpdate(description=f"Failed: {error}"))
 
 

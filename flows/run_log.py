@@ -1,4 +1,4 @@
-"""Sends the records of our loggers to the log of the Prefect flow run."""
+"""Sends our log records to the log of the Prefect flow run."""
 
 import logging
 from collections.abc import Generator
@@ -14,7 +14,7 @@ PACKAGES = ("flows", "tasks", "infra")
 
 
 class _RunLogHandler(APILogHandler):
-    """Prefect's handler, also for threads without a run context: their records belong to the flow run."""
+    """Prefect's handler, which here also accepts records from threads without a run context."""
 
     def __init__(self, run_id: UUID) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class _RunLogHandler(APILogHandler):
 
 @contextmanager
 def run_log() -> Generator[None]:
-    """Send what our packages log, from INFO up, to the log of the current flow run.
+    """Send our packages' log records, from INFO up, to the log of the current flow run.
 
-    It depends on no environment variable, so it works with every worker. Prefect's own handlers
-    (PREFECT_LOGGING_EXTRA_LOGGERS) are removed meanwhile, or each line would appear twice.
+    This needs no environment variable, so it works with every worker. Prefect's own handlers
+    (PREFECT_LOGGING_EXTRA_LOGGERS) are removed meanwhile, because each line would appear twice.
     """
-    if (run_id := flow_run.get_id()) is None:  # the flow's function was called as it is, outside of any run
+    if (run_id := flow_run.get_id()) is None:  # the flow's function was called directly, outside a run
         yield
         return
     handler = _RunLogHandler(UUID(str(run_id)))

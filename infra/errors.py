@@ -1,33 +1,33 @@
-"""Failures of the infrastructure. Stages are retried after them, with backoff and jitter.
+"""Infrastructure failures. A stage that raises one is retried, with backoff and jitter, unless noted.
 
 InfraError
-├── StoreError        the bucket
-│   ├── ObjectMissing an expected object is missing
-│   └── ObjectTooLarge an object is larger than the reader accepts
-├── StateError        Redis
-│   ├── StateFull     it refuses writes: its disk is full
-│   └── ReportLost    the work is done, but could not be reported
-├── JobConflict       the job's state does not allow it; never retried
-├── TooManyQueued     the limit of waiting jobs is reached
-├── CallbackError     the callback address
-├── SiteError         the site that serves the video, or the network
-├── MachineError      a program was killed from outside, or this machine cannot continue
-│   └── DiskFull      no space is left; the user has to free some
-├── SubmitError       the Prefect server is away, or refused a call
-├── NosanaError       Nosana's API, or what it says of a deployment
-├── GrantRefused      a grant or its session is not valid; never retried
-├── ApiUnreachable    our API does not answer a rented machine
-├── StackError        a part of the embedded stack did not start
-└── ConfigError       a setting is missing or malformed; never retried
+├── StoreError          the bucket failed
+│   ├── ObjectMissing   an expected object does not exist
+│   └── ObjectTooLarge  an object is larger than the reader accepts
+├── StateError          Redis failed
+│   ├── StateFull       it refuses writes, because its disk is full
+│   └── ReportLost      the work is done, but could not be reported
+├── JobConflict         the job's state does not allow the change; never retried
+├── TooManyQueued       too many jobs are waiting
+├── CallbackError       the callback address failed
+├── SiteError           the site that serves the video failed, or the network
+├── MachineError        a program was killed from outside, or this machine cannot continue
+│   └── DiskFull        no space is left; the user has to free some
+├── SubmitError         the Prefect server did not answer, or refused a call
+├── NosanaError         Nosana's API failed, or reported a failure
+├── GrantRefused        a grant or session is not valid
+├── ApiUnreachable      our API does not answer a rented machine
+├── StackError          a part of the embedded stack did not start
+└── ConfigError         a setting is missing or malformed; never retried
 """
 
 from typing import ClassVar
 
 
 class InfraError(Exception):
-    """A failure of the infrastructure; the message is one line that says what to check.
+    """An infrastructure failure. The message is one line that says what to check.
 
-    `is_transient`: another attempt may succeed without any change, so one follows automatically.
+    `is_transient`: the same attempt may succeed later, so the job is retried automatically.
     """
 
     is_transient: ClassVar[bool] = False
@@ -62,7 +62,7 @@ class JobConflict(InfraError):
 
 
 class TooManyQueued(InfraError):
-    """`own`: the limit of the client is reached, else that of all clients."""
+    """`own`: the limit per client is reached; otherwise the limit for all clients is."""
 
     def __init__(self, text: str, *, own: bool) -> None:
         super().__init__(text)
@@ -110,4 +110,4 @@ class ConfigError(InfraError):
 
 
 class Forbidden(Exception):
-    """A session requested something that does not belong to its run."""
+    """A session requested something outside its run."""

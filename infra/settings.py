@@ -1,7 +1,6 @@
-"""Every setting: typed, described and bounded; read on request, never at import.
+"""All settings, with types, bounds and descriptions.
 
-The environment is the only source. `load()` turns the validation errors of `Settings()` into one
-`ConfigError`, one line that names each malformed variable.
+They come from the environment only. `load()` reads it on each call; nothing is read at import.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors import ConfigError
-from infra.validation import faults
+from infra.validation import describe_errors
 
 
 def _default_data_dir() -> Path:
@@ -26,13 +25,13 @@ def _default_data_dir() -> Path:
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True, frozen=True)
 
-    # Where things are kept.
+    # Storage and servers.
     data_dir: Path = Field(
         default_factory=_default_data_dir,
         validation_alias="KANGKLIP_DATA_DIR",
-        description="Folder for the embedded servers' data, weights and working files.",
+        description="Folder for the embedded servers' data, model weights and working files.",
     )
-    redis_url: SecretStr | None = Field(default=None, description="Redis that holds the jobs; embedded when empty.")
+    redis_url: SecretStr | None = Field(default=None, description="Redis server for the jobs; embedded when empty.")
     r2_endpoint: str | None = Field(
         examples=["https://ACCOUNT.r2.cloudflarestorage.com"],
         default=None,
@@ -49,14 +48,14 @@ class Settings(BaseSettings):
         description="Prefect server; embedded when empty.",
     )
     job_ttl_seconds: int = Field(
-        default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis remembers a job, in seconds."
+        default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis keeps a job's record, in seconds."
     )
 
     max_attempts: int = Field(
         default=3,
         ge=0,
         le=1000,
-        description="How many times a job is retried automatically after its run was lost.",
+        description="How many times a job is retried automatically after its run is lost.",
     )
 
     # The API.
@@ -64,27 +63,27 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535, description="Port of the API.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("http://localhost:3000", "http://127.0.0.1:3000"),
-        description="Pages on other hosts that may use the API, separated by commas.",
+        description="Origins of other pages that may use the API, separated by commas.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Addresses or networks of proxies whose X-Forwarded-For is believed; none when empty.",
+        description="Addresses or networks of the proxies whose X-Forwarded-For is trusted; none when empty.",
     )
     api_keys: SecretStr | None = Field(
         default=None,
-        description="Keys separated by commas, each KEY or NAME:KEY; creating a job needs one. Open when empty.",
+        description="API keys for creating jobs, separated by commas, each KEY or NAME:KEY; none needed when empty.",
     )
     operator_key: SecretStr | None = Field(
-        default=None, description="Key that sees and changes all jobs; there is none when empty."
+        default=None, description="API key that may read and change all jobs; no such key when empty."
     )
     create_rate_per_minute: int = Field(
-        default=30, ge=0, le=100_000, description="Jobs that one client may create in a minute; 0 is no limit."
+        default=30, ge=0, le=100_000, description="Jobs that one client may create per minute; 0 means no limit."
     )
     max_queued: int = Field(
-        default=1000, ge=0, le=1_000_000, description="Jobs of all clients that may wait at once; 0 is no limit."
+        default=1000, ge=0, le=1_000_000, description="Most waiting jobs of all clients together; 0 means no limit."
     )
     max_queued_per_key: int = Field(
-        default=100, ge=0, le=1_000_000, description="Jobs of one client that may wait at once; 0 is no limit."
+        default=100, ge=0, le=1_000_000, description="Most waiting jobs of one client; 0 means no limit."
     )
     max_event_streams: int = Field(
         default=32, ge=1, le=1000, description="Event streams that one client may have open at once."
@@ -93,26 +92,26 @@ class Settings(BaseSettings):
         examples=["clip/local"],
         default="clip/local",
         pattern=r"^[^/]+/[^/]+$",
-        description="Prefect deployment that runs jobs of the API.",
+        description="Prefect deployment that runs the API's jobs.",
     )
 
-    # Reports by HTTP.
+    # Callbacks and notifications.
     callback_url: str | None = Field(
         examples=["https://example.org/callback"],
         default=None,
         pattern=r"^https?://",
-        description="Address that progress is POSTed to; none when empty.",
+        description="URL to which progress is POSTed; none when empty.",
     )
     callback_token: SecretStr | None = Field(
         default=None,
-        description="Sent as x-callback-token with each report; the API takes two, separated by a comma.",
+        description="Token for x-callback-token; the API accepts two, separated by a comma, and the first is sent.",
     )
     notify_url: SecretStr | None = Field(
         default=None,
-        description="Webhook that is told of failed runs once `kangklip deploy` has registered it; a secret.",
+        description="Webhook for failed runs, a secret; run `kangklip deploy` after changing it.",
     )
 
-    # Nosana, and what a container there is given in place of secrets.
+    # Nosana, and the access that its containers get instead of secrets.
     nosana_api_base: str = Field(
         examples=["https://dashboard.k8s.prd.nos.ci/api"],
         default="https://dashboard.k8s.prd.nos.ci/api",
@@ -120,50 +119,50 @@ class Settings(BaseSettings):
         description="Nosana's deployments API.",
     )
     nosana_api_key: SecretStr | None = Field(
-        default=None, description="Key for Nosana; only the Nosana worker needs it."
+        default=None, description="Nosana API key; only the Nosana worker needs it."
     )
     nosana_worker_image: str | None = Field(
-        default=None, description="Image that a Nosana host runs, as built from infra/docker/worker.Dockerfile."
+        default=None, description="Container image for Nosana hosts, built from infra/docker/worker.Dockerfile."
     )
-    nosana_market: str | None = Field(default=None, description="Address or slug of the market to rent GPUs on.")
+    nosana_market: str | None = Field(default=None, description="Slug or address of the market to rent GPUs on.")
     callback_base_url: str | None = Field(
         examples=["https://clips.example.org"],
         default=None,
         pattern=r"^https?://",
-        description="Address of this API as a container elsewhere reaches it.",
+        description="URL at which containers on other hosts reach this API.",
     )
     grant_secret: SecretStr | None = Field(
         default=None,
         min_length=32,
-        description="Signs grants; 32 characters or more, the same for the API and the Nosana worker.",
+        description="Secret that signs grants: at least 32 characters, the same for the API and the Nosana worker.",
     )
     grant_llm_calls: int = Field(default=20, ge=0, le=1000, description="LLM calls that one granted run may make.")
     access: SecretStr | None = Field(
         default=None,
         validation_alias="KANGKLIP_ACCESS",
-        description="What a rented container received for its grant; the container sets this itself.",
+        description="Access that a rented container got for its grant; set by the container itself.",
     )
     r2_account_id: str | None = Field(
         examples=["0123456789abcdef0123456789abcdef"],
         default=None,
         pattern=r"^[0-9a-f]{32}$",
-        description="Cloudflare account; with R2_API_TOKEN, granted runs get temporary keys, not signed addresses.",
+        description="Cloudflare account id; with R2_API_TOKEN, granted runs get temporary keys instead of signed URLs.",
     )
     r2_api_token: SecretStr | None = Field(
-        default=None, description="Cloudflare token that may make temporary keys for the bucket."
+        default=None, description="Cloudflare API token that may create temporary keys for the bucket."
     )
 
-    # What may come in.
+    # Limits on sources.
     max_source_seconds: int = Field(default=4 * 3600, ge=10, le=24 * 3600, description="Longest source in seconds.")
     max_source_bytes: int = Field(
         default=8 * 1024**3, ge=1024**2, le=64 * 1024**3, description="Largest source in bytes."
     )
     allow_private_addresses: bool = Field(
         default=False,
-        description="Development only: let video_url name loopback and private addresses.",
+        description="Development only: allow loopback and private addresses in video_url.",
     )
     ytdlp_cookies_file: Path | None = Field(
-        default=None, description="Netscape cookie file for sites that ask for a sign-in."
+        default=None, description="Cookie file in Netscape format, for sites that require a sign-in."
     )
     download_timeout_seconds: int = Field(default=1800, ge=10, le=24 * 3600, description="Longest download in seconds.")
 
@@ -172,25 +171,27 @@ class Settings(BaseSettings):
         examples=["small"],
         default=None,
         pattern=r"^[A-Za-z0-9._/-]+$",
-        description="Whisper model or a folder that holds one; small on a GPU, base on a CPU when empty.",
+        description="Whisper model, by name or folder; when empty, small on a GPU and base on a CPU.",
     )
-    asr_device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto, cpu or cuda.")
-    asr_beam_size: int = Field(default=1, ge=1, le=10, description="Beam width of the recogniser; 1 is greedy.")
+    asr_device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Device for speech recognition: auto, cpu or cuda."
+    )
+    asr_beam_size: int = Field(default=1, ge=1, le=10, description="Beam width of speech recognition; 1 is greedy.")
     asr_batch_size: int | None = Field(
-        default=None, ge=1, le=64, description="Windows decoded at once; chosen by free memory when empty."
+        default=None, ge=1, le=64, description="Windows decoded at once; depends on free memory when empty."
     )
 
-    # The LLM that may rerank and write titles.
-    llm_model_name: str | None = Field(default=None, description="Model; selection runs without an LLM when empty.")
+    # The LLM that reranks clips and writes titles.
+    llm_model_name: str | None = Field(default=None, description="LLM for selection; none is used when empty.")
     llm_api_base: str | None = Field(
         examples=["https://api.openai.com/v1"],
         default=None,
         pattern=r"^https?://",
-        description="Base address of the LLM.",
+        description="Base URL of the LLM's API.",
     )
-    llm_api_key: SecretStr | None = Field(default=None, description="Key for the LLM.")
+    llm_api_key: SecretStr | None = Field(default=None, description="API key for the LLM.")
     llm_timeout_seconds: float = Field(
-        default=20, ge=1, le=600, description="Longest wait for one LLM answer, in seconds."
+        default=20, ge=1, le=600, description="Longest wait for an LLM response, in seconds."
     )
 
     # The picture.
@@ -198,56 +199,56 @@ class Settings(BaseSettings):
         examples=["1080x1920"],
         default="1080x1920",
         pattern=r"^[1-9]\d{1,2}[02468]x[1-9]\d{1,2}[02468]$",
-        description="Size of the clips, width x height, even.",
+        description="Size of the clips in pixels, width x height, both even.",
     )
     render_max_fps: float = Field(default=30, ge=1, le=120, description="Highest frame rate of the clips.")
-    render_crf: int = Field(default=20, ge=0, le=51, description="x264 quality; lower is better and larger.")
+    render_crf: int = Field(default=20, ge=0, le=51, description="x264 quality; lower is better, with larger files.")
     render_preset: Literal[
         "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
     ] = Field(default="veryfast", description="x264 preset.")
     render_encoder: Literal["auto", "x264", "nvenc"] = Field(
-        default="auto", description="auto, x264 or nvenc; auto takes NVENC if one real frame encodes there."
+        default="auto", description="Video encoder: auto, x264 or nvenc; auto uses NVENC if it can encode a test frame."
     )
     render_parallel: int | None = Field(
-        default=None, ge=1, le=16, description="Clips rendered at once; chosen by cores when empty."
+        default=None, ge=1, le=16, description="Clips rendered at once; depends on the CPU cores when empty."
     )
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _origins(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
-        return _listed(value) if isinstance(value, str) else value
+    def _split_origins(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        return _split_list(value) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _networks(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
-        listed = _listed(value) if isinstance(value, str) else value
-        for text in listed:
+    def _check_networks(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        networks = _split_list(value) if isinstance(value, str) else value
+        for text in networks:
             try:
                 ip_network(text)
             except ValueError:
-                raise ValueError("takes addresses and networks such as 10.0.0.5 or 172.16.0.0/12") from None
-        return listed
+                raise ValueError("must list addresses or networks such as 10.0.0.5 or 172.16.0.0/12") from None
+        return networks
 
     @field_validator("notify_url")
     @classmethod
-    def _addressed(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_notify_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value
 
     @property
     def callback_tokens(self) -> tuple[str, ...]:
-        """Accepted callback tokens: the first is sent; another stays valid during rotation."""
-        return _listed(self.callback_token.get_secret_value()) if self.callback_token else ()
+        """Accepted callback tokens. The first one is sent; the second stays valid during rotation."""
+        return _split_list(self.callback_token.get_secret_value()) if self.callback_token else ()
 
     @property
     def named_api_keys(self) -> dict[str, str]:
         """Maps each API key to its name; empty if no key is required.
 
-        An unnamed key is named after its digest, so the name stays the same when other keys are added or removed.
+        An unnamed key is named after its digest, so its name does not change when other keys are added or removed.
         """
-        listed = _listed(self.api_keys.get_secret_value()) if self.api_keys else ()
-        return dict(_named(entry) for entry in listed)
+        entries = _split_list(self.api_keys.get_secret_value()) if self.api_keys else ()
+        return dict(_key_and_name(entry) for entry in entries)
 
     @property
     def render_size(self) -> tuple[int, int]:
@@ -256,31 +257,31 @@ class Settings(BaseSettings):
         return int(width), int(height)
 
 
-def _named(entry: str) -> tuple[str, str]:
-    """Key and name from an entry of `API_KEYS`."""
+def _key_and_name(entry: str) -> tuple[str, str]:
+    """The key and its name in an entry of `API_KEYS`."""
     if found := re.fullmatch(r"([A-Za-z0-9_-]{1,32}):(.+)", entry):
         return found[2], found[1]
     return entry, f"key-{hashlib.sha256(entry.encode()).hexdigest()[:8]}"
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _split_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def load() -> Settings:
-    """Read the environment now.
+    """Read the settings from the environment.
 
     Raises:
-        ConfigError: names every malformed variable, without values, which may be secrets.
+        ConfigError: names every malformed variable, but no values, which may be secrets.
     """
     try:
         return Settings()
     except ValidationError as error:
-        raise ConfigError(f"Correct the environment: {faults(error, Settings, str.upper)}.") from None
+        raise ConfigError(f"Correct the environment: {describe_errors(error, Settings, str.upper)}.") from None
 
 
 def as_markdown() -> str:
-    """The settings as a table for the documentation: variable, default, meaning."""
+    """The settings as a Markdown table for the documentation."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or name.upper())

@@ -1,4 +1,4 @@
-"""States and stages of a job. Lua, the page and the docs take the stages from the table here."""
+"""States and stages of a job. The Lua scripts, the page and the docs read the stages from the table here."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class JobState(StrEnum):
 
 
 class StageFacts(NamedTuple):
-    """Progress of the whole job, in percent, when the stage begins and ends; its title, and what it does."""
+    """The job's progress in percent when the stage begins and ends, the stage's title, and what it does."""
 
     begin: float
     end: float

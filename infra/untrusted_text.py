@@ -1,4 +1,4 @@
-"""Makes untrusted text harmless: titles, messages, logs, recognised words, file names.
+"""Cleans untrusted text: titles, messages, logs, recognised words, file names.
 
 Hostile characters control a terminal (control characters), reorder a line (direction marks) or cannot be encoded
 (lone surrogates). This module imports none of our code, so every package may use it.
@@ -8,19 +8,19 @@ import re
 import unicodedata
 
 JOINERS = "\u200c\u200d"
-"""Format characters that correct spelling requires: Persian, Indic scripts, emoji."""
+"""Invisible characters that correct spelling needs in Persian, Indic scripts and emoji."""
 WORD_BREAK = "\u200b"
-"""Invisible; separates words in scripts without spaces, such as Khmer."""
+"""An invisible character that separates words in scripts without spaces, such as Khmer."""
 
 _SEPARATORS = {"Cc", "Zl", "Zp"}
 _UNDRAWN = {"Cf", "Cs", "Co", "Cn"}
 
 
 def one_line(text: object, most: int | None = None) -> str:
-    """A line of at most `most` characters with white space collapsed; "" if it is not text or shows nothing.
+    """The text as one line of at most `most` characters, white space collapsed; "" if it has no visible text.
 
-    Control characters and line ends become spaces; direction marks, other invisible characters and characters
-    unassigned in Unicode are removed. Characters are composed (NFC).
+    Control characters and line ends become spaces. Direction marks, other invisible characters and unassigned code
+    points are removed. Characters are composed (NFC).
     """
     if not isinstance(text, str):
         return ""
@@ -29,7 +29,7 @@ def one_line(text: object, most: int | None = None) -> str:
 
 
 def several_lines(text: object, most: int) -> str:
-    """Text cleaned like `one_line`, with its line breaks kept; at most `most` characters in all."""
+    """The text cleaned like `one_line`, but with its line breaks; at most `most` characters in all."""
     if not isinstance(text, str):
         return ""
     lines = [one_line(line, most) for line in re.split(r"\r\n|\r|\n", text[: 4 * most])]
@@ -37,12 +37,12 @@ def several_lines(text: object, most: int) -> str:
 
 
 def log_line(text: str, most: int) -> str:
-    """A line of a program's output, cleaned like `one_line`, with its indentation and columns kept."""
+    """A line of a program's output, cleaned like `one_line`, but with its indentation and columns."""
     return harmless(text[: 4 * most])[:most].rstrip()
 
 
 def harmless(text: str, keep: str = JOINERS) -> str:
-    """The whole text without hostile characters, white space and length unchanged; `keep` lists exceptions."""
+    """The whole text without hostile characters, except those in `keep`. White space is not collapsed."""
     return "".join(_replaced(c, keep) for c in unicodedata.normalize("NFC", text))
 
 

@@ -1,4 +1,4 @@
-"""Pydantic's validation errors as sentences for the user."""
+"""Turns pydantic's validation errors into sentences for the user."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
 _WORDS = {
     "missing": "is required",
-    "extra_forbidden": "is not known",
+    "extra_forbidden": "is not a known field",
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "does not have the right form",
     "string_too_short": "must have at least {min_length} characters",
@@ -19,13 +19,13 @@ _WORDS = {
 }
 
 
-def faults(error: ValidationError, model: type[BaseModel], name: Callable[[str], str] = str) -> str:
-    """Every fault of `error` in one line: the field, and what it must be or look like.
+def describe_errors(error: ValidationError, model: type[BaseModel], name: Callable[[str], str] = str) -> str:
+    """All errors in one line: each field with what it must be or look like.
 
-    Values are left out: they may be secrets.
+    Values are left out, because they may be secrets.
 
     Args:
-        model: the validated model, whose fields hold bounds and examples.
+        model: the validated model. Its fields have the bounds and examples.
         name: maps a field's name or alias to the name that the user knows.
     """
     found = error.errors(include_url=False, include_input=False)
@@ -44,7 +44,7 @@ def _field(model: type[BaseModel], at: str) -> FieldInfo | None:
 
 
 def _requirement(fault: ErrorDetails, field: FieldInfo | None) -> str:
-    """The rest of a sentence that starts with the field's name."""
+    """The rest of the sentence that starts with the field's name."""
     kind = fault["type"]
     if kind == "value_error":
         return _custom_message(fault)

@@ -1,4 +1,4 @@
-"""CHUNK: the transcript in parts of about five minutes that end with a sentence, at a pause if possible."""
+"""CHUNK: divides the transcript into parts of about five minutes. Each ends with a sentence, if possible at a pause."""
 
 from prefect import task
 

@@ -1,4 +1,4 @@
-"""DOWNLOAD: the source's video and audio in the bucket, shared by all jobs on the same source."""
+"""DOWNLOAD: stores the source's video and audio in the bucket, for all jobs with the same source."""
 
 from pathlib import Path
 
@@ -32,10 +32,11 @@ from tasks.workspace import Workspace, media_ref, stage_workspace
 
 
 class SharedSource(BaseModel):
-    """A source's entry in the shared cache. `loudness` is of the whole source, in LUFS.
+    """A source's entry in the shared cache.
 
-    `audio_made` says why the audio was copied or re-encoded. `tracks` are the file's audio tracks, best
-    first for the requested language.
+    - `audio_made`: why the audio was copied or re-encoded.
+    - `loudness`: integrated loudness of the whole source in LUFS, or None if it is silent.
+    - `tracks`: the file's audio tracks, the best for the requested language first.
     """
 
     video: ArtifactRef
@@ -49,7 +50,7 @@ class SharedSource(BaseModel):
 
 @task(**task_arguments(Stage.DOWNLOAD, SOURCE_VERSION))
 def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> SourceRecord:
-    """Download the source into the bucket, unless another job already has."""
+    """Download the source into the bucket, unless another job has done so."""
     with stage_workspace(job, Stage.DOWNLOAD) as work:
         try:
             shared, meta, reused = _shared_media(request, _engine_options(options, request, work), work)
@@ -73,7 +74,7 @@ def download(job: JobRef, request: ClipRequest, options: SourceOptions) -> Sourc
 def _shared_media(
     request: ClipRequest, options: DownloadOptions, work: Workspace
 ) -> tuple[SharedSource, SourceMeta, bool]:
-    """The source's entry in the shared cache, what its page says now, and whether the entry already existed."""
+    """The source's entry in the shared cache, its page's current metadata, and whether the entry already existed."""
     found = identify(request.video_url, options, binary_dir()) if request.video_url else None
     source = found.digest if found else digest("upload", request.source_key)
     index = source_key(source)
@@ -88,7 +89,7 @@ def _shared_media(
 
 
 def _cached(index: str, work: Workspace) -> SharedSource | None:
-    """The shared entry, or None if it is absent, malformed, or names media that are gone."""
+    """The shared entry, or None if it is missing or malformed, or if its media no longer exist."""
     try:
         entry = SharedSource.model_validate(work.store.get_json(index))
     except (ObjectMissing, ValidationError):
@@ -97,7 +98,7 @@ def _cached(index: str, work: Workspace) -> SharedSource | None:
 
 
 def _has_same_track(entry: SharedSource, language: str, meta: SourceMeta) -> bool:
-    """Whether this request would choose the audio track that the entry holds."""
+    """Whether this request would choose the same audio track as the entry."""
     return rank_tracks(entry.tracks, language, meta.extra.get("language"))[:1] == entry.tracks[:1]
 
 
@@ -115,10 +116,10 @@ def _download(found: Identified | None, request: ClipRequest, options: DownloadO
 
 
 def _share(acquired: Acquired, source: str, index: str, request: ClipRequest, work: Workspace) -> SharedSource:
-    """Store a source in the shared cache: media first, then the entry. A registered file is not stored twice.
+    """Store a source in the shared cache: first the media, then the entry. A file already in the bucket is not copied.
 
-    The video is uploaded in the background, since this run has it on disk. If the run dies before the upload
-    ends, there is no entry and the next run downloads again.
+    The video is uploaded in the background, since this run has it on disk. If the run dies before the upload ends,
+    no entry is written, and the next run downloads the source again.
     """
     registered = work.store.stat(str(request.source_key)) if request.source_key else None
     video = acquired.video

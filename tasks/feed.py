@@ -1,4 +1,4 @@
-"""FEED: the videos of a batch's list or feed."""
+"""FEED: lists the videos of a batch, from its list or its feed."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -33,4 +33,4 @@ def feed(request: BatchRequest) -> Listing:
     try:
         return read_feed(request.feed, request.depth, options, binary_dir())
     except TransientDownloadError as error:
-        raise SiteError(f"The feed cannot be read now. {error}") from error
+        raise SiteError(f"The feed cannot be read at the moment. {error}") from error

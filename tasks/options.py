@@ -7,7 +7,7 @@ from tasks.core.output.render_plan import RenderOptions
 
 
 class SourceOptions(BaseModel):
-    """DOWNLOAD: formats above `max_fps` frames a second are avoided."""
+    """DOWNLOAD: prefer formats of at most `max_fps` frames per second."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -15,7 +15,7 @@ class SourceOptions(BaseModel):
 
 
 class SpeechOptions(BaseModel):
-    """TRANSCRIPT: the speech model (None: the machine's default) and its beam size."""
+    """TRANSCRIPT: the speech model, or None for the machine's default, and its beam size."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,7 +24,7 @@ class SpeechOptions(BaseModel):
 
 
 class ChoiceOptions(BaseModel):
-    """SELECT: the LLM that reranks and names clips, or None."""
+    """SELECT: the LLM that reranks clips and writes their titles, or None."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,7 +44,7 @@ class RunOptions(BaseModel):
 
 
 def run_options(settings: Settings) -> RunOptions:
-    """The options in these settings."""
+    """The options that follow from the settings."""
     width, height = settings.render_size
     return RunOptions(
         source=SourceOptions(max_fps=settings.render_max_fps),

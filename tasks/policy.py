@@ -1,4 +1,4 @@
-"""What all stages share: cache keys, the retry rule, and how a stage is called."""
+"""What all stages have in common: cache keys, retries, and how a stage is called."""
 
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -26,9 +26,9 @@ _STAGE_NOTE = "stage: "
 
 @dataclass
 class StageCachePolicy(CachePolicy):
-    """A stage runs once per job, options and content of its inputs, on whichever machine.
+    """Caches a stage's result by job, options and content of its inputs, whichever machine runs it.
 
-    Raise `version` when a change of code changes the stage's result.
+    Raise `version` when a code change changes the stage's result.
     """
 
     stage: Stage = Stage.DOWNLOAD
@@ -47,7 +47,7 @@ class StageCachePolicy(CachePolicy):
 
 
 def task_arguments(stage: Stage, version: int) -> dict[str, Any]:
-    """Arguments of `@task` for a stage: its name, its cache in the bucket, and retries where they can help."""
+    """The arguments of `@task` for a stage: its name, its cache in the bucket, and its retries."""
     return {
         "name": stage.lower(),
         "task_run_name": stage.lower(),
@@ -62,14 +62,14 @@ def task_arguments(stage: Stage, version: int) -> dict[str, Any]:
 
 
 def is_worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Infrastructure may recover. A ClipError is for the user to fix, and anything else is a bug."""
+    """Whether to retry: infrastructure may recover, but a ClipError is for the user to fix, and the rest are bugs."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, InfraError) and not isinstance(error, ConfigError | JobConflict)
 
 
 def run_stage(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a stage, or return its cached record if every artifact it names is still in the bucket."""
-    stop_signals.raise_swallowed()
+    """Run a stage, or return its cached record if all artifacts in it still exist."""
+    stop_signals.raise_pending()
     bound = stage.with_options(result_storage=saved_block())
     try:
         state: State[R] = bound(*args, **kwargs, return_state=True)  # pyright: ignore[reportCallIssue]
@@ -84,7 +84,7 @@ def run_stage(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def failed_stage(error: BaseException) -> str | None:
-    """The name of the stage that raised an error, or None. `run_stage` attaches it."""
+    """The name of the stage that raised the error, or None. `run_stage` adds it to the error as a note."""
     notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_STAGE_NOTE)]
     return notes[0].removeprefix(_STAGE_NOTE) if notes else None
 

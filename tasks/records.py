@@ -1,4 +1,4 @@
-"""What each stage returns: a small JSON record that refers to artifacts in the bucket."""
+"""The stages' return values: small JSON records that refer to artifacts in the bucket."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from tasks.core.media import MediaInfo
 
 
 class StageRecord(BaseModel):
-    """Artifacts by name, the stage's wall time in seconds, and warnings for the user.
+    """The artifacts by name, the stage's wall time in seconds, and warnings for the user.
 
-    `reused`: an artifact came from the cache that jobs share. Only the digests of `artifacts`
-    decide whether later stages are up to date.
+    `reused`: an artifact came from the cache that jobs share. Later stages are up to date if the digests of
+    `artifacts` are unchanged; the other fields do not count.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,13 +26,13 @@ class StageRecord(BaseModel):
 
 
 class SourceRecord(StageRecord):
-    """DOWNLOAD: artifacts `video` and `audio` (shared by jobs), `meta` and `video_stats` (the job's)."""
+    """DOWNLOAD: artifacts `video` and `audio` (shared by jobs), `meta` and `video_stats` (this job's)."""
 
     info: MediaInfo
 
 
 class TranscriptRecord(StageRecord):
-    """TRANSCRIPT: artifact `transcript`. `model` names the speech model and the device it ran on."""
+    """TRANSCRIPT: artifact `transcript`. `model` describes the speech model and its device."""
 
     language: str
     language_probability: float
@@ -50,11 +50,11 @@ class EdlRecord(StageRecord):
 
 
 class RenderRecord(StageRecord):
-    """RENDER: artifact `renders` (JSON, one entry per clip) and the clips' files by name."""
+    """RENDER: artifact `renders` (JSON with one entry per clip), and the clips by file name."""
 
 
 class PublishedClip(BaseModel):
-    """A row of the results table."""
+    """A published clip, as a row of the results table. `duration` is in seconds."""
 
     file: str
     title: str
@@ -66,7 +66,7 @@ class PublishedClip(BaseModel):
 
 
 class UploadRecord(StageRecord):
-    """UPLOAD: artifacts `manifest`, `face_log` and the published clips' files by name."""
+    """UPLOAD: artifacts `manifest` and `face_log`, and the published clips by file name."""
 
     clips: list[PublishedClip]
     dropped: list[str] = Field(default_factory=list[str])

@@ -1,4 +1,4 @@
-"""RENDER: the clips of the EDL as vertical video files."""
+"""RENDER: renders the clips of the EDL as vertical video files."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def render(
 
 
 def _put_renders(rendered: RenderResult, work: Workspace) -> ArtifactRef:
-    """Store the description of all clips, with file names instead of local paths."""
+    """Store the descriptions of all clips, with file names instead of local paths."""
     portable = rendered.model_copy(
         update={"clips": [clip.model_copy(update={"path": Path(clip.path.name)}) for clip in rendered.clips]}
     )

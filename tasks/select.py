@@ -1,4 +1,4 @@
-"""SELECT: which parts of the source become clips."""
+"""SELECT: chooses the parts of the source that become clips."""
 
 from prefect import task
 
@@ -24,7 +24,7 @@ def select(
     options: ChoiceOptions,
     source: SourceRecord,
     transcript: TranscriptRecord,
-    chunks: ChunksRecord,  # noqa: ARG001 orders the tasks; selection reads the transcript itself
+    chunks: ChunksRecord,  # noqa: ARG001 only orders the tasks; selection reads the transcript
 ) -> EdlRecord:
     """Choose the clips, snap their ends to cuts in the picture, and write the EDL."""
     with stage_workspace(job, Stage.SELECT) as work:

@@ -1,4 +1,4 @@
-"""TRANSCRIPT: the source's audio as timed words, shared by all jobs with the same audio and model."""
+"""TRANSCRIPT: transcribes the source's audio into timed words, for all jobs with the same audio and model."""
 
 import os
 
@@ -25,7 +25,7 @@ VERSION = 6
 
 @task(**task_arguments(Stage.TRANSCRIPT, VERSION))
 def transcribe(job: JobRef, language: str, options: SpeechOptions, source: SourceRecord) -> TranscriptRecord:
-    """Transcribe the audio, unless another job already has."""
+    """Transcribe the audio, unless another job has done so."""
     with stage_workspace(job, Stage.TRANSCRIPT) as work:
         plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
         audio = source.artifacts["audio"].sha256
@@ -63,7 +63,7 @@ def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work
 
 
 def _model_identity(model: str, work: Workspace) -> str:
-    """What identifies a model in a cache key: its name, or the digest of its folder."""
+    """The model's identity in cache keys: its name or, for a folder, its digest."""
     if os.sep not in model:
         return model
     try:

@@ -1,4 +1,4 @@
-"""UPLOAD: publish the clips that meet the output contract, the manifest last."""
+"""UPLOAD: publishes the clips that meet the output contract, and then the manifest."""
 
 from importlib.metadata import version
 from typing import Any
@@ -69,7 +69,7 @@ def _publish(
     cameras: ArtifactRef,
     work: Workspace,
 ) -> UploadRecord:
-    """Store the clips, then the manifest: a prefix with a manifest is complete."""
+    """Store the clips, then the manifest, so that a prefix with a manifest is complete."""
     _unpublish(work)
     stages, transcript, edl = records.by_stage(), records.transcript, records.edl
     rendered = {ref.sha256: ref for ref in records.rendered.artifacts.values()}
@@ -99,7 +99,7 @@ def _publish(
 
 
 def _store_clip(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspace) -> ArtifactRef:
-    """Store a clip under its published name. A clip that RENDER stored is copied within the bucket."""
+    """Store a clip under its published name. If RENDER has stored it, it is copied within the bucket."""
     key = job_key(work.job.job_id, clip.file)
     if rendered:
         return work.store.copy(rendered, key)
@@ -114,7 +114,7 @@ def _with_snapped_ends(
     transcript: TranscriptRecord,
     work: Workspace,
 ) -> EdlClip:
-    """A reserve clip with its ends snapped to cuts. SELECT does this for the chosen clips only."""
+    """The reserve clip with its ends snapped to cuts, which SELECT does only for the chosen clips."""
     segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
     taken = [(span.start, span.end) for other in others for span in other.clip.segments]
     video = work.fetch(source.artifacts["video"])
@@ -145,14 +145,14 @@ def _with_file(clip: RenderedClip, rendered: RenderRecord, work: Workspace) -> R
 
 
 def _unpublish(work: Workspace) -> None:
-    """Delete what an earlier attempt may have published, the manifest first."""
+    """Delete what an earlier attempt may have published, starting with the manifest."""
     manifest, clips = job_key(work.job.job_id, "manifest.json"), job_key(work.job.job_id, "clip_")
     for key in [manifest, *work.store.list(clips)]:
         work.store.delete(key)
 
 
 def _face_log(again: list[RenderedClip], result: RenderResult) -> dict[str, Any]:
-    """RENDER's `face_log.json`, updated for the clips that were rendered again."""
+    """RENDER's face log, with the entries of the clips that were rendered again replaced."""
     logs = {log["index"]: log for log in result.face_log["clips"]} | {clip.clip.index: clip.face_log for clip in again}
     return result.face_log | {"clips": [logs[index] for index in sorted(logs)]}
 

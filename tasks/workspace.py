@@ -1,4 +1,4 @@
-"""What a stage works with: a local folder, the job's prefix in the bucket, and progress reports."""
+"""A stage's workspace: a local folder, the job's prefix in the bucket, and progress reports."""
 
 import contextlib
 import shutil
@@ -28,14 +28,14 @@ from tasks.engines.footage import Footage
 from tasks.records import SourceRecord, TranscriptRecord
 
 ARTIFACT_INTERVAL = 3.0
-"""Seconds between updates of the progress artifact; each costs the server about 30 ms."""
+"""Seconds between updates of the progress artifact. Each costs the Prefect server about 30 ms."""
 
 ABANDONED_SECONDS = 2 * 86400
-"""A folder untouched this long belongs to no run: even the longest source takes hours, not days."""
+"""A folder untouched for this long belongs to no live run: even the longest source takes hours, not days."""
 
 
 class Workspace:
-    """A job's local folder and its prefix in the bucket. Files in the folder are named by their SHA-256."""
+    """A job's local folder and its prefix in the bucket. Files in the folder are named after their SHA-256."""
 
     def __init__(self, job: JobRef, settings: Settings, report_progress: Progress) -> None:
         self.job = job
@@ -48,11 +48,11 @@ class Workspace:
 
     @property
     def seconds(self) -> float:
-        """Wall time since the stage began."""
+        """Seconds since the stage began."""
         return round(time.monotonic() - self._began, 3)
 
     def fetch(self, ref: ArtifactRef) -> Path:
-        """The object as a local file, downloaded unless it is here. Digests are checked on download."""
+        """The object as a local file, downloaded and verified unless it is already there."""
         path = self._local(ref)
         if not path.is_file():
             background_transfers.wait(path)
@@ -69,13 +69,13 @@ class Workspace:
         )
 
     def prefetch(self, ref: ArtifactRef) -> None:
-        """Start a background download for a later stage."""
+        """Start downloading the object in the background, for a later stage."""
         path = self._local(ref)
         if not path.is_file():
-            background_transfers.begin(path, lambda: self.store.fetch(ref, path, alone=True))
+            background_transfers.begin(path, lambda: self.store.fetch(ref, path, use_threads=False))
 
     def fetch_to(self, ref: ArtifactRef, name: str) -> Path:
-        """The object as a local file called `name`, relative to the folder."""
+        """The object as the local file `name`, a path relative to the folder."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -83,22 +83,22 @@ class Workspace:
         return path
 
     def put_json(self, name: str, content: Any) -> ArtifactRef:
-        """Store a JSON artifact of the job."""
+        """Store a JSON artifact below the job's prefix."""
         return self.store.put_json(job_key(self.job.job_id, name), content)
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> ArtifactRef:
-        """Upload a file, then move it to where `fetch` finds it."""
+        """Upload a file, then move it to where `fetch` looks."""
         ref = self.store.put_file(key, path, sha256=sha256)
         shutil.move(path, self._local(ref))
         return ref
 
     def put_in_background(self, ref: ArtifactRef, path: Path, then: Callable[[], object]) -> None:
-        """Move a file to where `fetch` finds it and upload it in the background as `ref`; `then` runs afterwards."""
+        """Move a file to where `fetch` looks, and upload it in the background as `ref`; then call `then`."""
         local = self._local(ref)
         shutil.move(path, local)
 
         def put() -> None:
-            self.store.put_file(ref.key, local, sha256=ref.sha256, alone=True)
+            self.store.put_file(ref.key, local, sha256=ref.sha256, use_threads=False)
             then()
 
         background_transfers.begin(local, put)
@@ -109,18 +109,18 @@ class Workspace:
 
 @contextmanager
 def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
-    """A stage's workspace; progress goes to Redis, to the callback URL and to Prefect's artifact.
+    """Set up a stage's workspace. Its progress goes to Redis, the callback URL and Prefect's progress artifact.
 
     Raises:
-        DiskFull: the disk ran full while the stage was writing.
-        MachineError: a program that the stage runs was killed or hung.
+        DiskFull: the disk filled up while the stage was writing.
+        MachineError: a program run by the stage was killed, or hung.
     """
     configured = settings.load()
     to = [*sinks_of(configured), *_artifact_sinks(job)]
     with stage_reports(job, stage, to) as report:
 
         def report_progress(fraction: float, message: str) -> None:
-            stop_signals.raise_swallowed()
+            stop_signals.raise_pending()
             report(fraction, message)
 
         try:
@@ -134,23 +134,23 @@ def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
 
 
 def media_ref(source: str, name: str, path: Path) -> ArtifactRef:
-    """A media file's place in the shared cache. Its key contains its digest, so writers never collide."""
+    """The reference of a media file in the shared cache. Its key contains its digest, so writers never collide."""
     content = sha256_of(path)
     key = media_key(source, f"{name}-{content[:16]}{path.suffix}")
     return ArtifactRef(key=key, sha256=content, size=path.stat().st_size)
 
 
 def work_folder(job: JobRef, settings: Settings) -> Path:
-    """An attempt's local folder. Everything in it can be downloaded or made again."""
+    """An attempt's local folder. Everything in it can be downloaded or rebuilt."""
     return settings.data_dir / "work" / f"{job.job_id}-{job.attempt}"
 
 
 def sweep(job: JobRef, settings: Settings) -> None:
-    """Delete folders that killed runs left behind: those of the job's earlier attempts, and all old ones."""
+    """Delete the folders of killed runs: those of the job's earlier attempts, and all old ones."""
     old = time.time() - ABANDONED_SECONDS
     for folder in (settings.data_dir / "work").glob("*-*"):
         is_earlier = folder.name.startswith(f"{job.job_id}-") and folder != work_folder(job, settings)
-        with contextlib.suppress(FileNotFoundError):  # its run has just ended
+        with contextlib.suppress(FileNotFoundError):  # its run has just deleted it
             if is_earlier or folder.stat().st_mtime < old:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from infra.errors import ConfigError
 from infra.jobs.ids import JOB_ID
-from infra.validation import faults
+from infra.validation import describe_errors
 from tasks.core.errors import BadRequest, UnreadableMedia
 from tasks.core.request import ClipRequest
 from tasks.core.source.batch import refusal
@@ -40,7 +40,7 @@ def clip_request(source: str, duration: float, count: int, language: str, *, all
     try:
         request = ClipRequest.model_validate(video | options)
     except ValidationError as error:
-        message = faults(error, ClipRequest, lambda name: _OPTIONS.get(name, name))
+        message = describe_errors(error, ClipRequest, lambda name: _OPTIONS.get(name, name))
         raise BadRequest(_sentence(message), "See: kangklip clip --help") from None
     if is_address(source) and (fault := refusal(source, allow_private=allow_private)):
         raise BadRequest(fault, "Give a public http or https address, or a file.")

@@ -20,7 +20,7 @@ from infra.jobs.reports import report_end, sinks_of
 from infra.local.parts import Part
 from infra.local.stack import LocalStack
 from infra.states import JobState, Stage
-from infra.validation import faults
+from infra.validation import describe_errors
 from tasks.core.object_keys import job_key
 from tasks.core.plurals import pluralize
 from tasks.core.request import (
@@ -63,7 +63,7 @@ def read_request() -> tuple[str, ClipRequest]:
     try:
         environment = WorkerEnvironment()  # pyright: ignore[reportCallIssue] filled from the environment
     except ValidationError as error:
-        raise _invalid_environment([*problems, faults(error, WorkerEnvironment, str.upper)]) from None
+        raise _invalid_environment([*problems, describe_errors(error, WorkerEnvironment, str.upper)]) from None
     if environment.r2_prefix is not None and environment.r2_prefix.strip("/") != job_key(environment.job_id, "").strip(
         "/"
     ):

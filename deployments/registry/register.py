@@ -19,7 +19,7 @@ import yaml
 
 from deployments.home import HOME
 from infra.errors import StackError
-from infra.prefect.server import ExistsAlready, NotThere, PrefectServer, not_an_api
+from infra.prefect.server import AlreadyExists, NotFound, PrefectServer, wrong_url_error
 
 FILE = HOME / "prefect.yaml"
 
@@ -93,7 +93,7 @@ def _register_pool(server: PrefectServer, pool: dict[str, Any], template: dict[s
     body = {name: value for name, value in pool.items() if name != "queues"} | {"base_job_template": template}
     if known is None and (created := _create(server, "work_pools/", body)):
         return Registered("work pool", pool["name"], "created", _limit(created))
-    known = known or server.ask("GET", path)  # its worker has just created it
+    known = known or server.request("GET", path)  # its worker has just created it
     if known["type"] != pool["type"]:
         raise StackError(
             f"The work pool {pool['name']} is of type {known['type']}, not {pool['type']}; delete it and try again."
@@ -101,7 +101,7 @@ def _register_pool(server: PrefectServer, pool: dict[str, Any], template: dict[s
     fresh = _with_defaults(template, known["base_job_template"])
     if not template or fresh == known["base_job_template"]:
         return Registered("work pool", pool["name"], "unchanged", _limit(known))
-    server.ask("PATCH", path, {"base_job_template": fresh})
+    server.request("PATCH", path, {"base_job_template": fresh})
     return Registered("work pool", pool["name"], "updated", _limit(known))
 
 
@@ -110,10 +110,10 @@ def _register_queue(server: PrefectServer, pool: str, queue: dict[str, Any]) -> 
     name, path = f"{pool}/{queue['name']}", f"work_pools/{pool}/queues"
     if created := _create(server, path, queue):
         return Registered("work queue", name, "created", _at_once(created))
-    known = server.ask("GET", f"{path}/{queue['name']}")
+    known = server.request("GET", f"{path}/{queue['name']}")
     if known["concurrency_limit"] is not None:
         return Registered("work queue", name, "unchanged", _at_once(known))
-    server.ask("PATCH", f"{path}/{queue['name']}", {"concurrency_limit": queue["concurrency_limit"]})
+    server.request("PATCH", f"{path}/{queue['name']}", {"concurrency_limit": queue["concurrency_limit"]})
     return Registered("work queue", name, "updated", _at_once(queue))
 
 
@@ -174,16 +174,16 @@ def _at_once(limited: dict[str, Any]) -> str:
 def _find(server: PrefectServer, path: str) -> dict[str, Any] | None:
     """The object at the path, or None if absent."""
     try:
-        return server.ask("GET", path)
-    except NotThere:
+        return server.request("GET", path)
+    except NotFound:
         return None
 
 
 def _create(server: PrefectServer, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
     """The created object, or None if its name is taken."""
     try:
-        return server.ask("POST", path, body)
-    except ExistsAlready:
+        return server.request("POST", path, body)
+    except AlreadyExists:
         return None
-    except NotThere:  # a Prefect API always has this collection
-        raise not_an_api() from None
+    except NotFound:  # a Prefect API always has this collection
+        raise wrong_url_error() from None

@@ -1,7 +1,7 @@
 """Transfers large objects in the background while the stages run.
 
-Each transfer has a daemon thread, so a stopped run waits for none of them. A failure is only logged: whoever needs the
-file downloads it again, and whoever needs the object notices that it is missing.
+Each transfer has a daemon thread, so a stopped run does not wait for it. A failure is only logged: a stage that needs
+the file downloads it again, and a stage that needs the object finds it missing.
 """
 
 import logging
@@ -16,9 +16,9 @@ _transfers: dict[Path, threading.Thread] = {}
 
 
 def begin(path: Path, transfer: Callable[[], object]) -> None:
-    """Start the `transfer` that reads or writes `path`, unless one is running."""
-    known = _transfers.get(path)
-    if known and known.is_alive():
+    """Start `transfer`, which reads or writes `path`, unless a transfer of `path` is running."""
+    current = _transfers.get(path)
+    if current and current.is_alive():
         return
 
     def run() -> None:
@@ -33,7 +33,7 @@ def begin(path: Path, transfer: Callable[[], object]) -> None:
 
 
 def wait(path: Path) -> None:
-    """Wait for the transfer of `path`, whether it succeeds or not."""
+    """Wait until the transfer of `path`, if any, has succeeded or failed."""
     if thread := _transfers.pop(path, None):
         thread.join()
 

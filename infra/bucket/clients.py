@@ -1,6 +1,6 @@
-"""S3 clients for the bucket: one with keys of our own, one with a session, whose requests our API signs.
+"""S3 clients for the bucket: one signs with our keys; the other has our API sign its requests, for granted runs.
 
-Both are boto3's S3 client, so multipart uploads, ranges, copies and retries are the same.
+Both are boto3 clients, so multipart uploads, ranges, copies and retries are the same.
 """
 
 # boto3 carries no types and asks for a package of stubs as large as itself.
@@ -26,18 +26,18 @@ _CLIENT = Config(
     connect_timeout=5,
     read_timeout=60,
     s3={"addressing_style": "path"},
-    # Optional checksums are refused by some S3 servers; the signature covers the payload already.
+    # Some S3 servers refuse optional checksums, and the signature covers the payload anyway.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
 _NOWHERE = "https://bucket.invalid"
-"""Placeholder host of unsigned requests; the real address comes with the signature."""
+"""Placeholder host of unsigned requests. The real URL comes with the signature."""
 _SIGNERS_HEADERS = ("authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token")
 
 
 @functools.lru_cache(maxsize=8)
 def direct_client(endpoint: str, key_id: str, secret: str, attempts: int, session_token: str | None = None) -> Any:
-    """A client that threads may share; creating one takes up to 0.1 s."""
+    """A client that threads may share. Cached, because creating one takes up to 0.1 s."""
     return cast(
         "Any",
         boto3.client(
@@ -54,7 +54,7 @@ def direct_client(endpoint: str, key_id: str, secret: str, attempts: int, sessio
 
 @functools.lru_cache(maxsize=8)
 def remote_client(access: Access, attempts: int) -> Any:
-    """A client whose requests our API signs one by one; with temporary keys, only reads of the shared cache."""
+    """A client whose requests our API signs one by one. With temporary keys, only reads of the shared cache are."""
     if keys := access.keys:
         client = direct_client.__wrapped__(keys.endpoint, keys.key_id, keys.secret, attempts, keys.session_token)
     else:
@@ -65,9 +65,9 @@ def remote_client(access: Access, attempts: int) -> Any:
 
 
 class RemoteSigner:
-    """Has our API sign each try of a request; a signature is valid for that request and some minutes.
+    """Has our API sign each request, including each retry. A signature is valid for one request and some minutes.
 
-    If the API does not answer, boto3 retries as after a lost connection. A refusal is an error of the bucket.
+    If the API does not answer, boto3 retries as after a lost connection. A refusal is reported as a bucket error.
     """
 
     def __init__(self, access: Access) -> None:
@@ -82,7 +82,7 @@ class RemoteSigner:
         for name in _SIGNERS_HEADERS:
             request.headers.pop(name, None)
         headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-        request.url = self._signed(
+        request.url = self._sign(
             {
                 "method": request.method,
                 "path": parts.path,
@@ -91,16 +91,17 @@ class RemoteSigner:
             }
         )
 
-    def _signed(self, asked: dict[str, Any]) -> str:
+    def _sign(self, request: dict[str, Any]) -> str:
+        """The presigned URL for the request."""
         try:
-            answer = self._client.post(self._url, json=asked)
+            answer = self._client.post(self._url, json=request)
         except httpx.HTTPError:
             raise EndpointConnectionError(endpoint_url=self._url) from None
         if answer.status_code in (429, 500, 502, 503, 504):
             raise EndpointConnectionError(endpoint_url=self._url)
         if not answer.is_success:
             code = "the session does not allow it" if answer.status_code == HTTPStatus.FORBIDDEN else "not signed"
-            raise ClientError({"Error": {"Code": code}}, asked["method"])
+            raise ClientError({"Error": {"Code": code}}, request["method"])
         return answer.json()["url"]
 
 

@@ -1,6 +1,6 @@
-"""Which requests to the bucket may be signed for a session. Pure.
+"""The rules for signing a session's requests to the bucket. Pure.
 
-All keys are under the session's root. What is not listed here (access rights, versions, other headers) is refused.
+All keys must be below the session's root. Anything not listed here (access rights, versions, other headers) is refused.
 """
 
 import re
@@ -25,10 +25,10 @@ _VALUES = {
     "partNumber": re.compile(r"[1-9][0-9]{0,4}"),
     "uploadId": re.compile(r"(?!\.+$)[A-Za-z0-9._~=+-]{1,2048}"),
 }
-"""Some servers keep an upload in a folder named after its id, so an id must not be a path."""
+"""An upload id must not be a path, because some servers use it as a folder's name."""
 _LONGEST_PATH = 1024
 _AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f\\%?#+]")
-"""Some servers decode a path twice: our keys have no character that a second decoding would change."""
+"""Some servers decode a path twice, so keys must not contain characters that a second decoding would change."""
 
 
 class NotAllowed(Exception):
@@ -37,7 +37,7 @@ class NotAllowed(Exception):
 
 @dataclass(frozen=True)
 class ObjectRequest:
-    """A request to sign. `path` is `/bucket/key`, encoded, and `headers` are in lower case."""
+    """A request to sign. `path` is `/bucket/key`, percent-encoded; header names are in lower case."""
 
     method: str
     path: str
@@ -46,12 +46,12 @@ class ObjectRequest:
 
 
 def must_be_signed(header: str) -> bool:
-    """Whether a header, in lower case, changes what a request does."""
+    """Whether the header, in lower case, must be part of the signature: it changes what the request does."""
     return header == "content-type" or header.startswith("x-amz-")
 
 
 def allowed_key(request: ObjectRequest, bucket: str, root: str) -> str:
-    """The key or, for a listing, the prefix that the request names; always under `root`.
+    """The key of the request or, for a listing, its prefix; always below `root`.
 
     Raises:
         NotAllowed: the session may not make this request.
@@ -59,7 +59,7 @@ def allowed_key(request: ObjectRequest, bucket: str, root: str) -> str:
     if set(request.headers) - _HEADERS or not all(value.isascii() for value in request.headers.values()):
         raise NotAllowed
     if request.path in (f"/{bucket}", f"/{bucket}/"):
-        return _listed(request, root)
+        return _listing_prefix(request, root)
     if (request.method, frozenset(request.query)) not in _OBJECT:
         raise NotAllowed
     if not all(_VALUES[name].fullmatch(value) for name, value in request.query.items()):
@@ -68,16 +68,16 @@ def allowed_key(request: ObjectRequest, bucket: str, root: str) -> str:
     if source is not None:
         if request.method != "PUT" or request.query:
             raise NotAllowed
-        _key("/" + source.removeprefix("/"), bucket, root)
-    return _key(request.path, bucket, root)
+        _parse_key("/" + source.removeprefix("/"), bucket, root)
+    return _parse_key(request.path, bucket, root)
 
 
-def is_cached(key: str, root: str) -> bool:
-    """Whether the key stands for one of the cache that jobs share."""
+def is_cache_key(key: str, root: str) -> bool:
+    """Whether the key is in the cache that jobs share."""
     return key.startswith(f"{root}cache/")
 
 
-def _listed(request: ObjectRequest, root: str) -> str:
+def _listing_prefix(request: ObjectRequest, root: str) -> str:
     prefix = request.query.get("prefix", "")
     if request.method != "GET" or request.query.get("list-type") != "2" or set(request.query) - _LIST:
         raise NotAllowed
@@ -87,8 +87,8 @@ def _listed(request: ObjectRequest, root: str) -> str:
     return prefix
 
 
-def _key(path: str, bucket: str, root: str) -> str:
-    """The key in a path, if the path is in the one encoding that all servers read alike."""
+def _parse_key(path: str, bucket: str, root: str) -> str:
+    """The key in a path. Only the one encoding that all servers decode alike is allowed."""
     key = unquote(path.removeprefix(f"/{bucket}/"))
     if not path.isascii() or path != f"/{bucket}/{quote(key, safe='/')}" or len(path) > _LONGEST_PATH:
         raise NotAllowed

@@ -1,4 +1,4 @@
-"""Presigned URLs: each is signed with our keys for one request to the bucket, which others send."""
+"""Presigned URLs for requests that granted runs send to the bucket. Each is signed with our keys for one request."""
 
 # botocore carries no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -23,36 +23,36 @@ _PROBE = granted_root("signatures") + "probe"
 _PROBE_SECONDS = 60
 
 
-def address_of(request: ObjectRequest, key: str, seconds: int, settings: Settings) -> str:
-    """The URL for the request about `key`, or for a listing. Valid for `seconds` and with these headers only.
+def presign_request(request: ObjectRequest, key: str, seconds: int, settings: Settings) -> str:
+    """The URL for a request for `key`, or for a listing. Valid for `seconds`, and only with the request's headers.
 
     Raises:
         ConfigError: the bucket's endpoint or keys are not set.
     """
     endpoint, key_id, secret = settings.r2_endpoint, settings.r2_access_key_id, settings.r2_secret_access_key
     if not endpoint or not key_id or not secret:
-        raise ConfigError("The bucket needs R2_ENDPOINT, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY.")
+        raise ConfigError("The bucket needs R2_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY; set all three.")
     path = f"/{settings.r2_bucket}" + (f"/{quote(key, safe='/')}" if "list-type" not in request.query else "")
     query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
-    asked = AWSRequest(method=request.method, url=endpoint.rstrip("/") + path + query, headers=dict(request.headers))
+    signed = AWSRequest(method=request.method, url=endpoint.rstrip("/") + path + query, headers=dict(request.headers))
     credentials = Credentials(key_id.get_secret_value(), secret.get_secret_value())
-    S3SigV4QueryAuth(credentials, "s3", "auto", expires=seconds).add_auth(asked)
-    return str(asked.url)
+    S3SigV4QueryAuth(credentials, "s3", "auto", expires=seconds).add_auth(signed)
+    return str(signed.url)
 
 
 @functools.lru_cache(maxsize=8)
-def holds_to_signed_headers(settings: Settings) -> bool:
+def enforces_signed_headers(settings: Settings) -> bool:
     """Whether the bucket's server refuses or ignores S3 headers that the signature does not cover.
 
-    S3 refuses them. Some compatible servers obey them, so whoever may write one object could add
-    `x-amz-copy-source` and read any other. Tested once, with a copy of an object that does not exist.
+    S3 refuses them. Some compatible servers obey them; a run that may write one object could then add
+    `x-amz-copy-source` and read any other. The test copies an object that does not exist. Cached.
 
     Raises:
         StoreError: the bucket does not answer.
     """
-    address = address_of(ObjectRequest("PUT", "", {}, {}), _PROBE, _PROBE_SECONDS, settings)
+    address = presign_request(ObjectRequest("PUT", "", {}, {}), _PROBE, _PROBE_SECONDS, settings)
     if not _is_success(_put(address, {})):
-        raise StoreError("The bucket refused to put an object at a presigned address; check its keys and its clock.")
+        raise StoreError("The bucket refused an upload to a presigned URL; check its keys and its clock.")
     status = _put(address, {"x-amz-copy-source": f"/{settings.r2_bucket}/{_PROBE}-{uuid.uuid4().hex}"})
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise StoreError(f"The bucket answered {status}.")
@@ -60,7 +60,7 @@ def holds_to_signed_headers(settings: Settings) -> bool:
 
 
 def _put(address: str, headers: dict[str, str]) -> int:
-    """The status of the answer to putting an empty object. Not by httpx, which logs URLs."""
+    """Put an empty object and return the status. Not with httpx, which logs URLs."""
     try:
         request = AWSRequest("PUT", address, headers, b"").prepare()
         return URLLib3Session(timeout=20).send(request).status_code

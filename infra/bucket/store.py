@@ -1,7 +1,7 @@
-"""The artifact store: one S3 bucket, on R2 or the embedded server.
+"""The artifact store: an S3 bucket on R2 or the embedded server.
 
-Objects appear whole, carry their SHA-256 as metadata, and are verified when they are fetched. Files are streamed; only
-`put_json`, `get_json`, `put_bytes` and `get_bytes` hold an object in memory.
+An object appears whole or not at all, has its SHA-256 in its metadata, and is verified when it is fetched. Files are
+streamed; the methods for JSON and bytes hold an object in memory.
 """
 
 # boto3 carries no types and asks for a package of stubs as large as itself.
@@ -33,13 +33,13 @@ from infra.settings import Settings
 
 _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
-_ALONE = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, use_threads=False)
+_SINGLE_THREADED = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, use_threads=False)
 _PROBE_BYTES = 32 * 1024
 _MAX_PRESIGN_SECONDS = 7 * 86400  # SigV4's own limit
 
 
 class ArtifactRef(BaseModel):
-    """An object in the bucket: as stages' records refer to it. Size in bytes."""
+    """A reference to an object in the bucket, as used in the stages' records. `size` is in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class ArtifactRef(BaseModel):
 
 
 class ArtifactStore:
-    """Objects of one bucket. Keys are relative to `root`."""
+    """The objects of one bucket. Keys are relative to `root`."""
 
     def __init__(self, client: Any, bucket: str, root: str = "") -> None:
         self._client = client
@@ -57,7 +57,7 @@ class ArtifactStore:
 
     @classmethod
     def from_settings(cls, settings: Settings, attempts: int = 6) -> Self:
-        """The bucket that the settings or a granted access name. Sends nothing yet.
+        """The bucket of this process's granted access or, without one, of the settings. Sends no request.
 
         Each request is tried up to `attempts` times.
 
@@ -70,30 +70,41 @@ class ArtifactStore:
         endpoint, key_id, secret = settings.r2_endpoint, settings.r2_access_key_id, settings.r2_secret_access_key
         if not endpoint or not key_id or not secret:
             names = {"R2_ENDPOINT": endpoint, "R2_ACCESS_KEY_ID": key_id, "R2_SECRET_ACCESS_KEY": secret}
-            raise ConfigError(f"The bucket needs {', '.join(name for name, value in names.items() if not value)}.")
+            missing = ", ".join(name for name, value in names.items() if not value)
+            raise ConfigError(f"The bucket's settings are incomplete; set {missing}.")
         client = direct_client(endpoint, key_id.get_secret_value(), secret.get_secret_value(), attempts)
         return cls(client, settings.r2_bucket)
 
     def put_file(
-        self, key: str, path: Path, content_type: str | None = None, sha256: str | None = None, *, alone: bool = False
+        self,
+        key: str,
+        path: Path,
+        content_type: str | None = None,
+        sha256: str | None = None,
+        *,
+        use_threads: bool = True,
     ) -> ArtifactRef:
-        """Upload a file; in parts if it is large. Pass a known `sha256` to save computing it.
+        """Upload a file, in parts if it is large. Pass a known `sha256` to avoid computing it.
 
-        `alone` uses no other thread than the caller's, so that no thread delays the exit of the process.
+        With `use_threads=False`, everything happens in the caller's thread, so nothing delays the process's exit.
         """
         with path.open("rb") as file:
             ref = ArtifactRef(key=key, sha256=sha256 or sha256_in(file), size=path.stat().st_size)
             file.seek(0)
             extra = _headers(ref, content_type or _guess_type(key))
-            with _translated("put", key):
+            with _store_errors("put", key):
                 self._client.upload_fileobj(
-                    file, self.bucket, self._root + key, ExtraArgs=extra, Config=_ALONE if alone else _TRANSFER
+                    file,
+                    self.bucket,
+                    self._root + key,
+                    ExtraArgs=extra,
+                    Config=_TRANSFER if use_threads else _SINGLE_THREADED,
                 )
         return ref
 
     def put_bytes(self, key: str, data: bytes, content_type: str) -> ArtifactRef:
         ref = ArtifactRef(key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-        with _translated("put", key):
+        with _store_errors("put", key):
             self._client.put_object(Bucket=self.bucket, Key=self._root + key, Body=data, **_headers(ref, content_type))
         return ref
 
@@ -104,22 +115,22 @@ class ArtifactStore:
         return self.put_bytes(key, text.encode(), "application/json")
 
     def get_bytes(self, key: str) -> bytes:
-        with _translated("get", key):
+        with _store_errors("get", key):
             return self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].read()
 
     def get_bounded(self, key: str, most: int) -> bytes:
-        """The object's bytes, at most `most` of them.
+        """The object's bytes.
 
         Raises:
             ObjectMissing: there is no such object.
-            ObjectTooLarge: it is larger.
+            ObjectTooLarge: it has more than `most` bytes.
         """
-        with _translated("get", key):
+        with _store_errors("get", key):
             answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key)
             with contextlib.closing(answer["Body"]) as body:
                 data = body.read(most + 1) if answer["ContentLength"] <= most else None
         if data is None or len(data) > most:
-            raise ObjectTooLarge(f"{key} in the bucket has more than {most} bytes.")
+            raise ObjectTooLarge(f"{key} in the bucket is larger than {most} bytes.")
         return data
 
     def get_json(self, key: str) -> Any:
@@ -129,53 +140,53 @@ class ArtifactStore:
             raise StoreError(f"{key} in the bucket is not JSON.") from None
 
     def copy(self, ref: ArtifactRef, key: str, content_type: str | None = None) -> ArtifactRef:
-        """Copy the object to `key` inside the bucket; up to 5 GiB.
+        """Copy an object of up to 5 GiB to `key`, within the bucket.
 
-        Metadata and type are copied too. With `content_type`, they are replaced by that type and the digest of `ref`.
+        Its metadata and type are copied too, or with `content_type` replaced by that type and the digest in `ref`.
         """
-        anew = _headers(ref, content_type) | {"MetadataDirective": "REPLACE"} if content_type else {}
-        with _translated("copy", ref.key):
+        replaced = _headers(ref, content_type) | {"MetadataDirective": "REPLACE"} if content_type else {}
+        with _store_errors("copy", ref.key):
             source = {"Bucket": self.bucket, "Key": self._root + ref.key}
-            self._client.copy_object(Bucket=self.bucket, Key=self._root + key, CopySource=source, **anew)
+            self._client.copy_object(Bucket=self.bucket, Key=self._root + key, CopySource=source, **replaced)
         return ref.model_copy(update={"key": key})
 
-    def fetch(self, ref_or_key: ArtifactRef | str, path: Path, *, alone: bool = False) -> Path:
-        """Download to `path`, which appears whole or not at all; an intact file at `path` is kept.
+    def fetch(self, ref_or_key: ArtifactRef | str, path: Path, *, use_threads: bool = True) -> Path:
+        """Download to `path`, which appears whole or not at all. An intact file at `path` is kept.
 
-        `alone` as in `put_file`.
+        `use_threads` is as in `put_file`.
 
         Raises:
             ObjectMissing: there is no such object.
-            StoreError: the data differs from what was stored, or the bucket does not answer.
+            StoreError: the data does not match its digest, or the bucket does not answer.
         """
         ref = ref_or_key if isinstance(ref_or_key, ArtifactRef) else self.stat(ref_or_key)
         if ref is None:
             raise ObjectMissing(f"{ref_or_key} is not in the bucket.")
-        if _holds(path, ref):
+        if _is_intact(path, ref):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
         part = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file, _translated("get", ref.key):
-                config = _ALONE if alone else _TRANSFER
+            with os.fdopen(handle, "wb") as file, _store_errors("get", ref.key):
+                config = _TRANSFER if use_threads else _SINGLE_THREADED
                 self._client.download_fileobj(self.bucket, self._root + ref.key, file, Config=config)
-            if not _holds(part, ref):
-                raise StoreError(f"{ref.key} in the bucket differs from what was stored.")
+            if not _is_intact(part, ref):
+                raise StoreError(f"{ref.key} in the bucket does not match its digest.")
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
         return path
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> "ObjectStream":
-        """Bytes `start` to `end`, both included, as a stream; the caller closes it."""
-        some = {"Range": f"bytes={start}-{'' if end is None else end}"} if start or end is not None else {}
-        with _translated("get", key):
-            answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key, **some)
+        """A stream of the bytes from `start` to `end`, both inclusive. The caller closes it."""
+        byte_range = {"Range": f"bytes={start}-{'' if end is None else end}"} if start or end is not None else {}
+        with _store_errors("get", key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._root + key, **byte_range)
         return ObjectStream(answer["Body"], key, answer["ContentLength"])
 
     def size(self, key: str) -> int:
-        """Bytes stored under `key`.
+        """The object's size in bytes.
 
         Raises:
             ObjectMissing: there is no such object.
@@ -189,7 +200,7 @@ class ArtifactStore:
         return self._head(key) is not None
 
     def stat(self, key: str) -> ArtifactRef | None:
-        """The object under `key`, or None. One that others stored without a digest is read to compute it."""
+        """The object under `key`, or None. If others stored it without a digest, it is read to compute one."""
         head = self._head(key)
         if head is None:
             return None
@@ -197,12 +208,12 @@ class ArtifactStore:
         return ArtifactRef(key=key, sha256=sha256, size=head["ContentLength"])
 
     def has_all(self, refs: Iterable[ArtifactRef]) -> bool:
-        """Whether every object exists with its size and, if it carries one, its digest."""
+        """Whether every object exists with its size and, if it has one in its metadata, its digest."""
         return all(self._matches(ref) for ref in refs)
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that begin with `prefix`, in order, a page at a time."""
-        with _translated("list", prefix):
+        """The keys that begin with `prefix`, in order. Listed page by page."""
+        with _store_errors("list", prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self._root + prefix
             ):
@@ -210,51 +221,51 @@ class ArtifactStore:
 
     def delete(self, key: str) -> None:
         """Delete the object, if it exists."""
-        with _translated("delete", key):
+        with _store_errors("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=self._root + key)
 
     def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
-        """A presigned URL that reads this object for `seconds`; browsers save it as `download_name`, if set.
+        """A presigned URL for reading the object, valid for `seconds`. Browsers save it as `download_name`, if set.
 
         Raises:
-            StoreError: the store belongs to a granted run, which may not presign.
+            StoreError: the store belongs to a granted run, which cannot presign.
         """
         if self._root:
-            raise StoreError(f"A rented machine gives no address of {key} to others; link to the API.")
+            raise StoreError(f"A granted run cannot presign a URL for {key}; link to the API instead.")
         if not 1 <= seconds <= _MAX_PRESIGN_SECONDS:
-            raise ValueError(f"A presigned URL lives 1 to {_MAX_PRESIGN_SECONDS} seconds, not {seconds}.")
+            raise ValueError(f"A presigned URL is valid for 1 to {_MAX_PRESIGN_SECONDS} seconds, not {seconds}.")
         params = {"Bucket": self.bucket, "Key": key}
         if download_name is not None:
             params["ResponseContentDisposition"] = _attachment(download_name)
-        with _translated("presign", key):
+        with _store_errors("presign", key):
             return self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
 
     def probe(self) -> None:
-        """Put an object and read it back: a bucket that can be listed may still refuse writes.
+        """Put an object and read it back, because a bucket that can be listed may still refuse writes.
 
-        Its content is random, and too large for a server that has run out of space.
+        The content is random, and large enough to be refused by a server that is out of space.
 
         Raises:
             StoreError: the bucket refuses it, or returns something else.
         """
         key, sent = f"ready/{socket.gethostname()}", os.urandom(_PROBE_BYTES)
-        next(self.list(key), None)  # some servers make a bucket that is missing when something is put into it
+        next(self.list(key), None)  # fails if the bucket is missing: some servers would create it on the first put
         self.put_bytes(key, sent, "application/octet-stream")
         if len(self.get_bytes(key)) != len(sent):
-            raise StoreError("The bucket does not give back what was put into it.")
+            raise StoreError("The bucket does not return what was stored in it.")
 
     def ensure_bucket(self) -> None:
         """Create the bucket if it is missing."""
         try:
-            with _translated("look for", self.bucket):
+            with _store_errors("look for", self.bucket):
                 self._client.head_bucket(Bucket=self.bucket)
         except ObjectMissing:
-            with _translated("create", self.bucket):
+            with _store_errors("create", self.bucket):
                 self._client.create_bucket(Bucket=self.bucket)
 
     def _head(self, key: str) -> Any:
         try:
-            with _translated("look for", key):
+            with _store_errors("look for", key):
                 return self._client.head_object(Bucket=self.bucket, Key=self._root + key)
         except ObjectMissing:
             return None
@@ -269,14 +280,14 @@ class ArtifactStore:
 
     def _digest_of(self, key: str) -> str:
         digest = hashlib.sha256()
-        with _translated("get", key):
+        with _store_errors("get", key):
             for chunk in self._client.get_object(Bucket=self.bucket, Key=self._root + key)["Body"].iter_chunks(_MIB):
                 digest.update(chunk)
         return digest.hexdigest()
 
 
 class ObjectStream:
-    """Iterator over the bytes of an object, `length` in all. It holds a connection until it is read or closed."""
+    """Iterates over the `length` bytes of an object in chunks. It holds a connection until it is read or closed."""
 
     def __init__(self, body: Any, key: str, length: int) -> None:
         self._body = body
@@ -287,7 +298,7 @@ class ObjectStream:
         return self
 
     def __next__(self) -> bytes:
-        with _translated("get", self._key):
+        with _store_errors("get", self._key):
             chunk = self._body.read(_MIB // 4)
         if not chunk:
             raise StopIteration
@@ -298,8 +309,8 @@ class ObjectStream:
 
 
 @contextmanager
-def _translated(action: str, key: str) -> Generator[None]:
-    """Turn boto3's errors into ours, without their texts, which may hold addresses and signatures."""
+def _store_errors(action: str, key: str) -> Generator[None]:
+    """Turn boto3's errors into ours, without their messages, which may contain URLs and signatures."""
     try:
         yield
     except ClientError as error:
@@ -321,11 +332,11 @@ def _guess_type(key: str) -> str:
 
 
 def _attachment(name: str) -> str:
-    """Content-Disposition after RFC 6266: every byte outside the unreserved set is percent-encoded."""
+    """A Content-Disposition header (RFC 6266). Every byte outside the unreserved set is percent-encoded."""
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def _holds(path: Path, ref: ArtifactRef) -> bool:
+def _is_intact(path: Path, ref: ArtifactRef) -> bool:
     if not path.is_file() or path.stat().st_size != ref.size:
         return False
     return sha256_of(path) == ref.sha256

@@ -1,4 +1,4 @@
-"""Temporary keys of a Cloudflare R2 bucket for one prefix, created by Cloudflare's API."""
+"""Creates temporary keys for one prefix of a Cloudflare R2 bucket, through Cloudflare's API."""
 
 import httpx
 
@@ -12,7 +12,7 @@ LONGEST_SECONDS = 604_800
 
 
 def temporary_keys(root: str, seconds: int, settings: Settings) -> BucketKeys | None:
-    """Keys that read and write below `root`, or None if the settings name no Cloudflare account.
+    """Create keys that read and write below `root`. Returns None if the settings name no Cloudflare account.
 
     Raises:
         StoreError: Cloudflare did not create them.
@@ -41,4 +41,4 @@ def temporary_keys(root: str, seconds: int, settings: Settings) -> BucketKeys | 
     except httpx.HTTPStatusError as error:
         raise StoreError(f"Cloudflare answered {error.response.status_code}; check R2_API_TOKEN.") from None
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"Cloudflare gave no temporary keys ({type(error).__name__}).") from None
+        raise StoreError(f"Cloudflare did not create temporary keys ({type(error).__name__}).") from None

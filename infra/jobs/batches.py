@@ -1,8 +1,8 @@
-"""What a batch remembers in Redis: which videos have a job, which of them are unfinished, and how many run now.
+"""A batch's memory in Redis: which videos have a job, which are unfinished, and which jobs are running.
 
 Keys: `kangklip:batch:{name}:jobs` (hash: video -> job, kept forever), `…:open` (hash: video -> entry of an unfinished
-video) and `…:slots` (running jobs, by when they got their slot). A video gets its job once, so overlapping runs and
-runs that died share one job per video.
+video) and `…:slots` (running jobs, by the time they took their slot). A video gets one job, which overlapping and
+restarted runs of the batch share.
 """
 
 import time
@@ -17,15 +17,15 @@ from infra.jobs.keys import JOB_PREFIX
 from infra.settings import Settings
 
 SETTLE_SECONDS = 60
-"""How long a slot is kept for a job that has ended or has no record yet: its run is about to begin."""
+"""A slot is kept this long even if its job has ended or has no record yet: a run may be about to begin."""
 
-# KEYS: jobs, open. ARGV: video, job_id, record. The video's job: an earlier one, or else this one.
+# Returns the video's job: an earlier one if there is one, else `job_id`. KEYS: jobs, open. ARGV: video, job_id, record.
 _ADD = """
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 1 then redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) end
 return redis.call('HGET', KEYS[1], ARGV[1])
 """
 
-# KEYS: slots. ARGV: job_id, limit, now, settle seconds, prefix of a job's key. 1 if it has a slot.
+# Returns 1 if the job has a slot, else 0. KEYS: slots. ARGV: job_id, limit, now, settle seconds, prefix of job keys.
 _TAKE_SLOT = """
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 1 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3] - ARGV[4])) do
@@ -38,7 +38,7 @@ return redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
 
 
 class BatchEntry(BaseModel):
-    """A video of a batch: its key, its job, and the record that was stored with it."""
+    """A video of a batch, with its job and the record stored for it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,7 +48,7 @@ class BatchEntry(BaseModel):
 
 
 class BatchMemory:
-    """What the batch `name` remembers. Every method raises `StateError` when Redis does not answer."""
+    """The memory of the batch `name`. Every method raises `StateError` if Redis does not answer."""
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
@@ -57,7 +57,7 @@ class BatchMemory:
 
     @classmethod
     def from_settings(cls, settings: Settings, name: str) -> Self | None:
-        """The memory in the Redis that the settings name, or None."""
+        """The memory in the Redis of the settings, or None if they name none."""
         connection = Connection.from_settings(settings)
         return None if connection is None else cls(connection, name)
 
@@ -67,12 +67,12 @@ class BatchMemory:
             job_id = self._redis.eval(_ADD, 2, self._jobs, self._open, key, new_job_id(), record)
         return BatchEntry(key=key, job_id=job_id, record=record)
 
-    def known(self, keys: Iterable[str]) -> set[str]:
-        """Those of the videos that have a job."""
+    def videos_with_job(self, keys: Iterable[str]) -> set[str]:
+        """The subset of these videos that have a job."""
         return set(self._jobs_of(list(keys)))
 
     def open_entries(self) -> list[BatchEntry]:
-        """Entries of unfinished videos, the oldest job first."""
+        """Entries of the unfinished videos, oldest job first."""
         with state_errors():
             records = cast("dict[str, str]", self._redis.hgetall(self._open))
         jobs = self._jobs_of(list(records))
@@ -80,16 +80,16 @@ class BatchMemory:
         return sorted(entries, key=lambda entry: entry.job_id)
 
     def close(self, entry: BatchEntry) -> None:
-        """Mark the video as finished, whatever came of it: later runs ignore it."""
+        """Mark the video as finished, whatever its outcome. Later runs ignore it."""
         with state_errors():
             self._redis.hdel(self._open, entry.key)
 
     def take_slot(self, job_id: str, limit: int) -> bool:
-        """Take or keep one of `limit` slots. Slots of jobs that have ended are freed first."""
+        """Take one of `limit` slots, or keep the one held. Slots of jobs that have ended are freed first."""
         arguments = [job_id, limit, time.time(), SETTLE_SECONDS, JOB_PREFIX]
         return self._connection.run_script(_TAKE_SLOT, [self._slots], arguments) == 1
 
-    def leave_slot(self, job_id: str) -> None:
+    def release_slot(self, job_id: str) -> None:
         with state_errors():
             self._redis.zrem(self._slots, job_id)
 

@@ -1,7 +1,7 @@
-"""Dump and load all records in Redis as plain values, for backups.
+"""Dumps all records in Redis as plain values, and loads them, for backups.
 
-A record is `{"key", "type", "value", "expires"}`, `expires` in seconds since the epoch or None. Unlike
-the output of Redis's DUMP, they can be loaded into another server version. Leases, rates and sessions are left out.
+A record is `{"key", "type", "value", "expires"}`, where `expires` is in seconds since the epoch, or None. Unlike the
+output of Redis's DUMP, records can be loaded by another server version. Leases, rates and sessions are left out.
 """
 
 import time
@@ -19,7 +19,7 @@ _SHORT_LIVED = ("kangklip:rate:", "kangklip:session:")
 
 
 def dump(client: Any) -> Iterator[dict[str, Any]]:
-    """Every record: the schema version first, then jobs, then what refers to them.
+    """Yield every record: first the schema version, then the jobs, then the records that refer to jobs.
 
     Raises:
         StateError: Redis does not answer.
@@ -34,7 +34,7 @@ def dump(client: Any) -> Iterator[dict[str, Any]]:
 
 
 def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
-    """Write the records and return their number. Expired ones are skipped; the schema version is written last.
+    """Write the records and return how many. Expired ones are skipped; the schema version is written last.
 
     Raises:
         StateError: Redis does not answer, or a record is malformed.
@@ -77,7 +77,7 @@ def check(record: object) -> dict[str, Any]:
 
 
 def clear(client: Any) -> int:
-    """Delete every record and return their number."""
+    """Delete every record and return how many there were."""
     with state_errors():
         keys = list(client.scan_iter("kangklip:*", count=500))
         for first in range(0, len(keys), 500):

@@ -1,4 +1,4 @@
-"""The events of a job: a Redis stream that the record's scripts append to and clients follow."""
+"""A job's events: a Redis stream. The scripts that change a job append to it, and clients follow it."""
 
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any, cast
@@ -16,14 +16,14 @@ Event = tuple[str, dict[str, str]]
 
 
 class JobEvents:
-    """Reads the events of jobs, oldest first. Every method raises `StateError` when Redis does not answer."""
+    """Reads the events of jobs, oldest first. Every method raises `StateError` if Redis does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self._url = connection.url
         self._redis = connection.client
 
     def read(self, job_id: str, after: str = "0", block_seconds: float = 1.0) -> Iterator[Event]:
-        """Events after the id `after`. Ends when none arrives within `block_seconds`."""
+        """Yield the events after the id `after`. Ends when none arrives within `block_seconds`."""
         while True:
             with state_errors():
                 answer = self._redis.xread({events_key(job_id): after}, count=100, block=int(block_seconds * 1000))
@@ -34,7 +34,7 @@ class JobEvents:
             after = events[-1][0]
 
     async def follow(self, job_id: str, after: str = "0") -> AsyncGenerator[Event]:
-        """Events after the id `after`, as they arrive. Ends with the event that ends an attempt, or with the job."""
+        """Yield the events after the id `after` as they arrive. Ends when an attempt ends or the job is deleted."""
         async with self._own_client() as client:
             last = after
             while True:
@@ -50,18 +50,18 @@ class JobEvents:
                         return
 
     def last_id(self, job_id: str) -> str:
-        """Id of the newest event, or "0"."""
+        """The id of the newest event, or "0" if there is none."""
         with state_errors():
             newest = cast("list[Event]", self._redis.xrevrange(events_key(job_id), count=1))
         return newest[0][0] if newest else "0"
 
     def _own_client(self) -> Any:
-        """An asynchronous client for one follower: waiting blocks its connection."""
+        """An asynchronous client for one follower, because waiting blocks its connection."""
         return redis.asyncio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
             self._url, decode_responses=True, socket_connect_timeout=3, socket_timeout=_WAIT_MS / 1000 + 10
         )
 
 
 def _events(answer: list[tuple[str, list[Event]]]) -> list[Event]:
-    """The events in the answer to XREAD of one stream."""
+    """The events in the reply to XREAD on one stream."""
     return answer[0][1] if answer else []

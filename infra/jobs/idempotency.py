@@ -1,4 +1,4 @@
-"""Idempotency keys: a client that repeats a request with the same key gets the same job."""
+"""Idempotency keys: a client that repeats a request with the same key gets the same job again."""
 
 from typing import NamedTuple, cast
 
@@ -15,7 +15,7 @@ return 1
 
 
 class Reservation(NamedTuple):
-    """The job that has the key, whether the key was free, and whether its first request was the same as this one."""
+    """The job that holds the key, whether the key was free, and whether the key's first request was the same."""
 
     job_id: str
     is_new: bool
@@ -23,13 +23,13 @@ class Reservation(NamedTuple):
 
 
 class IdempotencyKeys:
-    """Keys and their jobs. A key is kept for a day, or until its job is deleted or discarded."""
+    """Maps keys to jobs. A key is kept for a day, or until its job is deleted or discarded."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def reserve(self, key: str, request_digest: str, job_id: str) -> Reservation:
-        """Reserve the key for `job_id`, unless another job has it.
+        """Reserve the key for `job_id`, unless another job holds it.
 
         Raises:
             StateError: Redis does not answer.
@@ -42,7 +42,7 @@ class IdempotencyKeys:
         return Reservation(holder, is_new, first_digest == request_digest)
 
     def release(self, key: str, job_id: str) -> None:
-        """Free the key that was reserved for `job_id`, unless that job exists by now.
+        """Free the key reserved for `job_id`, unless that job has been created.
 
         Raises:
             StateError: Redis does not answer.

@@ -1,4 +1,4 @@
-"""The id of a job: `kk_` and a ULID."""
+"""Job ids: `kk_` followed by a ULID."""
 
 import re
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic import Field
 from ulid import ULID
 
 JOB_ID = re.compile(r"kk_[0-9A-HJKMNP-TV-Z]{26}")
-"""Use with `fullmatch`: an id and nothing around it."""
+"""Use it with `fullmatch`."""
 JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")]
 
 
@@ -17,5 +17,5 @@ def new_job_id() -> str:
 
 
 def job_id_of_run(flow_run_id: str) -> str:
-    """The job of a flow run that names none: the same 128 bits, so a retry finds it again."""
+    """The job id of a flow run that was started without one: the same 128 bits, so a retry gets the same job."""
     return f"kk_{ULID.from_uuid(UUID(flow_run_id))}"

@@ -1,9 +1,9 @@
-"""Names of the keys in Redis that more than one module uses."""
+"""The Redis keys that more than one module uses."""
 
 import hashlib
 
 ALL_JOBS, ACTIVE_JOBS, TOTALS = "kangklip:jobs", "kangklip:active", "kangklip:totals"
-"""A sorted set by creation time, a set, and a hash of counters."""
+"""A sorted set of job ids by creation time, a set of job ids, and a hash of counters."""
 JOB_PREFIX = "kangklip:job:"
 
 
@@ -24,10 +24,10 @@ def idempotency_key(key: str) -> str:
 
 
 def report_keys(job_id: str) -> list[str]:
-    """The keys of every script that may end an attempt."""
+    """The keys that a script needs in order to end an attempt."""
     return [job_key(job_id), events_key(job_id), ACTIVE_JOBS, TOTALS]
 
 
 def digest(text: str) -> str:
-    """SHA-256 in hex, for text chosen by clients: it may be long, or secret."""
+    """The SHA-256 in hex of text from clients, which may be long or secret."""
     return hashlib.sha256(text.encode()).hexdigest()

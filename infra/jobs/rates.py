@@ -1,11 +1,11 @@
-"""Rate limits: how often a client may do something in a minute."""
+"""Rate limits per client and minute."""
 
 import time
 
 from infra.jobs.connection import Connection
 from infra.jobs.keys import digest
 
-# KEYS: counter. ARGV: its lifetime in seconds. Returns the count.
+# Counts one request and returns the count. KEYS: counter. ARGV: its lifetime in seconds.
 _COUNT = """
 local n = redis.call('INCR', KEYS[1])
 if n == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
@@ -14,13 +14,13 @@ return n
 
 
 class RateLimit:
-    """Counts per client and minute of the clock."""
+    """Counts requests per client and clock minute."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def wait_seconds(self, client: str, per_minute: int) -> int:
-        """Count one request. 0 means go ahead; otherwise the seconds until the next minute.
+        """Count one request. Returns 0 if it is allowed, else the seconds until the next minute.
 
         Raises:
             StateError: Redis does not answer.

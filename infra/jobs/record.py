@@ -1,4 +1,4 @@
-"""The record of a job: the job, its attempts, and the reports that change it. Times are in seconds since the epoch."""
+"""A job's record, its attempts, and the reports that change it. Times are in seconds since the epoch."""
 
 import json
 from typing import Any
@@ -8,14 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.states import FIRST_STAGE, JobState, Stage
 
 CANCELLED = "Cancelled."
-"""The error of a job that the user cancelled."""
+"""The error message of a job that the user cancelled."""
 
 
 class Report(BaseModel):
-    """A status update: percent of the whole job (0 to 100). Without `attempt`, it is about the current attempt.
+    """A status update for an attempt, or for the current one if `attempt` is None.
 
-    `from_outside` says what killed the attempt if the job is not to blame: the next attempt follows automatically.
-    `by_person`: the user cancelled the attempt, so none follows.
+    - `progress`: percent of the whole job, 0 to 100.
+    - `retry_reason`: why the attempt failed, if the job is not to blame; it is then retried automatically.
+    - `is_cancel`: the user cancelled the attempt, so it is not retried.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,30 +28,30 @@ class Report(BaseModel):
     progress: float | None = None
     message: str = ""
     error: str | None = None
-    from_outside: str | None = None
-    by_person: bool = False
+    retry_reason: str | None = None
+    is_cancel: bool = False
 
 
 class JobRef(BaseModel):
-    """What a stage needs to know of its job. Cache keys depend on `job_id` alone.
+    """What a stage needs to know about its job. Cache keys depend on `job_id` alone.
 
-    `is_numbered` is False for a run that has no record and no attempt number; `attempt` is then a guess.
+    `is_attempt_known` is False for a run without a record and an attempt number; `attempt` is then a guess.
     """
 
     model_config = ConfigDict(frozen=True)
 
     job_id: str
     attempt: int = 1
-    is_numbered: bool = True
+    is_attempt_known: bool = True
     progress_artifact: str | None = None
 
     def report(self, **fields: Any) -> Report:
-        """A report about this attempt; about the current one if the number is a guess."""
-        return Report(job_id=self.job_id, attempt=self.attempt if self.is_numbered else None, **fields)
+        """A report on this attempt, or on the current one if the number is a guess."""
+        return Report(job_id=self.job_id, attempt=self.attempt if self.is_attempt_known else None, **fields)
 
 
 class Attempt(BaseModel):
-    """One attempt of a job. `began_at` is when it was requested; `reason` is why it failed, else None."""
+    """One attempt at a job. `began_at` is when it was requested; `reason` is why it failed, or None."""
 
     number: int
     began_at: float | None = None
@@ -66,15 +67,16 @@ class StageTimes(BaseModel):
 
 
 class Job(BaseModel):
-    """A job's record. All fields describe the current attempt, except for the request, the owner and the cost.
+    """A job's record. All fields but the request, the owner and the cost describe the current attempt.
 
     - `owner`: name of the API key that created the job, or empty.
-    - `nosana_run_id`: what runs the attempt: the Nosana deployment, elsewhere the flow run.
-    - `flow_run_id`: the attempt's flow run. `earlier_run_id`: that of the last earlier attempt that had one.
-    - `had_run`: an earlier attempt had a run.
-    - `grant_id`: the newest grant of the attempt; older ones are void.
-    - `is_leased`: the attempt's process holds a lease, and is dead without it. Runs that report by callback hold none.
-    - `again_at`: when the next attempt of an automatic retry is due.
+    - `nosana_run_id`: id of what runs the attempt: the Nosana deployment, or elsewhere the flow run.
+    - `flow_run_id`: the attempt's flow run. `earlier_run_id`: the flow run of the latest earlier attempt with one.
+    - `had_run`: an earlier attempt had a flow run.
+    - `grant_id`: the newest grant of the attempt; older ones are no longer valid.
+    - `is_leased`: the attempt's process holds a lease; if the lease expires, the process is dead. Runs that report by
+      callback hold none.
+    - `again_at`: when the automatic retry is due.
     """
 
     job_id: str
@@ -107,14 +109,14 @@ class Job(BaseModel):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the user ended it; the status that API clients see is FAILED."""
+        """Whether the user cancelled the job. To API clients, its status is FAILED."""
         return self.status is JobState.FAILED and self.cancelled
 
 
 class Requester(BaseModel):
-    """Who creates a job over HTTP: the owning API key, the client whose queue it counts towards, its idempotency key.
+    """The creator of a job over HTTP: the name of the API key, the client for the queue limit, the idempotency key.
 
-    `max_queued` and `max_queued_per_client` limit how many jobs may wait; 0 is no limit.
+    `max_queued` and `max_queued_per_client` limit the number of waiting jobs; 0 means no limit.
     """
 
     owner: str = ""
@@ -125,7 +127,7 @@ class Requester(BaseModel):
 
 
 def job_from_hash(fields: dict[str, str]) -> Job | None:
-    """The job in a Redis hash, or None if the hash is missing or only a fragment."""
+    """The job in a Redis hash, or None if the hash is missing or incomplete."""
     if "job_id" not in fields:
         return None
     known: dict[str, Any] = {name: value for name, value in fields.items() if name in Job.model_fields}

@@ -1,7 +1,7 @@
 """Delivers reports to Redis, to an HTTP callback, or both.
 
-Each sink has its own courier thread, so a slow receiver never slows the work. Waiting progress is replaced by newer
-progress; a change of stage or state is repeated until it is delivered or its time is up.
+Each sink has its own courier thread, so a slow receiver never slows down the work. Undelivered progress is replaced by
+newer progress. A change of stage or state is retried until it is delivered or times out.
 """
 
 import atexit
@@ -24,34 +24,34 @@ from infra.states import JobState, Stage
 logger = logging.getLogger(__name__)
 
 Sink = Callable[[Report], object]
-"""Delivers one report. Raises InfraError to be called again; returns False to refuse."""
+"""Delivers one report. It raises `InfraError` to be called again, and returns False if the report is refused."""
 
 Progress = Callable[[float, str], None]
-"""Reports the fraction of the stage that is done, 0 to 1, and a short message for people."""
+"""Reports the finished fraction of the stage, 0 to 1, and a short message for the user."""
 
 PROGRESS_INTERVAL = 0.5
-"""Seconds between two deliveries of progress."""
+"""Seconds between two deliveries."""
 
 STAGE_PATIENCE = 2.0
-"""Seconds that a stage waits at its end for its reports to be delivered; later stages supersede them."""
+"""Seconds that a finished stage waits for its reports to be delivered; the next stage's reports replace them."""
 
 FINAL_PATIENCE = 300.0
 """Seconds that a run waits for its final state to be delivered."""
 
 STOPPED_PATIENCE = 10.0
-"""The same for a run that the user stopped and waits for."""
+"""The same for a run that was stopped, because the user is waiting for it."""
 CALLBACK_SECONDS = 10.0
-"""Longest wait for the answer to a report."""
+"""Longest wait for the response to a report."""
 SUCCESS_SECONDS = 300.0
-"""The same for success: the receiver may check the clips first."""
+"""The same for a success report: the receiver may check the clips first."""
 
 ATTEMPT_HEADER = "x-callback-attempt"
 
 
 class CallbackSink:
-    """POSTs reports to the callback address. A refused report is logged and not repeated.
+    """POSTs reports to the callback URL. A refused report is logged and not retried.
 
-    The attempt goes into a header: receivers of the earlier service know the body as it is.
+    The attempt is sent in a header, because the earlier service's receivers expect the body without it.
     """
 
     def __init__(self, url: str, token: str | None, transport: httpx.BaseTransport | None = None) -> None:
@@ -64,8 +64,8 @@ class CallbackSink:
         self._client.close()
 
     def __call__(self, report: Report) -> bool:
-        if report.from_outside:
-            return True  # the receiver hears of the next attempt instead
+        if report.retry_reason:
+            return True  # the receiver gets the next attempt's reports instead
         body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
         if report.message:
             body["message"] = report.message
@@ -82,18 +82,18 @@ class CallbackSink:
         try:
             answer = self._client.post(self._url, json=body, headers=headers, timeout=timeout)
         except httpx.HTTPError as error:
-            raise CallbackError(f"The callback address did not answer ({type(error).__name__}).") from error
+            raise CallbackError(f"The callback URL did not answer ({type(error).__name__}).") from error
         if answer.status_code in (408, 429) or answer.status_code >= 500:
-            raise CallbackError(f"The callback address answered {answer.status_code}.")
+            raise CallbackError(f"The callback URL answered {answer.status_code}.")
         if not answer.is_success:
-            logger.error("The callback address refused a report with %s.", answer.status_code)
+            logger.error("The callback URL refused a report with %s.", answer.status_code)
         return answer.is_success
 
 
 class Courier(threading.Thread):
-    """Delivers reports to one sink in order, and repeats failed deliveries.
+    """Delivers reports to one sink in order, and retries failed deliveries.
 
-    `accepted`: the last report was delivered and not refused.
+    `is_accepted`: the last report was delivered and not refused.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -103,7 +103,7 @@ class Courier(threading.Thread):
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._deadline = float("inf")
-        self.accepted = False
+        self.is_accepted = False
         self.start()
 
     def put(self, report: Report) -> None:
@@ -115,7 +115,7 @@ class Courier(threading.Thread):
             self._changed.notify()
 
     def close(self, deadline: float) -> None:
-        """Deliver what is left until `deadline` on the monotonic clock."""
+        """Keep delivering the pending reports until `deadline` on the monotonic clock."""
         self._deadline = deadline
         self._closing.set()
         with self._changed:
@@ -135,9 +135,9 @@ class Courier(threading.Thread):
     def _deliver(self, report: Report) -> None:
         wait = 0.25
         while True:
-            self.accepted = False
+            self.is_accepted = False
             try:
-                self.accepted = self._sink(report) is not False
+                self.is_accepted = self._sink(report) is not False
             except InfraError as error:
                 if time.monotonic() >= self._deadline:
                     logger.error("A report of %s was not delivered: %s", report.stage, error)  # noqa: TRY400 expected, one line
@@ -153,7 +153,7 @@ class Courier(threading.Thread):
 
 
 def sinks_of(settings: Settings) -> list[Sink]:
-    """Where the settings send reports: to Redis and to the callback URL, if set."""
+    """The sinks in the settings: Redis and the callback URL, if set."""
     found: list[Sink] = []
     if store := JobStore.from_settings(settings):
         found.append(store.report)
@@ -164,7 +164,7 @@ def sinks_of(settings: Settings) -> list[Sink]:
 
 @functools.lru_cache(maxsize=8)
 def _callback_sink(url: str, token: str | None) -> CallbackSink:
-    """One sink for all stages of a run, which share its connections."""
+    """A sink whose connections all stages of a run share."""
     sink = CallbackSink(url, token)
     atexit.register(sink.close)
     return sink
@@ -172,7 +172,7 @@ def _callback_sink(url: str, token: str | None) -> CallbackSink:
 
 @contextmanager
 def stage_reports(job: JobRef, stage: Stage, sinks: Sequence[Sink]) -> Generator[Progress]:
-    """Report that `stage` has begun, its progress while the body runs, and, unless that fails, that it is done."""
+    """Report that `stage` has begun, its progress while the body runs, and that it is done unless the body raises."""
     couriers = [Courier(sink) for sink in sinks]
 
     def progress(fraction: float, message: str = "") -> None:
@@ -189,12 +189,12 @@ def stage_reports(job: JobRef, stage: Stage, sinks: Sequence[Sink]) -> Generator
 
 
 def report_end(report: Report, sinks: Sequence[Sink], patience: float = FINAL_PATIENCE) -> bool:
-    """Deliver a final state to every sink; whether all accepted it."""
+    """Deliver a final state to every sink. True if all accepted it."""
     couriers = [Courier(sink) for sink in sinks]
     for courier in couriers:
         courier.put(report)
     _close(couriers, patience)
-    return all(courier.accepted for courier in couriers)
+    return all(courier.is_accepted for courier in couriers)
 
 
 def _close(couriers: Sequence[Courier], patience: float) -> None:

@@ -1,4 +1,4 @@
-"""A run's lease on its job: taken when the attempt opens, renewed by a thread, released at the end."""
+"""A run's lease on its job: taken when the attempt opens, renewed by a thread, and released at the end."""
 
 import logging
 import signal
@@ -14,15 +14,15 @@ from infra.states import JobState
 
 logger = logging.getLogger(__name__)
 CHECK_SECONDS = 3.0
-"""How long a run may continue after its job was cancelled."""
+"""How soon a run notices that its job was cancelled."""
 
 
 class RunLease:
-    """While it is held, no other process runs the job. A run that loses it is interrupted; `lost` says why.
+    """While this is held, no other process runs the job. A run that loses it is interrupted; see `loss_reason`.
 
-    `JobStore.open` takes the lease and `guard` keeps it. It is lost when another run takes over the job, because this
-    machine slept or Redis was away too long, and when the guarded attempt is ended from outside or superseded.
-    Without a store there is nothing to hold.
+    `JobStore.open` takes the lease and `guard` renews it. It is lost when another run takes over the job, after this
+    machine slept or Redis was unreachable for too long, or when the guarded attempt is ended from outside or
+    superseded. Without a store, nothing is held.
     """
 
     def __init__(self, store: JobStore | None, job_id: str) -> None:
@@ -30,7 +30,7 @@ class RunLease:
         self._done = threading.Event()
         self._guarded: JobRef | None = None
         self._keeper: threading.Thread | None = None
-        self.lost: str | None = None
+        self.loss_reason: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -47,30 +47,30 @@ class RunLease:
             logger.warning("The lease of %s was not released and will expire: %s", self._job_id, failure)
 
     def guard(self, job: JobRef | None) -> None:
-        """Interrupt this process when the attempt is ended by others; with None, stop watching the attempt."""
+        """Interrupt this process when someone else ends the attempt. With None, stop watching the attempt."""
         self._guarded = job
         if self._store is not None and self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, args=[self._store], daemon=True, name="lease")
+            self._keeper = threading.Thread(target=self._renew_and_check, args=[self._store], daemon=True, name="lease")
             self._keeper.start()
 
-    def _keep(self, store: JobStore) -> None:
+    def _renew_and_check(self, store: JobStore) -> None:
         waited = 0.0
         while not self._done.wait(CHECK_SECONDS):
             waited += CHECK_SECONDS
             try:
-                lost = self._why_lost(store, is_due=waited >= LEASE_SECONDS / 3)
+                lost = self._check_loss(store, is_due=waited >= LEASE_SECONDS / 3)
             except StateError as error:
                 logger.warning("The lease of %s could not be renewed: %s", self._job_id, error)
                 continue
             if waited >= LEASE_SECONDS / 3:
                 waited = 0.0
             if lost and not self._done.is_set():
-                self.lost = lost
-                # A signal to the thread itself also wakes it from a wait, which interrupt_main does not.
+                self.loss_reason = lost
+                # Unlike interrupt_main, a signal to the thread also wakes it from a blocking call.
                 signal.pthread_kill(_main_thread(), signal.SIGINT)
                 return
 
-    def _why_lost(self, store: JobStore, *, is_due: bool) -> str | None:
+    def _check_loss(self, store: JobStore, *, is_due: bool) -> str | None:
         if is_due and not store.leases.hold(self._job_id):
             return f"Another run has taken over job {self._job_id}; this one has stopped."
         known = store.get(self._job_id) if self._guarded else None

@@ -1,6 +1,6 @@
-"""The version of the records in Redis, and the migrations from older ones.
+"""The schema version of the records in Redis, and the migrations from older versions.
 
-`kangklip:schema` holds the version. Records without it have version 1, which the first releases wrote.
+`kangklip:schema` holds the version. Without it, the records have version 1, from the first releases.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ VERSION = 2
 
 
 def update(configured: Settings) -> None:
-    """Migrate the records of the Redis that the settings name, if they name one.
+    """Migrate the records in the Redis of the settings, if they name one.
 
     Raises:
-        ConfigError: a newer KangKlip wrote them.
+        ConfigError: a newer KangKlip wrote the records.
         StateError: Redis does not answer.
     """
     if configured.redis_url is not None:
@@ -32,24 +32,24 @@ def update(configured: Settings) -> None:
 
 
 def maintenance_client(url: str) -> Any:
-    """A client with time for commands over all records."""
+    """A client with long timeouts, for commands that visit all records."""
     return cast("Any", redis.Redis).from_url(url, decode_responses=True, socket_timeout=60, socket_connect_timeout=3)
 
 
 def migrate(client: Any) -> int:
-    """Migrate the records to `VERSION`, step by step; returns the version that they had.
+    """Migrate the records to `VERSION`, step by step, and return the version that they had.
 
     Steps are idempotent: they may run twice, or in two processes at once.
 
     Raises:
-        ConfigError: a newer KangKlip wrote them.
+        ConfigError: a newer KangKlip wrote the records.
         StateError: Redis does not answer.
     """
     with state_errors():
         found = version_of(client)
         if found > VERSION:
             raise ConfigError(
-                f"The records have version {found}, and this KangKlip knows {VERSION}: install the newer one again."
+                f"The records in Redis have version {found}, and this KangKlip supports {VERSION}; install a newer one."
             )
         for number in range(found, VERSION):
             _STEPS[number](client)
@@ -59,7 +59,7 @@ def migrate(client: Any) -> int:
 
 
 def version_of(client: Any) -> int:
-    """The version of the stored records; of an empty database, `VERSION`."""
+    """The version of the stored records, or `VERSION` if the database is empty."""
     held = client.get(SCHEMA_KEY)
     if held is not None:
         return int(held)
@@ -67,11 +67,11 @@ def version_of(client: Any) -> int:
 
 
 def job_keys(client: Any) -> list[str]:
-    """Keys of the jobs' records, without their streams and leases."""
+    """The keys of the jobs' records, without their events and leases."""
     return sorted(key for key in client.scan_iter("kangklip:job:kk_*", count=500) if key.count(":") == 2)
 
 
-# KEYS: job. ARGV: the error of a cancel. A script, so that a record that expires meanwhile does not come back.
+# A script, so that a record that expires meanwhile is not recreated. KEYS: job. ARGV: the error of cancelled jobs.
 _MARK_CANCELLED = """
 local found = redis.call('HMGET', KEYS[1], 'status', 'error')
 if found[1] == 'FAILED' and found[2] == ARGV[1] then redis.call('HSET', KEYS[1], 'cancelled', '1') end
@@ -79,7 +79,7 @@ if found[1] == 'FAILED' and found[2] == ARGV[1] then redis.call('HSET', KEYS[1],
 
 
 def _mark_cancelled(client: Any) -> None:
-    """1 to 2: cancelled jobs are marked by a field of their own."""
+    """1 to 2: mark cancelled jobs with the field `cancelled`."""
     for key in job_keys(client):
         client.eval(_MARK_CANCELLED, 1, key, CANCELLED)
 

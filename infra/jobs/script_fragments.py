@@ -1,7 +1,7 @@
-"""Lua that several scripts share: small functions over a job's record, and the reasons to refuse a change.
+"""Lua fragments that the scripts in `infra/jobs/scripts.py` share: functions over a job's record, and refusals.
 
-A script is one of these fragments or more, and its own lines after them. KEYS[1] is the job everywhere; times are
-seconds since the epoch; '' means none. Scripts return a number above 0 for done, else a `Refusal`.
+A script starts with one or more of these fragments. KEYS[1] is always the job, times are in seconds since the epoch,
+and '' means none. A script returns a positive number on success, else a `Refusal`.
 """
 
 from enum import IntEnum
@@ -10,7 +10,7 @@ from infra.states import FIRST_STAGE, Stage
 
 
 class Refusal(IntEnum):
-    """Why a script changed nothing; `words` follow the job's name. Lua has them under the same names."""
+    """Why a script changed nothing. Lua has the same names; `words` complete a sentence that starts with the job."""
 
     UNKNOWN = 0
     SUCCEEDED = -1
@@ -28,15 +28,15 @@ class Refusal(IntEnum):
 
 
 _WORDS = {
-    Refusal.UNKNOWN: "is not known",
-    Refusal.SUCCEEDED: "has succeeded already",
+    Refusal.UNKNOWN: "does not exist",
+    Refusal.SUCCEEDED: "has already succeeded",
     Refusal.HELD: "is being run by another process",
-    Refusal.SUPERSEDED: "is at another attempt by now",
+    Refusal.SUPERSEDED: "is at another attempt",
     Refusal.CANCELLED: "was cancelled",
     Refusal.ENDED: "has ended",
     Refusal.OTHER_RUN: "has another run",
-    Refusal.LATE: "is further along already",
-    Refusal.REDEEMED: "has a grant that was redeemed before",
+    Refusal.LATE: "has already progressed further",
+    Refusal.REDEEMED: "has a grant that was already redeemed",
 }
 
 _REFUSALS = f"local {', '.join(Refusal.__members__)} = {', '.join(str(int(refusal)) for refusal in Refusal)}"
@@ -71,18 +71,18 @@ local function extend_life(events, ttl) redis.call('EXPIRE', KEYS[1], ttl); redi
 """
 )
 
-# Stops a script whose record is missing.
+# Refuses if the record does not exist.
 KNOWN_JOB_ONLY = """
 if not field('job_id') then return UNKNOWN end
 """
 
-# Stops a script that names another attempt than the current one in ARGV[1]; '' is the current one.
+# Refuses unless ARGV[1] is the current attempt, or ''.
 CURRENT_ATTEMPT_ONLY = """
 local refusal = refusal_of(ARGV[1])
 if refusal then return refusal end
 """
 
-# A new record, the next attempt of one, and the run that an attempt belongs to.
+# Creates a record, opens a job's next attempt, and binds an attempt to its flow run.
 ATTEMPTS = """
 local function create(all, active, job_id, request, now, ttl)
   set('job_id', job_id, 'status', 'QUEUED', 'stage', first_stage, 'progress', '0',
@@ -116,7 +116,7 @@ local function bind(run)
 end
 """
 
-# Progress and the end of the current attempt. KEYS: job, events, active jobs, totals.
+# Applies progress and the end to the current attempt. KEYS: job, events, active jobs, totals.
 REPORTS = """
 local function apply(status_now, stage_now, progress_now, message, error, now, ttl)
   local job = redis.call('HMGET', KEYS[1], 'attempt', 'status', 'progress', 'stage', 'message', 'job_id')
@@ -162,7 +162,7 @@ end
 local function fail(text, now, ttl) return apply('FAILED', '', nil, text, text, now, ttl) end
 """
 
-# Delete the job, as if it had never been created; its idempotency key is free again.
+# Deletes every trace of the job, and frees its idempotency key.
 # KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id.
 DELETION = """
 local idempotency_key = field('claim')

@@ -1,19 +1,20 @@
-"""Every write to a job's record, one Lua script each: nobody sees half of a change.
+"""The Lua scripts that write to a job's record. Each is one atomic change.
 
-Each script first checks that the record exists and that the attempt it names is the current one. What comes late
-therefore never changes a newer attempt, nor brings back an expired record. Keys and arguments are listed above each
-script; the fragments and the answers are those of `infra/jobs/script_fragments.py`.
+A script first checks that the record exists and that its attempt is the current one. A late write therefore never
+changes a newer attempt or recreates an expired record. The keys and arguments are listed above each script;
+`infra/jobs/script_fragments.py` has the shared fragments and the return values.
 """
 
 from infra.jobs.keys import JOB_PREFIX
 from infra.jobs.script_fragments import ATTEMPTS, CURRENT_ATTEMPT_ONLY, DELETION, KNOWN_JOB_ONLY, RECORD, REPORTS
 
 TOO_MANY, TOO_MANY_OF_CLIENT = -1, -2
-"""What `CREATE` answers when a limit is reached."""
+"""Return values of `CREATE` when a limit is reached."""
 
-# KEYS: job, all jobs, active jobs. ARGV: job_id, request JSON, now, ttl, owner, client, key of the idempotency key,
-# how many jobs of all clients may wait and how many of this one ('0' is no limit).
-# 1 created; 0 it exists; TOO_MANY wait; TOO_MANY_OF_CLIENT wait. Jobs without a client are not counted.
+# Creates a job. Jobs without a client do not count towards the limits.
+# KEYS: job, all jobs, active jobs. ARGV: job_id, request JSON, now, ttl, owner, client, Redis key of the idempotency
+# key, limit of waiting jobs of all clients, the same of this client ('0' means no limit).
+# Returns 1 if created, 0 if it exists, TOO_MANY or TOO_MANY_OF_CLIENT.
 CREATE = (
     RECORD
     + ATTEMPTS
@@ -41,7 +42,8 @@ return 1
 """
 )
 
-# KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id. 1 deleted; 0 no such job; -1 it has not ended.
+# Deletes a job that has ended. KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id.
+# Returns 1 if deleted, 0 if there is no such job, -1 if it has not ended.
 DELETE = RECORD + KNOWN_JOB_ONLY + "if not has_ended() then return -1 end" + DELETION
 
 # Deletes a job whose first attempt has no run. KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id.
@@ -56,10 +58,11 @@ if field('flow_run_id') then return OTHER_RUN end
     + DELETION
 )
 
-# A run opens its attempt: the one it names or had before, and no other. A run that names none takes the one that
-# waits without a run, or else the next; only such a run creates a record. A retried run gets the attempt after its own.
+# Opens the attempt of a run: the one it names or has opened before. A run that names none opens the attempt that waits
+# without a run, or else the next one; only such a run creates a record. A run that Prefect retries opens the attempt
+# after its previous one.
 # KEYS: job, lease, all jobs, active jobs, events.
-# ARGV: job_id, run, attempt or '', '1' if it is retried, request JSON, now, ttl, holder, seconds of its lease or ''.
+# ARGV: job_id, run, attempt or '', '1' if Prefect retries it, request JSON, now, ttl, holder, lease seconds or ''.
 OPEN = (
     RECORD
     + ATTEMPTS
@@ -99,8 +102,8 @@ return open()
 """
 )
 
-# KEYS: job, lease, active jobs, events.
-# ARGV: attempt to follow, now, holder, job_id, ttl, '1' to refuse after a cancel, reason. The new attempt's number.
+# Opens the next attempt and returns its number. KEYS: job, lease, active jobs, events.
+# ARGV: current attempt, now, holder, job_id, ttl, '1' to refuse if cancelled, reason why the current attempt failed.
 REOPEN = (
     RECORD
     + ATTEMPTS
@@ -114,7 +117,7 @@ return advance(KEYS[3], KEYS[4], ARGV[4], ARGV[2], ARGV[5], ARGV[7])
 """
 )
 
-# The run that was created for an attempt. ENDED: the attempt has failed meanwhile. KEYS: job. ARGV: attempt, run.
+# Records the flow run of an attempt. Returns ENDED if the attempt has failed meanwhile. KEYS: job. ARGV: attempt, run.
 BIND = (
     RECORD
     + ATTEMPTS
@@ -127,8 +130,8 @@ return field('status') == 'FAILED' and ENDED or 1
 """
 )
 
-# KEYS: job, events, active jobs, totals.
-# ARGV: attempt ('' is the current one), status, stage, progress, message, error, now, ttl.
+# Applies a report. KEYS: job, events, active jobs, totals.
+# ARGV: attempt ('' means the current one), status, stage, progress, message, error, now, ttl.
 REPORT = (
     RECORD
     + REPORTS
@@ -136,7 +139,7 @@ REPORT = (
     + "return apply(ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7], ARGV[8])"
 )
 
-# A failed attempt becomes a cancelled one, because the user asked while it ran; not if a stolen grant ended it.
+# Cancels an attempt, even if it has failed meanwhile, unless a stolen grant ended it.
 # KEYS: job, events, active jobs, totals. ARGV: attempt, error, now, ttl.
 CANCEL = (
     RECORD
@@ -151,10 +154,10 @@ return 1
 """
 )
 
-# The attempt was killed from outside. The next one is opened, due after a pause that grows each time; when no retry
-# is left, the job fails.
-# KEYS: job, events, active jobs, totals. ARGV: attempt, reason, error when no retry is left, now, ttl, retries, first
-# pause in seconds, factor by which it grows, longest pause. 1 another attempt follows; 2 the job has failed.
+# Retries an attempt that was lost: opens the next one, due after a pause that grows with each retry. When no retry is
+# left, the job fails.
+# KEYS: job, events, active jobs, totals. ARGV: attempt, reason, error when no retry is left, now, ttl, most retries,
+# first pause in seconds, growth factor, longest pause. Returns 1 if another attempt follows, 2 if the job has failed.
 RETRY = (
     RECORD
     + ATTEMPTS
@@ -177,7 +180,7 @@ return 1
 """
 )
 
-# The attempt's run could not be started. With a run, only that run may say so.
+# Fails the attempt because its run could not be started. Refuses if the attempt has a run other than this one.
 # KEYS: job, events, active jobs, totals. ARGV: attempt, error, now, ttl, run or ''.
 START_FAILED = (
     RECORD
@@ -192,7 +195,7 @@ return answer
 """
 )
 
-# KEYS: job. ARGV: attempt, field, value.
+# Sets a field of an unfinished attempt. KEYS: job. ARGV: attempt, field, value.
 SET_FIELD = (
     RECORD
     + CURRENT_ATTEMPT_ONLY
@@ -203,7 +206,7 @@ return 1
 """
 )
 
-# Adds a cost once, even if its attempt is no longer the current one. KEYS: job. ARGV: what, usd.
+# Adds a cost, once per item, even if its attempt is no longer the current one. KEYS: job. ARGV: item, usd.
 COST = (
     RECORD
     + KNOWN_JOB_ONLY
@@ -213,5 +216,5 @@ return 1
 """
 )
 
-# Drops an expired job from the active ones. KEYS: active jobs, job. ARGV: job_id.
+# Removes a job from the active jobs if its record has expired. KEYS: active jobs, job. ARGV: job_id.
 FORGET = "if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end return redis.call('SREM', KEYS[1], ARGV[1])"

@@ -1,10 +1,10 @@
-"""The store of jobs: reads and writes a job's record in Redis.
+"""The job store: reads and writes the records of jobs in Redis.
 
 Keys: `kangklip:job:{id}` (hash), `kangklip:jobs` (all jobs by creation time), `kangklip:active` and
-`kangklip:totals`. Beside the hash are the job's events (`infra/jobs/events.py`) and its lease (`infra/jobs/leases.py`).
+`kangklip:totals`. A job also has events (`infra/jobs/events.py`) and a lease (`infra/jobs/leases.py`).
 
-A run is (job, attempt). Every write names its attempt, and is one Lua script (`infra/jobs/scripts.py`) that refuses
-any but the current one. Refusals are logged.
+Every write names an attempt, and is one Lua script (`infra/jobs/scripts.py`) that refuses any attempt but the current
+one. Refusals are logged.
 """
 
 import logging
@@ -36,9 +36,9 @@ _START_AGAIN = "Start the job again."
 
 
 class JobStore:
-    """Jobs in Redis. `leases` are those of this store, which a run holds its job by.
+    """Jobs in Redis. A run holds its job by a lease from `leases`.
 
-    Every method raises `StateError` when Redis does not answer.
+    Every method raises `StateError` if Redis does not answer.
     """
 
     def __init__(self, connection: Connection, ttl_seconds: int, max_attempts: int = 3) -> None:
@@ -50,15 +50,15 @@ class JobStore:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """The store in the Redis that the settings name, or None."""
+        """The store in the Redis of the settings, or None if they name none."""
         connection = Connection.from_settings(settings)
         return None if connection is None else cls(connection, settings.job_ttl_seconds, settings.max_attempts)
 
     def create(self, job_id: str, request_json: str, requester: Requester | None = None) -> bool:
-        """Record a QUEUED job. False, and no change, if it exists.
+        """Create a QUEUED job. Returns False, without a change, if it exists.
 
         Raises:
-            TooManyQueued: a limit of the requester on waiting jobs is reached.
+            TooManyQueued: one of the requester's limits is reached.
         """
         by = requester or Requester()
         names = [
@@ -88,10 +88,10 @@ class JobStore:
     def discard(self, job_id: str) -> bool:
         """Delete a job whose first attempt has no run, and free its idempotency key.
 
-        False if the attempt has a run or has ended. A run of that attempt that appears later finds no record and ends.
+        False if the attempt has a run or has ended. A run of the attempt that starts later finds no record and ends.
         """
         keys = [job_key(job_id), events_key(job_id), lease_key(job_id), ALL_JOBS, ACTIVE_JOBS]
-        return self._was_done("discarding it", job_id, 1, self._run(scripts.DISCARD, keys, [job_id]))
+        return self._is_applied("discarding it", job_id, 1, self._run(scripts.DISCARD, keys, [job_id]))
 
     def get(self, job_id: str) -> Job | None:
         with state_errors():
@@ -111,7 +111,7 @@ class JobStore:
         return cast("list[str]", self._redis.zrevrange(ALL_JOBS, start, start + count - 1))
 
     def active(self) -> list[Job]:
-        """Jobs that have not ended. Expired records are dropped from the set of active jobs."""
+        """The jobs that have not ended. Removes jobs whose record has expired from the set of active jobs."""
         with state_errors():
             ids = sorted(cast("set[str]", self._redis.smembers(ACTIVE_JOBS)))
             jobs = self._read(ids)
@@ -126,10 +126,10 @@ class JobStore:
         return {name: float(value) for name, value in found.items()}
 
     def report(self, report: Report) -> bool:
-        """Apply a report. False if it is late, from another attempt, or would go back."""
-        if report.from_outside and report.attempt is not None:
-            return self.retry(report.job_id, report.attempt, report.from_outside)
-        if report.by_person and report.attempt is not None:
+        """Apply a report. False if its attempt has ended or is not current, or if progress would go back."""
+        if report.retry_reason and report.attempt is not None:
+            return self.retry(report.job_id, report.attempt, report.retry_reason)
+        if report.is_cancel and report.attempt is not None:
             return self.cancel(report.job_id, report.attempt, report.error or CANCELLED)
         arguments = [
             "" if report.attempt is None else report.attempt,
@@ -141,32 +141,32 @@ class JobStore:
             *self._now_and_ttl(),
         ]
         answer = self._run(scripts.REPORT, report_keys(report.job_id), arguments)
-        return self._was_done(f"a report of {report.status}", report.job_id, report.attempt, answer)
+        return self._is_applied(f"a report of {report.status}", report.job_id, report.attempt, answer)
 
     def retry(self, job_id: str, attempt: int, reason: str) -> bool:
-        """End an attempt that was killed from outside, and schedule the next one.
+        """End an attempt that was lost, and schedule the next one.
 
-        After `max_attempts` retries the job is FAILED. False if the attempt has ended or been superseded.
+        When no retry is left, the job is FAILED. False if the attempt has ended or been superseded.
         """
-        failed = f"{reason} {self._gave_up()}"
+        failed = f"{reason} {self._retries_exhausted()}"
         pauses = [FIRST_PAUSE_SECONDS, PAUSE_FACTOR, LONGEST_PAUSE_SECONDS]
         arguments = [attempt, reason, failed, *self._now_and_ttl(), self._max_attempts, *pauses]
-        return self._was_done("a retry", job_id, attempt, self._run(scripts.RETRY, report_keys(job_id), arguments))
+        return self._is_applied("a retry", job_id, attempt, self._run(scripts.RETRY, report_keys(job_id), arguments))
 
-    def _gave_up(self) -> str:
+    def _retries_exhausted(self) -> str:
         times = self._max_attempts
         if not times:
             return _START_AGAIN
         return f"It was retried {times} {'time' if times == 1 else 'times'}; start it by hand."
 
     def cancel(self, job_id: str, attempt: int, error: str = CANCELLED) -> bool:
-        """End the attempt at the user's request; no run can open it any more.
+        """Cancel the attempt at the user's request, so that no run can open it.
 
-        False if it has succeeded or been superseded. A failed attempt becomes a cancelled one, unless a stolen grant
-        ended it.
+        An attempt that has failed meanwhile counts as cancelled too, unless a stolen grant ended it. False if the
+        attempt has succeeded or been superseded.
         """
         answer = self._run(scripts.CANCEL, report_keys(job_id), [attempt, error, *self._now_and_ttl()])
-        return self._was_done("a cancel", job_id, attempt, answer)
+        return self._is_applied("a cancel", job_id, attempt, answer)
 
     def open(
         self,
@@ -178,53 +178,53 @@ class JobStore:
         lease: bool,
         is_retry: bool = False,
     ) -> int:
-        """Open the attempt that a flow run is about to execute, and return its number. Repeating it is harmless.
+        """Open the attempt that a flow run is about to execute, and return its number. Idempotent.
 
         A run with an attempt number opens that attempt only. A run without one opens the attempt that waits without a
-        run, or else the next; only such a run creates a missing record. A run that Prefect retries opens the attempt
-        after its own. With `lease`, this store holds the job's lease afterwards.
+        run, or else the next one; only such a run creates a missing record. A run that Prefect retries opens the
+        attempt after its previous one. With `lease`, this store holds the job's lease afterwards.
 
         Raises:
-            JobConflict: the attempt was ended, cancelled or superseded; or the job is unknown, has succeeded, or is
-                run by another process.
+            JobConflict: the attempt has ended, was cancelled or was superseded; or the job does not exist, has
+                succeeded, or is being run by another process.
         """
-        self.leases.drop_dead(job_id)
+        self.leases.release_if_dead(job_id)
         keys = [job_key(job_id), lease_key(job_id), ALL_JOBS, ACTIVE_JOBS, events_key(job_id)]
         number = "" if attempt is None else attempt
         holder = [self.leases.holder, LEASE_SECONDS if lease else ""]
         arguments = [job_id, run_id, number, int(is_retry), request_json, *self._now_and_ttl(), *holder]
-        return self._or_conflict(f"run {run_id}", job_id, attempt, self._run(scripts.OPEN, keys, arguments))
+        return self._applied_or_conflict(f"run {run_id}", job_id, attempt, self._run(scripts.OPEN, keys, arguments))
 
     def reopen(self, job_id: str, after: int, *, reason: str = "", unless_cancelled: bool = False) -> int:
-        """Open the attempt that follows `after`, and return its number. Of several callers, one succeeds.
+        """Open the attempt after `after`, and return its number. Of several concurrent callers, one succeeds.
 
-        `reason` is why `after` failed, if the record does not say. `unless_cancelled` is for callers that start jobs
-        automatically: a cancelled job stays cancelled.
+        `reason` says why `after` failed, if its record does not. Callers that restart jobs automatically set
+        `unless_cancelled`, so that a cancelled job stays cancelled.
 
         Raises:
-            JobConflict: the job is unknown, has succeeded, is run by another process, is at another attempt, or was
-                cancelled.
+            JobConflict: the job does not exist, has succeeded, is being run by another process, is at another
+                attempt, or was cancelled.
         """
-        self.leases.drop_dead(job_id)
+        self.leases.release_if_dead(job_id)
         keys = [job_key(job_id), lease_key(job_id), ACTIVE_JOBS, events_key(job_id)]
         when_and_who = [timestamp(), self.leases.holder, job_id, self.ttl_seconds]
         arguments = [after, *when_and_who, "1" if unless_cancelled else "", reason]
-        return self._or_conflict("a start", job_id, after, self._run(scripts.REOPEN, keys, arguments))
+        return self._applied_or_conflict("a start", job_id, after, self._run(scripts.REOPEN, keys, arguments))
 
     def set_run(self, job_id: str, attempt: int, run_id: str) -> bool:
-        """Record the attempt's flow run. Until a Nosana deployment is recorded, it is also what runs the attempt.
+        """Record the attempt's flow run, also as `nosana_run_id` unless the attempt has one.
 
-        False if the attempt has ended, been superseded, or has another run: stop this run then.
+        False if the attempt has ended, was superseded, or has another run; the caller then cancels this run.
         """
         answer = self._run(scripts.BIND, [job_key(job_id)], [attempt, run_id])
-        return self._was_done(f"run {run_id}", job_id, attempt, answer)
+        return self._is_applied(f"run {run_id}", job_id, attempt, answer)
 
     def attempt_of(self, job_id: str, run_id: str) -> int | None:
-        """The attempt that the flow run opened last, or None."""
+        """The number of the attempt that the flow run opened last, or None."""
         names = [f"run:{run_id}", "flow_run_id", "attempt"]
         with state_errors():
             opened, current, attempt = cast("list[str | None]", self._redis.hmget(job_key(job_id), names))
-        if opened is None and current == run_id:  # a record from before the runs of attempts were kept
+        if opened is None and current == run_id:  # an older record, without a field per run
             opened = attempt
         return int(opened) if opened else None
 
@@ -233,22 +233,22 @@ class JobStore:
         return self._set_field(job_id, attempt, "nosana_run_id", deployment_id)
 
     def set_grant(self, job_id: str, attempt: int, grant_id: str) -> bool:
-        """Make this the attempt's only valid grant. False if the attempt has ended or been superseded."""
+        """Make this the attempt's only valid grant. False if the attempt has ended or was superseded."""
         return self._set_field(job_id, attempt, "grant_id", grant_id)
 
-    def add_cost(self, job_id: str, what: str, usd: float) -> bool:
-        """Add US dollars to the job's cost, once for each `what`."""
-        answer = self._run(scripts.COST, [job_key(job_id)], [what, usd])
-        return self._was_done(f"the cost of {what}", job_id, None, answer)
+    def add_cost(self, job_id: str, item: str, usd: float) -> bool:
+        """Add US dollars to the job's cost, once per `item`."""
+        answer = self._run(scripts.COST, [job_key(job_id)], [item, usd])
+        return self._is_applied(f"the cost of {item}", job_id, None, answer)
 
     def start_failed(self, job_id: str, attempt: int, text: str, run_id: str | None = None) -> bool:
-        """End the attempt because its run could not be started. False if a run other than `run_id` has it."""
+        """Fail the attempt because its run could not be started. False if it has a run other than `run_id`."""
         arguments = [attempt, text, *self._now_and_ttl(), run_id or ""]
         answer = self._run(scripts.START_FAILED, report_keys(job_id), arguments)
-        return self._was_done("a failed start", job_id, attempt, answer)
+        return self._is_applied("a failed start", job_id, attempt, answer)
 
     def _read(self, ids: list[str]) -> list[Job]:
-        """The jobs that exist, in the order of their ids."""
+        """The existing jobs among `ids`, in the same order."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.hgetall(job_key(job_id))
@@ -257,7 +257,7 @@ class JobStore:
 
     def _set_field(self, job_id: str, attempt: int, name: str, value: str) -> bool:
         answer = self._run(scripts.SET_FIELD, [job_key(job_id)], [attempt, name, value])
-        return self._was_done(f"a new {name}", job_id, attempt, answer)
+        return self._is_applied(f"a new {name}", job_id, attempt, answer)
 
     def _run(self, script: str, keys: list[str], arguments: list[Any]) -> int:
         return self.connection.run_script(script, keys, arguments)
@@ -265,16 +265,16 @@ class JobStore:
     def _now_and_ttl(self) -> tuple[str, int]:
         return timestamp(), self.ttl_seconds
 
-    def _was_done(self, what: str, job_id: str, attempt: int | None, answer: int) -> bool:
-        """Whether the script made the change. Refusals are logged; late progress at a lower level."""
+    def _is_applied(self, what: str, job_id: str, attempt: int | None, answer: int) -> bool:
+        """Whether the script made the change. Refusals are logged, late progress at DEBUG."""
         if answer > 0:
             return True
         level = logging.DEBUG if answer == Refusal.LATE else logging.INFO
-        of_attempt = f"of attempt {attempt} " if attempt else ""
-        logger.log(level, "Job %s: %s %swas refused: it %s", job_id, what, of_attempt, Refusal(answer).words)
+        of_attempt = f" of attempt {attempt}" if attempt else ""
+        logger.log(level, "Job %s refused %s%s: it %s", job_id, what, of_attempt, Refusal(answer).words)
         return False
 
-    def _or_conflict(self, what: str, job_id: str, attempt: int | None, answer: int) -> int:
-        if not self._was_done(what, job_id, attempt, answer):
+    def _applied_or_conflict(self, what: str, job_id: str, attempt: int | None, answer: int) -> int:
+        if not self._is_applied(what, job_id, attempt, answer):
             raise JobConflict(f"Job {job_id} {Refusal(answer).words}.")
         return answer

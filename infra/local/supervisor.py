@@ -2,10 +2,10 @@
 
     python -m infra.local.supervisor FOLDER LOCK_FD
 
-It holds the folder's lock through the inherited descriptor, starts what `wanted/` lists, and ends when
-no process shares `users.lock`. The kernel releases a lock with its process, so it does not matter
-whether a user left, was interrupted or was killed. On Linux the parts die with the supervisor;
-elsewhere the next supervisor finds leftover processes by their mark and kills them first.
+It holds the folder's lock through the inherited descriptor, starts the parts in `wanted/`, and exits when no process
+shares `users.lock`. The kernel releases the locks of a dead process, so it does not matter whether a user left, was
+interrupted or was killed. On Linux the parts die with the supervisor; elsewhere, the next supervisor first kills
+leftover processes, which it finds by their mark.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Child:
-    """One part: its process, and its starts and deaths."""
+    """The process of a part, with its starts and deaths."""
 
     port: int
     is_fixed: bool = False
@@ -59,19 +59,21 @@ class Child:
 
 @dataclass
 class Supervisor:
+    """Runs the parts of one embedded stack."""
+
     home: Home
     children: dict[Part, Child] = field(default_factory=dict[Part, Child])
     last_ports: dict[Part, int] = field(default_factory=dict[Part, int])
     _is_written: bool = True
 
     def run(self) -> None:
-        """Run until nobody uses the stack or SIGTERM arrives, then stop everything in order."""
+        """Run until nobody uses the stack or SIGTERM arrives, then stop all parts in order."""
         sweep(self.home.secrets.mark)
         self.last_ports = {Part(name): state["port"] for name, state in self.home.state().items() if name in set(Part)}
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGTERM, _exit)
         with self.home.users.open("wb") as users:
             try:
-                while not _is_alone(users.fileno()):
+                while not _has_no_users(users.fileno()):
                     self._tick()
                     time.sleep(_TICK)
             finally:
@@ -81,7 +83,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         before = {part: child.state() for part, child in self.children.items()}
-        for part, port in self.home.wants().items():
+        for part, port in self.home.requested_parts().items():
             if part not in self.children:
                 self.children[part] = Child(port or self._choose_port(part, self.last_ports.get(part, 0)), bool(port))
         for part, child in self.children.items():
@@ -93,7 +95,7 @@ class Supervisor:
             self._write()
 
     def _choose_port(self, part: Part, last: int) -> int:
-        """The last port if it is free, to keep known addresses valid, else another; the worker has none."""
+        """The last port if it is free, so that addresses stay valid, else another. The worker has none."""
         if part is Part.WORKER:
             return 0
         taken = {child.port for name, child in self.children.items() if name is not part}
@@ -107,14 +109,14 @@ class Supervisor:
         child.deaths = child.deaths + 1 if lived < _QUICK_DEATH else 1
         child.next_start = time.monotonic() + min(0.1 * 2**child.deaths, 10)
         child.detail = f"ended with {code} after {lived:.1f} s: {_last_line(self.home.log(part))}"
-        _say(f"{part} {child.detail}")
+        _log(f"{part} {child.detail}")
 
     def _start(self, part: Part, child: Child) -> None:
         ports = {part: child.port for part, child in self.children.items()}
         if part is Part.WORKER and not _answers(parts.environment(self.home, ports).get("PREFECT_API_URL")):
             child.next_start = time.monotonic() + 0.5
             return
-        if child.deaths == child.starts > 0 and not child.is_fixed:  # it was never up: another process took the port
+        if child.deaths == child.starts > 0 and not child.is_fixed:  # it was never up: its port may be taken
             child.port = self._choose_port(part, child.port)
             ports[part] = child.port
         log = self.home.log(part)
@@ -137,54 +139,54 @@ class Supervisor:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
             )
         child.grace, child.started, child.starts = command.grace, time.monotonic(), child.starts + 1
-        _say(f"{part} started as {child.process.pid} on port {child.port}")
+        _log(f"{part} started as {child.process.pid} on port {child.port}")
 
     def _stop_all(self) -> None:
-        """The worker first, because its runs need the servers; then the servers together."""
+        """Stop the worker first, because its runs need the servers, then all servers at once."""
         worker = [child for part, child in self.children.items() if part is Part.WORKER]
         servers = [child for part, child in self.children.items() if part is not Part.WORKER]
         for group in (worker, servers):
             _stop([(child.process, child.grace) for child in group if child.process is not None])
         self.children.clear()
-        _say("stopped")
+        _log("stopped")
 
     def _write(self) -> None:
-        """Write the state of the running parts, and the last port of the others."""
-        resting = {part: parts.idle(port) for part, port in self.last_ports.items()}
+        """Write the state of the running parts and the last ports of the others."""
+        resting = {part: parts.idle_state(port) for part, port in self.last_ports.items()}
         try:
             running = {part: child.state() for part, child in self.children.items()}
             self.home.write_state(resting | running, supervisor=os.getpid())
         except OSError as error:  # a full disk: the parts keep running, and the next tick tries again
             self._is_written = False
-            _say(f"stack.json could not be written: {error.strerror}")
+            _log(f"stack.json could not be written: {error.strerror}")
         else:
             self._is_written = True
 
 
 def sweep(mark: str) -> None:
-    """Kill processes left by an earlier stack of this folder, identified by its mark, and wait until they exit."""
+    """Kill leftover processes of an earlier stack in this folder, found by their mark, and wait until they exit."""
     deadline = time.monotonic() + _SWEEP
-    while (left := _marked(mark)) and time.monotonic() < deadline:
-        for process in left:
+    while (leftover := _marked_processes(mark)) and time.monotonic() < deadline:
+        for process in leftover:
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 process.kill()
-                _say(f"killed {process.pid}, left behind")
+                _log(f"killed leftover process {process.pid}")
         time.sleep(_TICK)
 
 
-def _marked(mark: str) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, mark)]
+def _marked_processes(mark: str) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if process.pid != os.getpid() and _has_mark(process, mark)]
 
 
-def _carries(process: psutil.Process, mark: str) -> bool:
+def _has_mark(process: psutil.Process, mark: str) -> bool:
     try:
         return any(mark in text for text in (*process.cmdline(), *process.environ().values()))
     except (psutil.Error, OSError):
-        return False  # it has ended, or belongs to another user
+        return False  # it has exited, or belongs to another user
 
 
 def _stop(processes: list[tuple[subprocess.Popen[bytes], float]]) -> None:
-    """Send SIGTERM to each process group, and SIGKILL to what is left after its grace period."""
+    """Send SIGTERM to each process group, and SIGKILL after its grace period."""
     for process, _ in processes:
         _signal_group(process, signal.SIGTERM)
     begun = time.monotonic()
@@ -192,7 +194,7 @@ def _stop(processes: list[tuple[subprocess.Popen[bytes], float]]) -> None:
         try:
             process.wait(max(begun + grace - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            _say(f"{process.pid} did not stop in {grace:.0f} s and is killed")
+            _log(f"{process.pid} did not stop within {grace:.0f} s; killing it")
         _signal_group(process, signal.SIGKILL)
         process.wait()
 
@@ -202,11 +204,11 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(process.pid, number)
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     sys.exit()
 
 
-def _is_alone(users: int) -> bool:
+def _has_no_users(users: int) -> bool:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -224,7 +226,7 @@ def _answers(api_url: str | None) -> bool:
 
 
 def _die_with_parent() -> None:
-    """On Linux, have the kernel kill this child when the supervisor dies, for whatever reason."""
+    """On Linux, have the kernel kill this child when the supervisor dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -233,15 +235,15 @@ def _last_line(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(log.stat().st_size - 4096, 0))
         lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else "it said nothing"
+    return lines[-1].strip()[:300] if lines else "no output"
 
 
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # on a full disk, a lost log line matters least
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)  # noqa: T201 - into the supervisor's log
+def _log(text: str) -> None:
+    with contextlib.suppress(OSError):  # the disk is full
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)  # noqa: T201 - standard output is the supervisor's log
 
 
 if __name__ == "__main__":
-    # The lock's descriptor stays open while this process lives; no child inherits it.
+    # The lock's descriptor stays open as long as this process lives; children must not inherit it.
     os.set_inheritable(int(sys.argv[2]), False)
     Supervisor(Home(Path(sys.argv[1]))).run()

@@ -111,7 +111,7 @@ class Assignment:
         """
         image = spec.image or configured.nosana_worker_image
         if not image:
-            raise ConfigError("No image is set; set NOSANA_WORKER_IMAGE, or image in the work pool.")
+            raise ConfigError("No image is configured; set NOSANA_WORKER_IMAGE, or image in the work pool.")
         if configured.callback_base_url is None:
             raise ConfigError("Set CALLBACK_BASE_URL to the address at which a container reaches this service's API.")
         env = {

@@ -46,7 +46,7 @@ async def affordable_market(client: NosanaClient, market: str, max_usd_per_hour:
         NosanaError: too few credits are left.
     """
     if not market:
-        raise ConfigError("No market is set; set NOSANA_MARKET, or market in the work pool.")
+        raise ConfigError("No market is configured; set NOSANA_MARKET, or market in the work pool.")
     found = await client.market(market)
     if max_usd_per_hour is not None and found.usd_per_hour > max_usd_per_hour:
         raise ConfigError(

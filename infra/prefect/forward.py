@@ -1,4 +1,4 @@
-"""The Prefect server as rented machines reach it: their calls are forwarded, and their records looked up."""
+"""Forwards the calls of rented machines to the Prefect server, and looks up which run a record belongs to."""
 
 import re
 from http import HTTPStatus
@@ -13,34 +13,34 @@ _PREFECT_AGENT = re.compile(r"prefect/\d+\.\d+\.\d+ \(API [\d.]{1,20}\)")
 
 
 class PrefectForwarder:
-    """One for all rented machines. Methods raise `SubmitError` if no server is named, or it is away or broken."""
+    """Forwards calls for all rented machines. Methods raise `SubmitError` if no server is set, or if it fails."""
 
     def __init__(self, api_url: str | None) -> None:
         self._client = server.forwarding_client(api_url) if api_url else None
         self._owners: dict[str, str | None] = {}
 
-    async def ask(self, method: str, path: str, body: Any = None, agent: str | None = None) -> httpx.Response:
-        """The server's answer, 4xx included.
+    async def forward(self, method: str, path: str, body: Any = None, agent: str | None = None) -> httpx.Response:
+        """Forward a call and return the server's response, including 4xx.
 
         Args:
-            agent: the machine's User-Agent. The server does for older Prefect clients what those cannot do.
+            agent: the machine's User-Agent. The server adapts its responses to older Prefect clients.
         """
         if self._client is None:
-            raise server.no_server()
+            raise server.no_server_error()
         headers = {"user-agent": agent} if agent and _PREFECT_AGENT.fullmatch(agent) else {}
         try:
             answer = await self._client.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
-            raise server.no_answer(error) from None
+            raise server.no_answer_error(error) from None
         if answer.is_server_error:
-            raise server.refused(answer.status_code, path)
+            raise server.status_error(answer.status_code, path)
         return answer
 
     async def owner(self, kind: str, identifier: str) -> str | None:
-        """The flow run of a task run or artifact: empty if it has none, None if there is no such record yet."""
+        """The flow run of a task run or artifact: "" if it has none, None if the record does not exist yet."""
         name = f"{kind}/{identifier}"
         if name not in self._owners:
-            answer = await self.ask("GET", name)
+            answer = await self.forward("GET", name)
             if answer.status_code == HTTPStatus.NOT_FOUND:
                 return None
             if len(self._owners) >= _MOST_OWNERS:

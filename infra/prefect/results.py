@@ -1,7 +1,7 @@
-"""Prefect's result storage for the records of finished stages: under the job's prefix in the bucket.
+"""Prefect's result storage for the records of finished stages, below the job's prefix in the bucket.
 
-The block holds no secret: each process reads the bucket with its own settings. So any worker that may read the job's
-prefix can resume a run that died.
+The block holds no secret, because each process reaches the bucket with its own settings. Any worker that may read the
+job's prefix can therefore resume a run that died.
 """
 
 import functools
@@ -21,17 +21,17 @@ _UNSAVED = UUID("00000000-0000-4000-8000-000000000000")
 
 
 class StageRecords(WritableFileSystem):
-    """Result storage over the artifact store; a path is a key."""
+    """Result storage on top of the artifact store; a path is a key."""
 
     _block_type_name: ClassVar[str | None] = "KangKlip stage records"
     _block_type_slug: ClassVar[str | None] = "kangklip-stage-records"
     _description: ClassVar[str | None] = "Records of finished stages, kept in the bucket. Holds no secret."
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The content of a record. Prefect passes `_sync` from sync flows.
+        """The content of a record. Prefect passes `_sync` in sync flows.
 
         Raises:
-            ValueError: it does not exist; to Prefect, it is not cached then.
+            ValueError: the record does not exist; Prefect then runs the stage.
         """
         try:
             return _store().get_bytes(path)
@@ -42,7 +42,7 @@ class StageRecords(WritableFileSystem):
         _store().put_bytes(path, content, "application/json")
 
     async def aread_path(self, path: str) -> bytes:
-        """The same from async code."""
+        """Like `read_path`, for async code."""
         return await run_sync_in_worker_thread(self.read_path, path)
 
     async def awrite_path(self, path: str, content: bytes) -> None:
@@ -51,13 +51,13 @@ class StageRecords(WritableFileSystem):
 
 @functools.cache
 def saved_block() -> StageRecords:
-    """The block with the id of a saved one, which Prefect demands of result storage.
+    """The block, saved on the server: Prefect accepts only saved blocks as result storage.
 
-    It is saved rather than loaded: loading first searches every installed collection for block types, which takes a
+    It is saved rather than loaded, because loading searches all installed packages for block types, which takes a
     second or more.
     """
     block = StageRecords()
-    if access_of(settings.load()):  # a rented machine has no access to blocks; its block is never loaded
+    if access_of(settings.load()):  # a rented machine cannot save blocks, and nobody loads its block
         block._block_document_id = _UNSAVED  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     else:
         block.save(BLOCK_NAME, overwrite=True)

@@ -1,4 +1,4 @@
-"""Flow runs of jobs: one for each attempt, however often it is submitted."""
+"""Submits, cancels and reads the flow runs of jobs: one run per attempt, even if it is submitted twice."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import httpx
 
 from infra.errors import SubmitError
-from infra.prefect.server import NotThere, PrefectServer, no_server
+from infra.prefect.server import NotFound, PrefectServer, no_server_error
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
 class Submitter(Protocol):
-    """Where runs are submitted. Every method raises `SubmitError`, whose text may be shown to the user."""
+    """Submits and reads flow runs. Every method raises `SubmitError`, whose message may be shown to the user."""
 
     def submit(
         self,
@@ -27,19 +27,19 @@ class Submitter(Protocol):
         earlier_run_id: str | None = None,
         since: float | None = None,
     ) -> str:
-        """Submit the attempt's run, or find the one submitted before; returns its id.
+        """Submit the attempt's run unless it has been submitted, and return its id.
 
         Args:
             job_id: the run's name and tag.
             attempt: the attempt that the run may open.
             request: the job's request.
             earlier_run_id: an earlier run of the job; this one goes to the same deployment, if that still exists.
-            since: seconds since the epoch, now if None; the run starts before those that have waited less long.
+            since: when the wait began, in seconds since the epoch, or None for now. Longer waits start first.
         """
         ...
 
     def cancel(self, run_id: str) -> None:
-        """Stop the run, unless it has ended or does not exist."""
+        """Cancel the run, unless it has ended or does not exist."""
         ...
 
     def run(self, run_id: str) -> dict[str, Any] | None:
@@ -49,12 +49,12 @@ class Submitter(Protocol):
     def ping(self) -> None: ...
 
     def queue_depth(self) -> int:
-        """How many runs wait for a worker."""
+        """The number of runs that wait for a worker."""
         ...
 
 
 class PrefectRuns:
-    """Runs on a Prefect server, by default of the deployment `name` (flow/deployment)."""
+    """Flow runs on a Prefect server. New jobs run in the deployment `name` (flow/deployment)."""
 
     def __init__(self, api_url: str, name: str, transport: httpx.BaseTransport | None = None) -> None:
         self._name = name
@@ -64,13 +64,13 @@ class PrefectRuns:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "PrefectRuns":
-        """Runs on the server and of the deployment that the settings name.
+        """Runs on the server and in the deployment of the settings.
 
         Raises:
-            SubmitError: no server is named.
+            SubmitError: PREFECT_API_URL is not set.
         """
         if settings.prefect_api_url is None:
-            raise no_server()
+            raise no_server_error()
         return cls(settings.prefect_api_url, settings.deployment)
 
     def close(self) -> None:
@@ -84,25 +84,25 @@ class PrefectRuns:
         earlier_run_id: str | None = None,
         since: float | None = None,
     ) -> str:
-        """As `Submitter.submit`: in the earlier run's deployment, else in the default one."""
+        """Submit to the earlier run's deployment or, if that is gone, to the default one; see `Submitter.submit`."""
         new_run = {
             "name": job_id,
             "parameters": {"request": request, "job_id": job_id, "attempt": attempt},
             "idempotency_key": f"{job_id}:{attempt}",
             "tags": ["clip", job_id],
             "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": _iso(since)}},
-            "enforce_parameter_schema": False,  # the schema is for the form in the UI, and has no registered files
+            "enforce_parameter_schema": False,  # the schema is for the UI's form, and lacks registered files
         }
         deployment_id = self._deployment_of(earlier_run_id)
-        with self._submitting:  # SQLite has one writer: two at once only delay each other
+        with self._submitting:  # SQLite has one writer; concurrent calls only delay each other
             if deployment_id:
                 try:
                     return self._create(deployment_id, new_run)
-                except NotThere:
+                except NotFound:
                     logger.warning("Deployment %s is gone; job %s continues in %s", deployment_id, job_id, self._name)
             try:
                 return self._create(self._deployment(), new_run)
-            except NotThere:  # the deployment was deleted and registered again
+            except NotFound:  # the deployment was deleted and registered again
                 return self._create(self._deployment(fresh=True), new_run)
 
     def _deployment_of(self, run_id: str | None) -> str | None:
@@ -110,48 +110,48 @@ class PrefectRuns:
         return run.get("deployment_id") if run else None
 
     def _create(self, deployment_id: str, new_run: dict[str, Any]) -> str:
-        return self._server.ask("POST", f"deployments/{deployment_id}/create_flow_run", new_run)["id"]
+        return self._server.request("POST", f"deployments/{deployment_id}/create_flow_run", new_run)["id"]
 
     def cancel(self, run_id: str) -> None:
         run = self.run(run_id)
         if run is None or (run.get("state_type") or "") in TERMINAL:
             return
-        # A run that has no process yet ends at once; one that runs is stopped by its worker.
+        # A run without a process ends at once; a running one is stopped by its worker.
         waits = run.get("state_type") in ("SCHEDULED", "PENDING", "PAUSED")
         state = {"type": "CANCELLED"} if waits else {"type": "CANCELLING"}
-        self._server.ask("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": False})
+        self._server.request("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": False})
 
-    def end(self, run_id: str, message: str) -> None:
-        """Mark a run as crashed, once its process is known to be dead."""
+    def mark_crashed(self, run_id: str, message: str) -> None:
+        """Mark a run as crashed. Its process must be known to be dead."""
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
-        self._server.ask("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": True})
+        self._server.request("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         return self.runs([run_id]).get(run_id)
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]:
-        """The server's records of the runs, by id; what does not exist, or is no flow run's id, is left out."""
+        """The server's records of the runs, by id. Ids that do not exist or are malformed are left out."""
         ids = [run_id for run_id in run_ids if is_run_id(run_id)]
         found: dict[str, dict[str, Any]] = {}
         for first in range(0, len(ids), 200):
             body = {"flow_runs": {"id": {"any_": ids[first : first + 200]}}, "limit": 200}
-            found |= {run["id"]: run for run in self._server.ask("POST", "flow_runs/filter", body)}
+            found |= {run["id"]: run for run in self._server.request("POST", "flow_runs/filter", body)}
         return found
 
     def ping(self) -> None:
-        self._server.ask("GET", "health")
+        self._server.request("GET", "health")
 
     def queue_depth(self) -> int:
         waiting = {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}
-        return int(self._server.ask("POST", "flow_runs/count", {"flow_runs": waiting}))
+        return int(self._server.request("POST", "flow_runs/count", {"flow_runs": waiting}))
 
     def _deployment(self, *, fresh: bool = False) -> str:
         """The default deployment's id, looked up once."""
         if self._id is None or fresh:
             flow, _, name = self._name.partition("/")
             try:
-                self._id = str(self._server.ask("GET", f"deployments/name/{flow}/{name}")["id"])
-            except NotThere:
+                self._id = str(self._server.request("GET", f"deployments/name/{flow}/{name}")["id"])
+            except NotFound:
                 message = f"The Prefect server has no deployment {self._name}; run: kangklip deploy"
                 raise SubmitError(message) from None
         return self._id
@@ -162,7 +162,7 @@ def _iso(seconds: float | None) -> str | None:
 
 
 def is_run_id(text: str) -> bool:
-    """Whether the text can be a flow run's id."""
+    """Whether the text has the form of a flow run's id."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:

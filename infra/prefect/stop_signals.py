@@ -1,8 +1,8 @@
 """Makes sure that a stop signal ends a run.
 
-Prefect raises `TerminationSignal` wherever the main thread happens to be. A library that catches everything there, as
-some do around an optional import, swallows it, and the run would go on to its end. So the signals that arrived are
-noted, and raised again between steps.
+Prefect raises `TerminationSignal` wherever the main thread happens to be. A library that catches every exception there,
+as some do around an optional import, swallows it, and the run would continue. So arriving signals are recorded, and
+raised again between steps.
 """
 
 import signal
@@ -17,8 +17,8 @@ _arrived: socket.socket | None = None
 
 
 @contextmanager
-def noted() -> Generator[None]:
-    """Note the signals that arrive during the block. Outside the main thread, which gets them all, do nothing."""
+def recorded() -> Generator[None]:
+    """Record the signals that arrive during the block. Does nothing outside the main thread, which gets all signals."""
     global _arrived  # noqa: PLW0603 signals belong to the process
     if _arrived is not None or not _is_main():
         yield
@@ -37,8 +37,8 @@ def noted() -> Generator[None]:
         writer.close()
 
 
-def raise_swallowed() -> None:
-    """Raise the exception of a stop signal that arrived before, if the caller is still running in spite of it.
+def raise_pending() -> None:
+    """If a stop signal has arrived and its exception was swallowed, raise it again.
 
     Raises:
         TerminationSignal: SIGTERM arrived.

@@ -51,7 +51,7 @@ class Server:
     def cancel(self, run_id):
         self.states[run_id] = "CANCELLED"
 
-    def end(self, run_id, message):
+    def mark_crashed(self, run_id, message):
         self.ended.append((run_id, message))
 
 

@@ -7,5 +7,5 @@ from flows.batch import batch
 from tasks.core.source.batch import BatchRequest
 
 if __name__ == "__main__":
-    batch_jobs.LOOK_SECONDS = 0.1
+    batch_jobs.POLL_SECONDS = 0.1
     batch(BatchRequest.model_validate_json(sys.argv[1]))

@@ -182,7 +182,7 @@ def test_a_batch_that_cannot_start_fails_and_adds_no_jobs(runner, stack, monkeyp
 
     monkeypatch.setenv("ALLOW_PRIVATE_ADDRESSES", "1")
     name = f"wrong-{uuid4().hex[:8]}"
-    with pytest.raises(SubmitError, match="no deployment clip/nowhere; name another, or run: kangklip deploy"):
+    with pytest.raises(SubmitError, match="no deployment clip/nowhere; choose another, or run: kangklip deploy"):
         batch.fn(BatchRequest(urls=talk_urls(1), name=name, deployment="clip/nowhere"))
     with MediaServer() as server:
         asked = BatchRequest(feed=f"http://127.0.0.1:{server.port}/no", name=name, deployment="clip/stand-in")

@@ -178,7 +178,7 @@ def test_a_succeeded_job_is_not_run_again(pipeline, talk):
     before = pipeline.json(talk[0], "manifest.json")
     ended = pipeline.run(*talk)
     assert ended.returncode != 0
-    assert "has succeeded already" in ended.output
+    assert "has already succeeded" in ended.output
     assert pipeline.jobs.get(talk[0]).status is JobState.SUCCEEDED
     assert pipeline.json(talk[0], "manifest.json") == before
     assert not pipeline.store.exists(f"jobs/{talk[0]}/error.json")

@@ -8,7 +8,7 @@ URL = "https://example.org/talk.mp4"
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        ({}, "The request cannot be used: video_url is required. Correct it and run again."),
+        ({}, "The request is invalid: video_url is required. Correct it and run it again."),
         ({"video_url": "ftp://example.org/v"}, "video_url must be an http or https address such as"),
         ({"video_url": URL, "clip_count": 9}, "clip_count must be a whole number from 1 to 5."),
         ({"video_url": URL, "language": "indonesian"}, "must be auto or a Whisper code such as en; did you mean id?"),
@@ -47,4 +47,4 @@ def test_a_bad_batch_request_fails_and_names_every_fault(stack):
     ended = batch({"feed": "https://example.org/feed.xml", "language": "xx", "depths": 3}, return_state=True)
     assert ended.is_failed()
     assert "language must be auto or a Whisper code" in ended.message
-    assert "depths is not known" in ended.message
+    assert "depths is not a known field" in ended.message

@@ -10,10 +10,10 @@ RUN = """
 import logging, sys
 from pathlib import Path
 from prefect.logging.handlers import PrefectConsoleHandler
-from infra.output import outlive_reader
+from infra.output import survive_closed_output
 
 if sys.argv[2] == "outlive":
-    outlive_reader()
+    survive_closed_output()
 log = logging.getLogger("run")
 log.addHandler(PrefectConsoleHandler())
 print("begun", flush=True)

@@ -14,8 +14,8 @@ from deployments.api.dependencies import Given, Parts
 from deployments.api.granted.session import SLOW_DOWN, Working
 from deployments.api.guards import Body
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
-from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cached
-from infra.bucket.signing import address_of, holds_to_signed_headers
+from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cache_key
+from infra.bucket.signing import enforces_signed_headers, presign_request
 from infra.errors import ObjectMissing
 from infra.granted.access import granted_root
 from infra.granted.session import Session
@@ -68,17 +68,17 @@ def sign(session: Working, body: Body, parts: Given) -> Signed:
         raise HTTPException(*NOT_OWN) from None
     if asked.method in ("GET", "HEAD"):
         key = _where_it_is(key, session, parts)
-    elif not holds_to_signed_headers(parts.settings):  # pyright: ignore[reportArgumentType] frozen, so it has a hash
+    elif not enforces_signed_headers(parts.settings):  # pyright: ignore[reportArgumentType] frozen, so it has a hash
         logger.error("The bucket is not safe with rented machines: %s. Update its server.", UNSAFE_BUCKET[1])
         raise HTTPException(*UNSAFE_BUCKET)
-    return Signed(url=address_of(request, key, SIGNED_SECONDS, parts.settings))
+    return Signed(url=presign_request(request, key, SIGNED_SECONDS, parts.settings))
 
 
 def _where_it_is(key: str, session: Session, parts: Parts) -> str:
     """The key to read: the shared cache's if it exists and belongs to the job's source, else the run's own."""
     root = granted_root(session.job_id)
     shared = key.removeprefix(root)
-    if is_cached(key, root) and _may_read(shared, session.job_id, parts) and parts.bucket.exists(shared):
+    if is_cache_key(key, root) and _may_read(shared, session.job_id, parts) and parts.bucket.exists(shared):
         return shared
     return key
 

@@ -51,10 +51,10 @@ class Upstream:
         self.own = Own(session.run_id, session.flow_id, session.deployment_id, session.job_id)
         self._server = parts.prefect
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Response:
+    async def forward(self, method: str, path: str, body: Any = None) -> Response:
         """The server's answer, without what only operators may see."""
         try:
-            answer = await self._server.ask(method, path, body, self._agent)
+            answer = await self._server.forward(method, path, body, self._agent)
         except SubmitError as error:
             logger.warning("A rented machine asked in vain: %s", error)
             raise HTTPException(*AWAY) from None
@@ -85,7 +85,7 @@ Server = Annotated[Upstream, Depends(_upstream)]
 @router.get("/admin/version")
 @router.get("/admin/storage")
 async def read_admin(request: Request, server: Server) -> Response:
-    return await server.ask("GET", f"admin/{request.url.path.rpartition('/')[2]}")
+    return await server.forward("GET", f"admin/{request.url.path.rpartition('/')[2]}")
 
 
 @router.get("/csrf-token")
@@ -97,13 +97,13 @@ async def read_csrf_token(_: Server) -> Response:
 @router.get("/flow_runs/{run_id}")
 async def read_run(run_id: UUID, server: Server) -> Response:
     _same(run_id, server.own.run_id)
-    return await server.ask("GET", f"flow_runs/{run_id}")
+    return await server.forward("GET", f"flow_runs/{run_id}")
 
 
 @router.patch("/flow_runs/{run_id}")
 async def change_run(run_id: UUID, body: Json, server: Server) -> Response:
     _same(run_id, server.own.run_id)
-    return await server.ask("PATCH", f"flow_runs/{run_id}", rules.run_change(body))
+    return await server.forward("PATCH", f"flow_runs/{run_id}", rules.run_change(body))
 
 
 @router.post("/flow_runs/{run_id}/set_state")
@@ -111,7 +111,7 @@ async def set_state(run_id: UUID, body: Json, session: Open, server: Server, par
     """When the run ends, its session ends soon after."""
     _same(run_id, server.own.run_id)
     change = rules.state_change(body)
-    answer = await server.ask("POST", f"flow_runs/{run_id}/set_state", change)
+    answer = await server.forward("POST", f"flow_runs/{run_id}/set_state", change)
     if change["state"]["type"] in rules.FINAL and json.loads(bytes(answer.body) or b"{}").get("status") == "ACCEPT":
         await to_thread.run_sync(parts.sessions.close_soon, session)
     return answer
@@ -120,48 +120,48 @@ async def set_state(run_id: UUID, body: Json, session: Open, server: Server, par
 @router.get("/flows/{flow_id}")
 async def read_flow(flow_id: UUID, server: Server) -> Response:
     _same(flow_id, server.own.flow_id)
-    return await server.ask("GET", f"flows/{flow_id}")
+    return await server.forward("GET", f"flows/{flow_id}")
 
 
 @router.get("/deployments/{deployment_id}")
 async def read_deployment(deployment_id: UUID, server: Server) -> Response:
     _same(deployment_id, server.own.deployment_id)
-    return await server.ask("GET", f"deployments/{deployment_id}")
+    return await server.forward("GET", f"deployments/{deployment_id}")
 
 
 @router.get("/task_runs/{task_run_id}")
 async def read_task_run(task_run_id: UUID, server: Server) -> Response:
     await server.check("task_runs", {str(task_run_id)})
-    return await server.ask("GET", f"task_runs/{task_run_id}")
+    return await server.forward("GET", f"task_runs/{task_run_id}")
 
 
 @router.post("/logs")
 async def write_logs(body: Json, server: Server) -> Response:
     lines, task_runs = rules.logs(body, server.own)
     await server.check("task_runs", task_runs)
-    return await server.ask("POST", "logs/", lines)
+    return await server.forward("POST", "logs/", lines)
 
 
 @router.post("/artifacts")
 async def make_artifact(body: Json, server: Server) -> Response:
     artifact, task_runs = rules.new_artifact(body, server.own)
     await server.check("task_runs", task_runs)
-    return await server.ask("POST", "artifacts/", artifact)
+    return await server.forward("POST", "artifacts/", artifact)
 
 
 @router.patch("/artifacts/{artifact_id}")
 async def change_artifact(artifact_id: UUID, body: Json, server: Server) -> Response:
     await server.check("artifacts", {str(artifact_id)})
-    return await server.ask("PATCH", f"artifacts/{artifact_id}", rules.artifact_change(body))
+    return await server.forward("PATCH", f"artifacts/{artifact_id}", rules.artifact_change(body))
 
 
 @router.post("/v2/concurrency_limits/leases/{lease_id}/renew")
 async def renew_lease(lease_id: UUID, body: Json, server: Server) -> Response:
     """Renew the run's own slot in its deployment's concurrency limit, while it has one."""
-    run = await server.ask("GET", f"flow_runs/{server.own.run_id}")
+    run = await server.forward("GET", f"flow_runs/{server.own.run_id}")
     state = json.loads(bytes(run.body)).get("state") or {}
     _same(lease_id, (state.get("state_details") or {}).get("deployment_concurrency_lease_id"))
-    return await server.ask("POST", f"v2/concurrency_limits/leases/{lease_id}/renew", rules.lease_seconds(body))
+    return await server.forward("POST", f"v2/concurrency_limits/leases/{lease_id}/renew", rules.lease_seconds(body))
 
 
 @router.websocket("/events/in")
@@ -186,7 +186,7 @@ async def _pass_on(text: str, server: Upstream) -> None:
         raise Forbidden
     event, task_run = rules.event(json.loads(text), server.own)
     await server.check("task_runs", {task_run} if task_run else set())
-    answer = await server.ask("POST", "events", [event])
+    answer = await server.forward("POST", "events", [event])
     if answer.status_code >= httpx.codes.BAD_REQUEST:
         raise Forbidden
 

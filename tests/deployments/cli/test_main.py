@@ -205,13 +205,13 @@ def test_status_shows_why_each_attempt_ended_and_the_coming_retry(stack):
     jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
     jobs.create(job_id, "{}")
     assert jobs.retry(job_id, 1, "The host was lost.")
-    assert jobs.retry(job_id, 2, "The process that ran the job was ended by SIGKILL.")
+    assert jobs.retry(job_id, 2, "The process that ran the job was killed by SIGKILL.")
     told = kangklip("status", job_id, environment=stack.environment())
     assert told.stdout.splitlines() == [
         f"{job_id}  QUEUED  DOWNLOAD  0%  attempt 3",
         "attempt 1: The host was lost.",
-        "attempt 2: The process that ran the job was ended by SIGKILL.",
-        "The process that ran the job was ended by SIGKILL. The next attempt starts in 20 seconds.",
+        "attempt 2: The process that ran the job was killed by SIGKILL.",
+        "The process that ran the job was killed by SIGKILL. The next attempt starts in 20 seconds.",
     ]
     jobs.cancel(job_id, 3)
     told = kangklip("status", job_id, environment=stack.environment())
@@ -351,7 +351,7 @@ def test_an_unusable_data_folder_is_reported(tmp_path):
     (tmp_path / "file").touch()
     told = kangklip("list", environment={"KANGKLIP_DATA_DIR": str(tmp_path / "file"), "COLUMNS": "400"})
     assert told.returncode == 2
-    assert "cannot be used (Not a directory); name another. It is KANGKLIP_DATA_DIR." in told.stderr
+    assert "cannot be used (Not a directory); set KANGKLIP_DATA_DIR to another." in told.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--duration", "4"], ["--duration", "181"], ["--count", "0"], ["--count", "6"]])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cached
+from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cache_key
 
 ROOT = "granted/kk_A/"
 MINE = f"/clips/{ROOT}jobs/kk_A/clip_01.mp4"
@@ -153,5 +153,5 @@ def test_an_allowed_key_is_always_under_the_root(tail):
 
 
 def test_only_keys_in_the_cache_folder_are_cached():
-    assert is_cached(f"{ROOT}cache/media/x", ROOT)
-    assert not is_cached(f"{ROOT}jobs/cache/x", ROOT)
+    assert is_cache_key(f"{ROOT}cache/media/x", ROOT)
+    assert not is_cache_key(f"{ROOT}jobs/cache/x", ROOT)

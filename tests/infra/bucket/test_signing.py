@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.bucket.request_rules import ObjectRequest
-from infra.bucket.signing import address_of, holds_to_signed_headers
+from infra.bucket.signing import enforces_signed_headers, presign_request
 from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
 from infra.granted.access import Access
@@ -39,7 +39,7 @@ def signing(servers):
             told = asked[-1]
             request = ObjectRequest(told["method"], told["path"], told["query"], told["headers"])
             key = told["path"].removeprefix(f"/{servers.settings.r2_bucket}/")
-            return Answer(200, json.dumps({"url": address_of(request, key, 60, servers.settings)}).encode())
+            return Answer(200, json.dumps({"url": presign_request(request, key, 60, servers.settings)}).encode())
 
         with serving(answer) as url:
             yield store_behind(url, servers.settings), asked
@@ -77,7 +77,7 @@ def test_an_unreachable_api_reads_as_an_unreachable_bucket(servers):
 
 
 def test_the_real_s3_server_rejects_unsigned_headers(servers):
-    assert holds_to_signed_headers(servers.settings)
+    assert enforces_signed_headers(servers.settings)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_the_real_s3_server_rejects_unsigned_headers(servers):
 )
 def test_a_bucket_is_probed_once_for_acting_on_unsigned_headers(servers, answers, holds):
     with bucket_answering(servers, answers) as (settings, asked):
-        assert holds_to_signed_headers(settings) is holds
-        assert holds_to_signed_headers(settings) is holds
+        assert enforces_signed_headers(settings) is holds
+        assert enforces_signed_headers(settings) is holds
     assert [bool(headers.get("x-amz-copy-source")) for headers in asked] == [False, True]
 
 
@@ -100,9 +100,9 @@ def test_a_bucket_is_probed_once_for_acting_on_unsigned_headers(servers, answers
 def test_an_inconclusive_probe_is_repeated(servers, answers):
     with bucket_answering(servers, (*answers, 200, 403)) as (settings, _):
         with pytest.raises(StoreError) as failed:
-            holds_to_signed_headers(settings)
+            enforces_signed_headers(settings)
         assert "X-Amz" not in str(failed.value)
-        assert holds_to_signed_headers(settings)
+        assert enforces_signed_headers(settings)
 
 
 @contextmanager

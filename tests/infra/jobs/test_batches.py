@@ -53,8 +53,8 @@ def test_a_video_keeps_its_job_id(memory):
     memory.close(first)
     assert memory.add("a", "what it is").job_id == first.job_id
     assert memory.open_entries() == []
-    assert memory.known(["a", "b"]) == {"a"}
-    assert memory.known([]) == set()
+    assert memory.videos_with_job(["a", "b"]) == {"a"}
+    assert memory.videos_with_job([]) == set()
 
 
 def test_concurrent_runs_get_the_same_jobs(servers, name):
@@ -82,7 +82,7 @@ def test_batches_of_different_names_share_nothing(servers, memory):
 def test_slots_are_limited_and_come_free_when_left(memory):
     assert [memory.take_slot(job_id, 2) for job_id in "abc"] == [True, True, False]
     assert memory.take_slot("a", 2), "who has one keeps it"
-    memory.leave_slot("a")
+    memory.release_slot("a")
     assert memory.take_slot("c", 2)
 
 
@@ -108,11 +108,11 @@ def test_an_unreachable_redis_is_reported_without_its_password():
     away = BatchMemory(Connection("redis://:secret@127.0.0.1:9/0"), "nightly")
     calls = (
         lambda: away.add("a", "A"),
-        lambda: away.known(["a"]),
+        lambda: away.videos_with_job(["a"]),
         away.open_entries,
         lambda: away.close(batches.BatchEntry(key="a", job_id="b", record="")),
         lambda: away.take_slot("a", 1),
-        lambda: away.leave_slot("a"),
+        lambda: away.release_slot("a"),
     )
     for call in calls:
         with pytest.raises(StateError, match="check REDIS_URL") as told:

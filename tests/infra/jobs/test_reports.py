@@ -139,7 +139,7 @@ def test_a_callback_is_retried_after_a_server_error(receiver):
 
 @pytest.mark.parametrize(
     ("job", "named"),
-    [(JOB.model_copy(update={"attempt": 3}), "3"), (JOB.model_copy(update={"is_numbered": False}), None)],
+    [(JOB.model_copy(update={"attempt": 3}), "3"), (JOB.model_copy(update={"is_attempt_known": False}), None)],
 )
 def test_a_callback_names_its_attempt_in_a_header_if_known(receiver, job, named):
     assert reports.report_end(job.report(status=JobState.FAILED, error="x"), [callback(receiver)])

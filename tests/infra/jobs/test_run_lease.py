@@ -53,7 +53,7 @@ def test_a_run_stops_when_its_job_is_ended_from_outside(jobs, job):
         lease.guard(job)
         jobs.cancel(job.job_id, 1)
         work_until_interrupted(10)
-    assert lease.lost == f"Job {job.job_id} was ended from outside: Cancelled."
+    assert lease.loss_reason == f"Job {job.job_id} was ended from outside: Cancelled."
 
 
 def test_a_run_stops_if_a_newer_attempt_exists_when_it_starts_to_watch(servers, jobs, job):
@@ -63,7 +63,7 @@ def test_a_run_stops_if_a_newer_attempt_exists_when_it_starts_to_watch(servers, 
         assert jobs.reopen(job.job_id, after=1) == 2
         lease.guard(job)
         work_until_interrupted(10)
-    assert lease.lost.startswith("Attempt 2 of job")
+    assert lease.loss_reason.startswith("Attempt 2 of job")
 
 
 def test_a_run_that_ends_its_own_job_is_not_interrupted(jobs, job):
@@ -72,7 +72,7 @@ def test_a_run_that_ends_its_own_job_is_not_interrupted(jobs, job):
         lease.guard(None)
         jobs.report(Report(job_id=job.job_id, status=JobState.FAILED, error="Its own."))
         time.sleep(0.5)
-    assert lease.lost is None
+    assert lease.loss_reason is None
 
 
 def test_a_run_stops_when_another_takes_its_lease(servers, jobs, job, monkeypatch):
@@ -86,7 +86,7 @@ def test_a_run_stops_when_another_takes_its_lease(servers, jobs, job, monkeypatc
         while not other.leases.hold(job.job_id):
             assert time.monotonic() < deadline
         work_until_interrupted(10)
-    assert "taken over" in lease.lost
+    assert "taken over" in lease.loss_reason
     assert jobs.leases.is_held(job.job_id)
     other.leases.release(job.job_id)
 
@@ -94,4 +94,4 @@ def test_a_run_stops_when_another_takes_its_lease(servers, jobs, job, monkeypatc
 def test_without_redis_a_run_lease_does_nothing(job):
     with RunLease(None, job.job_id) as lease:
         lease.guard(job)
-    assert lease.lost is None
+    assert lease.loss_reason is None

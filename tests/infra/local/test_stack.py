@@ -275,7 +275,7 @@ def test_broken_files_left_in_the_folder_are_tolerated(tmp_path: Path):
     home.prepare()
     (home.path / "stack.json").write_text('{"parts": {"valkey": {"pid": 1,')
     (home.path / "secrets.json").write_text('{"redis_password": "x"}')
-    home.want(Part.S3)
+    home.request_part(Part.S3)
     (home.path / "s3" / "mini.options").write_text("s3.port=1\n")
     with LocalStack(settings(tmp_path), [Part.VALKEY]) as stack:
         assert [status.ok for status in stack.status()] == [True]
@@ -356,7 +356,7 @@ def test_a_part_that_cannot_start_says_why_and_leaves_no_process(tmp_path: Path)
 
 def test_a_full_disk_is_reported_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stack_module, "_MIN_FREE_SHARE", 1.1)
-    with pytest.raises(StackError, match=r"has \d+ MiB left; the stack needs \d+"):
+    with pytest.raises(StackError, match=r"has \d+ MiB left and the stack needs \d+; free some space"):
         LocalStack(settings(tmp_path), BOTH).start()
     assert not (tmp_path / "stack" / "stack.json").exists()
 
@@ -373,7 +373,7 @@ def test_status_distinguishes_running_idle_and_missing_parts(
     assert [(s.name, s.ok) for s in shared_stack.status()] == [("valkey", True), ("s3", True)]
     assert all("up on port" in s.detail for s in shared_stack.status())
     idle = LocalStack(settings(tmp_path), BOTH)
-    assert [(s.ok, s.detail) for s in idle.status()] == [(True, "embedded; starts when it is needed")] * 2
+    assert [(s.ok, s.detail) for s in idle.status()] == [(True, "embedded; starts when needed")] * 2
     monkeypatch.setattr(parts, "program", lambda _: None)
     assert [s.ok for s in idle.status()] == [False, False]
     with pytest.raises(StackError, match=r"Valkey: its program is missing; install it"):

@@ -183,7 +183,7 @@ def test_a_succeeded_job_is_not_rented_again(scene):
     scene.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED))
     run_id = scene.start(job_id)
     scene.work()
-    assert "has succeeded" in scene.state(run_id)["message"]
+    assert "has already succeeded" in scene.state(run_id)["message"]
     assert scene.jobs.get(job_id).start_error is None
     assert scene.nosana.deployments == []
 

@@ -16,16 +16,16 @@ KILLED = (
 @pytest.mark.parametrize(
     ("state", "message", "said"),
     [
-        ("CRASHED", KILLED, "The process that ran the job was ended by SIGKILL."),
+        ("CRASHED", KILLED, "The process that ran the job was killed by SIGKILL."),
         (
             "CRASHED",
             "Flow run infrastructure exited with non-zero status code -15. Process exited due to",
-            "The process that ran the job was ended by SIGTERM.",
+            "The process that ran the job was killed by SIGTERM.",
         ),
         (
             "CRASHED",
             "Process exited with status code: 137. Process was killed, likely due to an out-of-memory (OOM) condition.",
-            "The process that ran the job was ended by SIGKILL.",
+            "The process that ran the job was killed by SIGKILL.",
         ),
         (
             "CRASHED",

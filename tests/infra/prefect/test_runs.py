@@ -111,7 +111,7 @@ def test_only_known_runs_are_found(prefect_runs):
 
 def test_a_run_can_be_marked_as_crashed_with_a_reason(prefect_runs):
     run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
-    prefect_runs.end(run_id, "The process that ran the job has died.")
+    prefect_runs.mark_crashed(run_id, "The process that ran the job has died.")
     run = prefect_runs.run(run_id)
     assert (run["state_type"], run["state"]["message"]) == ("CRASHED", "The process that ran the job has died.")
 

@@ -31,38 +31,38 @@ def send_and_swallow(number):
 
 def test_a_swallowed_signal_is_raised_again_once(stop):
     number, error = stop
-    with stop_signals.noted():
+    with stop_signals.recorded():
         send_and_swallow(number)
         with pytest.raises(error):
-            stop_signals.raise_swallowed()
-        stop_signals.raise_swallowed()
+            stop_signals.raise_pending()
+        stop_signals.raise_pending()
 
 
 def test_nothing_is_raised_without_a_swallowed_signal(stop):
-    with stop_signals.noted():
-        stop_signals.raise_swallowed()
+    with stop_signals.recorded():
+        stop_signals.raise_pending()
     send_and_swallow(stop[0])
-    stop_signals.raise_swallowed()
+    stop_signals.raise_pending()
 
 
 def test_nested_blocks_share_a_noted_signal(stop):
     number, error = stop
-    with stop_signals.noted():
-        with stop_signals.noted():
+    with stop_signals.recorded():
+        with stop_signals.recorded():
             send_and_swallow(number)
         with pytest.raises(error):
-            stop_signals.raise_swallowed()
+            stop_signals.raise_pending()
 
 
 def test_only_the_main_thread_raises_it_again(stop):
     number, error = stop
-    with stop_signals.noted():
+    with stop_signals.recorded():
         send_and_swallow(number)
-        other = threading.Thread(target=stop_signals.raise_swallowed)
+        other = threading.Thread(target=stop_signals.raise_pending)
         other.start()
         other.join()
         with pytest.raises(error):
-            stop_signals.raise_swallowed()
+            stop_signals.raise_pending()
 
 
 def test_an_earlier_wakeup_descriptor_is_restored():
@@ -70,7 +70,7 @@ def test_an_earlier_wakeup_descriptor_is_restored():
     os.set_blocking(writer, False)
     mine = signal.set_wakeup_fd(writer)
     try:
-        with stop_signals.noted():
+        with stop_signals.recorded():
             pass
         assert signal.set_wakeup_fd(mine) == writer
     finally:

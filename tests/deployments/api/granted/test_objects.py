@@ -15,7 +15,7 @@ import pytest
 from deployments.api.granted import objects
 from deployments.api.granted.objects import SIGNED_SECONDS
 from infra.bucket.request_rules import ObjectRequest
-from infra.bucket.signing import address_of
+from infra.bucket.signing import presign_request
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import StoreError
 from infra.granted.access import Access
@@ -191,7 +191,7 @@ def test_an_upload_part_cannot_copy_another_object(api, machine):
 
 
 def test_no_write_is_signed_for_a_bucket_that_acts_on_unsigned_headers(machine, monkeypatch, caplog):
-    monkeypatch.setattr(objects, "holds_to_signed_headers", lambda _: False)
+    monkeypatch.setattr(objects, "enforces_signed_headers", lambda _: False)
     for method, query in (("PUT", {}), ("DELETE", {}), ("POST", {"uploads": ""})):
         refused = machine.ask(method, machine.access.root + "x", query)
         assert (refused.status_code, refused.json()["detail"]) == (
@@ -204,7 +204,7 @@ def test_no_write_is_signed_for_a_bucket_that_acts_on_unsigned_headers(machine, 
 
 def test_a_signed_url_expires(api, machine):
     key = machine.access.root + "late"
-    url = address_of(ObjectRequest("PUT", "", {}, {}), key, 1, api.settings)
+    url = presign_request(ObjectRequest("PUT", "", {}, {}), key, 1, api.settings)
     time.sleep(2.1)
     assert status_of_request("PUT", url, b"x") == 403
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from infra.bucket import temporary_keys
 from infra.bucket.request_rules import ObjectRequest, must_be_signed
-from infra.bucket.signing import address_of
+from infra.bucket.signing import presign_request
 from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
 from infra.granted.access import Access
@@ -84,7 +84,7 @@ class R2:
             return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
         kept = {name: value for name, value in asked.headers.items() if name in KEPT or name.startswith("x-amz-meta-")}
         signed = {name: value for name, value in kept.items() if must_be_signed(name)}
-        address = address_of(ObjectRequest(asked.method, parts.path, query, signed), key, 60, self.settings)
+        address = presign_request(ObjectRequest(asked.method, parts.path, query, signed), key, 60, self.settings)
         answer = httpx.request(asked.method, address, headers=kept, content=asked.body)
         gone = ("transfer-encoding", "connection", "content-encoding")
         return Answer(answer.status_code, answer.content, {n: v for n, v in answer.headers.items() if n not in gone})

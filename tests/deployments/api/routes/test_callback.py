@@ -183,7 +183,7 @@ def test_a_callback_with_an_earlier_attempt_in_its_header_is_logged_and_ignored(
     for status in ("RUNNING", "SUCCEEDED", "FAILED"):
         assert api.callback(job_id, status, named="1", error="late").json() == {"ok": True}
     assert (api.job(job_id)["status"], api.job(job_id)["attempt"]) == ("QUEUED", 2)
-    assert f"Job {job_id}: a report of FAILED of attempt 1 was refused: it is at another attempt" in caplog.text
+    assert f"Job {job_id} refused a report of FAILED of attempt 1: it is at another attempt" in caplog.text
     api.callback(job_id, "RUNNING", named="2", progress=5)
     assert api.job(job_id)["progress"] == 5
     for named in ("", "two", "-1", "²", "9" * 30):  # read as no attempt

@@ -165,7 +165,7 @@ def test_a_run_whose_creation_was_not_confirmed_finds_no_job(api, monkeypatch):
     monkeypatch.setattr(api.runs, "submit", lose_the_answer)
     assert_refused(api.create(), 502, "The Prefect server did not answer (ReadTimeout).")
     ((job_id, run_id),) = made
-    with pytest.raises(JobConflict, match="is not known"):
+    with pytest.raises(JobConflict, match="does not exist"):
         api.jobs.open(job_id, run_id, 1, json.dumps(REQUEST), lease=False)
     assert api.jobs.get(job_id) is None
 

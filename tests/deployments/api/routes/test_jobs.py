@@ -70,12 +70,12 @@ def test_a_new_job_is_queued(api):
 
 
 def test_a_job_says_why_each_attempt_ended(api, job_id):
-    assert api.jobs.retry(job_id, 1, "The process that ran the job was ended by SIGKILL.")
+    assert api.jobs.retry(job_id, 1, "The process that ran the job was killed by SIGKILL.")
     job = api.job(job_id)
     killed, waiting = job["attempts"]
     assert (job["status"], job["attempt"], job["error"]) == ("QUEUED", 2, None)
-    assert job["message"] == "The process that ran the job was ended by SIGKILL. The next attempt starts in 5 seconds."
-    assert (killed["reason"], waiting["reason"]) == ("The process that ran the job was ended by SIGKILL.", None)
+    assert job["message"] == "The process that ran the job was killed by SIGKILL. The next attempt starts in 5 seconds."
+    assert (killed["reason"], waiting["reason"]) == ("The process that ran the job was killed by SIGKILL.", None)
     assert killed["began_at"] <= killed["ended_at"] == waiting["began_at"]
     assert api.post(f"/api/jobs/{job_id}/start").json() == {"ok": True}  # a user need not wait for the retry
     assert api.runs.of(job_id) == [api.runs.ids[job_id, 1], api.runs.ids[job_id, 2]]

@@ -70,7 +70,7 @@ def fill(configured: Any) -> None:
     store.claim("monday", "digest-of-the-request", job_id(1))
     store.allow("192.0.2.7", 30)
     named = {"job_id": job_id(7), "run_id": RUN.format(7), "attempt": 1, "session_seconds": 600}
-    grant = Grant(**named, expires_at=grants.expiry_after(600))
+    grant = Grant(**named, expires_at=grants.until(600))
     store.set_grant(job_id(7), grant.grant_id)
     SessionStore.beside(store, configured).open(grant, RUN.format(8), RUN.format(9))
     assert isinstance(store.get(job_id(1)), Job)
