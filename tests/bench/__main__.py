@@ -1,8 +1,8 @@
-"""What a job costs: seconds, CPU seconds and peak memory of each stage. `make bench`.
+"""Measures what a job costs: seconds, CPU seconds and peak memory of each stage. `make bench`.
 
 A talk is served on loopback, the embedded stack is started, and the flow cuts the talk twice, each
-time in a fresh process: once as asked, and once more with other seconds and another count. A plain
-ffmpeg encode of the first job's seconds is measured beside them.
+time in a new process: once as requested, and once with another length and count. A plain
+ffmpeg encode of the first job's seconds is measured for comparison.
 
 Standard output gets a table, and the same as JSON in its last line; progress goes to standard
 error. The exit status is 1 if a limit is exceeded, or if it could not be measured.

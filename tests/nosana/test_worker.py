@@ -194,7 +194,7 @@ LOSSES = {
 @pytest.mark.parametrize(
     "reason", [pytest.param(reason, marks=pytest.mark.soak) if "exited" in reason else reason for reason in LOSSES]
 )
-def test_a_job_whose_host_is_lost_under_a_running_flow_goes_on_by_itself(scene, monkeypatch, reason):
+def test_a_job_whose_host_is_lost_while_its_flow_runs_is_retried(scene, monkeypatch, reason):
     monkeypatch.setattr("infra.nosana.diagnosis.RESULT_SECONDS", 0.3)
     begun = threading.Event()
     scene.nosana.script = ending_with(LOSSES[reason], begun)

@@ -36,7 +36,7 @@ def test_simultaneous_callers_share_one_check(tmp_path: Path, monkeypatch: pytes
     assert len(calls) == 1
 
 
-def test_an_outcome_is_forgotten_after_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outcome_is_cached_for_a_moment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "KEPT_SECONDS", 0)
     faults = [StateError("Redis does not answer."), None]
 
@@ -49,7 +49,7 @@ def test_an_outcome_is_forgotten_after_a_moment(tmp_path: Path, monkeypatch: pyt
     assert outcomes(checks, 1) == [{"redis": "ok"}]
 
 
-def test_a_service_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_service_is_not_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "KEPT_SECONDS", 0)
     monkeypatch.setattr(readiness, "PATIENCE_SECONDS", 0.3)
     end = threading.Event()

@@ -98,7 +98,7 @@ def test_retries_use_the_same_nonce_and_each_container_another(api):
 
 
 @pytest.mark.parametrize("answer", [None, (503, {"detail": "job store unavailable"})])
-def test_an_api_that_never_answers_is_told_apart_from_a_refused_grant(api, monkeypatch, answer):
+def test_an_api_that_never_answers_is_distinguished_from_a_refused_grant(api, monkeypatch, answer):
     """The container's exit status tells the worker: another machine is rented when the API was away."""
     monkeypatch.setattr(container._post.retry, "stop", tenacity.stop_after_attempt(2))
     monkeypatch.setenv("KANGKLIP_API_URL", api.url)
