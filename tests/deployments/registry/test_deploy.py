@@ -291,7 +291,7 @@ def test_a_pool_of_the_wrong_type_is_reported(server, monkeypatch):
 
 
 def test_an_address_without_api_at_its_end_is_reported(stack):
-    with pytest.raises(SubmitError, match=r"ends in /api\."):
+    with pytest.raises(SubmitError, match=r"must end in /api\."):
         register(stack.settings.prefect_api_url.removesuffix("/api"), pools=["kangklip"])
 
 

@@ -85,7 +85,7 @@ def test_a_succeeded_job_is_never_reopened(store, job_id):
 
 
 def test_an_unknown_job_is_not_reopened(store):
-    with pytest.raises(JobConflict, match="not known"):
+    with pytest.raises(JobConflict, match="does not exist"):
         store.reopen(new_job_id(), after=1)
 
 

@@ -67,7 +67,7 @@ def settings(folder: Path, **given: str) -> Settings:
 
 def part_pids(folder: Path) -> list[int]:
     """Every process of the stack in this folder except its supervisor, whatever its parent."""
-    return [process.pid for process in supervisor._marked(Home(folder / "stack").secrets.mark)]
+    return [process.pid for process in supervisor._marked_processes(Home(folder / "stack").secrets.mark)]
 
 
 def is_supervised(folder: Path) -> bool:

@@ -131,7 +131,7 @@ def test_a_response_that_is_not_json_is_reported_in_one_line():
     page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>be back soon</html>"))
     runs = PrefectRuns("http://prefect/api", "clip/local", page)
     for ask in (runs.ping, runs.queue_depth, lambda: runs.runs(["11111111-1111-1111-1111-111111111111"])):
-        with pytest.raises(SubmitError, match="ends in /api"):
+        with pytest.raises(SubmitError, match="must end in /api"):
             ask()
 
 
