@@ -4,6 +4,7 @@ backup | restore.
 Results go to standard output; progress, notes and errors go to standard error.
 """
 
+import io
 import logging
 import os
 import sys
@@ -270,6 +271,8 @@ def job_command() -> None:
 
 def main() -> None:
     """Run the command line; print each expected failure as one line with a next step."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths may hold bytes that are no text; JSON reads them back
     try:
         sys.exit(app(standalone_mode=False))
     except (ClipError, InfraError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from deployments.local_run import readable_name
 from infra.errors import ConfigError
 from infra.jobs.ids import JOB_ID
 from infra.validation import describe_errors
@@ -35,7 +36,7 @@ def clip_request(source: str, duration: float, count: int, language: str, *, all
         video = {"video_url": source}
     else:
         check_file(local_path(source))
-        video = {"source_key": _PLACEHOLDER_KEY, "source_name": Path(source).name[-255:]}
+        video = {"source_key": _PLACEHOLDER_KEY, "source_name": readable_name(Path(source).name)}
     options = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
     try:
         request = ClipRequest.model_validate(video | options)

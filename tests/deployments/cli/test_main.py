@@ -148,6 +148,21 @@ def test_stages_log_to_the_flow_run_once(prefect_records):
     assert len(said) == len(set(said)), "each line once"
 
 
+def test_a_file_with_a_hostile_name_is_cut_and_shown_under_a_readable_one(laptop, stack, tmp_path):
+    """A name that begins like an option and is not valid UTF-8, and a folder like that for the clips."""
+    name, out = os.fsdecode(b"-rf \xff.mp4"), os.fsdecode(b"out \xff")
+    (tmp_path / name).symlink_to(SHORT)
+    command = [KANGKLIP, "clip", "-d", "8", "-n", "1", "-o", out, "--json", "--", name]
+    ended = typed(command, stack.environment() | {"PYTHONIOENCODING": "utf-8:strict"}, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (job,) = (tmp_path / out).iterdir()
+    assert (tmp_path / json.loads(ended.stdout)["clips"][0]["file"]).samefile(job / "clip_01.mp4")
+    assert json.loads((job / "meta.json").read_text())["title"] == "-rf \ufffd"
+    assert json.loads((job / "manifest.json").read_text())["clips"][0]["file"] == "clip_01.mp4"
+    document = json.loads(kangklip("status", job.name, "--json", environment=stack.environment()).stdout)
+    assert (document["status"], document["source"]) == ("SUCCEEDED", "-rf \ufffd.mp4")
+
+
 @pytest.mark.timeout(300)
 def test_without_a_worker_a_job_stays_queued(laptop, stack):
     running = Up(laptop.data, "--no-worker").start()
