@@ -164,12 +164,24 @@ def test_the_record_ends_as_succeeded_with_rising_progress(pipeline, talk):
     assert list(dict.fromkeys(event["stage"] for event in events)) == [str(stage) for stage in Stage]
 
 
-def test_another_job_on_the_same_video_reuses_download_and_transcript(pipeline, talk, job_id):
-    ended = pipeline.run(job_id, talk[1] | {"clip_duration_seconds": 10, "clip_count": 1})
+@pytest.fixture(scope="module")
+def second(pipeline, talk):
+    """Id of a finished job on the same video, which a run without an id created."""
+    ended = pipeline.run("-", talk[1] | {"clip_duration_seconds": 10, "clip_count": 1})
     assert ended.returncode == 0, ended.output
-    manifest = pipeline.json(job_id, "manifest.json")
+    return re.search(r"kk_[0-9A-Z]{26}", ended.output)[0]
+
+
+def test_a_run_without_a_job_id_creates_a_job(pipeline, second):
+    job = pipeline.jobs.get(second)
+    assert job.status is JobState.SUCCEEDED
+    assert job.request["clip_duration_seconds"] == 10
+
+
+def test_another_job_on_the_same_video_reuses_download_and_transcript(pipeline, talk, second):
+    manifest = pipeline.json(second, "manifest.json")
     assert manifest["reused"] == ["DOWNLOAD", "TRANSCRIPT"]
-    assert pipeline.store.stat(f"jobs/{job_id}/transcript.json").sha256 == (
+    assert pipeline.store.stat(f"jobs/{second}/transcript.json").sha256 == (
         pipeline.store.stat(f"jobs/{talk[0]}/transcript.json").sha256
     )
 
@@ -182,15 +194,6 @@ def test_a_succeeded_job_is_not_run_again(pipeline, talk):
     assert pipeline.jobs.get(talk[0]).status is JobState.SUCCEEDED
     assert pipeline.json(talk[0], "manifest.json") == before
     assert not pipeline.store.exists(f"jobs/{talk[0]}/error.json")
-
-
-def test_a_run_without_a_job_id_creates_a_job(pipeline, short):
-    ended = pipeline.run("-", short | {"clip_count": 1, "clip_duration_seconds": 8})
-    assert ended.returncode == 0, ended.output
-    job_id = re.search(r"kk_[0-9A-Z]{26}", ended.output)[0]
-    job = pipeline.jobs.get(job_id)
-    assert job.status is JobState.SUCCEEDED
-    assert job.request["clip_duration_seconds"] == 8
 
 
 @pytest.fixture

@@ -94,16 +94,31 @@ def test_a_job_killed_while_encoding_leaves_no_encoder_behind(pipeline, short, u
     assert frames_digest(pipeline.store, job_id, tmp_path) == uninterrupted[1]
 
 
-def test_a_cached_artifact_missing_from_the_bucket_is_rebuilt(pipeline, short, job_id):
-    killed = pipeline.run(job_id, short, DIE_IN="UPLOAD")
-    assert killed.returncode == -signal.SIGKILL
-    pipeline.store.delete(f"jobs/{job_id}/transcript.json")
+@pytest.fixture(scope="module")
+def stopped(pipeline, short):
+    """Id of a job that SIGTERM stopped in SELECT, although a library swallowed the signal."""
+    job_id = new_job_id()
+    ended = pipeline.run(job_id, short, STOP_IN="SELECT")
+    assert ended.returncode != 0, ended.output
+    return job_id
 
-    again = pipeline.run(job_id, short)
+
+def test_sigterm_ends_the_run_even_if_a_library_swallows_it(pipeline, stopped):
+    job = pipeline.jobs.get(stopped)
+    assert (job.status, job.stage) == (JobState.FAILED, "SELECT")
+    assert "stopped" in job.error
+
+
+def test_a_cached_artifact_missing_from_the_bucket_is_rebuilt(pipeline, short, stopped):
+    pipeline.store.delete(f"jobs/{stopped}/transcript.json")
+
+    again = pipeline.run(stopped, short)
 
     assert again.returncode == 0, again.output
-    assert pipeline.store.exists(f"jobs/{job_id}/transcript.json")
-    assert pipeline.jobs.get(job_id).status is JobState.SUCCEEDED
+    states = pipeline.stages(again.flow_run_id)
+    assert (states["download"], states["transcript"], states["chunk"]) == ("Cached", "Completed", "Cached")
+    assert pipeline.store.exists(f"jobs/{stopped}/transcript.json")
+    assert pipeline.jobs.get(stopped).status is JobState.SUCCEEDED
 
 
 def test_a_job_stopped_by_sigterm_says_so_and_can_resume(pipeline, short, job_id):
@@ -124,14 +139,6 @@ def test_a_job_stopped_by_sigterm_says_so_and_can_resume(pipeline, short, job_id
     assert again.returncode == 0, again.output
     assert pipeline.jobs.get(job_id).attempt == 2
     assert not pipeline.store.exists(f"jobs/{job_id}/error.json")
-
-
-def test_sigterm_ends_the_run_even_if_a_library_swallows_it(pipeline, short, job_id):
-    stopped = pipeline.run(job_id, short, STOP_IN="TRANSCRIPT")
-    assert stopped.returncode != 0, stopped.output
-    job = pipeline.jobs.get(job_id)
-    assert (job.status, job.stage) == (JobState.FAILED, "TRANSCRIPT")
-    assert "stopped" in job.error
 
 
 def test_a_job_cancelled_in_the_prefect_ui_stays_cancelled(pipeline, short, job_id):
