@@ -47,7 +47,7 @@ STARTABLE = {"DRAFT", "STOPPED", "ERROR", "INSUFFICIENT_FUNDS"}
 STOPPABLE = {"RUNNING", "ERROR", "INSUFFICIENT_FUNDS"}
 
 Answer = Callable[[Request], Awaitable[Response]]
-Fault = int | float | str
+Fault = int | float | str | threading.Event
 """What goes wrong with a call. 429, 502 and other integers are returned instead; a float delays the response by
 so many seconds. "lost": the call takes effect and the connection closes without a response. "torn": it closes in the
 middle of the response. "hidden": a gateway answers 502 for a call that took effect. "cut": it closes without effect."""
@@ -331,6 +331,8 @@ async def _with_fault(done: Response, fault: Fault | None) -> Response:
     """The response to a call that took effect, changed by its fault."""
     if isinstance(fault, float):
         await asyncio.sleep(fault)
+    if isinstance(fault, threading.Event):
+        await asyncio.to_thread(fault.wait, 60)
     if fault == "hidden":
         return HTMLResponse("<html><title>502</title></html>", 502)
     return {"lost": Lost(), "torn": Torn()}.get(str(fault), done)

@@ -9,14 +9,19 @@ import threading
 import time
 import uuid
 from asyncio import run
+from types import SimpleNamespace
 
 import pytest
 
+from deployments.job_reconciler import Reconciler
 from infra.errors import StateError
 from infra.jobs.ids import job_id_of_run, new_job_id
+from infra.jobs.keys import lease_key
+from infra.jobs.leases import watch_lease
 from infra.jobs.record import Report
 from infra.jobs.store import JobStore
 from infra.nosana.client import TRIES
+from infra.prefect.runs import PrefectRuns
 from infra.states import JobState, Stage
 from tests.folders import ROOT
 from tests.nosana.double import KEY, NosanaDouble
@@ -98,7 +103,7 @@ class Scene:
         with temporary_settings({PREFECT_API_URL: self.url}):
             run(whole())
 
-    def wait_until(self, wanted, seconds=20):
+    def wait_until(self, wanted, seconds=60):
         deadline = time.monotonic() + seconds
         while not wanted():
             assert time.monotonic() < deadline
@@ -202,7 +207,7 @@ def test_a_job_whose_host_is_lost_while_its_flow_runs_is_retried(scene, monkeypa
     run_id = scene.start(job_id, queue_limit_minutes=5)
 
     def flow():
-        scene.until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
+        scene.wait_until(lambda: scene.nosana.deployments and scene.nosana.deployments[0].jobs)
         scene.set_state(run_id, "RUNNING")
         assert scene.jobs.report(Report(job_id=job_id, stage=Stage.RENDER, progress=70))
         begun.set()
@@ -400,6 +405,39 @@ def test_an_unreachable_nosana_costs_an_attempt_not_the_job(scene, monkeypatch, 
     assert job.again_at is not None
     assert scene.state(run_id)["type"] == "CRASHED"
     assert job.attempts[0].reason in scene.state(run_id)["message"]
+
+
+def test_a_run_is_left_to_its_worker_while_renting_takes_long(scene, stack, monkeypatch):
+    """The worker renews its lease on the run, so nobody takes the run for one that was never started."""
+    for module in ("infra.jobs.leases", "infra.nosana.watch_leases"):
+        monkeypatch.setattr(f"{module}.LEASE_SECONDS", 9)
+    answer = threading.Event()
+    scene.nosana.faults["POST", "create"] = [answer]
+    job_id = new_job_id()
+    run_id = scene.start(job_id)
+    redis, lease = scene.jobs.connection.client, watch_lease(run_id)
+    clock = SimpleNamespace(now=time.time())
+    jobs = JobStore.from_settings(stack.settings)
+    jobs.active = lambda: [jobs.get(job_id)]  # other tests have left jobs in the same database
+    reconciler = Reconciler(jobs, PrefectRuns.from_settings(stack.settings), clock=lambda: clock.now)
+
+    def meanwhile():
+        scene.wait_until(lambda: scene.nosana.deployments)
+        left = redis.pttl(lease_key(lease))
+        scene.wait_until(lambda: redis.pttl(lease_key(lease)) > left)
+        for _ in range(3):
+            assert jobs.leases.is_held(lease)
+            assert reconciler.step() == []
+            clock.now += 3600
+        assert (scene.state(run_id)["type"], scene.run(run_id)["infrastructure_pid"]) == ("PENDING", None)
+        job = jobs.get(job_id)
+        assert (job.status, job.attempt, job.nosana_run_id) == (JobState.QUEUED, 1, run_id)
+        answer.set()
+        scene.wait_until(lambda: jobs.get(job_id).nosana_run_id == scene.nosana.deployments[0].id)
+
+    scene.work(meanwhile)
+    assert len(scene.nosana.deployments) == 1
+    assert scene.nosana.unarchived() == []
 
 
 @pytest.mark.parametrize("fault", [["lost"], [429]])
