@@ -8,6 +8,7 @@ the API, a run, a rented machine, the Nosana worker, the reconciler or time; som
 
 import contextlib
 import json
+import logging
 import os
 import random
 import time
@@ -127,6 +128,7 @@ class Interleavings(RuleBasedStateMachine):
         self.grants: list[Grant] = []
         self.nonces: dict[str, str | None] = {}  # each exchanged grant's nonce, or None once void
         self.sessions: list[tuple[str, Grant]] = []
+        self.steps = -1  # the invariant is checked once before the first step
         self.create_job(event="nothing")
         for _ in range(1, attempts):
             (job_id,) = self.seen
@@ -400,9 +402,14 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def attempts_stay_apart(self):
-        taken_steps["all"] += 1
-        taken_steps["of a later attempt"] += any(seen.attempt > 1 for seen in self.seen.values())
-        taken_steps["after a theft"] += any(seen.alarms for seen in self.seen.values())
+        self.check_all()
+        self.steps += 1
+        if self.steps > 0:
+            taken_steps["all"] += 1
+            taken_steps["of a later attempt"] += any(seen.attempt > 1 for seen in self.seen.values())
+            taken_steps["after a theft"] += any(seen.alarms for seen in self.seen.values())
+
+    def check_all(self):
         for job_id, seen in self.seen.items():
             self.check_job(job_id, seen)
         for kept in self.database.keys("kangklip:job:*"):
@@ -480,7 +487,7 @@ class Interleavings(RuleBasedStateMachine):
                 else:
                     self.prefect.set_state(run["id"], "CRASHED", "Nobody runs it.")
             self.the_reconciler_runs(400.0)
-            self.attempts_stay_apart()
+            self.check_all()
             if not self.jobs.active():
                 return
         raise AssertionError(f"nobody ends {self.jobs.active()}")
@@ -552,7 +559,7 @@ def run_model(machine, examples, **more):
 
 
 @pytest.mark.parametrize("what", LATE_WRITES)
-def test_a_late_write_changes_and_revives_nothing(machine, what):
+def test_a_late_write_changes_and_revives_nothing_and_is_logged(machine, what, caplog):
     """For the first attempt while the second runs, and for an expired record."""
     jobs, job_id = machine.stores[0], new_job_id()
     jobs.create(job_id, json.dumps(REQUEST))
@@ -560,13 +567,18 @@ def test_a_late_write_changes_and_revives_nothing(machine, what):
     assert jobs.reopen(job_id, after=1) == 2
     keys = [f"kangklip:job:{job_id}", f"kangklip:job:{job_id}:events"]
     before = machine.database.hgetall(keys[0])
-    with contextlib.suppress(JobConflict):
-        LATE_WRITES[what](jobs, job_id, 1)
+
+    def refusals_of_write(attempt):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "infra.jobs.store"), contextlib.suppress(JobConflict):
+            LATE_WRITES[what](jobs, job_id, attempt)
+        return [line for line in caplog.messages if job_id in line and "was refused" in line]
+
+    assert len(refusals_of_write(1)) == (what != "a cost")  # what an earlier attempt has cost still counts
     assert without_costs(machine.database.hgetall(keys[0])) == without_costs(before)
     machine.database.delete(*keys)
     for attempt in (1, 2, None) if what == "a report" else (1, 2):
-        with contextlib.suppress(JobConflict):
-            LATE_WRITES[what](jobs, job_id, attempt)
+        assert len(refusals_of_write(attempt)) == 1
     assert machine.database.exists(*keys) == 0
 
 

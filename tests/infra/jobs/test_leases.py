@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from infra.errors import JobConflict
 from infra.jobs.ids import new_job_id
+from infra.jobs.keys import lease_key
 from infra.jobs.store import JobStore
 
 
@@ -29,3 +33,22 @@ def test_only_the_lease_of_a_dead_process_can_be_taken(stack):
     assert store.leases.hold(job_id)
     assert store.reopen(job_id, after=1) == 2
     store.leases.release(job_id)
+
+
+def test_an_expiring_lease_never_has_two_holders(servers):
+    """Its holder renews it and another store takes it at the moment when it expires: one of the two gets it."""
+    stores = [JobStore.from_settings(servers.settings) for _ in range(2)]
+    redis, name, together = stores[0].connection.client, new_job_id(), threading.Barrier(2)
+
+    def hold(store):
+        together.wait(60)
+        return store.leases.hold(name)
+
+    outcomes = []
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(200):
+            redis.set(lease_key(name), stores[0].leases.holder, px=1)
+            time.sleep(number % 10 * 1e-4)  # the lease expires before, between and after the two calls
+            outcomes.append(tuple(pool.map(hold, stores)))
+    redis.delete(lease_key(name))
+    assert set(outcomes) == {(True, False), (False, True)}
