@@ -132,13 +132,15 @@ def _is_same(recorded: dict[str, Any], request: ClipRequest) -> bool:
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
     """Report why the attempt failed. If it is retried, no `error.json` is written, because the job has not failed."""
     was_stopped = not isinstance(error, Exception)
-    if was_stopped and access_of(configured) is not None:
-        return  # the worker that rented the machine reports it
+    if access_of(configured) is not None and _may_pass(error):
+        return  # the worker that rented the machine ends the attempt, or the API does by the run's state: both retry
     record = error_record(error)
     is_cancel = was_stopped and _is_cancelled()
     if is_cancel:
         record["error"] = "The run was cancelled in the Prefect UI."
     elif _is_retried_automatically(error, configured):
+        if was_stopped:
+            record["error"] = "The worker was stopped while the job ran."
         _report_failure(job, record, configured, is_retried=True)
         return
     try:
@@ -169,11 +171,15 @@ def _report_failure(
 def _is_retried_automatically(error: BaseException, configured: Settings) -> bool:
     """Whether the attempt is retried: the error is transient, and a worker on one of our machines runs it.
 
-    In a terminal, the user resumes the job. On a rented machine, the worker that rented it decides.
+    In a terminal, the user resumes the job.
     """
     is_served = deployment.get_id() is not None and configured.redis_url is not None
-    may_succeed = not isinstance(error, Exception) or (isinstance(error, InfraError) and error.is_transient)
-    return is_served and access_of(configured) is None and may_succeed
+    return is_served and _may_pass(error)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the run was stopped from outside, or failed by something that may pass."""
+    return not isinstance(error, Exception) or (isinstance(error, InfraError) and error.is_transient)
 
 
 def _is_cancelled() -> bool:

@@ -87,6 +87,8 @@ def _resume_jobs(configured: Settings) -> list[Job]:
 
 
 def _resumption(job: Job) -> str:
+    if job.again_at is not None:  # the record no longer says how far the attempt before came
+        return f"Resuming {job.job_id} with attempt {job.attempt}"
     return f"Resuming {job.job_id} from {job.stage} ({job.progress:.0f} %)"
 
 

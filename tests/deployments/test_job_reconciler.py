@@ -203,9 +203,10 @@ def test_jobs_interrupted_by_a_stop_are_resumed_at_once(scene):
     job = scene.jobs.get(scene.job_id)
     assert (job.status, job.attempts[0].reason) == (JobState.QUEUED, "KangKlip was stopped while the job ran.")
     assert scene.server.ended == [(run_id, "KangKlip was stopped while the job ran.")]
-    again = scene.reconciler.resume_interrupted()
-    assert [each.job_id for each in again] == [scene.job_id]  # until it has a run
+    (again,) = scene.reconciler.resume_interrupted()
+    assert again.job_id == scene.job_id  # until it has a run
     assert serve._resumption(left) == f"Resuming {scene.job_id} from RENDER (70 %)"
+    assert serve._resumption(again) == f"Resuming {scene.job_id} with attempt 2"
 
 
 @pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])

@@ -17,6 +17,7 @@ from infra.states import JobState
 from tests import media_server as serve
 from tests.folders import ROOT
 from tests.media_server import MediaServer
+from tests.prefect_client import prefect_client
 
 SHORT = ROOT / "tests" / "media" / "short.mp4"
 UNNAMED = ("REDIS_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PREFECT_API_URL", "PREFECT_HOME")
@@ -43,6 +44,12 @@ def test_a_run_of_the_deployment_creates_a_job_and_clips(tmp_path, monkeypatch):
         job = JobStore.from_settings(stack.settings).get(job_id_of_run(run_id))
         assert job.status is JobState.SUCCEEDED, told
         assert store.exists(f"jobs/{job.job_id}/clip_01.mp4")
+        with prefect_client(stack.environment()["PREFECT_API_URL"]) as server:
+            run = server.get(f"/flow_runs/{run_id}").json()
+            logs = server.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [run_id]}}}).json()
+        assert run["name"] == job.job_id
+        assert {"clip", job.job_id} <= set(run["tags"])
+        assert any(line["name"].startswith("tasks.") for line in logs), [line["name"] for line in logs]
 
 
 def prefect(environment, *arguments):

@@ -3,6 +3,7 @@
 The container is a process with nothing but its definition, as on an untrusted host.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import psutil
 import pytest
 from playwright.sync_api import expect
 from pydantic import SecretStr
@@ -25,8 +27,9 @@ from infra.jobs.ids import job_id_of_run
 from infra.jobs.store import JobStore
 from infra.nosana.worker import NosanaWorker
 from infra.prefect.runs import PrefectRuns
-from infra.states import JobState
+from infra.states import JobState, Stage
 from tests.deployments.api.conftest import Server
+from tests.deployments.cli.test_up import kill_ffmpeg_below
 from tests.deployments.web.browser import SCREENS, chromium, window
 from tests.folders import ROOT
 from tests.media_server import MediaServer, file
@@ -217,6 +220,39 @@ def test_a_second_exchange_of_the_grant_ends_the_run(service, talk_url):
     job = service.wait_for_end(job_id)
     assert "may have been stolen" in job.error
     service.wait_until(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
+
+
+def kill_container():
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "flow-run" in process.cmdline():
+                process.kill()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("kill", "seconds", "reason"),
+    [
+        (kill_container, 35, "The container was killed."),
+        (lambda: kill_ffmpeg_below(os.getpid()), 36, "ended by signal 9"),
+    ],
+    ids=["container", "ffmpeg"],
+)
+def test_a_job_whose_rented_machine_dies_succeeds_by_itself_on_another(service, talk_url, kill, seconds, reason):
+    rented = len(service.nosana.deployments)
+    job_id = service.create(talk_url, clip_duration_seconds=seconds)
+    service.until(job_id, lambda job: job.stage in (Stage.RENDER, Stage.UPLOAD))
+    deadline = time.monotonic() + 300
+    while (job := service.jobs.get(job_id)).attempt == 1 and not job.has_ended:
+        assert time.monotonic() < deadline, (job, service.log())
+        kill()
+        time.sleep(0.05)
+    job = service.ended(job_id)
+    assert (job.status, job.attempt) == (JobState.SUCCEEDED, 2), (job, service.log())
+    assert reason in job.attempts[0].reason
+    assert len(service.nosana.deployments) == rented + 2
+    service.wait(lambda: not service.nosana.unarchived())
 
 
 def test_no_secret_reaches_machines_logs_the_bucket_or_prefect(service):

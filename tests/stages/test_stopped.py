@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import MachineError
+from infra.jobs.ids import new_job_id
+from infra.jobs.record import JobRef
+from infra.states import Stage
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import ProgramStopped
 from tasks.core.media import SourceMeta
@@ -28,6 +32,7 @@ from tasks.stages import render as stage
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip, render_clips
 from tasks.stages.select import select_clips
+from tasks.workspace import stage_workspace
 from tests.small_media import clip as small_clip
 from tests.small_media import footage
 
@@ -92,6 +97,20 @@ TASKS: dict[str, Task] = {
 def test_a_killed_ffmpeg_is_not_blamed_on_media_or_gpu(name: str, video: Path, tmp_path: Path, dying_ffmpeg: str):
     with pytest.raises(ProgramStopped, match="signal 9"):
         TASKS[name](video, tmp_path, dying_ffmpeg)
+
+
+def test_a_killed_ffmpeg_is_the_machines_fault_at_the_stages_border(
+    servers, video: Path, dying_ffmpeg: str, monkeypatch: pytest.MonkeyPatch
+):
+    """A MachineError is transient: the stage is retried, and then the job."""
+    for name, value in servers.environment().items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(MachineError, match="ended by signal 9"),
+        stage_workspace(JobRef(job_id=new_job_id()), Stage.RENDER),
+    ):
+        measure_clip(video)
+    assert MachineError.is_transient
 
 
 def test_a_clip_whose_measurement_is_killed_is_neither_dropped_nor_replaced(video: Path, tmp_path: Path, request):
