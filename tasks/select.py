@@ -17,7 +17,7 @@ from tasks.stages.select import select_clips
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.SELECT, version=7))
+@task(**task_arguments(Stage.SELECT, version=8))
 def select(
     job: JobRef,
     request: ClipRequest,

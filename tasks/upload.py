@@ -30,7 +30,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.UPLOAD, version=5))
+@task(**task_arguments(Stage.UPLOAD, version=6))
 def upload(
     job: JobRef,
     request: ClipRequest,
@@ -57,7 +57,6 @@ def upload(
             options,
             longest=request.clip_duration_seconds,
             progress=lambda share: work.report_progress(share * 0.8, "checking"),
-            path=edl.selection.mode,
         )
         cameras = work.put_json("face_log.json", _face_log(again, result))
         return _publish(published, records, cameras, work)

@@ -14,10 +14,10 @@ KNOWN = {
 
 
 def pick(name: str, title: str, **more) -> dict:
-    return {"id": name, "title": title, "hook": "Wait for it.", "description": "A story.", "hashtags": ["cats"]} | more
+    return {"id": name, "title": title, "hook": "", "description": "A story.", "hashtags": ["cats"]} | more
 
 
-GOOD = {"clips": [pick("w1", "Your backup is not a backup"), pick("w0", "Grandmother's secret kitten")]}
+GOOD = {"clips": [pick("w1", "A backup you never restored"), pick("w0", "Grandmother's kitten")]}
 
 
 class Server(ThreadingHTTPServer):

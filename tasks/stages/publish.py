@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from tasks.core.choice.headline import fallback_title
-from tasks.core.edl import EdlClip, SelectionPath
+from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, NoClips
 from tasks.core.output.clip_checks import Check, ClipMeasurements, check, check_words
 from tasks.core.output.manifest import ClipEntry, Dropped
@@ -59,7 +59,6 @@ def verify_clips(
     options: RenderOptions,
     longest: float | None = None,
     progress: Callable[[float], None] | None = None,
-    path: SelectionPath = "heuristic",
 ) -> Published:
     """Check every clip against the output contract.
 
@@ -70,13 +69,12 @@ def verify_clips(
         rendered: the clips of RENDER; those that failed there are replaced too.
         longest: the requested seconds, which no clip may exceed.
         progress: called with the share (0 to 1) of clips that are done.
-        path: who chose and named the clips; an LLM may paraphrase in titles and hooks.
 
     Raises:
         NoClips: no clip is left.
         DiskFull: there is no space to render; no clip is dropped for that.
     """
-    verifier = _Verifier(render_one, options, longest, list(reserve), path)
+    verifier = _Verifier(render_one, options, longest, list(reserve))
     with ThreadPoolExecutor(cpu_cores()) as pool:
         verdicts = list(pool.map(verifier.judge, [clip for clip in rendered if isinstance(clip, RenderedClip)]))
     taken = [v.rendered.clip for v in verdicts if not v.faults]
@@ -102,10 +100,8 @@ class _Verifier:
         options: RenderOptions,
         longest: float | None,
         reserve: list[EdlClip],
-        path: SelectionPath,
     ) -> None:
         self.render_one, self.options, self.longest, self.reserve = render_one, options, longest, reserve
-        self.path: SelectionPath = path
         self.clips: list[VerifiedClip] = []
         self.dropped: list[Dropped] = []
         self.warnings: list[str] = []
@@ -119,7 +115,7 @@ class _Verifier:
             return _Verdict(rendered=rendered, measure=None, checks=[unreadable])
         black, frozen = rendered.source_black, rendered.source_frozen
         checks = check(measure, rendered.clip, self.options, black, frozen, rendered.words, self.longest)
-        checks.append(check_words(rendered.clip, self.path))
+        checks.append(check_words(rendered.clip))
         return _Verdict(rendered=rendered, measure=measure, checks=checks)
 
     def settle(self, verdict: _Verdict, taken: list[EdlClip]) -> None:

@@ -240,11 +240,3 @@ def test_a_clip_whose_title_is_not_spoken_is_replaced(render: Renders):
     done = verify_clips([render(strange, Correction())], render, [spare], OPTIONS)
     assert [(clip.clip.index, clip.clip.title) for clip in done.clips] == [(2, "Clip 2")]
     assert "title: nobody says four, elephants, wanted only words said in the clip" in done.dropped[0].reason
-
-
-def test_an_llm_title_may_paraphrase_but_not_invent_names(render: Renders):
-    told = GOOD.model_copy(update={"title": "Four elephants"})
-    assert verify_clips([render(told, Correction())], render, [], OPTIONS, path="llm").clips[0].clip.title == told.title
-    named = GOOD.model_copy(update={"title": "An elephant in London"})
-    with pytest.raises(NoClips, match="nobody says london"):
-        verify_clips([render(named, Correction())], render, [], OPTIONS, path="llm")

@@ -4,9 +4,9 @@ from math import isfinite
 
 from pydantic import BaseModel, Field
 
-from tasks.core.choice.grounding import unspoken_facts, unspoken_words
+from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title
-from tasks.core.edl import EdlClip, SelectionPath
+from tasks.core.edl import EdlClip
 from tasks.core.output.render_plan import HIGHEST_TRUE_PEAK, TARGET_LUFS, RenderOptions
 from tasks.core.output.source_match import FEWEST_FRAMES, FrameMatch, Lag
 from tasks.core.plurals import pluralize
@@ -134,20 +134,16 @@ def check(
     ]
 
 
-def check_words(clip: EdlClip, path: SelectionPath) -> Check:
-    """Check that title and hook contain only what the clip's segments say; the LLM may paraphrase but add no facts.
-
-    The fallback title claims nothing and always passes.
-    """
+def check_words(clip: EdlClip) -> Check:
+    """Check that title and hook contain only words of the clip's segments; the fallback title claims nothing."""
     said = " ".join(span.text for span in clip.segments)
-    strange_in = unspoken_facts if path == "llm" else unspoken_words
     title = "" if clip.title == fallback_title(clip.index) else clip.title
-    strange = [*strange_in(title, said), *strange_in(clip.hook, said)]
+    strange = [*unspoken_words(title, said), *unspoken_words(clip.hook, said)]
     return Check(
         name="title",
         ok=not strange,
         measured=f"nobody says {', '.join(dict.fromkeys(strange))}" if strange else "all said",
-        wanted="only numbers, names and quotes said in the clip" if path == "llm" else "only words said in the clip",
+        wanted="only words said in the clip",
     )
 
 

@@ -38,7 +38,7 @@ def llm(server: Server, timeout: float = 60.0, key: str = KEY, model: str = "tin
 def test_a_good_answer_keeps_its_order(server):
     picks = llm(server).rerank(OFFERS, 2)
     assert [p.id for p in picks] == ["w1", "w0"]
-    assert picks[0].title == "Your backup is not a backup"
+    assert picks[0].title == "A backup you never restored"
     assert len(server.requests) == 1
     assert server.requests[0]["response_format"]["type"] == "json_schema"
 
