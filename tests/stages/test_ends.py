@@ -43,6 +43,16 @@ def test_no_word_is_lost_to_a_cut(film: Path):
     assert 9.5 <= end <= 9.8
 
 
+def test_a_clip_begins_after_a_fade_in(tmp_path: Path):
+    """The second shot fades in from 3.0 to 3.4 s, within the pause."""
+    film, size = tmp_path / "film.mp4", "size=320x180:rate=25"
+    parts = (f"testsrc={size}:d=3", f"testsrc2={size}:d=9,fade=in:d=0.4")
+    inputs = [word for part in parts for word in ("-f", "lavfi", "-i", f"{part},format=yuv420p,setsar=1")]
+    ffmpeg(*inputs, "-filter_complex", "concat=n=2", "-c:v", "libx264", "-preset", "ultrafast", film)
+    start, _ = snapped_ends(film, 3.1, 9.0, (1.0, 2.4), (3.8, 8.8), (10.0, 10.4))
+    assert 3.3 < start <= 3.6
+
+
 def test_the_length_stays_within_its_bounds(film: Path):
     start, end = snapped_ends(film, 2.7, 9.26, (1.0, 2.4), (2.9, 9.1), (9.8, 10.2), longest=6.6)
     assert end - start <= 6.6

@@ -116,6 +116,24 @@ def test_moved_ends_never_change_a_clips_words(boundary):
     assert said(begins, ends) == said(start, end)
 
 
+@given(boundaries())
+def test_no_end_with_whole_shots_is_passed_over_for_a_sliver(boundary):
+    start, end, words, cuts = boundary
+    free, seen = pauses(start, end, words, []), view(cuts)
+    begins = best_start(start, free.start, seen, start + 1.0)
+    ends = best_end(end, free.end, seen, end - 1.0, end + 1.0)
+
+    def may_be_whole(span: tuple[float, float], before: float, after: float) -> bool:
+        """Whether some time in the span has no cut from `before` to `after` seconds around it."""
+        times = np.arange(*span, 0.01)
+        return any(not any(t - before < cut < t + after for cut in cuts) for t in times)
+
+    if may_be_whole(free.start, 1.5 / FPS, 0.5 + 1.5 / FPS):
+        assert not any(0.001 < cut - begins < 0.499 for cut in cuts)
+    if may_be_whole(free.end, 0.5 + 1.5 / FPS, 1.5 / FPS):
+        assert not any(0.001 < ends - cut < 0.499 for cut in cuts)
+
+
 def test_pauses_stop_at_other_clips():
     assert pauses(10.0, 14.5, WORDS[1:3], [(5.0, 9.9), (14.6, 20.0)]) == Pauses(start=(9.9, 10.2), end=(14.4, 14.6))
 
