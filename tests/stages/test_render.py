@@ -17,6 +17,7 @@ from tasks.engines.output.measurements import _is_highlight, measure_clip
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, parallel, render_clip, render_clips
+from tests.engines.picture.test_filters import combed_share
 from tests.small_media import ffmpeg, footage
 
 OPTIONS = RenderOptions(width=270, height=480, preset="ultrafast")
@@ -132,6 +133,34 @@ def test_a_failing_gpu_falls_back_to_the_cpu_and_says_so(plain: Path, tmp_path: 
     assert clip.encoder == "libx264"
     assert "the GPU gave up" in clip.encoder_reason
     assert faults(clip) == []
+
+
+def test_interlaced_fields_leave_no_combs_in_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fields = "testsrc2=s=640x480:r=50:d=2,scroll=h=0.012,interlace=scan=tff:lowpass=0,setfield=tff"
+    path = source(tmp_path / "a.mp4", fields, "-crf", "8", "-x264-params", "tff=1")
+
+    def framed(view, size, output) -> list[Shot]:
+        keys = [CropKey(t=0.5, x=180, y=0)]
+        return [Shot(start=0.5, end=1.5, layout="still", crop_width=270, crop_height=480, keys=keys)]
+
+    monkeypatch.setattr(stage, "frame_range", framed)
+    clip = rendered(path, tmp_path / "out", cut((0.5, 1.5)), [])
+    before, after = (combed_share(np.stack(frames(file))[..., 1]) for file in (path, clip.path))
+    assert before > 0.02
+    assert after < 0.1 * before
+
+
+def test_hdr_with_the_transfer_tag_alone_looks_like_hdr_with_all_tags(tmp_path: Path):
+    def shown(name: str, video: str) -> np.ndarray:
+        path = source(tmp_path / f"{name}.mp4", video, *HEVC_10_BIT, "-t", "1")
+        return frames(rendered(path, tmp_path / name, cut((0.2, 0.7)), []).path)[5].astype(int)
+
+    every, some = (
+        shown("all", tagged_picture("smpte2084", "bt2020", "bt2020nc")),
+        shown("some", tagged_picture("smpte2084")),
+    )
+    assert np.abs(every - some).mean() < 1
+    assert np.abs(every - shown("sdr", tagged_picture("bt709", "bt709", "bt709"))).mean() > 10
 
 
 def mean_colours(path: Path, times: list[float]) -> list[tuple[int, ...]]:

@@ -7,20 +7,24 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoAudio
+from tasks.core.output.clip_checks import check
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import lags
 from tasks.core.transcript import Speech
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.footage import Footage
 from tasks.engines.output.envelope import levels
+from tasks.engines.output.measurements import measure_clip
 from tasks.engines.picture.frames import small_frames
 from tasks.engines.programs import programs
 from tasks.engines.speech import pcm
 from tasks.stages.download import Acquired, DownloadOptions, acquire_file
 from tasks.stages.render import RenderedClip, render_clip
+from tests.folders import MEDIA
 from tests.small_media import ffmpeg
 
 RATE = 16000
+OPTIONS = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
 TICKS = [1.0, 3.0, 5.0]
 TOLERANCE = 0.045
 """Tolerance in seconds: about one frame, as the clip contract allows."""
@@ -61,8 +65,14 @@ def decoded_sound(got: Acquired) -> np.ndarray:
 def rendered(got: Acquired, folder: Path) -> RenderedClip:
     """Render the clip from 0.5 to 5.5 s."""
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
-    options = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
-    return render_clip(clip, Footage(got.video, got.audio, got.info, Speech([], "en")), options, folder)
+    return render_clip(clip, Footage(got.video, got.audio, got.info, Speech([], "en")), OPTIONS, folder)
+
+
+def faults(made: RenderedClip) -> list[str]:
+    measure = measure_clip(made.path, made.source)
+    assert measure.lags, "the beeps show a lag"
+    checks = check(measure, made.clip, OPTIONS, made.source_black, made.source_frozen, made.words, 5.0)
+    return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
 
 
 def flashes(path: Path, got: Acquired) -> list[float]:
@@ -142,6 +152,26 @@ def test_every_container_keeps_sound_and_picture_in_sync(ticks: Path, tmp_path: 
     assert got.info.duration == pytest.approx(6, abs=0.15)
     assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE + 0.02)
     assert flashes(got.video, got) == pytest.approx(beeps(decoded_sound(got)), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", SOUND_CHANGES)
+def test_a_clip_of_sound_that_changes_format_passes_every_check(ticks: Path, tmp_path: Path, name: str):
+    got = acquire(in_parts(ticks, tmp_path, "a.ts", SOUND_CHANGES[name], [0, 2, 4]))
+    assert faults(rendered(got, tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize("name", ["browser.webm", "killed.mkv", "fragments.mp4", "wrap.ts", "dvd.vob", "quad.mp4"])
+def test_a_clip_of_every_timeline_passes_every_check(ticks: Path, tmp_path: Path, name: str):
+    path = tmp_path / name
+    ffmpeg("-i", ticks, *H264, *NO_MUX_DELAY, *CONTAINERS[name], path)
+    assert faults(rendered(acquire(path), tmp_path / "out")) == []
+
+
+def test_a_clip_of_a_source_cut_without_decoding_passes_every_check(tmp_path: Path):
+    """The cut lies between key frames, so the file holds frames from before its start."""
+    path = tmp_path / "a.mp4"
+    ffmpeg("-ss", 7.3, "-i", MEDIA / "sample.mp4", "-t", 8, "-c", "copy", path)
+    assert faults(rendered(acquire(path), tmp_path / "out")) == []
 
 
 def test_a_stream_without_a_length_is_read_to_its_end(ticks: Path, tmp_path: Path):
