@@ -262,17 +262,17 @@ def kill_container():
 def test_a_job_whose_rented_machine_dies_succeeds_by_itself_on_another(service, talk_url, kill, seconds, reason):
     rented = len(service.nosana.deployments)
     job_id = service.create(talk_url, clip_duration_seconds=seconds)
-    service.until(job_id, lambda job: job.stage in (Stage.RENDER, Stage.UPLOAD))
+    service.wait_for_job(job_id, lambda job: job.stage in (Stage.RENDER, Stage.UPLOAD))
     deadline = time.monotonic() + 300
     while (job := service.jobs.get(job_id)).attempt == 1 and not job.has_ended:
         assert time.monotonic() < deadline, (job, service.log())
         kill()
         time.sleep(0.05)
-    job = service.ended(job_id)
+    job = service.wait_for_end(job_id)
     assert (job.status, job.attempt) == (JobState.SUCCEEDED, 2), (job, service.log())
     assert reason in job.attempts[0].reason
     assert len(service.nosana.deployments) == rented + 2
-    service.wait(lambda: not service.nosana.unarchived())
+    service.wait_until(lambda: not service.nosana.unarchived())
 
 
 def test_no_secret_reaches_machines_logs_the_bucket_or_prefect(service):

@@ -51,4 +51,4 @@ def test_an_expiring_lease_never_has_two_holders(servers):
             time.sleep(number % 10 * 1e-4)  # the lease expires before, between and after the two calls
             outcomes.append(tuple(pool.map(hold, stores)))
     redis.delete(lease_key(name))
-    assert set(outcomes) == {(True, False), (False, True)}
+    assert set(outcomes) <= {(True, False), (False, True)}
