@@ -77,11 +77,13 @@ class Container:
 
     async def end(self) -> int:
         """End the process; returns its exit status, or 128 plus the number of the signal that ended it."""
-        if self._process.returncode is None:
-            self._process.terminate()
-            await self.ends_within(KILL_AFTER_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        try:
+            if self._process.returncode is None:
+                self._process.terminate()
+                await self.ends_within(KILL_AFTER_SECONDS)
+        finally:  # the double may stop before that time is over
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         code = await self._process.wait()
         return code if code >= 0 else 128 - code
 

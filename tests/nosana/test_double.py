@@ -1,7 +1,9 @@
 """The double enforces the service's rules, including those that our client never breaks."""
 
+import asyncio
 import json
 import os
+import signal
 import time
 
 import httpx
@@ -530,3 +532,18 @@ def is_gone(process):
         return psutil.Process(int(process)).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def test_a_container_that_ignores_sigterm_does_not_outlive_the_double():
+    async def stopped_early():
+        started = await container.Container.start(
+            ["/bin/sh", "-c", "trap '' TERM; echo; while :; do sleep 1; done"], {}
+        )
+        for _ in range(250):
+            await asyncio.sleep(0 if started._lines else 0.02)
+        ending = asyncio.create_task(started.end())
+        await asyncio.sleep(0.1)
+        ending.cancel()
+        return await asyncio.wait_for(started._process.wait(), 5)
+
+    assert asyncio.run(stopped_early()) == -signal.SIGKILL
