@@ -216,6 +216,8 @@ class TestUp:
         reasons = " ".join(one["reason"] or "" for one in job["attempts"])
         assert "was stopped" not in reasons
         assert "memory" not in reasons
+        while not up.is_ready():  # the part may still be starting, and the next test creates a job
+            time.sleep(0.5)
 
     def test_a_job_whose_ffmpeg_is_killed_again_and_again_gets_another_attempt(self, up, short_url):
         job_id = up.create(short_url, clip_duration_seconds=37)
