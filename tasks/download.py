@@ -19,9 +19,9 @@ from tasks.options import SourceOptions
 from tasks.policy import task_arguments
 from tasks.records import SourceRecord
 from tasks.stages.download import (
-    Acquired,
     DownloadOptions,
-    Identified,
+    LocalSource,
+    SourceIdentity,
     TransientDownloadError,
     acquire,
     acquire_file,
@@ -102,7 +102,9 @@ def _has_same_track(entry: SharedSource, language: str, meta: SourceMeta) -> boo
     return rank_tracks(entry.tracks, language, meta.extra.get("language"))[:1] == entry.tracks[:1]
 
 
-def _download(found: Identified | None, request: ClipRequest, options: DownloadOptions, work: Workspace) -> Acquired:
+def _download(
+    found: SourceIdentity | None, request: ClipRequest, options: DownloadOptions, work: Workspace
+) -> LocalSource:
     folder = work.folder / "source"
     if found is None:
         path = work.store.fetch(str(request.source_key), work.folder / Path(str(request.source_key)).name)
@@ -115,7 +117,7 @@ def _download(found: Identified | None, request: ClipRequest, options: DownloadO
     return acquire(found, options, folder, progress, binary_dir())
 
 
-def _share(acquired: Acquired, source: str, index: str, request: ClipRequest, work: Workspace) -> SharedSource:
+def _share(acquired: LocalSource, source: str, index: str, request: ClipRequest, work: Workspace) -> SharedSource:
     """Store a source in the shared cache: first the media, then the entry. A file already in the bucket is not copied.
 
     The video is uploaded in the background, since this run has it on disk. If the run dies before the upload ends,

@@ -20,7 +20,7 @@ from infra.states import Stage
 from tasks.core import errors
 from tasks.core.choice.selection import WEIGHTS
 from tasks.core.edl import EdlClip
-from tasks.core.output.clip_checks import ClipMeasurements, check, check_words
+from tasks.core.output.clip_checks import ClipMeasurements, check_clip, check_words
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.source.batch import BatchRequest
 from tests.documents import DOCS, PAGES, README, blocks, calls, code, inline, prose, read, section, table, typed
@@ -299,7 +299,7 @@ def test_named_error_codes_exist(page):
 def test_the_table_of_checks_matches_the_code():
     clip = EdlClip.model_construct(index=1, title="Clip 1", hook="", segments=[], start=0.0, end=1.0)
     measured = ClipMeasurements(duration=1.0, size_bytes=1, integrated=-20.0, true_peak=0.0)
-    made = [*check(measured, clip, RenderOptions(), [], [], []), check_words(clip)]
+    made = [*check_clip(measured, clip, RenderOptions(), [], [], []), check_words(clip)]
     rows = table(section(DOCS / "results.md", "What every clip must pass"))
     told = [name for cell in rows for name in cell.split("`, `") if name != "check"]
     assert sorted(told) == sorted(one.name for one in made)

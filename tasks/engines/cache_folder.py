@@ -1,4 +1,4 @@
-"""This user's private folder for rebuildable files, and a way to create files in it atomically."""
+"""This user's private folder for files that can be rebuilt, and a way to create files atomically."""
 
 import atexit
 import contextlib
@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 def private_folder() -> Path:
     """A folder shared by this user's processes that nobody else can read or write.
 
-    Its name is predictable, so another user may have created it first. In that case, or if it is open to others,
-    this process uses a fresh folder and deletes it on exit.
+    Its name is predictable, so another user may have created it first. In that case, or if others have access,
+    this process uses a new folder and deletes it on exit.
     """
     folder = Path(tempfile.gettempdir()) / f"kangklip-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
@@ -36,20 +36,20 @@ def _is_private(folder: Path) -> bool:
 def _fresh_folder(instead_of: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="kangklip-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _log.warning("%s is not a folder of this user's alone (mode 0700): %s is used instead", instead_of, folder)
+    _log.warning("%s is not private to this user (mode 0700); using %s instead", instead_of, folder)
     return folder
 
 
 def link(at: Path, target: Path) -> None:
-    """Make `at` a symlink to `target` unless it already is one; create its folder too."""
+    """Make `at` a symlink to `target` unless it is one already; create its folder too."""
     at.parent.mkdir(parents=True, exist_ok=True)
     if not at.is_symlink() or at.readlink() != target:
-        with appearing(at) as fresh:
+        with atomic_replacement(at) as fresh:
             fresh.symlink_to(target)
 
 
 @contextlib.contextmanager
-def appearing(at: Path) -> Iterator[Path]:
+def atomic_replacement(at: Path) -> Iterator[Path]:
     """Yield a unique path next to `at`; whatever is created there atomically replaces `at`.
 
     Concurrent processes and threads do not collide.

@@ -1,4 +1,4 @@
-"""Decodes frames from a given time on with PyAV, by the file's own time stamps; time 0 is the start of the file."""
+"""Decodes frames from a given time with PyAV, by the file's own timestamps; time 0 is the start of the file."""
 
 from collections.abc import Iterator
 from typing import TypeVar
@@ -19,8 +19,8 @@ def seek(container: InputContainer, stream: AudioStream | VideoStream, at: float
     container.seek(round((at + _origin(container)) / float(stream.time_base or 1)), stream=stream)
 
 
-def key_before(container: InputContainer, stream: VideoStream, at: float) -> float | None:
-    """The time of the key frame from which decoding the picture at `at` seconds starts, or None."""
+def key_frame_before(container: InputContainer, stream: VideoStream, at: float) -> float | None:
+    """The time of the key frame to start from to decode the picture at `at` seconds, or None."""
     seek(container, stream, at)
     for packet in container.demux(stream):
         if packet.is_keyframe and packet.pts is not None:
@@ -28,12 +28,12 @@ def key_before(container: InputContainer, stream: VideoStream, at: float) -> flo
     return None
 
 
-def pictures(container: InputContainer, stream: VideoStream, start: float) -> Iterator[tuple[float, VideoFrame]]:
-    """Frames with their start times, from the key frame before `start` on."""
+def video_frames(container: InputContainer, stream: VideoStream, start: float) -> Iterator[tuple[float, VideoFrame]]:
+    """Frames with their start times, from the key frame before `start`."""
     return _frames(container, stream, start, VideoFrame)
 
 
-def sounds(container: InputContainer, stream: AudioStream, start: float) -> Iterator[tuple[float, AudioFrame]]:
+def audio_frames(container: InputContainer, stream: AudioStream, start: float) -> Iterator[tuple[float, AudioFrame]]:
     """Frames with their start times, from `start` or slightly earlier."""
     return _frames(container, stream, start, AudioFrame)
 
@@ -41,7 +41,7 @@ def sounds(container: InputContainer, stream: AudioStream, start: float) -> Iter
 def _frames(
     container: InputContainer, stream: AudioStream | VideoStream, start: float, kind: type[Kind]
 ) -> Iterator[tuple[float, Kind]]:
-    """Skips damaged packets, as players do; a frame without a time stamp gets that of the previous frame."""
+    """Skip damaged packets, as players do; a frame without a timestamp gets the previous frame's."""
     seek(container, stream, start)
     begins = start
     for packet in container.demux(stream):

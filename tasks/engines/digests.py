@@ -1,4 +1,4 @@
-"""The SHA-256 of a file's content. Stages and engines do not import `infra`, which has its own version."""
+"""The SHA-256 of a file. `infra` has its own version, because stages and engines do not import it."""
 
 import hashlib
 from pathlib import Path

@@ -28,13 +28,13 @@ from tasks.engines.cache_folder import link, private_folder
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 40
-"""Lines of standard error kept for parsing and for error messages."""
+"""Lines of standard error to keep for parsing and error messages."""
 STALL_SECONDS = 120.0
 """A decoder that outputs nothing for this long while we wait is stuck."""
 SPARE_BYTES = 16 * 1024**2
-"""With less free space than this, a failed run counts as out of space, whatever it reports."""
+"""With less free space than this, a failed run counts as out of space, whatever ffmpeg reports."""
 _NO_SPACE = re.compile(r"^\S.*(No space left on device|Disk quota exceeded)", re.MULTILINE)
-"""ffmpeg's own messages. Text taken from the file, such as a title, is indented."""
+"""Matches only ffmpeg's own messages: text from the file, such as a title, is indented."""
 _LAUNCH = (
     "import ctypes,os,sys\n"
     "ctypes.CDLL(None).prctl(1, 9)\n"
@@ -50,12 +50,12 @@ class FfmpegError(RuntimeError):
 
 
 class DiskFull(OSError):
-    """No space left for ffmpeg's output. Not an FfmpegError: neither the media nor the clip is to blame."""
+    """No space left for ffmpeg's output. It is not an FfmpegError, because neither media nor clip is to blame."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """The last lines of a finished run's `stderr`."""
+    """The last lines of a finished run's standard error."""
 
     stderr: str
 
@@ -75,7 +75,7 @@ def ffmpeg_exe() -> str:
 
 
 def binary_dir(cache: Path | None = None) -> Path:
-    """A folder containing a link named `ffmpeg`, for programs that look it up by name."""
+    """A folder with a link named `ffmpeg`, for programs that look it up by name."""
     folder = (cache or private_folder()) / "bin"
     link(folder / "ffmpeg", Path(ffmpeg_exe()))
     return folder
@@ -103,7 +103,7 @@ def run(
     arguments = [str(a) for a in (what if isinstance(what, list) else what.get_args())]
     general = ["-y", *(["-progress", "pipe:1"] if progress else [])]
     expired = threading.Event()
-    with _started([ffmpeg_exe(), *general, *arguments]) as child:
+    with _launched([ffmpeg_exe(), *general, *arguments]) as child:
         timer = threading.Timer(timeout, _expire, (child.process, expired))
         timer.start()
         try:
@@ -116,19 +116,19 @@ def run(
         finally:
             timer.cancel()
     if expired.is_set():
-        raise FfmpegError(f"ffmpeg was stopped after {timeout:.0f} s\n{child.said}")
-    if status and _disk_is_full(child.said, arguments[-1]):
-        raise DiskFull(errno.ENOSPC, f"no space was left for {arguments[-1]}")
+        raise FfmpegError(f"ffmpeg timed out after {timeout:.0f} s\n{child.log_tail}")
+    if status and _disk_is_full(child.log_tail, arguments[-1]):
+        raise DiskFull(errno.ENOSPC, f"no space left for {arguments[-1]}")
     if status:
-        raise _failure(status, child.said)
-    return Output(child.said)
+        raise _failure(status, child.log_tail)
+    return Output(child.log_tail)
 
 
 class Pipe:
-    """Standard output of a running ffmpeg; `status` and `said`, the tail of its log, are set once it has exited."""
+    """Standard output of a running ffmpeg. `status` and `log_tail` (its last messages) are set once it has exited."""
 
     status = 0
-    said = ""
+    log_tail = ""
 
     def __init__(self, stdout: IO[bytes], stall: float) -> None:
         self._file = stdout.fileno()
@@ -137,7 +137,7 @@ class Pipe:
         self._poll.register(self._file, select.POLLIN)
 
     def read(self, size: int) -> bytearray:
-        """Exactly `size` bytes, or fewer at the end of the stream."""
+        """Read exactly `size` bytes, or fewer at the end of the stream."""
         data, got = bytearray(size), 0
         while got < size and (fresh := self._read_into(memoryview(data)[got:])):
             got += fresh
@@ -153,12 +153,12 @@ class Pipe:
 def reading(arguments: list[str], exe: str, stall: float = STALL_SECONDS) -> Iterator[Pipe]:
     """Run the ffmpeg at `exe` and stream its standard output at the reader's pace.
 
-    ffmpeg has exited by the time the block is left, however that happens. The caller judges a positive exit status.
+    ffmpeg has exited when the block is left, however that happens. The caller interprets a positive exit status.
 
     Raises:
         ProgramStopped: a signal ended it, or it output nothing for `stall` seconds while being read.
     """
-    with _started([exe, *arguments]) as child:
+    with _launched([exe, *arguments]) as child:
         pipe = Pipe(child.stdout, stall)
         yield pipe
         child.stdout.close()
@@ -166,28 +166,28 @@ def reading(arguments: list[str], exe: str, stall: float = STALL_SECONDS) -> Ite
             pipe.status = child.end(stall)
         except subprocess.TimeoutExpired:
             raise _stuck(stall) from None
-    pipe.said = child.said
+    pipe.log_tail = child.log_tail
     if pipe.status < 0:
-        raise _failure(pipe.status, child.said)
+        raise _failure(pipe.status, child.log_tail)
 
 
-def _failure(status: int, said: str) -> FfmpegError | ProgramStopped:
+def _failure(status: int, log_tail: str) -> FfmpegError | ProgramStopped:
     if status < 0:
-        return ProgramStopped(f"ffmpeg was ended by signal {-status}")
-    return FfmpegError(f"ffmpeg ended with status {status}\n{said}")
+        return ProgramStopped(f"ffmpeg was killed by signal {-status}")
+    return FfmpegError(f"ffmpeg exited with status {status}\n{log_tail}")
 
 
 def _stuck(seconds: float) -> ProgramStopped:
-    return ProgramStopped(f"ffmpeg stood still for {seconds:.0f} s")
+    return ProgramStopped(f"ffmpeg was stuck for {seconds:.0f} s")
 
 
-def _disk_is_full(said: str, out: str) -> bool:
+def _disk_is_full(log_tail: str, out: str) -> bool:
     writes = not out.startswith(("-", "pipe:"))
-    return bool(_NO_SPACE.search(said)) or (writes and is_full(Path(out).parent))
+    return bool(_NO_SPACE.search(log_tail)) or (writes and is_full(Path(out).parent))
 
 
 def is_full(folder: Path) -> bool:
-    """Whether so little space is free that a failure here must be due to lack of space."""
+    """Whether so little space is free that a failure here must be due to it."""
     return folder.is_dir() and shutil.disk_usage(folder).free < SPARE_BYTES
 
 
@@ -210,15 +210,15 @@ class _Child:
         return status
 
     @property
-    def said(self) -> str:
+    def log_tail(self) -> str:
         return "\n".join(self._tail)
 
 
 @contextlib.contextmanager
-def _started(command: list[str]) -> Iterator[_Child]:
-    """The running ffmpeg; its process group is always killed on exit from the block.
+def _launched(command: list[str]) -> Iterator[_Child]:
+    """The running ffmpeg. Its process group is killed on exit from the block.
 
-    Linux kills it when the thread that started it ends.
+    On Linux, it is also killed when the thread that started it ends.
     """
     command = [command[0], "-hide_banner", "-nostdin", "-nostats", *command[1:]]
     log.debug("%s", command)
@@ -242,7 +242,7 @@ def _started(command: list[str]) -> Iterator[_Child]:
 
 
 def stop_all() -> None:
-    """Kill every ffmpeg of this process; any thread waiting for one gets ProgramStopped."""
+    """Kill every ffmpeg of this process; a thread waiting for one gets ProgramStopped."""
     for process in list(_running):
         _kill(process)
 
@@ -272,24 +272,24 @@ def _report(pipe: IO[bytes], progress: Callable[[float], None]) -> None:
 
 @functools.cache
 def nvenc_works() -> bool:
-    """Whether NVENC encodes a real frame here; ffmpeg lists the encoder even on machines without it."""
+    """Whether NVENC encodes a real frame here. ffmpeg lists the encoder even on machines without it."""
     frame = ffmpeg.input("color=c=gray:s=256x256:d=0.1", f="lavfi")
     return _succeeds(frame.output("-", vcodec="h264_nvenc", vframes=1, f="null"))
 
 
-def choose_encoder(wish: Literal["auto", "x264", "nvenc"]) -> EncoderChoice:
-    """The encoder for the requested setting; if NVENC is requested but unavailable, the reason says so."""
-    if wish == "x264":
-        return EncoderChoice("libx264", "asked for")
+def choose_encoder(requested: Literal["auto", "x264", "nvenc"]) -> EncoderChoice:
+    """The encoder for a setting. If NVENC is requested but unavailable, the reason says so."""
+    if requested == "x264":
+        return EncoderChoice("libx264", "requested")
     if nvenc_works():
-        return EncoderChoice("h264_nvenc", "one real frame encoded")
-    asked = "nvenc was asked for, but " if wish == "nvenc" else ""
-    return EncoderChoice("libx264", f"{asked}no frame encodes on NVENC here")
+        return EncoderChoice("h264_nvenc", "a test frame was encoded")
+    prefix = "nvenc was requested, but " if requested == "nvenc" else ""
+    return EncoderChoice("libx264", f"{prefix}NVENC does not work here")
 
 
 @functools.cache
 def hwaccel(video: Path) -> dict[str, str]:
-    """Input options that decode `video` on the GPU; empty if decoding a real frame there fails."""
+    """Input options to decode `video` on the GPU; empty if decoding a real frame there fails."""
     options = {"hwaccel": "cuda", "hwaccel_output_format": "cuda"}
     frame = ffmpeg.input(str(video), **options).video.filter("hwdownload").filter("format", "nv12|p010le")
     return {"hwaccel": "cuda"} if _has_cuda() and _succeeds(frame.output("-", vframes=1, f="null")) else {}

@@ -1,4 +1,4 @@
-"""The input of every stage after TRANSCRIPT, as one value."""
+"""The input of the stages after TRANSCRIPT, as one value."""
 
 from dataclasses import dataclass
 from pathlib import Path

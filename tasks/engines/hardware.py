@@ -1,4 +1,4 @@
-"""Chooses the device and batch size of the recogniser for this machine."""
+"""Chooses the recogniser's device and batch size for this machine."""
 
 import logging
 import os
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AsrOptions:
-    """Settings of the recogniser; None means: choose by hardware.
+    """Settings of the recogniser; None means to choose by hardware.
 
-    `model` is a Whisper size, a hub repository or a folder; `cache` is the folder for joined
-    weights; `beam_size` 1 is greedy.
+    `model` is a Whisper size, a hub repository or a folder; `cache` is the folder for joined weights;
+    `beam_size` 1 is greedy decoding.
     """
 
     cache: Path
@@ -38,7 +38,7 @@ class AsrOptions:
 
 @dataclass(frozen=True)
 class AsrPlan:
-    """Which model runs where. `reason` is one line for the log."""
+    """Which model to run where. `reason` is one line for the log."""
 
     model: str
     device: Device
@@ -63,16 +63,16 @@ four, more windows cost memory and save nothing."""
 
 
 def choose(device: str = "auto", model: str | None = None, batch: int | None = None) -> AsrPlan:
-    """Float16 on a GPU, int8_float16 if its free memory is short, int8 on a CPU.
+    """Float16 on a GPU, int8_float16 if it is short of memory, int8 on a CPU.
 
     `device` is auto, cpu or cuda. If the requested device is missing, the CPU is used and
     `reason` says so.
     """
     if device == "cpu":
-        return _on_cpu(model, batch, "asked for")
+        return _on_cpu(model, batch, "requested")
     gpus = ctranslate2.get_cuda_device_count()
     if not gpus:
-        return _on_cpu(model, batch, "cuda was asked for and no GPU is visible" if device == "cuda" else "no GPU")
+        return _on_cpu(model, batch, "cuda was requested, but no GPU is visible" if device == "cuda" else "no GPU")
     return _on_gpu(model or "small", batch, _free_gpu_bytes())
 
 
@@ -81,7 +81,7 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def narrower(plan: AsrPlan) -> AsrPlan | None:
+def with_less_memory(plan: AsrPlan) -> AsrPlan | None:
     """The next plan after a GPU ran out of memory: half the batch, then int8_float16, then the CPU, then None."""
     if plan.device == "cpu":
         return None
@@ -109,7 +109,7 @@ def _on_gpu(model: str, batch: int | None, free: int | None) -> AsrPlan:
     size = re.split(r"[.-]", model.rsplit("/", 1)[-1], maxsplit=1)[0]
     need, each = _GPU_NEED_GIB.get(size, _LARGE_NEED_GIB)
     if free is None:
-        return AsrPlan(model, "cuda", "float16", batch or 8, "GPU, its free memory is unknown")
+        return AsrPlan(model, "cuda", "float16", batch or 8, "GPU with unknown free memory")
     gib = free / GIB
     compute_type = "float16" if gib >= need + each else "int8_float16"
     room = (gib - (need if compute_type == "float16" else 0.65 * need)) / each
@@ -117,18 +117,18 @@ def _on_gpu(model: str, batch: int | None, free: int | None) -> AsrPlan:
 
 
 def _free_gpu_bytes() -> int | None:
-    """Free memory of the fullest GPU, since a container may get any of them; None if unknown."""
+    """Free memory of the fullest GPU, because a container may get any of them; None if unknown."""
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
         return min(int(line) for line in said.split()) * 1024**2
     except subprocess.CalledProcessError as error:
         if error.returncode < 0:
-            raise ProgramStopped(f"nvidia-smi was ended by signal {-error.returncode}") from error
-        _log.warning("nvidia-smi does not tell the free GPU memory: %s", error)
+            raise ProgramStopped(f"nvidia-smi was killed by signal {-error.returncode}") from error
+        _log.warning("nvidia-smi did not report the free GPU memory: %s", error)
         return None
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        _log.warning("nvidia-smi does not tell the free GPU memory: %s", error)
+        _log.warning("nvidia-smi did not report the free GPU memory: %s", error)
         return None
 
 
@@ -141,5 +141,5 @@ def _free_bytes() -> int | None:
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
         found += [int(limit) - used] if limit != "max" else []
     except (OSError, ValueError):
-        _log.debug("memory of the container is unknown", exc_info=True)
+        _log.debug("The container's memory limit is unknown", exc_info=True)
     return min(found, default=None)

@@ -1,4 +1,4 @@
-"""Describes the streams of a media file, using PyAV."""
+"""Describes the streams of a media file with PyAV."""
 
 import itertools
 from collections.abc import Iterator
@@ -59,15 +59,15 @@ _TRANSFERS = {
     16: "smpte2084",
     18: "arib-std-b67",
 }
-"""Code points of ISO/IEC 23091-2, which ffmpeg uses unchanged. Others count as unknown."""
+"""Code points of ISO/IEC 23091-2, which ffmpeg uses unchanged; all others count as unknown."""
 _PROGRESSIVE = 1
 """AVFieldOrder: 0 is unknown, 2 to 5 are interlaced orders."""
 _NEVER_INTERLACED = frozenset({"vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "gif"})
 _PLACES = (0.2, 0.5, 0.8)
-"""Fractions of the duration at which a frame's flags are read: an intro may be progressive when the rest is not."""
+"""Fractions of the duration at which to read a frame's flags: an intro may be progressive when the rest is not."""
 _SECOND = Fraction(1, av.time_base)
 PROBE_LIMITS = {"analyzeduration": "60000000", "probesize": "50000000"}
-"""Microseconds and bytes within which a stream's first frame must come; ffmpeg's default is five seconds."""
+"""Microseconds and bytes within which a stream's first frame must appear; ffmpeg's default is five seconds."""
 _FASTEST = 300
 """Frames per second: a higher rate is a time base mistaken for a rate, as with DV."""
 _ASIDE = (
@@ -77,7 +77,7 @@ _ASIDE = (
     | Disposition.visual_impaired
     | Disposition.clean_effects
 )
-"""Flags of sound tracks other than the main programme."""
+"""Flags of audio tracks other than the main programme."""
 
 
 def probe(path: Path) -> MediaInfo:
@@ -93,7 +93,7 @@ def probe(path: Path) -> MediaInfo:
         with av.open(str(path), options=PROBE_LIMITS) as container:
             return _describe(container, path)
     except (FFmpegError, UnicodeError, ValueError) as error:
-        raise UnreadableMedia(f"The file cannot be read as audio or video ({_plain(error)}).") from error
+        raise UnreadableMedia(f"The file cannot be read as audio or video ({_short_reason(error)}).") from error
 
 
 def _describe(container: InputContainer, path: Path) -> MediaInfo:
@@ -117,7 +117,7 @@ def _describe(container: InputContainer, path: Path) -> MediaInfo:
 
 def _program(container: InputContainer, found: list[frozenset[int]]) -> int:
     """Index of the first program with picture and sound, else the first with a picture, else the first."""
-    pictures = {stream.id for stream in _films(container)}
+    pictures = {stream.id for stream in _moving_pictures(container)}
     sounds = {stream.id for stream in container.streams.audio}
     return max(range(len(found)), key=lambda n: (bool(found[n] & pictures), bool(found[n] & sounds)))
 
@@ -138,7 +138,7 @@ def _track(stream: AudioStream) -> AudioTrack:
     )
 
 
-def _films(container: InputContainer) -> list[VideoStream]:
+def _moving_pictures(container: InputContainer) -> list[VideoStream]:
     """The video streams that are not cover images."""
     covers = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
     return [s for s in container.streams.video if not s.disposition & covers]
@@ -146,8 +146,8 @@ def _films(container: InputContainer) -> list[VideoStream]:
 
 def picture_of(container: InputContainer, pids: frozenset[int] | None = None) -> VideoStream | None:
     """The video stream flagged as default, else the first; limited to those with one of `pids` if set."""
-    films = [stream for stream in _films(container) if pids is None or stream.id in pids]
-    return next((s for s in films if s.disposition & Disposition.default), films[0] if films else None)
+    streams = [stream for stream in _moving_pictures(container) if pids is None or stream.id in pids]
+    return next((s for s in streams if s.disposition & Disposition.default), streams[0] if streams else None)
 
 
 def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, object]:
@@ -160,7 +160,7 @@ def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, 
         width, height = height, width
     return {
         "video_index": video.index,
-        "video_is_first": video.index == _films(container)[0].index,
+        "video_is_first": video.index == _moving_pictures(container)[0].index,
         "video_codec": video.codec_context.name,
         "width": width,
         "height": height,
@@ -178,7 +178,7 @@ def _describe_video(container: InputContainer, video: VideoStream) -> dict[str, 
 
 
 def _transfer_by_display(frame: VideoFrame) -> str | None:
-    """PQ if the transfer is untagged but mastering display metadata is present, which only HDR10 has."""
+    """PQ if the transfer is untagged but there is mastering display metadata, which only HDR10 has."""
     return "smpte2084" if frame.side_data.get("MASTERING_DISPLAY_METADATA") else None
 
 
@@ -204,7 +204,7 @@ def _spread_frames(container: InputContainer, video: VideoStream) -> Iterator[Vi
 def _first_frame(container: InputContainer, video: VideoStream) -> VideoFrame:
     for frame in container.decode(video):
         return frame
-    raise UnreadableMedia("The file has a video stream, but not one frame of it can be decoded.")
+    raise UnreadableMedia("The file has a video stream, but none of its frames can be decoded.")
 
 
 def _duration(container: InputContainer) -> float:
@@ -218,5 +218,5 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float:
     return float(ticks * time_base) if ticks is not None and time_base is not None else 0.0
 
 
-def _plain(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__

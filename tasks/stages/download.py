@@ -1,7 +1,7 @@
-"""Turns a URL or file into the source's video, its sound and its metadata. Does not touch the bucket.
+"""DOWNLOAD: turn a URL or file into the source's video, sound and metadata. Does not touch the bucket.
 
-`identify` cheaply finds out what the request refers to; before calling `acquire`, the caller can check
-by `Identified.digest` whether it already has the media.
+`identify` cheaply finds out what the request refers to. Before it calls `acquire`, the caller can check by
+`SourceIdentity.digest` whether it already has the media.
 """
 
 import os
@@ -16,21 +16,21 @@ from tasks.core.source.page import MAX_TITLE_CHARS
 from tasks.engines.probe import probe
 from tasks.engines.source import ytdlp
 from tasks.engines.source.demux import (
-    CLIPPED_FROM,
+    SEEKABLE_CONTAINERS,
     AudioCopy,
     check_container,
     choose_sound,
     extract_audio,
-    seekable,
+    make_seekable,
 )
 from tasks.engines.source.egress import SYSTEM, Network
-from tasks.engines.source.ytdlp import DownloadOptions, Inspected, TransientDownloadError
+from tasks.engines.source.ytdlp import DownloadOptions, Inspection, TransientDownloadError
 from tasks.engines.source.ytdlp_process import Progress
 
 __all__ = [
-    "Acquired",
     "DownloadOptions",
-    "Identified",
+    "LocalSource",
+    "SourceIdentity",
     "TransientDownloadError",
     "acquire",
     "acquire_file",
@@ -39,19 +39,19 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Identified:
+class SourceIdentity:
     """What a URL refers to; `digest` names its media in the shared cache."""
 
     digest: str
     meta: SourceMeta
-    inspected: Inspected
+    inspected: Inspection
 
 
 @dataclass(frozen=True)
-class Acquired:
-    """A source on disk. `audio` is on the clock of `video`; `audio_copy` says how it was made.
+class LocalSource:
+    """A source on disk. `audio` is on the clock of `video`; `audio_copy` tells how it was made.
 
-    `tracks` are the file's sound tracks, best first; `warnings` tell the user about the choice.
+    `tracks` are the file's audio tracks, best first; `warnings` tell the user which one was chosen and why.
     """
 
     video: Path
@@ -63,7 +63,7 @@ class Acquired:
     warnings: list[str]
 
 
-def identify(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Identified:
+def identify(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> SourceIdentity:
     """Find out what `url` refers to without downloading it.
 
     Raises:
@@ -71,49 +71,49 @@ def identify(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: N
         TransientDownloadError: worth retrying.
     """
     inspected = ytdlp.inspect(url, options, ffmpeg_dir, network=network)
-    return Identified(inspected.digest, inspected.meta, inspected)
+    return SourceIdentity(inspected.digest, inspected.meta, inspected)
 
 
 def acquire(
-    identified: Identified,
+    identified: SourceIdentity,
     options: DownloadOptions,
     folder: Path,
     progress: Progress,
     ffmpeg_dir: Path,
     *,
     network: Network = SYSTEM,
-) -> Acquired:
+) -> LocalSource:
     """Download the identified source into `folder` and extract its sound.
 
-    `progress` gets the bytes done and the total, if known. Raises the same errors as `identify`.
+    `progress` is called with the bytes done and the total, if known. Raises the same errors as `identify`.
     """
     video = ytdlp.fetch(identified.inspected, options, folder, progress, ffmpeg_dir, network=network)
-    return _opened(video, identified.meta, options, folder)
+    return _prepare(video, identified.meta, options, folder)
 
 
-def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) -> Acquired:
-    """Use a local file. `name` is the owner's name for it and is never used to open it.
+def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) -> LocalSource:
+    """Use a local file. `name` is its original name, which is never used to open it.
 
     Raises:
         ClipError: unreadable, without picture or sound, too long or too large.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return _opened(path, file_meta(path.name, name), options, folder)
+    return _prepare(path, file_meta(path.name, name), options, folder)
 
 
 def file_meta(key: str, name: str) -> SourceMeta:
-    """Metadata of a registered file: the last part of its key, and its owner's name for it."""
+    """Metadata of an uploaded file, from its key and its original name."""
     stem = one_line(os.path.splitext(os.path.basename(name))[0], MAX_TITLE_CHARS)  # noqa: PTH119, PTH122 - a name, not a path
     return SourceMeta(source_id=f"upload-{os.path.basename(key)[:64]}", kind="local_file", title=stem)  # noqa: PTH119
 
 
-def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Path) -> Acquired:
+def _prepare(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Path) -> LocalSource:
     check_container(video)
     found = probe(video)
     check_media(found, options)
     tracks = rank_tracks(found.tracks, options.language, meta.extra.get("language"))
     sound = choose_sound(video, tracks)
-    copy = seekable(video, found, sound, folder)
+    copy = make_seekable(video, found, sound, folder)
     warnings = [*sound.warnings, *filter(None, [copy.warning])]
     if found.program:
         warnings.append(f"program {found.program} of {found.programs} is used")
@@ -125,7 +125,7 @@ def _opened(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pat
         warnings += [warning for warning in sound.warnings if warning not in warnings]
     audio = extract_audio(video, info, sound, folder / "audio.m4a")
     meta = meta if meta.duration else meta.model_copy(update={"duration": info.duration})
-    return Acquired(video, audio.path, info, meta, audio, tracks, warnings)
+    return LocalSource(video, audio.path, info, meta, audio, tracks, warnings)
 
 
 def check_media(info: MediaInfo, options: DownloadOptions) -> None:
@@ -139,8 +139,8 @@ def check_media(info: MediaInfo, options: DownloadOptions) -> None:
     if info.audio_codec is None:
         raise NoAudio("The video has no audio track.")
     if info.size_bytes > options.max_bytes:
-        raise SourceTooLarge(f"The video has {info.size_bytes} bytes; at most {options.max_bytes} are accepted.")
-    if info.container in CLIPPED_FROM:  # other containers report their length unreliably; it is known after copying
+        raise SourceTooLarge(f"The video has {info.size_bytes} bytes; the limit is {options.max_bytes}.")
+    if info.container in SEEKABLE_CONTAINERS:  # other containers report no reliable length; it is known after copying
         check_length(info, options)
 
 
@@ -151,6 +151,4 @@ def check_length(info: MediaInfo, options: DownloadOptions) -> None:
         SourceTooLong
     """
     if info.duration > options.max_seconds:
-        raise SourceTooLong(
-            f"The video is {info.duration:.0f} s long; at most {options.max_seconds:.0f} s are accepted."
-        )
+        raise SourceTooLong(f"The video is {info.duration:.0f} s long; the limit is {options.max_seconds:.0f} s.")

@@ -1,4 +1,4 @@
-"""Snapping the ends of clips to cuts in the picture."""
+"""Snap the ends of clips to cuts in the picture."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import cv2
 from tasks.core.edl import EdlClip
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
-from tasks.core.picture.clip_ends import EdgeAnalysis, Pauses, best_end, best_start, moved, pauses
+from tasks.core.picture.clip_ends import EdgeAnalysis, Pauses, best_end, best_start, pauses, with_ends
 from tasks.core.speech.sentences import ordered_words
 from tasks.core.transcript import Segment
 from tasks.engines.ffmpeg import ffmpeg_exe
@@ -18,10 +18,10 @@ from tasks.engines.weights import WeightsMissing, yunet
 
 _log = logging.getLogger(__name__)
 
-LOOK_BEYOND = 1.0
-"""Seconds of picture to analyse beyond the free time, to measure shots and to make cuts stand out."""
-FASTEST = 30.0
-"""Highest number of frames a second to analyse."""
+CONTEXT_SECONDS = 1.0
+"""Seconds of picture to analyse on both sides of the free time, to measure shots and to make cuts stand out."""
+MAX_FPS = 30.0
+"""Most frames per second to analyse."""
 
 
 def snap_ends(
@@ -30,30 +30,30 @@ def snap_ends(
     video: Path,
     info: MediaInfo,
     bounds: tuple[float, float],
-    taken: list[tuple[float, float]] | None = None,
+    occupied: list[tuple[float, float]] | None = None,
 ) -> list[EdlClip]:
-    """The clips with their ends on cuts if possible. `bounds` are the shortest and longest length in seconds.
+    """The clips with their ends on cuts where possible. `bounds` are the shortest and longest length in seconds.
 
-    If its picture cannot be read, a clip keeps its ends and the log says why. `taken` are the time
-    ranges of other clips.
+    A clip whose picture cannot be read keeps its ends, and the log says why. `occupied` are time ranges of
+    other clips.
     """
     words = ordered_words(segments)
     detector = _detector()
-    settled: list[EdlClip] = []
+    snapped: list[EdlClip] = []
     spans = [(clip.segments[0].start, clip.segments[-1].end) for clip in clips]
     for i, clip in enumerate(clips):
-        others = [*(taken or []), *spans[:i], *spans[i + 1 :]]
+        others = [*(occupied or []), *spans[:i], *spans[i + 1 :]]
         try:
-            start, end = _settled(clip, pauses(*spans[i], words, others), video, info, bounds, detector)
+            start, end = _find_ends(clip, pauses(*spans[i], words, others), video, info, bounds, detector)
         except (UnreadableMedia, cv2.error) as error:
             _log.warning("Clip %d keeps its ends: %s", clip.index, error)
             start, end = spans[i]
         spans[i] = start, end
-        settled.append(moved(clip, start, end))
-    return settled
+        snapped.append(with_ends(clip, start, end))
+    return snapped
 
 
-def _settled(
+def _find_ends(
     clip: EdlClip,
     free: Pauses,
     video: Path,
@@ -64,10 +64,10 @@ def _settled(
     start, end = clip.segments[0].start, clip.segments[-1].end
     shortest, longest = bounds
     spare = max(clip.duration - shortest, 0.0)
-    fps = min(info.fps or FASTEST, FASTEST)
+    fps = min(info.fps or MAX_FPS, MAX_FPS)
 
     def look(low: float, high: float, *, poster: bool) -> EdgeAnalysis:
-        span = max(low - LOOK_BEYOND, 0.0), min(high + LOOK_BEYOND, info.duration)
+        span = max(low - CONTEXT_SECONDS, 0.0), min(high + CONTEXT_SECONDS, info.duration)
         exe = ffmpeg_exe()
         return analyse_edge(video, info, span, fps=fps, poster=poster, detector=detector, ffmpeg=exe)
 
@@ -85,5 +85,5 @@ def _detector() -> FaceDetector | None:
     try:
         return FaceDetector(yunet())
     except (WeightsMissing, cv2.error) as error:
-        _log.warning("The ends of clips are chosen without face detection: %s", error)
+        _log.warning("Choosing the ends of clips without face detection: %s", error)
         return None

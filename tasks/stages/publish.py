@@ -1,4 +1,4 @@
-"""The checking half of UPLOAD: clips that break the output contract are fixed, replaced or dropped."""
+"""UPLOAD's checks: clips that violate the output contract are fixed, replaced or dropped."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, NoClips
-from tasks.core.output.clip_checks import Check, ClipMeasurements, check, check_words
-from tasks.core.output.manifest import ClipEntry, Dropped
+from tasks.core.output.clip_checks import Check, ClipMeasurements, check_clip, check_words
+from tasks.core.output.manifest import ClipEntry, DroppedClip
 from tasks.core.output.render_plan import Correction, RenderOptions, correction_for
 from tasks.engines.digests import sha256_of
 from tasks.engines.ffmpeg import FfmpegError
@@ -23,24 +23,24 @@ RenderOne = Callable[[EdlClip, Correction], RenderedClip]
 
 
 class VerifiedClip(ClipEntry):
-    """A local file that meets the output contract."""
+    """A clip on disk that meets the output contract."""
 
     path: Path
 
 
 class Published(BaseModel):
-    """The clips to publish, the dropped ones with reasons, and warnings for the user."""
+    """The clips to publish, the dropped clips with reasons, and warnings for the user."""
 
     clips: list[VerifiedClip]
-    dropped: list[Dropped] = Field(default_factory=list[Dropped])
+    dropped: list[DroppedClip] = Field(default_factory=list[DroppedClip])
     warnings: list[str] = Field(default_factory=list[str])
 
 
 class _Verdict(BaseModel):
-    """The checks of one file. `measure` is None if the file cannot be read."""
+    """The checks of one file. `measurements` is None if the file cannot be read."""
 
     rendered: RenderedClip
-    measure: ClipMeasurements | None
+    measurements: ClipMeasurements | None
     checks: list[Check]
 
     @property
@@ -66,24 +66,24 @@ def verify_clips(
     next candidate of `reserve` replaces it, under its index.
 
     Args:
-        rendered: the clips of RENDER; those that failed there are replaced too.
-        longest: the requested seconds, which no clip may exceed.
+        rendered: RENDER's clips; those that failed there are replaced too.
+        longest: the requested length in seconds, which no clip may exceed.
         progress: called with the share (0 to 1) of clips that are done.
 
     Raises:
         NoClips: no clip is left.
-        DiskFull: there is no space to render; no clip is dropped for that.
+        DiskFull: there is no space to render; that is no reason to drop clips.
     """
     verifier = _Verifier(render_one, options, longest, list(reserve))
     with ThreadPoolExecutor(cpu_cores()) as pool:
         verdicts = list(pool.map(verifier.judge, [clip for clip in rendered if isinstance(clip, RenderedClip)]))
-    taken = [v.rendered.clip for v in verdicts if not v.faults]
+    accepted = [v.rendered.clip for v in verdicts if not v.faults]
     for done, verdict in enumerate(verdicts):
-        verifier.settle(verdict, taken)
+        verifier.settle(verdict, accepted)
         if progress:
             progress((done + 1) / len(rendered))
     for failure in (clip for clip in rendered if isinstance(clip, FailedClip)):
-        verifier.replace(failure.clip, failure.reason, taken)
+        verifier.replace(failure.clip, failure.reason, accepted)
     if not verifier.clips:
         reasons = "; ".join(f"clip {d.index}: {d.reason}" for d in verifier.dropped)
         raise NoClips(f"No clip meets the output contract ({reasons}).")
@@ -103,64 +103,64 @@ class _Verifier:
     ) -> None:
         self.render_one, self.options, self.longest, self.reserve = render_one, options, longest, reserve
         self.clips: list[VerifiedClip] = []
-        self.dropped: list[Dropped] = []
+        self.dropped: list[DroppedClip] = []
         self.warnings: list[str] = []
 
     def judge(self, rendered: RenderedClip) -> _Verdict:
         """Measure a file and check it against the contract."""
         try:
-            measure = measure_clip(rendered.path, rendered.source)
+            measurements = measure_clip(rendered.path, rendered.source)
         except MediaError as error:
             unreadable = Check(name="readable", ok=False, measured=error.message, wanted="a file that decodes")
-            return _Verdict(rendered=rendered, measure=None, checks=[unreadable])
+            return _Verdict(rendered=rendered, measurements=None, checks=[unreadable])
         black, frozen = rendered.source_black, rendered.source_frozen
-        checks = check(measure, rendered.clip, self.options, black, frozen, rendered.words, self.longest)
+        checks = check_clip(measurements, rendered.clip, self.options, black, frozen, rendered.words, self.longest)
         checks.append(check_words(rendered.clip))
-        return _Verdict(rendered=rendered, measure=measure, checks=checks)
+        return _Verdict(rendered=rendered, measurements=measurements, checks=checks)
 
-    def settle(self, verdict: _Verdict, taken: list[EdlClip]) -> None:
-        """Accept a clip, or fix it, or put another in its place."""
+    def settle(self, verdict: _Verdict, accepted: list[EdlClip]) -> None:
+        """Accept a clip, fix it, or replace it."""
         history: list[str] = []
-        if verdict.faults and verdict.measure and all(c.mendable for c in verdict.faults):
+        if verdict.faults and verdict.measurements and all(c.mendable for c in verdict.faults):
             correction = correction_for(
-                verdict.measure.integrated, verdict.measure.true_peak, [c.name for c in verdict.faults]
+                verdict.measurements.integrated, verdict.measurements.true_peak, [c.name for c in verdict.faults]
             )
-            history = [f"rendered once more: {verdict.reason}"]
-            again = self._try(verdict.rendered.clip, correction)
+            history = [f"rendered again: {verdict.reason}"]
+            again = self._render_and_judge(verdict.rendered.clip, correction)
             if isinstance(again, str):
-                return self.replace(verdict.rendered.clip, f"{verdict.reason}; {again}", taken)
+                return self.replace(verdict.rendered.clip, f"{verdict.reason}; {again}", accepted)
             verdict = again
         if verdict.faults:
-            return self.replace(verdict.rendered.clip, verdict.reason, taken)
+            return self.replace(verdict.rendered.clip, verdict.reason, accepted)
         return self._accept(verdict, history)
 
-    def replace(self, clip: EdlClip, reason: str, taken: list[EdlClip]) -> None:
-        """Drop `clip` and publish the next candidate that overlaps no taken clip."""
+    def replace(self, clip: EdlClip, reason: str, accepted: list[EdlClip]) -> None:
+        """Drop `clip` and publish the next candidate that overlaps no accepted clip."""
         self._drop(clip, reason)
         while self.reserve:
             candidate = self.reserve.pop(0)
-            if any(_overlaps(candidate, other) for other in taken):
+            if any(_overlaps(candidate, other) for other in accepted):
                 continue
             candidate = _with_index(clip.index, candidate)
-            verdict = self._try(candidate, Correction())
+            verdict = self._render_and_judge(candidate, Correction())
             if isinstance(verdict, str):
                 self._drop(candidate, verdict)
             elif verdict.faults:
                 self._drop(candidate, verdict.reason)
             else:
-                taken.append(verdict.rendered.clip)
-                return self._accept(verdict, [f"takes the place of “{clip.title}”: {reason}"])
-        return self.warnings.append(f"clip {clip.index} was dropped and no other candidate could take its place")
+                accepted.append(verdict.rendered.clip)
+                return self._accept(verdict, [f"replaces “{clip.title}”: {reason}"])
+        return self.warnings.append(f"clip {clip.index} was dropped, and no other candidate could replace it")
 
-    def _try(self, clip: EdlClip, correction: Correction) -> _Verdict | str:
-        """Render and judge a clip, or return why it could not be rendered."""
+    def _render_and_judge(self, clip: EdlClip, correction: Correction) -> _Verdict | str:
+        """Render and judge a clip, or return the reason why that failed."""
         try:
             return self.judge(self.render_one(clip, correction))
         except (MediaError, FfmpegError) as error:
             return f"it could not be rendered: {str(error).splitlines()[0]}"
 
     def _drop(self, clip: EdlClip, reason: str) -> None:
-        self.dropped.append(Dropped(index=clip.index, title=clip.title, reason=reason))
+        self.dropped.append(DroppedClip(index=clip.index, title=clip.title, reason=reason))
 
     def _accept(self, verdict: _Verdict, history: list[str]) -> None:
         rendered = verdict.rendered
@@ -170,7 +170,7 @@ class _Verifier:
                 clip=rendered.clip,
                 path=rendered.path,
                 file=rendered.path.name,
-                duration=verdict.measure.duration if verdict.measure else 0.0,
+                duration=verdict.measurements.duration if verdict.measurements else 0.0,
                 size_bytes=rendered.path.stat().st_size,
                 sha256=sha256_of(rendered.path),
                 checks=verdict.checks,

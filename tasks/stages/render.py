@@ -1,9 +1,10 @@
-"""RENDER: vertical clips from an EDL and its source, with one encode each and several at a time."""
+"""RENDER: make vertical clips from an EDL and its source, with one encode each and several in parallel_clips."""
 
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +26,9 @@ from tasks.core.output.render_plan import (
     plan,
     words_on_clip_clock,
 )
-from tasks.core.output.source_match import SoundLevels, SourceExcerpt
+from tasks.core.output.source_match import SourceExcerpt
 from tasks.core.picture.camera import RangeAnalysis, Shot
+from tasks.core.picture.field_order import Scan
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
 from tasks.core.transcript import Word
@@ -35,7 +37,7 @@ from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffm
 from tasks.engines.footage import Footage
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.output.encode import Edit, encode
-from tasks.engines.output.envelope import levels
+from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.source_frames import source_frames
 from tasks.engines.picture.faces import FaceDetector
 from tasks.engines.picture.vision import SHORTEST_STRETCH, analyse_range
@@ -48,19 +50,19 @@ _ENCODE_SHARE = 0.8
 """Share of a clip's time spent encoding; the rest is analysis."""
 
 
-class Faces(BaseModel):
-    """Why no faces were looked for, in the contract's word and in words for people; nothing where they were."""
+class FaceDetection(BaseModel):
+    """Why face detection did not run, as the contract's keyword and as text; both None if it ran."""
 
     reason: Literal["model_missing", "face_detect_failed"] | None = None
     error: str | None = None
 
     @property
     def warning(self) -> str | None:
-        return f"faces were not looked for to the end ({self.reason}): {self.error}" if self.reason else None
+        return f"face detection did not complete ({self.reason}): {self.error}" if self.reason else None
 
 
 class RenderedClip(BaseModel):
-    """A finished file with all data for its checks and record. Time ranges and words are on the clip's clock."""
+    """A finished file with the data for its checks and manifest. Time ranges and words are on the clip's clock."""
 
     clip: EdlClip
     path: Path
@@ -70,7 +72,7 @@ class RenderedClip(BaseModel):
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source: SourceExcerpt
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
-    faces: Faces = Field(default_factory=Faces)
+    faces: FaceDetection = Field(default_factory=FaceDetection)
     encoder: str
     encoder_reason: str
     gain: float
@@ -87,7 +89,7 @@ class FailedClip(BaseModel):
 
 
 class RenderResult(BaseModel):
-    """The clips in EDL order, the failed ones, and `face_log.json`."""
+    """The clips in EDL order, the failed clips, and `face_log.json`."""
 
     clips: list[RenderedClip]
     failed: list[FailedClip] = Field(default_factory=list[FailedClip])
@@ -104,8 +106,8 @@ def render_clips(
 ) -> RenderResult:
     """Render every clip of an EDL into `out_dir` as clip_01.mp4 and so on.
 
-    `progress` is called with the share (0 to 1) that is done, `finished` with each clip as soon as it is
-    done, on a worker thread.
+    `progress` is called with the share (0 to 1) that is done; `finished` is called with each clip as soon as it
+    is done, on a worker thread.
     """
     done: dict[int, float] = {}
     lock = threading.Lock()
@@ -122,32 +124,32 @@ def render_clips(
             finished(made)
         return made
 
-    with ThreadPoolExecutor(parallel(options, len(clips))) as pool:
+    with ThreadPoolExecutor(parallel_clips(options, len(clips))) as pool:
         jobs = {pool.submit(make, clip): clip for clip in clips}
         try:
             outcomes = [_outcome(job, clip) for job, clip in jobs.items()]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            while wait(jobs, timeout=0.2).not_done:  # a thread between two ffmpegs starts its next
+            while wait(jobs, timeout=0.2).not_done:  # a thread between two ffmpegs would start the next
                 stop_all()
             raise
     rendered = [outcome for outcome in outcomes if isinstance(outcome, RenderedClip)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, FailedClip)]
-    faces = next((clip.faces for clip in rendered if clip.faces.reason), Faces())
+    faces = next((clip.faces for clip in rendered if clip.faces.reason), FaceDetection())
     log = face_log([clip.face_log for clip in rendered], cv2.__version__, faces.reason, faces.error)
     return RenderResult(clips=rendered, failed=failed, face_log=log)
 
 
 def _outcome(job: "Future[RenderedClip]", clip: EdlClip) -> RenderedClip | FailedClip:
-    """The clip, or why it failed. A full disk or a killed program is not the clip's fault and is raised."""
+    """The clip, or why it failed. A full disk or a killed program is not the clip's fault and propagates."""
     try:
         return job.result()
     except (MediaError, FfmpegError) as error:
         return FailedClip(clip=clip, reason=str(error).splitlines()[0])
 
 
-def parallel(options: RenderOptions, clips: int) -> int:
-    """Number of clips to render at a time: one per two cores, but at least two, to analyse one while encoding one."""
+def parallel_clips(options: RenderOptions, clips: int) -> int:
+    """Clips to render in parallel: one per two cores, but at least two, to analyse one while encoding another."""
     return max(1, min(options.parallel or max(2, cpu_cores() // 2), clips))
 
 
@@ -159,47 +161,84 @@ def render_clip(
     progress: Callable[[float], None] | None = None,
     correction: Correction | None = None,
 ) -> RenderedClip:
-    """Render one clip: analyse its picture, frame it, measure its sound, encode once."""
-    correction, progress = correction or Correction(), progress or _unheard
-    info = footage.info
+    """Render one clip: analyse and frame its picture, measure its sound, write its captions, encode once."""
+    correction, progress = correction or Correction(), progress or _ignore_progress
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
-    detector, faces = _face_detector()
-    views = _views(clip, footage, options, detector)
-    faces = next((Faces(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
-    shots = [frame_range(view, (info.width, info.height), (options.width, options.height)) for view in views]
-    planned = plan(clip, shots, info, options, correction.shorter, [view.scan for view in views])
-    words = words_on_clip_clock(clip, footage.speech.segments)
-    language = footage.speech.language_of((span.start, span.end) for span in clip.segments)
-    ranges = [(s.start, planned.seconds(s)) for s in planned.segments]
-    sound = plan_loudness(footage.audio, ranges, correction)
-    progress(1 - _ENCODE_SHARE)
     out = out_dir / clip_name(clip.index)
-    font = fonts.choose_font(word.word for word in words)
-    phrased = line_breaks.reading_phrases(words)
-    script = captions.ass(phrased, (options.width, options.height), language, font.face.name, font.em_share)
-    encoder = _encode_clip(Edit(planned, sound, script, font.folder), footage, options, out, progress)
+    picture = _frame_clip(clip, footage, options)
+    frames = plan(clip, picture.shots, footage.info, options, correction.dropped_frames, picture.scans)
+    sound = plan_loudness(footage.audio, [(s.start, frames.seconds(s)) for s in frames.segments], correction)
+    progress(1 - _ENCODE_SHARE)
+    text = _caption_clip(clip, footage, options)
+    encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     progress(1.0)
-    flat = [shot for of_range in shots for shot in of_range]
     return RenderedClip(
         clip=clip,
         path=out,
-        shots=flat,
-        words=words,
-        source_black=on_clip_clock(clip, [s for view in views for s in view.black]),
-        source_frozen=on_clip_clock(clip, _frozen_as_shown(views, shots, info)),
-        source=SourceExcerpt(
-            sound=_source_levels(clip, footage), frames=source_frames(footage.video, info, clip, shots, options)
-        ),
-        face_log=face_log_clip(clip.index, flat, *views),
-        faces=faces,
+        shots=picture.all_shots,
+        words=text.words,
+        source_black=on_clip_clock(clip, picture.black),
+        source_frozen=on_clip_clock(clip, _frozen_as_shown(picture, footage.info)),
+        source=_source_excerpt(clip, footage, picture.shots, options),
+        face_log=face_log_clip(clip.index, picture.all_shots, *picture.views),
+        faces=picture.faces,
         encoder=encoder.name,
         encoder_reason=encoder.reason,
         gain=round(sound.gain, 2),
         source_loudness=sound.source.integrated,
         source_true_peak=sound.source.true_peak,
-        warnings=[warning for warning in (sound.warning, font.warning(language), faces.warning) if warning],
+        warnings=[warning for warning in (sound.warning, text.warning, picture.faces.warning) if warning],
     )
+
+
+@dataclass(frozen=True)
+class _FramedClip:
+    """A clip's picture: the analysis and the shots of each segment, and whether face detection ran."""
+
+    views: list[RangeAnalysis]
+    shots: list[list[Shot]]
+    faces: FaceDetection
+
+    @property
+    def all_shots(self) -> list[Shot]:
+        return [shot for of_range in self.shots for shot in of_range]
+
+    @property
+    def scans(self) -> list[Scan]:
+        return [view.scan for view in self.views]
+
+    @property
+    def black(self) -> list[tuple[float, float]]:
+        return [stretch for view in self.views for stretch in view.black]
+
+
+def _frame_clip(clip: EdlClip, footage: Footage, options: RenderOptions) -> _FramedClip:
+    """Analyse the picture of each segment and frame it."""
+    source, output = (footage.info.width, footage.info.height), (options.width, options.height)
+    detector, faces = _face_detector()
+    views = _views(clip, footage, options, detector)
+    faces = next((FaceDetection(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
+    return _FramedClip(views, [frame_range(view, source, output) for view in views], faces)
+
+
+@dataclass(frozen=True)
+class _Captions:
+    """A clip's words, their ASS script and its font, and a warning if the font lacks glyphs."""
+
+    words: list[Word]
+    script: str
+    font: fonts.FontChoice
+    warning: str | None
+
+
+def _caption_clip(clip: EdlClip, footage: Footage, options: RenderOptions) -> _Captions:
+    words = words_on_clip_clock(clip, footage.speech.segments)
+    language = footage.speech.language_of((span.start, span.end) for span in clip.segments)
+    font = fonts.choose_font(word.word for word in words)
+    phrases = line_breaks.reading_phrases(words)
+    script = captions.ass(phrases, (options.width, options.height), language, font.face.name, font.em_share)
+    return _Captions(words, script, font, font.warning(language))
 
 
 def _encode_clip(
@@ -216,17 +255,18 @@ def _encode_clip(
     return _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(footage.video))
 
 
-def _source_levels(clip: EdlClip, footage: Footage) -> SoundLevels:
-    """Levels of the chosen audio track, read from the source file if it still has its sound."""
+def _source_excerpt(clip: EdlClip, footage: Footage, shots: list[list[Shot]], options: RenderOptions) -> SourceExcerpt:
+    """What the source sounds and looks like during the clip. The sound is read from the video file if it has any."""
+    video, info = footage.video, footage.info
     spans = [(span.start, span.duration) for span in clip.segments]
-    info = footage.info
-    return levels(footage.video, spans, info.audio_index) if info.audio_codec else levels(footage.audio, spans)
+    sound = sound_levels(video, spans, info.audio_index) if info.audio_codec else sound_levels(footage.audio, spans)
+    return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options))
 
 
-def _frozen_as_shown(views: list[RangeAnalysis], shots: list[list[Shot]], info: MediaInfo) -> list[tuple[float, float]]:
+def _frozen_as_shown(picture: _FramedClip, info: MediaInfo) -> list[tuple[float, float]]:
     """Time ranges of the source without motion inside the crop; the rest of the frame may move."""
     frozen: list[tuple[float, float]] = []
-    for view, of_range in zip(views, shots, strict=True):
+    for view, of_range in zip(picture.views, picture.shots, strict=True):
         times = view.start + np.arange(len(view.motion)) / view.fps
         motion = motion_inside(view.motion, shown_boxes(of_range, times, (info.width, info.height)))
         frozen += stretches([is_frozen(changed) for changed in motion], view.start, view.fps, SHORTEST_STRETCH)
@@ -236,30 +276,30 @@ def _frozen_as_shown(views: list[RangeAnalysis], shots: list[list[Shot]], info: 
 def _draw_on_gpu_or_cpu(
     draw: Callable[[EncoderChoice, dict[str, str]], None], encoder: EncoderChoice, decoder: dict[str, str]
 ) -> EncoderChoice:
-    """The encoder that drew the clip. If the GPU fails midway or has no free session, the CPU takes over."""
+    """The encoder that rendered the clip. If the GPU fails or has no free session, the CPU takes over."""
     try:
         draw(encoder, decoder)
     except FfmpegError as error:
         if encoder.name == "libx264" and not decoder:
             raise
-        encoder = EncoderChoice("libx264", f"the GPU gave up: {str(error).splitlines()[-1]}")
+        encoder = EncoderChoice("libx264", f"the GPU failed: {str(error).splitlines()[-1]}")
         _log.warning("Rendering on the CPU: %s", encoder.reason)
         draw(encoder, {})
     return encoder
 
 
-def _unheard(share: float) -> None:
-    """Ignore progress."""
+def _ignore_progress(share: float) -> None:
+    """Do nothing."""
 
 
-def _face_detector() -> tuple[FaceDetector | None, Faces]:
-    """The face detector, or None and why. Without one the camera shows the whole frame."""
+def _face_detector() -> tuple[FaceDetector | None, FaceDetection]:
+    """The face detector, or None and the reason. Without one, the camera shows the whole frame."""
     try:
-        return FaceDetector(yunet()), Faces()
+        return FaceDetector(yunet()), FaceDetection()
     except WeightsMissing as error:
-        return None, Faces(reason="model_missing", error=str(error))
+        return None, FaceDetection(reason="model_missing", error=str(error))
     except cv2.error as error:
-        return None, Faces(reason="face_detect_failed", error=str(error))
+        return None, FaceDetection(reason="face_detect_failed", error=str(error))
 
 
 def _views(
@@ -268,5 +308,5 @@ def _views(
     video, info = footage.video, footage.info
     rate = float(frame_rate(info.pictures_per_second, options.max_fps))
     if any(span.start >= info.duration for span in clip.segments):
-        raise UnreadableMedia(f"The video ends after {info.duration:.1f} s, before the clip does.")
+        raise UnreadableMedia(f"The video ends at {info.duration:.1f} s, before the clip does.")
     return [analyse_range(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]

@@ -1,4 +1,4 @@
-"""SELECT: which parts of a talk become clips, and their titles."""
+"""SELECT: choose the parts of a talk that become clips, and their titles."""
 
 import logging
 from pathlib import Path
@@ -41,17 +41,17 @@ def select_clips(
         raise NoSpeech("Nobody speaks in this video.")
     audience = Audience(heatmap=meta.heatmap, chapters=meta.chapters)
     delivery = _delivery(audio, ffmpeg)
-    choice = select_windows(talk, delivery, audience, request.bounds, request.clip_count, speech.language)
-    for note in choice.notes:
+    selected = select_windows(talk, delivery, audience, request.bounds, request.clip_count, speech.language)
+    for note in selected.notes:
         _log.info("Selection: %s", note)
-    picks, selection = _reranked(choice, request.clip_count, llm)
-    ordered, named = _ordered(choice, picks)
+    picks, selection = _rerank(selected, request.clip_count, llm)
+    ordered, named = _put_picks_first(selected, picks)
     clips = [
         _clip(i, window, talk, speech.language_of([(window.start, window.end)]), named.get(id(window)))
         for i, window in enumerate(ordered, start=1)
     ]
-    count = len(choice.clips)
-    notes = choice.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
+    count = len(selected.clips)
+    notes = selected.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
     return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)
 
 
@@ -61,33 +61,33 @@ def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:
     try:
         return measure_delivery(audio, ffmpeg)
     except AudioUnreadable as error:
-        _log.warning("The sound is left out of the selection: %s", error)
+        _log.warning("Selecting without the sound: %s", error)
         return None
 
 
-def _reranked(choice: SelectedWindows, count: int, options: LlmOptions | None) -> tuple[list[Pick], Selection]:
-    """The LLM's picks and how the clips were chosen; no picks if the signals alone decide."""
+def _rerank(selected: SelectedWindows, count: int, options: LlmOptions | None) -> tuple[list[Pick], Selection]:
+    """The LLM's picks, and how the clips were chosen; no picks if the signals alone decide."""
     if options is None:
-        return [], Selection(mode="heuristic", reason="no LLM is set")
+        return [], Selection(mode="heuristic", reason="no LLM is configured")
     llm = Llm(options)
-    windows = [*choice.clips, *choice.reserve]
+    windows = [*selected.clips, *selected.reserve]
     offers = [Offer(id=f"w{i}", seconds=w.duration, text=w.text) for i, w in enumerate(windows)]
     try:
         picks = llm.rerank(offers, count)
     except LlmFailed as error:
-        _log.warning("The signals alone decide: %s", error)
+        _log.warning("Selecting by signals alone: %s", error)
         return [], Selection(mode="heuristic", endpoint=llm.endpoint, reason=str(error), model=llm.model)
     for fault in llm.dropped:
-        _log.warning("Left out of the LLM's answer: %s", fault)
-    wanted = len(choice.clips)
+        _log.warning("The LLM's answer: %s", fault)
+    wanted = len(selected.clips)
     reason = "" if len(picks) == wanted else f"valid picks: {len(picks)} of {wanted}; signals chose the rest"
     reason = "; ".join(filter(None, (reason, *llm.dropped)))
     return picks, Selection(mode="llm", endpoint=llm.endpoint, reason=reason, model=llm.model)
 
 
-def _ordered(choice: SelectedWindows, picks: list[Pick]) -> tuple[list[Candidate], dict[int, Pick]]:
+def _put_picks_first(selected: SelectedWindows, picks: list[Pick]) -> tuple[list[Candidate], dict[int, Pick]]:
     """All windows with the LLM's picks first, and the picks by the `id()` of their window."""
-    windows = [*choice.clips, *choice.reserve]
+    windows = [*selected.clips, *selected.reserve]
     chosen = [windows[int(pick.id.removeprefix("w"))] for pick in picks]
     rest = [window for window in windows if not any(window is c for c in chosen)]
     return [*chosen, *rest], {id(window): pick for window, pick in zip(chosen, picks, strict=True)}
@@ -114,12 +114,12 @@ def _if_spoken(text: str, window: Candidate) -> str:
     """The text, or "" if it has a word from outside the window."""
     unspoken = unspoken_words(text, window.text)
     if unspoken:
-        _log.warning("A title or hook is left out, because nobody says %s in its clip.", ", ".join(unspoken))
+        _log.warning("A title or hook was dropped, because nobody says %s in its clip", ", ".join(unspoken))
     return "" if unspoken else text
 
 
 def _texts_inside(window: Candidate, talk: list[Sentence]) -> list[str]:
-    """The sentences of a window; of sentences cut by its ends, the words inside."""
+    """The sentences of a window; a sentence cut by its ends contributes only the words inside."""
     parts = [
         join(word.word for word in sentence.words if window.start <= word.middle < window.end)
         for sentence in talk[window.first : window.last + 1]
@@ -134,4 +134,4 @@ def _why(window: Candidate) -> str:
     if not strong:
         return "No signal stands out; it is the best remaining window."
     praise = [("low " if WEIGHTS[name].value < 0 else "") + name.replace("_", " ") for name in strong]
-    return f"Stands out by {', '.join(praise)}."
+    return f"Stands out for {', '.join(praise)}."

@@ -1,4 +1,4 @@
-"""TRANSCRIPT: audio to transcript, or an error if nobody speaks."""
+"""TRANSCRIPT: turn audio into a transcript, or fail if nobody speaks."""
 
 import logging
 from pathlib import Path
@@ -24,6 +24,6 @@ def transcribe_source(
     result = whisper.transcribe(audio, options, ffmpeg, progress, language)
     if not result.segments:
         for warning in result.warnings:
-            _log.warning("Left out: %s", warning)
+            _log.warning("Transcript: %s", warning)
         raise NoSpeech("No speech was found in the video.")
     return result

@@ -7,7 +7,7 @@ from typing import Any
 from tasks.core.edl import EdlClip, Span
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
-from tasks.engines.output.envelope import levels
+from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.source_frames import source_frames
 from tasks.engines.probe import probe
 
@@ -20,7 +20,7 @@ def comparison_cpu(video: Path, encodes: list[dict[str, Any]], options: RenderOp
         clip = EdlClip(index=1, title="", hook="", segments=spans)
         whole = [[Shot(start=span.start, end=span.end, layout="fit")] for span in spans]
         source_frames(video, info, clip, whole, options)
-        levels(video, encode["ranges"], info.audio_index)
+        sound_levels(video, encode["ranges"], info.audio_index)
     return _own_cpu() - before
 
 

@@ -79,7 +79,7 @@ def test_an_error_holds_ffmpegs_last_lines_only(tmp_path: Path):
 
 def test_a_run_that_takes_too_long_is_killed():
     started = time.monotonic()
-    with pytest.raises(FfmpegError, match="stopped after 1 s"):
+    with pytest.raises(FfmpegError, match="timed out after 1 s"):
         run(endless(), timeout=1)
     assert time.monotonic() - started < 10
 
@@ -151,13 +151,13 @@ def test_a_reader_sees_the_exit_status_and_error_text(tmp_path: Path):
     with reading(["-v", "error", "-i", str(tmp_path / "none"), "-f", "rawvideo", "pipe:1"], ffmpeg_exe()) as pipe:
         assert pipe.read(1) == b""
     assert pipe.status > 0
-    assert "No such file" in pipe.said
+    assert "No such file" in pipe.log_tail
 
 
 @pytest.mark.parametrize("last", ["sleep 611", "exec >&-; sleep 611"], ids=["open", "closed"])
 def test_a_stalled_decoder_is_killed_with_its_children(tmp_path: Path, last: str):
     exe = script(tmp_path / "stuck", "echo abc", last)
-    with pytest.raises(ProgramStopped, match="stood still"), reading([], exe, stall=1) as pipe:
+    with pytest.raises(ProgramStopped, match="was stuck"), reading([], exe, stall=1) as pipe:
         pipe.read(9)
     assert pids_with(exe) == []
     assert pids_with("sleep\x00611") == []
@@ -211,7 +211,7 @@ def test_the_choice_of_encoder_has_a_reason():
     assert choose_encoder("x264").name == "libx264"
     chosen = choose_encoder("nvenc")
     assert chosen.name == ("h264_nvenc" if nvenc_works() else "libx264")
-    assert nvenc_works() or "asked for" in chosen.reason
+    assert nvenc_works() or "requested" in chosen.reason
 
 
 def test_hardware_decoding_is_off_unless_a_frame_decodes(tmp_path: Path):

@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.engines import hardware
-from tasks.engines.hardware import GIB, AsrPlan, choose, narrower
+from tasks.engines.hardware import GIB, AsrPlan, choose, with_less_memory
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_cuda_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware.ctranslate2, "get_cuda_device_count", lambda: 0)
     plan = choose("cuda")
     assert plan.device == "cpu"
-    assert "cuda was asked for" in plan.reason
+    assert "cuda was requested" in plan.reason
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_without_nvidia_smi_the_gpu_memory_is_unknown(gpu: pytest.MonkeyPatch) -
 def test_out_of_memory_halves_the_batch_then_uses_int8_then_the_cpu() -> None:
     plan: AsrPlan | None = AsrPlan("small", "cuda", "float16", 4, "")
     seen: list[tuple[str, str, int]] = []
-    while plan := narrower(plan):
+    while plan := with_less_memory(plan):
         seen.append((plan.device, plan.compute_type, plan.batch_size))
         assert "out of memory" in plan.reason
     assert seen[:3] == [("cuda", "float16", 2), ("cuda", "float16", 1), ("cuda", "int8_float16", 1)]

@@ -70,7 +70,7 @@ def test_the_manifest_has_the_contracts_fields(pipeline, talk):
 def test_every_clip_is_compared_with_its_source(pipeline, talk):
     for clip in pipeline.json(talk[0], "manifest.json")["clips"]:
         measured = {check["name"]: check["measured"] for check in clip["checks"]}
-        alike, compared = map(int, re.fullmatch(r"(\d+) of (\d+) frames alike", measured["picture"]).groups())
+        alike, compared = map(int, re.fullmatch(r"(\d+) of (\d+) frames match", measured["picture"]).groups())
         assert alike == compared >= 5
         assert int(re.match(r"at most (\d+) ms (late|early)", measured["sound"])[1]) <= 40
 

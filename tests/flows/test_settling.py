@@ -100,7 +100,7 @@ def test_the_manifest_lists_the_dropped_clip_and_its_replacement(manifest, store
     assert (published["index"], published["title"], published["file"]) == (1, "two", "clip_01.mp4")
     assert (lost["index"], lost["title"]) == (1, "three")
     assert "size: 90x160" in lost["reason"]
-    assert published["history"] == [f"takes the place of “three”: {lost['reason']}"]
+    assert published["history"] == [f"replaces “three”: {lost['reason']}"]
     assert manifest.record.dropped == [f"clip 1 (three): {lost['reason']}"]
     assert store.stat(f"jobs/{manifest.job}/clip_01.mp4").sha256 == published["sha256"]
 

@@ -30,9 +30,9 @@ from tasks.engines.probe import probe
 from tasks.engines.source import ytdlp, ytdlp_child
 from tasks.engines.source.ytdlp_process import Progress
 from tasks.stages.download import (
-    Acquired,
     DownloadOptions,
-    Identified,
+    LocalSource,
+    SourceIdentity,
     TransientDownloadError,
     acquire,
     acquire_file,
@@ -63,7 +63,7 @@ def server() -> Iterator[MediaServer]:
 
 def inspect(
     server: MediaServer, path: str, options: DownloadOptions = OPTIONS, hosts: dict[str, list[str]] | None = None
-) -> Identified:
+) -> SourceIdentity:
     url = path if "://" in path else SITE + path
     return identify(url, options, binary_dir(), network=server.network(hosts))
 
@@ -74,7 +74,7 @@ def download(
     folder: Path,
     options: DownloadOptions = OPTIONS,
     told: list[tuple[int, int | None]] | None = None,
-) -> Acquired:
+) -> LocalSource:
     found = inspect(server, path, options)
     told = [] if told is None else told
     return acquire(found, options, folder, lambda *bytes_: told.append(bytes_), binary_dir(), network=server.network())
@@ -84,7 +84,7 @@ def download(
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs yt-dlp in this process, because a child takes most of a second to start."""
 
-    def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any]:
+    def run_job(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any]:
         answers: list[dict[str, Any]] = []
 
         def emit(event: str, **values: Any) -> None:
@@ -96,7 +96,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         ytdlp_child.run(json.loads(json.dumps(job)), emit)
         return json.loads(json.dumps(answers[-1]))
 
-    monkeypatch.setattr(ytdlp, "converse", converse)
+    monkeypatch.setattr(ytdlp, "run_job", run_job)
     monkeypatch.setattr(ytdlp, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(ytdlp_child, "RETRIES", 1)
 
@@ -365,7 +365,7 @@ class TestCauses:
     def test_circular_redirects_are_refused(self, server: MediaServer) -> None:
         server.pages["/a"] = serve.redirect("/b")
         server.pages["/b"] = serve.redirect("/a")
-        with pytest.raises(UnsupportedSource, match="circle"):
+        with pytest.raises(UnsupportedSource, match="redirects in a loop"):
             inspect(server, "/a")
 
     @pytest.mark.usefixtures("in_process")

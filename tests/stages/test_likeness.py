@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.output.clip_checks import check
+from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
 from tasks.engines.output.measurements import measure_clip
@@ -32,7 +32,7 @@ def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:
     """Names of the failed checks among those that compare with the source."""
     measure = measure_clip(path or clip.path, clip.source)
     assert len(measure.frame_matches) >= 5
-    checks = check(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words)
+    checks = check_clip(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words)
     return {c.name for c in checks if not c.ok} & COMPARED
 
 

@@ -51,7 +51,7 @@ class Renders:
 
     def __call__(self, clip: EdlClip, mend: Correction) -> RenderedClip:
         self.requests.append((clip.title, mend))
-        mend = mend.model_copy(update={"louder": mend.louder + self.bias})
+        mend = mend.model_copy(update={"extra_gain": mend.extra_gain + self.bias})
         return render_clip(clip, footage(self.source), OPTIONS, self.out, correction=mend)
 
 
@@ -79,7 +79,7 @@ def test_wrong_loudness_is_corrected_by_one_more_render(render: Renders, bias: f
     done = verify_clips([render(GOOD, Correction())], render, [OTHER], OPTIONS)
     (clip,) = done.clips
     assert clip.clip == GOOD
-    assert "rendered once more: loudness" in clip.history[0]
+    assert "rendered again: loudness" in clip.history[0]
     assert [title for title, _ in render.requests] == [GOOD.title] * 2
 
 
@@ -87,7 +87,7 @@ def test_a_clip_above_the_longest_duration_is_shortened_by_a_frame(render: Rende
     done = verify_clips([render(GOOD, Correction())], render, [], OPTIONS, longest=1.98)
     (clip,) = done.clips
     assert clip.duration == pytest.approx(1.96, abs=0.001)
-    assert render.requests[-1][1].shorter == 1
+    assert render.requests[-1][1].dropped_frames == 1
 
 
 def test_a_clip_that_cannot_be_corrected_is_replaced_under_its_index(render: Renders):
@@ -99,7 +99,7 @@ def test_a_clip_that_cannot_be_corrected_is_replaced_under_its_index(render: Ren
     ]
     assert [(d.index, d.title) for d in done.dropped] == [(1, SILENT.title)]
     assert "loudness" in done.dropped[0].reason
-    assert f"takes the place of “{SILENT.title}”" in done.clips[0].history[0]
+    assert f"replaces “{SILENT.title}”" in done.clips[0].history[0]
     assert OVERLAPPING.title not in [title for title, _ in render.requests]
 
 
@@ -196,7 +196,7 @@ def test_a_correction_that_cannot_be_rendered_drops_its_clip_once(render: Render
     def gone(clip: EdlClip, mend: Correction) -> RenderedClip:
         if clip.title == GOOD.title:
             raise UnreadableMedia("The source is gone.")
-        return render(clip, mend.model_copy(update={"louder": 4.0}))
+        return render(clip, mend.model_copy(update={"extra_gain": 4.0}))
 
     done = verify_clips([quiet], gone, [OTHER], OPTIONS)
     assert [clip.clip.title for clip in done.clips] == [OTHER.title]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.output.clip_checks import check
+from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
 from tasks.core.transcript import Segment, Word
@@ -16,7 +16,7 @@ from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
 from tasks.engines.output.measurements import _is_highlight, measure_clip
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
-from tasks.stages.render import RenderedClip, parallel, render_clip, render_clips
+from tasks.stages.render import RenderedClip, parallel_clips, render_clip, render_clips
 from tests.engines.picture.test_filters import combed_share
 from tests.small_media import ffmpeg, footage
 
@@ -50,7 +50,9 @@ def rendered(path: Path, out: Path, clip: EdlClip | None = None, words: list[Seg
 
 def faults(clip: RenderedClip) -> list[str]:
     measure = measure_clip(clip.path, clip.source)
-    checks = check(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words, clip.clip.duration)
+    checks = check_clip(
+        measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words, clip.clip.duration
+    )
     return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
 
 
@@ -121,7 +123,7 @@ def test_only_the_clip_is_left_behind(plain: Path, tmp_path: Path):
 
 def test_a_failed_encode_leaves_nothing(plain: Path, tmp_path: Path):
     options = OPTIONS.model_copy(update={"preset": "no such preset"})
-    with pytest.raises(Exception, match="ffmpeg ended"):
+    with pytest.raises(Exception, match="ffmpeg exited"):
         render_clip(cut((0, 1)), footage(plain), options, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -131,7 +133,7 @@ def test_a_failing_gpu_falls_back_to_the_cpu_and_says_so(plain: Path, tmp_path: 
     monkeypatch.setattr(stage, "choose_encoder", lambda wish: EncoderChoice("h264_nvenc", "believed in"))
     clip = rendered(plain, tmp_path / "out")
     assert clip.encoder == "libx264"
-    assert "the GPU gave up" in clip.encoder_reason
+    assert "the GPU failed" in clip.encoder_reason
     assert faults(clip) == []
 
 
@@ -382,7 +384,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
 
 
 def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
-    mend = Correction(louder=-3, shorter=4)
+    mend = Correction(extra_gain=-3, dropped_frames=4)
     done = render_clip(cut((0.5, 3.5)), footage(plain, SPEECH), OPTIONS, tmp_path, correction=mend)
     measure = measure_clip(done.path, done.source)
     assert measure.integrated == pytest.approx(-17, abs=0.6)
@@ -395,6 +397,6 @@ def test_highlight_detection_ignores_white_and_grey():
 
 
 def test_parallel_encodes_are_bounded_by_clips_and_the_setting():
-    assert parallel(OPTIONS, 1) == 1
-    assert parallel(OPTIONS, 2) == 2
-    assert parallel(OPTIONS.model_copy(update={"parallel": 3}), 5) == 3
+    assert parallel_clips(OPTIONS, 1) == 1
+    assert parallel_clips(OPTIONS, 2) == 2
+    assert parallel_clips(OPTIONS.model_copy(update={"parallel": 3}), 5) == 3

@@ -7,18 +7,18 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoAudio
-from tasks.core.output.clip_checks import check
+from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import lags
 from tasks.core.transcript import Speech
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.footage import Footage
-from tasks.engines.output.envelope import levels
+from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.measurements import measure_clip
 from tasks.engines.picture.frames import small_frames
 from tasks.engines.programs import programs
 from tasks.engines.speech import pcm
-from tasks.stages.download import Acquired, DownloadOptions, acquire_file
+from tasks.stages.download import DownloadOptions, LocalSource, acquire_file
 from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA
 from tests.small_media import ffmpeg
@@ -44,7 +44,7 @@ def ticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def acquire(path: Path, language: str = "auto") -> Acquired:
+def acquire(path: Path, language: str = "auto") -> LocalSource:
     return acquire_file(path, path.name, DownloadOptions(language=language), path.parent / "taken")
 
 
@@ -58,11 +58,11 @@ def beeps(sound: np.ndarray, rate: int = RATE) -> list[float]:
     return onsets(peaks > 0.3 * peaks.max(initial=1e-9), 100)
 
 
-def decoded_sound(got: Acquired) -> np.ndarray:
+def decoded_sound(got: LocalSource) -> np.ndarray:
     return np.concatenate([block.samples for block in pcm.blocks(got.audio, ffmpeg_exe())])
 
 
-def rendered(got: Acquired, folder: Path) -> RenderedClip:
+def rendered(got: LocalSource, folder: Path) -> RenderedClip:
     """Render the clip from 0.5 to 5.5 s."""
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
     return render_clip(clip, Footage(got.video, got.audio, got.info, Speech([], "en")), OPTIONS, folder)
@@ -71,11 +71,11 @@ def rendered(got: Acquired, folder: Path) -> RenderedClip:
 def faults(made: RenderedClip) -> list[str]:
     measure = measure_clip(made.path, made.source)
     assert measure.lags, "the beeps show a lag"
-    checks = check(measure, made.clip, OPTIONS, made.source_black, made.source_frozen, made.words, 5.0)
+    checks = check_clip(measure, made.clip, OPTIONS, made.source_black, made.source_frozen, made.words, 5.0)
     return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
 
 
-def flashes(path: Path, got: Acquired) -> list[float]:
+def flashes(path: Path, got: LocalSource) -> list[float]:
     size = {"fps": 25, "size": (32, 18), "ffmpeg": ffmpeg_exe()}
     frames = small_frames(path, got.info, (0, got.info.duration), **size)
     return onsets(np.array([frame[6:12].mean() for frame in frames]) > 150, 25)
@@ -225,7 +225,7 @@ def test_the_main_sound_track_is_used_not_the_commentary(ticks: Path, tmp_path: 
     got = acquire(with_sounds(ticks, tmp_path / name, "sine=440:d=6", "beeps", more=flags))
     assert beeps(decoded_sound(got)) == pytest.approx(TICKS, abs=TOLERANCE)
     made = rendered(got, tmp_path / "out")
-    compared = lags(levels(made.path, [(0.0, 5.0)]), made.source.sound)
+    compared = lags(sound_levels(made.path, [(0.0, 5.0)]), made.source.sound)
     assert compared, "the clip is held against the track that was taken"
     assert all(abs(lag.lag) <= 0.04 and lag.match > 0.9 for lag in compared)
 

@@ -70,7 +70,7 @@ TASKS: dict[str, Task] = {
         video, probe(video), first_sound(video), out / "a.m4a"
     ),
     "encoding of the sound": lambda video, out, exe: demux._transcode(video, first_sound(video), out / "a.m4a", ""),
-    "copy of the source": lambda video, out, exe: demux.seekable(
+    "copy of the source": lambda video, out, exe: demux.make_seekable(
         video, probe(video).model_copy(update={"container": "mpegts"}), first_sound(video), out
     ),
     "loudness": lambda video, out, exe: loudness.plan_loudness(video, [(0, 2)]),

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
-from tasks.core.output.clip_checks import check
+from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.engines.output.measurements import measure_clip
 from tasks.stages.render import RenderedClip, render_clip
@@ -24,7 +24,9 @@ def rendered(path: Path, out: Path, start: float, end: float) -> RenderedClip:
 
 def faults(clip: RenderedClip) -> list[str]:
     measure = measure_clip(clip.path, clip.source)
-    checks = check(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words, clip.clip.duration)
+    checks = check_clip(
+        measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words, clip.clip.duration
+    )
     return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
 
 
@@ -71,7 +73,7 @@ def test_the_last_frame_stays_to_the_end_of_the_sound(sparse_recording: Path, tm
 
 
 def test_a_clip_beyond_the_end_of_the_source_is_refused(sparse_recording: Path, tmp_path: Path):
-    with pytest.raises(UnreadableMedia, match="ends after"):
+    with pytest.raises(UnreadableMedia, match="ends at"):
         rendered(sparse_recording, tmp_path, 14, 16)
 
 

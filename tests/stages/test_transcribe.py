@@ -90,7 +90,7 @@ def test_words_hallucinated_for_noise_are_rejected(name: str, recogniser: Recogn
     """The second guard alone, as if the voice detector had let it pass."""
     samples, window = scaled(NOT_SPEECH[name]()), Stretch(0, 12)
     ((spoken, _),) = recogniser.windows_by_language(samples, [window], [], None)
-    assert all(rejection_reason(heard) for heard in recogniser.listen(samples, [window], spoken.language))
+    assert all(rejection_reason(heard) for heard in recogniser.decode(samples, [window], spoken.language))
 
 
 @pytest.mark.parametrize("noise_db", [None, 10])

@@ -35,7 +35,7 @@ from infra.bucket.store import ObjectStream
 from infra.errors import InfraError, ObjectMissing, StoreError
 from infra.states import JobState
 from tasks.core.object_keys import job_key
-from tasks.core.output.file_names import named_by_title
+from tasks.core.output.file_names import file_name_from_title
 
 DOWNLOAD_SECONDS = 6 * 3600
 """Lifetime of a presigned URL."""
@@ -98,7 +98,7 @@ def download_clip(
 ) -> Response:
     saved_as = f'attachment; filename="{file}"'
     if name == "title" and (clip := _manifest(job_id, parts).clip(file)):
-        saved_as += f"; filename*=UTF-8''{quote(named_by_title(clip.title, file), safe='')}"
+        saved_as += f"; filename*=UTF-8''{quote(file_name_from_title(clip.title, file), safe='')}"
     return _stream(request, job_id, file, parts, {"Content-Disposition": saved_as})
 
 

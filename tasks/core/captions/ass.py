@@ -1,10 +1,10 @@
 """Captions as an ASS script: a few words at a time, the spoken one highlighted.
 
-Each state of the screen is one Dialogue event and events never overlap, so there is never more than
+Each state of the screen is one Dialogue event, and events never overlap, so there is never more than
 one caption on screen. All states of a group have the same text, so lines stay in place while the
 highlight moves. libass shapes and orders right-to-left text; the colour changes only between words,
-which keeps ligatures intact. libass takes a line's direction from its first letter, so an invisible
-mark precedes a foreign word there.
+which keeps ligatures intact. libass takes a line's direction from its first letter, so a line that starts
+with a foreign word gets an invisible direction mark.
 """
 
 import unicodedata
@@ -35,20 +35,20 @@ _EM = 0.050
 _LINES = 2
 _LONGEST_GROUP = 7
 _CLAUSE = 4
-"""Number of words from which a comma ends a group."""
+"""Number of words from which on a comma ends a group."""
 _PAUSE = 0.6
 """Shortest silence in seconds that ends a group."""
 _HOLD = 0.3
-"""Seconds that a group stays after its last word, unless the next group begins."""
+"""Seconds that a group stays on screen after its last word, unless the next group begins."""
 _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}
 """Whisper's languages without spaces between words."""
 _BREAK_GUARD = "\u2060"
-"""Word joiner: invisible, keeps a backslash and a letter from forming a command."""
+"""Word joiner: invisible; it keeps a backslash and a letter from forming a command."""
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The room for text in em, and the language."""
+    """The width available for text, in em, and the language."""
 
     room: float
     language: str
@@ -58,7 +58,7 @@ class _Layout:
         return self.language in _UNSPACED
 
     def between(self, before: Word, after: Word) -> str:
-        """The separator of two words in a line: empty in scripts without spaces, whatever the language."""
+        """The separator between two words of a line: empty in scripts without spaces, whatever the language."""
         if self.unspaced:
             return " " if before.word[-1].isascii() and after.word[0].isascii() else ""
         return "" if UNSPACED.search(before.word[-2:]) and UNSPACED.match(after.word) else " "
@@ -66,7 +66,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Group:
-    """Words on screen together. `lines` are their indices; `scale` shrinks text that is too wide."""
+    """Words that are on screen together. `lines` are their indices; `scale` shrinks text that is too wide."""
 
     words: list[Word]
     lines: list[list[int]]
@@ -85,7 +85,7 @@ def ass(words: list[Word], size: tuple[int, int], language: str, font: str, em_s
     """
     em = _EM * min(size)
     layout = _Layout(room=(1 - 2 * SIDE) * size[0] / em, language=language)
-    groups = [_laid_out(group, layout) for group in _grouped(_visible_words(words, layout), layout)]
+    groups = [_lay_out(group, layout) for group in _group_words(_visible_words(words, layout), layout)]
     events = [line for i, g in enumerate(groups) for line in _events(g, _group_end(groups, i), size, layout)]
     return _header(size, em, round(em / em_share), font) + "\n".join(events) + "\n"
 
@@ -107,27 +107,27 @@ def _colour(rgb: tuple[int, int, int]) -> str:
     return "&H00{2:02X}{1:02X}{0:02X}".format(*rgb)
 
 
-def clean(text: str) -> str:
-    """Text without line breaks and invisible characters (control, direction, unassigned)."""
+def visible_text(text: str) -> str:
+    """The text without line breaks and invisible characters (control, direction, unassigned)."""
     return one_line(text)
 
 
 def escape(text: str) -> str:
-    """Clean text escaped for libass, without active tags or commands."""
+    """Escape text from `visible_text` for libass, leaving no active tags or commands."""
     return text.replace("\\", "\\" + _BREAK_GUARD).replace("{", "\\{").replace("}", "\\}")
 
 
 def _visible_words(words: list[Word], layout: _Layout) -> list[Word]:
-    """The visible words by time, each ending by the start of the next."""
+    """The visible words sorted by time, each ending by the start of the next."""
     whole = whole_letters(sorted(words, key=lambda w: w.start))
-    drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in whole if (text := clean(w.word))]
+    drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in whole if (text := visible_text(w.word))]
     parts = sorted((part for w in drawn for part in _split(w, layout)), key=lambda w: w.start)
     ends = [*(w.start for w in parts[1:]), float("inf")]
     return [w.model_copy(update={"end": min(w.end, e)}) for w, e in zip(parts, ends, strict=False)]
 
 
 def _split(word: Word, layout: _Layout) -> list[Word]:
-    """The word, or several parts with their shares of its time if it is too wide even when shrunk."""
+    """The word, or, if it is too wide even when shrunk, its parts with their shares of its time."""
     wide = text_width(word.word)
     if wide <= layout.room * (1 if layout.unspaced else 2):
         return [word]
@@ -140,19 +140,19 @@ def _split(word: Word, layout: _Layout) -> list[Word]:
     ]
 
 
-def _grouped(words: list[Word], layout: _Layout) -> list[list[Word]]:
-    """Words in groups to be read together, none across a pause or the end of a sentence."""
+def _group_words(words: list[Word], layout: _Layout) -> list[list[Word]]:
+    """Group words to be read together, never across a pause or the end of a sentence."""
     runs: list[list[Word]] = []
     for word in words:
         if runs and not (word.start - runs[-1][-1].end >= _PAUSE or ends_sentence(runs[-1][-1].word)):
             runs[-1].append(word)
         else:
             runs.append([word])
-    return [group for run in runs for group in _divided(run, layout)]
+    return [group for run in runs for group in _split_run(run, layout)]
 
 
-def _divided(run: list[Word], layout: _Layout) -> list[list[Word]]:
-    """The run in as few groups as fit, avoiding single words and ending at commas if that adds no group."""
+def _split_run(run: list[Word], layout: _Layout) -> list[list[Word]]:
+    """Split a run into as few groups as fit, avoiding single words and ending at commas if that adds no group."""
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(run) + 1):
         chosen = (float("inf"), end - 1)
@@ -173,7 +173,7 @@ def _divided(run: list[Word], layout: _Layout) -> list[list[Word]]:
 
 def _fits(group: list[Word], layout: _Layout) -> bool:
     is_short = len(group) <= _LONGEST_GROUP or layout.unspaced
-    return is_short and len(_filled(group, layout, layout.room)) <= _LINES
+    return is_short and len(_fill_lines(group, layout, layout.room)) <= _LINES
 
 
 def _cost(group: list[Word], *, is_last: bool) -> float:
@@ -183,8 +183,8 @@ def _cost(group: list[Word], *, is_last: bool) -> float:
     return 1 + lonely - 0.9 * ends_well
 
 
-def _filled(words: list[Word], layout: _Layout, room: float) -> list[list[int]]:
-    """Indices of the words of each line; each line is filled up to `room` em."""
+def _fill_lines(words: list[Word], layout: _Layout, room: float) -> list[list[int]]:
+    """Indices of the words in each line, filling each line up to `room` em."""
     lines: list[list[int]] = [[0]]
     for i in range(1, len(words)):
         if _line_width(words, [*lines[-1], i], layout) <= room:
@@ -199,9 +199,9 @@ def _line_width(words: list[Word], line: list[int], layout: _Layout) -> float:
     return sum(text_width(words[i].word) for i in line) + gaps
 
 
-def _laid_out(words: list[Word], layout: _Layout) -> _Group:
-    """One line if it fits, else two of similar width, shrunk if a word is too wide."""
-    lines = _filled(words, layout, layout.room)
+def _lay_out(words: list[Word], layout: _Layout) -> _Group:
+    """Lay out one line if it fits, else two of similar width, shrunk if a word is too wide."""
+    lines = _fill_lines(words, layout, layout.room)
     if len(lines) == _LINES:
         everything = list(range(len(words)))
         breaks = [[everything[:i], everything[i:]] for i in everything[1:]]

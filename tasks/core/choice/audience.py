@@ -17,7 +17,7 @@ class Audience:
 
 
 def audience_signals(audience: Audience, windows: Windows) -> dict[str, Floats]:
-    """Signals from the source's page; a signal without data is left out."""
+    """Signals from the source's page; those without data are omitted."""
     signals: dict[str, Floats] = {}
     points = [p for p in audience.heatmap if np.isfinite(p.value) and -np.inf < p.start_time < p.end_time < np.inf]
     if points:

@@ -1,4 +1,4 @@
-"""Where a talk may be cut: ends of sentences, of phrases, of words."""
+"""Find where a talk may be cut: between sentences, phrases or words."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from tasks.core.transcript import Sentence, Word
 TOLERANCE = 1e-6
 """Rounding allowance in seconds: (start + 45) - start may be 44.99999999999999."""
 LEAD_SECONDS = 0.25
-"""A clip begins at most this long before its first word."""
+"""Most seconds that a clip begins before its first word."""
 TAIL_SECONDS = 0.5
-"""A clip ends at most this long after its last word."""
+"""Most seconds that a clip ends after its last word."""
 IDEAL_LEAD, IDEAL_TAIL = 0.1, 0.25
-"""Seconds before the first and after the last word at which to cut if no point of the gap is quieter."""
+"""Seconds before the first and after the last word to cut at if no point in the gap is quieter."""
 DISTANCE_DB = 10.0
-"""Penalty in decibels for each second away from the ideal cut, since silence is never quite even."""
+"""Penalty in decibels per second away from the ideal cut, because silence is never perfectly even."""
 PHRASE_PAUSE = 0.25
-"""Shortest pause to cut at if no run of sentences has the length."""
-WINDOWS_LIMIT = 60_000
-"""More candidates than this are thinned evenly; neighbours differ only by a second."""
+"""Shortest pause to cut at if no run of sentences fits."""
+MAX_WINDOWS = 60_000
+"""Larger sets of candidates are thinned evenly; neighbours differ by only a second."""
 
 
 Alignment = Literal["sentence", "pause", "word"]
@@ -32,33 +32,33 @@ Alignment = Literal["sentence", "pause", "word"]
 
 @dataclass(frozen=True)
 class Units:
-    """The pieces that windows consist of: sentences or parts of them. `parent` is the index of the sentence."""
+    """The building blocks of windows: sentences or parts of them. `parent` is the sentence index of each."""
 
     items: list[Sentence]
     parent: list[int]
     aligned: Alignment
     fallback: str | None = None
-    is_needed: bool = False
-    """Whether these may add windows after sentences gave some: parts of sentences longer than a clip."""
+    is_supplement: bool = False
+    """Whether these add windows even if whole sentences gave some: parts of sentences longer than a clip."""
 
 
 def unit_levels(sentences: list[Sentence], bounds: tuple[float, float]) -> Iterator[Units]:
-    """Ever finer units: sentences, then parts of those that are too long, then parts of all, then words."""
+    """Increasingly fine units: sentences, then parts of overlong ones, then parts of all, then words."""
     shortest, longest = bounds
     yield Units(sentences, list(range(len(sentences))), "sentence")
     too_long = [s.end - s.start > longest for s in sentences]
     if any(too_long):
-        yield _phrases(sentences, too_long, "a sentence is longer than the clip: cut at a pause", is_needed=True)
-    yield _phrases(sentences, [True] * len(sentences), "no run of sentences has the length: cut at a pause")
+        yield _phrases(sentences, too_long, "a sentence is longer than the clip: cut at a pause", is_supplement=True)
+    yield _phrases(sentences, [True] * len(sentences), "no run of sentences fits: cut at a pause")
     grain = min(max((longest - shortest) / 2, 0.0), 1.0)
-    yield _word_runs(sentences, grain, "no pause is where a cut must be: cut between words")
+    yield _word_runs(sentences, grain, "no pause fits: cut between words")
 
 
-def _phrases(sentences: list[Sentence], divide: list[bool], fallback: str, *, is_needed: bool = False) -> Units:
+def _phrases(sentences: list[Sentence], divide: list[bool], fallback: str, *, is_supplement: bool = False) -> Units:
     def ends_part(part: list[Word], following: Word) -> bool:
         return following.start - part[-1].end >= PHRASE_PAUSE
 
-    return _divided(sentences, divide, ends_part, Units([], [], "pause", fallback, is_needed))
+    return _divided(sentences, divide, ends_part, Units([], [], "pause", fallback, is_supplement))
 
 
 def _word_runs(sentences: list[Sentence], seconds: float, fallback: str) -> Units:
@@ -71,7 +71,7 @@ def _word_runs(sentences: list[Sentence], seconds: float, fallback: str) -> Unit
 def _divided(
     sentences: list[Sentence], divide: list[bool], ends_part: Callable[[list[Word], Word], bool], into: Units
 ) -> Units:
-    """`into`, filled with the sentences; those marked in `divide` are split where `ends_part` is true."""
+    """Fill `into` with the sentences; those flagged in `divide` are split where `ends_part` is true."""
     for index, (sentence, divided) in enumerate(zip(sentences, divide, strict=True)):
         parts = [[sentence.words[0]]]
         for word in sentence.words[1:]:
@@ -90,10 +90,10 @@ def _unit(words: Sequence[Word], language: str | None) -> Sentence:
 
 
 def cut_points(sentences: Sequence[Sentence], delivery: Delivery | None) -> tuple[Floats, Floats]:
-    """Where to cut a clip that begins, and one that ends, with each sentence: two arrays (sentences,), seconds.
+    """Where to cut a clip that begins, and one that ends, with each sentence: two arrays (sentences,) of seconds.
 
-    Each cut is the quietest point of the gap, at most `LEAD_SECONDS` before the first word or
-    `TAIL_SECONDS` after the last, never inside a word, and never after the next sentence's start.
+    Each cut is at the quietest point of the gap, at most `LEAD_SECONDS` before the first word or
+    `TAIL_SECONDS` after the last, never inside a word or after the start of the next sentence.
     """
     ends_at = delivery.duration if delivery is not None else sentences[-1].end if sentences else 0.0
     starts, ends = np.zeros(len(sentences)), np.zeros(len(sentences))
@@ -108,7 +108,7 @@ def cut_points(sentences: Sequence[Sentence], delivery: Delivery | None) -> tupl
 
 
 def _quietest(low: float, high: float, ideal: float, delivery: Delivery | None) -> float:
-    """The quietest time from `low` to `high`; if all are equally quiet, the one nearest to `ideal`."""
+    """The quietest time from `low` to `high`; if all are equally quiet, the one nearest `ideal`."""
     nearest = min(max(ideal, (low + high) / 2 if high - low < 0.1 else low), high)
     if delivery is None or high - low < 2 / delivery.loudness_hz:
         return nearest
@@ -123,7 +123,9 @@ def _quietest(low: float, high: float, ideal: float, delivery: Delivery | None) 
     return float(np.clip(frames[int(np.argmin(cost))] / rate, low, high))
 
 
-def windows_of(sentences: Sequence[Sentence], bounds: tuple[float, float], delivery: Delivery | None = None) -> Windows:
+def candidate_windows(
+    sentences: Sequence[Sentence], bounds: tuple[float, float], delivery: Delivery | None = None
+) -> Windows:
     """All windows of whole sentences whose length between the cuts is within the bounds (seconds)."""
     starts, ends = cut_points(sentences, delivery)
     shortest, longest = bounds
@@ -134,6 +136,6 @@ def windows_of(sentences: Sequence[Sentence], bounds: tuple[float, float], deliv
     first: Ints = np.repeat(at, number)
     before: Ints = np.cumsum(number) - number
     last: Ints = np.arange(len(first), dtype=np.int64) + np.repeat(low - before, number)
-    stride = -(-len(first) // WINDOWS_LIMIT) or 1
+    stride = -(-len(first) // MAX_WINDOWS) or 1
     first, last = first[::stride], last[::stride]
     return Windows(first, last, starts[first], ends[last])

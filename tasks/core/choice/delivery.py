@@ -1,4 +1,4 @@
-"""Signals of the audio: loudness, melody, reactions of the audience."""
+"""Signals from the audio: loudness, melody, audience reactions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,13 @@ from tasks.core.choice.windows import Floats, Windows, mean_and_deviation
 from tasks.core.transcript import Sentence
 
 REACTION_SECONDS = 1.5
-"""Seconds after a window's end in which a reaction still counts for it."""
-
-
+"""A reaction this long after a window's end still counts for it."""
 REACTION_NOISE = 0.25
 """Spectral flatness above which a sound is noise, such as applause, rather than a voice."""
-
-
 REACTION_LEVEL_DB = 15.0
 """Decibels by which a reaction must exceed the talk's noise floor."""
-
-
-REACTION_LASTS = 0.5
-"""Shortest reaction in seconds; a hiss at the edge of a word is shorter."""
+SHORTEST_REACTION = 0.5
+"""Seconds; the hiss at the edge of a word is shorter."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ def _speaking(sentences: Sequence[Sentence], count: int, rate: float, margin: fl
 
 
 def _reactions(sentences: Sequence[Sentence], delivery: Delivery) -> Floats:
-    """1 where a loud noise sounds while nobody speaks, else 0: probably applause or laughter."""
+    """1 where there is loud noise while nobody speaks, probably applause or laughter; else 0."""
     count = len(delivery.noise)
     if not count or not len(delivery.loudness):
         return np.zeros(count)
@@ -91,7 +85,7 @@ def _reactions(sentences: Sequence[Sentence], delivery: Delivery) -> Floats:
     is_loud = level > max(floor + REACTION_LEVEL_DB, -50.0)
     is_noise = delivery.noise > REACTION_NOISE
     silent = ~_speaking(sentences, count, delivery.pitch_hz, margin=0.15)
-    return _lasting(is_loud & is_noise & silent, int(REACTION_LASTS * delivery.pitch_hz)).astype(np.float64)
+    return _lasting(is_loud & is_noise & silent, int(SHORTEST_REACTION * delivery.pitch_hz)).astype(np.float64)
 
 
 def _lasting(flags: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:

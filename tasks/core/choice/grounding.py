@@ -1,4 +1,4 @@
-"""Whether a title or hook says only what is said in its clip, whoever wrote it."""
+"""Check that a title or hook says only what is said in its clip, whoever wrote it."""
 
 import unicodedata
 
@@ -13,9 +13,9 @@ def unspoken_words(text: str, said: str) -> list[str]:
     """The words of a text that are not spoken, in order.
 
     Case, punctuation and a possessive s are ignored. Compounds are compared part by part, scripts
-    without spaces letter by letter. A word before a final ellipsis may be the start of a spoken one.
+    without spaces letter by letter. The word before a final ellipsis may be the start of a spoken word.
     """
-    heard, run = _heard(said)
+    heard, run = _spoken_words(said)
     words = _parts(text)
     unspoken = [word for word in words if word not in heard and not (UNSPACED.search(word) and word in run)]
     cut_short = text.rstrip().endswith("\u2026") and unspoken and unspoken[-1] == words[-1]
@@ -24,8 +24,8 @@ def unspoken_words(text: str, said: str) -> list[str]:
     return unspoken
 
 
-def _heard(said: str) -> tuple[frozenset[str], str]:
-    """The spoken words, and all their letters joined."""
+def _spoken_words(said: str) -> tuple[frozenset[str], str]:
+    """The spoken words, and all of them concatenated."""
     parts = _parts(said)
     return frozenset(parts), "".join(parts)
 
@@ -40,6 +40,6 @@ def _parts(text: str) -> list[str]:
 
 
 def _folded(token: str) -> str:
-    """Case-folded, in NFC. Turkish dotted and dotless i become one, because capitals mix them."""
+    """Case-folded, in NFC. Turkish dotted and dotless i become one, because their capitals get confused."""
     folded = unicodedata.normalize("NFC", token.casefold())
     return folded.replace("i\u0307", "i").replace("\u0131", "i")

@@ -1,7 +1,7 @@
-"""A headline and a hook for a clip, drawn from its words.
+"""A headline and a hook for a clip, taken from its words.
 
-The headline is the strongest clause of the clip: one that claims, asks or contrasts, with words
-typical of the clip rather than of the whole talk. It is not the clip's opening.
+The headline is the clip's strongest clause: one that claims, asks or contrasts, with words typical of
+the clip rather than of the whole talk. It is not the clip's opening.
 """
 
 import math
@@ -10,18 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.core.choice.signals import Line, content_words, openings, stem, tokens
+from tasks.core.choice.signals import Line, content_words, opening_scores, stem, tokens
 from tasks.core.speech.punctuation import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question
 from tasks.core.speech.sentences import join
 from tasks.core.speech.wordlists import WordLists, word_lists
 from tasks.core.transcript import Sentence
 
-LONGEST = 60
-"""Characters of a headline."""
-LONGEST_HOOK = 120
-"""Characters of a hook."""
+MAX_TITLE_CHARS = 60
+MAX_HOOK_CHARS = 120
 GOOD_WORDS = range(4, 11)
-"""Number of words of a good headline: longer than a label, shorter than a paragraph."""
+"""Number of words in a good headline: longer than a label, shorter than a paragraph."""
 
 _BREAK = re.compile(rf"(?<=[\u2013\u2014{CLAUSE_FINAL}])(?!\d)\s*|\s+[-\u2013\u2014]+\s+")
 _NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}\"\u201c\u201d\u00ab\u00bb]")
@@ -31,7 +29,7 @@ _EDGE = " \t-\u2013\u2014'\u2019" + CLAUSE_FINAL + _STOPS
 
 @dataclass(frozen=True)
 class _Clause:
-    """Part of a sentence that could stand alone; `place` is the sentence's position in the clip, 0 to 1."""
+    """Part of a sentence that could stand alone; `place` is the sentence's position in the clip, from 0 to 1."""
 
     text: str
     place: float
@@ -40,9 +38,9 @@ class _Clause:
 
 
 def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], language: str) -> str:
-    """At most 60 characters of whole words from the sentences of a clip, or "" if none fit.
+    """At most 60 characters of whole words from a clip's sentences, or "" if none fit.
 
-    `talk_sentences` are those of the whole talk, whose common words say little about the clip.
+    `talk_sentences` are those of the whole talk; words common in it say little about the clip.
     """
     lists = word_lists(language)
     weights = _weights(text_sentences, talk_sentences, lists)
@@ -51,28 +49,28 @@ def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], langu
 
 
 def hook(text_sentences: Sequence[str], language: str, title: str = "") -> str:
-    """A strong early line of a clip, at most 120 characters, preferably not the one behind the title."""
+    """A strong early line of a clip, at most 120 characters, preferably not the one used as title."""
     lists = word_lists(language)
     texts = [" ".join(_NOISE.sub(" ", text).split()) for text in text_sentences]
     lines = [_untimed(text, i) for i, text in enumerate(texts) if tokens(text)][:5]
     if not lines:
         return ""
-    strength = openings([Line.of(line, lists) for line in lines])
+    strength = opening_scores([Line.of(line, lists) for line in lines])
     used = title.casefold().rstrip(QUESTION_MARKS)
     apart = [3.0 * bool(used and used in line.text.casefold()) for line in lines]
     best = max(range(len(lines)), key=lambda i: strength[i] - 0.4 * i - apart[i])
-    parts = _spoken([part for part in _BREAK.split(lines[best].text) if part], lists)
+    parts = _without_lead_in([part for part in _BREAK.split(lines[best].text) if part], lists)
     line = " ".join(_without_openers(join(part.strip() for part in parts).split(), lists)) or lines[best].text
-    return shorten(_sentence_case(line), LONGEST_HOOK)
+    return shorten(_sentence_case(line), MAX_HOOK_CHARS)
 
 
 def fallback_title(index: int) -> str:
-    """The title of a clip whose words give none. It claims nothing."""
+    """A neutral title for a clip whose words yield none."""
     return f"Clip {index}"
 
 
 def shorten(text: str, limit: int) -> str:
-    """Text on one line of at most `limit` characters, cut between words and marked with an ellipsis."""
+    """The text on one line of at most `limit` characters, cut between words and ending in an ellipsis if cut."""
     line = " ".join(text.split())
     if len(line) <= limit:
         return line
@@ -93,12 +91,12 @@ def _best(clauses: Iterable[_Clause], weights: dict[str, float], lists: WordList
 
 
 def _excerpts(text_sentences: Sequence[str]) -> Iterator[_Clause]:
-    """Runs of words that fit, starting at each word, for sentences without a clause that fits."""
+    """Runs of words that fit, starting at each word: the fallback if no clause fits."""
     for i, raw in enumerate(text_sentences):
         words = _NOISE.sub(" ", raw).split()
         for k in range(len(words)):
             end, length = k, -1
-            while end < len(words) and length + 1 + len(words[end]) <= LONGEST - 1:
+            while end < len(words) and length + 1 + len(words[end]) <= MAX_TITLE_CHARS - 1:
                 length += 1 + len(words[end])
                 end += 1
             yield _Clause(" ".join(words[k:end]), 0.0, opens_clip=i == 0 and k == 0, whole=False)
@@ -108,7 +106,7 @@ def _clauses(text_sentences: Sequence[str], lists: WordLists | None) -> Iterator
     for i, raw in enumerate(text_sentences):
         text = " ".join(_NOISE.sub(" ", raw).split())
         place = i / max(len(text_sentences) - 1, 1)
-        parts = _spoken([part for part in _BREAK.split(text) if part], lists)
+        parts = _without_lead_in([part for part in _BREAK.split(text) if part], lists)
         for k in range(len(parts)):
             for size in range(1, len(parts) - k + 1):
                 yield _Clause(
@@ -117,8 +115,8 @@ def _clauses(text_sentences: Sequence[str], lists: WordLists | None) -> Iterator
         yield from _linked(text, place, i == 0, lists)
 
 
-def _spoken(parts: list[str], lists: WordLists | None) -> list[str]:
-    """Parts of a sentence without a short lead-in such as "he said" or "the truth is"."""
+def _without_lead_in(parts: list[str], lists: WordLists | None) -> list[str]:
+    """Drop a short lead-in such as "he said" or "the truth is" from the parts of a sentence."""
     if lists is None or len(parts) < 2:
         return parts
     first = tokens(parts[0])
@@ -127,7 +125,7 @@ def _spoken(parts: list[str], lists: WordLists | None) -> list[str]:
 
 
 def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> Iterator[_Clause]:
-    """Clauses that start after, or end before, a conjunction."""
+    """Clauses that end before or start after a conjunction."""
     if lists is None:
         return
     words = text.split()
@@ -139,7 +137,7 @@ def _linked(text: str, place: float, opens: bool, lists: WordLists | None) -> It
 
 
 def _fit(text: str, lists: WordLists | None) -> tuple[str, int]:
-    """The clause ("" if too long) without leading fillers and trailing function words, and the number of the latter."""
+    """The clause without leading fillers and trailing function words ("" if too long), and the count of the latter."""
     asks = text.rstrip()[-1:] if text.rstrip().endswith(tuple(QUESTION_MARKS)) else ""
     words = text.strip(_EDGE + QUESTION_MARKS).split()
     words = _without_openers(words, lists)
@@ -148,7 +146,7 @@ def _fit(text: str, lists: WordLists | None) -> tuple[str, int]:
         words.pop()
     title = " ".join(words).strip(_EDGE)
     title = title and title + asks
-    return (title if len(title) <= LONGEST else ""), length - len(words)
+    return (title if len(title) <= MAX_TITLE_CHARS else ""), length - len(words)
 
 
 def _without_openers(words: list[str], lists: WordLists | None) -> list[str]:
@@ -158,7 +156,7 @@ def _without_openers(words: list[str], lists: WordLists | None) -> list[str]:
 
 
 def _opening(words: list[str], lists: WordLists) -> int:
-    """Number of leading filler words: those of a phrase, else 1 for a filler or punctuation, else 0."""
+    """Number of leading filler words: the length of a filler phrase, else 1 for a filler or punctuation, else 0."""
     for phrase in lists.opening_phrases:
         length = len(phrase.split())
         if tokens(" ".join(words[:length])) == tokens(phrase):

@@ -1,7 +1,7 @@
-"""The prompt for the LLM, the schema of its answer, and how the answer is sanitised.
+"""The LLM's prompt, the schema of its answer, and the sanitising of that answer.
 
-The transcript is untrusted and may contain instructions. It goes in as JSON data, and the answer
-can only pick among the offered windows and name them.
+The transcript is untrusted and may contain instructions. It is passed as JSON data, and the answer
+can only pick from the offered windows and name them.
 """
 
 import json
@@ -16,20 +16,20 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.untrusted_text import harmless
 from tasks.core.choice.grounding import unspoken_words
-from tasks.core.choice.headline import LONGEST, LONGEST_HOOK, shorten
+from tasks.core.choice.headline import MAX_HOOK_CHARS, MAX_TITLE_CHARS, shorten
 from tasks.core.choice.signals import stem, tokens
 from tasks.core.speech.writing_systems import TOKEN
 
-LONGEST_DESCRIPTION = 300
-MOST_HASHTAGS = 5
-LONGEST_HASHTAG = 30
-LONGEST_ANSWER = 100_000
-"""Characters; an answer with ten clips has about 4,000."""
-MOST_ITEMS = 1000
-MOST_TRIES = 500
-"""Positions at which to look for JSON in an answer."""
-LONGEST_EXCERPT = 4000
-"""Characters of a window's text in the prompt: a clip of 180 s has about 3,000."""
+MAX_DESCRIPTION_CHARS = 300
+MAX_HASHTAGS = 5
+MAX_HASHTAG_CHARS = 30
+MAX_ANSWER_CHARS = 100_000
+"""An answer with ten clips has about 4,000."""
+MAX_ITEMS = 1000
+MAX_PARSE_ATTEMPTS = 500
+"""Positions at which to try to parse JSON in an answer."""
+MAX_EXCERPT_CHARS = 4000
+"""Limit for a window's text in the prompt; a clip of 180 s has about 3,000."""
 
 
 class Offer(BaseModel):
@@ -41,7 +41,7 @@ class Offer(BaseModel):
 
 
 class Pick(BaseModel):
-    """A window that the LLM picked, with its texts; part of the answer's schema."""
+    """A window picked by the LLM, with its texts; part of the answer's schema."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -60,8 +60,8 @@ class Answer(BaseModel):
     clips: list[Pick]
 
 
-class AnswerRefused(ValueError):
-    """The answer has no valid pick. The message says why and quotes nothing from the answer."""
+class InvalidAnswer(ValueError):
+    """The answer has no valid pick. The message says why without quoting the answer."""
 
 
 SYSTEM = """\
@@ -84,14 +84,14 @@ Use only ids that were offered, each at most once, best first."""
 
 def messages(offers: Sequence[Offer], count: int) -> list[dict[str, str]]:
     """Chat messages that ask for the best `count` offers."""
-    data = [{"id": o.id, "seconds": round(o.seconds, 1), "transcript": o.text[:LONGEST_EXCERPT]} for o in offers]
+    data = [{"id": o.id, "seconds": round(o.seconds, 1), "transcript": o.text[:MAX_EXCERPT_CHARS]} for o in offers]
     payload = json.dumps({"pick": min(count, len(offers)), "candidates": data}, ensure_ascii=False)
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": payload.replace("<", "\\u003c")}]
 
 
 @dataclass(frozen=True)
 class ParsedAnswer:
-    """The valid picks of an answer, best first, and what was dropped from it, in our words."""
+    """The valid picks of an answer, best first, and a description of what was dropped from it."""
 
     picks: list[Pick]
     dropped: list[str]
@@ -100,49 +100,49 @@ class ParsedAnswer:
 def read_answer(text: str, offers: Sequence[Offer], count: int) -> ParsedAnswer:
     """Parse an answer leniently: offered ids, each once, with sanitised texts. Invalid picks are dropped.
 
-    Models omit keys, add others, number the windows, leave out the outer object or get cut off; whatever
-    is readable is used. A title or hook is empty if it is unusable or has a word that nobody says.
+    Models omit keys, add others, number the windows, leave out the outer object or get cut off; everything
+    readable is used. A title or hook is empty if it is unusable or has a word that nobody says.
 
     Raises:
-        AnswerRefused: there is no JSON, or no valid pick.
+        InvalidAnswer: there is no JSON, or no valid pick.
     """
-    if len(text) > LONGEST_ANSWER:
-        raise AnswerRefused("the answer was far too long")
+    if len(text) > MAX_ANSWER_CHARS:
+        raise InvalidAnswer("the answer was too long")
     by_id = {offer.id: offer for offer in offers}
     picks: dict[str, Pick] = {}
     faults: list[str] = []
     items = _items(_THOUGHTS.sub(" ", text))
-    for item in items[:MOST_ITEMS]:
-        name = _offered(item, by_id)
+    for item in items[:MAX_ITEMS]:
+        name = _offer_named_by(item, by_id)
         if name is None:
-            faults.append("named no window that was offered")
+            faults.append("named no offered window")
         elif name in picks:
             faults.append("named a window twice")
         elif not isinstance(item.get("title"), str):
             faults.append("broke the schema")
         elif len(picks) < count:
-            picks[name], unspoken = _harmless(_pick(name, item), by_id[name].text)
+            picks[name], unspoken = _sanitised(_pick(name, item), by_id[name].text)
             faults += unspoken
     if not picks:
         broken = "broke the schema" in faults
-        raise AnswerRefused("the answer broke the schema" if broken else "the answer named no window that was offered")
+        raise InvalidAnswer("the answer broke the schema" if broken else "the answer named no offered window")
     dropped = [f"{times} of {len(items)} picks {fault}" for fault, times in Counter(faults).items()]
     return ParsedAnswer(list(picks.values()), dropped)
 
 
-def _offered(item: dict[str, object], by_id: Mapping[str, Offer]) -> str | None:
-    """The offer that an item names, by id or number, or None."""
+def _offer_named_by(item: dict[str, object], by_id: Mapping[str, Offer]) -> str | None:
+    """The id of the offer that an item names, by id or number, or None."""
     said = item.get("id")
     if isinstance(said, float) and said.is_integer():
         said = int(said)
     if not isinstance(said, str | int) or isinstance(said, bool):
         return None
-    name = str(said).strip().casefold() if isinstance(said, str) or abs(said) < MOST_ITEMS else ""
+    name = str(said).strip().casefold() if isinstance(said, str) or abs(said) < MAX_ITEMS else ""
     return next((one for one in (name, f"w{name}") if one in by_id), None)
 
 
 def _pick(name: str, item: dict[str, object]) -> Pick:
-    """A pick with the item's well-formed fields; the others are empty."""
+    """A pick with the item's well-formed fields; all others are empty."""
     texts = {key: value if isinstance(value := item.get(key), str) else "" for key in ("title", "hook", "description")}
     tags = item.get("hashtags")
     if isinstance(tags, str):
@@ -152,14 +152,14 @@ def _pick(name: str, item: dict[str, object]) -> Pick:
 
 
 def _items(text: str) -> list[dict[str, object]]:
-    """The picks in an answer, even with prose or a code fence around them or if the end is cut off.
+    """Find the picks in an answer, even inside prose or a code fence, or if the end is cut off.
 
     They are in an object's `clips` or a bare list. If neither parses, single objects are collected.
     """
     decoder = json.JSONDecoder()
     alone: list[dict[str, object]] = []
     position = 0
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_PARSE_ATTEMPTS):
         found = _JSON_START.search(text, position)
         if found is None:
             break
@@ -174,12 +174,12 @@ def _items(text: str) -> list[dict[str, object]]:
             alone.append(cast("dict[str, object]", value))
             position = end
     if not alone:
-        raise AnswerRefused("the answer held no JSON object with clips")
+        raise InvalidAnswer("the answer contained no JSON object with clips")
     return alone
 
 
 def _listed(value: object) -> list[dict[str, object]] | None:
-    """The picks if the value is a whole answer, else None."""
+    """The picks if the value is a complete answer, else None."""
     inner = cast("dict[str, object]", value).get("clips") if isinstance(value, dict) else value
     if not isinstance(inner, list):
         return None
@@ -189,7 +189,7 @@ def _listed(value: object) -> list[dict[str, object]] | None:
 
 _JSON_START = re.compile(r"[{\[]")
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
-"""A model's reasoning before its answer, which may contain drafts."""
+"""A model's reasoning before its answer; it may contain drafts."""
 _MARKUP = re.compile(r"<[^>]*>|[<>`*_~|\\{}\[\]^]")
 _LINK = re.compile(
     r"(?:https?:?//|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|net|org|io|co|ru|id|ly|me|gg|xyz|info|biz|app|dev|link|site|online|top)\b\S*|\S+@\S+",
@@ -197,35 +197,35 @@ _LINK = re.compile(
 )
 
 
-def plain(text: str, limit: int) -> str:
-    """Text without control characters, markup or links, on one line of at most `limit` characters."""
+def plain_text(text: str, limit: int) -> str:
+    """The text without control characters, markup or links, on one line of at most `limit` characters."""
     line = _MARKUP.sub(" ", _LINK.sub(" ", harmless(text[: limit * 20])))
     return shorten(line.strip(" \t\"'#"), limit)
 
 
-def _harmless(pick: Pick, transcript: str) -> tuple[Pick, list[str]]:
-    """The pick with texts that are safe to show, and what was dropped from it."""
-    title, hook = plain(pick.title, LONGEST), plain(pick.hook, LONGEST_HOOK)
+def _sanitised(pick: Pick, transcript: str) -> tuple[Pick, list[str]]:
+    """The pick with texts that are safe to show, and a description of what was dropped from it."""
+    title, hook = plain_text(pick.title, MAX_TITLE_CHARS), plain_text(pick.hook, MAX_HOOK_CHARS)
     unspoken = [name for name, text in (("title", title), ("hook", hook)) if unspoken_words(text, transcript)]
-    harmless = Pick(
+    sanitised = Pick(
         id=pick.id,
         title=title if "title" not in unspoken and _is_about(title, transcript) else "",
         hook=hook if "hook" not in unspoken else "",
-        description=plain(pick.description, LONGEST_DESCRIPTION),
+        description=plain_text(pick.description, MAX_DESCRIPTION_CHARS),
         hashtags=hashtags(pick.hashtags),
     )
-    return harmless, [f"had a {name} with a word that nobody says in the clip" for name in unspoken]
+    return sanitised, [f"had a {name} with a word that nobody says in the clip" for name in unspoken]
 
 
 def hashtags(raw: Sequence[str]) -> list[str]:
     """At most five distinct tags of letters and digits, in lower case, without #."""
     tags = ["".join(TOKEN.findall(tag[:300].casefold())) for tag in raw[:50] if not _LINK.search(tag[:300])]
     tags = [re.sub(r"['\u2019-]", "", tag) for tag in tags]
-    return list(dict.fromkeys(tag for tag in tags if 1 < len(tag) <= LONGEST_HASHTAG))[:MOST_HASHTAGS]
+    return list(dict.fromkeys(tag for tag in tags if 1 < len(tag) <= MAX_HASHTAG_CHARS))[:MAX_HASHTAGS]
 
 
 def _is_about(title: str, transcript: str) -> bool:
-    """Whether a title shares a word of over three letters with the transcript, or a letter pair without spaces."""
+    """Whether a title shares a word of over three letters with the transcript or, without spaces, a letter pair."""
     heard = {stem(t)[:5] for t in tokens(transcript)}
     named = {stem(t)[:5] for t in tokens(title)}
     if any(len(term) > 3 and term in heard for term in named):

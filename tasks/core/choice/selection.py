@@ -1,8 +1,8 @@
-"""Which seconds become clips: a pure function from timed sentences and signals to windows.
+"""Select the seconds that become clips: a pure function from timed sentences and signals to windows.
 
-Candidates are all windows that begin and end with a sentence and have the requested length. They
-are scored by a weighted sum of signals, each standardised within the talk, and picked together:
-best first, never overlapping, spread over topics, and as many as requested if they fit.
+Candidates are all windows of the requested length that begin and end with a sentence. They are scored
+by a weighted sum of signals, each standardised within the talk, and picked as a set: best first, never
+overlapping, spread over topics, and as many as requested if they fit.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from tasks.core.choice.audience import Audience, audience_signals
-from tasks.core.choice.cuts import LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, Alignment, Units, unit_levels, windows_of
+from tasks.core.choice.cuts import (
+    LEAD_SECONDS,
+    TAIL_SECONDS,
+    TOLERANCE,
+    Alignment,
+    Units,
+    candidate_windows,
+    unit_levels,
+)
 from tasks.core.choice.delivery import Delivery, delivery_signals
 from tasks.core.choice.signals import Line, content_words, pause_signals, text_signals
 from tasks.core.choice.topics import Topics
@@ -24,10 +32,10 @@ from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Sentence
 
 RESERVE = 10
-"""Number of next best windows to keep, for the LLM to choose from and to replace clips that fail their checks."""
-LIKENESS_COST = 1.5
-"""Penalty for the topic of a pick, in deviations of the score: a near copy is not a second pick."""
-NEARNESS_COST, NEARNESS_SECONDS = 0.5, 90.0
+"""Runner-up windows to keep, for the LLM to choose from and to replace clips that fail their checks."""
+SIMILARITY_COST = 1.5
+"""Penalty for sharing a pick's topic, in standard deviations of the score; it keeps near copies from being picked."""
+PROXIMITY_COST, PROXIMITY_SECONDS = 0.5, 90.0
 """Penalty for being next to a pick, and the distance in seconds over which it fades by a factor of e."""
 
 
@@ -38,8 +46,8 @@ class Weight:
 
 
 WEIGHTS: dict[str, Weight] = {
-    # Each signal's lift over random windows in audiences' laughter and applause. docs/measure_signals.py repeats
-    # the measurement; the weights come from the first one, whose numbers stand here.
+    # Lift of each signal over random windows, measured by audience laughter and applause. docs/measure_signals.py
+    # repeats the measurement; the weights are based on its first run, whose numbers are given here.
     "short_sentences": Weight(1.0, "1.75 alone"),
     "dialogue": Weight(1.0, "1.60 alone"),
     "first_person": Weight(1.0, "1.56 alone"),
@@ -47,33 +55,33 @@ WEIGHTS: dict[str, Weight] = {
     "question": Weight(0.5, "1.45 alone"),
     "second_person": Weight(0.5, "1.41 alone"),
     "positive": Weight(0.5, "1.30 alone"),
-    "word_length": Weight(-1.0, "0.73 alone: long words lose"),
+    "word_length": Weight(-1.0, "0.73 alone: long words lose the audience"),
     "rare_words": Weight(-0.5, "1.21 alone for low density"),
     "numbers": Weight(-0.5, "1.17 alone for few numbers"),
-    "pauses": Weight(0.5, "2.26 alone, partly the audience heard as a pause: a quarter of what it earned"),
-    "slow_speech": Weight(0.25, "2.15 alone, with the same caution"),
-    # Not measured: what a viewer needs who sees only the clip.
-    "opening": Weight(1.25, "the first sentence decides whether the rest is watched"),
-    "completeness": Weight(0.75, "a clip must close"),
-    "topic": Weight(0.5, "one subject from beginning to end"),
-    "claim": Weight(0.5, "a point is made"),
+    "pauses": Weight(0.5, "2.26 alone, but the audience's reaction counts as a pause: a quarter of its lift"),
+    "slow_speech": Weight(0.25, "2.15 alone, with the same reservation"),
+    # Not measured: what viewers need who see only the clip.
+    "opening": Weight(1.25, "the first sentence decides whether people keep watching"),
+    "completeness": Weight(0.75, "a clip needs an ending"),
+    "topic": Weight(0.5, "one subject from start to end"),
+    "claim": Weight(0.5, "it makes a point"),
     "loudness": Weight(0.4, "speakers raise their voice at what matters to them"),
     "dynamics": Weight(0.2, "against monotone stretches"),
     "melody": Weight(0.3, "against monotone stretches"),
-    "reaction": Weight(1.0, "applause or laughter, guessed from noise while nobody speaks"),
+    "reaction": Weight(1.0, "applause or laughter, inferred from noise while nobody speaks"),
     "replays": Weight(1.5, "viewers have voted"),
-    "chapter": Weight(0.5, "the creator starts a new topic inside"),
-    "promotion": Weight(-1.5, "sponsors, calls to subscribe and introductions are no highlights"),
-    "repetition": Weight(-1.0, "a loop of the recogniser, or a chant"),
-    "dead_air": Weight(-1.0, "seconds without a word lose the viewer"),
+    "chapter": Weight(0.5, "the creator marked a new topic inside it"),
+    "promotion": Weight(-1.5, "sponsors, calls to subscribe and introductions are not highlights"),
+    "repetition": Weight(-1.0, "a recogniser loop, or a chant"),
+    "dead_air": Weight(-1.0, "seconds without a word lose viewers"),
 }
 
 
 class Candidate(BaseModel):
     """A window of the talk: sentences `first` to `last` (indices, inclusive), cut at `start` and `end`.
 
-    `signals` are standardised within the talk, `score` is their weighted sum. `aligned` says what
-    its ends fall on, `fallback` why that is not a sentence.
+    `signals` are standardised within the talk; `score` is their weighted sum. `aligned` says what its
+    ends are aligned to, `fallback` why that is not a sentence.
     """
 
     start: float
@@ -92,7 +100,7 @@ class Candidate(BaseModel):
 
 
 class SelectedWindows(BaseModel):
-    """`clips` become clips, `reserve` holds the next best. Both are best first, and no two windows overlap."""
+    """`clips` become clips; `reserve` holds the runners-up. Both are best first, and no two windows overlap."""
 
     clips: list[Candidate]
     reserve: list[Candidate] = Field(default_factory=list[Candidate])
@@ -112,12 +120,12 @@ class _Scored:
 
 @dataclass
 class _Picks:
-    """Picked windows, best first, as (level, index)."""
+    """Picked windows, best first, as (scored windows, index)."""
 
-    taken: list[tuple[_Scored, int]] = field(default_factory=list[tuple[_Scored, int]])
+    picked: list[tuple[_Scored, int]] = field(default_factory=list[tuple[_Scored, int]])
 
     def spans(self) -> list[tuple[float, float]]:
-        return sorted((float(s.windows.start[i]), float(s.windows.end[i])) for s, i in self.taken)
+        return sorted((float(s.windows.start[i]), float(s.windows.end[i])) for s, i in self.picked)
 
 
 def select_windows(
@@ -128,9 +136,9 @@ def select_windows(
     count: int,
     language: str,
 ) -> SelectedWindows:
-    """The best `count` windows of `bounds` seconds, or as many as the talk has room for.
+    """The best `count` windows of `bounds` seconds, or as many as fit in the talk.
 
-    `language` is that of sentences without one of their own.
+    `language` applies to sentences that have none of their own.
 
     Raises:
         TooShort: no run of speech is as long as the shortest clip.
@@ -138,22 +146,22 @@ def select_windows(
     shortest, longest = bounds
     if not sentences or sentences[-1].end - sentences[0].start + LEAD_SECONDS + TAIL_SECONDS < shortest - TOLERANCE:
         spoken = sentences[-1].end - sentences[0].start if sentences else 0.0
-        raise TooShort(f"The video holds {pluralize(round(spoken), 'second')} of speech, a clip needs {shortest:.0f}.")
+        raise TooShort(f"The video has {pluralize(round(spoken), 'second')} of speech; a clip needs {shortest:.0f}.")
     picks = _Picks()
     scored: _Scored | None = None
     for units in unit_levels(sentences, bounds):
-        if len(picks.taken) >= count or (picks.taken and not units.is_needed):
+        if len(picks.picked) >= count or (picks.picked and not units.is_supplement):
             break
         scored = _score(units, delivery, audience, bounds, language)
         _pick(scored, picks, count)
-    if scored is None or not picks.taken:
+    if scored is None or not picks.picked:
         raise TooShort(
             f"No part of the speech can be cut to between {shortest:g} and {longest:g} seconds.",
-            "Ask for shorter clips, or widen the range between the shortest and the longest.",
+            "Ask for shorter clips, or allow a wider range of lengths.",
         )
-    chosen = len(picks.taken)
+    chosen = len(picks.picked)
     _pick(scored, picks, chosen + RESERVE, fill=False)
-    candidates = [_candidate(scored, i) for scored, i in picks.taken]
+    candidates = [_candidate(scored, i) for scored, i in picks.picked]
     return SelectedWindows(
         clips=candidates[:chosen],
         reserve=candidates[chosen:],
@@ -164,7 +172,7 @@ def select_windows(
 def _score(
     units: Units, delivery: Delivery | None, audience: Audience | None, bounds: tuple[float, float], language: str
 ) -> _Scored:
-    windows = windows_of(units.items, bounds, delivery)
+    windows = candidate_windows(units.items, bounds, delivery)
     lines = [Line.of(item, word_lists(item.language or language)) for item in units.items]
     topics = Topics.of(content_words(lines))
     if not len(windows):
@@ -180,15 +188,15 @@ def _score(
 
 
 class _Room:
-    """Counts the windows that still fit. Taking the earliest end first is optimal for intervals."""
+    """Counts the windows that still fit. Always taking the earliest end is optimal for intervals."""
 
     def __init__(self, windows: Windows) -> None:
         order = np.argsort(windows.start, kind="stable")
         self.starts = windows.start[order]
         self.soonest = np.minimum.accumulate(windows.end[order][::-1])[::-1]
 
-    def for_more(self, spans: list[tuple[float, float]], enough: int) -> int:
-        """Number of further windows that fit between the spans (in order), at most `enough`."""
+    def count_more(self, spans: list[tuple[float, float]], enough: int) -> int:
+        """Number of further windows that fit between the sorted spans, up to `enough`."""
         number, at = 0, -np.inf
         for until, then in [*spans, (np.inf, np.inf)]:
             while number < enough:
@@ -204,7 +212,7 @@ def _pick(scored: _Scored, picks: _Picks, count: int, *, fill: bool = True) -> N
     """Add the best remaining windows to the picks until there are `count`.
 
     Windows near a pick or on its topic lose score. With `fill`, windows that leave too little room
-    for the others are skipped, to fit as many clips as possible.
+    for others are skipped, so that as many clips as possible fit.
     """
     windows = scored.windows
     if not len(windows):
@@ -212,28 +220,28 @@ def _pick(scored: _Scored, picks: _Picks, count: int, *, fill: bool = True) -> N
     worth = (scored.score - scored.score.mean()) / max(float(scored.score.std()), TOLERANCE)
     cost = np.zeros(len(windows))
     for span in picks.spans():
-        cost = np.maximum(cost, _nearness(windows, span))
+        cost = np.maximum(cost, _proximity_cost(windows, span))
     room = _Room(windows)
-    target = min(count, len(picks.taken) + room.for_more(picks.spans(), count)) if fill else 0
-    while len(picks.taken) < count:
+    target = min(count, len(picks.picked) + room.count_more(picks.spans(), count)) if fill else 0
+    while len(picks.picked) < count:
         free = _free(windows, picks.spans())
         order = np.flatnonzero(free)[np.argsort(-(worth - cost)[free], kind="stable")]
         found = next((i for i in order if _leaves_room(windows, int(i), picks, room, target)), None)
         if found is None:
             return
         pick = int(found)
-        picks.taken.append((scored, pick))
+        picks.picked.append((scored, pick))
         span = (float(windows.start[pick]), float(windows.end[pick]))
-        alike = LIKENESS_COST * scored.topics.likeness(windows, pick)
-        cost = np.maximum(cost, alike + _nearness(windows, span))
+        alike = SIMILARITY_COST * scored.topics.similarity(windows, pick)
+        cost = np.maximum(cost, alike + _proximity_cost(windows, span))
 
 
 def _leaves_room(windows: Windows, i: int, picks: _Picks, room: _Room, target: int) -> bool:
-    needed = target - len(picks.taken) - 1
+    needed = target - len(picks.picked) - 1
     if needed <= 0:
         return True
     spans = sorted([*picks.spans(), (float(windows.start[i]), float(windows.end[i]))])
-    return room.for_more(spans, needed) >= needed
+    return room.count_more(spans, needed) >= needed
 
 
 def _free(windows: Windows, spans: list[tuple[float, float]]) -> NDArray[np.bool_]:
@@ -243,9 +251,9 @@ def _free(windows: Windows, spans: list[tuple[float, float]]) -> NDArray[np.bool
     return free
 
 
-def _nearness(windows: Windows, span: tuple[float, float]) -> Floats:
+def _proximity_cost(windows: Windows, span: tuple[float, float]) -> Floats:
     distance = np.maximum(np.maximum(windows.start - span[1], span[0] - windows.end), 0.0)
-    return NEARNESS_COST * np.exp(-distance / NEARNESS_SECONDS)
+    return PROXIMITY_COST * np.exp(-distance / PROXIMITY_SECONDS)
 
 
 def _candidate(scored: _Scored, i: int) -> Candidate:
@@ -270,7 +278,7 @@ def _candidate(scored: _Scored, i: int) -> Candidate:
 def _notes(clips: list[Candidate], count: int, delivery: Delivery | None, languages: set[str]) -> list[str]:
     notes: list[str] = []
     if len(clips) < count:
-        notes.append(f"the speech has room for {len(clips)} of {pluralize(count, 'clip')}")
+        notes.append(f"the speech has room for only {len(clips)} of {pluralize(count, 'clip')}")
     if unlisted := sorted(repr(code) for code in languages if word_lists(code) is None):
         which = pluralize(len(unlisted), "language").partition(" ")[2]
         notes.append(f"no word lists for {which} {', '.join(unlisted)}: chosen by sentences, pauses, topics and sound")

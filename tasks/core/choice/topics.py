@@ -1,4 +1,4 @@
-"""Topics of a talk, from the words of its sentences."""
+"""The topics of a talk, from the words of its sentences."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +11,8 @@ from tasks.core.choice.windows import Floats, Ints, Windows
 
 VOCABULARY = 1500
 """Number of terms that describe topics: the most common ones that occur in at least two sentences."""
-
-
 TILING_SENTENCES = 8
-"""Sentences on each side to compare when looking for a change of topic (TextTiling, Hearst 1997)."""
+"""Sentences to compare on each side of a possible change of topic (TextTiling, Hearst 1997)."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +39,20 @@ class Topics:
         return cls(np.cumsum(bags, axis=0, dtype=np.float32), density)
 
     def boundaries(self) -> Floats:
-        """Depth of the change of topic before each sentence and after the last: (sentences + 1,), 0 or more."""
+        """How deep the change of topic is before each sentence and after the last: (sentences + 1,), 0 or more."""
         count = len(self.cumulative) - 1
         at = np.arange(count + 1)
         before = self.cumulative[at] - self.cumulative[np.maximum(at - TILING_SENTENCES, 0)]
         after = self.cumulative[np.minimum(at + TILING_SENTENCES, count)] - self.cumulative[at]
-        likeness = _cosine(before, after)
-        likeness[0] = likeness[-1] = 0.0
+        similarity = _cosine(before, after)
+        similarity[0] = similarity[-1] = 0.0
         reach = TILING_SENTENCES
-        left = np.array([likeness[max(i - reach, 0) : i + 1].max() for i in at])
-        right = np.array([likeness[i : i + reach + 1].max() for i in at])
-        return left + right - 2 * likeness
+        left = np.array([similarity[max(i - reach, 0) : i + 1].max() for i in at])
+        right = np.array([similarity[i : i + reach + 1].max() for i in at])
+        return left + right - 2 * similarity
 
-    def likeness(self, windows: Windows, pick: int) -> Floats:
-        """Cosine of the words of each window and of window `pick`, 0 to 1."""
+    def similarity(self, windows: Windows, pick: int) -> Floats:
+        """Cosine similarity of each window's words to those of window `pick`, 0 to 1."""
         vector = self.cumulative[windows.last[pick] + 1] - self.cumulative[windows.first[pick]]
         along = self.cumulative @ vector
         dots = (along[windows.last + 1] - along[windows.first]).astype(np.float64)

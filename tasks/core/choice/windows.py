@@ -26,7 +26,7 @@ class Windows:
 
 
 def z_scores(values: Floats) -> Floats:
-    """Values standardised within the talk and clipped to three deviations; 0 for NaN and if nothing varies."""
+    """Values standardised within the talk and clipped to three deviations; 0 for NaN, or if nothing varies."""
     known = values[np.isfinite(values)]
     deviation = float(known.std()) if len(known) else 0.0
     if deviation < 1e-9:
@@ -41,7 +41,7 @@ def sums_inside(values: Floats, windows: Windows) -> Floats:
 
 
 def window_sums(windows: Windows) -> Callable[[Sequence[float] | Floats], Floats]:
-    """A function that sums a value per sentence over each window."""
+    """A function that sums per-sentence values over each window."""
 
     def total(values: Sequence[float] | Floats) -> Floats:
         prefix = np.concatenate([[0.0], np.cumsum(np.asarray(values, np.float64))])
@@ -51,7 +51,7 @@ def window_sums(windows: Windows) -> Callable[[Sequence[float] | Floats], Floats
 
 
 def mean_and_deviation(values: Floats, rate: float, windows: Windows) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of a time series within each window, ignoring NaN; 0 if it has no values there."""
+    """Mean and standard deviation of a time series within each window, ignoring NaN; 0 if a window has no values."""
     valid = np.isfinite(values)
     centre = float(values[valid].mean()) if valid.any() else 0.0
     offsets = np.where(valid, values - centre, 0.0)

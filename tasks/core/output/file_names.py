@@ -1,17 +1,17 @@
-"""Turn a title into a file name that is valid on any system."""
+"""Turn a title into a file name that is valid on every system."""
 
 from infra.untrusted_text import one_line
 
 NAME_BYTES = 120
-"""Longest name without its extension: systems allow 255, and browsers add to it."""
+"""Longest name without extension: systems allow 255 bytes, and browsers add some."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 """Names that Windows reserves for devices, whatever their extension."""
 
 
-def named_by_title(title: object, file: str) -> str:
-    """`It begins.mp4` from a title and `clip_01.mp4`, or the file's own name if nothing of the title is left.
+def file_name_from_title(title: object, file: str) -> str:
+    """`It begins.mp4` from a title and `clip_01.mp4`, or the original name if nothing of the title is left.
 
-    Characters that form a path, wildcard or option on any system are removed, and those that change how a name reads.
+    Removes characters that form a path, wildcard or option on any system, or that change how a name reads.
     """
     stem, dot, ending = file.rpartition(".")
     words = one_line(title, 2 * NAME_BYTES).translate(str.maketrans(dict.fromkeys('\\/:*?"<>|', " ")))

@@ -1,4 +1,4 @@
-"""`manifest.json`: what was published, how it was chosen and made, and how it measured."""
+"""`manifest.json`: the published clips, how they were chosen and made, and their measurements."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tasks.core.output.clip_checks import Check
 
 
 class ClipEntry(BaseModel):
-    """One published clip. `duration` is the file's, in seconds; `history` lists fixes and replacements."""
+    """A published clip. `duration` is the file's, in seconds; `history` lists fixes and replacements."""
 
     clip: EdlClip
     file: str
@@ -24,7 +24,7 @@ class ClipEntry(BaseModel):
     warnings: list[str] = Field(default_factory=list[str])
 
 
-class Dropped(BaseModel):
+class DroppedClip(BaseModel):
     """A clip that was not published, and why."""
 
     index: int
@@ -35,7 +35,7 @@ class Dropped(BaseModel):
 def manifest(
     job_id: str,
     clips: list[ClipEntry],
-    dropped: list[Dropped],
+    dropped: list[DroppedClip],
     selection: Selection,
     models: dict[str, Any],
     timings: dict[str, float],
@@ -46,7 +46,7 @@ def manifest(
 
     Args:
         models: name and version of each model used.
-        timings: seconds of wall time by stage.
+        timings: wall time by stage, in seconds.
         more: further top-level fields.
     """
     return {

@@ -1,7 +1,7 @@
 """Turn an EDL clip and the camera's shots into frames, pieces and crop expressions.
 
-Two clocks: the source's (seconds from its start) and the clip's (seconds from the first frame
-of the finished file). Segments are cut to whole frames to keep picture and sound together.
+There are two clocks: the source's (seconds from its start) and the clip's (seconds from the first frame
+of the finished file). Segments are cut to whole frames to keep picture and sound in sync.
 """
 
 from fractions import Fraction
@@ -18,16 +18,16 @@ from tasks.core.picture.field_order import Scan
 from tasks.core.transcript import Segment, Word
 
 TARGET_LUFS = -14.0
-HIGHEST_TRUE_PEAK = -1.0
+MAX_TRUE_PEAK = -1.0
 """dBTP."""
 _NTSC = [Fraction(n, 1001) for n in (24000, 30000, 60000)]
 _STANDARD_RATES = sorted([*_NTSC, *map(Fraction, (24, 25, 30, 50, 60, 120))])
 _SAME_RATE = 0.005
-"""Average rates of real files differ from the nominal rate by up to this share."""
+"""Share by which the average rate of real files differs from their nominal rate."""
 
 
 class RenderOptions(BaseModel):
-    """How clips are drawn and encoded. `parallel` is the number of encodes at once; None: by cores."""
+    """How clips are rendered. `parallel` is the number of simultaneous encodes; None chooses by cores."""
 
     width: int = Field(default=1080, ge=16, multiple_of=2)
     height: int = Field(default=1920, ge=16, multiple_of=2)
@@ -39,14 +39,14 @@ class RenderOptions(BaseModel):
 
 
 class Correction(BaseModel):
-    """What another render of the same clip changes.
+    """What to change when rendering the same clip again.
 
-    `louder` and `lower_ceiling` are in dB; `shorter` is the number of frames dropped at the end.
+    `extra_gain` and `lower_ceiling` are in dB; `dropped_frames` are cut off at the end.
     """
 
-    louder: float = 0.0
+    extra_gain: float = 0.0
     lower_ceiling: float = 0.0
-    shorter: int = 0
+    dropped_frames: int = 0
 
 
 class Piece(BaseModel):
@@ -64,7 +64,7 @@ class Piece(BaseModel):
 
 
 class SegmentPlan(BaseModel):
-    """One segment of the source: starts at `start` seconds and lasts `frames` frames at the output rate."""
+    """One segment of the source, from `start` seconds, `frames` frames long at the output rate."""
 
     start: float
     frames: int
@@ -73,7 +73,7 @@ class SegmentPlan(BaseModel):
 
 
 class RenderPlan(BaseModel):
-    """Everything one encode needs except file names. `rate_num`/`rate_den` is the exact frame rate."""
+    """Everything an encode needs except file names. `rate_num`/`rate_den` is the exact frame rate."""
 
     rate_num: int
     rate_den: int
@@ -100,8 +100,8 @@ class RenderPlan(BaseModel):
 def frame_rate(source: float, highest: float) -> Fraction:
     """The clip's frame rate: the source's nominal rate, divided by a whole number to stay within `highest`.
 
-    Non-standard rates (variable ones, webcams at 10) are raised to a standard one: captions then change
-    close to their words, and repeated frames cost the encoder almost nothing.
+    Non-standard rates (variable ones, webcams at 10 fps) are raised to a standard one, so that captions change
+    close to their words; repeated frames cost the encoder almost nothing.
     """
     if source <= 0:
         return Fraction(highest).limit_denominator(1001)
@@ -123,10 +123,12 @@ def _nominal(source: float, highest: float) -> Fraction:
 
 
 def correction_for(integrated: float | None, true_peak: float | None, faults: list[str]) -> Correction:
-    """The correction for failed checks, from the loudness (LUFS) and true peak (dBTP) of the first render."""
-    louder = TARGET_LUFS - integrated if "loudness" in faults and integrated is not None else 0.0
-    above = true_peak - HIGHEST_TRUE_PEAK + 0.5 if "true peak" in faults and true_peak is not None else 0.0
-    return Correction(louder=louder, lower_ceiling=max(above, 0.0), shorter=1 if "length" in faults else 0)
+    """The correction for failed checks, given the loudness (LUFS) and true peak (dBTP) of the first render."""
+    extra_gain = TARGET_LUFS - integrated if "loudness" in faults and integrated is not None else 0.0
+    above = true_peak - MAX_TRUE_PEAK + 0.5 if "true peak" in faults and true_peak is not None else 0.0
+    return Correction(
+        extra_gain=extra_gain, lower_ceiling=max(above, 0.0), dropped_frames=1 if "length" in faults else 0
+    )
 
 
 def plan(
@@ -134,13 +136,13 @@ def plan(
     shots: list[list[Shot]],
     info: MediaInfo,
     options: RenderOptions,
-    shorter: int = 0,
+    dropped_frames: int = 0,
     scans: list[Scan] | None = None,
 ) -> RenderPlan:
     """The plan for one clip; `shots` has one list for each of its segments, `scans` one item (all progressive if None).
 
     Frames are counted over the whole clip and rounded down, so the clip is never longer than its EDL;
-    `shorter` more are dropped at its end.
+    `dropped_frames` more are cut off at its end.
     """
     rate = frame_rate(info.pictures_per_second, options.max_fps)
     segments: list[SegmentPlan] = []
@@ -150,7 +152,7 @@ def plan(
         elapsed += span.duration
         upto = floor(elapsed * rate + Fraction(1, 1000))
         if span is clip.segments[-1]:
-            upto -= shorter
+            upto -= dropped_frames
         if upto > before:
             pieces = _pieces(span, upto - before, views, rate)
             segments.append(SegmentPlan(start=span.start, frames=upto - before, pieces=pieces, scan=scan))
@@ -184,7 +186,7 @@ def _piece(shot: Shot, first: int, frames: int, begins: float) -> Piece:
 def path_expression(points: list[tuple[float, float]]) -> str:
     """An ffmpeg expression in `t` that is linear between (time, value) points and constant outside them.
 
-    It is a flat sum of ramps: nested `if`s would hit the depth limit of ffmpeg's parser at 100 points.
+    It is a flat sum of ramps, because nested `if`s hit the depth limit of ffmpeg's parser at 100 points.
     """
     terms = [f"{points[0][1]:.2f}"]
     for (t0, v0), (t1, v1) in pairwise(points):
@@ -194,7 +196,7 @@ def path_expression(points: list[tuple[float, float]]) -> str:
 
 
 def on_clip_clock(clip: EdlClip, stretches: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Stretches of the source, cut to the clip's segments, in seconds of the clip."""
+    """Stretches of the source, clipped to the clip's segments, in seconds on the clip's clock."""
     result: list[tuple[float, float]] = []
     elapsed = 0.0
     for span in clip.segments:
@@ -207,7 +209,7 @@ def on_clip_clock(clip: EdlClip, stretches: list[tuple[float, float]]) -> list[t
 
 
 def words_on_clip_clock(clip: EdlClip, transcript: list[Segment]) -> list[Word]:
-    """Words whose middle is in one of the clip's segments, in playing order, in seconds of the clip."""
+    """Words whose middle is in one of the clip's segments, in playing order, in seconds on the clip's clock."""
     words = [word for segment in transcript for word in segment.words]
     result: list[Word] = []
     elapsed = 0.0

@@ -17,11 +17,11 @@ BINS_PER_SECOND = 100
 FLOOR_DB = -120.0
 WINDOW_SECONDS = 4.0
 """Length of the windows in which a lag is measured."""
-FARTHEST_LAG = 0.5
-"""Largest lag searched for, in seconds, early or late."""
+MAX_LAG = 0.5
+"""Largest lag to search for, in seconds, early or late."""
 DYNAMIC_RANGE_DB = 45.0
-"""Levels further below the loudest bin are raised to this floor: below it is noise, which codecs change."""
-LEAST_VARIATION_DB = 1.5
+"""Levels further below the loudest bin are raised to this floor, because codecs change the noise below it."""
+MIN_VARIATION_DB = 1.5
 """A window whose levels have a smaller standard deviation is too steady to show a lag."""
 SAME_PEAK = 0.003
 """Correlations this close to the best count as equal; the smallest of their lags is used."""
@@ -29,8 +29,8 @@ SILENT_DBFS, AUDIBLE_DBFS = -50.0, -40.0
 """The clip is silent below the first, the source audible above the second. Speech is at about -17."""
 SHORTEST_SILENCE = 0.15
 CANCELLED_DB = 12.0
-"""Loss in mono that only channels in opposite phase reach: unrelated channels lose 3 dB."""
-CANCELLING_OVER = 0.2
+"""Loss in mono that only channels in opposite phase reach; unrelated channels lose 3 dB."""
+CANCELLATION_SECONDS = 0.2
 """Seconds over which the loss in mono is averaged."""
 
 
@@ -63,11 +63,11 @@ CAPTION_BAND = 0.1
 FLAT_VARIANCE = 1.0
 """Grey levels squared: a plane with less variance than codec noise counts as flat."""
 MAX_CHROMA_DIFFERENCE, MAX_LUMA_DIFFERENCE = 80.0, 100.0
-"""Mean differences of chroma and luma, out of 255, that weigh as much as uncorrelated shapes."""
+"""Mean differences of chroma and luma, out of 255, that count as much as uncorrelated shapes."""
 
 
 class Box(BaseModel):
-    """A rectangle in a picture, as shares of its width and height."""
+    """A rectangle in a picture, in shares of its width and height."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,8 +94,8 @@ class SourceFrame(BaseModel):
     t: float = 0.0
     source_change: float = 0.0
 
-    def placed(self, t: float, earlier: "SourceFrame") -> "SourceFrame":
-        """This frame at `t` of the clip; `earlier` is what the source showed a moment before."""
+    def at_clip_time(self, t: float, earlier: "SourceFrame") -> "SourceFrame":
+        """This frame at clip time `t`; `earlier` is what the source showed a moment before."""
         frames = ClipFrames(self.box)
         frames.luma.append(np.frombuffer(earlier.luma, np.uint8).reshape(LUMA))
         frames.chroma.append(np.frombuffer(earlier.chroma, np.uint8).reshape(2, *CHROMA))
@@ -129,7 +129,7 @@ def framing(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> t
 
 
 class Lag(BaseModel):
-    """Delay of a clip's sound behind its source's in seconds, at `t` of the clip; `match` is the correlation there."""
+    """Delay of a clip's sound behind its source's, in seconds, at clip time `t`; `match` is the correlation there."""
 
     t: float
     lag: float
@@ -137,10 +137,10 @@ class Lag(BaseModel):
 
 
 def lags(clip: SoundLevels, source: SoundLevels) -> list[Lag]:
-    """The lag of each window of the clip that varies enough, from the correlation of the levels."""
+    """The lag of each window of the clip whose levels vary enough, by correlating the levels."""
     in_clip, in_source = (_levels(sound.channels) for sound in (clip, source))
     bins = min(len(in_clip), len(in_source))
-    reach = min(round(FARTHEST_LAG * BINS_PER_SECOND), bins // 4)
+    reach = min(round(MAX_LAG * BINS_PER_SECOND), bins // 4)
     size = min(round(WINDOW_SECONDS * BINS_PER_SECOND), bins - 2 * reach)
     if size < BINS_PER_SECOND // 2:
         return []
@@ -149,7 +149,7 @@ def lags(clip: SoundLevels, source: SoundLevels) -> list[Lag]:
     return [
         _lag(in_clip, in_source, int(start), size, reach)
         for start in starts
-        if in_source[start : start + size].std() >= LEAST_VARIATION_DB
+        if in_source[start : start + size].std() >= MIN_VARIATION_DB
     ]
 
 
@@ -173,7 +173,7 @@ def correlation(one: NDArray[np.float64], other: NDArray[np.float64], noise: flo
     return (float(np.vdot(a, b)) + flat) / (sqrt(float(np.vdot(a, a)) * float(np.vdot(b, b))) + flat)
 
 
-def silences(clip: SoundLevels, source: SoundLevels) -> list[tuple[float, float]]:
+def dropouts(clip: SoundLevels, source: SoundLevels) -> list[tuple[float, float]]:
     """Stretches (start, end) in which the clip is silent but the source, at the clip's loudness, is not."""
     bins = min(len(clip.channels), len(source.channels))
     in_clip, in_source = np.array(clip.channels[:bins]), np.array(source.channels[:bins])
@@ -194,10 +194,10 @@ def _linear(decibels: list[float]) -> NDArray[np.float64]:
 
 
 def lost_in_mono(clip: SoundLevels) -> float:
-    """Share of the audible time (0 to 1) in which the sound all but vanishes when mixed to mono."""
+    """Share of the audible time (0 to 1) in which the sound almost vanishes when mixed to mono."""
     if not clip.channels:
         return 0.0
-    window = np.full(round(CANCELLING_OVER * BINS_PER_SECOND), 1 / (CANCELLING_OVER * BINS_PER_SECOND))
+    window = np.full(round(CANCELLATION_SECONDS * BINS_PER_SECOND), 1 / (CANCELLATION_SECONDS * BINS_PER_SECOND))
     channels, mono = (np.convolve(_linear(part), window, "same") for part in (clip.channels, clip.mono))
     audible = channels > 10 ** (AUDIBLE_DBFS / 10)
     lost = audible & (mono < channels * 10 ** (-CANCELLED_DB / 10))
@@ -205,10 +205,10 @@ def lost_in_mono(clip: SoundLevels) -> float:
 
 
 class FrameMatch(BaseModel):
-    """How well a clip shows the source's frame for `t` seconds into the clip.
+    """How closely a clip matches the source's frame at clip time `t`.
 
     `distance` is 0 for identical pictures and 1 or more for unrelated ones. `closest` is the smallest distance
-    to any sampled frame of the clip, found at `closest_t`. `source_change` is that of the SourceFrame.
+    to any sampled frame of the clip, found at `closest_t`. `source_change` is copied from the SourceFrame.
     """
 
     t: float
@@ -219,7 +219,7 @@ class FrameMatch(BaseModel):
 
 
 class ClipFrames:
-    """Small planes of a clip's sampled frames, cut to `box`."""
+    """Small planes of a clip's sampled frames, cropped to `box`."""
 
     def __init__(self, box: Box) -> None:
         self.box = box
@@ -227,7 +227,7 @@ class ClipFrames:
         self.chroma: list[NDArray[np.uint8]] = []
 
     def match(self, wanted: SourceFrame) -> FrameMatch | None:
-        """Compare with a source frame of the same box, except for caption rows; None if there are no frames."""
+        """Compare with a source frame of the same box, ignoring caption rows; None if there are no frames."""
         if not self.luma:
             return None
         luma = _without_captions(np.frombuffer(wanted.luma, np.uint8).reshape(1, *LUMA), self.box)[0]

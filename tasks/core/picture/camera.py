@@ -1,6 +1,6 @@
-"""Where the virtual camera looks: what reframing decides and rendering draws.
+"""The virtual camera: what reframing decides and rendering draws.
 
-Positions are pixels of the source picture as shown (after rotation, square pixels);
+Positions are pixels of the source picture as displayed (after rotation, square pixels);
 times are seconds from the start of the source.
 """
 
@@ -26,7 +26,7 @@ class Picture(BaseModel):
 
 
 class CropKey(BaseModel):
-    """Top-left corner of the crop at time `t`; between keys the crop moves linearly."""
+    """Top-left corner of the crop at time `t`; between keys, the crop moves linearly."""
 
     t: float
     x: float
@@ -34,7 +34,7 @@ class CropKey(BaseModel):
 
 
 class Shot(BaseModel):
-    """One uncut stretch of the source and how it is framed; `keys` has one item unless `pan`.
+    """One uncut stretch of the source and its framing; `keys` has one item unless the layout is `pan`.
 
     `crop_width` and `crop_height` are 0 for `fit`, unless bars are cropped away. `reason` explains the decision.
     """
@@ -50,11 +50,11 @@ class Shot(BaseModel):
 
 
 class FaceBox(BaseModel):
-    """A detected face: centre, size and confidence 0 to 1, at time `t`.
+    """A detected face: centre, size and confidence (0 to 1), at time `t`.
 
-    `mouth` is how much the mouth moved by the next look, less the motion of the head, in percent of the
-    face's contrast per frame: talking is 1.5 to 5, silence below 1. It is 0 if it could not be read or,
-    with only one face in the picture, need not be.
+    `mouth` is how much the mouth moved until the next detection, less the motion of the head, in percent of the
+    face's contrast per frame: talking is 1.5 to 5, silence below 1. It is 0 if it could not be measured or,
+    with only one face in the picture, did not need to be.
     """
 
     t: float
@@ -67,14 +67,14 @@ class FaceBox(BaseModel):
 
 
 class RangeAnalysis(BaseModel):
-    """What one low-resolution pass over a range of the source found.
+    """The results of one low-resolution pass over a range of the source.
 
     `cuts` are the times at which a new shot begins, excluding `start` and `end`; `samples` are the times
-    at which faces were searched for. `black` and `frozen` are stretches (start, end) without a picture or
-    without motion. `pictures` holds for each shot between cuts the frame without its bars, or None if it
-    has no bars; an empty list means no shot has any. `fault` is the detector's own message if face detection
-    stopped partway, else None. `scan` says how the lines of a frame belong together. `motion` is how many
-    grey levels each cell of each frame differs from the frame before: (frames, rows, columns).
+    at which face detection ran. `black` and `frozen` are stretches (start, end) without a picture or without
+    motion. `pictures` holds the frame without its bars for each shot between cuts, or None if it has no bars;
+    an empty list means that no shot has bars. `fault` is the detector's message if face detection stopped
+    partway, else None. `scan` tells how a frame's lines relate in time. `motion` is the difference in grey
+    levels between each cell of each frame and the previous frame: (frames, rows, columns).
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

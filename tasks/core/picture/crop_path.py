@@ -1,8 +1,8 @@
-"""A camera path that rests until it has to move, then moves as little and as smoothly as possible.
+"""A camera path that rests until it has to move, and then moves as little and as smoothly as possible.
 
-The path is the shortest one inside a tube around the subject (the taut string of Davies and Kovac,
-"Local extremes, runs, strings and multiresolution", 2001): it rests where one position fits and moves
-at constant speed where the subject walks. A Hann window rounds its corners.
+It is the shortest path inside a tube around the subject (the taut string of Davies and Kovac, "Local extremes,
+runs, strings and multiresolution", 2001): it rests while one position fits and moves at constant speed while
+the subject walks. A Hann window rounds its corners.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def taut_string(times: Array, low: Array, high: Array) -> Array:
 
 
 def _free_end(low: Array, high: Array) -> float:
-    """Where a path with a free start begins: at the constant value that lasts longest."""
+    """Where a path with a free start begins: at the constant value that fits longest."""
     floor, ceiling = np.maximum.accumulate(low), np.minimum.accumulate(high)
     closed = np.flatnonzero(floor > ceiling)
     if not closed.size:
@@ -46,7 +46,7 @@ def _free_end(low: Array, high: Array) -> float:
 
 
 def _next_corner(times: Array, low: Array, high: Array, corner: tuple[int, float]) -> tuple[int, float]:
-    """The next point where the string bends, or the last point if the way there from `corner` is straight."""
+    """The next point where the string bends, or the last point if `corner` connects to it in a straight line."""
     start, value = corner
     steepest, flattest = np.inf, -np.inf
     over = under = start
@@ -65,7 +65,7 @@ def _next_corner(times: Array, low: Array, high: Array, corner: tuple[int, float
 
 
 def smooth_path(times: Array, path: Array, start: float, end: float) -> tuple[Array, Array]:
-    """Round the path's corners: times on a grid of about STEP from `start` to `end`, and values."""
+    """Round the path's corners; returns times on a grid of about STEP from `start` to `end`, and values."""
     grid = np.linspace(start, end, max(2, round((end - start) / STEP) + 1))
     window = np.hanning(round(ROUNDING / STEP) + 2)[1:-1]
     half = len(window) // 2
@@ -82,8 +82,8 @@ def peak_motion(grid: Array, values: Array) -> tuple[float, float]:
     return float(np.abs(speed).max(initial=0.0)), float(np.abs(change).max(initial=0.0))
 
 
-def needed_keys(grid: Array, values: Array, tolerance: float = 0.25) -> list[int]:
-    """Indexes of key points; straight lines between them stay within `tolerance` of all other points."""
+def key_indices(grid: Array, values: Array, tolerance: float = 0.25) -> list[int]:
+    """Indices of key points; straight lines between them stay within `tolerance` of all other points."""
     kept = [0]
     for i in range(2, len(grid)):
         a = kept[-1]

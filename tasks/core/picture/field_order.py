@@ -1,4 +1,4 @@
-"""How a picture's lines belong together in time: whole frames, two fields per frame, or film spread over fields."""
+"""How a picture's lines relate in time: whole frames, two fields per frame, or film spread over fields."""
 
 from typing import Literal
 
@@ -6,10 +6,10 @@ from pydantic import BaseModel
 
 ScanKind = Literal["progressive", "interlaced", "telecined"]
 
-LEAST_SHARE = 0.1
-"""Share of combed frames among conclusive ones below which they are chance and the file's flags wrong."""
+MIN_SHARE = 0.1
+"""Share of combed frames among conclusive ones below which they are chance and the file's flags are wrong."""
 FILM_SHARE = 0.1
-"""In 3:2 pulldown one frame in five repeats its top field and one its bottom field; half of that means film."""
+"""In 3:2 pulldown, one frame in five repeats its top field and one its bottom field; half of that means film."""
 
 
 class Scan(BaseModel):
@@ -20,9 +20,9 @@ class Scan(BaseModel):
 
 
 class FieldCounts(BaseModel):
-    """Counts by ffmpeg's idet over a range of `frames`: frames by field order, without those that do not move.
+    """Counts by ffmpeg's idet over a range of `frames`: moving frames by field order.
 
-    `repeated` counts frames that repeat a field of the frame before: top or bottom, whichever is rarer.
+    `repeated` counts frames that repeat a field of the previous frame: top or bottom, whichever is rarer.
     """
 
     top_first: int = 0
@@ -32,17 +32,17 @@ class FieldCounts(BaseModel):
     repeated: int = 0
 
 
-def judge(counts: FieldCounts | None) -> Scan:
+def classify_scan(counts: FieldCounts | None) -> Scan:
     """The scan of a range whose frames are flagged as interlaced.
 
     Flags are often wrong: whole frames are sent as fields (PsF), and film at 24 frames per second is spread
-    over 60 fields. A picture without motion proves nothing; then the flags count.
+    over 60 fields. A picture without motion proves nothing, so then the flags count.
     """
     if counts is None:
         return Scan(kind="interlaced")
     combed = counts.top_first + counts.bottom_first
     known = combed + counts.progressive
-    if known and combed < LEAST_SHARE * known:
+    if known and combed < MIN_SHARE * known:
         return Scan(kind="progressive")
     top_first = _majority(counts.top_first, counts.bottom_first)
     is_film = combed and counts.repeated >= FILM_SHARE * counts.frames

@@ -11,7 +11,7 @@ BLACK_PIXEL = 32
 BLACK_SHARE = 0.98
 """A frame is black if this share of its pixels is below BLACK_PIXEL, as in ffmpeg's blackdetect."""
 FROZEN_DIFFERENCE = 0.25
-"""A frame is frozen if its luma differs from the last one's by less than this, of 255; freezedetect uses 0.001."""
+"""A frame is frozen if its luma differs from the previous one's by less than this, of 255; freezedetect uses 0.001."""
 
 
 def is_black(luma: np.ndarray) -> bool:
@@ -25,7 +25,7 @@ def difference(luma: np.ndarray, previous: np.ndarray | None) -> float:
 
 
 def is_frozen(changed: float) -> bool:
-    """Whether a frame that differs by `changed` grey levels from the one before counts as unchanged."""
+    """Whether a frame that differs by `changed` grey levels from the previous one counts as unchanged."""
     return changed < FROZEN_DIFFERENCE
 
 
@@ -47,7 +47,7 @@ def motion_inside(motion: NDArray[np.float32], boxes: NDArray[np.float64]) -> ND
     """Mean motion of each frame inside its box.
 
     Args:
-        motion: how many grey levels each cell of each frame differs from the frame before: (frames, rows, columns).
+        motion: grey levels by which each cell of each frame differs from the previous frame: (frames, rows, columns).
         boxes: left, top, right, bottom as shares of the frame: (frames, 4).
     """
     down, across = (_covered(boxes[:, i], boxes[:, i + 2], motion.shape[2 - i]) for i in (1, 0))
@@ -55,7 +55,7 @@ def motion_inside(motion: NDArray[np.float32], boxes: NDArray[np.float64]) -> ND
 
 
 def _covered(first: NDArray[np.float64], last: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
-    """How much of each cell along an axis is between `first` and `last`: (frames, cells)."""
+    """The part of each cell along an axis that is between `first` and `last`: (frames, cells)."""
     edges = np.arange(cells + 1) / cells
     return np.clip(np.minimum(last[:, None], edges[1:]) - np.maximum(first[:, None], edges[:-1]), 0, None)
 

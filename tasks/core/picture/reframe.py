@@ -1,7 +1,7 @@
-"""How a range is framed: each shot gets a crop that rests or moves, or the whole frame.
+"""Frame a range: each shot gets a crop that rests or moves, or the whole frame.
 
-A shot (between two cuts) is split where the camera changes its subject. Each part is framed separately:
-the camera never pans across a cut or from one person to another.
+A shot (between two cuts) is split where the camera changes its subject. Each part is framed separately,
+so the camera never pans across a cut or from one person to another.
 """
 
 from collections.abc import Sequence
@@ -12,44 +12,44 @@ from typing import Any, Literal
 import numpy as np
 
 from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
-from tasks.core.picture.crop_path import constant_within, needed_keys, peak_motion, smooth_path, taut_string
+from tasks.core.picture.crop_path import constant_within, key_indices, peak_motion, smooth_path, taut_string
 from tasks.core.picture.speaker import lead, runs_of, subjects
-from tasks.core.picture.tracks import Array, Track, follow
+from tasks.core.picture.tracks import Array, Track, track_faces
 
 SLIVER = 0.4
-"""Seconds; cuts inside a range are never closer together."""
+"""Seconds; cuts inside a range are never closer than this."""
 SAME_ASPECT = 0.02
 MARGIN = 0.2
-"""Room kept on each side of a face, in face widths (for hair and ears); less if the crop has no more."""
+"""Room on each side of a face for hair and ears, in face widths; less if the crop has no more."""
 CENTRED = {"x": 0.5, "y": 0.42}
-"""Where the face's centre belongs in the crop: in the middle, with a little less above than below."""
-RESTING = (0.15, 0.2)
-"""How far from there a face may be while the camera rests, in crop lengths; the first that is enough is used."""
-FOLLOWING = (0.15, 0.25, 0.5)
+"""Where the face's centre belongs in the crop: in the middle, with a little less room above than below."""
+REST_SLACKS = (0.15, 0.2)
+"""How far from there a face may be while the camera rests, in crop lengths; the first that suffices is used."""
+PAN_SLACKS = (0.15, 0.25, 0.5)
 """The same while the camera moves; the first that keeps the motion within its limits is used."""
-TOP_SPEED = 0.6
-TOP_ACCELERATION = 1.2
+MAX_SPEED = 0.6
+MAX_ACCELERATION = 1.2
 """Crop lengths per second, and per second squared."""
 TALKING = 1.1
 """Mouth motion (FaceBox.mouth) that is speech rather than a smile."""
 CLEAR_LEAD = 1.6
 """Ratio to the others' mouth motion at which a speaker is certain."""
-SURE_AFTER = 0.8
-"""Shortest part, in seconds, whose mouth motion proves anything."""
+MIN_EVIDENCE_SECONDS = 0.8
+"""Shortest part whose mouth motion proves anything."""
 CLEARLY_LARGER = 1.8
-"""Ratio of areas at which the larger face is the subject even if nobody is known to talk."""
+"""Ratio of areas at which the larger face is the subject even if no speaker is known."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Sizes in pixels: the source as shown, and the crop with the output's aspect."""
+    """Sizes in pixels: the source as displayed, and the crop with the output's aspect."""
 
     width: int
     height: int
     crop_width: int
     crop_height: int
     aspect: float
-    """The source's aspect relative to the output's: above 1 it is wider."""
+    """The source's aspect relative to the output's; above 1, the source is wider."""
 
     @property
     def axis(self) -> Literal["x", "y"]:
@@ -68,28 +68,28 @@ class Frame:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the camera must show along its axis: an extent at each of `times`, in pixels."""
+    """What the camera must show: an extent along its axis at each of `times`, in pixels."""
 
     times: Array
     first: Array
     last: Array
     reason: str
     faces: int
-    speaking: bool = False
+    is_speaking: bool = False
 
 
 def frame_range(view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
-    """Shots that tile the range, each with its camera and the reason for it.
+    """Shots that cover the range without gaps, each with its framing and the reason for it.
 
-    `source` is the width and height of the frame as shown, `output` of the clip. If a shot has bars, only the
-    picture inside them is shown.
+    `source` is the width and height of the frame as displayed, `output` that of the clip. If a shot has bars,
+    only the picture inside them is shown.
     """
     framed = [
         (shot, picture)
         for start, end, picture in _between_cuts(view)
         for shot in _frame_picture(view, start, end, picture, source, output)
     ]
-    return _lend_to_slivers(framed)
+    return _absorb_slivers(framed)
 
 
 def _between_cuts(view: RangeAnalysis) -> list[tuple[float, float, Picture | None]]:
@@ -111,19 +111,21 @@ def _frame_picture(
     """One shot between two cuts, framed inside its picture, in coordinates of the whole frame."""
     if picture is None:
         return _frame_shot(view, start, end, fit_crop(source, output))
-    inside = view.model_copy(update={"faces": [_moved(face, picture) for face in view.faces if start <= face.t < end]})
+    inside = view.model_copy(
+        update={"faces": [_to_picture(face, picture) for face in view.faces if start <= face.t < end]}
+    )
     frame = fit_crop((picture.width, picture.height), output)
-    return [_placed(shot, picture) for shot in _frame_shot(inside, start, end, frame)]
+    return [_to_whole_frame(shot, picture) for shot in _frame_shot(inside, start, end, frame)]
 
 
-def _moved(face: FaceBox, picture: Picture) -> FaceBox:
-    """The face in the picture's own coordinates."""
+def _to_picture(face: FaceBox, picture: Picture) -> FaceBox:
+    """The face in the picture's coordinates."""
     return face.model_copy(update={"x": face.x - picture.left, "y": face.y - picture.top})
 
 
-def _placed(shot: Shot, picture: Picture) -> Shot:
-    """A shot of the picture in coordinates of the whole frame."""
-    reason = f"{shot.reason}; bars around the picture are left out"
+def _to_whole_frame(shot: Shot, picture: Picture) -> Shot:
+    """A shot of the picture in the whole frame's coordinates."""
+    reason = f"{shot.reason}; bars around the picture are cropped"
     if shot.layout == "fit":
         keys = [CropKey(t=shot.start, x=picture.left, y=picture.top)]
         size = {"crop_width": picture.width, "crop_height": picture.height}
@@ -143,13 +145,15 @@ def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:
 def _frame_shot(view: RangeAnalysis, start: float, end: float, frame: Frame) -> list[Shot]:
     """One shot between two cuts, split where the subject changes."""
     times = [t for t in (view.samples or sorted({face.t for face in view.faces})) if start <= t < end]
-    tracks = follow([face for face in view.faces if start <= face.t < end], times)
+    tracks = track_faces([face for face in view.faces if start <= face.t < end], times)
     if abs(frame.aspect - 1) <= SAME_ASPECT:
-        reason = "the source has the clip's shape"
+        reason = "the source has the clip's aspect ratio"
         return [_still(start, end, frame, frame.room / 2, reason, len(tracks))]
     if not tracks:
-        return [_fit(start, end, "no face is found", 0)]
-    return _join_fits([_film(part, a, b, frame) for part, a, b in _parts(tracks, np.array(times), start, end, frame)])
+        return [_fit(start, end, "no face found", 0)]
+    return _join_fits(
+        [_frame_part(part, a, b, frame) for part, a, b in _parts(tracks, np.array(times), start, end, frame)]
+    )
 
 
 def _parts(
@@ -163,28 +167,28 @@ def _parts(
     runs = runs_of(who)
     edges = [start, *(float(times[a - 1] + times[a]) / 2 for a, _ in runs[1:]), end]
     chosen = [_choose(tracks, int(who[a]), times[a:b], frame) for a, b in runs]
-    chosen[1:] = [_as_change(part) for part in chosen[1:]]
+    chosen[1:] = [_with_change_reason(part) for part in chosen[1:]]
     return [(part, *span) for part, span in zip(chosen, pairwise(edges), strict=True)]
 
 
-def _as_change(part: Subject | str) -> Subject | str:
-    """Say in a part's reason that it begins with a cut of our own."""
+def _with_change_reason(part: Subject | str) -> Subject | str:
+    """Mention in a part's reason that it begins with a cut made by us."""
     if isinstance(part, str):
         return part
-    return replace(part, reason=f"{'speaker' if part.speaking else 'subject'} change: {part.reason}")
+    return replace(part, reason=f"{'speaker' if part.is_speaking else 'subject'} change: {part.reason}")
 
 
 def _choose(tracks: list[Track], subject: int, times: Array, frame: Frame) -> Subject | str:
-    """Whom to show while `subject` is the liveliest face (-1: no face is seen)."""
+    """Whom to show while `subject` has the liveliest face (-1: there is no face)."""
     if subject < 0:
-        return "no face is found"
+        return "no face found"
     here = [track for track in tracks if track.present(times).mean() >= 0.5]
     if len(here) <= 1:
         return _extent([tracks[subject]], times, frame, "the only face")
     motion, ratio = lead(tracks, subject, times)
-    if motion >= TALKING and ratio >= CLEAR_LEAD and times[-1] - times[0] >= SURE_AFTER:
+    if motion >= TALKING and ratio >= CLEAR_LEAD and times[-1] - times[0] >= MIN_EVIDENCE_SECONDS:
         reason = f"speaking, {ratio:.1f} times the others' mouth motion"
-        return replace(_extent([tracks[subject]], times, frame, reason), speaking=True)
+        return replace(_extent([tracks[subject]], times, frame, reason), is_speaking=True)
     together = _extent(here, times, frame, f"all {len(here)} faces fit")
     if _fits(together, frame):
         return together
@@ -212,28 +216,28 @@ def _steady(values: Array) -> Array:
 
 
 def _fits(subject: Subject, frame: Frame) -> bool:
-    """Whether the crop always holds the subject, with some room."""
+    """Whether the subject always fits into the crop, with some room."""
     return bool((subject.last - subject.first).max() <= 0.9 * frame.length)
 
 
-def _film(part: Subject | str, start: float, end: float, frame: Frame) -> Shot:
-    """The camera for one part: still if possible, else a slow enough pan, else the whole frame."""
+def _frame_part(part: Subject | str, start: float, end: float, frame: Frame) -> Shot:
+    """The framing of one part: still if possible, else a slow enough pan, else the whole frame."""
     if isinstance(part, str):
         return _fit(start, end, part, 0)
     if not _fits(part, frame):
-        return _fit(start, end, f"{part.reason}; a crop would cut it", part.faces)
+        return _fit(start, end, f"{part.reason}; too wide for a crop", part.faces)
     wanted = (part.first + part.last) / 2 - CENTRED[frame.axis] * frame.length
-    for slack in RESTING:
+    for slack in REST_SLACKS:
         rest = constant_within(*_tube(part, wanted, slack, frame), float(np.clip(np.median(wanted), 0, frame.room)))
         if rest is not None:
             return _still(start, end, frame, rest, part.reason, part.faces)
-    for slack in FOLLOWING:
+    for slack in PAN_SLACKS:
         path = taut_string(part.times, *_tube(part, wanted, slack, frame))
         grid, values = smooth_path(part.times, path, start, end)
         speed, change = peak_motion(grid, values)
-        if speed <= TOP_SPEED * frame.length and change <= TOP_ACCELERATION * frame.length:
+        if speed <= MAX_SPEED * frame.length and change <= MAX_ACCELERATION * frame.length:
             return _pan(frame, grid, np.clip(values, 0, frame.room), f"{part.reason}; it moves", part.faces)
-    return _fit(start, end, f"{part.reason}; it moves too fast to be followed", part.faces)
+    return _fit(start, end, f"{part.reason}; it moves too fast to follow", part.faces)
 
 
 def _tube(part: Subject, wanted: Array, slack: float, frame: Frame) -> tuple[Array, Array]:
@@ -270,7 +274,7 @@ def _pan(frame: Frame, grid: Array, corners: Array, reason: str, faces: int) -> 
         layout="pan",
         crop_width=frame.crop_width,
         crop_height=frame.crop_height,
-        keys=[_key(frame, float(grid[i]), float(corners[i])) for i in needed_keys(grid, corners)],
+        keys=[_key(frame, float(grid[i]), float(corners[i])) for i in key_indices(grid, corners)],
         faces=faces,
         reason=reason,
     )
@@ -281,7 +285,7 @@ def _fit(start: float, end: float, reason: str, faces: int) -> Shot:
 
 
 def _join_fits(parts: list[Shot]) -> list[Shot]:
-    """Merge neighbouring parts of one shot that both show the whole frame."""
+    """Merge adjacent parts of a shot that both show the whole frame."""
     joined = parts[:1]
     for part in parts[1:]:
         if part.layout == joined[-1].layout == "fit":
@@ -291,31 +295,31 @@ def _join_fits(parts: list[Shot]) -> list[Shot]:
     return joined
 
 
-def _lend_to_slivers(framed: list[tuple[Shot, Picture | None]]) -> list[Shot]:
-    """Give a sliver of a shot at either edge of a range its neighbour's camera, at rest, unless their bars differ."""
+def _absorb_slivers(framed: list[tuple[Shot, Picture | None]]) -> list[Shot]:
+    """Frame a sliver of a shot at either end of the range like its neighbour, at rest, unless their bars differ."""
     shots = [shot for shot, _ in framed]
     pictures = [picture for _, picture in framed]
     if len(shots) > 1 and shots[0].end - shots[0].start < SLIVER and pictures[0] == pictures[1]:
-        shots = [_lent(shots[0], shots[1], 0), *shots[1:]]
+        shots = [_reframed_like(shots[0], shots[1], 0), *shots[1:]]
     if len(shots) > 1 and shots[-1].end - shots[-1].start < SLIVER and pictures[-1] == pictures[-2]:
-        shots = [*shots[:-1], _lent(shots[-1], shots[-2], -1)]
+        shots = [*shots[:-1], _reframed_like(shots[-1], shots[-2], -1)]
     return shots
 
 
-def _lent(sliver: Shot, neighbour: Shot, nearest: int) -> Shot:
+def _reframed_like(sliver: Shot, neighbour: Shot, nearest: int) -> Shot:
     keys = [key.model_copy(update={"t": sliver.start}) for key in neighbour.keys[nearest:][:1]]
     layout = "fit" if neighbour.layout == "fit" else "still"
-    reason = "too short for a camera of its own"
+    reason = "too short for its own framing"
     return neighbour.model_copy(
         update={"start": sliver.start, "end": sliver.end, "layout": layout, "keys": keys, "reason": reason}
     )
 
 
 def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeAnalysis) -> dict[str, Any]:
-    """One clip of `face_log.json`.
+    """One clip in `face_log.json`.
 
     `views` are the analyses of the clip's segments; `segments` counts them, and `detected` those with a
-    face. `shots` are the camera's decisions and their reasons.
+    face. `shots` are the framing decisions with their reasons.
     """
     return {
         "index": index,

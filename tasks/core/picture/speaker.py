@@ -1,4 +1,4 @@
-"""Who is talking: the face whose mouth moves, decided over the whole shot at once."""
+"""Find who is talking: the face whose mouth moves, decided over the whole shot at once."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,14 +11,14 @@ from tasks.core.picture.tracks import Array, Track
 WINDOW = 1.0
 """Seconds over which a mouth's motion is averaged."""
 SWITCH_COST = 4.0
-"""What a change of subject must gain, in log ratios summed over the looks: at five looks a second and a
-mouth that moves three times as much as the other, a little less than a second of talk."""
+"""What a change of subject must gain, as log ratios summed over detections: at five per second, with a mouth that
+moves three times as much as the other, a little less than a second of talking."""
 QUIET = 0.4
-"""Motion that any mouth shows, in units of FaceBox.mouth; keeps ratios of small numbers small."""
+"""Motion of any mouth at rest, in units of FaceBox.mouth; keeps ratios of small numbers small."""
 ABSENT = -1.0
 NOBODY = -1.5
-LEAST_DWELL = 1.5
-"""Least seconds the camera stays with a subject."""
+MIN_DWELL = 1.5
+"""Least seconds the camera stays on a subject."""
 
 
 def mouth_motion(track: Track, times: Array) -> Array:
@@ -33,7 +33,7 @@ def subjects(tracks: Sequence[Track], times: Array) -> NDArray[np.int64]:
     """Index of the track to show at each of `times`, or -1 for nobody.
 
     The best sequence (Viterbi) by how much more a mouth moves than the others, with a cost for changing
-    the subject; runs shorter than LEAST_DWELL then join a neighbour.
+    the subject. Runs shorter than MIN_DWELL are then merged into a neighbour.
     """
     present = np.stack([track.present(times) for track in tracks])
     motion = np.stack([mouth_motion(track, times) for track in tracks]) + QUIET
@@ -46,27 +46,27 @@ def subjects(tracks: Sequence[Track], times: Array) -> NDArray[np.int64]:
 
 
 def _best_sequence(scores: Array) -> NDArray[np.int64]:
-    """Viterbi over `scores` of shape (states, looks) with SWITCH_COST between any two states."""
-    count, looks = scores.shape
+    """Viterbi over `scores` of shape (states, times), with SWITCH_COST between any two states."""
+    count, steps = scores.shape
     total = scores[:, 0].copy()
-    came_from = np.empty((looks, count), np.int64)
-    for n in range(1, looks):
+    came_from = np.empty((steps, count), np.int64)
+    for n in range(1, steps):
         best, floor = int(total.argmax()), float(total.max()) - SWITCH_COST
         came_from[n] = [i if total[i] >= floor else best for i in range(count)]
         total = total.clip(floor) + scores[:, n]
-    states = np.empty(looks, np.int64)
+    states = np.empty(steps, np.int64)
     states[-1] = int(total.argmax())
-    for n in range(looks - 1, 0, -1):
+    for n in range(steps - 1, 0, -1):
         states[n - 1] = came_from[n, states[n]]
     return states
 
 
 def _without_short_runs(states: NDArray[np.int64], times: Array) -> NDArray[np.int64]:
-    """Merge runs shorter than LEAST_DWELL into the run before them, the first into the run after it."""
+    """Merge runs shorter than MIN_DWELL into the run before them, the first into the run after it."""
     states = states.copy()
     while True:
         runs = runs_of(states)
-        short = [run for run in runs if times[run[1] - 1] - times[run[0]] < LEAST_DWELL]
+        short = [run for run in runs if times[run[1] - 1] - times[run[0]] < MIN_DWELL]
         if not short or len(runs) == 1:
             return states
         a, b = min(short, key=lambda run: times[run[1] - 1] - times[run[0]])
@@ -80,7 +80,7 @@ def runs_of(states: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def lead(tracks: Sequence[Track], subject: int, times: Array) -> tuple[float, float]:
-    """Mouth motion of `subject` over `times`, and its ratio to that of the liveliest other face present."""
+    """Mouth motion of `subject` over `times`, and its ratio to that of the liveliest other face."""
     motion = [
         float(mouth_motion(track, times)[track.present(times)].mean()) if track.present(times).any() else 0.0
         for track in tracks

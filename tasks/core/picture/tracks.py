@@ -1,4 +1,4 @@
-"""Join faces detected at single moments into people followed through a shot."""
+"""Link faces detected at single moments into people tracked through a shot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from tasks.core.picture.camera import FaceBox
 Array = NDArray[np.float64]
 
 LONGEST_GAP = 2.0
-"""Seconds without a hit after which a face in the same place counts as a new one."""
+"""Seconds without a detection after which a face in the same place counts as a new one."""
 PRESENT_GAP = 0.7
-"""Seconds before and after a hit during which the face counts as present."""
-LEAST_SHARE = 0.3
-"""A track seen in a smaller share of the shot's looks is chance, unless it is one steady appearance."""
+"""Seconds before and after a detection during which the face counts as present."""
+MIN_SHARE = 0.3
+"""A track in a smaller share of the shot's samples is chance, unless it is one steady appearance."""
 STEADY_SECONDS = 2.5
 BACKGROUND = 0.15
 """A face with less than this share of the largest face's area belongs to the background."""
@@ -23,7 +23,7 @@ BACKGROUND = 0.15
 
 @dataclass
 class Track:
-    """One face followed through a shot; its boxes are in order of time."""
+    """One face tracked through a shot; its boxes are sorted by time."""
 
     boxes: list[FaceBox] = field(default_factory=list[FaceBox])
 
@@ -49,7 +49,7 @@ class Track:
         return np.abs(times[:, None] - seen[None, :]).min(axis=1) <= PRESENT_GAP
 
 
-def follow(faces: Sequence[FaceBox], times: Sequence[float]) -> list[Track]:
+def track_faces(faces: Sequence[FaceBox], times: Sequence[float]) -> list[Track]:
     """Tracks of the people in one shot sampled at `times`, most often seen first."""
     tracks: list[Track] = []
     for t in times:
@@ -60,16 +60,16 @@ def follow(faces: Sequence[FaceBox], times: Sequence[float]) -> list[Track]:
 
 
 def _extend(tracks: list[Track], faces: list[FaceBox]) -> None:
-    """Add each face to the nearest track within one face width, nearest pairs first; the rest begin new tracks."""
+    """Add each face to the nearest track within one face width, nearest pairs first; the rest start new tracks."""
     pairs = sorted((track.distance(face), i, j) for i, track in enumerate(tracks) for j, face in enumerate(faces))
-    taken: set[int] = set()
-    grown: set[int] = set()
+    extended: set[int] = set()
+    matched: set[int] = set()
     for distance, i, j in pairs:
-        if distance < 1.0 and i not in grown and j not in taken:
+        if distance < 1.0 and i not in extended and j not in matched:
             tracks[i].boxes.append(faces[j])
-            grown.add(i)
-            taken.add(j)
-    tracks += [Track([face]) for j, face in enumerate(faces) if j not in taken]
+            extended.add(i)
+            matched.add(j)
+    tracks += [Track([face]) for j, face in enumerate(faces) if j not in matched]
 
 
 def _lasts(track: Track, times: Sequence[float]) -> bool:
@@ -77,4 +77,4 @@ def _lasts(track: Track, times: Sequence[float]) -> bool:
     first, last = track.boxes[0].t, track.boxes[-1].t
     while_there = sum(first <= t <= last for t in times)
     steady = last - first >= STEADY_SECONDS and hits >= 0.5 * while_there
-    return steady or hits >= max(LEAST_SHARE * len(times), 2 if len(times) > 2 else 1)
+    return steady or hits >= max(MIN_SHARE * len(times), 2 if len(times) > 2 else 1)

@@ -1,4 +1,4 @@
-"""Preparing sound for the recogniser, and judging, timing and cutting its words. Times are seconds."""
+"""Prepare sound for the recogniser; judge, time and segment the words it returns. Times are seconds."""
 
 import bisect
 import math
@@ -18,21 +18,21 @@ from tasks.core.speech.writing_systems import TOKEN, has_letters, one_byte_per_l
 from tasks.core.transcript import Segment, Word
 
 SAMPLE_RATE = 16_000
-"""Samples per second, mono, that Whisper and the voice detector need."""
+"""Mono samples per second, as Whisper and the voice detector require."""
 WINDOW_SECONDS = 30.0
 """Whisper's fixed input length."""
 ATTENTION_LEAD = 0.05
-"""Seconds by which Whisper's word times are early. For two synthetic voices with known times, clean and
-in noise, the median error of starts was 0.057 to 0.063 (Whisper base)."""
+"""Seconds by which Whisper's word times are early: on two synthetic voices with known times, clean and in
+noise, the median error of word starts was 0.057 to 0.063 (Whisper base)."""
 UNRECOGNISED_SECONDS = 3.0
-"""Seconds of speech between two words from which words are probably missing: the voice detector also
-takes breaths, laughter and music for speech."""
+"""Speech without words for this long is reported as unrecognised. Shorter stretches are often breaths,
+laughter or music, which the voice detector takes for speech."""
 
-FASTEST_LETTERS = 25.0
-"""Letters a second that nobody exceeds: English has about 15, auctioneers 22."""
+MAX_LETTERS_PER_SECOND = 25.0
+"""Nobody speaks faster: English has about 15 letters per second, auctioneers reach 22."""
 
-_SIGNS = frozenset(string.punctuation)
-"""A word that begins with one of these continues the previous word; others begin with a space."""
+_PUNCTUATION = frozenset(string.punctuation)
+"""A token that begins with one of these continues the previous word; a new word begins with a space."""
 
 Samples = NDArray[np.float32]
 """Sound between -1 and 1, shape (n,), `SAMPLE_RATE`."""
@@ -53,10 +53,10 @@ class Stretch(NamedTuple):
 
 
 class DecodedWindow(BaseModel):
-    """The recogniser's words for one window, with its confidence.
+    """The words decoded from one window, with Whisper's confidence.
 
-    `words` keep the recogniser's spaces. `avg_logprob` is the mean log probability of a token,
-    `no_speech_prob` the probability that the window has no speech.
+    `words` keep their leading spaces. `avg_logprob` is the mean log probability per token,
+    `no_speech_prob` the probability that the window contains no speech.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,7 +66,7 @@ class DecodedWindow(BaseModel):
     avg_logprob: float
     no_speech_prob: float
     is_confirmed: bool = False
-    """Whether its halves, decoded separately, give the same text: then a repetition is real."""
+    """Whether its halves, decoded separately, gave the same text, which means that a repetition is real."""
 
     @property
     def text(self) -> str:
@@ -78,10 +78,10 @@ class DecodedWindow(BaseModel):
 
 
 class AsrResult(BaseModel):
-    """A transcript and how it was made. `warnings` lists each fallback and all speech without words.
+    """A transcript and how it was made. `warnings` lists each fallback and all unrecognised speech.
 
-    `language` is the one spoken longest, `languages` the seconds of each. `complete` is False if
-    the decoder gave up before the end of the sound.
+    `language` is the one spoken longest; `languages` has the seconds of each. `complete` is False if
+    the decoder failed before the end of the sound.
     """
 
     segments: list[Segment]
@@ -99,7 +99,7 @@ class AsrResult(BaseModel):
 
 
 def quietest_time(samples: Samples, earliest: float, width: float = 0.2) -> float:
-    """The middle of the quietest `width` seconds after `earliest`."""
+    """The middle of the quietest `width` seconds after `earliest`, in seconds."""
     tail = samples[round(earliest * SAMPLE_RATE) :]
     step = round(width * SAMPLE_RATE)
     if len(tail) < step:
@@ -111,9 +111,9 @@ def quietest_time(samples: Samples, earliest: float, width: float = 0.2) -> floa
 
 
 def plan_windows(speech: Iterable[Stretch], longest: float = WINDOW_SECONDS, widest_gap: float = 2.0) -> list[Stretch]:
-    """Join stretches of speech, in order, into windows of at most `longest` seconds.
+    """Join consecutive stretches of speech into windows of at most `longest` seconds.
 
-    A pause longer than `widest_gap` ends a window, because the recogniser invents words in silence.
+    A pause longer than `widest_gap` ends a window, because Whisper hallucinates words in silence.
     """
     windows: list[Stretch] = []
     for stretch in speech:
@@ -121,7 +121,7 @@ def plan_windows(speech: Iterable[Stretch], longest: float = WINDOW_SECONDS, wid
         if last and stretch.end - last.start <= longest and stretch.start - last.end <= widest_gap:
             windows[-1] = Stretch(last.start, stretch.end)
         else:
-            windows.extend(_pieces(stretch, longest))
+            windows.extend(_equal_parts(stretch, longest))
     return windows
 
 
@@ -132,8 +132,8 @@ def silences(speech: Sequence[Stretch], end: float, shortest: float = 1.0) -> li
     return [gap for gap in gaps if gap.duration >= shortest]
 
 
-def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """The stretches by time, overlapping ones merged."""
+def merge_overlapping(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Sort the stretches by time and merge overlapping ones."""
     whole: list[Stretch] = []
     for stretch in sorted(stretches):
         if whole and stretch.start < whole[-1].end:
@@ -143,14 +143,14 @@ def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
     return whole
 
 
-def _pieces(stretch: Stretch, longest: float) -> list[Stretch]:
+def _equal_parts(stretch: Stretch, longest: float) -> list[Stretch]:
     count = max(1, int(np.ceil(stretch.duration / longest - 1e-6)))
     edges = np.linspace(stretch.start, stretch.end, count + 1)
     return [Stretch(float(a), float(b)) for a, b in pairwise(edges)]
 
 
 def split_at_pause(window: Stretch, speech: Sequence[Stretch], shortest: float = 3.0) -> list[Stretch]:
-    """The window in two, split between two stretches of speech near its middle; empty if it is too short."""
+    """Split the window in two at the pause nearest its middle; empty if no pause leaves both parts long enough."""
     edges = [(a.end + b.start) / 2 for a, b in pairwise(speech) if window.start < a.end <= b.start < window.end]
     inner = [edge for edge in edges if edge - window.start >= shortest and window.end - edge >= shortest]
     if not inner:
@@ -160,20 +160,20 @@ def split_at_pause(window: Stretch, speech: Sequence[Stretch], shortest: float =
 
 
 def halves_agree(whole: DecodedWindow, parts: Sequence[DecodedWindow]) -> bool:
-    """Whether repeated text is real: the parts, decoded separately, have about as much text as the whole.
+    """Whether a repetition is real: the halves, decoded separately, have about as much text as the whole.
 
-    A decoder loop runs to the decoder's limit however short the sound is. Each half then has as much
-    text as the whole, at a pace that nobody speaks.
+    A decoder loop always runs to the decoder's limit. Each half then has as much text as the whole, at a
+    pace nobody could speak.
     """
     letters = [len(part.text) for part in (whole, *parts)]
     pace = max(len(part.text) / max(part.window.duration, 0.1) for part in (whole, *parts))
-    return pace <= FASTEST_LETTERS and 0.7 * letters[0] <= sum(letters[1:]) <= 1.3 * letters[0]
+    return pace <= MAX_LETTERS_PER_SECOND and 0.7 * letters[0] <= sum(letters[1:]) <= 1.3 * letters[0]
 
 
-def without_words(
+def unrecognised_speech(
     speech: Sequence[Stretch], words: Sequence[Word], shortest: float = UNRECOGNISED_SECONDS
 ) -> list[Stretch]:
-    """Where at least `shortest` seconds of speech lie between two words in order, or beside all of them."""
+    """Stretches with at least `shortest` seconds of speech between two words, or before the first or after the last."""
     edges = [-math.inf, *(edge for word in words for edge in (word.start, word.end)), math.inf]
     missing: list[Stretch] = []
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
@@ -186,40 +186,40 @@ def without_words(
     return missing
 
 
-def is_sparse(heard: DecodedWindow) -> bool:
-    """Whether a window has far fewer words than people speak: the decoder skips repetitions."""
-    seconds = heard.window.duration
-    return seconds >= 6 and len(heard.words) < 0.5 * seconds and len(heard.text) < 2.5 * seconds
+def is_sparse(decoded: DecodedWindow) -> bool:
+    """Whether a window has far fewer words than speech would, because the decoder skipped a repetition."""
+    seconds = decoded.window.duration
+    return seconds >= 6 and len(decoded.words) < 0.5 * seconds and len(decoded.text) < 2.5 * seconds
 
 
-def needs_wider_search(heard: DecodedWindow) -> bool:
-    """Whether a slower decoding may do better: the text loops or is uncertain, but there may be speech.
+def needs_wider_search(decoded: DecodedWindow) -> bool:
+    """Whether a wider beam may do better: the text loops or is uncertain, but there may be speech.
 
     Whisper's own decoder retries at the same thresholds, 2.4 and -1 (Radford et al. 2022, section 4.5).
     """
-    return not _is_silent(heard) and (_loops(heard.text) or heard.avg_logprob < -1.0)
+    return not _is_silent(decoded) and (_loops(decoded.text) or decoded.avg_logprob < -1.0)
 
 
-def rejection_reason(heard: DecodedWindow) -> str:
-    """Why the words are probably wrong, or "" if they are credible.
+def rejection_reason(decoded: DecodedWindow) -> str:
+    """Why the words are probably wrong, or "" if they are plausible.
 
-    Measured on Whisper base: for speech, even in noise at 10 dB, `avg_logprob` is above -1.05 and
-    `no_speech_prob` rarely above 0.4. Silence, noise, tones and music either loop or are below -1
-    and above 0.4.
+    Measured with Whisper base: for speech, even in noise at 10 dB, `avg_logprob` is above -1.05 and
+    `no_speech_prob` rarely above 0.4. Silence, noise, tones and music either loop or fall below -1
+    and rise above 0.4.
     """
-    if not has_letters(heard.text):
+    if not has_letters(decoded.text):
         return "no words"
-    if _is_silent(heard):
+    if _is_silent(decoded):
         return "no speech"
-    if _loops(heard.text) and not heard.is_confirmed:
+    if _loops(decoded.text) and not decoded.is_confirmed:
         return "repetition"
-    if heard.avg_logprob < -1.5:
-        return "too unsure"
+    if decoded.avg_logprob < -1.5:
+        return "low confidence"
     return ""
 
 
-def _is_silent(heard: DecodedWindow) -> bool:
-    return heard.no_speech_prob > 0.4 and heard.avg_logprob < -1.0
+def _is_silent(decoded: DecodedWindow) -> bool:
+    return decoded.no_speech_prob > 0.4 and decoded.avg_logprob < -1.0
 
 
 def _loops(text: str) -> bool:
@@ -227,10 +227,10 @@ def _loops(text: str) -> bool:
 
 
 def compression_ratio(text: str) -> float:
-    """Letters divided by compressed bytes; high for decoder loops.
+    """Letters per compressed byte; high for decoder loops.
 
-    A letter counts as one byte in every script. In UTF-8 a Thai or Hindi letter has three bytes, two of them
-    always the same, so ordinary speech would compress like a loop (2.5 to 3.3 instead of 1.4 to 1.7).
+    Every letter counts as one byte. In UTF-8, a Thai or Hindi letter takes three bytes, two of them always the
+    same, so ordinary speech would compress as well as a loop (2.5 to 3.3 instead of 1.4 to 1.7).
     """
     raw = one_byte_per_letter(text)
     return len(raw) / len(zlib.compress(raw))
@@ -246,11 +246,10 @@ def _share_of_commonest(text: str) -> float:
 
 
 def align_words(words: Sequence[Word], samples: Samples) -> list[Word]:
-    """Words at the times when they sound, in seconds from the first of `samples`.
+    """Correct Whisper's word times, which are seconds from the first of `samples`.
 
-    Whisper derives word times from its attention, and they are early. Two steps correct them: all
-    shift by `ATTENTION_LEAD`, and at a pause between two words the first ends where the pause begins
-    and the second starts where it ends.
+    Whisper derives them from its attention, which is early. So all words shift by `ATTENTION_LEAD`; then, at a
+    pause between two words, the first is made to end where the pause begins and the second to start where it ends.
     """
     late = [_shifted(word, ATTENTION_LEAD) for word in words]
     middles = [(word.start + word.end) / 2 for word in late]
@@ -264,10 +263,10 @@ def align_words(words: Sequence[Word], samples: Samples) -> list[Word]:
 
 
 def pauses(samples: Samples, shortest: float = 0.18) -> list[Stretch]:
-    """Stretches whose loudness is in the lower third between the quietest and the loudest.
+    """Stretches whose loudness is in the lowest third of the range.
 
-    Loudness is measured every 10 ms over 25 ms. If it spans less than 12 dB, there is too much noise
-    or too little silence to find pauses, and none are returned.
+    Loudness is measured every 10 ms over 25 ms. If it spans less than 12 dB, the sound is too noisy or too
+    continuous to find pauses, and none are returned.
     """
     level = _loudness(samples)
     if not len(level):
@@ -281,7 +280,7 @@ def pauses(samples: Samples, shortest: float = 0.18) -> list[Stretch]:
 
 
 def _loudness(samples: Samples) -> NDArray[np.float64]:
-    """Loudness in dBFS, 100 values a second."""
+    """Loudness in dBFS, 100 values per second."""
     hop, reach = SAMPLE_RATE // 100, SAMPLE_RATE // 80
     total = np.concatenate(([0.0], np.cumsum(np.square(samples, dtype=np.float64))))
     middle = np.arange(len(samples) // hop) * hop + hop // 2
@@ -290,7 +289,7 @@ def _loudness(samples: Samples) -> NDArray[np.float64]:
 
 
 def _in_order(words: Sequence[Word], limit: float) -> list[Word]:
-    """The words with times in order: each ends by the start of the next and by `limit`."""
+    """The words with monotonic times: each ends by the start of the next, and the last by `limit`."""
     settled: list[Word] = []
     ceiling = limit
     for word in reversed(words):
@@ -307,7 +306,7 @@ def _shifted(word: Word, seconds: float) -> Word:
 
 
 def segments_of(words: Sequence[Word], longest_pause: float = 1.0) -> list[Segment]:
-    """Cut words, spaces included, into segments at the ends of sentences and at pauses."""
+    """Split words, which keep their leading spaces, into segments at sentence ends and pauses."""
     words = whole_words(words, longest_pause)
     segments: list[Segment] = []
     begin = 0
@@ -321,13 +320,13 @@ def segments_of(words: Sequence[Word], longest_pause: float = 1.0) -> list[Segme
 
 
 def whole_words(words: Sequence[Word], longest_pause: float) -> list[Word]:
-    """The recogniser's pieces joined into words: it splits "self-starter", "3.5", "20%" and "U.S." at the sign.
+    """Join the recogniser's tokens into words: it splits "self-starter", "3.5", "20%" and "U.S." at the punctuation.
 
-    In Thai, Lao and Burmese it also splits letters from their marks.
+    In Thai, Lao and Burmese it also splits letters from their combining marks.
     """
     whole: list[Word] = []
     for word in whole_letters(words):
-        if whole and word.word[:1] in _SIGNS and word.start - whole[-1].end <= longest_pause:
+        if whole and word.word[:1] in _PUNCTUATION and word.start - whole[-1].end <= longest_pause:
             whole[-1] = Word(word=whole[-1].word + word.word, start=whole[-1].start, end=word.end)
         else:
             whole.append(word)

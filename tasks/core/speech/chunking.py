@@ -1,4 +1,4 @@
-"""Parts of about five minutes that end with a sentence, at a long pause if there is one nearby."""
+"""Split a talk into chunks of about five minutes that end with a sentence, at a long pause if one is near."""
 
 from pydantic import BaseModel
 
@@ -10,7 +10,7 @@ SLACK = 0.2
 
 
 class Chunk(BaseModel):
-    """An item of `chunks.json`: the text spoken from `start` to `end`, in seconds."""
+    """An item of `chunks.json`: the text spoken from `start` to `end` (seconds)."""
 
     text: str
     start: float

@@ -1,4 +1,4 @@
-"""Which language is spoken when, from the recogniser's guesses for each stretch of speech."""
+"""Decide which language is spoken when, from the recogniser's guess for each stretch of speech."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 from tasks.core.speech.asr import Stretch, plan_windows
 
-SURE = 0.9
-"""Lowest probability of a window in one language: 0.99 in real talks, 0.94 for synthetic voices. With three
-seconds of another language among thirty it is at most 0.87 (Whisper base)."""
-SELDOM = frozenset(("br", "cy", "fo", "haw", "jw", "la", "mi", "nn", "oc", "sa", "yi", "yo"))
-"""Rare languages for which short or unclear speech in others is often mistaken."""
-SELDOM_SHARE = 0.1
-CHANGE = 2.0
-"""Penalty for a change of language, as a log probability: three clear seconds outweigh two changes."""
-FLOOR = 0.01
-"""Lowest probability that counts, so that one odd guess has little weight."""
-WHOLE_WEIGHT_SECONDS = 3.0
-"""Shorter stretches count in proportion, since half a second may be taken for any language."""
+CONFIDENT = 0.9
+"""Probability above which a window is all in one language: real talks reach 0.99, synthetic voices 0.94.
+With three seconds of another language in thirty, it is at most 0.87 (Whisper base)."""
+RARE_LANGUAGES = frozenset(("br", "cy", "fo", "haw", "jw", "la", "mi", "nn", "oc", "sa", "yi", "yo"))
+"""Whisper often mistakes short or unclear speech for one of these."""
+RARE_WEIGHT = 0.1
+CHANGE_COST = 2.0
+"""Cost of a change of language, as a log probability: three clear seconds outweigh two changes."""
+MIN_PROBABILITY = 0.01
+"""Lower probabilities count as this, to limit the weight of a single odd guess."""
+FULL_WEIGHT_SECONDS = 3.0
+"""Shorter stretches count in proportion, because half a second can pass for any language."""
 
 Probabilities = Mapping[str, float]
 """Probability of each language."""
@@ -31,8 +31,8 @@ class LanguageWindow(NamedTuple):
     language: str
 
 
-def pieces(speech: Sequence[Stretch], shortest: float = 3.0, pause: float = 0.35) -> list[Stretch]:
-    """Stretches of speech joined until they are long enough to identify a language, split at pauses if possible."""
+def join_short_stretches(speech: Sequence[Stretch], shortest: float = 3.0, pause: float = 0.35) -> list[Stretch]:
+    """Join stretches of speech until each is long enough to identify its language, splitting at pauses if possible."""
     found: list[Stretch] = []
     for stretch in speech:
         last = found[-1] if found else None
@@ -45,39 +45,45 @@ def pieces(speech: Sequence[Stretch], shortest: float = 3.0, pause: float = 0.35
     return found
 
 
-def languages_of(stretches: Sequence[Stretch], guesses: Sequence[Probabilities], before: str | None) -> list[str]:
-    """The most likely language of each stretch, in order, assuming that changes are rare (Viterbi).
+def most_likely_languages(
+    stretches: Sequence[Stretch], guesses: Sequence[Probabilities], before: str | None
+) -> list[str]:
+    """The most likely language of each stretch, assuming that changes are rare (Viterbi).
 
     `before` is the language spoken before the first stretch, or None if unknown.
     """
-    guesses = [_tempered(guess) for guess in guesses]
-    tongues = sorted({max(guess, key=lambda code: guess[code]) for guess in guesses} | ({before} if before else set()))
-    score = {code: 0.0 if before in (code, None) else -CHANGE for code in tongues}
+    guesses = [_discount_rare(guess) for guess in guesses]
+    likeliest = {max(guess, key=lambda code: guess[code]) for guess in guesses}
+    candidates = sorted(likeliest | ({before} if before else set()))
+    score = {code: 0.0 if before in (code, None) else -CHANGE_COST for code in candidates}
     back: list[dict[str, str]] = []
     for stretch, guess in zip(stretches, guesses, strict=True):
-        came = {code: max(tongues, key=lambda old, new=code: score[old] - CHANGE * (old != new)) for code in tongues}
-        weight = min(stretch.duration / WHOLE_WEIGHT_SECONDS, 1.0)
-        score = {
-            code: score[came[code]]
-            - CHANGE * (came[code] != code)
-            + weight * math.log(max(guess.get(code, 0.0), FLOOR))
-            for code in tongues
+        previous = {
+            code: max(candidates, key=lambda old, new=code: score[old] - CHANGE_COST * (old != new))
+            for code in candidates
         }
-        back.append(came)
-    path = [max(tongues, key=lambda code: score[code])]
-    for came in reversed(back[1:]):
-        path.append(came[path[-1]])
+        weight = min(stretch.duration / FULL_WEIGHT_SECONDS, 1.0)
+        score = {
+            code: score[previous[code]]
+            - CHANGE_COST * (previous[code] != code)
+            + weight * math.log(max(guess.get(code, 0.0), MIN_PROBABILITY))
+            for code in candidates
+        }
+        back.append(previous)
+    path = [max(candidates, key=lambda code: score[code])]
+    for previous in reversed(back[1:]):
+        path.append(previous[path[-1]])
     return path[::-1]
 
 
-def _tempered(guess: Probabilities) -> Probabilities:
-    if max(guess.values()) >= SURE:
+def _discount_rare(guess: Probabilities) -> Probabilities:
+    if max(guess.values()) >= CONFIDENT:
         return guess
-    return {code: share * (SELDOM_SHARE if code in SELDOM else 1.0) for code, share in guess.items()}
+    return {code: share * (RARE_WEIGHT if code in RARE_LANGUAGES else 1.0) for code, share in guess.items()}
 
 
-def windows_of(stretches: Sequence[Stretch], languages: Sequence[str]) -> list[LanguageWindow]:
-    """Windows over the stretches, in order. A change of language ends a window."""
+def language_windows(stretches: Sequence[Stretch], languages: Sequence[str]) -> list[LanguageWindow]:
+    """Windows that cover the stretches, each in one language."""
     pairs = zip(stretches, languages, strict=True)
     return [
         LanguageWindow(window, language)

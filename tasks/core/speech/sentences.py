@@ -1,7 +1,7 @@
-"""Sentences from recognised words, in any script and with any punctuation.
+"""Build sentences from recognised words, in any script and with any punctuation.
 
-Recognised words are untrusted: they may be unsorted, overlapping, empty or not finite. Sentences are
-in order, do not overlap and have text.
+Recognised words are untrusted: they may be unsorted, overlapping, empty, or have times that are not finite.
+The sentences are sorted, do not overlap and are never empty.
 """
 
 import bisect
@@ -17,29 +17,29 @@ from tasks.core.speech.writing_systems import UNSPACED, clusters, whole_letters
 from tasks.core.transcript import Segment, Sentence, Word
 
 PAUSE_SECONDS = 0.6
-"""Shortest pause that ends a sentence if there is no punctuation."""
+"""Shortest pause that ends an unpunctuated sentence."""
 BREAK_SECONDS = 2.5
-"""Shortest pause that always ends a sentence: what follows is another utterance."""
+"""A pause this long always ends a sentence."""
 LONGEST_SECONDS = 20.0
-"""Longest sentence; longer runs count as unpunctuated. Spoken sentences last 3 to 8 seconds."""
+"""Longer runs count as unpunctuated: spoken sentences last 3 to 8 seconds."""
 PART_SECONDS = 12.0
-"""Longest part of an unpunctuated run, short enough for clips to find suitable ends."""
+"""Longest part of an unpunctuated run, short enough to give clips suitable ends."""
 EDGE_SHARE = 0.25
-"""An unpunctuated run without pauses is cut at its widest gap, at least this share of it from its ends."""
+"""An unpunctuated run without pauses is cut at its widest gap that is at least this share of it away from its ends."""
 
 _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
 
 
 def sentences(segments: list[Segment]) -> list[Sentence]:
-    """The sentences of a transcript, by time; empty without speech.
+    """The sentences of a transcript in order; empty without speech.
 
-    Punctuation ends a sentence. Without it, pauses do, and at last a maximum length.
+    Punctuation ends a sentence; without it, a pause does, or finally the maximum length.
     """
     words = ordered_words(segments)
     runs = _split(words, lambda i: _ends_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
     punctuated = any(ends_sentence(word.word) for word in words)
     language_at = _language_by_time(segments)
-    return [_sentence(part, language_at) for run in runs for part in _tame(run, punctuated=punctuated)]
+    return [_sentence(part, language_at) for run in runs for part in _split_long(run, punctuated=punctuated)]
 
 
 def _language_by_time(segments: list[Segment]) -> Callable[[float], str | None]:
@@ -51,8 +51,8 @@ def _language_by_time(segments: list[Segment]) -> Callable[[float], str | None]:
 
 
 def ordered_words(segments: Iterable[Segment]) -> list[Word]:
-    """The words of all segments, sorted and cleaned, each ending by the start of the next."""
-    raw = [word for segment in segments for word in (segment.words or _evenly(segment))]
+    """The words of all segments, sanitised and sorted, each ending by the start of the next."""
+    raw = [word for segment in segments for word in (segment.words or _evenly_spread(segment))]
     clean = [Word(word=text, start=max(w.start, 0.0), end=max(w.end, w.start, 0.0)) for w in raw if (text := _clean(w))]
     clean.sort(key=lambda word: (word.start, word.end))
     merged: list[Word] = []
@@ -68,7 +68,7 @@ def ordered_words(segments: Iterable[Segment]) -> list[Word]:
 
 
 def join(words: Iterable[str]) -> str:
-    """Words as running text, with spaces in scripts that use them."""
+    """Join words to running text, with spaces in scripts that use them."""
     text = ""
     for word in words:
         glued = not text or (UNSPACED.match(word) and UNSPACED.search(text[-2:]))
@@ -82,8 +82,8 @@ def _clean(word: Word) -> str:
     return " ".join(harmless(word.word, JOINERS + WORD_BREAK).split())
 
 
-def _evenly(segment: Segment) -> list[Word]:
-    """Words of a segment without word times, spread over it in proportion to their letters."""
+def _evenly_spread(segment: Segment) -> list[Word]:
+    """Words of a segment that has no word times, spread over it in proportion to their length."""
     pieces: list[str] = [
         piece
         for token in segment.text.split()
@@ -102,7 +102,7 @@ def _evenly(segment: Segment) -> list[Word]:
 
 
 def _unspaced_pieces(token: str) -> list[str]:
-    """Single letters in scripts without spaces; anything between them stays whole."""
+    """Split scripts without spaces into single letters; keep everything else whole."""
     pieces: list[str] = []
     for cluster in clusters(token):
         if pieces and not UNSPACED.search(pieces[-1]) and not UNSPACED.match(cluster):
@@ -129,11 +129,11 @@ def _ends_sentence(words: Sequence[Word], i: int) -> bool:
         return not following[:1].islower()
     if marks != ".":
         return True
-    return not _is_inner_point(text[: found.start()].strip(OPENERS).casefold(), following, _gap(words, i))
+    return not _is_inner_stop(text[: found.start()].strip(OPENERS).casefold(), following, _gap(words, i))
 
 
-def _is_inner_point(stem: str, following: str, gap: float) -> bool:
-    """Whether the point between `stem` and the word that follows after `gap` seconds ends no sentence."""
+def _is_inner_stop(stem: str, following: str, gap: float) -> bool:
+    """Whether the full stop between `stem` and `following`, `gap` seconds later, does not end a sentence."""
     known = abbreviations()
     if stem in known.never_last:
         return bool(following)
@@ -156,15 +156,15 @@ def _split(words: list[Word], ends_after: Callable[[int], bool]) -> list[list[Wo
     return runs
 
 
-def _tame(run: list[Word], *, punctuated: bool) -> list[list[Word]]:
-    """Cut a run that punctuation left too long, or all runs where there is no punctuation."""
+def _split_long(run: list[Word], *, punctuated: bool) -> list[list[Word]]:
+    """Split a run that is too long in spite of punctuation, or any run if there is no punctuation."""
     if punctuated and run[-1].end - run[0].start <= LONGEST_SECONDS:
         return [run]
-    return [part for phrase in _split(run, lambda i: _gap(run, i) >= PAUSE_SECONDS) for part in _halve(phrase)]
+    return [part for phrase in _split(run, lambda i: _gap(run, i) >= PAUSE_SECONDS) for part in _split_at_gaps(phrase)]
 
 
-def _halve(run: list[Word]) -> list[list[Word]]:
-    """Cut a run at its widest gaps until every part is short enough (iterative: runs may be endless)."""
+def _split_at_gaps(run: list[Word]) -> list[list[Word]]:
+    """Split a run at its widest gaps until every part is short enough. Iterative, because runs have no length limit."""
     done: list[list[Word]] = []
     todo = [run]
     while todo:

@@ -1,8 +1,8 @@
 """Word lists that reveal the role of a sentence, one file per language in `words/`.
 
-The English lists serve signals that were measured against audience reactions; the Indonesian ones are
+The English lists feed signals that were measured against audience reactions; the Indonesian ones are
 their counterparts in spoken Indonesian. Other languages have none, and callers report that. The files
-are part of the package and are read once.
+ship with the package and are read once.
 """
 
 import functools
@@ -17,15 +17,15 @@ from tasks.core.languages import LANGUAGES
 FOLDER = resources.files("tasks.core.speech") / "words"
 
 
-class WordsMalformed(ValueError):
-    """A word file breaks the rules in CONTRIBUTING.md; the message names the file, section and word."""
+class WordFileError(ValueError):
+    """A word file violates the rules in CONTRIBUTING.md; the message names the file, section and word."""
 
 
 @dataclass(frozen=True)
 class Abbreviations:
-    """Abbreviations, without their point, by when the point ends a sentence.
+    """Abbreviations without their full stop, grouped by when that full stop also ends a sentence.
 
-    `never_last`: never. `before_capital`: only before a capital. `before_number`: except before a number.
+    `never_last`: never. `before_capital`: only before a capital letter. `before_number`: except before a number.
     """
 
     never_last: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ class WordLists:
 
 
 PHRASES = ("opening_phrases", "claim_phrases", "story", "promotion")
-"""Lists in the section `phrases`, one phrase per line. The others are words separated by spaces."""
+"""Lists in the section `phrases`, with one phrase per line. All other lists are words separated by spaces."""
 SECTIONS = {
     "abbreviations": tuple(field.name for field in fields(Abbreviations)),
     "words": tuple(field.name for field in fields(WordLists) if field.name not in PHRASES),
@@ -71,13 +71,13 @@ SECTIONS = {
 
 
 def word_lists(language: str) -> WordLists | None:
-    """The lists of a language by its Whisper code, or None."""
+    """The lists for a Whisper language code, or None if there are none."""
     return _languages().get(language.casefold().split("-")[0], (None, None))[1]
 
 
 @functools.cache
 def abbreviations() -> Abbreviations:
-    """The abbreviations of all languages together, because sentences are cut before the language is certain."""
+    """The abbreviations of all languages combined, because sentences are split before the language is certain."""
     found = [abbreviated for abbreviated, _ in _languages().values()]
     return Abbreviations(
         **{name: frozenset[str]().union(*(getattr(one, name) for one in found)) for name in SECTIONS["abbreviations"]}
@@ -91,26 +91,26 @@ def _languages() -> dict[str, tuple[Abbreviations, WordLists | None]]:
 
 
 def parse(name: str, text: str) -> tuple[Abbreviations, WordLists | None]:
-    """Parse a word file. It may have abbreviations only, and then there are no word lists.
+    """Parse a word file. A file with abbreviations only has no word lists.
 
     Raises:
-        WordsMalformed: it is not TOML, not named by a Whisper code, a section or list is missing or unknown,
+        WordFileError: it is not TOML, not named after a Whisper code, a section or list is missing or unknown,
             or a word is repeated or not in lower case.
     """
     if name.removesuffix(".toml") not in LANGUAGES:
-        raise WordsMalformed(f"{name}: name the file by Whisper's code of the language, such as en.toml")
+        raise WordFileError(f"{name}: name the file after Whisper's language code, such as en.toml")
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise WordsMalformed(f"{name}: {error}") from error
+        raise WordFileError(f"{name}: {error}") from error
     if unknown := set(content) - set(SECTIONS):
-        raise WordsMalformed(f"{name}: there is no section {', '.join(sorted(unknown))}")
+        raise WordFileError(f"{name}: unknown section {', '.join(sorted(unknown))}")
     lists = {section: _section(name, section, content.get(section, {})) for section in SECTIONS}
     abbreviated = Abbreviations(**{key: frozenset(words) for key, words in lists["abbreviations"].items()})
     if not lists["words"] and not lists["phrases"]:
         return abbreviated, None
     if missing := [key for section in ("words", "phrases") for key in SECTIONS[section] if key not in lists[section]]:
-        raise WordsMalformed(f"{name}: {', '.join(missing)} missing")
+        raise WordFileError(f"{name}: {', '.join(missing)} missing")
     words: dict[str, Any] = {key: frozenset(words) for key, words in lists["words"].items()}
     phrases: dict[str, Any] = {key: tuple(phrases) for key, phrases in lists["phrases"].items()}
     return abbreviated, WordLists(**words, **phrases)
@@ -119,20 +119,20 @@ def parse(name: str, text: str) -> tuple[Abbreviations, WordLists | None]:
 def _section(name: str, section: str, lists: object) -> dict[str, list[str]]:
     """The lists of a section, checked."""
     if not isinstance(lists, dict):
-        raise WordsMalformed(f"{name}: {section} is no section")
+        raise WordFileError(f"{name}: {section} must be a section")
     texts = cast("dict[str, object]", lists)
     return {key: _list(f"{name}, {section}.{key}", section, key, text) for key, text in texts.items()}
 
 
 def _list(at: str, section: str, key: str, text: object) -> list[str]:
     if key not in SECTIONS[section]:
-        raise WordsMalformed(f"{at}: there is no such list")
+        raise WordFileError(f"{at}: unknown list")
     if not isinstance(text, str):
-        raise WordsMalformed(f"{at}: must be text in quotes")
+        raise WordFileError(f"{at}: must be quoted text")
     in_lines = section == "phrases"
     words = [" ".join(line.split()) for line in text.splitlines() if line.strip()] if in_lines else text.split()
     if bad := [word for word in words if word != word.lower()]:
-        raise WordsMalformed(f"{at}: {bad[0]} must be in lower case")
+        raise WordFileError(f"{at}: {bad[0]} must be in lower case")
     if twice := [word for word, times in Counter(words).items() if times > 1]:
-        raise WordsMalformed(f"{at}: {twice[0]} stands twice")
+        raise WordFileError(f"{at}: {twice[0]} appears twice")
     return words

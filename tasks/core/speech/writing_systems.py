@@ -14,7 +14,7 @@ RIGHT_TO_LEFT = frozenset(("ar", "fa", "he", "ps", "sd", "ur", "yi"))
 UNSPACED = regex.compile(
     r"[\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}\p{Han}\p{Hiragana}\p{Katakana}\u3001-\u303f]"
 )
-"""A character of a script without spaces between words."""
+"""A character in a script without spaces between words."""
 TOKEN = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}\u200c\u200d]*(?:['\u2019-][\p{L}\p{N}][\p{L}\p{N}\p{M}]*)*")
 """A word: letters and digits with their combining marks, which `\\w` does not match."""
 
@@ -26,9 +26,9 @@ _TAIL = regex.compile(
     r"|[\u1000-\u1021]\u103a|[ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶー々]"
     rf"|[\p{{Pe}}\p{{Pf}}{SENTENCE_FINAL}{CLAUSE_FINAL}．・%\u0f0b]"  # noqa: RUF001 of Japanese
 )
-# Nor end with these: Thai and Lao vowels written before their consonant, stackers, opening punctuation.
+# A line must not end with these: Thai and Lao vowels written before their consonant, stackers, opening punctuation.
 _HEAD = regex.compile(r"[\u0e40-\u0e44\u0ec0-\u0ec4\u1039\u17d2\u200d\p{Ps}\p{Pi}]$")
-# Where a letter goes on: marks, Thai and Lao am, joiners, skin tones, tags, Korean vowels and finals.
+# These continue a letter: marks, Thai and Lao am, joiners, skin tones, tags, Korean vowels and finals.
 _INSIDE = regex.compile(r"[\p{M}\u0e33\u0eb3\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f\u1160-\u11ff]")
 _OPEN = regex.compile(r"[\u200d\u1039\u17d2]$")
 _FLAG = regex.compile(r"\p{Regional_Indicator}")
@@ -37,7 +37,7 @@ _WRITTEN = regex.compile(r"[\p{L}\p{N}]")
 
 
 def clusters(text: str) -> list[str]:
-    """The text in pieces that a line break must not split: letters with their marks, vowels and punctuation."""
+    """Split text into the smallest pieces between which a line may break: letters with their marks and punctuation."""
     found: list[str] = []
     for cluster in regex.findall(r"\X", text):
         if found and (_TAIL.match(cluster) or _HEAD.search(found[-1])):
@@ -48,17 +48,14 @@ def clusters(text: str) -> list[str]:
 
 
 def continues(before: str, after: str) -> bool:
-    """Whether `after` starts within the last letter of `before`, so they must stay together.
-
-    The recogniser's tokens are bytes and may split a letter.
-    """
+    """Whether `after` continues the last letter of `before`: Whisper's tokens are bytes and may split a letter."""
     if not before or not after or before[-1].isspace():
         return False
     return bool(_INSIDE.match(after) or _OPEN.search(before) or (_FLAG.match(after) and _HALF_A_FLAG.search(before)))
 
 
 def whole_letters(words: Sequence[Word]) -> list[Word]:
-    """The words, joined where a split falls within a letter."""
+    """Join words that were split within a letter."""
     whole: list[Word] = []
     for word in words:
         if whole and continues(whole[-1].word, word.word):
@@ -70,12 +67,12 @@ def whole_letters(words: Sequence[Word]) -> list[Word]:
 
 
 def one_byte_per_letter(text: str) -> bytes:
-    """The text with one byte per character, to make lengths comparable between scripts."""
+    """The text as one byte per character, to make lengths comparable between scripts."""
     return bytes(ord(c) & 0xFF for c in text)
 
 
-def retimed(words: Sequence[Word], pieces: Sequence[str]) -> list[Word]:
-    """The text of `words` in other pieces, each with the times of its letters.
+def regroup(words: Sequence[Word], pieces: Sequence[str]) -> list[Word]:
+    """Regroup the text of `words` into `pieces`, each with the times of its letters.
 
     Args:
         words: in order; their joined texts equal the joined pieces.
@@ -96,9 +93,9 @@ def _letter_times(word: Word) -> list[tuple[float, float]]:
 
 
 def runs_right_to_left(text: str, language: str) -> bool:
-    """Whether a line of this language runs from right to left.
+    """Whether a line in this language runs from right to left.
 
-    In a right-to-left language one right-to-left letter is enough; in others most letters must be.
+    In a right-to-left language, one right-to-left letter is enough; in any other, most letters must be.
     """
     kinds = [unicodedata.bidirectional(c) for c in text]
     right, left = sum(kind in ("R", "AL") for kind in kinds), kinds.count("L")

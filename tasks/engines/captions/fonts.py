@@ -1,6 +1,6 @@
-"""Caption fonts from wheels: chooses a face for a text, and configures fontconfig to see no other fonts.
+"""Chooses caption fonts from wheels, and configures fontconfig to see no other fonts.
 
-Only static faces: libass silently uses a variable font at its default weight, or not at all.
+Only static faces: libass silently uses variable fonts at their default weight, or not at all.
 """
 
 import functools
@@ -15,8 +15,8 @@ from xml.sax.saxutils import escape
 
 from fontTools.ttLib import TTFont
 
-from tasks.core.captions.ass import clean
-from tasks.engines.cache_folder import appearing, link, private_folder
+from tasks.core.captions.ass import visible_text
+from tasks.engines.cache_folder import atomic_replacement, link, private_folder
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class FontChoice:
 
 
 def choose_font(texts: Iterable[str]) -> FontChoice:
-    """The first face with glyphs for all texts, or the one that lacks the fewest characters."""
-    wanted = sorted({c for text in texts for c in clean(text) if _needs_glyph(c)})
+    """The first face with glyphs for all texts, or else the one that lacks the fewest characters."""
+    wanted = sorted({c for text in texts for c in visible_text(text) if _needs_glyph(c)})
     installed = [(face, path) for face in FACES if (path := file_of(face)) is not None]
     lacking: list[str] = []
     for _, path in installed:
@@ -116,7 +116,7 @@ def _em_share(path: Path) -> float:
 
 
 def _folder_with(path: Path) -> Path:
-    """A folder with a link to this font only, so no other face can be selected."""
+    """A folder with a link to this font only, so that no other face can be selected."""
     folder = private_folder() / "fonts" / path.stem
     link(folder / path.name, path)
     return folder
@@ -136,7 +136,7 @@ def use_only_our_fonts() -> Path:
         "</fontconfig>\n"
     )
     if not config.exists() or config.read_text() != text:
-        with appearing(config) as fresh:
+        with atomic_replacement(config) as fresh:
             fresh.write_text(text)
     os.environ["FONTCONFIG_FILE"] = str(config)
     return config

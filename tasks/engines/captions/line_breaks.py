@@ -1,4 +1,4 @@
-"""Phrases in scripts without spaces, by BudouX: units that should stay on one line."""
+"""Finds phrases in scripts without spaces with BudouX: units that should stay on one line."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import budoux
 import regex
 
-from tasks.core.speech.writing_systems import clusters, retimed, whole_letters
+from tasks.core.speech.writing_systems import clusters, regroup, whole_letters
 from tasks.core.transcript import Word
 
 PAUSE = 0.6
@@ -18,9 +18,9 @@ _SCRIPTS = regex.compile(r"(?P<thai>\p{Thai})|(?P<han>[\p{Han}\p{Hiragana}\p{Kat
 
 
 def reading_phrases(words: Sequence[Word]) -> list[Word]:
-    """Join Thai, Chinese and Japanese words into phrases, since the recogniser returns tokens for those scripts.
+    """Join Thai, Chinese and Japanese words into phrases, because the recogniser returns tokens for those scripts.
 
-    Words in other scripts are unchanged. A phrase keeps the times of its characters.
+    Words in other scripts stay unchanged. A phrase keeps the times of its characters.
     """
     whole = whole_letters(words)
     read: list[Word] = []
@@ -48,14 +48,14 @@ def _phrases(run: Sequence[Word]) -> list[Word]:
     text = "".join(word.word for word in run)
     phrases: list[str] = []
     for phrase in _parser(text)(text):
-        if phrases and not _may_part(phrases[-1], phrase):
+        if phrases and not _may_separate(phrases[-1], phrase):
             phrases[-1] += phrase
         else:
             phrases.append(phrase)
-    return retimed(run, phrases)
+    return regroup(run, phrases)
 
 
-def _may_part(before: str, after: str) -> bool:
+def _may_separate(before: str, after: str) -> bool:
     return len(clusters(before[-1] + after[0])) > 1
 
 

@@ -1,4 +1,4 @@
-"""Calls a chat model through litellm, which is imported only if a model is set."""
+"""Calls a chat model through litellm, which is imported only if a model is configured."""
 
 import asyncio
 import os
@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr
 
-from tasks.core.choice.prompting import Answer, AnswerRefused, Offer, Pick, messages, read_answer
+from tasks.core.choice.prompting import Answer, InvalidAnswer, Offer, Pick, messages, read_answer
 
 GEMINI_HOST = "generativelanguage.googleapis.com"
 RETRY_AFTER_SECONDS = 2.0
-"""Wait after a 429 that does not say how long."""
+"""Wait after a 429 without Retry-After."""
 
 REFUSES_SCHEMA = (400, 415, 422, 500, 501)
 """Statuses with which servers reject a `response_format` that they do not support."""
@@ -32,11 +32,11 @@ class LlmOptions(BaseModel):
 
 
 class LlmFailed(Exception):
-    """There is no usable answer. The message names the cause and contains no secrets and no text of the server's."""
+    """There is no usable answer. The message names the cause without secrets or text from the server."""
 
 
 class Llm:
-    """A chat model. The constructor imports litellm, whose seconds do not count against the timeout."""
+    """A chat model. The constructor imports litellm, so the seconds that takes do not count against the timeout."""
 
     def __init__(self, options: LlmOptions) -> None:
         self.options = options
@@ -46,9 +46,9 @@ class Llm:
         self._litellm = _litellm()
 
     def rerank(self, offers: Sequence[Offer], count: int) -> list[Pick]:
-        """The best `count` offers with titles, or fewer if the answer had fewer valid picks.
+        """The best `count` offers with titles, or fewer if the answer has fewer valid picks.
 
-        Afterwards `dropped` lists what was dropped from the answer.
+        Afterwards, `dropped` lists what was dropped from the answer.
 
         Raises:
             LlmFailed: with the cause, by the timeout at the latest.
@@ -56,13 +56,13 @@ class Llm:
         text = self._ask(messages(offers, count))
         try:
             reading = read_answer(text, offers, count)
-        except AnswerRefused as error:
+        except InvalidAnswer as error:
             raise LlmFailed(str(error)) from None
         self.dropped = reading.dropped
         return reading.picks
 
     def _ask(self, chat: list[dict[str, str]]) -> str:
-        """The model's answer. The call runs on a thread that is abandoned at the deadline."""
+        """The model's answer. The call runs in a thread that is abandoned at the deadline."""
         outcome: list[str | Exception] = []
 
         def work() -> None:
@@ -83,7 +83,7 @@ class Llm:
         return outcome[0]
 
     async def _converse(self, chat: list[dict[str, str]]) -> str:
-        """One answer, with one retry after a 429, and without the schema if the server rejects it."""
+        """One answer: retries once after a 429, and without the schema if the server rejects it."""
         litellm = self._litellm
         deadline = time.monotonic() + self.options.timeout_seconds
         schema: type[BaseModel] | None = Answer
@@ -102,7 +102,7 @@ class Llm:
                     raise
                 schema = None
             else:
-                if reply is None and schema is not None:  # what litellm makes of a 422
+                if reply is None and schema is not None:  # litellm's result for a 422
                     schema = None
                     continue
                 return _content(reply)
@@ -125,7 +125,7 @@ class Llm:
 
 
 def model_name(model: str, api_base: str | None) -> str:
-    """litellm's name of a model. A bare name means Gemini at Gemini's address, else an OpenAI-compatible server."""
+    """litellm's name for a model. A bare name means Gemini at Gemini's address, else an OpenAI-compatible server."""
     if api_base is None:
         return model
     if urlsplit(api_base).hostname == GEMINI_HOST:
@@ -134,7 +134,7 @@ def model_name(model: str, api_base: str | None) -> str:
 
 
 def endpoint_of(api_base: str | None) -> str | None:
-    """Host and port of an address: no user, no password, no path."""
+    """Host and port of an address, without user, password or path."""
     if api_base is None:
         return None
     parts = urlsplit(api_base)
@@ -142,7 +142,7 @@ def endpoint_of(api_base: str | None) -> str | None:
 
 
 def _without_credentials(api_base: str) -> str:
-    """The address without user and password: the key is what signs in, and HTTP takes only one of them."""
+    """The address without user and password: HTTP allows only one authorization, and the key is it."""
     parts = urlsplit(api_base)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -161,29 +161,29 @@ def _content(reply: Any) -> str:
     message = reply.choices[0].message if reply and reply.choices else None
     if getattr(message, "refusal", None):
         raise LlmFailed("the LLM refused to answer")
-    text = _joined(getattr(message, "content", None))
+    text = _as_text(getattr(message, "content", None))
     if not text.strip():
         calls = getattr(message, "tool_calls", None) or []
-        text = _joined(getattr(getattr(calls[0], "function", None), "arguments", None)) if calls else ""
+        text = _as_text(getattr(getattr(calls[0], "function", None), "arguments", None)) if calls else ""
     if not text.strip():
-        raise LlmFailed("the LLM answered nothing")
+        raise LlmFailed("the LLM's answer was empty")
     return text
 
 
-def _joined(content: Any) -> str:
-    """Content as text, joined if it comes in parts."""
+def _as_text(content: Any) -> str:
+    """Content as text, concatenated if it comes in parts."""
     if isinstance(content, list):
         return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
     return content if isinstance(content, str) else ""
 
 
 def _retry_after(error: Exception) -> float:
-    """Seconds to wait, from Retry-After, which is a number or a date (RFC 9110, 10.2.3)."""
-    said = (getattr(error, "litellm_response_headers", None) or {}).get("retry-after", "")
-    if said.strip().isdigit():
-        return float(said)
+    """Seconds to wait according to Retry-After, which is a number or a date (RFC 9110, 10.2.3)."""
+    header = (getattr(error, "litellm_response_headers", None) or {}).get("retry-after", "")
+    if header.strip().isdigit():
+        return float(header)
     try:
-        return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds(), 0.0)
     except (TypeError, ValueError):
         return RETRY_AFTER_SECONDS
 
@@ -198,7 +198,7 @@ def _refuses_schema(error: BaseException | None) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    """The kind of failure in our own words, because the library's text may contain the request."""
+    """The kind of failure in our words, because the library's text may contain the request."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError):

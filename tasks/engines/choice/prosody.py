@@ -20,8 +20,8 @@ PITCH_WINDOW = 1024
 LOWEST_PITCH, HIGHEST_PITCH = 65.0, 400.0
 VOICED = 0.45
 """Normalised autocorrelation above which a sound has a pitch."""
-NEARLY, CLIMB = 0.9, 12
-"""The period is the first lag whose correlation is this share of the best; its peak is within `CLIMB` samples."""
+NEAR_BEST, CLIMB = 0.9, 12
+"""The period is the first lag whose correlation reaches this share of the best; its peak is within `CLIMB` samples."""
 NOISE_BAND = slice(64, 768)
 """Bins 500 to 6000 Hz of a spectrum of twice `PITCH_WINDOW` samples."""
 AUDIBLE = 1e-6
@@ -35,7 +35,7 @@ class AudioUnreadable(RuntimeError):
 def measure_delivery(audio: Path, ffmpeg: Path | str) -> Delivery:
     """Loudness, pitch and noise of an audio or video file; index 0 is the start of the container.
 
-    Memory stays at some tens of MB for any length.
+    Memory use stays at some tens of MB, whatever the length.
 
     Raises:
         AudioUnreadable: with ffmpeg's last message.
@@ -55,7 +55,7 @@ def _blocks(audio: Path, ffmpeg: Path | str) -> Iterator[NDArray[np.float32]]:
         while raw := pipe.read(BLOCK_SECONDS * RATE * 2):
             yield np.frombuffer(raw[: len(raw) // 2 * 2], np.int16).astype(np.float32) / 32768.0
     if pipe.status:
-        raise AudioUnreadable(f"{audio.name} cannot be decoded: {one_line(pipe.said[-300:], 300)}")
+        raise AudioUnreadable(f"{audio.name} cannot be decoded: {one_line(pipe.log_tail[-300:], 300)}")
 
 
 def _analyse(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -87,7 +87,7 @@ def _pitch(spectra: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray
     normal = correlation / np.maximum(correlation[:, :1], 1e-12) / (bias / bias[0])
     low, high = int(RATE / HIGHEST_PITCH), int(RATE / LOWEST_PITCH)
     searched = normal[:, low:high]
-    first = np.argmax(searched >= NEARLY * searched.max(axis=1, keepdims=True), axis=1)
+    first = np.argmax(searched >= NEAR_BEST * searched.max(axis=1, keepdims=True), axis=1)
     near = np.minimum(first[:, None] + np.arange(CLIMB), searched.shape[1] - 1)
     lag = low + first + np.argmax(np.take_along_axis(searched, near, axis=1), axis=1)
     clear = normal[np.arange(len(lag)), np.minimum(lag, high - 1)] > VOICED

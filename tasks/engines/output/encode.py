@@ -13,18 +13,18 @@ from tasks.core.output.render_plan import Piece, RenderOptions, RenderPlan, Segm
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.footage import Footage
 from tasks.engines.picture.filters import apply, to_bt709
-from tasks.engines.picture.frames import seek_options, shown
+from tasks.engines.picture.frames import display_filters, seek_options
 from tasks.engines.sound import loudness
 
-_SECONDS_PER_SECOND = 60
+_MAX_SLOWDOWN = 60
 """An encode that takes more than this many times the clip's length counts as stuck."""
 _BLUR = 12
-"""The blurred background is made at a twelfth of the clip's size, where blurring costs almost nothing."""
+"""The blurred background is made at a twelfth of the clip's size, where blurring is almost free."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """The clip to make: its picture, its loudness, its captions as an ASS script, and a folder with their font face."""
+    """The clip to make: its picture, its loudness, its captions as an ASS script, and the folder of their font face."""
 
     plan: RenderPlan
     loud: loudness.LoudnessPlan
@@ -41,9 +41,9 @@ def encode(
     out: Path,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Write the clip to `out`, where it appears complete by one rename.
+    """Write the clip to `out`, renamed into place once it is complete.
 
-    `decoder` holds input options for the picture, as from `hwaccel`.
+    `decoder` has input options for the picture, as returned by `hwaccel`.
 
     Raises:
         FfmpegError: the encode failed or is stuck.
@@ -60,7 +60,7 @@ def encode(
         stream = ffmpeg.output(
             picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
         )
-        run(_with_graph_in_file(stream.get_args(), Path(work)), 60 + _SECONDS_PER_SECOND * plan.duration, progress)
+        run(_with_graph_in_file(stream.get_args(), Path(work)), 60 + _MAX_SLOWDOWN * plan.duration, progress)
         half_done.replace(out)
 
 
@@ -81,7 +81,7 @@ def _codec(options: RenderOptions, encoder: EncoderChoice, plan: RenderPlan) -> 
 
 
 def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
-    """Move the filter graph to a file: Linux limits an argument to 128 KiB, and a busy camera path exceeds that."""
+    """Move the filter graph to a file: Linux limits an argument to 128 KiB, which a busy camera path exceeds."""
     at = arguments.index("-filter_complex")
     graph = work / "graph.txt"
     graph.write_text(arguments[at + 1], encoding="utf-8")
@@ -98,8 +98,8 @@ def _picture(plan: RenderPlan, footage: Footage, decoder: dict[str, str], option
 
 
 def _segment(plan: RenderPlan, segment: SegmentPlan, source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
-    """The segment's pieces, each cut by frame numbers from the same decoded frames."""
-    frames = apply(source, shown(info, plan.rate, segment.scan))
+    """The segment's pieces, cut by frame numbers from the same decoded frames."""
+    frames = apply(source, display_filters(info, plan.rate, segment.scan))
     if len(segment.pieces) == 1:
         return [_framed(_cut(frames, segment.pieces[0]), segment.pieces[0], info, options)]
     copies = frames.split()
@@ -130,7 +130,7 @@ def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions)
 
 
 def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:
-    """Whole frames scaled to `size`, over a blurred and darkened copy of themselves that fills the clip."""
+    """Whole frames, fitted into the clip over a blurred and darkened copy of themselves that fills it."""
     whole, tiny = (options.width, options.height), (_even(options.width / _BLUR), _even(options.height / _BLUR))
     scale = min(options.width / size[0], options.height / size[1])
     inside = _even(size[0] * scale), _even(size[1] * scale)

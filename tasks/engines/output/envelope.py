@@ -1,4 +1,4 @@
-"""Sound level of a file per hundredth of a second, by the file's own time stamps and without any filter of ours."""
+"""Measures a file's sound level per hundredth of a second, by its own timestamps and without our filters."""
 
 from itertools import takewhile
 from pathlib import Path
@@ -12,25 +12,25 @@ from av.error import FFmpegError
 
 from tasks.core.errors import UnreadableMedia
 from tasks.core.output.source_match import BINS_PER_SECOND, SoundLevels
-from tasks.engines.decoding import sounds
+from tasks.engines.decoding import audio_frames
 
 PREROLL = 0.3
 """Seconds decoded before a span: in most codecs, the first frame after a seek is incomplete."""
 
 
-def levels(path: Path, spans: list[tuple[float, float]], stream: int | None = None) -> SoundLevels:
+def sound_levels(path: Path, spans: list[tuple[float, float]], stream: int | None = None) -> SoundLevels:
     """The sound levels of (start, seconds) spans, concatenated; silence where the file has no sound.
 
-    Time 0 is the start of the file, as in ffmpeg. `stream` is the sound's stream index in the file,
-    if it is not the first sound stream.
+    Time 0 is the start of the file, as in ffmpeg. `stream` is the stream index of the sound, or None for
+    the first audio stream.
 
     Raises:
-        UnreadableMedia: no decoder reads the file, or it has no such sound.
+        UnreadableMedia: no decoder reads the file, or it has no such stream.
     """
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
-            heard = next(s for s in container.streams.audio if stream in (None, s.index))
-            parts = [_span(container, heard, *span) for span in spans]
+            audio = next(s for s in container.streams.audio if stream in (None, s.index))
+            parts = [_span(container, audio, *span) for span in spans]
     except (FFmpegError, ValueError, StopIteration) as error:
         raise UnreadableMedia(f"The sound of {path.name} cannot be read ({type(error).__name__}).") from error
     channels, mono = (np.concatenate([part[i] for part in parts]) for i in range(2))
@@ -43,7 +43,7 @@ def _span(
     """Mean square of all channels and of their average, per hundredth of a second of the span."""
     bins = round(seconds * BINS_PER_SECOND)
     sums, counts = np.zeros((2, bins)), np.zeros(bins)
-    frames = sounds(container, stream, max(0.0, start - PREROLL))
+    frames = audio_frames(container, stream, max(0.0, start - PREROLL))
     for begins, frame in takewhile(lambda found: found[0] < start + seconds, frames):
         samples = _samples(frame)
         place = ((begins - start + np.arange(samples.shape[1]) / frame.sample_rate) * BINS_PER_SECOND).astype(int)

@@ -1,4 +1,4 @@
-"""Measures a finished clip: its streams, its boxes, its sound and, scaled down, its picture."""
+"""Measures a finished clip: its streams, MP4 boxes, sound and scaled-down picture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,21 +22,21 @@ from tasks.core.output.source_match import (
     SAMPLES_PER_SECOND,
     ClipFrames,
     SourceExcerpt,
+    dropouts,
     lags,
     lost_in_mono,
-    silences,
 )
 from tasks.core.picture.motion import difference, is_black, stretches
 from tasks.engines.ffmpeg import FfmpegError, run
-from tasks.engines.output.envelope import levels
+from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.source_frames import part_of
 from tasks.engines.sound.loudness import read_summary
 
-LOOK_WIDTH = 270
-"""Pixels: a quarter of the usual clip's width; a smaller clip is not scaled."""
+SAMPLE_WIDTH = 270
+"""Pixels: a quarter of the usual clip's width. Smaller clips are not scaled."""
 SHORTEST_STRETCH = 0.5
 FROZEN_DIFFERENCE = 0.02
-"""Grey levels of 255. Stricter than for sources: slow motion, after encoding, must not count as frozen."""
+"""Grey levels of 255; stricter than for sources, so that slow motion does not count as frozen after encoding."""
 CAPTION_BAND = 0.08
 """Half the height of the band around the captions' centre, as a fraction of the picture's height."""
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
@@ -53,25 +53,25 @@ def measure_clip(path: Path, source: SourceExcerpt, timeout: float = 300) -> Cli
     try:
         with av.open(str(path)) as container:
             measure = _streams(container, path)
-        shrink = max(1.0, measure.width / LOOK_WIDTH)
+        shrink = max(1.0, measure.width / SAMPLE_WIDTH)
         boxes = {frame.box: ClipFrames(frame.box) for frame in source.frames}
-        viewer = _Viewer(_even(measure.width / shrink), _even(measure.height / shrink), list(boxes.values()))
-        said = _decode(path, measure, viewer, timeout)
+        meter = _PictureMeter(_even(measure.width / shrink), _even(measure.height / shrink), list(boxes.values()))
+        log = _decode(path, measure, meter, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
-    sound = read_summary(said) if measure.audio_streams else None
-    heard = levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
+    sound = read_summary(log) if measure.audio_streams else None
+    clip_levels = sound_levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
     compared = [boxes[frame.box].match(frame) for frame in source.frames]
     return measure.model_copy(
         update={
-            "black": stretches(viewer.black, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
-            "frozen": stretches(viewer.frozen, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
-            "highlight": [(n / SAMPLES_PER_SECOND, pixels) for n, pixels in enumerate(viewer.highlight)],
+            "black": stretches(meter.black, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
+            "frozen": stretches(meter.frozen, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
+            "highlight": [(n / SAMPLES_PER_SECOND, pixels) for n, pixels in enumerate(meter.highlight)],
             "integrated": sound.integrated if sound else None,
             "true_peak": sound.true_peak if sound else None,
-            "lost_in_mono": lost_in_mono(heard) if heard else 0.0,
-            "lags": lags(heard, source.sound) if heard and source.sound.channels else None,
-            "silences": silences(heard, source.sound) if heard else [],
+            "lost_in_mono": lost_in_mono(clip_levels) if clip_levels else 0.0,
+            "lags": lags(clip_levels, source.sound) if clip_levels and source.sound.channels else None,
+            "dropouts": dropouts(clip_levels, source.sound) if clip_levels else [],
             "frame_matches": [one for one in compared if one],
         }
     )
@@ -132,26 +132,26 @@ def _boxes(file: IO[bytes]) -> Iterator[bytes]:
         file.seek(size - _BOX_HEADER, 1)
 
 
-def _decode(path: Path, measure: ClipMeasurements, viewer: "_Viewer", timeout: float) -> str:
+def _decode(path: Path, measure: ClipMeasurements, meter: "_PictureMeter", timeout: float) -> str:
     source = ffmpeg.input(f"file:{path}", skip_frame="noref", skip_loop_filter="all")
     outputs = []
     if measure.video_streams:
         small = source.video.filter("fps", SAMPLES_PER_SECOND, start_time=0).filter(
-            "scale", viewer.width, viewer.height, flags="fast_bilinear"
+            "scale", meter.width, meter.height, flags="fast_bilinear"
         )
         outputs.append(small.output("pipe:1", f="rawvideo", pix_fmt="yuv420p"))
     if measure.audio_streams:
         outputs.append(source.audio.filter("ebur128", peak="true", framelog="quiet").output("-", f="null"))
-    return run(ffmpeg.merge_outputs(*outputs), timeout, read=viewer.watch).stderr if outputs else ""
+    return run(ffmpeg.merge_outputs(*outputs), timeout, read=meter.watch).stderr if outputs else ""
 
 
 @dataclass
-class _Viewer:
-    """Measurements of the scaled-down frames, one list entry per frame."""
+class _PictureMeter:
+    """Measures scaled-down frames, with one list entry per frame."""
 
     width: int
     height: int
-    looks: list[ClipFrames]
+    frame_sets: list[ClipFrames]
     black: list[bool] = field(default_factory=list[bool])
     frozen: list[bool] = field(default_factory=list[bool])
     highlight: list[int] = field(default_factory=list[int])
@@ -166,9 +166,9 @@ class _Viewer:
             self.frozen.append(difference(picture, previous) < FROZEN_DIFFERENCE)
             self.highlight.append(int(_is_highlight(luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum()))
             previous = picture
-            for look in self.looks:
-                look.luma.append(part_of(luma, look.box, LUMA))
-                look.chroma.append(np.stack([part_of(plane, look.box, CHROMA) for plane in chroma]))
+            for frames in self.frame_sets:
+                frames.luma.append(part_of(luma, frames.box, LUMA))
+                frames.chroma.append(np.stack([part_of(plane, frames.box, CHROMA) for plane in chroma]))
 
     def _planes(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """The luma plane (height, width) and both chroma planes (2, height / 2, width / 2)."""
@@ -181,7 +181,7 @@ class _Viewer:
 
 
 def _is_highlight(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
-    """Mask of pixels closer to the highlight colour than antialiasing and chroma subsampling explain."""
+    """Mask of pixels with the highlight colour, allowing for antialiasing and chroma subsampling."""
     _, cb, cr = _bt709(*HIGHLIGHT_COLOUR)
     near_blue, near_red = np.abs(blue.astype(int) - cb) < 60, np.abs(red.astype(int) - cr) < 30
     return near_blue & near_red & (luma > 110)

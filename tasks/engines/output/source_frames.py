@@ -1,4 +1,4 @@
-"""Frames of the source at selected moments of a clip, found by the source's own time stamps."""
+"""Reads frames of the source at selected moments of a clip, by the source's own timestamps."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -21,23 +21,23 @@ from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import CHROMA, FEWEST_FRAMES, LUMA, Box, SourceFrame, framing
 from tasks.core.picture.camera import Shot
-from tasks.engines.decoding import key_before, pictures
+from tasks.engines.decoding import key_frame_before, video_frames
 from tasks.engines.probe import picture_of
 
-WANTED = 7
-SETTLED = 0.12
-"""Seconds after a key frame: key frames often start a shot, and a clip's frame may be half a frame early."""
-FURTHER = 0.8
-"""Seconds between frames taken after the same key frame, in files with few key frames."""
+TARGET_FRAMES = 7
+KEY_FRAME_DELAY = 0.12
+"""Seconds to wait after a key frame: it often starts a shot, and a clip's frame may be half a frame early."""
+SPACING = 0.8
+"""Seconds between frames after the same key frame, in files with few key frames."""
 LEAD_SHARE = 0.15
 """Longest lead to decode for the clip's first frame, as a fraction of the clip's length."""
 DECODED_AHEAD, FRAMES_AHEAD = 1.0, 24
 """Seconds, and frames, before a moment from which every frame is decoded: more than any frame reordering."""
 LONGER_SIDE = 480
 HALF_FRAME = 0.017
-"""Seconds: a clip shows the nearest frame of the source."""
+"""Seconds by which frame times may differ, because a clip shows the source's nearest frame."""
 EARLIER = 0.08
-"""Seconds over which change in the source is measured: a clip's sample may be off by this much."""
+"""Seconds over which to measure change in the source; a clip's sample may be off by this much."""
 HD_LINES = 720
 """Untagged files with at least this many lines are BT.709."""
 BLACK = np.array([16, 128, 128])[:, None, None]
@@ -52,8 +52,8 @@ def source_frames(
 ) -> list[SourceFrame]:
     """The source at five to seven moments of the clip, cropped as the camera crops it.
 
-    Cheap: decodes only a few frames after some of the key frames. In a file with no key frame inside
-    the clip, all moments are in its first seconds.
+    This is cheap, because only a few frames after some of the key frames are decoded. If the file has no key
+    frame inside the clip, all moments are in the clip's first seconds.
 
     Raises:
         UnreadableMedia: no decoder reads the file.
@@ -67,43 +67,45 @@ def source_frames(
                 return []
             for span, views in zip(clip.segments, shots, strict=True):
                 share = span.duration / clip.duration
-                for key, moments in _moments(container, stream, span, share).items():
-                    for at, frame, before in _on_show(container, stream, key, sorted(moments)):
+                for key, moments in _moments_by_key_frame(container, stream, span, share).items():
+                    for at, frame, before in _frames_at(container, stream, key, sorted(moments)):
                         shot = next((view for view in reversed(views) if view.start <= at), views[0])
                         source, earlier = (_cut(one, at, shot, info, options) for one in (frame, before))
-                        found.append(source.placed(at - span.start + elapsed, earlier))
+                        found.append(source.at_clip_time(at - span.start + elapsed, earlier))
                 elapsed += span.duration
     except (FFmpegError, ValueError) as error:
         raise UnreadableMedia(f"The picture of {video.name} cannot be read ({type(error).__name__}).") from error
     return sorted(found, key=lambda frame: frame.t)
 
 
-def _moments(container: InputContainer, stream: VideoStream, span: Span, share: float) -> dict[float, list[float]]:
-    """Moments to decode, by the key frame to start from; the span gets a `share` of the clip's frames."""
-    wanted, enough = ceil(WANTED * share), ceil(FEWEST_FRAMES * share)
-    latest = span.end - SETTLED
-    before = key_before(container, stream, span.start)
+def _moments_by_key_frame(
+    container: InputContainer, stream: VideoStream, span: Span, share: float
+) -> dict[float, list[float]]:
+    """Moments to decode, grouped by the key frame to start from; the span gets a `share` of the clip's frames."""
+    wanted, enough = ceil(TARGET_FRAMES * share), ceil(FEWEST_FRAMES * share)
+    latest = span.end - KEY_FRAME_DELAY
+    before = key_frame_before(container, stream, span.start)
     targets = [span.start + (i + 1) * span.duration / wanted for i in range(wanted)]
-    keys = {key_before(container, stream, target) for target in targets} - {before, None}
-    inside = sorted(key for key in keys if key is not None and span.start <= key < latest - SETTLED)
+    keys = {key_frame_before(container, stream, target) for target in targets} - {before, None}
+    inside = sorted(key for key in keys if key is not None and span.start <= key < latest - KEY_FRAME_DELAY)
     before = 0.0 if before is None else min(before, span.start)
-    moments = {key: [key + SETTLED] for key in inside}
+    moments = {key: [key + KEY_FRAME_DELAY] for key in inside}
     if span.start - before <= LEAD_SHARE * span.duration:
-        moments[before] = [span.start + SETTLED]
+        moments[before] = [span.start + KEY_FRAME_DELAY]
     ends = dict(pairwise([*sorted(moments), latest]))
     for i in range(1, FEWEST_FRAMES):
         for key, times in moments.items():
-            at = times[0] + i * FURTHER
+            at = times[0] + i * SPACING
             if sum(map(len, moments.values())) < enough and at < ends[key]:
                 times.append(at)
     if sum(map(len, moments.values())) < enough:
-        first, last = span.start + SETTLED, min([*inside, latest])
-        step = min(FURTHER, (last - first) / wanted)
+        first, last = span.start + KEY_FRAME_DELAY, min([*inside, latest])
+        step = min(SPACING, (last - first) / wanted)
         moments[before] = [first + i * step for i in range(wanted)]
     return moments
 
 
-def _on_show(
+def _frames_at(
     container: InputContainer, stream: VideoStream, key: float, moments: list[float]
 ) -> Iterator[tuple[float, VideoFrame, VideoFrame]]:
     """For each moment, in order, the last frame starting at or before it, and the frame shown slightly earlier.
@@ -114,7 +116,7 @@ def _on_show(
     recent: deque[tuple[float, VideoFrame]] = deque()
     ahead = max(DECODED_AHEAD, FRAMES_AHEAD / float(stream.average_rate or 25))
     stream.codec_context.skip_frame = "NONREF" if key < waiting[0] - ahead else "DEFAULT"
-    for begins, frame in pictures(container, stream, key):
+    for begins, frame in video_frames(container, stream, key):
         while waiting and recent and begins > waiting[0] + HALF_FRAME:
             yield waiting.pop(0), recent[-1][1], recent[0][1]
         if not waiting:
@@ -173,7 +175,7 @@ def _over_black(planes: np.ndarray, frame: VideoFrame, info: MediaInfo) -> np.nd
 
 
 def _fitted(frame: VideoFrame, info: MediaInfo, size: tuple[int, int]) -> tuple[int, int]:
-    """The frame's size inside `size`; smaller only if the frame's size differs from that of the file's first frame."""
+    """The frame's size inside `size`; smaller only if the frame differs in size from the file's first frame."""
     aspect = info.sample_aspect_ratio
     shown = (info.height, info.width) if info.rotation in (90, 270) else (info.width, info.height)
     coded = shown[0] / aspect, shown[1]

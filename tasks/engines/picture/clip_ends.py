@@ -23,7 +23,7 @@ def analyse_edge(
     detector: FaceDetector | None,
     ffmpeg: str,
 ) -> EdgeAnalysis:
-    """What `span` (start and end, seconds of the source) shows at `fps`.
+    """Analyse `span` (start and end, seconds of the source) at `fps`.
 
     Without `poster`, finds only cuts; without a detector, no faces.
 
@@ -35,7 +35,7 @@ def analyse_edge(
     size, rate = small_size(info, LONGER_SIDE), float(frame_rate(fps))
     finder = CutFinder(rate)
     lumas: list[np.ndarray] = []
-    looks: list[float] = []
+    samples: list[float] = []
     faces: list[float] = []
     every = max(1, round(rate / DETECTIONS_PER_SECOND))
     for number, planes in enumerate(small_frames(video, info, span, fps=fps, size=size, ffmpeg=ffmpeg)):
@@ -46,7 +46,7 @@ def analyse_edge(
             continue
         lumas.append(cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY))
         if detector and number % every == 0:
-            looks.append(start + number / rate)
-            faces += looks[-1:] if len(detector.rows(bgr)) else []
+            samples.append(start + number / rate)
+            faces += samples[-1:] if len(detector.rows(bgr)) else []
     cuts = [start + cut / rate for cut in finder.cuts]
-    return EdgeAnalysis(start, rate, cuts, flawed_frames(np.stack(lumas), rate) if lumas else [], looks, faces)
+    return EdgeAnalysis(start, rate, cuts, flawed_frames(np.stack(lumas), rate) if lumas else [], samples, faces)

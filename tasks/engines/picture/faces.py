@@ -38,7 +38,7 @@ class FaceDetector:
 
 
 def with_area(rows: np.ndarray) -> np.ndarray:
-    """Rows whose face has a width and a height: for extremely narrow pictures, YuNet returns some without."""
+    """Rows whose face has a width and a height; for extremely narrow pictures, YuNet returns some without."""
     return rows[np.isfinite(rows).all(axis=1) & (rows[:, 2] > 0) & (rows[:, 3] > 0)]
 
 

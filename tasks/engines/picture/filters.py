@@ -10,9 +10,9 @@ Filters = list[tuple[str, dict[str, Any]]]
 """Filters in order, each with its options."""
 
 SCALED_MATRICES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "gbr", "bt2020nc"})
-"""ffmpeg's scale rejects frames with any other tag, even if there is nothing to convert."""
+"""Matrix tags that ffmpeg's scale accepts; it rejects all others, even if there is nothing to convert."""
 _BOTH_FIELDS = 1.5
-"""At or above this many output frames per interlaced frame, each field becomes a frame."""
+"""From this many output frames per interlaced frame, each field becomes a frame."""
 
 
 def apply(stream: Any, filters: Filters) -> Any:
@@ -22,16 +22,16 @@ def apply(stream: Any, filters: Filters) -> Any:
     return stream
 
 
-def as_text(filters: Filters) -> str:
+def filter_chain(filters: Filters) -> str:
     """The filters as one chain for `-vf`; quotes protect the commas in expressions."""
     return ",".join(f"{name}=" + ":".join(f"{k}='{v}'" for k, v in options.items()) for name, options in filters)
 
 
-def whole_frames(scan: Scan, info: MediaInfo, rate: float) -> Filters:
-    """Filters from fields to frames, for an output of `rate` frames per second; none for progressive pictures.
+def deinterlacing(scan: Scan, info: MediaInfo, rate: float) -> Filters:
+    """Filters that turn fields into frames, for `rate` output frames per second; none for progressive pictures.
 
-    Telecined film is restored to its original frames; whatever stays combed, such as captions added
-    later, is deinterlaced like video.
+    Telecined film is restored to its original frames. What remains combed, such as captions added later, is
+    deinterlaced like video.
     """
     if scan.kind == "progressive":
         return []
@@ -43,10 +43,10 @@ def whole_frames(scan: Scan, info: MediaInfo, rate: float) -> Filters:
     return [("bwdif", {"mode": mode, "parity": parity, "deint": "all"})]
 
 
-def prepared(info: MediaInfo) -> Filters:
+def preparation(info: MediaInfo) -> Filters:
     """Filters required before scaling; none for ordinary frames.
 
-    Transparent parts become black, as in players; the colours stored there are not meant to be seen.
+    Transparent parts become black, as in players, because the colours stored there are not meant to be seen.
     """
     steps: Filters = []
     if info.color_matrix not in SCALED_MATRICES:
@@ -61,7 +61,7 @@ def to_bt709(info: MediaInfo, width: int, height: int, flags: str = "bicubic") -
     """Scale to a size and convert to the clip's colours: BT.709, limited range, standard dynamic range."""
     source = colours(info)
     size: dict[str, object] = {"w": width, "h": height, "flags": flags}
-    if not source.is_usual:
+    if not source.is_close_to_bt709:
         return [("scale", size), *_converted(source), ("format", {"pix_fmts": "yuv420p"})]
     known = {} if source.matrix == "gbr" else {"in_color_matrix": source.matrix}
     scale = size | known | {"out_color_matrix": "bt709", "out_range": "tv"}
@@ -69,16 +69,16 @@ def to_bt709(info: MediaInfo, width: int, height: int, flags: str = "bicubic") -
 
 
 def _converted(source: Colours) -> Filters:
-    told: dict[str, object] = {
+    tags: dict[str, object] = {
         "matrixin": source.matrix,
         "primariesin": source.primaries,
         "transferin": source.transfer,
     }
     if not source.is_hdr:
-        return [("zscale", told | {"matrix": "bt709", "primaries": "bt709", "transfer": "bt709", "range": "limited"})]
+        return [("zscale", tags | {"matrix": "bt709", "primaries": "bt709", "transfer": "bt709", "range": "limited"})]
     # Convert PQ and HLG through linear light, where white is 100 cd/m2.
     return [
-        ("zscale", told | {"transfer": "linear", "primaries": "bt709", "npl": 100}),
+        ("zscale", tags | {"transfer": "linear", "primaries": "bt709", "npl": 100}),
         ("format", {"pix_fmts": "gbrpf32le"}),
         ("tonemap", {"tonemap": "hable", "desat": 0}),
         ("zscale", {"transfer": "bt709", "matrix": "bt709", "range": "limited"}),

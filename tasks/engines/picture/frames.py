@@ -1,4 +1,4 @@
-"""Reads a video's frames from a given time on, as a viewer sees them, scaled down and piped one by one."""
+"""Reads a video's frames from a given time, as a viewer sees them, scaled down."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from tasks.core.media import MediaInfo
 from tasks.core.picture.colour import colours
 from tasks.core.picture.field_order import FieldCounts, Scan
 from tasks.engines.ffmpeg import reading
-from tasks.engines.picture.filters import Filters, as_text, prepared, to_bt709, whole_frames
+from tasks.engines.picture.filters import Filters, deinterlacing, filter_chain, preparation, to_bt709
 
 WHOLE = Scan()
 Planes = np.ndarray
@@ -34,20 +34,20 @@ def small_size(info: MediaInfo, longer: int) -> tuple[int, int]:
 
 
 def seek_options(start: float) -> dict[str, Any]:
-    """Input options, by ffmpeg-python's names, for reading from the frame shown at `start` (seconds).
+    """Input options, by ffmpeg-python's names, to read from the frame on screen at `start` (seconds).
 
     An accurate seek would begin with the first frame after `start`, which may be seconds later.
-    A change of picture size does not restart the filters; `shown` handles it.
+    A change of picture size does not restart the filters; `display_filters` handles it.
     """
     return {"ss": f"{start:.6f}", "noaccurate_seek": None, "reinit_filter": 0}
 
 
-def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
+def display_filters(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
     """Filters that turn decoded frames into what a viewer sees at `rate`, starting at the seek time.
 
-    Frames are deinterlaced according to `scan`, opaque, with square pixels and the size in `info`; a frame
-    of another size, as in a broadcast that switches between SD and HD, is scaled to fit. A frame is held
-    until the next one, and the last one forever, so the reader must set the end.
+    The frames are deinterlaced according to `scan`, opaque, and have square pixels and the size in `info`. A frame
+    of another size, as in a broadcast that switches between SD and HD, is scaled to fit. A frame is held until the
+    next one, and the last one forever, so the reader must limit the length.
     """
     width, height = info.width, info.height
     coded = (
@@ -65,11 +65,11 @@ def shown(info: MediaInfo, rate: Fraction, scan: Scan = WHOLE) -> Filters:
     middle = {"w": width, "h": height, "x": "(ow-iw)/2", "y": "(oh-ih)/2", "eval": "frame"}
     hold = {"stop": -1, "stop_mode": "clone"}
     return [
-        *prepared(info),
+        *preparation(info),
         ("scale", scale),
         ("pad", middle),
         ("setsar", {"sar": 1}),
-        *whole_frames(scan, info, float(rate)),  # supports only one frame size
+        *deinterlacing(scan, info, float(rate)),  # supports only one frame size
         ("tpad", hold),
         ("fps", {"fps": f"{rate.numerator}/{rate.denominator}", "start_time": 0}),
     ]
@@ -87,16 +87,16 @@ def small_frames(
 ) -> Iterator[Planes]:
     """Yield the frames of `span` (start and end, seconds of the source) at `fps`, scaled to `size`.
 
-    Frame n is the one shown n / fps after the start, as in an encode of the same range. After the end of
-    the picture, the last frame repeats; the decoder conceals damaged frames.
+    Frame n is the one on screen n / fps after the start, as in an encode of the same range. After the end of
+    the video, the last frame repeats. The decoder conceals damaged frames.
 
     Raises:
-        UnreadableMedia: nothing at all is decoded.
+        UnreadableMedia: no frame can be decoded.
         ProgramStopped: the decoder was killed, or is stuck.
     """
     (start, end), (width, height) = span, size
     rate = frame_rate(fps)
-    chain = as_text([*([("idet", {})] if fields else []), *shown(info, rate), *_shrunk(size, info)])
+    chain = filter_chain([*([("idet", {})] if fields else []), *display_filters(info, rate), *_shrunk(size, info)])
     seek = [word for name, value in seek_options(start).items() for word in (f"-{name}", value) if word is not None]
     arguments = ["-v", "info" if fields else "error", "-threads", "2", "-skip_loop_filter", "all", *map(str, seek)]
     arguments += ["-i", f"file:{video}", "-map", "0:V:0", "-vf", chain]
@@ -108,22 +108,22 @@ def small_frames(
             count += 1
             yield np.frombuffer(planes, np.uint8).reshape(rows, width)
     if not count:
-        said = one_line(pipe.said.rpartition("\n")[2], 300) or "no frame came"
-        raise UnreadableMedia(f"No picture could be decoded from {start:.1f} to {end:.1f} s: {said}")
+        reason = one_line(pipe.log_tail.rpartition("\n")[2], 300) or "no frame arrived"
+        raise UnreadableMedia(f"No picture could be decoded from {start:.1f} to {end:.1f} s: {reason}")
     if fields:
-        fields(_field_counts(pipe.said))
+        fields(_field_counts(pipe.log_tail))
 
 
 def _shrunk(size: tuple[int, int], info: MediaInfo) -> Filters:
-    if not colours(info).is_usual:
+    if not colours(info).is_close_to_bt709:
         return to_bt709(info, *size, flags="fast_bilinear")
     return [("scale", {"w": size[0], "h": size[1], "flags": "fast_bilinear"}), ("format", {"pix_fmts": "yuv420p"})]
 
 
-def _field_counts(said: str) -> FieldCounts | None:
-    """idet's final counts; ffmpeg may print several while trying the chain, and only the last covers the range."""
-    repeated = re.findall(r"Repeated Fields: Neither: *(\d+) Top: *(\d+) Bottom: *(\d+)", said)
-    order = re.findall(r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+)", said)
+def _field_counts(log: str) -> FieldCounts | None:
+    """idet's final counts. ffmpeg may print some while trying out the chain; only the last cover the range."""
+    repeated = re.findall(r"Repeated Fields: Neither: *(\d+) Top: *(\d+) Bottom: *(\d+)", log)
+    order = re.findall(r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+)", log)
     if not (repeated and order):
         return None
     once, *twice = map(int, repeated[-1])

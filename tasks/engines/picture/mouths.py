@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 
 SMALLEST = 8.0
-"""Pixels from eyes to mouth; a smaller face is not measured."""
-LEAST_CONTRAST = 25.0
+"""Pixels from eyes to mouth; smaller faces are not measured."""
+MIN_CONTRAST = 25.0
 """Sum of the standard deviations of the face's upper and lower part, in grey levels; below it, all is noise."""
 LARGEST_SHIFT = 4.0
-"""Maximum pixels that a head may move between two frames."""
+"""Most pixels that a head may move between two frames."""
 
 
 @dataclass
@@ -32,10 +32,10 @@ class WatchedFace:
 
 
 def mouth_motion(row: np.ndarray, before: np.ndarray, after: np.ndarray) -> float | None:
-    """Residual of the mouth after compensating the head's shift, minus half that of eyes and nose.
+    """Residual of the mouth after compensating for the head's shift, minus half that of eyes and nose.
 
-    In percent of the face's own contrast, to cancel lighting and skin tone; talking gives 1.5 to 5,
-    a silent moving face less than 1. None if the face is too small, too dim, or leaves the frame.
+    It is in percent of the face's contrast, which cancels lighting and skin tone: talking gives 1.5 to 5, a silent
+    moving face less than 1. None if the face is too small, too dim, or leaves the frame.
     """
     eyes, mouth = (row[4:6] + row[6:8]) / 2, (row[10:12] + row[12:14]) / 2
     length = float(np.hypot(*(mouth - eyes)))
@@ -46,7 +46,7 @@ def mouth_motion(row: np.ndarray, before: np.ndarray, after: np.ndarray) -> floa
     if upper is None or lower is None:
         return None
     contrast = float(before[upper].std() + before[lower].std())
-    if contrast < LEAST_CONTRAST:
+    if contrast < MIN_CONTRAST:
         return None
     move = _shift(before[upper], after[upper])
     excess = _residual(before[lower], after[lower], move) - 0.5 * _residual(before[upper], after[upper], move)

@@ -13,7 +13,7 @@ from infra.untrusted_text import one_line
 from tasks.core.media import MediaInfo
 from tasks.core.picture.bars import picture_within
 from tasks.core.picture.camera import FaceBox, RangeAnalysis
-from tasks.core.picture.field_order import FieldCounts, Scan, judge
+from tasks.core.picture.field_order import FieldCounts, Scan, classify_scan
 from tasks.core.picture.motion import is_black, is_frozen, stretches
 from tasks.engines.picture.faces import FaceDetector, face_box
 from tasks.engines.picture.frames import Planes, frame_rate, small_frames, small_size
@@ -29,18 +29,18 @@ CELLS = (9, 16)
 """Rows and columns of the motion grid."""
 SHORTEST_STRETCH = 0.5
 """Seconds."""
-KNOWN_LATE = 2
+CUT_DELAY = 2
 """Frames by which CutFinder reports a cut late."""
 JUMP = 12.0
-"""Mean luma difference, of 255, at which two frames count as different shots, so no motion is measured."""
+"""Mean luma difference, of 255, above which two frames belong to different shots and no motion is measured."""
 
 
 def analyse_range(
     video: Path, info: MediaInfo, start: float, end: float, fps: float, detector: FaceDetector | None, ffmpeg: str
 ) -> RangeAnalysis:
-    """What `start` to `end` (seconds of the source) shows, frame by frame at `fps`.
+    """Analyse `start` to `end` (seconds of the source) frame by frame at `fps`.
 
-    No faces are detected without a detector, or after it fails; `fault` then describes the failure.
+    Without a detector, or after it fails, no faces are detected; `fault` then describes the failure.
 
     Raises:
         UnreadableMedia: no frame can be decoded.
@@ -48,30 +48,30 @@ def analyse_range(
     """
     size = small_size(info, LONGER_SIDE)
     rate = float(frame_rate(fps))
-    viewer = _Viewer(detector, start, rate, info.width / size[0])
+    analyser = _Analyser(detector, start, rate, info.width / size[0])
     counted: list[FieldCounts | None] = []
     fields = counted.append if info.interlaced else None
     for planes in small_frames(video, info, (start, end), fps=fps, size=size, ffmpeg=ffmpeg, fields=fields):
-        viewer.see(planes, planes[: size[1]])
+        analyser.see(planes, planes[: size[1]])
     return RangeAnalysis(
         start=start,
         end=end,
         fps=rate,
-        cuts=[start + cut / rate for cut in viewer.finder.cuts],
-        faces=viewer.faces(),
-        samples=viewer.samples,
-        black=stretches(viewer.black, start, rate, SHORTEST_STRETCH),
-        frozen=stretches(viewer.frozen, start, rate, SHORTEST_STRETCH),
-        pictures=[picture_within(brightest, info.width, info.height) for brightest in viewer.brightest()],
-        fault=viewer.fault,
-        scan=judge(counted[0]) if counted else Scan(),
-        motion=np.stack(viewer.motion),
+        cuts=[start + cut / rate for cut in analyser.finder.cuts],
+        faces=analyser.faces(),
+        samples=analyser.samples,
+        black=stretches(analyser.black, start, rate, SHORTEST_STRETCH),
+        frozen=stretches(analyser.frozen, start, rate, SHORTEST_STRETCH),
+        pictures=[picture_within(brightest, info.width, info.height) for brightest in analyser.brightest()],
+        fault=analyser.fault,
+        scan=classify_scan(counted[0]) if counted else Scan(),
+        motion=np.stack(analyser.motion),
     )
 
 
 @dataclass
-class _Viewer:
-    """The results so far for a range that begins at `start`; `scale` is source pixels per small pixel."""
+class _Analyser:
+    """Collects the results for a range that begins at `start`; `scale` is source pixels per small pixel."""
 
     detector: FaceDetector | None
     start: float
@@ -113,10 +113,10 @@ class _Viewer:
         self._luma, self._thumbnail = luma, grey
 
     def _wait(self, number: int, luma: np.ndarray) -> None:
-        """Hold the frame until it is known whether it starts a shot."""
+        """Hold the frame until we know whether it starts a shot."""
         self._waiting.append(luma)
-        if len(self._waiting) > KNOWN_LATE:
-            self._settle(number - KNOWN_LATE)
+        if len(self._waiting) > CUT_DELAY:
+            self._settle(number - CUT_DELAY)
 
     def _settle(self, number: int) -> None:
         luma = self._waiting.popleft()
@@ -126,7 +126,7 @@ class _Viewer:
             np.maximum(self._brightest[-1], luma, out=self._brightest[-1])
 
     def brightest(self) -> list[np.ndarray]:
-        """The maximum luma of each pixel in each shot; call it after the last frame."""
+        """The highest luma of each pixel in each shot; call it after the last frame."""
         while self._waiting:
             self._settle(len(self.black) - len(self._waiting))
         return self._brightest
@@ -142,13 +142,13 @@ class _Viewer:
         self.looks.append((t, [WatchedFace(row) for row in self._rows(bgr, t)]))
 
     def _rows(self, bgr: np.ndarray, t: float) -> Iterable[np.ndarray]:
-        """The detector's rows; none from its first failure on."""
+        """The detector's rows; none after its first failure."""
         try:
             return self.detector.rows(bgr) if self.detector else []
         except cv2.error as error:
             self.fault = one_line(str(error), 300)
             self.detector = None
-            _log.warning("No more faces are looked for from %.1f s on: %s", t, self.fault)
+            _log.warning("Face detection stopped at %.1f s: %s", t, self.fault)
             return []
 
     def faces(self) -> list[FaceBox]:

@@ -1,6 +1,6 @@
-"""Loudness of a clip's sound: measured first, then corrected with a gain and a true-peak limiter.
+"""Measures a clip's loudness, then corrects it with a gain and a true-peak limiter.
 
-Measuring runs the encode's own filters over the sound alone, so the measured sound is the encoded sound.
+The measurement runs the encode's own filters on the sound alone, so it measures what gets encoded.
 """
 
 import re
@@ -15,14 +15,14 @@ from tasks.engines.ffmpeg import run
 
 SAMPLE_RATE = 48000
 CEILING_DBTP = -2.0
-"""The limiter's ceiling. AAC overshoots: by measurement, a ceiling of -1.5 clips after encoding, -2.0 does not."""
-LARGEST_GAIN = 40.0
-"""dB. More would only amplify noise."""
+"""The limiter's ceiling. AAC overshoots: in measurements, a ceiling of -1.5 clips after encoding, -2.0 does not."""
+MAX_GAIN = 40.0
+"""dB; more would only amplify noise."""
 _SILENCE_LUFS = -69.0
 _CLOSE_ENOUGH = 0.2
-_TRIALS = 4
+_MAX_TRIALS = 4
 _FADE = 0.01
-"""Seconds of fade at both ends of a segment, to avoid clicks at the joins."""
+"""Seconds of fade at both ends of a segment, which prevents clicks at the joins."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LoudnessPlan:
 
 
 _LEAD = 2.0
-"""Seconds of sound read before a segment and then trimmed off."""
+"""Seconds of sound read before a segment and trimmed off again."""
 
 
 def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling: float = CEILING_DBTP) -> Any:
@@ -62,7 +62,7 @@ def sound(audio: Path, segments: list[tuple[float, float]], gain: float, ceiling
 
 
 def _segment(audio: Path, start: float, seconds: float) -> Any:
-    """Seeks slightly early: in some files, ffmpeg's first sound after a seek is a second late."""
+    """Seek slightly early, because in some files ffmpeg's first sound after a seek is a second late."""
     lead = min(start, _LEAD)
     return (
         ffmpeg.input(f"file:{audio}", ss=f"{start - lead:.6f}", t=f"{seconds + lead:.6f}")
@@ -90,17 +90,17 @@ def measure_loudness(
 
 
 def integrated(audio: Path, timeout: float = 1800) -> float | None:
-    """Integrated loudness of a whole file in LUFS, or None if it is silent. Cheap: skips the true peak."""
+    """Integrated loudness of a whole file in LUFS, or None if it is silent. Skips the costly true peak."""
     meter = ffmpeg.input(f"file:{audio}").audio.filter("ebur128", framelog="quiet")
-    said = run(meter.output("-", f="null"), timeout).stderr
-    found = re.findall(r"^\s*I:\s*(-?[\d.]+) LUFS", said, re.MULTILINE)
+    log = run(meter.output("-", f="null"), timeout).stderr
+    found = re.findall(r"^\s*I:\s*(-?[\d.]+) LUFS", log, re.MULTILINE)
     return float(found[-1]) if found and float(found[-1]) > _SILENCE_LUFS else None
 
 
-def read_summary(said: str) -> Loudness:
+def read_summary(log: str) -> Loudness:
     """Parse the summary that ffmpeg's ebur128 filter prints at the end."""
-    integrated = re.findall(r"^\s*I:\s*(-?[\d.]+|-?inf|nan) LUFS", said, re.MULTILINE)
-    peak = re.findall(r"^\s*Peak:\s*(-?[\d.]+|-?inf|nan) dBFS", said, re.MULTILINE)
+    integrated = re.findall(r"^\s*I:\s*(-?[\d.]+|-?inf|nan) LUFS", log, re.MULTILINE)
+    peak = re.findall(r"^\s*Peak:\s*(-?[\d.]+|-?inf|nan) dBFS", log, re.MULTILINE)
     return Loudness(float(integrated[-1]), float(peak[-1]))
 
 
@@ -109,20 +109,20 @@ def plan_loudness(
 ) -> LoudnessPlan:
     """Find the gain that brings the segments to the target.
 
-    The limiter lowers the loudness of impulsive sound, so the result is measured and the gain corrected.
+    The limiter lowers the loudness of impulsive sound, so the gain is corrected by measuring the result.
     """
     correction = correction or Correction()
-    target, ceiling = TARGET_LUFS + correction.louder, CEILING_DBTP - correction.lower_ceiling
+    target, ceiling = TARGET_LUFS + correction.extra_gain, CEILING_DBTP - correction.lower_ceiling
     source = measure_loudness(audio, segments, ceiling=0.0)
     if not source.integrated > _SILENCE_LUFS:
-        return LoudnessPlan(0.0, ceiling, source, source, "the clip is silent; its loudness was left as it is")
-    gain = min(target - source.integrated, LARGEST_GAIN)
+        return LoudnessPlan(0.0, ceiling, source, source, "the clip is silent; its loudness was not changed")
+    gain = min(target - source.integrated, MAX_GAIN)
     result = measure_loudness(audio, segments, gain, ceiling)
-    for _ in range(_TRIALS):
+    for _ in range(_MAX_TRIALS):
         missing = target - result.integrated
-        if abs(missing) <= _CLOSE_ENOUGH or (missing > 0 and gain >= LARGEST_GAIN):
+        if abs(missing) <= _CLOSE_ENOUGH or (missing > 0 and gain >= MAX_GAIN):
             break
-        gain = min(gain + 1.3 * missing, LARGEST_GAIN)
+        gain = min(gain + 1.3 * missing, MAX_GAIN)
         result = measure_loudness(audio, segments, gain, ceiling)
     warning = None
     if abs(target - result.integrated) > 1:

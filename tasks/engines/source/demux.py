@@ -1,4 +1,4 @@
-"""Extracts a source's sound to a separate file on the source's clock, and decides which containers may be opened."""
+"""Extracts a source's sound to a separate file on the same clock, and decides which containers may be opened."""
 
 import logging
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tasks.core.media import AudioTrack, MediaInfo
 from tasks.core.sound.channels import UNCHANGED, Mix, discrete_mix, is_silent, stereo_mix
 from tasks.engines import ffmpeg
 from tasks.engines.probe import PROBE_LIMITS
-from tasks.engines.sound.channels import gapless, is_discrete, listen
+from tasks.engines.sound.channels import gapless_arguments, is_discrete, measure_channels
 
 log = logging.getLogger(__name__)
 
@@ -24,20 +24,20 @@ CONTAINERS = (
 Playlists and scripts (hls, dash, concat, sdp, image sequences) are excluded: an untrusted
 "video.mp4" that is really a playlist would make ffmpeg read other files and contact other hosts.
 """
-CLIPPED_FROM = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
-"""Containers with an index and either a time per frame or a constant rate: clips are cut from them directly."""
+SEEKABLE_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+"""Containers with an index, and with a time per frame or a constant rate; clips are cut from them directly."""
 COPIED_CODECS = frozenset({"aac", "opus", "flac", "alac"})
-"""Codecs that MP4 supports and whose parameters are constant in such a container, by PyAV's decoder names."""
+"""Codecs that MP4 supports and whose parameters are constant in a seekable container, by PyAV's decoder names."""
 LATE_SECONDS = 0.010
-"""Sound that starts later than this after the picture is aligned by encoding silence."""
+"""Sound that starts later than this after the picture is re-encoded with leading silence."""
 EARLIEST_START = -0.1
 """Seconds: ffmpeg's seeks find nothing in files that start earlier; encoder delay is shorter."""
 RESTART_SECONDS = 0.5
-"""A larger backward step restarts the time stamps, as where recordings were joined."""
+"""A larger backward step is a restart of the timestamps, as where recordings were joined."""
 LONGEST_GAP = 10.0
-"""Seconds: a longer step in both picture and sound is a clock change; in only one of them it is a gap."""
-MOST_TRACKS = 8
-"""Maximum number of sound tracks to analyse."""
+"""Seconds: a longer step in both picture and sound is a new clock; in only one of them, it is a gap."""
+MAX_TRACKS = 8
+"""Maximum number of audio tracks to analyse."""
 TIMEOUT_SECONDS = 3600.0
 
 
@@ -51,7 +51,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Seekable:
+class SeekableSource:
     """A file to cut clips from, and a warning for the user about how it was made."""
 
     path: Path
@@ -60,7 +60,7 @@ class Seekable:
 
 @dataclass(frozen=True)
 class AudioCopy:
-    """The sound alone; `reason` says why it was or was not copied without re-encoding."""
+    """The sound alone; `reason` tells why it was copied or re-encoded."""
 
     path: Path
     copied: bool
@@ -71,10 +71,10 @@ _SAFE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
 def check_container(path: Path) -> None:
-    """Reject a file that no demuxer of `CONTAINERS` reads, before anything else opens it.
+    """Reject a file that no demuxer in `CONTAINERS` reads, before anything else opens it.
 
     Raises:
-        UnreadableMedia: it is something else.
+        UnreadableMedia: no such demuxer reads it.
     """
     if path.stat().st_size == 0:
         raise UnreadableMedia("The file is empty.")
@@ -93,14 +93,14 @@ def choose_sound(source: Path, tracks: list[AudioTrack]) -> Sound:
     """
     silent: list[AudioTrack] = []
     warnings: list[str] = []
-    for track in tracks[:MOST_TRACKS]:
+    for track in tracks[:MAX_TRACKS]:
         name = f"sound track {1 + sum(other.index < track.index for other in tracks)} of {len(tracks)}"
-        for heard in (track, track.without_layout):
-            power = listen(source, heard)
+        for variant in (track, track.without_layout):
+            power = measure_channels(source, variant)
             if power is not None and not is_silent(power):
-                mix = discrete_mix(power) if is_discrete(heard) else stereo_mix(power)
-                told = [*warnings, f"{name} is used"] if warnings else []
-                return Sound(heard, mix, (*told, *filter(None, [mix.reason])))
+                mix = discrete_mix(power) if is_discrete(variant) else stereo_mix(power)
+                skipped = [*warnings, f"{name} is used"] if warnings else []
+                return Sound(variant, mix, (*skipped, *filter(None, [mix.reason])))
         silent += [track] if power is not None else []
         warnings.append(f"{name} is silent" if power is not None else f"{name} cannot be decoded")
     if not silent:
@@ -108,38 +108,38 @@ def choose_sound(source: Path, tracks: list[AudioTrack]) -> Sound:
     return Sound(silent[0])
 
 
-def seekable(source: Path, info: MediaInfo, sound: Sound, folder: Path) -> Seekable:
+def make_seekable(source: Path, info: MediaInfo, sound: Sound, folder: Path) -> SeekableSource:
     """The source itself, or a Matroska copy of its picture and sound if clips cannot be cut from it directly.
 
     A copy is needed if the container has no index to seek by, does not state its duration, or omits or
-    restarts time stamps; missing ones are generated. The copy's sound is re-encoded, because its parameters
-    may change at any time in such containers; it is gapless stereo, and `extract_audio` applies the mix.
-    The picture is re-encoded only if it cannot be copied.
+    restarts timestamps; missing ones are generated. The copy's sound is re-encoded to gapless stereo, because its
+    parameters may change at any time in such containers; `extract_audio` applies the mix. The picture is
+    re-encoded only if it cannot be copied.
 
     Raises:
         UnreadableMedia: its streams cannot be read.
     """
     has_clock = info.duration > 0 and info.start > EARLIEST_START
-    if info.container in CLIPPED_FROM and has_clock and info.video_is_first:
-        return Seekable(source)
+    if info.container in SEEKABLE_CONTAINERS and has_clock and info.video_is_first:
+        return SeekableSource(source)
     copy = folder / f"{source.stem}-indexed.mkv"
     try:
         jump = ["-dts_delta_threshold", f"{_smallest_restart(source, info, sound.track):g}"]
         plain = sound if is_discrete(sound.track) else Sound(sound.track)
-        streams = [*_heard(source, plain), "-map", "[sound]", *_AAC, "-map", f"0:{info.video_index}", *_PLAIN]
+        streams = [*_decode_sound(source, plain), "-map", "[sound]", *_AAC, "-map", f"0:{info.video_index}", *_PLAIN]
         try:
             _run([*jump, *streams, "-c:v", "copy", str(copy)])
         except ffmpeg.FfmpegError as error:
-            log.warning("the picture could not be copied, it is encoded: %s", str(error).splitlines()[-1])
+            log.warning("The picture could not be copied and is re-encoded: %s", str(error).splitlines()[-1])
             _run([*jump, *streams, *_H264, str(copy)])
-            return Seekable(copy, "the picture could not be copied from its container, it was encoded once more")
+            return SeekableSource(copy, "the picture could not be copied from its container and was re-encoded")
     except (ffmpeg.FfmpegError, FFmpegError) as error:
         raise UnreadableMedia(f"The {info.container} file is damaged.") from error
-    return Seekable(copy)
+    return SeekableSource(copy)
 
 
 def _smallest_restart(source: Path, info: MediaInfo, track: AudioTrack) -> float:
-    """The smallest step of time stamps, in seconds, that ffmpeg should treat as a new clock."""
+    """The smallest step between timestamps, in seconds, that ffmpeg should treat as a new clock."""
     last: dict[int, float] = {}
     longest = dict.fromkeys((info.video_index, track.index), 0.0)
     with av.open(f"file:{source}", options=_SAFE) as container:
@@ -156,10 +156,9 @@ def _smallest_restart(source: Path, info: MediaInfo, track: AudioTrack) -> float
 
 
 def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> AudioCopy:
-    """Write the selected sound of a `seekable` file to `out` (.m4a), keeping both clocks aligned.
+    """Write the selected sound of a seekable file to `out` (.m4a), on the same clock.
 
-    Time 0 is the start of the container, as in ffmpeg. Channels and sample rate are constant
-    throughout.
+    Time 0 is the start of the container, as in ffmpeg. Channels and sample rate never change.
 
     Raises:
         UnreadableMedia: the sound cannot be decoded.
@@ -174,7 +173,7 @@ def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> Aud
     try:
         _run([*_input(source), "-map", f"0:{track.index}", "-c:a", "copy", *_PLAIN, "-f", "mp4", str(out)])
     except ffmpeg.FfmpegError:
-        log.warning("the sound could not be copied, it is encoded again")
+        log.warning("The sound could not be copied and is re-encoded")
         return _transcode(source, sound, out, f"{track.codec} could not be copied")
     return AudioCopy(out, copied=True, reason=f"{track.codec}, from the start")
 
@@ -185,9 +184,9 @@ _PLAIN = ["-map_metadata", "-1", "-map_chapters", "-1"]
 
 
 def _transcode(source: Path, sound: Sound, out: Path, reason: str) -> AudioCopy:
-    """Encode, filling gaps with silence."""
+    """Re-encode the sound, filling gaps with silence."""
     try:
-        _run([*_heard(source, sound), "-map", "[sound]", *_AAC, *_PLAIN, "-f", "mp4", str(out)])
+        _run([*_decode_sound(source, sound), "-map", "[sound]", *_AAC, *_PLAIN, "-f", "mp4", str(out)])
     except ffmpeg.FfmpegError as error:
         raise UnreadableMedia("The video's sound cannot be decoded.") from error
     return AudioCopy(out, copied=False, reason=reason)
@@ -197,8 +196,8 @@ def _run(arguments: list[str]) -> None:
     ffmpeg.run(arguments, TIMEOUT_SECONDS)
 
 
-def _heard(source: Path, sound: Sound) -> list[str]:
-    return [*_input(source), *gapless(sound.track, sound.mix)]
+def _decode_sound(source: Path, sound: Sound) -> list[str]:
+    return [*_input(source), *gapless_arguments(sound.track, sound.mix)]
 
 
 def _input(source: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """A filtering HTTP proxy on loopback: the only way out for anything that fetches an untrusted URL.
 
-It resolves names itself, refuses unless every resolved address is public, and connects to the exact
+It resolves names itself, refuses a host unless all its addresses are public, and connects to exactly the
 address it checked, which prevents DNS rebinding. Clients need the run's password. The proxy also
 enforces the run's byte budget, which no server or page can raise.
 """
@@ -35,11 +35,11 @@ HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"proxy-authorizatio
 
 @dataclass
 class Traffic:
-    """What the proxy observed: refusals with reasons, unresolved names, refused connections, bytes received."""
+    """What the proxy observed: refusals with reasons, unknown hosts, closed ports, bytes received."""
 
     refused: list[str] = field(default_factory=list[str])
     unknown_hosts: list[str] = field(default_factory=list[str])
-    closed: list[str] = field(default_factory=list[str])
+    closed_ports: list[str] = field(default_factory=list[str])
     bytes_in: int = 0
     over_budget: bool = False
 
@@ -53,14 +53,14 @@ class _RefusedError(Exception):
 
 
 async def system_resolve(host: str, port: int) -> list[str]:
-    """Every address of a host according to the system's resolver, which also accepts decimal, octal and hex forms."""
+    """All addresses of a host by the system's resolver, which also accepts decimal, octal and hex forms."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(frozen=True)
 class Network:
-    """How names are resolved and addresses reached: the system's way by default; tests replace it."""
+    """How to resolve names and connect to addresses: by the system, unless a test replaces it."""
 
     resolve: Resolve = system_resolve
     dial: Dial = asyncio.open_connection
@@ -72,7 +72,7 @@ SYSTEM = Network()
 class EgressProxy:
     """Context manager: listens on a free loopback port while open.
 
-    After more than `max_bytes` have come in, every transfer is cut and new ones are refused.
+    Once more than `max_bytes` have been received, all transfers are aborted and new ones refused.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class EgressProxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=HEAD_LIMIT)
         self._port = self._server.sockets[0].getsockname()[1]
 
-    def _cut(self) -> None:
+    def _abort_all(self) -> None:
         """Stop accepting connections and close the open ones."""
         if self._server is not None:
             self._server.close()
@@ -127,7 +127,7 @@ class EgressProxy:
             task.cancel()
 
     async def _close(self) -> None:
-        self._cut()
+        self._abort_all()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loop.shutdown_default_executor()
 
@@ -175,14 +175,14 @@ class EgressProxy:
 
     def _authenticate(self, request: h11.Request) -> None:
         expected = b"Basic " + base64.b64encode(f"kangklip:{self._password}".encode())
-        given = next((value for name, value in request.headers if name == b"proxy-authorization"), b"")
-        if not hmac.compare_digest(given, expected):
-            raise _RefusedError(407, "proxy password needed")
+        received = next((value for name, value in request.headers if name == b"proxy-authorization"), b"")
+        if not hmac.compare_digest(received, expected):
+            raise _RefusedError(407, "proxy password required")
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the first address that answers, provided every address of the host is allowed."""
         if not is_web_port(port):
-            self._refuse(host, f"at port {port}, which is not the web's")
+            self._refuse(host, f"at port {port}, which is not a web port")
         try:
             addresses = await asyncio.wait_for(self._network.resolve(host, port), CONNECT_SECONDS)
         except socket.gaierror as error:
@@ -200,7 +200,7 @@ class EgressProxy:
             except (OSError, TimeoutError) as error:
                 is_closed = is_closed and isinstance(error, ConnectionRefusedError)
         if is_closed:
-            self.traffic.closed.append(f"{host} at port {port}")
+            self.traffic.closed_ports.append(f"{host} at port {port}")
             raise _RefusedError(502, f"nothing listens on {host} at port {port}")
         raise _RefusedError(504, f"{host} does not answer")
 
@@ -238,10 +238,10 @@ class EgressProxy:
         upstream: asyncio.StreamWriter,
         body_bytes: int,
     ) -> None:
-        """Forward one request and one response, marked as the connection's last.
+        """Forward one request and its response, and close the connection.
 
-        Otherwise a client could send its next request, for another host, over this connection. The response
-        head does not pass through h11, which rejects heads that the proxy's clients can read.
+        Otherwise a client could send a request for another host over this connection. The response head
+        bypasses h11, which rejects heads that the proxy's clients can read.
         """
         upload = asyncio.create_task(_pump(reader, upstream, body_bytes))
         try:
@@ -259,21 +259,21 @@ class EgressProxy:
             self.traffic.bytes_in += len(chunk)
             if self._max_bytes is not None and self.traffic.bytes_in > self._max_bytes:
                 self.traffic.over_budget = True
-                self._cut()
-                raise ConnectionAbortedError("more bytes than may come in")
+                self._abort_all()
+                raise ConnectionAbortedError("byte budget exceeded")
             sink.write(chunk)
             await sink.drain()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Reset the connection so that the client cannot mistake a partial response for a complete one."""
+    """Reset the connection, so that the client does not mistake a partial response for a complete one."""
     with contextlib.suppress(OSError):  # the client closed it first
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, count: int | None = None) -> None:
-    """Forward `count` bytes, or everything until EOF; in the latter case, half-close the sink."""
+    """Forward `count` bytes, or everything until EOF and then half-close the sink."""
     left = count
     while left is None or left > 0:
         chunk = await source.read(CHUNK if left is None else min(CHUNK, left))
@@ -300,7 +300,7 @@ def _request(head: bytes) -> h11.Request:
     parser.receive_data(head)
     event = parser.next_event()
     if not isinstance(event, h11.Request):
-        raise h11.RemoteProtocolError("the head is no request")
+        raise h11.RemoteProtocolError("the head is not a request")
     return event
 
 
@@ -308,5 +308,5 @@ def _content_length(request: h11.Request) -> int:
     """Length of the request body in bytes."""
     fields = dict(request.headers)
     if b"transfer-encoding" in fields:
-        raise _RefusedError(411, "a request's body needs a length")
+        raise _RefusedError(411, "a request body needs a length")
     return int(fields.get(b"content-length", b"0"))

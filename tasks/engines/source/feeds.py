@@ -1,4 +1,4 @@
-"""Lists the items of a channel, playlist or RSS feed with yt-dlp in its confined child, without visiting any item."""
+"""Lists the items of a channel, playlist or RSS feed with yt-dlp's confined child, without visiting any of them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def read_feed(
     """The newest `depth` videos of the feed at `url`.
 
     Raises:
-        ClipError: there is no feed there, or it cannot be read.
+        ClipError: there is no feed, or it cannot be read.
         TransientDownloadError: the network or the site failed in a way that may be temporary.
     """
     check_url(url)
@@ -29,5 +29,5 @@ def read_feed(
     except ClipError as error:
         raise type(error)(f"The feed cannot be read. {error.message}", error.next_step) from error
     if entries is None:
-        raise UnsupportedSource("The feed's address leads to a single video.", "Give a single video under urls.")
+        raise UnsupportedSource("The feed's address leads to a single video.", "List single videos under urls.")
     return list_entries(entries, depth=depth, allow_private=options.allow_private_addresses)

@@ -1,4 +1,4 @@
-"""Inspects a URL and downloads its media: yt-dlp in a confined child, with all traffic through our proxy."""
+"""Inspects URLs and downloads media with yt-dlp, in a confined child process behind our proxy."""
 
 import contextlib
 import errno
@@ -34,25 +34,25 @@ from tasks.core.source.page import number, source_meta
 from tasks.engines.ffmpeg import DiskFull, is_full
 from tasks.engines.source.demux import CONTAINERS
 from tasks.engines.source.egress import SYSTEM, EgressProxy, Network, Traffic
-from tasks.engines.source.ytdlp_process import Progress, converse
+from tasks.engines.source.ytdlp_process import Progress, run_job
 
 INSPECT_BYTES = 64 * 1024**2
-"""Byte limit before a download starts, for pages, scripts and playlists."""
+"""Byte limit for pages, scripts and playlists before a download starts."""
 INSPECT_SECONDS = 180.0
 TRIES = 3
 FIRST_PAUSE = 0.5
-_SPARE = 2
-"""Bytes allowed over the wire, including retries and protocol, per byte of the file size limit."""
+_WIRE_FACTOR = 2
+"""Bytes allowed over the wire, with retries and protocol overhead, per byte of the file size limit."""
 
 
 class TransientDownloadError(Exception):
-    """The network or the site failed in a way that may be temporary: the task is worth retrying."""
+    """The network or the site failed in a way that may be temporary; the task is worth retrying."""
 
 
 class DownloadOptions(BaseModel):
-    """Limits of a download, in seconds, bytes and frames per second, and where it may connect.
+    """Limits of a download in seconds, bytes and frames per second, and where it may connect.
 
-    `language`, auto or a Whisper code, decides between otherwise equal sound tracks.
+    `language`, auto or a Whisper code, decides between otherwise equal audio tracks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,10 +67,10 @@ class DownloadOptions(BaseModel):
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """What a URL refers to. `digest` changes when the file or the choice of formats does.
+class Inspection:
+    """What a URL refers to. `digest` changes when the file or the selected formats do.
 
-    `url` and `info`, yt-dlp's own record, may contain signatures and cookies: keep both out of logs and the bucket.
+    `url` and `info` (yt-dlp's own record) may contain signatures and cookies: keep both out of logs and the bucket.
     """
 
     meta: SourceMeta
@@ -79,7 +79,7 @@ class Inspected:
     info: dict[str, Any] = field(repr=False)
 
 
-def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Inspected:
+def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Inspection:
     """Find out what `url` refers to without downloading it.
 
     Raises:
@@ -92,27 +92,27 @@ def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Ne
         job = child_request(url, None, options, ffmpeg_dir, Path(folder, "inspect"))
         found = run_child(job, limits, INSPECT_BYTES, network)
     info, file = found["info"], found["file"]
-    _refuse_early(info, file, options)
+    _reject_unusable(info, file, options)
     is_site = info.get("extractor_key", "Generic") not in ("Generic", "HTML5MediaEmbed")
     source_id = f"{info['extractor_key'].lower()}-{info['id']}" if is_site else f"file-{digest(file)[:32]}"
     source_id = one_line(source_id, 200) or digest(source_id)
     meta = source_meta(info, source_id, "site" if is_site else "file_url", loggable(info.get("webpage_url") or url))
-    return Inspected(meta, digest(source_id, info.get("format_id"), _edition(info)), url, info)
+    return Inspection(meta, digest(source_id, info.get("format_id"), _revision(info)), url, info)
 
 
-def _edition(info: dict[str, Any]) -> list[Any]:
+def _revision(info: dict[str, Any]) -> list[Any]:
     """Values that change when a site replaces the file behind an id."""
     sizes = [part.get("filesize") for part in info.get("requested_formats") or [info]]
     return [info.get("duration"), info.get("modified_timestamp"), *sizes]
 
 
-def _refuse_early(info: dict[str, Any], file: dict[str, Any], options: DownloadOptions) -> None:
-    """Reject, before the download, what is known to be unusable."""
+def _reject_unusable(info: dict[str, Any], file: dict[str, Any], options: DownloadOptions) -> None:
+    """Reject a video before its download if it is already known to be unusable."""
     if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
         raise SourceIsLive("The video is a live stream that has not ended.")
     duration = number(info.get("duration"))
     if duration is not None and duration > options.max_seconds:
-        raise SourceTooLong(f"The video is {duration:.0f} s long; at most {options.max_seconds:.0f} s are accepted.")
+        raise SourceTooLong(f"The video is {duration:.0f} s long; the limit is {options.max_seconds:.0f} s.")
     chosen = info.get("requested_formats") or [info]
     if file["length"] == 0:
         raise UnreadableMedia("The file is empty.")
@@ -130,11 +130,11 @@ def _refuse_early(info: dict[str, Any], file: dict[str, Any], options: DownloadO
 
 
 def _too_large(options: DownloadOptions) -> SourceTooLarge:
-    return SourceTooLarge(f"The video is larger than the {options.max_bytes} bytes that are accepted.")
+    return SourceTooLarge(f"The video is larger than the limit of {options.max_bytes} bytes.")
 
 
 def fetch(
-    inspected: Inspected,
+    inspected: Inspection,
     options: DownloadOptions,
     folder: Path,
     progress: Progress,
@@ -144,14 +144,14 @@ def fetch(
 ) -> Path:
     """Download what `inspect` found to one media file in `folder`, completely or not at all.
 
-    A partial transfer stays in `folder`, and the next call resumes it if the server supports that.
+    A partial download stays in `folder`; the next call resumes it if the server supports that.
 
     Raises:
         ClipError, TransientDownloadError: as `inspect`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     job = child_request(inspected.url, inspected.info, options, ffmpeg_dir, folder / f"source-{inspected.digest[:16]}")
-    found = run_child(job, options, _SPARE * options.max_bytes + INSPECT_BYTES, network, progress)
+    found = run_child(job, options, _WIRE_FACTOR * options.max_bytes + INSPECT_BYTES, network, progress)
     return Path(found["path"])
 
 
@@ -163,7 +163,7 @@ def child_request(
     target: Path,
     depth: int | None = None,
 ) -> dict[str, Any]:
-    """The child's input; `ytdlp_child` describes it."""
+    """The child's job, as described in `ytdlp_child`."""
     deno = Path(sysconfig.get_path("scripts")) / "deno"
     return {
         "url": url,
@@ -182,19 +182,19 @@ def child_request(
 def run_child(
     job: dict[str, Any], options: DownloadOptions, wire_bytes: int, network: Network, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run the child until it answers, at most `TRIES` times within `options.timeout_seconds`. Raises as `inspect`."""
+    """Run the child until it succeeds, up to `TRIES` times within `options.timeout_seconds`. Raises as `inspect`."""
     end = time.monotonic() + options.timeout_seconds
     for attempt in itertools.count(1):
         proxy = EgressProxy(allow_private=options.allow_private_addresses, max_bytes=wire_bytes, network=network)
         with proxy, _private_cookies(job) as cookies:
-            answer = converse({**job, "proxy": proxy.url, "cookies_file": cookies}, end - time.monotonic(), progress)
+            answer = run_job({**job, "proxy": proxy.url, "cookies_file": cookies}, end - time.monotonic(), progress)
         if answer is not None and answer["event"] != "failed":
             return answer
         if answer is not None and "ProgramStoppedError" in answer["types"]:
-            raise ProgramStopped("a program of the downloader was ended by a signal")
+            raise ProgramStopped("a program started by the downloader was killed by a signal")
         if answer is not None and (answer["no_space"] or is_full(Path(job["target"]).parent)):
-            raise DiskFull(errno.ENOSPC, "no space was left for the download")
-        failure = _late(job, options) if answer is None else _named(answer, proxy.traffic, options)
+            raise DiskFull(errno.ENOSPC, "no space left for the download")
+        failure = _timed_out(job, options) if answer is None else _exception_for(answer, proxy.traffic, options)
         pause = FIRST_PAUSE * 4 ** (attempt - 1)
         tries = {TransientDownloadError: TRIES, SourceNotListening: 2}.get(type(failure), 1)
         if attempt >= tries or time.monotonic() + pause >= end:
@@ -203,7 +203,7 @@ def run_child(
     raise AssertionError("unreachable")
 
 
-def _late(job: dict[str, Any], options: DownloadOptions) -> TransientDownloadError:
+def _timed_out(job: dict[str, Any], options: DownloadOptions) -> TransientDownloadError:
     return TransientDownloadError(
         f"{one_line(loggable(job['url']), 300)} took longer than {options.timeout_seconds:.0f} s."
     )
@@ -211,7 +211,7 @@ def _late(job: dict[str, Any], options: DownloadOptions) -> TransientDownloadErr
 
 @contextlib.contextmanager
 def _private_cookies(job: dict[str, Any]) -> Iterator[str | None]:
-    """A copy of the cookie file, because yt-dlp writes cookies from sites back to it."""
+    """A copy of the cookie file, because yt-dlp writes the sites' cookies back to it."""
     if job["cookies_file"] is None:
         yield None
         return
@@ -219,12 +219,12 @@ def _private_cookies(job: dict[str, Any]) -> Iterator[str | None]:
         yield shutil.copyfile(job["cookies_file"], f"{folder}/cookies.txt")
 
 
-def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -> Exception:
-    """Map the failure to an exception; what the proxy observed takes precedence over yt-dlp's report."""
+def _exception_for(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -> Exception:
+    """Map a failure to an exception. What the proxy observed takes precedence over yt-dlp's report."""
     if traffic.refused:
         return AddressRefused(f"The video's address leads to {one_line(traffic.refused[-1], 200)}.")
     if "TooManyBytesError" in answer["types"] or traffic.over_budget:
-        return SourceTooLarge(f"More came in than the {options.max_bytes} bytes that are accepted.")
+        return SourceTooLarge(f"The download exceeded the limit of {options.max_bytes} bytes.")
     if traffic.unknown_hosts:
         return SourceNotFound(f"There is no host named {one_line(traffic.unknown_hosts[-1], 100)}.")
     failure = Failure(
@@ -236,6 +236,6 @@ def _named(answer: dict[str, Any], traffic: Traffic, options: DownloadOptions) -
     )
     if cause := classify(failure):
         return cause
-    if traffic.closed:
-        return SourceNotListening(f"Nothing listens on {one_line(traffic.closed[-1], 200)}.")
+    if traffic.closed_ports:
+        return SourceNotListening(f"Nothing listens on {one_line(traffic.closed_ports[-1], 200)}.")
     return TransientDownloadError(redact_urls(answer["messages"][0]))

@@ -1,4 +1,4 @@
-"""Runs the yt-dlp child process: starts it with a job, reads its output, and ends it."""
+"""Runs the yt-dlp child process: starts it with a job, reads its output, and kills it."""
 
 import contextlib
 import json
@@ -19,48 +19,48 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes done and the total, if known."""
 CHILD = Path(__file__).with_name("ytdlp_child.py")
 LINE_BYTES = 64 * 1024**2
-LAST_SECONDS = 5.0
-"""Seconds a child may take to exit after closing its output."""
+EXIT_SECONDS = 5.0
+"""Seconds that a child may take to exit after closing its output."""
 
 
-def converse(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any] | None:
-    """Send a child its job and read until its final line; None if it does not arrive within `seconds`.
+def run_job(job: dict[str, Any], seconds: float, progress: Progress | None) -> dict[str, Any] | None:
+    """Run a job in a child and return its final line, or None if it does not arrive within `seconds`.
 
     The child does not inherit our environment.
 
     Raises:
-        ProgramStopped: a signal ended it or a program it started.
+        ProgramStopped: a signal killed the child.
         RuntimeError: it exited without an answer.
     """
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="kangklip-") as home:
-        with _started(said, home, job["ffmpeg_dir"]) as child:
+    with tempfile.TemporaryFile() as stderr, tempfile.TemporaryDirectory(prefix="kangklip-") as home:
+        with _launched(stderr, home, job["ffmpeg_dir"]) as child:
             late = threading.Event()
             timer = threading.Timer(max(seconds, 0.0), lambda: (late.set(), _kill(child)))
             timer.start()
             try:
-                answer = _listen(child, job, progress)
-                signal_number = 0 if answer else _ended_by(child)
+                answer = _read_answer(child, job, progress)
+                signal_number = 0 if answer else _killing_signal(child)
             finally:
                 timer.cancel()
         if late.is_set():
             return None
         if signal_number:
-            raise ProgramStopped(f"the downloader was ended by signal {signal_number}")
+            raise ProgramStopped(f"the downloader was killed by signal {signal_number}")
         if answer is None:
-            said.seek(0)
-            tail = redact_urls(said.read()[-400:].decode(errors="replace"))
-            raise RuntimeError(f"the downloader ended without an answer (exit {child.returncode}): {tail}")
+            stderr.seek(0)
+            tail = redact_urls(stderr.read()[-400:].decode(errors="replace"))
+            raise RuntimeError(f"the downloader exited without an answer (status {child.returncode}): {tail}")
         return answer
 
 
 @contextlib.contextmanager
-def _started(said: IO[bytes], home: str, path: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """The running child; on exit from the block, it and everything it started are killed."""
+def _launched(stderr: IO[bytes], home: str, path: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """The running child. On exit from the block, it and everything it started are killed."""
     child = subprocess.Popen(
         [sys.executable, "-I", str(CHILD)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=said,
+        stderr=stderr,
         env={"HOME": home, "TMPDIR": home, "PATH": path, "LANG": "C.UTF-8", "YTDLP_NO_PLUGINS": "1"},
         start_new_session=True,
     )
@@ -75,7 +75,9 @@ def _started(said: IO[bytes], home: str, path: str) -> Iterator["subprocess.Pope
                     pipe.close()
 
 
-def _listen(child: "subprocess.Popen[bytes]", job: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
+def _read_answer(
+    child: "subprocess.Popen[bytes]", job: dict[str, Any], progress: Progress | None
+) -> dict[str, Any] | None:
     """The child's final line, or None if it exited without one."""
     if child.stdin is None or child.stdout is None:
         return None
@@ -93,10 +95,10 @@ def _listen(child: "subprocess.Popen[bytes]", job: dict[str, Any], progress: Pro
     return None
 
 
-def _ended_by(child: "subprocess.Popen[bytes]") -> int:
-    """The signal that ended a child whose output is closed, or 0 if none did."""
+def _killing_signal(child: "subprocess.Popen[bytes]") -> int:
+    """The signal that killed a child whose output is closed, or 0 if none did."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return max(0, -child.wait(LAST_SECONDS))
+        return max(0, -child.wait(EXIT_SECONDS))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The audio of a media file as blocks of 16 kHz mono samples, decoded by ffmpeg on the fly."""
+"""Decodes the audio of a media file with ffmpeg, as blocks of 16 kHz mono samples."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def duration(media: Path) -> float:
-    """Length in seconds according to the container or its first audio stream; 0 if neither says.
+    """Length in seconds according to the container or its first audio stream; 0 if neither states it.
 
     Raises:
         UnreadableMedia: no decoder reads the file.
@@ -55,10 +55,10 @@ def blocks(
     slack: float = 60.0,
     warn: Callable[[str], object] = _log.warning,
 ) -> Iterator[Block]:
-    """Decode the first audio stream in blocks of at most `seconds`, each cut at the quietest of its last `slack`.
+    """Decode the first audio stream in blocks of up to `seconds`, each cut at the quietest point of its last `slack`.
 
-    Time 0 is the start of the file: a late start and gaps become silence. Memory does not grow with the
-    file. If the decoder gives up before the end, `warn` is called with the time after the last block.
+    Time 0 is the start of the file: a late start and gaps become silence. Memory use does not grow with the
+    file. If the decoder fails before the end, `warn` is called with a message that names the time reached.
 
     Raises:
         NoAudio: nothing was decoded.
@@ -67,17 +67,17 @@ def blocks(
     """
     arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}", "-map", "0:a:0"]
     arguments += ["-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]
-    heard = 0.0
+    reached = 0.0
     with reading(arguments, ffmpeg) as pipe:
         for block in _cut(pipe, seconds, slack):
-            heard = block.start + block.duration
+            reached = block.start + block.duration
             yield block
-    if pipe.status and not heard:
+    if pipe.status and not reached:
         raise UnreadableMedia(f"The sound of {media.name} cannot be decoded.")
-    if not heard:
+    if not reached:
         raise NoAudio("The audio track is empty.")
     if pipe.status:
-        warn(f"the sound could not be decoded after {heard:.0f} s: {one_line(pipe.said[-300:], 300)}")
+        warn(f"the sound could not be decoded after {reached:.0f} s: {one_line(pipe.log_tail[-300:], 300)}")
 
 
 def _cut(pipe: Pipe, seconds: float, slack: float) -> Iterator[Block]:

@@ -12,12 +12,12 @@ from faster_whisper.audio import pad_or_trim
 from tasks.core.speech import asr
 from tasks.core.speech.asr import SAMPLE_RATE, DecodedWindow, Samples, Stretch
 from tasks.core.speech.language_spans import (
-    SURE,
+    CONFIDENT,
     LanguageWindow,
     Probabilities,
-    languages_of,
-    pieces,
-    windows_of,
+    join_short_stretches,
+    language_windows,
+    most_likely_languages,
 )
 from tasks.core.transcript import Word
 from tasks.engines import hardware, weights
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Model(WhisperModel):
-    """Whisper with its last encoded batch cached: language detection and decoding share it."""
+    """Whisper that caches its last encoded batch, because language detection and decoding share it."""
 
     _encoded: tuple[bytes, ctranslate2.StorageView] | None = None
 
@@ -44,7 +44,7 @@ class _Model(WhisperModel):
 
 
 class Recogniser:
-    """A loaded model and its plan. When the GPU runs out of memory, the plan falls back to smaller batches."""
+    """A loaded model and its plan. If the GPU runs out of memory, it falls back to a smaller plan."""
 
     def __init__(self, options: AsrOptions) -> None:
         self.warnings: list[str] = []
@@ -53,19 +53,19 @@ class Recogniser:
         self._load(self._with_weights(hardware.choose(options.device, options.model, options.batch_size), options))
 
     def _with_weights(self, plan: AsrPlan, options: AsrOptions) -> AsrPlan:
-        """The plan, or the same with `SMALLEST_DEFAULT` if the default model's weights are missing."""
+        """The plan, or the same plan with `SMALLEST_DEFAULT` if the default model's weights are missing."""
         try:
             weights.whisper_model(plan.model, self._cache)
         except weights.WeightsMissing as error:
             if options.model is not None or plan.model == SMALLEST_DEFAULT:
                 raise
-            reason = f"the weights of {plan.model} are missing: {SMALLEST_DEFAULT} instead"
+            reason = f"the weights of {plan.model} are missing: using {SMALLEST_DEFAULT}"
             self._warn(f"{reason} ({error})")
             return replace(plan, model=SMALLEST_DEFAULT, reason=reason)
         return plan
 
     def _load(self, plan: AsrPlan) -> None:
-        """Load the model. On a GPU, run it once, since a missing cuBLAS or cuDNN only shows then."""
+        """Load the model. On a GPU, also run it once, because a missing cuBLAS or cuDNN only shows then."""
         what = f"{plan.model} on {plan.device} {plan.compute_type}, batch {plan.batch_size}"
         _log.info("Whisper %s: %s", what, plan.reason)
         folder = weights.whisper_model(plan.model, self._cache)
@@ -81,11 +81,11 @@ class Recogniser:
             self.plan = plan
 
     def _fallback_plan(self, plan: AsrPlan, error: RuntimeError) -> AsrPlan:
-        """The next plan after a GPU error, which CTranslate2 reports only by its text."""
+        """The next plan after a GPU error, whose kind CTranslate2 reports only in its text."""
         if plan.device == "cpu":
             raise error
-        narrower = hardware.narrower(plan) if "out of memory" in str(error) else None
-        following = narrower or hardware.on_cpu_instead(plan, f"the GPU cannot be used ({error})")
+        with_less_memory = hardware.with_less_memory(plan) if "out of memory" in str(error) else None
+        following = with_less_memory or hardware.on_cpu_instead(plan, f"the GPU cannot be used ({error})")
         self._warn(following.reason)
         return following
 
@@ -99,7 +99,7 @@ class Recogniser:
         """The windows with their languages and probabilities, split where the language changes.
 
         A window that is clearly in one language stays whole. Others are classified piece by piece, and
-        unclear pieces by stretch of speech. `before` is the language spoken before the first window.
+        unclear pieces stretch by stretch. `before` is the language spoken before the first window.
         """
         if not self.model.model.is_multilingual:
             return [(LanguageWindow(window, "en"), 1.0) for window in windows]
@@ -110,33 +110,33 @@ class Recogniser:
             for stretch, told in self._by_pieces(samples, window, guess, inside):
                 stretches.append(stretch)
                 guesses.append(told)
-        languages = languages_of(stretches, guesses, before)
+        languages = most_likely_languages(stretches, guesses, before)
         sure = {one: guess.get(code, 0.0) for one, guess, code in zip(stretches, guesses, languages, strict=True)}
         return [
             (found, max(p for one, p in sure.items() if found.window.start <= one.start < found.window.end))
-            for found in windows_of(stretches, languages)
+            for found in language_windows(stretches, languages)
         ]
 
     def _by_pieces(
         self, samples: Samples, window: Stretch, guess: Probabilities, speech: Sequence[Stretch]
     ) -> list[tuple[Stretch, Probabilities]]:
         """The window if its language is clear, else its pieces, else their stretches of speech."""
-        if max(guess.values()) >= SURE or len(speech) < 2:
+        if max(guess.values()) >= CONFIDENT or len(speech) < 2:
             return [(window, guess)]
-        parts = pieces(speech)
+        parts = join_short_stretches(speech)
         if len(parts) < 2:
             parts = list(speech)
         guesses = [self._guesses(samples, [part], padded=False)[0] for part in parts]
         return [
-            told
+            piece
             for part, guess in zip(parts, guesses, strict=True)
-            for told in self._by_pieces(
+            for piece in self._by_pieces(
                 samples, part, guess, [one for one in speech if part.start <= one.start < part.end]
             )
         ]
 
     def _guesses(self, samples: Samples, windows: Sequence[Stretch], *, padded: bool = True) -> list[Probabilities]:
-        """Probability of each language in each window. Without padding to 30 s it takes a tenth of the time."""
+        """Probability of each language in each window. Without padding to 30 s, it takes a tenth of the time."""
         features = [self.model.feature_extractor(samples_in(samples, window))[..., :-1] for window in windows]
         while True:
             try:
@@ -147,18 +147,18 @@ class Recogniser:
                 return [self._guesses(samples, [window], padded=padded)[0] for window in windows]
             return [{token[2:-2]: probability for token, probability in one} for one in found]
 
-    def listen(self, samples: Samples, windows: Sequence[Stretch], language: str) -> Iterator[DecodedWindow]:
+    def decode(self, samples: Samples, windows: Sequence[Stretch], language: str) -> Iterator[DecodedWindow]:
         """Decode the windows in order; times are seconds from the first sample."""
         begin = 0
         while begin < len(windows):
             batch = windows[begin : begin + self.plan.batch_size]
             try:
-                heard = self._decode(samples, batch, language, self.beam_size)
+                decoded = self._decode(samples, batch, language, self.beam_size)
             except RuntimeError as error:  # CTranslate2 raises nothing more specific
                 self._apply_plan(self._fallback_plan(self.plan, error))
                 continue
-            for one in heard:
-                yield from self._retried(samples, one, language)
+            for one in decoded:
+                yield from self._retry(samples, one, language)
             begin += len(batch)
 
     def _apply_plan(self, plan: AsrPlan) -> None:
@@ -168,28 +168,30 @@ class Recogniser:
             self.model.model.unload_model()
             self._load(plan)
 
-    def _retried(self, samples: Samples, heard: DecodedWindow, language: str) -> list[DecodedWindow]:
-        """Decode a window that loops, is uncertain or skips much again: with a wider beam, then in halves."""
-        if self.beam_size < WIDE_BEAM and asr.needs_wider_search(heard):
-            again = self._decode(samples, [heard.window], language, WIDE_BEAM)
-            heard = max([heard, *again], key=lambda one: (not asr.rejection_reason(one), one.avg_logprob))
-        if asr.rejection_reason(heard) == "repetition" or (not asr.rejection_reason(heard) and asr.is_sparse(heard)):
-            return self._in_halves(samples, heard, language)
-        return [heard]
+    def _retry(self, samples: Samples, decoded: DecodedWindow, language: str) -> list[DecodedWindow]:
+        """Decode a window again if it loops, is uncertain or skips much: with a wider beam, then in halves."""
+        if self.beam_size < WIDE_BEAM and asr.needs_wider_search(decoded):
+            again = self._decode(samples, [decoded.window], language, WIDE_BEAM)
+            decoded = max([decoded, *again], key=lambda one: (not asr.rejection_reason(one), one.avg_logprob))
+        if asr.rejection_reason(decoded) == "repetition" or (
+            not asr.rejection_reason(decoded) and asr.is_sparse(decoded)
+        ):
+            return self._in_halves(samples, decoded, language)
+        return [decoded]
 
-    def _in_halves(self, samples: Samples, heard: DecodedWindow, language: str) -> list[DecodedWindow]:
-        """The halves of a window decoded separately, if they are more credible than the whole."""
-        windows = asr.split_at_pause(heard.window, find_speech(samples[: round(heard.window.end * SAMPLE_RATE)]))
+    def _in_halves(self, samples: Samples, decoded: DecodedWindow, language: str) -> list[DecodedWindow]:
+        """The halves of a window, decoded separately, if they are more plausible than the whole."""
+        windows = asr.split_at_pause(decoded.window, find_speech(samples[: round(decoded.window.end * SAMPLE_RATE)]))
         parts = [one for window in windows for one in self._decode(samples, [window], language, WIDE_BEAM)]
         if not parts:
-            return [heard]
-        if asr.rejection_reason(heard):
-            if asr.halves_agree(heard, parts):
-                return [heard.model_copy(update={"is_confirmed": True})]
-            return parts if not any(asr.rejection_reason(part) for part in parts) else [heard]
-        finer = [one for part in parts for one in self._retried(samples, part, language)]
-        more = sum(len(part.text) for part in finer) >= 1.5 * len(heard.text)
-        return finer if more and not any(asr.rejection_reason(part) for part in finer) else [heard]
+            return [decoded]
+        if asr.rejection_reason(decoded):
+            if asr.halves_agree(decoded, parts):
+                return [decoded.model_copy(update={"is_confirmed": True})]
+            return parts if not any(asr.rejection_reason(part) for part in parts) else [decoded]
+        finer = [one for part in parts for one in self._retry(samples, part, language)]
+        more = sum(len(part.text) for part in finer) >= 1.5 * len(decoded.text)
+        return finer if more and not any(asr.rejection_reason(part) for part in finer) else [decoded]
 
     def _decode(
         self, samples: Samples, windows: Sequence[Stretch], language: str, beam_size: int

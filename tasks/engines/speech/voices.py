@@ -1,4 +1,4 @@
-"""Where someone speaks, by the Silero voice detector that faster-whisper bundles."""
+"""Finds speech with the Silero voice detector that faster-whisper bundles."""
 
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
@@ -6,23 +6,23 @@ from tasks.core.speech import asr
 from tasks.core.speech.asr import SAMPLE_RATE, Samples, Stretch
 
 FRESH_SECONDS = 4.0
-"""Length of the pieces in which silences are checked again."""
+"""Length of the pieces in which gaps are checked again."""
 _VAD = VadOptions(min_silence_duration_ms=160, max_speech_duration_s=12.0, speech_pad_ms=200)
 
 
 def find_speech(samples: Samples) -> list[Stretch]:
     """Stretches of speech, each padded by 0.2 s.
 
-    The detector has memory and misses voices for seconds after loud music. A fresh detector therefore
-    checks everything that it left out, in short, overlapping pieces.
+    The detector keeps state and misses voices for seconds after loud music. So a fresh detector checks
+    everything that it left out, in short, overlapping pieces.
     """
     speech = _detect(samples)
     fresh = [one for gap in asr.silences(speech, len(samples) / SAMPLE_RATE) for one in _missed_speech(samples, gap)]
-    return asr.joined([*speech, *fresh])
+    return asr.merge_overlapping([*speech, *fresh])
 
 
 def _missed_speech(samples: Samples, gap: Stretch) -> list[Stretch]:
-    """Speech that a fresh detector finds in a gap. It starts early and ends late, to have some context."""
+    """Speech that a fresh detector finds in a gap. It starts early and ends late to get some context."""
     reach = Stretch(
         max(gap.start - FRESH_SECONDS / 2, 0.0), min(gap.end + FRESH_SECONDS / 4, len(samples) / SAMPLE_RATE)
     )

@@ -1,4 +1,4 @@
-"""Speech to text with faster-whisper, block by block: memory does not grow with the source."""
+"""Speech to text with faster-whisper, block by block, so that memory use does not grow with the source."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +48,7 @@ def transcribe_with(
     language: str = "auto",
     block_seconds: float = BLOCK_SECONDS,
 ) -> AsrResult:
-    """Transcribe with a loaded model, with about `block_seconds` in memory at a time. Raises as `transcribe`."""
+    """Transcribe with a loaded model, holding about `block_seconds` in memory at a time. Raises as `transcribe`."""
     if language != "auto" and language not in LANGUAGES:
         raise BadRequest(f"Whisper does not know the language {language!r}.")
     total, done, speech_seconds = pcm.duration(audio), 0.0, 0.0
@@ -95,17 +95,17 @@ def _transcribe_block(
     rejected: list[Stretch] = []
     for language, windows in tracker.runs(recogniser, block.samples, speech):
         words: list[Word] = []
-        for decoded in recogniser.listen(block.samples, windows, language):
+        for decoded in recogniser.decode(block.samples, windows, language):
             if reason := asr.rejection_reason(decoded):
                 warnings.append(f"left out {_times(decoded.window.shifted(block.start))}: {reason}")
                 rejected.append(decoded.window)
             else:
-                words += _aligned(decoded, block)
+                words += _align(decoded, block)
             report(block.start + decoded.window.end)
         segments += [one.model_copy(update={"language": language}) for one in asr.segments_of(words)]
     accepted = [one for one in speech if not any(window.start <= one.start < window.end for window in rejected)]
     spoken = [word for segment in segments for word in segment.words]
-    missed = asr.without_words([one.shifted(block.start) for one in accepted], spoken)
+    missed = asr.unrecognised_speech([one.shifted(block.start) for one in accepted], spoken)
     return segments, warnings + [f"speech from {_times(one)} was not recognised" for one in missed]
 
 
@@ -120,11 +120,11 @@ def _times(stretch: Stretch) -> str:
 class _LanguageTracker:
     """The languages spoken so far, with the seconds and the average probability of each."""
 
-    def __init__(self, asked: str | None) -> None:
-        self._asked = asked
-        self._last = asked
+    def __init__(self, requested: str | None) -> None:
+        self._requested = requested
+        self._last = requested
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._sureness: defaultdict[str, float] = defaultdict(float)
+        self._weighted_probability: defaultdict[str, float] = defaultdict(float)
 
     def runs(
         self, recogniser: Recogniser, samples: Samples, speech: Sequence[Stretch]
@@ -139,20 +139,20 @@ class _LanguageTracker:
                 for spoken, probability in run:
                     inside.append(spoken.window)
                     self._seconds[language] += spoken.window.duration
-                    self._sureness[language] += probability * spoken.window.duration
+                    self._weighted_probability[language] += probability * spoken.window.duration
                 self._last = language
                 yield language, inside
 
     def _languages_of(
         self, recogniser: Recogniser, samples: Samples, batch: Sequence[Stretch], speech: Sequence[Stretch]
     ) -> list[tuple[LanguageWindow, float]]:
-        if self._asked is not None:
-            return [(LanguageWindow(window, self._asked), 1.0) for window in batch]
+        if self._requested is not None:
+            return [(LanguageWindow(window, self._requested), 1.0) for window in batch]
         return recogniser.windows_by_language(samples, batch, speech, self._last)
 
     @property
     def main(self) -> str:
-        return max(self._seconds, key=lambda code: self._seconds[code]) if self._seconds else self._asked or ""
+        return max(self._seconds, key=lambda code: self._seconds[code]) if self._seconds else self._requested or ""
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -160,20 +160,20 @@ class _LanguageTracker:
 
     @property
     def probability(self) -> float:
-        return round(self._sureness[self.main] / self._seconds[self.main], 3) if self._seconds else 0.0
+        return round(self._weighted_probability[self.main] / self._seconds[self.main], 3) if self._seconds else 0.0
 
     @staticmethod
     def warnings(segments: Sequence[Segment]) -> list[str]:
-        """One line that says which language is spoken when, if there are several."""
+        """One line that tells which language is spoken when, if there are several."""
         runs = [list(run) for _, run in groupby(segments, key=lambda segment: segment.language)]
         if len(runs) < 2:
             return []
-        told = [f"{run[0].language} {run[0].start:.0f} to {run[-1].end:.0f} s" for run in runs[:20]]
-        return [f"the language changes: {', '.join(told)}" + (" and more" if len(runs) > 20 else "")]
+        ranges = [f"{run[0].language} {run[0].start:.0f} to {run[-1].end:.0f} s" for run in runs[:20]]
+        return [f"the language changes: {', '.join(ranges)}" + (" and more" if len(runs) > 20 else "")]
 
 
-def _aligned(decoded: DecodedWindow, block: pcm.Block) -> list[Word]:
-    """The words of a window at the times when they sound, in seconds from the start of the source."""
+def _align(decoded: DecodedWindow, block: pcm.Block) -> list[Word]:
+    """The words of a window with corrected times, in seconds from the start of the source."""
     inside = decoded.shifted(-decoded.window.start)
     words = asr.align_words(inside.words, samples_in(block.samples, decoded.window))
     return inside.model_copy(update={"words": words}).shifted(block.start + decoded.window.start).words

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.choice.headline import LONGEST, LONGEST_HOOK, headline, hook, shorten
+from tasks.core.choice.headline import MAX_HOOK_CHARS, MAX_TITLE_CHARS, headline, hook, shorten
 from tasks.core.choice.signals import tokens
 from tasks.core.speech.wordlists import word_lists
 
@@ -83,7 +83,7 @@ def test_a_clip_without_words_gets_no_headline_or_hook(lines):
 def test_a_clip_of_one_endless_clause_gets_a_title(language):
     lines = ["this machine learned every house in the city by name and colour and weather " * 4]
     title = headline(lines, lines, language)
-    assert 10 < len(title) <= LONGEST
+    assert 10 < len(title) <= MAX_TITLE_CHARS
     assert title.casefold() in " ".join(lines)
 
 
@@ -100,8 +100,8 @@ LINES = st.lists(
 @given(LINES, st.sampled_from(["en", "id", "xx"]))
 def test_titles_fit_and_do_not_end_in_a_stop_word(lines, language):
     title, line = headline(lines, lines, language), hook(lines, language)
-    assert len(title) <= LONGEST
-    assert len(line) <= LONGEST_HOOK
+    assert len(title) <= MAX_TITLE_CHARS
+    assert len(line) <= MAX_HOOK_CHARS
     assert "\n" not in title + line
     lists = word_lists(language)
     said = {token for text in lines for token in tokens(text)}

@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.choice.prompting import (
-    LONGEST_DESCRIPTION,
-    MOST_HASHTAGS,
-    AnswerRefused,
+    MAX_DESCRIPTION_CHARS,
+    MAX_HASHTAGS,
+    InvalidAnswer,
     Offer,
     hashtags,
     messages,
-    plain,
+    plain_text,
     read_answer,
 )
 from tasks.core.speech.writing_systems import TOKEN
@@ -126,7 +126,7 @@ def test_invented_repeated_and_surplus_picks_are_dropped():
     ],
 )
 def test_an_answer_without_a_valid_pick_is_refused(text):
-    with pytest.raises(AnswerRefused):
+    with pytest.raises(InvalidAnswer):
         read_answer(text, OFFERS, 2)
 
 
@@ -154,9 +154,9 @@ def kitten_without(key: str) -> dict:
         (f"Sure [1]:\n```json\n{json.dumps({'clips': [kitten('w1')]})}\n```\nEnjoy {{it}}.", ["w1"], []),
         (f"<think>{json.dumps({'clips': [kitten('w2')]})}</think>{json.dumps({'clips': [kitten('w0')]})}", ["w0"], []),
         (json.dumps({"answer": {"clips": [kitten("w1")]}}), ["w1"], []),
-        (json.dumps({"clips": ["w1", None, 3, kitten("w9"), kitten("w1")]}), ["w1"], ["no window"]),
+        (json.dumps({"clips": ["w1", None, 3, kitten("w9"), kitten("w1")]}), ["w1"], ["no offered window"]),
         (json.dumps({"clips": [kitten("w1", title=5), kitten("w0", hashtags="#a b", hook=3)]}), ["w0"], ["schema"]),
-        (json.dumps({"clips": [kitten([]), kitten({}), kitten(None), kitten("w2")]}), ["w2"], ["no window"]),
+        (json.dumps({"clips": [kitten([]), kitten({}), kitten(None), kitten("w2")]}), ["w2"], ["no offered window"]),
         (json.dumps({"clips": [kitten("w0")] * 5000})[:90_000], ["w0"], ["twice"]),
     ],
     ids=[
@@ -195,7 +195,7 @@ def test_any_answer_is_either_read_or_refused(value: object, cut: int):
     for text in (json.dumps(value), json.dumps({"clips": value}), json.dumps([value, kitten("w1")])[:-cut]):
         try:
             reading = read_answer(text, OFFERS, 2)
-        except AnswerRefused:
+        except InvalidAnswer:
             continue
         assert {pick.id for pick in reading.picks} <= {"w0", "w1", "w2"}
 
@@ -211,17 +211,19 @@ def test_text_from_the_llm_is_always_harmless(text, tags):
     (pick,) = read_answer(raw, OFFERS, 1).picks
     assert len(pick.title) <= 60
     assert len(pick.hook) <= 120
-    assert len(pick.description) <= LONGEST_DESCRIPTION
+    assert len(pick.description) <= MAX_DESCRIPTION_CHARS
     whole = pick.title + pick.hook + pick.description
     assert whole.replace("\u200d", "").replace("\u200c", "").isprintable()
     assert not set("<>`{}[]|\\\n") & set(whole)
-    assert len(pick.hashtags) <= MOST_HASHTAGS
+    assert len(pick.hashtags) <= MAX_HASHTAGS
     assert not [c for tag in pick.hashtags for c in tag if not TOKEN.fullmatch("a" + c)]
 
 
 def test_links_and_mail_addresses_are_removed():
-    assert plain("Buy at www.evil.example/x or evil.com/now, mail me@evil.com today", 100) == "Buy at or mail today"
-    assert plain("It costs 3.5 dollars. Really.", 100) == "It costs 3.5 dollars. Really."
+    assert (
+        plain_text("Buy at www.evil.example/x or evil.com/now, mail me@evil.com today", 100) == "Buy at or mail today"
+    )
+    assert plain_text("It costs 3.5 dollars. Really.", 100) == "It costs 3.5 dollars. Really."
 
 
 def test_hashtags_are_cleaned_and_limited():

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.choice.audience import Audience
-from tasks.core.choice.cuts import LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, cut_points, windows_of
+from tasks.core.choice.cuts import LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, candidate_windows, cut_points
 from tasks.core.choice.delivery import Delivery
 from tasks.core.choice.selection import WEIGHTS, SelectedWindows, select_windows
 from tasks.core.errors import TooShort
@@ -176,8 +176,8 @@ def test_a_window_longer_by_a_rounding_error_is_kept():
     starts, ends = cut_points(talk, None)
     length = float(ends[0] - starts[0])
     for longest in (length - 1e-9, length + 1e-9):
-        assert 0 in windows_of(talk, (36, longest)).first
-    assert 0 not in windows_of(talk, (36, length - 1e-3)).first
+        assert 0 in candidate_windows(talk, (36, longest)).first
+    assert 0 not in candidate_windows(talk, (36, length - 1e-3)).first
 
 
 def test_a_repetitive_talk_gives_clips_of_different_times():

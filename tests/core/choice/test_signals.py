@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.core.choice.signals import Line, content_words, endings, openings, stem, text_signals, tokens
+from tasks.core.choice.signals import Line, content_words, ending_scores, opening_scores, stem, text_signals, tokens
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.windows import Windows, z_scores
 from tasks.core.speech.wordlists import word_lists
@@ -32,12 +32,12 @@ def one_line_windows(count: int) -> Windows:
     ],
 )
 def test_strong_openings_score_higher(better, worse):
-    strength = openings(lines_of("Fine.", better, "Fine.", worse, "Fine."))
+    strength = opening_scores(lines_of("Fine.", better, "Fine.", worse, "Fine."))
     assert strength[1] > strength[3]
 
 
 def test_an_answer_without_its_question_is_a_weak_opening():
-    strength = openings(lines_of("Why did it burn?", "Somebody left the oven on.", "Somebody left the oven on."))
+    strength = opening_scores(lines_of("Why did it burn?", "Somebody left the oven on.", "Somebody left the oven on."))
     assert strength[2] > strength[1]
 
 
@@ -52,8 +52,8 @@ def test_an_answer_without_its_question_is_a_weak_opening():
 )
 def test_complete_endings_score_higher(better, worse):
     filler = ["We went to the sea.", "We had a fine day."]
-    good = endings(lines_of(*filler, *better, *filler))[2]
-    bad = endings(lines_of(*filler, *worse, *filler))[2]
+    good = ending_scores(lines_of(*filler, *better, *filler))[2]
+    bad = ending_scores(lines_of(*filler, *worse, *filler))[2]
     assert good > bad
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 from tasks.core.edl import EdlClip, Selection, Span
-from tasks.core.output.clip_checks import ClipMeasurements, check, subtract
-from tasks.core.output.manifest import ClipEntry, Dropped, manifest
+from tasks.core.output.clip_checks import ClipMeasurements, check_clip, subtract
+from tasks.core.output.manifest import ClipEntry, DroppedClip, manifest
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import FrameMatch, Lag
 from tasks.core.transcript import Word
@@ -39,7 +39,7 @@ GOOD = ClipMeasurements(
 
 def faults(measure: ClipMeasurements, words: list[Word] = WORDS, longest: float | None = 30, **source) -> list[str]:
     black, frozen = source.get("black", []), source.get("frozen", [])
-    return [c.name for c in check(measure, CLIP, RenderOptions(), black, frozen, words, longest) if not c.ok]
+    return [c.name for c in check_clip(measure, CLIP, RenderOptions(), black, frozen, words, longest) if not c.ok]
 
 
 def test_a_good_clip_passes_every_check():
@@ -71,7 +71,7 @@ def test_a_good_clip_passes_every_check():
         ({"highlight": []}, "captions"),
         ({"moov_first": False}, "fast start"),
         ({"lost_in_mono": 0.2}, "mono"),
-        ({"silences": [(3.0, 3.2)]}, "no silent stretch"),
+        ({"dropouts": [(3.0, 3.2)]}, "no silent stretch"),
         ({"lags": [ON_TIME, Lag(t=9.0, lag=-0.05, match=0.98)]}, "sound"),
         ({"lags": [ON_TIME, Lag(t=9.0, lag=0.0, match=0.3)]}, "sound"),
         ({"lags": None}, "sound"),
@@ -88,7 +88,7 @@ def test_each_defect_fails_its_own_check_only(broken: dict, name: str):
 def test_a_source_too_steady_to_show_a_lag_is_named_as_such():
     steady = GOOD.model_copy(update={"lags": []})
     assert faults(steady) == []
-    (sound,) = [c for c in check(steady, CLIP, RenderOptions(), [], [], WORDS) if c.name == "sound"]
+    (sound,) = [c for c in check_clip(steady, CLIP, RenderOptions(), [], [], WORDS) if c.name == "sound"]
     assert sound.measured == "too steady to tell"
 
 
@@ -99,7 +99,7 @@ def test_black_and_frozen_stretches_of_the_source_are_allowed():
 
 
 def test_only_loudness_peak_and_length_can_be_corrected():
-    mendable = {c.name for c in check(GOOD, CLIP, RenderOptions(), [], [], WORDS) if c.mendable}
+    mendable = {c.name for c in check_clip(GOOD, CLIP, RenderOptions(), [], [], WORDS) if c.mendable}
     assert mendable == {"loudness", "true peak", "length"}
 
 
@@ -108,7 +108,7 @@ def test_a_clip_without_words_needs_no_captions():
 
 
 def test_words_shown_are_counted_in_the_right_number():
-    counts = {n: check(GOOD, CLIP, RenderOptions(), [], [], WORDS[:n]) for n in (1, 2)}
+    counts = {n: check_clip(GOOD, CLIP, RenderOptions(), [], [], WORDS[:n]) for n in (1, 2)}
     measured = {n: next(c.measured for c in made if c.name == "captions") for n, made in counts.items()}
     assert measured == {1: "shown during 1 of 1 word", 2: "shown during 2 of 2 words"}
 
@@ -126,7 +126,7 @@ def test_the_manifest_has_the_fields_readers_rely_on():
         duration=29.98,
         size_bytes=10,
         sha256="ab",
-        checks=check(GOOD, CLIP, RenderOptions(), [], [], WORDS),
+        checks=check_clip(GOOD, CLIP, RenderOptions(), [], [], WORDS),
         encoder="libx264",
         encoder_reason="asked for",
         gain_db=1.0,
@@ -134,7 +134,7 @@ def test_the_manifest_has_the_fields_readers_rely_on():
     made = manifest(
         "kk_X",
         [entry],
-        [Dropped(index=1, title="x", reason="y")],
+        [DroppedClip(index=1, title="x", reason="y")],
         Selection(mode="heuristic"),
         {"asr": "base"},
         {"RENDER": 3.0},

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.output.file_names import NAME_BYTES, named_by_title
+from tasks.core.output.file_names import NAME_BYTES, file_name_from_title
 
 NAMES = {
     "It begins": "It begins.mp4",
@@ -24,19 +24,19 @@ NAMES = {
 
 @pytest.mark.parametrize("title", NAMES)
 def test_a_title_becomes_a_file_name(title):
-    assert named_by_title(title, "clip_01.mp4") == NAMES[title]
+    assert file_name_from_title(title, "clip_01.mp4") == NAMES[title]
 
 
 @pytest.mark.parametrize("title", [None, 5, ["a"]])
 def test_without_a_title_the_file_keeps_its_name(title):
-    assert named_by_title(title, "clip_01.mp4") == "clip_01.mp4"
+    assert file_name_from_title(title, "clip_01.mp4") == "clip_01.mp4"
 
 
 @given(st.text(max_size=400))
 def test_any_title_becomes_one_plain_file_name(title):
-    name = named_by_title(title, "clip_01.mp4")
+    name = file_name_from_title(title, "clip_01.mp4")
     assert name.endswith(".mp4")
     assert 4 < len(name.encode()) <= NAME_BYTES + len("clip_01 .mp4")
     assert not set(name) & set('\\/:*?"<>|\r\n\t\0')
     assert name[0] not in " .-~"
-    assert named_by_title(name.removesuffix(".mp4"), "clip_01.mp4") == name
+    assert file_name_from_title(name.removesuffix(".mp4"), "clip_01.mp4") == name

@@ -93,7 +93,7 @@ def test_pieces_cover_every_segment_and_the_clip_never_exceeds_its_edl(
 
 
 def test_a_corrected_clip_is_shorter_by_frames():
-    made = plan(clip((0, 2)), [[still(0, 2)]], INFO, RenderOptions(), shorter=3)
+    made = plan(clip((0, 2)), [[still(0, 2)]], INFO, RenderOptions(), dropped_frames=3)
     assert made.frames == 57
 
 
@@ -139,6 +139,10 @@ def test_stretches_and_words_are_moved_to_the_clips_clock():
 
 
 def test_a_correction_changes_only_what_failed():
-    assert correction_for(-17.0, -3.0, ["loudness"]).louder == 3.0
-    assert correction_for(-17.0, 0.5, ["true peak"]).model_dump() == {"louder": 0.0, "lower_ceiling": 2.0, "shorter": 0}
-    assert correction_for(-14.0, -3.0, ["length"]).shorter == 1
+    assert correction_for(-17.0, -3.0, ["loudness"]).extra_gain == 3.0
+    assert correction_for(-17.0, 0.5, ["true peak"]).model_dump() == {
+        "extra_gain": 0.0,
+        "lower_ceiling": 2.0,
+        "dropped_frames": 0,
+    }
+    assert correction_for(-14.0, -3.0, ["length"]).dropped_frames == 1

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.core.edl import EdlClip, Span
-from tasks.core.picture.clip_ends import EdgeAnalysis, Pauses, best_end, best_start, flawed_frames, moved, pauses
+from tasks.core.picture.clip_ends import EdgeAnalysis, Pauses, best_end, best_start, flawed_frames, pauses, with_ends
 from tasks.core.transcript import Word
 
 FPS = 25.0
@@ -17,8 +17,10 @@ def view(cuts=(), flawed=(), faces=(), start=8.0) -> EdgeAnalysis:
     """The analysis of 4 s; `flawed` is a stretch with flaws, `faces` one with a face."""
     times = start + np.arange(100) / FPS
     bad = [bool(flawed) and flawed[0] <= t < flawed[1] for t in times]
-    looks = [float(t) for t in times[::5]]
-    return EdgeAnalysis(start, FPS, list(cuts), bad, looks, [t for t in looks if faces and faces[0] <= t < faces[1]])
+    samples = [float(t) for t in times[::5]]
+    return EdgeAnalysis(
+        start, FPS, list(cuts), bad, samples, [t for t in samples if faces and faces[0] <= t < faces[1]]
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_an_end_between_touching_words_does_not_move():
 
 def test_moving_a_clip_changes_its_outer_ends_only():
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=1, end=2), Span(start=5, end=6)])
-    assert [(s.start, s.end) for s in moved(clip, 0.9, 6.2).segments] == [(0.9, 2.0), (5.0, 6.2)]
+    assert [(s.start, s.end) for s in with_ends(clip, 0.9, 6.2).segments] == [(0.9, 2.0), (5.0, 6.2)]
 
 
 def scene(seed: int, frames: int) -> np.ndarray:

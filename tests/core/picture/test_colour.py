@@ -13,7 +13,7 @@ def colours_of(height: int = 1080, **tags: str) -> Colours:
 def test_an_untagged_file_gets_the_colours_of_its_size():
     assert colours_of() == Colours("bt709", "bt709", "bt709")
     assert colours_of(576).matrix == "smpte170m"
-    assert colours_of().is_usual
+    assert colours_of().is_close_to_bt709
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
@@ -44,4 +44,4 @@ def test_a_matrix_that_does_not_fit_the_transfer_is_replaced():
     ],
 )
 def test_colours_that_need_more_than_a_new_matrix_are_unusual(tags: dict[str, str]):
-    assert not colours_of(**tags).is_usual
+    assert not colours_of(**tags).is_close_to_bt709

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.picture.crop_path import constant_within, needed_keys, smooth_path, taut_string
+from tasks.core.picture.crop_path import constant_within, key_indices, smooth_path, taut_string
 
 
 def test_a_constant_path_is_used_if_one_fits():
@@ -21,7 +21,7 @@ def test_a_steady_walk_is_one_straight_line_between_two_rests():
     path = taut_string(times, centre - 60, centre + 60)
     assert np.allclose(path[times < 10], 60)
     assert np.allclose(path[times > 20], 440)
-    assert len(needed_keys(times, path)) == 4
+    assert len(key_indices(times, path)) == 4
 
 
 @settings(max_examples=200, deadline=None)
@@ -47,6 +47,6 @@ def test_smoothing_keeps_ends_and_bounds():
 def test_keys_leave_out_points_on_a_line():
     grid = np.linspace(0, 10, 101)
     values = 40 * np.sin(grid)
-    keys = needed_keys(grid, values)
+    keys = key_indices(grid, values)
     assert len(keys) < 60
     assert np.abs(np.interp(grid, grid[keys], values[keys]) - values).max() <= 0.25

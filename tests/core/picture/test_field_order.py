@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.core.picture.field_order import FieldCounts, Scan, judge
+from tasks.core.picture.field_order import FieldCounts, Scan, classify_scan
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from tasks.core.picture.field_order import FieldCounts, Scan, judge
     ids=["not counted", "no motion", "top", "bottom", "whole frames", "film", "mixed"],
 )
 def test_the_scan_type_follows_from_the_field_counts(counts: FieldCounts | None, scan: Scan):
-    assert judge(counts) == scan
+    assert classify_scan(counts) == scan

@@ -20,7 +20,7 @@ from tasks.core.errors import (
     UnsupportedSource,
 )
 from tasks.core.source.download_errors import SITE_WORDS, TRANSIENT_WORDS, TYPES, WORDS, Failure, classify
-from tasks.engines.source import ytdlp_child
+from tasks.engines.source import ytdlp_child, ytdlp_confinement
 
 
 def classified(error: Exception) -> ClipError | None:
@@ -136,7 +136,7 @@ def test_yt_dlp_still_uses_the_words_we_match(words: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(TYPES))
 def test_yt_dlp_still_has_the_error_types_we_match(name: str) -> None:
-    ours = hasattr(ytdlp_child, name)
+    ours = hasattr(ytdlp_child, name) or hasattr(ytdlp_confinement, name)
     assert (
         ours
         or f"class {name}(".casefold() in ytdlp_source()

@@ -83,7 +83,7 @@ def test_windows_cover_all_speech_and_are_never_too_long(steps: list[tuple[float
         (heard("a quiet voice in a loud room", -1.2, 0.3), ""),
         (heard("1-2-3", -1.41, 0.56), "no speech"),
         (heard("banana", -1.03, 0.2), ""),
-        (heard("I don't know", -1.7, 0.3), "too unsure"),
+        (heard("I don't know", -1.7, 0.3), "low confidence"),
         (heard("1 cm x " + "2 cm x " * 30, -0.1, 0.9), "repetition"),
         (heard("thank you " * 7, -0.2, 0.1), "repetition"),
         (heard("音が" * 80), "repetition"),
@@ -228,17 +228,17 @@ def test_few_words_in_a_long_window_are_sparse_but_numbers_are_not() -> None:
 
 def test_silences_and_joined_stretches_are_computed() -> None:
     assert asr.silences([Stretch(2, 3), Stretch(3.5, 6)], 8.0) == [Stretch(0, 2), Stretch(6, 8)]
-    assert asr.joined([Stretch(3, 5), Stretch(0, 1), Stretch(4, 6)]) == [Stretch(0, 1), Stretch(3, 6)]
+    assert asr.merge_overlapping([Stretch(3, 5), Stretch(0, 1), Stretch(4, 6)]) == [Stretch(0, 1), Stretch(3, 6)]
 
 
 def test_speech_without_words_is_found_between_words_and_at_both_ends() -> None:
     speech = [Stretch(0, 5), Stretch(10, 12), Stretch(12.5, 15), Stretch(20, 30), Stretch(40, 42)]
     words = [Word(word="a", start=4.5, end=5), Word(word="b", start=20, end=21), Word(word="c", start=29, end=30)]
-    assert asr.without_words(speech, words) == [Stretch(0, 4.5), Stretch(10, 15), Stretch(21, 29)]
-    assert asr.without_words(speech[:1], []) == [Stretch(0, 5)]
-    assert asr.without_words([], words) == []
+    assert asr.unrecognised_speech(speech, words) == [Stretch(0, 4.5), Stretch(10, 15), Stretch(21, 29)]
+    assert asr.unrecognised_speech(speech[:1], []) == [Stretch(0, 5)]
+    assert asr.unrecognised_speech([], words) == []
 
 
 def test_a_breath_or_a_laugh_is_not_missing_speech() -> None:
     words = [Word(word="a", start=0, end=5), Word(word="b", start=7.9, end=9)]
-    assert asr.without_words([Stretch(0, 9)], words) == []
+    assert asr.unrecognised_speech([Stretch(0, 9)], words) == []

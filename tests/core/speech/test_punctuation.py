@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.captions.ass import ass
 from tasks.core.choice.headline import headline, shorten
-from tasks.core.choice.signals import Line, openings
+from tasks.core.choice.signals import Line, opening_scores
 from tasks.core.speech.asr import segments_of
 from tasks.core.speech.punctuation import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question, ends_sentence
 from tasks.core.speech.sentences import sentences
@@ -39,7 +39,7 @@ def test_every_question_mark_makes_a_question(mark: str) -> None:
     assert ends_question(f"gut{mark}!\u201d ")
     assert not ends_question(f"gut{mark} nein.")
     asked, told = (
-        openings([Line.of(Sentence(text=text, start=0, end=1, words=[]), None)])[0]
+        opening_scores([Line.of(Sentence(text=text, start=0, end=1, words=[]), None)])[0]
         for text in (f"Was ist das{mark}", "Was ist das.")
     )
     assert asked - told == pytest.approx(1.0)

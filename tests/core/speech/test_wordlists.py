@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.choice.signals import tokens
-from tasks.core.speech.wordlists import FOLDER, SECTIONS, WordsMalformed, abbreviations, parse, word_lists
+from tasks.core.speech.wordlists import FOLDER, SECTIONS, WordFileError, abbreviations, parse, word_lists
 from tests.folders import ROOT
 
 FILES = sorted(file.name for file in FOLDER.iterdir())
@@ -42,25 +42,25 @@ def test_every_section_and_list_has_a_comment(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "fault"),
     [
-        ("english.toml", ENGLISH, "english.toml: name the file by Whisper's code"),
-        ("en.toml", ENGLISH + "[jokes]\n", "en.toml: there is no section jokes"),
-        ("en.toml", ENGLISH.replace("story = ", "tale = "), "en.toml, phrases.tale: there is no such list"),
+        ("english.toml", ENGLISH, "english.toml: name the file after Whisper's language code"),
+        ("en.toml", ENGLISH + "[jokes]\n", "en.toml: unknown section jokes"),
+        ("en.toml", ENGLISH.replace("story = ", "tale = "), "en.toml, phrases.tale: unknown list"),
         (
             "en.toml",
             re.sub(r'second_person = """.*?"""', "", ENGLISH, flags=re.DOTALL),
             "en.toml: second_person missing",
         ),
         ("en.toml", '[words]\nstop = "a"\n', "en.toml: first_person, .* missing"),
-        ("en.toml", '[abbreviations]\nnever_last = "mr mr"\n', "never_last: mr stands twice"),
+        ("en.toml", '[abbreviations]\nnever_last = "mr mr"\n', "never_last: mr appears twice"),
         ("en.toml", '[abbreviations]\nnever_last = "Mr"\n', "never_last: Mr must be in lower case"),
-        ("en.toml", '[abbreviations]\nnever_last = ["mr"]\n', "never_last: must be text in quotes"),
-        ("en.toml", "words = 1\n", "en.toml: words is no section"),
+        ("en.toml", '[abbreviations]\nnever_last = ["mr"]\n', "never_last: must be quoted text"),
+        ("en.toml", "words = 1\n", "en.toml: words must be a section"),
         ("en.toml", "words", "en.toml: Expected"),
-        ("en.toml", ENGLISH.replace("one day\n", "one day\none  day\n"), "phrases.story: one day stands twice"),
+        ("en.toml", ENGLISH.replace("one day\n", "one day\none  day\n"), "phrases.story: one day appears twice"),
     ],
 )
 def test_a_malformed_file_is_reported(name: str, text: str, fault: str) -> None:
-    with pytest.raises(WordsMalformed, match=fault):
+    with pytest.raises(WordFileError, match=fault):
         parse(name, text)
 
 

@@ -97,7 +97,7 @@ def test_letters_keep_their_times_when_words_are_split_differently(texts: list[s
     whole = "".join(texts)
     edges = sorted(data.draw(st.sets(st.integers(1, max(len(whole) - 1, 1)), max_size=5)) & set(range(1, len(whole))))
     pieces = [whole[a:b] for a, b in zip([0, *edges], [*edges, len(whole)], strict=True)]
-    cut = writing_systems.retimed(words, pieces)
+    cut = writing_systems.regroup(words, pieces)
     assert [word.word for word in cut] == pieces
     assert (cut[0].start, cut[-1].end) == (0, words[-1].end)
     assert all(a.end <= b.start and a.start <= a.end for a, b in itertools.pairwise(cut))

@@ -123,7 +123,7 @@ class Api(Up):
 
 def request_a_clip(page, url):
     page.goto("/")
-    page.get_by_label("Address of the video").fill(url)
+    page.get_by_label("Video link").fill(url)
     page.get_by_role("radio", name="30 seconds").check()
     page.get_by_role("radio", name="1 clip").check()
     page.get_by_role("button", name="Make clips").click()

@@ -12,7 +12,7 @@ CLIPS = [
         "hashtags": ["repair", "ownership"],
         "text": "You carry a phone that you cannot open. You drive a car that you cannot fix. "
         "They tell you that this is the future. I think it is the opposite.",
-        "why": "Stands out by opening, second person, low rare words.",
+        "why": "Stands out for opening, second person, low rare words.",
         "scores": {"opening": 2.4, "second_person": 1.9, "rare_words": -1.2, "pauses": 0.8, "loudness": -0.6},
     },
     {
@@ -25,7 +25,7 @@ CLIPS = [
         "description": "",
         "hashtags": [],
         "text": "Walter came in one night with a toaster under his arm. It was raining, and he was not smiling.",
-        "why": "Stands out by dialogue, short sentences, audience.",
+        "why": "Stands out for dialogue, short sentences, audience.",
         "scores": {"dialogue": 2.9, "short_sentences": 1.4, "reaction": 1.1, "topic": -0.4},
     },
     {

@@ -21,7 +21,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 
 from deployments.api.routes import pages
 from infra.states import Stage
-from tasks.core.output.file_names import named_by_title
+from tasks.core.output.file_names import file_name_from_title
 
 SPANS = {stage.value: stage.span for stage in Stage}
 REQUEST = {
@@ -238,7 +238,7 @@ class StandIn:
     async def _download(self, job_id: str, file: str, name: str = "") -> Response:
         assert self.clip
         title = next(clip["title"] for clip in self.clips[job_id] if clip["file"] == file)
-        saved_as = named_by_title(title, file) if name == "title" else file
+        saved_as = file_name_from_title(title, file) if name == "title" else file
         return FileResponse(self.clip, media_type="video/mp4", filename=saved_as)
 
     async def _start(self, job_id: str) -> Response:

@@ -10,7 +10,7 @@ ADDRESS = "https://example.com/talks/open-it.mp4"
 
 
 def submit(page, address=ADDRESS):
-    page.get_by_label("Address of the video").fill(address)
+    page.get_by_label("Video link").fill(address)
     page.get_by_role("button", name="Make clips").click()
 
 
@@ -20,7 +20,7 @@ def test_a_job_can_be_created_by_keyboard_alone(page, api):
     expect(page.get_by_role("link", name="Skip to the form")).to_be_focused()
     for _ in range(2):
         page.keyboard.press("Tab")
-    expect(page.get_by_label("Address of the video")).to_be_focused()
+    expect(page.get_by_label("Video link")).to_be_focused()
     page.keyboard.type("example.com/talks/open-it.mp4")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
@@ -57,19 +57,19 @@ def test_the_last_options_and_recent_jobs_are_remembered(page, api):
     del api.jobs[job_id]
     page.reload()
     expect(job).to_contain_text("Expired")
-    page.get_by_role("button", name="Clear the list").click()
+    page.get_by_role("button", name="Clear list").click()
     expect(job).to_have_count(0)
     page.reload()
     expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
 
 
 WRONG_ADDRESSES = {
-    "": "Paste the address of a video.",
-    "   ": "Paste the address of a video.",
-    "my holiday video": "begins with https:// or http://",
-    "https://exa mple.com/a": "begins with https:// or http://",
-    "ftp://example.com/a.mp4": "begins with https:// or http://",
-    "javascript:alert(1)": "begins with https:// or http://",
+    "": "Paste a link to a video.",
+    "   ": "Paste a link to a video.",
+    "my holiday video": "starts with https:// or http://",
+    "https://exa mple.com/a": "starts with https:// or http://",
+    "ftp://example.com/a.mp4": "starts with https:// or http://",
+    "javascript:alert(1)": "starts with https:// or http://",
     "https://talk": "“talk” is not a valid site name.",
     "https://example.com/" + "a" * 4096: "too long",
 }
@@ -77,7 +77,7 @@ WRONG_ADDRESSES = {
 
 def test_a_wrong_address_is_reported_at_the_field_before_sending(page, api):
     page.goto("/")
-    field = page.get_by_label("Address of the video")
+    field = page.get_by_label("Video link")
     beside = page.locator("#video_url-error")
     for address, said in WRONG_ADDRESSES.items():
         submit(page, address)
@@ -94,10 +94,10 @@ def test_a_wrong_address_is_reported_at_the_field_before_sending(page, api):
 def test_an_appearing_message_does_not_swallow_a_click(page, api):
     """Leaving the field by a click shows the message between press and release."""
     page.goto("/")
-    page.get_by_label("Address of the video").fill("my holiday video")
+    page.get_by_label("Video link").fill("my holiday video")
     page.get_by_role("radio", name="60 seconds").click()
     expect(page.get_by_role("radio", name="60 seconds")).to_be_checked()
-    expect(page.locator("#video_url-error")).to_contain_text("begins with https:// or http://")
+    expect(page.locator("#video_url-error")).to_contain_text("starts with https:// or http://")
 
 
 def test_a_refusal_is_shown_at_the_field_it_names(page, api):
@@ -117,11 +117,11 @@ def test_other_refusals_are_shown_under_the_button_and_lose_no_input(page, api):
     expect(alert).to_have_text("Too many jobs; try again in 12 seconds.")
     api.refusal = (503, "job store unavailable")
     page.get_by_role("button", name="Make clips").click()
-    expect(alert).to_have_text("Job store unavailable. Nothing is lost: send it again in a moment.")
+    expect(alert).to_have_text("Job store unavailable. Nothing was lost. Try again in a moment.")
     api.stop()
     page.get_by_role("button", name="Make clips").click()
     expect(alert).to_have_text(re.compile("cannot be reached"))
-    expect(page.get_by_label("Address of the video")).to_have_value(ADDRESS)
+    expect(page.get_by_label("Video link")).to_have_value(ADDRESS)
     api.refusal = None
     api.start()
     page.get_by_role("button", name="Make clips").click()
@@ -150,12 +150,12 @@ def test_an_api_key_is_requested_when_the_server_requires_one(page, api):
     for wrong in ("wrong", "falsch\u00fcssel \u2603"):
         key.fill(wrong)
         page.get_by_role("button", name="Make clips").click()
-        expect(page.locator("#api_key-error")).to_have_text("This key is not accepted.")
+        expect(page.locator("#api_key-error")).to_have_text("This key was not accepted.")
     key.fill("open sesame")
     page.get_by_role("button", name="Make clips").click()
     page.wait_for_url("**/jobs/kk_*")
-    page.get_by_role("button", name="Cancel this job").click()
-    page.get_by_role("button", name="Cancel the job").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel job").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Cancelled")
     assert page.evaluate("JSON.stringify(localStorage)").count("sesame") == 0
 

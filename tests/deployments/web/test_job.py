@@ -66,12 +66,12 @@ def test_the_timeline_follows_the_event_stream(page, api):
     expect(stage(page, "Transcribe")).to_contain_text("8:30 of 34:00 listened to")
     expect(stage(page, "Transcribe").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "25")
     expect(stage(page, "Download")).to_contain_text(re.compile(r"started at \d\d:\d\d:\d\d"))
-    expect(page.get_by_role("progressbar", name="Whole job")).to_have_attribute("aria-valuenow", "25")
+    expect(page.get_by_role("progressbar", name="Overall progress")).to_have_attribute("aria-valuenow", "25")
     expect(page).to_have_title("25% · Listening to what is said · KangKlip")
     expect(page.locator("#said")).to_have_text("Listening to what is said.")
     for tenth in range(3, 10):
         api.report(job_id, "TRANSCRIPT", tenth / 10)
-    expect(page.get_by_role("progressbar", name="Whole job")).to_have_attribute("aria-valuenow", "38")
+    expect(page.get_by_role("progressbar", name="Overall progress")).to_have_attribute("aria-valuenow", "38")
     assert api.request_counts["GET", f"/api/jobs/{job_id}"] - asked <= 2, "once a stage, not once a report"
 
 
@@ -140,13 +140,13 @@ def test_a_failed_job_shows_cause_and_next_step_and_can_be_retried(page, api, ru
     page.goto(f"/jobs/{running}")
     expect(page.locator("#percent")).to_have_text("30")
     api.report(running, "CHUNK", 0.1)
-    api.fail(running, "The video holds 12 seconds of speech", "too_short", "Ask for shorter clips.")
+    api.fail(running, "The video has 12 seconds of speech", "too_short", "Ask for shorter clips.")
     expect(heading(page)).to_have_text("The job failed")
-    expect(page.locator("#error")).to_have_text("The video holds 12 seconds of speech.")
+    expect(page.locator("#error")).to_have_text("The video has 12 seconds of speech.")
     expect(page.locator("#next-step")).to_have_text("Ask for shorter clips.")
     expect(stage(page, "Divide")).to_contain_text("failed here")
     expect(stage(page, "Transcribe")).to_have_attribute("data-state", "done")
-    expect(page.locator("#said")).to_contain_text("Failed. The video holds")
+    expect(page.locator("#said")).to_contain_text("Failed. The video has")
     page.get_by_role("button", name="Try again").click()
     expect(heading(page)).to_have_text("Waiting for a worker")
     expect(page.locator("#facts")).to_contain_text("attempt 2")
@@ -171,8 +171,8 @@ def test_the_request_of_a_failed_job_can_be_changed(page, api):
     api.jobs[job_id]["request"] |= {"clip_duration_seconds": 60, "clip_count": 5, "language": "id"}
     api.fail(job_id, "There is no speech.")
     page.goto(f"/jobs/{job_id}")
-    page.get_by_role("link", name="Change the request").click()
-    expect(page.get_by_label("Address of the video")).to_have_value("https://example.com/talks/open-it.mp4")
+    page.get_by_role("link", name="Edit request").click()
+    expect(page.get_by_label("Video link")).to_have_value("https://example.com/talks/open-it.mp4")
     expect(page.get_by_role("radio", name="60 seconds")).to_be_checked()
     expect(page.get_by_role("radio", name="5 clips")).to_be_checked()
     expect(page.get_by_label("Spoken language")).to_have_value("id")
@@ -187,11 +187,11 @@ def test_a_request_loaded_late_does_not_overwrite_typed_input(page, api):
 
     page.route(f"**/api/jobs/{job_id}", hold)
     page.goto(f"/#{job_id}")
-    page.get_by_label("Address of the video").fill("https://example.com/other.mp4")
+    page.get_by_label("Video link").fill("https://example.com/other.mp4")
     with page.expect_response(f"**/api/jobs/{job_id}"):
         waiting.pop().continue_()
     page.wait_for_timeout(100)
-    expect(page.get_by_label("Address of the video")).to_have_value("https://example.com/other.mp4")
+    expect(page.get_by_label("Video link")).to_have_value("https://example.com/other.mp4")
 
 
 def test_a_failure_reported_without_a_stage_is_shown_at_the_last_stage(page, api):
@@ -207,22 +207,22 @@ def test_a_failure_reported_without_a_stage_is_shown_at_the_last_stage(page, api
 
 def test_cancelling_asks_for_confirmation(page, api, running):
     page.goto(f"/jobs/{running}")
-    for leave in (lambda: page.keyboard.press("Escape"), page.get_by_role("button", name="Keep it running").click):
-        page.get_by_role("button", name="Cancel this job").click()
+    for leave in (lambda: page.keyboard.press("Escape"), page.get_by_role("button", name="Keep running").click):
+        page.get_by_role("button", name="Cancel", exact=True).click()
         expect(page.get_by_role("dialog", name="Cancel this job?")).to_be_visible()
         leave()
         expect(page.get_by_role("dialog")).to_be_hidden()
     assert not api.request_counts["POST", f"/api/jobs/{running}/cancel"]
-    page.get_by_role("button", name="Cancel this job").click()
-    page.get_by_role("button", name="Cancel the job").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel job").click()
     expect(heading(page)).to_have_text("Cancelled")
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
 def test_a_cancelled_job_is_not_shown_as_failed(page, api, running):
     page.goto(f"/jobs/{running}")
-    page.get_by_role("button", name="Cancel this job").click()
-    page.get_by_role("button", name="Cancel the job").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel job").click()
     expect(heading(page)).to_have_text("Cancelled")
     expect(page).to_have_title("Cancelled · KangKlip")
     expect(page.locator("#said")).to_have_text("The job was cancelled.")
@@ -253,14 +253,14 @@ def test_a_job_that_was_not_submitted_can_be_started(page, api):
     page.goto(f"/jobs/{job_id}")
     expect(heading(page)).to_have_text("Not started")
     expect(page.locator("#detail")).to_contain_text("Prefect is away.")
-    page.get_by_role("button", name="Start it").click()
-    expect(page.get_by_role("button", name="Start it")).not_to_have_attribute("aria-disabled", "true")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("button", name="Start")).not_to_have_attribute("aria-disabled", "true")
     assert api.request_counts["POST", f"/api/jobs/{job_id}/start"] == 1
 
 
 def test_an_unknown_job_is_reported_and_not_polled(page, api):
     for job_id in ("nonsense", "kk_" + "0" * 26):
         page.goto(f"/jobs/{job_id}")
-        expect(heading(page)).to_have_text("No such job")
+        expect(heading(page)).to_have_text("Job not found")
     page.wait_for_timeout(2_200)
     assert api.request_counts["GET", f"/api/jobs/{job_id}"] <= 2, "it is not asked for again"

@@ -17,7 +17,7 @@ SEVERE_IMPACTS = {"serious", "critical"}
 
 def form(api, page):
     page.goto("/")
-    page.get_by_label("Address of the video").fill("a video")
+    page.get_by_label("Video link").fill("a video")
     page.get_by_role("button", name="Make clips").click()
     expect(page.locator("#video_url-error")).not_to_be_empty()
 
@@ -37,7 +37,7 @@ def running(api, page):
 def failed(api, page):
     job_id = api.add()
     api.work_to(job_id, "CHUNK", 0.2)
-    why = "The video holds 12 seconds of speech; one clip needs 24."
+    why = "The video has 12 seconds of speech; a clip needs 24."
     api.fail(job_id, why, "too_short", "Ask for shorter clips, or use a longer video.")
     page.goto(f"/jobs/{job_id}")
     expect(page.locator("#failure")).to_contain_text("Ask for shorter clips")
@@ -116,7 +116,7 @@ def test_reduced_motion_is_respected(browser, api):
 def test_draw_the_readmes_pictures(browser, api):
     def address_filled(api, page):
         page.goto("/")
-        page.get_by_label("Address of the video").fill("https://example.com/talks/open-it.mp4")
+        page.get_by_label("Video link").fill("https://example.com/talks/open-it.mp4")
         page.evaluate("document.activeElement.blur()")
 
     for name, go, height in [

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tasks.core.choice.selection import WEIGHTS
-from tasks.core.output.file_names import named_by_title
+from tasks.core.output.file_names import file_name_from_title
 from tests.deployments.web.browser import window
 from tests.deployments.web.sample_results import CLIPS
 
@@ -31,12 +31,12 @@ def test_results_appear_when_the_job_ends(page, api):
     page.goto(f"/jobs/{job_id}")
     expect(page.get_by_role("heading", level=1)).to_have_text("Checking and publishing the clips")
     api.succeed(job_id, CLIPS)
-    expect(page.get_by_role("heading", level=1)).to_have_text("Three clips, ready")
-    expect(page).to_have_title("Three clips, ready · KangKlip")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Three clips ready")
+    expect(page).to_have_title("Three clips ready · KangKlip")
     expect(page.locator("#said")).to_have_text("The clips are ready.")
-    expect(page.locator("#detail")).to_contain_text("Made in 3 min")
+    expect(page.locator("#detail")).to_contain_text("Finished in 3 min")
     expect(page.locator("#timeline li[data-state=done]")).to_have_count(6)
-    expect(page.get_by_role("button", name="Cancel this job")).to_be_hidden()
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_hidden()
     page.wait_for_timeout(300)
     assert api.request_counts["GET", f"/api/jobs/{job_id}/results"] == 1
 
@@ -90,13 +90,13 @@ def test_a_card_shows_a_clips_details(page, finished_job):
     first.get_by_text("Transcript").focus()
     page.keyboard.press("Enter")
     expect(words).to_be_visible()
-    first.get_by_text("Why this one").click()
-    expect(first).to_contain_text("Stands out by opening")
+    first.get_by_text("Why this clip").click()
+    expect(first).to_contain_text("Stands out for opening")
     scores = first.locator(".scores > div")
     expect(scores).to_have_text(
         ["Strong opening+2.4", "Speaks to the viewer+1.9", "Common words+1.2", "Pauses+0.8", "Raised voice\u22120.6"]
     )
-    expect(page.get_by_role("list", name="Notes on this job")).to_have_text("Nothing is known of the audience.")
+    expect(page.get_by_role("list", name="Notes")).to_have_text("Nothing is known of the audience.")
 
 
 def test_clips_can_be_downloaded_and_their_texts_copied(browser, api, finished_job):
@@ -104,7 +104,9 @@ def test_clips_can_be_downloaded_and_their_texts_copied(browser, api, finished_j
         page.goto(f"/jobs/{finished_job}")
         with page.expect_download() as download:
             page.get_by_role("link", name="Download clip 2").click()
-        assert download.value.suggested_filename == named_by_title(CLIPS[1]["title"], "clip_02.mp4") != "clip_02.mp4"
+        assert (
+            download.value.suggested_filename == file_name_from_title(CLIPS[1]["title"], "clip_02.mp4") != "clip_02.mp4"
+        )
         assert download.value.path().stat().st_size == api.clip.stat().st_size
         clipboard = "navigator.clipboard.readText()"
         page.get_by_role("button", name="Copy title of clip 1").click()
@@ -130,7 +132,7 @@ def test_copying_works_without_the_clipboard_api(browser, api, finished_job):
 def test_results_that_fail_to_load_are_requested_again(page, api, finished_job):
     page.route("**/results", lambda route: route.fulfill(status=502, json={"detail": "manifest unreadable"}))
     page.goto(f"/jobs/{finished_job}")
-    expect(page.locator("#results-error")).to_contain_text("Manifest unreadable. Trying again.")
+    expect(page.locator("#results-error")).to_contain_text("Manifest unreadable. Retrying.")
     page.unroute("**/results")
     expect(page.locator("#clips > li")).to_have_count(3)
     expect(page.locator("#results-error")).to_be_empty()
@@ -141,7 +143,7 @@ def test_dropped_clips_are_listed(page, api):
     api.work_to(job_id, "UPLOAD", 1)
     api.succeed(job_id, CLIPS[:1], dropped=[{"index": 2, "title": "A quiet one", "reason": "It froze."}])
     page.goto(f"/jobs/{job_id}")
-    expect(page.get_by_role("heading", level=1)).to_have_text("One clip, ready")
+    expect(page.get_by_role("heading", level=1)).to_have_text("One clip ready")
     expect(page.locator("#notes")).to_have_text("Left out: “A quiet one”. It froze.")
 
 

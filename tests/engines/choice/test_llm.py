@@ -67,7 +67,7 @@ def test_dropped_picks_are_reported(server):
     server.behave = lambda h: h.reply([pick("w1", "A backup"), pick("w9", "A kitten"), pick(0, "A kitten", more=1)])
     asked = llm(server)
     assert [p.id for p in asked.rerank(OFFERS, 3)] == ["w1", "w0"]
-    assert asked.dropped == ["1 of 3 picks named no window that was offered"]
+    assert asked.dropped == ["1 of 3 picks named no offered window"]
 
 
 def test_transcripts_are_sent_as_data_only(server):
@@ -149,7 +149,7 @@ def test_a_slow_server_is_given_up_at_the_deadline(server, behave):
         (lambda h: h.message({"content": None, "refusal": "I cannot help with that."}), "refused|nothing"),
         (lambda h: h.message({"content": None}), "nothing"),
         (lambda h: h.message(None), "nothing|failed"),
-        (lambda h: h.reply({"clips": [pick("w7", "A kitten"), pick("w8", "A kitten")]}), "no window"),
+        (lambda h: h.reply({"clips": [pick("w7", "A kitten"), pick("w8", "A kitten")]}), "no offered window"),
         (lambda h: h.reply("[" * 90_000), "JSON"),
         (lambda h: h.reply(json.dumps(GOOD) + "x" * 3_000_000), "too long"),
         (lambda h: h.send(200, '{"choices": []}'), "nothing|failed"),

@@ -4,12 +4,12 @@ import pytest
 
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
-from tasks.core.output.clip_checks import check
+from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import SourceExcerpt
 from tasks.core.picture.camera import Shot
 from tasks.core.transcript import Word
-from tasks.engines.output.envelope import levels
+from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.measurements import measure_clip, moov_first
 from tasks.engines.output.source_frames import source_frames
 from tasks.engines.probe import probe
@@ -42,12 +42,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> SourceExcerpt:
     """A good clip as if it were its own source."""
     path = make(tmp_path_factory.mktemp("source") / "a.mp4")
     frames = source_frames(path, probe(path), CLIP, [[Shot(start=0, end=SECONDS, layout="fit")]], OPTIONS)
-    return SourceExcerpt(sound=levels(path, [(0, SECONDS)]), frames=frames)
+    return SourceExcerpt(sound=sound_levels(path, [(0, SECONDS)]), frames=frames)
 
 
 def faults(path: Path, source: SourceExcerpt, words: list[Word] | None = None) -> list[str]:
     words = [WORD] if words is None else words
-    return [c.name for c in check(measure_clip(path, source), CLIP, OPTIONS, [], [], words, SECONDS) if not c.ok]
+    return [c.name for c in check_clip(measure_clip(path, source), CLIP, OPTIONS, [], [], words, SECONDS) if not c.ok]
 
 
 def test_a_good_clip_passes_every_check(tmp_path: Path, source: SourceExcerpt):

@@ -10,7 +10,7 @@ import pytest
 from tasks.core.media import MediaInfo
 from tasks.core.picture.colour import colours
 from tasks.engines.ffmpeg import reading
-from tasks.engines.picture.filters import Filters, as_text, prepared, to_bt709, whole_frames
+from tasks.engines.picture.filters import Filters, deinterlacing, filter_chain, preparation, to_bt709
 from tasks.engines.picture.vision import analyse_range
 from tasks.engines.probe import probe
 from tests.small_media import ffmpeg
@@ -23,7 +23,7 @@ MOVING = "testsrc2=s=640x480:d=1.6,scroll=h=0.012"
 
 def pictures(path: Path, filters: Filters, pixels: str = "gray", shape: tuple[int, ...] = (480, 640)) -> np.ndarray:
     """All frames after the filters, read as BT.709 in limited range: (frames, *shape)."""
-    chain = as_text([*filters, ("scale", {"in_color_matrix": "bt709", "in_range": "tv"})])
+    chain = filter_chain([*filters, ("scale", {"in_color_matrix": "bt709", "in_range": "tv"})])
     with reading(["-i", str(path), "-vf", chain, "-pix_fmt", pixels, "-f", "rawvideo", "pipe:1"], FFMPEG) as pipe:
         data = b"".join(iter(lambda: bytes(pipe.read(1 << 20)), b""))
     return np.frombuffer(data, np.uint8).reshape(-1, *shape)
@@ -69,7 +69,7 @@ def test_fields_become_frames_without_combing(tmp_path: Path, name: str):
     assert info.interlaced
     scan = scan_of(path, info)
     assert scan.kind == "interlaced"
-    before, after = pictures(path, []), pictures(path, whole_frames(scan, info, 25))
+    before, after = pictures(path, []), pictures(path, deinterlacing(scan, info, 25))
     assert combed_share(before) > 0.02
     assert combed_share(after) < 0.1 * combed_share(before)
     assert len(after) == len(before)
@@ -78,7 +78,7 @@ def test_fields_become_frames_without_combing(tmp_path: Path, name: str):
 def test_each_field_becomes_a_frame_if_the_clips_rate_allows(tmp_path: Path):
     chain, codec, kind = FIELDS["H.264, top first"]
     path, info = source(tmp_path / f"a.{kind}", f"testsrc2=s=640x480:r=50:d=1.6,scroll=h=0.012,{chain}", codec)
-    frames = pictures(path, whole_frames(scan_of(path, info), info, 50)).astype(np.int16)
+    frames = pictures(path, deinterlacing(scan_of(path, info), info, 50)).astype(np.int16)
     assert len(frames) == pytest.approx(80, abs=2)
     steps = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2))
     assert steps.min() > 0.5 * np.median(steps)
@@ -90,7 +90,7 @@ def test_progressive_frames_sent_as_fields_are_left_unchanged(tmp_path: Path):
     assert info.interlaced
     scan = scan_of(path, info)
     assert scan.kind == "progressive"
-    assert whole_frames(scan, info, 25) == []
+    assert deinterlacing(scan, info, 25) == []
 
 
 def test_telecined_film_is_restored(tmp_path: Path):
@@ -100,14 +100,14 @@ def test_telecined_film_is_restored(tmp_path: Path):
     scan = scan_of(path, info)
     assert scan.kind == "telecined"
     original = pictures(filmed, []).astype(np.int16)
-    for frame in pictures(path, whole_frames(scan, info, 29.97))[5:40]:
+    for frame in pictures(path, deinterlacing(scan, info, 29.97))[5:40]:
         assert min(np.abs(original - frame).mean(axis=(1, 2))) < 1.5
 
 
 def test_a_progressive_picture_needs_no_filter(tmp_path: Path):
     path, info = source(tmp_path / "a.mp4", "testsrc2=s=640x480:r=25:d=1.6", H264)
     assert not info.interlaced
-    assert whole_frames(scan_of(path, info), info, 25) == []
+    assert deinterlacing(scan_of(path, info), info, 25) == []
 
 
 def test_a_later_interlaced_part_is_detected(tmp_path: Path):
@@ -191,7 +191,7 @@ def make_coloured(path: Path, kind: ColourFormat) -> MediaInfo:
 
 def shown_patches(path: Path, info: MediaInfo) -> np.ndarray:
     shape = (info.height, info.width, 3)
-    frame = pictures(path, [*prepared(info), *to_bt709(info, info.width, info.height)], "rgb24", shape)[0]
+    frame = pictures(path, [*preparation(info), *to_bt709(info, info.width, info.height)], "rgb24", shape)[0]
     return np.array([frame[20:60, 40 * n + 10 : 40 * n + 30].mean(axis=(0, 1)) for n in range(len(PATCHES))])
 
 
@@ -232,6 +232,6 @@ def test_transparent_areas_become_black(tmp_path: Path):
 
 def test_usual_colours_need_only_scale_and_format():
     info = MediaInfo(duration=1, size_bytes=1, container="mp4", width=1920, height=1080, color_matrix="bt709")
-    assert colours(info).is_usual
-    assert prepared(info) == []
+    assert colours(info).is_close_to_bt709
+    assert preparation(info) == []
     assert [name for name, _ in to_bt709(info, 1080, 1920)] == ["scale", "format"]

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.output.render_plan import Correction
 from tasks.engines.ffmpeg import run
-from tasks.engines.sound.loudness import CEILING_DBTP, LARGEST_GAIN, measure_loudness, plan_loudness, read_summary
+from tasks.engines.sound.loudness import CEILING_DBTP, MAX_GAIN, measure_loudness, plan_loudness, read_summary
 
 SPEECHLIKE = "anoisesrc=c=pink:a=0.3:d=6:seed=1,volume='0.2+0.8*abs(sin(5*t))':eval=frame"
 IMPULSES = "aevalsrc='0.02*sin(900*t)+0.9*exp(-60*mod(t,0.5))*sin(6000*t)':d=6:s=48000"
@@ -39,14 +39,14 @@ def test_silence_is_left_unchanged_with_a_warning(tmp_path: Path):
 
 def test_the_gain_for_near_silence_is_bounded(tmp_path: Path):
     planned = plan_loudness(sound(tmp_path / "a.wav", "sine=d=4,volume=-40dB"), [(0, 4)])
-    assert planned.gain == LARGEST_GAIN
+    assert planned.gain == MAX_GAIN
     assert planned.warning
     assert "LUFS instead of -14" in planned.warning
 
 
 def test_a_correction_moves_target_and_ceiling(tmp_path: Path):
     source = sound(tmp_path / "a.wav", SPEECHLIKE)
-    mended = plan_loudness(source, [(0, 5)], Correction(louder=-2, lower_ceiling=3))
+    mended = plan_loudness(source, [(0, 5)], Correction(extra_gain=-2, lower_ceiling=3))
     assert mended.result.integrated == pytest.approx(-16, abs=0.5)
     assert mended.result.true_peak <= CEILING_DBTP - 3 + 0.5
 

@@ -130,7 +130,7 @@ def test_a_failed_copy_is_encoded_instead_and_reported(tmp_path: Path, caplog: p
     sound = extract_audio(source, info, claimed, tmp_path / "audio.m4a")
     assert not sound.copied
     assert "could not be copied" in sound.reason
-    assert "encoded again" in caplog.text
+    assert "re-encoded" in caplog.text
 
 
 @pytest.mark.parametrize(

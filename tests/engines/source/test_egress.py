@@ -78,7 +78,7 @@ def test_a_closed_port_and_a_silent_host_are_distinguished(server: MediaServer) 
     for dial, status, closed in ((refuses, 502, ["media.example at port 80"]), (is_silent, 504, [])):
         with EgressProxy(network=Network(resolve, dial)) as proxy:
             assert request(proxy, "http://media.example/file")[0] == status
-        assert proxy.traffic.closed == closed
+        assert proxy.traffic.closed_ports == closed
 
 
 def test_clients_without_the_password_are_refused(server: MediaServer) -> None:

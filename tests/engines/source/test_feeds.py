@@ -11,7 +11,7 @@ import pytest
 from tasks.core.errors import AddressRefused, BadRequest, SourceNotFound, UnsupportedSource
 from tasks.core.source.batch import Listing
 from tasks.engines.ffmpeg import binary_dir
-from tasks.engines.source import feeds, ytdlp_child
+from tasks.engines.source import feeds, ytdlp_feed
 from tasks.engines.source.feeds import read_feed
 from tasks.engines.source.ytdlp import DownloadOptions, TransientDownloadError
 from tests import media_server as serve
@@ -105,7 +105,7 @@ def test_a_hundred_thousand_items_are_read_in_seconds(server: MediaServer) -> No
 
 
 BOMB = b"".join(b'<!ENTITY a%d "%s">' % (n, (b"&a%d;" % (n - 1) if n > 1 else b"aaa") * 10) for n in range(1, 10))
-NONE = "cannot be read. No video that can be read was found"
+NONE = "cannot be read. No usable video was found"
 
 
 @pytest.mark.parametrize(
@@ -194,20 +194,20 @@ class Site:
 
 def test_a_channels_tabs_are_read_only_to_the_requested_depth() -> None:
     site = Site()
-    found = ytdlp_child.entries(site, "channel", 3)
+    found = ytdlp_feed.list_feed(site, "channel", 3)
     assert found is not None
     assert [entry["id"] for entry in found] == [f"v{n:010}" for n in range(3)] + [f"s{n:010}" for n in range(2)]
     assert site.read_count == 5
 
 
 def test_a_circular_address_is_an_error() -> None:
-    with pytest.raises(ytdlp_child.PlaylistError):
-        ytdlp_child.entries(Site(), "circle", 3)
+    with pytest.raises(ytdlp_feed.PlaylistError):
+        ytdlp_feed.list_feed(Site(), "circle", 3)
 
 
 def test_circular_playlists_end() -> None:
     looping = {"_type": "playlist", "entries": [{"_type": "url", "url": "self", "ie_key": "YoutubeTab"}] * 3}
     site = SimpleNamespace(extract_info=lambda *_, **__: looping)
-    found = ytdlp_child.entries(site, "self", 3)
+    found = ytdlp_feed.list_feed(site, "self", 3)
     assert found is not None
     assert len(found) == 27

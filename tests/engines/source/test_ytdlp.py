@@ -19,10 +19,10 @@ import pytest
 from tasks.core.errors import AddressRefused, ProgramStopped, UnreadableMedia, UnsupportedSource
 from tasks.engines.ffmpeg import DiskFull, binary_dir, ffmpeg_exe
 from tasks.engines.probe import probe
-from tasks.engines.source import ytdlp, ytdlp_child, ytdlp_process
+from tasks.engines.source import ytdlp, ytdlp_child, ytdlp_confinement, ytdlp_process
 from tasks.engines.source.egress import Traffic
 from tasks.engines.source.ytdlp import DownloadOptions, TransientDownloadError, fetch, inspect
-from tasks.engines.source.ytdlp_process import converse
+from tasks.engines.source.ytdlp_process import run_job
 from tests import media_server as serve
 from tests.folders import ROOT
 from tests.media_server import MediaServer, certificate
@@ -43,11 +43,11 @@ def run_confined(code: str) -> str:
     """The output of code in a confined process whose proxy is at port 9."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import os, socket, subprocess, ytdlp_child\n"
-        "ytdlp_child.confine('http://u:p@127.0.0.1:9')\n"
+        "import os, socket, subprocess, ytdlp_confinement\n"
+        "ytdlp_confinement.confine('http://u:p@127.0.0.1:9')\n"
         f"try:\n    {code}\nexcept BaseException as error:\n    print(type(error).__name__)\nelse:\n    print('done')"
     )
-    folder = Path(ytdlp_child.__file__).parent
+    folder = Path(ytdlp_confinement.__file__).parent
     run = subprocess.run(
         [sys.executable, "-I", "-c", script, folder], capture_output=True, text=True, timeout=60, check=True
     )
@@ -87,7 +87,7 @@ def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("R2_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("NO_PROXY", "*")
     replace_child(tmp_path, monkeypatch, "print(json.dumps({'event': 'seen', 'names': sorted(os.environ)}))")
-    answer = converse(dict(JOB), 20, None)
+    answer = run_job(dict(JOB), 20, None)
     assert answer is not None
     assert set(answer["names"]) <= {"HOME", "LANG", "LC_CTYPE", "PATH", "TMPDIR", "YTDLP_NO_PLUGINS"}
 
@@ -100,7 +100,7 @@ def test_a_late_child_is_killed_with_its_children(tmp_path: Path, monkeypatch: p
         f"p = subprocess.Popen(['/bin/sleep', '60']); open({str(told)!r}, 'w').write(str(p.pid)); time.sleep(60)",
     )
     began = time.monotonic()
-    assert converse(dict(JOB), 2, None) is None
+    assert run_job(dict(JOB), 2, None) is None
     assert time.monotonic() - began < 10
     assert _is_gone(int(told.read_text()))
 
@@ -123,7 +123,7 @@ def _is_gone(pid: int) -> bool:
 def test_a_child_without_an_answer_is_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     replace_child(tmp_path, monkeypatch, code)
     with pytest.raises(RuntimeError, match="it broke"):
-        converse(dict(JOB), 20, None)
+        run_job(dict(JOB), 20, None)
 
 
 def test_an_interrupt_during_progress_ends_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_an_interrupt_during_progress_ends_the_child(tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        converse(dict(JOB), 20, interrupted)
+        run_job(dict(JOB), 20, interrupted)
     assert _is_gone(int(told.read_text()))
 
 
@@ -162,7 +162,7 @@ def test_a_killed_parent_leaves_no_orphan(tmp_path: Path) -> None:
             [
                 sys.executable,
                 "-c",
-                f"from tasks.engines.source.ytdlp_process import converse; converse({job!r}, 60, None)",
+                f"from tasks.engines.source.ytdlp_process import run_job; run_job({job!r}, 60, None)",
             ],
             cwd=ROOT,
         )
@@ -358,8 +358,8 @@ def test_the_javascript_runtime_for_youtube_is_installed() -> None:
 def test_untrusted_messages_become_one_plain_line() -> None:
     phrase = "HTTP Error 503: \x1b]0;owned\x07\x9b2J\u202e" + "no " * 500
     answer = {"messages": [phrase], "types": ["HTTPError"], "status": 503, "redirect_loop": False, "expected": False}
-    late = ytdlp._late({"url": "https://a.example/\x9b31m\u202e?sig=secret" + "x" * 900}, OPTIONS)
-    for failure in (ytdlp._named(answer, Traffic(), OPTIONS), late):
+    late = ytdlp._timed_out({"url": "https://a.example/\x9b31m\u202e?sig=secret" + "x" * 900}, OPTIONS)
+    for failure in (ytdlp._exception_for(answer, Traffic(), OPTIONS), late):
         assert isinstance(failure, TransientDownloadError)
         assert str(failure).isprintable()
         assert len(str(failure)) <= 500

@@ -178,7 +178,7 @@ def test_a_gpu_out_of_memory_halves_the_batch_and_loses_nothing(
     monkeypatch.setattr(Recogniser, "_decode", full_above_two)
     windows = [whisper.Stretch(4.0 * i, 4.0 * i + 1) for i in range(5)]
     hum = np.sin(np.arange(20 * 16_000) * 0.0236).astype(np.float32)
-    heard = list(gpu_recogniser.listen(hum, windows, "en"))
+    heard = list(gpu_recogniser.decode(hum, windows, "en"))
     assert [width for width in widths if width > 1] == [5, 4, 2, 2]
     assert [one.window for one in heard] == windows
     assert gpu_recogniser.plan.batch_size == 2

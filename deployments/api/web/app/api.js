@@ -1,6 +1,6 @@
-// The page's requests to the server. Every failure is one of the two classes below.
+// Requests to the server. Every failure is one of the two classes below.
 
-/** The server answered with a refusal; `detail` is its sentence. */
+/** The server refused the request; `detail` is its reason. */
 export class Refused extends Error {
   constructor(status, detail) {
     super(detail);
@@ -9,7 +9,7 @@ export class Refused extends Error {
   }
 }
 
-/** No answer came. */
+/** The server did not answer. */
 export class Unreachable extends Error {
   constructor() {
     super("The server cannot be reached.");
@@ -18,11 +18,11 @@ export class Unreachable extends Error {
 
 const KEY = "kangklip.api-key";
 const PRINTABLE = /^[\x20-\x7e]*$/;
-const PATIENCE = 30_000; // milliseconds
-const WRONG_CLOCK = 2; // seconds: smaller differences are the Date header's rounding and the network
+const TIMEOUT = 30_000; // milliseconds
+const MIN_SKEW = 2; // seconds; smaller differences come from the network and the Date header's rounding
 let skew = 0;
 
-/** Now by the server's clock, as the job's times are, in seconds since the epoch. */
+/** The time by the server's clock, which the job's times use, in seconds since the epoch. */
 export const now = () => Date.now() / 1000 + skew;
 
 export function apiKey() {
@@ -50,7 +50,7 @@ export async function ask(path, { method = "GET", body, headers = {} } = {}) {
     headers: { ...headers, ...(body && { "content-type": "application/json" }), ...(key && { "x-api-key": key }) },
     body: body && JSON.stringify(body),
     cache: "no-store",
-    signal: AbortSignal.timeout(PATIENCE),
+    signal: AbortSignal.timeout(TIMEOUT),
   };
   let response;
   let answer;
@@ -71,7 +71,7 @@ export const jobPath = (jobId, rest = "") => `/api/jobs/${encodeURIComponent(job
 
 function readClock(date) {
   const off = Date.parse(date) / 1000 - Date.now() / 1000;
-  if (Number.isFinite(off)) skew = Math.abs(off) > WRONG_CLOCK ? off : 0;
+  if (Number.isFinite(off)) skew = Math.abs(off) > MIN_SKEW ? off : 0;
 }
 
 function parsed(text) {

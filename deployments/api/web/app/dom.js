@@ -1,4 +1,4 @@
-// Builds and changes elements. Text from a server only ever becomes text nodes.
+// Builds and changes elements. Text from the server only ever becomes text nodes.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -13,7 +13,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Sets the text only if it differs, to leave screen readers and selections undisturbed. */
+/** Sets the text only if it differs, so as not to disturb screen readers and selections. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -22,7 +22,7 @@ export function show(element, visible) {
   if (element.hidden === visible) element.hidden = !visible;
 }
 
-/** The address as a URL if it is http(s), else null: nothing else becomes a link. */
+/** The text as a URL if it is http(s), else null, so that nothing else becomes a link. */
 export function webAddress(text) {
   try {
     const url = new URL(text);

@@ -1,16 +1,16 @@
-// Follows one job by its event stream, and by polling every two seconds while the stream does not work.
+// Follows a job by its event stream, or by polling every two seconds while the stream is down.
 
 import { ask, jobPath, Refused } from "./api.js";
 import { hasEnded } from "./words.js";
 
 const POLL = 2_000; // milliseconds
-const POLL_UNSEEN = 10_000; // in a hidden tab, which holds no connection
-const SILENCE = 10_000; // a stream that is silent for so long may be dead; one request shows it
+const POLL_UNSEEN = 10_000; // in a hidden tab, which keeps no connection open
+const SILENCE = 10_000; // a stream silent for this long may be dead; a request finds out
 const REOPEN = [1_000, 2_000, 5_000, 10_000, 30_000];
 
 /**
- * `heard(job, whole)` gets every report: a whole job, or the few fields of an event.
- * `link(how, error)` gets "live", "asking" (by polling) or "lost", and "gone" when there is no such job.
+ * `onReport(job, whole)` gets every report: a whole job, or the few fields of an event.
+ * `onLink(state, error)` gets "live", "polling", "lost", or "gone" if the job does not exist.
  */
 export class Follower {
   #source = null;
@@ -20,17 +20,17 @@ export class Follower {
   #failures = 0;
   #on = false;
 
-  constructor(jobId, heard, link) {
+  constructor(jobId, onReport, onLink) {
     this.jobId = jobId;
-    this.heard = heard;
-    this.link = link;
+    this.onReport = onReport;
+    this.onLink = onLink;
     document.addEventListener("visibilitychange", () => this.#on && this.#begin());
     window.addEventListener("online", () => this.#on && this.#begin());
     window.addEventListener("pagehide", () => this.#quiet());
     window.addEventListener("pageshow", (event) => event.persisted && this.#on && this.#begin());
   }
 
-  /** Starts, or starts over after the job was restarted. */
+  /** Starts following, also after the job was restarted. */
   start() {
     this.#on = true;
     this.#failures = 0;
@@ -43,17 +43,17 @@ export class Follower {
     this.#quiet();
   }
 
-  /** Fetches the whole job once. Resolves to whether an answer came. */
+  /** Fetches the whole job once. Resolves to whether the server answered. */
   async once() {
     try {
       const job = await ask(jobPath(this.jobId));
       if (hasEnded(job.status)) this.stop();
-      this.heard(job, true);
+      this.onReport(job, true);
       return true;
     } catch (error) {
       const gone = error instanceof Refused && error.status === 404;
       if (gone) this.stop();
-      this.link(gone ? "gone" : "lost", error);
+      this.onLink(gone ? "gone" : "lost", error);
       return false;
     }
   }
@@ -90,7 +90,7 @@ export class Follower {
     this.#failures = 0;
     if (this.#on) this.#alive();
     try {
-      this.heard(JSON.parse(event.data), false);
+      this.onReport(JSON.parse(event.data), false);
     } catch {
       this.once();
     }
@@ -99,7 +99,7 @@ export class Follower {
   /** The stream works: stops polling, and watches for silence. */
   #alive() {
     this.#stopPolling();
-    this.link("live");
+    this.onLink("live");
     clearTimeout(this.#silence);
     this.#silence = setTimeout(async () => {
       const answered = await this.once();
@@ -109,7 +109,7 @@ export class Follower {
     }, SILENCE);
   }
 
-  /** The browser reopens a stream and resumes it, unless the server refused it. */
+  /** The browser reconnects and resumes a stream by itself, unless the server refused it. */
   #broken(source) {
     if (!this.#on) return;
     clearTimeout(this.#silence);
@@ -126,7 +126,7 @@ export class Follower {
     const turn = async () => {
       const answered = await this.once();
       if (this.#polling !== mine) return;
-      if (answered) this.link("asking");
+      if (answered) this.onLink("polling");
       mine.timer = setTimeout(turn, document.hidden ? POLL_UNSEEN : POLL);
     };
     turn();

@@ -1,9 +1,9 @@
-// The form: checks the input before sending, remembers the last choice, lists this browser's jobs.
+// The form: validates the input, remembers the last settings, and lists this browser's jobs.
 
 import { ask, jobPath, keepApiKey, Refused } from "./api.js";
 import { byId, make, show, webAddress, write } from "./dom.js";
 import { forgetJobs, keepChoice, keepJob, lastChoice, recentJobs } from "./memory.js";
-import { clips, clock, hasEnded, sentence, standingOf, STATES, subject } from "./words.js";
+import { clips, formatTime, hasEnded, asSentence, displayStatus, STATES, subject } from "./words.js";
 
 const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "api_key"];
 const LONGEST_ADDRESS = 4096;
@@ -18,7 +18,7 @@ function choice() {
   };
 }
 
-/** Fills the form; values that it does not offer are ignored. */
+/** Fills the form, ignoring values that it does not offer. */
 function fill(values) {
   for (const name of ["clip_duration_seconds", "clip_count"]) {
     const radio = [...form.elements[name]].find((option) => option.value === String(values[name]));
@@ -29,7 +29,7 @@ function fill(values) {
   if (typeof values.video_url === "string") form.elements.video_url.value = values.video_url;
 }
 
-/** One vertical frame per clip, labelled with its seconds. */
+/** Draws one vertical frame per clip, labelled with its length. */
 function drawFrames() {
   const { clip_count: count, clip_duration_seconds: seconds } = choice();
   const frames = byId("frames");
@@ -40,18 +40,18 @@ function drawFrames() {
   });
 }
 
-/** The fault of the address as a sentence, or an empty string. */
+/** What is wrong with the link, as a sentence, or an empty string. */
 function wrongAddress(text) {
-  if (!text) return "Paste the address of a video.";
-  if (text.length > LONGEST_ADDRESS) return "This address is too long.";
+  if (!text) return "Paste a link to a video.";
+  if (text.length > LONGEST_ADDRESS) return "This link is too long.";
   const url = webAddress(text);
-  if (!url || /\s/.test(text)) return "Enter a web address that begins with https:// or http://.";
+  if (!url || /\s/.test(text)) return "Enter a link that starts with https:// or http://.";
   return url.hostname.includes(".") || url.hostname === "localhost" || url.hostname.startsWith("[")
     ? ""
     : `“${url.hostname}” is not a valid site name.`;
 }
 
-/** Writes or clears the error of a field. */
+/** Sets or clears the error of a field. */
 function mark(name, wrong) {
   write(byId(`${name}-error`), wrong);
   const control = form.elements[name];
@@ -66,7 +66,7 @@ function clearMarks() {
   write(byId("form-error"), "");
 }
 
-/** People paste addresses without https://. */
+/** Adds the https:// that people often leave out. */
 function complete(input) {
   const text = input.value.trim();
   input.value = /^[\w-]+(\.[\w-]+)+([/?#:]|$)/.test(text) ? `https://${text}` : text;
@@ -77,24 +77,24 @@ function focus(name) {
   (control instanceof RadioNodeList ? control[0] : control).focus();
 }
 
-/** Shows a refusal at the field that it names, or under the button. */
+/** Shows an error at the field that it names, or else below the button. */
 function explain(error) {
   if (error instanceof Refused && error.status === 401) {
     const field = byId("key-field");
-    mark("api_key", field.hidden ? "" : "This key is not accepted.");
+    mark("api_key", field.hidden ? "" : "This key was not accepted.");
     show(field, true);
     return focus("api_key");
   }
   const name = error instanceof Refused && error.status === 400 && FIELDS.find((field) => error.detail.startsWith(field));
   if (name) {
-    mark(name, sentence(error.detail.replace(name, "This")));
+    mark(name, asSentence(error.detail.replace(name, "This")));
     return focus(name);
   }
-  const advice = error instanceof Refused && error.status < 500 ? "" : " Nothing is lost: send it again in a moment.";
-  return write(byId("form-error"), sentence(error.message) + advice);
+  const advice = error instanceof Refused && error.status < 500 ? "" : " Nothing was lost. Try again in a moment.";
+  return write(byId("form-error"), asSentence(error.message) + advice);
 }
 
-/** A request repeated after a lost answer gets the same job. */
+/** The key that makes the server return the same job if a request is repeated after a lost answer. */
 function idempotencyKey(body) {
   if (sending.body !== body) {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -136,17 +136,17 @@ async function send(event) {
 
 function recentRow(job) {
   const state = make("span", { class: "state", "data-status": job.status }, STATES[job.status] ?? "");
-  const facts = [job.count && job.seconds && `${clips(job.count)} of ${job.seconds} s`, job.at && clock(job.at)];
+  const facts = [job.count && job.seconds && `${clips(job.count)} of ${job.seconds} s`, job.at && formatTime(job.at)];
   const link = make("a", { href: `/jobs/${encodeURIComponent(job.id)}` }, job.url ? subject(job.url) : job.id);
   return make("li", {}, link, make("span", { class: "facts" }, facts.filter(Boolean).join(" · ")), state);
 }
 
-/** Fetches a job's state; a job that the server no longer has is marked so. */
+/** Fetches a job's state; a job that the server no longer has is marked as expired. */
 async function refresh(job, row) {
   const state = row.querySelector(".state");
   try {
     const found = await ask(jobPath(job.id));
-    const [status, progress] = [standingOf(found), found.progress];
+    const [status, progress] = [displayStatus(found), found.progress];
     keepJob({ id: job.id, status });
     state.dataset.status = status;
     write(state, (STATES[status] ?? "") + (status === "RUNNING" ? ` ${Math.floor(progress)}%` : ""));
@@ -163,7 +163,7 @@ function listRecent() {
   jobs.forEach((job, index) => hasEnded(job.status) || refresh(job, rows[index]));
 }
 
-/** `/#kk_…` fills the form with the request of that job, unless the user has typed meanwhile. */
+/** `/#kk_…` fills the form with that job's request, unless the user is already typing. */
 async function fillFromJob() {
   const id = location.hash.slice(1);
   if (!/^kk_\w{26}$/.test(id)) return;

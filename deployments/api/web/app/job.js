@@ -6,10 +6,10 @@ import { Follower } from "./follow.js";
 import { keepJob } from "./memory.js";
 import { cards, notes } from "./results.js";
 import { Timeline } from "./timeline.js";
-import { clips, clock, hasEnded, lasting, sentence, STAGES, standingOf, subject } from "./words.js";
+import { clips, formatTime, hasEnded, formatDuration, asSentence, STAGES, displayStatus, subject } from "./words.js";
 
-const LONG_WAIT = 60; // seconds in the queue after which the page explains the wait
-const RETRY = 2_000; // milliseconds until missing results are requested again
+const LONG_WAIT = 60; // seconds in the queue before the page explains the wait
+const RETRY = 2_000; // milliseconds before results are requested again
 
 const jobId = decodeURIComponent(location.pathname.split("/").pop());
 const main = byId("main");
@@ -20,7 +20,7 @@ let asOf = 0;
 let resultsOf = 0; // the attempt whose results are shown or requested
 let clipCount = 0;
 
-/** Applies a report unless it is older than the current one: events are repeated after a lost connection. */
+/** Applies a report unless it is older than the current one: after a lost connection, events are repeated. */
 function receive(report, whole) {
   asOf = now();
   const update = { ...report, progress: Number(report.progress), attempt: Number(report.attempt) };
@@ -32,7 +32,7 @@ function receive(report, whole) {
   job = { ...job, ...(isNewAttempt && { stages: {}, next_step: null }), ...update };
   if (hasChanged) {
     say(spoken(job));
-    keepJob({ id: jobId, status: standingOf(job), ...(job.request && remembered(job)) });
+    keepJob({ id: jobId, status: displayStatus(job), ...(job.request && remembered(job)) });
   }
   draw();
 }
@@ -54,7 +54,7 @@ const say = (text) => write(byId("said"), text);
 
 /** What a screen reader hears when the job's state changes. */
 function spoken({ stage, error, ...rest }) {
-  const status = standingOf({ error, ...rest });
+  const status = displayStatus({ error, ...rest });
   if (status === "CANCELLED") return "The job was cancelled.";
   if (status === "RUNNING") return `${stageOf(stage)?.doing ?? "Finishing"}.`;
   return { QUEUED: "Waiting for a worker.", SUCCEEDED: "The clips are ready.", FAILED: `Failed. ${error ?? ""}` }[status];
@@ -63,7 +63,7 @@ function spoken({ stage, error, ...rest }) {
 const stageOf = (name) => STAGES.find((stage) => stage.name === name);
 
 function draw() {
-  main.dataset.status = standingOf(job);
+  main.dataset.status = displayStatus(job);
   main.removeAttribute("aria-busy");
   drawSubject();
   drawState();
@@ -86,7 +86,7 @@ function drawSubject() {
   const facts = [
     count && seconds && `${clips(count)} of up to ${seconds} s`,
     language && (language === "auto" ? "language detected automatically" : languageName(language)),
-    job.created_at && `requested at ${clock(job.created_at)}`,
+    job.created_at && `requested at ${formatTime(job.created_at)}`,
     job.attempt > 1 && `attempt ${job.attempt}`,
   ];
   write(byId("facts"), facts.filter(Boolean).join(" · "));
@@ -94,9 +94,9 @@ function drawSubject() {
   byId("attempts").replaceChildren(...earlierAttempts(job).map((text) => make("li", {}, text)));
 }
 
-/** Why each attempt before this one ended. */
+/** Why each earlier attempt ended. */
 const earlierAttempts = ({ attempts = [], attempt }) =>
-  attempts.filter(({ number, reason }) => number < attempt && reason).map(({ number, reason }) => `Attempt ${number}: ${sentence(reason)}`);
+  attempts.filter(({ number, reason }) => number < attempt && reason).map(({ number, reason }) => `Attempt ${number}: ${asSentence(reason)}`);
 
 function languageName(code) {
   try {
@@ -111,10 +111,10 @@ function drawState() {
   const heading = {
     QUEUED: job.start_error ? "Not started" : "Waiting for a worker",
     RUNNING: stage?.doing ?? "Finishing",
-    SUCCEEDED: clipCount ? `${clips(clipCount)}, ready` : "Your clips are ready",
+    SUCCEEDED: clipCount ? `${clips(clipCount)} ready` : "Your clips are ready",
     FAILED: "The job failed",
     CANCELLED: "Cancelled",
-  }[standingOf(job)];
+  }[displayStatus(job)];
   const percent = String(Math.floor(job.progress));
   write(byId("state"), heading ?? job.status);
   document.title = `${job.status === "RUNNING" ? `${percent}% · ` : ""}${heading} · KangKlip`;
@@ -122,32 +122,32 @@ function drawState() {
   write(byId("percent"), percent);
   byId("bar").setAttribute("aria-valuenow", percent);
   byId("bar").style.setProperty("--share", `${job.progress}%`);
-  show(byId("failure"), standingOf(job) === "FAILED");
+  show(byId("failure"), displayStatus(job) === "FAILED");
   if (job.status === "FAILED") {
     const next = job.next_step ?? "";
     const reason = job.error || job.start_error || "No reason was given.";
     const cause = next && reason.endsWith(next) ? reason.slice(0, -next.length) : reason;
-    write(byId("error"), sentence(cause));
+    write(byId("error"), asSentence(cause));
     write(byId("next-step"), next);
   }
 }
 
-/** The sentence under the heading; it changes with the clock. */
+/** The sentence below the heading, updated every second. */
 function detail() {
   if (job.status === "QUEUED") {
-    if (job.start_error) return `It could not be submitted. ${sentence(job.start_error)}`;
-    if (job.message) return sentence(job.message);
+    if (job.start_error) return `The job could not be submitted. ${asSentence(job.start_error)}`;
+    if (job.message) return asSentence(job.message);
     const since = job.attempt > 1 ? job.updated_at : job.created_at;
-    if (!since) return "It is in the queue.";
-    const waiting = `In the queue since ${clock(since)}, for ${lasting(now() - since)}.`;
-    const meaning = " No worker has picked it up yet. It starts when one is free; you can close this page.";
+    if (!since) return "The job is in the queue.";
+    const waiting = `In the queue since ${formatTime(since)}, for ${formatDuration(now() - since)}.`;
+    const meaning = " No worker has picked it up yet. It starts when one is free. You can close this page.";
     return now() - since > LONG_WAIT ? waiting + meaning : waiting;
   }
-  if (standingOf(job) === "CANCELLED") return "The job was stopped. Try again to resume it.";
+  if (displayStatus(job) === "CANCELLED") return "The job was stopped. Click Try again to resume it.";
   const begun = Object.values(job.stages ?? {}).map(({ began }) => began);
   if (!begun.length || job.status === "FAILED") return "";
-  const took = lasting(ended(job) - Math.min(...begun));
-  return job.status === "SUCCEEDED" ? `Made in ${took}.` : `Working for ${took}.`;
+  const took = formatDuration(ended(job) - Math.min(...begun));
+  return job.status === "SUCCEEDED" ? `Finished in ${took}.` : `Working for ${took}.`;
 }
 
 function ended({ status, stages, updated_at: updated }) {
@@ -167,7 +167,7 @@ function drawActions() {
   const notStarted = job.status === "QUEUED" && Boolean(job.start_error);
   const { start, again, cancel } = { start: byId("start"), again: byId("again"), cancel: byId("cancel") };
   show(start, failed || notStarted);
-  write(start, failed ? "Try again" : "Start it");
+  write(start, failed ? "Try again" : "Start");
   show(again, failed);
   again.href = `/#${jobId}`;
   show(cancel, !hasEnded(job.status));
@@ -176,8 +176,8 @@ function drawActions() {
 function showLink(how, error) {
   const messages = {
     live: "",
-    asking: document.hidden ? "" : "Live updates are interrupted; refreshing every two seconds instead.",
-    lost: asOf ? `${sentence(error?.message ?? "")} Last updated at ${clock(asOf, true)}; trying again.` : `${sentence(error?.message ?? "")} Trying again.`,
+    polling: document.hidden ? "" : "Live updates are interrupted. Refreshing every two seconds instead.",
+    lost: asOf ? `${asSentence(error?.message ?? "")} Last updated at ${formatTime(asOf, true)}. Retrying.` : `${asSentence(error?.message ?? "")} Retrying.`,
     gone: "",
   };
   write(byId("connection"), messages[how]);
@@ -188,13 +188,13 @@ function showLink(how, error) {
 function showGone() {
   main.dataset.status = "GONE";
   main.removeAttribute("aria-busy");
-  write(byId("state"), "No such job");
-  write(byId("detail"), "The address may be mistyped, or the job has expired.");
-  document.title = "No such job · KangKlip";
+  write(byId("state"), "Job not found");
+  write(byId("detail"), "The link may be wrong, or the job may have expired.");
+  document.title = "Job not found · KangKlip";
   for (const id of ["overall", "failure", "results", "stages", "start", "cancel"]) show(byId(id), false);
 }
 
-/** Fetches the results, again and again while the server is away and the job still has them. */
+/** Fetches the results, and retries while the server is unreachable and the job still has results. */
 async function showResults() {
   const attempt = job.attempt;
   resultsOf = attempt;
@@ -207,7 +207,7 @@ async function showResults() {
     write(byId("results-error"), "");
     drawState();
   } catch (error) {
-    write(byId("results-error"), `The clips are ready but cannot be shown yet. ${sentence(error.message)} Trying again.`);
+    write(byId("results-error"), `The clips are ready but cannot be shown yet. ${asSentence(error.message)} Retrying.`);
     setTimeout(() => job.status === "SUCCEEDED" && showResults(), RETRY);
     return;
   }
@@ -218,7 +218,7 @@ function showNotes(manifest) {
   byId("notes").replaceChildren(...notes(manifest).map((note) => make("li", {}, note)));
 }
 
-/** Sends a button's action. If the server requires a key, a field for it appears. */
+/** Performs a button's action. If the server requires a key, shows the field for it. */
 async function act(button, path) {
   if (button.getAttribute("aria-disabled")) return;
   button.setAttribute("aria-disabled", "true");
@@ -243,7 +243,7 @@ function refused(error) {
     byId("api_key").focus();
     if (first) return;
   }
-  write(byId("action-error"), sentence(error.message));
+  write(byId("action-error"), asSentence(error.message));
 }
 
 byId("start").addEventListener("click", ({ target }) => act(target, "/start"));

@@ -1,4 +1,4 @@
-// What this browser stores: the last choice and its recent jobs. Without storage, nothing.
+// What this browser stores: the last settings and its recent jobs. Without storage, nothing.
 
 const CHOICE = "kangklip.choice";
 const JOBS = "kangklip.jobs";
@@ -35,6 +35,6 @@ function keep(name, value) {
   try {
     localStorage.setItem(name, JSON.stringify(value));
   } catch {
-    // Private windows may refuse to store; the page works without.
+    // Private windows may block storage; the page works without it.
   }
 }

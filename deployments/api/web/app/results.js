@@ -3,19 +3,19 @@
 import { jobPath } from "./api.js";
 import { make, write } from "./dom.js";
 import { strongest } from "./signals.js";
-import { place } from "./words.js";
+import { formatPosition } from "./words.js";
 
 const COPIED = 2_000; // milliseconds
-const FIRST_PICTURE = "#t=0.001"; // phones show no picture of a video until a position is requested
+const FIRST_PICTURE = "#t=0.001"; // phones show no first frame until a position is requested
 
-/** The cards of all clips; `say` tells a screen reader. */
+/** A card for each clip; `say` announces a text to screen readers. */
 export const cards = (jobId, clips, say) => clips.map((clip, index) => card(jobId, clip, index + 1, say));
 
 function card(jobId, clip, number, say) {
   const address = jobPath(jobId, `/clips/${encodeURIComponent(clip.file)}`);
   const title = make("h3", { id: `clip-${number}` }, clip.title || `Clip ${number}`);
   const words = [clip.description, tags(clip.hashtags)].filter(Boolean).join("\n\n");
-  const from = Number.isFinite(clip.start) && Number.isFinite(clip.end) ? `${place(clip.start)} to ${place(clip.end)}` : "";
+  const from = Number.isFinite(clip.start) && Number.isFinite(clip.end) ? `${formatPosition(clip.start)} to ${formatPosition(clip.end)}` : "";
   const seconds = Number.isFinite(clip.duration) ? `${clip.duration.toFixed(1)} s` : "";
   return make(
     "li",
@@ -40,13 +40,13 @@ function card(jobId, clip, number, say) {
           words && copier("Copy description", `Copy description of clip ${number}`, words, say),
         ),
         clip.text && folded("Transcript", make("p", {}, clip.text)),
-        (clip.why || clip.scores) && folded("Why this one", ...reasons(clip)),
+        (clip.why || clip.scores) && folded("Why this clip", ...reasons(clip)),
       ),
     ),
   );
 }
 
-/** A player with its first picture and length loaded, so it seeks at once. Only one plays at a time. */
+/** A player with its first frame and length preloaded, so that it seeks at once. Only one plays at a time. */
 function player(address, number, title) {
   const video = make("video", {
     src: `${address}${FIRST_PICTURE}`,
@@ -59,7 +59,7 @@ function player(address, number, title) {
     for (const other of document.querySelectorAll("video")) if (other !== video) other.pause();
   });
   const wrong = make("p", { class: "wrong" });
-  video.addEventListener("error", () => write(wrong, "This clip cannot be played now. Reload the page, or download it."));
+  video.addEventListener("error", () => write(wrong, "This clip cannot be played. Reload the page, or download the clip."));
   return make("div", { class: "player" }, video, wrong);
 }
 
@@ -67,14 +67,14 @@ function copier(label, spoken, text, say) {
   const button = make("button", { type: "button", class: "plain", "aria-label": spoken }, label);
   button.addEventListener("click", async () => {
     const done = await copied(text);
-    write(button, done ? "Copied" : "Not copied");
-    say(done ? "Copied." : "The browser does not allow copying.");
+    write(button, done ? "Copied" : "Copy failed");
+    say(done ? "Copied." : "The browser blocked copying.");
     setTimeout(() => write(button, label), COPIED);
   });
   return button;
 }
 
-/** Browsers allow the clipboard on secure pages only; elsewhere the page copies a selection. */
+/** Browsers allow the clipboard API only on secure pages; elsewhere, copies a selection. */
 async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -102,11 +102,11 @@ function reasons(clip) {
   return [
     clip.why && make("p", {}, clip.why),
     values.length > 0 && make("dl", { class: "scores" }, ...values.map(score)),
-    values.length > 0 && make("p", { class: "hint" }, "Compared with the rest of this video; 0 is its average."),
+    values.length > 0 && make("p", { class: "hint" }, "Compared with the rest of this video; 0 is average."),
   ];
 }
 
-/** One bar, right of the middle if better than the average; its length stops at three deviations. */
+/** A bar that extends right if better than average, else left, capped at three standard deviations. */
 function score({ title, value }) {
   const bar = make("span", { class: "deviation", "data-side": value < 0 ? "less" : "more", "aria-hidden": "true" });
   bar.style.setProperty("--length", `${Math.min(Math.abs(value) / 3, 1) * 50}%`);
@@ -114,7 +114,7 @@ function score({ title, value }) {
   return make("div", {}, make("dt", {}, title), make("dd", {}, bar, number));
 }
 
-/** Notes on a job, as sentences: dropped clips, and warnings. */
+/** Notes on a job: dropped clips, and warnings. */
 export function notes(manifest) {
   const dropped = Array.isArray(manifest?.dropped) ? manifest.dropped : [];
   const warnings = Array.isArray(manifest?.warnings) ? manifest.warnings : [];

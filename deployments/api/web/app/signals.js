@@ -1,11 +1,11 @@
-// The signals behind a choice, in words. Values are deviations from the talk's average; higher is better.
+// The signals behind a selection, in words. Values are standard deviations from the talk's average.
 
-/** Name in the manifest -> title on the page, and whether a lower value is better. */
+/** Title of each signal, by its name in the manifest. `less`: a lower value is better. */
 export const SIGNALS = {
   short_sentences: { title: "Short sentences" },
   dialogue: { title: "Dialogue" },
-  first_person: { title: "Speaks in the first person" },
-  discourse: { title: "Sounds spoken" },
+  first_person: { title: "First person" },
+  discourse: { title: "Conversational tone" },
   question: { title: "Questions" },
   second_person: { title: "Speaks to the viewer" },
   positive: { title: "Positive words" },
@@ -13,14 +13,14 @@ export const SIGNALS = {
   rare_words: { title: "Common words", less: true },
   numbers: { title: "Few numbers", less: true },
   pauses: { title: "Pauses" },
-  slow_speech: { title: "Takes its time" },
+  slow_speech: { title: "Unhurried pace" },
   opening: { title: "Strong opening" },
   completeness: { title: "Complete thought" },
   topic: { title: "One topic" },
   claim: { title: "Makes a point" },
   loudness: { title: "Raised voice" },
-  dynamics: { title: "Loud and soft" },
-  melody: { title: "Lively melody" },
+  dynamics: { title: "Dynamic volume" },
+  melody: { title: "Lively intonation" },
   reaction: { title: "Audience reacts" },
   replays: { title: "Most replayed" },
   chapter: { title: "Within a chapter" },

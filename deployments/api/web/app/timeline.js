@@ -1,19 +1,19 @@
-// The six stages of a job as a list that is updated in place.
+// The six stages of a job, as a list updated in place.
 
 import { now } from "./api.js";
 import { make, show, write } from "./dom.js";
-import { clock, lasting, STAGES, standingOf } from "./words.js";
+import { formatTime, formatDuration, STAGES, displayStatus } from "./words.js";
 
 const SPOKEN = { waiting: "not yet", active: "in progress", done: "done", failed: "failed here", stopped: "stopped here" };
 
 /** The state of each stage: ["done", "active", "waiting", …]. */
-export function standing(job) {
+export function stageStates(job) {
   const at = STAGES.findIndex((stage) => stage.name === job.stage);
   const began = STAGES.map((stage) => Boolean(job.stages?.[stage.name]));
   if (job.status === "QUEUED") return STAGES.map(() => "waiting");
   if (job.status === "SUCCEEDED") return STAGES.map(() => "done");
   const current = at >= 0 ? at : job.status === "RUNNING" ? STAGES.length : began.lastIndexOf(true);
-  const end = standingOf(job) === "CANCELLED" ? "stopped" : "failed";
+  const end = displayStatus(job) === "CANCELLED" ? "stopped" : "failed";
   const here = job.status === "FAILED" ? (began[current] ? end : "waiting") : "active";
   return STAGES.map((_, index) => (index < current ? "done" : index === current ? here : "waiting"));
 }
@@ -30,12 +30,12 @@ export class Timeline {
   }
 
   draw(job) {
-    standing(job).forEach((state, index) => this.#drawRow(this.#rows[index], STAGES[index], state, job));
+    stageStates(job).forEach((state, index) => this.#drawRow(this.#rows[index], STAGES[index], state, job));
   }
 
-  /** Updates the seconds between two reports. */
+  /** Updates the durations between reports. */
   tick(job) {
-    standing(job).forEach((state, index) => drawTimes(this.#rows[index], STAGES[index], state, job));
+    stageStates(job).forEach((state, index) => drawTimes(this.#rows[index], STAGES[index], state, job));
   }
 
   #drawRow(cells, stage, state, job) {
@@ -69,12 +69,12 @@ function row(stage) {
   return cells;
 }
 
-/** A stage whose result a later attempt reused has no times. */
+/** A stage has no times if this attempt reused its result. */
 function drawTimes(cells, stage, state, job) {
   const times = job.stages?.[stage.name];
   const known = times && state !== "waiting";
   const seconds = known && (times.ended ?? now()) - times.began;
   const kept = state === "done" && !times && job.attempt > 1 ? "reused" : "";
-  write(cells.took, known ? (times.ended && seconds < 1 ? "under 1 s" : lasting(seconds)) : kept);
-  write(cells.began, known ? `started at ${clock(times.began, true)}` : "");
+  write(cells.took, known ? (times.ended && seconds < 1 ? "under 1 s" : formatDuration(seconds)) : kept);
+  write(cells.began, known ? `started at ${formatTime(times.began, true)}` : "");
 }
