@@ -336,7 +336,7 @@ def test_the_api_names_its_missing_settings():
 
 
 def test_the_api_refuses_a_taken_port():
-    named = dict.fromkeys(serve.NEEDED, "http://127.0.0.1:9") | {"redis_url": "redis://127.0.0.1:9"}
+    named = dict.fromkeys(serve.REQUIRED, "http://127.0.0.1:9") | {"redis_url": "redis://127.0.0.1:9"}
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         environment = {name.upper(): value for name, value in named.items()} | {"PORT": str(port)}
