@@ -1,40 +1,40 @@
-"""Bounds on concurrent streams, in total and per client."""
+"""Limits on concurrent streams, in total and per client."""
 
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
 
-class NoPlace(Exception):
-    """All places are taken; `own` says whether by the client itself."""
+class LimitReached(Exception):
+    """Too many streams are open; `by_client` says whether this client alone has reached its limit."""
 
-    def __init__(self, *, own: bool) -> None:
-        super().__init__("no place is free")
-        self.own = own
+    def __init__(self, *, by_client: bool) -> None:
+        super().__init__("too many streams are open")
+        self.by_client = by_client
 
 
-class Places:
-    """At most `most` places in total and `most_each` per client. Not thread-safe: use it from one event loop."""
+class StreamLimit:
+    """Allows `total` streams, and `per_client` of each client. Not thread-safe: use it from one event loop."""
 
-    def __init__(self, most: int, most_each: int) -> None:
-        self._most, self._most_each = most, most_each
-        self._taken: Counter[str] = Counter()
+    def __init__(self, total: int, per_client: int) -> None:
+        self._total, self._per_client = total, per_client
+        self._open: Counter[str] = Counter()
 
     @contextmanager
-    def taken(self, client: str) -> Generator[None]:
-        """Hold a place.
+    def slot(self, client: str) -> Generator[None]:
+        """Count a stream of the client while the block runs.
 
         Raises:
-            NoPlace: none is free.
+            LimitReached: too many streams are open.
         """
-        if self._taken[client] >= self._most_each:
-            raise NoPlace(own=True)
-        if self._taken.total() >= self._most:
-            raise NoPlace(own=False)
-        self._taken[client] += 1
+        if self._open[client] >= self._per_client:
+            raise LimitReached(by_client=True)
+        if self._open.total() >= self._total:
+            raise LimitReached(by_client=False)
+        self._open[client] += 1
         try:
             yield
         finally:
-            self._taken[client] -= 1
-            if not self._taken[client]:
-                del self._taken[client]
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]

@@ -1,4 +1,4 @@
-"""The services behind the API, and how a handler gets them."""
+"""The services behind the API, and the dependency that hands them to a handler."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -6,9 +6,9 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, HTTPException, Request
 
-from deployments.api.concurrency import Places
+from deployments.api.concurrency import StreamLimit
 from deployments.api.connections import streams_allowed
-from deployments.api.job_documents import Documents
+from deployments.api.job_documents import JobDocuments
 from deployments.api.models import NO_JOB
 from deployments.api.readiness import ReadinessChecks
 from infra.bucket.store import ArtifactStore
@@ -23,30 +23,32 @@ from infra.prefect.forward import PrefectForwarder
 from infra.prefect.runs import Submitter
 from infra.settings import Settings
 
-CHECKS = 2
-"""Most threads that check rented machines' clips at once: each reads whole clips."""
+CLIP_CHECKS = 2
+"""Threads that may check rented machines' clips at once; each reads whole clips."""
 RUN_CHANGES = 8
-"""Most threads that start or stop runs at once. Reads use other threads, so they never wait for Prefect."""
+"""Threads that may start or stop runs at once. Reads use other threads, so they never wait for Prefect."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class Services:
+    """Everything a handler may use."""
+
     settings: Settings
     jobs: JobStore
     bucket: ArtifactStore
     submitter: Submitter
-    documents: Documents
+    documents: JobDocuments
     prefect: PrefectForwarder
-    checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS))
+    clip_checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CLIP_CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
     readiness: ReadinessChecks = field(init=False)
     events: JobEvents = field(init=False)
     idempotency: IdempotencyKeys = field(init=False)
     rate_limit: RateLimit = field(init=False)
     sessions: SessionStore = field(init=False)
-    event_streams: Places = field(init=False)
-    clip_streams: Places = field(init=False)
-    sockets: Places = field(init=False)
+    event_streams: StreamLimit = field(init=False)
+    clip_streams: StreamLimit = field(init=False)
+    sockets: StreamLimit = field(init=False)
 
     def __post_init__(self) -> None:
         checks = {"redis": self.jobs.connection.ping, "bucket": self.bucket.probe, "prefect": self.submitter.ping}
@@ -55,21 +57,21 @@ class Parts:
         object.__setattr__(self, "idempotency", IdempotencyKeys(self.jobs.connection))
         object.__setattr__(self, "rate_limit", RateLimit(self.jobs.connection))
         object.__setattr__(self, "sessions", SessionStore(self.jobs))
-        most = streams_allowed()
-        object.__setattr__(self, "event_streams", Places(most, self.settings.max_event_streams))
-        object.__setattr__(self, "clip_streams", Places(most, most // 2))
-        object.__setattr__(self, "sockets", Places(most, most // 2))
+        total = streams_allowed()
+        object.__setattr__(self, "event_streams", StreamLimit(total, self.settings.max_event_streams))
+        object.__setattr__(self, "clip_streams", StreamLimit(total, total // 2))
+        object.__setattr__(self, "sockets", StreamLimit(total, total // 2))
 
     def job(self, job_id: str) -> Job:
-        """The job, or a 404. Malformed ids are not looked up."""
+        """The job, or a 404; a malformed id is a 404 without a lookup."""
         job = self.jobs.get(job_id) if JOB_ID.fullmatch(job_id) else None
         if job is None:
             raise HTTPException(*NO_JOB)
         return job
 
 
-async def _parts(request: Request) -> Parts:
-    return request.app.state.parts
+async def _services(request: Request) -> Services:
+    return request.app.state.services
 
 
-Given = Annotated[Parts, Depends(_parts)]
+ServicesDep = Annotated[Services, Depends(_services)]

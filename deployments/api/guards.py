@@ -1,4 +1,4 @@
-"""Checks before the handlers: who may call, from which page, and how large a body may be.
+"""Checks that run before the handlers: callers, origins and body sizes.
 
 Secrets are compared as digests in constant time, so timing reveals neither their characters nor their length.
 """
@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.api.dependencies import Given, Parts
+from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, TOO_LARGE, TOO_SLOW, TWO_LENGTHS
 from deployments.api.refusals import not_found, refusal
 from infra.granted.session import Session
@@ -28,17 +28,17 @@ from infra.untrusted_text import has_controls
 
 BAD_TOKEN = (401, "invalid callback token")
 BODY_BYTES = 1024 * 1024
-"""Largest body of a request."""
+"""Largest request body."""
 BODY_SECONDS = 20
 """How long a body may take to arrive."""
 _DIGITS = 20
-"""Longer integers are read as floats: they exceed every bound, and floats are cheap to parse."""
+"""Longer integers are parsed as floats, which is cheap; they exceed every bound anyway."""
 
 
-class Paths:
-    """Treats a path with a trailing slash as the one without, as the earlier service did, and never redirects.
+class PathNormalizer:
+    """Strips a path's trailing slash without redirecting, as the earlier service did.
 
-    A path with control characters is not found; a route's pattern would ignore a line end.
+    A path with control characters is a 404: a route's pattern would ignore a line end.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,9 +56,10 @@ class Paths:
 
 
 class BodyLimit:
-    """Refuses bodies above `BODY_BYTES`, by their Content-Length or while they arrive.
+    """Refuses bodies larger than `BODY_BYTES`, by their Content-Length or as they arrive.
 
-    A body with two lengths is refused too, and its connection closed: a proxy may have read another request from it.
+    A request with both Content-Length and Transfer-Encoding is refused and its connection closed, since a proxy may
+    have seen a different request in it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -72,42 +73,42 @@ class BodyLimit:
         if "transfer-encoding" in headers and "content-length" in headers:
             await refusal(*TWO_LENGTHS, {"Connection": "close"})(scope, receive, send)
             return
-        announced = headers.get("content-length", "")
-        if announced.isdecimal() and int(announced[:_DIGITS]) > BODY_BYTES:
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:_DIGITS]) > BODY_BYTES:
             await refusal(*TOO_LARGE)(scope, receive, send)
             return
-        arrived = 0
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal arrived
+        async def receive_limited() -> Message:
+            nonlocal received
             message = await receive()
-            arrived += len(message.get("body", b""))
-            if arrived > BODY_BYTES:
+            received += len(message.get("body", b""))
+            if received > BODY_BYTES:
                 raise HTTPException(*TOO_LARGE)
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_limited, send)
 
 
-class Origins:
-    """Refuses changes requested by a page of another site, in any form.
+class OriginCheck:
+    """Refuses write requests from pages of other sites.
 
-    A browser sends a CORS preflight before most requests, but not before a form's plain POST.
+    CORS alone does not: a browser sends no preflight before a form's plain POST.
     """
 
     def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
         self._app, self._allowed = app, allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        changes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        if changes and is_foreign(Headers(scope=scope), self._allowed):
+        is_write = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if is_write and is_foreign(Headers(scope=scope), self._allowed):
             await refusal(*FOREIGN)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
 def is_foreign(headers: Headers, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser sent this for a page that is neither ours nor allowed.
+    """Whether the request comes from a page that is neither ours nor allowed.
 
     Our own page is recognised by Sec-Fetch-Site, or by an Origin with our host.
     """
@@ -121,7 +122,7 @@ def is_foreign(headers: Headers, allowed: tuple[str, ...]) -> bool:
 
 
 class Cors(CORSMiddleware):
-    """Starlette's CORS, but a preflight always gets a 2xx: the browser decides by the headers."""
+    """Starlette's CORS, but a preflight always gets a 204: the browser decides by the headers."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         headers = dict(super().preflight_response(request_headers).headers)
@@ -137,142 +138,142 @@ async def read_json(request: Request) -> Any:
     except TimeoutError:
         raise HTTPException(*TOO_SLOW) from None
     try:
-        return json.loads(body, parse_constant=_refuse, parse_int=_integer)
+        return json.loads(body, parse_constant=_reject_constant, parse_int=_parse_integer)
     except (ValueError, RecursionError):
         return None
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
-    """The body's JSON object; empty for any other body."""
+async def _json_body(request: Request) -> dict[str, Any]:
+    """The body's JSON object, or {} for any other body."""
     found = await read_json(request)
     return found if isinstance(found, dict) else {}
 
 
-Body = Annotated[dict[str, Any], Depends(_json_object)]
+JsonBody = Annotated[dict[str, Any], Depends(_json_body)]
 
 
-def _refuse(word: str) -> None:
+def _reject_constant(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
 
 
-def _integer(digits: str) -> int | float:
+def _parse_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
-def _reporter(request: Request, parts: Given) -> Session | None:
-    """The session of a callback's token, or None for one of the configured tokens."""
+def _reporter(request: Request, services: ServicesDep) -> Session | None:
+    """The session that a callback's token belongs to, or None for a token in CALLBACK_TOKEN."""
     token = request.headers.get("x-callback-token")
-    if _is_one_of(token, parts.settings.callback_tokens):
+    if _is_one_of(token, services.settings.callback_tokens):
         return None
-    session = parts.sessions.find(token) if token else None
+    session = services.sessions.find(token) if token else None
     if session is None:
         raise HTTPException(*BAD_TOKEN)
     return session
 
 
 Reporter = Annotated[Session | None, Depends(_reporter)]
-"""The session of a rented machine's report, or None for a worker with one of our tokens."""
+"""The session of a reporting rented machine, or None for a worker with a token in CALLBACK_TOKEN."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request. `key` names its API key, empty if none; `client` is the unit for counting streams."""
+    """The sender of a request. `key` is the name of its API key, or ""; `client` is what its streams count against."""
 
     client: str
     address: str
     key: str = ""
     is_operator: bool = False
-    keys_are_set: bool = False
+    has_keys: bool = False
 
     @property
-    def counted(self) -> str:
-        """The unit for rates and queues: the API key, or the client."""
+    def quota_owner(self) -> str:
+        """What rates and queues count against: the API key, or the client."""
         return f"key {self.key}" if self.key else self.client
 
     @property
     def name(self) -> str:
-        """The caller's name in the log."""
+        """The caller's name for the log."""
         return "operator" if self.is_operator else self.key
 
     @property
-    def may_change(self) -> bool:
-        return not self.keys_are_set or bool(self.key) or self.is_operator
+    def can_write(self) -> bool:
+        return not self.has_keys or bool(self.key) or self.is_operator
 
-    def sees(self, job: Job) -> bool:
-        """A key sees the jobs that it created; a caller without a key sees any job whose id it knows."""
+    def can_see(self, job: Job) -> bool:
+        """Whether the caller may see the job: a key sees its own jobs, a caller without a key every job."""
         return self.is_operator or not self.key or job.owner == self.key
 
 
-async def _caller(request: Request, parts: Given) -> Caller:
+async def _caller(request: Request, services: ServicesDep) -> Caller:
     """The caller; an unknown key is refused."""
-    keys, given = parts.settings.named_api_keys, request.headers.get("x-api-key")
-    known = Caller(
+    keys, sent = services.settings.named_api_keys, request.headers.get("x-api-key")
+    caller = Caller(
         client_of(request),
         request.client.host if request.client else "",
-        is_operator=is_operator(request, parts),
-        keys_are_set=bool(keys),
+        is_operator=is_operator(request, services),
+        has_keys=bool(keys),
     )
-    if not keys or not given:
-        return known
-    names = [name for key, name in keys.items() if _is_one_of(given, [key])]
+    if not keys or not sent:
+        return caller
+    names = [name for key, name in keys.items() if _is_one_of(sent, [key])]
     if not names:
         raise HTTPException(*NO_KEY)
-    return replace(known, key=names[0])
+    return replace(caller, key=names[0])
 
 
-Asking = Annotated[Caller, Depends(_caller)]
-"""The caller of a read."""
+ReadCaller = Annotated[Caller, Depends(_caller)]
+"""The caller of a read request."""
 
 
-async def _changer(caller: Asking) -> Caller:
-    if not caller.may_change:
+async def _write_caller(caller: ReadCaller) -> Caller:
+    if not caller.can_write:
         raise HTTPException(*NO_KEY)
     return caller
 
 
-Changing = Annotated[Caller, Depends(_changer)]
-"""The caller of a change; if API keys are set, it has one of them or the operator's."""
+WriteCaller = Annotated[Caller, Depends(_write_caller)]
+"""The caller of a write request. If API keys are set, it has one of them or the operator's."""
 
 
-def job_of(caller: Caller, job_id: str, parts: Parts) -> Job:
+def visible_job(caller: Caller, job_id: str, services: Services) -> Job:
     """The job if the caller may see it, otherwise a 404."""
-    job = parts.job(job_id)
-    if not caller.sees(job):
+    job = services.job(job_id)
+    if not caller.can_see(job):
         raise HTTPException(*NO_JOB)
     return job
 
 
-def sees_job(job_id: str, caller: Asking, parts: Given) -> None:
-    """For routes that read a job: a key other than its owner's gets a 404."""
+def require_visible_job(job_id: str, caller: ReadCaller, services: ServicesDep) -> None:
+    """For routes that read a job: a key that does not own it gets a 404."""
     if caller.key and not caller.is_operator:
-        job_of(caller, job_id, parts)
+        visible_job(caller, job_id, services)
 
 
-def is_operator(request: Request, parts: Parts) -> bool:
-    """Whether the request has the operator's key, in its own header or as a bearer token, as Prometheus sends it."""
-    key = parts.settings.operator_key
+def is_operator(request: Request, services: Services) -> bool:
+    """Whether the request has the operator's key, in its own header or as a bearer token (Prometheus)."""
+    key = services.settings.operator_key
     if key is None:
         return False
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    given = request.headers.get("x-operator-key") or (token.strip() if scheme.lower() == "bearer" else "")
-    return _is_one_of(given, [key.get_secret_value()])
+    sent = request.headers.get("x-operator-key") or (token.strip() if scheme.lower() == "bearer" else "")
+    return _is_one_of(sent, [key.get_secret_value()])
 
 
-async def needs_a_key(caller: Asking) -> None:
-    """For the list of jobs: require an API key or the operator's; others get a 404."""
+async def require_key(caller: ReadCaller) -> None:
+    """For the list of jobs: callers with neither an API key nor the operator's get a 404."""
     if not caller.key and not caller.is_operator:
         raise HTTPException(HTTPStatus.NOT_FOUND, "not found")
 
 
-async def needs_operator_where_keys_are(request: Request, parts: Given) -> None:
-    """For metrics of all jobs: if any keys are set, require the operator's."""
-    has_keys = parts.settings.operator_key is not None or parts.settings.named_api_keys
-    if has_keys and not is_operator(request, parts):
+async def require_operator_if_keys_exist(request: Request, services: ServicesDep) -> None:
+    """For metrics of all jobs: require the operator's key if any key is set."""
+    has_keys = services.settings.operator_key is not None or services.settings.named_api_keys
+    if has_keys and not is_operator(request, services):
         raise HTTPException(*NO_OPERATOR)
 
 
 def client_of(request: HTTPConnection) -> str:
-    """The unit for rate limits: the IPv4 address, or an IPv6 subscriber's /64 network."""
+    """What rate limits count against: the IPv4 address, or the IPv6 /64 network of a subscriber."""
     host = request.client.host if request.client else ""
     try:
         address = ip_address(host)
@@ -283,8 +284,8 @@ def client_of(request: HTTPConnection) -> str:
     return host
 
 
-def _is_one_of(given: str | None, secrets: Iterable[str]) -> bool:
-    """Whether a header holds one of the secrets. Headers are latin-1; all secrets are compared, in constant time."""
-    digest = hashlib.sha256((given or "").encode("latin-1")).digest()
-    fits = [hmac.compare_digest(digest, hashlib.sha256(secret.encode()).digest()) for secret in secrets]
-    return any(fits)
+def _is_one_of(sent: str | None, secrets: Iterable[str]) -> bool:
+    """Whether a header holds one of the secrets. Headers are latin-1; every secret is compared, in constant time."""
+    digest = hashlib.sha256((sent or "").encode("latin-1")).digest()
+    matches = [hmac.compare_digest(digest, hashlib.sha256(secret.encode()).digest()) for secret in secrets]
+    return any(matches)

@@ -1,6 +1,6 @@
-"""`manifest.json` and `error.json` of ended jobs, read at most once a minute.
+"""Reads `manifest.json` and `error.json` of ended jobs, and caches them for a minute.
 
-A worker wrote them, perhaps on an untrusted host: every value is checked, and the size is bounded.
+The worker that wrote them may have run on an untrusted host, so every value is checked and sizes are limited.
 """
 
 import json
@@ -18,35 +18,35 @@ from infra.errors import StoreError
 from infra.jobs.record import Job
 from tasks.core.object_keys import job_key
 
-KEPT_SECONDS = 60
-_KEPT_JOBS = 64
+CACHE_SECONDS = 60
+_CACHED_JOBS = 64
 MANIFEST_BYTES = 1024 * 1024
 ERROR_BYTES = 64 * 1024
-MOST_CLIPS = 20
-"""No job has more than five, but earlier workers' jobs may."""
-_MOST_SEGMENTS = 5000
+MAX_CLIPS = 20
+"""Our jobs have at most five; those of earlier workers may have more."""
+_MAX_SEGMENTS = 5000
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 T = TypeVar("T")
 
 
-def parsed(document: bytes) -> Any:
+def parse_json(document: bytes) -> Any:
     """The value of a JSON document.
 
     Raises:
-        ValueError: it is not JSON; NaN, Infinity and numbers too large for a float are not.
+        ValueError: it is not JSON; NaN, Infinity and numbers beyond a float count as invalid.
     """
     try:
-        return json.loads(document, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(document, parse_constant=_reject_constant, parse_float=_parse_float)
     except RecursionError:
         raise ValueError("too deep") from None
 
 
-def _refuse(word: str) -> None:
+def _reject_constant(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("a number is too large")
@@ -54,23 +54,23 @@ def _finite(text: str) -> float:
 
 
 def _joined(segments: Any) -> Any:
-    """The words of all segments as one text, which takes a fraction of the segments' memory."""
+    """The text of all segments, which takes a fraction of the memory of the segments."""
     if segments is None:
         return None
-    if not isinstance(segments, list) or len(segments) > _MOST_SEGMENTS:
-        raise ValueError("segments are a list, and not endless")
-    return " ".join(_words(segment) for segment in segments) or None
+    if not isinstance(segments, list) or len(segments) > _MAX_SEGMENTS:
+        raise ValueError("segments must be a list of limited length")
+    return " ".join(_text(segment) for segment in segments) or None
 
 
-def _words(segment: Any) -> str:
+def _text(segment: Any) -> str:
     text = segment.get("text", "") if isinstance(segment, dict) else None
     if not isinstance(text, str):
-        raise ValueError("a segment has a text")  # noqa: TRY004 pydantic reports a ValueError as invalid input
+        raise ValueError("a segment must have a text")  # noqa: TRY004 pydantic reports a ValueError as invalid input
     return text
 
 
 class ManifestClip(BaseModel):
-    """A clip in the manifest. `file` is a plain name, so it can only lead to the job's own objects."""
+    """A clip in the manifest. `file` is a bare file name, so it cannot lead outside the job's prefix."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
     title: str | None = None
@@ -88,11 +88,11 @@ class ManifestClip(BaseModel):
 
 
 class _Clips(BaseModel):
-    clips: list[ManifestClip] = Field(max_length=MOST_CLIPS)
+    clips: list[ManifestClip] = Field(max_length=MAX_CLIPS)
 
 
 class Manifest(BaseModel):
-    """The published clips, and the document as stored in the bucket."""
+    """The published clips, and the document as stored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -103,22 +103,22 @@ class Manifest(BaseModel):
         return next((clip for clip in self.clips if clip.file == file), None)
 
 
-def manifest_of(document: bytes) -> Manifest:
+def parse_manifest(document: bytes) -> Manifest:
     """The manifest in a JSON document.
 
     Raises:
-        ValueError: it cannot be served.
+        ValueError: it is malformed.
     """
-    found = parsed(document)
+    content = parse_json(document)
     try:
-        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate cannot be sent
+        json.dumps(content, ensure_ascii=False).encode()  # fails on a lone surrogate
     except RecursionError:
         raise ValueError("too deep") from None
-    return Manifest(clips=_Clips.model_validate(found).clips, document=document)
+    return Manifest(clips=_Clips.model_validate(content).clips, document=document)
 
 
 class Failure(BaseModel):
-    """What `error.json` adds to the job's own record."""
+    """What `error.json` adds to the job's record."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -128,7 +128,7 @@ class Failure(BaseModel):
 
 
 class _Cache(Generic[T]):
-    """A cache of one value per recently requested job, valid for a minute. Failures are not cached."""
+    """Caches one value per job for a minute, for the most recent `jobs`. Errors are not cached."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs, self._lock = jobs, threading.Lock()
@@ -136,12 +136,12 @@ class _Cache(Generic[T]):
 
     def get(self, job_id: str, read: Callable[[], T]) -> T:
         with self._lock:
-            until, value = self._values.get(job_id, (0.0, None))
-        if time.monotonic() < until:
-            return value  # pyright: ignore[reportReturnType] an entry with a time has a value
+            expires_at, value = self._values.get(job_id, (0.0, None))
+        if time.monotonic() < expires_at:
+            return value  # pyright: ignore[reportReturnType] only a missing entry is None
         fresh = read()
         with self._lock:
-            self._values[job_id] = (time.monotonic() + KEPT_SECONDS, fresh)
+            self._values[job_id] = (time.monotonic() + CACHE_SECONDS, fresh)
             self._values.move_to_end(job_id)
             while len(self._values) > self._jobs:
                 self._values.popitem(last=False)
@@ -152,23 +152,25 @@ class _Cache(Generic[T]):
             self._values.pop(job_id, None)
 
 
-class Documents:
+class JobDocuments:
+    """The documents of jobs, and the sizes of their clips, cached."""
+
     def __init__(self, bucket: ArtifactStore) -> None:
         self._bucket = bucket
-        self._manifests: _Cache[Manifest] = _Cache(_KEPT_JOBS)
-        self._failures: _Cache[tuple[int, Failure]] = _Cache(_KEPT_JOBS)
-        self._sizes: _Cache[dict[str, int]] = _Cache(4 * _KEPT_JOBS)
+        self._manifests: _Cache[Manifest] = _Cache(_CACHED_JOBS)
+        self._failures: _Cache[tuple[int, Failure]] = _Cache(_CACHED_JOBS)
+        self._sizes: _Cache[dict[str, int]] = _Cache(4 * _CACHED_JOBS)
 
     def manifest(self, job_id: str) -> Manifest:
-        """The manifest of a job that has succeeded.
+        """The manifest of a succeeded job.
 
         Raises:
-            StoreError: it cannot be read, or is malformed.
+            StoreError: the manifest is unreadable or malformed.
         """
         return self._manifests.get(job_id, lambda: self._read_manifest(job_id))
 
     def failure(self, job: Job) -> Failure:
-        """Cause and next step of a failed job; empty if its attempt left none."""
+        """Error code and next step of a failed job; empty if its latest attempt left none."""
         attempt, found = self._failures.get(job.job_id, lambda: (job.attempt, self._read_failure(job.job_id)))
         if attempt != job.attempt:
             self._failures.drop(job.job_id)
@@ -176,7 +178,7 @@ class Documents:
         return found if found.attempt in (None, job.attempt) else Failure()
 
     def clip_size(self, job_id: str, file: str) -> int:
-        """Size in bytes of a published file, which never changes. Only pass files that the manifest names.
+        """Size in bytes of a published file, which never changes. Pass only files named in the manifest.
 
         Raises:
             StoreError: the bucket does not answer.
@@ -188,18 +190,19 @@ class Documents:
 
     def forget(self, job_id: str) -> None:
         """Drop everything cached for a deleted job."""
-        for kept in (self._manifests, self._failures, self._sizes):
-            kept.drop(job_id)
+        for cache in (self._manifests, self._failures, self._sizes):
+            cache.drop(job_id)
 
     def _read_manifest(self, job_id: str) -> Manifest:
         document = self._bucket.get_bounded(job_key(job_id, "manifest.json"), MANIFEST_BYTES)
         try:
-            return manifest_of(document)
+            return parse_manifest(document)
         except ValueError:
             raise StoreError(f"The manifest of {job_id} is malformed.") from None
 
     def _read_failure(self, job_id: str) -> Failure:
         try:
-            return Failure.model_validate(parsed(self._bucket.get_bounded(job_key(job_id, "error.json"), ERROR_BYTES)))
+            document = self._bucket.get_bounded(job_key(job_id, "error.json"), ERROR_BYTES)
+            return Failure.model_validate(parse_json(document))
         except (StoreError, ValueError):
             return Failure()

@@ -1,4 +1,4 @@
-"""What POST /api/jobs accepts: a request's fields, their bounds, and the contract's sentence for each fault."""
+"""The body of POST /api/jobs: its fields, their bounds, and the contract's error text for each."""
 
 import difflib
 from http import HTTPStatus
@@ -12,24 +12,24 @@ from tasks.core.languages import LANGUAGES
 from tasks.core.request import MAX_CLIPS, ClipCount, ClipSeconds, Language, VideoUrl
 
 MIN_SECONDS, MAX_SECONDS = 30, 60
-"""The API's bounds on a clip, in seconds; the flow and the command line allow more."""
-MOST_WARNINGS = 10
-_WRONG = {
+"""The API's bounds on a clip, in seconds. The flow and the command line allow a wider range."""
+MAX_WARNINGS = 10
+_INVALID = {
     "video_url": "must be a valid URL",
     "clip_duration_seconds": f"must be between {MIN_SECONDS} and {MAX_SECONDS}",
     "clip_count": f"must be between 1 and {MAX_CLIPS}",
     "language": "must be en, id, or auto",
 }
-_ABSENT = frozenset({"missing", "string_type", "float_type", "int_type"})
-"""Pydantic's names for a value that is missing or of the wrong type."""
+_MISSING = frozenset({"missing", "string_type", "float_type", "int_type"})
+"""Pydantic's error types for a value that is missing or of the wrong type."""
 _NULLABLE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
 _EXAMPLE_URL = r"^https?://[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?(\.[a-z]{2,20}){1,3}(/[A-Za-z0-9._~-]{0,50}){0,5}$"
 
 
 def _clean_url(value: Any) -> Any:
-    """The address without surrounding white space; None for an empty string, which counts as missing.
+    """The address without surrounding white space, or None (missing) if it is empty.
 
-    Control characters and spaces inside it are refused: some parsers drop them, and would read another address.
+    Spaces and control characters inside it are refused: some parsers drop them and so read a different address.
     """
     if not isinstance(value, str):
         return value
@@ -40,17 +40,17 @@ def _clean_url(value: Any) -> Any:
 
 
 def _number(value: Any) -> int | float | None:
-    """The value if it is a JSON number, else None: neither "30" nor true is one."""
+    """The value if it is a JSON number, otherwise None; "30" and true are not numbers."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 class JobRequest(BaseModel):
-    """A video and the clips to cut from it. Unknown fields are ignored, and named in the answer."""
+    """A video and the clips to cut from it. Unknown fields are ignored and listed in the response."""
 
     model_config = ConfigDict(frozen=True)
 
     video_url: Annotated[VideoUrl[str], BeforeValidator(_clean_url)] = Field(
-        description="Address of the video, http or https.",
+        description="Address of the video (http or https).",
         examples=["https://www.youtube.com/watch?v=dQw4w9WgXcQ"],
         json_schema_extra={"pattern": _EXAMPLE_URL},
     )
@@ -59,20 +59,20 @@ class JobRequest(BaseModel):
         Field(ge=MIN_SECONDS, le=MAX_SECONDS, description="Longest clip, in seconds.", examples=[45]),
         BeforeValidator(_number),
     ]
-    clip_count: Annotated[ClipCount, Field(description="How many clips."), BeforeValidator(_number)]
+    clip_count: Annotated[ClipCount, Field(description="Number of clips."), BeforeValidator(_number)]
     language: Annotated[
         Language,
         BeforeValidator(lambda value: "auto" if value is None else value),
         WithJsonSchema(_NULLABLE),
         Field(
-            description="Spoken language: auto, or a Whisper code.",
+            description="Spoken language: auto, or a Whisper code such as en.",
             json_schema_extra={"enum": ["auto", *sorted(LANGUAGES), None]},
         ),
     ] = "auto"
 
     @field_serializer("clip_duration_seconds")
     def _as_sent(self, seconds: float) -> int | float:
-        """45 and 45.0 are the same request to an idempotency key."""
+        """Serialize 45 and 45.0 alike, so that they are the same request for an idempotency key."""
         return int(seconds) if seconds.is_integer() else seconds
 
 
@@ -80,21 +80,21 @@ def read_request(body: dict[str, Any]) -> JobRequest:
     """The request in a body.
 
     Raises:
-        HTTPException: 400 with the first fault, in the order of the fields.
+        HTTPException: 400 for the first invalid field, in the order above.
     """
     try:
         return JobRequest.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0])
-    is_absent = first["type"] in _ABSENT and name != "language"
-    raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name} {'is required' if is_absent else _WRONG[name]}")
+    is_missing = first["type"] in _MISSING and name != "language"
+    raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name} {'is required' if is_missing else _INVALID[name]}")
 
 
 def unknown_fields(body: dict[str, Any]) -> list[str]:
-    """A warning for each ignored field, with the known field it resembles."""
+    """A warning for each unknown field, with the known field it resembles, if any."""
     names = [name for name in body if name not in JobRequest.model_fields]
-    warnings = [_unknown(name) for name in names[:MOST_WARNINGS]]
+    warnings = [_unknown(name) for name in names[:MAX_WARNINGS]]
     more = len(names) - len(warnings)
     return [*warnings, f"{more} more unknown fields were ignored."] if more else warnings
 

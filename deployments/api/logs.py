@@ -1,6 +1,6 @@
 """Logs each request and each event as one JSON line.
 
-A line holds the route's path template, never the requested address: queries and other clients' ids may be secret.
+A line contains the route's path template, never the requested address, which may contain secrets.
 """
 
 import json
@@ -38,10 +38,10 @@ class JsonLines(logging.Formatter):
 
 
 def configure(file: Path | None = None) -> None:
-    """Log everything as JSON lines, except the addresses that libraries log: they contain queries.
+    """Log everything as JSON lines, except the addresses that libraries log, which contain queries.
 
     Args:
-        file: where the lines go, with errors on standard error too; or None for standard output.
+        file: file to log to, with errors also on standard error; or None for standard output.
     """
     handler = (
         logging.StreamHandler(sys.stdout)
@@ -51,21 +51,21 @@ def configure(file: Path | None = None) -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     if file is not None:
-        shown = logging.StreamHandler(sys.stderr)
-        shown.setLevel(logging.ERROR)
-        logging.getLogger().addHandler(shown)
+        errors = logging.StreamHandler(sys.stderr)
+        errors.setLevel(logging.ERROR)
+        logging.getLogger().addHandler(errors)
     for name in ("httpx", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def audit(action: str, job_id: str, *, key: str, client: str, **more: Any) -> None:
-    """Log a change to a job in one line, with the key's name, never the key."""
+    """Log a change to a job in one line. `key` is the name of the caller's API key, never the key itself."""
     fields = {"action": action, "job_id": job_id, "key": key or None, "client": client or None, **more}
     _audit.info("audit", extra={"fields": fields})
 
 
 class RequestLog:
-    """Logs each request, and answers 500 if the app fails."""
+    """Logs each request, and responds with 500 if the app raises."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -76,7 +76,7 @@ class RequestLog:
             return
         began, status = time.perf_counter(), 0
 
-        async def noted(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -85,12 +85,12 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_and_note)
         except Exception:
-            logger.exception("fault", extra={"fields": _fields(scope)})
-            if status:  # a partial answer must not look complete
+            logger.exception("unhandled error", extra={"fields": _fields(scope)})
+            if status:  # a truncated response must not look complete
                 raise
-            await refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, noted)
+            await refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, send_and_note)
         finally:
             ms = round((time.perf_counter() - began) * 1000, 1)
             logger.info("request", extra={"fields": _fields(scope) | {"status": status, "ms": ms}})

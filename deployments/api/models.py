@@ -1,4 +1,4 @@
-"""Bodies, parameters and refusals of the API, as its OpenAPI document describes them."""
+"""Bodies, parameters and errors of the API, as in its OpenAPI document."""
 
 from typing import Annotated, Any
 
@@ -12,34 +12,34 @@ from infra.states import JobState, Stage
 EXAMPLE_ID = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
 
 JobIdInPath = Annotated[str, Path(description="The job's id: kk_ and a ULID.", examples=[EXAMPLE_ID])]
-FileInPath = Annotated[str, Path(description="A file that the job's manifest names.", examples=["clip_01.mp4"])]
+FileInPath = Annotated[str, Path(description="A file named in the job's manifest.", examples=["clip_01.mp4"])]
 
 Refusals = dict[int | str, dict[str, Any]]
 
 
 class Detail(BaseModel):
-    """Why a request was refused, in one sentence."""
+    """Why the request was refused, in one sentence."""
 
     detail: str
 
 
-def refusals(*said: tuple[int, str]) -> Refusals:
-    """OpenAPI responses for an operation's refusals; several sentences of one status become its examples."""
+def refusals(*errors: tuple[int, str]) -> Refusals:
+    """OpenAPI responses for an operation's errors; texts that share a status become its examples."""
     texts: dict[int, list[str]] = {}
-    for status, text in said:
+    for status, text in errors:
         texts.setdefault(status, []).append(text)
     return {
         status: {
             "model": Detail,
-            "description": " · ".join(sentences),
-            "content": {"application/json": {"examples": {text: {"value": {"detail": text}} for text in sentences}}},
+            "description": " · ".join(group),
+            "content": {"application/json": {"examples": {text: {"value": {"detail": text}} for text in group}}},
         }
-        for status, sentences in texts.items()
+        for status, group in texts.items()
     }
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI description of a body that the handler parses itself; `app` moves its `$defs` to the components."""
+    """OpenAPI description of a body that its handler parses; `app` moves the `$defs` to the components."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -54,29 +54,29 @@ TOO_LARGE = (413, "body must not exceed 1 MB")
 TOO_SLOW = (408, "body took too long to arrive")
 NO_KEY = (401, "api key required")
 NO_OPERATOR = (401, "operator key required")
-TWO_LENGTHS = (400, "content-length and transfer-encoding exclude each other")
+TWO_LENGTHS = (400, "content-length and transfer-encoding must not be combined")
 FOREIGN = (403, "origin not allowed")
 NO_SESSION = (403, "session is not valid")
 
 
 class Callback(BaseModel):
-    """A worker's progress report. Unknown fields and values of a wrong type are ignored."""
+    """A worker's progress report. Unknown fields and values of the wrong type are ignored."""
 
     job_id: JobId = Field(examples=[EXAMPLE_ID])
     status: JobState
-    stage: str | None = Field(default=None, description="The current stage; any other word is ignored.")
-    progress: float | None = Field(default=None, description="Percent of the whole job; clamped to 0 to 100.")
+    stage: str | None = Field(default=None, description="The current stage; unknown stages are ignored.")
+    progress: float | None = Field(default=None, description="Percent of the whole job, clamped to 0..100.")
     message: str | None = Field(default=None, description="What the worker is doing, in a few words.")
-    r2_prefix: str | None = Field(default=None, description="jobs/JOB_ID of this job; anything else is refused.")
+    r2_prefix: str | None = Field(default=None, description="jobs/JOB_ID with this job's id; anything else is refused.")
     error: str | None = Field(default=None, description="Why the job failed.")
-    attempt: int | None = Field(default=None, description="The reporting attempt; defaults to the running one.")
+    attempt: int | None = Field(default=None, description="The attempt that is reporting; by default, the current one.")
 
 
 class Created(BaseModel):
     job_id: str = Field(examples=[EXAMPLE_ID])
     status: JobState = JobState.QUEUED
     warnings: list[str] | None = Field(
-        default=None, description="One sentence for each ignored field; absent if there is none."
+        default=None, description="A sentence per ignored field; absent if none were ignored."
     )
 
 
@@ -86,11 +86,11 @@ class Ok(BaseModel):
 
 class Started(BaseModel):
     ok: bool
-    start_error: str | None = Field(default=None, description="Why the run could not be started; absent if it was.")
+    start_error: str | None = Field(default=None, description="Why the run could not be started; absent on success.")
 
 
 class RequestView(BaseModel):
-    """The request as it was accepted."""
+    """The accepted request."""
 
     video_url: str | None = None
     clip_duration_seconds: float | None = None
@@ -99,7 +99,7 @@ class RequestView(BaseModel):
 
 
 class JobView(BaseModel):
-    """The current state of a job. Unknown values are null. Times are seconds since the epoch."""
+    """A job's current state. Unknown values are null. Times are seconds since the epoch."""
 
     job_id: str = Field(examples=[EXAMPLE_ID])
     status: JobState
@@ -108,16 +108,16 @@ class JobView(BaseModel):
     start_error: str | None = Field(description="Why the run could not be started.")
     nosana_run_id: str | None = Field(description="The Nosana deployment or flow run that runs the job.")
     error: str | None = Field(description="Why the job failed, and what to do next.")
-    message: str = Field(description="What the job is doing within the stage.")
+    message: str = Field(description="What the job is doing in this stage.")
     attempt: int
-    attempts: list[Attempt] = Field(description="Every attempt so far, with the reason if it failed.")
+    attempts: list[Attempt] = Field(description="All attempts so far, with the reason why each failed.")
     created_at: float
     updated_at: float
-    stages: dict[Stage, StageTimes] = Field(description="Start and end of each stage in this attempt.")
+    stages: dict[Stage, StageTimes] = Field(description="Start and end of each stage of this attempt.")
     request: RequestView
-    error_code: str | None = Field(description="Name of the cause of a failure.")
-    next_step: str | None = Field(description="What to do about the failure.")
-    cancelled: bool = Field(description="Whether a user cancelled the job; its status is then FAILED.")
+    error_code: str | None = Field(description="Code of the error that failed the job.")
+    next_step: str | None = Field(description="What to do about the error.")
+    cancelled: bool = Field(description="Whether the job was cancelled; its status is then FAILED.")
 
 
 class JobLine(BaseModel):
@@ -148,22 +148,22 @@ class JobList(BaseModel):
 
 
 class ClipView(BaseModel):
-    """A finished clip. Times are seconds from the start of the source; values missing in the manifest are null."""
+    """A finished clip. Times are seconds from the start of the source; values not in the manifest are null."""
 
     file: str = Field(examples=["clip_01.mp4"])
     title: str | None
     duration: float | None
     download_url: str = Field(description="Presigned URL of the file, valid for six hours.")
-    stream_url: str = Field(description="Path of the file on this server.")
+    stream_url: str = Field(description="Path that streams the file from this server.")
     hook: str | None
     start: float | None
     end: float | None
     description: str | None
     hashtags: list[str] | None
     text: str | None = Field(description="The spoken words.")
-    why: str | None = Field(description="Why it was chosen, in one sentence.")
+    why: str | None = Field(description="Why the clip was chosen, in one sentence.")
     score: float | None = Field(description="Sum of the scores.")
-    scores: dict[str, float] | None = Field(description="The signals behind the choice, standardised within the talk.")
+    scores: dict[str, float] | None = Field(description="The signals behind the choice, standardised over the video.")
 
 
 class Results(BaseModel):
@@ -171,7 +171,7 @@ class Results(BaseModel):
 
 
 class Readiness(BaseModel):
-    """State of each dependency: ok, or the fault."""
+    """State of each dependency: ok, or what is wrong."""
 
     redis: str = Field(examples=["ok"])
     bucket: str = Field(examples=["ok"])

@@ -1,4 +1,4 @@
-"""Refusals as `{"detail": "<one sentence>"}`, whichever layer refuses."""
+"""Error responses in the form `{"detail": "<one sentence>"}`, from every layer."""
 
 from http import HTTPStatus
 
@@ -18,7 +18,7 @@ def refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 
 
 def install(app: FastAPI) -> None:
-    """Answer the framework's refusals and our errors in the API's words."""
+    """Turn the framework's errors and ours into the API's error responses."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Forbidden, _forbidden)
@@ -28,14 +28,14 @@ def install(app: FastAPI) -> None:
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 for the type checker
-    said, headers = str(error.detail), dict(error.headers or {})
-    if said == HTTPStatus(error.status_code).phrase:
-        said = not_found(request.scope["path"]) if error.status_code == HTTPStatus.NOT_FOUND else said.lower()
-    return refusal(error.status_code, said, headers)
+    detail, headers = str(error.detail), dict(error.headers or {})
+    if detail == HTTPStatus(error.status_code).phrase:  # Starlette's default
+        detail = not_found(request.scope["path"]) if error.status_code == HTTPStatus.NOT_FOUND else detail.lower()
+    return refusal(error.status_code, detail, headers)
 
 
 def not_found(path: str) -> str:
-    """The refusal for a path that matches no route."""
+    """The error text for a path without a route."""
     _, jobs, rest = path.partition("/api/jobs/")
     job_id, _, rest = rest.partition("/")
     if not jobs:
@@ -46,14 +46,14 @@ def not_found(path: str) -> str:
 
 
 async def _malformed(_: Request, error: Exception) -> JSONResponse:
-    """A malformed parameter: its name and the rule, never its value."""
+    """Name the malformed parameter and the rule, but not the value."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 for the type checker
     first = error.errors()[0]
     return refusal(HTTPStatus.BAD_REQUEST, f"{first['loc'][-1]}: {first['msg'].lower()}")
 
 
 async def _forbidden(_: Request, __: Exception) -> JSONResponse:
-    return refusal(HTTPStatus.FORBIDDEN, "this is not the run's to ask")
+    return refusal(HTTPStatus.FORBIDDEN, "the run may not make this request")
 
 
 async def _no_store(request: Request, error: Exception) -> JSONResponse:
@@ -67,5 +67,5 @@ async def _no_bucket(request: Request, error: Exception) -> JSONResponse:
 
 
 def _is_out_of_space(error: Exception, request: Request) -> bool:
-    folder = request.app.state.parts.settings.data_dir
+    folder = request.app.state.services.settings.data_dir
     return isinstance(error, StateFull) or disk.explain_if_full(error, folder) is not None

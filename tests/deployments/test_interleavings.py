@@ -117,7 +117,7 @@ class Interleavings(RuleBasedStateMachine):
         runs = PrefectRuns("http://prefect/api", "clip/local", self.prefect.transport)
         self.jobs = self.stores[0]
         bucket = ArtifactStore.from_settings(self.configured)
-        self.parts = create_app(self.configured, self.jobs, bucket, runs).state.parts
+        self.services = create_app(self.configured, self.jobs, bucket, runs).state.services
         self.now = time.time()  # records are stamped with real time
         self.reconciler = Reconciler(self.jobs, runs, clock=self.clock)
         self.seen: dict[str, LastSeen] = {}
@@ -133,7 +133,7 @@ class Interleavings(RuleBasedStateMachine):
         for _ in range(1, attempts):
             (job_id,) = self.seen
             self.cancel(job_id)
-            self.submit_during("nothing", lambda job_id=job_id: api_jobs._start(job_id, CALLER, self.parts))
+            self.submit_during("nothing", lambda job_id=job_id: api_jobs._start(job_id, CALLER, self.services))
 
     def clock(self) -> float:
         return self.now
@@ -147,13 +147,13 @@ class Interleavings(RuleBasedStateMachine):
 
     def create_job(self, event):
         self.submit_during(
-            event, lambda: api_create._created(request(), CALLER, JobRequest.model_validate(REQUEST), "", self.parts)
+            event, lambda: api_create._create(request(), CALLER, JobRequest.model_validate(REQUEST), "", self.services)
         )
 
     @rule(which=ANY, event=EVENTS)
     def a_client_restarts_a_job(self, which, event):
         if job_id := self.pick(self.jobs_in("FAILED"), which):
-            self.submit_during(event, lambda: api_jobs._start(job_id, CALLER, self.parts))
+            self.submit_during(event, lambda: api_jobs._start(job_id, CALLER, self.services))
 
     @rule(which=ANY)
     def a_client_cancels_a_job(self, which):
@@ -161,7 +161,7 @@ class Interleavings(RuleBasedStateMachine):
             self.cancel(job_id)
 
     def cancel(self, job_id):
-        if answer_of(lambda: api_jobs._cancel(job_id, CALLER, self.parts)) != (200, None):
+        if answer_of(lambda: api_jobs._cancel(job_id, CALLER, self.services)) != (200, None):
             assert self.record(job_id).get("status") not in ("QUEUED", "RUNNING"), "it goes on and was not cancelled"
             return
         job = self.jobs.get(job_id)
@@ -323,17 +323,17 @@ class Interleavings(RuleBasedStateMachine):
         fields = self.record(grant.job_id)
         is_newest = (fields.get("attempt"), fields.get("grant_id")) == (str(grant.attempt), grant.grant_id)
         got: list[api_redeem.Redeemed] = []
-        status, detail = answer_of(lambda: got.append(api_redeem._redeemed(grant, nonce, "http://api", self.parts)))
+        status, detail = answer_of(lambda: got.append(api_redeem._redeem(grant, nonce, "http://api", self.services)))
         is_again = nonce is not None and self.nonces.get(grant.grant_id) == nonce
         is_theft = is_newest and grant.grant_id in self.nonces and not is_again
-        assert is_theft == ((status, detail) == api_redeem.TAKEN)
+        assert is_theft == ((status, detail) == api_redeem.ALREADY_REDEEMED)
         if is_theft:
             self.seen[grant.job_id].alarms.add(grant.attempt)
         if status == 200:
             assert is_newest
             taken_steps["answered again"] += is_again
             earlier = [one for one in self.sessions if one[1] is grant]
-            assert not [token for token, _ in earlier if self.parts.sessions.find(token)], "a grant has two sessions"
+            assert not [token for token, _ in earlier if self.services.sessions.find(token)], "a grant has two sessions"
             self.nonces[grant.grant_id] = nonce
             self.sessions.append((got[0].access.token, grant))
 
@@ -349,7 +349,7 @@ class Interleavings(RuleBasedStateMachine):
         """The session if it is valid; the newest session counts as used from now on."""
         if [one for one in self.sessions if one[1] is grant][-1][0] == token:
             self.nonces[grant.grant_id] = None
-        return self.parts.sessions.find(token)
+        return self.services.sessions.find(token)
 
     @rule(which=ANY, status=st.sampled_from(list(JobState)[1:]))
     def a_machine_reports(self, which, status):
@@ -419,7 +419,7 @@ class Interleavings(RuleBasedStateMachine):
         assert going_on == {job for job in active if self.record(job)}
         used = [(token, grant) for token, grant in self.sessions if self.nonces[grant.grant_id] is None]
         for token, grant in used[-3:]:
-            if self.parts.sessions.find(token):
+            if self.services.sessions.find(token):
                 fields = self.record(grant.job_id)
                 assert (fields["attempt"], fields["grant_id"]) == (str(grant.attempt), grant.grant_id)
 

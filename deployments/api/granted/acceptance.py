@@ -1,8 +1,8 @@
-"""Checks what a rented machine made before its job counts as succeeded.
+"""Verifies and publishes a rented machine's output before its job counts as succeeded.
 
 The objects are under the job's granted root, where the machine can still change them. Each is copied to the job's
-results, which the machine cannot reach, and the copy is checked. These checks cannot tell whether the clips come
-from the right video or are fit to publish.
+prefix, which the machine cannot reach, and the copy is checked. The checks cannot tell whether a clip comes from the
+right video or is fit to publish.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deployments.api.job_documents import ERROR_BYTES, MANIFEST_BYTES, manifest_of, parsed
+from deployments.api.job_documents import ERROR_BYTES, MANIFEST_BYTES, parse_json, parse_manifest
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
 from infra.granted.access import granted_root
@@ -28,17 +28,17 @@ DOCUMENTS = {
     "edl.json": _MIB,
     "face_log.json": 4 * _MIB,
 }
-"""Documents published with the clips, as any worker writes them, and the most bytes each may have."""
+"""Documents published along with the clips, and the largest size of each in bytes."""
 BYTES_OF_SPEECH = {"transcript.json": 600, "chunks.json": 100}
-"""Extra bytes a document may have per second of the longest source: a word takes about 100 bytes."""
+"""Extra bytes allowed per second of the longest source; a word takes about 100 bytes."""
 CLIP_BYTES = 1024**3
-"""Largest clip: a hundred times the size of three minutes."""
-_LENIENT_SECONDS = 0.1
-"""How much longer than requested a clip may be, as the output contract allows."""
+"""Largest clip: a hundred times the size of three minutes of video."""
+_TOLERANCE_SECONDS = 0.1
+"""How much longer than requested a clip may be, as in the output contract."""
 
 
-class Unacceptable(Exception):
-    """Why a machine's output is rejected; the text is ours, never the machine's."""
+class OutputRejected(Exception):
+    """Why a machine's output was rejected. The text never comes from the machine."""
 
 
 class _Clip(BaseModel):
@@ -56,113 +56,118 @@ class _Manifest(BaseModel):
 
 
 def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
-    """Publish what the job's machine made, the manifest last. A source lasts at most `source_seconds`.
+    """Verify and publish the output of the job's machine, the manifest last.
+
+    Args:
+        job: the job, whose attempt has not ended.
+        bucket: holds the output under the job's granted root.
+        source_seconds: longest source video that is accepted, in seconds.
 
     Raises:
-        Unacceptable: a check fails; nothing is published.
+        OutputRejected: a check failed. Clips may have been copied, but no manifest is published.
         StoreError: the bucket does not answer; try again.
     """
-    document, value = _document("manifest.json", job, bucket, MANIFEST_BYTES)
-    found = _read(value, job)
-    del value
-    _check_readable(document)
+    document, content = _read_document("manifest.json", job, bucket, MANIFEST_BYTES)
+    manifest = _checked_manifest(content, job)
+    del content
+    _check_servable(document)
     bucket.delete(job_key(job.job_id, "manifest.json"))
-    for clip in found.clips:
+    for clip in manifest.clips:
         _publish_clip(clip, job, bucket)
-    for name, most in DOCUMENTS.items():
-        most_of_it = most + BYTES_OF_SPEECH.get(name, 0) * source_seconds
-        bucket.put_bytes(job_key(job.job_id, name), _document(name, job, bucket, most_of_it)[0], JSON)
+    for name, max_bytes in DOCUMENTS.items():
+        limit = max_bytes + BYTES_OF_SPEECH.get(name, 0) * source_seconds
+        bucket.put_bytes(job_key(job.job_id, name), _read_document(name, job, bucket, limit)[0], JSON)
     bucket.put_bytes(job_key(job.job_id, "manifest.json"), document, JSON)
 
 
-def keep_error(job: Job, bucket: ArtifactStore) -> None:
-    """Publish the machine's account of its failure, if it is readable."""
+def publish_error(job: Job, bucket: ArtifactStore) -> None:
+    """Publish the scalar fields of the machine's `error.json`, if it is readable."""
     try:
-        _, told = _document("error.json", job, bucket, ERROR_BYTES)
-    except Unacceptable:
+        _, content = _read_document("error.json", job, bucket, ERROR_BYTES)
+    except OutputRejected:
         return
-    if isinstance(told, dict):
-        plain = {name: value for name, value in told.items() if _is_whole(name) and _is_plain(value)}
-        bucket.put_json(job_key(job.job_id, "error.json"), plain | {"attempt": job.attempt})
+    if isinstance(content, dict):
+        scalars = {name: value for name, value in content.items() if _is_encodable(name) and _is_scalar(value)}
+        bucket.put_json(job_key(job.job_id, "error.json"), scalars | {"attempt": job.attempt})
 
 
-def _is_plain(value: Any) -> bool:
-    return _is_whole(value) if isinstance(value, str) else isinstance(value, int | float | None)
+def _is_scalar(value: Any) -> bool:
+    return _is_encodable(value) if isinstance(value, str) else isinstance(value, int | float | None)
 
 
-def _is_whole(text: str) -> bool:
-    """Whether the text can be encoded: a lone surrogate, which JSON allows, cannot."""
+def _is_encodable(text: str) -> bool:
+    """Whether UTF-8 can encode the text; JSON allows lone surrogates, which it cannot."""
     return text.isascii() or text == text.encode(errors="ignore").decode()
 
 
-def tidy(job_id: str, bucket: ArtifactStore) -> None:
-    """Remove everything the job's machines wrote, including the source."""
+def delete_granted_objects(job_id: str, bucket: ArtifactStore) -> None:
+    """Delete everything that the job's machines wrote, including the source video."""
     for key in list(bucket.list(granted_root(job_id))):
         bucket.delete(key)
 
 
-def _read(document: Any, job: Job) -> _Manifest:
+def _checked_manifest(content: Any, job: Job) -> _Manifest:
     try:
-        asked, found = ClipRequest.model_validate(job.request), _Manifest.model_validate(document)
+        request, manifest = ClipRequest.model_validate(job.request), _Manifest.model_validate(content)
     except ValidationError:
-        raise Unacceptable("Its manifest is malformed.") from None
-    files = [clip.file for clip in found.clips]
-    if found.job_id != job.job_id:
-        raise Unacceptable("Its manifest is another job's.")
-    if len(files) > asked.clip_count or not set(files) <= {clip_name(n) for n in range(1, asked.clip_count + 1)}:
-        raise Unacceptable("Its manifest names clips that nobody asked for.")
+        raise OutputRejected("Its manifest is malformed.") from None
+    files = [clip.file for clip in manifest.clips]
+    if manifest.job_id != job.job_id:
+        raise OutputRejected("Its manifest belongs to another job.")
+    if len(files) > request.clip_count or not set(files) <= {clip_name(n) for n in range(1, request.clip_count + 1)}:
+        raise OutputRejected("Its manifest names clips that were not requested.")
     if len(set(files)) < len(files):
-        raise Unacceptable("Its manifest names a clip twice.")
-    if any(clip.duration > asked.clip_duration_seconds + _LENIENT_SECONDS for clip in found.clips):
-        raise Unacceptable("A clip is longer than was asked for.")
-    return found
+        raise OutputRejected("Its manifest names a clip twice.")
+    if any(clip.duration > request.clip_duration_seconds + _TOLERANCE_SECONDS for clip in manifest.clips):
+        raise OutputRejected("A clip is longer than requested.")
+    return manifest
 
 
-def _check_readable(document: bytes) -> None:
-    """Check that the manifest can be served once published."""
+def _check_servable(document: bytes) -> None:
+    """Check that the API can serve the manifest once it is published."""
     try:
-        manifest_of(document)
+        parse_manifest(document)
     except ValueError:
-        raise Unacceptable("Its manifest is malformed.") from None
+        raise OutputRejected("Its manifest is malformed.") from None
 
 
 def _publish_clip(clip: _Clip, job: Job, bucket: ArtifactStore) -> None:
-    """Copy the clip, then check the copy; only its bytes come from the machine."""
+    """Copy the clip, then check the copy. Only its bytes come from the machine."""
     key = job_key(job.job_id, clip.file)
     ref = ArtifactRef(key=granted_root(job.job_id) + key, sha256=clip.sha256, size=clip.size_bytes)
     try:
         if bucket.size(ref.key) != clip.size_bytes:
-            raise Unacceptable(f"{clip.file} has not the size that the manifest says.")
+            raise OutputRejected(f"{clip.file} does not have the size in the manifest.")
         bucket.copy(ref, key, content_type="video/mp4")
     except ObjectMissing:
-        raise Unacceptable(f"{clip.file} is missing.") from None
-    begins, digest = _look_through(key, bucket)
-    if digest != clip.sha256 or begins[4:8] != b"ftyp":
+        raise OutputRejected(f"{clip.file} is missing.") from None
+    head, digest = _head_and_digest(key, bucket)
+    if digest != clip.sha256 or head[4:8] != b"ftyp":
         bucket.delete(key)
-        raise Unacceptable(f"{clip.file} is not the file that the manifest says.")
+        raise OutputRejected(f"{clip.file} is not the file described in the manifest.")
 
 
-def _look_through(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
-    """The first bytes of an object, and the SHA-256 of the whole."""
-    digest, begins = hashlib.sha256(), b""
+def _head_and_digest(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
+    """An object's first bytes and its SHA-256."""
+    digest, head = hashlib.sha256(), b""
     stream = bucket.open(key)
     try:
         for chunk in stream:
-            begins = begins or chunk[:16]
+            head = head or chunk[:16]
             digest.update(chunk)
     finally:
         stream.close()
-    return begins, digest.hexdigest()
+    return head, digest.hexdigest()
 
 
-def _document(name: str, job: Job, bucket: ArtifactStore, most: int) -> tuple[bytes, Any]:
-    """A JSON document from the machine and its value, read once: what is checked is what is published."""
+def _read_document(name: str, job: Job, bucket: ArtifactStore, max_bytes: int) -> tuple[bytes, Any]:
+    """A JSON document from the machine and its content, read once so that the checked bytes are the published ones."""
     try:
-        document = bucket.get_bounded(granted_root(job.job_id) + job_key(job.job_id, name), most)
-        return document, parsed(document)
+        document = bucket.get_bounded(granted_root(job.job_id) + job_key(job.job_id, name), max_bytes)
+        return document, parse_json(document)
     except ObjectMissing:
-        raise Unacceptable(f"{name} is missing.") from None
+        raise OutputRejected(f"{name} is missing.") from None
     except ObjectTooLarge:
-        raise Unacceptable(f"{name} is too large.") from None
+        raise OutputRejected(f"{name} is too large.") from None
     except ValueError:
-        raise Unacceptable(f"{name} is not JSON.") from None
+        raise OutputRejected(f"{name} is not JSON.") from None

@@ -1,7 +1,7 @@
-"""POST /api/worker/llm/chat/completions: LLM calls from rented machines, with our key and within a budget.
+"""POST /api/worker/llm/chat/completions: proxies LLM calls from rented machines, with our key and a call budget.
 
-Request and answer are rebuilt from the fields that the flow uses: the provider's text may contain a key, and a
-rented machine is an untrusted host.
+Requests and answers are rebuilt from the fields that the flow uses, because a rented machine is an untrusted host,
+and a provider's answer may contain a key.
 """
 
 import json
@@ -17,9 +17,9 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
-from deployments.api.dependencies import Given
-from deployments.api.granted.session import SLOW_DOWN, Working
-from deployments.api.guards import Body
+from deployments.api.dependencies import ServicesDep
+from deployments.api.granted.session import SLOW_DOWN, ActiveSession
+from deployments.api.guards import JsonBody
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
 from infra.errors import ConfigError
 from infra.settings import Settings
@@ -27,18 +27,18 @@ from infra.settings import Settings
 logger = logging.getLogger(__name__)
 router = APIRouter()
 
-NO_LLM = (404, "this service has no LLM for rented machines")
+NO_LLM = (404, "no LLM is available to rented machines")
 MALFORMED = (400, "messages are malformed")
 REFUSED = (400, "the LLM refused the request")
-USED_UP = (403, "the run's LLM calls are used up")
+USED_UP = (403, "the run has used up its LLM calls")
 BUSY = (429, "the LLM is busy; try again later")
-NO_ANSWER = (502, "the LLM did not answer as it should")
+NO_ANSWER = (502, "the LLM gave no valid answer")
 
 MAX_MESSAGE_CHARS = 200_000
-"""Most characters in all messages of a call: five times what the flow sends."""
-SCHEMA_LETTERS = 20_000
+"""Maximum characters in all messages of a call: five times what the flow sends."""
+MAX_SCHEMA_CHARS = 20_000
 ANSWER_TOKENS = 8192
-"""Most tokens in an answer: eight times what ten clips take; reasoning models count their reasoning."""
+"""Maximum tokens in an answer: eight times what ten clips take, since reasoning counts too."""
 ANSWER_BYTES = 1024 * 1024
 OPENAI_BASE = "https://api.openai.com/v1"
 GEMINI_HOST = "generativelanguage.googleapis.com"
@@ -48,12 +48,12 @@ COMPATIBLE = {
     "openai", "custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "openrouter", "groq", "mistral",
     "deepseek", "together_ai", "fireworks_ai", "deepinfra", "cerebras", "xai",
 }  # fmt: skip
-"""Providers, by their litellm names, with an OpenAI-compatible API."""
+"""Providers with an OpenAI-compatible API, by litellm name."""
 
 
 @dataclass(frozen=True)
-class Upstream:
-    """The address of the calls, and the model's name there."""
+class LlmEndpoint:
+    """Where calls go, and the model's name there."""
 
     url: str
     model: str
@@ -64,31 +64,31 @@ class Message(BaseModel):
     content: str
 
 
-class Shape(BaseModel):
-    """How the answer is to be formed."""
+class ResponseFormat(BaseModel):
+    """The requested format of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = None
 
 
-class Chat(BaseModel):
-    """A call, as OpenAI's API takes it. Other fields are ignored, and so is the model: it is this service's."""
+class ChatRequest(BaseModel):
+    """A call in the format of OpenAI's API. Other fields are ignored, including the model, which this service sets."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=20)]
-    response_format: Shape | None = None
+    response_format: ResponseFormat | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, description=f"{ANSWER_TOKENS} at most.")] | None = None
+    max_tokens: Annotated[int, Field(ge=1, description=f"At most {ANSWER_TOKENS} are used.")] | None = None
     seed: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
 
 
-class Said(BaseModel):
+class AnswerMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str | None = None
 
 
-class Choice(BaseModel):
+class AnswerChoice(BaseModel):
     index: Literal[0] = 0
-    message: Said
+    message: AnswerMessage
     finish_reason: Annotated[str, Field(pattern=r"^[A-Za-z_]{1,40}$")] | None = None
 
 
@@ -99,97 +99,98 @@ class Usage(BaseModel):
 
 
 class Completion(BaseModel):
-    """An answer, of which there is one."""
+    """An answer in the format of OpenAI's API, with exactly one choice."""
 
     id: Annotated[str, Field(max_length=200)] = ""
     object: Literal["chat.completion"] = "chat.completion"
     created: int = 0
     model: str = ""
-    choices: Annotated[list[Choice], Field(min_length=1, max_length=1)]
+    choices: Annotated[list[AnswerChoice], Field(min_length=1, max_length=1)]
     usage: Usage | None = None
 
 
 def llm_model_for_granted(settings: Settings) -> str | None:
-    """The model that rented machines may call, or None, with the reason logged, if they get none."""
+    """The model that rented machines may call, or None. A misconfiguration is logged."""
     if settings.llm_model_name is None or not settings.grant_llm_calls:
         return None
     try:
-        return upstream_of(settings).model
+        return llm_endpoint(settings).model
     except ConfigError as error:
-        logger.warning("Rented machines get no LLM: %s", error)
+        logger.warning("Rented machines cannot use the LLM: %s", error)
         return None
 
 
-def upstream_of(settings: Settings) -> Upstream:
-    """The upstream that the settings name, parsed as the flow parses them.
+def llm_endpoint(settings: Settings) -> LlmEndpoint:
+    """The configured endpoint, from settings that are read as the flow reads them.
 
     Raises:
-        ConfigError: they name none with an OpenAI-compatible API.
+        ConfigError: the settings name no endpoint with an OpenAI-compatible API.
     """
     name, base = settings.llm_model_name or "", settings.llm_api_base
     provider, model = name.split("/", 1) if "/" in name else ("", name)
     if provider == "gemini" or (base and urlsplit(base).hostname == GEMINI_HOST):
-        return Upstream(f"{GEMINI_BASE}/chat/completions", model if provider in ("gemini", "openai") else name)
+        return LlmEndpoint(f"{GEMINI_BASE}/chat/completions", model if provider in ("gemini", "openai") else name)
     if not provider and base is None:
         raise ConfigError("LLM_MODEL_NAME names no provider; write openai/NAME, or set LLM_API_BASE.")
     if provider and provider not in COMPATIBLE:
-        raise ConfigError("LLM_MODEL_NAME names a provider that does not answer as OpenAI does; choose another one.")
+        raise ConfigError("LLM_MODEL_NAME names a provider without an OpenAI-compatible API; choose another.")
     if base is None and provider != "openai":
-        raise ConfigError("LLM_MODEL_NAME names a provider whose address is not known; set LLM_API_BASE.")
-    return Upstream(_completions(base or OPENAI_BASE), model)
+        raise ConfigError("LLM_MODEL_NAME names a provider whose address is unknown; set LLM_API_BASE.")
+    return LlmEndpoint(_completions(base or OPENAI_BASE), model)
 
 
 def _completions(base: str) -> str:
-    """The address of the calls, without user and password: the key authenticates them."""
-    parts = urlsplit(base)
-    path = f"{parts.path.rstrip('/')}/chat/completions"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path).geturl()
+    """The address for calls, without user and password: the key authenticates them."""
+    address = urlsplit(base)
+    path = f"{address.path.rstrip('/')}/chat/completions"
+    return address._replace(netloc=address.netloc.rpartition("@")[2], path=path).geturl()
 
 
 @router.post(
     "/api/worker/llm/chat/completions",
-    summary="Ask the LLM",
+    summary="Call the LLM",
     responses=refusals(
         MALFORMED, REFUSED, NO_SESSION, USED_UP, NO_LLM, TOO_SLOW, TOO_LARGE, SLOW_DOWN, BUSY, NO_ANSWER, NO_STORE
     ),
-    openapi_extra=body_of(Chat),
+    openapi_extra=body_of(ChatRequest),
 )
-async def ask_llm(session: Working, body: Body, parts: Given) -> Completion:
-    """For a rented machine, as OpenAI's API, with the session's token as its key. Nothing is streamed."""
-    if llm_model_for_granted(parts.settings) is None:
+async def call_llm(session: ActiveSession, body: JsonBody, services: ServicesDep) -> Completion:
+    """OpenAI's API for a rented machine, with the session token as API key. Streaming is not supported."""
+    if llm_model_for_granted(services.settings) is None:
         raise HTTPException(*NO_LLM)
-    upstream = upstream_of(parts.settings)
-    content = _made_anew(body, upstream)
-    if await to_thread.run_sync(parts.sessions.count_use, session, "llm") > parts.settings.grant_llm_calls:
+    endpoint = llm_endpoint(services.settings)
+    content = _rebuilt_request(body, endpoint)
+    if await to_thread.run_sync(services.sessions.count_use, session, "llm") > services.settings.grant_llm_calls:
         raise HTTPException(*USED_UP)
-    return _answer(await _ask(upstream, content, parts.settings), upstream)
+    return _parse_answer(await _call(endpoint, content, services.settings), endpoint)
 
 
-def _made_anew(body: dict[str, Any], upstream: Upstream) -> bytes:
-    """The call to send on: only known fields, within bounds.
+def _rebuilt_request(body: dict[str, Any], endpoint: LlmEndpoint) -> bytes:
+    """The request to forward: only known fields, within limits.
 
     Raises:
-        HTTPException: 400 if it is malformed.
+        HTTPException: 400 if the request is malformed.
     """
     try:
-        chat = Chat.model_validate(body)
-        shape = json.dumps(chat.model_dump(include={"response_format"}, exclude_unset=True), allow_nan=False)
-        if sum(len(message.content) for message in chat.messages) > MAX_MESSAGE_CHARS or len(shape) > SCHEMA_LETTERS:
+        chat = ChatRequest.model_validate(body)
+        response_format = json.dumps(chat.model_dump(include={"response_format"}, exclude_unset=True), allow_nan=False)
+        message_chars = sum(len(message.content) for message in chat.messages)
+        if message_chars > MAX_MESSAGE_CHARS or len(response_format) > MAX_SCHEMA_CHARS:
             raise HTTPException(*MALFORMED)
-        # OpenAI's newer models refuse max_tokens; other servers refuse its newer name.
-        longest = "max_completion_tokens" if upstream.url.startswith(OPENAI_BASE) else "max_tokens"
-        named = {"model": upstream.model, longest: min(chat.max_tokens or ANSWER_TOKENS, ANSWER_TOKENS)}
+        # OpenAI's newer models reject max_tokens; other servers reject its replacement.
+        limit_name = "max_completion_tokens" if endpoint.url.startswith(OPENAI_BASE) else "max_tokens"
+        fixed = {"model": endpoint.model, limit_name: min(chat.max_tokens or ANSWER_TOKENS, ANSWER_TOKENS)}
         fields = chat.model_dump(exclude_unset=True, exclude={"max_tokens"})
-        return json.dumps({name: value for name, value in fields.items() if value is not None} | named).encode()
+        return json.dumps({name: value for name, value in fields.items() if value is not None} | fixed).encode()
     except (ValueError, RecursionError):
         raise HTTPException(*MALFORMED) from None
 
 
-async def _ask(upstream: Upstream, content: bytes, settings: Settings) -> bytes:
+async def _call(endpoint: LlmEndpoint, content: bytes, settings: Settings) -> bytes:
     """The body of the provider's answer.
 
     Raises:
-        HTTPException: 400 for a refused request and 429 if busy, both in our words; otherwise 502.
+        HTTPException: 400 if the provider rejects the request, 429 if it is busy, otherwise 502; never in its words.
     """
     seconds, key = settings.llm_timeout_seconds, settings.llm_api_key
     headers = {b"content-type": b"application/json", b"accept-encoding": b"identity"}
@@ -199,10 +200,10 @@ async def _ask(upstream: Upstream, content: bytes, settings: Settings) -> bytes:
         with anyio.fail_after(seconds):
             async with (
                 httpx.AsyncClient(timeout=seconds) as client,
-                client.stream("POST", upstream.url, content=content, headers=headers) as answer,
+                client.stream("POST", endpoint.url, content=content, headers=headers) as answer,
             ):
-                _check(answer)
-                return await _read(answer)
+                _check_status(answer)
+                return await _read_body(answer)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         logger.warning("The LLM did not answer a rented machine: %s", type(error).__name__)
         raise HTTPException(*NO_ANSWER) from None
@@ -214,10 +215,10 @@ _REQUEST_REFUSED = {
     httpx.codes.UNPROCESSABLE_ENTITY,
     httpx.codes.NOT_IMPLEMENTED,
 }
-"""Statuses with which servers refuse a request's form, mostly its `response_format`."""
+"""Statuses with which servers reject a request's format, usually its `response_format`."""
 
 
-def _check(answer: httpx.Response) -> None:
+def _check_status(answer: httpx.Response) -> None:
     if answer.status_code == httpx.codes.OK:
         return
     logger.warning("The LLM answered a rented machine with status %d", answer.status_code)
@@ -229,7 +230,7 @@ def _check(answer: httpx.Response) -> None:
     raise HTTPException(*NO_ANSWER)
 
 
-async def _read(answer: httpx.Response) -> bytes:
+async def _read_body(answer: httpx.Response) -> bytes:
     body = bytearray()
     async for chunk in answer.aiter_bytes():
         body += chunk
@@ -238,9 +239,9 @@ async def _read(answer: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _answer(body: bytes, upstream: Upstream) -> Completion:
+def _parse_answer(body: bytes, endpoint: LlmEndpoint) -> Completion:
     try:
-        return Completion.model_validate_json(body).model_copy(update={"model": upstream.model})
+        return Completion.model_validate_json(body).model_copy(update={"model": endpoint.model})
     except ValidationError:
         logger.warning("The LLM's answer to a rented machine was malformed")
         raise HTTPException(*NO_ANSWER) from None

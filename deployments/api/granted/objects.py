@@ -1,7 +1,7 @@
 """POST /api/worker/objects: signs a rented machine's bucket requests, one at a time.
 
-A machine reads and writes under its job's own root. In the cache that jobs share it reads only what belongs to its
-own source, as recorded by trusted runs, and writes nothing.
+A machine can read and write under its job's granted root. In the shared cache it can read only what trusted runs
+recorded for its own source, and write nothing.
 """
 
 import logging
@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
-from deployments.api.dependencies import Given, Parts
-from deployments.api.granted.session import SLOW_DOWN, Working
-from deployments.api.guards import Body
+from deployments.api.dependencies import Services, ServicesDep
+from deployments.api.granted.session import SLOW_DOWN, ActiveSession
+from deployments.api.guards import JsonBody
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
 from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cache_key
 from infra.bucket.signing import enforces_signed_headers, presign_request
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 router = APIRouter()
 
 SIGNED_SECONDS = 900
-"""How long a URL is valid: a part of 16 MiB may wait for its turn on a slow line."""
-NOT_OWN = (403, "this object is not the run's")
+"""How long a URL is valid: on a slow line, a part of 16 MiB may wait in a queue."""
+NOT_OWN = (403, "this object does not belong to the run")
 MALFORMED = (400, "method, path, query or headers are malformed")
 NO_BUCKET = (502, "bucket did not answer")
-UNSAFE_BUCKET = (501, "the bucket takes headers that nobody has signed")
+UNSAFE_BUCKET = (501, "the bucket accepts unsigned headers")
 
 
-class Asked(BaseModel):
-    """A request as the machine would send it; `path` is /bucket/key, `headers` those that are to be signed."""
+class SignRequest(BaseModel):
+    """The request that the machine wants to send. `path` is /BUCKET/KEY; `headers` are those to sign."""
 
     method: str = Field(max_length=10, examples=["GET"])
     path: str = Field(max_length=4000)
@@ -41,7 +41,7 @@ class Asked(BaseModel):
     headers: dict[str, str] = Field(default_factory=dict[str, str], max_length=10)
 
 
-class Signed(BaseModel):
+class SignedUrl(BaseModel):
     url: str
 
 
@@ -51,64 +51,64 @@ class Signed(BaseModel):
     responses=refusals(
         MALFORMED, NOT_OWN, NO_SESSION, SLOW_DOWN, TOO_LARGE, TOO_SLOW, UNSAFE_BUCKET, NO_BUCKET, NO_STORE
     ),
-    openapi_extra=body_of(Asked),
+    openapi_extra=body_of(SignRequest),
 )
-def sign(session: Working, body: Body, parts: Given) -> Signed:
-    """For a rented machine: an address for one request, good for some minutes."""
+def sign(session: ActiveSession, body: JsonBody, services: ServicesDep) -> SignedUrl:
+    """For a rented machine: a URL for one request, valid for some minutes."""
     try:
-        asked = Asked.model_validate(body)
+        wanted = SignRequest.model_validate(body)
     except ValidationError:
         raise HTTPException(*MALFORMED) from None
     root = granted_root(session.job_id)
-    request = ObjectRequest(asked.method, asked.path, asked.query, asked.headers)
+    request = ObjectRequest(wanted.method, wanted.path, wanted.query, wanted.headers)
     try:
-        key = allowed_key(request, parts.settings.r2_bucket, root)
+        key = allowed_key(request, services.settings.r2_bucket, root)
     except NotAllowed:
-        logger.warning("A rented machine asked for an object that is not its own")
+        logger.warning("A rented machine requested an object that does not belong to its run")
         raise HTTPException(*NOT_OWN) from None
-    if asked.method in ("GET", "HEAD"):
-        key = _where_it_is(key, session, parts)
-    elif not enforces_signed_headers(parts.settings):  # pyright: ignore[reportArgumentType] frozen, so it has a hash
-        logger.error("The bucket is not safe with rented machines: %s. Update its server.", UNSAFE_BUCKET[1])
+    if wanted.method in ("GET", "HEAD"):
+        key = _readable_key(key, session, services)
+    elif not enforces_signed_headers(services.settings):  # pyright: ignore[reportArgumentType] frozen, so it has a hash
+        logger.error("The bucket is unsafe to use with rented machines: %s; update its server", UNSAFE_BUCKET[1])
         raise HTTPException(*UNSAFE_BUCKET)
-    return Signed(url=presign_request(request, key, SIGNED_SECONDS, parts.settings))
+    return SignedUrl(url=presign_request(request, key, SIGNED_SECONDS, services.settings))
 
 
-def _where_it_is(key: str, session: Session, parts: Parts) -> str:
-    """The key to read: the shared cache's if it exists and belongs to the job's source, else the run's own."""
+def _readable_key(key: str, session: Session, services: Services) -> str:
+    """The key to read: the one in the shared cache if it exists and the job may read it, otherwise the run's own."""
     root = granted_root(session.job_id)
     shared = key.removeprefix(root)
-    if is_cache_key(key, root) and _may_read(shared, session.job_id, parts) and parts.bucket.exists(shared):
+    if is_cache_key(key, root) and _may_read(shared, session.job_id, services) and services.bucket.exists(shared):
         return shared
     return key
 
 
-def _may_read(shared: str, job_id: str, parts: Parts) -> bool:
-    """Whether a key of the shared cache belongs to the job's own source."""
-    request = parts.job(job_id).request
+def _may_read(shared: str, job_id: str, services: Services) -> bool:
+    """Whether a key in the shared cache belongs to the job's source."""
+    request = services.job(job_id).request
     if shared == request.get("source_key"):
         return True
-    source = _source(request, parts)
+    source = _source_digest(request, services)
     if source is None:
         return False
     if shared.startswith(media_key(source, "")):
         return True
-    audio = _field(source_key(source), "audio", parts)
+    audio = _field(source_key(source), "audio", services)
     sha256 = audio.get("sha256") if isinstance(audio, dict) else None
     return bool(sha256) and shared.startswith(transcripts_prefix(str(sha256)))
 
 
-def _source(request: dict[str, Any], parts: Parts) -> str | None:
+def _source_digest(request: dict[str, Any], services: Services) -> str | None:
     """Digest of the request's source, or None if no trusted run has recorded it."""
     if request.get("source_key"):
         return digest("upload", request["source_key"])
-    found = _field(alias_key(str(request.get("video_url"))), "source", parts)
+    found = _field(alias_key(str(request.get("video_url"))), "source", services)
     return found if isinstance(found, str) and found else None
 
 
-def _field(key: str, name: str, parts: Parts) -> Any:
+def _field(key: str, name: str, services: Services) -> Any:
     try:
-        found = parts.bucket.get_json(key)
+        found = services.bucket.get_json(key)
     except ObjectMissing:
         return None
     return found.get(name) if isinstance(found, dict) else None

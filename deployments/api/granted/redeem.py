@@ -1,4 +1,4 @@
-"""POST /api/worker/grant: exchanges a grant, once, for a session."""
+"""POST /api/worker/grant: exchanges a grant for a session, once."""
 
 import logging
 import re
@@ -8,9 +8,9 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
-from deployments.api.dependencies import Given, Parts
+from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.granted.llm import llm_model_for_granted
-from deployments.api.guards import Body
+from deployments.api.guards import JsonBody
 from deployments.api.models import NO_STORE, TOO_LARGE, TOO_SLOW, refusals
 from infra.bucket.temporary_keys import temporary_keys
 from infra.errors import ConfigError, GrantRefused, StoreError, SubmitError
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 router = APIRouter()
 
 NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
-NO_GRANTS = (404, "this service gives no grants")
+NO_GRANTS = (404, "this service issues no grants")
 REFUSED = (403, "grant refused")
-TAKEN = (403, "grant was redeemed before")
-NO_RUN = (502, "the Prefect server did not answer")
+ALREADY_REDEEMED = (403, "grant was already redeemed")
+NO_PREFECT = (502, "the Prefect server did not answer")
 
 
 class Redeemed(BaseModel):
-    """What a session reaches; the container takes the address at which it has asked for ours."""
+    """What the session gives access to. The container uses the API address that it called, not `access.url`."""
 
     access: Access
     expires_at: Annotated[float, Field(description="Seconds since the epoch.")]
@@ -40,7 +40,7 @@ class Redeemed(BaseModel):
 @router.post(
     "/api/worker/grant",
     summary="Redeem a grant",
-    responses=refusals(NO_GRANTS, REFUSED, TAKEN, NO_RUN, TOO_SLOW, TOO_LARGE, NO_STORE),
+    responses=refusals(NO_GRANTS, REFUSED, ALREADY_REDEEMED, NO_PREFECT, TOO_SLOW, TOO_LARGE, NO_STORE),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -53,7 +53,7 @@ class Redeemed(BaseModel):
                             "nonce": {
                                 "type": "string",
                                 "pattern": NONCE.pattern,
-                                "description": "Random; who sends the same again because the answer was lost gets one.",
+                                "description": "Random. If the response is lost, send the same nonce again.",
                             },
                         },
                         "required": ["grant"],
@@ -63,15 +63,15 @@ class Redeemed(BaseModel):
         }
     },
 )
-async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
-    """For a container on a rented machine. A second use is refused and ends the run: one of the two stole the grant.
+async def redeem(request: Request, body: JsonBody, services: ServicesDep) -> Redeemed:
+    """For a container on a rented machine. A second use is refused and ends the run: one of the users stole the grant.
 
-    With the nonce of the first, it is answered again for ten minutes and until the session is used; the token
-    of the first answer is then no longer valid. A malformed nonce is ignored.
+    With the nonce of the first use, the response is repeated for ten minutes or until the session is used; the token
+    in the first response is then invalid. A malformed nonce is ignored.
     """
     text, nonce = body.get("grant"), body.get("nonce")
     try:
-        grant = grants.verify(parts.settings, text if isinstance(text, str) else "")
+        grant = grants.verify(services.settings, text if isinstance(text, str) else "")
     except ConfigError:
         raise HTTPException(*NO_GRANTS) from None
     except GrantRefused as refused:
@@ -79,62 +79,63 @@ async def redeem(request: Request, body: Body, parts: Given) -> Redeemed:
         raise HTTPException(*REFUSED) from None
     request.state.job_id = grant.job_id
     nonce = nonce if isinstance(nonce, str) and NONCE.fullmatch(nonce) else None
-    return await to_thread.run_sync(_redeemed, grant, nonce, str(request.base_url), parts, limiter=parts.run_changes)
+    api_url = str(request.base_url)
+    return await to_thread.run_sync(_redeem, grant, nonce, api_url, services, limiter=services.run_changes)
 
 
-def _redeemed(grant: Grant, nonce: str | None, asked_at: str, parts: Parts) -> Redeemed:
+def _redeem(grant: Grant, nonce: str | None, api_url: str, services: Services) -> Redeemed:
     try:
-        parts.sessions.check(grant, nonce)  # first: a thief may have ended the run
-        run = _waiting_run(grant, parts)
-        token, session = parts.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"), nonce)
+        services.sessions.check(grant, nonce)  # before the run is looked up: a thief may have ended it
+        run = _waiting_run(grant, services)
+        token, session = services.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"), nonce)
     except GrantAlreadyRedeemed:
-        _stop_stolen(grant, parts)
-        raise HTTPException(*TAKEN) from None
+        _cancel_stolen(grant, services)
+        raise HTTPException(*ALREADY_REDEEMED) from None
     except GrantRefused as refused:
         logger.warning("A grant was refused: %s", refused)
         raise HTTPException(*REFUSED) from None
     except SubmitError:
-        raise HTTPException(*NO_RUN) from None
-    logger.info("A rented machine runs attempt %d of %s", grant.attempt, grant.job_id)
+        raise HTTPException(*NO_PREFECT) from None
+    logger.info("A rented machine has started attempt %d of %s", grant.attempt, grant.job_id)
     access = Access(
-        url=asked_at.rstrip("/"),
+        url=api_url.rstrip("/"),
         token=token,
         job_id=grant.job_id,
         attempt=grant.attempt,
-        bucket=parts.settings.r2_bucket,
+        bucket=services.settings.r2_bucket,
         root=granted_root(grant.job_id),
-        keys=_bucket_keys(grant, parts),
-        llm_model=llm_model_for_granted(parts.settings),
+        keys=_bucket_keys(grant, services),
+        llm_model=llm_model_for_granted(services.settings),
     )
     return Redeemed(access=access, expires_at=session.expires_at)
 
 
-def _waiting_run(grant: Grant, parts: Parts) -> dict[str, Any]:
+def _waiting_run(grant: Grant, services: Services) -> dict[str, Any]:
     """The grant's run, if it can still start.
 
     Raises:
-        GrantRefused: it has ended.
+        GrantRefused: the run has ended.
         SubmitError: the Prefect server does not answer.
     """
-    run = parts.submitter.run(grant.run_id)
+    run = services.submitter.run(grant.run_id)
     if run is None or run.get("state_type") in {*TERMINAL, "CANCELLING"}:
         raise GrantRefused(f"Run {grant.run_id} has ended.")
     return run
 
 
-def _stop_stolen(grant: Grant, parts: Parts) -> None:
-    """Stop the run of a stolen grant; its job already records the theft."""
+def _cancel_stolen(grant: Grant, services: Services) -> None:
+    """Cancel the run of a stolen grant. Its job already records the theft."""
     logger.error("The grant of run %s was redeemed twice", grant.run_id)
     try:
-        parts.submitter.cancel(grant.run_id)
+        services.submitter.cancel(grant.run_id)
     except SubmitError as error:
-        logger.warning("The run %s could not be cancelled: %s", grant.run_id, error)
+        logger.warning("Run %s could not be cancelled: %s", grant.run_id, error)
 
 
-def _bucket_keys(grant: Grant, parts: Parts) -> BucketKeys | None:
-    """Temporary keys for the bucket if Cloudflare issues them, else None: we sign each request."""
+def _bucket_keys(grant: Grant, services: Services) -> BucketKeys | None:
+    """Temporary keys for the bucket from Cloudflare, or None to have each request signed."""
     try:
-        return temporary_keys(granted_root(grant.job_id), grant.session_seconds, parts.settings)
+        return temporary_keys(granted_root(grant.job_id), grant.session_seconds, services.settings)
     except StoreError as error:
-        logger.warning("Requests of %s to the bucket are signed one by one: %s", grant.job_id, error)
+        logger.warning("Bucket requests of %s are signed one by one: %s", grant.job_id, error)
         return None

@@ -1,12 +1,12 @@
-"""Reports from rented machines: progress is taken as is, an end is checked first."""
+"""Takes reports from rented machines. Progress is recorded as it comes; an end is verified first."""
 
 import logging
 
 from anyio import to_thread
 from fastapi import HTTPException
 
-from deployments.api.dependencies import Parts
-from deployments.api.granted.acceptance import Unacceptable, accept, keep_error, tidy
+from deployments.api.dependencies import Services
+from deployments.api.granted.acceptance import OutputRejected, accept, delete_granted_objects, publish_error
 from infra.errors import StoreError
 from infra.granted.session import Session
 from infra.jobs.record import Job, Report
@@ -14,62 +14,63 @@ from infra.states import JobState
 
 logger = logging.getLogger(__name__)
 
-ENDED = (409, "job has ended otherwise")
-BEING_CHECKED = (503, "clips are being checked; ask again")
+ENDED = (409, "job has ended differently")
+BEING_CHECKED = (503, "clips are being checked; try again")
 CHECK_SECONDS = 900
-"""Longest check of a job's clips; after that another check may begin."""
+"""Longest check of a job's clips; after that, another check may start."""
 
 
-def note(report: Report, parts: Parts) -> None:
-    parts.job(report.job_id)
-    parts.jobs.report(report)
+def record_report(report: Report, services: Services) -> None:
+    """Record a report of a known job."""
+    services.job(report.job_id)
+    services.jobs.report(report)
 
 
-async def take_granted(report: Report, session: Session, parts: Parts) -> None:
-    """Take a report for the session's own attempt, whichever attempt it names.
+async def take_session_report(report: Report, session: Session, services: Services) -> None:
+    """Take a report for the session's attempt, whichever attempt it names.
 
     Raises:
-        HTTPException: 409 for an end that was not confirmed, 503 while one is being checked.
+        HTTPException: 409 if the job ended differently, 503 while its end is being checked.
     """
     own = report.model_copy(update={"attempt": session.attempt})
     if own.status in (JobState.SUCCEEDED, JobState.FAILED):
-        await to_thread.run_sync(_end_once, own, session, parts, limiter=parts.checks)
+        await to_thread.run_sync(_end_once, own, session, services, limiter=services.clip_checks)
     else:
-        await to_thread.run_sync(note, own, parts)
+        await to_thread.run_sync(record_report, own, services)
 
 
-def _end_once(report: Report, session: Session, parts: Parts) -> None:
-    if not parts.sessions.lock(session, "end", CHECK_SECONDS):
+def _end_once(report: Report, session: Session, services: Services) -> None:
+    if not services.sessions.lock(session, "end", CHECK_SECONDS):
         raise HTTPException(*BEING_CHECKED)
     try:
-        job = parts.job(report.job_id)
+        job = services.job(report.job_id)
         if not job.has_ended and job.attempt == session.attempt:
-            parts.jobs.report(_looked_into(report, job, parts))
-            job = parts.job(report.job_id)
+            services.jobs.report(_verified(report, job, services))
+            job = services.job(report.job_id)
         if (job.status, job.attempt) != (report.status, session.attempt):
             raise HTTPException(*ENDED)
         if job.status is JobState.SUCCEEDED:
-            _tidy(job, parts)
+            _delete_granted(job, services)
     finally:
-        parts.sessions.unlock(session, "end")
+        services.sessions.unlock(session, "end")
 
 
-def _looked_into(report: Report, job: Job, parts: Parts) -> Report:
-    """The report after the check: a success whose clips are refused becomes a failure."""
+def _verified(report: Report, job: Job, services: Services) -> Report:
+    """The report after verification: a success whose output is rejected becomes a failure."""
     if report.status is JobState.FAILED:
-        keep_error(job, parts.bucket)
+        publish_error(job, services.bucket)
         return report
     try:
-        accept(job, parts.bucket, parts.settings.max_source_seconds)
-    except Unacceptable as refused:
-        text = f"What the rented machine made was refused: {refused} Start the job again."
+        accept(job, services.bucket, services.settings.max_source_seconds)
+    except OutputRejected as rejection:
+        text = f"The rented machine's output was rejected: {rejection} Start the job again."
         logger.error("Job %s: %s", job.job_id, text)  # noqa: TRY400 expected, one line
         return report.model_copy(update={"status": JobState.FAILED, "error": text, "message": text})
     return report
 
 
-def _tidy(job: Job, parts: Parts) -> None:
+def _delete_granted(job: Job, services: Services) -> None:
     try:
-        tidy(job.job_id, parts.bucket)
+        delete_granted_objects(job.job_id, services.bucket)
     except StoreError as error:
-        logger.warning("What a rented machine left of %s was not removed: %s", job.job_id, error)
+        logger.warning("Objects that a rented machine left of %s were not deleted: %s", job.job_id, error)

@@ -1,4 +1,4 @@
-"""Authenticates rented machines: finds the session by the token that its grant was exchanged for."""
+"""Authenticates rented machines by their session token, which they got in exchange for a grant."""
 
 import base64
 import binascii
@@ -6,54 +6,54 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
-from deployments.api.dependencies import Given, Parts
+from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.models import NO_SESSION
 from infra.granted.session import Session
 
 CALLS_PER_MINUTE = 3000
-"""Most requests a session may make per minute: many times what a run needs."""
+"""Requests that a session may make per minute: many times what a run needs."""
 SLOW_DOWN = (429, "too many requests; try again in a minute")
 
 
 def token_of(authorization: str | None) -> str:
-    """The token in `Bearer TOKEN`, or in `Basic` with only the token; empty if absent."""
-    scheme, _, given = (authorization or "").partition(" ")
+    """The token in `Bearer TOKEN`, or in `Basic` as the only content; "" if absent."""
+    scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() == "bearer":
-        return given.strip()
+        return credentials.strip()
     try:
-        return base64.b64decode(given, validate=True).decode() if scheme.lower() == "basic" else ""
+        return base64.b64decode(credentials, validate=True).decode() if scheme.lower() == "basic" else ""
     except (binascii.Error, ValueError):
         return ""
 
 
-def open_session(token: str, parts: Parts) -> Session:
+def authenticate(token: str, services: Services) -> Session:
     """The token's session.
 
     Raises:
-        HTTPException: 403 if there is none or it is over; 429 if it sends too many requests.
+        HTTPException: 403 if the session is unknown or over, 429 if it sends too many requests.
     """
-    session = parts.sessions.find(token) if token else None
+    session = services.sessions.find(token) if token else None
     if session is None:
         raise HTTPException(*NO_SESSION)
-    if parts.rate_limit.wait_seconds(f"session {session.session_id}", CALLS_PER_MINUTE):
+    if services.rate_limit.wait_seconds(f"session {session.session_id}", CALLS_PER_MINUTE):
         raise HTTPException(*SLOW_DOWN)
     return session
 
 
-def _session(request: Request, parts: Given) -> Session:
-    session = open_session(token_of(request.headers.get("authorization")), parts)
+def _session(request: Request, services: ServicesDep) -> Session:
+    session = authenticate(token_of(request.headers.get("authorization")), services)
     request.state.job_id = session.job_id
     return session
 
 
-def _working(session: Annotated[Session, Depends(_session)], parts: Given) -> Session:
-    job = parts.jobs.get(session.job_id)
+def _active_session(session: Annotated[Session, Depends(_session)], services: ServicesDep) -> Session:
+    job = services.jobs.get(session.job_id)
     if job is None or job.has_ended or job.attempt != session.attempt:
         raise HTTPException(*NO_SESSION)
     return session
 
 
-Open = Annotated[Session, Depends(_session)]
-"""A session whose run may already be ending; only for the Prefect server's routes."""
-Working = Annotated[Session, Depends(_working)]
-"""A session whose job's attempt has not ended."""
+OpenSession = Annotated[Session, Depends(_session)]
+"""A session whose attempt may have ended; only for the Prefect routes, which its run still needs then."""
+ActiveSession = Annotated[Session, Depends(_active_session)]
+"""A session whose attempt has not ended."""

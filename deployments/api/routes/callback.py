@@ -7,9 +7,9 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 
-from deployments.api.dependencies import Given
-from deployments.api.granted.report import BEING_CHECKED, ENDED, note, take_granted
-from deployments.api.guards import BAD_TOKEN, Body, Reporter
+from deployments.api.dependencies import ServicesDep
+from deployments.api.granted.report import BEING_CHECKED, ENDED, record_report, take_session_report
+from deployments.api.guards import BAD_TOKEN, JsonBody, Reporter
 from deployments.api.models import (
     FOREIGN,
     NO_JOB,
@@ -61,38 +61,38 @@ router = APIRouter()
                 "in": "header",
                 "required": True,
                 "schema": {"type": "string"},
-                "description": "One of the tokens of CALLBACK_TOKEN, or that of the session of a rented machine.",
+                "description": "A token from CALLBACK_TOKEN, or a rented machine's session token.",
             },
             {
                 "name": ATTEMPT_HEADER,
                 "in": "header",
                 "schema": {"type": "integer", "minimum": 1},
-                "description": "The attempt that speaks, where the body does not say; without it, the one that runs.",
+                "description": "The reporting attempt, if the body does not name it; by default, the current one.",
             },
         ],
     },
 )
-async def take_report(request: Request, session: Reporter, body: Body, parts: Given) -> Ok:
-    """A report that is late, repeated or of another attempt is answered like any other, and changes nothing.
+async def take_report(request: Request, session: Reporter, body: JsonBody, services: ServicesDep) -> Ok:
+    """Reports that are late, repeated or from another attempt get the same response and change nothing.
 
-    The success of a rented machine counts once its clips were checked, which takes some seconds.
+    A rented machine's success counts once its clips are verified, which takes some seconds.
     """
     report = read_report(body, request.headers.get(ATTEMPT_HEADER))
     request.state.job_id = report.job_id
     if session is None:
-        await to_thread.run_sync(note, report, parts)
+        await to_thread.run_sync(record_report, report, services)
     elif session.job_id != report.job_id:
         raise HTTPException(*BAD_TOKEN)
     else:
-        await take_granted(report, session, parts)
+        await take_session_report(report, session, services)
     return Ok()
 
 
 def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Report:
-    """The report in a body; the header names the attempt if the body does not.
+    """The report in a body; the header gives the attempt if the body does not.
 
     Raises:
-        HTTPException: 400 with the first fault.
+        HTTPException: 400 for the first invalid field.
     """
     job_id, status, stage = body.get("job_id"), body.get("status"), body.get("stage")
     if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
@@ -101,29 +101,29 @@ def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Repo
         raise HTTPException(*BAD_STATUS)
     if body.get("r2_prefix") not in (None, "", job_key(job_id, ""), job_key(job_id, "").rstrip("/")):
         raise HTTPException(*BAD_PREFIX)
-    final = status in (JobState.SUCCEEDED, JobState.FAILED)
-    known = Stage(stage) if isinstance(stage, str) and stage in Stage.__members__ else None
+    is_final = status in (JobState.SUCCEEDED, JobState.FAILED)
+    known_stage = Stage(stage) if isinstance(stage, str) and stage in Stage.__members__ else None
     progress = _percent(body.get("progress"))
     return Report(
         job_id=job_id,
         attempt=_attempt(body.get("attempt"), attempt_header),
         status=JobState(status),
-        stage=Stage.DONE if final and known is None else known,
-        progress=100 if final and progress is None else progress,
+        stage=Stage.DONE if is_final and known_stage is None else known_stage,
+        progress=100 if is_final and progress is None else progress,
         message=one_line(body.get("message"), MAX_MESSAGE_CHARS),
         error=several_lines(body.get("error"), MAX_MESSAGE_CHARS) or None,
     )
 
 
 def _attempt(in_body: Any, in_header: str | None) -> int | None:
-    """The attempt that the body or the header names, or None for the running one."""
+    """The attempt named in the body or else in the header, or None for the current one."""
     if type(in_body) is int:
         return in_body
     return int(in_header) if in_header and _NUMBER.fullmatch(in_header) else None
 
 
 def _percent(value: Any) -> float | None:
-    """A number, clamped to 0 to 100; None for anything else."""
+    """A number clamped to 0..100, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         return None
     return float(min(max(value, 0), 100))

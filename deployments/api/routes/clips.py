@@ -1,4 +1,4 @@
-"""A job's results, manifest and clips; the clips stream with ranges, so players can seek."""
+"""Serves a job's results, manifest and clips. Clips support ranges, so that players can seek."""
 
 import logging
 import re
@@ -12,9 +12,9 @@ from fastapi import Depends, HTTPException, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from deployments.api.concurrency import NoPlace, Places
-from deployments.api.dependencies import Given, Parts
-from deployments.api.guards import client_of, sees_job
+from deployments.api.concurrency import LimitReached, StreamLimit
+from deployments.api.dependencies import Services, ServicesDep
+from deployments.api.guards import client_of, require_visible_job
 from deployments.api.job_documents import Manifest, ManifestClip
 from deployments.api.models import (
     BUSY,
@@ -40,7 +40,7 @@ from tasks.core.output.file_names import file_name_from_title
 DOWNLOAD_SECONDS = 6 * 3600
 """Lifetime of a presigned URL."""
 STALLED_SECONDS = 60
-"""How long a client may read nothing. A paused player requests the rest again."""
+"""How long a client may read nothing before its stream is closed. A paused player requests the rest later."""
 NO_CLIP = (404, "clip not found")
 NO_BYTES = (502, "clip could not be read")
 NOT_SATISFIABLE = (416, "range not satisfiable")
@@ -50,7 +50,7 @@ _VIDEO: dict[str, Any] = {"content": {"video/mp4": {"schema": {"type": "string",
 _STREAM: Refusals = refusals(
     NO_CLIP, NO_KEY, NO_JOB, NOT_COMPLETED, NOT_SATISFIABLE, NO_MANIFEST, NO_BYTES, NO_STORE, BUSY
 ) | {
-    200: _VIDEO | {"description": "The whole clip; also if several ranges are requested."},
+    200: _VIDEO | {"description": "The whole clip; also the response to a request for several ranges."},
     206: _VIDEO | {"description": "The requested range."},
     304: {"description": "If-None-Match names the current clip."},
 }
@@ -63,23 +63,23 @@ _RANGE_HEADERS: dict[str, Any] = {
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-router = Router(dependencies=[Depends(sees_job)])
+router = Router(dependencies=[Depends(require_visible_job)])
 
 
 @router.get("/api/jobs/{job_id}/results", response_model=Results, summary="The finished clips", responses=_REFUSALS)
-def read_results(job_id: JobIdInPath, parts: Given) -> Results:
-    return Results(clips=[_view(job_id, clip, parts) for clip in _manifest(job_id, parts).clips])
+def read_results(job_id: JobIdInPath, services: ServicesDep) -> Results:
+    return Results(clips=[_view(job_id, clip, services) for clip in _manifest(job_id, services).clips])
 
 
 @router.get(
     "/api/jobs/{job_id}/manifest",
     response_class=Response,
-    summary="The manifest: everything known about the clips",
+    summary="The manifest, with all details of the clips",
     responses=_REFUSALS
     | {200: {"description": "manifest.json", "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
-def read_manifest(job_id: JobIdInPath, parts: Given) -> Response:
-    return Response(_manifest(job_id, parts).document, media_type="application/json")
+def read_manifest(job_id: JobIdInPath, services: ServicesDep) -> Response:
+    return Response(_manifest(job_id, services).document, media_type="application/json")
 
 
 @router.get(
@@ -93,13 +93,13 @@ def download_clip(
     request: Request,
     job_id: JobIdInPath,
     file: FileInPath,
-    parts: Given,
-    name: Annotated[str | None, Query(description="`title` names the saved file after the clip's title.")] = None,
+    services: ServicesDep,
+    name: Annotated[str | None, Query(description="Pass `title` to save the file under the clip's title.")] = None,
 ) -> Response:
     saved_as = f'attachment; filename="{file}"'
-    if name == "title" and (clip := _manifest(job_id, parts).clip(file)):
+    if name == "title" and (clip := _manifest(job_id, services).clip(file)):
         saved_as += f"; filename*=UTF-8''{quote(file_name_from_title(clip.title, file), safe='')}"
-    return _stream(request, job_id, file, parts, {"Content-Disposition": saved_as})
+    return _stream(request, job_id, file, services, {"Content-Disposition": saved_as})
 
 
 @router.get(
@@ -109,46 +109,48 @@ def download_clip(
     responses=_STREAM,
     openapi_extra=_RANGE_HEADERS,
 )
-def stream_clip(request: Request, job_id: JobIdInPath, file: FileInPath, parts: Given) -> Response:
-    return _stream(request, job_id, file, parts, {})
+def stream_clip(request: Request, job_id: JobIdInPath, file: FileInPath, services: ServicesDep) -> Response:
+    return _stream(request, job_id, file, services, {})
 
 
 class ClipStream(StreamingResponse):
-    """Streams an object of the bucket, and closes it when the stream ends or the client hangs up or stalls."""
+    """Streams an object from the bucket. Closes it at the end, or when the client disconnects or stalls."""
 
-    def __init__(self, stream: ObjectStream, status: int, headers: dict[str, str], places: Places, client: str) -> None:
+    def __init__(
+        self, stream: ObjectStream, status: int, headers: dict[str, str], limit: StreamLimit, client: str
+    ) -> None:
         super().__init__(stream, status, headers, media_type="video/mp4")
-        self._stream, self._places, self._client = stream, places, client
+        self._stream, self._limit, self._client = stream, limit, client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def patient(message: Message) -> None:
+        async def send_or_time_out(message: Message) -> None:
             with anyio.fail_after(STALLED_SECONDS):
                 await send(message)
 
         try:
-            with self._places.taken(self._client):
-                await super().__call__(scope, receive, patient)
-        except NoPlace:
+            with self._limit.slot(self._client):
+                await super().__call__(scope, receive, send_or_time_out)
+        except LimitReached:
             raise HTTPException(*BUSY, {"Retry-After": "5"}) from None
         except (TimeoutError, StoreError) as error:
-            # The answer has begun: the server notices that it is short, and closes the connection.
-            logger.warning("A clip was not sent to its end: %s", error or "the client stalled")
+            # The response has started: uvicorn sees that it is too short, and closes the connection.
+            logger.warning("A clip was only partly sent: %s", error or "the client stalled")
         finally:
             self._stream.close()
 
 
 def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte of a Range header for an object of `size` bytes, or None for the whole.
+    """First and last byte that a Range header requests of `size` bytes, or None for all.
 
     Several ranges, other units and malformed headers are ignored, as RFC 9110 allows.
 
     Raises:
         HTTPException: 416 if the range is outside the object.
     """
-    found = _RANGE.fullmatch("".join((header or "").split()))
-    if found is None or found.group() == "bytes=-":
+    match = _RANGE.fullmatch("".join((header or "").split()))
+    if match is None or match.group() == "bytes=-":
         return None
-    first, last = found.groups()
+    first, last = match.groups()
     if not first:
         start, end = max(size - int(last), 0), size - 1
     else:
@@ -160,54 +162,54 @@ def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _stream(request: Request, job_id: str, file: str, parts: Parts, headers: dict[str, str]) -> Response:
-    clip = _manifest(job_id, parts).clip(file)
+def _stream(request: Request, job_id: str, file: str, services: Services, headers: dict[str, str]) -> Response:
+    clip = _manifest(job_id, services).clip(file)
     if clip is None:
         raise HTTPException(*NO_CLIP)
-    size = _of_bucket(lambda: parts.documents.clip_size(job_id, file))
+    size = _from_bucket(lambda: services.documents.clip_size(job_id, file))
     tag = f'"{clip.sha256 or f"{job_id}-{size}"}"'
     headers |= {"Accept-Ranges": "bytes", "ETag": tag, "Cache-Control": "private, max-age=3600"}
     if tag in {item.strip() for item in request.headers.get("if-none-match", "").split(",")}:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    same = request.headers.get("if-range", tag) == tag
-    part = requested_range(request.headers.get("range"), size) if same else None
-    start, end = part or (0, size - 1)
+    is_unchanged = request.headers.get("if-range", tag) == tag
+    span = requested_range(request.headers.get("range"), size) if is_unchanged else None
+    start, end = span or (0, size - 1)
     headers["Content-Length"] = str(end - start + 1)
-    if part:
+    if span:
         headers["Content-Range"] = f"bytes {start}-{end}/{size}"
-    status = HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK
+    status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="video/mp4")
     key = job_key(job_id, file)
-    stream = _of_bucket(lambda: parts.bucket.open(key, *part or ()))
-    return ClipStream(stream, status, headers, parts.clip_streams, client_of(request))
+    stream = _from_bucket(lambda: services.bucket.open(key, *span or ()))
+    return ClipStream(stream, status, headers, services.clip_streams, client_of(request))
 
 
-def _of_bucket(ask: Callable[[], T]) -> T:
-    """The bucket's answer about a clip, or the refusal."""
+def _from_bucket(read: Callable[[], T]) -> T:
+    """Read a clip from the bucket, with errors turned into responses."""
     try:
-        return ask()
+        return read()
     except ObjectMissing:
         raise HTTPException(*NO_CLIP) from None
     except InfraError:
         raise HTTPException(*NO_BYTES) from None
 
 
-def _manifest(job_id: str, parts: Parts) -> Manifest:
-    if parts.job(job_id).status is not JobState.SUCCEEDED:
+def _manifest(job_id: str, services: Services) -> Manifest:
+    if services.job(job_id).status is not JobState.SUCCEEDED:
         raise HTTPException(*NOT_COMPLETED)
     try:
-        return parts.documents.manifest(job_id)
+        return services.documents.manifest(job_id)
     except StoreError as error:
-        logger.warning("No results of %s: %s", job_id, error)
+        logger.warning("The manifest of %s could not be read: %s", job_id, error)
         raise HTTPException(*NO_MANIFEST) from None
 
 
-def _view(job_id: str, clip: ManifestClip, parts: Parts) -> ClipView:
-    told = clip.model_dump(exclude={"signals", "sha256"})
+def _view(job_id: str, clip: ManifestClip, services: Services) -> ClipView:
+    fields = clip.model_dump(exclude={"signals", "sha256"})
     return ClipView(
-        **told,
+        **fields,
         scores=clip.signals,
-        download_url=parts.bucket.presign(job_key(job_id, clip.file), DOWNLOAD_SECONDS, clip.file),
+        download_url=services.bucket.presign(job_key(job_id, clip.file), DOWNLOAD_SECONDS, clip.file),
         stream_url=f"/api/jobs/{job_id}/clips/{clip.file}",
     )

@@ -1,10 +1,10 @@
-"""Liveness of the process, and readiness of its dependencies."""
+"""Liveness of the process and readiness of its dependencies."""
 
 from http import HTTPStatus
 
 from fastapi import Response
 
-from deployments.api.dependencies import Given
+from deployments.api.dependencies import ServicesDep
 from deployments.api.models import Ok, Readiness
 from deployments.api.routing import Router
 
@@ -22,8 +22,8 @@ async def is_alive() -> Ok:
     summary="Readiness",
     responses={503: {"model": Readiness, "description": "A dependency does not answer."}},
 )
-async def is_ready(response: Response, parts: Given) -> Readiness:
-    outcome = await parts.readiness.outcome()
-    if any(found != "ok" for found in outcome.values()):
+async def is_ready(response: Response, services: ServicesDep) -> Readiness:
+    results = await services.readiness.results()
+    if any(result != "ok" for result in results.values()):
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    return Readiness(**outcome)
+    return Readiness(**results)

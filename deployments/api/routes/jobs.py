@@ -1,4 +1,4 @@
-"""Reading, restarting, cancelling and deleting a job, and the list of recent jobs."""
+"""Reads, restarts, cancels and deletes a job, and lists recent jobs."""
 
 import contextlib
 import logging
@@ -7,8 +7,8 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import Depends, HTTPException, Query
 
-from deployments.api.dependencies import Given, Parts
-from deployments.api.guards import Asking, Caller, Changing, job_of, needs_a_key
+from deployments.api.dependencies import Services, ServicesDep
+from deployments.api.guards import Caller, ReadCaller, WriteCaller, require_key, visible_job
 from deployments.api.job_documents import Failure
 from deployments.api.logs import audit
 from deployments.api.models import (
@@ -37,8 +37,8 @@ ENDED = (409, "job has ended")
 NOT_ENDED = (409, "job has not ended; cancel it first")
 NO_BUCKET = (502, "bucket did not answer")
 NOT_STOPPED = (502, "run could not be stopped")
-CANCEL_TRIES = 3
-"""A job may get its next attempt while it is being cancelled; then that attempt is cancelled too."""
+CANCEL_ATTEMPTS = 3
+"""If a job gets its next attempt while it is being cancelled, that attempt is cancelled too."""
 
 logger = logging.getLogger(__name__)
 router = Router()
@@ -46,9 +46,9 @@ router = Router()
 
 @router.get(
     "/api/jobs",
-    dependencies=[Depends(needs_a_key)],
+    dependencies=[Depends(require_key)],
     response_model=JobList,
-    summary="Recent jobs: the operator's key lists all, an API key its own",
+    summary="List recent jobs: all with the operator's key, its own with an API key",
     responses=refusals((400, "limit: input should be less than or equal to 100"), NO_KEY, (404, "not found"), NO_STORE),
     openapi_extra={
         "parameters": [
@@ -57,9 +57,9 @@ router = Router()
         ]
     },
 )
-def list_jobs(caller: Asking, parts: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> JobList:
+def list_jobs(caller: ReadCaller, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> JobList:
     owner = None if caller.is_operator else caller.key
-    return JobList(jobs=[JobLine.of(job) for job in parts.jobs.recent(limit, owner)])
+    return JobList(jobs=[JobLine.of(job) for job in services.jobs.recent(limit, owner)])
 
 
 @router.get(
@@ -68,12 +68,12 @@ def list_jobs(caller: Asking, parts: Given, limit: Annotated[int, Query(ge=1, le
     summary="Read a job",
     responses=refusals(NO_KEY, NO_JOB, NO_STORE),
 )
-def read_job(job_id: JobIdInPath, caller: Asking, parts: Given) -> JobView:
-    job = job_of(caller, job_id, parts)
-    looks = job.status is JobState.FAILED and not job.is_cancelled
-    failure = parts.documents.failure(job) if looks else Failure()
-    told = {"error_code": failure.code, "next_step": failure.next_step, "cancelled": job.is_cancelled}
-    return JobView.model_validate(job.model_dump() | told)
+def read_job(job_id: JobIdInPath, caller: ReadCaller, services: ServicesDep) -> JobView:
+    job = visible_job(caller, job_id, services)
+    may_have_error = job.status is JobState.FAILED and not job.is_cancelled
+    failure = services.documents.failure(job) if may_have_error else Failure()
+    details = {"error_code": failure.code, "next_step": failure.next_step, "cancelled": job.is_cancelled}
+    return JobView.model_validate(job.model_dump() | details)
 
 
 @router.post(
@@ -83,8 +83,8 @@ def read_job(job_id: JobIdInPath, caller: Asking, parts: Given) -> JobView:
     summary="Restart a failed job as a new attempt",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, NO_RUN, NO_STORE),
 )
-async def start_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Started:
-    return await to_thread.run_sync(_start, job_id, caller, parts, limiter=parts.run_changes)
+async def start_job(job_id: JobIdInPath, caller: WriteCaller, services: ServicesDep) -> Started:
+    return await to_thread.run_sync(_start, job_id, caller, services, limiter=services.run_changes)
 
 
 @router.post(
@@ -93,9 +93,9 @@ async def start_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Star
     summary="Cancel a job",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, ENDED, NOT_STOPPED, NO_STORE),
 )
-async def cancel_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
-    """The run is stopped first: if that fails, the job continues and can be cancelled again."""
-    return await to_thread.run_sync(_cancel, job_id, caller, parts, limiter=parts.run_changes)
+async def cancel_job(job_id: JobIdInPath, caller: WriteCaller, services: ServicesDep) -> Ok:
+    """The run is stopped first. If that fails, the job continues and can be cancelled later."""
+    return await to_thread.run_sync(_cancel, job_id, caller, services, limiter=services.run_changes)
 
 
 @router.delete(
@@ -104,75 +104,75 @@ async def cancel_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
     summary="Delete a job that has ended, with its clips",
     responses=refusals(NO_KEY, FOREIGN, NO_JOB, NOT_ENDED, NO_BUCKET, NO_STORE),
 )
-async def delete_job(job_id: JobIdInPath, caller: Changing, parts: Given) -> Ok:
-    """Deletes everything under the job's prefix, then its record. The source stays in the shared cache."""
-    return await to_thread.run_sync(_delete, job_id, caller, parts, limiter=parts.run_changes)
+async def delete_job(job_id: JobIdInPath, caller: WriteCaller, services: ServicesDep) -> Ok:
+    """Deletes everything under the job's prefix, then its record. The source video stays in the shared cache."""
+    return await to_thread.run_sync(_delete, job_id, caller, services, limiter=services.run_changes)
 
 
-def _start(job_id: str, caller: Caller, parts: Parts) -> Started:
-    job = job_of(caller, job_id, parts)
+def _start(job_id: str, caller: Caller, services: Services) -> Started:
+    job = visible_job(caller, job_id, services)
     if job.status in (JobState.RUNNING, JobState.SUCCEEDED) or (job.flow_run_id and not job.has_ended):
         return Started(ok=True)
     if job.nosana_run_id is None and not job.had_run:
         raise HTTPException(*NO_RUN)
-    answer = Started(ok=True)
+    result = Started(ok=True)
     try:
-        attempt = parts.jobs.reopen(job_id, after=job.attempt) if job.has_ended else job.attempt
-        submit_run(job, attempt, parts)
+        attempt = services.jobs.reopen(job_id, after=job.attempt) if job.has_ended else job.attempt
+        submit_run(job, attempt, services)
     except (JobConflict, SubmitError) as error:
-        if parts.job(job_id).status is JobState.FAILED:
-            answer = Started(ok=False, start_error=str(error))
-    audit("start", job_id, key=caller.name, client=caller.address, ok=answer.ok)
-    return answer
+        if services.job(job_id).status is JobState.FAILED:
+            result = Started(ok=False, start_error=str(error))
+    audit("start", job_id, key=caller.name, client=caller.address, ok=result.ok)
+    return result
 
 
-def _delete(job_id: str, caller: Caller, parts: Parts) -> Ok:
-    """Objects go first: if the bucket does not answer, the job can still be deleted later."""
-    job = job_of(caller, job_id, parts)
+def _delete(job_id: str, caller: Caller, services: Services) -> Ok:
+    """Delete the objects first: if the bucket does not answer, the job can still be deleted later."""
+    job = visible_job(caller, job_id, services)
     if not job.has_ended:
         raise HTTPException(*NOT_ENDED)
     for prefix in (job_key(job_id, ""), granted_root(job_id)):
-        for key in list(parts.bucket.list(prefix)):
-            parts.bucket.delete(key)
+        for key in list(services.bucket.list(prefix)):
+            services.bucket.delete(key)
     try:
-        parts.jobs.delete(job_id)
+        services.jobs.delete(job_id)
     except JobConflict:
         raise HTTPException(*NOT_ENDED) from None
-    parts.documents.forget(job_id)
+    services.documents.forget(job_id)
     audit("delete", job_id, key=caller.name, client=caller.address)
     return Ok()
 
 
-def _cancel(job_id: str, caller: Caller, parts: Parts) -> Ok:
-    for _ in range(CANCEL_TRIES):
-        job = job_of(caller, job_id, parts)
+def _cancel(job_id: str, caller: Caller, services: Services) -> Ok:
+    for _ in range(CANCEL_ATTEMPTS):
+        job = visible_job(caller, job_id, services)
         if job.has_ended:
             break
-        _stop(job.flow_run_id, job_id, parts)
-        if parts.jobs.cancel(job_id, job.attempt):
-            _stop_newer(job, parts)
+        _stop(job.flow_run_id, job_id, services)
+        if services.jobs.cancel(job_id, job.attempt):
+            _stop_newer(job, services)
             audit("cancel", job_id, key=caller.name, client=caller.address)
             return Ok()
     raise HTTPException(*ENDED)
 
 
-def _stop(run_id: str | None, job_id: str, parts: Parts) -> None:
+def _stop(run_id: str | None, job_id: str, services: Services) -> None:
     """Stop a run, if there is one.
 
     Raises:
-        HTTPException: 502 if it could not be stopped.
+        HTTPException: 502 if the run could not be stopped.
     """
     try:
         if run_id:
-            parts.submitter.cancel(run_id)
+            services.submitter.cancel(run_id)
     except SubmitError as error:
         logger.warning("The run of %s could not be stopped: %s", job_id, error)
         raise HTTPException(*NOT_STOPPED) from None
 
 
-def _stop_newer(cancelled: Job, parts: Parts) -> None:
-    """Stop a run that the attempt got while it was being cancelled; that run could not open it anyway."""
-    job = parts.job(cancelled.job_id)
+def _stop_newer(cancelled: Job, services: Services) -> None:
+    """Stop a run that the attempt got while it was being cancelled. A failure is harmless: that run cannot start it."""
+    job = services.job(cancelled.job_id)
     if job.attempt == cancelled.attempt and job.flow_run_id != cancelled.flow_run_id:
         with contextlib.suppress(HTTPException):
-            _stop(job.flow_run_id, job.job_id, parts)
+            _stop(job.flow_run_id, job.job_id, services)

@@ -1,4 +1,4 @@
-"""GET /metrics: Prometheus metrics, counted by the job store rather than by this process."""
+"""GET /metrics: Prometheus metrics, read from the job store rather than counted in this process."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from deployments.api.dependencies import Given, Parts
-from deployments.api.guards import needs_operator_where_keys_are
+from deployments.api.dependencies import Services, ServicesDep
+from deployments.api.guards import require_operator_if_keys_exist
 from deployments.api.models import NO_OPERATOR, NO_STORE, refusals
 from deployments.api.routing import Router
 from infra.errors import SubmitError
@@ -21,29 +21,31 @@ router = Router()
 
 @router.get(
     "/metrics",
-    dependencies=[Depends(needs_operator_where_keys_are)],
+    dependencies=[Depends(require_operator_if_keys_exist)],
     response_class=Response,
     summary="Metrics for Prometheus",
     responses=refusals(NO_OPERATOR, NO_STORE)
     | {200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def read_metrics(parts: Given) -> Response:
+def read_metrics(services: ServicesDep) -> Response:
     registry = CollectorRegistry()
-    registry.register(JobMetrics(parts))
+    registry.register(JobMetrics(services))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class JobMetrics(Collector):
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    """Collects the metrics of all jobs on each scrape."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def describe(self) -> list[Metric]:
-        """Registration queries nothing; a scrape queries once."""
+        """Nothing, so that registering the collector does not query the store."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        active = Counter(job.status for job in self._parts.jobs.active())
-        totals = self._parts.jobs.totals()
+        active = Counter(job.status for job in self._services.jobs.active())
+        totals = self._services.jobs.totals()
         jobs = GaugeMetricFamily("kangklip_jobs", "Jobs that have not ended.", labels=["state"])
         for state in (JobState.QUEUED, JobState.RUNNING):
             jobs.add_metric([state], active[state])
@@ -52,7 +54,7 @@ class JobMetrics(Collector):
         for state in (JobState.SUCCEEDED, JobState.FAILED):
             ended.add_metric([state], totals.get(f"finished:{state}", 0))
         yield ended
-        seconds = SummaryMetricFamily("kangklip_stage_seconds", "How long finished stages took.", labels=["stage"])
+        seconds = SummaryMetricFamily("kangklip_stage_seconds", "Duration of finished stages.", labels=["stage"])
         for stage in Stage:
             if count := totals.get(f"count:{stage}"):
                 seconds.add_metric([stage], int(count), totals.get(f"seconds:{stage}", 0))
@@ -60,9 +62,9 @@ class JobMetrics(Collector):
         yield from self._queue()
 
     def _queue(self) -> Iterator[Metric]:
-        """Runs that wait for a worker; nothing if Prefect does not answer."""
+        """Number of runs waiting for a worker; nothing if Prefect does not answer."""
         try:
-            depth = self._parts.submitter.queue_depth()
+            depth = self._services.submitter.queue_depth()
         except SubmitError:
             return
-        yield GaugeMetricFamily("kangklip_queue_depth", "Runs that wait for a worker.", depth)
+        yield GaugeMetricFamily("kangklip_queue_depth", "Runs waiting for a worker.", depth)

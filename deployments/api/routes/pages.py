@@ -1,9 +1,9 @@
-"""Serves the web pages: the form, a job's page and the files they load, from the folder `web`.
+"""Serves the web pages from the folder `web`: the form, a job's page, and the files they load.
 
 There is no build step, and nothing loads from other hosts. Files are read on each request and revalidated by digest:
-a new version appears at once, and an unchanged one is not sent again. Starlette's `StaticFiles` would weaken that. Its
-tags come from time and size, which two versions share if a wheel or an image fixes file times; it serves any file in
-the folder; and it takes media types from the host's own list.
+a new version appears at once, and an unchanged one is not sent again. Starlette's `StaticFiles` does not fit: its
+ETags come from time and size, which two versions share if a wheel or an image fixes file times; it serves any file
+in the folder; and its media types depend on the host.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from infra.states import WORKING_STAGES
 
 WEB = Path(__file__).parents[1] / "web"
 STAGES_MODULE = "app/stages.js"
-"""Generated from the table in `infra/states.py`; every other file is in the folder."""
+"""Generated from the table in `infra/states.py`. All other files are in the folder."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -47,15 +47,15 @@ def form(request: Request) -> Response:
 
 @router.api_route("/jobs/{job_id}", methods=["GET", "HEAD"])
 def job(request: Request, job_id: str) -> Response:
-    """The same page for every job; a malformed id is 404, and the page says so."""
-    known = JOB_ID.fullmatch(job_id) is not None
-    return _file(request, WEB / "job.html", HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
+    """The same page for every job. For a malformed id, the status is 404 and the page says so."""
+    is_valid = JOB_ID.fullmatch(job_id) is not None
+    return _file(request, WEB / "job.html", HTTPStatus.OK if is_valid else HTTPStatus.NOT_FOUND)
 
 
 @router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
 def static(request: Request, name: str) -> Response:
     if name == STAGES_MODULE:
-        return _answer(request, _stages_module(), _TYPES[".js"])
+        return _respond(request, _stages_module(), _TYPES[".js"])
     if name not in _static_names():
         raise HTTPException(HTTPStatus.NOT_FOUND, "file not found")
     return _file(request, WEB / name)
@@ -63,7 +63,7 @@ def static(request: Request, name: str) -> Response:
 
 @cache
 def _static_names() -> frozenset[str]:
-    """The files that may be requested; no other path is ever opened."""
+    """The files that may be requested. No other path is opened."""
     files = (path for path in WEB.rglob("*") if path.suffix in _TYPES and path.suffix != ".html")
     return frozenset(path.relative_to(WEB).as_posix() for path in files)
 
@@ -76,10 +76,10 @@ def _stages_module() -> bytes:
 
 
 def _file(request: Request, path: Path, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return _answer(request, path.read_bytes(), _TYPES[path.suffix], status)
+    return _respond(request, path.read_bytes(), _TYPES[path.suffix], status)
 
 
-def _answer(request: Request, body: bytes, media_type: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _respond(request: Request, body: bytes, media_type: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = HEADERS | {"ETag": tag}
     known = {item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")}

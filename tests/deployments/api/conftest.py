@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from deployments.api.app import create_app
 from deployments.api.connections import server_options
-from deployments.api.dependencies import Parts
+from deployments.api.dependencies import Services
 from infra.bucket.store import ArtifactStore
 from infra.errors import SubmitError
 from infra.granted import grant as grants
@@ -133,12 +133,12 @@ class Service:
         self.client = httpx.Client(base_url=self.url, follow_redirects=False, timeout=30)
 
     @property
-    def parts(self) -> Parts:
-        return self.app.state.parts
+    def services(self) -> Services:
+        return self.app.state.services
 
     @property
     def events(self) -> JobEvents:
-        return self.parts.events
+        return self.services.events
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.client.get(path, **options)

@@ -150,7 +150,7 @@ def test_a_body_with_two_lengths_is_refused_and_its_connection_closed(api, order
     smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = raw(api, b"POST /api/jobs HTTP/1.1\r\nHost: x\r\n" + b"\r\n".join(lengths) + b"\r\n\r\n" + smuggled)
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b'{"detail":"content-length and transfer-encoding exclude each other"}' in answer
+    assert b'{"detail":"content-length and transfer-encoding must not be combined"}' in answer
     assert b"connection: close" in answer.lower()
     assert answer.count(b"HTTP/1.1 ") == 1
 
@@ -165,7 +165,7 @@ def test_event_streams_are_limited_per_client(serve):
         answer = api.get(path)
         assert (answer.status_code, answer.json()["detail"]) == (
             429,
-            "too many event streams; close one, or ask for the job instead",
+            "too many event streams; close one, or poll the job instead",
         )
         assert answer.headers["retry-after"]
         other = httpx.HTTPTransport(local_address="127.0.0.8")

@@ -255,7 +255,7 @@ def test_background_work_that_ends_is_logged(serve, caplog):
 
     api = serve(broken)
     assert api.get("/healthz").status_code == 200
-    assert "Work in the background has ended" in caplog.text
+    assert "A background task has failed" in caplog.text
 
 
 def test_the_api_imports_no_media_code():

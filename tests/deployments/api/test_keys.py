@@ -175,7 +175,7 @@ def test_waiting_jobs_are_limited_per_key(serve):
     made = [answer.json()["job_id"] for answer in answers if answer.status_code == 200]
     full = next(answer for answer in answers if answer.status_code != 200)
     assert len(made) == 3
-    assert_refused(full, 429, "too many of your jobs are waiting; try again when some of them have started")
+    assert_refused(full, 429, "too many of your jobs are waiting; try again when some have started")
     assert full.headers["retry-after"]
     assert api.post("/api/jobs", json=REQUEST, headers=dan).status_code == 200
     api.callback(made[0], "RUNNING")
@@ -192,7 +192,7 @@ def test_waiting_jobs_are_limited_in_total(serve):
     assert_refused(
         api.post("/api/jobs", json=REQUEST, headers=same),
         429,
-        "too many jobs are waiting; try again when some of them have started",
+        "too many jobs are waiting; try again when some have started",
     )
     api.callback(first, "RUNNING")
     assert api.post("/api/jobs", json=REQUEST, headers=same).status_code == 200

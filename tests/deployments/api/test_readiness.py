@@ -17,7 +17,7 @@ def outcomes(checks: ReadinessChecks, count: int) -> list[dict[str, str]]:
     found = []
 
     async def call() -> None:
-        found.append(await checks.outcome())
+        found.append(await checks.results())
 
     async def call_all() -> None:
         async with anyio.create_task_group() as group:
@@ -29,7 +29,7 @@ def outcomes(checks: ReadinessChecks, count: int) -> list[dict[str, str]]:
 
 
 def test_simultaneous_callers_share_one_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "KEPT_SECONDS", 60)
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 60)
     calls: list[None] = []
     checks = ReadinessChecks({"prefect": lambda: calls.append(time.sleep(0.05))}, tmp_path)
     assert outcomes(checks, 40) == [{"prefect": "ok"}] * 40
@@ -37,7 +37,7 @@ def test_simultaneous_callers_share_one_check(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_outcome_is_cached_for_a_moment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "KEPT_SECONDS", 0)
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 0)
     faults = [StateError("Redis does not answer."), None]
 
     def check() -> None:
@@ -50,8 +50,8 @@ def test_an_outcome_is_cached_for_a_moment_only(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_hanging_service_is_not_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "KEPT_SECONDS", 0)
-    monkeypatch.setattr(readiness, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(readiness, "CACHE_SECONDS", 0)
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.3)
     end = threading.Event()
     checks = ReadinessChecks({"prefect": end.wait, "redis": lambda: None}, tmp_path)
     try:

@@ -8,7 +8,7 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from deployments.api.granted.llm import ANSWER_TOKENS, MAX_MESSAGE_CHARS, llm_model_for_granted, upstream_of
+from deployments.api.granted.llm import ANSWER_TOKENS, MAX_MESSAGE_CHARS, llm_endpoint, llm_model_for_granted
 from infra.jobs.record import Report
 from infra.settings import Settings
 from infra.states import JobState
@@ -90,7 +90,7 @@ def test_a_busy_provider_is_retried_when_it_says(llm, provider):
 def test_calls_are_limited_per_run(llm_api, llm, ask, provider):
     assert [ask().status_code for _ in range(CALLS)] == [200] * CALLS
     refused = ask()
-    assert (refused.status_code, refused.json()["detail"]) == (403, "the run's LLM calls are used up")
+    assert (refused.status_code, refused.json()["detail"]) == (403, "the run has used up its LLM calls")
     with pytest.raises(LlmFailed, match="403"):
         llm.rerank(OFFERS, 2)
     assert len(provider.requests) == CALLS
@@ -142,7 +142,7 @@ def trickle(handler):
         (lambda h: h.send(400, KEY), 400, "the LLM refused the request"),
         (lambda h: h.send(429, KEY, {"retry-after": KEY}), 429, "the LLM is busy; try again later"),
         *(
-            (behave, 502, "the LLM did not answer as it should")
+            (behave, 502, "the LLM gave no valid answer")
             for behave in (
                 lambda h: h.send(401, KEY),
                 lambda h: h.send(500, KEY),
@@ -232,7 +232,7 @@ GEMINI = f"https://{GEMINI_HOST}/v1beta/openai/chat/completions"
     ],
 )
 def test_model_names_resolve_as_in_the_engine(name, base, url, model):
-    found = upstream_of(Settings(llm_model_name=name, llm_api_base=base))
+    found = llm_endpoint(Settings(llm_model_name=name, llm_api_base=base))
     assert (found.url, found.model) == (url, model)
 
 
@@ -247,4 +247,4 @@ def test_model_names_resolve_as_in_the_engine(name, base, url, model):
 )
 def test_providers_without_an_openai_api_are_not_offered(name, base, caplog):
     assert llm_model_for_granted(Settings(llm_model_name=name, llm_api_base=base)) is None
-    assert "Rented machines get no LLM: LLM_MODEL_NAME names" in caplog.text
+    assert "Rented machines cannot use the LLM: LLM_MODEL_NAME names" in caplog.text

@@ -165,7 +165,7 @@ def test_a_run_can_read_itself_without_job_variables(tenant):
 def test_all_other_requests_are_refused(tenant, other, method, path):
     answer = tenant.call(method, path.format(tenant=tenant, other=other), {})
     assert answer.status_code in (403, 404), answer.text
-    assert answer.json()["detail"] in ("this is not the run's to ask", "not found")
+    assert answer.json()["detail"] in ("the run may not make this request", "not found")
     assert other.run_id not in answer.text
     if "//" not in path and ".." not in path and path != "/":
         assert answer.status_code == 403
@@ -194,7 +194,7 @@ def test_logs_and_artifacts_are_accepted_for_the_own_run_only(tenant, other):
 def test_bodies_that_cannot_be_forwarded_are_refused(tenant, words):
     sent = json.dumps([log_entry(tenant.run_id, message="X", level="X")]).replace('"X"', words)
     answer = tenant.http.post(f"{tenant.url}/logs/", content=sent, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()) == (403, {"detail": "this is not the run's to ask"})
+    assert (answer.status_code, answer.json()) == (403, {"detail": "the run may not make this request"})
 
 
 @pytest.mark.parametrize("said", ["[" * 100_000, b"\x00", "{}", "x" * 2 * 1024**2])

@@ -6,10 +6,10 @@ import uuid
 import pytest
 
 from deployments.api.granted import prefect_rules as rules
-from deployments.api.granted.prefect_rules import Forbidden, Own
+from deployments.api.granted.prefect_rules import Forbidden, RunIds
 
 RUN, FLOW, DEPLOYMENT, OTHER, TASK = (str(uuid.UUID(int=n)) for n in range(1, 6))
-OWN = Own(RUN, FLOW, DEPLOYMENT, "kk_01ABC")
+OWN = RunIds(RUN, FLOW, DEPLOYMENT, "kk_01ABC")
 RUN_RESOURCE = {"prefect.resource.id": f"prefect.flow-run.{RUN}", "prefect.resource.role": "flow-run"}
 
 
@@ -117,7 +117,7 @@ def test_the_runs_own_heartbeat_passes():
 def test_log_lines_are_trimmed_and_those_of_other_runs_forbidden():
     line = {"name": "prefect", "level": 20, "message": "x" * 50_000, "timestamp": "t", "flow_run_id": RUN}
     (sent,), task_runs = rules.logs([line | {"task_run_id": TASK, "worker_id": OTHER}], OWN)
-    assert len(sent["message"]) == rules.TEXT
+    assert len(sent["message"]) == rules.MAX_TEXT_CHARS
     assert "worker_id" not in sent
     assert task_runs == {TASK}
     with pytest.raises(Forbidden):
@@ -147,7 +147,8 @@ def test_a_run_may_create_its_two_artifacts_only(changes, allowed):
 
 
 def test_job_variables_and_work_pool_are_hidden():
-    shown = rules.shown({"id": RUN, "job_variables": {"env": {"A": "b"}}, "work_pool_name": "p", "parameters": {}})
+    run = {"id": RUN, "job_variables": {"env": {"A": "b"}}, "work_pool_name": "p", "parameters": {}}
+    shown = rules.visible_record(run)
     assert shown == {"id": RUN, "job_variables": {}, "work_pool_name": None, "parameters": {}}
 
 

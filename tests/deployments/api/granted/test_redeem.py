@@ -29,7 +29,7 @@ def test_a_second_exchange_is_refused_and_ends_job_session_and_run(api, job_id):
     grant = api.grant(job_id)
     token = api.redeem(grant).json()["access"]["token"]
     again = api.redeem(grant)
-    assert (again.status_code, again.json()["detail"]) == (403, "grant was redeemed before")
+    assert (again.status_code, again.json()["detail"]) == (403, "grant was already redeemed")
     job = api.record(job_id)
     assert job.status is JobState.FAILED
     assert "may have been stolen" in job.error
@@ -42,7 +42,7 @@ def test_a_theft_is_detected_even_if_the_thief_has_ended_the_run(api, job_id):
     grant = api.grant(job_id)
     assert api.redeem(grant).status_code == 200
     api.runs.states[api.record(job_id).flow_run_id] = "COMPLETED"
-    assert api.redeem(grant).json()["detail"] == "grant was redeemed before"
+    assert api.redeem(grant).json()["detail"] == "grant was already redeemed"
     assert "may have been stolen" in api.record(job_id).error
 
 
@@ -76,7 +76,7 @@ def test_a_container_that_lost_the_response_can_exchange_again(api, job_id, monk
 def test_a_second_exchange_with_another_nonce_is_a_theft(api, job_id, other):
     grant = api.grant(job_id)
     assert api.redeem(grant, NONCE).status_code == 200
-    assert api.redeem(grant, other).json()["detail"] == "grant was redeemed before"
+    assert api.redeem(grant, other).json()["detail"] == "grant was already redeemed"
     assert "may have been stolen" in api.record(job_id).error
     assert api.redeem(grant, NONCE).status_code == 403
 
@@ -85,7 +85,7 @@ def test_a_nonce_is_void_once_the_session_is_used(api, job_id):
     grant = api.grant(job_id)
     token = api.redeem(grant, NONCE).json()["access"]["token"]
     assert api.callback(job_id, "RUNNING", token=token).status_code == 200
-    assert api.redeem(grant, NONCE).json()["detail"] == "grant was redeemed before"
+    assert api.redeem(grant, NONCE).json()["detail"] == "grant was already redeemed"
     assert "may have been stolen" in api.record(job_id).error
 
 
@@ -98,7 +98,7 @@ def test_a_nonce_lasts_ten_minutes_and_is_not_renewed_by_use(api, job_id):
         assert NONCE.encode() not in database.get(key)
         database.expire(key, 300)
     database.delete(key)
-    assert api.redeem(grant, NONCE).json()["detail"] == "grant was redeemed before"
+    assert api.redeem(grant, NONCE).json()["detail"] == "grant was already redeemed"
 
 
 def test_a_nonce_does_not_reopen_an_ended_attempt(api, job_id):

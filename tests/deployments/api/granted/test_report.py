@@ -124,29 +124,29 @@ def with_clips(**changes):
 @pytest.mark.parametrize(
     ("does", "words"),
     [
-        (swaps_a_clip, "not the file that the manifest says"),
+        (swaps_a_clip, "not the file described in the manifest"),
         (loses_a_clip, "clip_01.mp4 is missing"),
         (publishes_no_video, "not the file"),
         (leaves_no_manifest, "manifest.json is missing"),
-        (lies_about_the_size, "has not the size"),
+        (lies_about_the_size, "does not have the size in the manifest"),
         (writes_invalid_json, "transcript.json is not JSON"),
         (nests_too_deeply, "manifest.json is not JSON"),
-        (with_clips(file="../other/clip_01.mp4"), "nobody asked for"),
-        (with_clips(file="clip_04.mp4"), "nobody asked for"),
-        (with_clips(duration=45.2), "longer than was asked"),
+        (with_clips(file="../other/clip_01.mp4"), "clips that were not requested"),
+        (with_clips(file="clip_04.mp4"), "clips that were not requested"),
+        (with_clips(duration=45.2), "longer than requested"),
         (with_clips(duration="45"), "malformed"),
         (with_clips(sha256="x"), "malformed"),
         (with_clips(title=5), "malformed"),
         (with_clips(hook="half a character: \ud800"), "malformed"),
         (lambda machine: machine.publish("clip_01.mp4", clips=[]), "malformed"),
-        (lambda machine: machine.publish("clip_01.mp4", job_id="kk_other"), "another job's"),
+        (lambda machine: machine.publish("clip_01.mp4", job_id="kk_other"), "belongs to another job"),
         (lambda machine: machine.publish("clip_01.mp4", clips=[machine.publish("clip_01.mp4")[0]] * 2), "twice"),
     ],
 )
 def test_invalid_results_fail_the_job_and_publish_no_manifest(api, machine, does, words):
     does(machine)
     refused = machine.report("SUCCEEDED")
-    assert (refused.status_code, refused.json()) == (409, {"detail": "job has ended otherwise"})
+    assert (refused.status_code, refused.json()) == (409, {"detail": "job has ended differently"})
     job = api.record(machine.job_id)
     assert job.status is JobState.FAILED
     assert words in job.error

@@ -172,8 +172,8 @@ def test_a_manifest_with_too_long_lists_is_502(api, clips):
 
 
 def test_one_manifest_per_job_is_cached_and_read_again_once_stale(api, monkeypatch):
-    documents = api.app.state.parts.documents
-    monkeypatch.setattr("deployments.api.job_documents.KEPT_SECONDS", 0)
+    documents = api.app.state.services.documents
+    monkeypatch.setattr("deployments.api.job_documents.CACHE_SECONDS", 0)
     jobs = [api.finished_job(title="before") for _ in range(3)]
     for title in ("once", "again", "more"):
         for job_id in jobs:

@@ -254,7 +254,7 @@ def test_repeating_a_request_submits_a_job_left_without_a_run(api, job_id):
     from tasks.core.object_keys import digest
 
     left = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
-    api.parts.idempotency.reserve("fifth key", digest(REQUEST), left)
+    api.services.idempotency.reserve("fifth key", digest(REQUEST), left)
     api.jobs.create(left, json.dumps(REQUEST))
     assert api.post("/api/jobs", json=REQUEST, headers=headers).json()["job_id"] == left
     assert api.record(left).nosana_run_id == api.runs.ids[left, 1]

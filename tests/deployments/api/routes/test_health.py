@@ -6,13 +6,13 @@ from pydantic import SecretStr
 
 from infra.states import Stage
 
-KEPT_SECONDS = "deployments.api.readiness.KEPT_SECONDS"
+CACHE_SECONDS = "deployments.api.readiness.CACHE_SECONDS"
 NO_REDIS = SecretStr("redis://:secret-password@127.0.0.1:9/0")
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept(monkeypatch):
-    monkeypatch.setattr(KEPT_SECONDS, 0)
+    monkeypatch.setattr(CACHE_SECONDS, 0)
 
 
 def test_healthz_answers(api):
