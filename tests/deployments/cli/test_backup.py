@@ -51,6 +51,7 @@ def tables(database: Path) -> list[tuple[str, int]]:
 @pytest.fixture
 def backup_file(stack, data_dir, tmp_path) -> Path:
     """A backup of the tests' servers, made while they run."""
+    schema.update(stack.settings)  # as every program does that starts with them
     store = JobStore.from_settings(stack.settings)
     made = new_job_id()
     store.create(made, REQUEST)
