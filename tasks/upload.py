@@ -9,8 +9,8 @@ from infra.bucket.store import ArtifactRef
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.core.edl import Edl, EdlClip
-from tasks.core.object_keys import job_key
-from tasks.core.output.manifest import ClipEntry, manifest
+from tasks.core.object_keys import SUBTITLE_TYPES, job_key
+from tasks.core.output.manifest import manifest
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON
@@ -30,7 +30,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.UPLOAD, version=6))
+@task(**task_arguments(Stage.UPLOAD, version=7))
 def upload(
     job: JobRef,
     request: ClipRequest,
@@ -72,13 +72,15 @@ def _publish(
     _unpublish(work)
     stages, transcript, edl = records.by_stage(), records.transcript, records.edl
     rendered = {ref.sha256: ref for ref in records.rendered.artifacts.values()}
-    clips = {clip.file: _store_clip(clip, rendered.get(clip.sha256), work) for clip in published.clips}
+    clips: dict[str, ArtifactRef] = {}
+    for clip in published.clips:
+        clips |= _store_subtitles(clip, work) | {clip.file: _store_clip(clip, rendered.get(clip.sha256), work)}
     warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
     stored = work.put_json(
         "manifest.json",
         manifest(
             work.job.job_id,
-            [ClipEntry.model_validate(clip.model_dump(exclude={"path"})) for clip in published.clips],
+            [clip.entry for clip in published.clips],
             published.dropped,
             edl.selection,
             _models(transcript, edl),
@@ -103,6 +105,14 @@ def _store_clip(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspac
     if rendered:
         return work.store.copy(rendered, key)
     return work.store.put_file(key, clip.path, sha256=clip.sha256)
+
+
+def _store_subtitles(clip: VerifiedClip, work: Workspace) -> dict[str, ArtifactRef]:
+    stored: dict[str, ArtifactRef] = {}
+    for form, name in clip.subtitles.items():
+        text = clip.subtitle_texts[form].encode()
+        stored[name] = work.store.put_bytes(job_key(work.job.job_id, name), text, SUBTITLE_TYPES[form])
+    return stored
 
 
 def _with_snapped_ends(

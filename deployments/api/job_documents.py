@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
 from infra.jobs.record import Job
-from tasks.core.object_keys import job_key
+from tasks.core.object_keys import SUBTITLE_TYPES, SubtitleFormat, job_key
 
 CACHE_SECONDS = 60
 _CACHED_JOBS = 64
@@ -69,10 +69,15 @@ def _text(segment: Any) -> str:
     return text
 
 
-class ManifestClip(BaseModel):
-    """A clip in the manifest. `file` is a bare file name, so it cannot lead outside the job's prefix."""
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+"""A bare file name, so it cannot lead outside the job's prefix."""
 
-    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
+
+class ManifestClip(BaseModel):
+    """A clip in the manifest."""
+
+    file: FileName
+    subtitles: dict[SubtitleFormat, FileName] = Field(default_factory=dict[SubtitleFormat, FileName])
     title: str | None = None
     duration: Number | None = None
     hook: str | None = None
@@ -100,7 +105,13 @@ class Manifest(BaseModel):
     document: bytes
 
     def clip(self, file: str) -> ManifestClip | None:
-        return next((clip for clip in self.clips if clip.file == file), None)
+        """The clip that a file belongs to: its video or its subtitles."""
+        return next((clip for clip in self.clips if file in (clip.file, *clip.subtitles.values())), None)
+
+
+def content_type(clip: ManifestClip, file: str) -> str:
+    """The content type of one of the clip's files."""
+    return next((SUBTITLE_TYPES[form] for form, name in clip.subtitles.items() if name == file), "video/mp4")
 
 
 def parse_manifest(document: bytes) -> Manifest:

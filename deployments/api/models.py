@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from infra.jobs.ids import JobId
 from infra.jobs.record import Attempt, Job, StageTimes
 from infra.states import JobState, Stage
+from tasks.core.object_keys import SubtitleFormat
 
 EXAMPLE_ID = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
 
@@ -155,6 +156,10 @@ class ClipView(BaseModel):
     duration: float | None
     download_url: str = Field(description="Presigned URL of the file, valid for six hours.")
     stream_url: str = Field(description="Path that streams the file from this server.")
+    subtitles: dict[SubtitleFormat, str] = Field(
+        description="Paths of the subtitle files on this server, by format.",
+        examples=[{"srt": "/api/jobs/kk_…/clips/clip_01.srt", "vtt": "/api/jobs/kk_…/clips/clip_01.vtt"}],
+    )
     hook: str | None
     start: float | None
     end: float | None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Literal
 
 SOURCE_VERSION = 4
 """Bump it when DOWNLOAD changes how it stores sources."""
@@ -15,6 +16,19 @@ def job_key(job_id: str, name: str) -> str:
 def clip_name(index: int) -> str:
     """File name of clip `index`, counted from 1."""
     return f"clip_{index:02d}.mp4"
+
+
+SubtitleFormat = Literal["srt", "vtt"]
+SUBTITLE_TYPES: dict[SubtitleFormat, str] = {
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+}
+"""Content types of subtitle files."""
+
+
+def subtitle_name(index: int, form: SubtitleFormat) -> str:
+    """File name of the subtitles of clip `index`, counted from 1."""
+    return f"clip_{index:02d}.{form}"
 
 
 def digest(*parts: object) -> str:

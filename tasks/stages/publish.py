@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, NoClips
+from tasks.core.object_keys import SubtitleFormat, subtitle_name
 from tasks.core.output.clip_checks import Check, ClipMeasurements, check_clip, check_words
 from tasks.core.output.manifest import ClipEntry, DroppedClip
 from tasks.core.output.render_plan import Correction, RenderOptions, correction_for
@@ -17,15 +18,22 @@ from tasks.engines.ffmpeg import FfmpegError
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.output.measurements import measure_clip
 from tasks.stages.render import FailedClip, RenderedClip
+from tasks.stages.subtitles import subtitle_texts
 
 RenderOne = Callable[[EdlClip, Correction], RenderedClip]
 """Renders one clip: `tasks.stages.render.render_clip` with its other arguments bound."""
 
 
 class VerifiedClip(ClipEntry):
-    """A clip on disk that meets the output contract."""
+    """A clip on disk that meets the output contract, and its subtitles by format."""
 
     path: Path
+    subtitle_texts: dict[SubtitleFormat, str]
+
+    @property
+    def entry(self) -> ClipEntry:
+        """What the manifest says of it."""
+        return ClipEntry.model_validate(self.model_dump(exclude={"path", "subtitle_texts"}))
 
 
 class Published(BaseModel):
@@ -164,13 +172,17 @@ class _Verifier:
 
     def _accept(self, verdict: _Verdict, history: list[str]) -> None:
         rendered = verdict.rendered
+        duration = verdict.measurements.duration if verdict.measurements else 0.0
+        texts = subtitle_texts(rendered, duration)
         self.warnings += [f"clip {rendered.clip.index}: {warning}" for warning in rendered.warnings]
         self.clips.append(
             VerifiedClip(
                 clip=rendered.clip,
                 path=rendered.path,
                 file=rendered.path.name,
-                duration=verdict.measurements.duration if verdict.measurements else 0.0,
+                subtitles={form: subtitle_name(rendered.clip.index, form) for form in texts},
+                subtitle_texts=texts,
+                duration=duration,
                 size_bytes=rendered.path.stat().st_size,
                 sha256=sha256_of(rendered.path),
                 checks=verdict.checks,

@@ -68,6 +68,7 @@ class RenderedClip(BaseModel):
     path: Path
     shots: list[Shot]
     words: list[Word] = Field(default_factory=list[Word])
+    language: str = ""
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source: SourceExcerpt
@@ -178,6 +179,7 @@ def render_clip(
         path=out,
         shots=picture.all_shots,
         words=text.words,
+        language=text.language,
         source_black=on_clip_clock(clip, picture.black),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(picture, footage.info)),
         source=_source_excerpt(clip, footage, picture.shots, options),
@@ -224,9 +226,10 @@ def _frame_clip(clip: EdlClip, footage: Footage, options: RenderOptions) -> _Fra
 
 @dataclass(frozen=True)
 class _Captions:
-    """A clip's words, their ASS script and its font, and a warning if the font lacks glyphs."""
+    """A clip's words and language, their ASS script and its font, and a warning if the font lacks glyphs."""
 
     words: list[Word]
+    language: str
     script: str
     font: fonts.FontChoice
     warning: str | None
@@ -238,7 +241,7 @@ def _caption_clip(clip: EdlClip, footage: Footage, options: RenderOptions) -> _C
     font = fonts.choose_font(word.word for word in words)
     phrases = line_breaks.reading_phrases(words)
     script = captions.ass(phrases, (options.width, options.height), language, font.face.name, font.em_share)
-    return _Captions(words, script, font, font.warning(language))
+    return _Captions(words, language, script, font, font.warning(language))
 
 
 def _encode_clip(

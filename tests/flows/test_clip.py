@@ -47,7 +47,19 @@ def test_the_jobs_prefix_holds_exactly_the_contracts_objects(pipeline, talk):
     assert public == {
         *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
         *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
+        *("clip_01.srt", "clip_01.vtt", "clip_02.srt", "clip_02.vtt"),
     }
+
+
+def test_subtitles_say_what_the_clip_says(pipeline, talk):
+    for clip in pipeline.json(talk[0], "manifest.json")["clips"]:
+        assert clip["subtitles"] == {form: clip["file"].replace("mp4", form) for form in ("srt", "vtt")}
+        for name in clip["subtitles"].values():
+            lines = pipeline.store.get_bytes(f"jobs/{talk[0]}/{name}").decode().splitlines()
+            text = " ".join(
+                line for line in lines if line and line != "WEBVTT" and not re.match(r"[0-9:,.> -]+$", line)
+            )
+            assert text == " ".join(segment["text"] for segment in clip["segments"])
 
 
 def test_the_manifest_has_the_contracts_fields(pipeline, talk):

@@ -6,6 +6,7 @@ right video or is fit to publish.
 """
 
 import hashlib
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,7 +16,7 @@ from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
 from infra.granted.access import granted_root
 from infra.jobs.record import Job
-from tasks.core.object_keys import clip_name, job_key
+from tasks.core.object_keys import SUBTITLE_TYPES, SubtitleFormat, clip_name, job_key
 from tasks.core.request import ClipRequest
 
 JSON = "application/json"
@@ -33,6 +34,8 @@ BYTES_OF_SPEECH = {"transcript.json": 600, "chunks.json": 100}
 """Extra bytes allowed per second of the longest source; a word takes about 100 bytes."""
 CLIP_BYTES = 1024**3
 """Largest clip: a hundred times the size of three minutes of video."""
+SUBTITLE_BYTES = 256 * 1024
+"""Largest subtitle file: fifty times the size of three minutes of speech."""
 _TOLERANCE_SECONDS = 0.1
 """How much longer than requested a clip may be, as in the output contract."""
 
@@ -45,6 +48,7 @@ class _Clip(BaseModel):
     model_config = ConfigDict(strict=True)
 
     file: str
+    subtitles: dict[SubtitleFormat, str] = Field(default_factory=dict[SubtitleFormat, str])
     duration: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     size_bytes: Annotated[int, Field(gt=0, le=CLIP_BYTES)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -74,6 +78,8 @@ def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
     bucket.delete(job_key(job.job_id, "manifest.json"))
     for clip in manifest.clips:
         _publish_clip(clip, job, bucket)
+        for form, name in clip.subtitles.items():
+            bucket.put_bytes(job_key(job.job_id, name), _read_subtitles(name, job, bucket), SUBTITLE_TYPES[form])
     for name, max_bytes in DOCUMENTS.items():
         limit = max_bytes + BYTES_OF_SPEECH.get(name, 0) * source_seconds
         bucket.put_bytes(job_key(job.job_id, name), _read_document(name, job, bucket, limit)[0], JSON)
@@ -116,6 +122,12 @@ def _checked_manifest(content: Any, job: Job) -> _Manifest:
         raise OutputRejected("Its manifest belongs to another job.")
     if len(files) > request.clip_count or not set(files) <= {clip_name(n) for n in range(1, request.clip_count + 1)}:
         raise OutputRejected("Its manifest names clips that were not requested.")
+    if any(
+        name != PurePosixPath(clip.file).stem + f".{form}"
+        for clip in manifest.clips
+        for form, name in clip.subtitles.items()
+    ):
+        raise OutputRejected("Its manifest names subtitles that belong to no clip.")
     if len(set(files)) < len(files):
         raise OutputRejected("Its manifest names a clip twice.")
     if any(clip.duration > request.clip_duration_seconds + _TOLERANCE_SECONDS for clip in manifest.clips):
@@ -162,12 +174,28 @@ def _head_and_digest(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
 
 def _read_document(name: str, job: Job, bucket: ArtifactStore, max_bytes: int) -> tuple[bytes, Any]:
     """A JSON document from the machine and its content, read once so that the checked bytes are the published ones."""
+    document = _read_bounded(name, job, bucket, max_bytes)
     try:
-        document = bucket.get_bounded(granted_root(job.job_id) + job_key(job.job_id, name), max_bytes)
         return document, parse_json(document)
+    except ValueError:
+        raise OutputRejected(f"{name} is not JSON.") from None
+
+
+def _read_subtitles(name: str, job: Job, bucket: ArtifactStore) -> bytes:
+    """A subtitle file from the machine."""
+    content = _read_bounded(name, job, bucket, SUBTITLE_BYTES)
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        raise OutputRejected(f"{name} is not UTF-8 text.") from None
+    return content
+
+
+def _read_bounded(name: str, job: Job, bucket: ArtifactStore, max_bytes: int) -> bytes:
+    """An object from the machine, of at most `max_bytes` bytes."""
+    try:
+        return bucket.get_bounded(granted_root(job.job_id) + job_key(job.job_id, name), max_bytes)
     except ObjectMissing:
         raise OutputRejected(f"{name} is missing.") from None
     except ObjectTooLarge:
         raise OutputRejected(f"{name} is too large.") from None
-    except ValueError:
-        raise OutputRejected(f"{name} is not JSON.") from None

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from deployments.api.concurrency import LimitReached, StreamLimit
 from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.guards import client_of, require_visible_job
-from deployments.api.job_documents import Manifest, ManifestClip
+from deployments.api.job_documents import Manifest, ManifestClip, content_type
 from deployments.api.models import (
     BUSY,
     NO_JOB,
@@ -119,7 +119,7 @@ class ClipStream(StreamingResponse):
     def __init__(
         self, stream: ObjectStream, status: int, headers: dict[str, str], limit: StreamLimit, client: str
     ) -> None:
-        super().__init__(stream, status, headers, media_type="video/mp4")
+        super().__init__(stream, status, headers)
         self._stream, self._limit, self._client = stream, limit, client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,8 +167,14 @@ def _stream(request: Request, job_id: str, file: str, services: Services, header
     if clip is None:
         raise HTTPException(*NO_CLIP)
     size = _from_bucket(lambda: services.documents.clip_size(job_id, file))
-    tag = f'"{clip.sha256 or f"{job_id}-{size}"}"'
-    headers |= {"Accept-Ranges": "bytes", "ETag": tag, "Cache-Control": "private, max-age=3600"}
+    known = clip.sha256 or f"{job_id}-{size}"
+    tag = f'"{known}"' if file == clip.file else f'"{known}-{file}"'
+    headers |= {
+        "Content-Type": content_type(clip, file),
+        "Accept-Ranges": "bytes",
+        "ETag": tag,
+        "Cache-Control": "private, max-age=3600",
+    }
     if tag in {item.strip() for item in request.headers.get("if-none-match", "").split(",")}:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     is_unchanged = request.headers.get("if-range", tag) == tag
@@ -179,7 +185,7 @@ def _stream(request: Request, job_id: str, file: str, services: Services, header
         headers["Content-Range"] = f"bytes {start}-{end}/{size}"
     status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type="video/mp4")
+        return Response(status_code=status, headers=headers)
     key = job_key(job_id, file)
     stream = _from_bucket(lambda: services.bucket.open(key, *span or ()))
     return ClipStream(stream, status, headers, services.clip_streams, client_of(request))
@@ -206,9 +212,10 @@ def _manifest(job_id: str, services: Services) -> Manifest:
 
 
 def _view(job_id: str, clip: ManifestClip, services: Services) -> ClipView:
-    fields = clip.model_dump(exclude={"signals", "sha256"})
+    fields = clip.model_dump(exclude={"signals", "sha256", "subtitles"})
     return ClipView(
         **fields,
+        subtitles={form: f"/api/jobs/{job_id}/clips/{name}" for form, name in clip.subtitles.items()},
         scores=clip.signals,
         download_url=services.bucket.presign(job_key(job_id, clip.file), DOWNLOAD_SECONDS, clip.file),
         stream_url=f"/api/jobs/{job_id}/clips/{clip.file}",

@@ -5,14 +5,19 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from tasks.core.edl import EdlClip, Selection
+from tasks.core.object_keys import SubtitleFormat
 from tasks.core.output.clip_checks import Check
 
 
 class ClipEntry(BaseModel):
-    """A published clip. `duration` is the file's, in seconds; `history` lists fixes and replacements."""
+    """A published clip. `duration` is the file's, in seconds; `history` lists fixes and replacements.
+
+    `subtitles` holds the names of the clip's subtitle files by format.
+    """
 
     clip: EdlClip
     file: str
+    subtitles: dict[SubtitleFormat, str] = Field(default_factory=dict[SubtitleFormat, str])
     duration: float
     size_bytes: int
     sha256: str

@@ -174,3 +174,11 @@ def test_every_signal_has_a_name_and_a_direction(page):
     assert {name: "less" in signal for name, signal in signals.items()} == {
         name: weight.value < 0 for name, weight in WEIGHTS.items()
     }
+
+
+def test_a_clip_links_its_subtitles(page, finished_job):
+    page.goto(f"/jobs/{finished_job}")
+    for form in ("SRT", "VTT"):
+        link = clip(page, 1).get_by_role("link", name=f"Download the subtitles of clip 1 as {form}")
+        expect(link).to_have_attribute("href", f"{CLIPS[0]['subtitles'][form.lower()]}/download?name=title")
+    expect(clip(page, 2).get_by_text("Subtitles:")).to_have_count(0)

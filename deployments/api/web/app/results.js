@@ -39,11 +39,20 @@ function card(jobId, clip, number, say) {
           clip.title && copier("Copy title", `Copy title of clip ${number}`, clip.title, say),
           words && copier("Copy description", `Copy description of clip ${number}`, words, say),
         ),
+        subtitles(clip, number),
         clip.text && folded("Transcript", make("p", {}, clip.text)),
         (clip.why || clip.scores) && folded("Why this clip", ...reasons(clip)),
       ),
     ),
   );
+}
+
+/** Links to the clip's subtitle files, for players and sites that show them themselves. */
+function subtitles(clip, number) {
+  const forms = Object.keys(clip.subtitles ?? {});
+  const link = (form) =>
+    make("a", { href: `${clip.subtitles[form]}/download?name=title`, download: "", "aria-label": `Download the subtitles of clip ${number} as ${form.toUpperCase()}` }, form.toUpperCase());
+  return forms.length > 0 && make("p", { class: "subtitles" }, "Subtitles: ", ...forms.flatMap((form, at) => [at ? " · " : "", link(form)]));
 }
 
 /** A player with its first frame and length preloaded, so that it seeks at once. Only one plays at a time. */

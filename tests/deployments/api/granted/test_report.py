@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.api.granted.acceptance import BYTES_OF_SPEECH
+from deployments.api.granted.acceptance import BYTES_OF_SPEECH, SUBTITLE_BYTES
 from deployments.api.granted.acceptance import DOCUMENTS as BYTES_OF
 from deployments.api.job_documents import MANIFEST_BYTES
 from infra.granted.access import granted_root
@@ -239,3 +239,41 @@ def test_concurrent_reports_of_success_are_checked_once(api, machine):
 def test_the_token_of_a_superseded_session_is_refused(api, machine):
     api.grant(machine.job_id)
     assert machine.report("RUNNING").status_code == 401
+
+
+SUBTITLES = {"srt": "clip_01.srt", "vtt": "clip_01.vtt"}
+
+
+def publish_with_subtitles(machine, subtitles=SUBTITLES, **contents):
+    entry = machine.publish("clip_01.mp4")[0] | {"subtitles": subtitles}
+    machine.api.bucket.put_json(machine.root + "manifest.json", {"job_id": machine.job_id, "clips": [entry]})
+    for form, name in SUBTITLES.items():
+        if (content := contents.get(form, b"WEBVTT\n")) is not None:
+            machine.api.bucket.put_bytes(machine.root + name, content, "text/html")
+
+
+def test_subtitles_are_published_with_our_content_type(api, machine):
+    publish_with_subtitles(machine)
+    assert machine.report("SUCCEEDED").status_code == 200
+    for form, kind in (("srt", "application/x-subrip"), ("vtt", "text/vtt")):
+        url = api.bucket.presign(f"jobs/{machine.job_id}/{SUBTITLES[form]}")
+        answer = api.client.get(url)
+        assert (answer.content, answer.headers["content-type"]) == (b"WEBVTT\n", f"{kind}; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"srt": None}, "clip_01.srt is missing"),
+        ({"vtt": b"\xff\xfe"}, "clip_01.vtt is not UTF-8 text"),
+        ({"vtt": b"x" * (SUBTITLE_BYTES + 1)}, "clip_01.vtt is too large"),
+        ({"subtitles": {"srt": "clip_02.srt"}}, "belong to no clip"),
+        ({"subtitles": {"srt": "manifest.json"}}, "belong to no clip"),
+        ({"subtitles": {"exe": "clip_01.exe"}}, "malformed"),
+    ],
+)
+def test_invalid_subtitles_fail_the_job(api, machine, changes, words):
+    publish_with_subtitles(machine, **changes)
+    assert machine.report("SUCCEEDED").status_code == 409
+    assert words in api.record(machine.job_id).error
+    assert not api.bucket.exists(f"jobs/{machine.job_id}/manifest.json")

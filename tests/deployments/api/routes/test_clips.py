@@ -341,3 +341,42 @@ def test_a_client_that_reads_nothing_is_disconnected(api, monkeypatch):
         time.sleep(1.5)
         taken = sum(len(part) for part in iter(lambda: line.recv(1 << 20), b""))
     assert taken < 32 * 1024 * 1024
+
+
+SUBTITLES = {"srt": "clip_01.srt", "vtt": "clip_01.vtt"}
+VTT = b"WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nSo it begins.\n"
+
+
+@pytest.fixture
+def with_subtitles(api):
+    job_id = api.finished_job(subtitles=SUBTITLES, sha256="a" * 64)
+    api.bucket.put_bytes(job_key(job_id, "clip_01.vtt"), VTT, "text/html")
+    return job_id
+
+
+def test_results_link_the_subtitles(api, finished, with_subtitles):
+    path = f"/api/jobs/{with_subtitles}/clips/"
+    (clip,) = api.get(f"/api/jobs/{with_subtitles}/results").json()["clips"]
+    assert clip["subtitles"] == {form: path + name for form, name in SUBTITLES.items()}
+    assert api.get(f"/api/jobs/{finished}/results").json()["clips"][0]["subtitles"] == {}
+
+
+def test_subtitles_are_served_with_our_type_and_a_tag_of_their_own(api, with_subtitles):
+    path = f"/api/jobs/{with_subtitles}/clips"
+    answer = api.get(f"{path}/clip_01.vtt")
+    assert (answer.status_code, answer.content) == (200, VTT)
+    assert answer.headers["content-type"] == "text/vtt; charset=utf-8"
+    assert api.client.head(f"{path}/clip_01.vtt").headers["content-type"] == "text/vtt; charset=utf-8"
+    assert answer.headers["etag"] != api.get(f"{path}/clip_01.mp4").headers["etag"]
+    again = api.get(f"{path}/clip_01.vtt", headers={"if-none-match": answer.headers["etag"]})
+    assert again.status_code == 304
+    saved = api.get(f"{path}/clip_01.vtt/download?name=title").headers["content-disposition"]
+    assert saved.endswith("filename*=UTF-8''It%20begins.vtt")
+    assert_refused(api.get(f"{path}/clip_01.srt"), 404, "clip not found")  # named, but not in the bucket
+    assert_refused(api.get(f"{path}/clip_02.vtt"), 404, "clip not found")
+
+
+@pytest.mark.parametrize("subtitles", [{"srt": "../other/clip_01.srt"}, {"exe": "clip_01.exe"}, ["clip_01.srt"], 5])
+def test_malformed_subtitles_are_a_malformed_manifest(api, subtitles):
+    job_id = api.finished_job(subtitles=subtitles)
+    assert_refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
