@@ -6,11 +6,11 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, HTTPException, Request
 
-from deployments.api.concurrency import StreamLimit
 from deployments.api.connections import streams_allowed
 from deployments.api.job_documents import JobDocuments
 from deployments.api.models import NO_JOB
 from deployments.api.readiness import ReadinessChecks
+from deployments.api.stream_limits import StreamLimit
 from infra.bucket.store import ArtifactStore
 from infra.granted.session import SessionStore
 from infra.jobs.events import JobEvents

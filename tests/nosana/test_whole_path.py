@@ -246,7 +246,7 @@ def kill_container():
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
             if "flow-run" in process.cmdline():
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # as an engine does: all its processes at once
 
 
 @pytest.mark.soak

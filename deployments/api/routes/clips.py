@@ -12,7 +12,6 @@ from fastapi import Depends, HTTPException, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from deployments.api.concurrency import LimitReached, StreamLimit
 from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.guards import client_of, require_visible_job
 from deployments.api.job_documents import Manifest, ManifestClip, content_type
@@ -31,6 +30,7 @@ from deployments.api.models import (
     refusals,
 )
 from deployments.api.routing import Router
+from deployments.api.stream_limits import LimitReached, StreamLimit
 from infra.bucket.store import ObjectStream
 from infra.errors import InfraError, ObjectMissing, StoreError
 from infra.states import JobState

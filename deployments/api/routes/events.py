@@ -11,11 +11,11 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from deployments.api.concurrency import LimitReached, StreamLimit
 from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.guards import client_of, require_visible_job
 from deployments.api.models import BUSY, NO_JOB, NO_KEY, NO_STORE, JobIdInPath, refusals
 from deployments.api.routing import Router
+from deployments.api.stream_limits import LimitReached, StreamLimit
 from infra.errors import StateError
 from infra.jobs.record import Job
 from infra.states import JobState
