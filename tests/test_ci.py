@@ -1,6 +1,7 @@
 """`.ci/run` on a machine with four Pythons, where make only says what it would do."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -24,8 +25,11 @@ def executable(path, text="#!/bin/sh\n"):
 
 def said_on(folder, versions):
     """What `.ci/run` prints with these Pythons, by version."""
-    programs = folder / "bin"
+    programs, checkout = folder / "bin", folder / "checkout"
     programs.mkdir()
+    shutil.copytree(ROOT / ".ci", checkout / ".ci")  # apart, since environments may exist here
+    for name in ("Makefile", "pyproject.toml", "requirements"):
+        (checkout / name).symlink_to(ROOT / name)
     for program in ("chromium", "docker-compose", *(f"python{version}" for version in VERSIONS), "python3"):
         executable(programs / program, "#!/bin/sh\nexit 1\n")  # hides the machine's own
     for version in versions:
@@ -34,7 +38,7 @@ def said_on(folder, versions):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "KANGKLIP", "MFLAGS"))}
     environment = kept | {"PATH": f"{programs}:{os.environ['PATH']}", "PYENV_ROOT": str(folder), "MAKEFLAGS": "n"}
     done = subprocess.run(
-        [ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [checkout / ".ci" / "run"], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     if not versions:
         assert done.returncode == 1

@@ -572,7 +572,7 @@ def test_a_late_write_changes_and_revives_nothing_and_is_logged(machine, what, c
         caplog.clear()
         with caplog.at_level(logging.INFO, "infra.jobs.store"), contextlib.suppress(JobConflict):
             LATE_WRITES[what](jobs, job_id, attempt)
-        return [line for line in caplog.messages if job_id in line and "was refused" in line]
+        return [line for line in caplog.messages if f"Job {job_id} refused " in line]
 
     assert len(refusals_of_write(1)) == (what != "a cost")  # what an earlier attempt has cost still counts
     assert without_costs(machine.database.hgetall(keys[0])) == without_costs(before)

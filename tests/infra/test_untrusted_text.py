@@ -80,5 +80,6 @@ def test_no_other_module_has_rules_for_untrusted_text() -> None:
         "infra/bucket/request_rules.py",  # object keys are refused, not cleaned
         "deployments/api/job_request.py",  # as are addresses
         "tasks/core/captions/ass.py",  # marks have no width
+        "tasks/core/captions/subtitles.py",  # nor here
         "tasks/engines/captions/fonts.py",  # which characters need a glyph
     }

@@ -255,7 +255,7 @@ def kill_container():
     ("kill", "seconds", "reason"),
     [
         (kill_container, 35, "The container was killed."),
-        (lambda: kill_ffmpeg_below(os.getpid()), 36, "ended by signal 9"),
+        (lambda: kill_ffmpeg_below(os.getpid()), 36, "killed by signal 9"),
     ],
     ids=["container", "ffmpeg"],
 )

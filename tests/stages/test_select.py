@@ -300,7 +300,11 @@ def test_a_failing_llm_leaves_the_choice_to_the_signals(segments, endpoint, answ
 
 
 def test_missing_picks_are_filled_by_the_signals(segments, endpoint):
-    endpoint.answer = lambda offered: (200, json.dumps({"clips": [pick_named(offered[1], "The captain swims")]}))
+    def answer(offered):
+        title = " ".join(offered[1]["transcript"].split()[2:6])
+        return 200, json.dumps({"clips": [pick_named(offered[1], title)]})
+
+    endpoint.answer = answer
     edl = select(segments, llm=llm_options(endpoint))
     check_edl(edl)
     assert edl.selection.mode == "llm"

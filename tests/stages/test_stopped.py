@@ -106,10 +106,10 @@ def test_a_killed_ffmpeg_is_the_machines_fault_at_the_stages_border(
     for name, value in servers.environment().items():
         monkeypatch.setenv(name, value)
     with (
-        pytest.raises(MachineError, match="ended by signal 9"),
+        pytest.raises(MachineError, match="killed by signal 9"),
         stage_workspace(JobRef(job_id=new_job_id()), Stage.RENDER),
     ):
-        measure_clip(video)
+        measure_clip(video, UNSEEN)
     assert MachineError.is_transient
 
 

@@ -163,7 +163,7 @@ def test_trusted_proxies_are_addresses_or_networks(monkeypatch):
     assert settings.load().trusted_proxies == ("10.0.0.5", "172.16.0.0/12", "fd00::/8")
     for wrong in ("*", "proxy.internal", "10.0.0.1/8"):
         monkeypatch.setenv("TRUSTED_PROXIES", wrong)
-        with pytest.raises(ConfigError, match=r"TRUSTED_PROXIES.*addresses and networks"):
+        with pytest.raises(ConfigError, match=r"TRUSTED_PROXIES.*addresses or networks"):
             settings.load()
 
 

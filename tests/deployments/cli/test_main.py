@@ -204,6 +204,7 @@ def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(lapto
     assert names == {
         *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
         *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
+        *("clip_01.srt", "clip_01.vtt", "clip_02.srt", "clip_02.vtt"),
     }
     clips = json.loads((laptop.job / "manifest.json").read_text())["clips"]
     assert [clip["file"] for clip in clips] == ["clip_01.mp4", "clip_02.mp4"]
@@ -240,7 +241,7 @@ def test_resume_downloads_a_finished_jobs_files_and_ends_with_a_table_and_a_live
         assert (tmp_path / laptop.job.name / name).read_bytes() == (laptop.job / name).read_bytes()
         assert name in told.stdout
     assert len(re.findall(r"\b(\d+)/\1\b", told.stdout)) == 2, "all checks of both clips passed"
-    assert "9 files in " in told.stdout
+    assert "13 files in " in told.stdout
     ui = stack.settings.prefect_api_url.removesuffix("/api")
     assert f"Run in the Prefect UI: {ui}/runs/flow-run/" in told.stderr, "its server stays up: it is named"
 

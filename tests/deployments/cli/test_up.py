@@ -228,7 +228,7 @@ class TestUp:
             kill_ffmpeg_below(up.pid(Part.WORKER))
         job = up.ended(job_id)
         assert (job["status"], job["attempt"]) == ("SUCCEEDED", 2), (job, up.log())
-        assert "ended by signal 9" in job["attempts"][0]["reason"]
+        assert "killed by signal 9" in job["attempts"][0]["reason"]
 
     def test_a_job_survives_a_killed_api(self, up, short_url):
         api = Api(up.folder).start()

@@ -244,6 +244,7 @@ def test_a_cancelled_job_is_not_shown_as_failed(page, api, running):
 def test_an_error_of_several_lines_keeps_its_line_breaks(page, api, running):
     api.fail(running, "one line\nand another")
     page.goto(f"/jobs/{running}")
+    expect(page.locator("#error")).to_contain_text("and another")
     expect(page.locator("#error")).to_have_css("white-space-collapse", "preserve-breaks")
     assert page.locator("#error").evaluate("cause => cause.innerText") == "One line\nand another."
 
