@@ -1,13 +1,15 @@
 """Subtitle files for a clip: SubRip (`.srt`) and WebVTT (`.vtt`).
 
 Unlike the captions in the picture, these are lines to read: whole clauses where possible, at most two lines of
-42 characters, and slow enough to follow. Sources of the limits: the BBC's and Netflix's guides for subtitles.
+42 characters, and slow enough to follow. The limits are those of Netflix's Timed Text Style Guide for English.
 """
 
 import html
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from pydantic import BaseModel
 
@@ -34,7 +36,7 @@ _PAUSE = 0.8
 """Shortest silence in seconds that always ends a cue."""
 _HOLD = 1.5
 """Most seconds that a cue stays after its last word, to give time to read it."""
-_TAG = re.compile(r"([<{])(?=[/\\\\A-Za-z])")
+_TAG = re.compile(r"([<{])(?=[/\\A-Za-z])")
 _BREAK_GUARD = "\u2060"
 """Word joiner: invisible."""
 _TOO_FAST = 20.0
@@ -62,8 +64,9 @@ def cues(words: Sequence[Word], language: str, duration: float) -> list[Cue]:
     found: list[Cue] = []
     for first, last in _divided(readable, starts):
         group = readable[first:last]
+        width = columns(join(word.word for word in group))
         lines = [_directed(line, language) for line in _two_lines(group)]
-        found.append(Cue(start=group[0].start, end=_end(group, starts[last]), lines=lines))
+        found.append(Cue(start=group[0].start, end=_end(group, width, starts[last]), lines=lines))
     return found
 
 
@@ -117,16 +120,40 @@ def _parts(word: Word) -> list[Word]:
     return regroup([word], pieces)
 
 
+@dataclass(frozen=True)
+class _Widths:
+    """Columns of any run of words: `gaps` before each word, `edges` their sums up to each word's end, from 0."""
+
+    gaps: list[int]
+    edges: list[int]
+
+    @classmethod
+    def of(cls, words: list[Word]) -> "_Widths":
+        own = [columns(word.word) for word in words]
+        pairs = [columns(join((a.word, b.word))) for a, b in pairwise(words)]
+        gaps = [0, *(pair - a - b for pair, (a, b) in zip(pairs, pairwise(own), strict=True))]
+        return cls(gaps, [0, *accumulate(gap + width for gap, width in zip(gaps, own, strict=False))])
+
+    def run(self, first: int, last: int) -> int:
+        """Columns of the words from `first` up to but excluding `last`, on one line."""
+        return self.edges[last] - self.edges[first] - self.gaps[first]
+
+    def fit(self, first: int, last: int) -> bool:
+        """Whether the words fit on two lines."""
+        return any(self.run(first, cut) <= LINE_COLUMNS >= self.run(cut, last) for cut in range(first + 1, last))
+
+
 def _divided(words: list[Word], starts: list[float]) -> list[tuple[int, int]]:
     """First and last (excluded) word of each cue, chosen to end cues where a sentence, clause or pause does."""
+    widths = _Widths.of(words)
     best: list[tuple[float, int]] = [(0.0, 0)]
     for last in range(1, len(words) + 1):
         chosen = (float("inf"), last - 1)
         for first in range(last - 1, -1, -1):
-            if first < last - 1 and not _may_join(words, first, last):
+            if first < last - 1 and not _may_join(words, widths, first, last):
                 break
-            cost = best[first][0] + _cost(words[first:last], starts[last])
-            chosen = min(chosen, (cost, first))
+            cost = _cost(words[first:last], widths.run(first, last), starts[last])
+            chosen = min(chosen, (best[first][0] + cost, first))
         best.append(chosen)
     groups: list[tuple[int, int]] = []
     last = len(words)
@@ -137,37 +164,30 @@ def _divided(words: list[Word], starts: list[float]) -> list[tuple[int, int]]:
     return groups[::-1]
 
 
-def _may_join(words: list[Word], first: int, last: int) -> bool:
+def _may_join(words: list[Word], widths: _Widths, first: int, last: int) -> bool:
     """Whether the words can share a cue: no pause after the first, short enough, and they fit on the lines."""
-    no_pause = words[first + 1].start - words[first].end < _PAUSE
     return (
-        no_pause
+        words[first + 1].start - words[first].end < _PAUSE
         and words[last - 1].end - words[first].start <= LONGEST_CUE
-        and columns(join(word.word for word in words[first:last])) <= LINES * LINE_COLUMNS
-        and _fits(words[first:last])
+        and widths.fit(first, last)
     )
 
 
-def _cost(group: list[Word], following: float) -> float:
-    """How badly a group reads as a cue. `following` is when the next word starts."""
-    seconds = _end(group, following) - group[0].start
-    speed = columns(join(word.word for word in group)) / max(seconds, 0.001)
+def _cost(group: list[Word], width: int, following: float) -> float:
+    """How badly a group of `width` columns reads as a cue. `following` is when the next word starts."""
+    seconds = _end(group, width, following) - group[0].start
+    speed = width / max(seconds, 0.001)
     last = group[-1].word
     ending = 0.0 if ends_sentence(last) else 0.4 if last.endswith(tuple(CLAUSE_FINAL)) else 1.0
     hurried = _TOO_FAST * max(speed / COLUMNS_PER_SECOND - 1, 0.0)
     return 0.5 + ending + hurried + max(SHORTEST_CUE - seconds, 0.0)
 
 
-def _end(group: list[Word], following: float) -> float:
+def _end(group: list[Word], width: int, following: float) -> float:
     """When a cue leaves the screen: after its last word, and later if it takes longer to read and there is room."""
-    text = join(word.word for word in group)
-    wanted = max(group[0].start + max(columns(text) / COLUMNS_PER_SECOND, SHORTEST_CUE), group[-1].end)
+    wanted = max(group[0].start + max(width / COLUMNS_PER_SECOND, SHORTEST_CUE), group[-1].end)
     latest = min(following, group[-1].end + _HOLD)
     return max(min(wanted, latest), group[0].start)
-
-
-def _fits(group: list[Word]) -> bool:
-    return all(columns(line) <= LINE_COLUMNS for line in _two_lines(group))
 
 
 def _two_lines(group: list[Word]) -> list[str]:
@@ -182,7 +202,8 @@ def _two_lines(group: list[Word]) -> list[str]:
 
 def _imbalance(lines: tuple[str, str]) -> float:
     widths = [columns(line) for line in lines]
-    bonus = LINE_COLUMNS / 6 if lines[0].endswith((*CLAUSE_FINAL, ".", "!", "?")) else 0.0
+    ends_well = ends_sentence(lines[0]) or lines[0].endswith(tuple(CLAUSE_FINAL))
+    bonus = LINE_COLUMNS / 6 if ends_well else 0.0
     return max(widths) + (1000.0 if max(widths) > LINE_COLUMNS else 0.0) - bonus
 
 

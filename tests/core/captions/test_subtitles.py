@@ -1,6 +1,7 @@
 """Subtitle files: what is on screen when, and that players and people can read it."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -143,3 +144,10 @@ def test_whatever_the_words_cues_are_in_order_apart_and_within_the_clip(words, l
     assert all(a.end <= b.start + 1e-9 for a, b in pairwise(found))
     assert all(line.strip() for cue in found for line in cue.lines)
     assert all(columns(line) <= LINE_COLUMNS for cue in found for line in cue.lines)
+
+
+def test_a_clip_crammed_with_words_takes_no_time():
+    crammed = [Word(word="a", start=i * 0.015, end=i * 0.015 + 0.01) for i in range(4000)]
+    began = time.process_time()
+    assert flat(cues(crammed, "en", 60.0)).split() == ["a"] * 4000
+    assert time.process_time() - began < 10  # 0.8 measured; when every line break was joined anew, 2,000 words took 44
