@@ -12,12 +12,12 @@ from flows.parameters import validate, validate_attempt, validate_job_id
 from flows.run_log import run_log
 from infra import settings
 from infra.jobs.ids import JobId
+from tasks.caching_and_retries import run_stage
 from tasks.chunk import chunk
 from tasks.core.errors import BadRequest
 from tasks.core.request import ClipRequest
 from tasks.download import download
 from tasks.options import run_options
-from tasks.policy import run_stage
 from tasks.records import StageRecords
 from tasks.render import render
 from tasks.select import select

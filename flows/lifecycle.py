@@ -17,6 +17,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 
 from flows.run_display import artifact_key, create_progress, name_run, show_failure, show_success
 from infra import settings
+from infra.broken_pipe import ignore_broken_pipe
 from infra.bucket import background_transfers
 from infra.bucket.store import ArtifactStore
 from infra.errors import (
@@ -32,14 +33,13 @@ from infra.jobs.record import JobRef
 from infra.jobs.reports import FINAL_PATIENCE, STOPPED_PATIENCE, report_end, sinks_of
 from infra.jobs.run_lease import RunLease
 from infra.jobs.store import JobStore
-from infra.output import survive_closed_output
 from infra.prefect import stop_signals
 from infra.settings import Settings
 from infra.states import JobState, Stage
+from tasks.caching_and_retries import failed_stage
 from tasks.core.errors import ClipError
 from tasks.core.object_keys import job_key
 from tasks.core.request import ClipRequest
-from tasks.policy import failed_stage
 from tasks.records import UploadRecord
 from tasks.workspace import sweep, work_folder
 
@@ -55,7 +55,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
     Raises:
         JobConflict: this run may not open the attempt, or the job has a different request.
     """
-    survive_closed_output()
+    ignore_broken_pipe()
     configured = settings.load()
     store = JobStore.from_settings(configured)
     job_id = job_id or job_id_of_run(str(flow_run.get_id()))

@@ -4,8 +4,8 @@ from prefect import task
 
 from infra.jobs.record import JobRef
 from infra.states import Stage
+from tasks.caching_and_retries import task_arguments
 from tasks.core.transcript import TRANSCRIPT_JSON
-from tasks.policy import task_arguments
 from tasks.records import ChunksRecord, TranscriptRecord
 from tasks.stages.chunk import make_chunks
 from tasks.workspace import stage_workspace

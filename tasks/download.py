@@ -9,6 +9,7 @@ from infra.bucket.store import ArtifactRef
 from infra.errors import ObjectMissing, SiteError
 from infra.jobs.record import JobRef
 from infra.states import Stage
+from tasks.caching_and_retries import task_arguments
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.object_keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.request import ClipRequest
@@ -16,7 +17,6 @@ from tasks.core.sound.channels import AudioTrack, rank_tracks
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.sound.loudness import integrated
 from tasks.options import SourceOptions
-from tasks.policy import task_arguments
 from tasks.records import SourceRecord
 from tasks.stages.download import (
     DownloadOptions,

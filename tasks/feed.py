@@ -6,11 +6,11 @@ from prefect.tasks import exponential_backoff
 
 from infra import settings
 from infra.errors import SiteError
+from tasks.caching_and_retries import is_worth_retrying
 from tasks.core.source.batch import BatchRequest, Listing, list_urls
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.source.feeds import read_feed
 from tasks.engines.source.ytdlp import DownloadOptions, TransientDownloadError
-from tasks.policy import is_worth_retrying
 
 
 @task(

@@ -7,11 +7,11 @@ from prefect import task
 from infra.bucket.store import ArtifactRef
 from infra.jobs.record import JobRef
 from infra.states import Stage
+from tasks.caching_and_retries import task_arguments
 from tasks.core.edl import Edl
 from tasks.core.object_keys import job_key
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.plurals import pluralize
-from tasks.policy import task_arguments
 from tasks.records import EdlRecord, RenderRecord, SourceRecord, TranscriptRecord
 from tasks.stages.render import RenderedClip, RenderResult, render_clips
 from tasks.workspace import Workspace, stage_workspace

@@ -4,13 +4,13 @@ from prefect import task
 
 from infra.jobs.record import JobRef
 from infra.states import Stage
+from tasks.caching_and_retries import task_arguments
 from tasks.core.media import SourceMeta
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON, Speech
 from tasks.engines.choice.llm import LlmOptions
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.options import ChoiceOptions
-from tasks.policy import task_arguments
 from tasks.records import ChunksRecord, EdlRecord, SourceRecord, TranscriptRecord
 from tasks.stages.ends import snap_ends
 from tasks.stages.select import select_clips

@@ -7,6 +7,7 @@ from prefect import task
 from infra.errors import ConfigError
 from infra.jobs.record import JobRef
 from infra.states import Stage
+from tasks.caching_and_retries import task_arguments
 from tasks.core.object_keys import digest, transcript_key
 from tasks.core.plurals import clock
 from tasks.core.speech.asr import AsrResult
@@ -15,7 +16,6 @@ from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.hardware import AsrOptions, choose
 from tasks.engines.weights import WeightsMissing, whisper_model
 from tasks.options import SpeechOptions
-from tasks.policy import task_arguments
 from tasks.records import SourceRecord, TranscriptRecord
 from tasks.stages.transcribe import transcribe_source
 from tasks.workspace import Workspace, stage_workspace

@@ -8,13 +8,13 @@ from prefect import task
 from infra.bucket.store import ArtifactRef
 from infra.jobs.record import JobRef
 from infra.states import Stage
+from tasks.caching_and_retries import task_arguments
 from tasks.core.edl import Edl, EdlClip
 from tasks.core.object_keys import SUBTITLE_TYPES, job_key
 from tasks.core.output.manifest import manifest
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import TRANSCRIPT_JSON
-from tasks.policy import task_arguments
 from tasks.records import (
     EdlRecord,
     PublishedClip,
@@ -30,7 +30,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.UPLOAD, version=7))
+@task(**task_arguments(Stage.UPLOAD, version=8))
 def upload(
     job: JobRef,
     request: ClipRequest,

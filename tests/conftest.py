@@ -7,7 +7,7 @@ import pytest
 
 from deployments.registry.register import register
 from infra.bucket.store import ArtifactStore
-from infra.local.parts import WORK_POOL, Part
+from infra.local.services import WORK_POOL, Service
 from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns
 from infra.settings import Settings
@@ -37,7 +37,7 @@ def embedded(data_dir: Path) -> Settings:
 @pytest.fixture(scope="session")
 def servers(embedded: Settings) -> Iterator[LocalStack]:
     """Valkey and the S3 server, which start in a second; `servers.settings` names them."""
-    with LocalStack(embedded, [Part.VALKEY, Part.S3]) as running:
+    with LocalStack(embedded, [Service.VALKEY, Service.S3]) as running:
         yield running
 
 

@@ -9,11 +9,11 @@ import typer
 import yaml
 
 from deployments.cli.main import app
-from deployments.cli.output import job_document
+from deployments.cli.printing import job_document
 from deployments.image.worker_job import WorkerEnvironment
 from infra.jobs.record import Job
-from infra.local import parts
-from infra.local.parts import Home, Part
+from infra.local import services
+from infra.local.services import Home, Service
 from infra.nosana.worker import NosanaWorker
 from infra.settings import Settings
 from infra.states import Stage
@@ -304,7 +304,7 @@ def test_the_table_of_checks_matches_the_code():
     told = [name for cell in rows for name in cell.split("`, `") if name != "check"]
     assert sorted(told) == sorted(one.name for one in made)
     (mended,) = re.findall(r"A clip that fails (.+?) is rendered once more", read(DOCS / "results.md"))
-    assert set(re.findall(r"`([\w ]+)`", mended)) == {one.name for one in made if one.mendable}
+    assert set(re.findall(r"`([\w ]+)`", mended)) == {one.name for one in made if one.fixable}
 
 
 def test_the_work_pools_form_is_described():
@@ -329,7 +329,7 @@ def test_a_batchs_parameters_are_described():
 
 def test_the_embedded_servers_ports_are_named():
     told = section(DOCS / "troubleshooting.md", "A port is taken")
-    assert f"between {parts._PORTS.start} and {parts._PORTS.stop - 1}" in told
+    assert f"between {services._PORTS.start} and {services._PORTS.stop - 1}" in told
 
 
 def test_the_embedded_stacks_parts_and_files_are_described(tmp_path):
@@ -337,7 +337,7 @@ def test_the_embedded_stacks_parts_and_files_are_described(tmp_path):
     home = Home(tmp_path)
     for path in (home.lock, home.users, home.wanted, home.logs):
         assert f"`{path.name}" in text
-    assert all(str(part) in text.lower() for part in Part)
+    assert all(str(service) in text.lower() for service in Service)
 
 
 def test_the_table_of_signals_has_the_codes_weights():

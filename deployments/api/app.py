@@ -13,10 +13,10 @@ from starlette.middleware import Middleware
 
 from deployments.api import logs, refusals
 from deployments.api.dependencies import Services
-from deployments.api.granted import llm, objects, redeem
-from deployments.api.granted import prefect as granted_prefect
 from deployments.api.guards import BodyLimit, Cors, OriginCheck, PathNormalizer
 from deployments.api.job_documents import JobDocuments
+from deployments.api.rented_machine import llm, objects, redeem
+from deployments.api.rented_machine import prefect as granted_prefect
 from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages
 from deployments.job_reconciler import Reconciler, keep_reconciling
 from infra import settings

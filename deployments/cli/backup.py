@@ -23,7 +23,7 @@ from deployments import console, local_run
 from infra import settings
 from infra.errors import ConfigError, StackError
 from infra.jobs import dump, schema
-from infra.local.parts import Part
+from infra.local.services import Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tasks.core.errors import BadRequest
@@ -78,7 +78,7 @@ def restore(file: Path, *, replace: bool, without_prefect: bool) -> None:
     configured = settings.load()
     if str(file) != "-" and not file.is_file():
         raise BadRequest(f"There is no file {file}.", "Name a file that kangklip backup wrote.")
-    stack = LocalStack(configured, [Part.VALKEY])
+    stack = LocalStack(configured, [Service.VALKEY])
     if stack.is_running:
         raise StackError(f"The servers in {stack.home.path} are running; stop kangklip up, then restore.")
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +116,7 @@ def _check_target(file: Path) -> None:
 @contextmanager
 def _open_records(configured: Settings) -> Generator[tuple[Any, LocalStack]]:
     """A client of the configured Redis, or of an embedded one that runs until the block ends."""
-    with LocalStack(configured, [Part.VALKEY]) as stack, local_run.sigterm_as_interrupt():
+    with LocalStack(configured, [Service.VALKEY]) as stack, local_run.sigterm_as_interrupt():
         url = stack.settings.redis_url
         if url is None:
             raise ConfigError("REDIS_URL is empty; unset it to use the embedded Redis.")

@@ -12,13 +12,13 @@ import httpx
 from rich.table import Table
 from rich.text import Text
 
-from deployments.cli.output import print_document
+from deployments.cli.printing import print_document
 from deployments.console import out
 from infra import settings
 from infra.bucket.store import ArtifactStore
 from infra.errors import InfraError
 from infra.jobs.store import JobStore
-from infra.local.parts import Part, program
+from infra.local.services import Service, program
 from infra.settings import Settings
 from tasks.core.plurals import pluralize
 from tasks.engines import ffmpeg, hardware, weights
@@ -118,7 +118,7 @@ def _javascript(_: Settings) -> CheckResult:
 def _redis(configured: Settings) -> CheckResult:
     store = JobStore.from_settings(configured)
     if store is None:
-        return _embedded(Part.VALKEY, "REDIS_URL")
+        return _embedded(Service.VALKEY, "REDIS_URL")
     try:
         store.connection.ping()
     except InfraError as error:
@@ -128,7 +128,7 @@ def _redis(configured: Settings) -> CheckResult:
 
 def _bucket(configured: Settings) -> CheckResult:
     if configured.r2_endpoint is None:
-        return _embedded(Part.S3, "R2_ENDPOINT")
+        return _embedded(Service.S3, "R2_ENDPOINT")
     try:
         store = ArtifactStore.from_settings(configured, attempts=1)
         store.put_bytes("cache/doctor", b"ok", "text/plain")
@@ -140,7 +140,7 @@ def _bucket(configured: Settings) -> CheckResult:
 
 def _prefect(configured: Settings) -> CheckResult:
     if configured.prefect_api_url is None:
-        return _embedded(Part.PREFECT, "PREFECT_API_URL")
+        return _embedded(Service.PREFECT, "PREFECT_API_URL")
     try:
         httpx.get(f"{configured.prefect_api_url.rstrip('/')}/health", timeout=5).raise_for_status()
     except httpx.HTTPError as error:
@@ -159,9 +159,9 @@ def _llm(configured: Settings) -> CheckResult:
     return CheckResult("ok", f"{name} (not called)")
 
 
-def _embedded(part: Part, variable: str) -> CheckResult:
-    """An embedded part starts on demand; it only needs its program."""
-    if program(part) is None:
+def _embedded(service: Service, variable: str) -> CheckResult:
+    """An embedded service starts on demand; it only needs its program."""
+    if program(service) is None:
         return CheckResult(
             "missing", f"{variable} is empty and no embedded server is installed", f"Set {variable}, or run: make demo"
         )

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from deployments import console, local_run
 from deployments.cli import validate
-from deployments.cli.output import (
+from deployments.cli.printing import (
     FinishedJob,
     displayed_state,
     failure_printed,
@@ -31,7 +31,7 @@ from deployments.cli.output import (
 from infra import disk, settings
 from infra.errors import ConfigError, InfraError
 from infra.jobs.ids import new_job_id
-from infra.local.parts import SERVERS, Part
+from infra.local.services import SERVERS, Service
 from infra.states import JobState
 from tasks.core.errors import BadRequest, ClipError
 from tasks.core.request import DEFAULT_CLIPS, DEFAULT_SECONDS, MAX_CLIPS, MAX_SECONDS, MIN_SECONDS, ClipRequest
@@ -140,7 +140,7 @@ def status(job: JobArgument, as_json: Json = False) -> None:
     """Show a JOB's state, stage, progress and attempt, and why it failed."""
     with failure_printed(as_json=as_json, job_id=job):
         validate.job_id(job)
-        with _stack(verbose=False, parts=(Part.VALKEY,)):
+        with _stack(verbose=False, services=(Service.VALKEY,)):
             found = _jobs().get(job)
         if found is None:
             raise _unknown_job(job)
@@ -162,7 +162,7 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """List recent jobs, newest first: id, state, progress, age and video."""
-    with failure_printed(as_json=as_json), _stack(verbose=False, parts=(Part.VALKEY,)):
+    with failure_printed(as_json=as_json), _stack(verbose=False, services=(Service.VALKEY,)):
         found = _jobs().recent(limit)
     if as_json:
         print_document({"jobs": [job_document(job) for job in found]})
@@ -295,7 +295,7 @@ def main() -> None:
 
 
 @contextmanager
-def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["LocalStack"]:
+def _stack(verbose: bool, services: tuple[Service, ...] = SERVERS) -> Generator["LocalStack"]:
     """A running stack, or one started for this command."""
     from infra.jobs import schema  # noqa: PLC0415 help and rejected input need neither
     from infra.local.stack import LocalStack  # noqa: PLC0415
@@ -307,7 +307,7 @@ def _stack(verbose: bool, parts: tuple[Part, ...] = SERVERS) -> Generator["Local
     with (
         local_run.sigterm_as_interrupt(),
         console.console.status("Starting") as shown,
-        LocalStack(settings.load(), parts, progress=shown.update) as stack,
+        LocalStack(settings.load(), services, progress=shown.update) as stack,
     ):
         shown.stop()
         stack.apply()
@@ -360,7 +360,7 @@ def _show(finished: FinishedJob, path: str, stack: "LocalStack", *, as_json: boo
         finished.show()
     for line in [*finished.manifest["warnings"], *finished.manifest["dropped"]]:
         console.note(f"! {line}")
-    if stack.stays_up(Part.PREFECT):
+    if stack.stays_up(Service.PREFECT):
         console.note(f"Run in the Prefect UI: {local_run.prefect_ui()}{path}")
     else:
         console.note(f"To see the run in the Prefect UI: kangklip up, then http://127.0.0.1:{PREFECT_PORT}{path}")

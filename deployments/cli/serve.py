@@ -20,7 +20,7 @@ from infra.errors import ConfigError
 from infra.jobs import schema
 from infra.jobs.record import Job
 from infra.jobs.store import JobStore
-from infra.local.parts import SERVERS, WORK_POOL, Part
+from infra.local.services import SERVERS, WORK_POOL, Service
 from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns
 from infra.settings import Settings
@@ -41,10 +41,10 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
     if configured.prefect_api_url is None and prefect_port == port:
         raise ConfigError(f"The page and the Prefect UI cannot both use port {port}; choose another for one of them.")
     listener = _bind(configured.host, port)
-    parts = (*SERVERS, Part.WORKER) if worker else SERVERS
+    services = (*SERVERS, Service.WORKER) if worker else SERVERS
     with (
         console.status("Starting") as shown,
-        LocalStack(configured, parts, prefect_port=prefect_port, progress=shown.update) as stack,
+        LocalStack(configured, services, prefect_port=prefect_port, progress=shown.update) as stack,
     ):
         stack.apply()
         schema.update(stack.settings)
@@ -168,7 +168,7 @@ def _panel(stack: LocalStack, port: int, log: Path, *, worker: bool) -> Panel:
 
 
 def _location(configured: Settings, name: str, stack: LocalStack) -> str:
-    part = {"redis_url": Part.VALKEY, "r2_endpoint": Part.S3}[name]
-    if part in stack.needed:
+    service = {"redis_url": Service.VALKEY, "r2_endpoint": Service.S3}[name]
+    if service in stack.needed:
         return "embedded"
     return f"the one in {name.upper()}" if name == "redis_url" else str(configured.r2_endpoint)

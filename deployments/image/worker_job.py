@@ -17,7 +17,7 @@ from infra.errors import ConfigError, ReportLost
 from infra.jobs.ids import JobId
 from infra.jobs.record import Report
 from infra.jobs.reports import report_end, sinks_of
-from infra.local.parts import Part
+from infra.local.services import Service
 from infra.local.stack import LocalStack
 from infra.states import JobState, Stage
 from infra.validation import describe_errors
@@ -106,7 +106,7 @@ def run_job() -> None:
                 f"The clips of {job_id} are published, but CALLBACK_URL did not accept the report; check it."
             )
         return
-    with local_run.sigterm_as_interrupt(), LocalStack(settings.load(), (Part.PREFECT,), progress=log.info) as stack:
+    with local_run.sigterm_as_interrupt(), LocalStack(settings.load(), (Service.PREFECT,), progress=log.info) as stack:
         stack.apply()
         published = local_run.run_flow(request, job_id)
     log.info("%s: %s", job_id, pluralize(len(published.clips), "clip"))

@@ -1,7 +1,7 @@
 """The embedded stack: Valkey, an S3 server, a Prefect server and a process worker, from wheels.
 
 `LocalStack` starts the servers that the settings do not name, on loopback, with their data in one folder. The first
-process that uses the stack starts the supervisor, others join, and the stack stops when the last one leaves. A part
+process that uses the stack starts the supervisor, others join, and the stack stops when the last one leaves. A service
 that dies is restarted on its port, and so is the supervisor.
 
 This module does not import Prefect, which reads its settings at import: call `apply` first.
@@ -33,8 +33,8 @@ from pydantic import SecretStr
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, InfraError, StackError
 from infra.jobs.connection import state_errors
-from infra.local import parts
-from infra.local.parts import SERVERS, Home, Part, PartState
+from infra.local import services
+from infra.local.services import SERVERS, Home, Service, ServiceState
 from infra.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -44,26 +44,26 @@ _MIN_FREE_BYTES = 256 * 1024 * 1024
 _MIN_FREE_SHARE = 0.011  # the S3 server refuses writes when less than 1 % of the disk is free
 _MISSING = "its program is missing; install it with: pip install '.[local]'"
 _LABELS = {
-    Part.VALKEY: "Valkey",
-    Part.S3: "the S3 server",
-    Part.PREFECT: "the Prefect server",
-    Part.WORKER: "the worker",
+    Service.VALKEY: "Valkey",
+    Service.S3: "the S3 server",
+    Service.PREFECT: "the Prefect server",
+    Service.WORKER: "the worker",
 }
 
 
 @dataclass(frozen=True)
-class PartStatus:
+class ServiceStatus:
     name: str
     ok: bool
     detail: str
 
 
 class LocalStack:
-    """The parts that this process needs. They run as long as it uses them.
+    """The services that this process needs. They run as long as it uses them.
 
     Args:
         settings: the stack is in their `data_dir`; servers that they name are not started.
-        needed: the parts to start. A worker needs the Prefect server too.
+        needed: the services to start. A worker needs the Prefect server too.
         prefect_port: port of the Prefect server; 0 means any free port.
         progress: called with a short message about what `start` is waiting for.
     """
@@ -71,15 +71,15 @@ class LocalStack:
     def __init__(
         self,
         settings: Settings,
-        needed: Iterable[Part] = SERVERS,
+        needed: Iterable[Service] = SERVERS,
         prefect_port: int = 0,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.home = Home(settings.data_dir / "stack")
         wanted = set(needed)
-        if Part.WORKER in wanted:
-            wanted.add(Part.PREFECT)
-        self.needed = tuple(part for part in Part if part in wanted and not _is_external(part, settings))
+        if Service.WORKER in wanted:
+            wanted.add(Service.PREFECT)
+        self.needed = tuple(service for service in Service if service in wanted and not _is_external(service, settings))
         self._settings = settings
         self._prefect_port = prefect_port
         self._progress = progress
@@ -97,11 +97,11 @@ class LocalStack:
         self.stop()
 
     def start(self, timeout: float = 180) -> Self:
-        """Start every needed part and wait until it answers.
+        """Start every needed service and wait until it answers.
 
         Raises:
             ConfigError: a requested port is taken, or the data folder cannot be used.
-            StackError: a part does not start, or the disk is full. Nothing is left running.
+            StackError: a service does not start, or the disk is full. Nothing is left running.
         """
         if not self.needed or self._share is not None:
             return self
@@ -109,8 +109,8 @@ class LocalStack:
         try:
             self._check()
             self._join(deadline)
-            for part in self.needed:
-                self._wait_until_up(part, deadline)
+            for service in self.needed:
+                self._wait_until_up(service, deadline)
         except OSError as error:
             self.stop()
             raise StackError(f"The data folder {self.home.path} cannot be used: {error.strerror}.") from error
@@ -139,13 +139,13 @@ class LocalStack:
         if self._supervisor is not None:
             self._supervisor.poll()
 
-    def stays_up(self, part: Part) -> bool:
-        """Whether the part keeps running after `stop`: it is external, or another process uses the stack."""
-        return part not in self.needed or (self.home.lock.exists() and _is_supervised(self.home))
+    def stays_up(self, service: Service) -> bool:
+        """Whether the service keeps running after `stop`: it is external, or another process uses the stack."""
+        return service not in self.needed or (self.home.lock.exists() and _is_supervised(self.home))
 
     def environment(self) -> dict[str, str]:
         """The environment variables for using the stack, passwords included."""
-        variables = parts.environment(self.home, self._ports())
+        variables = services.environment(self.home, self._ports())
         return variables | {"KANGKLIP_DATA_DIR": str(self._settings.data_dir), "R2_BUCKET": self._settings.r2_bucket}
 
     def apply(self) -> None:
@@ -154,7 +154,7 @@ class LocalStack:
 
     @property
     def settings(self) -> Settings:
-        """The settings, completed with the addresses and keys of the embedded parts."""
+        """The settings, completed with the addresses and keys of the embedded services."""
         env = self.environment()
         found = {name: env.get(name.upper()) for name in ("r2_endpoint", "prefect_api_url")}
         hidden = ("redis_url", "r2_access_key_id", "r2_secret_access_key")
@@ -166,39 +166,39 @@ class LocalStack:
         """Whether the stack's supervisor is running, for any process."""
         return self.home.lock.exists() and _is_supervised(self.home)
 
-    def pid(self, part: Part) -> int | None:
-        """The part's process id, or None if it is not running."""
-        return self._state(part)["pid"]
+    def pid(self, service: Service) -> int | None:
+        """The service's process id, or None if it is not running."""
+        return self._state(service)["pid"]
 
-    def restart(self, part: Part, timeout: float = 60) -> None:
-        """Kill the part and wait until it answers again on the same port."""
-        old = self.pid(part)
+    def restart(self, service: Service, timeout: float = 60) -> None:
+        """Kill the service and wait until it answers again on the same port."""
+        old = self.pid(service)
         if old is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(old, signal.SIGKILL)
         deadline = time.monotonic() + timeout
-        while self.pid(part) == old and time.monotonic() < deadline:
+        while self.pid(service) == old and time.monotonic() < deadline:
             time.sleep(_POLL)
-        self._wait_until_up(part, deadline)
+        self._wait_until_up(service, deadline)
 
-    def status(self) -> list[PartStatus]:
-        """The state of each needed part, or whether it can be started. Does not wait."""
-        return [self._status(part) for part in self.needed]
+    def status(self) -> list[ServiceStatus]:
+        """The state of each needed service, or whether it can be started. Does not wait."""
+        return [self._status(service) for service in self.needed]
 
-    def _status(self, part: Part) -> PartStatus:
-        if parts.program(part) is None:
-            return PartStatus(part, ok=False, detail=_MISSING)
+    def _status(self, service: Service) -> ServiceStatus:
+        if services.program(service) is None:
+            return ServiceStatus(service, ok=False, detail=_MISSING)
         if not self.is_running:
-            return PartStatus(part, ok=True, detail="embedded; starts when needed")
-        problem, port = self._problem(part), self._ports().get(part)
+            return ServiceStatus(service, ok=True, detail="embedded; starts when needed")
+        problem, port = self._problem(service), self._ports().get(service)
         up = f"embedded; up on port {port}" if port else "embedded; up"
-        return PartStatus(part, problem is None, problem or up)
+        return ServiceStatus(service, problem is None, problem or up)
 
     def _check(self) -> None:
         """Check for problems before anything starts."""
-        for part in self.needed:
-            if parts.program(part) is None:
-                raise StackError(f"{_name(part)}: {_MISSING}")
+        for service in self.needed:
+            if services.program(service) is None:
+                raise StackError(f"{_name(service)}: {_MISSING}")
         try:
             self.home.prepare()
             free = os.statvfs(self.home.path)
@@ -208,12 +208,12 @@ class LocalStack:
                 f"The data folder {folder} cannot be used ({reason}); set KANGKLIP_DATA_DIR to another."
             ) from None
         need = max(_MIN_FREE_BYTES, int(free.f_blocks * free.f_frsize * _MIN_FREE_SHARE))
-        if Part.S3 in self.needed and (room := free.f_bavail * free.f_frsize) < need:
+        if Service.S3 in self.needed and (room := free.f_bavail * free.f_frsize) < need:
             left = f"The disk of {self.home.path} has {room >> 20} MiB left"
             raise StackError(f"{left} and the stack needs {need >> 20}; free some space.")
 
     def _join(self, deadline: float) -> None:
-        """Become a user of the stack, request our parts, and start the supervisor if none is running."""
+        """Become a user of the stack, request our services, and start the supervisor if none is running."""
         share = self.home.users.open("a+b")
         if _try_lock(share, fcntl.LOCK_EX):  # no earlier user is left
             self.home.clear_requests()
@@ -223,21 +223,21 @@ class LocalStack:
                 raise StackError(f"The stack in {self.home.path} is still stopping; see {self.home.logs}.")
             time.sleep(_POLL)
         self._share = share
-        self._request_parts()
+        self._request_services()
         self._supervise()
 
-    def _request_parts(self) -> None:
+    def _request_services(self) -> None:
         live = self.home.state() if _is_supervised(self.home) else {}
-        for part in self.needed:
-            port = self._prefect_port if part is Part.PREFECT else 0
-            if port and part in live and live[part]["port"] != port:
-                self._progress(f"{_LABELS[part]} is already up on port {live[part]['port']}")
-            elif port and part not in live and not parts.is_free(part, port):
+        for service in self.needed:
+            port = self._prefect_port if service is Service.PREFECT else 0
+            if port and service in live and live[service]["port"] != port:
+                self._progress(f"{_LABELS[service]} is already up on port {live[service]['port']}")
+            elif port and service not in live and not services.is_free(service, port):
                 raise ConfigError(
-                    f"Port {port} for {_LABELS[part]} is taken; choose another, or stop the program that uses it."
+                    f"Port {port} for {_LABELS[service]} is taken; choose another, or stop the program that uses it."
                 )
-            if part not in self.home.requested_parts():
-                self.home.request_part(part, port)
+            if service not in self.home.requested_services():
+                self.home.request_service(service, port)
 
     def _supervise(self) -> None:
         """Start the supervisor unless one holds the lock. It inherits our lock."""
@@ -267,34 +267,34 @@ class LocalStack:
                 except OSError as error:
                     _log.warning("The supervisor of the embedded stack could not be started: %s", error.strerror)
 
-    def _wait_until_up(self, part: Part, deadline: float) -> None:
-        self._progress(f"waiting for {_LABELS[part]}")
-        while (problem := self._problem(part)) is not None:
-            state = self._state(part)
+    def _wait_until_up(self, service: Service, deadline: float) -> None:
+        self._progress(f"waiting for {_LABELS[service]}")
+        while (problem := self._problem(service)) is not None:
+            state = self._state(service)
             if state["deaths"] >= _GIVE_UP_DEATHS and state["pid"] is None:
-                raise StackError(f"{_name(part)} does not start: {state['detail']}. Log: {self.home.log(part)}")
+                raise StackError(f"{_name(service)} does not start: {state['detail']}. Log: {self.home.log(service)}")
             if time.monotonic() > deadline:
-                raise StackError(f"{_name(part)} does not answer ({problem}). Log: {self.home.log(part)}")
+                raise StackError(f"{_name(service)} does not answer ({problem}). Log: {self.home.log(service)}")
             time.sleep(_POLL)
             self._supervise()
 
-    def _problem(self, part: Part) -> str | None:
-        """Why the part cannot be used, or None if it answers."""
-        if self.pid(part) is None:
+    def _problem(self, service: Service) -> str | None:
+        """Why the service cannot be used, or None if it answers."""
+        if self.pid(service) is None:
             return "it is not running"
         try:
-            _PROBES[part](self.settings, self.home)
+            _PROBES[service](self.settings, self.home)
         except InfraError as error:
             return str(error)
         except (redis.RedisError, httpx.HTTPError, OSError) as error:
             return type(error).__name__
         return None
 
-    def _state(self, part: Part) -> PartState:
-        return self.home.state().get(part, parts.idle_state())
+    def _state(self, service: Service) -> ServiceState:
+        return self.home.state().get(service, services.idle_state())
 
-    def _ports(self) -> dict[Part, int]:
-        return {Part(name): state["port"] for name, state in self.home.state().items() if name in self.needed}
+    def _ports(self) -> dict[Service, int]:
+        return {Service(name): state["port"] for name, state in self.home.state().items() if name in self.needed}
 
 
 def _is_supervised(home: Home) -> bool:
@@ -302,13 +302,17 @@ def _is_supervised(home: Home) -> bool:
         return not _try_lock(lock, fcntl.LOCK_EX)
 
 
-def _name(part: Part) -> str:
-    return _LABELS[part][0].upper() + _LABELS[part][1:]
+def _name(service: Service) -> str:
+    return _LABELS[service][0].upper() + _LABELS[service][1:]
 
 
-def _is_external(part: Part, settings: Settings) -> bool:
-    external = {Part.VALKEY: settings.redis_url, Part.S3: settings.r2_endpoint, Part.PREFECT: settings.prefect_api_url}
-    return bool(external.get(part))
+def _is_external(service: Service, settings: Settings) -> bool:
+    external = {
+        Service.VALKEY: settings.redis_url,
+        Service.S3: settings.r2_endpoint,
+        Service.PREFECT: settings.prefect_api_url,
+    }
+    return bool(external.get(service))
 
 
 def _external_variables(settings: Settings) -> dict[str, str]:
@@ -350,15 +354,15 @@ def _probe_prefect(settings: Settings, _home: Home) -> None:
 
 def _probe_worker(settings: Settings, home: Home) -> None:
     """Ask the Prefect server whether our worker is online."""
-    url = f"{settings.prefect_api_url}/work_pools/{parts.WORK_POOL}/workers/filter"
+    url = f"{settings.prefect_api_url}/work_pools/{services.WORK_POOL}/workers/filter"
     found = httpx.post(url, json={}, timeout=5).raise_for_status().json()
-    if not any(worker["name"] == parts.worker_name(home) and worker["status"] == "ONLINE" for worker in found):
+    if not any(worker["name"] == services.worker_name(home) and worker["status"] == "ONLINE" for worker in found):
         raise StackError("it has not sent a heartbeat yet")
 
 
-_PROBES: dict[Part, Callable[[Settings, Home], None]] = {
-    Part.VALKEY: _probe_valkey,
-    Part.S3: _probe_s3,
-    Part.PREFECT: _probe_prefect,
-    Part.WORKER: _probe_worker,
+_PROBES: dict[Service, Callable[[Settings, Home], None]] = {
+    Service.VALKEY: _probe_valkey,
+    Service.S3: _probe_s3,
+    Service.PREFECT: _probe_prefect,
+    Service.WORKER: _probe_worker,
 }

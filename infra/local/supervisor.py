@@ -1,10 +1,10 @@
-"""The process that starts the parts, restarts them when they die, and stops them when the last user leaves.
+"""The process that starts the services, restarts them when they die, and stops them when the last user leaves.
 
     python -m infra.local.supervisor FOLDER LOCK_FD
 
-It holds the folder's lock through the inherited descriptor, starts the parts in `wanted/`, and exits when no process
+It holds the folder's lock through the inherited descriptor, starts the services in `wanted/`, and exits when no process
 shares `users.lock`. The kernel releases the locks of a dead process, so it does not matter whether a user left, was
-interrupted or was killed. On Linux the parts die with the supervisor; elsewhere, the next supervisor first kills
+interrupted or was killed. On Linux the services die with the supervisor; elsewhere, the next supervisor first kills
 leftover processes, which it finds by their mark.
 """
 
@@ -23,8 +23,8 @@ from types import FrameType
 
 import psutil
 
-from infra.local import parts
-from infra.local.parts import Home, Part, PartState
+from infra.local import services
+from infra.local.services import Home, Service, ServiceState
 
 _TICK = 0.15  # seconds
 _SWEEP = 5.0  # seconds
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Child:
-    """The process of a part, with its starts and deaths."""
+    """The process of a service, with its starts and deaths."""
 
     port: int
     is_fixed: bool = False
@@ -47,7 +47,7 @@ class Child:
     deaths: int = 0
     detail: str = ""
 
-    def state(self) -> PartState:
+    def state(self) -> ServiceState:
         return {
             "pid": self.process.pid if self.process else None,
             "port": self.port,
@@ -59,17 +59,19 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """Runs the parts of one embedded stack."""
+    """Runs the services of one embedded stack."""
 
     home: Home
-    children: dict[Part, Child] = field(default_factory=dict[Part, Child])
-    last_ports: dict[Part, int] = field(default_factory=dict[Part, int])
+    children: dict[Service, Child] = field(default_factory=dict[Service, Child])
+    last_ports: dict[Service, int] = field(default_factory=dict[Service, int])
     _is_written: bool = True
 
     def run(self) -> None:
-        """Run until nobody uses the stack or SIGTERM arrives, then stop all parts in order."""
+        """Run until nobody uses the stack or SIGTERM arrives, then stop all services in order."""
         sweep(self.home.secrets.mark)
-        self.last_ports = {Part(name): state["port"] for name, state in self.home.state().items() if name in set(Part)}
+        self.last_ports = {
+            Service(name): state["port"] for name, state in self.home.state().items() if name in set(Service)
+        }
         signal.signal(signal.SIGTERM, _exit)
         with self.home.users.open("wb") as users:
             try:
@@ -82,48 +84,50 @@ class Supervisor:
                 sweep(self.home.secrets.mark)
 
     def _tick(self) -> None:
-        before = {part: child.state() for part, child in self.children.items()}
-        for part, port in self.home.requested_parts().items():
-            if part not in self.children:
-                self.children[part] = Child(port or self._choose_port(part, self.last_ports.get(part, 0)), bool(port))
-        for part, child in self.children.items():
+        before = {service: child.state() for service, child in self.children.items()}
+        for service, port in self.home.requested_services().items():
+            if service not in self.children:
+                self.children[service] = Child(
+                    port or self._choose_port(service, self.last_ports.get(service, 0)), bool(port)
+                )
+        for service, child in self.children.items():
             if child.process is not None and (code := child.process.poll()) is not None:
-                self._note_death(part, child, code)
+                self._note_death(service, child, code)
             if child.process is None and time.monotonic() >= child.next_start:
-                self._start(part, child)
-        if before != {part: child.state() for part, child in self.children.items()} or not self._is_written:
+                self._start(service, child)
+        if before != {service: child.state() for service, child in self.children.items()} or not self._is_written:
             self._write()
 
-    def _choose_port(self, part: Part, last: int) -> int:
+    def _choose_port(self, service: Service, last: int) -> int:
         """The last port if it is free, so that addresses stay valid, else another. The worker has none."""
-        if part is Part.WORKER:
+        if service is Service.WORKER:
             return 0
-        taken = {child.port for name, child in self.children.items() if name is not part}
-        if last and last not in taken and parts.is_free(part, last):
+        taken = {child.port for name, child in self.children.items() if name is not service}
+        if last and last not in taken and services.is_free(service, last):
             return last
-        return parts.free_port(part, taken)
+        return services.free_port(service, taken)
 
-    def _note_death(self, part: Part, child: Child, code: int) -> None:
+    def _note_death(self, service: Service, child: Child, code: int) -> None:
         lived = time.monotonic() - child.started
         child.process = None
         child.deaths = child.deaths + 1 if lived < _QUICK_DEATH else 1
         child.next_start = time.monotonic() + min(0.1 * 2**child.deaths, 10)
-        child.detail = f"ended with {code} after {lived:.1f} s: {_last_line(self.home.log(part))}"
-        _log(f"{part} {child.detail}")
+        child.detail = f"ended with {code} after {lived:.1f} s: {_last_line(self.home.log(service))}"
+        _log(f"{service} {child.detail}")
 
-    def _start(self, part: Part, child: Child) -> None:
-        ports = {part: child.port for part, child in self.children.items()}
-        if part is Part.WORKER and not _answers(parts.environment(self.home, ports).get("PREFECT_API_URL")):
+    def _start(self, service: Service, child: Child) -> None:
+        ports = {service: child.port for service, child in self.children.items()}
+        if service is Service.WORKER and not _answers(services.environment(self.home, ports).get("PREFECT_API_URL")):
             child.next_start = time.monotonic() + 0.5
             return
         if child.deaths == child.starts > 0 and not child.is_fixed:  # it was never up: its port may be taken
-            child.port = self._choose_port(part, child.port)
-            ports[part] = child.port
-        log = self.home.log(part)
+            child.port = self._choose_port(service, child.port)
+            ports[service] = child.port
+        log = self.home.log(service)
         if log.exists() and log.stat().st_size > _LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
         try:
-            command = parts.command(part, self.home, ports)
+            command = services.command(service, self.home, ports)
         except OSError as error:
             child.detail, child.next_start = f"cannot be set up: {error.strerror}", time.monotonic() + 1
             return
@@ -139,24 +143,24 @@ class Supervisor:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
             )
         child.grace, child.started, child.starts = command.grace, time.monotonic(), child.starts + 1
-        _log(f"{part} started as {child.process.pid} on port {child.port}")
+        _log(f"{service} started as {child.process.pid} on port {child.port}")
 
     def _stop_all(self) -> None:
         """Stop the worker first, because its runs need the servers, then all servers at once."""
-        worker = [child for part, child in self.children.items() if part is Part.WORKER]
-        servers = [child for part, child in self.children.items() if part is not Part.WORKER]
+        worker = [child for service, child in self.children.items() if service is Service.WORKER]
+        servers = [child for service, child in self.children.items() if service is not Service.WORKER]
         for group in (worker, servers):
             _stop([(child.process, child.grace) for child in group if child.process is not None])
         self.children.clear()
         _log("stopped")
 
     def _write(self) -> None:
-        """Write the state of the running parts and the last ports of the others."""
-        resting = {part: parts.idle_state(port) for part, port in self.last_ports.items()}
+        """Write the state of the running services and the last ports of the others."""
+        resting = {service: services.idle_state(port) for service, port in self.last_ports.items()}
         try:
-            running = {part: child.state() for part, child in self.children.items()}
+            running = {service: child.state() for service, child in self.children.items()}
             self.home.write_state(resting | running, supervisor=os.getpid())
-        except OSError as error:  # a full disk: the parts keep running, and the next tick tries again
+        except OSError as error:  # a full disk: the services keep running, and the next tick tries again
             self._is_written = False
             _log(f"stack.json could not be written: {error.strerror}")
         else:

@@ -4,7 +4,7 @@ NosanaError
 ├── NosanaRefused      the request or the key is refused; a retry is pointless
 ├── NosanaNotFound     it does not exist, or belongs to another account
 ├── WrongState         the deployment's state does not allow the call; read the state before trying again
-└── NosanaUnavailable  no answer, a server error, or a rate limit; see `may_have_applied`
+└── NosanaUnavailable  no answer, a server error, or a rate limit; see `may_have_taken_effect`
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -44,13 +44,13 @@ class WrongState(NosanaError):
 
 
 class NosanaUnavailable(NosanaError):
-    """`may_have_applied`: the call may have taken effect. `retry_after` is in seconds, or None if not given."""
+    """`may_have_taken_effect`: the call may have taken effect. `retry_after` is in seconds, or None if not given."""
 
     is_transient = True
 
-    def __init__(self, message: str, *, may_have_applied: bool, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, may_have_taken_effect: bool, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.may_have_applied = may_have_applied
+        self.may_have_taken_effect = may_have_taken_effect
         self.retry_after = retry_after
 
 
@@ -85,7 +85,7 @@ class NosanaClient:
         try:
             return _read(Deployment, await self._ask("POST", "deployments/create", json=body))
         except NosanaUnavailable as error:
-            if error.may_have_applied and (created := await self.find(body["name"])) is not None:
+            if error.may_have_taken_effect and (created := await self.find(body["name"])) is not None:
                 return created
             raise
 
@@ -180,11 +180,11 @@ class NosanaClient:
             answer = await self._http.request(method, path, **options)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NosanaUnavailable(
-                f"Nosana cannot be reached ({type(error).__name__}).", may_have_applied=False
+                f"Nosana cannot be reached ({type(error).__name__}).", may_have_taken_effect=False
             ) from error
         except httpx.HTTPError as error:
             raise NosanaUnavailable(
-                f"Nosana did not answer ({type(error).__name__}).", may_have_applied=True
+                f"Nosana did not answer ({type(error).__name__}).", may_have_taken_effect=True
             ) from error
         if answer.is_success:
             return _json(answer)
@@ -204,13 +204,13 @@ def _error_from(answer: httpx.Response, path: str) -> NosanaError:
         wait = answer.headers.get("retry-after", "")
         return NosanaUnavailable(
             "Nosana refused the call because of its rate limit.",
-            may_have_applied=False,
+            may_have_taken_effect=False,
             retry_after=float(wait) if wait.isdecimal() else 1,
         )
     if _WRONG_STATE in text or _ARCHIVED in text:
         return WrongState(f"Nosana refused to {action} a deployment: {text}")
     if answer.is_server_error:
-        return NosanaUnavailable(f"Nosana answered {status} to {action}.", may_have_applied=True)
+        return NosanaUnavailable(f"Nosana answered {status} to {action}.", may_have_taken_effect=True)
     return NosanaRefused(f"Nosana refused {action} with {status}: {text or 'no reason given'}")
 
 
@@ -218,7 +218,7 @@ def _may_repeat(method: str, error: BaseException) -> bool:
     """Whether the call can be retried safely: a read always can, a change if it had no effect."""
     if not isinstance(error, NosanaUnavailable) or (error.retry_after or 0) > _LONGEST_WAIT:
         return False
-    return method == "GET" or not error.may_have_applied
+    return method == "GET" or not error.may_have_taken_effect
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
@@ -236,7 +236,7 @@ def _json(answer: httpx.Response) -> Any:
 
 def _part(answer: Any, name: str) -> Any:
     if not isinstance(answer, dict) or name not in answer:
-        raise NosanaUnavailable(f"Nosana's answer lacks {name}.", may_have_applied=True)
+        raise NosanaUnavailable(f"Nosana's answer lacks {name}.", may_have_taken_effect=True)
     return cast("dict[str, Any]", answer)[name]
 
 
@@ -246,5 +246,5 @@ def _read(kind: type[T], answer: Any) -> T:
     except ValidationError as error:
         faults = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False))
         raise NosanaUnavailable(
-            f"Nosana's {kind.__name__} could not be read: {faults}.", may_have_applied=True
+            f"Nosana's {kind.__name__} could not be read: {faults}.", may_have_taken_effect=True
         ) from None

@@ -105,7 +105,7 @@ async def release_all(client: NosanaClient, deployments: Iterable[Deployment], p
         is_archived = one.status is DeploymentState.ARCHIVED
         if not is_archived and not await release(client, one.id, poll_seconds):
             raise NosanaUnavailable(
-                f"Nosana did not archive the run's earlier deployment {one.id}.", may_have_applied=False
+                f"Nosana did not archive the run's earlier deployment {one.id}.", may_have_taken_effect=False
             )
 
 

@@ -129,7 +129,7 @@ class _Verifier:
     def settle(self, verdict: _Verdict, accepted: list[EdlClip]) -> None:
         """Accept a clip, fix it, or replace it."""
         history: list[str] = []
-        if verdict.faults and verdict.measurements and all(c.mendable for c in verdict.faults):
+        if verdict.faults and verdict.measurements and all(c.fixable for c in verdict.faults):
             correction = correction_for(
                 verdict.measurements.integrated, verdict.measurements.true_peak, [c.name for c in verdict.faults]
             )

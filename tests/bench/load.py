@@ -23,7 +23,7 @@ from deployments.home import HOME
 from deployments.registry.register import register
 from infra import settings
 from infra.jobs.ids import new_job_id
-from infra.local.parts import WORK_POOL
+from infra.local.services import WORK_POOL
 from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns
 from tests.bench.processes import resident_mb

@@ -28,9 +28,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import SecretStr
 
 from deployments.api.app import create_app
-from deployments.api.granted import redeem as api_redeem
 from deployments.api.guards import Caller
 from deployments.api.job_request import JobRequest
+from deployments.api.rented_machine import redeem as api_redeem
 from deployments.api.routes import create as api_create
 from deployments.api.routes import jobs as api_jobs
 from deployments.job_reconciler import Reconciler

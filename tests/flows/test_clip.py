@@ -14,7 +14,7 @@ import pytest
 
 from infra.jobs.events import JobEvents
 from infra.jobs.ids import new_job_id
-from infra.local.parts import Part
+from infra.local.services import Service
 from infra.states import JobState, Stage
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tests.folders import MEDIA
@@ -275,8 +275,8 @@ def test_a_job_survives_a_crash_of_redis_and_the_bucket(pipeline, stack, short, 
     while (job := pipeline.jobs.get(job_id)) is None or job.stage != Stage.TRANSCRIPT:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    stack.restart(Part.VALKEY)
-    stack.restart(Part.S3)
+    stack.restart(Service.VALKEY)
+    stack.restart(Service.S3)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     job = pipeline.jobs.get(job_id)

@@ -18,7 +18,7 @@ import pytest
 from infra.jobs.connection import Connection
 from infra.jobs.events import JobEvents
 from infra.jobs.store import JobStore
-from infra.local.parts import Home
+from infra.local.services import Home
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from infra.states import JobState

@@ -10,7 +10,7 @@ import pytest
 from infra.bucket.store import ArtifactStore
 from infra.jobs.ids import job_id_of_run
 from infra.jobs.store import JobStore
-from infra.local.parts import SERVERS, Part
+from infra.local.services import SERVERS, Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from infra.states import JobState
@@ -31,7 +31,7 @@ def test_a_run_of_the_deployment_creates_a_job_and_clips(tmp_path, monkeypatch):
     small = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "1"}
     for name, value in small.items():
         monkeypatch.setenv(name, value)
-    with MediaServer() as media, LocalStack(Settings(KANGKLIP_DATA_DIR=tmp_path), (*SERVERS, Part.WORKER)) as stack:
+    with MediaServer() as media, LocalStack(Settings(KANGKLIP_DATA_DIR=tmp_path), (*SERVERS, Service.WORKER)) as stack:
         media.pages["/short.mp4"] = serve.file(SHORT.read_bytes())
         environment = os.environ | stack.environment()
         store = ArtifactStore.from_settings(stack.settings)

@@ -8,7 +8,6 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 
 from deployments.api.dependencies import ServicesDep
-from deployments.api.granted.report import BEING_CHECKED, ENDED, record_report, take_session_report
 from deployments.api.guards import BAD_TOKEN, JsonBody, Reporter
 from deployments.api.models import (
     FOREIGN,
@@ -21,6 +20,7 @@ from deployments.api.models import (
     body_of,
     refusals,
 )
+from deployments.api.rented_machine.report import BEING_CHECKED, ENDED, record_report, take_session_report
 from infra.jobs.ids import JOB_ID
 from infra.jobs.record import Report
 from infra.jobs.reports import ATTEMPT_HEADER

@@ -85,13 +85,13 @@ class ClipMeasurements(BaseModel):
 
 
 class Check(BaseModel):
-    """One line of the contract. `mendable` means that rendering the same clip again can fix it."""
+    """One line of the contract. `fixable` means that rendering the same clip again can fix it."""
 
     name: str
     ok: bool
     measured: str
     wanted: str
-    mendable: bool = False
+    fixable: bool = False
 
 
 def check_clip(
@@ -168,7 +168,7 @@ def _length(measurements: ClipMeasurements, clip: EdlClip, longest: float | None
         ok=close and short_enough,
         measured=f"{measurements.duration:.3f} s",
         wanted=f"{clip.duration:.3f} ± {LENGTH_TOLERANCE:g} s{limit}",
-        mendable=True,
+        fixable=True,
     )
 
 
@@ -187,7 +187,7 @@ def _loudness(measurements: ClipMeasurements) -> Check:
         ok=value is not None and abs(value - TARGET_LUFS) <= LOUDNESS_TOLERANCE,
         measured="none" if value is None else f"{value:.1f} LUFS",
         wanted=f"{TARGET_LUFS:g} ± {LOUDNESS_TOLERANCE:g} LUFS",
-        mendable=value is not None and isfinite(value),
+        fixable=value is not None and isfinite(value),
     )
 
 
@@ -198,7 +198,7 @@ def _true_peak(measurements: ClipMeasurements) -> Check:
         ok=value is not None and value <= MAX_TRUE_PEAK,
         measured="none" if value is None else f"{value:.1f} dBTP",
         wanted=f"at most {MAX_TRUE_PEAK:g} dBTP",
-        mendable=value is not None,
+        fixable=value is not None,
     )
 
 

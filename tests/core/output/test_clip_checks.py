@@ -99,8 +99,8 @@ def test_black_and_frozen_stretches_of_the_source_are_allowed():
 
 
 def test_only_loudness_peak_and_length_can_be_corrected():
-    mendable = {c.name for c in check_clip(GOOD, CLIP, RenderOptions(), [], [], WORDS) if c.mendable}
-    assert mendable == {"loudness", "true peak", "length"}
+    fixable = {c.name for c in check_clip(GOOD, CLIP, RenderOptions(), [], [], WORDS) if c.fixable}
+    assert fixable == {"loudness", "true peak", "length"}
 
 
 def test_a_clip_without_words_needs_no_captions():

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.api.guards import BODY_BYTES
-from infra.local.parts import Part
+from infra.local.services import Service
 from infra.local.stack import LocalStack
 from tests.deployments.api.conftest import ORIGIN, REQUEST, TOKEN, free_port, server_environment
 
@@ -172,16 +172,16 @@ def test_every_job_route_is_503_without_redis(serve, unknown_id):
 def test_the_api_recovers_with_redis(serve, embedded, tmp_path):
     """The same app before, during and after an outage of its Redis."""
     alone = embedded.model_copy(update={"data_dir": tmp_path / "data"})
-    with LocalStack(alone, [Part.VALKEY]) as first:
+    with LocalStack(alone, [Service.VALKEY]) as first:
         url = first.settings.redis_url
         api = serve(redis_url=url)
         job_id = api.new_job()
         assert api.job(job_id)["status"] == "QUEUED"
     answer = api.get(f"/api/jobs/{job_id}")
     assert (answer.status_code, answer.json()) == (503, STORE_UNAVAILABLE)
-    with LocalStack(alone, [Part.VALKEY]) as again:
+    with LocalStack(alone, [Service.VALKEY]) as again:
         if again.settings.redis_url != url:
-            pytest.skip("the embedded part came back on another port")
+            pytest.skip("the embedded service came back on another port")
         assert api.job(job_id)["status"] == "QUEUED"
 
 

@@ -20,7 +20,7 @@ from infra.errors import ConfigError, StateError
 from infra.jobs import dump, schema
 from infra.jobs.ids import new_job_id
 from infra.jobs.store import JobStore
-from infra.local.parts import Part
+from infra.local.services import Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tasks.core.errors import BadRequest
@@ -76,7 +76,7 @@ def test_a_backup_is_restored_into_another_folder(stack, data_dir, backup_file, 
     source, target = (folder / "stack" / "prefect" / "prefect.db" for folder in (data_dir, elsewhere))
     assert [name for name, _ in tables(target)] == [name for name, _ in tables(source)]
     assert dict(tables(target))["variable"] == dict(tables(source))["variable"] > 0
-    with LocalStack(Settings(KANGKLIP_DATA_DIR=elsewhere).model_copy(update=NO_SERVERS), [Part.VALKEY]) as other:
+    with LocalStack(Settings(KANGKLIP_DATA_DIR=elsewhere).model_copy(update=NO_SERVERS), [Service.VALKEY]) as other:
         jobs, theirs = JobStore.from_settings(other.settings), JobStore.from_settings(stack.settings)
         assert jobs.recent(500) == theirs.recent(500)
         assert "are running; stop kangklip up" in message_of(kangklip(elsewhere, "restore", backup_file))

@@ -15,7 +15,7 @@ from infra.bucket.store import ArtifactStore
 from infra.errors import StateFull, StoreError
 from infra.jobs.ids import new_job_id
 from infra.jobs.store import JobStore
-from infra.local.parts import Part
+from infra.local.services import Service
 from infra.local.stack import LocalStack
 from tests.deployments.api.conftest import REQUEST, Runs, Server
 from tests.folders import ROOT
@@ -33,7 +33,7 @@ def disk(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stack(disk, embedded):
-    with LocalStack(embedded.model_copy(update={"data_dir": disk}), [Part.VALKEY, Part.S3]) as running:
+    with LocalStack(embedded.model_copy(update={"data_dir": disk}), [Service.VALKEY, Service.S3]) as running:
         yield running
 
 
@@ -87,14 +87,14 @@ def test_a_full_disk_is_reported_and_survived(disk, stack, client):
         assert clip.stderr.startswith(f"✗ {NO_SPACE} {disk}")
         assert "Traceback" not in clip.stderr
 
-        # A part that dies now restarts on its port, because its configuration is not lost.
-        os.kill(stack.pid(Part.VALKEY), signal.SIGKILL)
-        wait_until(lambda: stack.home.state()[Part.VALKEY]["deaths"] == 1 or stack.pid(Part.VALKEY) is not None)
+        # A service that dies now restarts on its port, because its configuration is not lost.
+        os.kill(stack.pid(Service.VALKEY), signal.SIGKILL)
+        wait_until(lambda: stack.home.state()[Service.VALKEY]["deaths"] == 1 or stack.pid(Service.VALKEY) is not None)
     wait_until(lambda: set(readiness(client).values()) == {"ok"})
     assert jobs.get(job_id) is not None
     assert client.post("/api/jobs", json=REQUEST).status_code == 200
     assert (stack.home.path / "stack.json").read_text()[:40] == supervisor[:40]  # it begins with the supervisor's pid
-    assert {stack.home.state()[part]["starts"] for part in (Part.S3,)} == {1}
+    assert {stack.home.state()[service]["starts"] for service in (Service.S3,)} == {1}
 
 
 def test_a_stage_without_disk_space_raises_disk_full(servers, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 from deployments.cli import serve
 from infra.errors import ConfigError
-from infra.local.parts import Home, Part
+from infra.local.services import Home, Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tests.deployments.web.browser import SCREENS, chromium, window
@@ -75,8 +75,8 @@ class Up:
     def log(self):
         return (self.folder.parent / "up.log").read_text()[-3000:]
 
-    def pid(self, part):
-        return Home(self.folder / "stack").state()[part]["pid"]
+    def pid(self, service):
+        return Home(self.folder / "stack").state()[service]["pid"]
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -206,17 +206,17 @@ class TestUp:
         # The worker is free at once.
         assert up.ended(up.create(short_url))["status"] == "SUCCEEDED", up.log()
 
-    @pytest.mark.parametrize("part", [Part.VALKEY, Part.PREFECT, Part.WORKER])
-    def test_a_job_succeeds_by_itself_after_a_part_is_killed(self, up, short_url, part):
+    @pytest.mark.parametrize("service", [Service.VALKEY, Service.PREFECT, Service.WORKER])
+    def test_a_job_succeeds_by_itself_after_a_service_is_killed(self, up, short_url, service):
         job_id = up.create(short_url, clip_duration_seconds=32)
         up.until(job_id, is_rendering)
-        os.kill(up.pid(part), signal.SIGKILL)
+        os.kill(up.pid(service), signal.SIGKILL)
         job = up.ended(job_id)
         assert job["status"] == "SUCCEEDED", (job, up.log())
         reasons = " ".join(one["reason"] or "" for one in job["attempts"])
         assert "was stopped" not in reasons
         assert "memory" not in reasons
-        while not up.is_ready():  # the part may still be starting, and the next test creates a job
+        while not up.is_ready():  # the service may still be starting, and the next test creates a job
             time.sleep(0.5)
 
     def test_a_job_whose_ffmpeg_is_killed_again_and_again_gets_another_attempt(self, up, short_url):
@@ -225,7 +225,7 @@ class TestUp:
         deadline = time.monotonic() + 180
         while (job := up.job(job_id))["attempt"] == 1 and not has_ended(job):
             assert time.monotonic() < deadline, (job, up.log())
-            kill_ffmpeg_below(up.pid(Part.WORKER))
+            kill_ffmpeg_below(up.pid(Service.WORKER))
         job = up.ended(job_id)
         assert (job["status"], job["attempt"]) == ("SUCCEEDED", 2), (job, up.log())
         assert "killed by signal 9" in job["attempts"][0]["reason"]

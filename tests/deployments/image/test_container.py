@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import tenacity
 
-from deployments.api.granted.redeem import NONCE
+from deployments.api.rented_machine.redeem import NONCE
 from deployments.image import container
 from infra.errors import ApiUnreachable
 from infra.granted.access import Access, access_of

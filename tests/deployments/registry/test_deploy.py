@@ -16,7 +16,7 @@ import pytest
 from deployments.registry import register as register_module
 from deployments.registry.register import register
 from infra.errors import ConfigError, StackError, SubmitError
-from infra.local.parts import WORK_POOL
+from infra.local.services import WORK_POOL
 from tests.folders import ROOT
 from tests.prefect_client import prefect_client
 
@@ -230,6 +230,20 @@ def test_a_second_deploy_keeps_an_operators_changes(server, environment):
     assert "schedule on" in done.stdout
     server("PATCH", f"automations/{server.automation(ZOMBIES)['id']}", {"enabled": True})
     server("PATCH", schedule, {"active": False})
+
+
+def test_an_automation_with_its_former_name_is_renamed(server, environment):
+    from deployments.registry.automations import FAILURES
+
+    automation_id = server.automation(FAILURES)["id"]
+    former = server("GET", f"automations/{automation_id}") | {"name": "KangKlip: tell of failed runs", "enabled": False}
+    fields = ("name", "description", "enabled", "trigger", "actions")
+    server("PUT", f"automations/{automation_id}", {name: former[name] for name in fields})
+    done = kangklip_deploy(environment)
+    assert done.returncode == 0, done.stderr
+    renamed = server.automation(FAILURES)
+    assert (renamed["id"], renamed["enabled"]) == (automation_id, False)
+    server("PATCH", f"automations/{automation_id}", {"enabled": True})
 
 
 def test_an_older_pool_gets_the_new_job_template_and_keeps_changed_defaults(server, monkeypatch):

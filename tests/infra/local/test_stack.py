@@ -18,14 +18,14 @@ import redis
 
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StackError
-from infra.local import parts, supervisor
+from infra.local import services, supervisor
 from infra.local import stack as stack_module
-from infra.local.parts import Home, Part
+from infra.local.services import Home, Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tests.folders import ROOT
 
-BOTH = (Part.VALKEY, Part.S3)
+BOTH = (Service.VALKEY, Service.S3)
 SERVER_VARIABLES = (
     "REDIS_URL",
     "R2_ENDPOINT",
@@ -39,11 +39,11 @@ SERVER_VARIABLES = (
 OWNER_PROGRAM = """
 import json, sys, time, redis
 from pathlib import Path
-from infra.local.parts import Part
+from infra.local.services import Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 
-with LocalStack(Settings(KANGKLIP_DATA_DIR=Path(sys.argv[1])), [Part(name) for name in sys.argv[2:]]) as stack:
+with LocalStack(Settings(KANGKLIP_DATA_DIR=Path(sys.argv[1])), [Service(name) for name in sys.argv[2:]]) as stack:
     try:
         print(json.dumps(stack.environment()), flush=True)
         time.sleep(600)
@@ -129,20 +129,20 @@ def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStac
     assert is_gone(stack.home.path.parent)
 
 
-@pytest.mark.parametrize("part", BOTH)
-def test_a_killed_part_restarts_on_its_port_with_its_data(shared_stack: LocalStack, part: Part):
-    keep(shared_stack, f"before {part}")
-    before, pid = shared_stack.environment(), shared_stack.pid(part)
-    shared_stack.restart(part, timeout=30)
-    assert shared_stack.pid(part) != pid
+@pytest.mark.parametrize("service", BOTH)
+def test_a_killed_service_restarts_on_its_port_with_its_data(shared_stack: LocalStack, service: Service):
+    keep(shared_stack, f"before {service}")
+    before, pid = shared_stack.environment(), shared_stack.pid(service)
+    shared_stack.restart(service, timeout=30)
+    assert shared_stack.pid(service) != pid
     assert shared_stack.environment() == before
-    assert kept(shared_stack) == (f"before {part}", f"before {part}")
+    assert kept(shared_stack) == (f"before {service}", f"before {service}")
 
 
 def test_a_put_survives_a_restart_of_the_bucket(shared_stack: LocalStack):
     store = ArtifactStore.from_settings(shared_stack.settings)
     store.exists("kept")  # a connection that will break
-    os.kill(shared_stack.pid(Part.S3), signal.SIGKILL)
+    os.kill(shared_stack.pid(Service.S3), signal.SIGKILL)
     store.put_bytes("over/restart", b"stored", "text/plain")
     assert store.get_bytes("over/restart") == b"stored"
 
@@ -151,9 +151,9 @@ def test_a_killed_prefect_server_restarts_with_its_data(stack: LocalStack):
     url = stack.environment()["PREFECT_API_URL"]
     named = {"name": "kept_over_a_kill", "value": 7}
     httpx.post(f"{url}/variables/", json=named, timeout=30).raise_for_status()
-    pid = stack.pid(Part.PREFECT)
-    stack.restart(Part.PREFECT, timeout=120)
-    assert stack.pid(Part.PREFECT) != pid
+    pid = stack.pid(Service.PREFECT)
+    stack.restart(Service.PREFECT, timeout=120)
+    assert stack.pid(Service.PREFECT) != pid
     assert httpx.get(f"{url}/variables/name/kept_over_a_kill", timeout=30).json()["value"] == 7
 
 
@@ -178,9 +178,9 @@ def test_the_prefect_server_serves_its_page_without_analytics(stack: LocalStack)
 
 def test_a_worker_serves_an_external_prefect_server_and_stops(stack: LocalStack, tmp_path: Path):
     url = stack.environment()["PREFECT_API_URL"]
-    with LocalStack(settings(tmp_path, prefect_api_url=url), [Part.WORKER]) as worker:
+    with LocalStack(settings(tmp_path, prefect_api_url=url), [Service.WORKER]) as worker:
         assert [status.ok for status in worker.status()] == [True]
-        pool = httpx.get(f"{url}/work_pools/{parts.WORK_POOL}", timeout=30).json()
+        pool = httpx.get(f"{url}/work_pools/{services.WORK_POOL}", timeout=30).json()
         assert pool["type"] == "process"
     assert is_gone(tmp_path)
 
@@ -205,25 +205,25 @@ def test_no_supervisor_pid_is_recorded_while_one_starts(tmp_path: Path):
 
 def test_processes_share_the_stack_and_the_last_one_stops_it(tmp_path: Path):
     with owner(tmp_path, "valkey") as (first, environment):
-        second = LocalStack(settings(tmp_path), [Part.VALKEY]).start()
+        second = LocalStack(settings(tmp_path), [Service.VALKEY]).start()
         assert second.environment()["REDIS_URL"] == environment["REDIS_URL"]
         first.send_signal(signal.SIGINT)
         assert first.stdout.read().split() == ["alive", "stopped"]
         assert [status.ok for status in second.status()] == [True]
-        third = LocalStack(settings(tmp_path), [Part.VALKEY]).start()
+        third = LocalStack(settings(tmp_path), [Service.VALKEY]).start()
         second.stop()
-        assert second.stays_up(Part.VALKEY)
+        assert second.stays_up(Service.VALKEY)
         third.stop()
-        assert not third.stays_up(Part.VALKEY)
+        assert not third.stays_up(Service.VALKEY)
     assert is_gone(tmp_path)
 
 
 def test_a_joining_process_can_add_a_part(tmp_path: Path):
-    with LocalStack(settings(tmp_path), [Part.VALKEY]) as first:
-        pid = first.pid(Part.VALKEY)
+    with LocalStack(settings(tmp_path), [Service.VALKEY]) as first:
+        pid = first.pid(Service.VALKEY)
         with LocalStack(settings(tmp_path), BOTH) as second:
             keep(second, "both")
-            assert second.pid(Part.VALKEY) == pid
+            assert second.pid(Service.VALKEY) == pid
             assert kept(second) == ("both", "both")
 
 
@@ -275,11 +275,11 @@ def test_broken_files_left_in_the_folder_are_tolerated(tmp_path: Path):
     home.prepare()
     (home.path / "stack.json").write_text('{"parts": {"valkey": {"pid": 1,')
     (home.path / "secrets.json").write_text('{"redis_password": "x"}')
-    home.request_part(Part.S3)
+    home.request_service(Service.S3)
     (home.path / "s3" / "mini.options").write_text("s3.port=1\n")
-    with LocalStack(settings(tmp_path), [Part.VALKEY]) as stack:
+    with LocalStack(settings(tmp_path), [Service.VALKEY]) as stack:
         assert [status.ok for status in stack.status()] == [True]
-        assert set(home.state()) == {Part.VALKEY}
+        assert set(home.state()) == {Service.VALKEY}
 
 
 def test_new_secrets_open_the_old_data(tmp_path: Path):
@@ -319,7 +319,7 @@ def test_a_taken_fixed_port_is_named(tmp_path: Path):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"Port {port} for the Prefect server is taken") as refused:
-            LocalStack(settings(tmp_path), [Part.PREFECT], prefect_port=port).start()
+            LocalStack(settings(tmp_path), [Service.PREFECT], prefect_port=port).start()
     assert "\n" not in str(refused.value)
     assert is_gone(tmp_path)
 
@@ -327,12 +327,12 @@ def test_a_taken_fixed_port_is_named(tmp_path: Path):
 def test_servers_named_in_settings_are_not_started(tmp_path: Path):
     given = settings(tmp_path, redis_url="redis://10.0.0.1", prefect_api_url="http://10.0.0.2/api")
     with LocalStack(given) as stack:
-        assert stack.needed == (Part.S3,)
-        assert set(stack.home.state()) == {Part.S3}
+        assert stack.needed == (Service.S3,)
+        assert set(stack.home.state()) == {Service.S3}
         assert not {"REDIS_URL", "PREFECT_API_URL", "PREFECT_HOME"} & set(stack.environment())
         assert stack.settings.redis_url == given.redis_url
         assert stack.settings.prefect_api_url == given.prefect_api_url
-        assert stack.stays_up(Part.PREFECT)
+        assert stack.stays_up(Service.PREFECT)
 
 
 def test_nothing_starts_if_every_server_is_named(tmp_path: Path):
@@ -345,7 +345,7 @@ def test_nothing_starts_if_every_server_is_named(tmp_path: Path):
 def test_a_part_that_cannot_start_says_why_and_leaves_no_process(tmp_path: Path):
     (tmp_path / "stack" / "valkey").mkdir(parents=True)
     (tmp_path / "stack" / "valkey" / "appendonlydir").write_text("a file where a folder belongs")
-    stack = LocalStack(settings(tmp_path), [Part.VALKEY])
+    stack = LocalStack(settings(tmp_path), [Service.VALKEY])
     with pytest.raises(StackError, match=r"Valkey does not start: ended with 1 .*valkey\.log"):
         stack.start()
     assert is_gone(tmp_path)
@@ -374,7 +374,7 @@ def test_status_distinguishes_running_idle_and_missing_parts(
     assert all("up on port" in s.detail for s in shared_stack.status())
     idle = LocalStack(settings(tmp_path), BOTH)
     assert [(s.ok, s.detail) for s in idle.status()] == [(True, "embedded; starts when needed")] * 2
-    monkeypatch.setattr(parts, "program", lambda _: None)
+    monkeypatch.setattr(services, "program", lambda _: None)
     assert [s.ok for s in idle.status()] == [False, False]
     with pytest.raises(StackError, match=r"Valkey: its program is missing; install it"):
         idle.start()
@@ -387,6 +387,6 @@ def test_the_stack_does_not_import_prefect():
 
 def test_waiting_is_reported_as_progress(tmp_path: Path):
     told: list[str] = []
-    with LocalStack(settings(tmp_path), [Part.VALKEY], progress=told.append):
+    with LocalStack(settings(tmp_path), [Service.VALKEY], progress=told.append):
         pass
     assert told == ["waiting for Valkey"]

@@ -26,14 +26,14 @@ def job_id(number: int) -> str:
 
 
 def main(target: Path) -> None:
-    from infra.local.parts import Part
+    from infra.local.services import Service
     from infra.local.stack import LocalStack
     from infra.settings import Settings
 
     with tempfile.TemporaryDirectory() as folder:
         nothing = dict.fromkeys(("redis_url", "r2_endpoint", "prefect_api_url"))
         named = Settings(KANGKLIP_DATA_DIR=Path(folder)).model_copy(update=nothing)
-        with LocalStack(named, [Part.VALKEY]) as stack:
+        with LocalStack(named, [Service.VALKEY]) as stack:
             fill(stack.settings)
             client = redis.Redis.from_url(stack.settings.redis_url.get_secret_value(), decode_responses=True)
             records = [record(client, key) for key in sorted(client.scan_iter("*"))]

@@ -6,7 +6,7 @@ from anyio import to_thread
 from fastapi import HTTPException
 
 from deployments.api.dependencies import Services
-from deployments.api.granted.acceptance import OutputRejected, accept, delete_granted_objects, publish_error
+from deployments.api.rented_machine.acceptance import OutputRejected, accept, delete_granted_objects, publish_error
 from infra.errors import StoreError
 from infra.granted.session import Session
 from infra.jobs.record import Job, Report

@@ -18,9 +18,9 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
 from deployments.api.dependencies import ServicesDep
-from deployments.api.granted.session import SLOW_DOWN, ActiveSession
 from deployments.api.guards import JsonBody
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
+from deployments.api.rented_machine.session import SLOW_DOWN, ActiveSession
 from infra.errors import ConfigError
 from infra.settings import Settings
 

@@ -6,7 +6,7 @@ import sys
 from rich.console import Console
 
 
-def survive_closed_output() -> None:
+def ignore_broken_pipe() -> None:
     """Ignore a broken pipe on standard output.
 
     Prefect logs through rich, which exits with status 1 on a broken pipe. Without this, a run would die with the

@@ -11,9 +11,9 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
 from deployments.api.dependencies import Services, ServicesDep
-from deployments.api.granted.session import SLOW_DOWN, ActiveSession
 from deployments.api.guards import JsonBody
 from deployments.api.models import NO_SESSION, NO_STORE, TOO_LARGE, TOO_SLOW, body_of, refusals
+from deployments.api.rented_machine.session import SLOW_DOWN, ActiveSession
 from infra.bucket.request_rules import NotAllowed, ObjectRequest, allowed_key, is_cache_key
 from infra.bucket.signing import enforces_signed_headers, presign_request
 from infra.errors import ObjectMissing

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.api.granted.acceptance import BYTES_OF_SPEECH, SUBTITLE_BYTES
-from deployments.api.granted.acceptance import DOCUMENTS as BYTES_OF
 from deployments.api.job_documents import MANIFEST_BYTES
+from deployments.api.rented_machine.acceptance import BYTES_OF_SPEECH, SUBTITLE_BYTES
+from deployments.api.rented_machine.acceptance import DOCUMENTS as BYTES_OF
 from infra.granted.access import granted_root
 from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, clip_entry

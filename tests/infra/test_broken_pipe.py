@@ -10,10 +10,10 @@ RUN = """
 import logging, sys
 from pathlib import Path
 from prefect.logging.handlers import PrefectConsoleHandler
-from infra.output import survive_closed_output
+from infra.broken_pipe import ignore_broken_pipe
 
 if sys.argv[2] == "outlive":
-    survive_closed_output()
+    ignore_broken_pipe()
 log = logging.getLogger("run")
 log.addHandler(PrefectConsoleHandler())
 print("begun", flush=True)

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.api.granted import objects
-from deployments.api.granted.objects import SIGNED_SECONDS
+from deployments.api.rented_machine import objects
+from deployments.api.rented_machine.objects import SIGNED_SECONDS
 from infra.bucket.request_rules import ObjectRequest
 from infra.bucket.signing import presign_request
 from infra.bucket.store import ArtifactRef, ArtifactStore

@@ -18,11 +18,11 @@ from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from deployments.api.dependencies import Services, ServicesDep
-from deployments.api.granted import prefect_rules as rules
-from deployments.api.granted.prefect_rules import RunIds
-from deployments.api.granted.session import OpenSession, authenticate
 from deployments.api.guards import BODY_BYTES, client_of, read_json
 from deployments.api.models import NO_STORE
+from deployments.api.rented_machine import prefect_rules as rules
+from deployments.api.rented_machine.prefect_rules import RunIds
+from deployments.api.rented_machine.session import OpenSession, authenticate
 from deployments.api.stream_limits import LimitReached
 from infra.errors import Forbidden, StateError, SubmitError
 from infra.granted.session import Session

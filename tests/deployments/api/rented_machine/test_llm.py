@@ -8,7 +8,7 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from deployments.api.granted.llm import ANSWER_TOKENS, MAX_MESSAGE_CHARS, llm_endpoint, llm_model_for_granted
+from deployments.api.rented_machine.llm import ANSWER_TOKENS, MAX_MESSAGE_CHARS, llm_endpoint, llm_model_for_granted
 from infra.jobs.record import Report
 from infra.settings import Settings
 from infra.states import JobState

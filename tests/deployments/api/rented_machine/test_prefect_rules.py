@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from deployments.api.granted import prefect_rules as rules
-from deployments.api.granted.prefect_rules import Forbidden, RunIds
+from deployments.api.rented_machine import prefect_rules as rules
+from deployments.api.rented_machine.prefect_rules import Forbidden, RunIds
 
 RUN, FLOW, DEPLOYMENT, OTHER, TASK = (str(uuid.UUID(int=n)) for n in range(1, 6))
 OWN = RunIds(RUN, FLOW, DEPLOYMENT, "kk_01ABC")

@@ -9,9 +9,9 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from deployments.api.dependencies import Services, ServicesDep
-from deployments.api.granted.llm import llm_model_for_granted
 from deployments.api.guards import JsonBody
 from deployments.api.models import NO_STORE, TOO_LARGE, TOO_SLOW, refusals
+from deployments.api.rented_machine.llm import llm_model_for_granted
 from infra.bucket.temporary_keys import temporary_keys
 from infra.errors import ConfigError, GrantRefused, StoreError, SubmitError
 from infra.granted import grant as grants

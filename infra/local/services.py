@@ -1,4 +1,4 @@
-"""The parts of the embedded stack: how to start each one, and how to reach it.
+"""The services of the embedded stack: how to start each one, and how to reach it.
 
 Standard library only, so that the supervisor, which imports this, stays a small process.
 
@@ -6,9 +6,9 @@ All files are in one folder, `Home`:
 
     lock          held by the supervisor while it runs
     users.lock    shared by all processes that use the stack
-    wanted/       one file per requested part, empty or with the requested port
+    wanted/       one file per requested service, empty or with the requested port
     secrets.json  passwords, created at the first start and readable by the owner only
-    stack.json    the running parts, written by the supervisor
+    stack.json    the running services, under "parts"; written by the supervisor
     logs/  valkey/  s3/  prefect/
 """
 
@@ -32,13 +32,13 @@ from typing import Any, TypedDict
 
 LOOPBACK = "127.0.0.1"
 WORK_POOL = "kangklip"
-# Linux and macOS use ports from 32768 and 49152 for outgoing connections, which could take a part's port while it
-# restarts. The step leaves room for a part that listens on several ports.
+# Linux and macOS use ports from 32768 and 49152 for outgoing connections, which could take a service's port while it
+# restarts. The step leaves room for a service that listens on several ports.
 _PORTS = range(20000, 30000, 10)
 
 
-class Part(StrEnum):
-    """The parts in start order. The worker stops first."""
+class Service(StrEnum):
+    """The services in start order. The worker stops first."""
 
     VALKEY = "valkey"
     S3 = "s3"
@@ -46,11 +46,11 @@ class Part(StrEnum):
     WORKER = "worker"
 
 
-SERVERS = (Part.VALKEY, Part.S3, Part.PREFECT)
+SERVERS = (Service.VALKEY, Service.S3, Service.PREFECT)
 
 
-class PartState(TypedDict):
-    """A part in `stack.json`. `deaths` counts consecutive early deaths; `detail` describes the latest."""
+class ServiceState(TypedDict):
+    """A service in `stack.json`. `deaths` counts consecutive early deaths; `detail` describes the latest."""
 
     pid: int | None
     port: int
@@ -92,8 +92,8 @@ class Home:
         for folder in (self.path, self.wanted, self.logs, *(self.path / name for name in ("valkey", "s3", "prefect"))):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def log(self, part: Part) -> Path:
-        return self.logs / f"{part}.log"
+    def log(self, service: Service) -> Path:
+        return self.logs / f"{service}.log"
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -106,21 +106,21 @@ class Home:
             write_json(path, vars(new))
             return new
 
-    def requested_parts(self) -> dict[Part, int]:
-        """The requested parts and their ports; 0 means any port."""
-        requested = {part: self.wanted / part for part in Part}
-        return {part: int(path.read_text() or 0) for part, path in requested.items() if path.exists()}
+    def requested_services(self) -> dict[Service, int]:
+        """The requested services and their ports; 0 means any port."""
+        requested = {service: self.wanted / service for service in Service}
+        return {service: int(path.read_text() or 0) for service, path in requested.items() if path.exists()}
 
-    def request_part(self, part: Part, port: int = 0) -> None:
-        path = self.wanted / f".{part}.{os.getpid()}"
+    def request_service(self, service: Service, port: int = 0) -> None:
+        path = self.wanted / f".{service}.{os.getpid()}"
         path.write_text(str(port or ""))
-        path.replace(self.wanted / part)
+        path.replace(self.wanted / service)
 
     def clear_requests(self) -> None:
         for path in self.wanted.iterdir():
             path.unlink()
 
-    def state(self) -> dict[str, PartState]:
+    def state(self) -> dict[str, ServiceState]:
         """The state that the supervisor last wrote; empty if it is missing or unreadable."""
         try:
             return _read_json(self.path / "stack.json")["parts"]
@@ -129,36 +129,38 @@ class Home:
 
     def reset_state(self) -> None:
         """Reset everything but the ports. Called before a supervisor starts."""
-        resting = {Part(name): idle_state(state["port"]) for name, state in self.state().items() if name in set(Part)}
+        resting = {
+            Service(name): idle_state(state["port"]) for name, state in self.state().items() if name in set(Service)
+        }
         self.write_state(resting, supervisor=None)
 
-    def write_state(self, parts: dict[Part, PartState], supervisor: int | None) -> None:
+    def write_state(self, services: dict[Service, ServiceState], supervisor: int | None) -> None:
         """Write `stack.json`. `supervisor` is the supervisor's process id, or None while it starts."""
-        write_json(self.path / "stack.json", {"supervisor": supervisor, "parts": parts})
+        write_json(self.path / "stack.json", {"supervisor": supervisor, "parts": services})
 
 
-def environment(home: Home, ports: dict[Part, int]) -> dict[str, str]:
-    """The environment variables that lead to the parts in `ports`."""
+def environment(home: Home, ports: dict[Service, int]) -> dict[str, str]:
+    """The environment variables that lead to the services in `ports`."""
     found = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    if port := ports.get(Part.VALKEY):
+    if port := ports.get(Service.VALKEY):
         found["REDIS_URL"] = f"redis://:{home.secrets.redis_password}@{LOOPBACK}:{port}/0"
-    if port := ports.get(Part.S3):
+    if port := ports.get(Service.S3):
         found["R2_ENDPOINT"] = f"http://{LOOPBACK}:{port}"
         found["R2_ACCESS_KEY_ID"] = home.secrets.s3_key_id
         found["R2_SECRET_ACCESS_KEY"] = home.secrets.s3_secret
-    if port := ports.get(Part.PREFECT):
+    if port := ports.get(Service.PREFECT):
         found["PREFECT_API_URL"] = f"http://{LOOPBACK}:{port}/api"
         found["PREFECT_HOME"] = str(home.path / "prefect")
     return found
 
 
-def command(part: Part, home: Home, ports: dict[Part, int]) -> Command:
-    """The command that starts `part` on its port."""
-    base = _COMMANDS[part](home, ports)
+def command(service: Service, home: Home, ports: dict[Service, int]) -> Command:
+    """The command that starts `service` on its port."""
+    base = _COMMANDS[service](home, ports)
     return replace(base, env=base.env | {"KANGKLIP_STACK": home.secrets.mark})
 
 
-def idle_state(port: int = 0) -> PartState:
+def idle_state(port: int = 0) -> ServiceState:
     return {"pid": None, "port": port, "starts": 0, "deaths": 0, "detail": ""}
 
 
@@ -166,34 +168,34 @@ def worker_name(home: Home) -> str:
     return f"local-{home.secrets.mark[:8]}"
 
 
-def program(part: Part) -> Path | None:
-    """The path of the part's program, or None if it is not installed."""
-    if part is Part.VALKEY:
+def program(service: Service) -> Path | None:
+    """The path of the service's program, or None if it is not installed."""
+    if service is Service.VALKEY:
         return _valkey_binary()
-    if part is Part.S3:
+    if service is Service.S3:
         found = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
         return Path(found) if found else None
     return Path(sys.executable)
 
 
-def free_port(part: Part, taken: Collection[int] = ()) -> int:
-    """A free port for `part`, other than those in `taken`."""
+def free_port(service: Service, taken: Collection[int] = ()) -> int:
+    """A free port for `service`, other than those in `taken`."""
     for port in SystemRandom().sample(_PORTS, len(_PORTS)):
-        if port not in taken and is_free(part, port):
+        if port not in taken and is_free(service, port):
             return port
     raise OSError(f"No port from {_PORTS.start} to {_PORTS.stop} on {LOOPBACK} is free.")
 
 
-def is_free(part: Part, port: int) -> bool:
-    return all(map(_can_listen, range(port, port + (_S3_PORTS if part is Part.S3 else 1))))
+def is_free(service: Service, port: int) -> bool:
+    return all(map(_can_listen, range(port, port + (_S3_PORTS if service is Service.S3 else 1))))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace the file atomically, readable by the owner only."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(value, file, indent=2)
-    part.replace(path)
+    partial.replace(path)
 
 
 def _read_json(path: Path) -> Any:
@@ -210,11 +212,11 @@ def _can_listen(port: int) -> bool:
     return True
 
 
-def _valkey(home: Home, ports: dict[Part, int]) -> Command:
+def _valkey(home: Home, ports: dict[Service, int]) -> Command:
     folder = home.path / "valkey"
     lines = [
         f"bind {LOOPBACK}",
-        f"port {ports[Part.VALKEY]}",
+        f"port {ports[Service.VALKEY]}",
         "dir .",
         f"requirepass {home.secrets.redis_password}",
         "appendonly yes",
@@ -226,7 +228,7 @@ def _valkey(home: Home, ports: dict[Part, int]) -> Command:
     config = folder / "valkey.conf"
     config.touch(mode=0o600)
     config.write_text("\n".join(lines) + "\n")
-    return Command([str(program(Part.VALKEY)), config.name], _inherited(), folder, grace=10)
+    return Command([str(program(Service.VALKEY)), config.name], _inherited(), folder, grace=10)
 
 
 _S3_PORTS = 9
@@ -234,15 +236,15 @@ _S3_PORTS = 9
 _S3_VOLUME_MB = 128
 
 
-def _s3(home: Home, ports: dict[Part, int]) -> Command:
-    folder, port = home.path / "s3", ports[Part.S3]
+def _s3(home: Home, ports: dict[Service, int]) -> Command:
+    folder, port = home.path / "s3", ports[Service.S3]
     # Written by the previous start; the server would read the old ports from it.
     (folder / "mini.options").unlink(missing_ok=True)
     names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "filer.port", "filer.port.grpc")
     names += ("volume.port", "volume.port.grpc", "admin.port")
     flags = [f"-{name}={port + offset}" for offset, name in enumerate(names)]
     argv = [
-        str(program(Part.S3)),
+        str(program(Service.S3)),
         "-logtostderr",  # otherwise it logs to files in /tmp
         "mini",
         f"-dir={folder}",
@@ -263,9 +265,9 @@ def _s3(home: Home, ports: dict[Part, int]) -> Command:
     return Command(argv, _inherited() | keys, folder, grace=15)
 
 
-def _prefect(home: Home, ports: dict[Part, int]) -> Command:
+def _prefect(home: Home, ports: dict[Service, int]) -> Command:
     argv = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK]
-    address = f"http://{LOOPBACK}:{ports[Part.PREFECT]}"
+    address = f"http://{LOOPBACK}:{ports[Service.PREFECT]}"
     own = {
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home.path / "prefect"),
@@ -273,24 +275,24 @@ def _prefect(home: Home, ports: dict[Part, int]) -> Command:
         # Otherwise the UI always calls port 4200.
         "PREFECT_SERVER_UI_API_URL": f"{address}/api",
         # By default, any page in a local browser could read and start runs.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{ports[Part.PREFECT]}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{ports[Service.PREFECT]}",
         # Saves 3 to 5 s on the first start. A block type is registered anyway when its first block is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     }
-    return Command([*argv, "--port", str(ports[Part.PREFECT])], _inherited() | own, home.path, grace=10)
+    return Command([*argv, "--port", str(ports[Service.PREFECT])], _inherited() | own, home.path, grace=10)
 
 
-def _worker(home: Home, ports: dict[Part, int]) -> Command:
+def _worker(home: Home, ports: dict[Service, int]) -> Command:
     argv = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", WORK_POOL]
     env = dict(os.environ) | environment(home, ports)
     return Command([*argv, "--name", worker_name(home)], env, Path.cwd(), grace=10)
 
 
-_COMMANDS: dict[Part, Callable[[Home, dict[Part, int]], Command]] = {
-    Part.VALKEY: _valkey,
-    Part.S3: _s3,
-    Part.PREFECT: _prefect,
-    Part.WORKER: _worker,
+_COMMANDS: dict[Service, Callable[[Home, dict[Service, int]], Command]] = {
+    Service.VALKEY: _valkey,
+    Service.S3: _s3,
+    Service.PREFECT: _prefect,
+    Service.WORKER: _worker,
 }
 
 
