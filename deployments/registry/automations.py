@@ -15,7 +15,8 @@ FLOWS = ["clip", "batch"]
 SILENCE = timedelta(minutes=10)
 """Three of Prefect's heartbeats, which come every 180 seconds. The API notices much sooner, by the job's lease."""
 ZOMBIES = "KangKlip: end runs whose process has died"
-FAILURES = "KangKlip: tell of failed runs"
+FAILURES = "KangKlip: report failed runs"
+_FORMER_NAMES = {FAILURES: "KangKlip: tell of failed runs"}
 _RUN_STATE = "prefect.flow-run."
 
 
@@ -41,9 +42,9 @@ def failures(webhook: UUID) -> AutomationCore:
 
 
 def save(wanted: AutomationCore) -> Outcome:
-    """Create or update the automation on the server, but leave it enabled or disabled as the operator set it."""
+    """Create or update the automation, or rename it, but leave it enabled or disabled as the operator set it."""
     with get_client(sync_client=True) as client:
-        found = _find(client, wanted.name)
+        found = _find(client, wanted.name) or _find(client, _FORMER_NAMES.get(wanted.name, ""))
         if found is None:
             client.create_automation(wanted)
             return "created"
