@@ -1,8 +1,8 @@
 # make demo    clips from the sample talk, on this machine, nothing else needed
 # make test    the tests            make check   style, types, architecture
 # make bench   what it costs        make soak    the long tests
-# make load    what the API bears
-# PYTHON=python3.13 chooses an interpreter for a new environment, VENV=folder another place for it.
+# make load    the API under load
+# PYTHON=python3.13 chooses the interpreter of a new environment, VENV=folder where it goes.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -35,7 +35,7 @@ bench: $(VENV)/dev.installed
 load: $(VENV)/dev.installed
 	@$(BIN)/python -m tests.bench.load
 
-# What the code knows better than a page in docs/.
+# The sections of docs/ that come from the code.
 docs: $(VENV)/dev.installed
 	@$(BIN)/python docs/generate.py
 
@@ -54,7 +54,7 @@ $(VENV)/%.installed: requirements/%.txt pyproject.toml $(VENV)/uv.installed
 	@touch $@
 
 # Pins are compiled from pyproject.toml, one version of a package for every Python;
-# `make pins UPGRADE=--upgrade` moves them on.
+# `make pins UPGRADE=--upgrade` upgrades them.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --no-header $(UPGRADE)
 pins: $(VENV)/uv.installed
 	$(COMPILE) --all-extras pyproject.toml -o requirements/dev.txt

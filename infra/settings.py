@@ -136,17 +136,19 @@ class Settings(BaseSettings):
         min_length=32,
         description="Secret that signs grants: at least 32 characters, the same for the API and the Nosana worker.",
     )
-    grant_llm_calls: int = Field(default=20, ge=0, le=1000, description="LLM calls that one granted run may make.")
+    grant_llm_calls: int = Field(
+        default=20, ge=0, le=1000, description="LLM calls that a rented machine may make for its run."
+    )
     access: SecretStr | None = Field(
         default=None,
         validation_alias="KANGKLIP_ACCESS",
-        description="Access that a rented container got for its grant; set by the container itself.",
+        description="Access that a container on a rented machine got for its grant; the container sets it itself.",
     )
     r2_account_id: str | None = Field(
         examples=["0123456789abcdef0123456789abcdef"],
         default=None,
         pattern=r"^[0-9a-f]{32}$",
-        description="Cloudflare account id; with R2_API_TOKEN, granted runs get temporary keys instead of signed URLs.",
+        description="Cloudflare account id; with R2_API_TOKEN, rented machines get temporary keys, not signed URLs.",
     )
     r2_api_token: SecretStr | None = Field(
         default=None, description="Cloudflare API token that may create temporary keys for the bucket."

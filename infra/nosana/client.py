@@ -17,7 +17,7 @@ import tenacity
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from infra.errors import NosanaError
-from infra.nosana.models import Credits, Deployment, DeploymentState, Event, Job, JobDetail, Market
+from infra.nosana.models import Credits, Deployment, DeploymentState, Event, JobDetail, Market, NosanaJob
 from infra.untrusted_text import one_line
 
 T = TypeVar("T", bound=BaseModel)
@@ -120,9 +120,9 @@ class NosanaClient:
     async def archive(self, deployment_id: str) -> None:
         await self._ask("POST", f"deployments/{deployment_id}/archive")
 
-    async def jobs(self, deployment_id: str) -> list[Job]:
+    async def jobs(self, deployment_id: str) -> list[NosanaJob]:
         """The deployment's jobs, newest first."""
-        found = [job async for job in self._pages(f"deployments/{deployment_id}/jobs", "jobs", Job)]
+        found = [job async for job in self._pages(f"deployments/{deployment_id}/jobs", "jobs", NosanaJob)]
         return sorted(found, key=lambda job: job.created_at, reverse=True)
 
     async def job(self, deployment_id: str, job_id: str) -> JobDetail:

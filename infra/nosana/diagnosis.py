@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.nosana.models import Deployment, DeploymentState, Event, Job, JobDetail, JobPhase, Operation
+from infra.nosana.models import Deployment, DeploymentState, Event, JobDetail, JobPhase, NosanaJob, OperationResult
 from infra.untrusted_text import one_line
 
 LISTING_FAILURES = 3
@@ -49,7 +49,7 @@ class Snapshot(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     deployment: Deployment
-    job: Job | None = None
+    job: NosanaJob | None = None
     detail: JobDetail | None = None
     events: Sequence[Event] = ()
 
@@ -174,7 +174,7 @@ def _unknown(summary: str) -> Diagnosis:
     return Diagnosis(status_code=None, summary=summary, blame=Blame.MACHINE)
 
 
-def _diagnose_operation(operation: Operation) -> Diagnosis:
+def _diagnose_operation(operation: OperationResult) -> Diagnosis:
     found = _outside_cause(operation) or _exit(operation.exit_code)
     return found.model_copy(update={"logs": tuple(line.log for line in operation.logs)})
 
@@ -199,7 +199,7 @@ def _exit(code: int | None) -> Diagnosis:
     )
 
 
-def _outside_cause(operation: Operation) -> Diagnosis | None:
+def _outside_cause(operation: OperationResult) -> Diagnosis | None:
     """What stopped the container from outside, or None. If something did, its exit status means nothing."""
     if operation.expired:
         return Diagnosis(

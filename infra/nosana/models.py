@@ -52,7 +52,7 @@ class Deployment(ApiModel):
     created_at: datetime
 
 
-class Job(ApiModel):
+class NosanaJob(ApiModel):
     """An entry in a deployment's list of jobs. `started_at` is in seconds since the epoch, or 0 before it runs."""
 
     id: str = Field(alias="job")
@@ -66,7 +66,7 @@ class LogLine(ApiModel):
     log: str = ""
 
 
-class Operation(ApiModel):
+class OperationResult(ApiModel):
     """How one operation of a job ended. Nosana's `status` is ignored: it says success for failed containers too."""
 
     exit_code: int | None = Field(default=None, alias="exitCode")
@@ -79,7 +79,7 @@ class Operation(ApiModel):
     out_of_memory: bool = Field(default=False, validation_alias=AliasPath("diagnostics", "state", "OOMKilled"))
 
 
-_OPERATIONS = TypeAdapter(list[Operation])
+_OPERATIONS = TypeAdapter(list[OperationResult])
 
 
 class JobDetail(ApiModel):
@@ -91,7 +91,7 @@ class JobDetail(ApiModel):
     ended_at: float = Field(default=0, alias="timeEnd")
 
     @property
-    def operations(self) -> list[Operation]:
+    def operations(self) -> list[OperationResult]:
         """The operations, or none if the result was lost or is malformed: an untrusted host writes it."""
         try:
             return _OPERATIONS.validate_python((self.result or {}).get("opStates") or [])

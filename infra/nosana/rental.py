@@ -13,7 +13,7 @@ from typing import Any
 from infra.errors import ConfigError, NosanaError
 from infra.nosana.client import NosanaClient, NosanaNotFound, NosanaUnavailable, WrongState
 from infra.nosana.diagnosis import Snapshot
-from infra.nosana.models import Deployment, DeploymentState, Job, JobDetail, Market
+from infra.nosana.models import Deployment, DeploymentState, JobDetail, Market, NosanaJob
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ async def _step_to_archive(client: NosanaClient, deployment: Deployment) -> bool
     return False
 
 
-async def _detail(client: NosanaClient, deployment_id: str, job: Job) -> JobDetail | None:
+async def _detail(client: NosanaClient, deployment_id: str, job: NosanaJob) -> JobDetail | None:
     """The job's own record, or None if it does not exist yet."""
     try:
         return await client.job(deployment_id, job.id)

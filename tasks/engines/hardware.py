@@ -120,8 +120,8 @@ def _free_gpu_bytes() -> int | None:
     """Free memory of the fullest GPU, because a container may get any of them; None if unknown."""
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-        return min(int(line) for line in said.split()) * 1024**2
+        output = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        return min(int(line) for line in output.split()) * 1024**2
     except subprocess.CalledProcessError as error:
         if error.returncode < 0:
             raise ProgramStopped(f"nvidia-smi was killed by signal {-error.returncode}") from error

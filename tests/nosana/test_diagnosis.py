@@ -7,7 +7,7 @@ import pytest
 
 from infra.nosana.diagnosis import KILLED, TIMED_OUT, UNREACHABLE, Snapshot, diagnose
 from infra.nosana.job_definition import build, deployment_body
-from infra.nosana.models import Deployment, Job, JobDetail, JobPhase
+from infra.nosana.models import Deployment, JobDetail, JobPhase, NosanaJob
 from tests.nosana.double import MARKET
 
 QUEUE_LIMIT = 3.0
@@ -101,7 +101,7 @@ def test_a_malformed_result_counts_as_lost(result):
     deployment = {"id": "d", "name": "n", "market": "m", "status": "RUNNING", "created_at": now}
     job = {"job": "j", "state": "COMPLETED", "created_at": now}
     detail = JobDetail.model_validate({"state": 2, "jobResult": result})
-    seen = Snapshot(deployment=Deployment.model_validate(deployment), job=Job.model_validate(job), detail=detail)
+    seen = Snapshot(deployment=Deployment.model_validate(deployment), job=NosanaJob.model_validate(job), detail=detail)
     found = diagnose(seen, 0.0, QUEUE_LIMIT)
     assert found is not None
     assert (found.status_code, found.summary, found.is_loss) == (None, "The job's result was lost.", True)

@@ -53,10 +53,10 @@ def raise_on_stopped_programs() -> None:
     original = Popen.run.__func__  # pyright: ignore[reportFunctionMemberAccess]
 
     def run(cls: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, int]:
-        out, said, status = original(cls, *args, **kwargs)
+        out, err, status = original(cls, *args, **kwargs)
         if status < 0:
             raise ProgramStoppedError(f"a program was ended by signal {-status}")
-        return out, said, status
+        return out, err, status
 
     Popen.run = classmethod(run)  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -107,9 +107,9 @@ class Recogniser:
         guesses: list[Probabilities] = []
         for window, guess in zip(windows, self._guesses(samples, windows), strict=True):
             inside = [stretch for stretch in speech if window.start <= stretch.start < window.end]
-            for stretch, told in self._by_pieces(samples, window, guess, inside):
+            for stretch, piece_guess in self._by_pieces(samples, window, guess, inside):
                 stretches.append(stretch)
-                guesses.append(told)
+                guesses.append(piece_guess)
         languages = most_likely_languages(stretches, guesses, before)
         sure = {one: guess.get(code, 0.0) for one, guess, code in zip(stretches, guesses, languages, strict=True)}
         return [

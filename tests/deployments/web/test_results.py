@@ -33,7 +33,7 @@ def test_results_appear_when_the_job_ends(page, api):
     api.succeed(job_id, CLIPS)
     expect(page.get_by_role("heading", level=1)).to_have_text("Three clips ready")
     expect(page).to_have_title("Three clips ready · KangKlip")
-    expect(page.locator("#said")).to_have_text("The clips are ready.")
+    expect(page.locator("#announcement")).to_have_text("The clips are ready.")
     expect(page.locator("#detail")).to_contain_text("Finished in 3 min")
     expect(page.locator("#timeline li[data-state=done]")).to_have_count(6)
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_hidden()
@@ -113,7 +113,7 @@ def test_clips_can_be_downloaded_and_their_texts_copied(browser, api, finished_j
         expect(clip(page, 1)).to_contain_text("Copied")
         assert page.evaluate(clipboard) == CLIPS[0]["title"]
         page.get_by_role("button", name="Copy description of clip 1").click()
-        expect(page.locator("#said")).to_have_text("Copied.")
+        expect(page.locator("#announcement")).to_have_text("Copied.")
         expect(clip(page, 1).get_by_text("Copied")).to_have_count(2)
         assert page.evaluate(clipboard) == f"{CLIPS[0]['description']}\n\n#repair #ownership"
         expect(page.get_by_role("button", name="Copy description of clip 2")).to_have_count(0)

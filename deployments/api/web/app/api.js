@@ -61,10 +61,10 @@ export async function ask(path, { method = "GET", body, headers = {} } = {}) {
     throw new Unreachable();
   }
   readClock(response.headers.get("date"));
-  const said = parsed(answer);
-  if (!response.ok) throw new Refused(response.status, detailOf(said, response.status));
-  if (said === null) throw new Refused(response.status, "the server's answer could not be read");
-  return said;
+  const content = parsed(answer);
+  if (!response.ok) throw new Refused(response.status, detailOf(content, response.status));
+  if (content === null) throw new Refused(response.status, "the server's answer could not be read");
+  return content;
 }
 
 export const jobPath = (jobId, rest = "") => `/api/jobs/${encodeURIComponent(jobId)}${rest}`;
@@ -82,6 +82,6 @@ function parsed(text) {
   }
 }
 
-function detailOf(said, status) {
-  return typeof said?.detail === "string" ? said.detail : `the server answered ${status}`;
+function detailOf(content, status) {
+  return typeof content?.detail === "string" ? content.detail : `the server answered ${status}`;
 }

@@ -50,7 +50,7 @@ const remembered = ({ request, created_at: at }) => ({
   at,
 });
 
-const say = (text) => write(byId("said"), text);
+const say = (text) => write(byId("announcement"), text);
 
 /** What a screen reader hears when the job's state changes. */
 function spoken({ stage, error, ...rest }) {
@@ -248,9 +248,9 @@ function refused(error) {
 
 byId("start").addEventListener("click", ({ target }) => act(target, "/start"));
 byId("cancel").addEventListener("click", () => {
-  byId("sure").returnValue = "";
-  byId("sure").showModal();
+  byId("confirm-cancel").returnValue = "";
+  byId("confirm-cancel").showModal();
 });
-byId("sure").addEventListener("close", ({ target }) => target.returnValue === "cancel" && act(byId("cancel"), "/cancel"));
+byId("confirm-cancel").addEventListener("close", ({ target }) => target.returnValue === "cancel" && act(byId("cancel"), "/cancel"));
 setInterval(tick, 1_000);
 follower.start();
