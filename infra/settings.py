@@ -3,6 +3,7 @@
 They come from the environment only. `load()` reads it on each call; nothing is read at import.
 """
 
+import base64
 import hashlib
 import os
 import re
@@ -109,6 +110,11 @@ class Settings(BaseSettings):
     notify_url: SecretStr | None = Field(
         default=None,
         description="Webhook for failed runs, a secret; run `kangklip deploy` after changing it.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret that signs the webhooks of jobs: whsec_ and the base64 of 24 to 64 bytes; two, separated "
+        "by a comma, during rotation; without one, webhook_url is refused.",
     )
 
     # Nosana, and the access that its containers get instead of secrets.
@@ -238,6 +244,19 @@ class Settings(BaseSettings):
             raise ValueError("must begin with http:// or https://")
         return value
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        for secret in _split_list(value.get_secret_value()) if value else ():
+            if not 24 <= _decoded_bytes(secret.removeprefix("whsec_")) <= 64:
+                raise ValueError("must be whsec_ and the output of: openssl rand -base64 32")
+        return value
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets that sign webhooks; a message has one signature per secret."""
+        return _split_list(self.webhook_secret.get_secret_value()) if self.webhook_secret else ()
+
     @property
     def callback_tokens(self) -> tuple[str, ...]:
         """Accepted callback tokens. The first one is sent; the second stays valid during rotation."""
@@ -264,6 +283,14 @@ def _key_and_name(entry: str) -> tuple[str, str]:
     if found := re.fullmatch(r"([A-Za-z0-9_-]{1,32}):(.+)", entry):
         return found[2], found[1]
     return entry, f"key-{hashlib.sha256(entry.encode()).hexdigest()[:8]}"
+
+
+def _decoded_bytes(text: str) -> int:
+    """The number of bytes that the base64 text encodes, or 0 if it is not base64."""
+    try:
+        return len(base64.b64decode(text, validate=True))
+    except ValueError:
+        return 0
 
 
 def _split_list(text: str) -> tuple[str, ...]:

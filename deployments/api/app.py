@@ -19,11 +19,13 @@ from deployments.api.rented_machine import llm, objects, redeem
 from deployments.api.rented_machine import prefect as granted_prefect
 from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages
 from deployments.job_reconciler import Reconciler, keep_reconciling
+from deployments.webhooks import WebhookSender, keep_sending
 from infra import settings
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError, StateError
 from infra.jobs import schema
 from infra.jobs.store import JobStore
+from infra.jobs.webhooks import PendingWebhooks
 from infra.prefect.forward import PrefectForwarder
 from infra.prefect.runs import PrefectRuns, Submitter
 from infra.settings import Settings
@@ -105,6 +107,8 @@ def build(log: Path | None = None) -> FastAPI:
     runs = PrefectRuns.from_settings(configured)
     bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
     background.append(lambda: keep_reconciling(Reconciler(store, runs)))
+    if sender := WebhookSender.from_settings(PendingWebhooks(store.connection), configured):
+        background.append(lambda: keep_sending(sender))
     return create_app(configured, store, bucket, runs, *background)
 
 

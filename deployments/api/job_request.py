@@ -5,11 +5,23 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import HTTPException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_serializer,
+)
 
 from infra.untrusted_text import one_line
+from tasks.core.errors import ClipError
 from tasks.core.languages import LANGUAGES
-from tasks.core.request import MAX_CLIPS, ClipCount, ClipSeconds, Language, VideoUrl
+from tasks.core.object_keys import digest
+from tasks.core.request import MAX_CLIPS, ClipCount, ClipSeconds, Language, VideoUrl, web_address
+from tasks.core.source.addresses import check_url
 
 MIN_SECONDS, MAX_SECONDS = 30, 60
 """The API's bounds on a clip, in seconds. The flow and the command line allow a wider range."""
@@ -19,6 +31,7 @@ _INVALID = {
     "clip_duration_seconds": f"must be between {MIN_SECONDS} and {MAX_SECONDS}",
     "clip_count": f"must be between 1 and {MAX_CLIPS}",
     "language": "must be en, id, or auto",
+    "webhook_url": "must be a valid URL",
 }
 _MISSING = frozenset({"missing", "string_type", "float_type", "int_type"})
 """Pydantic's error types for a value that is missing or of the wrong type."""
@@ -37,6 +50,16 @@ def _clean_url(value: Any) -> Any:
     if not url.isprintable() or " " in url:
         raise ValueError("must be printable")
     return url if value else None
+
+
+def _webhook_address(url: str | None) -> str | None:
+    """The address, if a message could be sent to it: without credentials, at a web port."""
+    if web_address(url) is not None:
+        try:
+            check_url(str(url))
+        except ClipError as error:
+            raise ValueError(str(error)) from None
+    return url
 
 
 def _number(value: Any) -> int | float | None:
@@ -70,6 +93,24 @@ class JobRequest(BaseModel):
         ),
     ] = "auto"
 
+    webhook_url: Annotated[
+        str | None,
+        AfterValidator(_webhook_address),
+        BeforeValidator(_clean_url),
+        Field(
+            # Not part of the request that runs get: it may hold a secret, and no run needs it.
+            exclude=True,
+            description="Address to which the job's end is POSTed, signed after the Standard Webhooks specification.",
+            examples=["https://example.org/kangklip"],
+            json_schema_extra={"pattern": _EXAMPLE_URL},
+        ),
+    ] = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells requests apart that share an idempotency key."""
+        return digest(self.model_dump(), self.webhook_url) if self.webhook_url else digest(self.model_dump())
+
     @field_serializer("clip_duration_seconds")
     def _as_sent(self, seconds: float) -> int | float:
         """Serialize 45 and 45.0 alike, so that they are the same request for an idempotency key."""
@@ -87,7 +128,7 @@ def read_request(body: dict[str, Any]) -> JobRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0])
-    is_missing = first["type"] in _MISSING and name != "language"
+    is_missing = first["type"] in _MISSING and JobRequest.model_fields[name].is_required()
     raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name} {'is required' if is_missing else _INVALID[name]}")
 
 

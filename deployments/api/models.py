@@ -6,7 +6,7 @@ from fastapi import Path
 from pydantic import BaseModel, Field
 
 from infra.jobs.ids import JobId
-from infra.jobs.record import Attempt, Job, StageTimes
+from infra.jobs.record import Attempt, Job, StageTimes, WebhookState
 from infra.states import JobState, Stage
 from tasks.core.object_keys import SubtitleFormat
 
@@ -119,6 +119,7 @@ class JobView(BaseModel):
     error_code: str | None = Field(description="Code of the error that failed the job.")
     next_step: str | None = Field(description="What to do about the error.")
     cancelled: bool = Field(description="Whether the job was cancelled; its status is then FAILED.")
+    webhook: WebhookState | None = Field(description="How far the newest end has been sent to webhook_url.")
 
 
 class JobLine(BaseModel):

@@ -66,6 +66,15 @@ class StageTimes(BaseModel):
     ended: float | None = None
 
 
+class WebhookState(BaseModel):
+    """How far the end of `attempt` has been sent to the job's webhook; `error` is why the latest try failed."""
+
+    attempt: int
+    tries: int = 0
+    delivered_at: float | None = None
+    error: str | None = None
+
+
 class Job(BaseModel):
     """A job's record. All fields but the request, the owner and the cost describe the current attempt.
 
@@ -77,6 +86,7 @@ class Job(BaseModel):
     - `is_leased`: the attempt's process holds a lease; if the lease expires, the process is dead. Runs that report by
       callback hold none.
     - `again_at`: when the automatic retry is due.
+    - `webhook`: how far the newest end has been sent, or None if the request named no webhook or no attempt has ended.
     """
 
     job_id: str
@@ -100,6 +110,7 @@ class Job(BaseModel):
     created_at: float = 0.0
     updated_at: float = 0.0
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
+    webhook: WebhookState | None = None
     stages: dict[Stage, StageTimes] = Field(default_factory=dict[Stage, StageTimes])
     attempts: list[Attempt] = Field(default_factory=list[Attempt])
 
@@ -114,7 +125,8 @@ class Job(BaseModel):
 
 
 class Requester(BaseModel):
-    """The creator of a job over HTTP: the name of the API key, the client for the queue limit, the idempotency key.
+    """The creator of a job over HTTP: the API key's name, the client for the queue limit, the idempotency key, and
+    where to send the job's end.
 
     `max_queued` and `max_queued_per_client` limit the number of waiting jobs; 0 means no limit.
     """
@@ -122,6 +134,7 @@ class Requester(BaseModel):
     owner: str = ""
     client: str = ""
     idempotency_key: str = ""
+    webhook_url: str = ""
     max_queued: int = 0
     max_queued_per_client: int = 0
 
@@ -138,6 +151,9 @@ def job_from_hash(fields: dict[str, str]) -> Job | None:
         for stage in Stage
         if (began := fields.get(f"began:{attempt}:{stage}"))
     }
+    if "webhook_attempt" in fields:
+        names = ("attempt", "tries", "delivered_at", "error")
+        known["webhook"] = {name: fields[f"webhook_{name}"] for name in names if f"webhook_{name}" in fields}
     known["attempts"] = [
         {
             "number": number,

@@ -6,6 +6,7 @@ and '' means none. A script returns a positive number on success, else a `Refusa
 
 from enum import IntEnum
 
+from infra.jobs.keys import WEBHOOKS
 from infra.states import FIRST_STAGE, Stage
 
 
@@ -41,10 +42,13 @@ _WORDS = {
 
 _REFUSALS = f"local {', '.join(Refusal.__members__)} = {', '.join(str(int(refusal)) for refusal in Refusal)}"
 _RANKS = ", ".join(f"{stage}={rank}" for rank, stage in enumerate(Stage, 1))
+_KEYS = f"local webhooks = '{WEBHOOKS}'"
 _STAGES = f"local first_stage, last_stage, rank = '{FIRST_STAGE}', '{Stage.DONE}', {{{_RANKS}}}"
 
 RECORD = (
     _REFUSALS
+    + "\n"
+    + _KEYS
     + "\n"
     + _STAGES
     + """
@@ -154,6 +158,11 @@ local function apply(status_now, stage_now, progress_now, message, error, now, t
     redis.call('HDEL', KEYS[1], 'again_at')
     redis.call('SREM', KEYS[3], job[6])
     redis.call('HINCRBY', KEYS[4], 'finished:' .. status_now, 1)
+    if field('webhook_url') then
+      set('webhook_attempt', attempt, 'webhook_status', status_now, 'webhook_tries', '0')
+      redis.call('HDEL', KEYS[1], 'webhook_error', 'webhook_delivered_at')
+      redis.call('ZADD', webhooks, now, job[6])
+    end
   end
   add_event(KEYS[2], attempt, status_now, new_stage, tostring(progress), message, error)
   extend_life(KEYS[2], ttl)

@@ -13,7 +13,7 @@ TOO_MANY, TOO_MANY_OF_CLIENT = -1, -2
 
 # Creates a job. Jobs without a client do not count towards the limits.
 # KEYS: job, all jobs, active jobs. ARGV: job_id, request JSON, now, ttl, owner, client, Redis key of the idempotency
-# key, limit of waiting jobs of all clients, the same of this client ('0' means no limit).
+# key, limit of waiting jobs of all clients, the same of this client ('0' means no limit), webhook URL.
 # Returns 1 if created, 0 if it exists, TOO_MANY or TOO_MANY_OF_CLIENT.
 CREATE = (
     RECORD
@@ -38,6 +38,7 @@ create(KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 if ARGV[5] ~= '' then set('owner', ARGV[5]) end
 if ARGV[6] ~= '' then set('client', ARGV[6]) end
 if ARGV[7] ~= '' then set('claim', ARGV[7]) end
+if ARGV[10] ~= '' then set('webhook_url', ARGV[10]) end
 return 1
 """
 )

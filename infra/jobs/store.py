@@ -68,7 +68,8 @@ class JobStore:
         ]
         record = [job_id, request_json, timestamp(), self.ttl_seconds]
         limits = [by.max_queued, by.max_queued_per_client]
-        answer = self._run(scripts.CREATE, [job_key(job_id), ALL_JOBS, ACTIVE_JOBS], [*record, *names, *limits])
+        keys, arguments = [job_key(job_id), ALL_JOBS, ACTIVE_JOBS], [*record, *names, *limits, by.webhook_url]
+        answer = self._run(scripts.CREATE, keys, arguments)
         if answer < 0:
             raise TooManyQueued("Too many jobs are waiting.", own=answer == scripts.TOO_MANY_OF_CLIENT)
         return answer == 1

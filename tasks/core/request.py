@@ -48,7 +48,12 @@ Language = Annotated[
 """A Whisper language code, or `auto`."""
 
 
-def _web_address(text: str | None) -> str | None:
+def web_address(text: str | None) -> str | None:
+    """The text, if it is None or an http or https address.
+
+    Raises:
+        ValueError: it is anything else.
+    """
     try:
         if text is not None:
             _HTTP_URL.validate_python(text)
@@ -59,7 +64,7 @@ def _web_address(text: str | None) -> str | None:
 
 VideoUrl = Annotated[
     T,
-    AfterValidator(_web_address),
+    AfterValidator(web_address),
     Field(
         title="Video URL",
         description="Address of the video: any page that yt-dlp supports, or a media file (http or https).",

@@ -25,12 +25,12 @@ from infra.errors import SubmitError, TooManyQueued
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Job, Requester
 from infra.states import JobState
-from tasks.core.object_keys import digest
 from tasks.core.plurals import pluralize
 
 QUEUE_RETRY_SECONDS = 60
 QUEUE_FULL = (429, "too many jobs are waiting; try again when some have started")
 CLIENT_QUEUE_FULL = (429, "too many of your jobs are waiting; try again when some have started")
+NO_WEBHOOKS = (400, "webhook_url is not available: the server has no WEBHOOK_SECRET")
 KEY_USED = (409, "idempotency key was used for another request")
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ router = APIRouter()
         (400, "clip_count is required"),
         (400, "clip_count must be between 1 and 5"),
         (400, "language must be en, id, or auto"),
+        (400, "webhook_url must be a valid URL"),
+        NO_WEBHOOKS,
         NO_KEY,
         FOREIGN,
         TOO_SLOW,
@@ -72,6 +74,8 @@ async def create_job(
     ] = None,
 ) -> Created:
     job_request = read_request(body)
+    if job_request.webhook_url and not services.settings.webhook_secrets:
+        raise HTTPException(*NO_WEBHOOKS)
     created = await to_thread.run_sync(
         _create, request, caller, job_request, idempotency_key, services, limiter=services.run_changes
     )
@@ -107,6 +111,7 @@ def _record(job_id: str, job_request: JobRequest, caller: Caller, key: str, serv
         owner=caller.key,
         client=caller.quota_owner,
         idempotency_key=key,
+        webhook_url=job_request.webhook_url or "",
         max_queued=services.settings.max_queued,
         max_queued_per_client=services.settings.max_queued_per_key,
     )
@@ -168,7 +173,7 @@ def _job_id_for(job_request: JobRequest, key: str, services: Services) -> str:
     """A new id, or the id of the job with this idempotency key."""
     if not key:
         return new_job_id()
-    reserved = services.idempotency.reserve(key, digest(job_request.model_dump()), new_job_id())
+    reserved = services.idempotency.reserve(key, job_request.fingerprint, new_job_id())
     if not reserved.is_same_request:
         raise HTTPException(*KEY_USED)
     return reserved.job_id

@@ -1,5 +1,6 @@
 """Serves the API on a loopback port with real Valkey and bucket; only the Prefect runs are a stand-in."""
 
+import base64
 import itertools
 import socket
 import threading
@@ -36,6 +37,7 @@ TOKEN, NEXT_TOKEN = "first-token", "tøken-two"
 GRANT_SECRET = "a secret of thirty-two letters at least"
 FLOW, DEPLOYMENT = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 KEYS, OPERATOR = ("key-one", "key-two"), "the-operator"
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a" * 32).decode()
 ORIGIN = "http://localhost:3000"
 REQUEST = {
     "video_url": "https://example.org/talk.mp4",

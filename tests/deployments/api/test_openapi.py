@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from schemathesis import GenerationMode, checks
 
-from tests.deployments.api.conftest import NEXT_TOKEN, OPERATOR, TOKEN
+from tests.deployments.api.conftest import NEXT_TOKEN, OPERATOR, TOKEN, WEBHOOK_SECRET
 
 STATUSES = {
     "POST /api/jobs": {200, 400, 401, 403, 408, 409, 413, 429, 502, 503},
@@ -46,7 +46,7 @@ HEADERS = {"x-callback-token": TOKEN, "x-operator-key": OPERATOR}
 
 @pytest.fixture(scope="module")
 def operator_api(serve):
-    return serve(operator_key=SecretStr(OPERATOR))
+    return serve(operator_key=SecretStr(OPERATOR), webhook_secret=SecretStr(WEBHOOK_SECRET))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_refusals_are_documented_with_their_words(operator_api):
     create = operator_api.get("/openapi.json").json()["paths"]["/api/jobs"]["post"]
     body = create["responses"]["400"]["content"]["application/json"]
     assert body["schema"] == {"$ref": "#/components/schemas/Detail"}
-    assert len(body["examples"]) == 7
+    assert len(body["examples"]) == 9
     assert {"value": {"detail": "clip_count must be between 1 and 5"}} in body["examples"].values()
 
 

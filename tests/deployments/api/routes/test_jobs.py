@@ -65,6 +65,7 @@ def test_a_new_job_is_queued(api):
         "error_code": None,
         "next_step": None,
         "cancelled": False,
+        "webhook": None,
     }
     assert before - 0.01 <= job["created_at"] <= time.time() + 0.01
 
