@@ -5,6 +5,7 @@ as untrusted as videos: they must be public, redirects are not followed, and the
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httpcore
 from standardwebhooks.webhooks import Webhook
@@ -77,7 +78,7 @@ class WebhookSender:
     async def _try(self, end: JobEnd) -> tuple[str | None, bool]:
         """Why the message was not delivered, or None if it was; and whether to try again."""
         body = message(end)
-        headers = {"content-type": "application/json", "user-agent": "KangKlip"} | signed(end, body, self.secrets)
+        headers = {"content-type": "application/json", "user-agent": "KangKlip", **signed(end, body, self.secrets)}
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 status = await _post(end.url, headers, body, allow_private=self.allow_private)
@@ -148,26 +149,27 @@ async def _post(url: str, headers: dict[str, str], body: str, *, allow_private: 
     network = _PublicNetwork(allow_private=allow_private)
     async with (
         httpcore.AsyncConnectionPool(network_backend=network) as pool,
-        pool.stream("POST", url, headers=headers, content=body.encode()) as answer,
+        pool.stream("POST", url, headers=list(headers.items()), content=body.encode()) as answer,
     ):
         return answer.status
 
 
-class _PublicNetwork(httpcore.AnyIOBackend):
+class _PublicNetwork(httpcore.AsyncNetworkBackend):
     """Connects to exactly the address that it checked, which prevents DNS rebinding."""
 
     def __init__(self, *, allow_private: bool) -> None:
-        super().__init__()
+        self._network = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
         self._allow_private = allow_private
 
-    async def connect_tcp(self, host: str, port: int, **options: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not self._allow_private and not all(is_public(address) for address in addresses):
             raise ReceiverRefused("the receiver's address is not public")
         for address in addresses[:-1]:
-            try:
-                return await super().connect_tcp(address, port, **options)
-            except httpcore.ConnectError:
-                continue
-        return await super().connect_tcp(addresses[-1], port, **options)
+            with contextlib.suppress(httpcore.ConnectError):
+                return await self._network.connect_tcp(address, port, *args, **kwargs)
+        return await self._network.connect_tcp(addresses[-1], port, *args, **kwargs)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
