@@ -33,8 +33,8 @@ def quiet_prefect() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-def register_file(path: Path) -> tuple[str, str]:
-    """Upload a local file to the bucket; return its key (derived from its content) and its name.
+def register_file(path: Path, job_id: str | None = None) -> tuple[str, str]:
+    """Upload a local file to the bucket, for a job; return its key (derived from its content) and its name.
 
     Raises:
         BadRequest: the file does not exist.
@@ -44,6 +44,10 @@ def register_file(path: Path) -> tuple[str, str]:
     content = sha256_of(path)
     key = upload_key(content)
     store = _bucket()
+    if job_id:
+        from tasks.shared_cache import mark_use  # noqa: PLC0415 boto3
+
+        mark_use(key, job_id, store)
     if not store.exists(key):
         store.put_file(key, path, sha256=content)
     return key, readable_name(path.name)

@@ -8,6 +8,7 @@ InfraError
 │   ├── StateFull       it refuses writes, because its disk is full
 │   └── ReportLost      the work is done, but could not be reported
 ├── JobConflict         the job's state does not allow the change; never retried
+│   └── RunNotStopped   its run is still stopping
 ├── TooManyQueued       too many jobs are waiting
 ├── CallbackError       the callback address failed
 ├── SiteError           the site that serves the video failed, or the network
@@ -58,6 +59,10 @@ class ReportLost(StateError):
 
 
 class JobConflict(InfraError):
+    pass
+
+
+class RunNotStopped(JobConflict):
     pass
 
 

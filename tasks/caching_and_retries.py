@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from infra import settings
 from infra.bucket.store import ArtifactStore
-from infra.errors import ConfigError, InfraError, JobConflict
+from infra.errors import ConfigError, InfraError, JobConflict, ObjectMissing
 from infra.prefect import stop_signals
 from infra.prefect.results import saved_block
 from infra.states import Stage
@@ -62,9 +62,12 @@ def task_arguments(stage: Stage, version: int) -> dict[str, Any]:
 
 
 def is_worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Whether to retry: infrastructure may recover, but a ClipError is for the user to fix, and the rest are bugs."""
+    """Whether to retry: infrastructure may recover, but a ClipError is for the user to fix, and the rest are bugs.
+
+    A missing object does not come back by itself: the flow runs the stage that makes it.
+    """
     error = state.result(raise_on_failure=False)
-    return isinstance(error, InfraError) and not isinstance(error, ConfigError | JobConflict)
+    return isinstance(error, InfraError) and not isinstance(error, ConfigError | JobConflict | ObjectMissing)
 
 
 def run_stage(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

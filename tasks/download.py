@@ -10,6 +10,7 @@ from infra.errors import ObjectMissing, SiteError
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
+from tasks.core.errors import SourceNotFound
 from tasks.core.media import MediaInfo, SourceMeta
 from tasks.core.object_keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.request import ClipRequest
@@ -78,6 +79,8 @@ def _shared_media(
     found = identify(request.video_url, options, binary_dir()) if request.video_url else None
     source = found.digest if found else digest("upload", request.source_key)
     index = source_key(source)
+    work.mark_use(index)
+    work.mark_use(alias_key(request.video_url) if request.video_url else str(request.source_key))
     if request.video_url:
         work.store.put_json(alias_key(request.video_url), {"source": source})
     meta = found.meta if found else file_meta(str(request.source_key), request.source_name)
@@ -107,7 +110,7 @@ def _download(
 ) -> LocalSource:
     folder = work.folder / "source"
     if found is None:
-        path = work.store.fetch(str(request.source_key), work.folder / Path(str(request.source_key)).name)
+        path = _fetch_file(str(request.source_key), work)
         return acquire_file(path, request.source_name, options, folder)
 
     def progress(done: int, total: int | None) -> None:
@@ -115,6 +118,13 @@ def _download(
         work.report_progress(done / total if total else 0.5, f"{done / 1e6:.0f}{of_all} MB")
 
     return acquire(found, options, folder, progress, binary_dir())
+
+
+def _fetch_file(key: str, work: Workspace) -> Path:
+    try:
+        return work.store.fetch(key, work.folder / Path(key).name)
+    except ObjectMissing:
+        raise SourceNotFound("The file is no longer in the bucket.", "Cut it again: kangklip clip FILE") from None
 
 
 def _share(acquired: LocalSource, source: str, index: str, request: ClipRequest, work: Workspace) -> SharedSource:

@@ -31,6 +31,7 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
         audio = source.artifacts["audio"].sha256
         identity = _model_identity(plan.model, work)
         key = transcript_key(audio, digest(VERSION, audio, identity, plan.compute_type, options.beam_size, language))
+        work.mark_use(key)
         reused = work.store.exists(key)
         if reused:
             result = AsrResult.model_validate(work.store.get_json(key))

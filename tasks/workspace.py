@@ -16,6 +16,7 @@ from infra.bucket import background_transfers
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.digests import sha256_of
 from infra.errors import DiskFull, MachineError
+from infra.granted.access import access_of
 from infra.jobs.record import JobRef, Report
 from infra.jobs.reports import Progress, Sink, sinks_of, stage_reports
 from infra.prefect import stop_signals
@@ -26,6 +27,7 @@ from tasks.core.object_keys import job_key, media_key
 from tasks.core.transcript import TRANSCRIPT_JSON, Speech
 from tasks.engines.footage import Footage
 from tasks.records import SourceRecord, TranscriptRecord
+from tasks.shared_cache import mark_use
 
 ARTIFACT_INTERVAL = 3.0
 """Seconds between updates of the progress artifact. Each costs the Prefect server about 30 ms."""
@@ -102,6 +104,11 @@ class Workspace:
             then()
 
         background_transfers.begin(local, put)
+
+    def mark_use(self, key: str) -> None:
+        """Mark that the job uses an entry of the shared cache. A rented machine cannot; our API does it for its run."""
+        if access_of(self.settings) is None:
+            mark_use(key, self.job.job_id, self.store)
 
     def _local(self, ref: ArtifactRef) -> Path:
         return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"

@@ -201,7 +201,10 @@ class Caller:
 
     def can_see(self, job: Job) -> bool:
         """Whether the caller may see the job: a key sees its own jobs, a caller without a key every job."""
-        return self.is_operator or not self.key or job.owner == self.key
+        return self.can_see_jobs_of(job.owner)
+
+    def can_see_jobs_of(self, owner: str) -> bool:
+        return self.is_operator or not self.key or owner == self.key
 
 
 async def _caller(request: Request, services: ServicesDep) -> Caller:

@@ -107,7 +107,7 @@ def clip_command(
         validate.check_out(out)
         with _stack(verbose) as stack:
             if not validate.is_address(source):
-                key, name = local_run.register_file(validate.local_path(source))
+                key, name = local_run.register_file(validate.local_path(source), job_id)
                 request = request.model_copy(update={"source_key": key, "source_name": name})
             finished, address = _run(request, job_id, out)
     _show(finished, address, stack, as_json=as_json)

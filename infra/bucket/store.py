@@ -16,8 +16,9 @@ import socket
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import quote
 
 from boto3.exceptions import Boto3Error
@@ -46,6 +47,25 @@ class ArtifactRef(BaseModel):
     key: str
     sha256: str
     size: int
+
+
+class StoredObject(NamedTuple):
+    """An object in a listing. `size` is in bytes, `modified` in seconds since the epoch."""
+
+    key: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """How many objects were deleted, and their size in bytes."""
+
+    objects: int = 0
+    size: int = 0
+
+    def __add__(self, other: "Deleted") -> "Deleted":
+        return Deleted(self.objects + other.objects, self.size + other.size)
 
 
 class ArtifactStore:
@@ -213,16 +233,29 @@ class ArtifactStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """The keys that begin with `prefix`, in order. Listed page by page."""
+        yield from (found.key for found in self.objects(prefix))
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Like `list`, with sizes and times."""
         with _store_errors("list", prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self._root + prefix
             ):
-                yield from (entry["Key"].removeprefix(self._root) for entry in page.get("Contents", ()))
+                for entry in page.get("Contents", ()):
+                    key = entry["Key"].removeprefix(self._root)
+                    yield StoredObject(key, entry["Size"], entry["LastModified"].timestamp())
 
     def delete(self, key: str) -> None:
         """Delete the object, if it exists."""
         with _store_errors("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=self._root + key)
+
+    def delete_all(self, prefix: str) -> Deleted:
+        """Delete every object whose key begins with `prefix`."""
+        found = [*self.objects(prefix)]
+        for each in found:
+            self.delete(each.key)
+        return Deleted(len(found), sum(each.size for each in found))
 
     def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
         """A presigned URL for reading the object, valid for `seconds`. Browsers save it as `download_name`, if set.

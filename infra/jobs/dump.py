@@ -4,6 +4,7 @@ A record is `{"key", "type", "value", "expires"}`, where `expires` is in seconds
 output of Redis's DUMP, records can be loaded by another server version. Leases, rates and sessions are left out.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, cast
@@ -13,6 +14,8 @@ from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from infra.errors import StateError
 from infra.jobs.connection import state_errors
+from infra.jobs.ids import JOB_ID
+from infra.jobs.keys import JOB_PREFIX
 from infra.jobs.schema import SCHEMA_KEY, VERSION, job_keys, version_of
 
 _SHORT_LIVED = ("kangklip:rate:", "kangklip:session:")
@@ -34,7 +37,9 @@ def dump(client: Any) -> Iterator[dict[str, Any]]:
 
 
 def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
-    """Write the records and return how many. Expired ones are skipped; the schema version is written last.
+    """Write the records and return how many. The schema version is written last.
+
+    Expired records are skipped, and so are those of jobs that have been deleted since the dump.
 
     Raises:
         StateError: Redis does not answer, or a record is malformed.
@@ -47,7 +52,7 @@ def load(client: Any, records: Iterable[dict[str, Any]]) -> int:
             if key == SCHEMA_KEY:
                 version = value
                 continue
-            if expires is not None and expires <= time.time():
+            if (expires is not None and expires <= time.time()) or _is_of_deleted_job(client, key):
                 continue
             with client.pipeline(transaction=True) as pipe:
                 pipe.delete(key)
@@ -77,12 +82,18 @@ def check(record: object) -> dict[str, Any]:
 
 
 def clear(client: Any) -> int:
-    """Delete every record and return how many there were."""
+    """Delete every record, but keep which jobs were deleted. Returns how many records there were."""
     with state_errors():
-        keys = list(client.scan_iter("kangklip:*", count=500))
+        keys = [key for key in client.scan_iter("kangklip:*", count=500) if not _is_of_deleted_job(client, key)]
         for first in range(0, len(keys), 500):
             client.delete(*keys[first : first + 500])
     return len(keys)
+
+
+def _is_of_deleted_job(client: Any, key: str) -> bool:
+    """Whether the key is of a job that was deleted: the mark that remains of its record, or its events."""
+    kept = re.match(JOB_PREFIX + JOB_ID.pattern, key)
+    return kept is not None and bool(client.hexists(kept[0], "deleted"))
 
 
 def _read(client: Any, key: str) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ class JobEvents:
                     if fields["status"] in (JobState.SUCCEEDED, JobState.FAILED):
                         return
                 with state_errors():
-                    if await client.exists(job_key(job_id)) == 0:
+                    if not await client.hexists(job_key(job_id), "job_id"):
                         return
 
     def last_id(self, job_id: str) -> str:

@@ -6,6 +6,8 @@ ALL_JOBS, ACTIVE_JOBS, TOTALS = "kangklip:jobs", "kangklip:active", "kangklip:to
 """A sorted set of job ids by creation time, a set of job ids, and a hash of counters."""
 WEBHOOKS = "kangklip:webhooks"
 """A sorted set of the jobs whose end must still be sent to their webhook, by the time of the next try."""
+DELETIONS = "kangklip:deletions"
+"""A hash of the deletions that have begun but not finished: job id -> owner of the job."""
 JOB_PREFIX = "kangklip:job:"
 
 

@@ -75,6 +75,8 @@ class RunLease:
             return f"Another run has taken over job {self._job_id}; this one has stopped."
         known = store.get(self._job_id) if self._guarded else None
         guarded = self._guarded
+        if guarded and not known and store.was_deleted(self._job_id):
+            return f"Job {self._job_id} was deleted; its run has stopped."
         if not known or not guarded:
             return None
         if known.attempt != guarded.attempt:

@@ -22,6 +22,8 @@ class Refusal(IntEnum):
     OTHER_RUN = -6
     LATE = -7
     REDEEMED = -8
+    DELETED = -9
+    NOT_ENDED = -10
 
     @property
     def words(self) -> str:
@@ -38,6 +40,8 @@ _WORDS = {
     Refusal.OTHER_RUN: "has another run",
     Refusal.LATE: "has already progressed further",
     Refusal.REDEEMED: "has a grant that was already redeemed",
+    Refusal.DELETED: "was deleted",
+    Refusal.NOT_ENDED: "has not ended",
 }
 
 _REFUSALS = f"local {', '.join(Refusal.__members__)} = {', '.join(str(int(refusal)) for refusal in Refusal)}"
@@ -179,5 +183,4 @@ redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('SREM', KEYS[5], ARGV[1])
 if idempotency_key then redis.call('DEL', idempotency_key) end
-return 1
 """

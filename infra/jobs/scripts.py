@@ -14,13 +14,13 @@ TOO_MANY, TOO_MANY_OF_CLIENT = -1, -2
 # Creates a job. Jobs without a client do not count towards the limits.
 # KEYS: job, all jobs, active jobs. ARGV: job_id, request JSON, now, ttl, owner, client, Redis key of the idempotency
 # key, limit of waiting jobs of all clients, the same of this client ('0' means no limit), webhook URL.
-# Returns 1 if created, 0 if it exists, TOO_MANY or TOO_MANY_OF_CLIENT.
+# Returns 1 if created, 0 if it exists or was deleted, TOO_MANY or TOO_MANY_OF_CLIENT.
 CREATE = (
     RECORD
     + ATTEMPTS
     + f"local job_prefix, TOO_MANY, TOO_MANY_OF_CLIENT = '{JOB_PREFIX}', {TOO_MANY}, {TOO_MANY_OF_CLIENT}"
     + """
-if field('job_id') then return 0 end
+if field('job_id') or field('deleted') then return 0 end
 local max_all, max_own = tonumber(ARGV[8]), tonumber(ARGV[9])
 if max_all > 0 or max_own > 0 then
   local all, own = 0, 0
@@ -43,9 +43,26 @@ return 1
 """
 )
 
-# Deletes a job that has ended. KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id.
-# Returns 1 if deleted, 0 if there is no such job, -1 if it has not ended.
-DELETE = RECORD + KNOWN_JOB_ONLY + "if not has_ended() then return -1 end" + DELETION
+# Replaces the record of a job that has ended by a mark that keeps it from coming back, and notes that its objects are
+# still to be deleted. KEYS: job, events, lease, all jobs, active jobs, deletions. ARGV: job_id, now, ttl.
+# Returns 1 also if an earlier deletion of the job has not finished.
+BEGIN_DELETION = (
+    RECORD
+    + """
+if redis.call('HEXISTS', KEYS[6], ARGV[1]) == 1 then return 1 end
+if field('deleted') then return DELETED end
+if not field('job_id') then return UNKNOWN end
+if not has_ended() then return NOT_ENDED end
+if redis.call('EXISTS', KEYS[3]) == 1 then return HELD end
+redis.call('HSET', KEYS[6], ARGV[1], field('owner') or '')
+"""
+    + DELETION
+    + """
+set('deleted', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+)
 
 # Deletes a job whose first attempt has no run. KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id.
 DISCARD = (
@@ -57,6 +74,7 @@ if has_ended() then return ENDED end
 if field('flow_run_id') then return OTHER_RUN end
 """
     + DELETION
+    + "return 1"
 )
 
 # Opens the attempt of a run: the one it names or has opened before. A run that names none opens the attempt that waits
@@ -78,6 +96,7 @@ local function open()
   end
   return tonumber(field('attempt'))
 end
+if field('deleted') then return DELETED end
 if not field('job_id') then
   if named ~= '' then return UNKNOWN end
   create(KEYS[3], KEYS[4], ARGV[1], ARGV[5], now, ttl)
@@ -217,5 +236,7 @@ return 1
 """
 )
 
-# Removes a job from the active jobs if its record has expired. KEYS: active jobs, job. ARGV: job_id.
-FORGET = "if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end return redis.call('SREM', KEYS[1], ARGV[1])"
+# Removes a job from the active jobs if it has no record. KEYS: active jobs, job. ARGV: job_id.
+FORGET = (
+    "if redis.call('HEXISTS', KEYS[2], 'job_id') == 1 then return 0 end return redis.call('SREM', KEYS[1], ARGV[1])"
+)

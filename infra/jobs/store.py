@@ -1,7 +1,8 @@
 """The job store: reads and writes the records of jobs in Redis.
 
-Keys: `kangklip:job:{id}` (hash), `kangklip:jobs` (all jobs by creation time), `kangklip:active` and
-`kangklip:totals`. A job also has events (`infra/jobs/events.py`) and a lease (`infra/jobs/leases.py`).
+Keys: `kangklip:job:{id}` (hash), `kangklip:jobs` (all jobs by creation time), `kangklip:active`, `kangklip:totals` and
+`kangklip:deletions` (jobs whose objects are being deleted). A job also has events (`infra/jobs/events.py`) and a lease
+(`infra/jobs/leases.py`).
 
 Every write names an attempt, and is one Lua script (`infra/jobs/scripts.py`) that refuses any attempt but the current
 one. Refusals are logged.
@@ -10,12 +11,13 @@ one. Refusals are logged.
 import logging
 from typing import Any, Self, cast
 
-from infra.errors import JobConflict, TooManyQueued
+from infra.errors import JobConflict, RunNotStopped, TooManyQueued
 from infra.jobs import scripts
 from infra.jobs.connection import Connection, state_errors, timestamp
 from infra.jobs.keys import (
     ACTIVE_JOBS,
     ALL_JOBS,
+    DELETIONS,
     TOTALS,
     digest,
     events_key,
@@ -24,7 +26,7 @@ from infra.jobs.keys import (
     lease_key,
     report_keys,
 )
-from infra.jobs.leases import LEASE_SECONDS, Leases
+from infra.jobs.leases import LEASE_SECONDS, Leases, watch_lease
 from infra.jobs.record import CANCELLED, Job, Report, Requester, job_from_hash
 from infra.jobs.script_fragments import Refusal
 from infra.settings import Settings
@@ -55,7 +57,7 @@ class JobStore:
         return None if connection is None else cls(connection, settings.job_ttl_seconds, settings.max_attempts)
 
     def create(self, job_id: str, request_json: str, requester: Requester | None = None) -> bool:
-        """Create a QUEUED job. Returns False, without a change, if it exists.
+        """Create a QUEUED job. Returns False, without a change, if it exists or was deleted.
 
         Raises:
             TooManyQueued: one of the requester's limits is reached.
@@ -74,17 +76,42 @@ class JobStore:
             raise TooManyQueued("Too many jobs are waiting.", own=answer == scripts.TOO_MANY_OF_CLIENT)
         return answer == 1
 
-    def delete(self, job_id: str) -> bool:
-        """Delete a job that has ended. False if there is no such job.
+    def begin_deletion(self, job_id: str) -> bool:
+        """Delete the record of a job that has ended; `end_deletion` follows once its objects are deleted too.
+
+        From now on, the job does not exist, and no late report, run or restored backup brings it back. True also if an
+        earlier deletion has not finished; False if there is no such job.
 
         Raises:
-            JobConflict: it has not ended.
+            JobConflict: the job has not ended.
+            RunNotStopped: it has ended, but its process or rented machine has not stopped yet.
         """
-        keys = [job_key(job_id), events_key(job_id), lease_key(job_id), ALL_JOBS, ACTIVE_JOBS]
-        answer = self._run(scripts.DELETE, keys, [job_id])
-        if answer < 0:
-            raise JobConflict(f"Job {job_id} has not ended.")
+        job = self.get(job_id)
+        self.leases.release_if_dead(job_id)
+        if job and job.has_ended and job.flow_run_id and self.leases.is_held(watch_lease(job.flow_run_id)):
+            raise RunNotStopped(f"The run of job {job_id} has not stopped yet; try again in a few seconds.")
+        keys = [job_key(job_id), events_key(job_id), lease_key(job_id), ALL_JOBS, ACTIVE_JOBS, DELETIONS]
+        answer = self._run(scripts.BEGIN_DELETION, keys, [job_id, *self._now_and_ttl()])
+        if answer == Refusal.HELD:
+            raise RunNotStopped(f"The run of job {job_id} has not stopped yet; try again in a few seconds.")
+        if answer == Refusal.NOT_ENDED:
+            raise JobConflict(f"Job {job_id} has not ended; cancel it first.")
         return answer == 1
+
+    def end_deletion(self, job_id: str) -> None:
+        """Note that the job's objects are deleted."""
+        with state_errors():
+            self._redis.hdel(DELETIONS, job_id)
+
+    def unfinished_deletions(self) -> dict[str, str]:
+        """The jobs whose deletion has begun but not finished, each with its owner."""
+        with state_errors():
+            return cast("dict[str, str]", self._redis.hgetall(DELETIONS))
+
+    def was_deleted(self, job_id: str) -> bool:
+        """Whether the job was deleted. Known for as long as its record would have been kept."""
+        with state_errors():
+            return bool(self._redis.hexists(job_key(job_id), "deleted"))
 
     def discard(self, job_id: str) -> bool:
         """Delete a job whose first attempt has no run, and free its idempotency key.

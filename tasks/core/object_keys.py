@@ -6,6 +6,8 @@ from typing import Literal
 
 SOURCE_VERSION = 4
 """Bump it when DOWNLOAD changes how it stores sources."""
+USES = "cache/uses/"
+"""Prefix of the marks that say which job uses which entry of the shared cache."""
 
 
 def job_key(job_id: str, name: str) -> str:
@@ -50,6 +52,26 @@ def source_key(source_digest: str) -> str:
 def alias_key(video_url: str) -> str:
     """Key of the entry that maps a URL to the source it last resolved to."""
     return f"cache/urls/{digest('url', video_url)}.json"
+
+
+def cache_entry(key: str) -> str:
+    """The entry that an object of the shared cache belongs to: `cache/KIND/NAME`, the first part of its key."""
+    return "/".join(key.split("/")[:3])
+
+
+def is_cache_index(key: str) -> bool:
+    """Whether the object is the one by which jobs find a source in the shared cache."""
+    return key.startswith("cache/media/") and key.rpartition("/")[2].startswith("source-")
+
+
+def use_key(entry: str, job_id: str) -> str:
+    """Key of the mark that a job uses an entry of the shared cache. Without a job, the prefix of the entry's marks."""
+    return f"{USES}{entry.removeprefix('cache/')}/{job_id}"
+
+
+def job_uses(job_id: str) -> str:
+    """Prefix of the list of entries of the shared cache that a job uses; the rest of a key is the entry's."""
+    return job_key(job_id, "records/uses/")
 
 
 def transcripts_prefix(audio_sha256: str) -> str:

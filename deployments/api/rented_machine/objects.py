@@ -20,6 +20,7 @@ from infra.errors import ObjectMissing
 from infra.granted.access import granted_root
 from infra.granted.session import Session
 from tasks.core.object_keys import alias_key, digest, media_key, source_key, transcripts_prefix
+from tasks.shared_cache import mark_use
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -78,9 +79,10 @@ def _readable_key(key: str, session: Session, services: Services) -> str:
     """The key to read: the one in the shared cache if it exists and the job may read it, otherwise the run's own."""
     root = granted_root(session.job_id)
     shared = key.removeprefix(root)
-    if is_cache_key(key, root) and _may_read(shared, session.job_id, services) and services.bucket.exists(shared):
-        return shared
-    return key
+    if not is_cache_key(key, root) or not _may_read(shared, session.job_id, services):
+        return key
+    mark_use(shared, session.job_id, services.bucket)
+    return shared if services.bucket.exists(shared) else key
 
 
 def _may_read(shared: str, job_id: str, services: Services) -> bool:

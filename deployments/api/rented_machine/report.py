@@ -11,6 +11,7 @@ from infra.errors import StoreError
 from infra.granted.session import Session
 from infra.jobs.record import Job, Report
 from infra.states import JobState
+from tasks.deletion import delete_objects
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,16 @@ CHECK_SECONDS = 900
 
 def record_report(report: Report, services: Services) -> None:
     """Record a report of a known job."""
+    if report.status in (JobState.SUCCEEDED, JobState.FAILED):
+        _delete_late_objects(report.job_id, services)
     services.job(report.job_id)
     services.jobs.report(report)
+
+
+def _delete_late_objects(job_id: str, services: Services) -> None:
+    """If the job was deleted, delete what its run, or our check of its clips, has written since."""
+    if services.jobs.was_deleted(job_id):
+        delete_objects(job_id, services.bucket)
 
 
 async def take_session_report(report: Report, session: Session, services: Services) -> None:
@@ -46,6 +55,7 @@ def _end_once(report: Report, session: Session, services: Services) -> None:
         job = services.job(report.job_id)
         if not job.has_ended and job.attempt == session.attempt:
             services.jobs.report(_verified(report, job, services))
+            _delete_late_objects(report.job_id, services)
             job = services.job(report.job_id)
         if (job.status, job.attempt) != (report.status, session.attempt):
             raise HTTPException(*ENDED)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 from typing import Annotated
 
+import anyio
 from anyio import to_thread
 from fastapi import Depends, HTTPException, Query
 
@@ -26,17 +27,20 @@ from deployments.api.models import (
 )
 from deployments.api.routes.create import submit_run
 from deployments.api.routing import Router
-from infra.errors import JobConflict, SubmitError
-from infra.granted.access import granted_root
+from infra.errors import JobConflict, RunNotStopped, SubmitError
+from infra.jobs.ids import JOB_ID
 from infra.jobs.record import Job
 from infra.states import JobState
-from tasks.core.object_keys import job_key
+from tasks.deletion import delete_job as delete_everything
 
 NO_RUN = (409, "nosana run id missing")
 ENDED = (409, "job has ended")
 NOT_ENDED = (409, "job has not ended; cancel it first")
+STILL_STOPPING = (409, "run is still stopping; try again in a few seconds")
 NO_BUCKET = (502, "bucket did not answer")
 NOT_STOPPED = (502, "run could not be stopped")
+STOP_SECONDS, STOP_POLL_SECONDS = 10.0, 0.5
+"""How long a deletion waits for the run of a cancelled job to stop, and how often it looks."""
 CANCEL_ATTEMPTS = 3
 """If a job gets its next attempt while it is being cancelled, that attempt is cancelled too."""
 
@@ -102,11 +106,19 @@ async def cancel_job(job_id: JobIdInPath, caller: WriteCaller, services: Service
     "/api/jobs/{job_id}",
     response_model=Ok,
     summary="Delete a job that has ended, with its clips",
-    responses=refusals(NO_KEY, FOREIGN, NO_JOB, NOT_ENDED, NO_BUCKET, NO_STORE),
+    responses=refusals(NO_KEY, FOREIGN, NO_JOB, NOT_ENDED, STILL_STOPPING, NO_BUCKET, NO_STORE),
 )
 async def delete_job(job_id: JobIdInPath, caller: WriteCaller, services: ServicesDep) -> Ok:
-    """Deletes everything under the job's prefix, then its record. The source video stays in the shared cache."""
-    return await to_thread.run_sync(_delete, job_id, caller, services, limiter=services.run_changes)
+    """Deletes the record, all objects, and what only this job used of the shared cache.
+
+    After a 502 the job is gone, but objects are left; the same request deletes them.
+    """
+    for _ in range(round(STOP_SECONDS / STOP_POLL_SECONDS)):
+        try:
+            return await to_thread.run_sync(_delete, job_id, caller, services, limiter=services.run_changes)
+        except RunNotStopped:
+            await anyio.sleep(STOP_POLL_SECONDS)
+    raise HTTPException(*STILL_STOPPING)
 
 
 def _start(job_id: str, caller: Caller, services: Services) -> Started:
@@ -127,20 +139,25 @@ def _start(job_id: str, caller: Caller, services: Services) -> Started:
 
 
 def _delete(job_id: str, caller: Caller, services: Services) -> Ok:
-    """Delete the objects first: if the bucket does not answer, the job can still be deleted later."""
-    job = visible_job(caller, job_id, services)
-    if not job.has_ended:
-        raise HTTPException(*NOT_ENDED)
-    for prefix in (job_key(job_id, ""), granted_root(job_id)):
-        for key in list(services.bucket.list(prefix)):
-            services.bucket.delete(key)
+    _check_may_delete(caller, job_id, services)
     try:
-        services.jobs.delete(job_id)
+        delete_everything(job_id, services.jobs, services.bucket)
+    except RunNotStopped:
+        raise
     except JobConflict:
         raise HTTPException(*NOT_ENDED) from None
     services.documents.forget(job_id)
     audit("delete", job_id, key=caller.name, client=caller.address)
     return Ok()
+
+
+def _check_may_delete(caller: Caller, job_id: str, services: Services) -> None:
+    """Check that the caller may see the job, or its unfinished deletion; otherwise, it is a 404."""
+    owner = services.jobs.unfinished_deletions().get(job_id) if JOB_ID.fullmatch(job_id) else None
+    if owner is None:
+        visible_job(caller, job_id, services)
+    elif not caller.can_see_jobs_of(owner):
+        raise HTTPException(*NO_JOB)
 
 
 def _cancel(job_id: str, caller: Caller, services: Services) -> Ok:

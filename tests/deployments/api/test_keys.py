@@ -222,6 +222,15 @@ def test_the_audit_log_records_every_change_and_its_key(keyed_api, caplog):
     assert not [secret for secret in ("key-of-ann", OPERATOR) if secret in json.dumps(lines)]
 
 
+def test_an_unfinished_deletion_belongs_to_the_jobs_key(keyed_api):
+    job_id = keyed_api.post("/api/jobs", json=REQUEST, headers=ANN).json()["job_id"]
+    keyed_api.callback(job_id, "FAILED")
+    assert keyed_api.jobs.begin_deletion(job_id)
+    assert_refused(keyed_api.client.delete(f"/api/jobs/{job_id}", headers=BEN), 404, "job not found")
+    assert keyed_api.client.delete(f"/api/jobs/{job_id}", headers=ANN).json() == {"ok": True}
+    assert job_id not in keyed_api.jobs.unfinished_deletions()
+
+
 @pytest.mark.parametrize("content", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
 @pytest.mark.parametrize(
     "page",

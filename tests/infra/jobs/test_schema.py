@@ -135,6 +135,22 @@ def test_a_dump_loads_back_unchanged(old_database, servers):
     )
 
 
+def test_a_restored_backup_brings_no_deleted_job_back(old_database, servers):
+    schema.migrate(old_database)
+    before = list(dump.dump(old_database))
+    store = JobStore(Connection(url_of(servers, 7)), 3600)
+    deleted = next(job.job_id for job in store.recent(100) if job.has_ended)
+    assert store.begin_deletion(deleted)
+    dump.clear(old_database)
+    dump.load(old_database, before)
+    assert (store.get(deleted), JobEvents(store.connection).last_id(deleted)) == (None, "0")
+    assert not {deleted} & {job.job_id for job in [*store.recent(100), *store.active()]}
+    assert (
+        len(store.recent(100))
+        == sum(record["key"].count(":") == 2 and "job:" in record["key"] for record in before) - 1
+    )
+
+
 @pytest.mark.parametrize("wrong", [{"key": "other:thing"}, {"type": "module"}])
 def test_foreign_records_are_refused(empty_database, wrong):
     record = {"key": "kangklip:totals", "type": "string", "value": "x", "expires": None}

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from infra.errors import JobConflict, StateError
+from infra.errors import JobConflict, RunNotStopped, StateError
 from infra.jobs.connection import Connection
 from infra.jobs.ids import JOB_ID, job_id_of_run, new_job_id
-from infra.jobs.record import Report
+from infra.jobs.leases import Leases, watch_lease
+from infra.jobs.record import Report, Requester
 from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 
@@ -159,3 +160,55 @@ def test_active_and_recent_jobs_are_listed(store, job_id):
     assert store.totals()["finished:FAILED"] == before + 1
     store.reopen(other, after=1)
     assert other in {job.job_id for job in store.active()}
+
+
+def failed(job_id, attempt=1):
+    return Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error="It broke.")
+
+
+def test_a_deletion_ends_once_and_can_be_repeated_until_then(store):
+    job_id = new_job_id()
+    store.create(job_id, "{}", Requester(owner="shop"))
+    store.report(failed(job_id))
+    assert store.begin_deletion(job_id)
+    assert (store.get(job_id), store.unfinished_deletions()[job_id]) == (None, "shop")
+    assert store.begin_deletion(job_id)
+    store.end_deletion(job_id)
+    assert job_id not in store.unfinished_deletions()
+    assert not store.begin_deletion(job_id)
+    assert store.was_deleted(job_id)
+    assert not store.begin_deletion(new_job_id())
+
+
+def test_a_job_is_not_deleted_before_its_end(store, job_id):
+    with pytest.raises(JobConflict, match="has not ended; cancel it first"):
+        store.begin_deletion(job_id)
+    assert store.get(job_id).status is JobState.QUEUED
+    assert not store.was_deleted(job_id)
+
+
+def test_a_job_is_not_deleted_while_its_process_or_machine_still_runs(store, job_id):
+    """A cancelled job has ended at once, but its run needs some seconds to stop, and may write meanwhile."""
+    runner, worker = JobStore(store.connection, 3600), Leases(store.connection)
+    runner.open(job_id, "run", 1, "{}", lease=True)
+    assert worker.hold(watch_lease("run"))
+    store.cancel(job_id, 1)
+    for release in (lambda: worker.release(watch_lease("run")), lambda: runner.leases.release(job_id)):
+        with pytest.raises(RunNotStopped, match="try again in a few seconds"):
+            store.begin_deletion(job_id)
+        release()
+    assert store.begin_deletion(job_id)
+
+
+def test_nothing_brings_a_deleted_job_back(store, job_id):
+    store.report(failed(job_id))
+    store.begin_deletion(job_id)
+    assert not store.create(job_id, "{}")
+    for attempt in (None, 1, 2):
+        with pytest.raises(JobConflict):
+            store.open(job_id, "another run", attempt, "{}", lease=True)
+    with pytest.raises(JobConflict):
+        store.reopen(job_id, after=1)
+    assert not store.report(failed(job_id, attempt=None))
+    assert (store.get(job_id), store.was_deleted(job_id)) == (None, True)
+    assert job_id not in {job.job_id for job in [*store.active(), *store.recent(500)]}

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
+from deployments.api.routes import jobs
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Report
+from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 from tasks.core.object_keys import job_key
 from tests.deployments.api.conftest import OPERATOR, REQUEST, TOKEN
@@ -289,7 +291,9 @@ def test_a_deleted_job_leaves_no_record_or_object(api, status):
     for path in ("", "/results", "/clips/clip_01.mp4", "/events"):
         assert_refused(api.get(f"/api/jobs/{job_id}{path}"), 404, "job not found")
     assert not objects_of(api, job_id)
-    assert not [key for key in api.jobs._redis.keys("*") if job_id in key]
+    (kept,) = [key for key in api.jobs._redis.keys("*") if job_id in key]
+    assert set(api.jobs._redis.hgetall(kept)) == {"deleted"}, "only that it was deleted"
+    assert 0 < api.jobs._redis.ttl(kept) <= api.settings.job_ttl_seconds
     assert job_id not in {job.job_id for job in api.jobs.recent(500)}
     assert_refused(api.client.delete(f"/api/jobs/{job_id}"), 404, "job not found")
     assert api.get(f"/api/jobs/{other}/clips/clip_01.mp4").status_code == 200
@@ -304,12 +308,43 @@ def test_a_job_that_has_not_ended_cannot_be_deleted(api, job_id, status):
     assert (api.job(job_id)["status"], len(objects_of(api, job_id))) == (status or "QUEUED", 1)
 
 
-def test_deletion_can_be_repeated_after_a_bucket_failure(api, serve):
+def test_deletion_is_finished_by_repeating_it_after_a_bucket_failure(api, serve):
+    """Meanwhile the job is gone for readers, and cannot be started over the objects that are being deleted."""
     api_without_bucket = serve(r2_endpoint="http://127.0.0.1:9")
     job_id = api.finished_job()
     assert_refused(api_without_bucket.client.delete(f"/api/jobs/{job_id}"), 502, "bucket did not answer")
-    assert api.job(job_id)["status"] == "SUCCEEDED"
+    assert_refused(api.get(f"/api/jobs/{job_id}"), 404, "job not found")
+    assert_refused(api.post(f"/api/jobs/{job_id}/start"), 404, "job not found")
+    assert objects_of(api, job_id)
     assert api.client.delete(f"/api/jobs/{job_id}").json() == {"ok": True}
+    assert not objects_of(api, job_id)
+    assert_refused(api.client.delete(f"/api/jobs/{job_id}"), 404, "job not found")
+
+
+def test_deletion_waits_for_the_run_of_a_cancelled_job(api, job_id, monkeypatch):
+    running = JobStore(api.jobs.connection, 3600)
+    running.open(job_id, api.runs.ids[job_id, 1], 1, "{}", lease=True)
+    assert api.post(f"/api/jobs/{job_id}/cancel").json() == {"ok": True}
+    monkeypatch.setattr(jobs, "STOP_SECONDS", 0.5)
+    still = "run is still stopping; try again in a few seconds"
+    assert_refused(api.client.delete(f"/api/jobs/{job_id}"), 409, still)
+    assert api.job(job_id)["cancelled"]
+    monkeypatch.setattr(jobs, "STOP_SECONDS", 10)
+    with ThreadPoolExecutor(1) as pool:
+        deletion = pool.submit(api.client.delete, f"/api/jobs/{job_id}")
+        running.leases.release(job_id)
+        assert deletion.result().json() == {"ok": True}
+
+
+def test_the_late_end_of_a_deleted_job_leaves_nothing_behind(api, job_id):
+    """A run that reports by callback holds no lease, so nobody can tell when it has stopped writing."""
+    api.post(f"/api/jobs/{job_id}/cancel")
+    assert api.client.delete(f"/api/jobs/{job_id}").json() == {"ok": True}
+    api.bucket.put_bytes(job_key(job_id, "clip_01.mp4"), b"late", "video/mp4")
+    assert_refused(api.callback(job_id, "RUNNING", stage="UPLOAD"), 404, "job not found")
+    assert_refused(api.callback(job_id, "SUCCEEDED"), 404, "job not found")
+    assert not objects_of(api, job_id)
+    assert_refused(api.get(f"/api/jobs/{job_id}"), 404, "job not found")
 
 
 def test_the_idempotency_key_of_a_deleted_job_creates_a_new_one(api):
