@@ -4,7 +4,8 @@
 written its first artifact, when most is half done. `DIE_IN=RECORD` does so after UPLOAD has
 published everything and before it writes its record. `STOP_IN=STAGE` sends the process SIGTERM
 at the same moment and swallows what the signal raises, as some libraries do.
-`LOSE_END` loses the report that the job has ended.
+`LOSE_END` loses the report that the job has ended. `LOSE_SOURCE=STAGE` deletes the source from the shared cache at that
+moment.
 """
 
 import contextlib
@@ -24,6 +25,13 @@ def stop_and_swallow() -> None:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose_source() -> None:
+    from infra import settings
+    from infra.bucket.store import ArtifactStore
+
+    ArtifactStore.from_settings(settings.load()).delete_all("cache/media/")
 
 
 def end_in(stage: str, end: Callable[[], None]) -> None:
@@ -74,6 +82,8 @@ if __name__ == "__main__":
         end_in(stage, die)
     if stage := os.environ.get("STOP_IN"):
         end_in(stage, stop_and_swallow)
+    if stage := os.environ.get("LOSE_SOURCE"):
+        end_in(stage, lose_source)
     if os.environ.get("LOSE_END"):
         lose_end()
     with local_run.sigterm_as_interrupt():
