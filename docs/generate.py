@@ -54,17 +54,19 @@ def names_in(nodes: Iterable[ast.AST]) -> list[str]:
 def stages() -> Iterator[tuple[str, str, list[str]]]:
     """Each stage in order: its task's name, the variable that holds its result, and the variables that it reads.
 
-    A variable that is made of others stands for them.
+    A variable that is made of others stands for them. The last stage's result is returned, and has no variable.
     """
     made_of: dict[str, list[str]] = {}
-    assigned = [node for node in ast.walk(ast.parse(FLOW.read_text(encoding="utf-8"))) if isinstance(node, ast.Assign)]
-    for node in sorted(assigned, key=lambda node: node.lineno):
+    nodes = ast.walk(ast.parse(FLOW.read_text(encoding="utf-8")))
+    for node in sorted((node for node in nodes if isinstance(node, ast.stmt)), key=lambda node: node.lineno):
         match node:
             case ast.Assign(
                 targets=[ast.Name(id=result)],
                 value=ast.Call(func=ast.Name(id="run_stage"), args=[ast.Name(id=task), *given]),
             ):
                 yield task, result, [part for name in names_in(given) for part in made_of.get(name, [name])]
+            case ast.Return(value=ast.Call(func=ast.Name(id="run_stage"), args=[ast.Name(id=task), *given])):
+                yield task, "", [part for name in names_in(given) for part in made_of.get(name, [name])]
             case ast.Assign(targets=[ast.Name(id=result)], value=ast.Call(keywords=given)):
                 made_of[result] = names_in(given)
             case _:
