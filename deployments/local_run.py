@@ -43,7 +43,7 @@ def register_file(path: Path, job_id: str | None = None) -> tuple[str, str]:
         raise BadRequest(f"There is no file {path}.", "Give a file that exists, or an http(s) address.")
     content = sha256_of(path)
     key = upload_key(content)
-    store = _bucket()
+    store = bucket()
     if job_id:
         from tasks.shared_cache import mark_use  # noqa: PLC0415 boto3
 
@@ -80,7 +80,7 @@ def request_of(job_id: str) -> ClipRequest | None:
 
 def is_published(job_id: str) -> bool:
     """Whether the bucket holds the job's manifest and every clip that it names."""
-    store = _bucket()
+    store = bucket()
     try:
         clips = store.get_json(job_key(job_id, "manifest.json"))["clips"]
     except ObjectMissing:
@@ -94,7 +94,7 @@ def export(job_id: str, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder is not writable.
     """
-    store = _bucket()
+    store = bucket()
     prefix = job_key(job_id, "")
     names = [key.removeprefix(prefix) for key in store.list(prefix)]
     try:
@@ -135,7 +135,8 @@ def run_path(job_id: str) -> str:
     return f"/runs/flow-run/{job.flow_run_id}" if job and job.flow_run_id else ""
 
 
-def _bucket() -> "ArtifactStore":
+def bucket() -> "ArtifactStore":
+    """The bucket of the settings."""
     from infra.bucket.store import ArtifactStore  # noqa: PLC0415 boto3
 
     return ArtifactStore.from_settings(settings.load())

@@ -1,4 +1,4 @@
-"""The command line: kangklip clip | resume | status | list | up | api | deploy | doctor | demo | job |
+"""The command line: kangklip clip | resume | status | list | delete | up | api | deploy | doctor | demo | job |
 backup | restore.
 
 Results go to standard output; progress, notes and errors go to standard error.
@@ -170,6 +170,33 @@ def list_command(
         console.out.print(jobs_table(found))
     else:
         console.note("No jobs yet. Start with: kangklip demo")
+
+
+@app.command("delete")
+def delete_command(
+    jobs: Annotated[list[str], typer.Argument(help="Ids of the jobs, kk_...", metavar="JOB...")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete each JOB for good: its record, its clips, and the source and transcript unless another job uses them.
+
+    Only jobs that have ended are deleted. Copies in your own folders stay. A job that is already gone is no error.
+
+    - `kangklip delete kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R`
+    - `kangklip list --json | jq -r '.jobs[] | select(.status == "FAILED").job_id' | xargs kangklip delete --yes`
+    """
+    from deployments.cli import deletion  # noqa: PLC0415 loads boto3
+
+    with failure_printed(as_json=as_json, job_id=jobs[0] if len(jobs) == 1 else None):
+        for job in jobs:
+            validate.job_id(job)
+        deletion.check_can_ask(yes=yes)
+        with _stack(verbose=False, services=(Service.VALKEY, Service.S3)):
+            document = deletion.delete(jobs, _jobs(), local_run.bucket(), yes=yes)
+    if as_json:
+        print_document(document)
+    else:
+        deletion.show(document)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.text import Text
 from deployments.console import out
 from infra.errors import ConfigError, InfraError
 from tasks.core.errors import BadRequest, ClipError
-from tasks.core.plurals import age, pluralize
+from tasks.core.plurals import age, megabytes, pluralize
 from tasks.core.source.addresses import loggable
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class FinishedJob:
                 str(number),
                 Text(clip["title"]),
                 f"{clip['seconds']:.1f}",
-                f"{clip['size_bytes'] / 1e6:.1f} MB",
+                megabytes(clip["size_bytes"]),
                 f"{clip['checks_passed']}/{clip['checks']}",
                 Path(clip["file"]).name,
             )

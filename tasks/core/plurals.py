@@ -1,9 +1,14 @@
-"""Counts, durations and ages for display."""
+"""Counts, sizes, durations and ages for display."""
 
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
     """The count with its noun: 1 clip, 2 clips, 0 clips. Pass `plural` if it is not the noun plus s."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes as megabytes: 12.3 MB."""
+    return f"{size / 1e6:.1f} MB"
 
 
 def clock(seconds: float) -> str:

@@ -1,7 +1,9 @@
 """The command line as users see it: help, mistakes, the README's commands and the files they leave."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import stat
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli.main import app
+from infra.bucket.store import ArtifactStore
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Report
 from infra.jobs.store import JobStore
@@ -191,7 +194,7 @@ def test_without_a_worker_a_job_stays_queued(laptop, stack):
 
 def test_help_covers_every_command():
     listed = CliRunner().invoke(app, ["--help"]).output
-    for command in ("clip", "resume", "status", "doctor", "demo", "job"):
+    for command in ("clip", "resume", "status", "delete", "doctor", "demo", "job"):
         assert command in listed
         told = CliRunner().invoke(app, [command, "--help"])
         assert told.exit_code == 0
@@ -281,6 +284,64 @@ def test_a_cancelled_job_is_shown_as_cancelled(stack):
     assert (document["status"], document["cancelled"]) == ("FAILED", True)
 
 
+def ended_job(stack):
+    jobs, job_id = JobStore.from_settings(stack.settings), new_job_id()
+    jobs.create(job_id, '{"video_url": "https://example.org/talk.mp4"}')
+    jobs.cancel(job_id, 1)
+    ArtifactStore.from_settings(stack.settings).put_bytes(f"jobs/{job_id}/clip_01.mp4", bytes(10**6), "video/mp4")
+    return job_id
+
+
+def test_delete_deletes_jobs_and_can_be_repeated(stack):
+    jobs, bucket = JobStore.from_settings(stack.settings), ArtifactStore.from_settings(stack.settings)
+    one, other = ended_job(stack), ended_job(stack)
+    told = kangklip("delete", "--yes", one, other, one, environment=stack.environment())
+    assert told.stdout.splitlines() == [f"Deleted {job}: 1 object, 1.0 MB" for job in (one, other)]
+    assert (told.returncode, told.stderr) == (0, "")
+    assert [*bucket.list(f"jobs/{one}/"), *bucket.list(f"jobs/{other}/")] == []
+    assert {one, other}.isdisjoint(job.job_id for job in jobs.recent(500))
+    again = kangklip("delete", "--yes", "--json", one, environment=stack.environment())
+    assert (again.returncode, json.loads(again.stdout)) == (0, {"deleted": [], "missing": [one]})
+
+
+def test_delete_asks_in_a_terminal_and_takes_no_for_an_answer(stack):
+    job_id, jobs = ended_job(stack), JobStore.from_settings(stack.settings)
+    for answer, status, deleted in (("", 130, False), ("y", 0, True)):
+        code, told = answered(["delete", job_id], f"{answer}\n", stack.environment())
+        assert (code, jobs.was_deleted(job_id)) == (status, deleted), told
+        assert job_id in told
+        assert "example.org/talk.mp4" in told
+        assert "Delete 1 job with all clips? This cannot be undone. [y/N]" in told
+        assert ("Nothing was deleted." in told) is not deleted
+
+
+def answered(arguments, answer, environment):
+    """Run a command in a terminal and answer its question; gives exit status and screen."""
+    ours, theirs = pty.openpty()
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS)} | environment
+    process = subprocess.Popen(
+        [KANGKLIP, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=bare | {"COLUMNS": "160"}
+    )
+    os.close(theirs)
+    os.write(ours, answer.encode())
+    told = b""
+    with contextlib.suppress(OSError):  # Linux says that the other side is closed
+        while part := os.read(ours, 4096):
+            told += part
+    os.close(ours)
+    return process.wait(60), told.decode()
+
+
+def test_delete_leaves_all_jobs_alone_if_one_has_not_ended(stack):
+    jobs, ended, queued = JobStore.from_settings(stack.settings), ended_job(stack), new_job_id()
+    jobs.create(queued, "{}")
+    told = kangklip("delete", "--yes", ended, queued, environment=stack.environment())
+    assert told.returncode == 1
+    assert f"Job {queued} has not ended, and nothing was deleted; cancel it on its page" in told.stderr
+    assert jobs.get(ended)
+    assert jobs.get(queued)
+
+
 def test_version_is_printed():
     assert re.fullmatch(r"kangklip \d+\.\d+\.\d+\n", kangklip("--version").stdout)
 
@@ -316,6 +377,8 @@ def bad_files(tmp_path):
             "(Not a directory); name another folder with --out.",
         ),
         (["status", "kk_nonsense"], "kk_nonsense is not a job id."),
+        (["delete", "--yes", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", "kk_nonsense"], "kk_nonsense is not a job id."),
+        (["delete", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"], "is not a terminal. To delete anyway: --yes"),
     ],
 )
 def test_a_mistake_is_reported_before_anything_starts(bad_files, arguments, said):
