@@ -30,7 +30,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.UPLOAD, version=8))
+@task(**task_arguments(Stage.UPLOAD, version=9))
 def upload(
     job: JobRef,
     request: ClipRequest,
@@ -74,7 +74,8 @@ def _publish(
     rendered = {ref.sha256: ref for ref in records.rendered.artifacts.values()}
     clips: dict[str, ArtifactRef] = {}
     for clip in published.clips:
-        clips |= _store_subtitles(clip, work) | {clip.file: _store_clip(clip, rendered.get(clip.sha256), work)}
+        clips |= _store_subtitles(clip, work) | {clip.poster: _store_poster(clip, work)}
+        clips[clip.file] = _store_clip(clip, rendered.get(clip.sha256), work)
     warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
     stored = work.put_json(
         "manifest.json",
@@ -105,6 +106,10 @@ def _store_clip(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspac
     if rendered:
         return work.store.copy(rendered, key)
     return work.store.put_file(key, clip.path, sha256=clip.sha256)
+
+
+def _store_poster(clip: VerifiedClip, work: Workspace) -> ArtifactRef:
+    return work.store.put_file(job_key(work.job.job_id, clip.poster), clip.poster_path)
 
 
 def _store_subtitles(clip: VerifiedClip, work: Workspace) -> dict[str, ArtifactRef]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
 from infra.jobs.record import Job
-from tasks.core.object_keys import SUBTITLE_TYPES, SubtitleFormat, job_key
+from tasks.core.object_keys import POSTER_TYPE, SUBTITLE_TYPES, SubtitleFormat, job_key
 
 CACHE_SECONDS = 60
 _CACHED_JOBS = 64
@@ -78,6 +78,7 @@ class ManifestClip(BaseModel):
 
     file: FileName
     subtitles: dict[SubtitleFormat, FileName] = Field(default_factory=dict[SubtitleFormat, FileName])
+    poster: FileName | None = None
     title: str | None = None
     duration: Number | None = None
     hook: str | None = None
@@ -90,6 +91,13 @@ class ManifestClip(BaseModel):
     score: Number | None = None
     signals: dict[str, Number] | None = Field(default=None, max_length=200)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Content types of the clip's files by name, the video first."""
+        poster = {self.poster: POSTER_TYPE} if self.poster else {}
+        subtitles = {name: SUBTITLE_TYPES[form] for form, name in self.subtitles.items()}
+        return {**poster, **subtitles, self.file: "video/mp4"}
 
 
 class _Clips(BaseModel):
@@ -105,13 +113,8 @@ class Manifest(BaseModel):
     document: bytes
 
     def clip(self, file: str) -> ManifestClip | None:
-        """The clip that a file belongs to: its video or its subtitles."""
-        return next((clip for clip in self.clips if file in (clip.file, *clip.subtitles.values())), None)
-
-
-def content_type(clip: ManifestClip, file: str) -> str:
-    """The content type of one of the clip's files."""
-    return next((SUBTITLE_TYPES[form] for form, name in clip.subtitles.items() if name == file), "video/mp4")
+        """The clip that a file belongs to: its video, its poster or its subtitles."""
+        return next((clip for clip in self.clips if file in clip.files), None)
 
 
 def parse_manifest(document: bytes) -> Manifest:

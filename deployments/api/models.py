@@ -161,6 +161,10 @@ class ClipView(BaseModel):
         description="Paths of the subtitle files on this server, by format.",
         examples=[{"srt": "/api/jobs/kk_…/clips/clip_01.srt", "vtt": "/api/jobs/kk_…/clips/clip_01.vtt"}],
     )
+    poster: str | None = Field(
+        description="Path of a still picture of the clip on this server; null for clips of earlier versions.",
+        examples=["/api/jobs/kk_…/clips/clip_01.jpg"],
+    )
     hook: str | None
     start: float | None
     end: float | None

@@ -33,6 +33,15 @@ def subtitle_name(index: int, form: SubtitleFormat) -> str:
     return f"clip_{index:02d}.{form}"
 
 
+POSTER_TYPE = "image/jpeg"
+"""Content type of posters."""
+
+
+def poster_name(index: int) -> str:
+    """File name of the poster of clip `index`, counted from 1."""
+    return f"clip_{index:02d}.jpg"
+
+
 def digest(*parts: object) -> str:
     """SHA-256 of the parts as canonical JSON, 64 hex digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -9,14 +9,16 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, NoClips
-from tasks.core.object_keys import SubtitleFormat, subtitle_name
+from tasks.core.object_keys import SubtitleFormat, poster_name, subtitle_name
 from tasks.core.output.clip_checks import Check, ClipMeasurements, check_clip, check_words
 from tasks.core.output.manifest import ClipEntry, DroppedClip
+from tasks.core.output.poster import choose_poster
 from tasks.core.output.render_plan import Correction, RenderOptions, correction_for
 from tasks.engines.digests import sha256_of
 from tasks.engines.ffmpeg import FfmpegError
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.output.measurements import measure_clip
+from tasks.engines.output.poster import write_poster
 from tasks.stages.render import FailedClip, RenderedClip
 from tasks.stages.subtitles import subtitle_texts
 
@@ -25,15 +27,16 @@ RenderOne = Callable[[EdlClip, Correction], RenderedClip]
 
 
 class VerifiedClip(ClipEntry):
-    """A clip on disk that meets the output contract, and its subtitles by format."""
+    """A clip on disk that meets the output contract, its poster, and its subtitles by format."""
 
     path: Path
+    poster_path: Path
     subtitle_texts: dict[SubtitleFormat, str]
 
     @property
     def entry(self) -> ClipEntry:
         """What the manifest says of it."""
-        return ClipEntry.model_validate(self.model_dump(exclude={"path", "subtitle_texts"}))
+        return ClipEntry.model_validate(self.model_dump(exclude={"path", "poster_path", "subtitle_texts"}))
 
 
 class Published(BaseModel):
@@ -50,6 +53,13 @@ class _Verdict(BaseModel):
     rendered: RenderedClip
     measurements: ClipMeasurements | None
     checks: list[Check]
+
+    @property
+    def measured(self) -> ClipMeasurements:
+        """The measurements of a file that can be read, as one without faults can."""
+        if self.measurements is None:
+            raise ValueError(self.reason)
+        return self.measurements
 
     @property
     def faults(self) -> list[Check]:
@@ -171,18 +181,24 @@ class _Verifier:
         self.dropped.append(DroppedClip(index=clip.index, title=clip.title, reason=reason))
 
     def _accept(self, verdict: _Verdict, history: list[str]) -> None:
-        rendered = verdict.rendered
-        duration = verdict.measurements.duration if verdict.measurements else 0.0
-        texts = subtitle_texts(rendered, duration)
-        self.warnings += [f"clip {rendered.clip.index}: {warning}" for warning in rendered.warnings]
+        rendered, measured = verdict.rendered, verdict.measured
+        texts = subtitle_texts(rendered, measured.duration)
+        poster = rendered.path.with_name(poster_name(rendered.clip.index))
+        write_poster(rendered.path, choose_poster(measured.poster_candidates).t, poster)
+        warnings = list(rendered.warnings)
+        if measured.poster_fault:
+            warnings.append(f"no faces were looked for when its poster was chosen: {measured.poster_fault}")
+        self.warnings += [f"clip {rendered.clip.index}: {warning}" for warning in warnings]
         self.clips.append(
             VerifiedClip(
                 clip=rendered.clip,
                 path=rendered.path,
+                poster_path=poster,
                 file=rendered.path.name,
                 subtitles={form: subtitle_name(rendered.clip.index, form) for form in texts},
                 subtitle_texts=texts,
-                duration=duration,
+                poster=poster.name,
+                duration=measured.duration,
                 size_bytes=rendered.path.stat().st_size,
                 sha256=sha256_of(rendered.path),
                 checks=verdict.checks,
@@ -190,7 +206,7 @@ class _Verifier:
                 encoder_reason=rendered.encoder_reason,
                 gain_db=rendered.gain,
                 history=history,
-                warnings=rendered.warnings,
+                warnings=warnings,
             )
         )
 

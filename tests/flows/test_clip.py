@@ -9,9 +9,11 @@ import subprocess
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
+from deployments.api.rented_machine.jpeg import is_plain_jpeg
 from infra.jobs.events import JobEvents
 from infra.jobs.ids import new_job_id
 from infra.local.services import Service
@@ -47,7 +49,7 @@ def test_the_jobs_prefix_holds_exactly_the_contracts_objects(pipeline, talk):
     assert public == {
         *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
         *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
-        *("clip_01.srt", "clip_01.vtt", "clip_02.srt", "clip_02.vtt"),
+        *("clip_01.jpg", "clip_01.srt", "clip_01.vtt", "clip_02.jpg", "clip_02.srt", "clip_02.vtt"),
     }
 
 
@@ -60,6 +62,16 @@ def test_subtitles_say_what_the_clip_says(pipeline, talk):
                 line for line in lines if line and line != "WEBVTT" and not re.match(r"[0-9:,.> -]+$", line)
             )
             assert text == " ".join(segment["text"] for segment in clip["segments"])
+
+
+def test_each_clip_has_a_poster_of_its_size(pipeline, talk):
+    for clip in pipeline.json(talk[0], "manifest.json")["clips"]:
+        assert clip["poster"] == clip["file"].replace("mp4", "jpg")
+        jpeg = pipeline.store.get_bytes(f"jobs/{talk[0]}/{clip['poster']}")
+        assert is_plain_jpeg(jpeg)  # so that it is accepted from a rented machine
+        (size,) = (check["measured"] for check in clip["checks"] if check["name"] == "size")
+        height, width = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+        assert size.startswith(f"{width}x{height} ")
 
 
 def test_the_manifest_has_the_contracts_fields(pipeline, talk):

@@ -5,6 +5,7 @@ import os
 import threading
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tasks.core.edl import EdlClip, Span
@@ -12,7 +13,9 @@ from tasks.core.errors import NoClips, UnreadableMedia
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.output.source_match import SourceExcerpt
 from tasks.engines.ffmpeg import DiskFull, run
+from tasks.engines.output import poster
 from tasks.engines.output.measurements import measure_clip
+from tasks.engines.weights import WeightsMissing
 from tasks.stages import publish
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip
@@ -240,3 +243,17 @@ def test_a_clip_whose_title_is_not_spoken_is_replaced(render: Renders):
     done = verify_clips([render(strange, Correction())], render, [spare], OPTIONS)
     assert [(clip.clip.index, clip.clip.title) for clip in done.clips] == [(2, "Clip 2")]
     assert "title: nobody says four, elephants, wanted only words said in the clip" in done.dropped[0].reason
+
+
+def test_a_clip_has_a_poster_even_if_no_faces_can_be_looked_for(render: Renders, monkeypatch: pytest.MonkeyPatch):
+    def missing():
+        raise WeightsMissing("No weights for the face detector.")
+
+    monkeypatch.setattr(poster, "yunet", missing)
+    done = verify_clips([render(GOOD, Correction())], render, [], OPTIONS)
+    (clip,) = done.clips
+    assert (clip.poster, clip.poster_path.name) == ("clip_02.jpg", "clip_02.jpg")
+    assert cv2.imread(str(clip.poster_path)).shape == (OPTIONS.height, OPTIONS.width, 3)
+    told = "no faces were looked for when its poster was chosen: No weights for the face detector."
+    assert (clip.warnings, done.warnings) == ([told], [f"clip 2: {told}"])
+    assert clip.entry.poster == "clip_02.jpg"

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.api.job_documents import ERROR_BYTES, MANIFEST_BYTES, parse_json, parse_manifest
+from deployments.api.rented_machine.jpeg import is_plain_jpeg
 from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
 from infra.granted.access import granted_root
 from infra.jobs.record import Job
-from tasks.core.object_keys import SUBTITLE_TYPES, SubtitleFormat, clip_name, job_key
+from tasks.core.object_keys import POSTER_TYPE, SUBTITLE_TYPES, SubtitleFormat, clip_name, job_key
 from tasks.core.request import ClipRequest
 
 JSON = "application/json"
@@ -36,6 +37,8 @@ CLIP_BYTES = 1024**3
 """Largest clip: a hundred times the size of three minutes of video."""
 SUBTITLE_BYTES = 256 * 1024
 """Largest subtitle file: fifty times the size of three minutes of speech."""
+POSTER_BYTES = _MIB
+"""Largest poster: twice what KangKlip writes."""
 _TOLERANCE_SECONDS = 0.1
 """How much longer than requested a clip may be, as in the output contract."""
 
@@ -48,6 +51,7 @@ class _Clip(BaseModel):
     model_config = ConfigDict(strict=True)
 
     file: str
+    poster: str | None = None
     subtitles: dict[SubtitleFormat, str] = Field(default_factory=dict[SubtitleFormat, str])
     duration: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     size_bytes: Annotated[int, Field(gt=0, le=CLIP_BYTES)]
@@ -78,6 +82,8 @@ def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
     bucket.delete(job_key(job.job_id, "manifest.json"))
     for clip in manifest.clips:
         _publish_clip(clip, job, bucket)
+        if clip.poster:
+            bucket.put_bytes(job_key(job.job_id, clip.poster), _read_poster(clip.poster, job, bucket), POSTER_TYPE)
         for form, name in clip.subtitles.items():
             bucket.put_bytes(job_key(job.job_id, name), _read_subtitles(name, job, bucket), SUBTITLE_TYPES[form])
     for name, max_bytes in DOCUMENTS.items():
@@ -122,6 +128,8 @@ def _checked_manifest(content: Any, job: Job) -> _Manifest:
         raise OutputRejected("Its manifest belongs to another job.")
     if len(files) > request.clip_count or not set(files) <= {clip_name(n) for n in range(1, request.clip_count + 1)}:
         raise OutputRejected("Its manifest names clips that were not requested.")
+    if any(clip.poster not in (None, PurePosixPath(clip.file).stem + ".jpg") for clip in manifest.clips):
+        raise OutputRejected("Its manifest names a poster that belongs to no clip.")
     if any(
         name != PurePosixPath(clip.file).stem + f".{form}"
         for clip in manifest.clips
@@ -188,6 +196,14 @@ def _read_subtitles(name: str, job: Job, bucket: ArtifactStore) -> bytes:
         content.decode()
     except UnicodeDecodeError:
         raise OutputRejected(f"{name} is not UTF-8 text.") from None
+    return content
+
+
+def _read_poster(name: str, job: Job, bucket: ArtifactStore) -> bytes:
+    """A poster from the machine."""
+    content = _read_bounded(name, job, bucket, POSTER_BYTES)
+    if not is_plain_jpeg(content):
+        raise OutputRejected(f"{name} is not a plain JPEG picture.")
     return content
 
 

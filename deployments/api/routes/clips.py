@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.guards import client_of, require_visible_job
-from deployments.api.job_documents import Manifest, ManifestClip, content_type
+from deployments.api.job_documents import Manifest, ManifestClip
 from deployments.api.models import (
     BUSY,
     NO_JOB,
@@ -34,7 +34,7 @@ from deployments.api.stream_limits import LimitReached, StreamLimit
 from infra.bucket.store import ObjectStream
 from infra.errors import InfraError, ObjectMissing, StoreError
 from infra.states import JobState
-from tasks.core.object_keys import job_key
+from tasks.core.object_keys import POSTER_TYPE, SUBTITLE_TYPES, job_key
 from tasks.core.output.file_names import file_name_from_title
 
 DOWNLOAD_SECONDS = 6 * 3600
@@ -46,12 +46,17 @@ NO_BYTES = (502, "clip could not be read")
 NOT_SATISFIABLE = (416, "range not satisfiable")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 _REFUSALS = refusals(NO_KEY, NO_JOB, NOT_COMPLETED, NO_MANIFEST, NO_STORE)
-_VIDEO: dict[str, Any] = {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILE: dict[str, Any] = {
+    "content": dict.fromkeys(
+        ["video/mp4", POSTER_TYPE, *(kind.split(";")[0] for kind in SUBTITLE_TYPES.values())], _BINARY
+    )
+}
 _STREAM: Refusals = refusals(
     NO_CLIP, NO_KEY, NO_JOB, NOT_COMPLETED, NOT_SATISFIABLE, NO_MANIFEST, NO_BYTES, NO_STORE, BUSY
 ) | {
-    200: _VIDEO | {"description": "The whole clip; also the response to a request for several ranges."},
-    206: _VIDEO | {"description": "The requested range."},
+    200: _FILE | {"description": "The whole clip; also the response to a request for several ranges."},
+    206: _FILE | {"description": "The requested range."},
     304: {"description": "If-None-Match names the current clip."},
 }
 _RANGE_HEADERS: dict[str, Any] = {
@@ -170,7 +175,7 @@ def _stream(request: Request, job_id: str, file: str, services: Services, header
     known = clip.sha256 or f"{job_id}-{size}"
     tag = f'"{known}"' if file == clip.file else f'"{known}-{file}"'
     headers |= {
-        "Content-Type": content_type(clip, file),
+        "Content-Type": clip.files[file],
         "Accept-Ranges": "bytes",
         "ETag": tag,
         "Cache-Control": "private, max-age=3600",
@@ -212,11 +217,13 @@ def _manifest(job_id: str, services: Services) -> Manifest:
 
 
 def _view(job_id: str, clip: ManifestClip, services: Services) -> ClipView:
-    fields = clip.model_dump(exclude={"signals", "sha256", "subtitles"})
+    fields = clip.model_dump(exclude={"signals", "sha256", "subtitles", "poster"})
+    path = f"/api/jobs/{job_id}/clips"
     return ClipView(
         **fields,
-        subtitles={form: f"/api/jobs/{job_id}/clips/{name}" for form, name in clip.subtitles.items()},
+        subtitles={form: f"{path}/{name}" for form, name in clip.subtitles.items()},
+        poster=f"{path}/{clip.poster}" if clip.poster else None,
         scores=clip.signals,
         download_url=services.bucket.presign(job_key(job_id, clip.file), DOWNLOAD_SECONDS, clip.file),
-        stream_url=f"/api/jobs/{job_id}/clips/{clip.file}",
+        stream_url=f"{path}/{clip.file}",
     )

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
+from tasks.core.output.poster import PosterCandidate
 from tasks.core.output.render_plan import MAX_TRUE_PEAK, TARGET_LUFS, RenderOptions
 from tasks.core.output.source_match import FEWEST_FRAMES, FrameMatch, Lag
 from tasks.core.plurals import pluralize
@@ -55,6 +56,7 @@ class ClipMeasurements(BaseModel):
     `moov_first` means that a player can start before the whole file has arrived. `lost_in_mono` is the share of
     the sound that vanishes in mono. `lags`, `dropouts` and `frame_matches` compare the clip with its source: `lags`
     is None if there was no sound to compare, and empty if the source's sound is too steady to show a lag.
+    `poster_fault` says why no faces were looked for in the frames for the poster, or is None.
     """
 
     size_bytes: int
@@ -82,6 +84,8 @@ class ClipMeasurements(BaseModel):
     lags: list[Lag] | None = None
     dropouts: list[Stretch] = Field(default_factory=list[Stretch])
     frame_matches: list[FrameMatch] = Field(default_factory=list[FrameMatch])
+    poster_candidates: list[PosterCandidate] = Field(default_factory=list[PosterCandidate])
+    poster_fault: str | None = None
 
 
 class Check(BaseModel):

@@ -12,12 +12,13 @@ from tasks.core.output.clip_checks import Check
 class ClipEntry(BaseModel):
     """A published clip. `duration` is the file's, in seconds; `history` lists fixes and replacements.
 
-    `subtitles` holds the names of the clip's subtitle files by format.
+    `subtitles` holds the names of the clip's subtitle files by format; `poster` is the name of its still picture.
     """
 
     clip: EdlClip
     file: str
     subtitles: dict[SubtitleFormat, str] = Field(default_factory=dict[SubtitleFormat, str])
+    poster: str
     duration: float
     size_bytes: int
     sha256: str

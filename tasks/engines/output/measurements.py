@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from tasks.core.captions.ass import CENTRE, HIGHLIGHT_COLOUR
 from tasks.core.errors import UnreadableMedia
-from tasks.core.output.clip_checks import ClipMeasurements
+from tasks.core.output.clip_checks import CAPTION_PIXELS, ClipMeasurements
 from tasks.core.output.source_match import (
     CHROMA,
     LUMA,
@@ -29,6 +29,7 @@ from tasks.core.output.source_match import (
 from tasks.core.picture.motion import difference, is_black, stretches
 from tasks.engines.ffmpeg import FfmpegError, run
 from tasks.engines.output.envelope import sound_levels
+from tasks.engines.output.poster import PosterFrames, look
 from tasks.engines.output.source_frames import part_of
 from tasks.engines.sound.loudness import read_summary
 
@@ -55,13 +56,15 @@ def measure_clip(path: Path, source: SourceExcerpt, timeout: float = 300) -> Cli
             measure = _streams(container, path)
         shrink = max(1.0, measure.width / SAMPLE_WIDTH)
         boxes = {frame.box: ClipFrames(frame.box) for frame in source.frames}
-        meter = _PictureMeter(_even(measure.width / shrink), _even(measure.height / shrink), list(boxes.values()))
+        size = _even(measure.width / shrink), _even(measure.height / shrink)
+        meter = _PictureMeter(*size, list(boxes.values()), PosterFrames(measure.duration))
         log = _decode(path, measure, meter, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     sound = read_summary(log) if measure.audio_streams else None
     clip_levels = sound_levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
     compared = [boxes[frame.box].match(frame) for frame in source.frames]
+    candidates, fault = meter.poster.candidates()
     return measure.model_copy(
         update={
             "black": stretches(meter.black, 0.0, SAMPLES_PER_SECOND, SHORTEST_STRETCH),
@@ -73,6 +76,8 @@ def measure_clip(path: Path, source: SourceExcerpt, timeout: float = 300) -> Cli
             "lags": lags(clip_levels, source.sound) if clip_levels and source.sound.channels else None,
             "dropouts": dropouts(clip_levels, source.sound) if clip_levels else [],
             "frame_matches": [one for one in compared if one],
+            "poster_candidates": candidates,
+            "poster_fault": fault,
         }
     )
 
@@ -152,6 +157,7 @@ class _PictureMeter:
     width: int
     height: int
     frame_sets: list[ClipFrames]
+    poster: PosterFrames
     black: list[bool] = field(default_factory=list[bool])
     frozen: list[bool] = field(default_factory=list[bool])
     highlight: list[int] = field(default_factory=list[int])
@@ -162,13 +168,20 @@ class _PictureMeter:
         while len(data := pipe.read(size)) == size:
             luma, chroma = self._planes(data)
             picture = np.delete(luma, self._band(self.height), axis=0)[::2, ::2]
+            change = difference(picture, previous)
+            highlighted = int(_is_highlight(luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum())
+            self._show(data, change, is_captioned=highlighted >= CAPTION_PIXELS)
             self.black.append(is_black(picture))
-            self.frozen.append(difference(picture, previous) < FROZEN_DIFFERENCE)
-            self.highlight.append(int(_is_highlight(luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum()))
+            self.frozen.append(change < FROZEN_DIFFERENCE)
+            self.highlight.append(highlighted)
             previous = picture
             for frames in self.frame_sets:
                 frames.luma.append(part_of(luma, frames.box, LUMA))
                 frames.chroma.append(np.stack([part_of(plane, frames.box, CHROMA) for plane in chroma]))
+
+    def _show(self, data: bytes, change: float, *, is_captioned: bool) -> None:
+        planes = np.frombuffer(data, np.uint8).reshape(self.height * 3 // 2, self.width)
+        self.poster.see(look(planes, self._band(self.height), len(self.black), change, is_captioned=is_captioned))
 
     def _planes(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """The luma plane (height, width) and both chroma planes (2, height / 2, width / 2)."""

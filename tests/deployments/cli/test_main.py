@@ -207,7 +207,7 @@ def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(lapto
     assert names == {
         *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
         *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
-        *("clip_01.srt", "clip_01.vtt", "clip_02.srt", "clip_02.vtt"),
+        *("clip_01.jpg", "clip_01.srt", "clip_01.vtt", "clip_02.jpg", "clip_02.srt", "clip_02.vtt"),
     }
     clips = json.loads((laptop.job / "manifest.json").read_text())["clips"]
     assert [clip["file"] for clip in clips] == ["clip_01.mp4", "clip_02.mp4"]

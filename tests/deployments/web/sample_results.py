@@ -3,6 +3,7 @@
 CLIPS = [
     {
         "file": "clip_01.mp4",
+        "poster": "/api/jobs/kk_x/clips/clip_01.jpg",
         "subtitles": {"srt": "/api/jobs/kk_x/clips/clip_01.srt", "vtt": "/api/jobs/kk_x/clips/clip_01.vtt"},
         "title": "A thing that you cannot open is not yours",
         "hook": "You carry a phone that you cannot open.",

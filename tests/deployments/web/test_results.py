@@ -182,3 +182,12 @@ def test_a_clip_links_its_subtitles(page, finished_job):
         link = clip(page, 1).get_by_role("link", name=f"Download the subtitles of clip 1 as {form}")
         expect(link).to_have_attribute("href", f"{CLIPS[0]['subtitles'][form.lower()]}/download?name=title")
     expect(clip(page, 2).get_by_text("Subtitles:")).to_have_count(0)
+
+
+def test_a_clip_shows_and_links_its_poster(page, finished_job):
+    page.goto(f"/jobs/{finished_job}")
+    expect(clip(page, 1).locator("video")).to_have_attribute("poster", CLIPS[0]["poster"])
+    link = clip(page, 1).get_by_role("link", name="Download the poster of clip 1")
+    expect(link).to_have_attribute("href", f"{CLIPS[0]['poster']}/download?name=title")
+    assert clip(page, 2).locator("video").get_attribute("poster") is None
+    expect(clip(page, 2).get_by_text("Poster:")).to_have_count(0)

@@ -23,7 +23,7 @@ function card(jobId, clip, number, say) {
     make(
       "article",
       { "aria-labelledby": title.id },
-      player(address, number, clip.title),
+      player(address, number, clip),
       make(
         "div",
         { class: "about" },
@@ -39,7 +39,7 @@ function card(jobId, clip, number, say) {
           clip.title && copier("Copy title", `Copy title of clip ${number}`, clip.title, say),
           words && copier("Copy description", `Copy description of clip ${number}`, words, say),
         ),
-        subtitles(clip, number),
+        files(clip, number),
         clip.text && folded("Transcript", make("p", {}, clip.text)),
         (clip.why || clip.scores) && folded("Why this clip", ...reasons(clip)),
       ),
@@ -47,18 +47,23 @@ function card(jobId, clip, number, say) {
   );
 }
 
-/** Links to the clip's subtitle files, for players and sites that show them themselves. */
-function subtitles(clip, number) {
-  const forms = Object.keys(clip.subtitles ?? {});
-  const link = (form) =>
-    make("a", { href: `${clip.subtitles[form]}/download?name=title`, download: "", "aria-label": `Download the subtitles of clip ${number} as ${form.toUpperCase()}` }, form.toUpperCase());
-  return forms.length > 0 && make("p", { class: "subtitles" }, "Subtitles: ", ...forms.flatMap((form, at) => [at ? " · " : "", link(form)]));
+/** Links to the clip's poster and subtitle files, for players and sites that show them themselves. */
+function files(clip, number) {
+  const link = (path, label, spoken) => make("a", { href: `${path}/download?name=title`, download: "", "aria-label": spoken }, label);
+  const poster = clip.poster ? [["Poster: ", link(clip.poster, "JPG", `Download the poster of clip ${number}`)]] : [];
+  const forms = Object.entries(clip.subtitles ?? {}).map(([form, path], at) => [
+    at ? "" : "Subtitles: ",
+    link(path, form.toUpperCase(), `Download the subtitles of clip ${number} as ${form.toUpperCase()}`),
+  ]);
+  const links = [...poster, ...forms];
+  return links.length > 0 && make("p", { class: "files" }, ...links.flatMap((item, at) => [at ? " · " : "", ...item]));
 }
 
-/** A player with its first frame and length preloaded, so that it seeks at once. Only one plays at a time. */
-function player(address, number, title) {
+/** A player with its poster, or else its first frame, and its length preloaded. Only one plays at a time. */
+function player(address, number, { title, poster }) {
   const video = make("video", {
-    src: `${address}${FIRST_PICTURE}`,
+    src: poster ? address : `${address}${FIRST_PICTURE}`,
+    poster,
     controls: true,
     playsinline: true,
     preload: "metadata",

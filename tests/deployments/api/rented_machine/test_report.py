@@ -6,11 +6,14 @@ import re
 import threading
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from deployments.api.job_documents import MANIFEST_BYTES
-from deployments.api.rented_machine.acceptance import BYTES_OF_SPEECH, SUBTITLE_BYTES
+from deployments.api.rented_machine.acceptance import BYTES_OF_SPEECH, POSTER_BYTES, SUBTITLE_BYTES
 from deployments.api.rented_machine.acceptance import DOCUMENTS as BYTES_OF
+from deployments.api.rented_machine.jpeg import is_plain_jpeg
 from infra.granted.access import granted_root
 from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, clip_entry
@@ -274,6 +277,88 @@ def test_subtitles_are_published_with_our_content_type(api, machine):
 )
 def test_invalid_subtitles_fail_the_job(api, machine, changes, words):
     publish_with_subtitles(machine, **changes)
+    assert machine.report("SUCCEEDED").status_code == 409
+    assert words in api.record(machine.job_id).error
+    assert not api.bucket.exists(f"jobs/{machine.job_id}/manifest.json")
+
+
+JPEG = cv2.imencode(".jpg", np.random.default_rng(1).integers(0, 255, (64, 36, 3)).astype(np.uint8))[1].tobytes()
+SIZE_AT = JPEG.index(b"\xff\xc0") + 5
+"""Where the picture's height and width are."""
+
+
+def publish_with_poster(machine, content: bytes | None = JPEG, poster="clip_01.jpg"):
+    entry = machine.publish("clip_01.mp4")[0] | {"poster": poster}
+    machine.api.bucket.put_json(machine.root + "manifest.json", {"job_id": machine.job_id, "clips": [entry]})
+    if content is not None:
+        machine.api.bucket.put_bytes(machine.root + "clip_01.jpg", content, "text/html")
+
+
+def test_a_poster_is_published_with_our_content_type(api, machine):
+    publish_with_poster(machine)
+    assert machine.report("SUCCEEDED").status_code == 200
+    answer = api.client.get(api.bucket.presign(f"jobs/{machine.job_id}/clip_01.jpg"))
+    assert (answer.content, answer.headers["content-type"]) == (JPEG, "image/jpeg")
+
+
+def of_size(height: int, width: int) -> bytes:
+    return JPEG[:SIZE_AT] + height.to_bytes(2) + width.to_bytes(2) + JPEG[SIZE_AT + 4 :]
+
+
+def encoded(picture: np.ndarray, *settings: int) -> bytes:
+    return cv2.imencode(".jpg", picture, settings)[1].tobytes()
+
+
+NO_POSTERS = {
+    "html": b"<html><script>alert(1)</script>",
+    "empty": b"",
+    "png": cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes(),
+    "only a head": JPEG[:4],
+    "cut off": JPEG[:-2],
+    "more after its end": JPEG + b"<script>",
+    "a page inside": JPEG[:2] + b"\xff\xfe\x00\x0a<script>" + JPEG[2:],
+    "place and time": JPEG[:2] + b"\xff\xe1\x00\x08Exif\x00\x00" + JPEG[2:],
+    "a segment without an end": JPEG[:2] + b"\xff\xdb\xff\xff",
+    "a segment of no length": JPEG[:2] + b"\xff\xdb\x00\x00" + JPEG[2:],
+    "no pixels": of_size(0, 36),
+    "a huge picture": of_size(65500, 65500),
+    "two frames": JPEG[:2] + JPEG[SIZE_AT - 5 : SIZE_AT + 14] + JPEG[2:],
+    "a marker in the scan": JPEG[:-10] + b"\xff\xda" + JPEG[-8:],
+    "grey": encoded(np.zeros((8, 8), np.uint8)),
+    "progressive": encoded(np.zeros((8, 8, 3), np.uint8), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+}
+
+
+@pytest.mark.parametrize("name", NO_POSTERS)
+def test_only_a_plain_jpeg_is_accepted_as_a_poster(name):
+    assert is_plain_jpeg(JPEG)
+    assert not is_plain_jpeg(NO_POSTERS[name])
+
+
+def test_a_cut_or_changed_jpeg_never_breaks_its_check():
+    for end in range(len(JPEG)):
+        assert not is_plain_jpeg(JPEG[:end])
+    random = np.random.default_rng(2)
+    for _ in range(3000):
+        changed = bytearray(JPEG)
+        changed[random.integers(len(JPEG))] = random.integers(256)
+        assert is_plain_jpeg(bytes(changed)) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"content": None}, "clip_01.jpg is missing"),
+        ({"content": NO_POSTERS["html"]}, "clip_01.jpg is not a plain JPEG picture"),
+        ({"content": JPEG + b"x" * POSTER_BYTES}, "clip_01.jpg is too large"),
+        ({"poster": "clip_02.jpg"}, "a poster that belongs to no clip"),
+        ({"poster": "manifest.json"}, "a poster that belongs to no clip"),
+        ({"poster": ""}, "a poster that belongs to no clip"),
+        ({"poster": 5}, "malformed"),
+    ],
+)
+def test_an_invalid_poster_fails_the_job(api, machine, changes, words):
+    publish_with_poster(machine, **changes)
     assert machine.report("SUCCEEDED").status_code == 409
     assert words in api.record(machine.job_id).error
     assert not api.bucket.exists(f"jobs/{machine.job_id}/manifest.json")

@@ -380,3 +380,23 @@ def test_subtitles_are_served_with_our_type_and_a_tag_of_their_own(api, with_sub
 def test_malformed_subtitles_are_a_malformed_manifest(api, subtitles):
     job_id = api.finished_job(subtitles=subtitles)
     assert_refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
+
+
+def test_posters_are_linked_and_served_with_our_type(api, finished):
+    job_id = api.finished_job(poster="clip_01.jpg", sha256="a" * 64)
+    api.bucket.put_bytes(job_key(job_id, "clip_01.jpg"), b"a picture", "text/html")
+    (clip,) = api.get(f"/api/jobs/{job_id}/results").json()["clips"]
+    assert clip["poster"] == f"/api/jobs/{job_id}/clips/clip_01.jpg"
+    assert api.get(f"/api/jobs/{finished}/results").json()["clips"][0]["poster"] is None
+    answer = api.get(clip["poster"])
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"a picture", "image/jpeg")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["etag"] != api.get(clip["stream_url"]).headers["etag"]
+    saved = api.get(f"{clip['poster']}/download?name=title").headers["content-disposition"]
+    assert saved.endswith("filename*=UTF-8''It%20begins.jpg")
+
+
+@pytest.mark.parametrize("poster", ["../other/clip_01.jpg", 5, ["clip_01.jpg"], ""])
+def test_a_malformed_poster_is_a_malformed_manifest(api, poster):
+    job_id = api.finished_job(poster=poster)
+    assert_refused(api.get(f"/api/jobs/{job_id}/results"), 502, "manifest could not be read")
