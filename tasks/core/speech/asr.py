@@ -159,6 +159,30 @@ def split_at_pause(window: Stretch, speech: Sequence[Stretch], shortest: float =
     return [Stretch(window.start, middle), Stretch(middle, window.end)]
 
 
+def parts_within(speech: Iterable[Stretch], limits: Stretch) -> list[Stretch]:
+    """The parts of the stretches that lie within the limits."""
+    parts = [Stretch(max(one.start, limits.start), min(one.end, limits.end)) for one in speech]
+    return [one for one in parts if one.duration > 0]
+
+
+def split_around(decoded: DecodedWindow, gap: Stretch) -> tuple[DecodedWindow, DecodedWindow]:
+    """The window before and after a gap between two of its words; either may have no words."""
+    return (
+        decoded.model_copy(
+            update={
+                "window": Stretch(decoded.window.start, gap.start),
+                "words": [word for word in decoded.words if word.end <= gap.start],
+            }
+        ),
+        decoded.model_copy(
+            update={
+                "window": Stretch(gap.end, decoded.window.end),
+                "words": [word for word in decoded.words if word.end > gap.start],
+            }
+        ),
+    )
+
+
 def halves_agree(whole: DecodedWindow, parts: Sequence[DecodedWindow]) -> bool:
     """Whether a repetition is real: the halves, decoded separately, have about as much text as the whole.
 
@@ -179,8 +203,7 @@ def unrecognised_speech(
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         if end - begin < shortest:
             continue
-        inside = [Stretch(max(one.start, begin), min(one.end, end)) for one in speech]
-        inside = [one for one in inside if one.duration > 0]
+        inside = parts_within(speech, Stretch(begin, end))
         if sum(one.duration for one in inside) >= shortest:
             missing.append(Stretch(inside[0].start, inside[-1].end))
     return missing

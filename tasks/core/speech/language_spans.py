@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from tasks.core.speech.asr import Stretch, plan_windows
 
+CLEAR = 0.99
+"""Probability above which a window is all in one language. Real talks have 0.96 to 1, windows in two languages
+up to 0.975: half English and half Italian can pass for Italian with 0.91 (Whisper base)."""
 CONFIDENT = 0.9
-"""Probability above which a window is all in one language: real talks reach 0.99, synthetic voices 0.94.
-With three seconds of another language in thirty, it is at most 0.87 (Whisper base)."""
+"""Probability above which a piece of a window is in one language: real talks have 0.9 to 1."""
 RARE_LANGUAGES = frozenset(("br", "cy", "fo", "haw", "jw", "la", "mi", "nn", "oc", "sa", "yi", "yo"))
 """Whisper often mistakes short or unclear speech for one of these."""
 RARE_WEIGHT = 0.1

@@ -12,6 +12,7 @@ from faster_whisper.audio import pad_or_trim
 from tasks.core.speech import asr
 from tasks.core.speech.asr import SAMPLE_RATE, DecodedWindow, Samples, Stretch
 from tasks.core.speech.language_spans import (
+    CLEAR,
     CONFIDENT,
     LanguageWindow,
     Probabilities,
@@ -99,7 +100,7 @@ class Recogniser:
         """The windows with their languages and probabilities, split where the language changes.
 
         A window that is clearly in one language stays whole. Others are classified piece by piece, and
-        unclear pieces stretch by stretch. `before` is the language spoken before the first window.
+        uncertain pieces stretch by stretch. `before` is the language spoken before the first window.
         """
         if not self.model.model.is_multilingual:
             return [(LanguageWindow(window, "en"), 1.0) for window in windows]
@@ -107,7 +108,7 @@ class Recogniser:
         guesses: list[Probabilities] = []
         for window, guess in zip(windows, self._guesses(samples, windows), strict=True):
             inside = [stretch for stretch in speech if window.start <= stretch.start < window.end]
-            for stretch, piece_guess in self._by_pieces(samples, window, guess, inside):
+            for stretch, piece_guess in self._by_pieces(samples, window, guess, inside, CLEAR):
                 stretches.append(stretch)
                 guesses.append(piece_guess)
         languages = most_likely_languages(stretches, guesses, before)
@@ -118,10 +119,15 @@ class Recogniser:
         ]
 
     def _by_pieces(
-        self, samples: Samples, window: Stretch, guess: Probabilities, speech: Sequence[Stretch]
+        self,
+        samples: Samples,
+        window: Stretch,
+        guess: Probabilities,
+        speech: Sequence[Stretch],
+        sufficient: float = CONFIDENT,
     ) -> list[tuple[Stretch, Probabilities]]:
-        """The window if its language is clear, else its pieces, else their stretches of speech."""
-        if max(guess.values()) >= CONFIDENT or len(speech) < 2:
+        """The window if its language has at least the `sufficient` probability, else its pieces or their stretches."""
+        if max(guess.values()) >= sufficient or len(speech) < 2:
             return [(window, guess)]
         parts = join_short_stretches(speech)
         if len(parts) < 2:
@@ -177,7 +183,25 @@ class Recogniser:
             not asr.rejection_reason(decoded) and asr.is_sparse(decoded)
         ):
             return self._in_halves(samples, decoded, language)
-        return [decoded]
+        return self._with_skipped_speech(samples, decoded, language)
+
+    def _with_skipped_speech(self, samples: Samples, decoded: DecodedWindow, language: str) -> list[DecodedWindow]:
+        """The window, with speech for which it has no words decoded in windows of its own.
+
+        When a line is said again and again, Whisper often stops after the second time.
+        """
+        gaps = asr.unrecognised_speech([decoded.window], decoded.words)
+        if asr.rejection_reason(decoded) or not gaps:
+            return [decoded]
+        speech = [one.shifted(decoded.window.start) for one in find_speech(samples_in(samples, decoded.window))]
+        found: list[DecodedWindow] = []
+        for skipped in asr.unrecognised_speech(speech, decoded.words):
+            pieces = join_short_stretches(asr.parts_within(speech, skipped))
+            heard = [one for piece in pieces for one in self._decode(samples, [piece], language, WIDE_BEAM)]
+            if heard and not any(asr.rejection_reason(one) for one in heard):
+                before, decoded = asr.split_around(decoded, skipped)
+                found += [before, *heard]
+        return [one for one in (*found, decoded) if one.words]
 
     def _in_halves(self, samples: Samples, decoded: DecodedWindow, language: str) -> list[DecodedWindow]:
         """The halves of a window, decoded separately, if they are more plausible than the whole."""

@@ -242,3 +242,12 @@ def test_speech_without_words_is_found_between_words_and_at_both_ends() -> None:
 def test_a_breath_or_a_laugh_is_not_missing_speech() -> None:
     words = [Word(word="a", start=0, end=5), Word(word="b", start=7.9, end=9)]
     assert asr.unrecognised_speech([Stretch(0, 9)], words) == []
+
+
+def test_a_window_is_split_around_a_gap_between_its_words() -> None:
+    words = [Word(word=w, start=t, end=t + 1) for w, t in (("a", 1), ("b", 2), ("c", 20))]
+    whole = heard("").model_copy(update={"words": words})
+    before, after = asr.split_around(whole, Stretch(4, 19))
+    assert (before.window, before.words) == (Stretch(0, 4), words[:2])
+    assert (after.window, after.words) == (Stretch(19, 30), words[2:])
+    assert asr.split_around(whole, Stretch(22, 29))[1].words == []
