@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.captions.ass import BOTTOM, CENTRE, SIDE, TOP, ass, escape, text_width
+from tasks.core.captions.ass import BOTTOM, SIDE, TOP, ass, escape, text_width
 from tasks.core.transcript import Word
 
 SIZE = (1080, 1920)
@@ -62,10 +62,18 @@ def test_there_are_at_most_two_lines_within_the_safe_width():
         assert all(text_width(line) <= room for line in lines)
 
 
-def test_captions_stay_inside_the_safe_area():
-    two_lines = 2 * 0.05 * SIZE[0] * 1.762
-    assert TOP * SIZE[1] < CENTRE * SIZE[1] - two_lines / 2
-    assert CENTRE * SIZE[1] + two_lines / 2 < (1 - BOTTOM) * SIZE[1]
+@pytest.mark.parametrize("size", [SIZE, (720, 1280), (270, 480)])
+def test_captions_stay_inside_the_safe_area(size: tuple[int, int]):
+    script = ass(spoken("Extraordinary circumstances sometimes demand unconventional explanations"), size, "en", "F")
+    line_height = int(re.findall(r"^Style: Caption,F,(\d+),", script, re.MULTILINE)[0])
+    shown = [text for _, _, text in events(script)]
+    assert {text.count("\\N") for text in shown} == {1}, "two lines, the tallest"
+    for text in shown:
+        ((x, y),) = re.findall(r"\\an5\\pos\((\d+),(\d+)\)", text)  # 5: the position is the text's centre
+        half = (text.count("\\N") + 1) * line_height / 2
+        assert int(x) == size[0] // 2
+        assert TOP * size[1] < int(y) - half
+        assert int(y) + half <= (1 - BOTTOM) * size[1]
 
 
 def test_a_group_keeps_its_text_while_the_highlight_moves():

@@ -50,4 +50,6 @@ def test_headline_and_hook_use_only_spoken_words(lines, language):
 
 def test_a_headline_never_cuts_a_number_at_its_comma():
     line = "In the spring, there were 1,000 people who wanted to know what happens next, and nobody told them."
-    assert "1,000" in headline([line], [line], "en") or "000" not in headline([line], [line], "en")
+    for length in range(8, len(line)):
+        said = line[:length].rsplit(" ", 1)[0]
+        assert "000" not in headline([said], [said], "en").replace("1,000", "")

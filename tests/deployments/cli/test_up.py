@@ -19,6 +19,7 @@ from infra.errors import ConfigError
 from infra.local.services import Home, Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
+from tasks.core.source.download_errors import NOT_FOUND
 from tests.deployments.web.browser import SCREENS, chromium, window
 from tests.folders import ROOT
 from tests.media_server import MediaServer, file
@@ -60,12 +61,15 @@ class Up:
         command = [sys.executable, "-m", "deployments.cli.main", *self.arguments()]
         with (self.folder.parent / "up.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment(), stdout=log, stderr=log)
+        self.wait_until_ready(timeout)
+        return self
+
+    def wait_until_ready(self, timeout=150):
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.2)
-        return self
 
     def is_ready(self):
         with contextlib.suppress(httpx.HTTPError):
@@ -194,7 +198,7 @@ class TestUp:
     def test_a_failed_job_says_what_to_do(self, up, short_url):
         job = up.ended(up.create(short_url.replace("short", "none")))
         assert job["status"] == "FAILED"
-        assert "404" in job["error"] or "not" in job["error"]
+        assert job["error"].startswith(NOT_FOUND.message)
         assert job["next_step"]
 
     def test_a_running_job_can_be_cancelled(self, up, short_url):
@@ -216,8 +220,7 @@ class TestUp:
         reasons = " ".join(one["reason"] or "" for one in job["attempts"])
         assert "was stopped" not in reasons
         assert "memory" not in reasons
-        while not up.is_ready():  # the service may still be starting, and the next test creates a job
-            time.sleep(0.5)
+        up.wait_until_ready()  # the service may still be starting, and the next test creates a job
 
     def test_a_job_whose_ffmpeg_is_killed_again_and_again_gets_another_attempt(self, up, short_url):
         job_id = up.create(short_url, clip_duration_seconds=37)

@@ -188,7 +188,7 @@ def test_a_line_that_is_said_eight_times_is_heard_eight_times(recogniser: Recogn
 
 
 def test_speech_after_a_long_silence_is_heard_from_its_first_word(recogniser: Recogniser, tmp_path: Path) -> None:
-    silence, said = 70.0, talk(0, TURN)
+    silence, said = 40.0, talk(0, TURN)
     late = tmp_path / "late.flac"
     ffmpeg("-i", joined([said], tmp_path / "said.flac"), "-af", f"adelay={silence * 1000:.0f}", late)
     result = transcribe_with(recogniser, late, FFMPEG, lambda *_: None)
