@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what the code knows into docs/, between markers: settings, stages and the picture of a job.
+"""Writes what the code knows into docs/, between markers: settings, stages, the edit document and the picture of a job.
 
 Run by `make docs`; `tests/test_docs.py` fails while a page is out of date.
 """
@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from infra.settings import as_markdown
 from infra.states import WORKING_STAGES
+from tasks.core.edit.document import edit_schema
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -146,6 +148,47 @@ def progress() -> str:
     return "\n".join(["| stage | percent | what the page says |", "|---|---|---|", *rows])
 
 
+def edit_fields() -> str:
+    """The fields of the edit document, as a table."""
+    schema = edit_schema()
+    rows = [f"| `{path}` | {value} | {meaning} |" for path, value, meaning in _fields(schema, schema["$defs"], "")]
+    return "\n".join(["| field | value | meaning |", "|---|---|---|", *rows])
+
+
+def _fields(model: dict[str, Any], models: dict[str, Any], above: str) -> Iterator[tuple[str, str, str]]:
+    """Path, value and meaning of each field of a model and of the models below it."""
+    for name, field in model["properties"].items():
+        item = field.get("items", field)
+        path = above + name + ("[]" if "items" in field else "")
+        inner = named(models, item) if "$ref" in item else {}
+        value = value_of(item, field) + ("" if name in model.get("required", []) else "; optional")
+        yield path, value, field.get("description") or inner["description"]
+        if inner:
+            yield from _fields(inner, models, f"{path}.")
+        for kind in (named(models, part) for part in field.get("oneOf", [])):
+            yield f"{path}.kind", value_of(kind["properties"].pop("kind")), kind["description"]
+            yield from _fields(kind, models, f"{path}.")
+
+
+def named(models: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """The model that a part of a schema refers to."""
+    return models[part["$ref"].rpartition("/")[2]]
+
+
+def value_of(item: dict[str, Any], field: dict[str, Any] | None = None) -> str:
+    """What a field of a schema may hold, or each item of it, in a few words."""
+    listed = [part["enum"] for part in (item, *item.get("anyOf", [])) if "enum" in part]
+    if choices := listed[0] if listed else [item["const"]] if "const" in item else []:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if "pattern" in item:
+        return f"`{item['pattern']}`"
+    kinds = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    words = kinds.get(item.get("type", ""), "object")
+    bounds = {"minimum": " from {:g}", "maximum": " to {:,}", "maxLength": ", at most {:,} characters"}
+    words += "".join(text.format(item[bound]) for bound, text in bounds.items() if bound in item)
+    return words + (f"; at most {field['maxItems']:,} of them" if field and "maxItems" in field else "")
+
+
 def between(marker: str, text: str, fresh: str) -> str:
     """The text with `fresh` between its markers.
 
@@ -162,6 +205,7 @@ def between(marker: str, text: str, fresh: str) -> str:
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "settings.md": ("settings", as_markdown),
     "architecture.md": ("stages", progress),
+    "edit.md": ("fields", edit_fields),
     "how-a-job-flows.md": ("picture", picture),
 }
 """Marker and content of each page that is written in part."""

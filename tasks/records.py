@@ -44,7 +44,7 @@ class ChunksRecord(StageRecord):
 
 
 class EdlRecord(StageRecord):
-    """SELECT: artifact `edl`."""
+    """SELECT: artifacts `edit` and `edl`."""
 
     selection: Selection
 

@@ -1,4 +1,4 @@
-"""RENDER: renders the clips of the EDL as vertical video files."""
+"""RENDER: renders the clips of the edit document as vertical video files."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ from infra.bucket.store import ArtifactRef
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
+from tasks.core.edit.document import EditDocument
+from tasks.core.edit.drawing import Drawing, drawings
 from tasks.core.edl import Edl
 from tasks.core.object_keys import job_key
 from tasks.core.output.render_plan import RenderOptions
@@ -17,11 +19,11 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clips
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.RENDER, version=9))
+@task(**task_arguments(Stage.RENDER, version=10))
 def render(
     job: JobRef, options: RenderOptions, source: SourceRecord, transcript: TranscriptRecord, edl: EdlRecord
 ) -> RenderRecord:
-    """Render every clip of the EDL into `rendered/`; UPLOAD checks and publishes them.
+    """Render every clip of the edit document into `rendered/`; UPLOAD checks and publishes them.
 
     The artifact `renders` describes each clip.
     """
@@ -32,13 +34,13 @@ def render(
             key = job_key(work.job.job_id, f"rendered/{clip.path.name}")
             stored[clip.path.name] = work.put_file(key, clip.path)
 
-        chosen = Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes())
+        drawn = _drawings(edl, transcript, work)
         rendered = render_clips(
-            chosen.clips,
-            work.footage(source, transcript),
+            drawn,
+            work.footage(source),
             options,
             work.folder / "renders",
-            lambda share: work.report_progress(share, pluralize(len(chosen.clips), "clip")),
+            lambda share: work.report_progress(share, pluralize(len(drawn), "clip")),
             keep,
         )
         return RenderRecord(
@@ -46,6 +48,12 @@ def render(
             seconds=work.seconds,
             warnings=[f"clip {lost.clip.index} could not be rendered: {lost.reason}" for lost in rendered.failed],
         )
+
+
+def _drawings(edl: EdlRecord, transcript: TranscriptRecord, work: Workspace) -> list[Drawing]:
+    document = EditDocument.model_validate_json(work.fetch(edl.artifacts["edit"]).read_bytes())
+    derived = Edl.model_validate_json(work.fetch(edl.artifacts["edl"]).read_bytes())
+    return drawings(document, derived.clips, work.speech(transcript))
 
 
 def _put_renders(rendered: RenderResult, work: Workspace) -> ArtifactRef:

@@ -5,9 +5,10 @@ from prefect import task
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
+from tasks.core.edit.document import first_revision, transcript_words
+from tasks.core.edit.drawing import derived_edl
 from tasks.core.media import SourceMeta
 from tasks.core.request import ClipRequest
-from tasks.core.transcript import TRANSCRIPT_JSON, Speech
 from tasks.engines.choice.llm import LlmOptions
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.options import ChoiceOptions
@@ -17,7 +18,7 @@ from tasks.stages.select import select_clips
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.SELECT, version=8))
+@task(**task_arguments(Stage.SELECT, version=9))
 def select(
     job: JobRef,
     request: ClipRequest,
@@ -26,23 +27,28 @@ def select(
     transcript: TranscriptRecord,
     chunks: ChunksRecord,  # noqa: ARG001 only orders the tasks; selection reads the transcript
 ) -> EdlRecord:
-    """Choose the clips, snap their ends to cuts in the picture, and write the EDL."""
+    """Choose the clips, snap their ends to cuts in the picture, and write the edit document and the EDL."""
     with stage_workspace(job, Stage.SELECT) as work:
-        segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
+        speech = work.speech(transcript)
         edl = select_clips(
             job.job_id,
             request,
-            Speech(segments, transcript.language),
+            speech,
             work.fetch(source.artifacts["audio"]),
             SourceMeta.model_validate_json(work.fetch(source.artifacts["meta"]).read_bytes()),
             _llm(options, work),
             ffmpeg_exe(),
         )
         video = work.fetch(source.artifacts["video"])
-        clips = snap_ends(edl.clips, segments, video, source.info, request.bounds)
-        edl = edl.model_copy(update={"clips": clips})
-        kept = work.put_json("edl.json", edl.model_dump(mode="json"))
-        return EdlRecord(artifacts={"edl": kept}, seconds=work.seconds, warnings=edl.notes, selection=edl.selection)
+        clips = snap_ends(edl.clips, speech.segments, video, source.info, request.bounds)
+        document = first_revision(clips, source.artifacts["video"].sha256, transcript_words(speech.segments))
+        edl = edl.model_copy(update={"clips": derived_edl(document, clips, speech)})
+        return EdlRecord(
+            artifacts={"edit": work.put_json("edit.json", document), "edl": work.put_json("edl.json", edl)},
+            seconds=work.seconds,
+            warnings=edl.notes,
+            selection=edl.selection,
+        )
 
 
 def _llm(options: ChoiceOptions, work: Workspace) -> LlmOptions | None:

@@ -9,12 +9,12 @@ from infra.bucket.store import ArtifactRef
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
-from tasks.core.edl import Edl, EdlClip
+from tasks.core.edit.drawing import Drawing, plain_drawing
+from tasks.core.edl import Edl, EdlClip, Span
 from tasks.core.object_keys import SUBTITLE_TYPES, job_key
 from tasks.core.output.manifest import manifest
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
-from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.records import (
     EdlRecord,
     PublishedClip,
@@ -42,12 +42,13 @@ def upload(
     with stage_workspace(job, Stage.UPLOAD) as work:
         result = RenderResult.model_validate_json(work.fetch(rendered.artifacts["renders"]).read_bytes())
         again: list[RenderedClip] = []
-        settled = [clip.clip.segments for clip in result.clips] + [lost.clip.segments for lost in result.failed]
 
         def render_one(clip: EdlClip, correction: Correction) -> RenderedClip:
-            if clip.segments not in settled:
-                clip = _with_snapped_ends(clip, [*result.clips, *again], request, source, transcript, work)
-            again.append(_render_again(clip, correction, options, source, transcript, work))
+            drawn = next((made.drawing for made in result.clips if made.clip == clip), None)
+            if drawn is None:
+                taken = [span for made in [*result.clips, *again, *result.failed] for span in made.clip.segments]
+                drawn = _spare_drawing(clip, taken, request, source, transcript, work)
+            again.append(_render_again(drawn, correction, options, source, work))
             return again[-1]
 
         published = verify_clips(
@@ -120,37 +121,26 @@ def _store_subtitles(clip: VerifiedClip, work: Workspace) -> dict[str, ArtifactR
     return stored
 
 
-def _with_snapped_ends(
+def _spare_drawing(
     clip: EdlClip,
-    others: list[RenderedClip],
+    taken: list[Span],
     request: ClipRequest,
     source: SourceRecord,
     transcript: TranscriptRecord,
     work: Workspace,
-) -> EdlClip:
-    """The reserve clip with its ends snapped to cuts, which SELECT does only for the chosen clips."""
-    segments = TRANSCRIPT_JSON.validate_json(work.fetch(transcript.artifacts["transcript"]).read_bytes())
-    taken = [(span.start, span.end) for other in others for span in other.clip.segments]
-    video = work.fetch(source.artifacts["video"])
-    return snap_ends([clip], segments, video, source.info, request.bounds, taken)[0]
+) -> Drawing:
+    """A clip of the reserve, with its ends snapped to cuts, which SELECT does only for the chosen clips."""
+    speech = work.speech(transcript)
+    video, occupied = work.fetch(source.artifacts["video"]), [(span.start, span.end) for span in taken]
+    (snapped,) = snap_ends([clip], speech.segments, video, source.info, request.bounds, occupied)
+    return plain_drawing(snapped, speech)
 
 
 def _render_again(
-    clip: EdlClip,
-    correction: Correction,
-    options: RenderOptions,
-    source: SourceRecord,
-    transcript: TranscriptRecord,
-    work: Workspace,
+    drawing: Drawing, correction: Correction, options: RenderOptions, source: SourceRecord, work: Workspace
 ) -> RenderedClip:
-    work.report_progress(0.5, f"rendering clip {clip.index} again")
-    return render_clip(
-        clip,
-        work.footage(source, transcript),
-        options,
-        work.folder / "again",
-        correction=correction,
-    )
+    work.report_progress(0.5, f"rendering clip {drawing.clip.index} again")
+    return render_clip(drawing, work.footage(source), options, work.folder / "again", correction=correction)
 
 
 def _with_file(clip: RenderedClip, rendered: RenderRecord, work: Workspace) -> RenderedClip:

@@ -60,15 +60,18 @@ class Workspace:
             background_transfers.wait(path)
         return path if path.is_file() else self.store.fetch(ref, path)
 
-    def footage(self, source: SourceRecord, transcript: TranscriptRecord) -> Footage:
-        """Video, audio and transcript of the job's source."""
-        segments = TRANSCRIPT_JSON.validate_json(self.fetch(transcript.artifacts["transcript"]).read_bytes())
+    def footage(self, source: SourceRecord) -> Footage:
+        """Video and audio of the job's source."""
         return Footage(
             video=self.fetch(source.artifacts["video"]),
             audio=self.fetch(source.artifacts["audio"]),
             info=source.info,
-            speech=Speech(segments, transcript.language),
         )
+
+    def speech(self, transcript: TranscriptRecord) -> Speech:
+        """The transcript of the job's source."""
+        segments = TRANSCRIPT_JSON.validate_json(self.fetch(transcript.artifacts["transcript"]).read_bytes())
+        return Speech(segments, transcript.language)
 
     def prefetch(self, ref: ArtifactRef) -> None:
         """Start downloading the object in the background, for a later stage."""

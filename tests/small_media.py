@@ -5,6 +5,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from tasks.core.edit.drawing import Drawing, plain_drawing
+from tasks.core.edl import EdlClip
 from tasks.core.transcript import Segment, Speech
 from tasks.engines.footage import Footage
 from tasks.engines.probe import probe
@@ -16,9 +18,14 @@ def ffmpeg(*args: object) -> None:
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)], check=True, timeout=60)
 
 
-def footage(path: Path, segments: list[Segment] | None = None, language: str = "en") -> Footage:
+def footage(path: Path) -> Footage:
     """A source whose picture and sound are both in this file."""
-    return Footage(path, path, probe(path), Speech(segments or [], language))
+    return Footage(path, path, probe(path))
+
+
+def drawing(clip: EdlClip, segments: list[Segment] | None = None, language: str = "en") -> Drawing:
+    """A clip that nobody has edited, of a source in which this is said."""
+    return plain_drawing(clip, Speech(segments or [], language))
 
 
 def clip(path: Path, seconds: float = 2.0, *more: object) -> Path:

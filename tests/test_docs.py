@@ -90,7 +90,7 @@ def test_the_recipe_for_a_batch_uses_fields_that_list_prints():
 # Generated parts.
 
 
-@pytest.mark.parametrize("page", ["architecture.md", "how-a-job-flows.md", "settings.md"])
+@pytest.mark.parametrize("page", ["architecture.md", "edit.md", "how-a-job-flows.md", "settings.md"])
 def test_generated_parts_are_up_to_date(page):
     assert generator().written(page) == read(DOCS / page), "run: make docs"
 

@@ -132,7 +132,8 @@ class _Verifier:
             unreadable = Check(name="readable", ok=False, measured=error.message, wanted="a file that decodes")
             return _Verdict(rendered=rendered, measurements=None, checks=[unreadable])
         black, frozen = rendered.source_black, rendered.source_frozen
-        checks = check_clip(measurements, rendered.clip, self.options, black, frozen, rendered.words, self.longest)
+        options, words = self.options.at_ratio(rendered.drawing.ratio), rendered.drawing.captioned
+        checks = check_clip(measurements, rendered.clip, options, black, frozen, words, self.longest)
         checks.append(check_words(rendered.clip))
         return _Verdict(rendered=rendered, measurements=measurements, checks=checks)
 

@@ -1,4 +1,4 @@
-"""RENDER: make vertical clips from an EDL and its source, with one encode each and several in parallel_clips."""
+"""RENDER: make clips from their drawings and the source, with one encode each and several in parallel."""
 
 import logging
 import threading
@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from tasks.core.captions import ass as captions
+from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.media import MediaInfo
@@ -24,14 +25,12 @@ from tasks.core.output.render_plan import (
     frame_rate,
     on_clip_clock,
     plan,
-    words_on_clip_clock,
 )
 from tasks.core.output.source_match import SourceExcerpt
-from tasks.core.picture.camera import RangeAnalysis, Shot
+from tasks.core.picture.camera import Automatic, RangeAnalysis, Shot
 from tasks.core.picture.field_order import Scan
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
-from tasks.core.transcript import Word
 from tasks.engines.captions import fonts, line_breaks
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
 from tasks.engines.footage import Footage
@@ -62,13 +61,11 @@ class FaceDetection(BaseModel):
 
 
 class RenderedClip(BaseModel):
-    """A finished file with the data for its checks and manifest. Time ranges and words are on the clip's clock."""
+    """A finished file with the data for its checks and manifest. Time ranges are on the clip's clock."""
 
-    clip: EdlClip
+    drawing: Drawing
     path: Path
     shots: list[Shot]
-    words: list[Word] = Field(default_factory=list[Word])
-    language: str = ""
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source: SourceExcerpt
@@ -80,6 +77,10 @@ class RenderedClip(BaseModel):
     source_loudness: float
     source_true_peak: float
     warnings: list[str] = Field(default_factory=list[str])
+
+    @property
+    def clip(self) -> EdlClip:
+        return self.drawing.clip
 
 
 class FailedClip(BaseModel):
@@ -98,35 +99,35 @@ class RenderResult(BaseModel):
 
 
 def render_clips(
-    clips: list[EdlClip],
+    drawings: list[Drawing],
     footage: Footage,
     options: RenderOptions,
     out_dir: Path,
     progress: Callable[[float], None],
     finished: Callable[[RenderedClip], object] | None = None,
 ) -> RenderResult:
-    """Render every clip of an EDL into `out_dir` as clip_01.mp4 and so on.
+    """Render every clip into `out_dir` as clip_01.mp4 and so on.
 
     `progress` is called with the share (0 to 1) that is done; `finished` is called with each clip as soon as it
     is done, on a worker thread.
     """
     done: dict[int, float] = {}
     lock = threading.Lock()
-    whole = sum(clip.duration for clip in clips) or 1.0
+    whole = sum(drawing.clip.duration for drawing in drawings) or 1.0
 
     def tell(clip: EdlClip, share: float) -> None:
         with lock:
             done[clip.index] = share * clip.duration
             progress(min(sum(done.values()) / whole, 1.0))
 
-    def make(clip: EdlClip) -> RenderedClip:
-        made = render_clip(clip, footage, options, out_dir, partial(tell, clip))
+    def make(drawing: Drawing) -> RenderedClip:
+        made = render_clip(drawing, footage, options, out_dir, partial(tell, drawing.clip))
         if finished:
             finished(made)
         return made
 
-    with ThreadPoolExecutor(parallel_clips(options, len(clips))) as pool:
-        jobs = {pool.submit(make, clip): clip for clip in clips}
+    with ThreadPoolExecutor(parallel_clips(options, len(drawings))) as pool:
+        jobs = {pool.submit(make, drawing): drawing.clip for drawing in drawings}
         try:
             outcomes = [_outcome(job, clip) for job, clip in jobs.items()]
         except BaseException:
@@ -155,7 +156,7 @@ def parallel_clips(options: RenderOptions, clips: int) -> int:
 
 
 def render_clip(
-    clip: EdlClip,
+    drawing: Drawing,
     footage: Footage,
     options: RenderOptions,
     out_dir: Path,
@@ -164,22 +165,21 @@ def render_clip(
 ) -> RenderedClip:
     """Render one clip: analyse and frame its picture, measure its sound, write its captions, encode once."""
     correction, progress = correction or Correction(), progress or _ignore_progress
+    clip, options = drawing.clip, options.at_ratio(drawing.ratio)
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
     out = out_dir / clip_name(clip.index)
-    picture = _frame_clip(clip, footage, options)
+    picture = _frame_clip(drawing, footage, options)
     frames = plan(clip, picture.shots, footage.info, options, correction.dropped_frames, picture.scans)
     sound = plan_loudness(footage.audio, [(s.start, frames.seconds(s)) for s in frames.segments], correction)
     progress(1 - _ENCODE_SHARE)
-    text = _caption_clip(clip, footage, options)
+    text = _caption_clip(drawing, options)
     encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     progress(1.0)
     return RenderedClip(
-        clip=clip,
+        drawing=drawing,
         path=out,
         shots=picture.all_shots,
-        words=text.words,
-        language=text.language,
         source_black=on_clip_clock(clip, picture.black),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(picture, footage.info)),
         source=_source_excerpt(clip, footage, picture.shots, options),
@@ -215,33 +215,32 @@ class _FramedClip:
         return [stretch for view in self.views for stretch in view.black]
 
 
-def _frame_clip(clip: EdlClip, footage: Footage, options: RenderOptions) -> _FramedClip:
-    """Analyse the picture of each segment and frame it."""
+def _frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> _FramedClip:
+    """Analyse the picture of each segment and frame it. Faces are looked for only where the camera follows them."""
     source, output = (footage.info.width, footage.info.height), (options.width, options.height)
-    detector, faces = _face_detector()
-    views = _views(clip, footage, options, detector)
+    follows = [isinstance(asked, Automatic) for asked in drawing.framing]
+    detector, faces = _face_detector() if any(follows) else (None, FaceDetection())
+    views = _views(drawing.clip, footage, options, [detector if wanted else None for wanted in follows])
     faces = next((FaceDetection(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
-    return _FramedClip(views, [frame_range(view, source, output) for view in views], faces)
+    shots = [frame_range(view, source, output, asked) for view, asked in zip(views, drawing.framing, strict=True)]
+    return _FramedClip(views, shots, faces)
 
 
 @dataclass(frozen=True)
 class _Captions:
-    """A clip's words and language, their ASS script and its font, and a warning if the font lacks glyphs."""
+    """A clip's captions as an ASS script, their font, and a warning if the font lacks glyphs."""
 
-    words: list[Word]
-    language: str
     script: str
     font: fonts.FontChoice
     warning: str | None
 
 
-def _caption_clip(clip: EdlClip, footage: Footage, options: RenderOptions) -> _Captions:
-    words = words_on_clip_clock(clip, footage.speech.segments)
-    language = footage.speech.language_of((span.start, span.end) for span in clip.segments)
+def _caption_clip(drawing: Drawing, options: RenderOptions) -> _Captions:
+    words, language = drawing.captioned, drawing.language
     font = fonts.choose_font(word.word for word in words)
     phrases = line_breaks.reading_phrases(words)
     script = captions.ass(phrases, (options.width, options.height), language, font.face.name, font.em_share)
-    return _Captions(words, language, script, font, font.warning(language))
+    return _Captions(script, font, font.warning(language))
 
 
 def _encode_clip(
@@ -306,10 +305,13 @@ def _face_detector() -> tuple[FaceDetector | None, FaceDetection]:
 
 
 def _views(
-    clip: EdlClip, footage: Footage, options: RenderOptions, detector: FaceDetector | None
+    clip: EdlClip, footage: Footage, options: RenderOptions, detectors: list[FaceDetector | None]
 ) -> list[RangeAnalysis]:
     video, info = footage.video, footage.info
     rate = float(frame_rate(info.pictures_per_second, options.max_fps))
     if any(span.start >= info.duration for span in clip.segments):
         raise UnreadableMedia(f"The video ends at {info.duration:.1f} s, before the clip does.")
-    return [analyse_range(video, info, span.start, span.end, rate, detector, ffmpeg_exe()) for span in clip.segments]
+    return [
+        analyse_range(video, info, span.start, span.end, rate, detector, ffmpeg_exe())
+        for span, detector in zip(clip.segments, detectors, strict=True)
+    ]

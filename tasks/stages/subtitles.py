@@ -8,5 +8,6 @@ from tasks.stages.render import RenderedClip
 
 def subtitle_texts(rendered: RenderedClip, duration: float) -> dict[SubtitleFormat, str]:
     """The clip's subtitles in each format; the clip lasts `duration` seconds."""
-    found = cues(reading_phrases(rendered.words), rendered.language, duration)
+    drawing = rendered.drawing
+    found = cues(reading_phrases(drawing.words), drawing.language, duration)
     return {"srt": srt(found), "vtt": vtt(found)}

@@ -14,7 +14,7 @@ from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Word
 from tasks.engines.probe import probe
 from tasks.stages.render import render_clips
-from tests.small_media import ffmpeg, footage
+from tests.small_media import drawing, ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 REQUEST = ClipRequest(video_url="https://example.org/talk", clip_duration_seconds=8, min_clip_seconds=4)
@@ -52,7 +52,7 @@ def manifest(stack, store, film, tmp_path_factory):
     job, made = new_job_id(), tmp_path_factory.mktemp("made")
     JobStore.from_settings(stack.settings).create(job, REQUEST.model_dump_json())
     speech = [Segment(text="one two three", start=1, duration=16, words=WORDS)]
-    rendered = render_clips([BROKEN], footage(film, speech), OPTIONS, made, lambda _: None)
+    rendered = render_clips([drawing(BROKEN, speech)], footage(film), OPTIONS, made, lambda _: None)
     (whole,) = rendered.clips
     shrunk = made / "shrunk.mp4"
     ffmpeg("-i", whole.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)

@@ -13,7 +13,7 @@ from tasks.engines.output.measurements import measure_clip
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA
-from tests.small_media import ffmpeg, footage
+from tests.small_media import drawing, ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 START, END = 4.0, 12.0
@@ -25,14 +25,14 @@ def cut(start: float = START, end: float = END) -> EdlClip:
 
 
 def rendered(source: Path, out: Path, clip: EdlClip | None = None) -> RenderedClip:
-    return render_clip(clip or cut(), footage(source), OPTIONS, out)
+    return render_clip(drawing(clip or cut()), footage(source), OPTIONS, out)
 
 
 def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:
     """Names of the failed checks among those that compare with the source."""
     measure = measure_clip(path or clip.path, clip.source)
     assert len(measure.frame_matches) >= 5
-    checks = check_clip(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words)
+    checks = check_clip(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.drawing.captioned)
     return {c.name for c in checks if not c.ok} & COMPARED
 
 
@@ -130,7 +130,7 @@ def test_good_clips_of_every_kind_pass(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize("layout", ["still", "pan", "fit", "fit without bars"])
 def test_clips_of_every_layout_pass(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str):
-    def framed(view, size, output) -> list[Shot]:
+    def framed(view, size, output, asked) -> list[Shot]:
         left, right = CropKey(t=START, x=0, y=0), CropKey(t=END, x=216, y=0)
         inner = Shot(
             start=START, end=END, layout="fit", crop_width=240, crop_height=140, keys=[CropKey(t=START, x=40, y=20)]

@@ -19,7 +19,7 @@ from tasks.engines.weights import WeightsMissing
 from tasks.stages import publish
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip
-from tests.small_media import ffmpeg, footage
+from tests.small_media import drawing, ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 
@@ -55,7 +55,7 @@ class Renders:
     def __call__(self, clip: EdlClip, mend: Correction) -> RenderedClip:
         self.requests.append((clip.title, mend))
         mend = mend.model_copy(update={"extra_gain": mend.extra_gain + self.bias})
-        return render_clip(clip, footage(self.source), OPTIONS, self.out, correction=mend)
+        return render_clip(drawing(clip), footage(self.source), OPTIONS, self.out, correction=mend)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip, Span
 from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import Correction, RenderOptions
@@ -18,7 +19,7 @@ from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, parallel_clips, render_clip, render_clips
 from tests.engines.picture.test_filters import combed_share
-from tests.small_media import ffmpeg, footage
+from tests.small_media import drawing, ffmpeg, footage
 
 OPTIONS = RenderOptions(width=270, height=480, preset="ultrafast")
 TONE = "anoisesrc=c=pink:a=0.3:d=6:r=48000:seed=1"
@@ -43,15 +44,19 @@ def cut(*spans: tuple[float, float]) -> EdlClip:
     return EdlClip(index=1, title="t", hook="h", segments=[Span(start=a, end=b) for a, b in spans])
 
 
+def drawn(clips: list[EdlClip]) -> list[Drawing]:
+    return [drawing(clip, SPEECH) for clip in clips]
+
+
 def rendered(path: Path, out: Path, clip: EdlClip | None = None, words: list[Segment] | None = None) -> RenderedClip:
     speech = SPEECH if words is None else words
-    return render_clip(clip or cut((0.5, 3.5)), footage(path, speech), OPTIONS, out)
+    return render_clip(drawing(clip or cut((0.5, 3.5)), speech), footage(path), OPTIONS, out)
 
 
 def faults(clip: RenderedClip) -> list[str]:
     measure = measure_clip(clip.path, clip.source)
     checks = check_clip(
-        measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words, clip.clip.duration
+        measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.drawing.captioned, clip.clip.duration
     )
     return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
 
@@ -124,7 +129,7 @@ def test_only_the_clip_is_left_behind(plain: Path, tmp_path: Path):
 def test_a_failed_encode_leaves_nothing(plain: Path, tmp_path: Path):
     options = OPTIONS.model_copy(update={"preset": "no such preset"})
     with pytest.raises(Exception, match="ffmpeg exited"):
-        render_clip(cut((0, 1)), footage(plain), options, tmp_path / "out")
+        render_clip(drawing(cut((0, 1))), footage(plain), options, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -141,7 +146,7 @@ def test_interlaced_fields_leave_no_combs_in_a_clip(tmp_path: Path, monkeypatch:
     fields = "testsrc2=s=640x480:r=50:d=2,scroll=h=0.012,interlace=scan=tff:lowpass=0,setfield=tff"
     path = source(tmp_path / "a.mp4", fields, "-crf", "8", "-x264-params", "tff=1")
 
-    def framed(view, size, output) -> list[Shot]:
+    def framed(view, size, output, asked) -> list[Shot]:
         keys = [CropKey(t=0.5, x=180, y=0)]
         return [Shot(start=0.5, end=1.5, layout="still", crop_width=270, crop_height=480, keys=keys)]
 
@@ -247,7 +252,7 @@ def test_framing_changes_exactly_at_the_cut(tmp_path: Path, monkeypatch: pytest.
     halves = "color=red:s=640x360:r=30:d=5,drawbox=x=iw/2:w=iw/2:h=ih:color=blue:t=fill"
     path = source(tmp_path / "a.mp4", halves)
 
-    def framed(view, size, output) -> list[Shot]:
+    def framed(view, size, output, asked) -> list[Shot]:
         left, right = ([CropKey(t=0, x=x, y=0)] for x in (0, 430))
         crop = {"layout": "still", "crop_width": 202, "crop_height": 360}
         return [Shot(start=0.5, end=1.5, keys=left, **crop), Shot(start=1.5, end=3.5, keys=right, **crop)]
@@ -260,7 +265,7 @@ def test_framing_changes_exactly_at_the_cut(tmp_path: Path, monkeypatch: pytest.
 def test_a_pan_moves_the_crop_steadily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = source(tmp_path / "a.mp4", "color=black:s=640x360:r=30:d=5,drawbox=x=300:w=40:h=ih:color=white:t=fill")
 
-    def framed(view, size, output) -> list[Shot]:
+    def framed(view, size, output, asked) -> list[Shot]:
         keys = [CropKey(t=0.5, x=140, y=0), CropKey(t=3.5, x=290, y=0)]
         return [Shot(start=0.5, end=3.5, layout="pan", crop_width=202, crop_height=360, keys=keys)]
 
@@ -278,7 +283,7 @@ def test_a_crop_of_a_still_region_is_not_a_frozen_clip(tmp_path: Path, monkeypat
            "-filter_complex", f"{still}[v]", "-map", "[v]", "-map", "2:a", "-c:v", "libx264", "-preset", "ultrafast",
            "-c:a", "aac", "-t", "5", path)  # fmt: skip
 
-    def framed(view, size, output) -> list[Shot]:
+    def framed(view, size, output, asked) -> list[Shot]:
         keys = [CropKey(t=0.5, x=420, y=0)]
         return [Shot(start=0.5, end=3.5, layout="still", crop_width=202, crop_height=360, keys=keys)]
 
@@ -321,7 +326,8 @@ def test_captions_follow_the_direction_of_the_clips_language(plain: Path, tmp_pa
             Word(word=w, start=1 + i / 4, end=1.25 + i / 4) for i, w in enumerate(["Google", "أعلنت", "New", "Phone"])
         ]
         told = [Segment(text="", start=1, duration=1, words=said, language=own)]
-        return render_clip(cut((1, 2)), footage(plain, told, language), OPTIONS, tmp_path).path.read_bytes()
+        drawn = drawing(cut((1, 2)), told, language)
+        return render_clip(drawn, footage(plain), OPTIONS, tmp_path).path.read_bytes()
 
     assert captioned("en", "ar") == captioned("ar", None) != captioned("en", None)
 
@@ -347,7 +353,7 @@ def test_clips_are_returned_in_order_with_a_face_log_and_rising_progress(plain: 
     clips = [cut((0.5, 2.5)), cut((2.5, 4.5)).model_copy(update={"index": 2})]
     told: list[float] = []
     options = OPTIONS.model_copy(update={"parallel": 2})
-    done = render_clips(clips, footage(plain, SPEECH), options, tmp_path, told.append)
+    done = render_clips(drawn(clips), footage(plain), options, tmp_path, told.append)
     assert [c.path.name for c in done.clips] == ["clip_01.mp4", "clip_02.mp4"]
     assert done.failed == []
     assert [row["index"] for row in done.face_log["clips"]] == [1, 2]
@@ -357,14 +363,14 @@ def test_clips_are_returned_in_order_with_a_face_log_and_rising_progress(plain: 
 
 def test_a_failed_clip_does_not_stop_the_others(plain: Path, tmp_path: Path):
     clips = [cut((90, 92)), cut((0.5, 2.5)).model_copy(update={"index": 2})]
-    done = render_clips(clips, footage(plain, SPEECH), OPTIONS, tmp_path, lambda share: None)
+    done = render_clips(drawn(clips), footage(plain), OPTIONS, tmp_path, lambda share: None)
     assert [c.clip.index for c in done.clips] == [2]
     assert [f.clip.index for f in done.failed] == [1]
     assert done.failed[0].reason
 
 
 def test_every_clip_may_fail_without_an_error(plain: Path, tmp_path: Path):
-    done = render_clips([cut((90, 92))], footage(plain), OPTIONS, tmp_path, lambda share: None)
+    done = render_clips(drawn([cut((90, 92))]), footage(plain), OPTIONS, tmp_path, lambda share: None)
     assert done.clips == []
     assert done.failed[0].reason
 
@@ -377,7 +383,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
 
     monkeypatch.setattr(stage, "yunet", missing)
     clips = [cut((0.5, 2.5))]
-    result = render_clips(clips, footage(plain, SPEECH), OPTIONS, tmp_path, lambda share: None)
+    result = render_clips(drawn(clips), footage(plain), OPTIONS, tmp_path, lambda share: None)
     assert (result.face_log["backend"], result.face_log["reason"]) == (None, "model_missing")
     assert {shot.layout for shot in result.clips[0].shots} == {"fit"}
     assert "model_missing" in result.clips[0].warnings[-1]
@@ -385,7 +391,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
 
 def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
     mend = Correction(extra_gain=-3, dropped_frames=4)
-    done = render_clip(cut((0.5, 3.5)), footage(plain, SPEECH), OPTIONS, tmp_path, correction=mend)
+    done = render_clip(drawing(cut((0.5, 3.5)), SPEECH), footage(plain), OPTIONS, tmp_path, correction=mend)
     measure = measure_clip(done.path, done.source)
     assert measure.integrated == pytest.approx(-17, abs=0.6)
     assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)

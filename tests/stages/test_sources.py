@@ -10,7 +10,6 @@ from tasks.core.errors import NoAudio
 from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import lags
-from tasks.core.transcript import Speech
 from tasks.engines.ffmpeg import ffmpeg_exe
 from tasks.engines.footage import Footage
 from tasks.engines.output.envelope import sound_levels
@@ -21,7 +20,7 @@ from tasks.engines.speech import pcm
 from tasks.stages.download import DownloadOptions, LocalSource, acquire_file
 from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA
-from tests.small_media import ffmpeg
+from tests.small_media import drawing, ffmpeg
 
 RATE = 16000
 OPTIONS = RenderOptions(width=54, height=96, preset="ultrafast", encoder="x264")
@@ -65,13 +64,13 @@ def decoded_sound(got: LocalSource) -> np.ndarray:
 def rendered(got: LocalSource, folder: Path) -> RenderedClip:
     """Render the clip from 0.5 to 5.5 s."""
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=0.5, end=5.5)])
-    return render_clip(clip, Footage(got.video, got.audio, got.info, Speech([], "en")), OPTIONS, folder)
+    return render_clip(drawing(clip), Footage(got.video, got.audio, got.info), OPTIONS, folder)
 
 
 def faults(made: RenderedClip) -> list[str]:
     measure = measure_clip(made.path, made.source)
     assert measure.lags, "the beeps show a lag"
-    checks = check_clip(measure, made.clip, OPTIONS, made.source_black, made.source_frozen, made.words, 5.0)
+    checks = check_clip(measure, made.clip, OPTIONS, made.source_black, made.source_frozen, made.drawing.captioned, 5.0)
     return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
 
 

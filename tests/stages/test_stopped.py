@@ -12,6 +12,7 @@ from infra.errors import MachineError
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import JobRef
 from infra.states import Stage
+from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import ProgramStopped
 from tasks.core.media import SourceMeta
@@ -34,10 +35,11 @@ from tasks.stages.render import FailedClip, RenderedClip, render_clip, render_cl
 from tasks.stages.select import select_clips
 from tasks.workspace import stage_workspace
 from tests.small_media import clip as small_clip
-from tests.small_media import footage
+from tests.small_media import drawing, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast", parallel=2)
 CLIPS = [EdlClip(index=i, title="t", hook="h", segments=[Span(start=i, end=i + 1, text="t, h")]) for i in (1, 2)]
+DRAWINGS = [drawing(clip) for clip in CLIPS]
 WORDS = [Word(word=f"word{i}", start=i * 0.4, end=i * 0.4 + 0.3) for i in range(60)]
 UNSEEN = SourceExcerpt(sound=SoundLevels(channels=[], mono=[]), frames=[])
 ENDLESS = ["-f", "lavfi", "-re", "-i", "testsrc=s=64x64", "-f", "null", "-"]
@@ -80,7 +82,7 @@ TASKS: dict[str, Task] = {
     "measure of a clip": lambda video, out, exe: measure_clip(video, UNSEEN),
     "one frame on NVENC": lambda video, out, exe: engine.nvenc_works.__wrapped__(),
     "one frame decoded on the GPU": lambda video, out, exe: engine.hwaccel.__wrapped__(video),
-    "render": lambda video, out, exe: render_clips(CLIPS, footage(video), OPTIONS, out, lambda share: None),
+    "render": lambda video, out, exe: render_clips(DRAWINGS, footage(video), OPTIONS, out, lambda share: None),
     "selection": lambda video, out, exe: select_clips(
         "kk",
         ClipRequest(video_url="http://a.example/", clip_duration_seconds=5, clip_count=1),
@@ -114,7 +116,7 @@ def test_a_killed_ffmpeg_is_the_machines_fault_at_the_stages_border(
 
 
 def test_a_clip_whose_measurement_is_killed_is_neither_dropped_nor_replaced(video: Path, tmp_path: Path, request):
-    good = render_clip(CLIPS[0], footage(video), OPTIONS, tmp_path)
+    good = render_clip(DRAWINGS[0], footage(video), OPTIONS, tmp_path)
     request.getfixturevalue("dying_ffmpeg")
 
     def unwanted(clip: EdlClip, mend: Correction) -> RenderedClip:
@@ -126,7 +128,7 @@ def test_a_clip_whose_measurement_is_killed_is_neither_dropped_nor_replaced(vide
 
 def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_path: Path, dying_ffmpeg: str):
     def mortally(clip: EdlClip, mend: Correction) -> RenderedClip:
-        return render_clip(clip, footage(video), OPTIONS, tmp_path)
+        return render_clip(drawing(clip), footage(video), OPTIONS, tmp_path)
 
     with pytest.raises(ProgramStopped):
         verify_clips([FailedClip(clip=CLIPS[0], reason="damaged")], mortally, [CLIPS[1]], OPTIONS)
@@ -158,8 +160,8 @@ def test_an_interrupted_render_starts_no_further_program(video: Path, tmp_path: 
     """One clip hits a bug while the other is between two runs of ffmpeg, of which the second must not run."""
     begun = threading.Event()
 
-    def make(clip: EdlClip, *rest: object, **more: object) -> RenderedClip:
-        if clip.index == 1:
+    def make(drawing: Drawing, *rest: object, **more: object) -> RenderedClip:
+        if drawing.clip.index == 1:
             begun.wait(20)
             raise ZeroDivisionError
         begun.set()
@@ -170,7 +172,7 @@ def test_an_interrupted_render_starts_no_further_program(video: Path, tmp_path: 
     monkeypatch.setattr(stage, "render_clip", make)
     began = time.monotonic()
     with pytest.raises(ZeroDivisionError):
-        render_clips(CLIPS, footage(video), OPTIONS, tmp_path, lambda share: None)
+        render_clips(DRAWINGS, footage(video), OPTIONS, tmp_path, lambda share: None)
     assert time.monotonic() - began < 30
 
 

@@ -11,7 +11,7 @@ from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.engines.output.measurements import measure_clip
 from tasks.stages.render import RenderedClip, render_clip
-from tests.small_media import ffmpeg, footage
+from tests.small_media import drawing, ffmpeg, footage
 
 OPTIONS = RenderOptions(width=108, height=192, preset="ultrafast", encoder="x264")
 COLOURS = {"red": (1, 0, 0), "lime": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0)}
@@ -19,7 +19,7 @@ COLOURS = {"red": (1, 0, 0), "lime": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1,
 
 def rendered(path: Path, out: Path, start: float, end: float) -> RenderedClip:
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=start, end=end)])
-    return render_clip(clip, footage(path), OPTIONS, out)
+    return render_clip(drawing(clip), footage(path), OPTIONS, out)
 
 
 def faults(clip: RenderedClip) -> list[str]:

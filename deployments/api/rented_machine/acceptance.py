@@ -17,6 +17,7 @@ from infra.bucket.store import ArtifactRef, ArtifactStore
 from infra.errors import ObjectMissing, ObjectTooLarge
 from infra.granted.access import granted_root
 from infra.jobs.record import Job
+from tasks.core.edit.document import EDIT_BYTES
 from tasks.core.object_keys import POSTER_TYPE, SUBTITLE_TYPES, SubtitleFormat, clip_name, job_key
 from tasks.core.request import ClipRequest
 
@@ -28,9 +29,12 @@ DOCUMENTS = {
     "transcript.json": _MIB,
     "chunks.json": _MIB,
     "edl.json": _MIB,
+    "edit.json": EDIT_BYTES,
     "face_log.json": 4 * _MIB,
 }
 """Documents published along with the clips, and the largest size of each in bytes."""
+UNKNOWN_TO_OLDER_IMAGES = {"edit.json"}
+"""Documents that a machine with an image older than this API does not write."""
 BYTES_OF_SPEECH = {"transcript.json": 600, "chunks.json": 100}
 """Extra bytes allowed per second of the longest source; a word takes about 100 bytes."""
 CLIP_BYTES = 1024**3
@@ -87,6 +91,8 @@ def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
         for form, name in clip.subtitles.items():
             bucket.put_bytes(job_key(job.job_id, name), _read_subtitles(name, job, bucket), SUBTITLE_TYPES[form])
     for name, max_bytes in DOCUMENTS.items():
+        if name in UNKNOWN_TO_OLDER_IMAGES and not bucket.exists(_granted_key(name, job)):
+            continue
         limit = max_bytes + BYTES_OF_SPEECH.get(name, 0) * source_seconds
         bucket.put_bytes(job_key(job.job_id, name), _read_document(name, job, bucket, limit)[0], JSON)
     bucket.put_bytes(job_key(job.job_id, "manifest.json"), document, JSON)
@@ -210,8 +216,13 @@ def _read_poster(name: str, job: Job, bucket: ArtifactStore) -> bytes:
 def _read_bounded(name: str, job: Job, bucket: ArtifactStore, max_bytes: int) -> bytes:
     """An object from the machine, of at most `max_bytes` bytes."""
     try:
-        return bucket.get_bounded(granted_root(job.job_id) + job_key(job.job_id, name), max_bytes)
+        return bucket.get_bounded(_granted_key(name, job), max_bytes)
     except ObjectMissing:
         raise OutputRejected(f"{name} is missing.") from None
     except ObjectTooLarge:
         raise OutputRejected(f"{name} is too large.") from None
+
+
+def _granted_key(name: str, job: Job) -> str:
+    """Where the machine writes one of the job's objects."""
+    return granted_root(job.job_id) + job_key(job.job_id, name)

@@ -1,5 +1,6 @@
 """The output contract: the requirements for a finished file, checked against its measurements."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 from pydantic import BaseModel, Field
@@ -104,7 +105,7 @@ def check_clip(
     options: RenderOptions,
     source_black: list[Stretch],
     source_frozen: list[Stretch],
-    words: list[Word],
+    words: Sequence[Word],
     longest: float | None = None,
 ) -> list[Check]:
     """Check one clip against every line of the contract.
@@ -290,7 +291,7 @@ def subtract(stretch: Stretch, holes: list[Stretch]) -> list[Stretch]:
     return [*left, (start, end)]
 
 
-def _captions(measurements: ClipMeasurements, words: list[Word]) -> Check:
+def _captions(measurements: ClipMeasurements, words: Sequence[Word]) -> Check:
     """Check that words are highlighted: a word counts if a frame sampled near its middle shows the highlight."""
     heard = [word for word in words if word.end > word.start]
     shown = sum(_is_shown(word, measurements.highlight) for word in heard)

@@ -11,11 +11,11 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from tasks.core.edit.document import Ratio
 from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
 from tasks.core.picture.camera import CropKey, Layout, Shot
 from tasks.core.picture.field_order import Scan
-from tasks.core.transcript import Segment, Word
 
 TARGET_LUFS = -14.0
 MAX_TRUE_PEAK = -1.0
@@ -36,6 +36,15 @@ class RenderOptions(BaseModel):
     preset: str = "veryfast"
     encoder: Literal["auto", "x264", "nvenc"] = "auto"
     parallel: int | None = Field(default=None, ge=1, exclude=True)
+
+    def at_ratio(self, ratio: Ratio | None) -> "RenderOptions":
+        """The same for a picture of this ratio: its shorter side stays. None changes nothing."""
+        if ratio is None:
+            return self
+        across, down = map(int, ratio.split(":"))
+        scale = min(self.width, self.height) / min(across, down)
+        width, height = (2 * round(side * scale / 2) for side in (across, down))
+        return self.model_copy(update={"width": width, "height": height})
 
 
 class Correction(BaseModel):
@@ -204,20 +213,5 @@ def on_clip_clock(clip: EdlClip, stretches: list[tuple[float, float]]) -> list[t
             first, last = max(start, span.start), min(end, span.end)
             if last > first:
                 result.append((first - span.start + elapsed, last - span.start + elapsed))
-        elapsed += span.duration
-    return result
-
-
-def words_on_clip_clock(clip: EdlClip, transcript: list[Segment]) -> list[Word]:
-    """Words whose middle is in one of the clip's segments, in playing order, in seconds on the clip's clock."""
-    words = [word for segment in transcript for word in segment.words]
-    result: list[Word] = []
-    elapsed = 0.0
-    for span in clip.segments:
-        for word in words:
-            if span.start <= word.middle < span.end:
-                start = max(word.start, span.start) - span.start + elapsed
-                end = min(word.end, span.end) - span.start + elapsed
-                result.append(Word(word=word.word, start=start, end=max(end, start)))
         elapsed += span.duration
     return result

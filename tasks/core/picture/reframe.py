@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
+from tasks.core.picture.camera import Crop, CropKey, FaceBox, Fit, Framing, Picture, RangeAnalysis, Shot
 from tasks.core.picture.crop_path import constant_within, key_indices, peak_motion, smooth_path, taut_string
 from tasks.core.picture.speaker import lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
@@ -36,6 +36,8 @@ CLEAR_LEAD = 1.6
 """Ratio to the others' mouth motion at which a speaker is certain."""
 MIN_EVIDENCE_SECONDS = 0.8
 """Shortest part whose mouth motion proves anything."""
+ASKED = "asked for"
+"""Reason of a framing that a person chose."""
 CLEARLY_LARGER = 1.8
 """Ratio of areas at which the larger face is the subject even if no speaker is known."""
 
@@ -78,18 +80,39 @@ class Subject:
     is_speaking: bool = False
 
 
-def frame_range(view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int]) -> list[Shot]:
+def frame_range(
+    view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int], asked: Framing | None = None
+) -> list[Shot]:
     """Shots that cover the range without gaps, each with its framing and the reason for it.
 
     `source` is the width and height of the frame as displayed, `output` that of the clip. If a shot has bars,
-    only the picture inside them is shown.
+    only the picture inside them is shown, unless a crop was asked for.
     """
+    if isinstance(asked, Crop):
+        return [_crop_at(asked.at, view, fit_crop(source, output))]
+    if isinstance(asked, Fit):
+        return _fit_each_picture(view)
     framed = [
         (shot, picture)
         for start, end, picture in _between_cuts(view)
         for shot in _frame_picture(view, start, end, picture, source, output)
     ]
     return _absorb_slivers(framed)
+
+
+def _crop_at(at: float, view: RangeAnalysis, frame: Frame) -> Shot:
+    """One resting crop whose middle is at a share of the frame's longer side."""
+    whole = frame.width if frame.axis == "x" else frame.height
+    corner = float(np.clip(at * whole - frame.length / 2, 0, frame.room))
+    return _still(view.start, view.end, frame, corner, ASKED, 0)
+
+
+def _fit_each_picture(view: RangeAnalysis) -> list[Shot]:
+    """The whole picture of each shot, without bars; one shot if there are none."""
+    if not any(view.pictures):
+        return [_fit(view.start, view.end, ASKED, 0)]
+    whole = [(_fit(start, end, ASKED, 0), picture) for start, end, picture in _between_cuts(view)]
+    return [_to_whole_frame(shot, picture) if picture else shot for shot, picture in whole]
 
 
 def _between_cuts(view: RangeAnalysis) -> list[tuple[float, float, Picture | None]]:

@@ -28,6 +28,7 @@ STATUSES = {
     "POST /api/worker/grant": {200, 403, 404, 408, 413, 502, 503},
     "POST /api/worker/objects": {200, 400, 403, 408, 413, 429, 501, 502, 503},
     "POST /api/worker/llm/chat/completions": {200, 400, 403, 404, 408, 413, 429, 502, 503},
+    "GET /api/schema/edit": {200},
     "GET /healthz": {200},
     "GET /readyz": {200, 503},
     "GET /metrics": {200, 401, 503},

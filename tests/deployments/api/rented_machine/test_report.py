@@ -19,7 +19,15 @@ from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, clip_entry
 
 MP4_CLIP = b"\x00\x00\x00\x18ftypisom" + CLIP
-DOCUMENTS = ("meta.json", "video_stats.json", "transcript.json", "chunks.json", "edl.json", "face_log.json")
+DOCUMENTS = (
+    "meta.json",
+    "video_stats.json",
+    "transcript.json",
+    "chunks.json",
+    "edl.json",
+    "edit.json",
+    "face_log.json",
+)
 
 
 class Machine:

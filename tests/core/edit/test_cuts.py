@@ -1,0 +1,95 @@
+"""Removed words are cut out of segments; words that stay are not touched."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.edit.cuts import REACH, SHORTEST_PART, SourceWords, played
+from tasks.core.edit.document import EditSegment
+from tasks.core.picture.camera import Fit
+from tasks.core.transcript import Word
+
+TALK = SourceWords([Word(word=f"w{i}", start=i, end=i + 0.6) for i in range(10)])
+WHOLE = EditSegment(start=0.5, end=9.9, framing=Fit(kind="fit"))
+
+
+def times(removed: set[int], *segments: EditSegment) -> list[tuple[float, float]]:
+    return [(round(s.start, 3), round(s.end, 3)) for s in played(segments or [WHOLE], removed, TALK)]
+
+
+def test_without_removed_words_segments_stay_as_they_are():
+    backwards = [EditSegment(start=5, end=7), EditSegment(start=1.25, end=3)]
+    assert played(backwards, {4, 8, 99}, TALK) == backwards
+
+
+@pytest.mark.parametrize(
+    ("removed", "left"),
+    [
+        ({4}, [(0.5, 3.9), (4.7, 9.9)]),
+        ({4, 5}, [(0.5, 3.9), (5.7, 9.9)]),
+        ({4, 6}, [(0.5, 3.9), (4.7, 5.9), (6.7, 9.9)]),
+        ({1}, [(1.7, 9.9)]),
+        ({9}, [(0.5, 8.9)]),
+        ({0, 1, 9}, [(1.7, 8.9)]),
+        (set(range(10)), []),
+    ],
+    ids=["one", "a run", "two apart", "the first", "the last", "both ends", "all"],
+)
+def test_a_cut_reaches_a_little_into_the_silence_beside_the_words(removed, left):
+    assert times(removed) == left
+
+
+def test_in_speech_without_pauses_a_cut_lies_between_the_words():
+    talk = SourceWords([Word(word="w", start=i, end=i + 1) for i in range(5)])
+    left = played([EditSegment(start=0, end=5)], {2}, talk)
+    assert [(part.start, part.end) for part in left] == [(0, 2), (3, 5)]
+
+
+def test_each_part_is_framed_as_its_segment():
+    assert {part.framing.kind for part in played([WHOLE], {3, 5}, TALK)} == {"fit"}
+
+
+def test_what_is_too_short_to_play_is_left_out():
+    talk = SourceWords([Word(word="w", start=i / 20, end=(i + 1) / 20) for i in range(100)])
+    assert played([EditSegment(start=0, end=1)], set(range(100)) - {10}, talk) == []
+
+
+WORDS = st.lists(st.tuples(st.floats(0, 60), st.floats(0, 2)), min_size=1, max_size=30).map(
+    lambda found: [Word(word="w", start=start, end=start + length) for start, length in found]
+)
+SEGMENTS = st.lists(st.tuples(st.floats(0, 60), st.floats(0.1, 30)), min_size=1, max_size=4).map(
+    lambda found: [EditSegment(start=start, end=start + length) for start, length in found]
+)
+
+
+@given(WORDS, SEGMENTS, st.sets(st.integers(0, 30)))
+def test_parts_lie_in_their_segments_and_hold_no_removed_word(words, segments, removed):
+    """Whatever the words are: overlapping, without length, out of order."""
+    source = SourceWords(words)
+    for segment in segments:
+        parts = played([segment], removed, source)
+        edges = [edge for part in parts for edge in (part.start, part.end)]
+        assert edges == sorted(edges)
+        assert all(segment.start <= part.start <= part.end <= segment.end for part in parts)
+        gone = {words[index].middle for index in removed if index < len(words)}
+        left = {words[index].middle for part in parts for index in source.inside(part.start, part.end)}
+        kept = {word.middle for index, word in enumerate(words) if index not in removed}
+        assert not gone & left - kept
+        if not removed & set(source.inside(segment.start, segment.end)):
+            assert parts == [segment]
+
+
+@given(st.lists(st.tuples(st.floats(0.2, 1), st.floats(0, 1)), min_size=1, max_size=20), st.sets(st.integers(0, 20)))
+def test_of_ordered_words_every_one_that_stays_is_played_whole(lengths, removed):
+    words, at = [], 0.0
+    for length, pause in lengths:
+        words.append(Word(word="w", start=at, end=at + length))
+        at += length + pause
+    parts = played([EditSegment(start=0, end=at + 0.2)], removed, SourceWords(words))
+    for index, word in enumerate(words):
+        whole = [part for part in parts if part.start <= word.start + 1e-9 and word.end <= part.end + 1e-9]
+        assert len(whole) == (index not in removed)
+        if index in removed:
+            assert not [part for part in parts if part.start < word.end - 1e-9 and word.start < part.end - 1e-9]
+    assert all(part.end - part.start >= SHORTEST_PART for part in parts)
+    assert REACH < 0.2

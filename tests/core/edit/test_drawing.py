@@ -1,0 +1,115 @@
+"""What is drawn, and `edl.json`, derived from a document."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tasks.core.edit.document import EditDocument, first_revision
+from tasks.core.edit.drawing import Drawing, derived_edl, drawings, plain_drawing
+from tasks.core.edl import EdlClip, Span
+from tasks.core.transcript import Segment, Speech, Word
+from tests.folders import MEDIA
+
+SAYS = ["We", "went", "to", "Kovno", "by", "the", "um", "the", "night", "train"]
+WORDS = [Word(word=word, start=10 + i, end=10.6 + i) for i, word in enumerate(SAYS)]
+SPEECH = Speech(
+    [Segment(text="", start=10, duration=4, words=WORDS[:4]), Segment(text="", start=14, duration=6, words=WORDS[4:])],
+    "en",
+)
+CHOSEN = EdlClip(
+    index=1,
+    title="We went",
+    hook="by train",
+    description="D.",
+    hashtags=["train"],
+    segments=[Span(start=9.8, end=20, text=" ".join(SAYS))],
+    score=1.5,
+    signals={"questions": 0.5},
+    why="Stands out.",
+)
+
+
+def edited(**changes: Any) -> tuple[EdlClip, Drawing]:
+    """The only clip as `edl.json` has it and as it is drawn, after changes of its part of the document."""
+    first = first_revision([CHOSEN], "a" * 64, WORDS).model_dump(mode="json")
+    first["clips"][0] |= changes
+    document = EditDocument.model_validate(first)
+    (clip,) = derived_edl(document, [CHOSEN], SPEECH)
+    (drawing,) = drawings(document, [clip], SPEECH)
+    return clip, drawing
+
+
+def said(drawing: Drawing) -> str:
+    return " ".join(word.word for word in drawing.words)
+
+
+def test_the_first_revision_gives_selects_clips_back_byte_by_byte():
+    clip, drawing = edited()
+    assert clip.model_dump_json() == CHOSEN.model_dump_json()
+    assert drawing == plain_drawing(CHOSEN, SPEECH)
+    assert drawing.captioned == drawing.words
+
+
+def test_the_text_of_a_segment_is_what_is_said_in_it():
+    sample = json.loads((MEDIA / "sample.json").read_text())
+    words = [Word(**word) for word in sample["words"]]
+    speech = Speech([Segment(text="", start=0, duration=words[-1].end, words=words)], "en")
+    places = range(0, len(words) - 61, 60)
+    chosen = [
+        EdlClip(index=i, title="", hook="", segments=[Span(start=words[at].start, end=words[at + 60].end)])
+        for i, at in enumerate(places, start=1)
+    ]
+    document = first_revision(chosen, "a" * 64, words)
+    untold = [clip.model_copy(update={"segments": []}) for clip in chosen]
+    for at, clip in zip(places, derived_edl(document, untold, speech), strict=True):
+        assert clip.segments[0].text == " ".join(word.word for word in words[at : at + 61])
+
+
+def test_a_corrected_word_is_written_in_captions_subtitles_and_edl():
+    clip, drawing = edited(words={"corrected": [{"index": 3, "text": "Kaunas"}]})
+    assert clip.segments[0].text == "We went to Kaunas by the um the night train"
+    assert (clip.segments[0].start, clip.segments[0].end) == (9.8, 20)
+    assert said(drawing) == clip.segments[0].text
+    assert [word.word for word in drawing.captioned] == [word.word for word in drawing.words]
+
+
+def test_a_hidden_word_is_heard_and_read_but_not_in_the_captions():
+    clip, drawing = edited(words={"hidden": [6]})
+    assert clip == CHOSEN
+    assert "um" in said(drawing)
+    assert [word.word for word in drawing.captioned] == [word for word in SAYS if word != "um"]
+
+
+def test_without_captions_the_words_stay_for_the_subtitles():
+    clip, drawing = edited(captions={"shown": False})
+    assert clip == CHOSEN
+    assert drawing.captioned == []
+    assert said(drawing) == " ".join(SAYS)
+
+
+def test_removed_words_split_the_segment_and_leave_the_text():
+    clip, drawing = edited(words={"removed": [6, 7]})
+    assert [(span.start, span.end) for span in clip.segments] == [(9.8, 15.9), (pytest.approx(17.7), 20)]
+    assert [span.text for span in clip.segments] == ["We went to Kovno by the", "night train"]
+    assert said(drawing) == "We went to Kovno by the night train"
+    assert [framing.kind for framing in drawing.framing] == ["auto", "auto"]
+    after = drawing.words[6]
+    assert after.start == pytest.approx(18 - 17.7 + 15.9 - 9.8)
+
+
+def test_segments_play_in_the_documents_order():
+    clip, drawing = edited(
+        segments=[{"start": 17.9, "end": 20, "framing": {"kind": "crop", "at": 0.2}}, {"start": 9.8, "end": 11.8}]
+    )
+    assert said(drawing) == "night train We went"
+    assert [framing.kind for framing in drawing.framing] == ["crop", "auto"]
+    assert [word.start for word in drawing.words] == pytest.approx([0.1, 1.1, 2.3, 3.3])
+    assert clip.duration == pytest.approx(4.1)
+
+
+def test_title_hook_and_post_are_the_documents_and_the_score_is_selects():
+    clip, _ = edited(title="Kaunas by night", hook="h", description="", hashtags=[])
+    assert clip == CHOSEN.model_copy(
+        update={"title": "Kaunas by night", "hook": "h", "description": "", "hashtags": []}
+    )
