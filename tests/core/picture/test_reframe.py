@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.core.picture.asked import Crop, Fit
 from tasks.core.picture.camera import FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.reframe import MAX_ACCELERATION, MAX_SPEED, face_log, face_log_clip, fit_crop, frame_range
 
@@ -322,3 +323,27 @@ def test_a_sliver_with_other_bars_keeps_its_own_camera():
     seen = view(cuts=[0.2]).model_copy(update={"pictures": [letterbox, None]})
     sliver, rest = frame_range(seen, (1920, 1080), (1080, 1920))
     assert (sliver.crop_height, rest.crop_height) == (800, 0)
+
+
+@pytest.mark.parametrize(("at", "x"), [(0.5, 656), (0.0, 0), (0.1, 0), (0.25, 176), (1.0, 1312)])
+def test_a_crop_that_was_asked_for_rests_there_whatever_the_faces_do(at, x):
+    (shot,) = frame_range(view(person(1700), cuts=[4]), WIDE, CLIP, Crop(kind="crop", at=at))
+    assert (shot.start, shot.end, shot.layout, shot.reason) == (0, 10, "still", "asked for")
+    assert (shot.crop_width, shot.crop_height) == (CROP, 1080)
+    assert [(key.x, key.y) for key in shot.keys] == [(x, 0)]
+
+
+def test_a_crop_of_a_tall_source_moves_up_and_down():
+    (shot,) = frame_range(view(), (1080, 1920), (1920, 1080), Crop(kind="crop", at=0.25))
+    assert [(key.x, key.y) for key in shot.keys] == [(0, 176)]
+
+
+def test_the_whole_picture_is_shown_if_it_was_asked_for():
+    shots = frame_range(view(person(960), cuts=[4]), WIDE, CLIP, Fit(kind="fit"))
+    assert [(shot.start, shot.end, shot.layout, shot.crop_width) for shot in shots] == [(0, 10, "fit", 0)]
+
+
+def test_the_whole_picture_comes_without_its_bars():
+    barred = view(cuts=[4]).model_copy(update={"pictures": [None, Picture(left=0, top=140, width=1920, height=800)]})
+    shots = frame_range(barred, WIDE, CLIP, Fit(kind="fit"))
+    assert [(shot.start, shot.end, shot.crop_height) for shot in shots] == [(0, 4, 0), (4, 10, 800)]

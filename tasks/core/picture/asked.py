@@ -1,0 +1,39 @@
+"""What a person may ask the camera to show."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Automatic(_Asked):
+    """The camera follows faces and speakers, and shows the whole picture where it cannot."""
+
+    kind: Literal["auto"]
+
+
+class Fit(_Asked):
+    """The whole picture over a blurred copy of itself."""
+
+    kind: Literal["fit"]
+
+
+class Crop(_Asked):
+    """A crop at rest. It moves along the side of the picture that is too long for the clip."""
+
+    kind: Literal["crop"]
+    at: float = Field(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Where the crop's middle is: 0 is the left or upper edge, 1 the right or lower. "
+        "Near an edge, the crop touches it.",
+    )
+
+
+Framing = Annotated[Automatic | Fit | Crop, Field(discriminator="kind")]
+"""What the camera is asked to show."""
+AUTOMATIC = Automatic(kind="auto")
