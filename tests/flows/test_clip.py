@@ -47,7 +47,7 @@ def test_the_jobs_prefix_holds_exactly_the_contracts_objects(pipeline, talk):
     names = {key.removeprefix(f"jobs/{talk[0]}/") for key in pipeline.store.list(f"jobs/{talk[0]}/")}
     public = {name for name in names if not name.startswith("records/")}
     assert public == {
-        *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
+        *("manifest.json", "transcript.json", "chunks.json", "edl.json", "edit.json", "meta.json"),
         *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
         *("clip_01.jpg", "clip_01.srt", "clip_01.vtt", "clip_02.jpg", "clip_02.srt", "clip_02.vtt"),
     }

@@ -1,0 +1,108 @@
+"""Edited clips, drawn and checked: what a document says is seen and heard."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from tasks.core.edit.document import EditDocument, first_revision
+from tasks.core.edit.drawing import Drawing, derived_edl, drawings
+from tasks.core.edl import EdlClip, Span
+from tasks.core.output.render_plan import RenderOptions
+from tasks.core.transcript import Segment, Speech, Word
+from tasks.engines.footage import Footage
+from tasks.engines.hardware import AsrOptions
+from tasks.engines.output.measurements import measure_clip
+from tasks.stages.publish import VerifiedClip, verify_clips
+from tasks.stages.render import RenderedClip, render_clip
+from tasks.stages.transcribe import transcribe_source
+from tests.folders import MEDIA
+from tests.small_media import footage
+
+OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
+WORDS = [Word(**word) for word in json.loads((MEDIA / "sample.json").read_text())["words"]]
+SPEECH = Speech([Segment(text="", start=0, duration=180, words=WORDS)], "en")
+START, END = 66.4, 74.9
+"""Walter came in one night with a toaster under his arm. I said, What is wrong with it? He said, Nothing at all, it
+works."""
+QUESTION = range(161, 168)
+CHOSEN = EdlClip(index=1, title="", hook="", segments=[Span(start=START, end=END)])
+
+
+@pytest.fixture(scope="module")
+def sample() -> Footage:
+    return footage(MEDIA / "sample.mp4")
+
+
+def drawn(framing: dict[str, Any], **changes: Any) -> Drawing:
+    """The only clip of a document, as it is drawn."""
+    content = first_revision([CHOSEN], "a" * 64, WORDS).model_dump(mode="json")
+    content["clips"][0] |= {"segments": [{"start": START, "end": END, "framing": framing}], **changes}
+    document = EditDocument.model_validate(content)
+    (drawing,) = drawings(document, derived_edl(document, [CHOSEN], SPEECH), SPEECH)
+    return drawing
+
+
+@pytest.fixture(scope="module")
+def edited(sample: Footage, tmp_path_factory: pytest.TempPathFactory) -> RenderedClip:
+    """Square, with a crop at rest, without the question, and with another name in the captions."""
+    words = {"removed": list(QUESTION), "corrected": [{"index": 150, "text": "Wálter"}], "hidden": [157]}
+    drawing = drawn({"kind": "crop", "at": 0.5}, ratio="1:1", words=words)
+    return render_clip(drawing, sample, OPTIONS, tmp_path_factory.mktemp("edited"))
+
+
+@pytest.fixture(scope="module")
+def published(edited: RenderedClip) -> VerifiedClip:
+    (clip,) = verify_clips([edited], lambda clip, correction: pytest.fail("rendered again"), [], OPTIONS).clips
+    return clip
+
+
+def test_an_edited_clip_meets_the_output_contract(published: VerifiedClip):
+    assert [check.name for check in published.checks if not check.ok] == []
+    assert {check.name: check.measured for check in published.checks}["size"] == "180x180 SAR 1"
+    assert published.duration == pytest.approx(END - START - (72.33 - 70.32), abs=0.05)
+
+
+def test_captions_and_subtitles_have_the_corrected_word_and_only_subtitles_the_hidden_one(
+    published: VerifiedClip, edited: RenderedClip
+):
+    said = " ".join(published.subtitle_texts["srt"].split())
+    assert "Wálter came in one night" in said
+    assert "toaster" in said
+    assert "wrong" not in said
+    assert "toaster" not in [word.word for word in edited.drawing.captioned]
+
+
+def test_removed_words_are_not_heard(edited: RenderedClip, tmp_path: Path):
+    options = AsrOptions(cache=tmp_path, model="base", device="cpu")
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    heard = transcribe_source(edited.path, "en", options, ffmpeg, lambda *_: None)
+    text = " ".join(segment.text for segment in heard.segments).lower()
+    assert "under his arm" in text
+    assert "nothing at all" in text
+    assert not [word for word in ("what", "wrong", "with it") if word in text]
+
+
+def test_a_join_makes_no_click(edited: RenderedClip):
+    """The second difference at the join is no larger than that of the speech around it."""
+    with av.open(str(edited.path)) as container:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    bend = np.abs(np.diff(sound, 2))
+    join = round(edited.clip.segments[0].duration * 48_000)
+    around = bend[join - 48_000 : join + 48_000]
+    assert bend[join - 1_500 : join + 1_500].max() < np.percentile(around, 99)
+
+
+def test_without_captions_the_whole_picture_lies_on_its_side(sample: Footage, tmp_path: Path):
+    drawing = drawn({"kind": "fit"}, ratio="16:9", captions={"shown": False})
+    made = render_clip(drawing, sample, OPTIONS, tmp_path)
+    (clip,) = verify_clips([made], lambda clip, correction: pytest.fail("rendered again"), [], OPTIONS).clips
+    assert {check.name: check.measured for check in clip.checks}["size"] == "320x180 SAR 1"
+    assert max(pixels for _, pixels in measure_clip(made.path, made.source).highlight) == 0
+    assert {shot.reason for shot in made.shots} == {"asked for"}
+    assert "toaster" in clip.subtitle_texts["vtt"]
+    assert made.face_log["detected"] == 0
