@@ -205,7 +205,7 @@ def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(lapto
     assert laptop.job.name.startswith("kk_")
     names = {path.name for path in laptop.job.iterdir()}
     assert names == {
-        *("manifest.json", "transcript.json", "chunks.json", "edl.json", "meta.json"),
+        *("manifest.json", "transcript.json", "chunks.json", "edl.json", "edit.json", "meta.json"),
         *("video_stats.json", "face_log.json", "clip_01.mp4", "clip_02.mp4"),
         *("clip_01.jpg", "clip_01.srt", "clip_01.vtt", "clip_02.jpg", "clip_02.srt", "clip_02.vtt"),
     }
