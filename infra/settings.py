@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     max_queued_per_key: int = Field(
         default=100, ge=0, le=1_000_000, description="Most waiting jobs of one client; 0 means no limit."
     )
+    upload_ttl_seconds: int = Field(
+        default=86400,
+        ge=60,
+        le=7 * 86400,
+        description="How long after its beginning an upload is removed, finished or not, unless a job uses its file.",
+    )
     max_event_streams: int = Field(
         default=32, ge=1, le=1000, description="Event streams that one client may have open at once."
     )

@@ -11,14 +11,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
-from deployments.api import logs, refusals
+from deployments.api import logs, refusals, tus
 from deployments.api.dependencies import Services
 from deployments.api.guards import BodyLimit, Cors, OriginCheck, PathNormalizer
 from deployments.api.job_documents import JobDocuments
 from deployments.api.rented_machine import llm, objects, redeem
 from deployments.api.rented_machine import prefect as granted_prefect
-from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages, schemas
+from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages, schemas, uploads
+from deployments.api.tus import TusProtocol
 from deployments.job_reconciler import Reconciler, keep_reconciling
+from deployments.upload_removal import keep_removing
 from deployments.webhooks import WebhookSender, keep_sending
 from infra import settings
 from infra.bucket.store import ArtifactStore
@@ -29,6 +31,7 @@ from infra.jobs.webhooks import PendingWebhooks
 from infra.prefect.forward import PrefectForwarder
 from infra.prefect.runs import PrefectRuns, Submitter
 from infra.settings import Settings
+from infra.uploads.records import UploadRecords
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +72,12 @@ def create_app(
             Middleware(
                 Cors,
                 allow_origins=configured.cors_origins,
-                allow_methods=("GET", "HEAD", "POST", "DELETE"),
+                allow_methods=("GET", "HEAD", "POST", "PATCH", "DELETE"),
                 allow_headers=("*",),
-                expose_headers=EXPOSED_HEADERS,
+                expose_headers=(*EXPOSED_HEADERS, *tus.HEADERS),
             ),
             Middleware(logs.RequestLog),
+            Middleware(TusProtocol),
             Middleware(OriginCheck, allowed=configured.cors_origins),
             Middleware(PathNormalizer),
             Middleware(BodyLimit),
@@ -81,7 +85,7 @@ def create_app(
     )
     app.state.services = Services(configured, store, bucket, submitter, JobDocuments(bucket), prefect)
     refusals.install(app)
-    public = (create, jobs, clips, events, schemas, callback, health, metrics, pages)
+    public = (create, jobs, clips, uploads, events, schemas, callback, health, metrics, pages)
     for_sessions = (redeem, llm, objects, granted_prefect)
     for module in (*public, *for_sessions):
         app.include_router(module.router)
@@ -107,6 +111,7 @@ def build(log: Path | None = None) -> FastAPI:
     runs = PrefectRuns.from_settings(configured)
     bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
     background.append(lambda: keep_reconciling(Reconciler(store, runs)))
+    background.append(lambda: keep_removing(UploadRecords(store.connection), bucket))
     if sender := WebhookSender.from_settings(PendingWebhooks(store.connection), configured):
         background.append(lambda: keep_sending(sender))
     return create_app(configured, store, bucket, runs, *background)

@@ -22,9 +22,12 @@ from infra.jobs.store import JobStore
 from infra.prefect.forward import PrefectForwarder
 from infra.prefect.runs import Submitter
 from infra.settings import Settings
+from infra.uploads.records import UploadRecords
 
 CLIP_CHECKS = 2
 """Threads that may check rented machines' clips at once; each reads whole clips."""
+UPLOAD_STREAMS, UPLOAD_STREAMS_PER_CLIENT = 16, 6
+"""Pieces of files that may be received at once, in all and per client; each has up to 8 MiB in memory."""
 RUN_CHANGES = 8
 """Threads that may start or stop runs at once. Reads use other threads, so they never wait for Prefect."""
 
@@ -41,6 +44,7 @@ class Services:
     prefect: PrefectForwarder
     clip_checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CLIP_CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
+    upload_writes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(UPLOAD_STREAMS))
     readiness: ReadinessChecks = field(init=False)
     events: JobEvents = field(init=False)
     idempotency: IdempotencyKeys = field(init=False)
@@ -49,6 +53,8 @@ class Services:
     event_streams: StreamLimit = field(init=False)
     clip_streams: StreamLimit = field(init=False)
     sockets: StreamLimit = field(init=False)
+    uploads: UploadRecords = field(init=False)
+    upload_streams: StreamLimit = field(init=False)
 
     def __post_init__(self) -> None:
         checks = {"redis": self.jobs.connection.ping, "bucket": self.bucket.probe, "prefect": self.submitter.ping}
@@ -57,6 +63,8 @@ class Services:
         object.__setattr__(self, "idempotency", IdempotencyKeys(self.jobs.connection))
         object.__setattr__(self, "rate_limit", RateLimit(self.jobs.connection))
         object.__setattr__(self, "sessions", SessionStore(self.jobs))
+        object.__setattr__(self, "uploads", UploadRecords(self.jobs.connection))
+        object.__setattr__(self, "upload_streams", StreamLimit(UPLOAD_STREAMS, UPLOAD_STREAMS_PER_CLIENT))
         total = streams_allowed()
         object.__setattr__(self, "event_streams", StreamLimit(total, self.settings.max_event_streams))
         object.__setattr__(self, "clip_streams", StreamLimit(total, total // 2))

@@ -6,6 +6,7 @@ Secrets are compared as digests in constant time, so timing reveals neither thei
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -20,11 +21,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api.dependencies import Services, ServicesDep
-from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, TOO_LARGE, TOO_SLOW, TWO_LENGTHS
+from deployments.api.models import FOREIGN, NO_JOB, NO_KEY, NO_OPERATOR, NO_UPLOAD, TOO_LARGE, TOO_SLOW, TWO_LENGTHS
 from deployments.api.refusals import not_found, refusal
+from deployments.api.tus import carries_file
 from infra.granted.session import Session
 from infra.jobs.record import Job
 from infra.untrusted_text import has_controls
+from infra.uploads.records import UPLOAD_ID, Upload
 
 BAD_TOKEN = (401, "invalid callback token")
 BODY_BYTES = 1024 * 1024
@@ -56,7 +59,7 @@ class PathNormalizer:
 
 
 class BodyLimit:
-    """Refuses bodies larger than `BODY_BYTES`, by their Content-Length or as they arrive.
+    """Refuses bodies larger than `BODY_BYTES`, by their Content-Length or as they arrive, but no pieces of files.
 
     A request with both Content-Length and Transfer-Encoding is refused and its connection closed, since a proxy may
     have seen a different request in it.
@@ -72,6 +75,9 @@ class BodyLimit:
         headers = Headers(scope=scope)
         if "transfer-encoding" in headers and "content-length" in headers:
             await refusal(*TWO_LENGTHS, {"Connection": "close"})(scope, receive, send)
+            return
+        if carries_file(scope):
+            await self._app(scope, receive, send)
             return
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:_DIGITS]) > BODY_BYTES:
@@ -244,6 +250,14 @@ def visible_job(caller: Caller, job_id: str, services: Services) -> Job:
     if not caller.can_see(job):
         raise HTTPException(*NO_JOB)
     return job
+
+
+def own_upload(upload_id: str, caller: Caller, services: Services) -> Upload:
+    """The upload, or a 404 if it is unknown, expired, or another key's."""
+    upload = services.uploads.get(upload_id, time.time()) if UPLOAD_ID.fullmatch(upload_id) else None
+    if upload is None or not caller.can_see_jobs_of(upload.owner):
+        raise HTTPException(*NO_UPLOAD)
+    return upload
 
 
 def require_visible_job(job_id: str, caller: ReadCaller, services: ServicesDep) -> None:

@@ -1,6 +1,7 @@
 """The body of POST /api/jobs: its fields, their bounds, and the contract's error text for each."""
 
 import difflib
+import re
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -32,7 +33,10 @@ _INVALID = {
     "clip_count": f"must be between 1 and {MAX_CLIPS}",
     "language": "must be en, id, or auto",
     "webhook_url": "must be a valid URL",
+    "upload": "must be the id or the address of an upload",
 }
+TWO_SOURCES = (400, "give video_url or upload, not both")
+_UPLOAD = re.compile(r"(?:\S*/api/uploads/)?([0-9a-f]{32})/?")
 _MISSING = frozenset({"missing", "string_type", "float_type", "int_type"})
 """Pydantic's error types for a value that is missing or of the wrong type."""
 _NULLABLE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
@@ -60,6 +64,13 @@ def _webhook_address(url: str | None) -> str | None:
         except ClipError as error:
             raise ValueError(str(error)) from None
     return url
+
+
+def _upload_id(value: Any) -> str:
+    found = _UPLOAD.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be an upload")
+    return found[1]
 
 
 def _number(value: Any) -> int | float | None:
@@ -117,24 +128,45 @@ class JobRequest(BaseModel):
         return int(seconds) if seconds.is_integer() else seconds
 
 
+class UploadJobRequest(JobRequest):
+    """The same, with an uploaded file in place of the address."""
+
+    video_url: None = Field(  # pyright: ignore[reportIncompatibleVariableOverride] nothing can set it
+        default=None, exclude=True, description="Must be absent."
+    )
+    upload: Annotated[str, BeforeValidator(_upload_id)] = Field(
+        exclude=True,
+        description="A finished upload: its id, or its address as in Location.",
+        examples=["5f" * 16],
+        json_schema_extra={"pattern": r"^[0-9a-f]{32}$"},
+    )
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(super().fingerprint, self.upload)
+
+
 def read_request(body: dict[str, Any]) -> JobRequest:
     """The request in a body.
 
     Raises:
         HTTPException: 400 for the first invalid field, in the order above.
     """
+    model = JobRequest if body.get("upload") is None else UploadJobRequest
     try:
-        return JobRequest.model_validate(body)
+        return model.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0])
-    is_missing = first["type"] in _MISSING and JobRequest.model_fields[name].is_required()
+    if model is UploadJobRequest and name == "video_url":
+        raise HTTPException(*TWO_SOURCES)
+    is_missing = first["type"] in _MISSING and model.model_fields[name].is_required()
     raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name} {'is required' if is_missing else _INVALID[name]}")
 
 
 def unknown_fields(body: dict[str, Any]) -> list[str]:
     """A warning for each unknown field, with the known field it resembles, if any."""
-    names = [name for name in body if name not in JobRequest.model_fields]
+    names = [name for name in body if name not in UploadJobRequest.model_fields]
     warnings = [_unknown(name) for name in names[:MAX_WARNINGS]]
     more = len(names) - len(warnings)
     return [*warnings, f"{more} more unknown fields were ignored."] if more else warnings
@@ -142,5 +174,5 @@ def unknown_fields(body: dict[str, Any]) -> list[str]:
 
 def _unknown(name: str) -> str:
     shown = one_line(name, 60)
-    close = difflib.get_close_matches(shown.lower(), sorted(JobRequest.model_fields), n=1)
+    close = difflib.get_close_matches(shown.lower(), sorted(UploadJobRequest.model_fields), n=1)
     return f'Unknown field "{shown}" was ignored' + (f"; did you mean {close[0]}?" if close else ".")

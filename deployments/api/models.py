@@ -39,13 +39,16 @@ def refusals(*errors: tuple[int, str]) -> Refusals:
     }
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+def body_of(*models: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI description of a body that its handler parses; `app` moves the `$defs` to the components."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = [model.model_json_schema(ref_template="#/components/schemas/{model}") for model in models]
+    schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 NO_JOB = (404, "job not found")
+NO_BUCKET = (502, "bucket did not answer")
+NO_UPLOAD = (404, "upload not found")
 NO_STORE = (503, "job store unavailable")
 NO_SPACE = (503, "no space is left on the server's disk")
 BUSY = (503, "too many streams are open; try again shortly")
@@ -94,6 +97,7 @@ class RequestView(BaseModel):
     """The accepted request."""
 
     video_url: str | None = None
+    source_name: str | None = Field(default=None, description="Name of the uploaded file, if there is no video_url.")
     clip_duration_seconds: float | None = None
     clip_count: int | None = None
     language: str | None = None

@@ -1,5 +1,6 @@
 """Error responses in the form `{"detail": "<one sentence>"}`, from every layer."""
 
+import http.client
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -29,7 +30,7 @@ def install(app: FastAPI) -> None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 for the type checker
     detail, headers = str(error.detail), dict(error.headers or {})
-    if detail == HTTPStatus(error.status_code).phrase:  # Starlette's default
+    if detail == http.client.responses.get(error.status_code):  # Starlette's default
         detail = not_found(request.scope["path"]) if error.status_code == HTTPStatus.NOT_FOUND else detail.lower()
     return refusal(error.status_code, detail, headers)
 

@@ -36,6 +36,7 @@ _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=4)
 _SINGLE_THREADED = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, use_threads=False)
 _PROBE_BYTES = 32 * 1024
+_MISSING = {"404", "NoSuchKey", "NoSuchUpload", "NotFound"}
 _MAX_PRESIGN_SECONDS = 7 * 86400  # SigV4's own limit
 
 
@@ -257,6 +258,50 @@ class ArtifactStore:
             self.delete(each.key)
         return Deleted(len(found), sum(each.size for each in found))
 
+    def begin_multipart(self, key: str, content_type: str) -> str:
+        """Begin an upload in parts; return its id. The object appears when the upload is completed."""
+        with _store_errors("put", key):
+            answer = self._client.create_multipart_upload(
+                Bucket=self.bucket, Key=self._root + key, ContentType=content_type
+            )
+        return answer["UploadId"]
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | bytearray) -> str:
+        """Store a part, replacing one with the same number; return its ETag.
+
+        Raises:
+            ObjectMissing: there is no such upload in parts.
+        """
+        with _store_errors("put", key):
+            answer = self._client.upload_part(
+                Bucket=self.bucket, Key=self._root + key, UploadId=upload_id, PartNumber=number, Body=data
+            )
+        return answer["ETag"]
+
+    def complete_multipart(self, key: str, upload_id: str, etags: Iterable[str]) -> None:
+        """Make the object from its parts, which are numbered from 1.
+
+        Raises:
+            ObjectMissing: there is no such upload in parts; it may be complete.
+        """
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        with _store_errors("put", key):
+            self._client.complete_multipart_upload(
+                Bucket=self.bucket, Key=self._root + key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+            )
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Discard an upload in parts, if it exists."""
+        with contextlib.suppress(ObjectMissing), _store_errors("delete", key):
+            self._client.abort_multipart_upload(Bucket=self.bucket, Key=self._root + key, UploadId=upload_id)
+
+    def abort_multiparts(self, prefix: str) -> None:
+        """Discard every upload in parts to a key that begins with `prefix`."""
+        with _store_errors("list", prefix):
+            answer = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=self._root + prefix)
+        for found in answer.get("Uploads", ()):
+            self.abort_multipart(found["Key"].removeprefix(self._root), found["UploadId"])
+
     def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
         """A presigned URL for reading the object, valid for `seconds`. Browsers save it as `download_name`, if set.
 
@@ -349,7 +394,7 @@ def _store_errors(action: str, key: str) -> Generator[None]:
     except ClientError as error:
         response = cast("dict[str, Any]", error.response)
         code = str(response.get("Error", {}).get("Code", "unknown"))
-        if code in {"404", "NoSuchKey", "NotFound"} or (code == "NoSuchBucket" and action == "look for"):
+        if code in _MISSING or (code == "NoSuchBucket" and action == "look for"):
             raise ObjectMissing(f"{key} is not in the bucket.") from None
         raise StoreError(f"The bucket refused to {action} {key}: {code}.") from None
     except (BotoCoreError, Boto3Error) as error:

@@ -1,36 +1,43 @@
 """POST /api/jobs: creates a job and submits its run."""
 
+import json
 import logging
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, HTTPException, Request
 
 from deployments.api.dependencies import Services, ServicesDep
-from deployments.api.guards import Caller, JsonBody, WriteCaller
-from deployments.api.job_request import JobRequest, read_request, unknown_fields
+from deployments.api.guards import Caller, JsonBody, WriteCaller, own_upload
+from deployments.api.job_request import TWO_SOURCES, JobRequest, UploadJobRequest, read_request, unknown_fields
 from deployments.api.logs import audit
 from deployments.api.models import (
     FOREIGN,
+    NO_BUCKET,
     NO_KEY,
     NO_STORE,
+    NO_UPLOAD,
     TOO_LARGE,
     TOO_SLOW,
     Created,
     body_of,
     refusals,
 )
-from infra.errors import SubmitError, TooManyQueued
+from infra.errors import ObjectMissing, StoreError, SubmitError, TooManyQueued
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Job, Requester
 from infra.states import JobState
+from infra.uploads.records import UploadGone
+from infra.uploads.writer import finish
 from tasks.core.plurals import pluralize
+from tasks.shared_cache import mark_use
 
 QUEUE_RETRY_SECONDS = 60
 QUEUE_FULL = (429, "too many jobs are waiting; try again when some have started")
 CLIENT_QUEUE_FULL = (429, "too many of your jobs are waiting; try again when some have started")
 NO_WEBHOOKS = (400, "webhook_url is not available: the server has no WEBHOOK_SECRET")
+UNFINISHED = (409, "upload is not finished; send the rest first")
 KEY_USED = (409, "idempotency key was used for another request")
 
 logger = logging.getLogger(__name__)
@@ -51,18 +58,23 @@ router = APIRouter()
         (400, "language must be en, id, or auto"),
         (400, "webhook_url must be a valid URL"),
         NO_WEBHOOKS,
+        TWO_SOURCES,
+        (400, "upload must be the id or the address of an upload"),
         NO_KEY,
         FOREIGN,
+        NO_UPLOAD,
         TOO_SLOW,
+        UNFINISHED,
         KEY_USED,
         TOO_LARGE,
         (429, "too many jobs; try again in 20 seconds"),
         QUEUE_FULL,
         CLIENT_QUEUE_FULL,
         (502, "The Prefect server did not answer (ConnectError)."),
+        NO_BUCKET,
         NO_STORE,
     ),
-    openapi_extra=body_of(JobRequest),
+    openapi_extra=body_of(JobRequest, UploadJobRequest),
 )
 async def create_job(
     request: Request,
@@ -90,22 +102,52 @@ def _create(request: Request, caller: Caller, job_request: JobRequest, key: str 
     try:
         if earlier is None:
             _check_rate(caller.quota_owner, services)
-        is_new = earlier is None and _record(job_id, job_request, caller, scoped_key, services)
+        run_request = earlier.request if earlier else _run_request(job_request, caller, services)
+        is_new = earlier is None and _record(job_id, job_request, run_request, caller, scoped_key, services)
     except HTTPException:  # refused: free the key for another request
         if scoped_key:
             services.idempotency.release(scoped_key, job_id)
         raise
     if earlier is None or _is_without_run(earlier):  # repeated requests share one run
         try:
-            _submit_first(job_id, job_request, services)
+            _submit_first(job_id, run_request, services)
         except SubmitError as error:
             raise HTTPException(HTTPStatus.BAD_GATEWAY, str(error)) from None
     if is_new:
+        _keep_source(job_id, run_request, services)
         audit("create", job_id, key=caller.name, client=caller.address)
     return Created(job_id=job_id)
 
 
-def _record(job_id: str, job_request: JobRequest, caller: Caller, key: str, services: Services) -> bool:
+def _run_request(job_request: JobRequest, caller: Caller, services: Services) -> dict[str, Any]:
+    """The request that the job's run gets."""
+    if not isinstance(job_request, UploadJobRequest):
+        return job_request.model_dump()
+    upload = own_upload(job_request.upload, caller, services)
+    if upload.offset < upload.length:
+        raise HTTPException(*UNFINISHED)
+    try:
+        finish(upload.upload_id, services.uploads, services.bucket)
+        is_there = services.bucket.exists(upload.key)
+    except (UploadGone, ObjectMissing):
+        is_there = False
+    if not is_there:
+        raise HTTPException(*NO_UPLOAD)
+    return {"source_key": upload.key, "source_name": upload.name, **job_request.model_dump()}
+
+
+def _keep_source(job_id: str, run_request: dict[str, Any], services: Services) -> None:
+    """Keep an uploaded file beyond the upload's expiry, for as long as the job exists."""
+    if key := run_request.get("source_key"):
+        try:
+            mark_use(key, job_id, services.bucket)
+        except StoreError as error:  # DOWNLOAD marks it again
+            logger.warning("The file of %s could not be marked as used: %s", job_id, error)
+
+
+def _record(
+    job_id: str, job_request: JobRequest, run_request: dict[str, Any], caller: Caller, key: str, services: Services
+) -> bool:
     """Create the job's record; False if it exists."""
     requester = Requester(
         owner=caller.key,
@@ -116,13 +158,13 @@ def _record(job_id: str, job_request: JobRequest, caller: Caller, key: str, serv
         max_queued_per_client=services.settings.max_queued_per_key,
     )
     try:
-        return services.jobs.create(job_id, job_request.model_dump_json(), requester)
+        return services.jobs.create(job_id, json.dumps(run_request), requester)
     except TooManyQueued as full:
         refusal = CLIENT_QUEUE_FULL if full.own else QUEUE_FULL
         raise HTTPException(*refusal, {"Retry-After": str(QUEUE_RETRY_SECONDS)}) from None
 
 
-def _submit_first(job_id: str, job_request: JobRequest, services: Services) -> None:
+def _submit_first(job_id: str, run_request: dict[str, Any], services: Services) -> None:
     """Submit the run of a new job.
 
     Raises:
@@ -130,7 +172,7 @@ def _submit_first(job_id: str, job_request: JobRequest, services: Services) -> N
             all, the run finds no job and ends.
     """
     try:
-        run_id = services.submitter.submit(job_id, 1, job_request.model_dump())
+        run_id = services.submitter.submit(job_id, 1, run_request)
     except SubmitError:
         if services.jobs.discard(job_id) or services.jobs.get(job_id) is None:
             raise

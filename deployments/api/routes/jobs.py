@@ -14,6 +14,7 @@ from deployments.api.job_documents import Failure
 from deployments.api.logs import audit
 from deployments.api.models import (
     FOREIGN,
+    NO_BUCKET,
     NO_JOB,
     NO_KEY,
     NO_STORE,
@@ -37,7 +38,6 @@ NO_RUN = (409, "nosana run id missing")
 ENDED = (409, "job has ended")
 NOT_ENDED = (409, "job has not ended; cancel it first")
 STILL_STOPPING = (409, "run is still stopping; try again in a few seconds")
-NO_BUCKET = (502, "bucket did not answer")
 NOT_STOPPED = (502, "run could not be stopped")
 STOP_SECONDS, STOP_POLL_SECONDS = 10.0, 0.5
 """How long a deletion waits for the run of a cancelled job to stop, and how often it looks."""

@@ -21,7 +21,17 @@ SERVED = "http://127.0.0.1:8000"
 
 def test_every_public_path_has_an_example():
     text = "\n".join(EXAMPLES)
-    for path in ("/api/jobs ", "$JOB", "/events", "/results", "/download", "/manifest", "/readyz", "/metrics"):
+    for path in (
+        "/api/jobs ",
+        "$JOB",
+        "/events",
+        "/results",
+        "/download",
+        "/manifest",
+        "/readyz",
+        "/metrics",
+        "/api/uploads ",
+    ):
         assert path in text.replace('"', " ")
 
 
@@ -29,10 +39,11 @@ def test_every_public_path_has_an_example():
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_runs(api, tmp_path, number):
     env = os.environ | {"API": api.url, "JOB": api.finished_job()}
+    (tmp_path / "talk.mp4").write_bytes(CLIP)
     script = ["sh", "-euc", EXAMPLES[number]]
     done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout or list(tmp_path.iterdir())
+    assert done.stdout or len(list(tmp_path.iterdir())) > 1
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")

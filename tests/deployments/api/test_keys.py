@@ -271,7 +271,7 @@ def test_unknown_fields_are_reported(api):
     answer = api.create(clip_cont=3, webhook="x", **{"a\x00\n" + "b" * 500: 1}).json()
     assert answer["warnings"][:2] == [
         'Unknown field "clip_cont" was ignored; did you mean clip_count?',
-        'Unknown field "webhook" was ignored.',
+        'Unknown field "webhook" was ignored; did you mean webhook_url?',
     ]
     assert answer["warnings"][2].startswith('Unknown field "a b')
     assert len(answer["warnings"][2]) < 120
