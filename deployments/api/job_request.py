@@ -13,15 +13,26 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_serializer,
+    field_validator,
 )
 
 from infra.untrusted_text import one_line
 from tasks.core.errors import ClipError
 from tasks.core.languages import LANGUAGES
 from tasks.core.object_keys import digest
-from tasks.core.request import MAX_CLIPS, ClipCount, ClipSeconds, Language, VideoUrl, web_address
+from tasks.core.request import (
+    MAX_CLIPS,
+    SHORTEST_SHARE,
+    ClipCount,
+    ClipSeconds,
+    Language,
+    SourceSeconds,
+    VideoUrl,
+    web_address,
+)
 from tasks.core.source.addresses import check_url
 
 MIN_SECONDS, MAX_SECONDS = 30, 60
@@ -32,6 +43,8 @@ _INVALID = {
     "clip_duration_seconds": f"must be between {MIN_SECONDS} and {MAX_SECONDS}",
     "clip_count": f"must be between 1 and {MAX_CLIPS}",
     "language": "must be en, id, or auto",
+    "start_seconds": "must be a number of seconds from 0",
+    "end_seconds": "must be a number of seconds, at least a clip's length after start_seconds",
     "webhook_url": "must be a valid URL",
     "upload": "must be the id or the address of an upload",
 }
@@ -78,6 +91,13 @@ def _number(value: Any) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def _number_or_null(value: Any) -> Any:
+    """The value, unless it is a string or a boolean that pydantic would read as a number."""
+    if value is not None and _number(value) is None:
+        raise ValueError("must be a number")
+    return value
+
+
 class JobRequest(BaseModel):
     """A video and the clips to cut from it. Unknown fields are ignored and listed in the response."""
 
@@ -103,7 +123,16 @@ class JobRequest(BaseModel):
             json_schema_extra={"enum": ["auto", *sorted(LANGUAGES), None]},
         ),
     ] = "auto"
-
+    start_seconds: Annotated[
+        SourceSeconds[float | None],
+        Field(description="Cut clips from what is said after this second of the video.", examples=[600]),
+        BeforeValidator(_number_or_null),
+    ] = None
+    end_seconds: Annotated[
+        SourceSeconds[float | None],
+        Field(description="Cut clips from what is said before this second of the video.", examples=[1500]),
+        BeforeValidator(_number_or_null),
+    ] = None
     webhook_url: Annotated[
         str | None,
         AfterValidator(_webhook_address),
@@ -117,10 +146,22 @@ class JobRequest(BaseModel):
         ),
     ] = None
 
+    @field_validator("end_seconds")
+    @classmethod
+    def _leaves_room_for_a_clip(cls, end: float | None, known: ValidationInfo) -> float | None:
+        shortest = SHORTEST_SHARE * known.data.get("clip_duration_seconds", MIN_SECONDS)
+        if end is not None and end < (known.data.get("start_seconds") or 0.0) + shortest:
+            raise ValueError("must be later")
+        return end
+
+    def for_run(self) -> dict[str, Any]:
+        """The request as runs get it, without optional fields that were not sent."""
+        return self.model_dump(exclude_none=True)
+
     @property
     def fingerprint(self) -> str:
         """Tells requests apart that share an idempotency key."""
-        return digest(self.model_dump(), self.webhook_url) if self.webhook_url else digest(self.model_dump())
+        return digest(self.for_run(), self.webhook_url) if self.webhook_url else digest(self.for_run())
 
     @field_serializer("clip_duration_seconds")
     def _as_sent(self, seconds: float) -> int | float:

@@ -101,6 +101,8 @@ class RequestView(BaseModel):
     clip_duration_seconds: float | None = None
     clip_count: int | None = None
     language: str | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 class JobView(BaseModel):

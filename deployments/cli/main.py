@@ -90,6 +90,12 @@ def clip_command(
     ] = DEFAULT_SECONDS,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=MAX_CLIPS, help="Number of clips.")] = DEFAULT_CLIPS,
     language: Annotated[str, typer.Option("--language", "-l", help="Spoken language: auto, en, id, ...")] = "auto",
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Cut only from what is said after TIME, such as 12:30.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Cut only from what is said before TIME.")
+    ] = None,
     out: Out = Path("clips"),
     verbose: Verbose = False,
     as_json: Json = False,
@@ -98,12 +104,20 @@ def clip_command(
 
     - `kangklip clip talk.mp4`
     - `kangklip clip https://example.org/talk.mp4 --duration 30 --count 2 --language en`
+    - `kangklip clip talk.mp4 --from 10:00 --to 25:30`
     - `kangklip clip talk.mp4 --json | jq -r '.clips[].file'`
     """
     job_id = new_job_id()
     with failure_printed(as_json=as_json, job_id=job_id, runs_job=True):
         allow_private = settings.load().allow_private_addresses
-        request = validate.clip_request(source, duration, count, language, allow_private=allow_private)
+        options = {
+            "clip_duration_seconds": duration,
+            "clip_count": count,
+            "language": language,
+            "start_seconds": validate.position(start, "--from"),
+            "end_seconds": validate.position(end, "--to"),
+        }
+        request = validate.clip_request(source, options, allow_private=allow_private)
         validate.check_out(out)
         with _stack(verbose) as stack:
             if not validate.is_address(source):

@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,6 +13,7 @@ from infra.errors import ConfigError
 from infra.jobs.ids import JOB_ID
 from infra.validation import describe_errors
 from tasks.core.errors import BadRequest, UnreadableMedia
+from tasks.core.plurals import seconds_of
 from tasks.core.request import ClipRequest
 from tasks.core.source.batch import refusal
 from tasks.core.speech.punctuation import ends_sentence
@@ -21,13 +23,15 @@ _OPTIONS = {
     "clip_duration_seconds": "--duration",
     "clip_count": "--count",
     "language": "--language",
+    "start_seconds": "--from",
+    "end_seconds": "--to",
 }
 _PLACEHOLDER_KEY = f"cache/uploads/{'0' * 64}"
 _HOST = re.compile(r"^(www\.|[\w-]+(\.[\w-]+)*\.(com|org|net|tv|io|be|co|de|id|uk|me)(:\d+)?(/|$))", re.IGNORECASE)
 
 
-def clip_request(source: str, duration: float, count: int, language: str, *, allow_private: bool) -> ClipRequest:
-    """The request. A local file gets a placeholder key until it is in the bucket.
+def clip_request(source: str, options: dict[str, Any], *, allow_private: bool) -> ClipRequest:
+    """The request with these fields. A local file gets a placeholder key until it is in the bucket.
 
     Raises:
         BadRequest: the input is invalid.
@@ -37,15 +41,27 @@ def clip_request(source: str, duration: float, count: int, language: str, *, all
     else:
         check_file(local_path(source))
         video = {"source_key": _PLACEHOLDER_KEY, "source_name": readable_name(Path(source).name)}
-    options = {"clip_duration_seconds": duration, "clip_count": count, "language": language}
     try:
         request = ClipRequest.model_validate(video | options)
     except ValidationError as error:
         message = describe_errors(error, ClipRequest, lambda name: _OPTIONS.get(name, name))
+        message = message.replace("end_seconds", "--to").replace("start_seconds", "--from")
         raise BadRequest(_sentence(message), "See: kangklip clip --help") from None
     if is_address(source) and (fault := refusal(source, allow_private=allow_private)):
         raise BadRequest(fault, "Give a public http or https address, or a file.")
     return request
+
+
+def position(text: str | None, option: str) -> float | None:
+    """The position in seconds, or None if the option was not given.
+
+    Raises:
+        BadRequest: it cannot be read.
+    """
+    try:
+        return None if text is None else seconds_of(text)
+    except ValueError as error:
+        raise BadRequest(f"{option} {error}.", "See: kangklip clip --help") from None
 
 
 def is_address(source: str) -> bool:

@@ -3,6 +3,7 @@
 The HTTP API, the container's environment and batches share these field types and narrow them where they allow less.
 """
 
+import math
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -25,6 +26,8 @@ SHORTEST_SHARE = 0.8
 """Shortest clip length as a share of the requested length."""
 MIN_SECONDS, MAX_SECONDS, DEFAULT_SECONDS = 5, 180, 45
 """Bounds and default of the requested clip length, in seconds."""
+MAX_SOURCE_SECONDS = 24 * 3600
+"""Latest position in a source that a request may name."""
 MAX_CLIPS, DEFAULT_CLIPS = 5, 3
 
 
@@ -96,6 +99,13 @@ ShortestSeconds = Annotated[
 ]
 
 
+SourceSeconds = Annotated[
+    T,
+    Field(ge=0, le=MAX_SOURCE_SECONDS, allow_inf_nan=False, examples=[600]),
+]
+"""A position in the source, in seconds from its start."""
+
+
 def _form_schema(schema: dict[str, Any]) -> None:
     """Make `video_url` required in forms; only the command line can upload files."""
     schema.update(required=["video_url"], description="A video, and the number and length of clips to cut from it.")
@@ -142,6 +152,19 @@ class ClipRequest(BaseModel):
         default=None, json_schema_extra=optional_field
     )
 
+    start_seconds: SourceSeconds[float | SkipJsonSchema[None]] = Field(
+        default=None,
+        title="From",
+        description="Cut clips from what is said after this second of the video; if empty, from its start.",
+        json_schema_extra=optional_field,
+    )
+    end_seconds: SourceSeconds[float | SkipJsonSchema[None]] = Field(
+        default=None,
+        title="To",
+        description="Cut clips from what is said before this second of the video; if empty, up to its end.",
+        json_schema_extra=optional_field,
+    )
+
     @model_validator(mode="after")
     def _one_source(self) -> "ClipRequest":
         if self.video_url is None and self.source_key is None:
@@ -150,7 +173,14 @@ class ClipRequest(BaseModel):
             raise ValueError("give video_url or source_key, not both")
         if self.min_clip_seconds is not None and self.min_clip_seconds > self.clip_duration_seconds:
             raise ValueError("min_clip_seconds must not exceed clip_duration_seconds")
+        if self.end_seconds is not None and self.end_seconds < self.part[0] + self.bounds[0]:
+            raise ValueError(f"end_seconds must be at least {self.bounds[0]:g} seconds after start_seconds")
         return self
+
+    @property
+    def part(self) -> tuple[float, float]:
+        """The part of the source that clips may come from, in seconds; open ends are 0 and infinity."""
+        return (self.start_seconds or 0.0, math.inf if self.end_seconds is None else self.end_seconds)
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """SELECT: choose the parts of a talk that become clips, and their titles."""
 
 import logging
+import math
 from pathlib import Path
 
 from tasks.core.choice.audience import Audience
@@ -10,8 +11,9 @@ from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
 from tasks.core.choice.selection import WEIGHTS, Candidate, SelectedWindows, select_windows
 from tasks.core.edl import Edl, EdlClip, Selection, Span
-from tasks.core.errors import NoSpeech
+from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import SourceMeta
+from tasks.core.plurals import clock, pluralize
 from tasks.core.request import ClipRequest
 from tasks.core.speech.sentences import join, sentences
 from tasks.core.transcript import Sentence, Speech
@@ -34,17 +36,21 @@ def select_clips(
 
     Raises:
         NoSpeech: the transcript has no words.
-        TooShort: there is less speech than the shortest clip needs.
+        TooShort: there is less speech, in the part that the request names, than the shortest clip needs.
     """
     talk = sentences(speech.segments)
     if not talk:
         raise NoSpeech("Nobody speaks in this video.")
+    _check_part(talk, request)
     audience = Audience(heatmap=meta.heatmap, chapters=meta.chapters)
     delivery = _delivery(audio, ffmpeg)
-    selected = select_windows(talk, delivery, audience, request.bounds, request.clip_count, speech.language)
+    count = request.clip_count
+    selected = select_windows(
+        talk, delivery, audience, request.bounds, request.clip_count, speech.language, request.part
+    )
     for note in selected.notes:
         _log.info("Selection: %s", note)
-    picks, selection = _rerank(selected, request.clip_count, llm)
+    picks, selection = _rerank(selected, count, llm)
     ordered, named = _put_picks_first(selected, picks)
     clips = [
         _clip(i, window, talk, speech.language_of([(window.start, window.end)]), named.get(id(window)))
@@ -53,6 +59,23 @@ def select_clips(
     count = len(selected.clips)
     notes = selected.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
     return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)
+
+
+def _check_part(talk: list[Sentence], request: ClipRequest) -> None:
+    """Check that enough is said in the part of the source that the request names.
+
+    Raises:
+        TooShort: there is too little for a clip.
+    """
+    start, end = request.part
+    inside = [sentence for sentence in talk if sentence.start >= start and sentence.end <= end]
+    spoken = inside[-1].end - inside[0].start if inside else 0.0
+    if len(inside) < len(talk) and spoken < request.bounds[0]:
+        raise TooShort(
+            f"Between {clock(start)} and {clock(end) if math.isfinite(end) else 'the end'}, the video has "
+            f"{pluralize(round(spoken), 'second')} of whole sentences; a clip needs {request.bounds[0]:g}.",
+            "Choose a longer part of the video, or shorter clips.",
+        )
 
 
 def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:

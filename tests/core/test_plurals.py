@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.core.plurals import age, clock, pluralize
+from tasks.core.plurals import age, clock, pluralize, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,16 @@ def test_a_position_is_shown_as_a_clock(seconds, said):
 )
 def test_an_age_is_shown_in_its_largest_unit(seconds, said):
     assert age(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("90", 90), ("90.5", 90.5), ("12:30", 750), ("1:02:03", 3723), ("0:00:07.25", 7.25)]
+)
+def test_a_position_is_read_as_people_write_it(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1:75", "1:60:00", "1:2:3:4", "noon", "1e3", "nan", " 5", "٣", "12:"])
+def test_text_that_is_no_position_is_refused(text):
+    with pytest.raises(ValueError, match=r"must have minutes and seconds below 60|must be a position such as 90"):
+        seconds_of(text)

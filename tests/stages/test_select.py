@@ -164,6 +164,25 @@ def test_a_heatmap_raises_the_replays_signal(segments):
     assert replayed.signals["replays"] > 1
 
 
+@pytest.mark.parametrize(("start", "end"), [(30, 80), (40, None), (None, 50)])
+def test_clips_come_from_the_named_part_only(segments, start, end):
+    edl = select(segments, request=REQUEST.model_copy(update={"start_seconds": start, "end_seconds": end}))
+    everything = [*edl.clips, *edl.reserve]
+    assert edl.clips
+    whole = {segment.text for segment in segments if segment.start >= (start or 0) and segment.end <= (end or 1e9)}
+    for clip in everything:
+        text = clip.segments[0].text
+        assert text == " ".join(s.text for s in segments if s.text in whole and s.text in text)
+
+
+def test_a_part_with_too_little_speech_is_named_with_what_to_do(segments):
+    with pytest.raises(
+        TooShort, match=r"Between 0:30 and 0:41, the video has \d+ seconds? of whole sentences"
+    ) as short:
+        select(segments, request=REQUEST.model_copy(update={"start_seconds": 30.0, "end_seconds": 41.0}))
+    assert short.value.next_step == "Choose a longer part of the video, or shorter clips."
+
+
 def test_a_transcript_without_words_is_no_speech():
     with pytest.raises(NoSpeech):
         select([])

@@ -56,6 +56,8 @@ router = APIRouter()
         (400, "clip_count is required"),
         (400, "clip_count must be between 1 and 5"),
         (400, "language must be en, id, or auto"),
+        (400, "start_seconds must be a number of seconds from 0"),
+        (400, "end_seconds must be a number of seconds, at least a clip's length after start_seconds"),
         (400, "webhook_url must be a valid URL"),
         NO_WEBHOOKS,
         TWO_SOURCES,
@@ -122,7 +124,7 @@ def _create(request: Request, caller: Caller, job_request: JobRequest, key: str 
 def _run_request(job_request: JobRequest, caller: Caller, services: Services) -> dict[str, Any]:
     """The request that the job's run gets."""
     if not isinstance(job_request, UploadJobRequest):
-        return job_request.model_dump()
+        return job_request.for_run()
     upload = own_upload(job_request.upload, caller, services)
     if upload.offset < upload.length:
         raise HTTPException(*UNFINISHED)
@@ -133,7 +135,7 @@ def _run_request(job_request: JobRequest, caller: Caller, services: Services) ->
         is_there = False
     if not is_there:
         raise HTTPException(*NO_UPLOAD)
-    return {"source_key": upload.key, "source_name": upload.name, **job_request.model_dump()}
+    return {"source_key": upload.key, "source_name": upload.name, **job_request.for_run()}
 
 
 def _keep_source(job_id: str, run_request: dict[str, Any], services: Services) -> None:

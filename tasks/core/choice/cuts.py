@@ -1,5 +1,6 @@
 """Find where a talk may be cut: between sentences, phrases or words."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from tasks.core.transcript import Sentence, Word
 
 TOLERANCE = 1e-6
 """Rounding allowance in seconds: (start + 45) - start may be 44.99999999999999."""
+EVERYTHING = (0.0, math.inf)
+"""The part of a source that is all of it, in seconds."""
 LEAD_SECONDS = 0.25
 """Most seconds that a clip begins before its first word."""
 TAIL_SECONDS = 0.5
@@ -124,15 +127,20 @@ def _quietest(low: float, high: float, ideal: float, delivery: Delivery | None) 
 
 
 def candidate_windows(
-    sentences: Sequence[Sentence], bounds: tuple[float, float], delivery: Delivery | None = None
+    sentences: Sequence[Sentence],
+    bounds: tuple[float, float],
+    delivery: Delivery | None = None,
+    part: tuple[float, float] = EVERYTHING,
 ) -> Windows:
-    """All windows of whole sentences whose length between the cuts is within the bounds (seconds)."""
+    """All windows of whole sentences inside `part` whose length between the cuts is within the bounds (seconds)."""
     starts, ends = cut_points(sentences, delivery)
     shortest, longest = bounds
     at = np.arange(len(starts), dtype=np.int64)
     low: Ints = np.maximum(np.searchsorted(ends, starts + shortest - TOLERANCE, side="left"), at)
     high: Ints = np.searchsorted(ends, starts + longest + TOLERANCE, side="right").astype(np.int64)
-    number: Ints = np.maximum(high - low, 0)
+    high = np.minimum(high, sum(sentence.end <= part[1] for sentence in sentences))
+    is_inside = np.array([sentence.start >= part[0] for sentence in sentences], dtype=bool)
+    number: Ints = np.where(is_inside, np.maximum(high - low, 0), 0)
     first: Ints = np.repeat(at, number)
     before: Ints = np.cumsum(number) - number
     last: Ints = np.arange(len(first), dtype=np.int64) + np.repeat(low - before, number)

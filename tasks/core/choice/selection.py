@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from tasks.core.choice.audience import Audience, audience_signals
 from tasks.core.choice.cuts import (
+    EVERYTHING,
     LEAD_SECONDS,
     TAIL_SECONDS,
     TOLERANCE,
@@ -135,8 +136,9 @@ def select_windows(
     bounds: tuple[float, float],
     count: int,
     language: str,
+    part: tuple[float, float] = EVERYTHING,
 ) -> SelectedWindows:
-    """The best `count` windows of `bounds` seconds, or as many as fit in the talk.
+    """The best `count` windows of `bounds` seconds inside `part`, or as many as fit.
 
     `language` applies to sentences that have none of their own.
 
@@ -152,7 +154,7 @@ def select_windows(
     for units in unit_levels(sentences, bounds):
         if len(picks.picked) >= count or (picks.picked and not units.is_supplement):
             break
-        scored = _score(units, delivery, audience, bounds, language)
+        scored = _score(candidate_windows(units.items, bounds, delivery, part), units, delivery, audience, language)
         _pick(scored, picks, count)
     if scored is None or not picks.picked:
         raise TooShort(
@@ -170,9 +172,8 @@ def select_windows(
 
 
 def _score(
-    units: Units, delivery: Delivery | None, audience: Audience | None, bounds: tuple[float, float], language: str
+    windows: Windows, units: Units, delivery: Delivery | None, audience: Audience | None, language: str
 ) -> _Scored:
-    windows = candidate_windows(units.items, bounds, delivery)
     lines = [Line.of(item, word_lists(item.language or language)) for item in units.items]
     topics = Topics.of(content_words(lines))
     if not len(windows):

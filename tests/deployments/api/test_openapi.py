@@ -96,7 +96,7 @@ def test_refusals_are_documented_with_their_words(operator_api):
     create = operator_api.get("/openapi.json").json()["paths"]["/api/jobs"]["post"]
     body = create["responses"]["400"]["content"]["application/json"]
     assert body["schema"] == {"$ref": "#/components/schemas/Detail"}
-    assert len(body["examples"]) == 11
+    assert len(body["examples"]) == 13
     assert {"value": {"detail": "clip_count must be between 1 and 5"}} in body["examples"].values()
 
 
@@ -136,6 +136,7 @@ def test_every_documented_request_is_accepted(operator_api, schema):
     def taken(case):
         case.headers.pop("idempotency-key", None)
         assume("upload" not in case.body)  # there is no such upload
+        case.body.pop("end_seconds", None)  # a schema cannot say that it must come long enough after start_seconds
         assert case.call(base_url=operator_api.url).status_code == 200, case.body
 
     taken()

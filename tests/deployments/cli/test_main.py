@@ -440,6 +440,21 @@ def test_durations_and_counts_have_bounds(arguments):
     assert arguments[0] in told.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--from", "noon"], "--from must be a position such as 90, 12:30 or 1:02:03."),
+        (["--to", "1:75"], "--to must have minutes and seconds below 60."),
+        (["--from", "10:00", "--to", "10:20"], "--to must be at least 36 seconds after --from."),
+        (["--from", "99:00:00"], "--from must be a number from 0 to 86400"),
+    ],
+)
+def test_a_part_of_the_source_is_checked_before_anything_starts(arguments, error):
+    refused = CliRunner().invoke(app, ["clip", "https://example.org/talk.mp4", *arguments], env={"COLUMNS": "400"})
+    assert refused.exit_code == 2
+    assert error in " ".join(refused.output.split())
+
+
 def test_malformed_settings_are_named_with_their_valid_values():
     wrong = {"RENDER_CRF": "high", "RENDER_RESOLUTION": "foo", "ASR_DEVICE": "gpu", "GRANT_SECRET": "sesame"}
     told = kangklip("doctor", environment=wrong | {"COLUMNS": "400"})

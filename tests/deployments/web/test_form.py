@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tasks.core.languages import LANGUAGES
@@ -28,6 +29,8 @@ def test_a_job_can_be_created_by_keyboard_alone(page, api):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Tab")
     page.keyboard.type("Indo")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Use only a part of the video")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_url("**/jobs/kk_*")
@@ -61,6 +64,38 @@ def test_the_last_options_and_recent_jobs_are_remembered(page, api):
     expect(job).to_have_count(0)
     page.reload()
     expect(page.get_by_role("heading", name="Recent jobs")).to_be_hidden()
+
+
+def test_a_part_of_the_video_can_be_chosen(page, api):
+    page.goto("/")
+    page.get_by_text("Use only a part of the video").click()
+    page.get_by_label("From").fill("12:30")
+    page.get_by_label("To", exact=True).fill("1:02:03")
+    submit(page)
+    page.wait_for_url("**/jobs/kk_*")
+    assert (api.bodies[-1]["start_seconds"], api.bodies[-1]["end_seconds"]) == (750, 3723)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "where", "error"),
+    [
+        ("half past", "", "From", "such as 90, 12:30 or 1:02:03"),
+        ("", "12:75", "To", "such as 90, 12:30 or 1:02:03"),
+        ("12:30", "12:00", "To", "later than"),
+    ],
+)
+def test_a_wrong_part_is_reported_at_its_field_before_sending(page, api, start, end, where, error):
+    page.goto("/")
+    page.get_by_text("Use only a part of the video").click()
+    page.get_by_label("From").fill(start)
+    page.get_by_label("To", exact=True).fill(end)
+    page.get_by_text("Use only a part of the video").click()
+    submit(page)
+    field = page.get_by_label(where, exact=True)
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(f"#{field.get_attribute('id')}-error")).to_contain_text(error)
+    assert api.bodies == []
 
 
 WRONG_ADDRESSES = {

@@ -3,9 +3,9 @@
 import { ask, jobPath, keepApiKey, Refused } from "./api.js";
 import { byId, make, show, webAddress, write } from "./dom.js";
 import { forgetJobs, keepChoice, keepJob, lastChoice, recentJobs } from "./memory.js";
-import { clips, formatTime, hasEnded, asSentence, displayStatus, STATES, subject } from "./words.js";
+import { asSentence, clips, displayStatus, formatPosition, formatTime, hasEnded, readPosition, STATES, subject } from "./words.js";
 
-const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "api_key"];
+const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "start_seconds", "end_seconds", "api_key"];
 const LONGEST_ADDRESS = 4096;
 const form = byId("form");
 let sending = { body: "", key: "" };
@@ -18,6 +18,12 @@ function choice() {
   };
 }
 
+/** The part of the video in the form: only the ends that are filled in. */
+function part() {
+  const ends = ["start_seconds", "end_seconds"].map((name) => [name, readPosition(form.elements[name].value)]);
+  return Object.fromEntries(ends.filter(([, seconds]) => seconds !== null));
+}
+
 /** Fills the form, ignoring values that it does not offer. */
 function fill(values) {
   for (const name of ["clip_duration_seconds", "clip_count"]) {
@@ -27,6 +33,11 @@ function fill(values) {
   const { language } = form.elements;
   if ([...language.options].some((option) => option.value === values.language)) language.value = values.language;
   if (typeof values.video_url === "string") form.elements.video_url.value = values.video_url;
+  for (const name of ["start_seconds", "end_seconds"]) {
+    if (!(values[name] > 0)) continue;
+    form.elements[name].value = formatPosition(values[name]);
+    byId("part").open = true;
+  }
 }
 
 /** Draws one vertical frame per clip, labelled with its length. */
@@ -51,6 +62,14 @@ function wrongAddress(text) {
     : `“${url.hostname}” is not a valid site name.`;
 }
 
+/** What is wrong with the part of the video: the field and a sentence, or null. */
+function wrongPart() {
+  const { start_seconds: start = 0, end_seconds: end = Infinity } = part();
+  if (Number.isNaN(start)) return ["start_seconds", "Enter a time such as 90, 12:30 or 1:02:03."];
+  if (Number.isNaN(end)) return ["end_seconds", "Enter a time such as 90, 12:30 or 1:02:03."];
+  return end <= start ? ["end_seconds", "This must be later than the time in “From”."] : null;
+}
+
 /** Sets or clears the error of a field. */
 function mark(name, wrong) {
   write(byId(`${name}-error`), wrong);
@@ -73,6 +92,7 @@ function complete(input) {
 }
 
 function focus(name) {
+  if (name === "start_seconds" || name === "end_seconds") byId("part").open = true;
   const control = form.elements[name];
   (control instanceof RadioNodeList ? control[0] : control).focus();
 }
@@ -116,8 +136,14 @@ async function send(event) {
     focus("video_url");
     return;
   }
+  const wrongEnd = wrongPart();
+  if (wrongEnd) {
+    mark(...wrongEnd);
+    focus(wrongEnd[0]);
+    return;
+  }
   if (form.elements.api_key.value) keepApiKey(form.elements.api_key.value);
-  const body = { video_url: address.value, ...choice() };
+  const body = { video_url: address.value, ...choice(), ...part() };
   button.setAttribute("aria-disabled", "true");
   write(button, "Sending…");
   try {

@@ -40,6 +40,14 @@ export function formatPosition(seconds) {
   return hours ? `${hours}:${minutes}:${rest}` : `${parts[1]}:${rest}`;
 }
 
+/** The seconds in a position such as 90, 12:30 or 1:02:03; null if the text is empty, NaN if it is anything else. */
+export function readPosition(text) {
+  const trimmed = text.trim();
+  if (!trimmed) return null;
+  if (!/^\d{1,6}(:[0-5]?\d){0,2}$/.test(trimmed)) return NaN;
+  return trimmed.split(":").reduce((seconds, part) => seconds * 60 + Number(part), 0);
+}
+
 /** A message as a sentence. */
 export function asSentence(text) {
   const trimmed = String(text).trim();

@@ -36,6 +36,29 @@ def test_a_job_is_created_and_submitted_once(api):
     assert api.record(job_id).nosana_run_id == api.runs.ids[job_id, 1]
 
 
+def test_a_job_may_use_only_a_part_of_its_video(api):
+    job_id = api.create(start_seconds=600, end_seconds=900.5).json()["job_id"]
+    assert api.runs.requests[job_id, 1] == REQUEST | {"start_seconds": 600, "end_seconds": 900.5}
+    assert api.job(job_id)["request"]["end_seconds"] == 900.5
+
+
+BAD_START = "start_seconds must be a number of seconds from 0"
+BAD_END = "end_seconds must be a number of seconds, at least a clip's length after start_seconds"
+
+
+@pytest.mark.parametrize(
+    ("part", "detail"),
+    [
+        *(({"start_seconds": value}, BAD_START) for value in ("600", True, -1, 10**6, [])),
+        *(({"end_seconds": value}, BAD_END) for value in ("600", False, -1, 0, 35.9, {})),
+        ({"start_seconds": 600, "end_seconds": 600}, BAD_END),
+        ({"start_seconds": 600, "end_seconds": 30}, BAD_END),
+    ],
+)
+def test_a_part_that_no_clip_fits_in_is_refused(api, part, detail):
+    assert_refused(api.create(**part), 400, detail)
+
+
 FAULTS = [
     *(("video_url", value, NO_URL) for value in (MISSING, "", None, 7, True, ["https://example.org"], {})),
     *(

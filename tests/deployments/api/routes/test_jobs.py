@@ -63,7 +63,7 @@ def test_a_new_job_is_queued(api):
         "created_at": 0,
         "updated_at": 0,
         "stages": {},
-        "request": REQUEST | {"source_name": None},
+        "request": REQUEST | {"start_seconds": None, "end_seconds": None, "source_name": None},
         "error_code": None,
         "next_step": None,
         "cancelled": False,
