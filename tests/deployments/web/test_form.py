@@ -24,6 +24,8 @@ def test_a_job_can_be_created_by_keyboard_alone(page, api):
     expect(page.get_by_label("Video link")).to_be_focused()
     page.keyboard.type("example.com/talks/open-it.mp4")
     page.keyboard.press("Tab")
+    expect(page.get_by_label("Choose a file instead")).to_be_focused()
+    page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowLeft")

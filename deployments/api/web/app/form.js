@@ -2,6 +2,7 @@
 
 import { ask, jobPath, keepApiKey, Refused } from "./api.js";
 import { byId, make, show, webAddress, write } from "./dom.js";
+import { chosenFile, uploadedFile } from "./file.js";
 import { forgetJobs, keepChoice, keepJob, lastChoice, recentJobs } from "./memory.js";
 import { asSentence, clips, displayStatus, formatPosition, formatTime, hasEnded, readPosition, STATES, subject } from "./words.js";
 
@@ -128,9 +129,10 @@ async function send(event) {
   const button = byId("send");
   if (button.getAttribute("aria-disabled")) return;
   const address = form.elements.video_url;
+  const file = chosenFile();
   complete(address);
   clearMarks();
-  const wrong = wrongAddress(address.value);
+  const wrong = file ? "" : wrongAddress(address.value);
   if (wrong) {
     mark("video_url", wrong);
     focus("video_url");
@@ -143,14 +145,15 @@ async function send(event) {
     return;
   }
   if (form.elements.api_key.value) keepApiKey(form.elements.api_key.value);
-  const body = { video_url: address.value, ...choice(), ...part() };
   button.setAttribute("aria-disabled", "true");
-  write(button, "Sending…");
+  write(button, file ? "Uploading…" : "Sending…");
   try {
+    const body = { ...(file ? { upload: await uploadedFile() } : { video_url: address.value }), ...choice(), ...part() };
+    write(button, "Sending…");
     const headers = { "idempotency-key": idempotencyKey(JSON.stringify(body)) };
     const { job_id: id, status } = await ask("/api/jobs", { method: "POST", body, headers });
     keepChoice(choice());
-    keepJob({ id, url: body.video_url, seconds: body.clip_duration_seconds, count: body.clip_count, at: Date.now() / 1000, status });
+    keepJob({ id, url: body.video_url ?? "", name: file?.name, seconds: body.clip_duration_seconds, count: body.clip_count, at: Date.now() / 1000, status });
     location.assign(`/jobs/${encodeURIComponent(id)}`);
   } catch (error) {
     explain(error);
@@ -163,7 +166,7 @@ async function send(event) {
 function recentRow(job) {
   const state = make("span", { class: "state", "data-status": job.status }, STATES[job.status] ?? "");
   const facts = [job.count && job.seconds && `${clips(job.count)} of ${job.seconds} s`, job.at && formatTime(job.at)];
-  const link = make("a", { href: `/jobs/${encodeURIComponent(job.id)}` }, job.url ? subject(job.url) : job.id);
+  const link = make("a", { href: `/jobs/${encodeURIComponent(job.id)}` }, job.url ? subject(job.url) : (job.name ?? job.id));
   return make("li", {}, link, make("span", { class: "facts" }, facts.filter(Boolean).join(" · ")), state);
 }
 

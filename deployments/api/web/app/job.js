@@ -45,6 +45,7 @@ function isOlder(update, known) {
 
 const remembered = ({ request, created_at: at }) => ({
   url: request.video_url ?? "",
+  name: request.source_name ?? undefined,
   seconds: request.clip_duration_seconds,
   count: request.clip_count,
   at,
@@ -76,10 +77,10 @@ function draw() {
 }
 
 function drawSubject() {
-  const { video_url: url, clip_count: count, clip_duration_seconds: seconds, language } = job.request ?? {};
+  const { video_url: url, source_name: name, clip_count: count, clip_duration_seconds: seconds, language } = job.request ?? {};
   const address = url && webAddress(url);
   const place = byId("subject");
-  const text = url ? subject(url) : "";
+  const text = url ? subject(url) : (name ?? "");
   if (place.textContent !== text) {
     place.replaceChildren(address ? make("a", { href: address.href, rel: "noreferrer noopener" }, text) : text);
   }

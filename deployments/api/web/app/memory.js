@@ -2,12 +2,13 @@
 
 const CHOICE = "kangklip.choice";
 const JOBS = "kangklip.jobs";
+const UPLOADS = "kangklip.uploads";
 const MOST = 12;
 
 export const lastChoice = () => read(CHOICE, {});
 export const keepChoice = (choice) => keep(CHOICE, choice);
 
-/** Newest first: [{id, url, seconds, count, at, status}]. */
+/** Newest first: [{id, url, name, seconds, count, at, status}]. */
 export function recentJobs() {
   const jobs = read(JOBS, []);
   return Array.isArray(jobs) ? jobs.filter((job) => typeof job?.id === "string") : [];
@@ -20,6 +21,18 @@ export function keepJob(job) {
   if (known) Object.assign(known, job);
   keep(JOBS, known ? jobs : [job, ...jobs].slice(0, MOST));
 }
+
+/** The address of this file's unfinished or finished upload, or an empty string. */
+export const knownUpload = (file) => uploads().find((known) => known.file === file)?.url ?? "";
+export const keepUpload = (file, url) => keep(UPLOADS, [{ file, url }, ...others(file)].slice(0, MOST));
+export const forgetUpload = (file) => keep(UPLOADS, others(file));
+
+function uploads() {
+  const known = read(UPLOADS, []);
+  return Array.isArray(known) ? known.filter(({ url } = {}) => /^\/api\/uploads\/\w+$/.test(url)) : [];
+}
+
+const others = (file) => uploads().filter((known) => known.file !== file);
 
 export const forgetJobs = () => keep(JOBS, []);
 

@@ -24,6 +24,9 @@ export function formatDuration(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
+/** "12 MB", "1.4 GB". */
+export const formatSize = (bytes) => (bytes < 1e9 ? `${Math.ceil(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
+
 /** "22:14" today, "23 Nov, 22:14" on another day, in the reader's locale. */
 export function formatTime(epoch, withSeconds = false) {
   const date = new Date(epoch * 1000);
