@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         default=None,
         description="API keys for creating jobs, separated by commas, each KEY or NAME:KEY; none needed when empty.",
     )
+    api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="KANGKLIP_API_KEY",
+        description="API key that `kangklip clip --api` sends; none when empty.",
+    )
     operator_key: SecretStr | None = Field(
         default=None, description="API key that may read and change all jobs; no such key when empty."
     )

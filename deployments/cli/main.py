@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.logging import RichHandler
@@ -96,19 +96,23 @@ def clip_command(
     end: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="Cut only from what is said before TIME.")
     ] = None,
+    api: Annotated[
+        str | None, typer.Option("--api", metavar="URL", help="Cut on another machine, by KangKlip's API at URL.")
+    ] = None,
     out: Out = Path("clips"),
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Cut clips from SOURCE on this machine and save them to a folder.
+    """Cut clips from SOURCE on this machine, or on another one, and save them to a folder.
 
     - `kangklip clip talk.mp4`
     - `kangklip clip https://example.org/talk.mp4 --duration 30 --count 2 --language en`
     - `kangklip clip talk.mp4 --from 10:00 --to 25:30`
     - `kangklip clip talk.mp4 --json | jq -r '.clips[].file'`
+    - `kangklip clip talk.mp4 --api https://clips.example.org`
     """
     job_id = new_job_id()
-    with failure_printed(as_json=as_json, job_id=job_id, runs_job=True):
+    with failure_printed(as_json=as_json, job_id=None if api else job_id, runs_job=True):
         allow_private = settings.load().allow_private_addresses
         options = {
             "clip_duration_seconds": duration,
@@ -117,8 +121,12 @@ def clip_command(
             "start_seconds": validate.position(start, "--from"),
             "end_seconds": validate.position(end, "--to"),
         }
+        options = {name: value for name, value in options.items() if value is not None}
         request = validate.clip_request(source, options, allow_private=allow_private)
         validate.check_out(out)
+        if api:
+            _print(_run_remotely(api, source, options, out), as_json=as_json)
+            return
         with _stack(verbose) as stack:
             if not validate.is_address(source):
                 key, name = local_run.register_file(validate.local_path(source), job_id)
@@ -393,14 +401,27 @@ def _run(request: ClipRequest, job_id: str, out: Path) -> tuple[FinishedJob, str
     return FinishedJob(job_id, folder, local_run.export(job_id, folder)), local_run.run_path(job_id)
 
 
-def _show(finished: FinishedJob, path: str, stack: "LocalStack", *, as_json: bool) -> None:
-    """Print the result and how to see the run in the Prefect UI."""
+def _run_remotely(api: str, source: str, options: dict[str, Any], out: Path) -> FinishedJob:
+    """Have another machine's API run the job, and fetch its results."""
+    from deployments.cli import remote  # noqa: PLC0415 loads httpx
+
+    key = settings.load().api_key
+    client = remote.RemoteApi(validate.api_address(api), key.get_secret_value() if key else "")
+    return remote.clip(client, source if validate.is_address(source) else validate.local_path(source), options, out)
+
+
+def _print(finished: FinishedJob, *, as_json: bool) -> None:
     if as_json:
         print_document(finished.document())
     else:
         finished.show()
     for line in [*finished.manifest["warnings"], *finished.manifest["dropped"]]:
         console.note(f"! {line}")
+
+
+def _show(finished: FinishedJob, path: str, stack: "LocalStack", *, as_json: bool) -> None:
+    """Print the result and how to see the run in the Prefect UI."""
+    _print(finished, as_json=as_json)
     if stack.stays_up(Service.PREFECT):
         console.note(f"Run in the Prefect UI: {local_run.prefect_ui()}{path}")
     else:

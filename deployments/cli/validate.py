@@ -64,6 +64,17 @@ def position(text: str | None, option: str) -> float | None:
         raise BadRequest(f"{option} {error}.", "See: kangklip clip --help") from None
 
 
+def api_address(url: str) -> str:
+    """The URL, if it can be that of an API.
+
+    Raises:
+        BadRequest: it cannot.
+    """
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+        raise BadRequest("--api must be an http or https address such as https://clips.example.org.", "")
+    return url
+
+
 def is_address(source: str) -> bool:
     return "://" in source
 
