@@ -60,18 +60,18 @@ BEGAN = time.monotonic()
 
 def main() -> int:
     """Measure, print the result and return the exit status."""
-    asked = _arguments()
+    arguments = _arguments()
     folder = FOLDER.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"talk: {asked.source or 'the ten-minute one; making it takes two minutes, once'}")
-    video = asked.source or make_talk(folder)
+    say(f"talk: {arguments.source or 'the ten-minute one; making it takes two minutes, once'}")
+    video = arguments.source or make_talk(folder)
     info = probe(video)
     machine = _machine()
     whisper_model(SETTINGS["ASR_MODEL"], folder / "weights")
     say("fresh processes")
     starts = cold_starts()
-    runs = [_run(video, asked, folder, f"run {number}") for number in range(1, asked.runs + 1)]
-    comparable = not asked.source and _is_earlier(asked)
+    runs = [_run(video, arguments, folder, f"run {number}") for number in range(1, arguments.runs + 1)]
+    comparable = not arguments.source and _is_earlier(arguments)
     result = {
         "machine": machine,
         "settings": {name.lower(): os.environ[name] for name in SETTINGS},
@@ -81,8 +81,8 @@ def main() -> int:
             "size": f"{info.width}x{info.height}",
             "fps": info.fps,
         },
-        "request": _request(asked, again=False),
-        "again": _request(asked, again=True),
+        "request": _request(arguments, again=False),
+        "again": _request(arguments, again=True),
         "runs": runs,
         "starts": starts,
         "verdicts": [
@@ -109,18 +109,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=3, help="clips, 1 to 5 (%(default)s)")
     parser.add_argument("--resolution", default=SETTINGS["RENDER_RESOLUTION"], help="size of the clips (%(default)s)")
     parser.add_argument("--runs", type=int, default=1, help="measure so often; limits look at medians (%(default)s)")
-    asked = parser.parse_args()
-    if asked.runs < 1:
+    arguments = parser.parse_args()
+    if arguments.runs < 1:
         parser.error("--runs: at least 1")
-    if asked.source and not asked.source.is_file():
-        parser.error(f"--source: there is no file {asked.source}")
-    _use_settings(SETTINGS | {"RENDER_RESOLUTION": asked.resolution})
+    if arguments.source and not arguments.source.is_file():
+        parser.error(f"--source: there is no file {arguments.source}")
+    _use_settings(SETTINGS | {"RENDER_RESOLUTION": arguments.resolution})
     try:
         settings.load()
-        ClipRequest(video_url="http://127.0.0.1/talk.mp4", **_request(asked, again=False))
+        ClipRequest(video_url="http://127.0.0.1/talk.mp4", **_request(arguments, again=False))
     except (ConfigError, BadRequest, ValidationError) as error:
         parser.error(str(error))
-    return asked
+    return arguments
 
 
 def _use_settings(chosen: dict[str, str]) -> None:
@@ -132,15 +132,15 @@ def _use_settings(chosen: dict[str, str]) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-def _request(asked: argparse.Namespace, *, again: bool) -> dict[str, Any]:
-    """The options of the request; with `again`, another length and a single clip."""
+def _request(arguments: argparse.Namespace, *, again: bool) -> dict[str, Any]:
+    """The arguments of the request; with `again`, another length and a single clip."""
     if again:
-        return {"clip_duration_seconds": max(5.0, round(asked.seconds * 2 / 3)), "clip_count": 1}
-    return {"clip_duration_seconds": asked.seconds, "clip_count": asked.count}
+        return {"clip_duration_seconds": max(5.0, round(arguments.seconds * 2 / 3)), "clip_count": 1}
+    return {"clip_duration_seconds": arguments.seconds, "clip_count": arguments.count}
 
 
-def _is_earlier(asked: argparse.Namespace) -> bool:
-    return (asked.seconds, asked.count, asked.resolution) == (45, 3, SETTINGS["RENDER_RESOLUTION"])
+def _is_earlier(arguments: argparse.Namespace) -> bool:
+    return (arguments.seconds, arguments.count, arguments.resolution) == (45, 3, SETTINGS["RENDER_RESOLUTION"])
 
 
 def _machine() -> dict[str, Any]:
@@ -154,15 +154,17 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _run(video: Path, asked: argparse.Namespace, folder: Path, name: str) -> dict[str, Any]:
+def _run(video: Path, arguments: argparse.Namespace, folder: Path, name: str) -> dict[str, Any]:
     """The two jobs on a new stack, and the plain encode of the first one's clips."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="data-", ignore_cleanup_errors=True) as data:
         (Path(data) / "weights").symlink_to(folder / "weights")
         configured = settings.load().model_copy(update={"data_dir": Path(data)})
         with _served(video) as url, LocalStack(configured, progress=lambda what: say(f"{name}: {what}")) as stack:
             _warm_up(stack, Path(data), name)
-            job, encodes = _job(stack, {"video_url": url} | _request(asked, again=False), Path(data), f"{name}, first")
-            again, _ = _job(stack, {"video_url": url} | _request(asked, again=True), Path(data), f"{name}, again")
+            job, encodes = _job(
+                stack, {"video_url": url} | _request(arguments, again=False), Path(data), f"{name}, first"
+            )
+            again, _ = _job(stack, {"video_url": url} | _request(arguments, again=True), Path(data), f"{name}, again")
         say(f"{name}: plain encode and comparison")
         rendered = [encode for encode in encodes if encode["stage"] == "RENDER"]
         options = run_options(configured).picture

@@ -97,13 +97,13 @@ class Meter:
     def encode(self, encode: Callable[..., None]) -> Callable[..., None]:
         """`encode`, with the CPU time of its children measured."""
 
-        def call(*given: Any, **named: Any) -> None:
-            asked = inspect.signature(encode).bind(*given, **named).arguments
-            edit, info, out = asked["edit"], asked["footage"].info, asked["out"]
+        def call(*args: Any, **kwargs: Any) -> None:
+            bound = inspect.signature(encode).bind(*args, **kwargs).arguments
+            edit, info, out = bound["edit"], bound["footage"].info, bound["out"]
             plan, captions, fonts = edit.plan, edit.captions, edit.fonts
             self._thread.cpu = 0.0
             self._encoding += 1
-            encode(*given, **named)
+            encode(*args, **kwargs)
             self._encoding -= 1
             script = self.folder / f"{len(self.encodes)}-{out.stem}.ass"
             script.write_text(captions, encoding="utf-8")

@@ -4,7 +4,7 @@ from tasks.core.plurals import age, clock, pluralize, seconds_of
 
 
 @pytest.mark.parametrize(
-    ("count", "noun", "plural", "said"),
+    ("count", "noun", "plural", "expected"),
     [
         (0, "clip", "", "0 clips"),
         (1, "clip", "", "1 clip"),
@@ -14,12 +14,12 @@ from tasks.core.plurals import age, clock, pluralize, seconds_of
         (11, "address", "addresses", "11 addresses"),
     ],
 )
-def test_a_count_has_its_noun_in_the_right_number(count, noun, plural, said):
-    assert pluralize(count, noun, plural) == said
+def test_a_count_has_its_noun_in_the_right_number(count, noun, plural, expected):
+    assert pluralize(count, noun, plural) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (0, "0:00"),
         (7, "0:07"),
@@ -32,12 +32,12 @@ def test_a_count_has_its_noun_in_the_right_number(count, noun, plural, said):
         (36_000, "10:00:00"),
     ],
 )
-def test_a_position_is_shown_as_a_clock(seconds, said):
-    assert clock(seconds) == said
+def test_a_position_is_shown_as_a_clock(seconds, expected):
+    assert clock(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (-3, "0 s"),  # another machine's clock may be ahead
         (0.9, "0 s"),
@@ -51,8 +51,8 @@ def test_a_position_is_shown_as_a_clock(seconds, said):
         (172_800, "2 days"),
     ],
 )
-def test_an_age_is_shown_in_its_largest_unit(seconds, said):
-    assert age(seconds) == said
+def test_an_age_is_shown_in_its_largest_unit(seconds, expected):
+    assert age(seconds) == expected
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,9 @@ def test_titles_fit_and_do_not_end_in_a_stop_word(lines, language):
     assert len(line) <= MAX_HOOK_CHARS
     assert "\n" not in title + line
     lists = word_lists(language)
-    said = {token for text in lines for token in tokens(text)}
+    spoken = {token for text in lines for token in tokens(text)}
     if lists is not None and tokens(title) and not title.endswith(("?", "\uff1f", "\u061f")):
-        assert tokens(title)[-1] not in lists.stop or not any(t not in lists.stop for t in said)
+        assert tokens(title)[-1] not in lists.stop or not any(t not in lists.stop for t in spoken)
 
 
 def test_the_hook_is_an_early_strong_line_other_than_the_title():
@@ -123,15 +123,15 @@ def test_shorten_keeps_to_the_limit(text, limit):
 
 
 @pytest.mark.parametrize(
-    ("said", "line"),
+    ("sentence", "line"),
     [
         ("So, first of all, because we live in another city, we take the train.", "We live in another city"),
         ("By the way, well, nobody waters the roof.", "Nobody waters the roof."),
         ("You know nobody.", "You know nobody."),
     ],
 )
-def test_an_opening_phrase_is_dropped_whole(said, line):
-    assert hook([said], "en").startswith(line)
+def test_an_opening_phrase_is_dropped_whole(sentence, line):
+    assert hook([sentence], "en").startswith(line)
 
 
 def test_shorten_cuts_between_words():
@@ -140,7 +140,7 @@ def test_shorten_cuts_between_words():
 
 
 def test_negations_and_doubts_stay_in_a_title():
-    said = ["So there it was.", "No logo, no number to call, no campaign."]
-    assert headline(said, said, "en").startswith("No logo")
+    sentences = ["So there it was.", "No logo, no number to call, no campaign."]
+    assert headline(sentences, sentences, "en").startswith("No logo")
     doubt = ["We met again.", "Maybe the whole system was wrong."]
     assert headline(doubt, doubt, "en") == "Maybe the whole system was wrong"

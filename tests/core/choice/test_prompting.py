@@ -28,8 +28,8 @@ OFFERS = [
 
 
 def answer_with(*picks: dict) -> str:
-    whole = {"hook": "Wait.", "description": "A story.", "hashtags": ["cat"]}
-    return json.dumps({"clips": [whole | pick for pick in picks]})
+    complete = {"hook": "Wait.", "description": "A story.", "hashtags": ["cat"]}
+    return json.dumps({"clips": [complete | pick for pick in picks]})
 
 
 def test_a_transcript_cannot_leave_its_field():
@@ -179,7 +179,7 @@ def test_valid_picks_are_kept_and_dropped_ones_reported(text: str, kept: list[st
     reading = read_answer(text, OFFERS, 3)
     assert [pick.id for pick in reading.picks] == kept
     assert len(reading.dropped) == len(dropped)
-    assert all(part in said for part, said in zip(dropped, reading.dropped, strict=True))
+    assert all(part in message for part, message in zip(dropped, reading.dropped, strict=True))
 
 
 json_values = st.recursive(
@@ -212,9 +212,9 @@ def test_text_from_the_llm_is_always_harmless(text, tags):
     assert len(pick.title) <= 60
     assert len(pick.hook) <= 120
     assert len(pick.description) <= MAX_DESCRIPTION_CHARS
-    whole = pick.title + pick.hook + pick.description
-    assert whole.replace("\u200d", "").replace("\u200c", "").isprintable()
-    assert not set("<>`{}[]|\\\n") & set(whole)
+    shown = pick.title + pick.hook + pick.description
+    assert shown.replace("\u200d", "").replace("\u200c", "").isprintable()
+    assert not set("<>`{}[]|\\\n") & set(shown)
     assert len(pick.hashtags) <= MAX_HASHTAGS
     assert not [c for tag in pick.hashtags for c in tag if not TOKEN.fullmatch("a" + c)]
 

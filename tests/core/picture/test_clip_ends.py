@@ -108,22 +108,22 @@ def at(*spans: tuple[float, float]) -> list[Word]:
 @given(boundaries())
 def test_moved_ends_never_change_a_clips_words(boundary):
     start, end, words, cuts = boundary
-    free, seen = pauses(start, end, words, []), view(cuts)
-    begins = best_start(start, free.start, seen, start + 1.0)
-    ends = best_end(end, free.end, seen, end - 1.0, end + 1.0)
+    free, analysis = pauses(start, end, words, []), view(cuts)
+    begins = best_start(start, free.start, analysis, start + 1.0)
+    ends = best_end(end, free.end, analysis, end - 1.0, end + 1.0)
 
-    def said(a: float, b: float) -> list[Word]:
+    def words_in(a: float, b: float) -> list[Word]:
         return [word for word in words if a <= word.middle < b]
 
-    assert said(begins, ends) == said(start, end)
+    assert words_in(begins, ends) == words_in(start, end)
 
 
 @given(boundaries())
 def test_no_end_with_whole_shots_is_passed_over_for_a_sliver(boundary):
     start, end, words, cuts = boundary
-    free, seen = pauses(start, end, words, []), view(cuts)
-    begins = best_start(start, free.start, seen, start + 1.0)
-    ends = best_end(end, free.end, seen, end - 1.0, end + 1.0)
+    free, analysis = pauses(start, end, words, []), view(cuts)
+    begins = best_start(start, free.start, analysis, start + 1.0)
+    ends = best_end(end, free.end, analysis, end - 1.0, end + 1.0)
 
     def may_be_whole(span: tuple[float, float], before: float, after: float) -> bool:
         """Whether some time in the span has no cut from `before` to `after` seconds around it."""

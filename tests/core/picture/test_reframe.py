@@ -239,12 +239,12 @@ def scenes(draw):
     faces = []
     for _ in range(draw(st.integers(0, 3))):
         x = random.uniform(0, 1920) + np.cumsum(random.normal(0, draw(st.sampled_from([2, 40, 300])), len(samples)))
-        seen = random.random(len(samples)) < draw(st.sampled_from([0.2, 0.7, 1.0]))
+        is_detected = random.random(len(samples)) < draw(st.sampled_from([0.2, 0.7, 1.0]))
         size, mouth = random.uniform(20, 900), random.gamma(1, 2, len(samples))
         faces += [
             FaceBox(t=t, x=a, y=500, width=size, height=size, score=0.9, mouth=m)
-            for t, a, m, s in zip(samples, x, mouth, seen, strict=True)
-            if s
+            for t, a, m, detected in zip(samples, x, mouth, is_detected, strict=True)
+            if detected
         ]
     cuts = sorted(draw(st.lists(st.floats(-1, 13), max_size=4)))
     return RangeAnalysis(start=0, end=end, fps=30, cuts=cuts, faces=faces, samples=samples.tolist())
@@ -252,12 +252,12 @@ def scenes(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(scenes(), st.sampled_from([WIDE, (700, 700), (1080, 2400), (1080, 1920), (855, 481)]))
-def test_shots_always_cover_the_range_and_crops_stay_inside(seen, source):
-    shots = frame_range(seen, source, CLIP)
-    assert shots[0].start == seen.start
-    assert shots[-1].end == seen.end
+def test_shots_always_cover_the_range_and_crops_stay_inside(analysis, source):
+    shots = frame_range(analysis, source, CLIP)
+    assert shots[0].start == analysis.start
+    assert shots[-1].end == analysis.end
     assert all(a.end == b.start for a, b in pairwise(shots))
-    assert {cut for cut in seen.cuts if 0 < cut < seen.end} <= {shot.start for shot in shots}
+    assert {cut for cut in analysis.cuts if 0 < cut < analysis.end} <= {shot.start for shot in shots}
     for shot in shots:
         assert shot.start < shot.end
         assert shot.reason
@@ -272,9 +272,9 @@ def test_shots_always_cover_the_range_and_crops_stay_inside(seen, source):
 
 
 def test_the_face_log_has_every_decision():
-    seen = view(person(900), cuts=[5.0])
-    shots = frame_range(seen, WIDE, CLIP)
-    entry = face_log_clip(1, shots, seen, view())
+    analysis = view(person(900), cuts=[5.0])
+    shots = frame_range(analysis, WIDE, CLIP)
+    entry = face_log_clip(1, shots, analysis, view())
     assert (entry["index"], entry["segments"], entry["detected"]) == (1, 2, 1)
     assert [shot["reason"] for shot in entry["shots"]] == [shot.reason for shot in shots]
     log = face_log([entry], "4.14.0")
@@ -285,22 +285,22 @@ def test_the_face_log_has_every_decision():
 
 def test_crops_exclude_bars():
     picture = Picture(left=0, top=140, width=1920, height=800)
-    seen = view(person(900, y=500)).model_copy(update={"pictures": [picture]})
-    (shot,) = frame_range(seen, WIDE, CLIP)
+    analysis = view(person(900, y=500)).model_copy(update={"pictures": [picture]})
+    (shot,) = frame_range(analysis, WIDE, CLIP)
     assert (shot.layout, shot.crop_width, shot.crop_height, shot.keys[0].y) == ("still", 450, 800, 140)
-    assert share_inside([shot], seen.faces) == 1
+    assert share_inside([shot], analysis.faces) == 1
 
 
 def test_a_vertical_picture_between_bars_fills_the_clip():
-    seen = view(person(960)).model_copy(update={"pictures": [Picture(left=658, top=0, width=604, height=1080)]})
-    (shot,) = frame_range(seen, WIDE, CLIP)
+    analysis = view(person(960)).model_copy(update={"pictures": [Picture(left=658, top=0, width=604, height=1080)]})
+    (shot,) = frame_range(analysis, WIDE, CLIP)
     assert (shot.layout, shot.crop_width) == ("still", 604)
     assert 658 <= shot.keys[0].x <= 660
 
 
 def test_without_faces_the_whole_picture_is_shown_without_bars():
-    seen = view().model_copy(update={"pictures": [Picture(left=0, top=140, width=1920, height=800)]})
-    (shot,) = frame_range(seen, WIDE, CLIP)
+    analysis = view().model_copy(update={"pictures": [Picture(left=0, top=140, width=1920, height=800)]})
+    (shot,) = frame_range(analysis, WIDE, CLIP)
     assert (shot.layout, shot.crop_width, shot.crop_height) == ("fit", 1920, 800)
     assert (shot.keys[0].x, shot.keys[0].y) == (0, 140)
     assert "bars" in shot.reason
@@ -309,9 +309,9 @@ def test_without_faces_the_whole_picture_is_shown_without_bars():
 def test_every_shot_has_its_own_bars():
     letterbox = Picture(left=0, top=140, width=1920, height=800)
     pillarbox = Picture(left=658, top=0, width=604, height=1080)
-    seen = view(cuts=[3.0, 7.0]).model_copy(update={"pictures": [None, letterbox, pillarbox]})
-    whole, wide, tall = frame_range(seen, (1920, 1080), (1080, 1920))
-    assert (whole.layout, whole.crop_width) == ("fit", 0)
+    analysis = view(cuts=[3.0, 7.0]).model_copy(update={"pictures": [None, letterbox, pillarbox]})
+    full, wide, tall = frame_range(analysis, (1920, 1080), (1080, 1920))
+    assert (full.layout, full.crop_width) == ("fit", 0)
     assert (wide.layout, wide.crop_width, wide.crop_height) == ("fit", 1920, 800)
     assert (wide.keys[0].x, wide.keys[0].y) == (0, 140)
     assert (tall.layout, tall.crop_width) == ("still", 604)
@@ -320,8 +320,8 @@ def test_every_shot_has_its_own_bars():
 
 def test_a_sliver_with_other_bars_keeps_its_own_camera():
     letterbox = Picture(left=0, top=140, width=1920, height=800)
-    seen = view(cuts=[0.2]).model_copy(update={"pictures": [letterbox, None]})
-    sliver, rest = frame_range(seen, (1920, 1080), (1080, 1920))
+    analysis = view(cuts=[0.2]).model_copy(update={"pictures": [letterbox, None]})
+    sliver, rest = frame_range(analysis, (1920, 1080), (1080, 1920))
     assert (sliver.crop_height, rest.crop_height) == (800, 0)
 
 

@@ -24,7 +24,7 @@ def noise(windows: int = 20) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("tracks", "asked", "original", "best"),
+    ("tracks", "requested", "original", "best"),
     [
         ([{}, {}], "auto", None, 0),
         ([{"aside": True}, {"default": True}], "auto", None, 1),
@@ -38,8 +38,8 @@ def noise(windows: int = 20) -> np.ndarray:
         ([{"language": "eng"}, {"language": "fra"}], "ja", None, 0),
     ],
 )
-def test_tracks_are_ranked_by_default_then_language_then_order(tracks, asked, original, best):
-    assert rank_tracks([track(n, **flags) for n, flags in enumerate(tracks)], asked, original)[0].index == best
+def test_tracks_are_ranked_by_default_then_language_then_order(tracks, requested, original, best):
+    assert rank_tracks([track(n, **flags) for n, flags in enumerate(tracks)], requested, original)[0].index == best
 
 
 @pytest.mark.parametrize(

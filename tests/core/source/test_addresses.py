@@ -143,12 +143,12 @@ def test_urls_are_logged_without_credentials_and_queries() -> None:
     assert loggable("https://user:pass@example.com:8443/a/b?sig=secret#frag") == "https://example.com:8443/a/b"
     assert loggable("http://[2606:4700::1]/a?b") == "http://[2606:4700::1]/a"
     assert loggable("http://[::1") == "(unreadable address)"
-    told = redact_urls("Unable to download 'https://u:p@a.example/v?sig=secret' (HTTP 500)")
-    assert told == "Unable to download 'https://a.example/v' (HTTP 500)"
+    message = redact_urls("Unable to download 'https://u:p@a.example/v?sig=secret' (HTTP 500)")
+    assert message == "Unable to download 'https://a.example/v' (HTTP 500)"
 
 
 def test_untrusted_text_cannot_control_a_terminal() -> None:
-    told = redact_urls("HTTP 503: \x1b]0;owned\x07\x1b[2J \x9b31m\r\n\u202egnp.exe\u2069 https://a.example/\x1b[1mv")
-    assert told == "HTTP 503: ]0;owned [2J 31m gnp.exe https://a.example/ [1mv"
+    message = redact_urls("HTTP 503: \x1b]0;owned\x07\x1b[2J \x9b31m\r\n\u202egnp.exe\u2069 https://a.example/\x1b[1mv")
+    assert message == "HTTP 503: ]0;owned [2J 31m gnp.exe https://a.example/ [1mv"
     assert len(redact_urls("\x1b[2J no" * 5000)) <= 500
     assert redact_urls("\x1b\x07") == ""

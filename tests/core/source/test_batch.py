@@ -37,9 +37,9 @@ def test_a_batch_request_names_either_videos_or_a_feed() -> None:
     assert BatchRequest(urls=[TALK]).max_new == 1
     assert BatchRequest(feed=FEED).max_new == 5
     assert BatchRequest(feed=FEED, newest=3).max_new == 3
-    for asked in ({}, {"urls": [TALK], "feed": FEED}, {"urls": []}):
+    for fields in ({}, {"urls": [TALK], "feed": FEED}, {"urls": []}):
         with pytest.raises(ValidationError, match="give either urls or a feed"):
-            BatchRequest.model_validate(asked)
+            BatchRequest.model_validate(fields)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_the_memorys_name_follows_from_the_addresses_unless_given() -> None:
 
 
 def test_each_videos_request_has_the_batchs_options() -> None:
-    asked = BatchRequest(feed=FEED, clip_duration_seconds=30, clip_count=2, language="id").clip_request(TALK)
-    assert (asked.video_url, asked.bounds, asked.clip_count, asked.language) == (TALK, (24, 30), 2, "id")
+    request = BatchRequest(feed=FEED, clip_duration_seconds=30, clip_count=2, language="id").clip_request(TALK)
+    assert (request.video_url, request.bounds, request.clip_count, request.language) == (TALK, (24, 30), 2, "id")
 
 
 def test_items_are_newest_first_with_undated_ones_in_feed_order() -> None:
@@ -196,7 +196,7 @@ def report_line(outcome: Outcome, title: str = "A talk", **known: Any) -> Any:
 
 
 def test_the_report_shows_every_items_outcome() -> None:
-    told = markdown(
+    text = markdown(
         report(
             report_line(Outcome.SUCCEEDED, seconds=61.5, cost_usd=0.0125),
             report_line(Outcome.FAILED, "", error="The video has no sound."),
@@ -205,17 +205,17 @@ def test_the_report_shows_every_items_outcome() -> None:
             left_out=["file:///etc: no"],
         )
     )
-    assert "1 succeeded, 1 failed; 4 done before, 2 left for later runs; 0.01 dollars." in told
-    assert "| A talk | SUCCEEDED | 62 | 0.013 | 1 | `kk_1` |  |" in told
-    assert "https\\:\\/\\/example\\.org\\/talk\\.mp4 | FAILED" in told
-    assert "Left out: 1" in told
-    assert "secret" not in told
+    assert "1 succeeded, 1 failed; 4 done before, 2 left for later runs; 0.01 dollars." in text
+    assert "| A talk | SUCCEEDED | 62 | 0.013 | 1 | `kk_1` |  |" in text
+    assert "https\\:\\/\\/example\\.org\\/talk\\.mp4 | FAILED" in text
+    assert "Left out: 1" in text
+    assert "secret" not in text
     assert "nothing new" in markdown(report())
 
 
 def test_untrusted_text_is_not_rendered_as_markdown() -> None:
-    told = markdown(report(report_line(Outcome.FAILED, HOSTILE, error=HOSTILE + "\n# head"), left_out=[HOSTILE] * 30))
-    shown = MarkdownIt("commonmark").enable("table").render(told)
+    text = markdown(report(report_line(Outcome.FAILED, HOSTILE, error=HOSTILE + "\n# head"), left_out=[HOSTILE] * 30))
+    shown = MarkdownIt("commonmark").enable("table").render(text)
     for mark in ("<img", "<a ", "<script", "href", "<h1"):
         assert mark not in shown
     assert shown.count("<code>") == 1, "the job's id"

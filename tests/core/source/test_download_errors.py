@@ -36,9 +36,15 @@ def classified(error: Exception) -> ClipError | None:
         ydl.add_info_extractor(Site())
         with pytest.raises(Exception) as caught:  # noqa: PT011 - any error is described
             ydl.extract_info("https://site.example/", download=False)
-    told = ytdlp_child.describe(caught.value)
+    description = ytdlp_child.describe(caught.value)
     return classify(
-        Failure(tuple(told["messages"]), tuple(told["types"]), told["status"], told["redirect_loop"], told["expected"])
+        Failure(
+            tuple(description["messages"]),
+            tuple(description["types"]),
+            description["status"],
+            description["redirect_loop"],
+            description["expected"],
+        )
     )
 
 

@@ -150,8 +150,14 @@ def test_aligned_words_are_in_order_and_inside_the_samples(times: list[tuple[flo
 
 
 def test_segments_end_with_sentences_and_at_pauses() -> None:
-    said = [("Good", 0.0, 0.4), (" evening.", 0.4, 1.0), (" We", 1.1, 1.3), (" mend", 1.3, 2.0), (" things", 4.0, 4.5)]
-    segments = asr.segments_of([Word(word=word, start=start, end=end) for word, start, end in said])
+    spoken = [
+        ("Good", 0.0, 0.4),
+        (" evening.", 0.4, 1.0),
+        (" We", 1.1, 1.3),
+        (" mend", 1.3, 2.0),
+        (" things", 4.0, 4.5),
+    ]
+    segments = asr.segments_of([Word(word=word, start=start, end=end) for word, start, end in spoken])
     assert [segment.text for segment in segments] == ["Good evening.", "We mend", "things"]
     assert segments[1].start == 1.1
     assert segments[1].end == pytest.approx(2.0)
@@ -173,39 +179,39 @@ def test_scripts_without_spaces_are_joined_without_them() -> None:
     ],
 )
 def test_a_word_keeps_its_signs_and_suffixes(pieces: tuple[str, ...], words: list[str]) -> None:
-    said = [Word(word=piece, start=i, end=i + 1) for i, piece in enumerate(pieces)]
-    whole = [word for segment in asr.segments_of(said) for word in segment.words]
-    assert [word.word for word in whole] == words
-    assert (whole[0].start, whole[-1].end) == (0, len(pieces))
-    assert all(a.end == b.start for a, b in pairwise(whole))
+    spoken = [Word(word=piece, start=i, end=i + 1) for i, piece in enumerate(pieces)]
+    joined = [word for segment in asr.segments_of(spoken) for word in segment.words]
+    assert [word.word for word in joined] == words
+    assert (joined[0].start, joined[-1].end) == (0, len(pieces))
+    assert all(a.end == b.start for a, b in pairwise(joined))
 
 
 def test_no_word_begins_with_a_mark_of_the_previous_letter() -> None:
     pieces = ["วัน", "นี", "้", "อา", "กา", "ศ", "ด", "ี", " ທຳ", " မြန", "်မာ"]
-    said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces)]
-    (segment,) = asr.segments_of(said)
+    spoken = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces)]
+    (segment,) = asr.segments_of(spoken)
     assert [word.word for word in segment.words] == ["วัน", "นี้", "อา", "กา", "ศ", "ดี", "ທຳ", "မြန်မာ"]
     assert segment.text == "".join(pieces)
 
 
 @pytest.mark.parametrize("end", ["။", "។", "።", "։", "۔", "།", "？"])  # noqa: RUF001 a full-width mark is meant
 def test_a_sentence_ends_with_the_mark_of_its_script(end: str) -> None:
-    said = [Word(word="a" + end, start=0, end=1), Word(word=" b", start=1, end=2)]
-    assert len(asr.segments_of(said)) == 2
+    spoken = [Word(word="a" + end, start=0, end=1), Word(word=" b", start=1, end=2)]
+    assert len(asr.segments_of(spoken)) == 2
 
 
 def test_signs_after_a_pause_do_not_join_the_earlier_word() -> None:
-    said = [Word(word=" well", start=0, end=1), Word(word="-yes", start=3, end=4)]
-    assert [segment.text for segment in asr.segments_of(said)] == ["well", "-yes"]
+    spoken = [Word(word=" well", start=0, end=1), Word(word="-yes", start=3, end=4)]
+    assert [segment.text for segment in asr.segments_of(spoken)] == ["well", "-yes"]
 
 
 def test_a_line_really_repeated_is_not_a_loop() -> None:
     line = "I have a dream that we will rise. "
-    whole = heard(line * 8)
-    parts = [heard(line * 4).model_copy(update={"window": Stretch(0, 15)})] * 2
-    assert asr.rejection_reason(whole) == "repetition"
-    assert asr.halves_agree(whole, parts)
-    assert asr.rejection_reason(whole.model_copy(update={"is_confirmed": True})) == ""
+    decoded = heard(line * 8)
+    halves = [heard(line * 4).model_copy(update={"window": Stretch(0, 15)})] * 2
+    assert asr.rejection_reason(decoded) == "repetition"
+    assert asr.halves_agree(decoded, halves)
+    assert asr.rejection_reason(decoded.model_copy(update={"is_confirmed": True})) == ""
 
 
 def test_a_loop_that_continues_in_each_half_is_not_confirmed() -> None:

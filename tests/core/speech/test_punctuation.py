@@ -21,14 +21,14 @@ ENDINGS = [mark + closers for mark in SENTENCE_FINAL for closers in ("", "\u201d
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_final_mark_ends_a_sentence_in_every_module(ending: str) -> None:
-    said = words("Alles", f"gut{ending}", "Dann", "weiter")
-    assert ends_sentence(said[1].word)
+    spoken = words("Alles", f"gut{ending}", "Dann", "weiter")
+    assert ends_sentence(spoken[1].word)
     assert not ends_sentence("gut")
-    first, *_ = sentences([Segment(text="", start=0, duration=2, words=said)])
-    assert first.words[-1].word == said[1].word
-    spaced = [word.model_copy(update={"word": f" {word.word}"}) for word in said]
-    assert [segment.words[-1].word for segment in segments_of(spaced)] == [said[1].word, "weiter"]
-    script = ass(said, (1080, 1920), "de", "F")
+    first, *_ = sentences([Segment(text="", start=0, duration=2, words=spoken)])
+    assert first.words[-1].word == spoken[1].word
+    spaced = [word.model_copy(update={"word": f" {word.word}"}) for word in spoken]
+    assert [segment.words[-1].word for segment in segments_of(spaced)] == [spoken[1].word, "weiter"]
+    script = ass(spoken, (1080, 1920), "de", "F")
     assert not any("gut" in line and "Dann" in line for line in script.splitlines())
 
 
@@ -38,11 +38,11 @@ def test_every_question_mark_makes_a_question(mark: str) -> None:
     assert ends_question(f"gut{mark}")
     assert ends_question(f"gut{mark}!\u201d ")
     assert not ends_question(f"gut{mark} nein.")
-    asked, told = (
+    question, statement = (
         opening_scores([Line.of(Sentence(text=text, start=0, end=1, words=[]), None)])[0]
         for text in (f"Was ist das{mark}", "Was ist das.")
     )
-    assert asked - told == pytest.approx(1.0)
+    assert question - statement == pytest.approx(1.0)
     assert headline(["So fing es an.", f"was ist das denn{mark}"], ["Anderes."], "de").endswith(mark)
 
 

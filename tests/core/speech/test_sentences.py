@@ -107,7 +107,7 @@ def test_hostile_words_come_out_ordered_without_overlap(segments):
 
 
 def test_a_sentence_has_the_language_of_its_segment():
-    said = [("We sang a song.", "en"), ("Kami menyanyi.", "id"), ("And home we went.", "en")]
-    segments = [Segment(text=text, start=3.0 * i, duration=2.0, language=code) for i, (text, code) in enumerate(said)]
+    lines = [("We sang a song.", "en"), ("Kami menyanyi.", "id"), ("And home we went.", "en")]
+    segments = [Segment(text=text, start=3.0 * i, duration=2.0, language=code) for i, (text, code) in enumerate(lines)]
     found = sentences([segments[2], *segments[:2]])
-    assert [(sentence.text, sentence.language) for sentence in found] == said
+    assert [(sentence.text, sentence.language) for sentence in found] == lines

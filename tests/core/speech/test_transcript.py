@@ -9,10 +9,10 @@ def segment(start: float, count: int, language: str | None) -> Segment:
 
 
 def test_the_language_is_that_of_most_words_in_the_stretches():
-    told = [segment(0, 10, "en"), segment(10, 4, "es"), segment(14, 3, None)]
-    assert Speech(told, "en").language_of([(0, 17)]) == "en"
-    assert Speech(told, "en").language_of([(8, 14)]) == "es"
-    assert Speech(told, "de").language_of([(9, 12), (14, 15)]) == "es"
-    assert Speech(told, "de").language_of([(14, 17)]) == "de"
-    assert Speech(told, "de").language_of([(20, 30)]) == "de"
+    segments = [segment(0, 10, "en"), segment(10, 4, "es"), segment(14, 3, None)]
+    assert Speech(segments, "en").language_of([(0, 17)]) == "en"
+    assert Speech(segments, "en").language_of([(8, 14)]) == "es"
+    assert Speech(segments, "de").language_of([(9, 12), (14, 15)]) == "es"
+    assert Speech(segments, "de").language_of([(14, 17)]) == "de"
+    assert Speech(segments, "de").language_of([(20, 30)]) == "de"
     assert Speech([], "de").language_of([(0, 1)]) == "de"

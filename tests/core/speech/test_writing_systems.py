@@ -53,9 +53,9 @@ def test_clusters_lose_no_text(text: str):
     ],
 )
 def test_no_word_begins_inside_a_letter(tokens: list[str], words: list[str]):
-    whole = writing_systems.whole_letters([Word(word=token, start=i, end=i + 1) for i, token in enumerate(tokens)])
-    assert [unicodedata.normalize("NFC", w.word) for w in whole] == [unicodedata.normalize("NFC", w) for w in words]
-    assert (whole[0].start, whole[-1].end) == (0, len(tokens))
+    joined = writing_systems.whole_letters([Word(word=token, start=i, end=i + 1) for i, token in enumerate(tokens)])
+    assert [unicodedata.normalize("NFC", w.word) for w in joined] == [unicodedata.normalize("NFC", w) for w in words]
+    assert (joined[0].start, joined[-1].end) == (0, len(tokens))
 
 
 def test_every_letter_becomes_one_byte():
@@ -94,9 +94,9 @@ def test_a_line_gets_a_mark_if_its_first_letter_implies_the_wrong_direction():
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=8), st.data())
 def test_letters_keep_their_times_when_words_are_split_differently(texts: list[str], data: st.DataObject):
     words = [Word(word=text, start=2 * i, end=2 * i + 1) for i, text in enumerate(texts)]
-    whole = "".join(texts)
-    edges = sorted(data.draw(st.sets(st.integers(1, max(len(whole) - 1, 1)), max_size=5)) & set(range(1, len(whole))))
-    pieces = [whole[a:b] for a, b in zip([0, *edges], [*edges, len(whole)], strict=True)]
+    joined = "".join(texts)
+    edges = sorted(data.draw(st.sets(st.integers(1, max(len(joined) - 1, 1)), max_size=5)) & set(range(1, len(joined))))
+    pieces = [joined[a:b] for a, b in zip([0, *edges], [*edges, len(joined)], strict=True)]
     cut = writing_systems.regroup(words, pieces)
     assert [word.word for word in cut] == pieces
     assert (cut[0].start, cut[-1].end) == (0, words[-1].end)

@@ -210,8 +210,8 @@ class Service:
 def clip_entry(file: str) -> dict[str, Any]:
     """A clip as in the existing service's manifest."""
     words = [{"start": 1.0, "end": 2.0, "text": "So it"}, {"start": 2.0, "end": 31.0, "text": "begins."}]
-    told = {"index": 1, "title": "It begins", "hook": "So it begins", "start": 1.0, "end": 31.0, "duration": 30.0}
-    return told | {"segments": words, "file": file}
+    entry = {"index": 1, "title": "It begins", "hook": "So it begins", "start": 1.0, "end": 31.0, "duration": 30.0}
+    return entry | {"segments": words, "file": file}
 
 
 def free_port() -> int:

@@ -62,10 +62,10 @@ def impatient_url(api, monkeypatch) -> str:
     return api.url
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost:"])
-def test_a_connection_with_an_incomplete_head_is_closed(impatient_url, said):
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost:"])
+def test_a_connection_with_an_incomplete_head_is_closed(impatient_url, sent):
     with line_to(impatient_url) as line:
-        line.sendall(said)
+        line.sendall(sent)
         assert seconds_until_closed(line) < 3
 
 

@@ -71,10 +71,10 @@ def test_the_readmes_python_waits_for_the_end_and_prints_it(api, state):
         api.bucket.put_json(job_key(job_id, "manifest.json"), {"job_id": job_id, "clips": [clip_entry("clip_01.mp4")]})
         error = "It broke." if state is JobState.FAILED else None
         assert api.jobs.report(Report(job_id=job_id, status=state, progress=100, error=error))
-        said, told = waiting.communicate(timeout=30)
+        output, errors = waiting.communicate(timeout=30)
     if state is JobState.FAILED:
         assert waiting.returncode == 1
-        assert "It broke." in told
+        assert "It broke." in errors
     else:
-        assert waiting.returncode == 0, told
-        assert said.startswith("It begins http")
+        assert waiting.returncode == 0, errors
+        assert output.startswith("It begins http")

@@ -63,8 +63,8 @@ def test_another_origin_gets_no_cors_header(api, job_id):
 @pytest.mark.parametrize("origin", [ORIGIN, FOREIGN, "null"])
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 def test_preflights_succeed(api, path, origin, method):
-    asked = {"access-control-request-method": method, "access-control-request-headers": "content-type, x-api-key"}
-    answer = api.client.options(path, headers=asked | {"origin": origin})
+    headers = {"access-control-request-method": method, "access-control-request-headers": "content-type, x-api-key"}
+    answer = api.client.options(path, headers=headers | {"origin": origin})
     assert answer.is_success
     assert answer.headers.get("access-control-allow-origin") == (ORIGIN if origin == ORIGIN else None)
     assert "POST" in answer.headers["access-control-allow-methods"]
@@ -201,17 +201,17 @@ def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
     port = free_port()
     unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0"}  # other tests leave waiting jobs
     environment = server_environment(servers.settings) | {"PORT": str(port)} | unbounded
-    said = tmp_path / "said"
+    log = tmp_path / "said"
     command = [Path(sys.executable).with_name("kangklip"), "api"]
-    with said.open("wb") as out:
+    with log.open("wb") as out:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=out, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     until = time.monotonic() + 30
-    while b"startup complete" not in said.read_bytes():
-        assert process.poll() is None, said.read_text()
-        assert time.monotonic() < until, said.read_text()
+    while b"startup complete" not in log.read_bytes():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
         time.sleep(0.1)
-    yield url, said
+    yield url, log
     process.terminate()
     assert process.wait(20) is not None
 
@@ -223,27 +223,27 @@ def test_a_malformed_host_header_is_no_internal_error(api, host):
 
 
 def test_requests_are_logged_as_json_without_secrets(api, alone):
-    url, said = alone
+    url, log = alone
     job_id = api.finished_job()
     results = httpx.get(f"{url}/api/jobs/{job_id}/results?token=query-secret", headers={"x-api-key": "header-secret"})
     httpx.get(f"{url}/nowhere/path-secret")
     httpx.post(f"{url}/api/jobs", json=REQUEST | {"video_url": "https://example.org/v?key=url-secret"})
     httpx.post(f"{url}/api/callback/nosana", json={}, headers={"x-callback-token": "token-secret"})
     until = time.monotonic() + 10
-    while said.read_text().count('"request"') < 4 and time.monotonic() < until:
+    while log.read_text().count('"request"') < 4 and time.monotonic() < until:
         time.sleep(0.05)  # the log line follows the response
-    text = said.read_text()
+    text = log.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    asked = [line for line in lines if line["message"] == "request"]
-    assert [(line["method"], line["path"], line["status"]) for line in asked] == [
+    requests = [line for line in lines if line["message"] == "request"]
+    assert [(line["method"], line["path"], line["status"]) for line in requests] == [
         ("GET", "/api/jobs/{job_id}/results", 200),
         ("GET", None, 404),
         ("POST", "/api/jobs", 502),
         ("POST", "/api/callback/nosana", 401),
     ]
-    assert (asked[0]["job_id"], asked[1]["job_id"]) == (job_id, None)
-    assert asked[2]["job_id"].startswith("kk_")
-    assert all(line["ms"] > 0 and line["level"] == "info" and line["time"] for line in asked)
+    assert (requests[0]["job_id"], requests[1]["job_id"]) == (job_id, None)
+    assert requests[2]["job_id"].startswith("kk_")
+    assert all(line["ms"] > 0 and line["level"] == "info" and line["time"] for line in requests)
     assert results.json()["clips"][0]["download_url"] not in text
     for secret in ("-secret", TOKEN, "X-Amz"):
         assert secret not in text

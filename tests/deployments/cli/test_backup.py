@@ -100,8 +100,8 @@ def archive(**files: bytes) -> bytes:
 
 
 def description(**changes) -> bytes:
-    told = {"made_at": "2026-11-28", "schema_form": 1, "records": 0, "prefect": False, "bucket": "clips"}
-    return json.dumps(told | {"endpoint": "x"} | changes).encode()
+    head = {"made_at": "2026-11-28", "schema_form": 1, "records": 0, "prefect": False, "bucket": "clips"}
+    return json.dumps(head | {"endpoint": "x"} | changes).encode()
 
 
 def test_a_backup_of_version_1_is_migrated(tmp_path):

@@ -25,12 +25,12 @@ except SystemExit as end:
 
 def run_fresh(folder, code, *arguments):
     """Run `code` in a new process; returns the status and modules that `TELL` wrote at its end."""
-    told = folder / "told.json"
-    environment = os.environ | {"TOLD": str(told), "KANGKLIP_DATA_DIR": str(folder / "data")}
+    report = folder / "told.json"
+    environment = os.environ | {"TOLD": str(report), "KANGKLIP_DATA_DIR": str(folder / "data")}
     subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment, capture_output=True, check=True, timeout=60
     )
-    status, imported = json.loads(told.read_text())
+    status, imported = json.loads(report.read_text())
     return status, set(imported)
 
 

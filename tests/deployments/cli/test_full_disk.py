@@ -42,9 +42,9 @@ def client(stack):
     store, bucket = JobStore.from_settings(stack.settings), ArtifactStore.from_settings(stack.settings, 2)
     with (
         Server(create_app(stack.settings, store, bucket, Runs()), stack.settings) as url,
-        httpx.Client(base_url=url, timeout=30) as asked,
+        httpx.Client(base_url=url, timeout=30) as http,
     ):
-        yield asked
+        yield http
 
 
 def readiness(client):

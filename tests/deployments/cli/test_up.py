@@ -315,11 +315,11 @@ def test_two_servers_cannot_have_one_port():
 
 
 @pytest.mark.parametrize(
-    ("host", "said"),
+    ("host", "message"),
     [("nowhere.invalid", "HOST nowhere.invalid is not an address"), ("192.0.2.1", "is not an address of this machine")],
 )
-def test_a_foreign_host_is_not_reported_as_a_taken_port(host, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_foreign_host_is_not_reported_as_a_taken_port(host, message):
+    with pytest.raises(ConfigError, match=message):
         serve._bind(host, free_port())
 
 

@@ -57,10 +57,10 @@ def llm(llm_api, access):
 
 @pytest.fixture
 def ask(llm_api, access):
-    def asked(token=access.token, **changes):
+    def send(token=access.token, **changes):
         return llm_api.post(PATH, content=json.dumps(CHAT | changes), headers={"authorization": f"Bearer {token}"})
 
-    return asked
+    return send
 
 
 def test_the_flows_engine_works_through_the_proxy(llm, provider):
@@ -111,10 +111,10 @@ def test_only_fields_the_flow_needs_are_forwarded(ask, provider):
     assert ask(**more, user="me").status_code == 200
     messages = [{"role": "user", "content": "Which one?", "name": "x"}]
     assert ask(messages=messages, max_tokens=5).status_code == 200
-    said = {"model": "tiny", "messages": CHAT["messages"]}
+    body = {"model": "tiny", "messages": CHAT["messages"]}
     assert provider.requests == [
-        said | {"temperature": 0.5, "max_tokens": ANSWER_TOKENS, "seed": 7},
-        said | {"max_tokens": 5},
+        body | {"temperature": 0.5, "max_tokens": ANSWER_TOKENS, "seed": 7},
+        body | {"max_tokens": 5},
     ]
 
 

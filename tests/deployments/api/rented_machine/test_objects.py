@@ -66,9 +66,9 @@ class Machine:
 
     def ask(self, method: str, key: str, query: Any = None, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        asked = {"method": method, "path": f"/{self.access.bucket}/{key}".rstrip("/"), "query": query or {}}
+        body = {"method": method, "path": f"/{self.access.bucket}/{key}".rstrip("/"), "query": query or {}}
         token = {"authorization": f"Bearer {self.access.token}"}
-        return self.api.post(PATH, json=asked | {"headers": named}, headers=token)
+        return self.api.post(PATH, json=body | {"headers": named}, headers=token)
 
     def address(self, method: str, name: str, **headers: str) -> str:
         answer = self.ask(method, self.access.root + name, **headers)
@@ -111,8 +111,10 @@ def test_all_objects_are_under_the_jobs_root(api, machine):
 def test_a_listing_of_several_pages_is_complete(machine):
     for n in range(7):
         machine.store.put_bytes(f"pages/{n}", b"", "text/plain")
-    asked = {"Bucket": machine.access.bucket, "Prefix": machine.access.root + "pages/"}
-    pages = machine.store._client.get_paginator("list_objects_v2").paginate(**asked, PaginationConfig={"PageSize": 3})
+    arguments = {"Bucket": machine.access.bucket, "Prefix": machine.access.root + "pages/"}
+    pages = machine.store._client.get_paginator("list_objects_v2").paginate(
+        **arguments, PaginationConfig={"PageSize": 3}
+    )
     assert [len(page["Contents"]) for page in pages] == [3, 3, 1]
 
 
@@ -228,9 +230,9 @@ def test_a_malformed_request_is_refused_with_a_reason(api, machine, body):
 
 
 def test_nothing_is_signed_without_a_valid_session(api, machine):
-    asked = {"method": "GET", "path": f"/{machine.access.bucket}/{machine.access.root}x"}
+    body = {"method": "GET", "path": f"/{machine.access.bucket}/{machine.access.root}x"}
     for authorization in ("", "Bearer", "Bearer kks_made-up", f"Bearer {machine.access.token}x"):
-        answer = api.post(PATH, json=asked, headers={"authorization": authorization})
+        answer = api.post(PATH, json=body, headers={"authorization": authorization})
         assert (answer.status_code, answer.json()["detail"]) == (403, "session is not valid")
 
 
@@ -348,7 +350,7 @@ def test_no_secret_is_logged_or_returned(api, machine, caplog):
         with pytest.raises(StoreError) as refused:
             call()
         errors.append(str(refused.value))
-    told = caplog.text + str(errors) + api.get("/metrics").text
+    output = caplog.text + str(errors) + api.get("/metrics").text
     secret = api.settings.r2_secret_access_key.get_secret_value()
     for word in (machine.access.token, "X-Amz-Signature", "X-Amz-Credential", secret):
-        assert word not in told
+        assert word not in output

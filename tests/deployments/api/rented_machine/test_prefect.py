@@ -30,8 +30,8 @@ class Tenant:
         flow = self.ask_server("POST", "/flows/", {"name": "clip"})
         made = {"name": f"d-{self.job_id}", "flow_id": flow["id"], "job_variables": {"env": {"A": "b"}}}
         deployment = self.ask_server("POST", "/deployments/", made)
-        asked = {"state": {"type": "PENDING"}, "job_variables": {"env": {"C": "d"}}}
-        run = self.ask_server("POST", f"/deployments/{deployment['id']}/create_flow_run", asked)
+        fields = {"state": {"type": "PENDING"}, "job_variables": {"env": {"C": "d"}}}
+        run = self.ask_server("POST", f"/deployments/{deployment['id']}/create_flow_run", fields)
         self.run_id, self.flow_id, self.deployment_id = run["id"], flow["id"], deployment["id"]
         service.jobs.set_run(self.job_id, 1, self.run_id)
         service.runs.known[self.run_id] = run
@@ -73,8 +73,8 @@ class Tenant:
         return socket, json.loads(socket.recv(timeout=10))["type"]
 
     def emit(self, *events):
-        socket, said = self.socket()
-        assert said == "auth_success"
+        socket, answer = self.socket()
+        assert answer == "auth_success"
         for one in events:
             socket.send(json.dumps(one))
         socket.close()
@@ -119,8 +119,8 @@ def test_a_run_can_read_itself_without_job_variables(tenant):
     assert tenant.call("GET", f"/flows/{tenant.flow_id}").json()["name"] == "clip"
     assert tenant.call("GET", "/admin/version").status_code == 200
     basic = base64.b64encode(tenant.token.encode()).decode()
-    asked = httpx.get(f"{tenant.url}/flow_runs/{tenant.run_id}", headers={"authorization": f"Basic {basic}"})
-    assert asked.status_code == 200
+    answer = httpx.get(f"{tenant.url}/flow_runs/{tenant.run_id}", headers={"authorization": f"Basic {basic}"})
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -197,10 +197,10 @@ def test_bodies_that_cannot_be_forwarded_are_refused(tenant, words):
     assert (answer.status_code, answer.json()) == (403, {"detail": "the run may not make this request"})
 
 
-@pytest.mark.parametrize("said", ["[" * 100_000, b"\x00", "{}", "x" * 2 * 1024**2])
-def test_a_socket_with_a_malformed_greeting_is_closed_without_an_error(tenant, said, caplog):
+@pytest.mark.parametrize("greeting", ["[" * 100_000, b"\x00", "{}", "x" * 2 * 1024**2])
+def test_a_socket_with_a_malformed_greeting_is_closed_without_an_error(tenant, greeting, caplog):
     with connect(f"{tenant.url}/events/in".replace("http", "ws"), subprotocols=["prefect"]) as socket:
-        socket.send(said)
+        socket.send(greeting)
         with contextlib.suppress(ConnectionClosed):
             assert all(json.loads(answer)["type"] == "auth_failure" for answer in socket)
     assert not [record for record in caplog.records if record.exc_info]
@@ -222,8 +222,8 @@ def test_events_create_task_runs_of_the_own_run_only(tenant, other):
 
 
 def test_a_socket_without_a_session_is_closed(tenant):
-    socket, said = tenant.socket(token="kks_nobody")
-    assert said == "auth_failure"
+    socket, answer = tenant.socket(token="kks_nobody")
+    assert answer == "auth_failure"
     with pytest.raises(ConnectionClosed):
         socket.recv(timeout=10)
 
@@ -244,8 +244,8 @@ def test_silent_sockets_time_out_and_free_their_places(serve, monkeypatch):
 
 
 def test_the_outgoing_event_stream_is_silent(tenant, other):
-    socket, said = tenant.socket(path="/events/out")
-    assert said == "auth_success"
+    socket, answer = tenant.socket(path="/events/out")
+    assert answer == "auth_success"
     socket.send(json.dumps({"type": "filter", "filter": {}}))
     other.call("POST", f"/flow_runs/{other.run_id}/set_state", {"state": {"type": "RUNNING"}})
     with pytest.raises(TimeoutError):

@@ -64,20 +64,20 @@ def test_states_that_reschedule_or_force_are_forbidden(body):
 
 
 def test_a_run_cannot_change_its_retry_policy():
-    asked = {"flow_version": "1", "empirical_policy": {"retries": 50, "retry_type": "reschedule"}, "tags": ["x"]}
-    assert rules.run_change(asked) == {"flow_version": "1"}
+    change = {"flow_version": "1", "empirical_policy": {"retries": 50, "retry_type": "reschedule"}, "tags": ["x"]}
+    assert rules.run_change(change) == {"flow_version": "1"}
     assert rules.run_change({"empirical_policy": {"retries": 50}}) == {}
 
 
 def test_a_task_runs_payload_cannot_name_another_run():
     sneaky = {"id": OTHER, "flow_run_id": OTHER, "state": {"type": "FAILED"}, "cache_key": "x", "name": "render"}
-    given = event()
-    given["payload"]["task_run"] = sneaky
-    given["related"] = [
+    received = event()
+    received["payload"]["task_run"] = sneaky
+    received["related"] = [
         RUN_RESOURCE,
         {"prefect.resource.id": "prefect.flow-run." + OTHER, "prefect.resource.role": "x"},
     ]
-    sent, task_run = rules.event(given, OWN)
+    sent, task_run = rules.event(received, OWN)
     assert task_run == TASK
     assert sent["payload"]["task_run"] == {"name": "render"}
     assert OTHER not in json.dumps(sent)

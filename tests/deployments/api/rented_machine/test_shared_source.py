@@ -52,10 +52,10 @@ def download(api, site, tmp_path):
 def test_a_rented_machine_reuses_what_we_have_cached(api, download, site):
     ours, reused, _ = download("ours", rented=False)
     assert not reused
-    asked = site.request_counts["/ours.mp4"]
+    downloads = site.request_counts["/ours.mp4"]
     theirs, reused, work = download("ours", rented=True)
     assert (theirs, reused) == (ours, True)
-    assert site.request_counts["/ours.mp4"] - asked <= 2  # HEAD requests
+    assert site.request_counts["/ours.mp4"] - downloads <= 2  # HEAD requests
     assert work.fetch(theirs.audio).stat().st_size == ours.audio.size
     transcript = transcript_key(ours.audio.sha256, "0" * 64)
     assert not work.store.exists(transcript)

@@ -55,13 +55,13 @@ class Cloudflare:
         assert request.headers["content-type"] == "application/json"
         if request.headers["authorization"] != f"Bearer {API_TOKEN}":
             return Answer(403, b'{"success": false, "errors": [{"code": 10000, "message": "Authentication error"}]}')
-        asked = json.loads(request.body)
-        assert asked.keys() == {"bucket", "parentAccessKeyId", "permission", "ttlSeconds", "prefixes"}
-        assert asked["permission"] == "object-read-write"
-        assert asked["parentAccessKeyId"] == self.settings.r2_access_key_id.get_secret_value()
-        assert type(asked["ttlSeconds"]) is int
-        assert 0 < asked["ttlSeconds"] <= 604_800
-        self.requests.append(asked)
+        received = json.loads(request.body)
+        assert received.keys() == {"bucket", "parentAccessKeyId", "permission", "ttlSeconds", "prefixes"}
+        assert received["permission"] == "object-read-write"
+        assert received["parentAccessKeyId"] == self.settings.r2_access_key_id.get_secret_value()
+        assert type(received["ttlSeconds"]) is int
+        assert 0 < received["ttlSeconds"] <= 604_800
+        self.requests.append(received)
         return Answer(200, json.dumps({"success": True, "errors": [], "messages": [], "result": KEYS}).encode())
 
 
@@ -71,39 +71,41 @@ class R2:
 
     settings: Settings
     prefix: str
-    seen: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
 
-    def __call__(self, asked: ReceivedRequest) -> Answer:
-        parts = urlsplit(asked.path)
+    def __call__(self, received: ReceivedRequest) -> Answer:
+        parts = urlsplit(received.path)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         key = unquote(parts.path.removeprefix(f"/{self.settings.r2_bucket}").removeprefix("/"))
-        source = asked.headers.get("x-amz-copy-source")
+        source = received.headers.get("x-amz-copy-source")
         names = [key or query["prefix"], *([source.split("/", 1)[1]] if source else [])]
-        self.seen.append((asked.method, names[0]))
-        if not all(name.startswith(self.prefix) for name in names) or not is_signed(asked):
+        self.requests.append((received.method, names[0]))
+        if not all(name.startswith(self.prefix) for name in names) or not is_signed(received):
             return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
-        kept = {name: value for name, value in asked.headers.items() if name in KEPT or name.startswith("x-amz-meta-")}
+        kept = {
+            name: value for name, value in received.headers.items() if name in KEPT or name.startswith("x-amz-meta-")
+        }
         signed = {name: value for name, value in kept.items() if must_be_signed(name)}
-        address = presign_request(ObjectRequest(asked.method, parts.path, query, signed), key, 60, self.settings)
-        answer = httpx.request(asked.method, address, headers=kept, content=asked.body)
+        address = presign_request(ObjectRequest(received.method, parts.path, query, signed), key, 60, self.settings)
+        answer = httpx.request(received.method, address, headers=kept, content=received.body)
         gone = ("transfer-encoding", "connection", "content-encoding")
         return Answer(answer.status_code, answer.content, {n: v for n, v in answer.headers.items() if n not in gone})
 
 
-def is_signed(asked: ReceivedRequest) -> bool:
+def is_signed(received: ReceivedRequest) -> bool:
     """Whether the temporary keys have signed every header that the server acts on."""
-    if asked.headers.get("x-amz-security-token") != KEYS["sessionToken"]:
+    if received.headers.get("x-amz-security-token") != KEYS["sessionToken"]:
         return False
-    told = dict(part.strip().split("=", 1) for part in asked.headers["authorization"].split(" ", 1)[1].split(","))
-    names = told["SignedHeaders"].split(";")
-    if any(must_be_signed(name) and name not in names for name in asked.headers):
+    fields = dict(part.strip().split("=", 1) for part in received.headers["authorization"].split(" ", 1)[1].split(","))
+    names = fields["SignedHeaders"].split(";")
+    if any(must_be_signed(name) and name not in names for name in received.headers):
         return False
-    url = f"http://{asked.headers['host']}{asked.path}"
-    request = AWSRequest(asked.method, url, {name: asked.headers[name] for name in names if name != "host"})
-    request.context["timestamp"] = asked.headers["x-amz-date"]
+    url = f"http://{received.headers['host']}{received.path}"
+    request = AWSRequest(received.method, url, {name: received.headers[name] for name in names if name != "host"})
+    request.context["timestamp"] = received.headers["x-amz-date"]
     signer = S3SigV4Auth(Credentials(*KEYS.values()), "s3", "auto")
     signed = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
-    return told["Signature"] == signed and told["Credential"].startswith(f"{KEYS['accessKeyId']}/")
+    return fields["Signature"] == signed and fields["Credential"].startswith(f"{KEYS['accessKeyId']}/")
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +163,12 @@ def test_keys_are_used_for_everything_but_the_shared_cache(cloudflare_api, rente
     cloudflare_api.bucket.put_json(alias_key(URL), {"source": source})
     cloudflare_api.bucket.put_bytes(shared, b"of all", "video/mp4")
     store = store_of(access)
-    r2.seen.clear()
+    r2.requests.clear()
     store.put_bytes(own, b"my own", "video/mp4")
-    assert r2.seen == [("PUT", access.root + own)]
+    assert r2.requests == [("PUT", access.root + own)]
     assert (store.get_bytes(own), store.get_bytes(shared)) == (b"my own", b"of all")
     assert store.stat(shared) == cloudflare_api.bucket.stat(shared)
-    assert r2.seen == [("PUT", access.root + own)]
+    assert r2.requests == [("PUT", access.root + own)]
     with pytest.raises(StoreError, match="AccessDenied"):
         ArtifactStore(store._client, access.bucket).get_bytes(shared)
 

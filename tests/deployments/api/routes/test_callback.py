@@ -78,11 +78,11 @@ def test_a_report_is_applied(api, job_id):
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("sent", "kept"),
     [(-5, 0), (0, 0), (42, 42), (100, 100), (250, 100), (10**400, 100), ("50", 0), (True, 0), (None, 0), ([1], 0)],
 )
-def test_progress_is_clamped(api, job_id, given, kept):
-    assert api.callback(job_id, "RUNNING", stage="DOWNLOAD", progress=given).status_code == 200
+def test_progress_is_clamped(api, job_id, sent, kept):
+    assert api.callback(job_id, "RUNNING", stage="DOWNLOAD", progress=sent).status_code == 200
     assert api.job(job_id)["progress"] == kept
 
 
@@ -152,11 +152,11 @@ def test_error_text_is_cleaned_and_shortened(api, job_id):
     assert len(error) <= 500
 
 
-@pytest.mark.parametrize(("said", "kept"), [("a\nb", "a\nb"), ("a\r\n\r\n  b\rc\n\n", "a\n\nb\nc"), ("\n \n", None)])
-def test_an_error_keeps_its_line_breaks_and_a_message_is_one_line(api, job_id, said, kept):
-    api.callback(job_id, "RUNNING", message=said)
+@pytest.mark.parametrize(("text", "kept"), [("a\nb", "a\nb"), ("a\r\n\r\n  b\rc\n\n", "a\n\nb\nc"), ("\n \n", None)])
+def test_an_error_keeps_its_line_breaks_and_a_message_is_one_line(api, job_id, text, kept):
+    api.callback(job_id, "RUNNING", message=text)
     assert api.job(job_id)["message"] == " ".join((kept or "").split())
-    api.callback(job_id, "FAILED", error=said)
+    api.callback(job_id, "FAILED", error=text)
     assert api.job(job_id)["error"] == kept
     assert list(api.events.read(job_id, block_seconds=0.01))[-1][1]["error"] == (kept or "")
 
@@ -196,12 +196,12 @@ def test_concurrent_callbacks_never_lower_progress_and_end_succeeded(api, job_id
     reports = [("RUNNING", {"stage": s.value, "progress": s.percent(f / 10)}) for s in WORKING for f in range(10)]
     reports = [*(reports * 3)[:199], ("SUCCEEDED", {})]
     random.Random(7).shuffle(reports)  # noqa: S311 the same order each time
-    seen: list[float] = []
+    observed: list[float] = []
     with ThreadPoolExecutor(21) as pool:
         sent = [pool.submit(api.callback, job_id, status, **more) for status, more in reports]
         while not all(answer.done() for answer in sent):
-            seen.append(api.job(job_id)["progress"])
+            observed.append(api.job(job_id)["progress"])
     assert {answer.result().status_code for answer in sent} == {200}
-    assert seen == sorted(seen)
+    assert observed == sorted(observed)
     job = api.record(job_id)
     assert (job.status, job.stage, job.progress) == (JobState.SUCCEEDED, Stage.DONE, 100)

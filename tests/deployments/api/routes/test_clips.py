@@ -137,11 +137,11 @@ def test_a_download_can_be_named_after_its_title(api, title):
     clip = f"/api/jobs/{api.finished_job(title=title)}/clips/clip_01.mp4/download"
     for method in ("GET", "HEAD"):
         answer = api.client.request(method, f"{clip}?name=title")
-        told = f"attachment; filename=\"clip_01.mp4\"; filename*=UTF-8''{HOSTILE_TITLES[title]}"
-        assert (answer.status_code, answer.headers["content-disposition"]) == (200, told)
+        header = f"attachment; filename=\"clip_01.mp4\"; filename*=UTF-8''{HOSTILE_TITLES[title]}"
+        assert (answer.status_code, answer.headers["content-disposition"]) == (200, header)
         assert "set-cookie" not in answer.headers
-    for asked in ("", "?name=", "?name=x"):
-        assert api.get(f"{clip}{asked}").headers["content-disposition"] == 'attachment; filename="clip_01.mp4"'
+    for query in ("", "?name=", "?name=x"):
+        assert api.get(f"{clip}{query}").headers["content-disposition"] == 'attachment; filename="clip_01.mp4"'
 
 
 def test_a_manifest_may_have_one_megabyte(api):

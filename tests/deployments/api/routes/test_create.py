@@ -134,9 +134,9 @@ def test_values_within_bounds_are_accepted(api, change):
     assert api.runs.requests[answer.json()["job_id"], 1] == expected
 
 
-@pytest.mark.parametrize("given", [{}, {"language": None}])
-def test_a_missing_language_is_auto(api, given):
-    body = {name: value for name, value in REQUEST.items() if name != "language"} | given
+@pytest.mark.parametrize("fields", [{}, {"language": None}])
+def test_a_missing_language_is_auto(api, fields):
+    body = {name: value for name, value in REQUEST.items() if name != "language"} | fields
     job_id = api.post("/api/jobs", json=body).json()["job_id"]
     assert api.job(job_id)["request"]["language"] == "auto"
 
@@ -316,10 +316,10 @@ def test_job_creation_is_rate_limited_per_client(serve):
     assert other.post("/api/jobs", json=REQUEST).status_code == 200
 
 
-@pytest.mark.parametrize(("wait", "said"), [(1, "1 second"), (2, "2 seconds"), (60, "60 seconds")])
-def test_the_wait_of_a_rate_limit_has_the_right_plural(wait, said):
+@pytest.mark.parametrize(("wait", "words"), [(1, "1 second"), (2, "2 seconds"), (60, "60 seconds")])
+def test_the_wait_of_a_rate_limit_has_the_right_plural(wait, words):
     refusal = too_many(wait)
-    assert (refusal.status_code, refusal.detail) == (429, f"too many jobs; try again in {said}")
+    assert (refusal.status_code, refusal.detail) == (429, f"too many jobs; try again in {words}")
     assert refusal.headers == {"Retry-After": str(wait)}
 
 

@@ -111,8 +111,8 @@ def test_the_end_of_a_superseded_attempt_does_not_end_the_stream(api, job_id):
     api.post(f"/api/jobs/{job_id}/start")
     after(0.3, api.jobs.report, ended(job_id, attempt=2))
     heard = read(api, job_id, **{"last-event-id": last})
-    told = [(event["event"], event["data"]["attempt"], event["data"]["status"]) for event in heard]
-    assert told == [
+    events = [(event["event"], event["data"]["attempt"], event["data"]["status"]) for event in heard]
+    assert events == [
         ("progress", 1, "FAILED"),
         ("progress", 2, "QUEUED"),
         ("progress", 2, "SUCCEEDED"),

@@ -35,8 +35,8 @@ def test_readyz_reports_every_part(api):
 def test_readyz_names_a_part_that_does_not_answer(serve, changes, part):
     api = serve(**changes)
     answer = api.get("/readyz")
-    said = answer.json()
-    assert (answer.status_code, [name for name in said if said[name] != "ok"]) == (503, [part])
+    states = answer.json()
+    assert (answer.status_code, [name for name in states if states[name] != "ok"]) == (503, [part])
     assert "secret-password" not in answer.text
     assert api.get("/healthz").status_code == 200
 

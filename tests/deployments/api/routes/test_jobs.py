@@ -106,8 +106,8 @@ def test_stages_have_begin_and_end_times(api, job_id):
 
 def test_a_failed_job_has_its_error_code_and_next_step(api):
     job_id = api.new_job()
-    told = {"job_id": job_id, "attempt": 1, "error": "No.", "code": "private", "next_step": "Make it public."}
-    api.bucket.put_json(job_key(job_id, "error.json"), told)
+    document = {"job_id": job_id, "attempt": 1, "error": "No.", "code": "private", "next_step": "Make it public."}
+    api.bucket.put_json(job_key(job_id, "error.json"), document)
     api.jobs.report(Report(job_id=job_id, status=JobState.FAILED, error="No. Make it public."))
     job = api.job(job_id)
     assert (job["error_code"], job["next_step"]) == ("private", "Make it public.")
