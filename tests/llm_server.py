@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self, body):
         shape = body.get("response_format")
-        asked = shape.get("json_schema") if shape else None
+        schema = shape.get("json_schema") if shape else None
         faults = {
             (404, "no such path"): self.path != "/v1/chat/completions",
             (401, f"incorrect key {self.headers.get('authorization')}"): (
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             (self.server.refuses_schema, "response_format is not supported"): bool(
                 shape and self.server.refuses_schema
             ),
-            (400, "not a strict schema"): bool(asked) and not is_strict(asked),
+            (400, "not a strict schema"): bool(schema) and not is_strict(schema),
         }
         return next((fault for fault, holds in faults.items() if holds), None)
 
@@ -65,8 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         self.message({"content": text}, status, headers)
 
     def message(self, message, status=200, headers=None):
-        said = message and {"role": "assistant", **message}
-        choice = {"index": 0, "finish_reason": "stop", "message": said}
+        reply = message and {"role": "assistant", **message}
+        choice = {"index": 0, "finish_reason": "stop", "message": reply}
         answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]}
         answer["usage"] = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         self.send(status, json.dumps(answer), headers)
@@ -83,9 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def is_strict(asked: dict) -> bool:
-    schema = asked.get("schema")
-    return asked.get("strict") is True and isinstance(schema, dict) and schema.get("additionalProperties") is False
+def is_strict(request: dict) -> bool:
+    schema = request.get("schema")
+    return request.get("strict") is True and isinstance(schema, dict) and schema.get("additionalProperties") is False
 
 
 @contextmanager

@@ -125,12 +125,12 @@ def file(
     headers = {name: value for name, value in sent.items() if value}
 
     def page(request: Request) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")) if ranges else None
-        if asked is None:
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")) if ranges else None
+        if requested is None:
             request.head(200, len(body), **headers)
             request.wfile.write(body)
             return
-        start, end = int(asked[1]), min(int(asked[2] or len(body) - 1), len(body) - 1)
+        start, end = int(requested[1]), min(int(requested[2] or len(body) - 1), len(body) - 1)
         if start >= len(body):
             request.status(416, Content_Range=f"bytes */{len(body)}")
             return
@@ -154,11 +154,11 @@ def redirect(to: str) -> Callable[[Request], None]:
 
 def at_first(times: int, bad: Callable[[Request], None], good: Callable[[Request], None]) -> Callable[[Request], None]:
     """Serves the bad page for the first `times` requests, then the good one."""
-    asked = Counter[str]()
+    requests = Counter[str]()
 
     def page(request: Request) -> None:
-        asked["times"] += 1
-        (bad if asked["times"] <= times else good)(request)
+        requests["times"] += 1
+        (bad if requests["times"] <= times else good)(request)
 
     return page
 

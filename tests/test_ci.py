@@ -48,9 +48,9 @@ def said_on(folder, versions):
 
 
 def test_every_python_has_its_own_environment_the_demo_and_tests(tmp_path):
-    said = said_on(tmp_path, VERSIONS)
-    assert tuple(said) == VERSIONS
-    for version, text in said.items():
+    commands = said_on(tmp_path, VERSIONS)
+    assert tuple(commands) == VERSIONS
+    for version, text in commands.items():
         assert f"python{version} -m venv build/python{version}" in text
         demo, tests = (text.index(f"build/python{version}/bin/{name}") for name in ("kangklip demo", "pytest "))
         assert demo < tests

@@ -6,7 +6,7 @@ The flow is the product's own; the measurements are wrapped around its parts:
 - its *work* is the time between the reports of its begin and its end;
 - its *bucket* is the part of the work spent in calls of the artifact store and in waiting
   for earlier ones;
-- *beside* is time in store calls that nobody waits for: background transfers, and clips uploaded while
+- *background* is time in store calls that nobody waits for: background transfers, and clips uploaded while
   others are encoded.
 
 Standard output gets the name of each stage as it begins.
@@ -144,7 +144,7 @@ class Meter:
     @contextmanager
     def _bucket(self) -> Generator[None]:
         thread = threading.current_thread()
-        is_beside = thread.name.startswith("transfer-") or (
+        is_background = thread.name.startswith("transfer-") or (
             thread is not threading.main_thread() and self._encoding > 0
         )
         began, self._thread.depth = time.monotonic(), getattr(self._thread, "depth", 0) + 1
@@ -153,7 +153,7 @@ class Meter:
         finally:
             self._thread.depth -= 1
             spent = 0.0 if self._thread.depth else time.monotonic() - began
-            if is_beside:
+            if is_background:
                 self.background_seconds += spent
             else:
                 self.bucket_seconds += spent
@@ -195,7 +195,7 @@ def main(job_id: str, request: str, result: Path) -> None:
     measured = {
         "began": began,
         "ended": ended,
-        "beside": meter.background_seconds,
+        "background": meter.background_seconds,
         "stages": meter.stages,
         "encodes": meter.encodes,
         "clips": [clip.model_dump() for clip in published.clips],

@@ -62,7 +62,7 @@ def summary(
             "seconds": around + bucket,
             "prefect_and_redis": around,
             "bucket": bucket,
-            "beside": measured["beside"],
+            "background": measured["background"],
         },
         "servers": servers,
         "encodes": [{name: e[name] for name in ("stage", "file", "seconds", "cpu")} for e in measured["encodes"]],
@@ -153,8 +153,10 @@ def _wall(wall: float, per_30: float, *, comparable: bool) -> Verdict:
 
 
 def _overhead(what: str, overheads: list[dict[str, float]]) -> Verdict:
-    around, bucket, beside = (median(o[name] for o in overheads) for name in ("prefect_and_redis", "bucket", "beside"))
-    note = f"Prefect and Redis {around:.1f}, bucket {bucket:.1f}; beside the work, waited for by nobody: {beside:.1f}"
+    around, bucket, background = (
+        median(o[name] for o in overheads) for name in ("prefect_and_redis", "bucket", "background")
+    )
+    note = f"Prefect and Redis {around:.1f}, bucket {bucket:.1f}; in the background: {background:.1f}"
     return _at_most(what, median(o["seconds"] for o in overheads), 3.0, "s", note)
 
 

@@ -41,7 +41,7 @@ def measured(seconds=10.0, work=9.5, bucket=0.25, cpu=15.0):
     return {
         "began": 102.0,
         "ended": ended,
-        "beside": 7.0,
+        "background": 7.0,
         "stages": stages,
         "encodes": encodes,
         "clips": clips,
@@ -69,7 +69,7 @@ def test_a_jobs_time_is_split_into_start_stages_and_overhead():
 
     assert (made["start"], made["before"], made["after"], made["exit"]) == (2.0, 1.0, 0.5, 1.0)
     assert made["flow"] == 61.5
-    assert made["overhead"] == {"seconds": 6.0, "prefect_and_redis": 4.5, "bucket": 1.5, "beside": 7.0}
+    assert made["overhead"] == {"seconds": 6.0, "prefect_and_redis": 4.5, "bucket": 1.5, "background": 7.0}
     assert "captions" not in made["encodes"][0]
 
 

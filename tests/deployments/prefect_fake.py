@@ -55,31 +55,31 @@ class PrefectFake:
         return self.set_state(run_id, "RUNNING")
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
-        asked = f"{request.method} {request.url.path.removeprefix('/api/')}"
+        route = f"{request.method} {request.url.path.removeprefix('/api/')}"
         body = json.loads(request.content) if request.content else None
-        if asked == "GET deployments/name/clip/local":
+        if route == "GET deployments/name/clip/local":
             return httpx.Response(200, json={"id": DEPLOYMENT})
-        if asked == f"POST deployments/{DEPLOYMENT}/create_flow_run":
+        if route == f"POST deployments/{DEPLOYMENT}/create_flow_run":
             return self._create(body)
-        if asked == "POST flow_runs/filter":
+        if route == "POST flow_runs/filter":
             wanted = body["flow_runs"]["id"]["any_"]
             return httpx.Response(200, json=[self.runs[one] for one in wanted if one in self.runs])
-        if found := re.fullmatch(r"POST flow_runs/([0-9a-f-]{36})/set_state", asked):
+        if found := re.fullmatch(r"POST flow_runs/([0-9a-f-]{36})/set_state", route):
             assert set(body) == {"state", "force"}, body
             taken = self.set_state(found[1], body["state"]["type"], body["state"].get("message"), force=body["force"])
             return httpx.Response(200, json={"status": "ACCEPT" if taken else "ABORT"})
-        raise AssertionError(f"nobody should ask {asked}")
+        raise AssertionError(f"nobody should ask {route}")
 
     def _create(self, body: dict[str, Any]) -> httpx.Response:
         assert set(body) == _CREATED, body
-        given = body["parameters"]
-        assert set(given) == {"request", "job_id", "attempt"}, given
-        assert body["idempotency_key"] == f"{given['job_id']}:{given['attempt']}"
+        parameters = body["parameters"]
+        assert set(parameters) == {"request", "job_id", "attempt"}, parameters
+        assert body["idempotency_key"] == f"{parameters['job_id']}:{parameters['attempt']}"
         assert set(body["state"]) == {"type", "state_details"}, body
         assert body["state"]["type"] == "SCHEDULED"
         if self.refuses:
             return httpx.Response(500)
-        run = self.make(given, body["idempotency_key"])
+        run = self.make(parameters, body["idempotency_key"])
         if self.while_created:
             self.while_created(run)
         return httpx.Response(201, json=run)

@@ -19,6 +19,6 @@ from deployments.local_run import readable_name
     ],
 )
 def test_any_file_name_becomes_one_readable_line(name: bytes, shown: str):
-    said = readable_name(os.fsdecode(name))
-    assert said == shown
-    assert said.encode()
+    line = readable_name(os.fsdecode(name))
+    assert line == shown
+    assert line.encode()

@@ -120,7 +120,7 @@ class Interleavings(RuleBasedStateMachine):
         self.services = create_app(self.configured, self.jobs, bucket, runs).state.services
         self.now = time.time()  # records are stamped with real time
         self.reconciler = Reconciler(self.jobs, runs, clock=self.clock)
-        self.seen: dict[str, LastSeen] = {}
+        self.last_seen: dict[str, LastSeen] = {}
         self.retried: set[str] = set()
         self.processes: list[Process] = []
         self.free = list(self.stores[1:])
@@ -131,7 +131,7 @@ class Interleavings(RuleBasedStateMachine):
         self.steps = -1  # the invariant is checked once before the first step
         self.create_job(event="nothing")
         for _ in range(1, attempts):
-            (job_id,) = self.seen
+            (job_id,) = self.last_seen
             self.cancel(job_id)
             self.submit_during("nothing", lambda job_id=job_id: api_jobs._start(job_id, CALLER, self.services))
 
@@ -166,14 +166,14 @@ class Interleavings(RuleBasedStateMachine):
             return
         job = self.jobs.get(job_id)
         assert (job.status, job.is_cancelled) == (JobState.FAILED, True)
-        self.seen[job_id].cancelled.add(job.attempt)
+        self.last_seen[job_id].cancelled.add(job.attempt)
 
     def submit_during(self, event, work):
         """Submit a run while `event` happens: the server may answer, lose the response, or the caller may die."""
 
         def meanwhile(run):
             job_id = run["parameters"]["job_id"]
-            self.seen.setdefault(job_id, LastSeen())
+            self.last_seen.setdefault(job_id, LastSeen())
             if event == "cancel":
                 self.cancel(job_id)
             elif event == "expire":
@@ -196,9 +196,9 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule()
     def a_run_is_started_in_the_prefect_ui(self):
-        if not any(self.is_from_the_ui(job_id) for job_id in self.seen):
+        if not any(self.is_from_the_ui(job_id) for job_id in self.last_seen):
             run = self.prefect.make({"request": REQUEST})
-            self.seen.setdefault(job_id_of_run(run["id"]), LastSeen())
+            self.last_seen.setdefault(job_id_of_run(run["id"]), LastSeen())
 
     @rule(which=ANY)
     def a_run_is_retried_in_the_prefect_ui(self, which):
@@ -271,7 +271,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(which=ANY, back=st.integers(1, 3), what=st.sampled_from(list(LATE_WRITES)))
     def a_late_write_arrives(self, which, back, what):
         """For an earlier attempt or an expired job; a callback may name no attempt."""
-        job_id = self.pick(self.seen, which)
+        job_id = self.pick(self.last_seen, which)
         current = self.record(job_id).get("attempt")
         attempt = int(current) - back if current else back
         if attempt > 0:
@@ -284,7 +284,7 @@ class Interleavings(RuleBasedStateMachine):
         job_id = self.pick(self.jobs_in("FAILED"), which)
         attempt = int(self.record(job_id).get("attempt", 0))
         if attempt and self.jobs.cancel(job_id, attempt):
-            self.seen[job_id].cancelled.add(attempt)
+            self.last_seen[job_id].cancelled.add(attempt)
 
     # Rented machines and the Nosana worker.
 
@@ -298,17 +298,17 @@ class Interleavings(RuleBasedStateMachine):
         self.prefect.set_state(run["id"], "PENDING")
         try:
             is_retry = run["id"] in self.retried
-            given = open_assignment(uuid.UUID(run["id"]), run["parameters"], self.jobs, is_retry=is_retry)
+            assignment = open_assignment(uuid.UUID(run["id"]), run["parameters"], self.jobs, is_retry=is_retry)
         except JobConflict as refused:
             self.prefect.set_state(run["id"], "CRASHED", str(refused))
             return
-        self.check_opened(given.job_id, given.attempt, run["id"])
-        self.assignments.append(given)
-        named = {"job_id": given.job_id, "run_id": run["id"], "attempt": given.attempt}
+        self.check_opened(assignment.job_id, assignment.attempt, run["id"])
+        self.assignments.append(assignment)
+        named = {"job_id": assignment.job_id, "run_id": run["id"], "attempt": assignment.attempt}
         grant = Grant(**named, session_seconds=600, expires_at=grants.expiry_after(600))
-        if self.jobs.set_grant(given.job_id, given.attempt, grant.grant_id):
+        if self.jobs.set_grant(assignment.job_id, assignment.attempt, grant.grant_id):
             self.grants.append(grant)
-            given.record_deployment(f"deployment-{len(self.grants)}")
+            assignment.record_deployment(f"deployment-{len(self.grants)}")
             for _ in range(which % 3):  # twice if the response is lost
                 self.exchange_grant(grant, "a machine's")
 
@@ -328,7 +328,7 @@ class Interleavings(RuleBasedStateMachine):
         is_theft = is_newest and grant.grant_id in self.nonces and not is_again
         assert is_theft == ((status, detail) == api_redeem.ALREADY_REDEEMED)
         if is_theft:
-            self.seen[grant.job_id].alarms.add(grant.attempt)
+            self.last_seen[grant.job_id].alarms.add(grant.attempt)
         if status == 200:
             assert is_newest
             taken_steps["answered again"] += is_again
@@ -362,36 +362,36 @@ class Interleavings(RuleBasedStateMachine):
     @rule(which=ANY, what=st.sampled_from(["deployment", "cost", "start error", "failure", "loss", "cancel"]))
     def the_worker_reports_on_a_machine(self, which, what):
         """At any later time: the worker may have waited minutes for an archive."""
-        given = self.pick(self.assignments[-4:], which)
-        if given is None:
+        assignment = self.pick(self.assignments[-4:], which)
+        if assignment is None:
             return
-        said = {
-            "deployment": lambda: given.record_deployment("another"),
-            "cost": lambda: given.record_cost("a deployment", 0.5),
-            "start error": lambda: given.record_start_failure("No host was found."),
-            "failure": lambda: given.fail("The host failed."),
-            "loss": lambda: given.mark_lost("The host was shut down."),
-            "cancel": given.cancel,
+        reports = {
+            "deployment": lambda: assignment.record_deployment("another"),
+            "cost": lambda: assignment.record_cost("a deployment", 0.5),
+            "start error": lambda: assignment.record_start_failure("No host was found."),
+            "failure": lambda: assignment.fail("The host failed."),
+            "loss": lambda: assignment.mark_lost("The host was shut down."),
+            "cancel": assignment.cancel,
         }
-        run = self.prefect.runs[str(given.run_id)]
+        run = self.prefect.runs[str(assignment.run_id)]
         if what == "cancel":
             self.prefect.set_state(run["id"], "CANCELLED")
         if what == "loss":
             self.prefect.set_state(run["id"], "CRASHED", "The host was shut down.")
         if what == "cancel" and run["state_type"] not in ("CANCELLED", "CANCELLING"):
             return
-        self.write_to_attempt(given.job_id, given.attempt, said[what])
+        self.write_to_attempt(assignment.job_id, assignment.attempt, reports[what])
 
     # Time and the reconciler.
 
     @rule(which=ANY)
     def a_record_expires(self, which):
-        if which % 8 == 0 and (job_id := self.pick(self.seen, which // 8)):
+        if which % 8 == 0 and (job_id := self.pick(self.last_seen, which // 8)):
             self.expire(job_id)
 
     def expire(self, job_id):
         self.database.delete(f"kangklip:job:{job_id}", f"kangklip:job:{job_id}:events")
-        self.seen[job_id] = LastSeen(is_gone=True)
+        self.last_seen[job_id] = LastSeen(is_gone=True)
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 200.0]))
     def the_reconciler_runs(self, seconds):
@@ -406,16 +406,16 @@ class Interleavings(RuleBasedStateMachine):
         self.steps += 1
         if self.steps > 0:
             taken_steps["all"] += 1
-            taken_steps["of a later attempt"] += any(seen.attempt > 1 for seen in self.seen.values())
-            taken_steps["after a theft"] += any(seen.alarms for seen in self.seen.values())
+            taken_steps["of a later attempt"] += any(known.attempt > 1 for known in self.last_seen.values())
+            taken_steps["after a theft"] += any(known.alarms for known in self.last_seen.values())
 
     def check_all(self):
-        for job_id, seen in self.seen.items():
-            self.check_job(job_id, seen)
+        for job_id, known in self.last_seen.items():
+            self.check_job(job_id, known)
         for kept in self.database.keys("kangklip:job:*"):
             assert self.database.ttl(kept) > 0, "it would never expire"
         active = self.database.smembers("kangklip:active")
-        going_on = {job for job in self.seen if self.record(job).get("status") in ("QUEUED", "RUNNING")}
+        going_on = {job for job in self.last_seen if self.record(job).get("status") in ("QUEUED", "RUNNING")}
         assert going_on == {job for job in active if self.record(job)}
         used = [(token, grant) for token, grant in self.sessions if self.nonces[grant.grant_id] is None]
         for token, grant in used[-3:]:
@@ -423,30 +423,30 @@ class Interleavings(RuleBasedStateMachine):
                 fields = self.record(grant.job_id)
                 assert (fields["attempt"], fields["grant_id"]) == (str(grant.attempt), grant.grant_id)
 
-    def check_job(self, job_id, seen):
+    def check_job(self, job_id, known):
         fields = self.record(job_id)
         if not fields:
-            if seen.fields:
-                self.seen[job_id] = LastSeen(is_gone=True)
+            if known.fields:
+                self.last_seen[job_id] = LastSeen(is_gone=True)
             return
-        if seen.is_gone:  # only a run from the Prefect UI creates its own job
+        if known.is_gone:  # only a run from the Prefect UI creates its own job
             assert self.is_from_the_ui(job_id), "an expired record was revived"
-            self.seen[job_id] = seen = LastSeen(opened=seen.opened)
+            self.last_seen[job_id] = known = LastSeen(opened=known.opened)
         assert fields["job_id"] == job_id
         attempt, status = int(fields["attempt"]), fields["status"]
-        assert attempt >= seen.attempt
+        assert attempt >= known.attempt
         run_id = fields.get("flow_run_id")
-        if attempt > seen.attempt > 0 and run_id:
-            assert run_id != seen.fields.get("flow_run_id") or run_id in self.retried, (
+        if attempt > known.attempt > 0 and run_id:
+            assert run_id != known.fields.get("flow_run_id") or run_id in self.retried, (
                 "it kept an earlier attempt's run"
             )
-        if attempt == seen.attempt and seen.fields.get("status") in ("SUCCEEDED", "FAILED"):
-            assert status == seen.fields["status"], "what has ended has ended"
-        if attempt in seen.cancelled:
+        if attempt == known.attempt and known.fields.get("status") in ("SUCCEEDED", "FAILED"):
+            assert status == known.fields["status"], "what has ended has ended"
+        if attempt in known.cancelled:
             assert status == "FAILED", "what was cancelled does not run"
-        if attempt in seen.alarms:
+        if attempt in known.alarms:
             assert status == "SUCCEEDED" or fields["error"] == STOLEN, "an alarm stays"
-        seen.fields = fields
+        known.fields = fields
 
     def write_to_attempt(self, job_id, attempt, say):
         """Write to an attempt and check that no other attempt changes and no record is created."""
@@ -460,26 +460,26 @@ class Interleavings(RuleBasedStateMachine):
     def check_opened(self, job_id, attempt, run_id):
         fields = self.record(job_id)
         assert (fields["attempt"], fields["status"], fields["flow_run_id"]) == (str(attempt), "QUEUED", run_id)
-        if self.seen[job_id].is_gone:
-            self.check_job(job_id, self.seen[job_id])
-        seen = self.seen[job_id]
+        if self.last_seen[job_id].is_gone:
+            self.check_job(job_id, self.last_seen[job_id])
+        known = self.last_seen[job_id]
         carried = self.prefect.runs[run_id]["parameters"].get("attempt")
         assert carried in (attempt, None) or run_id in self.retried, "a run has opened another's attempt"
-        assert attempt not in seen.cancelled, "a cancelled attempt was opened"
-        assert seen.opened.setdefault(attempt, run_id) == run_id, "two runs have opened one attempt"
+        assert attempt not in known.cancelled, "a cancelled attempt was opened"
+        assert known.opened.setdefault(attempt, run_id) == run_id, "two runs have opened one attempt"
 
     def teardown(self):
         """Kill every process, let the rest finish, and check that every job ends."""
-        if not hasattr(self, "seen"):
+        if not hasattr(self, "last_seen"):
             return
         for process in list(self.processes):
             self.prefect.set_state(process.run_id, "CRASHED", "Its process was killed.")
             self.remove_process(process, lease_stays=False)
         for lease in self.database.scan_iter("kangklip:job:*:lease"):
             self.database.delete(lease)
-        for given in self.assignments:
-            given.fail("The worker has gone.")
-            self.prefect.set_state(str(given.run_id), "CRASHED", "The worker has gone.")
+        for assignment in self.assignments:
+            assignment.fail("The worker has gone.")
+            self.prefect.set_state(str(assignment.run_id), "CRASHED", "The worker has gone.")
         for _ in range(30):
             for run in [run for run in self.prefect.runs.values() if run["state_type"] not in TERMINAL]:
                 if (process := self.begin(run)) is not None:
@@ -497,10 +497,12 @@ class Interleavings(RuleBasedStateMachine):
 
     def jobs_in(self, *states):
         """Jobs in one of the states, or all jobs if there are none."""
-        return [job_id for job_id in self.seen if self.record(job_id).get("status") in states] or list(self.seen)
+        return [job_id for job_id in self.last_seen if self.record(job_id).get("status") in states] or list(
+            self.last_seen
+        )
 
     def has_room(self):
-        return sum(bool(self.record(job_id)) for job_id in self.seen) < MOST_JOBS
+        return sum(bool(self.record(job_id)) for job_id in self.last_seen) < MOST_JOBS
 
     def is_from_the_ui(self, job_id):
         return any(job_id_of_run(run_id) == job_id for run_id in self.prefect.runs)
@@ -513,8 +515,8 @@ class Interleavings(RuleBasedStateMachine):
         return found[which % len(found)] if found else None
 
 
-def report_of(job_id, attempt, **said):
-    return Report(job_id=job_id, attempt=attempt, **said)
+def report_of(job_id, attempt, **fields):
+    return Report(job_id=job_id, attempt=attempt, **fields)
 
 
 def answer_of(work):
@@ -540,9 +542,9 @@ def machine(servers, monkeypatch):
     """The state machine on a separate database, with a submitter that does not sleep between tries."""
     monkeypatch.setattr("infra.prefect.server.BUSY_TRIES", 1)
     address = servers.settings.redis_url.get_secret_value().rsplit("/", 1)[0] + "/9"
-    given = {"redis_url": SecretStr(address), "grant_secret": SecretStr("a secret of thirty-two letters at least")}
+    secrets = {"redis_url": SecretStr(address), "grant_secret": SecretStr("a secret of thirty-two letters at least")}
     Interleavings.configured = servers.settings.model_copy(
-        update=given | {"create_rate_per_minute": 0, "max_queued": 0, "max_queued_per_key": 0}
+        update=secrets | {"create_rate_per_minute": 0, "max_queued": 0, "max_queued_per_key": 0}
     )
     Interleavings.database = redis.Redis.from_url(address, decode_responses=True)
     Interleavings.stores = [JobStore.from_settings(Interleavings.configured) for _ in range(PROCESSES + 1)]

@@ -311,7 +311,7 @@ def test_an_attempt_opened_meanwhile_is_not_touched(scene):
     assert scene.after(3600).status is JobState.QUEUED
 
 
-def test_no_error_ends_the_reconciling(scene, monkeypatch, caplog):
+def test_no_error_stops_the_reconciler(scene, monkeypatch, caplog):
     """Reconciling continues whatever the server answers."""
     monkeypatch.setattr(job_reconciler, "INTERVAL_SECONDS", 0.01)
     faults, looked = [ValueError("no JSON"), KeyError("id")], asyncio.Event()

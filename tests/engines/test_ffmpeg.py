@@ -53,15 +53,17 @@ def test_the_folder_holds_a_working_ffmpeg_even_when_made_concurrently(tmp_path:
         thread.join()
     assert set(folders) == {tmp_path / "bin"}
     assert [path.name for path in (tmp_path / "bin").iterdir()] == ["ffmpeg"]
-    said = subprocess.run([tmp_path / "bin" / "ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("ffmpeg version")
+    output = subprocess.run(
+        [tmp_path / "bin" / "ffmpeg", "-version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert output.startswith("ffmpeg version")
 
 
 def test_progress_is_reported_in_seconds_of_output():
-    told: list[float] = []
-    run(ffmpeg.input("testsrc=s=64x64:d=2", f="lavfi").output("-", f="null"), 30, told.append)
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(2, abs=0.1)
+    reports: list[float] = []
+    run(ffmpeg.input("testsrc=s=64x64:d=2", f="lavfi").output("-", f="null"), 30, reports.append)
+    assert reports == sorted(reports)
+    assert reports[-1] == pytest.approx(2, abs=0.1)
 
 
 def test_standard_output_is_read_as_it_arrives():

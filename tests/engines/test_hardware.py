@@ -70,9 +70,9 @@ def test_without_nvidia_smi_the_gpu_memory_is_unknown(gpu: pytest.MonkeyPatch) -
 
 def test_out_of_memory_halves_the_batch_then_uses_int8_then_the_cpu() -> None:
     plan: AsrPlan | None = AsrPlan("small", "cuda", "float16", 4, "")
-    seen: list[tuple[str, str, int]] = []
+    plans: list[tuple[str, str, int]] = []
     while plan := with_less_memory(plan):
-        seen.append((plan.device, plan.compute_type, plan.batch_size))
+        plans.append((plan.device, plan.compute_type, plan.batch_size))
         assert "out of memory" in plan.reason
-    assert seen[:3] == [("cuda", "float16", 2), ("cuda", "float16", 1), ("cuda", "int8_float16", 1)]
-    assert [(device, compute_type) for device, compute_type, _ in seen[3:]] == [("cpu", "int8")]
+    assert plans[:3] == [("cuda", "float16", 2), ("cuda", "float16", 1), ("cuda", "int8_float16", 1)]
+    assert [(device, compute_type) for device, compute_type, _ in plans[3:]] == [("cpu", "int8")]

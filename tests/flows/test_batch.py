@@ -65,8 +65,8 @@ def stand_in_runner(environment, folder, *arguments, deployment="clip/stand-in")
             process.wait()
 
 
-def start_batch(environment, **asked):
-    request = {"deployment": "clip/stand-in", "name": f"batch-{uuid4().hex[:12]}"} | asked
+def start_batch(environment, **fields):
+    request = {"deployment": "clip/stand-in", "name": f"batch-{uuid4().hex[:12]}"} | fields
     command = [sys.executable, str(HERE / "run_batch.py"), json.dumps(request)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -94,17 +94,17 @@ def wait_until(condition, seconds=60):
 def run_overlapping_batches_and_kill_one(environment, stack, store, database, seconds=200, **more):
     """Run a batch of 20 twice at once and kill one of the two midway. Each half may take `seconds`."""
     name = f"nightly-{uuid4().hex[:8]}"
-    asked = {"name": name, "urls": talk_urls(20, bad=(2, 9, 17)), "concurrency": 4} | more
+    fields = {"name": name, "urls": talk_urls(20, bad=(2, 9, 17)), "concurrency": 4} | more
     database.delete("stand-in:runs")
     memory = BatchMemory.from_settings(stack.settings, name)
-    first, second = start_batch(environment, **asked), start_batch(environment, **asked)
+    first, second = start_batch(environment, **fields), start_batch(environment, **fields)
     wait_until(lambda: database.hlen(f"kangklip:batch:{name}:jobs") == 20 and len(memory.open_entries()) <= 17, seconds)
     first.kill()
     first.communicate()
     left = len(memory.open_entries())
     assert 0 < left < 20, "it was killed before or after the work"
-    code, said = finish(second, seconds)
-    assert code == 0, said
+    code, output = finish(second, seconds)
+    assert code == 0, output
 
     jobs = JobStore.from_settings(stack.settings)
     ran = database.lrange("stand-in:runs", 0, -1)
@@ -112,9 +112,9 @@ def run_overlapping_batches_and_kill_one(environment, stack, store, database, se
     assert Counter(ran) == dict.fromkeys(ours, 1), "each job has one run"
     assert Counter(jobs.get(job_id).status for job_id in ours) == {JobState.SUCCEEDED: 17, JobState.FAILED: 3}
     assert memory.open_entries() == []
-    told = {item["job_id"]: item for report in reports(store) if report["name"] == name for item in report["items"]}
-    assert set(told) == ours
-    failed = [item for item in told.values() if item["outcome"] == "FAILED"]
+    items = {item["job_id"]: item for report in reports(store) if report["name"] == name for item in report["items"]}
+    assert set(items) == ours
+    failed = [item for item in items.values() if item["outcome"] == "FAILED"]
     assert {item["error"] for item in failed} == {"Nobody speaks. Use a video with speech."}
     assert count_flow_runs(ours) == dict.fromkeys(ours, 1)
 
@@ -151,8 +151,8 @@ def test_the_newest_feed_items_become_jobs_and_a_report(runner, environment, sta
     with MediaServer() as server:
         server.pages["/feed.xml"] = serve.file(feed.encode(), "application/rss+xml", ranges=False)
         address = f"http://127.0.0.1:{server.port}/feed.xml?key=secret"
-        code, said = finish(start_batch(environment, name=name, feed=address, newest=2, clip_count=1, language="en"))
-    assert code == 0, said
+        code, output = finish(start_batch(environment, name=name, feed=address, newest=2, clip_count=1, language="en"))
+    assert code == 0, output
     (report,) = (report for report in reports(store) if report["name"] == name)
     assert {item["title"] for item in report["items"]} == {"Talk 4 <b>", "Talk 3 <b>"}
     assert {item["outcome"] for item in report["items"]} == {"SUCCEEDED"}
@@ -160,8 +160,8 @@ def test_the_newest_feed_items_become_jobs_and_a_report(runner, environment, sta
     assert (report["for_later"], report["done_before"]) == (2, 0)
     assert report["left_out"] == ["file:///etc/passwd: The video's address is neither http nor https."]
     assert "secret" not in json.dumps(report)
-    asked = JobStore.from_settings(stack.settings).get(report["items"][0]["job_id"]).request
-    assert (asked["clip_count"], asked["language"]) == (1, "en")
+    request = JobStore.from_settings(stack.settings).get(report["items"][0]["job_id"]).request
+    assert (request["clip_count"], request["language"]) == (1, "en")
     shown = artifact(f"batch-{report['batch_id']}")
     assert "Talk 4 \\<b\\>" in shown.data
     assert shown.type == "markdown"
@@ -185,9 +185,9 @@ def test_a_batch_that_cannot_start_fails_and_adds_no_jobs(runner, stack, monkeyp
     with pytest.raises(SubmitError, match="no deployment clip/nowhere; choose another, or run: kangklip deploy"):
         batch.fn(BatchRequest(urls=talk_urls(1), name=name, deployment="clip/nowhere"))
     with MediaServer() as server:
-        asked = BatchRequest(feed=f"http://127.0.0.1:{server.port}/no", name=name, deployment="clip/stand-in")
+        request = BatchRequest(feed=f"http://127.0.0.1:{server.port}/no", name=name, deployment="clip/stand-in")
         with pytest.raises(SourceNotFound, match="The feed cannot be read"):
-            batch.fn(asked)
+            batch.fn(request)
     monkeypatch.delenv("REDIS_URL")
     with pytest.raises(ConfigError, match="set REDIS_URL"):
         batch.fn(BatchRequest(urls=talk_urls(1), name=name))

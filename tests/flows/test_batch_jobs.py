@@ -106,8 +106,8 @@ def batch(runs, servers):
     """Makes runs of one batch over videos `0` to `count - 1`, each as in a new process."""
     name = f"batch-{uuid4().hex[:12]}"
 
-    def made(count=3, **asked):
-        request = BatchRequest(urls=[f"https://example.org/talk?{n}" for n in range(count)], name=name, **asked)
+    def made(count=3, **fields):
+        request = BatchRequest(urls=[f"https://example.org/talk?{n}" for n in range(count)], name=name, **fields)
         memory = BatchMemory.from_settings(servers.settings, request.memory_name)
         jobs_of_batch = BatchJobs(request, memory, runs.jobs, runs.bucket, runs.submit, runs.run_end)
         jobs_of_batch.found = list_urls(request.urls, allow_private=False)

@@ -137,13 +137,13 @@ def test_no_clip_begins_or_ends_with_a_sliver_of_a_shot(pipeline, talk):
 def test_word_times_match_the_speech(pipeline, talk):
     """Median error of word starts against the synthesiser's own times."""
     heard = [word for segment in pipeline.json(talk[0], "transcript.json") for word in segment["words"]]
-    said = TRUTH["words"]
+    spoken = TRUTH["words"]
     matcher = difflib.SequenceMatcher(
-        None, [letters_of(w["word"]) for w in heard], [letters_of(w["word"]) for w in said]
+        None, [letters_of(w["word"]) for w in heard], [letters_of(w["word"]) for w in spoken]
     )
     pairs = [(a + i, b + i) for a, b, size in matcher.get_matching_blocks() for i in range(size)]
-    assert len(pairs) > 0.9 * len(said)
-    assert statistics.median(abs(heard[a]["start"] - said[b]["start"]) for a, b in pairs) <= 0.08
+    assert len(pairs) > 0.9 * len(spoken)
+    assert statistics.median(abs(heard[a]["start"] - spoken[b]["start"]) for a, b in pairs) <= 0.08
 
 
 def test_captions_change_with_the_words(pipeline, talk, tmp_path):

@@ -6,7 +6,7 @@ URL = "https://example.org/talk.mp4"
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "message"),
     [
         ({}, "The request is invalid: video_url is required. Correct it and run it again."),
         ({"video_url": "ftp://example.org/v"}, "video_url must be an http or https address such as"),
@@ -15,30 +15,30 @@ URL = "https://example.org/talk.mp4"
         ({"video_url": URL, "clip_duration_seconds": 20, "min_clip_seconds": 30}, "must not exceed"),
     ],
 )
-def test_a_bad_request_fails_the_run_with_one_sentence(stack, caplog, request_, said):
+def test_a_bad_request_fails_the_run_with_one_sentence(stack, caplog, request_, message):
     from flows.clip import clip
 
     ended = clip(request_, return_state=True)
     assert ended.is_failed()
-    assert said in ended.message
+    assert message in ended.message
     assert "\n" not in ended.message
     assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize(
-    ("named", "said"),
+    ("named", "message"),
     [
         ({"job_id": 5}, "job_id must be kk_"),
         ({"job_id": "kk_1"}, "job_id must be kk_"),
         ({"attempt": "2"}, "attempt must"),
     ],
 )
-def test_a_bad_job_id_or_attempt_fails_the_run(stack, named, said):
+def test_a_bad_job_id_or_attempt_fails_the_run(stack, named, message):
     from flows.clip import clip
 
     ended = clip({"video_url": URL}, **named, return_state=True)
     assert ended.is_failed()
-    assert said in ended.message
+    assert message in ended.message
 
 
 def test_a_bad_batch_request_fails_and_names_every_fault(stack):

@@ -19,12 +19,12 @@ STAGES = ["DOWNLOAD", "TRANSCRIPT", "CHUNK", "SELECT", "RENDER", "UPLOAD"]
 
 def frames_digest(store, job_id, tmp_path):
     """One digest over every decoded frame of every clip of a job."""
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for key in sorted(key for key in store.list(f"jobs/{job_id}/clip_") if key.endswith(".mp4")):
         clip = store.fetch(key, tmp_path / job_id / key.rpartition("/")[2])
         command = [ffmpeg_exe(), "-v", "error", "-i", str(clip), "-map", "0:v", "-f", "framemd5", "-"]
-        whole.update(subprocess.run(command, capture_output=True, check=True).stdout)
-    return whole.hexdigest()
+        digest.update(subprocess.run(command, capture_output=True, check=True).stdout)
+    return digest.hexdigest()
 
 
 def without_job_id(edl):

@@ -53,13 +53,13 @@ def manifest(stack, store, film, tmp_path_factory):
     JobStore.from_settings(stack.settings).create(job, REQUEST.model_dump_json())
     speech = [Segment(text="one two three", start=1, duration=16, words=WORDS)]
     rendered = render_clips([drawing(BROKEN, speech)], footage(film), OPTIONS, made, lambda _: None)
-    (whole,) = rendered.clips
+    (original,) = rendered.clips
     shrunk = made / "shrunk.mp4"
-    ffmpeg("-i", whole.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)
-    name = whole.path.name
+    ffmpeg("-i", original.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)
+    name = original.path.name
     selection = Selection(mode="heuristic")
     edl = Edl(job_id=job, clips=[BROKEN], reserve=[SPARE], selection=selection)
-    listed = rendered.model_dump(mode="json") | {"clips": [whole.model_dump(mode="json") | {"path": name}]}
+    listed = rendered.model_dump(mode="json") | {"clips": [original.model_dump(mode="json") | {"path": name}]}
 
     def kept(name, content):
         return store.put_json(f"jobs/{job}/{name}", content)

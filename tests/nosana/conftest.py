@@ -24,11 +24,11 @@ def nosana() -> Iterator[NosanaDouble]:
 def call_client(nosana: NosanaDouble) -> CallClient[Any]:
     """Runs `what(client)` and returns its result; `key` may be another API key."""
 
-    def asked(what: Callable[[NosanaClient], Coroutine[Any, Any, T]], key: str = KEY) -> T:
-        async def whole() -> T:
+    def call(what: Callable[[NosanaClient], Coroutine[Any, Any, T]], key: str = KEY) -> T:
+        async def connected() -> T:
             async with NosanaClient(nosana.url, SecretStr(key)) as client:
                 return await what(client)
 
-        return run(whole())
+        return run(connected())
 
-    return asked
+    return call

@@ -96,5 +96,5 @@ class Container:
             self._lines.append(log(kind, line.decode(errors="replace").rstrip("\n")))
 
 
-def _words(said: str | list[str]) -> list[str]:
-    return ["/bin/sh", "-c", said] if isinstance(said, str) else said
+def _words(command: str | list[str]) -> list[str]:
+    return ["/bin/sh", "-c", command] if isinstance(command, str) else command

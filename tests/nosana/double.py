@@ -64,8 +64,8 @@ def bad_request() -> Refused:
 
 def wrong_state(one: Deployment) -> Refused:
     archived = one.status == "ARCHIVED"
-    said = "Cannot modify an archived deployment." if archived else "Deployment is in the incorrect state."
-    return Refused(500, said)
+    message = "Cannot modify an archived deployment." if archived else "Deployment is in the incorrect state."
+    return Refused(500, message)
 
 
 class NosanaDouble:
@@ -197,15 +197,15 @@ class NosanaDouble:
 
     async def _list(self, request: Request) -> Response:
         """Filter by exact `name`, by `search` (part of a name) and by `status` (one or several, comma-separated)."""
-        asked = request.query_params
-        statuses = asked["status"].split(",") if "status" in asked else None
+        query = request.query_params
+        statuses = query["status"].split(",") if "status" in query else None
         found = [
             one.view()
             for one in reversed(self.deployments)
             if one.key == self._key(request)
             and one.status != "DELETED"
-            and asked.get("name") in (None, one.name)
-            and asked.get("search", "") in one.name
+            and query.get("name") in (None, one.name)
+            and query.get("search", "") in one.name
             and (statuses is None or one.status in statuses)
         ]
         return _paged(request, "deployments", found)

@@ -123,8 +123,8 @@ class Deployment:
         self.updated_at = now()
 
     def view(self) -> dict[str, Any]:
-        told = ("name", "market", "replicas", "timeout", "strategy", "confidential")
-        return {name: self.body[name] for name in told} | {
+        names = ("name", "market", "replicas", "timeout", "strategy", "confidential")
+        return {name: self.body[name] for name in names} | {
             "id": self.id,
             "vault": VAULT,
             "owner": OWNER,
@@ -196,8 +196,8 @@ def ended(code: int | None, *logs: str | dict[str, str], **more: Any) -> dict[st
 
 def failed_host(event: str) -> dict[str, Any]:
     """The result of a host that could not run the container; there is no container state."""
-    said = f"{event} of this host"
-    shown = ended(2, log("nodeerr", said), error={"event": event, "message": said})
+    message = f"{event} of this host"
+    shown = ended(2, log("nodeerr", message), error={"event": event, "message": message})
     del shown["opStates"][0]["diagnostics"]["state"]
     return shown
 

@@ -20,13 +20,13 @@ def body(name="kangklip-1", **changes):
 
 async def wait_for_state(client, deployment_id, state):
     deadline = time.monotonic() + 10
-    while (seen := await client.get(deployment_id)).status != state:
-        assert time.monotonic() < deadline, seen
+    while (deployment := await client.get(deployment_id)).status != state:
+        assert time.monotonic() < deadline, deployment
         await asyncio.sleep(0.02)
 
 
 def test_a_deployment_can_be_created_followed_and_archived(nosana, call_client):
-    async def whole(client):
+    async def scenario(client):
         made = await client.create(body())
         await wait_for_state(client, made.id, DeploymentState.STOPPED)
         (job,) = await client.jobs(made.id)
@@ -34,7 +34,7 @@ def test_a_deployment_can_be_created_followed_and_archived(nosana, call_client):
         await client.archive(made.id)
         return job, page, await client.get(made.id)
 
-    job, page, gone = call_client(whole)
+    job, page, gone = call_client(scenario)
     assert job.phase is page.phase is JobPhase.COMPLETED
     assert page.operations[0].exit_code == 0
     assert gone.status is DeploymentState.ARCHIVED
@@ -80,12 +80,12 @@ def test_a_server_that_keeps_failing_is_given_up(nosana, call_client):
 
 
 def test_an_unreachable_server_is_reported():
-    async def whole():
+    async def scenario():
         async with NosanaClient("http://127.0.0.1:9/api", SecretStr(KEY)) as client:
             await client.credits()
 
     with pytest.raises(NosanaUnavailable, match="cannot be reached"):
-        run(whole())
+        run(scenario())
 
 
 def test_a_call_in_the_wrong_state_is_not_retried(nosana, call_client):
@@ -150,10 +150,10 @@ def test_markets_are_found_by_slug_or_address_and_credits_are_read(nosana, call_
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"deployments": [{}], "pagination": {}}', "<html>"])
 def test_a_malformed_response_is_reported(text):
-    async def whole():
+    async def scenario():
         transport = httpx.MockTransport(lambda _: httpx.Response(200, text=text))
         async with NosanaClient("https://nosana.example/api", SecretStr(KEY), transport) as client:
             await client.find("name")
 
     with pytest.raises(NosanaUnavailable, match=r"lacks|could not be read"):
-        run(whole())
+        run(scenario())

@@ -30,20 +30,20 @@ def outcome(nosana, call_client):
     def of(script, waited=None):
         nosana.script = script
 
-        async def whole(client):
+        async def scenario(client):
             body = deployment_body("kangklip-1", str(MARKET["address"]), 2, build("kangklip-worker", {}, vram=8))
             made = await client.create(body)
             began = time.monotonic()
             while time.monotonic() - began < 15:
-                seen = await take_snapshot(client, made.id)
-                ended = seen.job is not None and seen.job.phase is JobPhase.COMPLETED
+                snapshot = await take_snapshot(client, made.id)
+                ended = snapshot.job is not None and snapshot.job.phase is JobPhase.COMPLETED
                 since = waited if waited and ended else time.monotonic() - began
-                if found := diagnose(seen, since, QUEUE_LIMIT):
+                if found := diagnose(snapshot, since, QUEUE_LIMIT):
                     return found
                 await asyncio.sleep(0.02)
             raise AssertionError("nothing came of it")
 
-        return call_client(whole)
+        return call_client(scenario)
 
     return of
 
@@ -101,8 +101,10 @@ def test_a_malformed_result_counts_as_lost(result):
     deployment = {"id": "d", "name": "n", "market": "m", "status": "RUNNING", "created_at": now}
     job = {"job": "j", "state": "COMPLETED", "created_at": now}
     detail = JobDetail.model_validate({"state": 2, "jobResult": result})
-    seen = Snapshot(deployment=Deployment.model_validate(deployment), job=NosanaJob.model_validate(job), detail=detail)
-    found = diagnose(seen, 0.0, QUEUE_LIMIT)
+    snapshot = Snapshot(
+        deployment=Deployment.model_validate(deployment), job=NosanaJob.model_validate(job), detail=detail
+    )
+    found = diagnose(snapshot, 0.0, QUEUE_LIMIT)
     assert found is not None
     assert (found.status_code, found.summary, found.is_loss) == (None, "The job's result was lost.", True)
 

@@ -59,8 +59,8 @@ class Http:
 
     def credits_left(self):
         """Credits in dollars that are neither spent nor reserved."""
-        said = self.call("GET", "/credits/balance")[1]
-        return said["assignedCredits"] - said["reservedCredits"] - said["settledCredits"]
+        balance = self.call("GET", "/credits/balance")[1]
+        return balance["assignedCredits"] - balance["reservedCredits"] - balance["settledCredits"]
 
 
 @pytest.fixture
@@ -143,18 +143,18 @@ def test_other_limits_and_cursors_are_refused(http, query):
 def test_pages_are_stable_while_deployments_are_created(http):
     for number in range(25):
         http.make(name=f"kangklip-{number}", autostart=False)
-    seen, cursor, pages = [], None, 0
+    names, cursor, pages = [], None, 0
     while pages == 0 or cursor:
         query = {"limit": "10"} | ({"cursor": cursor} if cursor else {})
         page = http.call("GET", "/deployments", params=query)[1]
-        seen += [one["name"] for one in page["deployments"]]
+        names += [one["name"] for one in page["deployments"]]
         cursor, pages = page["pagination"]["cursor_next"], pages + 1
         assert page["pagination"]["total_items"] == 24 + pages
         http.make(name="meanwhile", autostart=False)
-    assert sorted(seen) == sorted(f"kangklip-{number}" for number in range(25))
+    assert sorted(names) == sorted(f"kangklip-{number}" for number in range(25))
     assert pages == 3
     back = http.call("GET", "/deployments", params={"cursor": page["pagination"]["cursor_prev"]})[1]
-    assert [one["name"] for one in back["deployments"]] == seen[10:20]
+    assert [one["name"] for one in back["deployments"]] == names[10:20]
 
 
 def test_paths_must_match_exactly(http, nosana):
@@ -272,7 +272,7 @@ def test_a_result_says_success_whatever_happened(http, nosana, script, code, rea
     (operation,) = page["jobResult"]["opStates"]
     assert (page["state"], page["jobResult"]["status"]) == (2, "success")
     assert operation["exitCode"] == code
-    assert [name for name, seen in operation["diagnostics"]["reason"].items() if seen] == [reason] * bool(reason)
+    assert [name for name, is_set in operation["diagnostics"]["reason"].items() if is_set] == [reason] * bool(reason)
     if reason:
         assert operation["status"] == "success"
     assert operation["diagnostics"].get("state", {}).get("OOMKilled", False) == (script == "out of memory")
@@ -392,7 +392,7 @@ def test_scripts_are_used_in_turn_or_chosen_by_the_body(http, nosana):
     for _ in range(3):
         page = http.page(http.wait_for_status(http.make(), "STOPPED"))
         codes.append(page["jobResult"]["opStates"][0]["exitCode"])
-    nosana.choose = lambda asked: f"exit {asked['name'].rpartition('-')[2]}"
+    nosana.choose = lambda body: f"exit {body['name'].rpartition('-')[2]}"
     page = http.page(http.wait_for_status(http.make(name="kangklip-5"), "STOPPED"))
     assert [*codes, page["jobResult"]["opStates"][0]["exitCode"]] == [1, 9, 0, 5]
 
@@ -437,10 +437,10 @@ def test_a_container_sees_nothing_of_this_machines_environment(http, nosana, mon
     nosana.script = "run"
     code = "import json, os, sys; print(json.dumps(dict(os.environ))); print(os.getcwd(), file=sys.stderr)"
     page = http.page(http.wait_for_status(http.make(cmd=python(code)), "STOPPED"))
-    seen = json.loads(log_lines(page)[0])
-    assert set(seen) - {"LC_CTYPE"} == {"PATH", "HOME", "KANGKLIP_DATA_DIR", "HELLO"}
-    assert seen["KANGKLIP_DATA_DIR"].startswith(seen["HOME"])
-    assert seen["HOME"] != os.environ["HOME"]
+    environment = json.loads(log_lines(page)[0])
+    assert set(environment) - {"LC_CTYPE"} == {"PATH", "HOME", "KANGKLIP_DATA_DIR", "HELLO"}
+    assert environment["KANGKLIP_DATA_DIR"].startswith(environment["HOME"])
+    assert environment["HOME"] != os.environ["HOME"]
     assert log_lines(page, "stderr") == [str(container.ROOT)]
     assert page["jobResult"]["opStates"][0]["exitCode"] == 0
 
@@ -494,8 +494,8 @@ def test_a_stopped_container_gets_sigterm_then_sigkill_with_its_children(
     wait_until((tmp_path / "ready").exists)
     http.call("POST", f"/deployments/{one}/stop")
     page = http.page(http.wait_for_status(one, "STOPPED"))
-    child, told = log_lines(page)
-    assert told == "told to stop"
+    child, line = log_lines(page)
+    assert line == "told to stop"
     wait_until(lambda: is_gone(child))
     (operation,) = page["jobResult"]["opStates"]
     assert (page["state"], operation["exitCode"]) == (3, status)

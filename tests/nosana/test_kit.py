@@ -44,9 +44,9 @@ def test_the_official_client_works_with_the_double_and_its_validator_agrees(kit)
     cases = [*VALID_DEFINITIONS, *INVALID_DEFINITIONS, body["job_definition"]]
     with NosanaDouble("hangs") as nosana:
         arguments = [nosana.url.removesuffix("/api"), KEY, json.dumps(body), json.dumps(cases)]
-        said = json.loads(run(kit, "node", "kit.mjs", *arguments))
+        result = json.loads(run(kit, "node", "kit.mjs", *arguments))
         (deployment,) = nosana.deployments
-        assert said["seen"] == {
+        assert result["seen"] == {
             "made": deployment.id,
             "early": "refused",
             "job": deployment.jobs[0].id,
@@ -62,5 +62,7 @@ def test_the_official_client_works_with_the_double_and_its_validator_agrees(kit)
         }
         assert nosana.misdirected == []
     wanted = [True] * len(VALID_DEFINITIONS) + [False] * len(INVALID_DEFINITIONS) + [True]
-    differ = [json.dumps(case) for case, one, other in zip(cases, wanted, said["judged"], strict=True) if one != other]
+    differ = [
+        json.dumps(case) for case, one, other in zip(cases, wanted, result["judged"], strict=True) if one != other
+    ]
     assert not differ

@@ -259,7 +259,7 @@ def kill_container():
     ],
     ids=["container", "ffmpeg"],
 )
-def test_a_job_whose_rented_machine_dies_succeeds_by_itself_on_another(service, talk_url, kill, seconds, reason):
+def test_a_job_whose_rented_machine_dies_is_retried_on_another_and_succeeds(service, talk_url, kill, seconds, reason):
     rented = len(service.nosana.deployments)
     job_id = service.create(talk_url, clip_duration_seconds=seconds)
     service.wait_for_job(job_id, lambda job: job.stage in (Stage.RENDER, Stage.UPLOAD))
@@ -281,7 +281,7 @@ def test_no_secret_reaches_machines_logs_the_bucket_or_prefect(service):
     own = [environment[name] for name in ("R2_SECRET_ACCESS_KEY", "R2_ACCESS_KEY_ID", "REDIS_URL")]
     here = {"deployments": {"id": {"any_": [service.deployment]}}}
     ours = {"any_": [run["id"] for run in service.prefect.post("/flow_runs/filter", json=here).json()]}
-    seen = {
+    texts = {
         "definitions": json.dumps([body for _, _, body in service.nosana.requests]),
         "worker's log": (service.folder / "worker.log").read_text(),
         "containers' logs": "\n".join(
@@ -298,13 +298,13 @@ def test_no_secret_reaches_machines_logs_the_bucket_or_prefect(service):
         "Prefect's runs": service.prefect.post("/flow_runs/filter", json={"flow_runs": {"id": ours}}).text,
     }
     assert len(service.nosana.deployments) >= 3
-    for place, text in seen.items():
+    for place, text in texts.items():
         assert len(text) > 100, place
         assert CANARY not in text, place
         assert not [secret for secret in own if secret in text], place
     grants = [
         one.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] for one in service.nosana.deployments
     ]
-    for place in seen.keys() - {"definitions"}:
-        assert not [grant for grant in grants if grant in seen[place]], place
-        assert "kks_" not in seen[place], place
+    for place in texts.keys() - {"definitions"}:
+        assert not [grant for grant in grants if grant in texts[place]], place
+        assert "kks_" not in texts[place], place

@@ -94,14 +94,14 @@ class Scene:
 
         from infra.nosana.worker import NosanaWorker
 
-        async def whole():
+        async def scenario():
             async with NosanaWorker(work_pool_name=self.name) as worker:
                 await worker.get_and_submit_flow_runs()
                 if meanwhile:
                     await asyncio.to_thread(meanwhile)
 
         with temporary_settings({PREFECT_API_URL: self.url}):
-            run(whole())
+            run(scenario())
 
     def wait_until(self, wanted, seconds=60):
         deadline = time.monotonic() + seconds
@@ -309,13 +309,13 @@ def test_a_machine_is_kept_during_a_redis_outage_and_while_its_run_is_retried(sc
     run_id = scene.start(job_id, queue_limit_minutes=5)
     answers = []
 
-    def get(self, asked):
+    def get(self, job_id):
         try:
             if len(answers) < 3:
                 raise StateError("Redis did not answer.")
-            return read(self, asked)
+            return read(self, job_id)
         finally:
-            answers.append(asked)
+            answers.append(job_id)
 
     read = JobStore.get
     monkeypatch.setattr(JobStore, "get", get)
@@ -326,8 +326,8 @@ def test_a_machine_is_kept_during_a_redis_outage_and_while_its_run_is_retried(sc
         end_job(scene.jobs, job_id)
         assert scene.jobs.open(job_id, run_id, None, "{}", lease=False, is_retry=True) == 2
         looks = len(answers)
-        seen = time.monotonic() + 0.6  # twice the grace period of an ended run
-        scene.wait_until(lambda: len(answers) > looks + 6 and time.monotonic() > seen)
+        until = time.monotonic() + 0.6  # twice the grace period of an ended run
+        scene.wait_until(lambda: len(answers) > looks + 6 and time.monotonic() > until)
         assert len(scene.nosana.unarchived()) == 1
         scene.set_state(run_id, "COMPLETED")
 
@@ -453,9 +453,9 @@ def test_no_configured_secret_is_in_a_definition_or_log(scene, stack):
     job_id = new_job_id()
     run_id = scene.start(job_id)
     scene.work()
-    told = scene.nosana.definitions() + scene.logs(run_id) + str(scene.state(run_id)) + str(scene.jobs.get(job_id))
-    assert CANARY not in told
-    assert not [value for value in stack.environment().values() if len(value) > 20 and value in told]
+    output = scene.nosana.definitions() + scene.logs(run_id) + str(scene.state(run_id)) + str(scene.jobs.get(job_id))
+    assert CANARY not in output
+    assert not [value for value in stack.environment().values() if len(value) > 20 and value in output]
     (deployment,) = scene.nosana.deployments
     assert deployment.body["confidential"] is True
     env = deployment.body["job_definition"]["ops"][0]["args"]["env"]
@@ -524,14 +524,14 @@ def test_two_hundred_runs_never_have_more_than_ten_deployments(scene):
         "state": {"type": {"any_": ["CRASHED"]}},
     }  # no container of this script runs its flow
 
-    async def whole():
+    async def scenario():
         async with NosanaWorker(work_pool_name=scene.name) as worker:
             while scene.post("/flow_runs/count", flow_runs=crashed) < len(runs):
                 await worker.get_and_submit_flow_runs()
                 await asyncio.sleep(0.5)
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
-        run(whole())
+        run(scenario())
     names = [one.body["name"] for one in scene.nosana.deployments]
     assert len(names) == len(set(names))
     assert len(names) >= 195  # under this load SQLite makes the server refuse some, and the worker says so in the run

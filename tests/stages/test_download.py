@@ -73,11 +73,13 @@ def download(
     path: str,
     folder: Path,
     options: DownloadOptions = OPTIONS,
-    told: list[tuple[int, int | None]] | None = None,
+    reports: list[tuple[int, int | None]] | None = None,
 ) -> LocalSource:
     found = inspect(server, path, options)
-    told = [] if told is None else told
-    return acquire(found, options, folder, lambda *bytes_: told.append(bytes_), binary_dir(), network=server.network())
+    reports = [] if reports is None else reports
+    return acquire(
+        found, options, folder, lambda *bytes_: reports.append(bytes_), binary_dir(), network=server.network()
+    )
 
 
 @pytest.fixture
@@ -105,13 +107,13 @@ class TestSuccess:
     def test_a_plain_link_is_downloaded(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
         body = media["talk.mp4"]
         server.pages["/talk.mp4"] = serve.file(body)
-        told: list[tuple[int, int | None]] = []
-        got = download(server, "/talk.mp4?token=secret", tmp_path, told=told)
+        reports: list[tuple[int, int | None]] = []
+        got = download(server, "/talk.mp4?token=secret", tmp_path, reports=reports)
         assert got.video.read_bytes() == body
         assert (got.info.video_codec, got.info.audio_codec) == ("h264", "aac")
         assert (got.meta.kind, got.meta.title) == ("file_url", "talk")
         assert got.meta.duration == pytest.approx(2, abs=0.1)
-        assert told[-1] == (len(body), len(body))
+        assert reports[-1] == (len(body), len(body))
         assert got.audio.is_file()
         assert "secret" not in got.meta.model_dump_json()
 
@@ -316,11 +318,11 @@ class TestAddresses:
         """DNS rebinding: public when inspected, private when downloaded."""
         server.pages["/talk.mp4"] = serve.file(media["talk.mp4"])
         found = inspect(server, "/talk.mp4")
-        asked = len(server.requests)
+        requests_before = len(server.requests)
         rebound = server.network({"media.example": ["192.168.1.1"]})
         with pytest.raises(AddressRefused):
             acquire(found, OPTIONS, tmp_path, lambda *_: None, binary_dir(), network=rebound)
-        assert len(server.requests) == asked
+        assert len(server.requests) == requests_before
 
 
 class TestCauses:
@@ -477,10 +479,10 @@ class TestLimits:
 
     @pytest.mark.usefixtures("in_process")
     def test_a_broken_transfer_is_resumed(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
-        whole = serve.file(media["talk.mp4"])
-        server.pages["/talk.mp4"] = whole
+        complete = serve.file(media["talk.mp4"])
+        server.pages["/talk.mp4"] = complete
         found = inspect(server, "/talk.mp4")
-        server.pages["/talk.mp4"] = serve.at_first(1, serve.truncated(media["talk.mp4"]), whole)
+        server.pages["/talk.mp4"] = serve.at_first(1, serve.truncated(media["talk.mp4"]), complete)
         got = acquire(found, OPTIONS, tmp_path, lambda *_: None, binary_dir(), network=server.network())
         assert got.video.read_bytes() == media["talk.mp4"]
         assert re.fullmatch(r"bytes=[1-9]\d*-", server.requests[-1][1]["Range"])

@@ -25,8 +25,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def snapped_ends(film: Path, start: float, end: float, *words: tuple[float, float], longest: float = 8.0):
     clip = EdlClip(index=1, title="t", hook="h", segments=[Span(start=start, end=end)])
-    said = [Word(word="word", start=a, end=b) for a, b in words]
-    speech = [Segment(text="", start=0, duration=12, words=said)]
+    spoken = [Word(word="word", start=a, end=b) for a, b in words]
+    speech = [Segment(text="", start=0, duration=12, words=spoken)]
     (moved,) = snap_ends([clip], speech, film, probe(film), (4.0, longest))
     return moved.segments[0].start, moved.segments[0].end
 

@@ -52,10 +52,10 @@ class Renders:
         self.source, self.out = source, out
         self.requests: list[tuple[str, Correction]] = []
 
-    def __call__(self, clip: EdlClip, mend: Correction) -> RenderedClip:
-        self.requests.append((clip.title, mend))
-        mend = mend.model_copy(update={"extra_gain": mend.extra_gain + self.bias})
-        return render_clip(drawing(clip), footage(self.source), OPTIONS, self.out, correction=mend)
+    def __call__(self, clip: EdlClip, correction: Correction) -> RenderedClip:
+        self.requests.append((clip.title, correction))
+        correction = correction.model_copy(update={"extra_gain": correction.extra_gain + self.bias})
+        return render_clip(drawing(clip), footage(self.source), OPTIONS, self.out, correction=correction)
 
 
 @pytest.fixture
@@ -65,15 +65,15 @@ def render(source: Path, tmp_path: Path) -> Renders:
 
 def test_good_clips_are_published_unchanged(render: Renders):
     first = render(GOOD, Correction())
-    told: list[float] = []
-    done = verify_clips([first], render, [OTHER], OPTIONS, longest=2, progress=told.append)
+    reports: list[float] = []
+    done = verify_clips([first], render, [OTHER], OPTIONS, longest=2, progress=reports.append)
     (clip,) = done.clips
     assert len(render.requests) == 1
     assert clip.sha256 == hashlib.sha256(clip.path.read_bytes()).hexdigest()
     assert clip.size_bytes == clip.path.stat().st_size
     assert (clip.file, clip.history, done.dropped) == ("clip_02.mp4", [], [])
     assert all(check.ok for check in clip.checks)
-    assert told == [1.0]
+    assert reports == [1.0]
 
 
 @pytest.mark.parametrize("bias", [-4.0, 3.0])
@@ -152,8 +152,8 @@ def test_clips_that_failed_to_render_are_replaced(render: Renders):
 
 
 def test_a_spare_that_would_overlap_after_snapping_is_passed_over(render: Renders):
-    def moving(clip: EdlClip, mend: Correction) -> RenderedClip:
-        return render(cut(clip.index, clip.segments[0].start - 0.4, clip.segments[0].end), mend)
+    def moving(clip: EdlClip, correction: Correction) -> RenderedClip:
+        return render(cut(clip.index, clip.segments[0].start - 0.4, clip.segments[0].end), correction)
 
     failed = [FailedClip(clip=cut(index, 90, 92), reason="the source is damaged there") for index in (1, 2)]
     touching, apart = cut(8, 0.5, 2.8), cut(7, 9, 11)
@@ -175,7 +175,7 @@ def test_no_clip_at_all_is_an_error_with_reasons(render: Renders):
 def test_bugs_are_not_treated_as_bad_clips(render: Renders):
     silent = render(SILENT, Correction())
 
-    def buggy(clip: EdlClip, mend: Correction) -> RenderedClip:
+    def buggy(clip: EdlClip, correction: Correction) -> RenderedClip:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -185,7 +185,7 @@ def test_bugs_are_not_treated_as_bad_clips(render: Renders):
 def test_a_source_that_becomes_unreadable_gives_no_clips(render: Renders):
     silent = render(SILENT, Correction())
 
-    def gone(clip: EdlClip, mend: Correction) -> RenderedClip:
+    def gone(clip: EdlClip, correction: Correction) -> RenderedClip:
         raise UnreadableMedia("The source is gone.")
 
     with pytest.raises(NoClips, match="could not be rendered"):
@@ -196,10 +196,10 @@ def test_a_correction_that_cannot_be_rendered_drops_its_clip_once(render: Render
     render.bias = -4.0
     quiet = render(GOOD, Correction())
 
-    def gone(clip: EdlClip, mend: Correction) -> RenderedClip:
+    def gone(clip: EdlClip, correction: Correction) -> RenderedClip:
         if clip.title == GOOD.title:
             raise UnreadableMedia("The source is gone.")
-        return render(clip, mend.model_copy(update={"extra_gain": 4.0}))
+        return render(clip, correction.model_copy(update={"extra_gain": 4.0}))
 
     done = verify_clips([quiet], gone, [OTHER], OPTIONS)
     assert [clip.clip.title for clip in done.clips] == [OTHER.title]
@@ -211,7 +211,7 @@ def test_a_correction_that_cannot_be_rendered_drops_its_clip_once(render: Render
 def test_a_full_disk_drops_no_clip(render: Renders):
     silent = render(SILENT, Correction())
 
-    def full(clip: EdlClip, mend: Correction) -> RenderedClip:
+    def full(clip: EdlClip, correction: Correction) -> RenderedClip:
         run(["-f", "lavfi", "-i", "testsrc=s=64x64:d=1", "-f", "rawvideo", "/dev/full"], 30)
         raise AssertionError
 
@@ -224,11 +224,11 @@ def test_measuring_uses_one_thread_on_one_core(render: Renders, monkeypatch):
     clips = [render(GOOD, Correction()), render(OTHER.model_copy(update={"index": 3}), Correction())]
     at_once: set[int] = set()
 
-    def seen(path: Path, source: SourceExcerpt):
+    def measure(path: Path, source: SourceExcerpt):
         at_once.add(threading.get_ident())
         return measure_clip(path, source)
 
-    monkeypatch.setattr(publish, "measure_clip", seen)
+    monkeypatch.setattr(publish, "measure_clip", measure)
     os.sched_setaffinity(0, {min(before)})
     try:
         verify_clips(clips, render, [], OPTIONS)

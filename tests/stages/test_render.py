@@ -322,11 +322,11 @@ def test_the_highlight_is_on_its_word(tmp_path: Path):
 
 def test_captions_follow_the_direction_of_the_clips_language(plain: Path, tmp_path: Path):
     def captioned(language: str, own: str | None) -> bytes:
-        said = [
+        words = [
             Word(word=w, start=1 + i / 4, end=1.25 + i / 4) for i, w in enumerate(["Google", "أعلنت", "New", "Phone"])
         ]
-        told = [Segment(text="", start=1, duration=1, words=said, language=own)]
-        drawn = drawing(cut((1, 2)), told, language)
+        segments = [Segment(text="", start=1, duration=1, words=words, language=own)]
+        drawn = drawing(cut((1, 2)), segments, language)
         return render_clip(drawn, footage(plain), OPTIONS, tmp_path).path.read_bytes()
 
     assert captioned("en", "ar") == captioned("ar", None) != captioned("en", None)
@@ -351,14 +351,14 @@ def test_sound_and_picture_stay_in_sync(tmp_path: Path):
 
 def test_clips_are_returned_in_order_with_a_face_log_and_rising_progress(plain: Path, tmp_path: Path):
     clips = [cut((0.5, 2.5)), cut((2.5, 4.5)).model_copy(update={"index": 2})]
-    told: list[float] = []
+    reports: list[float] = []
     options = OPTIONS.model_copy(update={"parallel": 2})
-    done = render_clips(drawn(clips), footage(plain), options, tmp_path, told.append)
+    done = render_clips(drawn(clips), footage(plain), options, tmp_path, reports.append)
     assert [c.path.name for c in done.clips] == ["clip_01.mp4", "clip_02.mp4"]
     assert done.failed == []
     assert [row["index"] for row in done.face_log["clips"]] == [1, 2]
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    assert reports == sorted(reports)
+    assert reports[-1] == 1.0
 
 
 def test_a_failed_clip_does_not_stop_the_others(plain: Path, tmp_path: Path):
@@ -390,8 +390,8 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
 
 
 def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
-    mend = Correction(extra_gain=-3, dropped_frames=4)
-    done = render_clip(drawing(cut((0.5, 3.5)), SPEECH), footage(plain), OPTIONS, tmp_path, correction=mend)
+    correction = Correction(extra_gain=-3, dropped_frames=4)
+    done = render_clip(drawing(cut((0.5, 3.5)), SPEECH), footage(plain), OPTIONS, tmp_path, correction=correction)
     measure = measure_clip(done.path, done.source)
     assert measure.integrated == pytest.approx(-17, abs=0.6)
     assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)

@@ -86,22 +86,22 @@ def test_without_an_llm_the_signals_select_and_the_edl_says_so(segments):
     assert edl.job_id == JOB
     assert edl.selection.mode == "heuristic"
     assert edl.selection.reason == "no LLM is configured"
-    said = " ".join(clip.segments[0].text for clip in edl.clips)
-    assert "piano" in said
-    assert "captain" in said
+    text = " ".join(clip.segments[0].text for clip in edl.clips)
+    assert "piano" in text
+    assert "captain" in text
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(20, 2), (30, 2), (30, 3), (45, 2)])
 def test_the_samples_highlights_are_selected(seconds, count):
     sample = json.loads((MEDIA / "sample.json").read_text())
-    told = [
+    segments = [
         Segment(
             text=s["text"], start=s["start"], duration=s["end"] - s["start"], words=words_within(sample["words"], s)
         )
         for s in sample["sentences"]
     ]
     request = REQUEST.model_copy(update={"clip_duration_seconds": float(seconds), "clip_count": count})
-    edl = select(told, request=request)
+    edl = select(segments, request=request)
     for highlight in sample["highlights"]:
         inside = [overlap(clip.segments[0], highlight) / clip.duration for clip in edl.clips]
         assert max(inside) > 0.9, (highlight, [(c.segments[0].start, c.title) for c in edl.clips])
@@ -116,9 +116,9 @@ def overlap(span, highlight: dict) -> float:
 
 
 def test_a_clip_is_titled_with_the_word_lists_of_its_language(segments):
-    def named(told, language):
+    def named(segments, language):
         one = REQUEST.model_copy(update={"clip_count": 1})
-        return [(clip.title, clip.hook) for clip in select(told, request=one, language=language).clips]
+        return [(clip.title, clip.hook) for clip in select(segments, request=one, language=language).clips]
 
     story = segments[10:14]
     spoken = [segment.model_copy(update={"language": "en"}) for segment in story]
@@ -300,19 +300,19 @@ def test_an_llm_title_with_an_unspoken_word_is_replaced_and_the_selection_says_s
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         (lambda offered: (500, "boom sk-secret"), "500"),
         (lambda offered: (200, "{}"), "JSON"),
         (lambda offered: (200, json.dumps({"clips": [pick_named({"id": "w77"}, "The piano")]})), "no offered window"),
     ],
 )
-def test_a_failing_llm_leaves_the_choice_to_the_signals(segments, endpoint, answer, said):
+def test_a_failing_llm_leaves_the_choice_to_the_signals(segments, endpoint, answer, reason):
     endpoint.answer = answer
     edl = select(segments, llm=llm_options(endpoint))
     check_edl(edl)
     assert edl.selection.mode == "heuristic"
-    assert said in edl.selection.reason
+    assert reason in edl.selection.reason
     assert "sk-secret" not in edl.model_dump_json()
     plain = select(segments)
     assert (edl.clips, edl.reserve) == (plain.clips, plain.reserve)

@@ -87,9 +87,9 @@ def in_parts(source: Path, out: Path, name: str, ways: list[tuple], clock: list[
         parts.append(out / f"part{number}-{name}")
         cut = ("-ss", 2 * number, "-i", source, "-t", 2, *H264, *NO_MUX_DELAY)
         ffmpeg(*cut, *common, *way, "-output_ts_offset", start, parts[-1])
-    whole = out / name
-    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
-    return whole
+    joined = out / name
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return joined
 
 
 SOUND_CHANGES = {
@@ -175,10 +175,10 @@ def test_a_clip_of_a_source_cut_without_decoding_passes_every_check(tmp_path: Pa
 
 def test_a_stream_without_a_length_is_read_to_its_end(ticks: Path, tmp_path: Path):
     """As written to a pipe, without length and index."""
-    piped, whole = tmp_path / "piped.mkv", tmp_path / "whole.mkv"
+    piped, regular = tmp_path / "piped.mkv", tmp_path / "whole.mkv"
     ffmpeg("-i", ticks, *H264, "-c:a", "aac", "-f", "matroska", "-live", 1, piped)
-    got = acquire(piped.rename(whole))
-    assert got.video != whole
+    got = acquire(piped.rename(regular))
+    assert got.video != regular
     assert got.info.duration == pytest.approx(6, abs=0.1)
 
 

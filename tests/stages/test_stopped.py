@@ -119,7 +119,7 @@ def test_a_clip_whose_measurement_is_killed_is_neither_dropped_nor_replaced(vide
     good = render_clip(DRAWINGS[0], footage(video), OPTIONS, tmp_path)
     request.getfixturevalue("dying_ffmpeg")
 
-    def unwanted(clip: EdlClip, mend: Correction) -> RenderedClip:
+    def unwanted(clip: EdlClip, correction: Correction) -> RenderedClip:
         raise AssertionError("rendered again")
 
     with pytest.raises(ProgramStopped):
@@ -127,7 +127,7 @@ def test_a_clip_whose_measurement_is_killed_is_neither_dropped_nor_replaced(vide
 
 
 def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_path: Path, dying_ffmpeg: str):
-    def mortally(clip: EdlClip, mend: Correction) -> RenderedClip:
+    def mortally(clip: EdlClip, correction: Correction) -> RenderedClip:
         return render_clip(drawing(clip), footage(video), OPTIONS, tmp_path)
 
     with pytest.raises(ProgramStopped):

@@ -89,10 +89,10 @@ def test_a_picture_that_changes_its_size_continues(tmp_path: Path, codec: tuple)
         made = ("-f", "lavfi", "-i", f"color={colour}:s={size}:r=25:d=3,noise=alls=20:allf=t", *codec)
         sound = ("-f", "lavfi", "-i", "sine=300:d=3:r=48000", "-c:a", "aac", "-bf", 0)
         ffmpeg(*made[:4], *sound[:4], *made[4:], *sound[4:], "-output_ts_offset", 3 * at, "-muxdelay", 0, parts[-1])
-    whole = tmp_path / "whole.ts"
-    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    joined = tmp_path / "whole.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
     copy = tmp_path / "whole.mkv"
-    ffmpeg("-i", whole, "-c", "copy", copy)
+    ffmpeg("-i", joined, "-c", "copy", copy)
     clip = rendered(copy, tmp_path / "out", 1.0, 5.0)
     assert colours(clip, 1.0, 2.8, 3.2, 4.9) == ["lime", "lime", "blue", "blue"]
     assert faults(clip) == []

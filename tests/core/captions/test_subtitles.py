@@ -96,7 +96,7 @@ def test_other_scripts_keep_to_the_width(text, language, longest):
     assert max(len([c for c in line if columns(c)]) for cue in found for line in cue.lines) <= longest
 
 
-def test_a_line_that_begins_with_a_foreign_word_runs_in_the_language_s_direction():
+def test_a_line_that_begins_with_a_foreign_word_runs_in_the_languages_direction():
     words = spoken("Python היא שפה טובה מאוד.")
     assert cues(words, "he", 5)[0].lines[0].startswith("\u200fPython")
 
@@ -121,7 +121,7 @@ def test_hostile_text_is_shown_as_text():
     assert web.count("-->") == len(found)
 
 
-def test_the_formats():
+def test_cues_are_written_as_subrip_and_webvtt():
     words = [Word(word="Hello.", start=3599.5, end=3600.25)]
     found = cues(words, "en", 3700)
     assert srt(found) == "1\n00:59:59,500 --> 01:00:00,500\nHello.\n"
@@ -138,7 +138,7 @@ WORDS = st.lists(st.builds(Word, word=st.text(max_size=60), start=TIMES, end=TIM
 
 
 @given(WORDS, st.sampled_from(["en", "he", "ja"]))
-def test_whatever_the_words_cues_are_in_order_apart_and_within_the_clip(words, language):
+def test_cues_of_any_words_are_in_order_apart_and_within_the_clip(words, language):
     found = cues(words, language, 20.0)
     assert all(0 <= cue.start <= cue.end <= 20.0 for cue in found)
     assert all(a.end <= b.start + 1e-9 for a, b in pairwise(found))

@@ -130,7 +130,7 @@ def test_shorten_keeps_to_the_limit(text, limit):
         ("You know nobody.", "You know nobody."),
     ],
 )
-def test_an_opening_phrase_is_dropped_whole(sentence, line):
+def test_an_opening_phrase_is_dropped_entirely(sentence, line):
     assert hook([sentence], "en").startswith(line)
 
 

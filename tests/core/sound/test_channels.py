@@ -64,7 +64,7 @@ def test_ordinary_stereo_is_left_unchanged():
     assert stereo_mix(power(left, 0.2 * left)).filter == ""
 
 
-def test_of_channels_that_cancel_each_other_one_is_used():
+def test_one_of_two_cancelling_channels_is_used():
     left = noise()
     assert "c0=1.0000*c0|c1=1.0000*c0" in stereo_mix(power(left, -left)).filter
     assert "c0=1.0000*c1|c1=1.0000*c1" in stereo_mix(power(left, -1.2 * left)).filter

@@ -66,7 +66,7 @@ def test_every_field_has_a_description() -> None:
     assert all(field.description for field in BatchRequest.model_fields.values())
 
 
-def test_the_memorys_name_follows_from_the_addresses_unless_given() -> None:
+def test_a_batchs_name_is_derived_from_the_addresses_unless_set() -> None:
     assert BatchRequest(feed=FEED).memory_name == BatchRequest(feed=FEED, clip_count=1).memory_name
     assert BatchRequest(feed=FEED).memory_name != BatchRequest(feed=FEED + "?2").memory_name
     assert BatchRequest(urls=[TALK, FEED]).memory_name == BatchRequest(urls=[FEED, TALK]).memory_name

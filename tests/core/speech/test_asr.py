@@ -205,7 +205,7 @@ def test_signs_after_a_pause_do_not_join_the_earlier_word() -> None:
     assert [segment.text for segment in asr.segments_of(spoken)] == ["well", "-yes"]
 
 
-def test_a_line_really_repeated_is_not_a_loop() -> None:
+def test_a_line_that_is_really_repeated_is_not_a_loop() -> None:
     line = "I have a dream that we will rise. "
     decoded = heard(line * 8)
     halves = [heard(line * 4).model_copy(update={"window": Stretch(0, 15)})] * 2

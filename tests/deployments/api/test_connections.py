@@ -203,11 +203,11 @@ def few_descriptors_url(servers, tmp_path) -> Iterator[str]:
     environment = os.environ | server_environment(servers.settings) | unbounded | {"PORT": str(port)}
     program = Path(sys.executable).with_name("kangklip")
     command = ["sh", "-c", f"ulimit -Sn 1024; exec {program} api"]
-    with (tmp_path / "said").open("wb") as out:
+    with (tmp_path / "server.log").open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
     until = time.monotonic() + 60
-    while b"startup complete" not in (tmp_path / "said").read_bytes():
-        assert process.poll() is None, (tmp_path / "said").read_text()
+    while b"startup complete" not in (tmp_path / "server.log").read_bytes():
+        assert process.poll() is None, (tmp_path / "server.log").read_text()
         assert time.monotonic() < until
         time.sleep(0.1)
     yield f"http://127.0.0.1:{port}"

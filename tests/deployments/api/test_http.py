@@ -201,7 +201,7 @@ def alone(servers, embedded, tmp_path) -> Iterator[tuple[str, Path]]:
     port = free_port()
     unbounded = {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0"}  # other tests leave waiting jobs
     environment = server_environment(servers.settings) | {"PORT": str(port)} | unbounded
-    log = tmp_path / "said"
+    log = tmp_path / "server.log"
     command = [Path(sys.executable).with_name("kangklip"), "api"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=out, stderr=subprocess.STDOUT)

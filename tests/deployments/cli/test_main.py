@@ -109,15 +109,15 @@ def prefect_records(laptop, stack):
 
 
 def test_the_commands_for_a_laptop_cut_clips_and_show_the_job(laptop):
-    asked = int(re.search(r"--count (\d)", section(README, "On a laptop"))[1])
-    assert len(list(laptop.job.glob("clip_0*.mp4"))) == asked == 2
+    count = int(re.search(r"--count (\d)", section(README, "On a laptop"))[1])
+    assert len(list(laptop.job.glob("clip_0*.mp4"))) == count == 2
     (line,) = [line for line in laptop.listed.stdout.splitlines() if laptop.job.name in line and "talk.mp4" in line]
     assert "SUCCEEDED" in line
     assert "Whisper weights" in laptop.doctor.stdout
     assert "missing" not in laptop.doctor.stdout
 
 
-def test_a_run_as_json_prints_one_document_and_its_progress_beside_it(laptop):
+def test_a_run_with_json_prints_one_document_and_shows_progress_on_standard_error(laptop):
     document = json.loads(laptop.clip.stdout)
     manifest = json.loads((laptop.job / "manifest.json").read_text())
     assert (document["job_id"], document["status"], document["error"]) == (laptop.job.name, "SUCCEEDED", None)
@@ -147,8 +147,8 @@ def test_a_finished_runs_progress_is_100(prefect_records):
 
 def test_stages_log_to_the_flow_run_once(prefect_records):
     assert "tasks" in {line["name"].partition(".")[0] for line in prefect_records[2]}
-    said = [(line["timestamp"], line["name"], line["message"]) for line in prefect_records[2]]
-    assert len(said) == len(set(said)), "each line once"
+    records = [(line["timestamp"], line["name"], line["message"]) for line in prefect_records[2]]
+    assert len(records) == len(set(records)), "each line once"
 
 
 def test_a_file_with_a_hostile_name_is_cut_and_shown_under_a_readable_one(laptop, stack, tmp_path):
@@ -176,12 +176,12 @@ def test_without_a_worker_a_job_stays_queued(laptop, stack):
         assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
         assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
         assert running.job(laptop.job.name)["status"] == "SUCCEEDED", "jobs of the command line are known"
-        said = refusal_of("up", "--port", running.port)
-        assert f"Port {running.port} is taken; choose another, or stop the program that uses it." in said
-        said = refusal_of(
+        refusal = refusal_of("up", "--port", running.port)
+        assert f"Port {running.port} is taken; choose another, or stop the program that uses it." in refusal
+        refusal = refusal_of(
             "up", "--port", free_port(), "--prefect-port", running.port, "--data-dir", laptop.folder / "b"
         )
-        assert f"Port {running.port} for the Prefect server is taken; choose another" in said
+        assert f"Port {running.port} for the Prefect server is taken; choose another" in refusal
         screen, log = running.log(), (running.folder / "stack" / "logs" / f"api-{running.port}.log").read_text()
         assert "KangKlip is up" in screen
         assert f"http://127.0.0.1:{running.port}" in screen
@@ -196,9 +196,9 @@ def test_help_covers_every_command():
     listed = CliRunner().invoke(app, ["--help"]).output
     for command in ("clip", "resume", "status", "delete", "doctor", "demo", "job"):
         assert command in listed
-        told = CliRunner().invoke(app, [command, "--help"])
-        assert told.exit_code == 0
-        assert "Usage" in told.output
+        result = CliRunner().invoke(app, [command, "--help"])
+        assert result.exit_code == 0
+        assert "Usage" in result.output
 
 
 def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(laptop):
@@ -215,9 +215,9 @@ def test_the_output_folder_holds_clips_and_artifacts_readable_by_the_group(lapto
 
 
 def test_status_shows_a_jobs_state(laptop, stack):
-    told = kangklip("status", laptop.job.name, environment=stack.environment())
-    assert told.returncode == 0
-    assert "SUCCEEDED" in told.stdout
+    result = kangklip("status", laptop.job.name, environment=stack.environment())
+    assert result.returncode == 0
+    assert "SUCCEEDED" in result.stdout
 
 
 def test_status_shows_why_each_attempt_ended_and_the_coming_retry(stack):
@@ -225,33 +225,33 @@ def test_status_shows_why_each_attempt_ended_and_the_coming_retry(stack):
     jobs.create(job_id, "{}")
     assert jobs.retry(job_id, 1, "The host was lost.")
     assert jobs.retry(job_id, 2, "The process that ran the job was killed by SIGKILL.")
-    told = kangklip("status", job_id, environment=stack.environment())
-    assert told.stdout.splitlines() == [
+    result = kangklip("status", job_id, environment=stack.environment())
+    assert result.stdout.splitlines() == [
         f"{job_id}  QUEUED  DOWNLOAD  0%  attempt 3",
         "attempt 1: The host was lost.",
         "attempt 2: The process that ran the job was killed by SIGKILL.",
         "The process that ran the job was killed by SIGKILL. The next attempt starts in 20 seconds.",
     ]
     jobs.cancel(job_id, 3)
-    told = kangklip("status", job_id, environment=stack.environment())
-    assert told.stdout.splitlines()[3:] == ["Cancelled."]
+    result = kangklip("status", job_id, environment=stack.environment())
+    assert result.stdout.splitlines()[3:] == ["Cancelled."]
 
 
 def test_resume_downloads_a_finished_jobs_files_and_ends_with_a_table_and_a_live_link(laptop, stack, tmp_path):
-    told = kangklip("resume", laptop.job.name, "-o", tmp_path, environment=stack.environment())
-    assert told.returncode == 0, told.stderr
+    result = kangklip("resume", laptop.job.name, "-o", tmp_path, environment=stack.environment())
+    assert result.returncode == 0, result.stderr
     for name in ("clip_01.mp4", "clip_02.mp4"):
         assert (tmp_path / laptop.job.name / name).read_bytes() == (laptop.job / name).read_bytes()
-        assert name in told.stdout
-    assert len(re.findall(r"\b(\d+)/\1\b", told.stdout)) == 2, "all checks of both clips passed"
-    assert "13 files in " in told.stdout
+        assert name in result.stdout
+    assert len(re.findall(r"\b(\d+)/\1\b", result.stdout)) == 2, "all checks of both clips passed"
+    assert "13 files in " in result.stdout
     ui = stack.settings.prefect_api_url.removesuffix("/api")
-    assert f"Run in the Prefect UI: {ui}/runs/flow-run/" in told.stderr, "its server stays up: it is named"
+    assert f"Run in the Prefect UI: {ui}/runs/flow-run/" in result.stderr, "its server stays up: it is named"
 
 
 def test_resume_prints_json_for_programs(laptop, stack, tmp_path):
-    told = kangklip("resume", laptop.job.name, "-o", tmp_path, "--json", environment=stack.environment())
-    document = json.loads(told.stdout)
+    result = kangklip("resume", laptop.job.name, "-o", tmp_path, "--json", environment=stack.environment())
+    document = json.loads(result.stdout)
     assert (document["job_id"], document["status"], document["error"]) == (laptop.job.name, "SUCCEEDED", None)
     clip = document["clips"][0]
     assert Path(clip["file"]).read_bytes() == (laptop.job / "clip_01.mp4").read_bytes()
@@ -261,8 +261,8 @@ def test_resume_prints_json_for_programs(laptop, stack, tmp_path):
 
 def test_list_shows_recent_jobs_as_text_and_json(laptop, stack):
     folder = laptop.job
-    told = kangklip("list", "--limit", 1000, environment=stack.environment())
-    (line,) = [line for line in told.stdout.splitlines() if folder.name in line]
+    result = kangklip("list", "--limit", 1000, environment=stack.environment())
+    (line,) = [line for line in result.stdout.splitlines() if folder.name in line]
     assert "SUCCEEDED" in line
     assert "talk.mp4" in line
     jobs = json.loads(kangklip("list", "-n", 1000, "--json", environment=stack.environment()).stdout)["jobs"]
@@ -278,8 +278,8 @@ def test_a_cancelled_job_is_shown_as_cancelled(stack):
     jobs.create(job_id, "{}")
     jobs.cancel(job_id, 1)
     assert "CANCELLED" in kangklip("status", job_id, environment=stack.environment()).stdout
-    told = kangklip("list", "-n", 1000, environment=stack.environment()).stdout
-    assert "CANCELLED" in next(line for line in told.splitlines() if job_id in line)
+    output = kangklip("list", "-n", 1000, environment=stack.environment()).stdout
+    assert "CANCELLED" in next(line for line in output.splitlines() if job_id in line)
     document = json.loads(kangklip("status", job_id, "--json", environment=stack.environment()).stdout)
     assert (document["status"], document["cancelled"]) == ("FAILED", True)
 
@@ -354,7 +354,7 @@ def bad_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["clip", "no-such-file.mp4"], "There is no file no-such-file.mp4. Give a file that exists"),
         (["clip", "example.com/talk.mp4"], "write https://example.com/talk.mp4"),
@@ -381,30 +381,30 @@ def bad_files(tmp_path):
         (["delete", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"], "is not a terminal. To delete anyway: --yes"),
     ],
 )
-def test_a_mistake_is_reported_before_anything_starts(bad_files, arguments, said):
+def test_a_mistake_is_reported_before_anything_starts(bad_files, arguments, message):
     data = bad_files / "data"
-    given = [argument.format(files=bad_files) for argument in arguments]
-    told = kangklip(*given, environment={"KANGKLIP_DATA_DIR": str(data), "COLUMNS": "400"})
-    assert told.returncode == 2
-    assert said in told.stderr
-    assert told.stderr.count("\n") == 1
-    assert not told.stdout
+    words = [argument.format(files=bad_files) for argument in arguments]
+    result = kangklip(*words, environment={"KANGKLIP_DATA_DIR": str(data), "COLUMNS": "400"})
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not result.stdout
     assert not data.exists()
 
 
 def test_a_mistake_is_reported_as_json():
-    told = kangklip("clip", "no-such-file.mp4", "--json")
-    assert told.returncode == 2
-    error = json.loads(told.stdout)["error"]
+    result = kangklip("clip", "no-such-file.mp4", "--json")
+    assert result.returncode == 2
+    error = json.loads(result.stdout)["error"]
     assert (error["code"], error["message"]) == ("bad_request", "There is no file no-such-file.mp4.")
     assert error["next_step"]
 
 
 @pytest.mark.parametrize("command", ["status", "resume"])
 def test_an_unknown_job_has_no_status_in_json(stack, command):
-    told = kangklip(command, "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", "--json", environment=stack.environment())
-    document = json.loads(told.stdout)
-    assert (told.returncode, document["status"], document["error"]["code"]) == (2, None, "bad_request")
+    result = kangklip(command, "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", "--json", environment=stack.environment())
+    document = json.loads(result.stdout)
+    assert (result.returncode, document["status"], document["error"]["code"]) == (2, None, "bad_request")
 
 
 def test_status_json_has_every_attempt_and_its_reason(stack):
@@ -421,23 +421,23 @@ def test_status_json_has_every_attempt_and_its_reason(stack):
 
 
 def test_an_unknown_job_is_reported(stack):
-    told = kangklip("resume", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", environment=stack.environment())
-    assert told.returncode == 2
-    assert "There is no job kk_01ARZ3NDEKTSV4RRFFQ69G5FAV" in " ".join(told.stderr.split())
+    result = kangklip("resume", "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", environment=stack.environment())
+    assert result.returncode == 2
+    assert "There is no job kk_01ARZ3NDEKTSV4RRFFQ69G5FAV" in " ".join(result.stderr.split())
 
 
 def test_an_unusable_data_folder_is_reported(tmp_path):
     (tmp_path / "file").touch()
-    told = kangklip("list", environment={"KANGKLIP_DATA_DIR": str(tmp_path / "file"), "COLUMNS": "400"})
-    assert told.returncode == 2
-    assert "cannot be used (Not a directory); set KANGKLIP_DATA_DIR to another." in told.stderr
+    result = kangklip("list", environment={"KANGKLIP_DATA_DIR": str(tmp_path / "file"), "COLUMNS": "400"})
+    assert result.returncode == 2
+    assert "cannot be used (Not a directory); set KANGKLIP_DATA_DIR to another." in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--duration", "4"], ["--duration", "181"], ["--count", "0"], ["--count", "6"]])
 def test_durations_and_counts_have_bounds(arguments):
-    told = CliRunner().invoke(app, ["clip", "x.mp4", *arguments])
-    assert told.exit_code == 2
-    assert arguments[0] in told.output
+    result = CliRunner().invoke(app, ["clip", "x.mp4", *arguments])
+    assert result.exit_code == 2
+    assert arguments[0] in result.output
 
 
 @pytest.mark.parametrize(
@@ -457,26 +457,26 @@ def test_a_part_of_the_source_is_checked_before_anything_starts(arguments, error
 
 def test_malformed_settings_are_named_with_their_valid_values():
     wrong = {"RENDER_CRF": "high", "RENDER_RESOLUTION": "foo", "ASR_DEVICE": "gpu", "GRANT_SECRET": "sesame"}
-    told = kangklip("doctor", environment=wrong | {"COLUMNS": "400"})
-    assert told.returncode == 2
-    assert "RENDER_CRF must be a whole number from 0 to 51" in told.stderr
-    assert "RENDER_RESOLUTION must look like 1080x1920" in told.stderr
-    assert "ASR_DEVICE must be auto, cpu or cuda" in told.stderr
-    assert "GRANT_SECRET must have at least 32 characters" in told.stderr
-    assert not [value for value in ("high", "foo", "sesame", "^") if value in told.stderr]
+    result = kangklip("doctor", environment=wrong | {"COLUMNS": "400"})
+    assert result.returncode == 2
+    assert "RENDER_CRF must be a whole number from 0 to 51" in result.stderr
+    assert "RENDER_RESOLUTION must look like 1080x1920" in result.stderr
+    assert "ASR_DEVICE must be auto, cpu or cuda" in result.stderr
+    assert "GRANT_SECRET must have at least 32 characters" in result.stderr
+    assert not [value for value in ("high", "foo", "sesame", "^") if value in result.stderr]
 
 
 def test_doctor_finds_nothing_missing(stack):
-    told = kangklip("doctor", environment=stack.environment())
-    assert told.returncode == 0, told.stderr
-    assert "missing" not in told.stdout
+    result = kangklip("doctor", environment=stack.environment())
+    assert result.returncode == 0, result.stderr
+    assert "missing" not in result.stdout
 
 
 def test_doctor_reports_an_unreachable_redis_without_its_password(stack):
-    told = kangklip("doctor", environment=stack.environment() | {"REDIS_URL": "redis://:sesame@127.0.0.1:1/0"})
-    assert told.returncode == 1
-    assert "missing" in told.stdout
-    assert "sesame" not in told.stdout + told.stderr
+    result = kangklip("doctor", environment=stack.environment() | {"REDIS_URL": "redis://:sesame@127.0.0.1:1/0"})
+    assert result.returncode == 1
+    assert "missing" in result.stdout
+    assert "sesame" not in result.stdout + result.stderr
 
 
 WORKER = {

@@ -211,7 +211,7 @@ class TestUp:
         assert up.ended(up.create(short_url))["status"] == "SUCCEEDED", up.log()
 
     @pytest.mark.parametrize("service", [Service.VALKEY, Service.PREFECT, Service.WORKER])
-    def test_a_job_succeeds_by_itself_after_a_service_is_killed(self, up, short_url, service):
+    def test_a_job_still_succeeds_after_a_service_is_killed(self, up, short_url, service):
         job_id = up.create(short_url, clip_duration_seconds=32)
         up.until(job_id, is_rendering)
         os.kill(up.pid(service), signal.SIGKILL)

@@ -21,8 +21,8 @@ from tests.folders import ROOT
 ACCESS = {"url": "http://clips.example", "token": "kks_t", "job_id": "kk_x", "attempt": 2, "bucket": "b", "root": "r/"}
 
 
-def run_container(tmp_path, given):
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200"} | given
+def run_container(tmp_path, environment):
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200"} | environment
     command = [sys.executable, "-m", "deployments.image.container"]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
 
@@ -56,14 +56,14 @@ def api():
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("environment", "words"),
     [
         ({}, "Correct the environment: R2_ENDPOINT is required"),
         ({"KANGKLIP_GRANT": "a-grant"}, "KANGKLIP_API_URL is missing"),
     ],
 )
-def test_a_bad_environment_is_reported_in_one_line(tmp_path, given, words):
-    done = run_container(tmp_path, given)
+def test_a_bad_environment_is_reported_in_one_line(tmp_path, environment, words):
+    done = run_container(tmp_path, environment)
     assert done.returncode == 2
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

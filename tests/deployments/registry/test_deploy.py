@@ -27,10 +27,10 @@ POOLS = ["kangklip", "nosana-gpu"]
 class Webhook(BaseHTTPRequestHandler):
     """A webhook that keeps the bodies it receives."""
 
-    said: queue.Queue[str] = queue.Queue()
+    bodies: queue.Queue[str] = queue.Queue()
 
     def do_POST(self):
-        self.said.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.bodies.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.send_response(204)
         self.end_headers()
 
@@ -121,10 +121,10 @@ def first_deploy(environment):
 @pytest.fixture(scope="module")
 def server(stack, first_deploy):
     assert first_deploy.returncode == 0, first_deploy.stderr
-    yield (asked := Server(stack.settings.prefect_api_url))
+    yield (created := Server(stack.settings.prefect_api_url))
     from deployments.registry.automations import FAILURES
 
-    asked("DELETE", f"automations/{asked.automation(FAILURES)['id']}")  # its webhook ends here
+    created("DELETE", f"automations/{created.automation(FAILURES)['id']}")  # its webhook ends here
 
 
 def kangklip_deploy(environment):
@@ -162,7 +162,7 @@ def test_every_parameter_has_a_description(server, name):
     requests = [body for body in schema["definitions"].values() if "properties" in body]
     assert requests
     for body in [schema, *requests]:
-        assert [field for field, told in body["properties"].items() if not told.get("description")] == []
+        assert [field for field, described in body["properties"].items() if not described.get("description")] == []
 
 
 def test_the_run_form_requires_a_url_and_hides_internal_fields(server):
@@ -179,19 +179,19 @@ def test_the_run_form_requires_a_url_and_hides_internal_fields(server):
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "message"),
     [
         ({}, "video_url"),
         ({"video_url": "ftp://example.org/v"}, "does not match"),
         ({"video_url": "https://a.b/c", "clip_count": 9}, "9"),
     ],
 )
-def test_the_server_refuses_invalid_parameters(server, request_, said):
+def test_the_server_refuses_invalid_parameters(server, request_, message):
     deployment = server.deployment("clip/local")
     body = {"state": {"type": "SCHEDULED"}, "parameters": {"request": request_}}
     answer = server.client.post(f"deployments/{deployment['id']}/create_flow_run", json=body)
     assert answer.status_code == 409
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_prefect_deploy_creates_a_missing_pool(server, environment):
@@ -343,10 +343,10 @@ def test_only_our_failed_runs_are_sent_to_the_webhook(server):
     server.foreign_run("FAILED")
     server.run("clip/local", "COMPLETED", name="fine")
     server.run("clip/gpu", "FAILED", name='say "hello"')
-    said = httpx.Response(200, text=Webhook.said.get(timeout=30)).json()
-    assert said["text"].startswith('KangKlip: clip say "hello" Failed ')
+    payload = httpx.Response(200, text=Webhook.bodies.get(timeout=30)).json()
+    assert payload["text"].startswith('KangKlip: clip say "hello" Failed ')
     with contextlib.suppress(queue.Empty):
-        pytest.fail(f"told twice or of another: {Webhook.said.get(timeout=1)}")
+        pytest.fail(f"told twice or of another: {Webhook.bodies.get(timeout=1)}")
 
 
 @pytest.mark.soak

@@ -153,8 +153,8 @@ class StandIn:
         job = self.jobs[job_id]
         for times in job["stages"].values():
             times["ended"] = times["ended"] or time.time()
-        said = f"{error} {next_step}" if next_step else error
-        job.update(status="FAILED", error=said, error_code=code, next_step=next_step, updated_at=time.time())
+        message = f"{error} {next_step}" if next_step else error
+        job.update(status="FAILED", error=message, error_code=code, next_step=next_step, updated_at=time.time())
         self._add_event(job_id)
 
     def _add_event(self, job_id: str) -> None:

@@ -115,15 +115,15 @@ WRONG_ADDRESSES = {
 def test_a_wrong_address_is_reported_at_the_field_before_sending(page, api):
     page.goto("/")
     field = page.get_by_label("Video link")
-    beside = page.locator("#video_url-error")
-    for address, said in WRONG_ADDRESSES.items():
+    error = page.locator("#video_url-error")
+    for address, message in WRONG_ADDRESSES.items():
         submit(page, address)
-        expect(beside).to_contain_text(said)
+        expect(error).to_contain_text(message)
         expect(field).to_be_focused()
         expect(field).to_have_attribute("aria-invalid", "true")
         assert "video_url-error" in field.get_attribute("aria-describedby")
         field.fill(ADDRESS)
-        expect(beside).to_be_empty()
+        expect(error).to_be_empty()
         expect(field).not_to_have_attribute("aria-invalid", "true")
     assert not api.bodies
 

@@ -27,7 +27,7 @@ def running(api):
     return job_id
 
 
-def test_a_queued_job_shows_since_when_it_waits(page, api):
+def test_a_queued_job_shows_how_long_it_has_waited(page, api):
     job_id = api.add(seconds_ago=185)
     page.goto(f"/jobs/{job_id}")
     expect(heading(page)).to_have_text("Waiting for a worker")
@@ -55,7 +55,7 @@ def test_the_timeline_follows_the_event_stream(page, api):
     job_id = api.add()
     page.goto(f"/jobs/{job_id}")
     expect(heading(page)).to_have_text("Waiting for a worker")
-    asked = api.request_counts["GET", f"/api/jobs/{job_id}"]
+    reads = api.request_counts["GET", f"/api/jobs/{job_id}"]
     api.report(job_id, "DOWNLOAD")
     expect(heading(page)).to_have_text("Fetching the video")
     expect(stage(page, "Download")).to_have_attribute("aria-current", "step")
@@ -72,7 +72,7 @@ def test_the_timeline_follows_the_event_stream(page, api):
     for tenth in range(3, 10):
         api.report(job_id, "TRANSCRIPT", tenth / 10)
     expect(page.get_by_role("progressbar", name="Overall progress")).to_have_attribute("aria-valuenow", "38")
-    assert api.request_counts["GET", f"/api/jobs/{job_id}"] - asked <= 2, "once a stage, not once a report"
+    assert api.request_counts["GET", f"/api/jobs/{job_id}"] - reads <= 2, "once a stage, not once a report"
 
 
 def test_a_reload_shows_the_same_state(page, api, running):
@@ -103,10 +103,10 @@ def test_without_a_stream_the_page_polls_and_later_returns_to_it(page, api, runn
     expect(page.locator("#percent")).to_have_text("35")
     api.streams = True
     expect(page.locator("#connection")).to_be_hidden(timeout=12_000)
-    asked = api.request_counts["GET", f"/api/jobs/{running}"]
+    reads = api.request_counts["GET", f"/api/jobs/{running}"]
     api.report(running, "TRANSCRIPT", 0.8)
     expect(page.locator("#percent")).to_have_text("36")
-    assert api.request_counts["GET", f"/api/jobs/{running}"] == asked, "the stream told it"
+    assert api.request_counts["GET", f"/api/jobs/{running}"] == reads, "the stream told it"
 
 
 def test_the_page_survives_a_restart_of_the_server(page, api, running):

@@ -59,7 +59,7 @@ def test_players_do_not_autoplay_have_sound_and_seek_quickly(page, api, finished
     }""")
     assert waited < 2_000
     assert api.ranges
-    assert all(asked.startswith("bytes=") for asked in api.ranges)
+    assert all(header.startswith("bytes=") for header in api.ranges)
     video.evaluate("video => video.play()")
     clip(page, 2).locator("video").evaluate("video => video.play()")
     expect(video).to_have_js_property("paused", True)

@@ -22,11 +22,11 @@ def ink(tmp_path: Path, text: str, face: str, folder: Path) -> int:
     """The number of pixels that a caption sets on a black picture."""
     script = tmp_path / "t.ass"
     script.write_text(captions.ass([Word(word=text, start=0, end=1)], (270, 480), "en", face))
-    seen: list[bytes] = []
+    frames: list[bytes] = []
     chain = f"ass={script}:fontsdir={folder}"
     picture = ["-f", "lavfi", "-i", "color=black:s=270x480:d=0.1:r=10", "-vf", chain, "-frames:v", "1"]
-    run([*picture, "-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"], 30, read=lambda pipe: seen.append(pipe.read()))
-    return sum(value > 128 for value in seen[0])
+    run([*picture, "-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"], 30, read=lambda pipe: frames.append(pipe.read()))
+    return sum(value > 128 for value in frames[0])
 
 
 def test_captions_are_drawn_in_the_caption_font(tmp_path: Path):

@@ -53,8 +53,8 @@ def test_a_server_without_schemas_is_asked_again_without_one(server):
 def test_any_refusal_of_a_schema_is_retried_without_one(server, status):
     server.refuses_schema = status
     assert len(llm(server).rerank(OFFERS, 2)) == 2
-    asked = ["response_format" in body for body in server.requests]
-    assert asked in ([True, False], [True, True, False])  # litellm itself retries a request after 422
+    had_schema = ["response_format" in body for body in server.requests]
+    assert had_schema in ([True, False], [True, True, False])  # litellm itself retries a request after 422
 
 
 def test_a_tool_call_counts_as_an_answer(server):
@@ -65,9 +65,9 @@ def test_a_tool_call_counts_as_an_answer(server):
 
 def test_dropped_picks_are_reported(server):
     server.behave = lambda h: h.reply([pick("w1", "A backup"), pick("w9", "A kitten"), pick(0, "A kitten", more=1)])
-    asked = llm(server)
-    assert [p.id for p in asked.rerank(OFFERS, 3)] == ["w1", "w0"]
-    assert asked.dropped == ["1 of 3 picks named no offered window"]
+    answer = llm(server)
+    assert [p.id for p in answer.rerank(OFFERS, 3)] == ["w1", "w0"]
+    assert answer.dropped == ["1 of 3 picks named no offered window"]
 
 
 def test_transcripts_are_sent_as_data_only(server):
@@ -138,7 +138,7 @@ def test_a_slow_server_is_given_up_at_the_deadline(server, behave):
 
 
 @pytest.mark.parametrize(
-    ("behave", "said"),
+    ("behave", "message"),
     [
         (lambda h: h.send(500, '{"error": {"message": "boom"}}'), "500"),
         (lambda h: h.send(200, "<html><body>Sign in</body></html>", kind="text/html"), "failed|empty|JSON"),
@@ -170,9 +170,9 @@ def test_a_slow_server_is_given_up_at_the_deadline(server, behave):
         "no choice",
     ],
 )
-def test_misbehaviour_is_an_llm_failure_that_names_it(server, behave, said):
+def test_misbehaviour_is_an_llm_failure_that_names_it(server, behave, message):
     server.behave = behave
-    with pytest.raises(LlmFailed, match=said):
+    with pytest.raises(LlmFailed, match=message):
         llm(server).rerank(OFFERS, 2)
 
 
@@ -186,9 +186,9 @@ def test_a_wrong_key_or_model_fails_without_showing_the_key(server, wrong, caplo
     caplog.set_level(logging.DEBUG)
     with pytest.raises(LlmFailed) as caught:
         llm(server, **wrong).rerank(OFFERS, 2)
-    told = f"{caught.value} {caught.value.__cause__} {caplog.text} {''.join(capfd.readouterr())}"
-    assert KEY not in told
-    assert "sk-wrong-secret-987" not in told
+    output = f"{caught.value} {caught.value.__cause__} {caplog.text} {''.join(capfd.readouterr())}"
+    assert KEY not in output
+    assert "sk-wrong-secret-987" not in output
 
 
 def test_an_unreachable_server_is_reported():

@@ -111,11 +111,11 @@ def test_a_progressive_picture_needs_no_filter(tmp_path: Path):
 
 
 def test_a_later_interlaced_part_is_detected(tmp_path: Path):
-    whole, _ = source(tmp_path / "whole.mkv", "testsrc2=s=640x480:r=25:d=1.6", H264)
+    progressive, _ = source(tmp_path / "whole.mkv", "testsrc2=s=640x480:r=25:d=1.6", H264)
     chain, codec, _ = FIELDS["H.264, top first"]
     fields, _ = source(tmp_path / "fields.mkv", f"testsrc2=s=640x480:r=50:d=1.6,scroll=h=0.012,{chain}", codec)
     both = tmp_path / "both.ts"
-    both.write_bytes(b"".join(annexb(path, tmp_path) for path in (whole, fields)))
+    both.write_bytes(b"".join(annexb(path, tmp_path) for path in (progressive, fields)))
     copied = tmp_path / "both.mkv"
     ffmpeg("-fflags", "+genpts", "-i", both, "-c", "copy", copied)
     assert probe(copied).interlaced
@@ -204,19 +204,19 @@ def test_colours_are_preserved(tmp_path: Path, name: str):
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 @pytest.mark.parametrize("kept", ["t", "tp", "tm"])
 def test_hdr_with_missing_tags_looks_the_same(tmp_path: Path, transfer: str, kept: str):
-    whole = replace(WIDE, transfer=transfer)
-    paths = [(tmp_path / "all.mkv", whole), (tmp_path / "some.mkv", replace(whole, tagged=kept))]
-    seen = [shown_patches(path, make_coloured(path, kind)) for path, kind in paths]
-    assert np.abs(seen[0] - seen[1]).max() < 1
-    assert seen[0][3] == pytest.approx([seen[0][3].mean()] * 3, abs=3)
-    assert seen[0][0][0] > 2 * seen[0][0][2]
+    fully_tagged = replace(WIDE, transfer=transfer)
+    paths = [(tmp_path / "all.mkv", fully_tagged), (tmp_path / "some.mkv", replace(fully_tagged, tagged=kept))]
+    patches = [shown_patches(path, make_coloured(path, kind)) for path, kind in paths]
+    assert np.abs(patches[0] - patches[1]).max() < 1
+    assert patches[0][3] == pytest.approx([patches[0][3].mean()] * 3, abs=3)
+    assert patches[0][0][0] > 2 * patches[0][0][2]
 
 
 def test_grey_stays_grey_and_keeps_its_levels(tmp_path: Path):
     path = striped_video(tmp_path / "a.mkv", 720, "format=gray")
-    seen = shown_patches(path, probe(path))
-    assert np.ptp(seen, axis=1).max() < 3
-    assert np.all(np.diff(seen[[5, 3, 4], 0]) > 60)
+    patches = shown_patches(path, probe(path))
+    assert np.ptp(patches, axis=1).max() < 3
+    assert np.all(np.diff(patches[[5, 3, 4], 0]) > 60)
 
 
 def test_transparent_areas_become_black(tmp_path: Path):
@@ -225,9 +225,9 @@ def test_transparent_areas_become_black(tmp_path: Path):
         path = striped_video(tmp_path / f"{name}.mkv", 240, f"format=gbrap,{seen_through},format={pixels}")
         info = probe(path)
         assert info.alpha
-        seen = shown_patches(path, info)
-        assert seen[:3].max() < 8
-        assert np.abs(seen[3:] - PATCHES[3:]).max() < 8
+        patches = shown_patches(path, info)
+        assert patches[:3].max() < 8
+        assert np.abs(patches[3:] - PATCHES[3:]).max() < 8
 
 
 def test_usual_colours_need_only_scale_and_format():

@@ -7,8 +7,8 @@ from tasks.engines.picture.scenes import CutFinder
 
 def feed(frames, fps):
     finder = CutFinder(fps)
-    told = [number for number, frame in enumerate(frames) if finder.feed(frame)]
-    return finder.cuts, told
+    reported = [number for number, frame in enumerate(frames) if finder.feed(frame)]
+    return finder.cuts, reported
 
 
 def scene(seed, frames, shift=0):
@@ -19,9 +19,9 @@ def scene(seed, frames, shift=0):
 
 
 def test_cuts_are_found_at_their_frame_and_reported_two_frames_later():
-    cuts, told = feed(scene(1, 40) + scene(2, 35) + scene(3, 40), 25.0)
+    cuts, reported = feed(scene(1, 40) + scene(2, 35) + scene(3, 40), 25.0)
     assert cuts == [40, 75]
-    assert told == [42, 77]
+    assert reported == [42, 77]
 
 
 def test_a_flash_is_not_a_shot():

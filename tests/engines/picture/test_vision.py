@@ -177,8 +177,8 @@ def test_bars_are_found_per_shot(tmp_path, detector):
         f"testsrc2=size=100x180:rate=25:d=2,format=yuv420p,{bars}",
     )
     ffmpeg(*lavfi(*parts), *H264, path)
-    whole, letterbox, pillarbox = analyse(path, detector).pictures
-    assert whole is None
+    full, letterbox, pillarbox = analyse(path, detector).pictures
+    assert full is None
     assert (letterbox.top, letterbox.height, letterbox.width) == (
         pytest.approx(30, abs=3),
         pytest.approx(118, abs=4),
@@ -293,7 +293,7 @@ def test_a_real_speaker_stays_in_the_picture(name, detector):
     assert share_inside(path, detector, view, shots) >= 0.98
 
 
-def test_people_from_behind_are_shown_whole(detector):
+def test_people_seen_from_behind_get_the_whole_frame(detector):
     _, shots = analyse_and_frame(shared_footage("people_from_behind.mp4"), detector, end=20.0)
     assert {shot.layout for shot in shots} == {"fit"}
 

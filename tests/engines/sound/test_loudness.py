@@ -46,9 +46,9 @@ def test_the_gain_for_near_silence_is_bounded(tmp_path: Path):
 
 def test_a_correction_moves_target_and_ceiling(tmp_path: Path):
     source = sound(tmp_path / "a.wav", SPEECHLIKE)
-    mended = plan_loudness(source, [(0, 5)], Correction(extra_gain=-2, lower_ceiling=3))
-    assert mended.result.integrated == pytest.approx(-16, abs=0.5)
-    assert mended.result.true_peak <= CEILING_DBTP - 3 + 0.5
+    corrected = plan_loudness(source, [(0, 5)], Correction(extra_gain=-2, lower_ceiling=3))
+    assert corrected.result.integrated == pytest.approx(-16, abs=0.5)
+    assert corrected.result.true_peak <= CEILING_DBTP - 3 + 0.5
 
 
 def test_segments_beyond_the_end_are_silence(tmp_path: Path):
@@ -56,6 +56,6 @@ def test_segments_beyond_the_end_are_silence(tmp_path: Path):
 
 
 def test_the_summary_is_read_from_its_end():
-    said = "  Integrated loudness:\n    I:         -23.4 LUFS\n  True peak:\n    Peak:       -1.2 dBFS"
-    assert read_summary(said).true_peak == -1.2
+    log = "  Integrated loudness:\n    I:         -23.4 LUFS\n  True peak:\n    Peak:       -1.2 dBFS"
+    assert read_summary(log).true_peak == -1.2
     assert read_summary("    I: -70.0 LUFS\n    Peak: -inf dBFS").true_peak == float("-inf")

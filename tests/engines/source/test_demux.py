@@ -81,37 +81,37 @@ def test_sound_is_in_sync_with_the_picture(tmp_path: Path, name: str) -> None:
     made = SOURCES[name]
     source = beeps(tmp_path / name, 1.5, *made.get("more", ()), delay=made.get("delay", 0.0), seconds=3)
     sound = extract_from(source, tmp_path)
-    seen = flash(source)
-    assert seen == pytest.approx(1.5, abs=0.1)
-    assert beep(sound.path) == pytest.approx(seen, abs=1.25 * FRAME)
-    assert beep_by_timestamps(sound.path) == pytest.approx(seen, abs=1.25 * FRAME)
+    flash_at = flash(source)
+    assert flash_at == pytest.approx(1.5, abs=0.1)
+    assert beep(sound.path) == pytest.approx(flash_at, abs=1.25 * FRAME)
+    assert beep_by_timestamps(sound.path) == pytest.approx(flash_at, abs=1.25 * FRAME)
     assert sound.copied is (name not in ENCODED), sound.reason
     assert probe(sound.path).duration == pytest.approx(3, abs=0.1)
 
 
 def test_an_edit_list_is_respected(tmp_path: Path) -> None:
     """A file cut without encoding, whose data begin before the first frame shown."""
-    whole = beeps(tmp_path / "whole.mp4", 1.5, "-g", "1000")
+    original = beeps(tmp_path / "whole.mp4", 1.5, "-g", "1000")
     cut = tmp_path / "cut.mp4"
-    ffmpeg("-ss", "0.7", "-i", whole, "-c", "copy", cut)
+    ffmpeg("-ss", "0.7", "-i", original, "-c", "copy", cut)
     sound = extract_from(cut, tmp_path)
     assert flash(cut) == pytest.approx(0.8, abs=0.05)
     assert beep(sound.path) == pytest.approx(flash(cut), abs=1.25 * FRAME)
 
 
 def test_sound_that_starts_before_the_picture_stays_in_sync(tmp_path: Path) -> None:
-    whole = beeps(tmp_path / "whole.mp4", 1.5)
+    original = beeps(tmp_path / "whole.mp4", 1.5)
     early = tmp_path / "early.mkv"
-    ffmpeg("-itsoffset", "0.4", "-i", whole, "-i", whole, "-map", "0:v", "-map", "1:a", "-c", "copy", early)
+    ffmpeg("-itsoffset", "0.4", "-i", original, "-i", original, "-map", "0:v", "-map", "1:a", "-c", "copy", early)
     sound = extract_from(early, tmp_path)
     assert beep(sound.path) == pytest.approx(flash(early) - 0.4, abs=1.25 * FRAME)
 
 
 def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
     """Half a second of packets is missing before the beep."""
-    whole = beeps(tmp_path / "whole.mkv", 1.5)
+    original = beeps(tmp_path / "whole.mkv", 1.5)
     gap = tmp_path / "gap.mkv"
-    ffmpeg("-i", whole, "-map", "0", "-c", "copy", "-bsf:a", "noise=drop=gt(n\\,24)*lt(n\\,47)", gap)
+    ffmpeg("-i", original, "-map", "0", "-c", "copy", "-bsf:a", "noise=drop=gt(n\\,24)*lt(n\\,47)", gap)
     sound = extract_from(gap, tmp_path)
     assert beep(sound.path) == pytest.approx(1.5, abs=1.25 * FRAME)
 

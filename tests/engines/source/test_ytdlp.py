@@ -93,16 +93,16 @@ def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_late_child_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = tmp_path / "pid"
+    pid_file = tmp_path / "pid"
     replace_child(
         tmp_path,
         monkeypatch,
-        f"p = subprocess.Popen(['/bin/sleep', '60']); open({str(told)!r}, 'w').write(str(p.pid)); time.sleep(60)",
+        f"p = subprocess.Popen(['/bin/sleep', '60']); open({str(pid_file)!r}, 'w').write(str(p.pid)); time.sleep(60)",
     )
     began = time.monotonic()
     assert run_job(dict(JOB), 2, None) is None
     assert time.monotonic() - began < 10
-    assert _is_gone(int(told.read_text()))
+    assert _is_gone(int(pid_file.read_text()))
 
 
 def _is_gone(pid: int) -> bool:
@@ -127,11 +127,11 @@ def test_a_child_without_an_answer_is_a_bug(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_an_interrupt_during_progress_ends_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = tmp_path / "pid"
+    pid_file = tmp_path / "pid"
     replace_child(
         tmp_path,
         monkeypatch,
-        f"open({str(told)!r}, 'w').write(str(os.getpid()))\n"
+        f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
         "print(json.dumps({'event': 'progress', 'done': 1, 'total': None}), flush=True); time.sleep(60)",
     )
 
@@ -140,7 +140,7 @@ def test_an_interrupt_during_progress_ends_the_child(tmp_path: Path, monkeypatch
 
     with pytest.raises(KeyboardInterrupt):
         run_job(dict(JOB), 20, interrupted)
-    assert _is_gone(int(told.read_text()))
+    assert _is_gone(int(pid_file.read_text()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such signal")
@@ -221,12 +221,12 @@ def test_cookies_are_sent_to_their_site_and_the_file_is_not_changed(server: Medi
 def test_separate_picture_and_sound_are_joined(server: MediaServer, tmp_path: Path) -> None:
     _hls(server, tmp_path)
     found = inspect("http://media.example/master.m3u8", OPTIONS, binary_dir(), network=server.network())
-    told: list[tuple[int, int | None]] = []
-    path = fetch(found, OPTIONS, tmp_path / "out", lambda *b: told.append(b), binary_dir(), network=server.network())
+    reports: list[tuple[int, int | None]] = []
+    path = fetch(found, OPTIONS, tmp_path / "out", lambda *b: reports.append(b), binary_dir(), network=server.network())
     info = probe(path)
     assert (info.video_codec, info.audio_codec) == ("h264", "aac")
     assert [p.name for p in (tmp_path / "out").iterdir()] == [path.name]
-    assert told == sorted(told)
+    assert reports == sorted(reports)
 
 
 def test_a_killed_ffmpeg_of_the_downloader_is_not_blamed_on_the_media(server: MediaServer, tmp_path: Path) -> None:

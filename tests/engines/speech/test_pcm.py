@@ -26,11 +26,11 @@ def hum(seconds: float, rate: int = 16_000) -> np.ndarray:
     return 0.3 * np.sin(np.arange(round(seconds * rate)) * 0.1)
 
 
-def test_blocks_cover_the_whole_and_are_cut_in_pauses(tmp_path: Path) -> None:
+def test_blocks_cover_all_sound_and_are_cut_in_pauses(tmp_path: Path) -> None:
     parts = [hum(7), np.zeros(8000), hum(6), np.zeros(8000), hum(4)]
-    whole = np.concatenate(parts)
-    blocks = list(pcm.blocks(write_wav(tmp_path / "a.wav", whole), FFMPEG, seconds=8, slack=3))
-    assert np.allclose(np.concatenate([block.samples for block in blocks]), whole, atol=1e-4)
+    joined = np.concatenate(parts)
+    blocks = list(pcm.blocks(write_wav(tmp_path / "a.wav", joined), FFMPEG, seconds=8, slack=3))
+    assert np.allclose(np.concatenate([block.samples for block in blocks]), joined, atol=1e-4)
     assert all(block.duration <= 8 for block in blocks)
     assert 7.0 <= blocks[1].start <= 7.5
     assert 13.5 <= blocks[2].start <= 14.0
@@ -100,8 +100,8 @@ def test_a_killed_decoder_is_not_the_end_of_the_sound(tmp_path: Path) -> None:
 
 
 def test_sound_before_a_decoders_failure_is_kept_and_the_failure_reported(tmp_path: Path) -> None:
-    said: list[str] = []
+    warnings: list[str] = []
     gives_up = decoder(tmp_path / "gives_up", "exit 69")
-    blocks = list(pcm.blocks(write_wav(tmp_path / "a.wav", hum(10)), gives_up, 4, 1, said.append))
+    blocks = list(pcm.blocks(write_wav(tmp_path / "a.wav", hum(10)), gives_up, 4, 1, warnings.append))
     assert sum(block.duration for block in blocks) == pytest.approx(5)
-    assert said == ["the sound could not be decoded after 5 s: gave up"]
+    assert warnings == ["the sound could not be decoded after 5 s: gave up"]

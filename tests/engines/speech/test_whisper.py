@@ -188,12 +188,12 @@ def test_a_line_that_is_said_eight_times_is_heard_eight_times(recogniser: Recogn
 
 
 def test_speech_after_a_long_silence_is_heard_from_its_first_word(recogniser: Recogniser, tmp_path: Path) -> None:
-    silence, said = 40.0, talk(0, TURN)
+    silence, speech = 40.0, talk(0, TURN)
     late = tmp_path / "late.flac"
-    ffmpeg("-i", joined([said], tmp_path / "said.flac"), "-af", f"adelay={silence * 1000:.0f}", late)
+    ffmpeg("-i", joined([speech], tmp_path / "said.flac"), "-af", f"adelay={silence * 1000:.0f}", late)
     result = transcribe_with(recogniser, late, FFMPEG, lambda *_: None)
     words = [word for segment in result.segments for word in segment.words]
-    assert [letters_of(word.word) for word in words] == said.words
+    assert [letters_of(word.word) for word in words] == speech.words
     assert words[0].start - silence - PAUSE == pytest.approx(TRUTH["words"][0]["start"], abs=0.15)
     assert result.warnings == []
 
@@ -204,10 +204,10 @@ def test_the_first_word_after_loud_music_is_heard(seconds: int, recogniser: Reco
     path = tmp_path / "talk.flac"
     after_music(path, seconds)
     result = transcribe_with(recogniser, path, FFMPEG, lambda *_: None, "en")
-    said = [word for word in TRUTH["words"] if word["end"] < TURN]
-    found = matches(result, said)
-    assert len(found) >= 0.95 * len(said)
-    assert found[0][1] == said[0]["start"]
+    expected = [word for word in TRUTH["words"] if word["end"] < TURN]
+    found = matches(result, expected)
+    assert len(found) >= 0.95 * len(expected)
+    assert found[0][1] == expected[0]["start"]
     assert found[0][0] - seconds == pytest.approx(found[0][1], abs=0.15)
     assert result.segments[0].start > seconds
 
@@ -272,18 +272,18 @@ def test_only_a_default_model_is_replaced_if_missing(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "phrase"),
     [
         ("jfk.flac", "ask not what your country can do for you"),
         ("librivox_ss_0870.wav", "how much there might be prudently in his power to do for them"),
         ("dialog_two_speakers.wav", "originally from Chicago"),
     ],
 )
-def test_real_recordings_are_recognised(name: str, said: str, recogniser: Recogniser) -> None:
+def test_real_recordings_are_recognised(name: str, phrase: str, recogniser: Recogniser) -> None:
     if not (FOOTAGE / name).exists():
         pytest.skip("no footage beside the project")
     result = transcribe_with(recogniser, FOOTAGE / name, FFMPEG, lambda *_: None)
-    assert said in " ".join(segment.text for segment in result.segments)
+    assert phrase in " ".join(segment.text for segment in result.segments)
 
 
 def test_a_transcript_cut_by_a_decoding_error_is_incomplete_with_a_warning(
@@ -324,7 +324,7 @@ def test_a_whole_transcript_is_complete(heard: tuple[AsrResult, list]) -> None:
 def test_words_made_of_model_tokens_never_begin_with_a_mark(language: str, recogniser: Recogniser) -> None:
     tokenizer = Tokenizer(recogniser.model.hf_tokenizer, multilingual=True, task="transcribe", language=language)
     pieces, _ = tokenizer.split_to_word_tokens([*tokenizer.encode(" " + TEXTS[language]), tokenizer.eot])
-    said = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces[:-1])]
-    words = [word for segment in segments_of(said) for word in segment.words if word.word]
+    spoken = [Word(word=piece, start=i / 4, end=(i + 1) / 4) for i, piece in enumerate(pieces[:-1])]
+    words = [word for segment in segments_of(spoken) for word in segment.words if word.word]
     assert not [word.word for word in words if unicodedata.category(word.word[0])[0] == "M" or word.word[0] in "ำຳ"]
     assert "".join(word.word for word in words) == TEXTS[language].replace(" ", "")

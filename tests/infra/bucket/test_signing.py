@@ -28,45 +28,45 @@ def signing(servers):
 
     @contextmanager
     def start(*first: int):
-        left, asked = list(first), []
+        left, requests = list(first), []
 
         def answer(request):
-            asked.append(json.loads(request.body))
+            requests.append(json.loads(request.body))
             assert request.path == "/api/worker/objects"
             assert request.headers["authorization"] == f"Bearer {TOKEN}"
             if left:
                 return Answer(left.pop(0), b"{}")
-            told = asked[-1]
-            request = ObjectRequest(told["method"], told["path"], told["query"], told["headers"])
-            key = told["path"].removeprefix(f"/{servers.settings.r2_bucket}/")
+            fields = requests[-1]
+            request = ObjectRequest(fields["method"], fields["path"], fields["query"], fields["headers"])
+            key = fields["path"].removeprefix(f"/{servers.settings.r2_bucket}/")
             return Answer(200, json.dumps({"url": presign_request(request, key, 60, servers.settings)}).encode())
 
         with serving(answer) as url:
-            yield store_behind(url, servers.settings), asked
+            yield store_behind(url, servers.settings), requests
 
     return start
 
 
 @pytest.mark.parametrize("first", [(503, 502), (0,), (429,)])
 def test_signing_is_retried_while_the_api_is_unavailable(signing, first):
-    with signing(*first) as (store, asked):
+    with signing(*first) as (store, requests):
         store.put_bytes("artifacts/signed", b"x", "text/plain")
         assert store.get_bytes("artifacts/signed") == b"x"
-    assert len(asked) == len(first) + 2
-    assert asked[0] == asked[len(first)]
-    assert asked[0]["headers"] == {
+    assert len(requests) == len(first) + 2
+    assert requests[0] == requests[len(first)]
+    assert requests[0]["headers"] == {
         "content-type": "text/plain",
         "x-amz-meta-sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
     }
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(403, "the session does not allow it"), (501, "not signed"), (400, "not signed")]
+    ("status", "message"), [(403, "the session does not allow it"), (501, "not signed"), (400, "not signed")]
 )
-def test_a_refusal_to_sign_is_not_retried(signing, status, said):
-    with signing(status) as (store, asked), pytest.raises(StoreError, match=said) as refused:
+def test_a_refusal_to_sign_is_not_retried(signing, status, message):
+    with signing(status) as (store, requests), pytest.raises(StoreError, match=message) as refused:
         store.put_bytes("artifacts/refused", b"x", "text/plain")
-    assert len(asked) == 1
+    assert len(requests) == 1
     assert TOKEN not in str(refused.value)
 
 
@@ -90,10 +90,10 @@ def test_the_real_s3_server_rejects_unsigned_headers(servers):
     ],
 )
 def test_a_bucket_is_probed_once_for_acting_on_unsigned_headers(servers, answers, holds):
-    with bucket_answering(servers, answers) as (settings, asked):
+    with bucket_answering(servers, answers) as (settings, probes):
         assert enforces_signed_headers(settings) is holds
         assert enforces_signed_headers(settings) is holds
-    assert [bool(headers.get("x-amz-copy-source")) for headers in asked] == [False, True]
+    assert [bool(headers.get("x-amz-copy-source")) for headers in probes] == [False, True]
 
 
 @pytest.mark.parametrize("answers", [(403,), (503,), (0,), (200, 503), (200, 0)])
@@ -108,12 +108,12 @@ def test_an_inconclusive_probe_is_repeated(servers, answers):
 @contextmanager
 def bucket_answering(servers, answers):
     """A bucket server that gives these status codes in turn."""
-    left, asked = list(answers), []
+    left, requests = list(answers), []
 
     def answer(request):
         assert request.path.startswith("/clips/granted/signatures/probe?X-Amz-Algorithm=")
-        asked.append(request.headers)
+        requests.append(request.headers)
         return Answer(left.pop(0))
 
     with serving(answer) as url:
-        yield servers.settings.model_copy(update={"r2_endpoint": url, "r2_access_key_id": SecretStr("k")}), asked
+        yield servers.settings.model_copy(update={"r2_endpoint": url, "r2_access_key_id": SecretStr("k")}), requests

@@ -82,12 +82,12 @@ def test_copying_a_missing_object_is_reported(store: ArtifactStore):
 def test_the_content_type_follows_the_name_unless_passed(store: ArtifactStore, tmp_path: Path):
     path = tmp_path / "x"
     path.write_bytes(b"x")
-    for key, given, expected in (
+    for key, content_type, expected in (
         ("artifacts/a.mp4", None, "video/mp4"),
         ("artifacts/a.bin9", None, "application/octet-stream"),
         ("artifacts/b.mp4", "text/plain", "text/plain"),
     ):
-        store.put_file(key, path, given)
+        store.put_file(key, path, content_type)
         assert store._head(key)["ContentType"] == expected
 
 

@@ -49,8 +49,8 @@ class Images:
     def start(self, name: str, env: Mapping[str, str], command: list[str] | None = None) -> subprocess.Popen[str]:
         """Run the image's command or another, as the image's user and in this machine's network."""
         container = self._buildah("from", "--pull-never", name).strip()
-        given = [word for pair in env.items() for word in ("--env", "=".join(pair))]
-        words = ["buildah", *self._storage, "run", "--isolation", "chroot", *given, container, "--"]
+        options = [word for pair in env.items() for word in ("--env", "=".join(pair))]
+        words = ["buildah", *self._storage, "run", "--isolation", "chroot", *options, container, "--"]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             [*words, *(command or self.config(name)["Cmd"])], stdout=pipe, stderr=subprocess.STDOUT, text=True
@@ -59,9 +59,9 @@ class Images:
     def output_of(self, name: str, *command: str) -> str:
         """The output of a command run inside the image."""
         process = self.start(name, {}, list(command))
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-        return said.strip()
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        return output.strip()
 
     def remove(self) -> None:
         """Delete all images, containers and their storage."""

@@ -78,9 +78,9 @@ def test_the_api_starts_without_any_media_library(tmp_path):
     assert run_python(python, "import deployments.api.app as app; print(app.build.__name__)", tmp_path) == "build"
     env = {"PATH": str(python.parent), "HOME": str(tmp_path)}
     command = arguments_of(DOCKERFILES["api"], "CMD")[-1]
-    said = subprocess.run(yaml.safe_load(command), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert said.returncode == 2
-    assert "The API needs REDIS_URL" in said.stderr
+    done = subprocess.run(yaml.safe_load(command), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "The API needs REDIS_URL" in done.stderr
 
 
 @pytest.mark.soak
@@ -201,15 +201,15 @@ def test_base_images_and_services_are_pinned():
 
 def test_the_build_context_holds_only_what_is_copied():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    seen = {line[1:] for line in ignored if line.startswith("!")}
+    included = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
     copied = [
         line for text in DOCKERFILES.values() for line in arguments_of(text, "COPY") if not line.startswith("--from")
     ]
     named = {source for line in copied for source in line.split()[:-1]}
-    assert {source.split("/")[0] for source in named - {"."}} <= seen
-    assert all((ROOT / source).exists() for source in named | seen)
-    assert seen == {
+    assert {source.split("/")[0] for source in named - {"."}} <= included
+    assert all((ROOT / source).exists() for source in named | included)
+    assert included == {
         *("deployments", "flows", "infra", "tasks", "requirements"),
         *("pyproject.toml", "prefect.yaml", "README.md", "LICENSE"),
     }
@@ -294,8 +294,8 @@ class TestCompose:
 def test_every_package_in_the_worker_image_has_a_wheel(tmp_path):
     """For Python 3.12 on Linux, as in the base of worker.Dockerfile. Asks the package index."""
     uv = Path(sys.executable).with_name("uv")
-    asked = ["--dry-run", "--target", tmp_path, "--only-binary", ":all:", "--require-hashes"]
-    asked += ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_39"]
-    command = [uv, "pip", "install", *asked, "-r", "requirements/worker.txt"]
+    options = ["--dry-run", "--target", tmp_path, "--only-binary", ":all:", "--require-hashes"]
+    options += ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_39"]
+    command = [uv, "pip", "install", *options, "-r", "requirements/worker.txt"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -81,7 +81,7 @@ def test_the_nosana_image_knows_its_worker_type(images):
     assert images.output_of("kangklip-nosana", "python", "-c", found).splitlines()[-1] == "infra.nosana.worker"
 
 
-def test_a_whole_job_runs_in_the_worker_image(images, servers, store):
+def test_a_complete_job_runs_in_the_worker_image(images, servers, store):
     """With weights that need no model hub. Nothing is installed or downloaded at run time."""
     images.build("kangklip-worker", "worker.Dockerfile", ASR_MODEL="base", REQUIREMENTS="demo")
     assert images.output_of("kangklip-worker", "id", "-un") == "kangklip"
@@ -99,8 +99,8 @@ def test_a_whole_job_runs_in_the_worker_image(images, servers, store):
             "R2_PREFIX": f"jobs/{job_id}",
         }
         process = images.start("kangklip-worker", env)
-        said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
     manifest = store.get_json(job_key(job_id, "manifest.json"))
     assert [clip["file"] for clip in manifest["clips"]] == ["clip_01.mp4"]
     assert store.size(job_key(job_id, "clip_01.mp4")) > 100_000

@@ -43,13 +43,13 @@ class FailingRedis:
         has_failed = threading.Event()
         with client, socket.create_connection(self._address) as server, contextlib.suppress(OSError):
             threading.Thread(target=self._return_answers, args=[server, client, has_failed], daemon=True).start()
-            while asked := client.recv(1 << 20):
-                if b"EVAL" in asked and self.failures > 0:
+            while data := client.recv(1 << 20):
+                if b"EVAL" in data and self.failures > 0:
                     self.failures -= 1
                     has_failed.set()
                     if not self.is_after:
                         return
-                server.sendall(asked)
+                server.sendall(data)
 
     def _return_answers(self, server, client, has_failed):
         with contextlib.suppress(OSError):

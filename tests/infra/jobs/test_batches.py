@@ -115,6 +115,6 @@ def test_an_unreachable_redis_is_reported_without_its_password():
         lambda: away.release_slot("a"),
     )
     for call in calls:
-        with pytest.raises(StateError, match="check REDIS_URL") as told:
+        with pytest.raises(StateError, match="check REDIS_URL") as caught:
             call()
-        assert "secret" not in str(told.value)
+        assert "secret" not in str(caught.value)

@@ -37,9 +37,9 @@ def test_events_hold_every_accepted_change_in_order(store, events, job_id):
     for stage in (Stage.DOWNLOAD, Stage.TRANSCRIPT, Stage.CHUNK):
         store.report(running(job_id, stage, stage.span[0]))
     store.report(running(job_id, Stage.DOWNLOAD, 5))
-    seen = list(events.read(job_id, block_seconds=0.05))
-    assert [fields["stage"] for _, fields in seen] == ["DOWNLOAD", "TRANSCRIPT", "CHUNK"]
-    later = list(events.read(job_id, after=seen[0][0], block_seconds=0.05))
+    found = list(events.read(job_id, block_seconds=0.05))
+    assert [fields["stage"] for _, fields in found] == ["DOWNLOAD", "TRANSCRIPT", "CHUNK"]
+    later = list(events.read(job_id, after=found[0][0], block_seconds=0.05))
     assert [fields["stage"] for _, fields in later] == ["TRANSCRIPT", "CHUNK"]
 
 

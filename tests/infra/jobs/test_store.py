@@ -94,12 +94,12 @@ def test_concurrent_reports_in_random_order_never_lower_progress(store, job_id):
     reports = [running(job_id, stage, stage.percent(share / 10)) for stage in list(Stage)[:6] for share in range(11)]
     reports = [*reports, *reports]
     random.Random(7).shuffle(reports)  # noqa: S311
-    seen: list[float] = []
+    observed: list[float] = []
     stop = threading.Event()
 
     def watch():
         while not stop.is_set():
-            seen.append(store.get(job_id).progress)
+            observed.append(store.get(job_id).progress)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -110,8 +110,8 @@ def test_concurrent_reports_in_random_order_never_lower_progress(store, job_id):
     watcher.join()
     job = store.get(job_id)
     assert (job.status, job.stage, job.progress) == (JobState.SUCCEEDED, Stage.DONE, 100)
-    assert len(seen) > 5
-    assert seen == sorted(seen)
+    assert len(observed) > 5
+    assert observed == sorted(observed)
 
 
 def test_an_unreachable_redis_is_reported_without_the_password():

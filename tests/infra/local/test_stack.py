@@ -61,8 +61,8 @@ def no_servers_in_environment(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def settings(folder: Path, **given: str) -> Settings:
-    return Settings(KANGKLIP_DATA_DIR=folder, **given)
+def settings(folder: Path, **fields: str) -> Settings:
+    return Settings(KANGKLIP_DATA_DIR=folder, **fields)
 
 
 def part_pids(folder: Path) -> list[int]:
@@ -161,9 +161,9 @@ def test_the_prefect_page_calls_the_port_it_was_served_from(stack: LocalStack):
     url = stack.environment()["PREFECT_API_URL"]
     for address in (url, url.replace("127.0.0.1", "localhost")):
         page = address.removesuffix("/api")
-        asked = httpx.get(f"{page}/ui-settings", timeout=30).json()["api_url"]
-        assert asked == url
-        answer = httpx.get(f"{asked}/health", headers={"Origin": page}, timeout=30)
+        api_url = httpx.get(f"{page}/ui-settings", timeout=30).json()["api_url"]
+        assert api_url == url
+        answer = httpx.get(f"{api_url}/health", headers={"Origin": page}, timeout=30)
         assert answer.headers["access-control-allow-origin"] == page
 
 
@@ -171,9 +171,9 @@ def test_the_prefect_server_serves_its_page_without_analytics(stack: LocalStack)
     url = stack.environment()["PREFECT_API_URL"].removesuffix("/api")
     page = httpx.get(url, follow_redirects=True, timeout=30)
     assert "<html" in page.text.lower()
-    told = httpx.get(f"{url}/api/admin/settings", timeout=30).json()
-    assert told["server"]["analytics_enabled"] is False
-    assert str(stack.home.path) in told["home"]
+    served = httpx.get(f"{url}/api/admin/settings", timeout=30).json()
+    assert served["server"]["analytics_enabled"] is False
+    assert str(stack.home.path) in served["home"]
 
 
 def test_a_worker_serves_an_external_prefect_server_and_stops(stack: LocalStack, tmp_path: Path):
@@ -218,7 +218,7 @@ def test_processes_share_the_stack_and_the_last_one_stops_it(tmp_path: Path):
     assert is_gone(tmp_path)
 
 
-def test_a_joining_process_can_add_a_part(tmp_path: Path):
+def test_a_joining_process_can_add_a_service(tmp_path: Path):
     with LocalStack(settings(tmp_path), [Service.VALKEY]) as first:
         pid = first.pid(Service.VALKEY)
         with LocalStack(settings(tmp_path), BOTH) as second:
@@ -307,7 +307,7 @@ def test_secrets_are_readable_by_the_owner_alone(shared_stack: LocalStack):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is nobody's address")
-def test_every_part_listens_on_loopback_only(shared_stack: LocalStack):
+def test_every_service_listens_on_loopback_only(shared_stack: LocalStack):
     for port in shared_stack._ports().values():
         with closing(socket.socket()) as probe:
             assert probe.connect_ex(("127.0.0.1", port)) == 0
@@ -325,13 +325,13 @@ def test_a_taken_fixed_port_is_named(tmp_path: Path):
 
 
 def test_servers_named_in_settings_are_not_started(tmp_path: Path):
-    given = settings(tmp_path, redis_url="redis://10.0.0.1", prefect_api_url="http://10.0.0.2/api")
-    with LocalStack(given) as stack:
+    configured = settings(tmp_path, redis_url="redis://10.0.0.1", prefect_api_url="http://10.0.0.2/api")
+    with LocalStack(configured) as stack:
         assert stack.needed == (Service.S3,)
         assert set(stack.home.state()) == {Service.S3}
         assert not {"REDIS_URL", "PREFECT_API_URL", "PREFECT_HOME"} & set(stack.environment())
-        assert stack.settings.redis_url == given.redis_url
-        assert stack.settings.prefect_api_url == given.prefect_api_url
+        assert stack.settings.redis_url == configured.redis_url
+        assert stack.settings.prefect_api_url == configured.prefect_api_url
         assert stack.stays_up(Service.PREFECT)
 
 
@@ -342,7 +342,7 @@ def test_nothing_starts_if_every_server_is_named(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_that_cannot_start_says_why_and_leaves_no_process(tmp_path: Path):
+def test_a_service_that_cannot_start_says_why_and_leaves_no_process(tmp_path: Path):
     (tmp_path / "stack" / "valkey").mkdir(parents=True)
     (tmp_path / "stack" / "valkey" / "appendonlydir").write_text("a file where a folder belongs")
     stack = LocalStack(settings(tmp_path), [Service.VALKEY])
@@ -367,7 +367,7 @@ def test_a_data_folder_that_is_a_file_is_reported(tmp_path: Path):
         LocalStack(settings(tmp_path / "data"), BOTH).start()
 
 
-def test_status_distinguishes_running_idle_and_missing_parts(
+def test_status_distinguishes_running_idle_and_missing_services(
     shared_stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     assert [(s.name, s.ok) for s in shared_stack.status()] == [("valkey", True), ("s3", True)]
@@ -386,7 +386,7 @@ def test_the_stack_does_not_import_prefect():
 
 
 def test_waiting_is_reported_as_progress(tmp_path: Path):
-    told: list[str] = []
-    with LocalStack(settings(tmp_path), [Service.VALKEY], progress=told.append):
+    messages: list[str] = []
+    with LocalStack(settings(tmp_path), [Service.VALKEY], progress=messages.append):
         pass
-    assert told == ["waiting for Valkey"]
+    assert messages == ["waiting for Valkey"]

@@ -33,12 +33,12 @@ def _work(step: str, pool: str, api_url: str, environment: dict[str, str]) -> No
     owner, name = others.get(what, (NosanaClient, what))
     setattr(owner, name, _deadly(getattr(owner, name), moment))
 
-    async def whole() -> None:
+    async def serve() -> None:
         async with NosanaWorker(work_pool_name=pool) as worker:
             await worker.get_and_submit_flow_runs()
 
     with temporary_settings({PREFECT_API_URL: api_url}):
-        asyncio.run(whole())
+        asyncio.run(serve())
 
 
 def _deadly(method: Callable[..., Any], moment: str) -> Callable[..., Any]:

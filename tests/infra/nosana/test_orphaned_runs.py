@@ -36,7 +36,7 @@ def recover(scene, run_id, seconds=20):
     from infra.nosana.flow_runs import FINAL
     from infra.nosana.worker import NosanaWorker
 
-    async def whole():
+    async def scenario():
         async with NosanaWorker(work_pool_name=scene.name) as worker, asyncio.timeout(seconds):
             while scene.state(run_id)["type"] not in FINAL or scene.nosana.unarchived():
                 await worker.get_and_submit_flow_runs()
@@ -44,7 +44,7 @@ def recover(scene, run_id, seconds=20):
                 await asyncio.sleep(0.1)
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
-        run(whole())
+        run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_concurrent_sweeps_of_one_worker_adopt_a_run_once(scene):
     run_id = scene.start()
     assert die_at("after create", scene.name, scene.url) == -signal.SIGKILL
 
-    async def whole():
+    async def scenario():
         async with NosanaWorker(work_pool_name=scene.name) as worker:
             worker._last_sweep = float("inf")
             await asyncio.gather(*(worker._sweep() for _ in range(4)))
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
-        run(whole())
+        run(scenario())
     assert "status 3" in scene.state(run_id)["message"]
     assert len(scene.nosana.deployments) == 2
 
@@ -115,7 +115,7 @@ def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
     job_id = new_job_id()
     run_id = scene.start(job_id, queue_limit_minutes=5)
 
-    async def whole():
+    async def scenario():
         async with NosanaWorker(work_pool_name=scene.name) as first, NosanaWorker(work_pool_name=scene.name) as second:
             await first.get_and_submit_flow_runs()
             await asyncio.to_thread(
@@ -128,7 +128,7 @@ def test_a_second_worker_of_the_pool_leaves_a_watched_run_alone(scene):
             scene.set_state(run_id, "COMPLETED")
 
     with temporary_settings({PREFECT_API_URL: scene.url}):
-        run(whole())
+        run(scenario())
     assert "adopted this run" not in scene.logs(run_id)
     assert scene.nosana.unarchived() == []
 
@@ -221,7 +221,7 @@ def test_the_worker_waits_for_an_unreachable_prefect_server(scene, monkeypatch):
     from prefect.client.orchestration import PrefectClient
 
     scene.nosana.script = "exit 3"
-    asked = PrefectClient.read_flow_run
+    read_flow_run = PrefectClient.read_flow_run
     refusals = 2
 
     async def unreachable(self, run_id):
@@ -229,7 +229,7 @@ def test_the_worker_waits_for_an_unreachable_prefect_server(scene, monkeypatch):
         if scene.nosana.deployments and refusals:
             refusals -= 1
             raise httpx.ConnectError("away")
-        return await asked(self, run_id)
+        return await read_flow_run(self, run_id)
 
     monkeypatch.setattr(PrefectClient, "read_flow_run", unreachable)
     run_id = scene.start()
@@ -288,10 +288,10 @@ def test_secrets_printed_by_a_container_stay_out_of_the_log(scene, monkeypatch):
     scene.work()
     scene.wait_until(lambda: "container: [hidden]" in scene.logs(run_id))
     (deployment,) = scene.nosana.deployments
-    told = scene.logs(run_id)
-    assert deployment.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] not in told
-    assert os.environ["LLM_API_KEY"] not in told
-    assert "container:  [31mred  line" in told
+    log = scene.logs(run_id)
+    assert deployment.body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"] not in log
+    assert os.environ["LLM_API_KEY"] not in log
+    assert "container:  [31mred  line" in log
 
 
 def test_prefect_addresses_and_credentials_are_not_sent_to_the_host(scene, monkeypatch):

@@ -14,7 +14,7 @@ KILLED = (
 
 
 @pytest.mark.parametrize(
-    ("state", "message", "said"),
+    ("state", "message", "expected"),
     [
         ("CRASHED", KILLED, "The process that ran the job was killed by SIGKILL."),
         (
@@ -39,8 +39,8 @@ KILLED = (
         ("CANCELLED", None, "The run was cancelled in the Prefect UI."),
     ],
 )
-def test_the_reason_states_how_the_run_ended_without_guessing(state, message, said):
-    assert reason({"state_type": state, "state": {"message": message}}) == said
+def test_the_reason_states_how_the_run_ended_without_guessing(state, message, expected):
+    assert reason({"state_type": state, "state": {"message": message}}) == expected
 
 
 def test_this_version_of_prefect_words_exit_codes_as_we_parse_them():

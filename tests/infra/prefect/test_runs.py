@@ -69,8 +69,8 @@ class Worker:
     def take(self):
         """Take every due run; returns the names of those that could be taken."""
         due = {"scheduled_before": datetime.now(UTC).isoformat()}
-        given = self._server.post("/work_pools/kangklip/get_scheduled_flow_runs", json=due).raise_for_status().json()
-        self.taken = [each["flow_run"] for each in given if self.set(each["flow_run"], "PENDING") == "ACCEPT"]
+        due_runs = self._server.post("/work_pools/kangklip/get_scheduled_flow_runs", json=due).raise_for_status().json()
+        self.taken = [each["flow_run"] for each in due_runs if self.set(each["flow_run"], "PENDING") == "ACCEPT"]
         return [run["name"] for run in self.taken]
 
     def finish(self):
@@ -136,11 +136,11 @@ def test_a_response_that_is_not_json_is_reported_in_one_line():
 
 
 def test_a_busy_server_is_retried(monkeypatch):
-    asked = []
+    requests = []
 
     def answer(request):
-        asked.append(request)
-        return httpx.Response(503 if len(asked) < 3 else 200, json=7)
+        requests.append(request)
+        return httpx.Response(503 if len(requests) < 3 else 200, json=7)
 
     assert PrefectRuns("http://prefect/api", "clip/local", httpx.MockTransport(answer)).queue_depth() == 7
     always = httpx.MockTransport(lambda request: httpx.Response(503))

@@ -19,24 +19,24 @@ def test_healthz_answers(api):
     assert api.get("/healthz").json() == {"ok": True}
 
 
-def test_readyz_reports_every_part(api):
+def test_readyz_reports_every_server(api):
     answer = api.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {"redis": "ok", "bucket": "ok", "prefect": "ok"})
 
 
 @pytest.mark.parametrize(
-    ("changes", "part"),
+    ("changes", "server"),
     [
         ({"redis_url": NO_REDIS}, "redis"),
         ({"r2_endpoint": "http://127.0.0.1:9"}, "bucket"),
         ({"r2_bucket": "absent"}, "bucket"),
     ],
 )
-def test_readyz_names_a_part_that_does_not_answer(serve, changes, part):
+def test_readyz_names_a_server_that_does_not_answer(serve, changes, server):
     api = serve(**changes)
     answer = api.get("/readyz")
     states = answer.json()
-    assert (answer.status_code, [name for name in states if states[name] != "ok"]) == (503, [part])
+    assert (answer.status_code, [name for name in states if states[name] != "ok"]) == (503, [server])
     assert "secret-password" not in answer.text
     assert api.get("/healthz").status_code == 200
 
