@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None,
         validation_alias="KANGKLIP_API_KEY",
-        description="API key that `kangklip clip --api` sends; none when empty.",
+        description="API key that the command line sends to the API of another machine; none when empty.",
     )
     operator_key: SecretStr | None = Field(
         default=None, description="API key that may read and change all jobs; no such key when empty."
