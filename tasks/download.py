@@ -133,10 +133,11 @@ def _share(acquired: LocalSource, source: str, index: str, request: ClipRequest,
     The video is uploaded in the background, since this run has it on disk. If the run dies before the upload ends,
     no entry is written, and the next run downloads the source again.
     """
-    registered = work.store.stat(str(request.source_key)) if request.source_key else None
-    video = acquired.video
-    is_registered = registered is not None and video.name == Path(registered.key).name
-    ref = registered if registered and is_registered else media_ref(source, "video", video)
+    video, key = acquired.video, request.source_key or ""
+    is_registered = video.name == Path(key).name and work.store.exists(key)
+    ref = media_ref(source, "video", video)
+    if is_registered:
+        ref = ref.model_copy(update={"key": key})
     sound = media_ref(source, "audio", acquired.audio)
     entry = SharedSource(
         video=ref,

@@ -174,13 +174,14 @@ class ArtifactStore:
     def fetch(self, ref_or_key: ArtifactRef | str, path: Path, *, use_threads: bool = True) -> Path:
         """Download to `path`, which appears whole or not at all. An intact file at `path` is kept.
 
+        An object that was stored without a digest, and is named by its key, is compared by its size alone.
         `use_threads` is as in `put_file`.
 
         Raises:
             ObjectMissing: there is no such object.
             StoreError: the data does not match its digest, or the bucket does not answer.
         """
-        ref = ref_or_key if isinstance(ref_or_key, ArtifactRef) else self.stat(ref_or_key)
+        ref = ref_or_key if isinstance(ref_or_key, ArtifactRef) else self._described(ref_or_key)
         if ref is None:
             raise ObjectMissing(f"{ref_or_key} is not in the bucket.")
         if _is_intact(path, ref):
@@ -222,11 +223,15 @@ class ArtifactStore:
 
     def stat(self, key: str) -> ArtifactRef | None:
         """The object under `key`, or None. If others stored it without a digest, it is read to compute one."""
+        ref = self._described(key)
+        return ref if ref is None or ref.sha256 else ref.model_copy(update={"sha256": self._digest_of(key)})
+
+    def _described(self, key: str) -> ArtifactRef | None:
+        """Like `stat`, but if the object was stored without a digest, `sha256` is empty."""
         head = self._head(key)
         if head is None:
             return None
-        sha256 = head["Metadata"].get("sha256") or self._digest_of(key)
-        return ArtifactRef(key=key, sha256=sha256, size=head["ContentLength"])
+        return ArtifactRef(key=key, sha256=head["Metadata"].get("sha256", ""), size=head["ContentLength"])
 
     def has_all(self, refs: Iterable[ArtifactRef]) -> bool:
         """Whether every object exists with its size and, if it has one in its metadata, its digest."""
@@ -417,4 +422,4 @@ def _attachment(name: str) -> str:
 def _is_intact(path: Path, ref: ArtifactRef) -> bool:
     if not path.is_file() or path.stat().st_size != ref.size:
         return False
-    return sha256_of(path) == ref.sha256
+    return not ref.sha256 or sha256_of(path) == ref.sha256

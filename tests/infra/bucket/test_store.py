@@ -219,3 +219,21 @@ def test_incomplete_bucket_settings_name_what_is_missing(monkeypatch: pytest.Mon
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="R2_ENDPOINT, R2_SECRET_ACCESS_KEY"):
         ArtifactStore.from_settings(Settings(r2_access_key_id="x"))
+
+
+def test_a_large_file_stored_without_a_digest_is_read_once(store: ArtifactStore, tmp_path: Path):
+    """As uploads are, whose parts are all that S3 sees."""
+    key, reads = "cache/uploads/undescribed", []
+    part = os.urandom(5 * MIB)
+    upload = store.begin_multipart(key, "application/octet-stream")
+    etags = [store.put_part(key, upload, number, data) for number, data in ((1, part), (2, b"rest"))]
+    store.complete_multipart(key, upload, etags)
+    store._client.meta.events.register("before-call.s3.GetObject", lambda **_: reads.append(1), unique_id="count")
+    try:
+        assert store.fetch(key, tmp_path / "film").read_bytes() == part + b"rest"
+    finally:
+        store._client.meta.events.unregister("before-call.s3.GetObject", unique_id="count")
+    assert len(reads) == 1
+    assert store.stat(key) == ArtifactRef(
+        key=key, sha256=hashlib.sha256(part + b"rest").hexdigest(), size=len(part) + 4
+    )
