@@ -89,7 +89,7 @@ class RemoteApi:
         """
         while True:
             job = self._repeat("GET", f"/api/jobs/{job_id}").json()
-            report(job["progress"] / 100, " ".join((job["stage"].lower(), job["message"])).strip())
+            report(job["progress"] / 100, job["message"] or job["stage"].lower())
             if job["status"] == "SUCCEEDED":
                 return
             if job["status"] == "FAILED":

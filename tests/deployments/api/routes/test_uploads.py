@@ -1,14 +1,17 @@
 """Uploads by the tus protocol, over the real bucket and Valkey, and jobs made from them."""
 
 import base64
+import contextlib
 import hashlib
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
+from deployments.api.dependencies import UPLOAD_STREAMS_PER_CLIENT
 from deployments.api.rented_machine.objects import _may_read
 from deployments.api.routes import uploads
 from deployments.upload_removal import remove_expired
@@ -241,6 +244,44 @@ def test_a_request_that_receives_nothing_yields_to_the_next(api):
         wait_for(lambda: send(api, where, offset_of(api, where), data[offset_of(api, where) :]).status_code == 204)
         assert time.monotonic() - began < 10
     assert stored(api, where) == data
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_a_client_that_is_too_slow_is_stopped_and_keeps_what_arrived(api, monkeypatch, is_silent):
+    monkeypatch.setattr(uploads, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(uploads, "IDLE_SECONDS", 0.2)
+    data = random_bytes(MIB)
+    where, is_over = begin(api, len(data)), []
+
+    def slowly():
+        yield data[: MIB // 2]
+        for at in range(MIB // 2, MIB):
+            time.sleep(0.1)
+            if is_over:
+                return
+            yield b"" if is_silent else data[at : at + 1]
+
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(send, api, where, 0, slowly())
+        wait_for(lambda: offset_of(api, where) >= MIB // 2)
+        is_over.append(True)
+        with contextlib.suppress(httpx.TransportError):  # the connection may be closed while it is still sending
+            assert sending.result().status_code == 408
+    offset = offset_of(api, where)
+    assert offset < MIB
+    assert send(api, where, offset, data[offset:]).status_code == 204
+    assert stored(api, where) == data
+
+
+def test_the_pieces_that_are_received_at_once_are_bounded(api):
+    where = begin(api, 4)
+    with contextlib.ExitStack() as others:
+        for _ in range(UPLOAD_STREAMS_PER_CLIENT):
+            others.enter_context(api.services.upload_streams.slot("127.0.0.1"))
+        answer = send(api, where, 0, b"film")
+        refused(answer, 503, "too many streams are open; try again shortly")
+        assert answer.headers["retry-after"] == "5"
+    assert send(api, where, 0, b"film").status_code == 204
 
 
 def test_a_stale_writer_changes_nothing(api):
