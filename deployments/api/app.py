@@ -17,7 +17,19 @@ from deployments.api.guards import BodyLimit, Cors, OriginCheck, PathNormalizer
 from deployments.api.job_documents import JobDocuments
 from deployments.api.rented_machine import llm, objects, redeem
 from deployments.api.rented_machine import prefect as granted_prefect
-from deployments.api.routes import callback, clips, create, events, health, jobs, metrics, pages, schemas, uploads
+from deployments.api.routes import (
+    archive,
+    callback,
+    clips,
+    create,
+    events,
+    health,
+    jobs,
+    metrics,
+    pages,
+    schemas,
+    uploads,
+)
 from deployments.api.tus import TusProtocol
 from deployments.job_reconciler import Reconciler, keep_reconciling
 from deployments.upload_removal import keep_removing
@@ -85,7 +97,7 @@ def create_app(
     )
     app.state.services = Services(configured, store, bucket, submitter, JobDocuments(bucket), prefect)
     refusals.install(app)
-    public = (create, jobs, clips, uploads, events, schemas, callback, health, metrics, pages)
+    public = (create, jobs, archive, clips, uploads, events, schemas, callback, health, metrics, pages)
     for_sessions = (redeem, llm, objects, granted_prefect)
     for module in (*public, *for_sessions):
         app.include_router(module.router)

@@ -97,7 +97,8 @@ class ManifestClip(BaseModel):
         """Content types of the clip's files by name, the video first."""
         poster = {self.poster: POSTER_TYPE} if self.poster else {}
         subtitles = {name: SUBTITLE_TYPES[form] for form, name in self.subtitles.items()}
-        return {**poster, **subtitles, self.file: "video/mp4"}
+        others = {name: kind for name, kind in (poster | subtitles).items() if name != self.file}
+        return {self.file: "video/mp4"} | others
 
 
 class _Clips(BaseModel):

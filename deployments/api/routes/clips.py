@@ -2,9 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -31,7 +31,6 @@ from deployments.api.models import (
 )
 from deployments.api.routing import Router
 from deployments.api.stream_limits import LimitReached, StreamLimit
-from infra.bucket.store import ObjectStream
 from infra.errors import InfraError, ObjectMissing, StoreError
 from infra.states import JobState
 from tasks.core.object_keys import POSTER_TYPE, SUBTITLE_TYPES, job_key
@@ -73,7 +72,7 @@ router = Router(dependencies=[Depends(require_visible_job)])
 
 @router.get("/api/jobs/{job_id}/results", response_model=Results, summary="The finished clips", responses=_REFUSALS)
 def read_results(job_id: JobIdInPath, services: ServicesDep) -> Results:
-    return Results(clips=[_view(job_id, clip, services) for clip in _manifest(job_id, services).clips])
+    return Results(clips=[_view(job_id, clip, services) for clip in manifest_of(job_id, services).clips])
 
 
 @router.get(
@@ -84,7 +83,7 @@ def read_results(job_id: JobIdInPath, services: ServicesDep) -> Results:
     | {200: {"description": "manifest.json", "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 def read_manifest(job_id: JobIdInPath, services: ServicesDep) -> Response:
-    return Response(_manifest(job_id, services).document, media_type="application/json")
+    return Response(manifest_of(job_id, services).document, media_type="application/json")
 
 
 @router.get(
@@ -102,7 +101,7 @@ def download_clip(
     name: Annotated[str | None, Query(description="Pass `title` to save the file under the clip's title.")] = None,
 ) -> Response:
     saved_as = f'attachment; filename="{file}"'
-    if name == "title" and (clip := _manifest(job_id, services).clip(file)):
+    if name == "title" and (clip := manifest_of(job_id, services).clip(file)):
         saved_as += f"; filename*=UTF-8''{quote(file_name_from_title(clip.title, file), safe='')}"
     return _stream(request, job_id, file, services, {"Content-Disposition": saved_as})
 
@@ -118,12 +117,18 @@ def stream_clip(request: Request, job_id: JobIdInPath, file: FileInPath, service
     return _stream(request, job_id, file, services, {})
 
 
-class ClipStream(StreamingResponse):
-    """Streams an object from the bucket. Closes it at the end, or when the client disconnects or stalls."""
+class Closable(Protocol):
+    """An iterator over bytes that holds a connection until it is closed."""
 
-    def __init__(
-        self, stream: ObjectStream, status: int, headers: dict[str, str], limit: StreamLimit, client: str
-    ) -> None:
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class ClipStream(StreamingResponse):
+    """Streams from the bucket. Closes the stream at the end, or when the client disconnects or stalls."""
+
+    def __init__(self, stream: Closable, status: int, headers: dict[str, str], limit: StreamLimit, client: str) -> None:
         super().__init__(stream, status, headers)
         self._stream, self._limit, self._client = stream, limit, client
 
@@ -168,10 +173,10 @@ def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def _stream(request: Request, job_id: str, file: str, services: Services, headers: dict[str, str]) -> Response:
-    clip = _manifest(job_id, services).clip(file)
+    clip = manifest_of(job_id, services).clip(file)
     if clip is None:
         raise HTTPException(*NO_CLIP)
-    size = _from_bucket(lambda: services.documents.clip_size(job_id, file))
+    size = from_bucket(lambda: services.documents.clip_size(job_id, file))
     known = clip.sha256 or f"{job_id}-{size}"
     tag = f'"{known}"' if file == clip.file else f'"{known}-{file}"'
     headers |= {
@@ -192,12 +197,16 @@ def _stream(request: Request, job_id: str, file: str, services: Services, header
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
     key = job_key(job_id, file)
-    stream = _from_bucket(lambda: services.bucket.open(key, *span or ()))
+    stream = from_bucket(lambda: services.bucket.open(key, *span or ()))
     return ClipStream(stream, status, headers, services.clip_streams, client_of(request))
 
 
-def _from_bucket(read: Callable[[], T]) -> T:
-    """Read a clip from the bucket, with errors turned into responses."""
+def from_bucket(read: Callable[[], T]) -> T:
+    """Read a clip from the bucket.
+
+    Raises:
+        HTTPException: 404 if it is missing, 502 if the bucket does not answer.
+    """
     try:
         return read()
     except ObjectMissing:
@@ -206,7 +215,12 @@ def _from_bucket(read: Callable[[], T]) -> T:
         raise HTTPException(*NO_BYTES) from None
 
 
-def _manifest(job_id: str, services: Services) -> Manifest:
+def manifest_of(job_id: str, services: Services) -> Manifest:
+    """The manifest of a succeeded job.
+
+    Raises:
+        HTTPException: 409 before success, 502 if the manifest cannot be read.
+    """
     if services.job(job_id).status is not JobState.SUCCEEDED:
         raise HTTPException(*NOT_COMPLETED)
     try:

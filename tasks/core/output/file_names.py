@@ -1,5 +1,9 @@
 """Turn a title into a file name that is valid on every system."""
 
+import unicodedata
+from collections.abc import Iterable
+from itertools import count
+
 from infra.untrusted_text import one_line
 
 NAME_BYTES = 120
@@ -21,3 +25,23 @@ def file_name_from_title(title: object, file: str) -> str:
     if short.partition(".")[0].strip().lower() in _RESERVED:
         short = f"{stem} {short}"
     return f"{short}{dot}{ending}"
+
+
+def distinct_names(files: Iterable[tuple[object, str]]) -> list[str]:
+    """A name for each title and file, as `file_name_from_title` makes it; those that are taken get a number.
+
+    Names that differ only in case or in how accents are stored are the same file on some systems.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for title, file in files:
+        stem, dot, ending = file_name_from_title(title, file).rpartition(".")
+        numbered = (f"{stem} ({n}){dot}{ending}" if n > 1 else f"{stem}{dot}{ending}" for n in count(1))
+        name = next(name for name in numbered if _folded(name) not in taken)
+        names.append(name)
+        taken.add(_folded(name))
+    return names
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()

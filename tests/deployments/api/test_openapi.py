@@ -21,6 +21,7 @@ STATUSES = {
     "POST /api/jobs/{job_id}/cancel": {200, 401, 403, 404, 409, 502, 503},
     "GET /api/jobs/{job_id}/results": {200, 401, 404, 409, 502, 503},
     "GET /api/jobs/{job_id}/manifest": {200, 401, 404, 409, 502, 503},
+    "GET /api/jobs/{job_id}/clips.zip": {200, 401, 404, 409, 502, 503},
     "GET /api/jobs/{job_id}/clips/{file}": {200, 206, 304, 401, 404, 409, 416, 502, 503},
     "GET /api/jobs/{job_id}/clips/{file}/download": {200, 206, 304, 401, 404, 409, 416, 502, 503},
     "GET /api/jobs/{job_id}/events": {200, 401, 404, 429, 503},

@@ -191,3 +191,18 @@ def test_a_clip_shows_and_links_its_poster(page, finished_job):
     expect(link).to_have_attribute("href", f"{CLIPS[0]['poster']}/download?name=title")
     assert clip(page, 2).locator("video").get_attribute("poster") is None
     expect(clip(page, 2).get_by_text("Poster:")).to_have_count(0)
+
+
+def test_all_clips_can_be_downloaded_at_once(page, finished_job):
+    page.goto(f"/jobs/{finished_job}")
+    link = page.get_by_role("link", name="Download all")
+    expect(link).to_have_attribute("href", f"/api/jobs/{finished_job}/clips.zip")
+    expect(link).to_have_attribute("download", "")
+
+
+def test_a_job_without_results_offers_no_download(page, api):
+    job_id = api.add()
+    api.work_to(job_id, "RENDER", 0.5)
+    page.goto(f"/jobs/{job_id}")
+    expect(page.locator("#state")).not_to_have_text("Loading the job…")
+    expect(page.get_by_role("link", name="Download all")).to_have_count(0)

@@ -205,6 +205,8 @@ async function showResults() {
     clipCount = found.length;
     byId("clips").dataset.count = clipCount;
     byId("clips").replaceChildren(...cards(jobId, found, say));
+    byId("download-all").href = jobPath(jobId, "/clips.zip");
+    show(byId("download-all"), clipCount > 0);
     write(byId("results-error"), "");
     drawState();
   } catch (error) {
