@@ -62,7 +62,7 @@ def analyse_range(
         samples=analyser.samples,
         black=stretches(analyser.black, start, rate, SHORTEST_STRETCH),
         frozen=stretches(analyser.frozen, start, rate, SHORTEST_STRETCH),
-        pictures=[picture_within(brightest, info.width, info.height) for brightest in analyser.brightest()],
+        pictures=[picture_within(*extremes, info.width, info.height) for extremes in analyser.extremes()],
         fault=analyser.fault,
         scan=classify_scan(counted[0]) if counted else Scan(),
         motion=np.stack(analyser.motion),
@@ -87,8 +87,8 @@ class _Analyser:
     def __post_init__(self) -> None:
         self.finder = CutFinder(self.rate)
         self._due = 0
-        self._brightest: list[np.ndarray] = []
-        self._waiting: deque[np.ndarray] = deque()
+        self._extremes: list[tuple[Planes, Planes]] = []
+        self._waiting: deque[Planes] = deque()
         self._luma: np.ndarray | None = None
         self._thumbnail: np.ndarray | None = None
 
@@ -98,7 +98,7 @@ class _Analyser:
         bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
         thumbnail = cv2.resize(bgr, THUMBNAIL, interpolation=cv2.INTER_LINEAR)
         new_shot = self.finder.feed(thumbnail)
-        self._wait(number, luma)
+        self._wait(number, planes)
         grey = cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY)
         cells = _cells(grey, self._thumbnail)
         changed = float(cells.mean())
@@ -112,24 +112,26 @@ class _Analyser:
             self._find(bgr, self.start + number / self.rate)
         self._luma, self._thumbnail = luma, grey
 
-    def _wait(self, number: int, luma: np.ndarray) -> None:
+    def _wait(self, number: int, planes: Planes) -> None:
         """Hold the frame until we know whether it starts a shot."""
-        self._waiting.append(luma)
+        self._waiting.append(planes)
         if len(self._waiting) > CUT_DELAY:
             self._settle(number - CUT_DELAY)
 
     def _settle(self, number: int) -> None:
-        luma = self._waiting.popleft()
-        if not self._brightest or number in self.finder.cuts[-1:]:
-            self._brightest.append(luma.copy())
+        planes = self._waiting.popleft()
+        if not self._extremes or number in self.finder.cuts[-1:]:
+            self._extremes.append((planes.copy(), planes.copy()))
         else:
-            np.maximum(self._brightest[-1], luma, out=self._brightest[-1])
+            lowest, highest = self._extremes[-1]
+            np.minimum(lowest, planes, out=lowest)
+            np.maximum(highest, planes, out=highest)
 
-    def brightest(self) -> list[np.ndarray]:
-        """The highest luma of each pixel in each shot; call it after the last frame."""
+    def extremes(self) -> list[tuple[Planes, Planes]]:
+        """The lowest and the highest value of each pixel in each shot; call it after the last frame."""
         while self._waiting:
             self._settle(len(self.black) - len(self._waiting))
-        return self._brightest
+        return self._extremes
 
     def _watch(self, before: np.ndarray, after: np.ndarray) -> None:
         """Measure mouth motion if there is more than one face to choose from."""

@@ -168,15 +168,16 @@ def test_black_and_frozen_stretches_are_reported(tmp_path, detector):
     assert view.frozen == [pytest.approx((2.0, 4.0), abs=0.09)]
 
 
-def test_bars_are_found_per_shot(tmp_path, detector):
+@pytest.mark.parametrize("colour", ["black", "0x501010", "white", "gray"])
+def test_bars_are_found_per_shot(tmp_path, detector, colour):
     path, common = tmp_path / "bars.mp4", "size=320x180:rate=25"
-    bars = "pad=320:180:(ow-iw)/2:(oh-ih)/2,setsar=1"
+    bars = f"pad=320:180:(ow-iw)/2:(oh-ih)/2:{colour},setsar=1"
     parts = (
         f"testsrc2={common}:d=2,format=yuv420p,setsar=1",
         f"mandelbrot=size=320x120:rate=25,trim=end=2,format=yuv420p,{bars}",
         f"testsrc2=size=100x180:rate=25:d=2,format=yuv420p,{bars}",
     )
-    ffmpeg(*lavfi(*parts), *H264, path)
+    ffmpeg(*lavfi(*parts), *H264, "-crf", "10", path)
     full, letterbox, pillarbox = analyse(path, detector).pictures
     assert full is None
     assert (letterbox.top, letterbox.height, letterbox.width) == (
