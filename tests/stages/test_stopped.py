@@ -158,18 +158,23 @@ def stop_first_program(seconds: float = 20) -> None:
 
 def test_an_interrupted_render_starts_no_further_program(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One clip hits a bug while the other is between two runs of ffmpeg, of which the second must not run."""
-    begun = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
+
+    def stop_and_tell() -> None:
+        stop_all()
+        stopped.set()
 
     def make(drawing: Drawing, *rest: object, **more: object) -> RenderedClip:
         if drawing.clip.index == 1:
             begun.wait(20)
             raise ZeroDivisionError
         begun.set()
-        time.sleep(0.5)  # past the first stop
+        assert stopped.wait(20)  # past the first stop
         run(ENDLESS, 60)
         raise AssertionError
 
     monkeypatch.setattr(stage, "render_clip", make)
+    monkeypatch.setattr(stage, "stop_all", stop_and_tell)
     began = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         render_clips(DRAWINGS, footage(video), OPTIONS, tmp_path, lambda share: None)

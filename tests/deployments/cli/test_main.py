@@ -8,7 +8,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,10 +170,6 @@ def test_without_a_worker_a_job_stays_queued(laptop, stack):
     running = Up(laptop.data, "--no-worker").start()
     try:
         job_id = running.create("https://example.org/talk.mp4")
-        time.sleep(1)
-        job = running.job(job_id)
-        assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
-        assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
         assert running.job(laptop.job.name)["status"] == "SUCCEEDED", "jobs of the command line are known"
         refusal = refusal_of("up", "--port", running.port)
         assert f"Port {running.port} is taken; choose another, or stop the program that uses it." in refusal
@@ -188,6 +183,10 @@ def test_without_a_worker_a_job_stays_queued(laptop, stack):
         assert stack.settings.prefect_api_url.removesuffix("/api") in screen
         assert '"message": "request"' not in screen
         assert '"message": "request"' in log
+        # Commands have started and ended in the meantime; a worker would have begun.
+        job = running.job(job_id)
+        assert (job["status"], job["stage"], job["progress"], job["start_error"]) == ("QUEUED", "DOWNLOAD", 0, None)
+        assert re.fullmatch(r"[0-9a-f-]{36}", job["nosana_run_id"])
     finally:
         running.stop()
 

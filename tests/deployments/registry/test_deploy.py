@@ -350,19 +350,20 @@ def test_only_our_failed_runs_are_sent_to_the_webhook(server):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_a_run_whose_heartbeat_stops_is_marked_crashed(server):
     from datetime import timedelta
 
     from deployments.registry import automations
 
-    quick = automations.zombies(timedelta(seconds=10)).model_copy(update={"name": "quick"})
+    quick = automations.zombies(timedelta(seconds=30)).model_copy(update={"name": "quick"})
     assert automations.save(quick) == "created"
     dead, done = server.run("clip/local", "RUNNING"), server.run("clip/gpu", "RUNNING")
     foreign = server.foreign_run("RUNNING")
     for run, flow in ((dead, "clip"), (done, "clip"), (foreign, "somebody-elses")):
         send_heartbeat(server, run, flow)
     server.force_state(done, "COMPLETED")
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 600
     while server.state(dead) != "CRASHED":
         assert time.monotonic() < deadline
         time.sleep(0.5)

@@ -1,6 +1,12 @@
 """Why runs ended, and which would fail again."""
 
+import ast
+import importlib
+import inspect
+from types import SimpleNamespace
+
 import pytest
+from prefect._internal.infrastructure_exit_codes import get_infrastructure_exit_info
 
 from infra.errors import DiskFull, MachineError, ObjectMissing, ReportLost, StateFull
 from infra.prefect.run_endings import reason, would_fail_again
@@ -43,15 +49,30 @@ def test_the_reason_states_how_the_run_ended_without_guessing(state, message, ex
     assert reason({"state_type": state, "state": {"message": message}}) == expected
 
 
-def test_this_version_of_prefect_words_exit_codes_as_we_parse_them():
+@pytest.mark.parametrize("module", ["prefect.runner._flow_run_executor", "prefect.workers.base"])
+@pytest.mark.parametrize(("status", "said"), [(-9, "was killed by SIGKILL."), (1, "exited with status 1.")])
+def test_the_sentences_of_this_version_of_prefect_are_understood(module, status, said):
     """Prefect's workers report the exit status only in prose, which another version may word differently."""
-    import inspect
+    sentences = exit_sentences(importlib.import_module(module), status)
+    assert sentences
+    for sentence in sentences:
+        assert (
+            reason({"state_type": "CRASHED", "state": {"message": sentence}}) == f"The process that ran the job {said}"
+        )
 
-    from prefect.runner import _flow_run_executor
-    from prefect.workers import base
 
-    assert "exited with status code: {exit_code}" in inspect.getsource(_flow_run_executor)
-    assert "exited with non-zero status code" in inspect.getsource(base)
+def exit_sentences(module, status):
+    """Each sentence that a Prefect module makes of an exit status, made of this one."""
+    values = {
+        "exit_code": status,
+        "result": SimpleNamespace(status_code=status),
+        "info": get_infrastructure_exit_info(status),
+    }
+    return [
+        eval(ast.unparse(part), values)  # noqa: S307 - Prefect's own expression, as installed
+        for part in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(part, ast.JoinedStr) and "info.explanation" in ast.unparse(part)
+    ]
 
 
 @pytest.mark.parametrize(

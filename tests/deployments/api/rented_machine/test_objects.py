@@ -207,8 +207,10 @@ def test_no_write_is_signed_for_a_bucket_that_acts_on_unsigned_headers(machine, 
 def test_a_signed_url_expires(api, machine):
     key = machine.access.root + "late"
     url = presign_request(ObjectRequest("PUT", "", {}, {}), key, 1, api.settings)
+    same_for_longer = presign_request(ObjectRequest("PUT", "", {}, {}), key, 60, api.settings)
     time.sleep(2.1)
     assert status_of_request("PUT", url, b"x") == 403
+    assert status_of_request("PUT", same_for_longer, b"x") == 200
 
 
 @pytest.mark.parametrize(

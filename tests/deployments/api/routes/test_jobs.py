@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
+from deployments.api.dependencies import RUN_CHANGES
 from deployments.api.routes import jobs
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import Report
@@ -184,15 +185,18 @@ def test_concurrent_starts_open_one_attempt(api):
 
 def test_jobs_can_be_read_while_submissions_wait_for_prefect(api, job_id, monkeypatch):
     prefect_answers, submit = threading.Event(), api.runs.submit
+    begun = threading.Semaphore(0)
 
     def slow(*arguments):
+        begun.release()
         prefect_answers.wait(20)
         return submit(*arguments)
 
     monkeypatch.setattr(api.runs, "submit", slow)
     with ThreadPoolExecutor(60) as pool:
         waiting = [pool.submit(api.create) for _ in range(60)]
-        time.sleep(0.5)
+        for _ in range(RUN_CHANGES):
+            assert begun.acquire(timeout=20), "as many submissions as may be under way at once"
         began = time.monotonic()
         assert api.job(job_id)["status"] == "QUEUED"
         assert time.monotonic() - began < 2
