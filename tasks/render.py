@@ -19,7 +19,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clips
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.RENDER, version=10))
+@task(**task_arguments(Stage.RENDER, version=11))
 def render(
     job: JobRef, options: RenderOptions, source: SourceRecord, transcript: TranscriptRecord, edl: EdlRecord
 ) -> RenderRecord:
