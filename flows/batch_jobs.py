@@ -91,13 +91,8 @@ class BatchJobs:
     def _check(self, entry: BatchEntry) -> ItemReport | None:
         """The video's report, or None while its job is unfinished."""
         job = self.jobs.get(entry.job_id)
-        if job and job.status is JobState.SUCCEEDED:
-            return self._report(entry, job, Outcome.SUCCEEDED)
-        if job and job.status is JobState.FAILED:
-            if not self._may_be_tried_again(job):
-                return self._report(entry, job, Outcome.FAILED)
-            if job.job_id in self._followed:
-                return self._report(entry, job, Outcome.LATER)
+        if outcome := self._outcome(entry, job):
+            return self._report(entry, job, outcome)
         if entry.job_id in self._followed:
             return None
         if (job and job.status is JobState.RUNNING) or self.memory.take_slot(entry.job_id, self.request.concurrency):
@@ -106,6 +101,16 @@ class BatchJobs:
             self._start(entry, job)
             self._followed.add(entry.job_id)
         return None
+
+    def _outcome(self, entry: BatchEntry, job: Job | None) -> Outcome | None:
+        """The video's outcome, or None if its job has to be started or followed."""
+        if job is None:
+            return Outcome.DELETED if self.jobs.was_deleted(entry.job_id) else None
+        if job.status is JobState.SUCCEEDED:
+            return Outcome.SUCCEEDED
+        if job.status is JobState.FAILED and not self._may_be_tried_again(job):
+            return Outcome.FAILED
+        return Outcome.LATER if job.status is JobState.FAILED and job.job_id in self._followed else None
 
     def _start(self, entry: BatchEntry, job: Job | None) -> None:
         """Start a run of the job. Calling this again, even from another run of the batch, starts no second run."""
@@ -161,7 +166,7 @@ class BatchJobs:
     def _settle(self, entry: BatchEntry, outcome: Outcome) -> None:
         """Close the video unless it will be retried, and free its slot."""
         try:
-            if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+            if outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.DELETED):
                 self.memory.close(entry)
             self.memory.release_slot(entry.job_id)
         except InfraError as error:

@@ -52,6 +52,13 @@ class Settings(BaseSettings):
         default=30 * 86400, ge=3600, le=366 * 86400, description="How long Redis keeps a job's record, in seconds."
     )
 
+    retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=3650,
+        description="Days after which jobs, and sources and transcripts that no job has used since, are deleted; "
+        "0 keeps everything. Run `kangklip deploy` after changing it.",
+    )
     max_attempts: int = Field(
         default=3,
         ge=0,

@@ -1,7 +1,7 @@
 """Registers the work pools, queues and deployments of prefect.yaml with a Prefect server. Safe to repeat.
 
 Operators' changes survive: a pool's limit and form defaults, whether a schedule is on, and parameters that the file
-does not set.
+does not set. Only whether housekeeping is scheduled depends on RETENTION_DAYS instead.
 
 This module does not import Prefect, which reads its settings on import; `prefect deploy` runs in its own process.
 """
@@ -18,10 +18,12 @@ from typing import Any, Literal
 import yaml
 
 from deployments.home import HOME
+from infra import settings
 from infra.errors import StackError
 from infra.prefect.server import AlreadyExists, NotFound, PrefectServer, wrong_url_error
 
 FILE = HOME / "prefect.yaml"
+HOUSEKEEPING = "flows.housekeeping.housekeeping"
 
 Outcome = Literal["created", "updated", "unchanged", "existed", "saved"]
 
@@ -57,7 +59,10 @@ def register(
     with PrefectServer(api_url) as server:
         done = _register_pools(server, wanted, templates or {})
         existing = [_find(server, f"deployments/name/{_name(each)}") for each in deployments]
-        merged = [_with_operators_changes(each, known) for each, known in zip(deployments, existing, strict=True)]
+        merged = [
+            _with_retention(_with_operators_changes(each, known))
+            for each, known in zip(deployments, existing, strict=True)
+        ]
         _deploy(config | {"deployments": merged, "build": None}, api_url)
     for each, known in zip(merged, existing, strict=True):
         done.append(Registered("deployment", _name(each), "existed" if known else "created", _summary(each)))
@@ -138,6 +143,14 @@ def _with_operators_changes(deployment: dict[str, Any], existing: dict[str, Any]
     active = {schedule["slug"]: schedule["active"] for schedule in existing["schedules"]}
     schedules = deployment.get("schedules", [])
     return merged | {"schedules": [each | {"active": active.get(each["slug"], each["active"])} for each in schedules]}
+
+
+def _with_retention(deployment: dict[str, Any]) -> dict[str, Any]:
+    """The deployment, with its schedule switched by RETENTION_DAYS if it is that of housekeeping."""
+    if deployment["entrypoint"] != HOUSEKEEPING or "schedules" not in deployment:
+        return deployment
+    is_on = settings.load().retention_days > 0
+    return deployment | {"schedules": [each | {"active": is_on} for each in deployment["schedules"]]}
 
 
 def _deploy(config: dict[str, Any], api_url: str) -> None:

@@ -142,7 +142,9 @@ class PrefectRuns:
         self._server.request("GET", "health")
 
     def queue_depth(self) -> int:
-        waiting = {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}
+        """Runs that are due. A schedule creates its runs days ahead, and they wait for their time, not for a worker."""
+        is_due = {"before_": datetime.now(UTC).isoformat()}
+        waiting = {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}, "expected_start_time": is_due}
         return int(self._server.request("POST", "flow_runs/count", {"flow_runs": waiting}))
 
     def _deployment(self, *, fresh: bool = False) -> str:

@@ -121,6 +121,7 @@ class Interleavings(RuleBasedStateMachine):
         self.now = time.time()  # records are stamped with real time
         self.reconciler = Reconciler(self.jobs, runs, clock=self.clock)
         self.last_seen: dict[str, LastSeen] = {}
+        self.deleted: set[str] = set()
         self.retried: set[str] = set()
         self.processes: list[Process] = []
         self.free = list(self.stores[1:])
@@ -389,8 +390,19 @@ class Interleavings(RuleBasedStateMachine):
         if which % 8 == 0 and (job_id := self.pick(self.last_seen, which // 8)):
             self.expire(job_id)
 
+    @rule(which=ANY)
+    def a_job_is_deleted(self, which):
+        if which % 4 or (job_id := self.pick(self.last_seen, which // 4)) is None:
+            return
+        with contextlib.suppress(JobConflict):
+            if self.jobs.begin_deletion(job_id):
+                self.jobs.end_deletion(job_id)
+                self.deleted.add(job_id)
+                self.last_seen[job_id] = LastSeen(is_gone=True)
+
     def expire(self, job_id):
         self.database.delete(f"kangklip:job:{job_id}", f"kangklip:job:{job_id}:events")
+        self.deleted.discard(job_id)  # its mark expires too
         self.last_seen[job_id] = LastSeen(is_gone=True)
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 200.0]))
@@ -429,6 +441,7 @@ class Interleavings(RuleBasedStateMachine):
             if known.fields:
                 self.last_seen[job_id] = LastSeen(is_gone=True)
             return
+        assert job_id not in self.deleted, "a deleted job has come back"
         if known.is_gone:  # only a run from the Prefect UI creates its own job
             assert self.is_from_the_ui(job_id), "an expired record was revived"
             self.last_seen[job_id] = known = LastSeen(opened=known.opened)
@@ -493,7 +506,9 @@ class Interleavings(RuleBasedStateMachine):
         raise AssertionError(f"nobody ends {self.jobs.active()}")
 
     def record(self, job_id) -> dict[str, str]:
-        return self.database.hgetall(f"kangklip:job:{job_id}")
+        """The record's fields, or none; a deleted job leaves only a mark."""
+        fields = self.database.hgetall(f"kangklip:job:{job_id}")
+        return {} if "deleted" in fields else fields
 
     def jobs_in(self, *states):
         """Jobs in one of the states, or all jobs if there are none."""

@@ -339,3 +339,20 @@ def test_a_known_nosana_deployment_is_not_overwritten(batch, runs, jobs):
     jobs.set_deployment(entry.job_id, 1, "on Nosana")
     assert outcomes(batch(1), seconds=0.2) == {Outcome.UNFINISHED: 1}
     assert jobs.get(entry.job_id).nosana_run_id == "on Nosana"
+
+
+def test_a_deleted_job_is_not_made_again_for_its_video(batch, runs, jobs):
+    """Neither by the run of the batch that follows it, nor by the next one, which would have retried it."""
+
+    def delete(runs, job):
+        fail("infrastructure")(runs, job)
+        assert jobs.begin_deletion(job.job_id)
+        jobs.end_deletion(job.job_id)
+
+    runs.plays = {"1": delete}
+    first = batch()
+    entries = first.choose(first.found)
+    assert {each.outcome for each in first.follow(entries, 20)} == {Outcome.SUCCEEDED, Outcome.DELETED}
+    second = batch()
+    assert list(second.follow(second.choose(second.found), 20)) == []
+    assert sum(jobs.get(entry.job_id) is None for entry in entries) == 1

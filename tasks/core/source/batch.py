@@ -143,6 +143,7 @@ class Outcome(StrEnum):
 
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    DELETED = "DELETED"
     LATER = "LATER"
     UNFINISHED = "UNFINISHED"
 

@@ -20,7 +20,7 @@ from infra.local.services import WORK_POOL
 from tests.folders import ROOT
 from tests.prefect_client import prefect_client
 
-DEPLOYMENTS = ["clip/local", "clip/gpu", "batch/nightly"]
+DEPLOYMENTS = ["clip/local", "clip/gpu", "batch/nightly", "housekeeping/nightly"]
 POOLS = ["kangklip", "nosana-gpu"]
 
 
@@ -280,8 +280,19 @@ def test_up_registers_its_own_pool_only(server, monkeypatch):
         ("work queue", "kangklip/clips"),
         ("deployment", "clip/local"),
         ("deployment", "batch/nightly"),
+        ("deployment", "housekeeping/nightly"),
     ]
-    assert [each["name"] for each in sent] == ["local", "nightly"]
+    assert [each["name"] for each in sent] == ["local", "nightly", "nightly"]
+
+
+@pytest.mark.parametrize(("days", "is_on"), [("30", True), ("0", False), ("", False)])
+def test_housekeeping_is_scheduled_where_a_retention_is_set(server, monkeypatch, days, is_on):
+    """Whatever it was before: otherwise, setting RETENTION_DAYS on an existing server would delete nothing."""
+    sent = []
+    monkeypatch.setattr(register_module, "_deploy", lambda offered, _: sent.extend(offered["deployments"]))
+    monkeypatch.setenv("RETENTION_DAYS", days)
+    register(str(server.client.base_url), pools=[WORK_POOL])
+    assert [each["active"] for each in sent[2]["schedules"]] == [is_on]
 
 
 def test_an_added_schedule_is_left_alone(server, monkeypatch):

@@ -178,14 +178,16 @@ class StandIn:
         app.get("/api/jobs/{job_id}/clips/{file}/download")(self._download)
         app.post("/api/jobs/{job_id}/start")(self._start)
         app.post("/api/jobs/{job_id}/cancel")(self._cancel)
+        app.delete("/api/jobs/{job_id}")(self._delete)
         return app
 
     async def _count(self, request: Request, call_next: Any) -> Response:
         path = request.url.path
         self.request_counts[request.method, path] += 1
-        if request.method == "POST" and self.api_key and request.headers.get("x-api-key") != self.api_key:
+        is_change = request.method in ("POST", "DELETE")
+        if is_change and self.api_key and request.headers.get("x-api-key") != self.api_key:
             return refuse(401, "api key required")
-        if request.method == "POST" and self.refusal:
+        if is_change and self.refusal:
             return refuse(*self.refusal)
         parts = path.split("/")
         if path.startswith("/api/jobs/") and parts[3] not in self.jobs:
@@ -256,6 +258,12 @@ class StandIn:
             return refuse(409, "job has ended")
         self.jobs[job_id]["cancelled"] = True
         self.fail(job_id, "Cancelled.")
+        return JSONResponse({"ok": True})
+
+    async def _delete(self, job_id: str) -> Response:
+        if self.jobs[job_id]["status"] not in ENDED:
+            return refuse(409, "job has not ended; cancel it first")
+        del self.jobs[job_id]
         return JSONResponse({"ok": True})
 
 

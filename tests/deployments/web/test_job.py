@@ -241,6 +241,58 @@ def test_a_cancelled_job_is_not_shown_as_failed(page, api, running):
     expect(heading(page)).to_have_text("Waiting for a worker")
 
 
+def test_deleting_asks_and_then_forgets_the_job(page, api, running):
+    page.goto(f"/jobs/{running}")
+    delete = page.get_by_role("button", name="Delete", exact=True)
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible()
+    expect(delete).to_be_hidden()
+    api.fail(running, "Nobody speaks.", next_step="Use a video with speech.")
+    for leave in (lambda: page.keyboard.press("Escape"), page.get_by_role("button", name="Keep", exact=True).click):
+        delete.click()
+        dialog = page.get_by_role("dialog", name="Delete this job?")
+        expect(dialog).to_have_accessible_description("Its clips are deleted too. This cannot be undone.")
+        expect(page.get_by_role("button", name="Keep", exact=True)).to_be_focused()
+        leave()
+        expect(dialog).to_be_hidden()
+    assert running in api.jobs
+    delete.click()
+    page.get_by_role("button", name="Delete job").click()
+    expect(heading(page)).to_have_text("Job deleted")
+    expect(heading(page)).to_be_focused()
+    expect(page.locator("#announcement")).to_have_text("The job was deleted.")
+    expect(page).to_have_title("Job deleted · KangKlip")
+    expect(page.get_by_role("button")).to_have_count(0)
+    expect(page.locator("#stages, #failure")).to_have_count(2)
+    expect(page.locator("#stages:visible, #failure:visible")).to_have_count(0)
+    assert running not in api.jobs
+    page.wait_for_timeout(1_200)  # a tick must not bring its times back
+    expect(page.locator("#detail")).to_have_text("Its clips are deleted too.")
+    page.goto("/")
+    expect(page.locator("#recent")).to_be_hidden()
+    page.goto(f"/jobs/{running}")
+    expect(heading(page)).to_have_text("Job not found")
+
+
+def test_a_deletion_that_is_refused_keeps_the_job_and_says_why(page, api, running):
+    api.fail(running, "Nobody speaks.")
+    api.refusal = (409, "run is still stopping; try again in a few seconds")
+    page.goto(f"/jobs/{running}")
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete job").click()
+    expect(
+        page.get_by_role("alert").filter(has_text="Run is still stopping; try again in a few seconds.")
+    ).to_be_visible()
+    expect(heading(page)).to_have_text("The job failed")
+    api.refusal = None
+    api.api_key = "a key"
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete job").click()
+    page.get_by_label("API key").fill("a key")
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete job").click()
+    expect(heading(page)).to_have_text("Job deleted")
+
+
 def test_an_error_of_several_lines_keeps_its_line_breaks(page, api, running):
     api.fail(running, "one line\nand another")
     page.goto(f"/jobs/{running}")

@@ -56,6 +56,8 @@ def test_a_waiting_run_is_cancelled_at_once_and_idempotently(prefect_runs):
     prefect_runs.cancel(run_id)
     assert prefect_runs.run(run_id)["state_type"] == "CANCELLED"
     assert prefect_runs.queue_depth() == waiting - 1
+    prefect_runs.submit(new_job_id(), 1, REQUEST, since=time.time() + 3600)
+    assert prefect_runs.queue_depth() == waiting - 1, "a scheduled run waits for its time, not for a worker"
     prefect_runs.cancel(run_id)
     prefect_runs.cancel(str(uuid4()))
 

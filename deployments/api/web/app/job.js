@@ -3,7 +3,7 @@
 import { ask, jobPath, keepApiKey, now, Refused } from "./api.js";
 import { byId, make, show, webAddress, write } from "./dom.js";
 import { Follower } from "./follow.js";
-import { keepJob } from "./memory.js";
+import { forgetJob, keepJob } from "./memory.js";
 import { cards, notes } from "./results.js";
 import { Timeline } from "./timeline.js";
 import { clips, formatTime, hasEnded, formatDuration, asSentence, STAGES, displayStatus, subject } from "./words.js";
@@ -172,6 +172,7 @@ function drawActions() {
   show(again, failed);
   again.href = `/#${jobId}`;
   show(cancel, !hasEnded(job.status));
+  show(byId("delete"), hasEnded(job.status));
 }
 
 function showLink(how, error) {
@@ -183,16 +184,29 @@ function showLink(how, error) {
   };
   write(byId("connection"), messages[how]);
   show(byId("connection"), messages[how] !== "");
-  if (how === "gone") showGone();
+  if (how === "gone" && main.dataset.status !== "GONE") showGone("Job not found", "The link may be wrong, or the job may have been deleted.");
 }
 
-function showGone() {
+/** Leaves nothing of the job on the page but what became of it. */
+function showGone(heading, text) {
+  job = null;
   main.dataset.status = "GONE";
   main.removeAttribute("aria-busy");
-  write(byId("state"), "Job not found");
-  write(byId("detail"), "The link may be wrong, or the job may have expired.");
-  document.title = "Job not found · KangKlip";
-  for (const id of ["overall", "failure", "results", "stages", "start", "cancel"]) show(byId(id), false);
+  write(byId("state"), heading);
+  write(byId("detail"), text);
+  document.title = `${heading} · KangKlip`;
+  byId("clips").replaceChildren(); // stops the players
+  for (const id of ["subject", "facts", "attempts"]) byId(id).replaceChildren();
+  const parts = ["overall", "failure", "key-field", "results", "stages", "start", "again", "cancel", "delete"];
+  for (const id of parts) show(byId(id), false);
+}
+
+function showDeleted() {
+  follower.stop();
+  forgetJob(jobId);
+  showGone("Job deleted", "Its clips are deleted too.");
+  say("The job was deleted.");
+  byId("state").focus(); // the button that had the focus is gone
 }
 
 /** Fetches the results, and retries while the server is unreachable and the job still has results. */
@@ -211,7 +225,7 @@ async function showResults() {
     drawState();
   } catch (error) {
     write(byId("results-error"), `The clips are ready but cannot be shown yet. ${asSentence(error.message)} Retrying.`);
-    setTimeout(() => job.status === "SUCCEEDED" && showResults(), RETRY);
+    setTimeout(() => job?.status === "SUCCEEDED" && showResults(), RETRY);
     return;
   }
   showNotes(await ask(jobPath(jobId, "/manifest")).catch(() => null));
@@ -221,17 +235,17 @@ function showNotes(manifest) {
   byId("notes").replaceChildren(...notes(manifest).map((note) => make("li", {}, note)));
 }
 
-/** Performs a button's action. If the server requires a key, shows the field for it. */
-async function act(button, path) {
+/** Performs a button's action, then `done`. If the server requires a key, shows the field for it. */
+async function act(button, path, { method = "POST", done = () => follower.start() } = {}) {
   if (button.getAttribute("aria-disabled")) return;
   button.setAttribute("aria-disabled", "true");
   write(byId("action-error"), "");
   if (byId("api_key").value) keepApiKey(byId("api_key").value);
   try {
-    const answer = await ask(jobPath(jobId, path), { method: "POST" });
+    const answer = await ask(jobPath(jobId, path), { method });
     if (answer.ok === false) throw new Refused(200, answer.start_error ?? "the job could not be started");
     show(byId("key-field"), false);
-    follower.start();
+    done();
   } catch (error) {
     refused(error);
   } finally {
@@ -249,11 +263,18 @@ function refused(error) {
   write(byId("action-error"), asSentence(error.message));
 }
 
+/** Lets the button `id` ask in its dialog first. */
+function confirmThen(id, action) {
+  const [button, dialog] = [byId(id), byId(`confirm-${id}`)];
+  button.addEventListener("click", () => {
+    dialog.returnValue = "";
+    dialog.showModal();
+  });
+  dialog.addEventListener("close", () => dialog.returnValue === id && action(button));
+}
+
 byId("start").addEventListener("click", ({ target }) => act(target, "/start"));
-byId("cancel").addEventListener("click", () => {
-  byId("confirm-cancel").returnValue = "";
-  byId("confirm-cancel").showModal();
-});
-byId("confirm-cancel").addEventListener("close", ({ target }) => target.returnValue === "cancel" && act(byId("cancel"), "/cancel"));
+confirmThen("cancel", (button) => act(button, "/cancel"));
+confirmThen("delete", (button) => act(button, "", { method: "DELETE", done: showDeleted }));
 setInterval(tick, 1_000);
 follower.start();

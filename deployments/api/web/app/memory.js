@@ -34,6 +34,8 @@ function uploads() {
 
 const others = (file) => uploads().filter((known) => known.file !== file);
 
+export const forgetJob = (id) => keep(JOBS, recentJobs().filter((job) => job.id !== id));
+
 export const forgetJobs = () => keep(JOBS, []);
 
 function read(name, otherwise) {

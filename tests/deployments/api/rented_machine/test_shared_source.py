@@ -8,7 +8,7 @@ from infra.bucket import background_transfers
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import JobRef
 from infra.settings import Settings
-from tasks.core.object_keys import alias_key, transcript_key
+from tasks.core.object_keys import alias_key, cache_entry, transcript_key, use_key
 from tasks.core.request import ClipRequest
 from tasks.download import _engine_options, _shared_media
 from tasks.options import SourceOptions
@@ -57,6 +57,8 @@ def test_a_rented_machine_reuses_what_we_have_cached(api, download, site):
     assert (theirs, reused) == (ours, True)
     assert site.request_counts["/ours.mp4"] - downloads <= 2  # HEAD requests
     assert work.fetch(theirs.audio).stat().st_size == ours.audio.size
+    mark = use_key(cache_entry(theirs.audio.key), work.job.job_id)
+    assert api.bucket.exists(mark), "the source would be deleted with the other job"
     transcript = transcript_key(ours.audio.sha256, "0" * 64)
     assert not work.store.exists(transcript)
     api.bucket.put_json(transcript, {"heard": True})
