@@ -196,7 +196,7 @@ def list_command(
 
 @app.command("delete")
 def delete_command(
-    jobs: Annotated[list[str], typer.Argument(help="Ids of the jobs, kk_...", metavar="JOB...")],
+    jobs: Annotated[list[str], typer.Argument(help="Ids of the jobs, kk_...", metavar="JOB")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     as_json: Json = False,
 ) -> None:
