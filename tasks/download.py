@@ -124,7 +124,9 @@ def _fetch_file(key: str, work: Workspace) -> Path:
     try:
         return work.store.fetch(key, work.folder / Path(key).name)
     except ObjectMissing:
-        raise SourceNotFound("The file is no longer in the bucket.", "Cut it again: kangklip clip FILE") from None
+        raise SourceNotFound(
+            "The file is no longer in the bucket.", "Upload it again, or cut it with kangklip clip FILE."
+        ) from None
 
 
 def _share(acquired: LocalSource, source: str, index: str, request: ClipRequest, work: Workspace) -> SharedSource:
