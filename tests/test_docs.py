@@ -1,6 +1,7 @@
 """The documents agree with the code: settings, commands, targets, files, links, checks and forms."""
 
 import importlib.util
+import inspect
 import json
 import re
 
@@ -11,6 +12,7 @@ import yaml
 from deployments.cli.main import app
 from deployments.cli.printing import job_document
 from deployments.image.worker_job import WorkerEnvironment
+from flows.housekeeping import housekeeping
 from infra.jobs.record import Job
 from infra.local import services
 from infra.local.services import Home, Service
@@ -243,8 +245,11 @@ def test_prefect_commands_name_registered_pools_and_deployments(page):
             assert words[words.index("--pool") + 1] in pools
         if words[:2] == ["deployment", "run"]:
             assert words[2] in deployments
-            (request,) = [word.removeprefix("request=") for word in words if word.startswith("request=")]
-            assert BatchRequest.model_validate(json.loads(request))
+            parameters = dict(word.split("=", 1) for word in words[3:] if "=" in word)
+            if words[2].startswith("batch/"):
+                assert BatchRequest.model_validate(json.loads(parameters["request"]))
+            else:
+                assert set(parameters) <= set(inspect.signature(housekeeping.fn).parameters)
 
 
 @for_each_page(CURRENT_PAGES)
