@@ -1,5 +1,7 @@
 """Measures the API under load: `make load`. Another process creates 500 jobs and reads 20,000 statuses.
 
+Before that, it uploads a gigabyte.
+
 The API runs like `kangklip api`, in a separate process, on an embedded stack without a worker.
 Standard output gets one table: requests, errors, requests per second, p50, p95 and maximum in
 milliseconds, and the API's resident memory before and after.
@@ -26,10 +28,11 @@ from infra.jobs.ids import new_job_id
 from infra.local.services import WORK_POOL
 from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns
-from tests.bench.processes import resident_mb
+from tests.bench.processes import Sampler, resident_mb
 
 CREATES, READS = 500, 20_000
 CLIENTS = 16
+MIB, UPLOAD_MIB = 1024 * 1024, 1024
 BODY = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 2, "language": "en"}
 
 
@@ -40,13 +43,28 @@ def main() -> None:
             os.environ.update(stack.environment(), CALLBACK_TOKEN="load")
             register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
             with _api() as (url, pid):
+                upload = _upload(url, pid)
                 before = resident_mb(pid)
                 rows = asyncio.run(_load(url, PrefectRuns.from_settings(stack.settings)))
                 after = resident_mb(pid)
     print(f"{'':34}{'requests':>9}{'errors':>8}{'a second':>10}{'p50 ms':>8}{'p95 ms':>8}{'most':>8}")
     for row in rows:
         print(row)
+    print(upload)
     print(f"memory of the API: {before:.0f} MB before, {after:.0f} MB after")
+
+
+def _upload(url: str, pid: int) -> str:
+    """Upload a large file; the row says how long it took, and how much memory the API had meanwhile."""
+    block, length = os.urandom(MIB), UPLOAD_MIB * MIB
+    piece = {"upload-offset": "0", "content-type": "application/offset+octet-stream"}
+    began = time.monotonic()
+    with Sampler([pid]) as sampler, httpx.Client(base_url=url, headers={"tus-resumable": "1.0.0"}, timeout=120) as api:
+        where = api.post("/api/uploads", headers={"upload-length": str(length)}).headers["location"]
+        api.patch(where, headers=piece, content=(block for _ in range(UPLOAD_MIB))).raise_for_status()
+    seconds, most = time.monotonic() - began, max(mb for _, mb in sampler.samples)
+    speed = f"{length / 1e6:.0f} MB in {seconds:.1f} s ({length / seconds / 1e6:.0f} MB a second)"
+    return f"upload: {speed}; memory of the API: at most {most:.0f} MB"
 
 
 @contextlib.contextmanager
