@@ -49,6 +49,10 @@ class EdlRecord(StageRecord):
     selection: Selection
 
 
+class ClipRecord(StageRecord):
+    """A clip that RENDER has drawn: artifacts `clip` and `description` (JSON)."""
+
+
 class RenderRecord(StageRecord):
     """RENDER: artifact `renders` (JSON with one entry per clip), and the clips by file name."""
 

@@ -46,7 +46,7 @@ def upload(
         def render_one(clip: EdlClip, correction: Correction) -> RenderedClip:
             drawn = next((made.drawing for made in result.clips if made.clip == clip), None)
             if drawn is None:
-                taken = [span for made in [*result.clips, *again, *result.failed] for span in made.clip.segments]
+                taken = [span for made in [*result.clips, *again] for span in made.clip.segments]
                 drawn = _spare_drawing(clip, taken, request, source, transcript, work)
             again.append(_render_again(drawn, correction, options, source, work))
             return again[-1]

@@ -133,14 +133,26 @@ def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
             stop_signals.raise_pending()
             report(fraction, message)
 
-        try:
+        with machine_failures(configured):
             yield Workspace(job, configured, report_progress)
-        except ProgramStopped as error:
-            raise MachineError(str(error)) from error
-        except OSError as error:
-            if not disk.is_full_error(error):
-                raise
-            raise DiskFull(disk.full_message(configured.data_dir)) from error
+
+
+@contextmanager
+def machine_failures(configured: Settings) -> Generator[None]:
+    """Name a killed program and a full disk as failures of the machine.
+
+    Raises:
+        DiskFull: the disk filled up during the block.
+        MachineError: a program run in the block was killed, or hung.
+    """
+    try:
+        yield
+    except ProgramStopped as error:
+        raise MachineError(str(error)) from error
+    except OSError as error:
+        if not disk.is_full_error(error):
+            raise
+        raise DiskFull(disk.full_message(configured.data_dir)) from error
 
 
 def media_ref(source: str, name: str, path: Path) -> ArtifactRef:

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,18 +100,22 @@ class RenderResult(BaseModel):
     face_log: dict[str, Any]
 
 
+Draw = Callable[[Drawing, Callable[[float], None]], RenderedClip]
+"""Draws one clip, and tells the share (0 to 1) that is done."""
+
+
 def render_clips(
     drawings: list[Drawing],
-    footage: Footage,
-    options: RenderOptions,
-    out_dir: Path,
+    draw: Draw,
+    parallel: int,
     progress: Callable[[float], None],
-    finished: Callable[[RenderedClip], object] | None = None,
+    stopping: threading.Event | None = None,
 ) -> RenderResult:
-    """Render every clip into `out_dir` as clip_01.mp4 and so on.
+    """Draw every clip, `parallel` of them at once.
 
-    `progress` is called with the share (0 to 1) that is done; `finished` is called with each clip as soon as it
-    is done, on a worker thread.
+    Args:
+        progress: called with the share (0 to 1) of all clips that is done, which never falls.
+        stopping: set when the run is interrupted; nothing may be started from then on.
     """
     done: dict[int, float] = {}
     lock = threading.Lock()
@@ -118,20 +123,20 @@ def render_clips(
 
     def tell(clip: EdlClip, share: float) -> None:
         with lock:
-            done[clip.index] = share * clip.duration
+            done[clip.index] = max(done.get(clip.index, 0.0), share * clip.duration)
             progress(min(sum(done.values()) / whole, 1.0))
 
     def make(drawing: Drawing) -> RenderedClip:
-        made = render_clip(drawing, footage, options, out_dir, partial(tell, drawing.clip))
-        if finished:
-            finished(made)
+        made = draw(drawing, partial(tell, drawing.clip))
+        tell(drawing.clip, 1.0)
         return made
 
-    with ThreadPoolExecutor(parallel_clips(options, len(drawings))) as pool:
-        jobs = {pool.submit(make, drawing): drawing.clip for drawing in drawings}
+    with ThreadPoolExecutor(parallel) as pool:
+        jobs = {pool.submit(copy_context().run, make, drawing): drawing.clip for drawing in drawings}
         try:
             outcomes = [_outcome(job, clip) for job, clip in jobs.items()]
         except BaseException:
+            (stopping or threading.Event()).set()
             pool.shutdown(wait=False, cancel_futures=True)
             while wait(jobs, timeout=0.2).not_done:  # a thread between two ffmpegs would start the next
                 stop_all()

@@ -13,6 +13,7 @@ import pytest
 from infra.bucket.store import ArtifactStore
 from infra.jobs.ids import new_job_id
 from infra.jobs.store import JobStore
+from infra.states import Stage
 from tests.folders import MEDIA
 
 RUN = Path(__file__).with_name("run_clip.py")
@@ -55,13 +56,18 @@ class Pipeline:
 
     def stages(self, flow_run_id: str) -> dict[str, str]:
         """The state of each stage in a flow run: Completed, Cached, Failed ..."""
+        return {name: state for name, (state, _) in self.task_runs(flow_run_id).items() if name.upper() in list(Stage)}
+
+    def task_runs(self, flow_run_id: str) -> dict[str, tuple[str, int]]:
+        """State of each task run of a flow run, stages and their parts, and how often it ran."""
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
         with get_client(sync_client=True) as client:
             chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
             runs = client.read_task_runs(flow_run_filter=chosen)
-        return {run.name: run.state_name for run in sorted(runs, key=lambda run: run.start_time or run.created)}
+        ordered = sorted(runs, key=lambda run: run.start_time or run.created)
+        return {run.name: (run.state_name, run.run_count) for run in ordered}
 
     def json(self, job_id: str, name: str) -> Any:
         return self.store.get_json(f"jobs/{job_id}/{name}")

@@ -4,6 +4,8 @@
 written its first artifact, when most is half done. `DIE_IN=RECORD` does so after UPLOAD has
 published everything and before it writes its record. `STOP_IN=STAGE` sends the process SIGTERM
 at the same moment and swallows what the signal raises, as some libraries do.
+`DIE_AFTER_CLIP=N` makes it kill itself when clip N has been drawn and kept.
+`FAIL_CLIP=N` kills the first encoder of clip N, as a machine short of memory does.
 `LOSE_END` loses the report that the job has ended. `LOSE_SOURCE=STAGE` deletes the source from the shared cache at that
 moment.
 """
@@ -70,6 +72,37 @@ def end_in(stage: str, end: Callable[[], None]) -> None:
         setattr(ArtifactStore, name, ending)
 
 
+def die_after_clip(number: int) -> None:
+    from infra.prefect.results import StageRecords
+
+    write_record, written = StageRecords.write_path, list[str]()
+
+    def ending(self, path, content, **more):
+        write_record(self, path, content, **more)
+        if "/clip-" in path:
+            written.append(path)
+        if len(written) == number:
+            die()
+
+    StageRecords.write_path = ending
+
+
+def fail_clip(number: int) -> None:
+    from tasks import draw
+    from tasks.core.errors import ProgramStopped
+    from tasks.stages.render import render_clip
+
+    failed: list[int] = []
+
+    def failing(drawing, *rest):
+        if drawing.clip.index == number and not failed:
+            failed.append(number)
+            raise ProgramStopped("ffmpeg was killed by signal 9")
+        return render_clip(drawing, *rest)
+
+    draw.render_clip = failing
+
+
 def lose_end() -> None:
     from flows import lifecycle
 
@@ -84,6 +117,10 @@ if __name__ == "__main__":
         end_in(stage, stop_and_swallow)
     if stage := os.environ.get("LOSE_SOURCE"):
         end_in(stage, lose_source)
+    if clip := os.environ.get("DIE_AFTER_CLIP"):
+        die_after_clip(int(clip))
+    if clip := os.environ.get("FAIL_CLIP"):
+        fail_clip(int(clip))
     if os.environ.get("LOSE_END"):
         lose_end()
     with local_run.sigterm_as_interrupt():

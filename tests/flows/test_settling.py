@@ -13,7 +13,7 @@ from tasks.core.output.render_plan import RenderOptions
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Word
 from tasks.engines.probe import probe
-from tasks.stages.render import render_clips
+from tasks.stages.render import render_clip, render_clips
 from tests.small_media import drawing, ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
@@ -52,7 +52,12 @@ def manifest(stack, store, film, tmp_path_factory):
     job, made = new_job_id(), tmp_path_factory.mktemp("made")
     JobStore.from_settings(stack.settings).create(job, REQUEST.model_dump_json())
     speech = [Segment(text="one two three", start=1, duration=16, words=WORDS)]
-    rendered = render_clips([drawing(BROKEN, speech)], footage(film), OPTIONS, made, lambda _: None)
+    rendered = render_clips(
+        [drawing(BROKEN, speech)],
+        lambda one, tell: render_clip(one, footage(film), OPTIONS, made, tell),
+        1,
+        lambda _: None,
+    )
     (original,) = rendered.clips
     shrunk = made / "shrunk.mp4"
     ffmpeg("-i", original.path, "-vf", "scale=90:160", "-c:a", "copy", "-movflags", "+faststart", shrunk)

@@ -1,6 +1,7 @@
 """Clips rendered from small, awkward sources. Framing decisions are tested elsewhere."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -17,7 +18,7 @@ from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
 from tasks.engines.output.measurements import _is_highlight, measure_clip
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
-from tasks.stages.render import RenderedClip, parallel_clips, render_clip, render_clips
+from tasks.stages.render import RenderedClip, RenderResult, parallel_clips, render_clip, render_clips
 from tests.engines.picture.test_filters import combed_share
 from tests.small_media import drawing, ffmpeg, footage
 
@@ -44,8 +45,15 @@ def cut(*spans: tuple[float, float]) -> EdlClip:
     return EdlClip(index=1, title="t", hook="h", segments=[Span(start=a, end=b) for a, b in spans])
 
 
-def drawn(clips: list[EdlClip]) -> list[Drawing]:
-    return [drawing(clip, SPEECH) for clip in clips]
+def render_all(
+    clips: list[EdlClip], path: Path, out: Path, progress: Callable[[float], None] = lambda share: None
+) -> RenderResult:
+    """Two clips at once."""
+
+    def draw(drawing: Drawing, tell: Callable[[float], None]) -> RenderedClip:
+        return render_clip(drawing, footage(path), OPTIONS, out, tell)
+
+    return render_clips([drawing(clip, SPEECH) for clip in clips], draw, 2, progress)
 
 
 def rendered(path: Path, out: Path, clip: EdlClip | None = None, words: list[Segment] | None = None) -> RenderedClip:
@@ -352,8 +360,7 @@ def test_sound_and_picture_stay_in_sync(tmp_path: Path):
 def test_clips_are_returned_in_order_with_a_face_log_and_rising_progress(plain: Path, tmp_path: Path):
     clips = [cut((0.5, 2.5)), cut((2.5, 4.5)).model_copy(update={"index": 2})]
     reports: list[float] = []
-    options = OPTIONS.model_copy(update={"parallel": 2})
-    done = render_clips(drawn(clips), footage(plain), options, tmp_path, reports.append)
+    done = render_all(clips, plain, tmp_path, reports.append)
     assert [c.path.name for c in done.clips] == ["clip_01.mp4", "clip_02.mp4"]
     assert done.failed == []
     assert [row["index"] for row in done.face_log["clips"]] == [1, 2]
@@ -363,14 +370,14 @@ def test_clips_are_returned_in_order_with_a_face_log_and_rising_progress(plain: 
 
 def test_a_failed_clip_does_not_stop_the_others(plain: Path, tmp_path: Path):
     clips = [cut((90, 92)), cut((0.5, 2.5)).model_copy(update={"index": 2})]
-    done = render_clips(drawn(clips), footage(plain), OPTIONS, tmp_path, lambda share: None)
+    done = render_all(clips, plain, tmp_path)
     assert [c.clip.index for c in done.clips] == [2]
     assert [f.clip.index for f in done.failed] == [1]
     assert done.failed[0].reason
 
 
 def test_every_clip_may_fail_without_an_error(plain: Path, tmp_path: Path):
-    done = render_clips(drawn([cut((90, 92))]), footage(plain), OPTIONS, tmp_path, lambda share: None)
+    done = render_all([cut((90, 92))], plain, tmp_path)
     assert done.clips == []
     assert done.failed[0].reason
 
@@ -383,7 +390,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
 
     monkeypatch.setattr(stage, "yunet", missing)
     clips = [cut((0.5, 2.5))]
-    result = render_clips(drawn(clips), footage(plain), OPTIONS, tmp_path, lambda share: None)
+    result = render_all(clips, plain, tmp_path)
     assert (result.face_log["backend"], result.face_log["reason"]) == (None, "model_missing")
     assert {shot.layout for shot in result.clips[0].shots} == {"fit"}
     assert "model_missing" in result.clips[0].warnings[-1]

@@ -82,7 +82,9 @@ TASKS: dict[str, Task] = {
     "measure of a clip": lambda video, out, exe: measure_clip(video, UNSEEN),
     "one frame on NVENC": lambda video, out, exe: engine.nvenc_works.__wrapped__(),
     "one frame decoded on the GPU": lambda video, out, exe: engine.hwaccel.__wrapped__(video),
-    "render": lambda video, out, exe: render_clips(DRAWINGS, footage(video), OPTIONS, out, lambda share: None),
+    "render": lambda video, out, exe: render_clips(
+        DRAWINGS, lambda drawing, tell: render_clip(drawing, footage(video), OPTIONS, out, tell), 2, lambda share: None
+    ),
     "selection": lambda video, out, exe: select_clips(
         "kk",
         ClipRequest(video_url="http://a.example/", clip_duration_seconds=5, clip_count=1),
@@ -156,7 +158,7 @@ def stop_first_program(seconds: float = 20) -> None:
     stop_all()
 
 
-def test_an_interrupted_render_starts_no_further_program(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_render_starts_no_further_program(monkeypatch: pytest.MonkeyPatch):
     """One clip hits a bug while the other is between two runs of ffmpeg, of which the second must not run."""
     begun, stopped = threading.Event(), threading.Event()
 
@@ -173,11 +175,11 @@ def test_an_interrupted_render_starts_no_further_program(video: Path, tmp_path: 
         run(ENDLESS, 60)
         raise AssertionError
 
-    monkeypatch.setattr(stage, "render_clip", make)
     monkeypatch.setattr(stage, "stop_all", stop_and_tell)
-    began = time.monotonic()
+    began, stopping = time.monotonic(), threading.Event()
     with pytest.raises(ZeroDivisionError):
-        render_clips(DRAWINGS, footage(video), OPTIONS, tmp_path, lambda share: None)
+        render_clips(DRAWINGS, make, 2, lambda share: None, stopping)
+    assert stopping.is_set()
     assert time.monotonic() - began < 30
 
 

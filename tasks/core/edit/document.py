@@ -19,7 +19,7 @@ from tasks.core.transcript import Segment, Word
 
 VERSION = 1
 """Version of the format. A field that is added raises it only if a reader of the old format would draw wrongly."""
-MAX_CLIPS, MAX_SEGMENTS, MAX_WORDS = 10, 100, 5000
+MAX_CLIPS, MAX_SEGMENTS, MAX_WORDS = 10, 30, 5000
 """Most clips in a document, segments in a clip, and words in one of a clip's lists."""
 EDIT_BYTES = 1024 * 1024
 """Largest document."""

@@ -1,6 +1,7 @@
 """Derive from a document what is drawn, and `edl.json`."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -31,6 +32,12 @@ class Drawing(BaseModel):
     framing: list[Framing] = Field(default_factory=list[Framing])
     ratio: Ratio | None = None
     captions: EditCaptions = EditCaptions()
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides how the clip looks and sounds, as JSON types. Its number, title and score do not."""
+        drawn = self.model_dump(mode="json", exclude={"clip"})
+        return drawn | {"segments": [(span.start, span.end) for span in self.clip.segments]}
 
     @property
     def captioned(self) -> list[DrawnWord]:

@@ -18,6 +18,8 @@ from tasks.core.transcript import Word
 Part = TypeVar("Part", bound=BaseModel)
 SHORTEST_SEGMENT, SHORTEST_CLIP = 0.1, 1.0
 """Seconds."""
+MAX_PARTS = 30
+"""Parts of a clip. Parts that are far apart are decoded at the same time, which takes 60 MB for each at 1080p."""
 MOST_FAULTS = 100
 """Faults that are listed; of more, only the number is given."""
 _REASONS = {
@@ -141,7 +143,10 @@ def _faults_of_clip(path: str, clip: EditClip, source: SourceFacts, words: Sourc
     yield from _faults_of_words(f"{path}.words", clip, len(source.words))
     if before:
         return
-    left = sum(part.end - part.start for part in played(clip.segments, set(clip.words.removed), words))
+    parts = played(clip.segments, set(clip.words.removed), words)
+    left = sum(part.end - part.start for part in parts)
+    if len(parts) > MAX_PARTS:
+        yield _sentence(path, f"falls into {len(parts)} parts without the removed words; at most {MAX_PARTS}")
     if left < SHORTEST_CLIP:
         yield _sentence(path, f"plays {left:.2f} s; the shortest clip lasts {SHORTEST_CLIP:g} s")
     if left > MAX_SECONDS:

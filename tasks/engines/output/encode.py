@@ -9,7 +9,7 @@ from typing import Any
 import ffmpeg
 
 from tasks.core.media import MediaInfo
-from tasks.core.output.render_plan import Piece, RenderOptions, RenderPlan, SegmentPlan, path_expression
+from tasks.core.output.render_plan import OnReel, Piece, RenderOptions, RenderPlan, path_expression, reels
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.footage import Footage
 from tasks.engines.picture.filters import apply, to_bt709
@@ -90,26 +90,25 @@ def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
 
 def _picture(plan: RenderPlan, footage: Footage, decoder: dict[str, str], options: RenderOptions) -> Any:
     pieces: list[Any] = []
-    for segment in plan.segments:
-        source = ffmpeg.input(f"file:{footage.video}", **seek_options(segment.start), **decoder).video
-        pieces += _segment(plan, segment, source, footage.info, options)
+    for reel in reels(plan):
+        source = ffmpeg.input(f"file:{footage.video}", **seek_options(reel[0].segment.start), **decoder).video
+        pieces += _reel(plan, reel, source, footage.info, options)
     whole = pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
     return whole.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv")
 
 
-def _segment(plan: RenderPlan, segment: SegmentPlan, source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
-    """The segment's pieces, cut by frame numbers from the same decoded frames."""
-    frames = apply(source, display_filters(info, plan.rate, segment.scan))
-    if len(segment.pieces) == 1:
-        return [_framed(_cut(frames, segment.pieces[0]), segment.pieces[0], info, options)]
-    copies = frames.split()
-    return [_framed(_cut(copies[i], piece), piece, info, options) for i, piece in enumerate(segment.pieces)]
+def _reel(plan: RenderPlan, reel: list[OnReel], source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
+    """The pieces of the reel's segments, cut by frame numbers from the same decoded frames."""
+    frames = apply(source, display_filters(info, plan.rate, reel[0].segment.scan))
+    pieces = [(on_reel.first + piece.first, piece) for on_reel in reel for piece in on_reel.segment.pieces]
+    copies = [frames] if len(pieces) == 1 else frames.split()
+    return [
+        _framed(_cut(copies[i], first, piece.frames), piece, info, options) for i, (first, piece) in enumerate(pieces)
+    ]
 
 
-def _cut(frames: Any, piece: Piece) -> Any:
-    return frames.filter("trim", start_frame=piece.first, end_frame=piece.first + piece.frames).filter(
-        "setpts", "PTS-STARTPTS"
-    )
+def _cut(frames: Any, first: int, count: int) -> Any:
+    return frames.filter("trim", start_frame=first, end_frame=first + count).filter("setpts", "PTS-STARTPTS")
 
 
 def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:

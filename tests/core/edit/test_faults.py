@@ -84,7 +84,7 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     *(("clips", changed("clips", value)) for value in (None, "x", {}, 5, [])),
     ("clips", changed("clips", [{**GOOD["clips"][0], "id": f"c{i}"} for i in range(11)])),
     ("clips[1].id", changed("clips/1/id", "clip-1")),
-    *(("clips[0].segments", changed(f"{CLIP}/segments", value)) for value in (None, {}, [], "x", [FULL] * 101)),
+    *(("clips[0].segments", changed(f"{CLIP}/segments", value)) for value in (None, {}, [], "x", [FULL] * 31)),
     *(("clips[0].segments[0]", changed(SEGMENT, value)) for value in (None, [1, 2], "1-2", 5)),
     ("clips[0].segments[0].end", changed(f"{SEGMENT}/end", 812.4)),
     ("clips[0].segments[0].end", changed(f"{SEGMENT}/end", 50.0)),
@@ -143,6 +143,14 @@ def test_everything_is_answered_at_once_with_path_and_reason():
         "clips[0].segments[0].end: 812.4 lies after the source's end, 600.1",
         "clips[0].words.removed[0]: there is no word 99999; the source has 1200",
     ]
+
+
+def test_a_clip_may_not_fall_into_more_parts_than_can_be_drawn():
+    document = changed(f"{CLIP}/segments", [{"start": 50, "end": 90}])
+    document["clips"][0]["words"]["removed"] = list(range(101, 159, 2))
+    assert faults(document, SOURCE) == []
+    document["clips"][0]["words"]["removed"] = list(range(101, 161, 2))
+    assert faults(document, SOURCE) == ["clips[0]: falls into 31 parts without the removed words; at most 30"]
 
 
 VAST = {

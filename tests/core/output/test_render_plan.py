@@ -15,8 +15,10 @@ from tasks.core.output.render_plan import (
     on_clip_clock,
     path_expression,
     plan,
+    reels,
 )
 from tasks.core.picture.camera import CropKey, Shot
+from tasks.core.picture.field_order import Scan
 
 INFO = MediaInfo(duration=100, size_bytes=1, container="mp4", width=1920, height=1080, fps=30)
 
@@ -126,6 +128,21 @@ def test_pan_keys_are_on_the_pieces_clock():
     )
     piece = plan(clip((10, 13)), [[still(10, 11), pan]], INFO, RenderOptions()).segments[0].pieces[1]
     assert [(k.t, k.x) for k in piece.keys] == [(0, 0), (2, 200)]
+
+
+def test_segments_that_follow_each_other_closely_are_decoded_in_one_go():
+    cut = clip((10, 12), (12.5, 14), (20, 21), (13, 14))
+    made = plan(cut, [[still(span.start, span.end)] for span in cut.segments], INFO, RenderOptions())
+    found = [[(on.first, on.segment.start) for on in reel] for reel in reels(made)]
+    assert found == [[(0, 10), (round(2.5 * made.rate), 12.5)], [(0, 20)], [(0, 13)]]
+    assert [on.segment for reel in reels(made) for on in reel] == made.segments
+
+
+def test_segments_of_different_scan_are_decoded_apart():
+    cut = clip((10, 12), (12.5, 14))
+    scans = [Scan(), Scan(kind="interlaced")]
+    made = plan(cut, [[still(10, 12)], [still(12.5, 14)]], INFO, RenderOptions(), scans=scans)
+    assert [len(reel) for reel in reels(made)] == [1, 1]
 
 
 def test_stretches_are_moved_to_the_clips_clock():
