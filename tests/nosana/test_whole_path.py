@@ -246,10 +246,13 @@ def test_a_second_exchange_of_the_grant_ends_a_run_by_a_schedule(service, talk_u
 
 
 def kill_container():
+    """Kill all processes of the container, parents first, so that none of them sees another one die."""
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
             if "flow-run" in process.cmdline():
-                os.killpg(process.pid, signal.SIGKILL)  # as an engine does: all its processes at once
+                for one in [process, *process.children(recursive=True)]:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.kill()
 
 
 @pytest.mark.soak
