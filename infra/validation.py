@@ -1,12 +1,15 @@
 """Turns pydantic's validation errors into sentences for the user."""
 
 from collections.abc import Callable
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+_NOT_NONE = "none_required"
+"""Reported along with the fault of a value that could also be None."""
 _WORDS = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
@@ -28,7 +31,7 @@ def describe_errors(error: ValidationError, model: type[BaseModel], name: Callab
         model: the validated model. Its fields have the bounds and examples.
         name: maps a field's name or alias to the name that the user knows.
     """
-    found = error.errors(include_url=False, include_input=False)
+    found = [fault for fault in error.errors(include_url=False, include_input=False) if fault["type"] != _NOT_NONE]
     return "; ".join(dict.fromkeys(_sentence(fault, model, name) for fault in found))
 
 
@@ -73,7 +76,10 @@ def _number(kind: str, field: FieldInfo | None) -> str:
 
 
 def _bound(field: FieldInfo, *names: str) -> float | None:
-    return next((getattr(limit, name) for limit in field.metadata for name in names if hasattr(limit, name)), None)
+    """The first of the named limits on the field's value, also if the field may be None."""
+    kinds = [FieldInfo.from_annotation(kind) for kind in get_args(field.annotation)]
+    limits = [limit for each in (field, *kinds) for limit in each.metadata]
+    return next((getattr(limit, name) for limit in limits for name in names if hasattr(limit, name)), None)
 
 
 def _custom_message(fault: ErrorDetails) -> str:

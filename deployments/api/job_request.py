@@ -28,8 +28,9 @@ from tasks.core.request import (
     SHORTEST_SHARE,
     ClipCount,
     ClipSeconds,
+    EndSeconds,
     Language,
-    SourceSeconds,
+    StartSeconds,
     VideoUrl,
     web_address,
 )
@@ -123,16 +124,8 @@ class JobRequest(BaseModel):
             json_schema_extra={"enum": ["auto", *sorted(LANGUAGES), None]},
         ),
     ] = "auto"
-    start_seconds: Annotated[
-        SourceSeconds[float | None],
-        Field(description="Cut clips from what is said after this second of the video.", examples=[600]),
-        BeforeValidator(_number_or_null),
-    ] = None
-    end_seconds: Annotated[
-        SourceSeconds[float | None],
-        Field(description="Cut clips from what is said before this second of the video.", examples=[1500]),
-        BeforeValidator(_number_or_null),
-    ] = None
+    start_seconds: Annotated[StartSeconds, BeforeValidator(_number_or_null)] = None
+    end_seconds: Annotated[EndSeconds, BeforeValidator(_number_or_null)] = None
     webhook_url: Annotated[
         str | None,
         AfterValidator(_webhook_address),

@@ -121,7 +121,6 @@ def clip_command(
             "start_seconds": validate.position(start, "--from"),
             "end_seconds": validate.position(end, "--to"),
         }
-        options = {name: value for name, value in options.items() if value is not None}
         request = validate.clip_request(source, options, allow_private=allow_private)
         validate.check_out(out)
         if api:

@@ -44,7 +44,7 @@ class WorkerEnvironment(BaseSettings):
     job_id: JobId = Field(examples=["kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"])
     video_url: VideoUrl[str]
     clip_count: ClipCount
-    min_clip_seconds: ShortestSeconds[float]
+    min_clip_seconds: ShortestSeconds
     max_clip_seconds: ClipSeconds
     output_language: Language = "auto"
     r2_prefix: str | None = None

@@ -88,7 +88,7 @@ ClipCount = Annotated[
     int, Field(ge=1, le=MAX_CLIPS, title="Number of clips", description="How many clips, 1 to 5.", examples=[3])
 ]
 ShortestSeconds = Annotated[
-    T,
+    float,
     Field(
         ge=3,
         le=MAX_SECONDS,
@@ -97,13 +97,6 @@ ShortestSeconds = Annotated[
         examples=[20],
     ),
 ]
-
-
-SourceSeconds = Annotated[
-    T,
-    Field(ge=0, le=MAX_SOURCE_SECONDS, allow_inf_nan=False, examples=[600]),
-]
-"""A position in the source, in seconds from its start."""
 
 
 def _form_schema(schema: dict[str, Any]) -> None:
@@ -120,9 +113,28 @@ def _address_schema(schema: dict[str, Any]) -> None:
 def optional_field(schema: dict[str, Any]) -> None:
     """Let a form omit an empty field instead of sending null."""
     schema.pop("default", None)
-    for bound, name in (("ge", "minimum"), ("le", "maximum")):  # pydantic does not convert those of a union
-        if bound in schema:
-            schema[name] = schema.pop(bound)
+
+
+SourceSeconds = Annotated[float, Field(ge=0, le=MAX_SOURCE_SECONDS, allow_inf_nan=False)]
+"""A position in the source, in seconds from its start."""
+StartSeconds = Annotated[
+    SourceSeconds | SkipJsonSchema[None],
+    Field(
+        title="From",
+        description="Cut clips from what is said after this second of the video; if empty, from its start.",
+        examples=[600],
+        json_schema_extra=optional_field,
+    ),
+]
+EndSeconds = Annotated[
+    SourceSeconds | SkipJsonSchema[None],
+    Field(
+        title="To",
+        description="Cut clips from what is said before this second of the video; if empty, up to its end.",
+        examples=[1500],
+        json_schema_extra=optional_field,
+    ),
+]
 
 
 class ClipRequest(BaseModel):
@@ -148,22 +160,10 @@ class ClipRequest(BaseModel):
     clip_duration_seconds: ClipSeconds = DEFAULT_SECONDS
     clip_count: ClipCount = DEFAULT_CLIPS
     language: Language = "auto"
-    min_clip_seconds: ShortestSeconds[float | SkipJsonSchema[None]] = Field(
-        default=None, json_schema_extra=optional_field
-    )
+    min_clip_seconds: ShortestSeconds | SkipJsonSchema[None] = Field(default=None, json_schema_extra=optional_field)
 
-    start_seconds: SourceSeconds[float | SkipJsonSchema[None]] = Field(
-        default=None,
-        title="From",
-        description="Cut clips from what is said after this second of the video; if empty, from its start.",
-        json_schema_extra=optional_field,
-    )
-    end_seconds: SourceSeconds[float | SkipJsonSchema[None]] = Field(
-        default=None,
-        title="To",
-        description="Cut clips from what is said before this second of the video; if empty, up to its end.",
-        json_schema_extra=optional_field,
-    )
+    start_seconds: StartSeconds = None
+    end_seconds: EndSeconds = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "ClipRequest":

@@ -1,5 +1,7 @@
 """Every request model accepts only what the flow accepts, and each field is defined once."""
 
+import json
+
 import pytest
 
 from deployments.api.job_request import JobRequest
@@ -27,7 +29,19 @@ def test_every_model_only_narrows_the_fields_of_the_request(border):
 def test_the_flow_accepts_what_the_api_accepts():
     sent = {"video_url": " https://example.org/v ", "clip_duration_seconds": 45.0, "clip_count": 2.0, "language": None}
     accepted = JobRequest.model_validate(sent)
-    assert accepted.model_dump_json() == (
+    assert json.dumps(accepted.for_run(), separators=(",", ":")) == (
         '{"video_url":"https://example.org/v","clip_duration_seconds":45,"clip_count":2,"language":"auto"}'
     )
-    assert ClipRequest.model_validate(accepted.model_dump()).clip_count == 2
+    assert ClipRequest.model_validate(accepted.for_run()).clip_count == 2
+
+
+TALK = {"video_url": "https://example.org/v", "clip_duration_seconds": 45, "clip_count": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "request_"), [(ClipRequest, TALK), (JobRequest, TALK), (BatchRequest, {"feed": "https://example.org/f"})]
+)
+def test_an_optional_field_may_be_null(model, request_):
+    optional = {name: None for name, field in model.model_fields.items() if field.default is None}
+    assert len(optional) >= 3
+    assert model.model_validate(optional | request_) == model.model_validate(request_)

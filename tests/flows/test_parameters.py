@@ -13,6 +13,8 @@ URL = "https://example.org/talk.mp4"
         ({"video_url": URL, "clip_count": 9}, "clip_count must be a whole number from 1 to 5."),
         ({"video_url": URL, "language": "indonesian"}, "must be auto or a Whisper code such as en; did you mean id?"),
         ({"video_url": URL, "clip_duration_seconds": 20, "min_clip_seconds": 30}, "must not exceed"),
+        ({"video_url": URL, "min_clip_seconds": 1}, "min_clip_seconds must be a number from 3 to 180."),
+        ({"video_url": URL, "start_seconds": -1, "end_seconds": None}, "start_seconds must be a number from 0 to"),
     ],
 )
 def test_a_bad_request_fails_the_run_with_one_sentence(stack, caplog, request_, message):

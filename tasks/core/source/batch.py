@@ -57,18 +57,15 @@ class BatchRequest(BaseModel):
         examples=["https://example.org/feed.xml"],
         json_schema_extra=optional_field,
     )
-    name: str | SkipJsonSchema[None] = Field(
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")] | SkipJsonSchema[None] = Field(
         default=None,
         examples=["my-talks"],
         json_schema_extra=optional_field,
-        pattern=r"^[a-z0-9][a-z0-9-]{0,63}$",
         description="Name under which the batch remembers processed videos: a to z, 0 to 9 and -. "
         "If empty, it is derived from the addresses. A new name processes everything again.",
     )
-    newest: int | SkipJsonSchema[None] = Field(
+    newest: Annotated[int, Field(ge=1, le=1000)] | SkipJsonSchema[None] = Field(
         default=None,
-        ge=1,
-        le=1000,
         json_schema_extra=optional_field,
         description=f"Most new videos in one run; if empty, {FEED_NEWEST} of a feed or all of a list.",
     )

@@ -243,7 +243,7 @@ def test_resume_downloads_a_finished_jobs_files_and_ends_with_a_table_and_a_live
         assert (tmp_path / laptop.job.name / name).read_bytes() == (laptop.job / name).read_bytes()
         assert name in result.stdout
     assert len(re.findall(r"\b(\d+)/\1\b", result.stdout)) == 2, "all checks of both clips passed"
-    assert "13 files in " in result.stdout
+    assert "16 files in " in result.stdout
     ui = stack.settings.prefect_api_url.removesuffix("/api")
     assert f"Run in the Prefect UI: {ui}/runs/flow-run/" in result.stderr, "its server stays up: it is named"
 
@@ -449,9 +449,9 @@ def test_durations_and_counts_have_bounds(arguments):
     ],
 )
 def test_a_part_of_the_source_is_checked_before_anything_starts(arguments, error):
-    refused = CliRunner().invoke(app, ["clip", "https://example.org/talk.mp4", *arguments], env={"COLUMNS": "400"})
-    assert refused.exit_code == 2
-    assert error in " ".join(refused.output.split())
+    refused = kangklip("clip", "https://example.org/talk.mp4", *arguments, environment={"COLUMNS": "400"})
+    assert refused.returncode == 2
+    assert error in " ".join(refused.stderr.split())
 
 
 def test_malformed_settings_are_named_with_their_valid_values():

@@ -159,9 +159,10 @@ def test_the_nosana_pool_has_the_workers_job_template(server):
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_every_parameter_has_a_description(server, name):
     schema = server.deployment(name)["parameter_openapi_schema"]
-    requests = [body for body in schema["definitions"].values() if "properties" in body]
-    assert requests
-    for body in [schema, *requests]:
+    bodies = [body for body in [schema, *schema.get("definitions", {}).values()] if "properties" in body]
+    assert bodies
+    for body in bodies:
+        assert body["properties"]
         assert [field for field, described in body["properties"].items() if not described.get("description")] == []
 
 

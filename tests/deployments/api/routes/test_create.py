@@ -42,6 +42,11 @@ def test_a_job_may_use_only_a_part_of_its_video(api):
     assert api.job(job_id)["request"]["end_seconds"] == 900.5
 
 
+def test_an_open_part_may_be_named_as_null(api):
+    job_id = api.create(start_seconds=None, end_seconds=None).json()["job_id"]
+    assert api.runs.requests[job_id, 1] == REQUEST
+
+
 BAD_START = "start_seconds must be a number of seconds from 0"
 BAD_END = "end_seconds must be a number of seconds, at least a clip's length after start_seconds"
 
