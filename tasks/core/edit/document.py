@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
 from tasks.core.edl import EdlClip
 from tasks.core.object_keys import digest
-from tasks.core.picture.asked import AUTOMATIC, Framing
+from tasks.core.picture.framing_choice import AUTOMATIC, Framing
 from tasks.core.transcript import Segment, Word
 
 VERSION = 1

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from tasks.core.edit.cuts import SourceWords, played
 from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords, Ratio, transcript_words
 from tasks.core.edl import EdlClip, Span
-from tasks.core.picture.asked import AUTOMATIC, Framing
+from tasks.core.picture.framing_choice import AUTOMATIC, Framing
 from tasks.core.speech.sentences import join, ordered_words
 from tasks.core.transcript import Segment, Speech, Word
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tasks.core.edit.cuts import REACH, SHORTEST_PART, SourceWords, played
 from tasks.core.edit.document import EditSegment
-from tasks.core.picture.asked import Fit
+from tasks.core.picture.framing_choice import Fit
 from tasks.core.transcript import Word
 
 TALK = SourceWords([Word(word=f"w{i}", start=i, end=i + 0.6) for i in range(10)])

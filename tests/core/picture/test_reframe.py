@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.picture.asked import Crop, Fit
+from tasks.core.picture.framing_choice import Crop, Fit
 from tasks.core.picture.camera import FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.reframe import MAX_ACCELERATION, MAX_SPEED, face_log, face_log_clip, fit_crop, frame_range
 

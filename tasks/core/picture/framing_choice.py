@@ -1,27 +1,27 @@
-"""What a person may ask the camera to show."""
+"""The framing that a person may choose for a segment."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Asked(BaseModel):
+class _FramingChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Automatic(_Asked):
+class Automatic(_FramingChoice):
     """The camera follows faces and speakers, and shows the whole picture where it cannot."""
 
     kind: Literal["auto"]
 
 
-class Fit(_Asked):
+class Fit(_FramingChoice):
     """The whole picture over a blurred copy of itself."""
 
     kind: Literal["fit"]
 
 
-class Crop(_Asked):
+class Crop(_FramingChoice):
     """A crop at rest. It moves along the side of the picture that is too long for the clip."""
 
     kind: Literal["crop"]
@@ -35,5 +35,5 @@ class Crop(_Asked):
 
 
 Framing = Annotated[Automatic | Fit | Crop, Field(discriminator="kind")]
-"""What the camera is asked to show."""
+"""What the camera shows of a segment."""
 AUTOMATIC = Automatic(kind="auto")
