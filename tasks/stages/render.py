@@ -28,9 +28,9 @@ from tasks.core.output.render_plan import (
     plan,
 )
 from tasks.core.output.source_match import SourceExcerpt
-from tasks.core.picture.framing_choice import Automatic
 from tasks.core.picture.camera import RangeAnalysis, Shot
 from tasks.core.picture.field_order import Scan
+from tasks.core.picture.framing_choice import Automatic
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
 from tasks.engines.captions import fonts, line_breaks

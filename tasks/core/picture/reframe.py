@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.core.picture.framing_choice import Crop, Fit, Framing
 from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.crop_path import constant_within, key_indices, peak_motion, smooth_path, taut_string
+from tasks.core.picture.framing_choice import Crop, Fit, Framing
 from tasks.core.picture.speaker import lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.picture.framing_choice import Crop, Fit
 from tasks.core.picture.camera import FaceBox, Picture, RangeAnalysis, Shot
+from tasks.core.picture.framing_choice import Crop, Fit
 from tasks.core.picture.reframe import MAX_ACCELERATION, MAX_SPEED, face_log, face_log_clip, fit_crop, frame_range
 
 WIDE, CLIP = (1920, 1080), (1080, 1920)
