@@ -19,8 +19,6 @@ from infra.jobs.connection import Connection
 from infra.jobs.events import JobEvents
 from infra.jobs.store import JobStore
 from infra.local.services import Home
-from infra.local.stack import LocalStack
-from infra.settings import Settings
 from infra.states import JobState
 from tests.deployments.cli.test_up import SHORT, Up
 from tests.media_server import MediaServer, file
@@ -137,7 +135,7 @@ def test_every_job_ends_well_whatever_is_killed(tmp_path, url):
 
 def check(up, jobs):
     """What is true of every job once all have ended."""
-    stack = LocalStack(Settings(KANGKLIP_DATA_DIR=up.folder))
+    stack = up.stack()
     store = JobStore(Connection(stack.environment()["REDIS_URL"]), 3600)
     failed = [job for job_id in jobs if (job := up.job(job_id))["status"] != "SUCCEEDED"]
     assert failed == []

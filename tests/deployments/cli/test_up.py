@@ -76,6 +76,11 @@ class Up:
             return self.client.get("/readyz").status_code == 200
         return False
 
+    def stack(self):
+        """The embedded servers, whatever other servers this process's environment names."""
+        named = Settings(KANGKLIP_DATA_DIR=self.folder, redis_url=None, r2_endpoint=None, prefect_api_url=None)
+        return LocalStack(named)
+
     def log(self):
         return (self.folder.parent / "up.log").read_text()[-3000:]
 
@@ -121,8 +126,8 @@ class Api(Up):
         return ["api"]
 
     def environment(self):
-        servers = LocalStack(Settings(KANGKLIP_DATA_DIR=self.folder)).environment()
-        return super().environment() | servers | {"PORT": str(self.port), "CALLBACK_TOKEN": "a-token"}
+        own = {"PORT": str(self.port), "CALLBACK_TOKEN": "a-token"}
+        return super().environment() | self.stack().environment() | own
 
 
 def request_a_clip(page, url):
