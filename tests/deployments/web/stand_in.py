@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -232,10 +233,17 @@ class StandIn:
     async def _manifest(self, job_id: str) -> Response:
         return JSONResponse(self.manifests[job_id])
 
-    async def _clip(self, request: Request) -> Response:
+    async def _clip(self, request: Request, file: str) -> Response:
         assert self.clip
+        if file.endswith(".jpg"):
+            return Response(self._poster(), media_type="image/jpeg")
         self.ranges.append(request.headers.get("range", ""))
         return FileResponse(self.clip, media_type="video/mp4")
+
+    def _poster(self) -> bytes:
+        """The clip's first frame as a JPEG."""
+        _, frame = cv2.VideoCapture(str(self.clip)).read()
+        return cv2.imencode(".jpg", frame)[1].tobytes()
 
     async def _download(self, job_id: str, file: str, name: str = "") -> Response:
         assert self.clip

@@ -243,7 +243,7 @@ def test_a_cancelled_job_is_not_shown_as_failed(page, api, running):
 
 def test_deleting_asks_and_then_forgets_the_job(page, api, running):
     page.goto(f"/jobs/{running}")
-    delete = page.get_by_role("button", name="Delete", exact=True)
+    delete = page.get_by_role("button", name="Delete this job")
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible()
     expect(delete).to_be_hidden()
     api.fail(running, "Nobody speaks.", next_step="Use a video with speech.")
@@ -277,7 +277,7 @@ def test_a_deletion_that_is_refused_keeps_the_job_and_says_why(page, api, runnin
     api.fail(running, "Nobody speaks.")
     api.refusal = (409, "run is still stopping; try again in a few seconds")
     page.goto(f"/jobs/{running}")
-    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete this job").click()
     page.get_by_role("button", name="Delete job").click()
     expect(
         page.get_by_role("alert").filter(has_text="Run is still stopping; try again in a few seconds.")
@@ -285,10 +285,10 @@ def test_a_deletion_that_is_refused_keeps_the_job_and_says_why(page, api, runnin
     expect(heading(page)).to_have_text("The job failed")
     api.refusal = None
     api.api_key = "a key"
-    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete this job").click()
     page.get_by_role("button", name="Delete job").click()
     page.get_by_label("API key").fill("a key")
-    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete this job").click()
     page.get_by_role("button", name="Delete job").click()
     expect(heading(page)).to_have_text("Job deleted")
 

@@ -120,7 +120,7 @@ def test_draw_the_readmes_pictures(browser, api):
         page.evaluate("document.activeElement.blur()")
 
     for name, go, height in [
-        ("page-form", address_filled, 820),
+        ("page-form", address_filled, 920),
         ("page-job", running, 700),
         ("page-clips", done, 1340),
     ]:
