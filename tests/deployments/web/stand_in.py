@@ -142,6 +142,7 @@ class StandIn:
             entry
             | {"download_url": f"https://bucket.invalid/{entry['file']}?signature=x"}
             | {"stream_url": f"/api/jobs/{job_id}/clips/{entry['file']}"}
+            | ({"poster": entry["poster"].replace("kk_x", job_id)} if "poster" in entry else {})
             for entry in clips
         ]
         self.manifests[job_id] = {"job_id": job_id, "clips": clips, "warnings": [], "dropped": [], **manifest}

@@ -186,9 +186,13 @@ def test_a_clip_links_its_subtitles(page, finished_job):
 
 def test_a_clip_shows_and_links_its_poster(page, finished_job):
     page.goto(f"/jobs/{finished_job}")
-    expect(clip(page, 1).locator("video")).to_have_attribute("poster", CLIPS[0]["poster"])
+    poster = CLIPS[0]["poster"].replace("kk_x", finished_job)
+    expect(clip(page, 1).locator("video")).to_have_attribute("poster", poster)
+    assert page.evaluate("address => fetch(address).then((answer) => answer.headers.get('content-type'))", poster) == (
+        "image/jpeg"
+    )
     link = clip(page, 1).get_by_role("link", name="Download the poster of clip 1")
-    expect(link).to_have_attribute("href", f"{CLIPS[0]['poster']}/download?name=title")
+    expect(link).to_have_attribute("href", f"{poster}/download?name=title")
     assert clip(page, 2).locator("video").get_attribute("poster") is None
     expect(clip(page, 2).get_by_text("Poster:")).to_have_count(0)
 
