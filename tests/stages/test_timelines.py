@@ -25,7 +25,7 @@ def rendered(path: Path, out: Path, start: float, end: float) -> RenderedClip:
 def faults(clip: RenderedClip) -> list[str]:
     measure = measure_clip(clip.path, clip.source)
     checks = check_clip(
-        measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.words, clip.clip.duration
+        measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.drawing.captioned, clip.clip.duration
     )
     return [f"{c.name}: {c.measured}" for c in checks if not c.ok]
 

@@ -123,6 +123,7 @@ def test_the_manifest_has_the_fields_readers_rely_on():
     entry = ClipEntry(
         clip=CLIP,
         file="clip_02.mp4",
+        poster="clip_02.jpg",
         duration=29.98,
         size_bytes=10,
         sha256="ab",

@@ -2,7 +2,7 @@
 
 const CHOICE = "kangklip.choice";
 const JOBS = "kangklip.jobs";
-const UPLOADS = "kangklip.uploads";
+const SENT_FILES = "kangklip.uploads";
 const MOST = 12;
 
 export const lastChoice = () => read(CHOICE, {});
@@ -24,11 +24,11 @@ export function keepJob(job) {
 
 /** The address of this file's unfinished or finished upload, or an empty string. */
 export const knownUpload = (file) => uploads().find((known) => known.file === file)?.url ?? "";
-export const keepUpload = (file, url) => keep(UPLOADS, [{ file, url }, ...others(file)].slice(0, MOST));
-export const forgetUpload = (file) => keep(UPLOADS, others(file));
+export const keepUpload = (file, url) => keep(SENT_FILES, [{ file, url }, ...others(file)].slice(0, MOST));
+export const forgetUpload = (file) => keep(SENT_FILES, others(file));
 
 function uploads() {
-  const known = read(UPLOADS, []);
+  const known = read(SENT_FILES, []);
   return Array.isArray(known) ? known.filter(({ url } = {}) => /^\/api\/uploads\/\w+$/.test(url)) : [];
 }
 
