@@ -22,6 +22,7 @@ from tasks.records import SourceRecord
 from tests.flows.test_resume import encoders_of
 
 
+@pytest.mark.soak
 def test_after_a_kill_and_a_stop_only_the_missing_clip_is_drawn_and_a_failed_one_is_retried_alone(
     pipeline, short, job_id
 ):

@@ -154,7 +154,7 @@ def test_an_unknown_language_is_refused_before_any_work(recogniser: Recogniser) 
 @pytest.mark.parametrize(
     "parts",
     [
-        [talk(0, TURN), voice("spanish", "es"), talk(TURN, 17.1)],
+        pytest.param([talk(0, TURN), voice("spanish", "es"), talk(TURN, 17.1)], marks=pytest.mark.soak),
         [talk(0, TURN), voice("italian", "it")],
         pytest.param([voice("spanish", "es"), voice("italian", "it")], marks=pytest.mark.soak),
         pytest.param([voice("italian", "it"), talk(0, TURN), voice("spanish", "es")], marks=pytest.mark.soak),
@@ -187,6 +187,7 @@ def test_a_line_that_is_said_eight_times_is_heard_eight_times(recogniser: Recogn
     assert all(1.4 < step < 2.9 for step in steps), steps
 
 
+@pytest.mark.soak
 def test_speech_after_a_long_silence_is_heard_from_its_first_word(recogniser: Recogniser, tmp_path: Path) -> None:
     silence, speech = 40.0, talk(0, TURN)
     late = tmp_path / "late.flac"
