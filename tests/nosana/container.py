@@ -9,6 +9,8 @@ import tempfile
 import time
 from typing import Any, Self
 
+import psutil
+
 from tests.folders import ROOT
 from tests.nosana.states import Deployment, ended, failed_host, log
 
@@ -48,8 +50,9 @@ def command(args: dict[str, Any]) -> list[str]:
 class Container:
     """A process and everything it starts. They end together, as in a container."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, home: str | None) -> None:
         self._process = process
+        self._home = home
         streams = {"stdout": process.stdout, "stderr": process.stderr}
         self._lines: list[dict[str, str]] = []
         self._reading = [asyncio.create_task(self._read(kind, stream)) for kind, stream in streams.items() if stream]
@@ -57,11 +60,10 @@ class Container:
     @classmethod
     async def start(cls, words: list[str], env: dict[str, str]) -> Self:
         pipe = asyncio.subprocess.PIPE
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *words, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, limit=1 << 20, start_new_session=True
-            )
+        process = await asyncio.create_subprocess_exec(
+            *words, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, limit=1 << 20, start_new_session=True
         )
+        return cls(process, env.get("HOME"))
 
     async def ends_within(self, seconds: float, stopping: asyncio.Event | None = None) -> bool:
         """Whether the process ended, or a stop was requested, within `seconds`.
@@ -82,10 +84,18 @@ class Container:
                 self._process.terminate()
                 await self.ends_within(KILL_AFTER_SECONDS)
         finally:  # the double may stop before that time is over
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_all()
         code = await self._process.wait()
         return code if code >= 0 else 128 - code
+
+    def _kill_all(self) -> None:
+        """Kill the process group, and what left it, by its home folder: Prefect's engine has a session of its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        for process in psutil.process_iter() if self._home not in (None, os.environ.get("HOME")) else ():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HOME") == self._home:
+                    process.kill()
 
     async def logs(self) -> list[dict[str, str]]:
         await asyncio.gather(*self._reading)
