@@ -97,13 +97,13 @@ class RemoteApi:
             time.sleep(POLL_SECONDS)
 
     def download(self, job_id: str, folder: Path) -> list[Path]:
-        """Save the manifest, the clips and their subtitles in the folder."""
+        """Save the manifest and the clips, with their subtitles and posters, in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         results = self._repeat("GET", f"/api/jobs/{job_id}/results").json()["clips"]
         paths = {"manifest.json": f"/api/jobs/{job_id}/manifest"}
         for clip in results:
-            for path in (clip["stream_url"], *(clip.get("subtitles") or {}).values()):
-                paths[Path(path).name] = path
+            extras = [*(clip.get("subtitles") or {}).values(), clip.get("poster")]
+            paths |= {Path(path).name: path for path in [clip["stream_url"], *extras] if path}
         return [self._save(path, folder / name) for name, path in paths.items()]
 
     def _save(self, path: str, file: Path) -> Path:

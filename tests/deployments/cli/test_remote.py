@@ -24,6 +24,9 @@ SHORT = MEDIA / "short.mp4"
 MADE = {"size_bytes": len(CLIP), "checks": [{"ok": True}, {"ok": True}]}
 
 
+EXTRAS = {"clip_01.jpg": b"a poster", "clip_01.srt": b"subtitles"}
+
+
 @pytest.fixture
 def served(serve):  # noqa: F811 - the fixture
     return serve(api_keys=SecretStr(",".join(KEYS)))
@@ -37,7 +40,10 @@ def end_jobs(served, state):
         while not (made := set(served.runs.ids) - before):
             time.sleep(0.05)
         ((job_id, _),) = made
-        manifest = {"job_id": job_id, "clips": [clip_entry("clip_01.mp4") | MADE], "warnings": [], "dropped": []}
+        clip = clip_entry("clip_01.mp4") | MADE | {"poster": "clip_01.jpg", "subtitles": {"srt": "clip_01.srt"}}
+        manifest = {"job_id": job_id, "clips": [clip], "warnings": [], "dropped": []}
+        for name, content in EXTRAS.items():
+            served.bucket.put_bytes(job_key(job_id, name), content, "application/octet-stream")
         served.bucket.put_bytes(job_key(job_id, "clip_01.mp4"), CLIP, "video/mp4")
         served.bucket.put_json(job_key(job_id, "manifest.json"), manifest)
         error = "Nobody speaks." if state is JobState.FAILED else None
@@ -59,6 +65,7 @@ def test_a_file_is_sent_cut_and_its_clips_are_fetched(served, tmp_path):
     assert (document["status"], len(document["clips"])) == ("SUCCEEDED", 1)
     folder = tmp_path / document["job_id"]
     assert (folder / "clip_01.mp4").read_bytes() == CLIP
+    assert {name: (folder / name).read_bytes() for name in EXTRAS} == EXTRAS
     request = served.record(document["job_id"]).request
     assert request["source_name"] == SHORT.name
     assert served.bucket.get_bytes(request["source_key"]) == SHORT.read_bytes()
