@@ -32,12 +32,7 @@ if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'webhook_error', ARGV[4]) end
 if ARGV[5] ~= '' then redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1]) else redis.call('ZREM', KEYS[2], ARGV[1]) end
 return 1
 """
-_FIELDS = (
-    "webhook_url",
-    "webhook_attempt",
-    "webhook_status",
-    "webhook_tries",
-)
+_FIELDS = ("webhook_url", "webhook_attempt", "webhook_status", "webhook_tries")
 
 
 class JobEnd(NamedTuple):
@@ -53,14 +48,17 @@ class JobEnd(NamedTuple):
 
 
 class PendingWebhooks:
-    """Every method raises `StateError` if Redis does not answer."""
+    """Takes the ends that are due, and settles each by `delivered` or `failed`.
+
+    Every method raises `StateError` if Redis does not answer.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._redis = connection.client
 
     def take(self) -> JobEnd | None:
-        """The end that is due longest, or None. It is hidden from others until `record`, or for `HIDDEN_SECONDS`."""
+        """The end that is due longest, or None. Others get it again after `HIDDEN_SECONDS` unless it is settled."""
         while True:
             now = float(timestamp())
             with state_errors():
