@@ -1,6 +1,7 @@
 """`kangklip clip --api`: has another machine's KangKlip cut the clips, and fetches them."""
 
 import base64
+import re
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -25,6 +26,7 @@ PIECE_BYTES = 64 * 1024 * 1024
 PAUSES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 30.0, 30.0, 30.0)
 """Seconds before each new try without progress."""
 POLL_SECONDS = 1.0
+_CLIP_FILE = re.compile(r"clip_\d{2,3}\.(mp4|srt|vtt|jpg)", re.ASCII)
 _TUS = {"tus-resumable": "1.0.0"}
 _TRY_AGAIN = {
     HTTPStatus.REQUEST_TIMEOUT,
@@ -103,7 +105,7 @@ class RemoteApi:
         paths = {"manifest.json": f"/api/jobs/{job_id}/manifest"}
         for clip in results:
             extras = [*(clip.get("subtitles") or {}).values(), clip.get("poster")]
-            paths |= {Path(path).name: path for path in [clip["stream_url"], *extras] if path}
+            paths |= {_file_name(path): path for path in [clip["stream_url"], *extras] if path}
         return [self._save(path, folder / name) for name, path in paths.items()]
 
     def _save(self, path: str, file: Path) -> Path:
@@ -186,6 +188,18 @@ def clip(api: RemoteApi, source: Path | str, options: dict[str, Any], out: Path)
         api.follow(job_id, bar("job"))
     folder = out / job_id
     return FinishedJob(job_id, folder, api.download(job_id, folder))
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path in the API's results.
+
+    Raises:
+        ApiUnreachable: it is no name of a clip's file.
+    """
+    name = path.rpartition("/")[2]
+    if not _CLIP_FILE.fullmatch(name):
+        raise ApiUnreachable("The API's results name a file that is no clip; check the address.")
+    return name
 
 
 def _chunks(file: Any, length: int) -> Any:

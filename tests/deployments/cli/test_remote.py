@@ -72,6 +72,14 @@ def test_a_file_is_sent_cut_and_its_clips_are_fetched(served, tmp_path):
     assert request["clip_duration_seconds"] == 45
 
 
+@pytest.mark.parametrize(
+    "path", ["/x/..", "/x/", "..", "/x/.bashrc", "/x/clip_01.sh", "/x/a\\clip_01.mp4", "/x/clip_01.mp4\n"]
+)
+def test_a_file_that_is_no_clip_is_not_saved(path):
+    with pytest.raises(ApiUnreachable, match="no clip"):
+        remote._file_name(path)
+
+
 def test_a_failed_job_says_why(served, tmp_path):
     end_jobs(served, JobState.FAILED)
     done = run("clip", SHORT, "--api", served.url, "--out", tmp_path)
