@@ -3,22 +3,21 @@
 from pathlib import Path
 
 from prefect import task
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from infra.bucket.store import ArtifactRef
 from infra.errors import ObjectMissing, SiteError
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
 from tasks.core.errors import SourceNotFound
-from tasks.core.media import MediaInfo, SourceMeta
+from tasks.core.media import SourceMeta
 from tasks.core.object_keys import SOURCE_VERSION, alias_key, digest, source_key
 from tasks.core.request import ClipRequest
-from tasks.core.sound.channels import AudioTrack, rank_tracks
+from tasks.core.sound.channels import rank_tracks
 from tasks.engines.ffmpeg import binary_dir
 from tasks.engines.sound.loudness import integrated
 from tasks.options import SourceOptions
-from tasks.records import SourceRecord
+from tasks.records import SharedSource, SourceRecord
 from tasks.stages.download import (
     DownloadOptions,
     LocalSource,
@@ -30,23 +29,6 @@ from tasks.stages.download import (
     identify,
 )
 from tasks.workspace import Workspace, media_ref, stage_workspace
-
-
-class SharedSource(BaseModel):
-    """A source's entry in the shared cache.
-
-    - `audio_made`: why the audio was copied or re-encoded.
-    - `loudness`: integrated loudness of the whole source in LUFS, or None if it is silent.
-    - `tracks`: the file's audio tracks, the best for the requested language first.
-    """
-
-    video: ArtifactRef
-    audio: ArtifactRef
-    audio_made: str
-    info: MediaInfo
-    loudness: float | None
-    tracks: list[AudioTrack]
-    warnings: list[str]
 
 
 @task(**task_arguments(Stage.DOWNLOAD, SOURCE_VERSION))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.bucket.store import ArtifactRef
 from infra.states import WORKING_STAGES, Stage
 from tasks.core.edl import Selection
-from tasks.core.media import MediaInfo
+from tasks.core.media import AudioTrack, MediaInfo
 
 
 class StageRecord(BaseModel):
@@ -23,6 +23,23 @@ class StageRecord(BaseModel):
     seconds: float = 0.0
     reused: bool = False
     warnings: list[str] = Field(default_factory=list[str])
+
+
+class SharedSource(BaseModel):
+    """A source's entry in the shared cache.
+
+    - `audio_made`: why the audio was copied or re-encoded.
+    - `loudness`: integrated loudness of the whole source in LUFS, or None if it is silent.
+    - `tracks`: the file's audio tracks, the best for the requested language first.
+    """
+
+    video: ArtifactRef
+    audio: ArtifactRef
+    audio_made: str
+    info: MediaInfo
+    loudness: float | None
+    tracks: list[AudioTrack]
+    warnings: list[str]
 
 
 class SourceRecord(StageRecord):

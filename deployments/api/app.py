@@ -22,6 +22,7 @@ from deployments.api.routes import (
     callback,
     clips,
     create,
+    edit,
     events,
     health,
     jobs,
@@ -97,7 +98,7 @@ def create_app(
     )
     app.state.services = Services(configured, store, bucket, submitter, JobDocuments(bucket), prefect)
     refusals.install(app)
-    public = (create, jobs, archive, clips, uploads, events, schemas, callback, health, metrics, pages)
+    public = (create, jobs, archive, clips, edit, uploads, events, schemas, callback, health, metrics, pages)
     for_sessions = (redeem, llm, objects, granted_prefect)
     for module in (*public, *for_sessions):
         app.include_router(module.router)

@@ -24,6 +24,8 @@ from infra.prefect.runs import Submitter
 from infra.settings import Settings
 from infra.uploads.records import UploadRecords
 
+EDIT_CHECKS = 2
+"""Edit documents that may be checked at once; a vast one takes two seconds of a core."""
 CLIP_CHECKS = 2
 """Threads that may check rented machines' clips at once; each reads whole clips."""
 UPLOAD_STREAMS, UPLOAD_STREAMS_PER_CLIENT = 16, 6
@@ -43,6 +45,7 @@ class Services:
     documents: JobDocuments
     prefect: PrefectForwarder
     clip_checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CLIP_CHECKS))
+    edit_checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(EDIT_CHECKS))
     run_changes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RUN_CHANGES))
     upload_writes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(UPLOAD_STREAMS))
     readiness: ReadinessChecks = field(init=False)

@@ -1,4 +1,4 @@
-"""Reads `manifest.json` and `error.json` of ended jobs, and caches them for a minute.
+"""Reads the documents of ended jobs, and caches them for a minute.
 
 The worker that wrote them may have run on an untrusted host, so every value is checked and sizes are limited.
 """
@@ -17,9 +17,12 @@ from infra.bucket.store import ArtifactStore
 from infra.errors import StoreError
 from infra.jobs.record import Job
 from tasks.core.object_keys import POSTER_TYPE, SUBTITLE_TYPES, SubtitleFormat, job_key
+from tasks.revisions import EditableSource, Revision, read_revision, read_source
 
 CACHE_SECONDS = 60
 _CACHED_JOBS = 64
+_CACHED_SOURCES = 4
+"""A source of four hours has 40,000 words, which take 20 MB."""
 MANIFEST_BYTES = 1024 * 1024
 ERROR_BYTES = 64 * 1024
 MAX_CLIPS = 20
@@ -143,28 +146,30 @@ class Failure(BaseModel):
 
 
 class _Cache(Generic[T]):
-    """Caches one value per job for a minute, for the most recent `jobs`. Errors are not cached."""
+    """Caches one value per key, a job's id and a folder of it, for a minute. Errors are not cached."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs, self._lock = jobs, threading.Lock()
-        self._values: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._values: OrderedDict[tuple[str, str], tuple[float, T]] = OrderedDict()
 
-    def get(self, job_id: str, read: Callable[[], T]) -> T:
+    def get(self, job_id: str, read: Callable[[], T], folder: str = "") -> T:
+        key = (job_id, folder)
         with self._lock:
-            expires_at, value = self._values.get(job_id, (0.0, None))
+            expires_at, value = self._values.get(key, (0.0, None))
         if time.monotonic() < expires_at:
             return value  # pyright: ignore[reportReturnType] only a missing entry is None
         fresh = read()
         with self._lock:
-            self._values[job_id] = (time.monotonic() + CACHE_SECONDS, fresh)
-            self._values.move_to_end(job_id)
+            self._values[key] = (time.monotonic() + CACHE_SECONDS, fresh)
+            self._values.move_to_end(key)
             while len(self._values) > self._jobs:
                 self._values.popitem(last=False)
         return fresh
 
     def drop(self, job_id: str) -> None:
         with self._lock:
-            self._values.pop(job_id, None)
+            for key in [key for key in self._values if key[0] == job_id]:
+                del self._values[key]
 
 
 class JobDocuments:
@@ -175,14 +180,33 @@ class JobDocuments:
         self._manifests: _Cache[Manifest] = _Cache(_CACHED_JOBS)
         self._failures: _Cache[tuple[int, Failure]] = _Cache(_CACHED_JOBS)
         self._sizes: _Cache[dict[str, int]] = _Cache(4 * _CACHED_JOBS)
+        self._revisions: _Cache[Revision] = _Cache(_CACHED_JOBS)
+        self._sources: _Cache[EditableSource] = _Cache(_CACHED_SOURCES)
+        self._editable: _Cache[bool] = _Cache(4 * _CACHED_JOBS)
 
-    def manifest(self, job_id: str) -> Manifest:
-        """The manifest of a succeeded job.
+    def manifest(self, job_id: str, folder: str = "") -> Manifest:
+        """The manifest of a succeeded job, in a folder below the job's prefix.
 
         Raises:
             StoreError: the manifest is unreadable or malformed.
         """
-        return self._manifests.get(job_id, lambda: self._read_manifest(job_id))
+        return self._manifests.get(job_id, lambda: self._read_manifest(job_id, folder), folder)
+
+    def is_editable(self, job_id: str) -> bool:
+        """Whether SELECT has written a document for the job; earlier versions wrote none.
+
+        Raises:
+            StoreError: the bucket does not answer.
+        """
+        return self._editable.get(job_id, lambda: self._bucket.exists(job_key(job_id, "edit.json")))
+
+    def revision(self, job_id: str, folder: str) -> Revision:
+        """The revision in a folder below the job's prefix; see `read_revision`."""
+        return self._revisions.get(job_id, lambda: read_revision(job_id, folder, self._bucket), folder)
+
+    def source(self, job_id: str, revision: Revision) -> EditableSource:
+        """What the job's documents are checked against; see `read_source`."""
+        return self._sources.get(job_id, lambda: read_source(job_id, revision, self._bucket))
 
     def failure(self, job: Job) -> Failure:
         """Error code and next step of a failed job; empty if its latest attempt left none."""
@@ -192,24 +216,25 @@ class JobDocuments:
             _, found = self._failures.get(job.job_id, lambda: (job.attempt, self._read_failure(job.job_id)))
         return found if found.attempt in (None, job.attempt) else Failure()
 
-    def clip_size(self, job_id: str, file: str) -> int:
+    def clip_size(self, job_id: str, file: str, folder: str = "") -> int:
         """Size in bytes of a published file, which never changes. Pass only files named in the manifest.
 
         Raises:
             StoreError: the bucket does not answer.
         """
-        sizes = self._sizes.get(job_id, dict)
+        sizes = self._sizes.get(job_id, dict, folder)
         if file not in sizes:
-            sizes[file] = self._bucket.size(job_key(job_id, file))
+            sizes[file] = self._bucket.size(job_key(job_id, folder + file))
         return sizes[file]
 
     def forget(self, job_id: str) -> None:
         """Drop everything cached for a deleted job."""
-        for cache in (self._manifests, self._failures, self._sizes):
+        caches = (self._manifests, self._failures, self._sizes, self._revisions, self._sources, self._editable)
+        for cache in caches:
             cache.drop(job_id)
 
-    def _read_manifest(self, job_id: str) -> Manifest:
-        document = self._bucket.get_bounded(job_key(job_id, "manifest.json"), MANIFEST_BYTES)
+    def _read_manifest(self, job_id: str, folder: str) -> Manifest:
+        document = self._bucket.get_bounded(job_key(job_id, f"{folder}manifest.json"), MANIFEST_BYTES)
         try:
             return parse_manifest(document)
         except ValueError:

@@ -53,6 +53,8 @@ NO_STORE = (503, "job store unavailable")
 NO_SPACE = (503, "no space is left on the server's disk")
 BUSY = (503, "too many streams are open; try again shortly")
 NOT_COMPLETED = (409, "job not completed")
+NO_DOCUMENT = (404, "job has no edit document")
+NO_REVISION = (404, "revision not found")
 NO_MANIFEST = (502, "manifest could not be read")
 TOO_LARGE = (413, "body must not exceed 1 MB")
 TOO_SLOW = (408, "body took too long to arrive")
@@ -105,6 +107,15 @@ class RequestView(BaseModel):
     end_seconds: float | None = None
 
 
+class RecutView(BaseModel):
+    """A change of the clips of a job that has succeeded."""
+
+    revision: int = Field(description="The revision that it makes.")
+    state: JobState
+    progress: float = Field(ge=0, le=100, description="Percent.")
+    error: str | None = Field(description="Why it failed, and what to do next.")
+
+
 class JobView(BaseModel):
     """A job's current state. Unknown values are null. Times are seconds since the epoch."""
 
@@ -126,6 +137,8 @@ class JobView(BaseModel):
     next_step: str | None = Field(description="What to do about the error.")
     cancelled: bool = Field(description="Whether the job was cancelled; its status is then FAILED.")
     webhook: WebhookState | None = Field(description="How far the newest end has been sent to webhook_url.")
+    revision: int | None = Field(description="The published revision of the clips; null if they cannot be changed.")
+    recut: RecutView | None = Field(description="The newest change of the clips, or null if they were never changed.")
 
 
 class JobLine(BaseModel):
@@ -184,6 +197,42 @@ class ClipView(BaseModel):
 
 class Results(BaseModel):
     clips: list[ClipView]
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with an edit document."""
+
+    path: str = Field(examples=["clips[1].segments[0].end"])
+    reason: str = Field(examples=["812.4 lies after the source's end, 600.1"])
+
+
+class Faults(BaseModel):
+    """Everything that is wrong with an edit document; nothing if it can be drawn."""
+
+    errors: list[Fault]
+
+    @classmethod
+    def of(cls, faults: list[str]) -> "Faults":
+        """From the sentences of `tasks.core.edit.faults`."""
+        parts = [fault.partition(": ") for fault in faults]
+        return cls(errors=[Fault(path=path, reason=reason) for path, _, reason in parts])
+
+
+class WordView(BaseModel):
+    """A spoken word. Times are seconds from the start of the source."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Words(BaseModel):
+    """Consecutive words of the source."""
+
+    first: int = Field(description="The place of the first of them among all words, counted from 0.")
+    language: str = Field(description="Whisper's code of the source's language.", examples=["en"])
+    duration: float = Field(description="Length of the source in seconds.")
+    words: list[WordView] = Field(max_length=20_000)
 
 
 class Readiness(BaseModel):

@@ -307,8 +307,12 @@ class ArtifactStore:
         for found in answer.get("Uploads", ()):
             self.abort_multipart(found["Key"].removeprefix(self._root), found["UploadId"])
 
-    def presign(self, key: str, seconds: int = 21600, download_name: str | None = None) -> str:
-        """A presigned URL for reading the object, valid for `seconds`. Browsers save it as `download_name`, if set.
+    def presign(
+        self, key: str, seconds: int = 21600, download_name: str | None = None, *, is_shown: bool = False
+    ) -> str:
+        """A presigned URL for reading the object, valid for `seconds`.
+
+        Browsers save it as `download_name`, if set, and show it if `is_shown`.
 
         Raises:
             StoreError: the store belongs to a granted run, which cannot presign.
@@ -320,6 +324,8 @@ class ArtifactStore:
         params = {"Bucket": self.bucket, "Key": key}
         if download_name is not None:
             params["ResponseContentDisposition"] = _attachment(download_name)
+        elif is_shown:
+            params["ResponseContentDisposition"] = "inline"
         with _store_errors("presign", key):
             return self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
 

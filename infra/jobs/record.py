@@ -75,6 +75,30 @@ class WebhookState(BaseModel):
     error: str | None = None
 
 
+class Recut(BaseModel):
+    """The newest change of a succeeded job's clips: how far the revision that it makes has come.
+
+    - `attempt`: counts its runs; `flow_run_id` is the newest one's, `earlier_run_id` that of the one before.
+    - `error`: why it failed, or None.
+    - `again_at`: when the automatic retry is due.
+    """
+
+    revision: int
+    state: JobState = JobState.QUEUED
+    progress: float = 0.0
+    message: str = ""
+    error: str | None = None
+    attempt: int = 1
+    flow_run_id: str | None = None
+    earlier_run_id: str | None = None
+    again_at: float | None = None
+    updated_at: float = 0.0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in (JobState.SUCCEEDED, JobState.FAILED)
+
+
 class Job(BaseModel):
     """A job's record. All fields but the request, the owner and the cost describe the current attempt.
 
@@ -87,6 +111,8 @@ class Job(BaseModel):
       callback hold none.
     - `again_at`: when the automatic retry is due.
     - `webhook`: how far the newest end has been sent, or None if the request named no webhook or no attempt has ended.
+    - `revision`: the published revision, once the job's clips have been changed; it is under `revisions/`. None means
+      that there is only the first, in the job's own folder.
     """
 
     job_id: str
@@ -111,6 +137,8 @@ class Job(BaseModel):
     updated_at: float = 0.0
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
     webhook: WebhookState | None = None
+    revision: int | None = None
+    recut: Recut | None = None
     stages: dict[Stage, StageTimes] = Field(default_factory=dict[Stage, StageTimes])
     attempts: list[Attempt] = Field(default_factory=list[Attempt])
 
@@ -154,6 +182,10 @@ def job_from_hash(fields: dict[str, str]) -> Job | None:
     if "webhook_attempt" in fields:
         names = ("attempt", "tries", "delivered_at", "error")
         known["webhook"] = {name: fields[f"webhook_{name}"] for name in names if f"webhook_{name}" in fields}
+    if "recut_revision" in fields:
+        known["recut"] = {
+            name: fields[f"recut_{name}"] for name in Recut.model_fields if fields.get(f"recut_{name}", "") != ""
+        }
     known["attempts"] = [
         {
             "number": number,

@@ -15,6 +15,11 @@ def job_key(job_id: str, name: str) -> str:
     return f"jobs/{job_id}/{name}"
 
 
+def revision_folder(revision: int) -> str:
+    """Folder of a revision below the job's prefix."""
+    return f"revisions/{revision}/"
+
+
 def clip_name(index: int) -> str:
     """File name of clip `index`, counted from 1."""
     return f"clip_{index:02d}.mp4"

@@ -27,6 +27,7 @@ from deployments.api.models import (
     refusals,
 )
 from deployments.api.routes.create import submit_run
+from deployments.api.routes.revisions import published_revision
 from deployments.api.routing import Router
 from infra.errors import JobConflict, RunNotStopped, SubmitError
 from infra.jobs.ids import JOB_ID
@@ -77,7 +78,8 @@ def read_job(job_id: JobIdInPath, caller: ReadCaller, services: ServicesDep) -> 
     may_have_error = job.status is JobState.FAILED and not job.is_cancelled
     failure = services.documents.failure(job) if may_have_error else Failure()
     details = {"error_code": failure.code, "next_step": failure.next_step, "cancelled": job.is_cancelled}
-    return JobView.model_validate(job.model_dump() | details)
+    revision = {"revision": published_revision(job, services)}
+    return JobView.model_validate(job.model_dump() | details | revision)
 
 
 @router.post(

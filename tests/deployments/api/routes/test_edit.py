@@ -1,0 +1,155 @@
+"""Reading and checking edit documents, words and the source over HTTP."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.jobs.record import Report
+from infra.states import JobState
+from tasks.core.edit.document import EditDocument
+from tests.core.edit.test_faults import HOSTILE, SOURCE, VAST
+from tests.editable_job import CHOSEN, SPARE, WORDS, store_published
+
+
+@pytest.fixture(scope="module")
+def editable(shared_api) -> str:
+    return finished(shared_api)
+
+
+def finished(api, shown=CHOSEN) -> str:
+    job_id = api.new_job()
+    store_published(job_id, api.bucket, shown)
+    assert api.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
+    return job_id
+
+
+def read(api, job_id: str) -> dict[str, Any]:
+    return api.get(f"/api/jobs/{job_id}/edit").json()
+
+
+def check(api, job_id: str, body: Any) -> list[dict[str, str]]:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = api.post(f"/api/jobs/{job_id}/edit/check", content=content)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["errors"]
+
+
+def test_the_document_is_that_of_the_published_clips(api, editable):
+    answer = api.get(f"/api/jobs/{editable}/edit")
+    assert answer.status_code == 200
+    assert answer.headers["etag"] == '"1"'
+    document = EditDocument.model_validate(answer.json())
+    assert (document.revision, [clip.id for clip in document.clips]) == (1, ["clip-1", "clip-2"])
+    assert api.get(f"/api/jobs/{editable}/edit?revision=1").json() == answer.json()
+    assert api.job(editable)["revision"] == 1
+    assert api.job(editable)["recut"] is None
+
+
+def test_a_dropped_clip_is_not_in_the_document_and_a_spare_one_is(api):
+    dropped = read(api, finished(api, CHOSEN[1:]))
+    assert [clip["id"] for clip in dropped["clips"]] == ["clip-2"]
+    replaced = read(api, finished(api, [CHOSEN[0], SPARE]))
+    assert [clip["title"] for clip in replaced["clips"]] == ["t", "spare"]
+    assert [(part["start"], part["end"]) for part in replaced["clips"][1]["segments"]] == [(300, 330)]
+
+
+def test_what_has_no_document_is_404(api, job_id):
+    assert api.get(f"/api/jobs/{job_id}/edit").status_code == 409
+    assert api.job(job_id)["revision"] is None
+    earlier = api.finished_job()
+    assert api.job(earlier)["revision"] is None
+    for path in ("edit", "words", "source"):
+        answer = api.get(f"/api/jobs/{earlier}/{path}")
+        assert (answer.status_code, answer.json()) == (404, {"detail": "job has no edit document"})
+    assert api.post(f"/api/jobs/{earlier}/edit/check", json={}).status_code == 404
+
+
+def test_an_unknown_revision_is_404(api, editable):
+    answer = api.get(f"/api/jobs/{editable}/edit?revision=2")
+    assert (answer.status_code, answer.json()) == (404, {"detail": "revision not found"})
+    assert api.get(f"/api/jobs/{editable}/edit?revision=0").status_code == 400
+
+
+def test_a_malformed_document_in_the_bucket_is_502(api):
+    job_id = finished(api)
+    api.bucket.put_bytes(f"jobs/{job_id}/edl.json", b'{"clips": []}', "application/json")
+    assert api.get(f"/api/jobs/{job_id}/edit").status_code == 502
+
+
+def test_a_good_document_has_no_errors(api, editable):
+    assert check(api, editable, read(api, editable)) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b'{"a": NaN}', b"[" * 100_000])
+def test_what_is_no_document_is_an_error(api, editable, body):
+    assert check(api, editable, body)
+
+
+def test_errors_name_path_and_reason(api, editable):
+    document = read(api, editable)
+    document["clips"][1]["segments"][0]["end"] = 812.4
+    document["clips"][0]["words"]["removed"] = [99999]
+    assert check(api, editable, document) == [
+        {"path": "clips[0].words.removed[0]", "reason": "there is no word 99999; the source has 1200"},
+        {"path": "clips[1].segments[0].end", "reason": "812.4 lies after the source's end, 600.1"},
+    ]
+
+
+def at_home(document: Any, good: dict[str, Any]) -> bytes | None:
+    """A hostile document for this job's source, or None if JSON cannot express it."""
+    content = dict(document)
+    if isinstance(content.get("source"), dict) and content["source"].get("video") == SOURCE.video:
+        content["source"] = content["source"] | {"video": good["source"]["video"]}
+    try:
+        return json.dumps(content).encode()
+    except ValueError:
+        return None
+
+
+def test_hostile_documents_are_errors_and_never_a_failure(api, editable):
+    good = read(api, editable)
+    bodies = [body for _, document in HOSTILE if (body := at_home(document, good))]
+    assert len(bodies) > 150
+    for body in bodies:
+        assert check(api, editable, body), body[:500]
+
+
+@pytest.mark.parametrize("name", VAST)
+def test_a_vast_document_is_refused(api, editable, name):
+    body = at_home(VAST[name], read(api, editable))
+    assert body
+    answer = api.post(f"/api/jobs/{editable}/edit/check", content=body)
+    assert answer.status_code == 413 if len(body) > 1024 * 1024 else answer.json()["errors"]
+
+
+def test_words_are_numbered_as_in_the_document(api, editable):
+    found = api.get(f"/api/jobs/{editable}/words?start=10&end=12").json()
+    assert found["first"] == 20
+    assert [word["text"] for word in found["words"]] == ["word20", "word21", "word22", "word23"]
+    assert found["words"][0] == {"start": 10.0, "end": 10.4, "text": "word20"}
+    assert (found["language"], found["duration"]) == ("en", 600.1)
+    everything = api.get(f"/api/jobs/{editable}/words").json()
+    assert (everything["first"], len(everything["words"])) == (0, len(WORDS))
+    assert api.get(f"/api/jobs/{editable}/words?start=599.95").json() == found | {"first": 1200, "words": []}
+
+
+@pytest.mark.parametrize("query", ["start=-1", "start=x", "end=nan", "start=inf"])
+def test_a_malformed_range_is_400(api, editable, query):
+    assert api.get(f"/api/jobs/{editable}/words?{query}").status_code == 400
+
+
+def test_the_source_is_a_link_that_answers_ranges(api, editable):
+    answer = api.get(f"/api/jobs/{editable}/source")
+    assert answer.status_code == 307
+    part = httpx.get(answer.headers["location"], headers={"Range": "bytes=0-4"})
+    assert (part.status_code, part.content) == (206, b"video")
+    assert part.headers["content-disposition"] == "inline"
+
+
+def test_a_source_that_is_gone_is_404(api):
+    job_id = finished(api)
+    api.bucket.delete(f"cache/media/{job_id}/video.mp4")
+    answer = api.get(f"/api/jobs/{job_id}/source")
+    assert (answer.status_code, answer.json()) == (404, {"detail": "source is no longer in the bucket"})
