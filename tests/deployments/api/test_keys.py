@@ -11,11 +11,22 @@ from pydantic import SecretStr
 from infra import settings
 from infra.errors import ConfigError
 from infra.settings import Settings
-from tests.deployments.api.conftest import OPERATOR, ORIGIN, REQUEST, clip_entry
+from tests.deployments.api.conftest import OPERATOR, ORIGIN, REQUEST
+from tests.editable_job import store_published
 
 ANN, BEN, NOBODY = {"x-api-key": "key-of-ann"}, {"x-api-key": "key-of-ben"}, {"x-api-key": "wrong"}
 ROOT = {"x-operator-key": OPERATOR}
-READS = ["", "/results", "/manifest", "/clips/clip_01.mp4", "/clips/clip_01.mp4/download", "/events"]
+READS = [
+    "",
+    "/results",
+    "/manifest",
+    "/edit",
+    "/words",
+    "/source",
+    "/clips/clip_01.mp4",
+    "/clips/clip_01.mp4/download",
+    "/events",
+]
 FORM = {"content-type": "text/plain"}
 
 
@@ -32,8 +43,7 @@ def keyed_api(serve):
 def anns_job(keyed_api) -> str:
     """Ann's succeeded job."""
     job_id = keyed_api.post("/api/jobs", json=REQUEST, headers=ANN).json()["job_id"]
-    keyed_api.bucket.put_bytes(f"jobs/{job_id}/clip_01.mp4", bytes(50), "video/mp4")
-    keyed_api.bucket.put_json(f"jobs/{job_id}/manifest.json", {"clips": [clip_entry("clip_01.mp4")]})
+    store_published(job_id, keyed_api.bucket)
     keyed_api.callback(job_id, "SUCCEEDED")
     return job_id
 
@@ -42,7 +52,7 @@ def anns_job(keyed_api) -> str:
 def test_a_key_reads_its_own_jobs_only(keyed_api, anns_job, path):
     address = f"/api/jobs/{anns_job}{path}"
     for headers in (ANN, ROOT, ROOT | BEN, {}):
-        assert keyed_api.get(address, headers=headers).status_code == 200, headers
+        assert keyed_api.get(address, headers=headers).status_code == (307 if path == "/source" else 200), headers
     assert_refused(keyed_api.get(address, headers=BEN), 404, "job not found")
     assert keyed_api.client.head(address, headers=BEN).status_code == 404
     assert_refused(keyed_api.get(address, headers=NOBODY), 401, "api key required")

@@ -35,6 +35,10 @@ JOB_ROUTES = [
     ("GET", "/events"),
     ("GET", "/clips/clip_01.mp4"),
     ("GET", "/clips/clip_01.mp4/download"),
+    ("GET", "/edit"),
+    ("POST", "/edit/check"),
+    ("GET", "/words"),
+    ("GET", "/source"),
     ("POST", "/start"),
     ("POST", "/cancel"),
     ("DELETE", ""),
@@ -69,6 +73,8 @@ def test_a_new_job_is_queued(api):
         "next_step": None,
         "cancelled": False,
         "webhook": None,
+        "revision": None,
+        "recut": None,
     }
     assert before - 0.01 <= job["created_at"] <= time.time() + 0.01
 
