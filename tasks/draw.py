@@ -15,7 +15,7 @@ from tasks.records import ClipRecord, SourceRecord
 from tasks.stages.render import render_clip
 from tasks.workspace import Workspace, machine_failures
 
-VERSION = 12
+VERSION = 13
 """Version of RENDER and of its clips."""
 
 

@@ -188,7 +188,7 @@ def render_clip(
         shots=picture.all_shots,
         source_black=on_clip_clock(clip, picture.black),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(picture, footage.info)),
-        source=_source_excerpt(clip, footage, picture.shots, options),
+        source=_source_excerpt(drawing, footage, picture.shots, options),
         face_log=face_log_clip(clip.index, picture.all_shots, *picture.views),
         faces=picture.faces,
         encoder=encoder.name,
@@ -242,10 +242,11 @@ class _Captions:
 
 
 def _caption_clip(drawing: Drawing, options: RenderOptions) -> _Captions:
-    words, language = drawing.captioned, drawing.language
-    font = fonts.choose_font(word.word for word in words)
+    words, language, look = drawing.captioned, drawing.language, drawing.look
+    texts = (captions.spelled(word.word, look, language) for word in words)
+    font = fonts.choose_font(texts, look.preset.face)
     phrases = line_breaks.reading_phrases(words)
-    script = captions.ass(phrases, (options.width, options.height), language, font.face.name, font.em_share)
+    script = captions.ass(phrases, (options.width, options.height), language, font.typeface, look)
     return _Captions(script, font, font.warning(language))
 
 
@@ -263,12 +264,15 @@ def _encode_clip(
     return _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(footage.video))
 
 
-def _source_excerpt(clip: EdlClip, footage: Footage, shots: list[list[Shot]], options: RenderOptions) -> SourceExcerpt:
+def _source_excerpt(
+    drawing: Drawing, footage: Footage, shots: list[list[Shot]], options: RenderOptions
+) -> SourceExcerpt:
     """What the source sounds and looks like during the clip. The sound is read from the video file if it has any."""
-    video, info = footage.video, footage.info
+    clip, video, info = drawing.clip, footage.video, footage.info
+    captions = drawing.look.band((options.width, options.height))
     spans = [(span.start, span.duration) for span in clip.segments]
     sound = sound_levels(video, spans, info.audio_index) if info.audio_codec else sound_levels(footage.audio, spans)
-    return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options))
+    return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options, captions))
 
 
 def _frozen_as_shown(picture: _FramedClip, info: MediaInfo) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from tasks.core.captions.presets import CLASSIC
 from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip, Span
 from tasks.core.output.clip_checks import check_clip
@@ -15,7 +16,7 @@ from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
 from tasks.core.transcript import Segment, Word
 from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
-from tasks.engines.output.measurements import _is_highlight, measure_clip
+from tasks.engines.output.measurements import _is_mark, measure_clip
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, RenderResult, parallel_clips, render_clip, render_clips
@@ -406,7 +407,7 @@ def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
 
 def test_highlight_detection_ignores_white_and_grey():
     luma, chroma = np.array([[200, 235, 128]]), np.array([[[26, 128, 128]], [[150, 128, 128]]])
-    assert _is_highlight(luma, *chroma).tolist() == [[True, False, False]]
+    assert _is_mark(CLASSIC.preset.mark, luma, *chroma).tolist() == [[True, False, False]]
 
 
 def test_parallel_encodes_are_bounded_by_clips_and_the_setting():

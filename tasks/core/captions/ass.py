@@ -13,9 +13,11 @@ from itertools import pairwise
 from math import ceil
 
 from infra.untrusted_text import JOINERS, one_line
+from tasks.core.captions.presets import CLASSIC, LINE, SIDE, Colour, Look
 from tasks.core.speech.punctuation import CLAUSE_FINAL, ends_sentence
 from tasks.core.speech.writing_systems import (
     UNSPACED,
+    capitals,
     clusters,
     direction_mark,
     runs_right_to_left,
@@ -23,17 +25,6 @@ from tasks.core.speech.writing_systems import (
 )
 from tasks.core.transcript import Word
 
-SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
-"""Shares of the picture that players cover with controls."""
-CENTRE = 0.75
-"""Vertical centre of the captions as a share of the height: below most faces, above the controls."""
-TEXT_COLOUR, HIGHLIGHT_COLOUR = (255, 255, 255), (255, 225, 0)
-POPPINS_EM = 1000 / (1135 + 627)
-"""An em as a share of the font size, which in libass is winAscent plus winDescent."""
-_EM = 0.050
-"""An em as a share of the picture's shorter side."""
-_LINES = 2
-_LONGEST_GROUP = 7
 _CLAUSE = 4
 """Number of words from which on a comma ends a group."""
 _PAUSE = 0.6
@@ -48,10 +39,11 @@ _BREAK_GUARD = "\u2060"
 
 @dataclass(frozen=True)
 class _Layout:
-    """The width available for text, in em, and the language."""
+    """The width available for text, in em, the language, and the look."""
 
     room: float
     language: str
+    look: Look
 
     @property
     def unspaced(self) -> bool:
@@ -73,38 +65,63 @@ class _Group:
     scale: float
 
 
-def ass(words: list[Word], size: tuple[int, int], language: str, font: str, em_share: float = POPPINS_EM) -> str:
+@dataclass(frozen=True)
+class Typeface:
+    """A font face as libass knows it, such as "Poppins ExtraBold".
+
+    `line` is the height of a line in em (winAscent + winDescent over unitsPerEm), `width` the width of letters
+    relative to those of Poppins ExtraBold.
+    """
+
+    name: str
+    line: float = LINE
+    width: float = 1.0
+
+
+def ass(words: list[Word], size: tuple[int, int], language: str, face: Typeface, look: Look = CLASSIC) -> str:
     """An ASS script for words on the clip's clock.
 
     Args:
         words: in playing order; their text is untrusted and gets escaped.
         size: width and height of the output picture in pixels.
         language: Whisper code; decides whether words are joined without spaces.
-        font: full face name, such as "Poppins ExtraBold".
-        em_share: the font's em as a share of its line height (unitsPerEm over winAscent + winDescent).
+        face: the font.
+        look: the preset and where the captions are.
     """
-    em = _EM * min(size)
-    layout = _Layout(room=(1 - 2 * SIDE) * size[0] / em, language=language)
+    em = look.em(size)
+    room = ((1 - 2 * SIDE) * size[0] / em - 2 * look.preset.padding) / face.width
+    layout = _Layout(room=room, language=language, look=look)
     groups = [_lay_out(group, layout) for group in _group_words(_visible_words(words, layout), layout)]
-    events = [line for i, g in enumerate(groups) for line in _events(g, _group_end(groups, i), size, layout)]
-    return _header(size, em, round(em / em_share), font) + "\n".join(events) + "\n"
+    place = f"\\an5\\pos({size[0] // 2},{round(size[1] * look.centre(size, face.line))})"
+    events = [line for i, g in enumerate(groups) for line in _events(g, _group_end(groups, i), place, layout)]
+    return _header(size, em, face, look) + "\n".join(events) + "\n"
 
 
-def _header(size: tuple[int, int], em: float, points: int, font: str) -> str:
+def _header(size: tuple[int, int], em: float, face: Typeface, look: Look) -> str:
+    preset = look.preset
+    text = _colour(preset.text)
+    # Style 4 is libass's own: one box around all lines, in the colour of the shadow and as much larger as it is deep.
+    border, depth = (4, preset.padding) if preset.box else (1, preset.shadow)
+    behind = _colour(preset.box) if preset.box else "&H80000000"
     return (
         "[Script Info]\nScriptType: v4.00+\nWrapStyle: 2\nScaledBorderAndShadow: yes\nYCbCr Matrix: TV.709\n"
         f"PlayResX: {size[0]}\nPlayResY: {size[1]}\n\n"
         "[V4+ Styles]\nFormat: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, "
         "Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, "
         "MarginL, MarginR, MarginV, Encoding\n"
-        f"Style: Caption,{font},{points},{_colour(TEXT_COLOUR)},{_colour(TEXT_COLOUR)},&H00000000,&H80000000,"
-        f"0,0,0,0,100,100,0,0,1,{em * 0.095:.1f},{em * 0.035:.1f},5,0,0,0,-1\n\n"
+        f"Style: Caption,{face.name},{round(em * face.line)},{text},{text},&H00000000,{behind},"
+        f"0,0,0,0,100,100,0,0,{border},{em * preset.outline:.1f},{em * depth:.1f},5,0,0,0,-1\n\n"
         "[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
     )
 
 
-def _colour(rgb: tuple[int, int, int]) -> str:
+def _colour(rgb: Colour) -> str:
     return "&H00{2:02X}{1:02X}{0:02X}".format(*rgb)
+
+
+def spelled(text: str, look: Look, language: str) -> str:
+    """The text as the preset writes it."""
+    return capitals(text, language) if look.preset.capitals else text
 
 
 def visible_text(text: str) -> str:
@@ -120,7 +137,10 @@ def escape(text: str) -> str:
 def _visible_words(words: list[Word], layout: _Layout) -> list[Word]:
     """The visible words sorted by time, each ending by the start of the next."""
     whole = whole_letters(sorted(words, key=lambda w: w.start))
-    drawn = [Word(word=text, start=w.start, end=max(w.end, w.start)) for w in whole if (text := visible_text(w.word))]
+    texts = [spelled(visible_text(w.word), layout.look, layout.language) for w in whole]
+    drawn = [
+        Word(word=text, start=w.start, end=max(w.end, w.start)) for w, text in zip(whole, texts, strict=True) if text
+    ]
     parts = sorted((part for w in drawn for part in _split(w, layout)), key=lambda w: w.start)
     ends = [*(w.start for w in parts[1:]), float("inf")]
     return [w.model_copy(update={"end": min(w.end, e)}) for w, e in zip(parts, ends, strict=False)]
@@ -172,8 +192,9 @@ def _split_run(run: list[Word], layout: _Layout) -> list[list[Word]]:
 
 
 def _fits(group: list[Word], layout: _Layout) -> bool:
-    is_short = len(group) <= _LONGEST_GROUP or layout.unspaced
-    return is_short and len(_fill_lines(group, layout, layout.room)) <= _LINES
+    preset = layout.look.preset
+    is_short = len(group) <= preset.words or (layout.unspaced and preset.lines > 1)
+    return is_short and len(_fill_lines(group, layout, layout.room)) <= preset.lines
 
 
 def _cost(group: list[Word], *, is_last: bool) -> float:
@@ -202,7 +223,7 @@ def _line_width(words: list[Word], line: list[int], layout: _Layout) -> float:
 def _lay_out(words: list[Word], layout: _Layout) -> _Group:
     """Lay out one line if it fits, else two of similar width, shrunk if a word is too wide."""
     lines = _fill_lines(words, layout, layout.room)
-    if len(lines) == _LINES:
+    if len(lines) == 2:
         everything = list(range(len(words)))
         breaks = [[everything[:i], everything[i:]] for i in everything[1:]]
         lines = min(breaks, key=lambda two: max(_line_width(words, line, layout) for line in two))
@@ -233,34 +254,37 @@ def _group_end(groups: list[_Group], index: int) -> float:
     return min(leaves, groups[index + 1].words[0].start) if index + 1 < len(groups) else leaves
 
 
-def _events(group: _Group, until: float, size: tuple[int, int], layout: _Layout) -> list[str]:
-    """One event per word. A word stays highlighted until the next begins."""
+def _events(group: _Group, until: float, place: str, layout: _Layout) -> list[str]:
+    """One event per word. A word stays highlighted until the next begins. `place` is the override tags for it."""
     starts = [_centiseconds(w.start) for w in group.words]
     ends = [*starts[1:], _centiseconds(until)]
     return [
-        f"Dialogue: 0,{_clock(start)},{_clock(end)},Caption,,0,0,0,,{_text(group, i, size, layout)}"
+        f"Dialogue: 0,{_clock(start)},{_clock(end)},Caption,,0,0,0,,{_text(group, i, place, layout)}"
         for i, (start, end) in enumerate(zip(starts, ends, strict=True))
         if end > start
     ]
 
 
-def _text(group: _Group, active: int, size: tuple[int, int], layout: _Layout) -> str:
+def _text(group: _Group, active: int, place: str, layout: _Layout) -> str:
     scale = f"\\fscx{group.scale * 100:.0f}\\fscy{group.scale * 100:.0f}" if group.scale < 1 else ""
     rtl = runs_right_to_left("".join(word.word for word in group.words), layout.language)
     lines = "\\N".join(_line(group.words, line, active, layout, right_to_left=rtl) for line in group.lines)
-    return f"{{\\an5\\pos({size[0] // 2},{round(size[1] * CENTRE)}){scale}}}{lines}"
+    return f"{{{place}{scale}}}{lines}"
 
 
 def _line(words: list[Word], line: list[int], active: int, layout: _Layout, *, right_to_left: bool) -> str:
     mark = direction_mark("".join(words[i].word for i in line), right_to_left=right_to_left)
-    texts = [_word(words[i].word, i == active) for i in line]
+    texts = [_word(words[i].word, i - active, layout.look) for i in line]
     gaps = [*(layout.between(words[a], words[b]) for a, b in pairwise(line)), ""]
     return mark + "".join(text + gap for text, gap in zip(texts, gaps, strict=True))
 
 
-def _word(text: str, active: bool) -> str:
-    drawn = escape(text)
-    return f"{{\\1c{_colour(HIGHLIGHT_COLOUR)}&}}{drawn}{{\\1c{_colour(TEXT_COLOUR)}&}}" if active else drawn
+def _word(text: str, ahead: int, look: Look) -> str:
+    """A word of a group, `ahead` words after the one that is being said; negative if it has been said."""
+    drawn, preset = escape(text), look.preset
+    if ahead == 0 and preset.spoken != preset.text:
+        return f"{{\\1c{_colour(preset.spoken)}&}}{drawn}{{\\1c{_colour(preset.text)}&}}"
+    return f"{{\\alpha&HFF&}}{drawn}{{\\alpha&H00&}}" if ahead > 0 and preset.reveals else drawn
 
 
 def _centiseconds(seconds: float) -> int:

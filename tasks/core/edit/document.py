@@ -6,12 +6,13 @@ has no effect.
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
+from tasks.core.appearance import Position, PresetName, Ratio
 from tasks.core.edl import EdlClip
 from tasks.core.object_keys import digest
 from tasks.core.picture.framing_choice import AUTOMATIC, Framing
@@ -24,7 +25,10 @@ MAX_CLIPS, MAX_SEGMENTS, MAX_WORDS = 10, 30, 5000
 EDIT_BYTES = 1024 * 1024
 """Largest document."""
 
-Ratio = Literal["9:16", "4:5", "1:1", "16:9"]
+
+def _is_null(value: object) -> bool:
+    """Whether a field may be left out, so that documents from before it was added stay the same."""
+    return value is None
 
 
 def _text(text: str) -> str:
@@ -112,6 +116,12 @@ class EditCaptions(_Part):
     """The captions in the picture."""
 
     shown: bool = Field(default=True, description="Whether there are any. Subtitle files are written in any case.")
+    preset: PresetName = Field(
+        default="classic", exclude_if=lambda name: name == "classic", description="How they look."
+    )
+    position: Position | None = Field(
+        default=None, exclude_if=_is_null, description="Where they are; null is the preset's own position."
+    )
 
 
 class EditClip(_Part):

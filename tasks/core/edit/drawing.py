@@ -5,8 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from tasks.core.appearance import Ratio
+from tasks.core.captions.presets import PRESETS, Look
 from tasks.core.edit.cuts import SourceWords, played
-from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords, Ratio, transcript_words
+from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords, transcript_words
 from tasks.core.edl import EdlClip, Span
 from tasks.core.picture.framing_choice import AUTOMATIC, Framing
 from tasks.core.speech.sentences import join, ordered_words
@@ -38,6 +40,10 @@ class Drawing(BaseModel):
         """What decides how the clip looks and sounds, as JSON types. Its number, title and score do not."""
         drawn = self.model_dump(mode="json", exclude={"clip"})
         return drawn | {"segments": [(span.start, span.end) for span in self.clip.segments]}
+
+    @property
+    def look(self) -> Look:
+        return Look(PRESETS[self.captions.preset], self.captions.position)
 
     @property
     def captioned(self) -> list[DrawnWord]:

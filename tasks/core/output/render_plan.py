@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from tasks.core.edit.document import Ratio
+from tasks.core.appearance import Ratio
 from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
 from tasks.core.picture.camera import CropKey, Layout, Shot

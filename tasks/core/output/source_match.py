@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.captions.ass import CENTRE
+from tasks.core.captions.presets import Band
 from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
@@ -58,8 +58,8 @@ LUMA, CHROMA = (32, 32), (8, 8)
 """Width and height of the compared planes, whatever the picture's aspect."""
 SAMPLE_SLACK = 2
 """Sampled frames before and after the expected one that may match: only about every third frame is sampled."""
-CAPTION_BAND = 0.1
-"""Half the height of the band that captions may cover, as a share of the picture's height."""
+CAPTION_ROOM = 0.02
+"""Share of the picture's height beside the captions that is not compared either: a row of a plane covers more."""
 FLAT_VARIANCE = 1.0
 """Grey levels squared: a plane with less variance than codec noise counts as flat."""
 MAX_CHROMA_DIFFERENCE, MAX_LUMA_DIFFERENCE = 80.0, 100.0
@@ -94,12 +94,12 @@ class SourceFrame(BaseModel):
     t: float = 0.0
     source_change: float = 0.0
 
-    def at_clip_time(self, t: float, earlier: "SourceFrame") -> "SourceFrame":
+    def at_clip_time(self, t: float, earlier: "SourceFrame", captions: Band) -> "SourceFrame":
         """This frame at clip time `t`; `earlier` is what the source showed a moment before."""
         frames = ClipFrames(self.box)
         frames.luma.append(np.frombuffer(earlier.luma, np.uint8).reshape(LUMA))
         frames.chroma.append(np.frombuffer(earlier.chroma, np.uint8).reshape(2, *CHROMA))
-        match = frames.match(self)
+        match = frames.match(self, captions)
         return self.model_copy(update={"t": round(t, 3), "source_change": match.distance if match else 0.0})
 
 
@@ -226,14 +226,14 @@ class ClipFrames:
         self.luma: list[NDArray[np.uint8]] = []
         self.chroma: list[NDArray[np.uint8]] = []
 
-    def match(self, wanted: SourceFrame) -> FrameMatch | None:
+    def match(self, wanted: SourceFrame, captions: Band) -> FrameMatch | None:
         """Compare with a source frame of the same box, ignoring caption rows; None if there are no frames."""
         if not self.luma:
             return None
-        luma = _without_captions(np.frombuffer(wanted.luma, np.uint8).reshape(1, *LUMA), self.box)[0]
-        chroma = _without_captions(np.frombuffer(wanted.chroma, np.uint8).reshape(2, *CHROMA), self.box)
-        lumas = _without_captions(np.array(self.luma), self.box)
-        chromas = _without_captions(np.array(self.chroma), self.box)
+        luma = _without_captions(np.frombuffer(wanted.luma, np.uint8).reshape(1, *LUMA), self.box, captions)[0]
+        chroma = _without_captions(np.frombuffer(wanted.chroma, np.uint8).reshape(2, *CHROMA), self.box, captions)
+        lumas = _without_captions(np.array(self.luma), self.box, captions)
+        chromas = _without_captions(np.array(self.chroma), self.box, captions)
         distances = np.array(
             [_distance(luma, chroma, *planes, wanted.same_colours) for planes in zip(lumas, chromas, strict=True)]
         )
@@ -249,11 +249,11 @@ class ClipFrames:
         )
 
 
-def _without_captions(planes: NDArray[np.uint8], box: Box) -> NDArray[np.float64]:
+def _without_captions(planes: NDArray[np.uint8], box: Box, captions: Band) -> NDArray[np.float64]:
     """Rows (second to last axis) of planes that captions cannot cover."""
     rows = planes.shape[-2]
     height = (box.bottom - box.top) / rows
-    free = np.array([abs(box.top + (row + 0.5) * height - CENTRE) > CAPTION_BAND for row in range(rows)])
+    free = np.array([not captions.holds(box.top + (row + 0.5) * height, CAPTION_ROOM) for row in range(rows)])
     return planes[..., free if free.any() else slice(None), :].astype(np.float64)
 
 

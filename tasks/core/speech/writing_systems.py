@@ -33,6 +33,8 @@ _INSIDE = regex.compile(r"[\p{M}\u0e33\u0eb3\u200c\u200d\U0001f3fb-\U0001f3ff\U0
 _OPEN = regex.compile(r"[\u200d\u1039\u17d2]$")
 _FLAG = regex.compile(r"\p{Regional_Indicator}")
 _HALF_A_FLAG = regex.compile(r"(?<!\p{Regional_Indicator})(?:\p{Regional_Indicator}{2})*\p{Regional_Indicator}$")
+_GREEK, _CASED = regex.compile(r"\p{Greek}"), regex.compile(r"[\p{Latin}\p{Cyrillic}\p{Armenian}]")
+_DOTTED_I = ("az", "tr")
 _WRITTEN = regex.compile(r"[\p{L}\p{N}]")
 
 
@@ -108,6 +110,22 @@ def direction_mark(line: str, *, right_to_left: bool) -> str:
     if first is None or (first != "L") == right_to_left:
         return ""
     return _RIGHT_TO_LEFT_MARK if right_to_left else _LEFT_TO_RIGHT_MARK
+
+
+def capitals(text: str, language: str) -> str:
+    """The text in capitals, in scripts that are written in them. Georgian has them, but no line of text uses them.
+
+    Turkic languages keep the dot of their i; Greek capitals have no accent.
+    """
+    if language in _DOTTED_I:
+        text = text.replace("i", "\u0130")
+    return "".join(_capital(c) for c in text)
+
+
+def _capital(letter: str) -> str:
+    if _GREEK.match(letter):
+        return unicodedata.normalize("NFC", unicodedata.normalize("NFD", letter).replace("\u0301", "")).upper()
+    return letter.upper() if _CASED.match(letter) else letter
 
 
 def has_letters(text: str) -> bool:

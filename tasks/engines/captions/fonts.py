@@ -15,13 +15,13 @@ from xml.sax.saxutils import escape
 
 from fontTools.ttLib import TTFont
 
-from tasks.core.captions.ass import visible_text
+from tasks.core.captions.ass import Typeface, visible_text
 from tasks.engines.cache_folder import atomic_replacement, link, private_folder
 
 
 @dataclass(frozen=True)
 class Face:
-    """A font face: its name in libass, and its file in a wheel.
+    """A font face: its name in libass, its file in a wheel, and the width of its letters (see `Typeface`).
 
     libass uses the full name of a TrueType face and the PostScript name of a CFF (.otf) face.
     """
@@ -29,12 +29,22 @@ class Face:
     name: str
     distribution: str
     file: str
+    width: float = 1.0
 
 
-POPPINS = Face("Poppins ExtraBold", "fontpkg-poppins", "fontpkg_poppins/files/Poppins-ExtraBold.ttf")
+def _poppins(weight: str) -> Face:
+    return Face(f"Poppins {weight}", "fontpkg-poppins", f"fontpkg_poppins/files/Poppins-{weight}.ttf")
+
+
+def _fira(style: str) -> Face:
+    file = f"fontpkg_fira_sans/files/FiraSans-{style.replace(' ', '')}.ttf"
+    return Face(f"Fira Sans {style}", "fontpkg-fira-sans", file)
+
+
+POPPINS = _poppins("ExtraBold")
 FACES = [
     POPPINS,
-    Face("Fira Sans ExtraBold", "fontpkg-fira-sans", "fontpkg_fira_sans/files/FiraSans-ExtraBold.ttf"),
+    _fira("ExtraBold"),
     Face(
         "IBM Plex Sans Arabic Bold",
         "fontpkg-ibm-plex-sans-arabic",
@@ -45,19 +55,33 @@ FACES = [
     Face("NotoSansCJKjp-Bold", "noto-cjk-sans-jp-bold", "noto_cjk_sans_jp_bold/NotoSansCJKjp-Bold.otf"),
 ]
 """In order of preference; faces whose wheel is not installed are skipped."""
-
+PRESET_FACES = {
+    face.name: face
+    for face in (
+        *FACES,
+        _poppins("SemiBold"),
+        _poppins("Bold"),
+        _fira("ExtraBold Italic"),
+        Face("Anton Regular", "fontpkg-anton", "fontpkg_anton/files/Anton-Regular.ttf", width=0.8),
+    )
+}
+"""The faces that presets may name."""
 
 CAPTION_FONT = POPPINS.name
 
 
 @dataclass(frozen=True)
 class FontChoice:
-    """The best face for a text. `em_share` is its em over its line height, `missing` the characters it lacks."""
+    """The best face for a text. `line` is the height of its lines in em, `missing` the characters that it lacks."""
 
     face: Face
     folder: Path
-    em_share: float
+    line: float
     missing: str
+
+    @property
+    def typeface(self) -> Typeface:
+        return Typeface(self.face.name, self.line, self.face.width)
 
     def warning(self, language: str) -> str | None:
         """A warning if the face lacks characters, or None."""
@@ -66,10 +90,13 @@ class FontChoice:
         return f"captions may lack glyphs for {language}: {self.face.name} cannot draw {self.missing[:10]!r}"
 
 
-def choose_font(texts: Iterable[str]) -> FontChoice:
-    """The first face with glyphs for all texts, or else the one that lacks the fewest characters."""
+def choose_font(texts: Iterable[str], wish: str = POPPINS.name) -> FontChoice:
+    """The first face with glyphs for all texts, or else the one that lacks the fewest characters.
+
+    `wish` is the name of the face to try before all others.
+    """
     wanted = sorted({c for text in texts for c in visible_text(text) if _needs_glyph(c)})
-    installed = [(face, path) for face in FACES if (path := file_of(face)) is not None]
+    installed = [(face, path) for face in _in_order(wish) if (path := file_of(face)) is not None]
     lacking: list[str] = []
     for _, path in installed:
         lacking.append("".join(c for c in wanted if ord(c) not in coverage(path)))
@@ -77,7 +104,11 @@ def choose_font(texts: Iterable[str]) -> FontChoice:
             break  # the large faces come last, and reading one takes a third of a second
     best = min(range(len(lacking)), key=lambda i: len(lacking[i]))
     face, path = installed[best]
-    return FontChoice(face, _folder_with(path), _em_share(path), lacking[best])
+    return FontChoice(face, _folder_with(path), _line_height(path), lacking[best])
+
+
+def _in_order(wish: str) -> list[Face]:
+    return list(dict.fromkeys([PRESET_FACES[wish], *FACES]))
 
 
 def _needs_glyph(c: str) -> bool:
@@ -109,10 +140,10 @@ def coverage(path: Path) -> frozenset[int]:
         return frozenset(font.getBestCmap() or ())
 
 
-def _em_share(path: Path) -> float:
+def _line_height(path: Path) -> float:
     with TTFont(path, lazy=True) as font:
         head, metrics = cast("Any", font["head"]), cast("Any", font["OS/2"])  # tables get their fields when read
-        return head.unitsPerEm / (metrics.usWinAscent + metrics.usWinDescent)
+        return (metrics.usWinAscent + metrics.usWinDescent) / head.unitsPerEm
 
 
 def _folder_with(path: Path) -> Path:

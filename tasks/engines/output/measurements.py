@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
-from tasks.core.captions.ass import CENTRE, HIGHLIGHT_COLOUR
+from tasks.core.captions.presets import CLASSIC, Band, Colour, Look
 from tasks.core.errors import UnreadableMedia
 from tasks.core.output.clip_checks import CAPTION_PIXELS, ClipMeasurements
 from tasks.core.output.source_match import (
@@ -38,13 +38,13 @@ SAMPLE_WIDTH = 270
 SHORTEST_STRETCH = 0.5
 FROZEN_DIFFERENCE = 0.02
 """Grey levels of 255; stricter than for sources, so that slow motion does not count as frozen after encoding."""
-CAPTION_BAND = 0.08
-"""Half the height of the band around the captions' centre, as a fraction of the picture's height."""
+GREY = 128
+"""Chroma of grey."""
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 
 
-def measure_clip(path: Path, source: SourceExcerpt, timeout: float = 300) -> ClipMeasurements:
-    """Measure a finished file and compare it with its source.
+def measure_clip(path: Path, source: SourceExcerpt, look: Look = CLASSIC, timeout: float = 300) -> ClipMeasurements:
+    """Measure a finished file, with captions of this look, and compare it with its source.
 
     Decodes the reference frames once, scaled down, and all of the sound.
 
@@ -57,13 +57,14 @@ def measure_clip(path: Path, source: SourceExcerpt, timeout: float = 300) -> Cli
         shrink = max(1.0, measure.width / SAMPLE_WIDTH)
         boxes = {frame.box: ClipFrames(frame.box) for frame in source.frames}
         size = _even(measure.width / shrink), _even(measure.height / shrink)
-        meter = _PictureMeter(*size, list(boxes.values()), PosterFrames(measure.duration))
+        captions = look.band((measure.width, measure.height) if measure.video_streams else (1, 1))
+        meter = _PictureMeter(*size, captions, look.preset.mark, list(boxes.values()), PosterFrames(measure.duration))
         log = _decode(path, measure, meter, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     sound = read_summary(log) if measure.audio_streams else None
     clip_levels = sound_levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
-    compared = [boxes[frame.box].match(frame) for frame in source.frames]
+    compared = [boxes[frame.box].match(frame, captions) for frame in source.frames]
     candidates, fault = meter.poster.candidates()
     return measure.model_copy(
         update={
@@ -156,6 +157,8 @@ class _PictureMeter:
 
     width: int
     height: int
+    captions: Band
+    mark: Colour
     frame_sets: list[ClipFrames]
     poster: PosterFrames
     black: list[bool] = field(default_factory=list[bool])
@@ -169,7 +172,7 @@ class _PictureMeter:
             luma, chroma = self._planes(data)
             picture = np.delete(luma, self._band(self.height), axis=0)[::2, ::2]
             change = difference(picture, previous)
-            highlighted = int(_is_highlight(luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum())
+            highlighted = int(_is_mark(self.mark, luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum())
             self._show(data, change, is_captioned=highlighted >= CAPTION_PIXELS)
             self.black.append(is_black(picture))
             self.frozen.append(change < FROZEN_DIFFERENCE)
@@ -190,13 +193,17 @@ class _PictureMeter:
         return flat[:luma].reshape(self.height, self.width), flat[luma:].reshape(2, self.height // 2, self.width // 2)
 
     def _band(self, height: int) -> slice:
-        return slice(round((CENTRE - CAPTION_BAND) * height), round((CENTRE + CAPTION_BAND) * height))
+        return slice(round(self.captions.top * height), round(self.captions.bottom * height))
 
 
-def _is_highlight(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
-    """Mask of pixels with the highlight colour, allowing for antialiasing and chroma subsampling."""
-    _, cb, cr = _bt709(*HIGHLIGHT_COLOUR)
-    near_blue, near_red = np.abs(blue.astype(int) - cb) < 60, np.abs(red.astype(int) - cr) < 30
+def _is_mark(mark: Colour, luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
+    """Mask of pixels with the mark's colour, allowing for antialiasing and chroma subsampling.
+
+    The colours of marks are saturated; antialiasing changes most the chroma that is farthest from grey.
+    """
+    _, cb, cr = _bt709(*mark)
+    reach = (60, 30) if abs(cb - GREY) >= abs(cr - GREY) else (30, 60)
+    near_blue, near_red = np.abs(blue.astype(int) - cb) < reach[0], np.abs(red.astype(int) - cr) < reach[1]
     return near_blue & near_red & (luma > 110)
 
 

@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 
+from tasks.core.captions.presets import Band
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.media import MediaInfo
@@ -48,9 +49,9 @@ _HDR_TRANSFERS, _WIDE_PRIMARIES, _WIDE_MATRICES = {16, 18}, {9}, {9, 10}
 
 
 def source_frames(
-    video: Path, info: MediaInfo, clip: EdlClip, shots: list[list[Shot]], options: RenderOptions
+    video: Path, info: MediaInfo, clip: EdlClip, shots: list[list[Shot]], options: RenderOptions, captions: Band
 ) -> list[SourceFrame]:
-    """The source at five to seven moments of the clip, cropped as the camera crops it.
+    """The source at five to seven moments of the clip, cropped as the camera crops it. `captions` are not compared.
 
     This is cheap, because only a few frames after some of the key frames are decoded. If the file has no key
     frame inside the clip, all moments are in the clip's first seconds.
@@ -71,7 +72,7 @@ def source_frames(
                     for at, frame, before in _frames_at(container, stream, key, sorted(moments)):
                         shot = next((view for view in reversed(views) if view.start <= at), views[0])
                         source, earlier = (_cut(one, at, shot, info, options) for one in (frame, before))
-                        found.append(source.at_clip_time(at - span.start + elapsed, earlier))
+                        found.append(source.at_clip_time(at - span.start + elapsed, earlier, captions))
                 elapsed += span.duration
     except (FFmpegError, ValueError) as error:
         raise UnreadableMedia(f"The picture of {video.name} cannot be read ({type(error).__name__}).") from error

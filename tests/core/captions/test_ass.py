@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.captions.ass import BOTTOM, SIDE, TOP, ass, escape, text_width
+from tasks.core.captions.ass import Typeface, ass, escape, text_width
+from tasks.core.captions.presets import BOTTOM, PRESETS, SIDE, TOP, Look
 from tasks.core.transcript import Word
 
 SIZE = (1080, 1920)
+F = Typeface("F")
 EVENT = re.compile(r"^Dialogue: 0,(\d+):(\d\d):(\d\d\.\d\d),(\d+):(\d\d):(\d\d\.\d\d),Caption,,0,0,0,,(.*)$")
 WRITTEN_BY_US = re.compile(r"\{\\an5\\pos\(\d+,\d+\)(\\fscx\d+\\fscy\d+)?\}|\{\\1c&H[0-9A-F]{8}&\}")
 HIGHLIGHTED = re.compile(r"\{\\1c&H0000E1FF&\}(.*?)\{\\1c&H00FFFFFF&\}")
@@ -39,7 +41,7 @@ def plain(text: str) -> str:
 
 def test_every_word_is_highlighted_while_it_is_spoken():
     words = spoken("Ask not what your country can do for you, ask what you can do.")
-    shown = events(ass(words, SIZE, "en", "Poppins ExtraBold"))
+    shown = events(ass(words, SIZE, "en", F))
     for word in words:
         middle = (word.start + word.end) / 2
         now = [HIGHLIGHTED.findall(text) for start, end, text in shown if start <= middle < end]
@@ -48,7 +50,7 @@ def test_every_word_is_highlighted_while_it_is_spoken():
 
 def test_a_pause_clears_the_screen_and_a_sentence_ends_a_group():
     words = [*spoken("First sentence."), *spoken("Second", start=3.0)]
-    shown = events(ass(words, SIZE, "en", "F"))
+    shown = events(ass(words, SIZE, "en", F))
     assert not [1 for start, end, _ in shown if start <= 2.0 < end]
     assert {plain(text) for _, _, text in shown} == {"First sentence.", "Second"}
 
@@ -56,15 +58,15 @@ def test_a_pause_clears_the_screen_and_a_sentence_ends_a_group():
 def test_there_are_at_most_two_lines_within_the_safe_width():
     text = "Extraordinary circumstances sometimes demand remarkably unconventional explanations from everybody involved"
     room = (1 - 2 * SIDE) * SIZE[0] / (0.05 * SIZE[0])
-    for _, _, shown in events(ass(spoken(text), SIZE, "en", "F")):
+    for _, _, shown in events(ass(spoken(text), SIZE, "en", F)):
         lines = plain(shown).split("\\N")
         assert len(lines) <= 2
         assert all(text_width(line) <= room for line in lines)
 
 
-@pytest.mark.parametrize("size", [SIZE, (720, 1280), (270, 480)])
+@pytest.mark.parametrize("size", [SIZE, (720, 1280), (270, 480), (1080, 1350), (1080, 1080)])
 def test_captions_stay_inside_the_safe_area(size: tuple[int, int]):
-    script = ass(spoken("Extraordinary circumstances sometimes demand unconventional explanations"), size, "en", "F")
+    script = ass(spoken("Extraordinary circumstances sometimes demand unconventional explanations"), size, "en", F)
     line_height = int(re.findall(r"^Style: Caption,F,(\d+),", script, re.MULTILINE)[0])
     shown = [text for _, _, text in events(script)]
     assert {text.count("\\N") for text in shown} == {1}, "two lines, the tallest"
@@ -77,24 +79,24 @@ def test_captions_stay_inside_the_safe_area(size: tuple[int, int]):
 
 
 def test_a_group_keeps_its_text_while_the_highlight_moves():
-    texts = [plain(text) for _, _, text in events(ass(spoken("one two three"), SIZE, "en", "F"))]
+    texts = [plain(text) for _, _, text in events(ass(spoken("one two three"), SIZE, "en", F))]
     assert texts == ["one two three"] * 3
 
 
 def test_words_of_scripts_without_spaces_are_joined():
-    texts = {plain(text) for _, _, text in events(ass(spoken("我们 讨论 big data 手机"), SIZE, "zh", "F"))}
+    texts = {plain(text) for _, _, text in events(ass(spoken("我们 讨论 big data 手机"), SIZE, "zh", F))}
     assert {t.replace("\\N", "") for t in texts} == {"我们讨论big data手机"}
 
 
 def test_a_long_word_without_spaces_is_divided():
-    shown = events(ass([Word(word="字" * 80, start=0, end=8)], SIZE, "zh", "F"))
+    shown = events(ass([Word(word="字" * 80, start=0, end=8)], SIZE, "zh", F))
     assert len(shown) > 1
     assert sum(len(HIGHLIGHTED.findall(text)[0]) for _, _, text in shown) == 80
 
 
 @pytest.mark.parametrize("text", [r"{\fs200}big", r"a\Nb", "a\nb", r"\h\n\N", "}{", "\\", "{\\", "a\u202eb", "\x00x"])
 def test_hostile_text_stays_text(text: str):
-    (only,) = events(ass([Word(word=text, start=0, end=1)], SIZE, "en", "F"))
+    (only,) = events(ass([Word(word=text, start=0, end=1)], SIZE, "en", F))
     left = WRITTEN_BY_US.sub("", only[2])
     assert not re.search(r"(?<!\\)[{}]", left)
     assert not re.search(r"\\[Nnh]", left)
@@ -107,7 +109,7 @@ def test_a_backslash_is_separated_from_the_next_character():
 
 def test_invisible_words_make_no_event():
     words = [Word(word=w, start=0, end=1) for w in ("", "  ", "\u200b", "\n")]
-    assert events(ass(words, SIZE, "en", "F")) == []
+    assert events(ass(words, SIZE, "en", F)) == []
 
 
 moments = st.floats(0, 100, allow_nan=False)
@@ -121,7 +123,7 @@ moments = st.floats(0, 100, allow_nan=False)
     st.sampled_from(["en", "zh", "ar"]),
 )
 def test_captions_never_overlap_and_always_escape_their_text(words: list[Word], language: str):
-    script = ass(words, SIZE, language, "F")
+    script = ass(words, SIZE, language, F)
     shown = sorted(events(script))
     for (_, end, _), (start, _, _) in pairwise(shown):
         assert end <= start + 1e-9
@@ -133,7 +135,7 @@ def test_captions_never_overlap_and_always_escape_their_text(words: list[Word], 
 
 
 def caption_groups(text: str, **timing: float) -> list[str]:
-    shown = [plain(line).replace("\\N", " ") for _, _, line in events(ass(spoken(text, **timing), SIZE, "en", "F"))]
+    shown = [plain(line).replace("\\N", " ") for _, _, line in events(ass(spoken(text, **timing), SIZE, "en", F))]
     return [text for text, _ in itertools.groupby(shown)]
 
 
@@ -147,7 +149,7 @@ def test_a_group_ends_at_a_comma_before_the_line_is_full():
 
 
 def caption_lines(text: str, language: str) -> list[str]:
-    shown = [plain(line) for _, _, line in events(ass(spoken(text), SIZE, language, "F"))]
+    shown = [plain(line) for _, _, line in events(ass(spoken(text), SIZE, language, F))]
     return [line for text, _ in itertools.groupby(shown) for line in text.split("\\N")]
 
 
@@ -173,14 +175,14 @@ def test_a_left_to_right_line_may_begin_with_a_hebrew_word():
 
 def test_marks_stay_with_their_letter_however_words_are_split():
     words = [Word(word=w, start=i / 4, end=(i + 1) / 4) for i, w in enumerate(["นี", "้", "มา", "ก", "ำ", "ที", "่", "ยว"])]
-    for _, _, text in events(ass(words, SIZE, "th", "F")):
+    for _, _, text in events(ass(words, SIZE, "th", F)):
         assert not re.search(r"(\\N|\})[\u0e31\u0e33-\u0e3a\u0e47-\u0e4e]", text)
         assert plain(text) == "นี้มากำที่ยว"
 
 
 def test_a_long_word_is_divided_between_whole_letters():
     word = Word(word="กำลังใจที่ดีเยี่ยม" * 8, start=0, end=8)
-    for _, _, text in events(ass([word], SIZE, "th", "F")):
+    for _, _, text in events(ass([word], SIZE, "th", F)):
         for part in re.split(r"\\N|\{[^}]*\}", text):
             assert unicodedata.category(part[:1] or "a")[0] != "M"
             assert not part.startswith(("ำ", "ะ", "า"))
@@ -192,3 +194,91 @@ def test_decomposed_letters_are_composed():
 
 def test_scripts_without_spaces_have_none_in_a_foreign_talk():
     assert caption_lines("he said 今日 は fine", "en") == ["he said 今日は fine"]
+
+
+LONG = "Extraordinary circumstances sometimes demand remarkably unconventional explanations from everybody involved"
+
+
+def groups(preset: str, text: str = LONG, language: str = "en") -> list[str]:
+    """What is on screen together, with breaks, one after the other."""
+    look = Look(PRESETS[preset])
+    shown = [re.sub(r"\{[^}]*\}", "", line) for _, _, line in events(ass(spoken(text), SIZE, language, F, look))]
+    return [text for text, _ in itertools.groupby(shown)]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_shows_no_more_words_and_lines_at_once_than_it_says(name: str):
+    shown = groups(name)
+    assert max(len(group.split("\\N")) for group in shown) <= PRESETS[name].lines
+    assert max(len(re.split(r"\\N| ", group)) for group in shown) <= PRESETS[name].words
+    assert " ".join(shown).replace("\\N", " ").casefold() == LONG.casefold()
+
+
+def test_no_two_presets_differ_in_colours_alone():
+    kinds = {
+        (p.face, p.em, p.words, p.lines, p.capitals, p.box is None, p.reveals, p.position) for p in PRESETS.values()
+    }
+    assert len(kinds) == len(PRESETS) >= 5
+
+
+@pytest.mark.parametrize("position", ["lower", "middle", "upper", None])
+@pytest.mark.parametrize("size", [SIZE, (1080, 1350), (1080, 1080), (1920, 1080), (180, 320)])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_keeps_inside_the_safe_area_at_every_position(name: str, size: tuple[int, int], position):
+    look = Look(PRESETS[name], position)
+    for line in (1.2, 1.762, 1.86):
+        middle, half = look.centre(size, line), look.preset.lines * line * look.em(size) / size[1] / 2
+        padding = look.preset.padding * look.em(size) / size[1]
+        assert middle - half - padding + 1e-9 >= TOP
+        assert middle + half + padding <= 1 - BOTTOM + 1e-9
+    band = look.band(size)
+    assert band.top < look.centre(size) < band.bottom
+
+
+def test_positions_differ():
+    for preset in PRESETS.values():
+        lower, middle, upper = (Look(preset, position).centre(SIZE) for position in ("lower", "middle", "upper"))
+        assert lower > middle + 0.1 > upper + 0.2
+
+
+def test_words_of_reveal_appear_as_they_are_said_and_keep_their_place():
+    shown = [text for _, _, text in events(ass(spoken("one two three"), SIZE, "en", F, Look(PRESETS["reveal"])))]
+    hidden = [re.findall(r"\{\\alpha&HFF&\}(.*?)\{\\alpha&H00&\}", text) for text in shown]
+    assert hidden == [["two", "three"], ["three"], []]
+    assert {re.sub(r"\{[^}]*\}", "", text) for text in shown} == {"one two three"}
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "written"),
+    [
+        ("stra\xdfe", "de", "STRASSE"),
+        ("istanbul", "tr", "\u0130STANBUL"),
+        ("istanbul", "en", "ISTANBUL"),
+        ("\u03b1\u03b3\u03ac\u03c0\u03b7", "el", "\u0391\u0393\u0391\u03a0\u0397"),
+        ("\u043c\u0438\u0440", "ru", "\u041c\u0418\u0420"),
+        ("\u10db\u10d6\u10d4", "ka", "\u10db\u10d6\u10d4"),
+        ("\u0645\u0631\u062d\u0628\u0627", "ar", "\u0645\u0631\u062d\u0628\u0627"),
+        ("\u4eca\u65e5", "ja", "\u4eca\u65e5"),
+        ("e\u0301te\u0301", "fr", "\xc9T\xc9"),
+    ],
+)
+def test_capitals_only_where_the_script_is_written_in_them(text: str, language: str, written: str):
+    assert groups("punch", text, language) == [written]
+
+
+def test_capitals_of_hostile_text_stay_text():
+    for text in (r"{\fs200}big", r"a\nb", "\\N"):
+        for _, _, shown in events(ass([Word(word=text, start=0, end=1)], SIZE, "en", F, Look(PRESETS["punch"]))):
+            assert not re.search(r"\\[Nnh]", re.sub(r"\{\\[^}]*&\}|\{\\an5[^}]*\}", "", shown))
+
+
+def test_the_classic_preset_is_what_captions_were_before_there_were_presets():
+    script = ass(spoken("We went to Kovno,"), SIZE, "en", Typeface("Poppins ExtraBold"))
+    assert script.splitlines()[10] == (
+        "Style: Caption,Poppins ExtraBold,95,&H00FFFFFF,&H00FFFFFF,&H00000000,&H80000000,"
+        "0,0,0,0,100,100,0,0,1,5.1,1.9,5,0,0,0,-1"
+    )
+    assert script.splitlines()[15] == (
+        r"Dialogue: 0,0:00:00.30,0:00:00.60,Caption,,0,0,0,,{\an5\pos(540,1440)}We "
+        r"{\1c&H0000E1FF&}went{\1c&H00FFFFFF&} to Kovno,"
+    )

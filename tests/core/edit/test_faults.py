@@ -76,6 +76,10 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     *(("clips[0].ratio", changed(f"{CLIP}/ratio", value)) for value in ("16/9", "2:1", 1.5, "", [])),
     *(("clips[0].captions", changed(f"{CLIP}/captions", value)) for value in (False, "off", None, [])),
     *(("clips[0].captions", changed(f"{CLIP}/captions", {"shown": value})) for value in ("no", 0, None)),
+    *(("clips[0].captions.preset", changed(f"{CLIP}/captions", {"preset": value}))
+      for value in ("", "Classic", "../classic", None, 1, ["box"], "{\\an8}")),
+    *(("clips[0].captions.position", changed(f"{CLIP}/captions", {"position": value}))
+      for value in ("", "top", 0.5, True, {"y": 1}, float("nan"))),
     *(("version", changed("version", value)) for value in (0, 2, "1", None, True)),
     *(("revision", changed("revision", value)) for value in (0, -1, 10**9, 1.5, "1", None)),
     *(("source.video", changed("source/video", value)) for value in ("b" * 64, "A" * 64, "../x", "", None)),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.captions.ass import ass
+from tasks.core.captions.ass import Typeface, ass
 from tasks.core.choice.headline import headline, shorten
 from tasks.core.choice.signals import Line, opening_scores
 from tasks.core.speech.asr import segments_of
@@ -28,7 +28,7 @@ def test_every_final_mark_ends_a_sentence_in_every_module(ending: str) -> None:
     assert first.words[-1].word == spoken[1].word
     spaced = [word.model_copy(update={"word": f" {word.word}"}) for word in spoken]
     assert [segment.words[-1].word for segment in segments_of(spaced)] == [spoken[1].word, "weiter"]
-    script = ass(spoken, (1080, 1920), "de", "F")
+    script = ass(spoken, (1080, 1920), "de", Typeface("F"))
     assert not any("gut" in line and "Dann" in line for line in script.splitlines())
 
 

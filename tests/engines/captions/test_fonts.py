@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.captions import ass as captions
+from tasks.core.captions.ass import Typeface
 from tasks.core.transcript import Word
 from tasks.engines.captions import fonts
 from tasks.engines.ffmpeg import run
@@ -21,7 +22,7 @@ def _only_our_fonts(monkeypatch: pytest.MonkeyPatch):
 def ink(tmp_path: Path, text: str, face: str, folder: Path) -> int:
     """The number of pixels that a caption sets on a black picture."""
     script = tmp_path / "t.ass"
-    script.write_text(captions.ass([Word(word=text, start=0, end=1)], (270, 480), "en", face))
+    script.write_text(captions.ass([Word(word=text, start=0, end=1)], (270, 480), "en", Typeface(face)))
     frames: list[bytes] = []
     chain = f"ass={script}:fontsdir={folder}"
     picture = ["-f", "lavfi", "-i", "color=black:s=270x480:d=0.1:r=10", "-vf", chain, "-frames:v", "1"]
@@ -35,12 +36,14 @@ def test_captions_are_drawn_in_the_caption_font(tmp_path: Path):
     assert ink(tmp_path, "Hello", chosen.face.name, chosen.folder) > 150
 
 
-@pytest.mark.parametrize("face", [face for face in fonts.FACES if fonts.file_of(face)], ids=lambda face: face.name)
+@pytest.mark.parametrize(
+    "face", [face for face in fonts.PRESET_FACES.values() if fonts.file_of(face)], ids=lambda face: face.name
+)
 def test_libass_finds_every_installed_face_by_its_name(tmp_path: Path, face: fonts.Face):
     path = fonts.file_of(face)
     assert path
     script = tmp_path / "t.ass"
-    script.write_text(captions.ass([Word(word="Hi", start=0, end=1)], (270, 480), "en", face.name))
+    script.write_text(captions.ass([Word(word="Hi", start=0, end=1)], (270, 480), "en", Typeface(face.name)))
     chain = f"ass={script}:fontsdir={fonts._folder_with(path)}"
     picture = ["-v", "verbose", "-f", "lavfi", "-i", "color=s=270x480:d=0.1", "-vf", chain, "-f", "null", "-"]
     assert f"fontselect: ({face.name}, 400, 0) -> {path.stem}" in run(picture, 30).stderr

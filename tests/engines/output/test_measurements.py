@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.captions.presets import CLASSIC
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.output.clip_checks import check_clip
@@ -41,7 +42,8 @@ OPTIONS = RenderOptions(width=SIZE[0], height=SIZE[1])
 def source(tmp_path_factory: pytest.TempPathFactory) -> SourceExcerpt:
     """A good clip as if it were its own source."""
     path = make(tmp_path_factory.mktemp("source") / "a.mp4")
-    frames = source_frames(path, probe(path), CLIP, [[Shot(start=0, end=SECONDS, layout="fit")]], OPTIONS)
+    shots = [[Shot(start=0, end=SECONDS, layout="fit")]]
+    frames = source_frames(path, probe(path), CLIP, shots, OPTIONS, CLASSIC.band(SIZE))
     return SourceExcerpt(sound=sound_levels(path, [(0, SECONDS)]), frames=frames)
 
 
