@@ -12,8 +12,8 @@ from tests.folders import ROOT
 
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-PYTHON_SPECIFIC = {"async-timeout", "pendulum", "tzdata", "whenever"}
-"""Packages that Prefect and redis-py themselves require on some Pythons only."""
+PYTHON_SPECIFIC = {"async-timeout", "httpx2-jsfetch", "pendulum", "tzdata", "whenever"}
+"""Packages that Prefect and redis-py themselves require on some Pythons only, and httpx2 in a browser's."""
 
 
 def pins(path: Path) -> list[tuple[str, str]]:

@@ -1,5 +1,5 @@
 """The command line: kangklip clip | resume | status | list | delete | up | api | deploy | doctor | demo | job |
-backup | restore.
+backup | restore | mcp.
 
 Results go to standard output; progress, notes and errors go to standard error.
 """
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from infra.jobs.store import JobStore
     from infra.local.stack import LocalStack
 
-PREFECT_PORT = 4200
+API_PORT, PREFECT_PORT = 8000, 4200
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -229,7 +229,9 @@ def demo(out: Out = Path("clips"), verbose: Verbose = False, as_json: Json = Fal
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port for the page and the API.")] = 8000,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=1, max=65535, help="Port for the page and the API.")
+    ] = API_PORT,
     prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port for the Prefect UI.")] = PREFECT_PORT,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for all data.")] = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run jobs, or leave them QUEUED.")] = True,
@@ -315,6 +317,28 @@ def job_command() -> None:
     from deployments.image.worker_job import run_job  # noqa: PLC0415
 
     run_job()
+
+
+@app.command("mcp")
+def mcp_command(
+    api: Annotated[str, typer.Option("--api", metavar="URL", help="KangKlip's API.")] = f"http://127.0.0.1:{API_PORT}",
+    port: Annotated[
+        int | None,
+        typer.Option("--http", metavar="PORT", min=1, max=65535, help="Serve http://127.0.0.1:PORT/mcp, not stdio."),
+    ] = None,
+) -> None:
+    """Let an AI assistant make clips: serve KangKlip's tools by the Model Context Protocol.
+
+    Run `kangklip up` first, or give the `--api` of another machine, and its key in KANGKLIP_API_KEY.
+
+    - In the assistant's settings, add an MCP server with the command `kangklip mcp`.
+    - `kangklip mcp --http 8765` serves assistants that connect by HTTP. They cannot read or save files here.
+    """
+    from deployments import assistant  # noqa: PLC0415 the other commands need no MCP
+    from deployments.cli import remote  # noqa: PLC0415 loads httpx
+
+    client = remote.client(validate.api_address(api), remote.SHORT_PAUSES)
+    assistant.serve(client, port)
 
 
 def main() -> None:
@@ -404,9 +428,8 @@ def _run_remotely(api: str, source: str, options: dict[str, Any], out: Path) -> 
     """Have another machine's API run the job, and fetch its results."""
     from deployments.cli import remote  # noqa: PLC0415 loads httpx
 
-    key = settings.load().api_key
-    client = remote.RemoteApi(validate.api_address(api), key.get_secret_value() if key else "")
-    return remote.clip(client, source if validate.is_address(source) else validate.local_path(source), options, out)
+    video = source if validate.is_address(source) else validate.local_path(source)
+    return remote.clip(remote.client(validate.api_address(api)), video, options, out)
 
 
 def _print(finished: FinishedJob, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from deployments.cli import remote
+from deployments import api_client
 from deployments.cli.main import app
 from infra.errors import ApiUnreachable
 from infra.jobs.record import Report
@@ -77,7 +77,7 @@ def test_a_file_is_sent_cut_and_its_clips_are_fetched(served, tmp_path):
 )
 def test_a_file_that_is_no_clip_is_not_saved(path):
     with pytest.raises(ApiUnreachable, match="no clip"):
-        remote._file_name(path)
+        api_client._file_name(path)
 
 
 def test_a_failed_job_says_why(served, tmp_path):
@@ -107,7 +107,7 @@ def test_a_connection_that_is_cut_off_is_continued(serve, tmp_path):  # noqa: F8
     film.write_bytes(hashlib.shake_128(b"cli").digest(2 * PART_BYTES))
     with CuttingProxy(int(served.url.rpartition(":")[2]), PART_BYTES) as proxy:
         url = f"http://127.0.0.1:{proxy.server_address[1]}"
-        where = remote.RemoteApi(url, pauses=(0.1,) * 20).upload(film, lambda *_: None)
+        where = api_client.ApiClient(url, pauses=(0.1,) * 20).upload(film, lambda *_: None)
         assert proxy.cuts == 1
     upload = served.services.uploads.get(where.rpartition("/")[2], time.time())
     assert served.bucket.get_bytes(upload.key) == film.read_bytes()
@@ -116,4 +116,4 @@ def test_a_connection_that_is_cut_off_is_continued(serve, tmp_path):  # noqa: F8
 def test_an_api_that_does_not_answer_is_named(tmp_path):
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ApiUnreachable, match=f"{url} does not answer"):
-        remote.RemoteApi(url, pauses=(0.0,)).upload(SHORT, lambda *_: None)
+        api_client.ApiClient(url, pauses=(0.0,)).upload(SHORT, lambda *_: None)
