@@ -1,6 +1,7 @@
 """What a job with two clips has in the bucket when it has succeeded, without running it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from infra.bucket.store import ArtifactStore
@@ -18,6 +19,20 @@ CHOSEN = [
     EdlClip(index=i, title="t", hook="h", segments=[Span(start=50 * i, end=50 * i + 30, text="said")]) for i in (1, 2)
 ]
 SPARE = EdlClip(index=2, title="spare", hook="", segments=[Span(start=300, end=330, text="said")])
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A source, the words said in it, and the clips chosen from it. `clip` is the content of every clip, if any."""
+
+    video: bytes = b"video of the source"
+    info: MediaInfo = INFO
+    words: Sequence[Word] = tuple(WORDS)
+    chosen: Sequence[EdlClip] = tuple(CHOSEN)
+    clip: bytes | None = None
+
+
+TALK = Talk()
 
 
 def content(index: int) -> bytes:
@@ -45,36 +60,42 @@ def entry(clip: EdlClip, sha256: str = "c" * 64) -> dict[str, Any]:
     }
 
 
-def store_published(job_id: str, bucket: ArtifactStore, shown: Sequence[EdlClip] = CHOSEN) -> None:
-    """Put what the stages leave behind under the job's prefix, and the source into the shared cache."""
-    video, audio = b"video of the source", b"audio of the source"
+def store_published(
+    job_id: str, bucket: ArtifactStore, shown: Sequence[EdlClip] | None = None, talk: Talk = TALK
+) -> None:
+    """Put what the stages leave behind under the job's prefix, and the source into the shared cache.
+
+    `shown` are the published clips; None means all that were chosen.
+    """
+    shown = talk.chosen if shown is None else shown
     index = source_key(job_id)
     mark_use(index, job_id, bucket)
     media = {
         name: bucket.put_bytes(f"cache/media/{job_id}/{name}", data, "video/mp4")
-        for name, data in (("video.mp4", video), ("audio.m4a", audio))
+        for name, data in (("video.mp4", talk.video), ("audio.m4a", b"audio"))
     }
     shared = SharedSource(
         video=media["video.mp4"],
         audio=media["audio.m4a"],
         audio_made="",
-        info=INFO,
+        info=talk.info,
         loudness=-14,
         tracks=[],
         warnings=[],
     )
     bucket.put_json(index, shared)
-    document = first_revision(CHOSEN, shared.video.sha256, WORDS)
-    edl = Edl(job_id=job_id, clips=CHOSEN, reserve=[SPARE], selection=Selection(mode="heuristic"))
+    document = first_revision(talk.chosen, shared.video.sha256, talk.words)
+    edl = Edl(job_id=job_id, clips=list(talk.chosen), reserve=[SPARE], selection=Selection(mode="heuristic"))
+    half = len(talk.words) // 2
     documents = {
         "edit.json": document.model_dump(mode="json"),
         "edl.json": edl.model_dump(mode="json"),
         "face_log.json": {"clips": [{"index": clip.index} for clip in shown]},
-        "video_stats.json": INFO.model_dump(mode="json") | {"loudness": {"integrated_lufs": -14}},
+        "video_stats.json": talk.info.model_dump(mode="json") | {"loudness": {"integrated_lufs": -14}},
         "transcript.json": TRANSCRIPT_JSON.dump_python(
             [
-                Segment(text="", start=0, duration=600, words=WORDS[:700]),
-                Segment(text="", start=0, duration=600, words=WORDS[700:]),
+                Segment(text="", start=0, duration=600, words=list(talk.words[:half])),
+                Segment(text="", start=0, duration=600, words=list(talk.words[half:])),
             ],
             mode="json",
         ),
@@ -83,8 +104,9 @@ def store_published(job_id: str, bucket: ArtifactStore, shown: Sequence[EdlClip]
         bucket.put_json(job_key(job_id, name), value)
     entries: list[dict[str, Any]] = []
     for clip in shown:
-        stored = bucket.put_bytes(job_key(job_id, clip_name(clip.index)), content(clip.index), "video/mp4")
-        entries.append(entry(clip, stored.sha256))
+        data = talk.clip or content(clip.index)
+        stored = bucket.put_bytes(job_key(job_id, clip_name(clip.index)), data, "video/mp4")
+        entries.append(entry(clip, stored.sha256) | {"size_bytes": len(data)})
         for name in (poster_name(clip.index), subtitle_name(clip.index, "srt"), subtitle_name(clip.index, "vtt")):
             bucket.put_bytes(job_key(job_id, name), name.encode(), "text/plain")
     language = {"code": "en", "probability": 1.0}

@@ -1,4 +1,4 @@
-"""Serves the web pages from the folder `web`: the form, a job's page, and the files they load.
+"""Serves the web pages from the folder `web`: the form, a job's page, its editor, and the files they load.
 
 There is no build step, and nothing loads from other hosts. Files are read on each request and revalidated by digest:
 a new version appears at once, and an unchanged one is not sent again. Starlette's `StaticFiles` does not fit: its
@@ -11,9 +11,11 @@ import json
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from deployments.api.dependencies import ServicesDep
 from infra.jobs.ids import JOB_ID
 from infra.states import WORKING_STAGES
 
@@ -21,11 +23,12 @@ WEB = Path(__file__).parents[1] / "web"
 STAGES_MODULE = "app/stages.js"
 """Generated from the table in `infra/states.py`. All other files are in the folder."""
 
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src {media}; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": _POLICY.format(media="'self'"),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -52,6 +55,15 @@ def job(request: Request, job_id: str) -> Response:
     return _file(request, WEB / "job.html", HTTPStatus.OK if is_valid else HTTPStatus.NOT_FOUND)
 
 
+@router.api_route("/jobs/{job_id}/edit", methods=["GET", "HEAD"])
+def edit(request: Request, job_id: str, services: ServicesDep) -> Response:
+    """The editor of a clip, which `?clip=2` names by its place. It plays the source from the bucket."""
+    is_valid = JOB_ID.fullmatch(job_id) is not None
+    bucket = urlsplit(services.bucket.presign("source"))
+    policy = {"Content-Security-Policy": _POLICY.format(media=f"'self' {bucket.scheme}://{bucket.netloc}")}
+    return _file(request, WEB / "edit.html", HTTPStatus.OK if is_valid else HTTPStatus.NOT_FOUND, policy)
+
+
 @router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
 def static(request: Request, name: str) -> Response:
     if name == STAGES_MODULE:
@@ -75,13 +87,17 @@ def _stages_module() -> bytes:
     return f"export const STAGES = {json.dumps(table)};\n".encode()
 
 
-def _file(request: Request, path: Path, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return _respond(request, path.read_bytes(), _TYPES[path.suffix], status)
+def _file(
+    request: Request, path: Path, status: HTTPStatus = HTTPStatus.OK, policy: dict[str, str] = HEADERS
+) -> Response:
+    return _respond(request, path.read_bytes(), _TYPES[path.suffix], status, policy)
 
 
-def _respond(request: Request, body: bytes, media_type: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _respond(
+    request: Request, body: bytes, media_type: str, status: HTTPStatus = HTTPStatus.OK, policy: dict[str, str] = HEADERS
+) -> Response:
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = HEADERS | {"ETag": tag}
+    headers = HEADERS | policy | {"ETag": tag}
     known = {item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")}
     if status is HTTPStatus.OK and tag in known:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

@@ -1,11 +1,12 @@
 // Requests to the server. Every failure is one of the two classes below.
 
-/** The server refused the request; `detail` is its reason. */
+/** The server refused the request; `detail` is its reason, and `content` the rest of its answer, or null. */
 export class Refused extends Error {
-  constructor(status, detail) {
+  constructor(status, detail, content = null) {
     super(detail);
     this.status = status;
     this.detail = detail;
+    this.content = content;
   }
 }
 
@@ -62,7 +63,7 @@ export async function ask(path, { method = "GET", body, headers = {} } = {}) {
   }
   readClock(response.headers.get("date"));
   const content = parsed(answer);
-  if (!response.ok) throw new Refused(response.status, detailOf(content, response.status));
+  if (!response.ok) throw new Refused(response.status, detailOf(content, response.status), content);
   if (content === null) throw new Refused(response.status, "the server's answer could not be read");
   return content;
 }

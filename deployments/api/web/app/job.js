@@ -218,7 +218,7 @@ async function showResults() {
     const { clips: found } = await ask(jobPath(jobId, "/results"));
     clipCount = found.length;
     byId("clips").dataset.count = clipCount;
-    byId("clips").replaceChildren(...cards(jobId, found, say));
+    byId("clips").replaceChildren(...cards(jobId, found, job.revision, say));
     byId("download-all").href = jobPath(jobId, "/clips.zip");
     show(byId("download-all"), clipCount > 0);
     write(byId("results-error"), "");
@@ -276,5 +276,6 @@ function confirmThen(id, action) {
 byId("start").addEventListener("click", ({ target }) => act(target, "/start"));
 confirmThen("cancel", (button) => act(button, "/cancel"));
 confirmThen("delete", (button) => act(button, "", { method: "DELETE", done: showDeleted }));
+window.addEventListener("pageshow", (event) => event.persisted && job?.revision && location.reload()); // the clips may have been edited
 setInterval(tick, 1_000);
 follower.start();

@@ -1,9 +1,11 @@
-// What this browser stores: the last settings and its recent jobs. Without storage, nothing.
+// What this browser stores: the last settings, its recent jobs, and drafts of edited clips. Without storage, nothing.
 
 const CHOICE = "kangklip.choice";
 const JOBS = "kangklip.jobs";
 const SENT_FILES = "kangklip.uploads";
+const DRAFTS = "kangklip.draft";
 const MOST = 12;
+const MOST_DRAFTS = 40;
 
 export const lastChoice = () => read(CHOICE, {});
 export const keepChoice = (choice) => keep(CHOICE, choice);
@@ -34,9 +36,43 @@ function uploads() {
 
 const others = (file) => uploads().filter((known) => known.file !== file);
 
-export const forgetJob = (id) => keep(JOBS, recentJobs().filter((job) => job.id !== id));
+/** Forgets a job, and the drafts of its clips. */
+export function forgetJob(id) {
+  keep(JOBS, recentJobs().filter((job) => job.id !== id));
+  for (const name of draftNames(id)) drop(name);
+}
 
 export const forgetJobs = () => keep(JOBS, []);
+
+export const draftName = (jobId, clipId, revision) => `${DRAFTS}/${jobId}/${clipId}/${revision}`;
+
+/** Keeps the draft of a clip. Returns whether the browser does. */
+export function keepDraft(jobId, clipId, revision, draft) {
+  const name = draftName(jobId, clipId, revision);
+  const at = Date.now() / 1000;
+  const old = draftNames().filter((other) => other !== name);
+  old.sort((one, other) => (read(other, {}).at ?? 0) - (read(one, {}).at ?? 0));
+  for (const other of old.slice(MOST_DRAFTS)) drop(other);
+  return keep(name, { ...draft, at });
+}
+
+export const forgetDraft = (jobId, clipId, revision) => drop(draftName(jobId, clipId, revision));
+
+/** The drafts of a clip, of the newest revision first: [{revision, at, …draft}]. */
+export function keptDrafts(jobId, clipId) {
+  const prefix = draftName(jobId, clipId, "");
+  const names = draftNames().filter((name) => name.startsWith(prefix));
+  const drafts = names.map((name) => ({ ...read(name, {}), revision: Number(name.slice(prefix.length)) }));
+  return drafts.filter(({ revision }) => revision > 0).sort((one, other) => other.revision - one.revision);
+}
+
+function draftNames(jobId = "") {
+  try {
+    return Object.keys(localStorage).filter((name) => name.startsWith(`${DRAFTS}/${jobId}`));
+  } catch {
+    return [];
+  }
+}
 
 function read(name, otherwise) {
   try {
@@ -46,10 +82,20 @@ function read(name, otherwise) {
   }
 }
 
+/** Returns whether the value is kept: private windows may block storage, and the page works without it. */
 function keep(name, value) {
   try {
     localStorage.setItem(name, JSON.stringify(value));
+    return true;
   } catch {
-    // Private windows may block storage; the page works without it.
+    return false;
+  }
+}
+
+function drop(name) {
+  try {
+    localStorage.removeItem(name);
+  } catch {
+    // Nothing is stored.
   }
 }

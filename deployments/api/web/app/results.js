@@ -8,10 +8,10 @@ import { formatPosition } from "./words.js";
 const COPIED = 2_000; // milliseconds
 const FIRST_PICTURE = "#t=0.001"; // phones show no first frame until a position is requested
 
-/** A card for each clip; `say` announces a text to screen readers. */
-export const cards = (jobId, clips, say) => clips.map((clip, index) => card(jobId, clip, index + 1, say));
+/** A card for each clip. `revision` is that of the edit document, if there is one; `say` announces a text. */
+export const cards = (jobId, clips, revision, say) => clips.map((clip, index) => card(jobId, clip, index + 1, revision, say));
 
-function card(jobId, clip, number, say) {
+function card(jobId, clip, number, revision, say) {
   const address = jobPath(jobId, `/clips/${encodeURIComponent(clip.file)}`);
   const title = make("h3", { id: `clip-${number}` }, clip.title || `Clip ${number}`);
   const words = [clip.description, tags(clip.hashtags)].filter(Boolean).join("\n\n");
@@ -23,7 +23,7 @@ function card(jobId, clip, number, say) {
     make(
       "article",
       { "aria-labelledby": title.id },
-      player(address, number, clip),
+      player(revision ? `${address}?revision=${revision}` : address, number, clip),
       make(
         "div",
         { class: "about" },
@@ -36,6 +36,7 @@ function card(jobId, clip, number, say) {
           "div",
           { class: "actions" },
           make("a", { class: "button primary", href: `${address}/download?name=title`, download: clip.file, "aria-label": `Download clip ${number}` }, "Download"),
+          revision && make("a", { class: "button", href: `/jobs/${encodeURIComponent(jobId)}/edit?clip=${number}`, "aria-label": `Edit clip ${number}` }, "Edit"),
           clip.title && copier("Copy title", `Copy title of clip ${number}`, clip.title, say),
           words && copier("Copy description", `Copy description of clip ${number}`, words, say),
         ),

@@ -1,0 +1,123 @@
+// How the clip looks: ratio, captions, framing, and whatever else the document's schema offers.
+
+import { make, show, write } from "../dom.js";
+import { valueAt, withValue } from "./changes.js";
+import { choices } from "./choices.js";
+import { framings, named, namesOf, otherFields } from "./schema.js";
+
+const POSITIONS = { lower: "Below", middle: "Middle", upper: "Above" };
+const FRAMINGS = {
+  auto: { text: "Follow", hint: "The camera follows whoever speaks." },
+  fit: { text: "Whole", hint: "The whole picture, over a blurred copy of itself." },
+  crop: { text: "Fixed", hint: "The picture stays where you put it. Drag it here or in the preview, or use the arrow keys." },
+};
+
+export class Look {
+  #desk;
+  #ratio;
+  #framing;
+  #captions = make("input", { type: "checkbox", id: "captions", "aria-describedby": "captions-error" });
+  #preset;
+  #position;
+  #captionsWrong = make("p", { class: "wrong", id: "captions-error" });
+  #hint = make("p", { class: "hint" });
+  #cropper;
+  #others;
+  #kinds;
+
+  /** `desk` has draft, part, screen, schema and usualRatio. */
+  constructor(place, desk) {
+    this.#desk = desk;
+    this.#kinds = framings(desk.schema, Object.keys(FRAMINGS));
+    this.#ratio = choices("ratio", "Shape", (value) => this.#set(["ratio"], value, "Change the shape"));
+    this.#ratio.offer(namesOf(desk.schema, "EditClip", "ratio").map((ratio) => ({ value: ratio, text: ratio, shape: ratio })));
+    this.#framing = choices("framing", "Framing", (kind) => this.#frame(kind));
+    this.#framing.offer(this.#kinds.map(({ kind }) => ({ value: kind, text: FRAMINGS[kind]?.text ?? named(kind) })));
+    this.#cropper = desk.screen.cropper();
+    this.#captions.addEventListener("change", () => this.#set(["captions", "shown"], this.#captions.checked, this.#captions.checked ? "Show captions" : "Take captions off"));
+    this.#others = otherFields(desk.schema).map((field) => otherControl(field, (value) => this.#set(field.path, value, `Change ${field.name.toLowerCase()}`)));
+    const captions = make("div", { class: "field" }, make("label", { class: "check" }, this.#captions, "Captions in the picture"), this.#captionsWrong);
+    place.append(this.#ratio.element, this.#framing.element, this.#hint, this.#cropper.element, captions, ...this.#captionChoices(), ...this.#others.map(({ element }) => element));
+  }
+
+  #captionChoices() {
+    const { schema } = this.#desk;
+    this.#preset = choices("preset", "Caption style", (value) => this.#set(["captions", "preset"], value, "Change the caption style"));
+    this.#preset.offer(namesOf(schema, "EditCaptions", "preset").map((name) => ({ value: name, text: named(name), look: name })));
+    this.#preset.element.classList.add("presets");
+    this.#position = choices("position", "Captions at", (value) => this.#set(["captions", "position"], value || null, "Move the captions"));
+    const places = namesOf(schema, "EditCaptions", "position").filter(Boolean);
+    this.#position.offer([null, ...places].map((place) => ({ value: place ?? "", text: place ? (POSITIONS[place] ?? named(place)) : "As in style" })));
+    return [this.#preset.element, this.#position.element];
+  }
+
+  draw() {
+    const { draft, part, usualRatio } = this.#desk;
+    const { clip } = draft;
+    this.#ratio.choose(clip.ratio ?? usualRatio);
+    const { framing } = clip.segments[part];
+    this.#framing.title(clip.segments.length > 1 ? `Framing of part ${part + 1}` : "Framing");
+    this.#framing.choose(framing.kind);
+    write(this.#hint, FRAMINGS[framing.kind]?.hint ?? this.#kinds.find(({ kind }) => kind === framing.kind)?.hint ?? "");
+    this.#cropper.draw(framing);
+    const { shown, preset, position } = clip.captions;
+    this.#captions.checked = shown;
+    this.#preset.choose(preset);
+    this.#position.choose(position ?? "");
+    show(this.#preset.element, shown && preset !== undefined);
+    show(this.#position.element, shown && position !== undefined);
+    for (const { path, draw } of this.#others) draw(valueAt(clip, path));
+  }
+
+  /** Shows sentences at their controls; `faults` maps a field to its sentences. */
+  mark(faults) {
+    const of = (field) => (faults.get(field) ?? []).join(" ");
+    this.#ratio.mark(of("ratio"));
+    this.#framing.mark(of(`segments[${this.#desk.part}].framing`));
+    write(this.#captionsWrong, [of("captions"), of("captions.shown")].filter(Boolean).join(" "));
+    this.#preset.mark(of("captions.preset"));
+    this.#position.mark(of("captions.position"));
+    for (const { path, mark } of this.#others) mark(of(path.join(".")));
+  }
+
+  #set(path, value, label) {
+    const { draft } = this.#desk;
+    draft.change(withValue(draft.clip, path, value), label);
+  }
+
+  #frame(kind) {
+    const framing = kind === "crop" ? { kind, at: 0.5 } : { kind };
+    this.#set(["segments", this.#desk.part, "framing"], framing, "Change the framing");
+  }
+}
+
+/** A control for a field of the schema: {path, element, draw(value), mark(sentence)}. */
+function otherControl({ path, kind, name, hint, options, initial, least, most, isOptional }, changed) {
+  const id = `field-${path.join("-")}`;
+  const about = { id, "aria-describedby": `${id}-hint ${id}-error` };
+  const input = {
+    flag: () => make("input", { type: "checkbox", ...about }),
+    choice: () => make("select", about, ...options.map((value) => make("option", { value: value ?? "" }, value === null ? "Default" : named(value)))),
+    number: () => make("input", { type: "number", min: least, max: most, step: "any", ...about }),
+    text: () => make("input", { type: "text", maxlength: most, autocomplete: "off", ...about }),
+  }[kind]();
+  const read = {
+    flag: () => input.checked,
+    choice: () => options.find((value) => String(value ?? "") === input.value) ?? null,
+    number: () => (input.value === "" && isOptional ? null : Number(input.value)),
+    text: () => input.value,
+  }[kind];
+  input.addEventListener("change", () => changed(read()));
+  const wrong = make("p", { class: "wrong", id: `${id}-error` });
+  const label = kind === "flag" ? make("label", { class: "check" }, input, name) : make("label", { for: id }, name);
+  const element = make("div", { class: "field" }, label, kind !== "flag" && input, hint && make("p", { class: "hint", id: `${id}-hint` }, hint), wrong);
+  return {
+    path,
+    element,
+    draw(value = initial) {
+      if (kind === "flag") input.checked = Boolean(value);
+      else if (document.activeElement !== input || kind === "choice") input.value = value ?? "";
+    },
+    mark: (sentence) => write(wrong, sentence),
+  };
+}

@@ -1,0 +1,308 @@
+// The preview: the source's own picture with the clip's cuts, crop and captions, before anything is rendered.
+
+import { make, show, write } from "../dom.js";
+import { captionAt } from "./captions.js";
+import { formatClock } from "./clock.js";
+import { cropWindow, nearestAt, objectPosition } from "./crop.js";
+import { clipTime, lengthOf, sourceTime } from "./playing.js";
+import { between } from "./spoken.js";
+
+const DEFAULT_FRAME = 1 / 30; // seconds, until the video has told its own
+const DEFAULT_PICTURE = 16 / 9;
+const EARLY = 0.01; // seconds; a part that ends this soon has ended
+const CROP_STEP = 0.01;
+
+export class Screen {
+  #parts;
+  #on;
+  #url;
+  #plan = [];
+  #at = 0; // the part of the plan that is played
+  #clip = null;
+  #groups = [];
+  #ratio = 9 / 16;
+  #frameSeen = Infinity;
+  #lastFrame = null;
+  #wantsToPlay = false;
+  #retried = false;
+
+  /**
+   * `parts` are the page's elements by id. `on` has time(seconds of the source) and crop(at, key).
+   */
+  constructor(parts, url, on) {
+    this.#parts = parts;
+    this.#on = on;
+    this.#url = url;
+    const { source, play, clock, stage } = parts;
+    source.addEventListener("loadedmetadata", () => this.#loaded());
+    source.addEventListener("error", () => this.#failed());
+    for (const name of ["seeked", "loadeddata"]) source.addEventListener(name, () => this.#drawFrame());
+    source.addEventListener("pause", () => this.#playing());
+    source.addEventListener("play", () => this.#playing());
+    play.addEventListener("click", () => this.toggle());
+    clock.addEventListener("input", () => this.seek(Number(clock.value)));
+    dragging(stage, (from, by) => this.#drag(from, by), () => this.#cropAt);
+    source.src = url;
+    this.#watchFrames();
+  }
+
+  /** Seconds of a frame of the source. */
+  get frame() {
+    return this.#frameSeen < 0.5 ? this.#frameSeen : DEFAULT_FRAME;
+  }
+
+  get picture() {
+    const { videoWidth: width, videoHeight: height } = this.#parts.source;
+    return width && height ? width / height : DEFAULT_PICTURE;
+  }
+
+  /** Seconds on the clip's clock. */
+  get clock() {
+    const part = this.#plan[this.#at];
+    const { currentTime } = this.#parts.source;
+    if (part && currentTime >= part.start - 0.05 && currentTime <= part.end + 0.05) {
+      return Math.min(Math.max(part.at + currentTime - part.start, 0), lengthOf(this.#plan));
+    }
+    return clipTime(this.#plan, currentTime);
+  }
+
+  /** Draws a clip: the plan of what is played, groups of captions, and width to height. */
+  draw(clip, plan, groups, ratio) {
+    const isFirst = !this.#clip;
+    const wasAt = this.#parts.source.currentTime;
+    const changed = JSON.stringify(plan) !== JSON.stringify(this.#plan);
+    [this.#clip, this.#plan, this.#groups, this.#ratio] = [clip, plan, groups, ratio];
+    this.#parts.stage.style.setProperty("--ratio", ratio);
+    this.#parts.clock.max = lengthOf(plan).toFixed(2);
+    if (isFirst) this.seek(0);
+    else if (changed) this.seek(clipTime(plan, wasAt));
+    else this.#show();
+  }
+
+  seek(clock) {
+    if (!this.#plan.length) return;
+    const { index, seconds } = sourceTime(this.#plan, clock);
+    this.#at = index;
+    this.#parts.source.currentTime = seconds;
+    this.#show(Math.min(clock, lengthOf(this.#plan)));
+  }
+
+  /** Plays the clip from a time of the source; outside the clip, that part of the source alone. */
+  async playFrom(seconds) {
+    const inside = this.#plan.findIndex(({ start, end }) => seconds >= start - 0.05 && seconds < end);
+    if (inside >= 0) this.#at = inside;
+    this.#parts.source.currentTime = seconds;
+    await this.#play(inside < 0);
+  }
+
+  toggle() {
+    if (this.#wantsToPlay) return this.pause();
+    if (this.clock >= lengthOf(this.#plan) - 0.05) this.seek(0);
+    return this.#play(false);
+  }
+
+  pause() {
+    this.#wantsToPlay = false;
+    this.#parts.source.pause();
+  }
+
+  async #play(freely) {
+    this.#wantsToPlay = true;
+    this.freely = freely;
+    try {
+      await this.#parts.source.play();
+      requestAnimationFrame(() => this.#tick());
+    } catch {
+      this.#wantsToPlay = false; // paused before it began, or unplayable, which #failed tells
+    }
+    this.#playing();
+  }
+
+  #playing() {
+    const playing = !this.#parts.source.paused;
+    if (!playing && !this.#parts.source.seeking) this.#wantsToPlay = false;
+    write(this.#parts.play, playing ? "Pause" : "Play");
+  }
+
+  /** Skips what is cut, and stops at the end. */
+  #tick() {
+    if (!this.#wantsToPlay) return;
+    const { source } = this.#parts;
+    const part = this.#plan[this.#at];
+    if (!this.freely && part && !source.seeking && source.currentTime >= part.end - EARLY) this.#next(part);
+    this.#show();
+    if (this.#wantsToPlay) requestAnimationFrame(() => this.#tick());
+  }
+
+  #next(part) {
+    const next = this.#plan[this.#at + 1];
+    if (!next) {
+      this.pause();
+      this.#parts.source.currentTime = Math.max(part.end - EARLY, part.start);
+      return;
+    }
+    this.#at += 1;
+    if (Math.abs(next.start - part.end) > EARLY) this.#parts.source.currentTime = next.start;
+  }
+
+  #show(clock = this.clock) {
+    const { clock: slider, time, caption, source } = this.#parts;
+    const length = lengthOf(this.#plan);
+    slider.value = clock;
+    slider.setAttribute("aria-valuetext", `${formatClock(clock)} of ${formatClock(length)}`);
+    write(time, `${formatClock(clock)} / ${formatClock(length)}`);
+    this.#frameClip();
+    const { shown, preset = "classic", position } = this.#clip?.captions ?? {};
+    caption.dataset.preset = preset;
+    caption.dataset.position = position ?? "";
+    drawCaption(caption, shown ? captionAt(this.#groups, clock) : null);
+    this.#on.time(source.currentTime);
+  }
+
+  get isPlaying() {
+    return this.#wantsToPlay;
+  }
+
+  /** The clip's segment that is shown. */
+  get part() {
+    return this.#plan[this.#at]?.part ?? 0;
+  }
+
+  get framing() {
+    return this.#clip?.segments[this.part]?.framing ?? { kind: "auto" };
+  }
+
+  get #cropAt() {
+    return this.framing.at ?? 0.5;
+  }
+
+  #frameClip() {
+    const { stage, source } = this.#parts;
+    const { kind, at = 0.5 } = this.framing;
+    stage.dataset.framing = kind;
+    const { x, y } = objectPosition(this.picture, this.#ratio, at);
+    source.style.objectPosition = `${x}% ${y}%`;
+  }
+
+  #loaded() {
+    write(this.#parts.unplayable, "");
+    this.#retried = false;
+    this.seek(this.#plan.length ? this.clock : 0);
+  }
+
+  /** Links expire: the first failure of a video that has played asks for a new one. */
+  async #failed() {
+    const { source, unplayable } = this.#parts;
+    if (source.currentTime > 0 && !this.#retried) {
+      this.#retried = true;
+      source.src = this.#url;
+      return;
+    }
+    const answer = await fetch(this.#url, { redirect: "manual" }).catch(() => null);
+    const gone = answer?.status === 404;
+    const why = gone ? "The source video is no longer stored." : answer ? "This browser cannot play the source video." : "The source video cannot be reached.";
+    write(unplayable, `${why} You can edit the words all the same; render the clip to see it.`);
+  }
+
+  /** The shortest time between two frames that were drawn; also keeps the blurred copy and the crop's picture. */
+  #watchFrames() {
+    const { source } = this.#parts;
+    if (!source.requestVideoFrameCallback) return;
+    const seen = (_, { mediaTime }) => {
+      const apart = this.#lastFrame === null ? 0 : mediaTime - this.#lastFrame;
+      if (apart > 0.005) this.#frameSeen = Math.min(this.#frameSeen, apart);
+      this.#lastFrame = mediaTime;
+      this.#drawFrame();
+      source.requestVideoFrameCallback(seen);
+    };
+    source.requestVideoFrameCallback(seen);
+  }
+
+  #drawFrame() {
+    const { source, blurred } = this.#parts;
+    if (source.readyState < 2) return;
+    if (this.framing.kind === "fit") cover(blurred, source);
+    if (this.cropFrame && !this.cropFrame.hidden) {
+      this.cropFrame.height = Math.round(this.cropFrame.width / this.picture);
+      this.cropFrame.getContext("2d").drawImage(source, 0, 0, this.cropFrame.width, this.cropFrame.height);
+    }
+  }
+
+  /** A picture of the whole frame with the crop on it, to drag or to move by arrow keys. */
+  cropper() {
+    this.cropFrame = make("canvas", { width: 320, height: 180, "aria-hidden": "true" });
+    const crop = make("span", { class: "crop", role: "slider", tabindex: 0, "aria-label": "Middle of the crop", "aria-valuemin": 0, "aria-valuemax": 100 });
+    const element = make("div", { class: "cropper" }, this.cropFrame, crop);
+    crop.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      this.#moveCrop(this.#cropAt + by * CROP_STEP * (event.shiftKey ? 10 : 1), "crop-keys");
+    });
+    dragging(element, (from, by) => {
+      const { width, height } = element.getBoundingClientRect();
+      const share = this.#ratio < this.picture ? by.x / width : by.y / height;
+      this.#moveCrop(from + share, "crop-drag");
+    }, () => this.#cropAt);
+    return {
+      element,
+      draw: (framing) => {
+        show(element, framing.kind === "crop");
+        if (framing.kind !== "crop") return;
+        const box = cropWindow(this.picture, this.#ratio, framing.at);
+        for (const [name, value] of Object.entries(box)) crop.style.setProperty(`--${name}`, `${value * 100}%`);
+        crop.setAttribute("aria-valuenow", Math.round(framing.at * 100));
+        crop.setAttribute("aria-valuetext", `${Math.round(framing.at * 100)} percent`);
+        this.#drawFrame();
+      },
+    };
+  }
+
+  /** Dragging the preview's picture moves the crop the other way. */
+  #drag(from, by) {
+    if (this.framing.kind !== "crop") return;
+    const { clientWidth: width, clientHeight: height } = this.#parts.stage;
+    const box = cropWindow(this.picture, this.#ratio, this.framing.at);
+    const share = this.#ratio < this.picture ? (by.x / width) * box.width : (by.y / height) * box.height;
+    this.#moveCrop(from - share, "crop-drag");
+  }
+
+  #moveCrop(at, key) {
+    this.#on.crop(nearestAt(this.picture, this.#ratio, at), key);
+  }
+}
+
+/** Calls `moved(start, {x, y})` while a pointer drags; `start` is what `begin` gave when it went down. */
+function dragging(element, moved, begin) {
+  let drag = null;
+  element.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    drag = { x: event.clientX, y: event.clientY, from: begin() };
+    element.setPointerCapture(event.pointerId);
+    if (event.pointerType === "mouse") event.preventDefault();
+  });
+  element.addEventListener("pointermove", (event) => {
+    if (drag) moved(drag.from, { x: event.clientX - drag.x, y: event.clientY - drag.y });
+  });
+  for (const name of ["pointerup", "pointercancel"]) element.addEventListener(name, () => (drag = null));
+}
+
+/** Draws the picture so that it covers the canvas. */
+function cover(canvas, video) {
+  const scale = Math.max(canvas.width / video.videoWidth, canvas.height / video.videoHeight);
+  const [width, height] = [video.videoWidth * scale, video.videoHeight * scale];
+  canvas.getContext("2d").drawImage(video, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
+}
+
+function drawCaption(place, caption) {
+  const key = caption ? `${caption.words.map(({ index, text }) => `${index}${text}`).join()}/${caption.spoken}` : "";
+  if (place.dataset.key === key) return;
+  place.dataset.key = key;
+  const words = caption?.words ?? [];
+  const nodes = words.flatMap(({ text }, at) => {
+    const state = at === caption.spoken ? "spoken" : at > caption.spoken ? "later" : null;
+    const word = make("span", { class: state }, text);
+    return at ? [between(words[at - 1].text, text), word] : [word];
+  });
+  place.replaceChildren(...nodes);
+}
