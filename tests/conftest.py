@@ -45,11 +45,15 @@ def servers(embedded: Settings) -> Iterator[LocalStack]:
 def stack(embedded: Settings, servers: LocalStack) -> Iterator[LocalStack]:
     """The same two and the Prefect server; `stack.settings` names them.
 
-    They are put into the environment too, because Prefect reads it when it is imported.
+    They are put into the environment too, which Prefect reads when it is imported, and into the settings of a Prefect
+    that a test module has imported already: without an address, Prefect would start a server of its own.
     """
     with LocalStack(embedded) as running:
         running.apply()
-        yield running
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: running.settings.prefect_api_url}):
+            yield running
 
 
 @pytest.fixture(scope="session")
