@@ -71,13 +71,13 @@ def faults(content: object, source: SourceFacts) -> list[str]:
         content: the value of a JSON document.
         source: the source of the job that the document belongs to.
     """
-    of_form, of_sense = _errors_of_form(content), list(_faults_of_sense(content, source))
-    more = len(of_form) + len(of_sense) - MOST_FAULTS
-    listed = [_sentence(_path(error["loc"]), _reason(error)) for error in of_form[:MOST_FAULTS]] + of_sense
+    schema_errors, semantic = _schema_errors(content), list(_semantic_faults(content, source))
+    more = len(schema_errors) + len(semantic) - MOST_FAULTS
+    listed = [_sentence(_path(error["loc"]), _reason(error)) for error in schema_errors[:MOST_FAULTS]] + semantic
     return listed if more <= 0 else [*listed[:MOST_FAULTS], f"document: {pluralize(more, 'more fault')}"]
 
 
-def _errors_of_form(content: object) -> list[ErrorDetails]:
+def _schema_errors(content: object) -> list[ErrorDetails]:
     try:
         EditDocument.model_validate(content)
     except ValidationError as error:
@@ -97,15 +97,15 @@ def _path(places: tuple[int | str, ...]) -> str:
 
 def _reason(fault: ErrorDetails) -> str:
     """What is wrong, without the value: it may be as long as the whole document."""
-    told = _REASONS.get(fault["type"])
-    return told.format(**fault.get("ctx", {})) if told else f"{fault['msg'][0].lower()}{fault['msg'][1:]}"
+    template = _REASONS.get(fault["type"])
+    return template.format(**fault.get("ctx", {})) if template else f"{fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 
 def _sentence(path: str, reason: str) -> str:
     return f"{path or 'document'}: {reason}"
 
 
-def _faults_of_sense(content: object, source: SourceFacts) -> Iterator[str]:
+def _semantic_faults(content: object, source: SourceFacts) -> Iterator[str]:
     """The faults of those parts that have the right form."""
     document = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     if written_for := _part(EditSource, document.get("source")):
@@ -122,7 +122,7 @@ def _faults_of_sense(content: object, source: SourceFacts) -> Iterator[str]:
 
 
 def _part(model: type[Part], content: object) -> Part | None:
-    """The part, or None if its form is wrong, which `_errors_of_form` says."""
+    """The part, or None if its form is wrong, which `_schema_errors` says."""
     try:
         return model.model_validate(content)
     except ValidationError:
