@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from infra.bucket.store import ArtifactStore
 from infra.jobs.ids import new_job_id
 from infra.jobs.store import JobStore
 from infra.states import Stage
+from tests.flows.fork_server import ForkedRun
 from tests.folders import MEDIA
 
-RUN = Path(__file__).with_name("run_clip.py")
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
 SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "RENDER_MAX_FPS": "25"}
 
 
@@ -37,17 +39,12 @@ class Pipeline:
     environment: dict[str, str]
     store: ArtifactStore
     jobs: JobStore
+    fork_server: Path
 
-    def start(self, job_id: str, request: dict[str, Any], **extra: str) -> subprocess.Popen[str]:
+    def start(self, job_id: str, request: dict[str, Any], **extra: str) -> ForkedRun:
         """Start the flow in a new process session, so that all of its processes can be killed."""
-        return subprocess.Popen(
-            [sys.executable, str(RUN), job_id, json.dumps(request)],
-            env=os.environ | self.environment | SMALL_PICTURE | extra,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        environment = os.environ | self.environment | SMALL_PICTURE | extra
+        return ForkedRun(self.fork_server, [job_id, json.dumps(request)], environment)
 
     def run(self, job_id: str, request: dict[str, Any], **extra: str) -> Finished:
         process = self.start(job_id, request, **extra)
@@ -77,8 +74,21 @@ class Pipeline:
 
 
 @pytest.fixture(scope="session")
-def pipeline(stack, store):
-    return Pipeline(stack.environment(), store, JobStore.from_settings(stack.settings))
+def fork_server(stack, tmp_path_factory):
+    """The address of a fork server."""
+    address = tmp_path_factory.mktemp("fork") / "socket"
+    environment = os.environ | stack.environment()
+    with subprocess.Popen([sys.executable, FORK_SERVER, address], env=environment, start_new_session=True) as server:
+        while not address.exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        yield address
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def pipeline(stack, store, fork_server):
+    return Pipeline(stack.environment(), store, JobStore.from_settings(stack.settings), fork_server)
 
 
 @pytest.fixture(scope="session")
