@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_a_package_has_one_version_for_every_python(path):
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_each_python_finds_a_wheel_for_every_pin(python, tmp_path):
-    options = ["--quiet", "--python-version", python, "--only-binary", ":all:"]
+    options = ["--quiet", "--python", sys.executable, "--python-version", python, "--only-binary", ":all:"]
     command = [uv.find_uv_bin(), "pip", "compile", *options, str(ROOT / "requirements" / "dev.txt")]
     done = subprocess.run(
         [*command, "-o", str(tmp_path / "out.txt")], capture_output=True, text=True, check=False, timeout=120

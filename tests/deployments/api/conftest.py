@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from deployments.api.app import create_app
 from deployments.api.connections import server_options
 from deployments.api.dependencies import Services
+from deployments.api.routes import uploads
 from infra.bucket.store import ArtifactStore
 from infra.errors import SubmitError
 from infra.granted import grant as grants
@@ -253,9 +254,11 @@ def serve(servers) -> Iterator[Callable[..., Service]]:
         started.append(server)
         return Service(url, jobs, bucket, runs, configured, server.app)
 
-    yield start
-    for server in started:
-        server.__exit__()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(uploads, "MAX_UNFINISHED", 10_000)  # to the API, all tests are one client
+        yield start
+        for server in started:
+            server.__exit__()
 
 
 @pytest.fixture(scope="session")
