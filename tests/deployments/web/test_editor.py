@@ -1,6 +1,7 @@
 """The editor of a clip in a real browser, with the real API: words, ends, picture, preview, undo and drafts."""
 
 import json
+import os
 import re
 
 import pytest
@@ -14,11 +15,11 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
 from tasks.core.transcript import Word
 from tests.deployments.api.conftest import serve  # noqa: F401 - a fixture
-from tests.deployments.web.browser import PHONE, screenshot, window
+from tests.deployments.web.browser import reduce_colours, screenshot, window
 from tests.deployments.web.conftest import SHORT
-from tests.deployments.web.test_looks import SEVERE_IMPACTS
+from tests.deployments.web.test_looks import LOOKS, SEVERE_IMPACTS
 from tests.editable_job import Talk, store_published
-from tests.folders import MEDIA
+from tests.folders import MEDIA, ROOT
 
 SAMPLE = json.loads((MEDIA / "short.json").read_text())
 WORDS = [Word(**word) for word in SAMPLE["words"]]
@@ -383,14 +384,15 @@ def test_a_job_that_cannot_be_edited_says_why(page, served, job_id):
         expect(page.get_by_role("heading", level=1)).to_have_text("This clip cannot be edited")
 
 
-@pytest.mark.parametrize(("width", "viewport", "scheme"), [("desktop", None, "light"), ("phone", PHONE, "dark")])
+@pytest.mark.parametrize(("width", "viewport", "scheme"), LOOKS)
 def test_the_editor_is_accessible(browser, served, job_id, width, viewport, scheme):
-    size = {"viewport": viewport, "has_touch": True} if viewport else {}
-    with window(browser, url=served.url, color_scheme=scheme, reduced_motion="reduce", **size) as page:
+    touch = width == "phone"
+    look = {"viewport": viewport, "has_touch": touch, "color_scheme": scheme, "reduced_motion": "reduce"}
+    with window(browser, url=served.url, **look) as page:
         edit(page, job_id)
         expect(page.locator("#source")).to_have_js_property("readyState", 4)
         page.get_by_role("radio", name="Fixed").check()
-        (word(page, place("phone")).tap if viewport else word(page, place("phone")).click)()
+        (word(page, place("phone")).tap if touch else word(page, place("phone")).click)()
         button(page, "Whole sentence").click()
         button(page, "Cut out").click()
         word(page, place("future.")).click()
@@ -404,3 +406,25 @@ def test_the_editor_is_accessible(browser, served, job_id, width, viewport, sche
             if item["impact"] in SEVERE_IMPACTS
         ]
         assert not grave, grave
+
+
+@pytest.mark.skipif(os.environ.get("KANGKLIP_DRAW_DOCS") != "1", reason="draws docs/img only when asked to")
+def test_draw_the_readmes_picture(browser, served, job_id):
+    with window(browser, url=served.url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce") as page:
+        edit(page, job_id)
+        expect(page.locator("#source")).to_have_js_property("readyState", 4)
+        page.get_by_role("radio", name="Fixed").check()
+        page.get_by_role("slider", name="Middle of the crop").press("Shift+ArrowLeft")
+        page.get_by_role("slider", name="Middle of the crop").press("Shift+ArrowLeft")
+        word(page, place("phone")).click()
+        button(page, "Whole sentence").click()
+        button(page, "Cut out").click()
+        word(page, place("future.")).click()
+        page.get_by_role("slider", name="Position in the clip").evaluate(
+            "one => { one.value = 2.6; one.dispatchEvent(new Event('input')); }"
+        )
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(500)  # until the frame is drawn
+        target = ROOT / "docs" / "img" / "page-editor.png"
+        reduce_colours(screenshot(page, "page-editor", whole=False), target)
+        assert target.stat().st_size < 150_000

@@ -13,6 +13,12 @@ from tests.deployments.web.browser import DESKTOP, PHONE, ROOT, reduce_colours, 
 from tests.deployments.web.sample_results import CLIPS
 
 SEVERE_IMPACTS = {"serious", "critical"}
+LOOKS = [
+    ("desktop", DESKTOP, "light"),
+    ("phone", PHONE, "dark"),
+    pytest.param("desktop", DESKTOP, "dark", marks=pytest.mark.soak),
+    pytest.param("phone", PHONE, "light", marks=pytest.mark.soak),
+]
 
 
 def form(api, page):
@@ -71,15 +77,7 @@ def opened(api, page):
 PAGES = [form, queued, running, failed, cancelled, done, opened]
 
 
-@pytest.mark.parametrize(
-    ("width", "viewport", "scheme"),
-    [
-        ("desktop", DESKTOP, "light"),
-        ("phone", PHONE, "dark"),
-        pytest.param("desktop", DESKTOP, "dark", marks=pytest.mark.soak),
-        pytest.param("phone", PHONE, "light", marks=pytest.mark.soak),
-    ],
-)
+@pytest.mark.parametrize(("width", "viewport", "scheme"), LOOKS)
 def test_every_page_is_accessible(browser, api, width, viewport, scheme):
     with window(browser, url=api.url, viewport=viewport, color_scheme=scheme, reduced_motion="reduce") as page:
         for go in PAGES:

@@ -36,8 +36,13 @@ export class ChosenWords {
       play: button("play", "Play here", () => desk.play(this.#words[0])),
     };
     this.#form = this.#correctionForm();
+    const close = make("button", { type: "button", class: "close", "aria-label": "Select nothing" }, "✕");
+    close.addEventListener("click", () => {
+      desk.list.clear();
+      desk.list.focus();
+    });
     this.#row = make("div", { class: "actions" }, ...Object.values(this.#buttons));
-    place.append(this.#text, this.#row, this.#form);
+    place.append(this.#text, close, this.#row, this.#form);
     this.#place = place;
     this.choose([]);
   }
@@ -72,6 +77,7 @@ export class ChosenWords {
       s: () => this.sentence(),
       "[": () => this.end("start"),
       "]": () => this.end("end"),
+      Escape: () => this.#desk.list.clear(),
       " ": () => this.#desk.play(this.#words[0]),
     };
     const act = acts[key.length === 1 ? key.toLowerCase() : key];

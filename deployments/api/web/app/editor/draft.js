@@ -32,14 +32,13 @@ export class Draft {
     return Boolean(kept);
   }
 
-  /** Continues on the revision that has been rendered from `sent`. Later changes stay. */
+  /** Continues on the revision that has been rendered from `sent`. Later changes stay, and all can be undone. */
   rebase(document, sent) {
-    const before = this.revision;
     const { clip } = this;
-    this.#forget(before, sent);
+    this.#forget(this.revision, [sent, clip]);
     this.#adopt(document);
-    this.#history = new History(this.published);
-    if (!equal(clip, sent)) this.change(merged(sent, clip, this.published), "Keep later changes");
+    this.#history.replace(equal(clip, sent) ? this.published : merged(sent, clip, this.published));
+    this.#keep();
   }
 
   get clip() {
@@ -131,10 +130,10 @@ export class Draft {
     else forgetDraft(this.#jobId, this.id, this.revision);
   }
 
-  #forget(revision, sent) {
+  /** Forgets the draft of a revision, unless another tab has made it something else. */
+  #forget(revision, clips) {
     const kept = keptDrafts(this.#jobId, this.id).find((one) => one.revision === revision);
-    if (kept && equal(kept.clip, sent)) forgetDraft(this.#jobId, this.id, revision);
-    else if (kept && equal(kept.clip, this.clip)) forgetDraft(this.#jobId, this.id, revision);
+    if (kept && clips.some((clip) => equal(kept.clip, clip))) forgetDraft(this.#jobId, this.id, revision);
   }
 
   #moved(label, how) {

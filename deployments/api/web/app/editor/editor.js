@@ -37,9 +37,6 @@ const desk = {
   screen: null,
   list: null,
   ends: null,
-  get frame() {
-    return this.screen.frame;
-  },
   play: (word) => desk.screen.playFrom(desk.spoken.cutBefore(word.index)),
   nearestPart: (seconds) => partNear(desk.draft.clip, seconds),
   choosePart(part) {
@@ -273,6 +270,7 @@ async function render() {
   const sent = draft.clip;
   await whileRendering(async () => {
     const revision = await sendDocument(jobId, draft.whole);
+    show(byId("key-field"), false);
     await followRendering(jobId, revision, showProgress);
     draft.rebase(await ask(jobPath(jobId, "/edit")), sent);
     rendered();
@@ -310,8 +308,8 @@ function showProgress(percent, isLost) {
   byId("progress-bar").style.setProperty("--share", `${at}%`);
 }
 
-function rendered() {
-  showPublished();
+async function rendered() {
+  await showPublished();
   showView("rendered");
   byId("published").play().catch(() => {}); // browsers may require a click first
   say("The clip is ready.");
@@ -385,8 +383,8 @@ function showPublished() {
   show(byId("view-before"), revision > 1);
   const video = byId("published");
   video.dataset.revision = "";
-  setPublished(revision);
   video.addEventListener("loadedmetadata", () => learnRatio(video), { once: true });
+  return setPublished(revision);
 }
 
 /** What "as rendered" means where the document names no ratio. */
@@ -404,17 +402,22 @@ async function setPublished(revision) {
   if (video.dataset.revision === String(revision)) return;
   const at = video.currentTime;
   video.dataset.revision = revision;
-  const { draft } = desk;
-  const document = revision === draft.revision ? draft.document : await ask(jobPath(jobId, `/edit?revision=${revision}`)).catch(() => draft.document);
-  video.src = jobPath(jobId, `/clips/${fileOf(document, draft.id)}?revision=${revision}`);
-  if (at) video.addEventListener("loadedmetadata", () => (video.currentTime = Math.min(at, video.duration)), { once: true });
+  try {
+    const file = await fileOf(revision);
+    video.src = jobPath(jobId, `/clips/${encodeURIComponent(file)}?revision=${revision}`);
+    if (at) video.addEventListener("loadedmetadata", () => (video.currentTime = Math.min(at, video.duration)), { once: true });
+  } catch (error) {
+    video.dataset.revision = "";
+    write(byId("problem"), `The rendered clip cannot be shown. ${asSentence(error.message)} Reload the page.`);
+  }
 }
 
-/** The file of a clip: in the first revision, from which clips may have been dropped, its id has SELECT's number. */
-function fileOf({ revision, clips }, id) {
-  const first = revision === 1 && /^clip-(\d+)$/.exec(id)?.[1];
-  const place = first ? Number(first) : clips.findIndex((clip) => clip.id === id) + 1;
-  return `clip_${String(place).padStart(2, "0")}.mp4`;
+/** The file of the clip in a revision. */
+async function fileOf(revision) {
+  const [document, { clips }] = await Promise.all(["edit", "results"].map((name) => ask(jobPath(jobId, `/${name}?revision=${revision}`))));
+  const place = document.clips.findIndex(({ id }) => id === desk.draft.id);
+  if (!clips[place]) throw new Refused(404, "this revision does not have the clip");
+  return clips[place].file;
 }
 
 /** Shows "draft", "rendered" or "before". */

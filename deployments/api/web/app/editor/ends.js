@@ -18,7 +18,7 @@ export class Ends {
   #parts;
   #rows;
 
-  /** `desk` has draft, spoken, part, frame (seconds) and choosePart(). */
+  /** `desk` has draft, spoken, screen, part and choosePart(). */
   constructor(place, desk) {
     this.#desk = desk;
     this.#parts = choices("part", "Part of the clip", (part) => desk.choosePart(Number(part)));
@@ -49,7 +49,7 @@ export class Ends {
 
   /** Moves an end of the current part by words or frames. */
   step(side, unit, by) {
-    if (unit === "frame") return this.#move(side, this.#segment[side] + by * this.#desk.frame, `${side}-frame`);
+    if (unit === "frame") return this.#move(side, this.#segment[side] + by * this.#desk.screen.frame, `${side}-frame`);
     const word = this.#wordAfterStep(side, by);
     if (!word) return this.#desk.reach(by);
     const cut = side === "start" ? this.#desk.spoken.cutBefore(word.index) : this.#desk.spoken.cutAfter(word.index);
@@ -71,6 +71,7 @@ export class Ends {
     const end = Math.max(spoken.duration, spoken.all.at(-1)?.end ?? 0);
     const moved = side === "start" ? withStart(draft.clip, part, seconds) : withEnd(draft.clip, part, seconds, end);
     draft.change(moved, side === "start" ? "Move the start" : "Move the end", key);
+    this.#desk.screen.showEdge(part, side);
   }
 
   /** The word that is first (or last) in the part after a step; undefined where no word is known. */

@@ -21,6 +21,11 @@ export class History {
     this.state = state;
   }
 
+  /** Puts an equal state in place of the newest one; this is no step. */
+  replace(state) {
+    this.state = state;
+  }
+
   get canUndo() {
     return this.#past.length > 0;
   }

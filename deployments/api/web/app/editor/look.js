@@ -47,7 +47,7 @@ export class Look {
     this.#preset.element.classList.add("presets");
     this.#position = choices("position", "Captions at", (value) => this.#set(["captions", "position"], value || null, "Move the captions"));
     const places = namesOf(schema, "EditCaptions", "position").filter(Boolean);
-    this.#position.offer([null, ...places].map((place) => ({ value: place ?? "", text: place ? (POSITIONS[place] ?? named(place)) : "As in style" })));
+    this.#position.offer([null, ...places].map((place) => ({ value: place ?? "", text: place ? (POSITIONS[place] ?? named(place)) : "Default" })));
     return [this.#preset.element, this.#position.element];
   }
 

@@ -87,6 +87,14 @@ export class Screen {
     this.#show(Math.min(clock, lengthOf(this.#plan)));
   }
 
+  /** Shows the first or the last frame of a segment. */
+  showEdge(part, side) {
+    const parts = this.#plan.filter((one) => one.part === part);
+    const edge = side === "start" ? parts[0] : parts.at(-1);
+    if (!edge || this.isPlaying) return;
+    this.seek(side === "start" ? edge.at : edge.at + edge.end - edge.start - this.frame / 2);
+  }
+
   /** Plays the clip from a time of the source; outside the clip, that part of the source alone. */
   async playFrom(seconds) {
     const inside = this.#plan.findIndex(({ start, end }) => seconds >= start - 0.05 && seconds < end);

@@ -25,7 +25,7 @@ export class WordList {
     list.addEventListener("pointermove", (event) => this.#move(event));
     list.addEventListener("pointerup", (event) => this.#up(event));
     list.addEventListener("pointercancel", () => (this.#dragged = null));
-    list.addEventListener("focusin", ({ target }) => target.dataset.index && this.#anchor === null && this.select(Number(target.dataset.index)));
+    list.addEventListener("focusin", ({ target }) => target.dataset.index && (this.#focus = Number(target.dataset.index)));
   }
 
   /** Draws the words of the clip and those around it. */
@@ -152,9 +152,16 @@ export class WordList {
   #key(event) {
     if (this.#focus === null || event.ctrlKey || event.metaKey || event.altKey) return;
     const to = this.#target(event.key);
-    if (to === undefined) return void this.#on.key(event);
+    if (to === undefined) return void this.#act(event);
     event.preventDefault();
     this.select(event.shiftKey ? this.#anchor ?? to : to, to);
+  }
+
+  /** Keys that change words change the focused one if none is selected. */
+  #act(event) {
+    if (this.#anchor === null && event.key.length > 1 && !["Enter", "Delete", "Backspace"].includes(event.key)) return;
+    if (this.#anchor === null) this.select(this.#focus);
+    this.#on.key(event);
   }
 
   /** Where an arrow key leads: an index, or undefined for any other key. */
