@@ -174,7 +174,13 @@ class Reconciler:
         return self.jobs.report(failed)
 
 
-async def keep_reconciling(reconciler: Reconciler) -> None:
+class Steps(Protocol):
+    """A reconciler."""
+
+    def step(self) -> object: ...
+
+
+async def keep_reconciling(reconciler: Steps) -> None:
     """Call `step` forever, whatever it raises: nothing else ends the jobs of dead runs."""
     while True:
         try:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from infra.jobs.record import Job
     from tasks.records import UploadRecord
 
-PRIVATE = ("records/", "rendered/")
-"""Folders under a job's prefix that only the pipeline uses."""
+PRIVATE = ("records/", "rendered/", "revisions/")
+"""Folders under a job's prefix that are not its results."""
 
 
 def quiet_prefect() -> None:

@@ -132,10 +132,10 @@ def _is_same(recorded: dict[str, Any], request: ClipRequest) -> bool:
 def _fail(job: JobRef, error: BaseException, configured: Settings) -> None:
     """Report why the attempt failed. If it is retried, no `error.json` is written, because the job has not failed."""
     was_stopped = not isinstance(error, Exception)
-    if access_of(configured) is not None and _may_pass(error):
+    if access_of(configured) is not None and may_pass(error):
         return  # the worker that rented the machine ends the attempt, or the API does by the run's state: both retry
     record = error_record(error)
-    is_cancel = was_stopped and _is_cancelled()
+    is_cancel = was_stopped and is_cancelled()
     if is_cancel:
         record["error"] = "The run was cancelled in the Prefect UI."
     elif _is_retried_automatically(error, configured):
@@ -174,15 +174,15 @@ def _is_retried_automatically(error: BaseException, configured: Settings) -> boo
     In a terminal, the user resumes the job.
     """
     is_served = deployment.get_id() is not None and configured.redis_url is not None
-    return is_served and _may_pass(error)
+    return is_served and may_pass(error)
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Whether the run was stopped from outside, or failed by something that may pass."""
     return not isinstance(error, Exception) or (isinstance(error, InfraError) and error.is_transient)
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Whether the user cancelled this run. The signal alone does not tell: a stopping worker sends the same one."""
     try:
         with get_client(sync_client=True) as client:

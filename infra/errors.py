@@ -8,7 +8,8 @@ InfraError
 │   ├── StateFull       it refuses writes, because its disk is full
 │   └── ReportLost      the work is done, but could not be reported
 ├── JobConflict         the job's state does not allow the change; never retried
-│   └── RunNotStopped   its run is still stopping
+│   ├── RunNotStopped   its run is still stopping
+│   └── NewerRevision   the clips have been changed meanwhile
 ├── TooManyQueued       too many jobs are waiting
 ├── CallbackError       the callback address failed
 ├── SiteError           the site that serves the video failed, or the network
@@ -63,6 +64,10 @@ class JobConflict(InfraError):
 
 
 class RunNotStopped(JobConflict):
+    pass
+
+
+class NewerRevision(JobConflict):
     pass
 
 

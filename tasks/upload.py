@@ -11,10 +11,11 @@ from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
 from tasks.core.edit.drawing import Drawing, plain_drawing
 from tasks.core.edl import Edl, EdlClip, Span
-from tasks.core.object_keys import SUBTITLE_TYPES, job_key
+from tasks.core.object_keys import job_key
 from tasks.core.output.manifest import manifest
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.request import ClipRequest
+from tasks.publication import store_clip
 from tasks.records import (
     EdlRecord,
     PublishedClip,
@@ -30,7 +31,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.UPLOAD, version=9))
+@task(**task_arguments(Stage.UPLOAD, version=10))
 def upload(
     job: JobRef,
     request: ClipRequest,
@@ -75,8 +76,7 @@ def _publish(
     rendered = {ref.sha256: ref for ref in records.rendered.artifacts.values()}
     clips: dict[str, ArtifactRef] = {}
     for clip in published.clips:
-        clips |= _store_subtitles(clip, work) | {clip.poster: _store_poster(clip, work)}
-        clips[clip.file] = _store_clip(clip, rendered.get(clip.sha256), work)
+        clips |= store_clip(clip, rendered.get(clip.sha256), "", work)
     warnings = [f"{name}: {text}" for name, record in stages.items() for text in record.warnings] + published.warnings
     stored = work.put_json(
         "manifest.json",
@@ -88,6 +88,7 @@ def _publish(
             _models(transcript, edl),
             {str(name): record.seconds for name, record in stages.items()} | {"UPLOAD": work.seconds},
             warnings,
+            revision=1,
             language={"code": transcript.language, "probability": transcript.language_probability},
             reused=[str(name) for name, record in stages.items() if record.reused],
         ),
@@ -99,26 +100,6 @@ def _publish(
         clips=[_table_row(clip) for clip in published.clips],
         dropped=[f"clip {lost.index} ({lost.title}): {lost.reason}" for lost in published.dropped],
     )
-
-
-def _store_clip(clip: VerifiedClip, rendered: ArtifactRef | None, work: Workspace) -> ArtifactRef:
-    """Store a clip under its published name. If RENDER has stored it, it is copied within the bucket."""
-    key = job_key(work.job.job_id, clip.file)
-    if rendered:
-        return work.store.copy(rendered, key)
-    return work.store.put_file(key, clip.path, sha256=clip.sha256)
-
-
-def _store_poster(clip: VerifiedClip, work: Workspace) -> ArtifactRef:
-    return work.store.put_file(job_key(work.job.job_id, clip.poster), clip.poster_path)
-
-
-def _store_subtitles(clip: VerifiedClip, work: Workspace) -> dict[str, ArtifactRef]:
-    stored: dict[str, ArtifactRef] = {}
-    for form, name in clip.subtitles.items():
-        text = clip.subtitle_texts[form].encode()
-        stored[name] = work.store.put_bytes(job_key(work.job.job_id, name), text, SUBTITLE_TYPES[form])
-    return stored
 
 
 def _spare_drawing(

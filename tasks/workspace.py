@@ -164,7 +164,8 @@ def media_ref(source: str, name: str, path: Path) -> ArtifactRef:
 
 def work_folder(job: JobRef, settings: Settings) -> Path:
     """An attempt's local folder. Everything in it can be downloaded or rebuilt."""
-    return settings.data_dir / "work" / f"{job.job_id}-{job.attempt}"
+    of_revision = f"r{job.revision}-" if job.revision else ""
+    return settings.data_dir / "work" / f"{job.job_id}-{of_revision}{job.attempt}"
 
 
 def sweep(job: JobRef, settings: Settings) -> None:

@@ -28,11 +28,13 @@ from deployments.api.routes import (
     jobs,
     metrics,
     pages,
+    recut,
     schemas,
     uploads,
 )
 from deployments.api.tus import TusProtocol
 from deployments.job_reconciler import Reconciler, keep_reconciling
+from deployments.recut_reconciler import RecutReconciler
 from deployments.upload_removal import keep_removing
 from deployments.webhooks import WebhookSender, keep_sending
 from infra import settings
@@ -85,7 +87,7 @@ def create_app(
             Middleware(
                 Cors,
                 allow_origins=configured.cors_origins,
-                allow_methods=("GET", "HEAD", "POST", "PATCH", "DELETE"),
+                allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
                 allow_headers=("*",),
                 expose_headers=(*EXPOSED_HEADERS, *tus.HEADERS),
             ),
@@ -98,7 +100,7 @@ def create_app(
     )
     app.state.services = Services(configured, store, bucket, submitter, JobDocuments(bucket), prefect)
     refusals.install(app)
-    public = (create, jobs, archive, clips, edit, uploads, events, schemas, callback, health, metrics, pages)
+    public = (create, jobs, archive, clips, edit, recut, uploads, events, schemas, callback, health, metrics, pages)
     for_sessions = (redeem, llm, objects, granted_prefect)
     for module in (*public, *for_sessions):
         app.include_router(module.router)
@@ -124,6 +126,7 @@ def build(log: Path | None = None) -> FastAPI:
     runs = PrefectRuns.from_settings(configured)
     bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
     background.append(lambda: keep_reconciling(Reconciler(store, runs)))
+    background.append(lambda: keep_reconciling(RecutReconciler(store, runs)))
     background.append(lambda: keep_removing(UploadRecords(store.connection), bucket))
     if sender := WebhookSender.from_settings(PendingWebhooks(store.connection), configured):
         background.append(lambda: keep_sending(sender))
@@ -155,13 +158,14 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document without FastAPI's default 422, which this API never returns."""
+    """The OpenAPI document without FastAPI's default 422, which this API never returns in that form."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
         for operations in document["paths"].values():
             for operation in operations.values():
-                operation["responses"].pop("422", None)
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
                 for content in operation.get("requestBody", {}).get("content", {}).values():
                     document["components"]["schemas"] = schemas = content["schema"].pop("$defs", {}) | schemas
         for name in ("HTTPValidationError", "ValidationError"):

@@ -109,12 +109,13 @@ class _Clips(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The published clips, and the document as stored."""
+    """The published clips, the document as stored, and the folder of both below the job's prefix."""
 
     model_config = ConfigDict(frozen=True)
 
     clips: list[ManifestClip]
     document: bytes
+    folder: str = ""
 
     def clip(self, file: str) -> ManifestClip | None:
         """The clip that a file belongs to: its video, its poster or its subtitles."""
@@ -236,7 +237,7 @@ class JobDocuments:
     def _read_manifest(self, job_id: str, folder: str) -> Manifest:
         document = self._bucket.get_bounded(job_key(job_id, f"{folder}manifest.json"), MANIFEST_BYTES)
         try:
-            return parse_manifest(document)
+            return parse_manifest(document).model_copy(update={"folder": folder})
         except ValueError:
             raise StoreError(f"The manifest of {job_id} is malformed.") from None
 

@@ -218,6 +218,27 @@ class Faults(BaseModel):
         return cls(errors=[Fault(path=path, reason=reason) for path, _, reason in parts])
 
 
+class WrongDocument(Faults):
+    """Why a document was refused."""
+
+    detail: str = Field(examples=["the document has 2 faults"])
+
+
+class NewerRevisionFound(BaseModel):
+    """The clips have been changed meanwhile."""
+
+    detail: str
+    revision: int = Field(description="The published revision.")
+
+
+class RecutBegun(BaseModel):
+    """A new revision is being made."""
+
+    job_id: str = Field(examples=[EXAMPLE_ID])
+    revision: int = Field(description="The new revision, once it is published.")
+    state: JobState = JobState.QUEUED
+
+
 class WordView(BaseModel):
     """A spoken word. Times are seconds from the start of the source."""
 

@@ -11,7 +11,7 @@ from prefect.events.schemas.events import ResourceSpecification
 
 from deployments.registry.register import Outcome
 
-FLOWS = ["clip", "batch", "housekeeping"]
+FLOWS = ["clip", "recut", "batch", "housekeeping"]
 SILENCE = timedelta(minutes=10)
 """Three of Prefect's heartbeats, which come every 180 seconds. The API notices much sooner, by the job's lease."""
 ZOMBIES = "KangKlip: end runs whose process has died"

@@ -34,7 +34,10 @@ class JobEvents:
             after = events[-1][0]
 
     async def follow(self, job_id: str, after: str = "0") -> AsyncGenerator[Event]:
-        """Yield the events after the id `after` as they arrive. Ends when an attempt ends or the job is deleted."""
+        """Yield the events after the id `after` as they arrive.
+
+        Ends when an attempt or a recut ends, or the job is deleted.
+        """
         async with self._own_client() as client:
             last = after
             while True:
@@ -43,7 +46,7 @@ class JobEvents:
                 for event_id, fields in _events(answer):
                     last = event_id
                     yield event_id, fields
-                    if fields["status"] in (JobState.SUCCEEDED, JobState.FAILED):
+                    if is_end(fields):
                         return
                 with state_errors():
                     if not await client.hexists(job_key(job_id), "job_id"):
@@ -60,6 +63,12 @@ class JobEvents:
         return redis.asyncio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
             self._url, decode_responses=True, socket_connect_timeout=3, socket_timeout=_WAIT_MS / 1000 + 10
         )
+
+
+def is_end(fields: dict[str, str]) -> bool:
+    """Whether an event is the end of an attempt or of a recut."""
+    state = fields.get("recut_state") or fields["status"]
+    return state in (JobState.SUCCEEDED, JobState.FAILED)
 
 
 def _events(answer: list[tuple[str, list[Event]]]) -> list[Event]:

@@ -4,6 +4,8 @@ import hashlib
 
 ALL_JOBS, ACTIVE_JOBS, TOTALS = "kangklip:jobs", "kangklip:active", "kangklip:totals"
 """A sorted set of job ids by creation time, a set of job ids, and a hash of counters."""
+RECUTS = "kangklip:recuts"
+"""A set of the jobs whose clips are being changed."""
 WEBHOOKS = "kangklip:webhooks"
 """A sorted set of the jobs whose end must still be sent to their webhook, by the time of the next try."""
 DELETIONS = "kangklip:deletions"

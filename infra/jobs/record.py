@@ -17,6 +17,7 @@ class Report(BaseModel):
     - `progress`: percent of the whole job, 0 to 100.
     - `retry_reason`: why the attempt failed, if the job is not to blame; it is then retried automatically.
     - `is_cancel`: the user cancelled the attempt, so it is not retried.
+    - `revision`: the revision that a recut makes; `attempt` and `progress` are then the recut's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,12 +31,14 @@ class Report(BaseModel):
     error: str | None = None
     retry_reason: str | None = None
     is_cancel: bool = False
+    revision: int | None = None
 
 
 class JobRef(BaseModel):
     """What a stage needs to know about its job. Cache keys depend on `job_id` alone.
 
     `is_attempt_known` is False for a run without a record and an attempt number; `attempt` is then a guess.
+    `revision` is that which a recut makes; `attempt` is then the recut's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,10 +47,25 @@ class JobRef(BaseModel):
     attempt: int = 1
     is_attempt_known: bool = True
     progress_artifact: str | None = None
+    revision: int | None = None
 
     def report(self, **fields: Any) -> Report:
         """A report on this attempt, or on the current one if the number is a guess."""
-        return Report(job_id=self.job_id, attempt=self.attempt if self.is_attempt_known else None, **fields)
+        attempt = self.attempt if self.is_attempt_known else None
+        return Report(job_id=self.job_id, attempt=attempt, revision=self.revision, **fields)
+
+    def why_lost(self, job: "Job") -> str | None:
+        """Why the run of this attempt must stop, according to the job's record; None if it may continue."""
+        if self.revision is None:
+            if job.attempt != self.attempt:
+                return f"Attempt {job.attempt} of job {self.job_id} has started; this earlier run has stopped."
+            ended, error = job.status is JobState.FAILED, job.error
+        else:
+            recut = job.recut
+            if recut is None or (recut.revision, recut.attempt) != (self.revision, self.attempt):
+                return f"Another run has taken over the recut of job {self.job_id}; this one has stopped."
+            ended, error = recut.state is JobState.FAILED, recut.error
+        return f"Job {self.job_id} was ended from outside: {error or 'no reason given'}" if ended else None
 
 
 class Attempt(BaseModel):
@@ -145,6 +163,11 @@ class Job(BaseModel):
     @property
     def has_ended(self) -> bool:
         return self.status in (JobState.SUCCEEDED, JobState.FAILED)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way: the attempt and the newest recut have ended."""
+        return self.has_ended and (self.recut is None or self.recut.has_ended)
 
     @property
     def is_cancelled(self) -> bool:

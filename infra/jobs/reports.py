@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 
@@ -64,8 +65,8 @@ class CallbackSink:
         self._client.close()
 
     def __call__(self, report: Report) -> bool:
-        if report.retry_reason:
-            return True  # the receiver gets the next attempt's reports instead
+        if report.retry_reason or report.revision is not None:
+            return True  # the receiver gets the next attempt's reports; it would take a recut's for the job's own
         body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
         if report.message:
             body["message"] = report.message
@@ -173,10 +174,25 @@ def _callback_sink(url: str, token: str | None) -> CallbackSink:
 @contextmanager
 def stage_reports(job: JobRef, stage: Stage, sinks: Sequence[Sink]) -> Generator[Progress]:
     """Report that `stage` has begun, its progress while the body runs, and that it is done unless the body raises."""
+    with _progress_reports(sinks, lambda share: {"stage": stage, "progress": stage.percent(share)}, job) as progress:
+        yield progress
+
+
+@contextmanager
+def recut_reports(job: JobRef, sinks: Sequence[Sink]) -> Generator[Progress]:
+    """Report the progress of a recut while the body runs."""
+    with _progress_reports(sinks, lambda share: {"progress": 100 * share}, job) as progress:
+        yield progress
+
+
+@contextmanager
+def _progress_reports(
+    sinks: Sequence[Sink], of_share: Callable[[float], dict[str, Any]], job: JobRef
+) -> Generator[Progress]:
     couriers = [Courier(sink) for sink in sinks]
 
     def progress(fraction: float, message: str = "") -> None:
-        report = job.report(stage=stage, progress=stage.percent(fraction), message=message)
+        report = job.report(message=message, **of_share(fraction))
         for courier in couriers:
             courier.put(report)
 

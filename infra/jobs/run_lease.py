@@ -10,7 +10,6 @@ from infra.errors import StateError
 from infra.jobs.leases import LEASE_SECONDS
 from infra.jobs.record import JobRef
 from infra.jobs.store import JobStore
-from infra.states import JobState
 
 logger = logging.getLogger(__name__)
 CHECK_SECONDS = 3.0
@@ -20,9 +19,9 @@ CHECK_SECONDS = 3.0
 class RunLease:
     """While this is held, no other process runs the job. A run that loses it is interrupted; see `loss_reason`.
 
-    `JobStore.open` takes the lease and `guard` renews it. It is lost when another run takes over the job, after this
-    machine slept or Redis was unreachable for too long, or when the guarded attempt is ended from outside or
-    superseded. Without a store, nothing is held.
+    `JobStore.open` or `Recuts.open` takes the lease and `guard` renews it. It is lost when another run takes over the
+    job, after this machine slept or Redis was unreachable for too long, or when the guarded attempt is ended from
+    outside or superseded. Without a store, nothing is held.
     """
 
     def __init__(self, store: JobStore | None, job_id: str) -> None:
@@ -77,13 +76,7 @@ class RunLease:
         guarded = self._guarded
         if guarded and not known and store.was_deleted(self._job_id):
             return f"Job {self._job_id} was deleted; its run has stopped."
-        if not known or not guarded:
-            return None
-        if known.attempt != guarded.attempt:
-            return f"Attempt {known.attempt} of job {self._job_id} has started; this earlier run has stopped."
-        if known.status is JobState.FAILED:
-            return f"Job {self._job_id} was ended from outside: {known.error or 'no reason given'}"
-        return None
+        return guarded.why_lost(known) if known and guarded else None
 
 
 def _main_thread() -> int:

@@ -24,6 +24,9 @@ class Refusal(IntEnum):
     REDEEMED = -8
     DELETED = -9
     NOT_ENDED = -10
+    NOT_SUCCEEDED = -11
+    NEWER_REVISION = -12
+    BEING_RECUT = -13
 
     @property
     def words(self) -> str:
@@ -42,6 +45,9 @@ _WORDS = {
     Refusal.REDEEMED: "has a grant that was already redeemed",
     Refusal.DELETED: "was deleted",
     Refusal.NOT_ENDED: "has not ended",
+    Refusal.NOT_SUCCEEDED: "has not succeeded",
+    Refusal.NEWER_REVISION: "has a newer revision",
+    Refusal.BEING_RECUT: "is being recut",
 }
 
 _REFUSALS = f"local {', '.join(Refusal.__members__)} = {', '.join(str(int(refusal)) for refusal in Refusal)}"

@@ -28,8 +28,10 @@ from infra.jobs.keys import (
 )
 from infra.jobs.leases import LEASE_SECONDS, Leases, watch_lease
 from infra.jobs.record import CANCELLED, Job, Report, Requester, job_from_hash
+from infra.jobs.recuts import Recuts
 from infra.jobs.script_fragments import Refusal
 from infra.settings import Settings
+from infra.states import JobState
 
 logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS, PAUSE_FACTOR, LONGEST_PAUSE_SECONDS = 5, 4, 300
@@ -46,6 +48,7 @@ class JobStore:
     def __init__(self, connection: Connection, ttl_seconds: int, max_attempts: int = 3) -> None:
         self.connection = connection
         self.leases = Leases(connection)
+        self.recuts = Recuts(connection, ttl_seconds, max_attempts)
         self.ttl_seconds = ttl_seconds
         self._max_attempts = max_attempts
         self._redis = connection.client
@@ -87,6 +90,8 @@ class JobStore:
             RunNotStopped: it has ended, but its process or rented machine has not stopped yet.
         """
         job = self.get(job_id)
+        if job and job.recut and not job.recut.has_ended:  # its run notices, and releases the lease
+            self.recuts.end(job_id, job.recut.revision, job.recut.attempt, JobState.FAILED, "The job was deleted.")
         self.leases.release_if_dead(job_id)
         if job and job.has_ended and job.flow_run_id and self.leases.is_held(watch_lease(job.flow_run_id)):
             raise RunNotStopped(f"The run of job {job_id} has not stopped yet; try again in a few seconds.")
@@ -155,6 +160,8 @@ class JobStore:
 
     def report(self, report: Report) -> bool:
         """Apply a report. False if its attempt has ended or is not current, or if progress would go back."""
+        if report.revision is not None:
+            return self.recuts.report(report)
         if report.retry_reason and report.attempt is not None:
             return self.retry(report.job_id, report.attempt, report.retry_reason)
         if report.is_cancel and report.attempt is not None:

@@ -38,6 +38,17 @@ class Submitter(Protocol):
         """
         ...
 
+    def submit_recut(self, job_id: str, revision: int, attempt: int, earlier_run_id: str | None = None) -> str:
+        """Submit the run of an attempt at a recut unless it has been submitted, and return its id.
+
+        Args:
+            job_id: the run's name and tag.
+            revision: the revision that the run makes.
+            attempt: the attempt that the run may open.
+            earlier_run_id: an earlier run of the recut; this one goes to the same deployment, if that still exists.
+        """
+        ...
+
     def cancel(self, run_id: str) -> None:
         """Cancel the run, unless it has ended or does not exist."""
         ...
@@ -53,6 +64,10 @@ class Submitter(Protocol):
         ...
 
 
+RECUTS = "recut/local"
+"""The deployment of recuts. They run on our own machines: what a rented one costs to start is more than a recut."""
+
+
 class PrefectRuns:
     """Flow runs on a Prefect server. New jobs run in the deployment `name` (flow/deployment)."""
 
@@ -60,7 +75,7 @@ class PrefectRuns:
         self._name = name
         self._server = PrefectServer(api_url, transport)
         self._submitting = threading.Lock()
-        self._id: str | None = None
+        self._ids: dict[str, str] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "PrefectRuns":
@@ -93,17 +108,33 @@ class PrefectRuns:
             "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": _iso(since)}},
             "enforce_parameter_schema": False,  # the schema is for the UI's form, and lacks registered files
         }
+        return self._submit(new_run, self._name, earlier_run_id)
+
+    def submit_recut(self, job_id: str, revision: int, attempt: int, earlier_run_id: str | None = None) -> str:
+        """Submit to the earlier run's deployment or, if that is gone, to `RECUTS`; see `Submitter.submit_recut`."""
+        new_run = {
+            "name": job_id,
+            "parameters": {"job_id": job_id, "revision": revision, "attempt": attempt},
+            "idempotency_key": f"{job_id}:recut:{revision}:{attempt}",
+            "tags": ["recut", job_id],
+            "state": {"type": "SCHEDULED"},
+        }
+        return self._submit(new_run, RECUTS, earlier_run_id)
+
+    def _submit(self, new_run: dict[str, Any], name: str, earlier_run_id: str | None) -> str:
+        """Submit a run to the deployment of the earlier run or, if there is none, to the one of that name."""
         deployment_id = self._deployment_of(earlier_run_id)
         with self._submitting:  # SQLite has one writer; concurrent calls only delay each other
             if deployment_id:
                 try:
                     return self._create(deployment_id, new_run)
                 except NotFound:
-                    logger.warning("Deployment %s is gone; job %s continues in %s", deployment_id, job_id, self._name)
+                    job_id = new_run["name"]
+                    logger.warning("Deployment %s is gone; job %s continues in %s", deployment_id, job_id, name)
             try:
-                return self._create(self._deployment(), new_run)
+                return self._create(self._deployment(name), new_run)
             except NotFound:  # the deployment was deleted and registered again
-                return self._create(self._deployment(fresh=True), new_run)
+                return self._create(self._deployment(name, fresh=True), new_run)
 
     def _deployment_of(self, run_id: str | None) -> str | None:
         run = self.run(run_id) if run_id else None
@@ -147,16 +178,16 @@ class PrefectRuns:
         waiting = {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}, "expected_start_time": is_due}
         return int(self._server.request("POST", "flow_runs/count", {"flow_runs": waiting}))
 
-    def _deployment(self, *, fresh: bool = False) -> str:
-        """The default deployment's id, looked up once."""
-        if self._id is None or fresh:
-            flow, _, name = self._name.partition("/")
+    def _deployment(self, full_name: str, *, fresh: bool = False) -> str:
+        """A deployment's id, looked up once."""
+        if fresh or full_name not in self._ids:
+            flow, _, name = full_name.partition("/")
             try:
-                self._id = str(self._server.request("GET", f"deployments/name/{flow}/{name}")["id"])
+                self._ids[full_name] = str(self._server.request("GET", f"deployments/name/{flow}/{name}")["id"])
             except NotFound:
-                message = f"The Prefect server has no deployment {self._name}; run: kangklip deploy"
+                message = f"The Prefect server has no deployment {full_name}; run: kangklip deploy"
                 raise SubmitError(message) from None
-        return self._id
+        return self._ids[full_name]
 
 
 def _iso(seconds: float | None) -> str | None:

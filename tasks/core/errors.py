@@ -19,7 +19,8 @@ ClipError
 │   └── NoAudio           no sound
 ├── NoSpeech              nobody speaks
 ├── TooShort              too little speech for one clip
-└── NoClips               every candidate failed the output contract
+├── NoClips               every candidate failed the output contract
+└── RecutRefused          a changed clip cannot be drawn, or fails the output contract
 
 ProgramStopped is not among them, because it says nothing about the video.
 """
@@ -146,3 +147,8 @@ class TooShort(ClipError):
 class NoClips(ClipError):
     code = "no_clips"
     next_step = "Try again with another clip length; if it happens again, report the job id."
+
+
+class RecutRefused(ClipError):
+    code = "recut_refused"
+    next_step = "The published clips are as they were; change the document, or send it again."

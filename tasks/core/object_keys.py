@@ -15,9 +15,13 @@ def job_key(job_id: str, name: str) -> str:
     return f"jobs/{job_id}/{name}"
 
 
+REVISIONS = "revisions/"
+"""Folder of a job's revisions, below its prefix."""
+
+
 def revision_folder(revision: int) -> str:
     """Folder of a revision below the job's prefix."""
-    return f"revisions/{revision}/"
+    return f"{REVISIONS}{revision}/"
 
 
 def clip_name(index: int) -> str:

@@ -20,6 +20,7 @@ from tests.flows.fork_server import ForkedRun
 from tests.folders import MEDIA
 
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
+RUN_RECUT = Path(__file__).with_name("run_recut.py")
 SMALL_PICTURE = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "RENDER_MAX_FPS": "25"}
 
 
@@ -51,6 +52,20 @@ class Pipeline:
         output, _ = process.communicate(timeout=240)
         job = self.jobs.get(job_id)
         return Finished(process.returncode, output, job.nosana_run_id if job else None)
+
+    def recut(self, job_id: str, revision: int, attempt: int = 1, **extra: str) -> Finished:
+        """Run an attempt at a recut."""
+        done = subprocess.run(
+            [sys.executable, str(RUN_RECUT), job_id, str(revision), str(attempt)],
+            env=os.environ | self.environment | SMALL_PICTURE | extra,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        job = self.jobs.get(job_id)
+        return Finished(done.returncode, done.stdout, job.recut.flow_run_id if job and job.recut else None)
 
     def stages(self, flow_run_id: str) -> dict[str, str]:
         """The state of each stage in a flow run: Completed, Cached, Failed ..."""

@@ -1,6 +1,6 @@
 """Serves everything that a job made for viewers as one ZIP file: clips, posters and subtitles."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ router = Router(dependencies=[Depends(require_visible_job)])
     | {200: _ZIP | {"description": "A ZIP file; its files are named after the clips' titles."}},
 )
 def download_all(request: Request, job_id: JobIdInPath, services: ServicesDep) -> Response:
-    stream = ArchiveStream(_files(job_id, services), services.bucket)
+    files = _files(job_id, services)
+    stream = ArchiveStream(files, services.bucket, lambda: _are_current(files, job_id, services))
     headers = {
         "Content-Type": "application/zip",
         "Content-Length": str(stream.length),
@@ -53,20 +54,33 @@ class ArchivedFile:
 
 
 def _files(job_id: str, services: Services) -> list[ArchivedFile]:
-    found = [(clip.title, file) for clip in manifest_of(job_id, services).clips for file in clip.files]
-    sizes = [from_bucket(lambda file=file: services.documents.clip_size(job_id, file)) for _, file in found]
+    manifest = manifest_of(job_id, services)
+    folder = manifest.folder
+    found = [(clip.title, file) for clip in manifest.clips for file in clip.files]
+    sizes = [from_bucket(lambda file=file: services.documents.clip_size(job_id, file, folder)) for _, file in found]
     names = distinct_names(found)
     return [
-        ArchivedFile(job_key(job_id, file), size, name)
+        ArchivedFile(job_key(job_id, folder + file), size, name)
         for (_, file), size, name in zip(found, sizes, names, strict=True)
     ]
 
 
-class ArchiveStream:
-    """Iterates over a ZIP file of `length` bytes. Stores the objects as they are, and opens one at a time."""
+def _are_current(files: list[ArchivedFile], job_id: str, services: Services) -> bool:
+    """Whether a newer revision has not replaced the files; only those in the job's own folder are replaced."""
+    is_own = any(file.key.count("/") == job_key(job_id, "").count("/") for file in files)
+    return not is_own or services.job(job_id).revision is None
 
-    def __init__(self, files: list[ArchivedFile], bucket: ArtifactStore) -> None:
-        self._bucket = bucket
+
+class ArchiveStream:
+    """Iterates over a ZIP file of `length` bytes. Stores the objects as they are, and opens one at a time.
+
+    It ends early if the files are no longer current, as `are_current` says.
+    """
+
+    def __init__(
+        self, files: list[ArchivedFile], bucket: ArtifactStore, are_current: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._bucket, self._are_current = bucket, are_current
         self._open: ObjectStream | None = None
         self._is_closed = False
         self._archive = ZipStream(sized=True)
@@ -85,8 +99,8 @@ class ArchiveStream:
 
     def _content(self, file: ArchivedFile) -> Iterator[bytes]:
         self._open = self._bucket.open(file.key)
-        if self._is_closed or self._open.length != file.size:
+        if self._is_closed or self._open.length != file.size or not self._are_current():
             self._open.close()
-            raise StoreError(f"{file.key} was closed, or has another size than before.")
+            raise StoreError(f"{file.key} was closed, or is another file than before.")
         yield from self._open
         self._open.close()

@@ -20,6 +20,7 @@ from deployments.api.models import (
     NO_JOB,
     NO_KEY,
     NO_MANIFEST,
+    NO_REVISION,
     NO_STORE,
     NOT_COMPLETED,
     ClipView,
@@ -29,6 +30,7 @@ from deployments.api.models import (
     Results,
     refusals,
 )
+from deployments.api.routes.revisions import BAD_REVISION, RevisionInQuery, folder_of
 from deployments.api.routing import Router
 from deployments.api.stream_limits import LimitReached, StreamLimit
 from infra.errors import InfraError, ObjectMissing, StoreError
@@ -44,7 +46,7 @@ NO_CLIP = (404, "clip not found")
 NO_BYTES = (502, "clip could not be read")
 NOT_SATISFIABLE = (416, "range not satisfiable")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
-_REFUSALS = refusals(NO_KEY, NO_JOB, NOT_COMPLETED, NO_MANIFEST, NO_STORE)
+_REFUSALS = refusals(BAD_REVISION, NO_KEY, NO_JOB, NO_REVISION, NOT_COMPLETED, NO_MANIFEST, NO_STORE)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE: dict[str, Any] = {
     "content": dict.fromkeys(
@@ -52,7 +54,8 @@ _FILE: dict[str, Any] = {
     )
 }
 _STREAM: Refusals = refusals(
-    NO_CLIP, NO_KEY, NO_JOB, NOT_COMPLETED, NOT_SATISFIABLE, NO_MANIFEST, NO_BYTES, NO_STORE, BUSY
+    *(BAD_REVISION, NO_CLIP, NO_KEY, NO_JOB, NO_REVISION, NOT_COMPLETED, NOT_SATISFIABLE),
+    *(NO_MANIFEST, NO_BYTES, NO_STORE, BUSY),
 ) | {
     200: _FILE | {"description": "The whole clip; also the response to a request for several ranges."},
     206: _FILE | {"description": "The requested range."},
@@ -71,8 +74,9 @@ router = Router(dependencies=[Depends(require_visible_job)])
 
 
 @router.get("/api/jobs/{job_id}/results", response_model=Results, summary="The finished clips", responses=_REFUSALS)
-def read_results(job_id: JobIdInPath, services: ServicesDep) -> Results:
-    return Results(clips=[_view(job_id, clip, services) for clip in manifest_of(job_id, services).clips])
+def read_results(job_id: JobIdInPath, services: ServicesDep, revision: RevisionInQuery = None) -> Results:
+    manifest = manifest_of(job_id, services, revision)
+    return Results(clips=[_view(job_id, clip, manifest.folder, services) for clip in manifest.clips])
 
 
 @router.get(
@@ -82,8 +86,8 @@ def read_results(job_id: JobIdInPath, services: ServicesDep) -> Results:
     responses=_REFUSALS
     | {200: {"description": "manifest.json", "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
-def read_manifest(job_id: JobIdInPath, services: ServicesDep) -> Response:
-    return Response(manifest_of(job_id, services).document, media_type="application/json")
+def read_manifest(job_id: JobIdInPath, services: ServicesDep, revision: RevisionInQuery = None) -> Response:
+    return Response(manifest_of(job_id, services, revision).document, media_type="application/json")
 
 
 @router.get(
@@ -99,11 +103,12 @@ def download_clip(
     file: FileInPath,
     services: ServicesDep,
     name: Annotated[str | None, Query(description="Pass `title` to save the file under the clip's title.")] = None,
+    revision: RevisionInQuery = None,
 ) -> Response:
     saved_as = f'attachment; filename="{file}"'
-    if name == "title" and (clip := manifest_of(job_id, services).clip(file)):
+    if name == "title" and (clip := manifest_of(job_id, services, revision).clip(file)):
         saved_as += f"; filename*=UTF-8''{quote(file_name_from_title(clip.title, file), safe='')}"
-    return _stream(request, job_id, file, services, {"Content-Disposition": saved_as})
+    return _stream(request, job_id, file, services, {"Content-Disposition": saved_as}, revision)
 
 
 @router.get(
@@ -113,8 +118,10 @@ def download_clip(
     responses=_STREAM,
     openapi_extra=_RANGE_HEADERS,
 )
-def stream_clip(request: Request, job_id: JobIdInPath, file: FileInPath, services: ServicesDep) -> Response:
-    return _stream(request, job_id, file, services, {})
+def stream_clip(
+    request: Request, job_id: JobIdInPath, file: FileInPath, services: ServicesDep, revision: RevisionInQuery = None
+) -> Response:
+    return _stream(request, job_id, file, services, {}, revision)
 
 
 class Closable(Protocol):
@@ -131,6 +138,10 @@ class ClipStream(StreamingResponse):
     def __init__(self, stream: Closable, status: int, headers: dict[str, str], limit: StreamLimit, client: str) -> None:
         super().__init__(stream, status, headers)
         self._stream, self._limit, self._client = stream, limit, client
+
+    def close(self) -> None:
+        """Release the connection to the bucket, if the stream is not sent after all."""
+        self._stream.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_or_time_out(message: Message) -> None:
@@ -172,18 +183,42 @@ def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _stream(request: Request, job_id: str, file: str, services: Services, headers: dict[str, str]) -> Response:
-    clip = manifest_of(job_id, services).clip(file)
+def _stream(
+    request: Request, job_id: str, file: str, services: Services, headers: dict[str, str], revision: int | None
+) -> Response:
+    """The file. A job's first revision moves to another folder when its clips are changed, perhaps just now."""
+    for _ in range(2):
+        manifest = manifest_of(job_id, services, revision)
+        answer = _open_stream(request, job_id, file, services, headers, manifest, is_fixed=revision is not None)
+        if manifest.folder or services.job(job_id).revision is None:
+            return answer
+        if isinstance(answer, ClipStream):
+            answer.close()
+    raise HTTPException(*NO_BYTES)
+
+
+def _open_stream(
+    request: Request,
+    job_id: str,
+    file: str,
+    services: Services,
+    headers: dict[str, str],
+    manifest: Manifest,
+    *,
+    is_fixed: bool,
+) -> Response:
+    """The file of a revision. `is_fixed` means that the address names the revision, so it always leads to this file."""
+    clip = manifest.clip(file)
     if clip is None:
         raise HTTPException(*NO_CLIP)
-    size = from_bucket(lambda: services.documents.clip_size(job_id, file))
+    size = from_bucket(lambda: services.documents.clip_size(job_id, file, manifest.folder))
     known = clip.sha256 or f"{job_id}-{size}"
-    tag = f'"{known}"' if file == clip.file else f'"{known}-{file}"'
-    headers |= {
+    tag = f'"{known}"' if file == clip.file else f'"{known}-{manifest.folder}{file}"'
+    headers = headers | {
         "Content-Type": clip.files[file],
         "Accept-Ranges": "bytes",
         "ETag": tag,
-        "Cache-Control": "private, max-age=3600",
+        "Cache-Control": "private, max-age=3600" if is_fixed else "private, no-cache",
     }
     if tag in {item.strip() for item in request.headers.get("if-none-match", "").split(",")}:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -196,7 +231,7 @@ def _stream(request: Request, job_id: str, file: str, services: Services, header
     status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    key = job_key(job_id, file)
+    key = job_key(job_id, manifest.folder + file)
     stream = from_bucket(lambda: services.bucket.open(key, *span or ()))
     return ClipStream(stream, status, headers, services.clip_streams, client_of(request))
 
@@ -215,22 +250,27 @@ def from_bucket(read: Callable[[], T]) -> T:
         raise HTTPException(*NO_BYTES) from None
 
 
-def manifest_of(job_id: str, services: Services) -> Manifest:
-    """The manifest of a succeeded job.
+def manifest_of(job_id: str, services: Services, revision: int | None = None) -> Manifest:
+    """The manifest of a revision of a succeeded job, or of the published one.
 
     Raises:
-        HTTPException: 409 before success, 502 if the manifest cannot be read.
+        HTTPException: 409 before success, 404 if there is no such revision, 502 if the manifest cannot be read.
     """
-    if services.job(job_id).status is not JobState.SUCCEEDED:
+    job = services.job(job_id)
+    if job.status is not JobState.SUCCEEDED:
         raise HTTPException(*NOT_COMPLETED)
+    folder = folder_of(job, revision)
     try:
-        return services.documents.manifest(job_id)
+        return services.documents.manifest(job_id, folder)
+    except ObjectMissing as error:
+        logger.warning("The manifest of %s is missing: %s", job_id, error)
+        raise HTTPException(*(NO_REVISION if folder else NO_MANIFEST)) from None
     except StoreError as error:
         logger.warning("The manifest of %s could not be read: %s", job_id, error)
         raise HTTPException(*NO_MANIFEST) from None
 
 
-def _view(job_id: str, clip: ManifestClip, services: Services) -> ClipView:
+def _view(job_id: str, clip: ManifestClip, folder: str, services: Services) -> ClipView:
     fields = clip.model_dump(exclude={"signals", "sha256", "subtitles", "poster"})
     path = f"/api/jobs/{job_id}/clips"
     return ClipView(
@@ -238,6 +278,6 @@ def _view(job_id: str, clip: ManifestClip, services: Services) -> ClipView:
         subtitles={form: f"{path}/{name}" for form, name in clip.subtitles.items()},
         poster=f"{path}/{clip.poster}" if clip.poster else None,
         scores=clip.signals,
-        download_url=services.bucket.presign(job_key(job_id, clip.file), DOWNLOAD_SECONDS, clip.file),
+        download_url=services.bucket.presign(job_key(job_id, folder + clip.file), DOWNLOAD_SECONDS, clip.file),
         stream_url=f"{path}/{clip.file}",
     )

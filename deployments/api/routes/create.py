@@ -103,7 +103,7 @@ def _create(request: Request, caller: Caller, job_request: JobRequest, key: str 
     earlier = services.jobs.get(job_id) if key else None
     try:
         if earlier is None:
-            _check_rate(caller.quota_owner, services)
+            check_rate(caller.quota_owner, services)
         run_request = earlier.request if earlier else _run_request(job_request, caller, services)
         is_new = earlier is None and _record(job_id, job_request, run_request, caller, scoped_key, services)
     except HTTPException:  # refused: free the key for another request
@@ -223,7 +223,7 @@ def _job_id_for(job_request: JobRequest, key: str, services: Services) -> str:
     return reserved.job_id
 
 
-def _check_rate(client: str, services: Services) -> None:
+def check_rate(client: str, services: Services) -> None:
     """Count the request against the client's rate limit, which covers only requests that would create a job."""
     per_minute = services.settings.create_rate_per_minute
     if per_minute and (wait := services.rate_limit.wait_seconds(client, per_minute)):

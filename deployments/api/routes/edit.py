@@ -27,7 +27,7 @@ from deployments.api.models import (
     refusals,
 )
 from deployments.api.routes.clips import DOWNLOAD_SECONDS
-from deployments.api.routes.revisions import RevisionInQuery, editable_source, readable_revision
+from deployments.api.routes.revisions import BAD_REVISION, RevisionInQuery, editable_source, readable_revision
 from deployments.api.routing import Router
 from tasks.core.edit.document import EditDocument
 from tasks.core.edit.faults import faults
@@ -48,7 +48,7 @@ router = Router(dependencies=[Depends(require_visible_job)])
     "/api/jobs/{job_id}/edit",
     response_class=JSONResponse,
     summary="The edit document of the published clips",
-    responses=refusals(*_REFUSALS, NO_REVISION, (400, "revision: input should be greater than or equal to 1"))
+    responses=refusals(*_REFUSALS, NO_REVISION, BAD_REVISION)
     | {200: {"description": "The document.", "headers": {"ETag": {"schema": {"type": "string"}}}}},
 )
 def read_edit(job_id: JobIdInPath, services: ServicesDep, revision: RevisionInQuery = None) -> Response:

@@ -13,12 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.guards import client_of, require_visible_job
-from deployments.api.models import BUSY, NO_JOB, NO_KEY, NO_STORE, JobIdInPath, refusals
+from deployments.api.models import BUSY, NO_JOB, NO_KEY, NO_STORE, JobIdInPath, RecutView, refusals
+from deployments.api.routes.revisions import published_revision
 from deployments.api.routing import Router
 from deployments.api.stream_limits import LimitReached, StreamLimit
 from infra.errors import StateError
+from infra.jobs.events import is_end
 from infra.jobs.record import Job
-from infra.states import JobState
 
 PING_SECONDS = 15
 STALLED_SECONDS = 30
@@ -35,7 +36,7 @@ _EVENT = {
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
-            "description": "status, stage, progress, message, error and attempt of the job.",
+            "description": "status, stage, progress, message, error, attempt, revision and recut of the job.",
         },
     },
 }
@@ -98,9 +99,9 @@ async def _events(services: Services, job_id: str, resumed: str | None) -> Async
         if job is None:
             return
         if resumed is None:
-            yield _event("progress", newest, _job_data(job))
-        if job.has_ended and (resumed is None or _number(resumed) >= _number(newest)):
-            yield _event("end", newest, _job_data(job))
+            yield _event("progress", newest, await run_in_threadpool(_job_data, job, services))
+        if job.is_settled and (resumed is None or _number(resumed) >= _number(newest)):
+            yield _event("end", newest, await run_in_threadpool(_job_data, job, services))
             return
         async for event in _following(services, job, newest if resumed is None else resumed):
             yield event
@@ -114,12 +115,12 @@ async def _following(services: Services, job: Job, after: str) -> AsyncGenerator
         ended = False
         async for event_id, fields in services.events.follow(job.job_id, after):
             after = event_id
-            ended = fields["status"] in (JobState.SUCCEEDED, JobState.FAILED)
+            ended = is_end(fields)
             yield _event("progress", event_id, _event_data(fields))
         current = await run_in_threadpool(services.jobs.get, job.job_id)
-        if not ended or current is None or current.has_ended:
+        if not ended or current is None or current.is_settled:
             if ended and current is not None:
-                yield _event("end", after, _job_data(current))
+                yield _event("end", after, await run_in_threadpool(_job_data, current, services))
             return
 
 
@@ -127,15 +128,20 @@ def _event(kind: str, event_id: str, data: dict[str, Any]) -> ServerSentEvent:
     return ServerSentEvent(json.dumps(data, ensure_ascii=False), event=kind, id=event_id, sep="\n")
 
 
-def _job_data(job: Job) -> dict[str, Any]:
-    return job.model_dump(mode="json", include=set(_FIELDS))
+def _job_data(job: Job, services: Services) -> dict[str, Any]:
+    recut = RecutView.model_validate(job.recut.model_dump()).model_dump(mode="json") if job.recut else None
+    more = {"revision": published_revision(job, services), "recut": recut}
+    return job.model_dump(mode="json", include=set(_FIELDS)) | more
 
 
 def _event_data(fields: dict[str, str]) -> dict[str, Any]:
+    recut = {name: fields.get(f"recut_{name}") or None for name in RecutView.model_fields}
     return {name: fields[name] for name in ("status", "stage", "message")} | {
         "progress": float(fields["progress"]),
         "error": fields["error"] or None,
         "attempt": int(fields["attempt"]),
+        "revision": int(fields["revision"]) if fields.get("revision") else None,
+        "recut": RecutView.model_validate(recut).model_dump(mode="json") if recut["revision"] else None,
     }
 
 

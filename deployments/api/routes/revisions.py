@@ -15,6 +15,8 @@ from tasks.revisions import EditableSource, Revision
 
 RevisionInQuery = Annotated[int | None, Query(ge=1, le=1_000_000, description="An older revision, by its number.")]
 
+BAD_REVISION = (400, "revision: input should be greater than or equal to 1")
+
 logger = logging.getLogger(__name__)
 
 

@@ -1,10 +1,14 @@
 """Revisions of a job's document: what the first one published, and what a later one changes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from tasks.core.edit.document import EditClip, EditDocument, EditSegment
+from tasks.core.edit.drawing import Drawing, derived_edl, drawings
 from tasks.core.edl import EdlClip
+from tasks.core.object_keys import digest
+from tasks.core.transcript import Speech
 
 
 def published(document: EditDocument, derived: Sequence[EdlClip], shown: Sequence[EdlClip]) -> EditDocument:
@@ -40,6 +44,37 @@ def _published_clip(edit: EditClip, derived: EdlClip, shown: EdlClip) -> EditCli
         segments=[EditSegment(start=span.start, end=span.end, framing=framing) for span in shown.segments],
         **{name: getattr(edit, name) for name in _LOOKS},
     )
+
+
+@dataclass(frozen=True)
+class RevisedClip:
+    """A clip of a new revision. `kept` is the place of a clip of the revision before that looks and sounds the same.
+
+    If there is none, it must be drawn.
+    """
+
+    drawing: Drawing
+    kept: int | None
+
+    @property
+    def clip(self) -> EdlClip:
+        return self.drawing.clip
+
+
+def revised_clips(
+    document: EditDocument, before: EditDocument, shown: Sequence[EdlClip], speech: Speech
+) -> list[RevisedClip]:
+    """The clips of a new revision.
+
+    Args:
+        before: the document of the published revision.
+        shown: its clips, as the manifest has them.
+    """
+    known = {edit.id: clip for edit, clip in zip(before.clips, shown, strict=True)}
+    chosen = [known.get(edit.id) or EdlClip(index=1, title="", hook="", segments=[]) for edit in document.clips]
+    drawn = drawings(document, derived_edl(document, chosen, speech), speech)
+    places = {digest(drawing.content): place for place, drawing in enumerate(drawings(before, shown, speech))}
+    return [RevisedClip(drawing, places.get(digest(drawing.content))) for drawing in drawn]
 
 
 def merged(target: object, patch: object) -> object:

@@ -57,7 +57,7 @@ def manifest(
     """
     return {
         "job_id": job_id,
-        "clips": [_entry(entry) for entry in sorted(clips, key=lambda entry: entry.clip.index)],
+        "clips": [manifest_entry(entry) for entry in sorted(clips, key=lambda entry: entry.clip.index)],
         "selection": selection.model_dump(mode="json"),
         "dropped": [item.model_dump(mode="json") for item in dropped],
         "models": models,
@@ -67,7 +67,8 @@ def manifest(
     }
 
 
-def _entry(entry: ClipEntry) -> dict[str, Any]:
+def manifest_entry(entry: ClipEntry) -> dict[str, Any]:
+    """A clip as the manifest has it, as JSON types."""
     clip = entry.clip
     return {
         **clip.model_dump(mode="json"),

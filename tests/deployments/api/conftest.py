@@ -56,6 +56,7 @@ class Runs:
         self.requests: dict[tuple[str, int], dict[str, Any]] = {}
         self.ids: dict[tuple[str, int], str] = {}
         self.submit_options: dict[tuple[str, int], tuple[str | None, float | None]] = {}
+        self.recuts: dict[tuple[str, int, int], str | None] = {}
         self.cancelled: list[str] = []
         self.states: dict[str, str] = {}
         self.fault: str | None = None
@@ -74,6 +75,11 @@ class Runs:
         assert ClipRequest.model_validate(request)
         assert self.requests.setdefault((job_id, attempt), request) == request
         return self.ids.setdefault((job_id, attempt), str(uuid.uuid4()))
+
+    def submit_recut(self, job_id: str, revision: int, attempt: int, earlier_run_id: str | None = None) -> str:
+        self.ping()
+        self.recuts[job_id, revision, attempt] = earlier_run_id
+        return self.ids.setdefault((f"{job_id}:{revision}", attempt), str(uuid.uuid4()))
 
     def cancel(self, run_id: str) -> None:
         self.ping()

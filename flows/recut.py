@@ -1,0 +1,87 @@
+"""The recut flow: draws what somebody has changed in a job's edit document, and publishes the new revision."""
+
+import logging
+from typing import Annotated, Any
+
+from prefect import State, flow
+from prefect.states import Failed
+from pydantic import Field
+
+from flows import recut_lifecycle
+from flows.parameters import validate_attempt, validate_job_id
+from flows.recut_lifecycle import RecutRun
+from flows.run_log import run_log
+from infra import settings
+from infra.jobs.ids import JobId
+from tasks.caching_and_retries import run_stage
+from tasks.core.errors import BadRequest, RecutRefused
+from tasks.core.request import ClipRequest
+from tasks.download import download
+from tasks.options import run_options
+from tasks.records import SharedSource
+from tasks.recut import discard_unpublished, draw_and_check, keep_first, plan_recut, update_job_folder, write_revision
+from tasks.revisions import find_media
+
+logger = logging.getLogger(__name__)
+
+
+@flow(name="recut", validate_parameters=False)
+def recut(
+    job_id: JobId,
+    revision: Annotated[int, Field(ge=2)],
+    attempt: Annotated[int, Field(ge=1)] = 1,
+) -> dict[str, Any] | State[Any]:
+    """Draw the clips that a new revision of a job's edit document changes, and publish the revision.
+
+    The API and `kangklip recut` store the document and start this; a run without them finds nothing to do.
+
+    Args:
+        job_id: a job that has succeeded.
+        revision: the number that its record has given to the new revision.
+        attempt: the run's attempt, set by whoever submits the run.
+    """
+    try:
+        validate_job_id(job_id)
+        validate_attempt(revision)
+        validate_attempt(attempt)
+    except BadRequest as error:
+        return Failed(message=str(error))
+    with run_log(), recut_lifecycle.attempt(job_id, revision, attempt) as run:
+        if run.published != revision:  # an earlier attempt may have published it and died
+            _publish(run)
+        update_job_folder(run.job, run.work.store)
+    return {"job_id": job_id, "revision": revision}
+
+
+def _publish(run: RecutRun) -> None:
+    """Make the revision, and then let readers see it."""
+    job, work = run.job, run.work
+    planned = plan_recut(job, run.published, work.store)
+    if run.published is None:
+        keep_first(planned, job, work.store)
+        run.note_first_kept()
+    discard_unpublished(job, run.published or 1, work.store)
+    checked = draw_and_check(
+        planned, run_options(work.settings).picture, _media(run, planned.document.source.video), work
+    )
+    write_revision(planned, *checked, work)
+    run.publish()
+
+
+def _media(run: RecutRun, video: str) -> SharedSource:
+    """The job's source. If it is no longer in the bucket, it is downloaded again.
+
+    Raises:
+        RecutRefused: there is another video at its address now.
+    """
+    job_id, store = run.job.job_id, run.work.store
+    if found := find_media(job_id, video, store):
+        return found
+    logger.warning("The source of %s is no longer in the bucket; it is downloaded again.", job_id)
+    request = ClipRequest.model_validate(run.record.request)
+    run_stage(download, run.job, request, run_options(settings.load()).source)
+    if found := find_media(job_id, video, store):
+        return found
+    raise RecutRefused(
+        "The source is no longer in the bucket, and its address has another video now.", "Create a new job."
+    )
