@@ -61,9 +61,13 @@ def entry(clip: EdlClip, sha256: str = "c" * 64) -> dict[str, Any]:
 
 
 def store_published(
-    job_id: str, bucket: ArtifactStore, shown: Sequence[EdlClip] | None = None, talk: Talk = TALK
+    job_id: str,
+    bucket: ArtifactStore,
+    shown: Sequence[EdlClip] | None = None,
+    talk: Talk = TALK,
+    folder: str = "",
 ) -> None:
-    """Put what the stages leave behind under the job's prefix, and the source into the shared cache.
+    """Put what the stages leave behind into a folder below the job's prefix, and the source into the shared cache.
 
     `shown` are the published clips; None means all that were chosen.
     """
@@ -101,14 +105,16 @@ def store_published(
         ),
     }
     for name, value in documents.items():
-        bucket.put_json(job_key(job_id, name), value)
+        bucket.put_json(job_key(job_id, folder + name), value)
     entries: list[dict[str, Any]] = []
     for clip in shown:
         data = talk.clip or content(clip.index)
-        stored = bucket.put_bytes(job_key(job_id, clip_name(clip.index)), data, "video/mp4")
+        stored = bucket.put_bytes(job_key(job_id, folder + clip_name(clip.index)), data, "video/mp4")
         entries.append(entry(clip, stored.sha256) | {"size_bytes": len(data)})
         for name in (poster_name(clip.index), subtitle_name(clip.index, "srt"), subtitle_name(clip.index, "vtt")):
-            bucket.put_bytes(job_key(job_id, name), name.encode(), "text/plain")
+            bucket.put_bytes(job_key(job_id, folder + name), name.encode(), "text/plain")
     language = {"code": "en", "probability": 1.0}
     manifest = {"job_id": job_id, "clips": entries, "selection": {"mode": "heuristic"}, "language": language}
-    bucket.put_json(job_key(job_id, "manifest.json"), manifest | {"dropped": [], "warnings": [], "timings": {}})
+    bucket.put_json(
+        job_key(job_id, f"{folder}manifest.json"), manifest | {"dropped": [], "warnings": [], "timings": {}}
+    )

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from infra.jobs.record import Report
-from infra.states import JobState
+from infra.states import JobState, Stage
 from tasks.core.edit.document import EditDocument
 from tests.core.edit.test_faults import HOSTILE, SOURCE, VAST
 from tests.editable_job import CHOSEN, SPARE, WORDS, store_published
@@ -21,7 +21,7 @@ def editable(shared_api) -> str:
 def finished(api, shown=CHOSEN) -> str:
     job_id = api.new_job()
     store_published(job_id, api.bucket, shown)
-    assert api.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED, progress=100))
+    assert api.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
     return job_id
 
 

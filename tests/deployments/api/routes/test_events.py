@@ -57,6 +57,8 @@ def test_the_stream_begins_with_the_current_state_and_follows_changes(api, job_i
         "message": "",
         "error": None,
         "attempt": 1,
+        "revision": None,
+        "recut": None,
     }
     assert heard[1]["data"] == heard[0]["data"] | {
         "stage": "TRANSCRIPT",
