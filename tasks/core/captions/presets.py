@@ -10,8 +10,8 @@ Colour = tuple[int, int, int]
 
 SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
 """Shares of the picture that players cover with controls."""
-CENTRES: dict[Position, float] = {"lower": 0.75, "middle": 0.5, "upper": 0.22}
-"""Vertical centre of the captions as a share of the height. `lower` is below most faces and above the controls."""
+CENTRES: dict[Position, float] = {"lower": 0.75, "middle": 0.6, "upper": 0.22}
+"""Vertical centre of the captions as a share of the height. `lower` and `middle` are below most faces."""
 LINE = 1.762
 """Height of a line in em, in Poppins."""
 _LETTERS = 1.2
