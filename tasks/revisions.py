@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from infra.bucket.store import ArtifactStore
 from infra.errors import ObjectMissing, StoreError
+from tasks.core.edit.cuts import filler_words
 from tasks.core.edit.document import EDIT_BYTES, EditDocument, transcript_words
 from tasks.core.edit.faults import SourceFacts
 from tasks.core.edit.revisions import published
@@ -61,7 +62,8 @@ class EditableSource:
     @cached_property
     def facts(self) -> SourceFacts:
         """What a document is checked against."""
-        return SourceFacts(self.video, self.info.duration, transcript_words(self.speech.segments))
+        words = transcript_words(self.speech.segments)
+        return SourceFacts(self.video, self.info.duration, words, filler_words(self.speech))
 
 
 def read_revision(job_id: str, folder: str, store: ArtifactStore) -> Revision:

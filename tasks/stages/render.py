@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,14 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from tasks.core.captions import ass as captions
+from tasks.core.captions.card import SECONDS, lay_out_card, with_card
+from tasks.core.captions.presets import Band
 from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.media import MediaInfo
 from tasks.core.object_keys import clip_name
+from tasks.core.output.faces_shown import faces_shown
 from tasks.core.output.render_plan import (
     Correction,
     RenderOptions,
@@ -27,7 +31,7 @@ from tasks.core.output.render_plan import (
     on_clip_clock,
     plan,
 )
-from tasks.core.output.source_match import SourceExcerpt
+from tasks.core.output.source_match import SourceExcerpt, covered_rows
 from tasks.core.picture.camera import RangeAnalysis, Shot
 from tasks.core.picture.field_order import Scan
 from tasks.core.picture.framing_choice import Automatic
@@ -63,7 +67,10 @@ class FaceDetection(BaseModel):
 
 
 class RenderedClip(BaseModel):
-    """A finished file with the data for its checks and manifest. Time ranges are on the clip's clock."""
+    """A finished file with the data for its checks and manifest. Time ranges are on the clip's clock.
+
+    `card` is the rows of the hook's card, which is shown over the first seconds.
+    """
 
     drawing: Drawing
     path: Path
@@ -71,6 +78,7 @@ class RenderedClip(BaseModel):
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source: SourceExcerpt
+    card: Band | None = None
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
     faces: FaceDetection = Field(default_factory=FaceDetection)
     encoder: str
@@ -179,7 +187,7 @@ def render_clip(
     frames = plan(clip, picture.shots, footage.info, options, correction.dropped_frames, picture.scans)
     sound = plan_loudness(footage.audio, [(s.start, frames.seconds(s)) for s in frames.segments], correction)
     progress(1 - _ENCODE_SHARE)
-    text = _caption_clip(drawing, options)
+    text = _caption_clip(drawing, picture, frames.duration, footage.info, options)
     encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     progress(1.0)
     return RenderedClip(
@@ -188,7 +196,8 @@ def render_clip(
         shots=picture.all_shots,
         source_black=on_clip_clock(clip, picture.black),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(picture, footage.info)),
-        source=_source_excerpt(drawing, footage, picture.shots, options),
+        source=_source_excerpt(drawing, footage, picture.shots, options, text.card),
+        card=text.card,
         face_log=face_log_clip(clip.index, picture.all_shots, *picture.views),
         faces=picture.faces,
         encoder=encoder.name,
@@ -196,7 +205,7 @@ def render_clip(
         gain=round(sound.gain, 2),
         source_loudness=sound.source.integrated,
         source_true_peak=sound.source.true_peak,
-        warnings=[warning for warning in (sound.warning, text.warning, picture.faces.warning) if warning],
+        warnings=[warning for warning in (sound.warning, *text.warnings, picture.faces.warning) if warning],
     )
 
 
@@ -222,32 +231,53 @@ class _FramedClip:
 
 
 def _frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> _FramedClip:
-    """Analyse the picture of each segment and frame it. Faces are looked for only where the camera follows them."""
+    """Analyse the picture of each segment and frame it.
+
+    Faces are looked for only where the camera follows them, or where a card must not cover them.
+    """
     source, output = (footage.info.width, footage.info.height), (options.width, options.height)
-    follows = [isinstance(asked, Automatic) for asked in drawing.framing]
-    detector, faces = _face_detector() if any(follows) else (None, FaceDetection())
-    views = _views(drawing.clip, footage, options, [detector if wanted else None for wanted in follows])
+    looks = [
+        isinstance(asked, Automatic) or early for asked, early in zip(drawing.framing, _carded(drawing), strict=True)
+    ]
+    detector, faces = _face_detector() if any(looks) else (None, FaceDetection())
+    views = _views(drawing.clip, footage, options, [detector if wanted else None for wanted in looks])
     faces = next((FaceDetection(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
     shots = [frame_range(view, source, output, asked) for view, asked in zip(views, drawing.framing, strict=True)]
     return _FramedClip(views, shots, faces)
 
 
+def _carded(drawing: Drawing) -> list[bool]:
+    """Whether a card is over the beginning of each segment."""
+    begins = accumulate((span.duration for span in drawing.clip.segments[:-1]), initial=0.0)
+    return [bool(drawing.card) and begin < SECONDS for begin in begins]
+
+
 @dataclass(frozen=True)
 class _Captions:
-    """A clip's captions as an ASS script, their font, and a warning if the font lacks glyphs."""
+    """A clip's captions and card as an ASS script, their font, the rows of the card, and warnings."""
 
     script: str
     font: fonts.FontChoice
-    warning: str | None
+    card: Band | None
+    warnings: list[str]
 
 
-def _caption_clip(drawing: Drawing, options: RenderOptions) -> _Captions:
+def _caption_clip(
+    drawing: Drawing, picture: _FramedClip, seconds: float, info: MediaInfo, options: RenderOptions
+) -> _Captions:
     words, language, look = drawing.captioned, drawing.language, drawing.look
-    texts = (captions.spelled(word.word, look, language) for word in words)
-    font = fonts.choose_font(texts, look.preset.face)
-    phrases = line_breaks.reading_phrases(words)
-    script = captions.ass(phrases, (options.width, options.height), language, font.typeface, look)
-    return _Captions(script, font, font.warning(language))
+    hook = captions.spelled(drawing.card, look, language)
+    font = fonts.choose_font([hook, *(captions.spelled(word.word, look, language) for word in words)], look.preset.face)
+    size, face = (options.width, options.height), font.typeface
+    script = captions.ass(line_breaks.reading_phrases(words), size, language, face, look)
+    faces = faces_shown(drawing.clip, picture.views, picture.shots, info, options, SECONDS) if hook else []
+    card = lay_out_card(hook, size, face, faces, look.band(size) if words else None) if hook else None
+    warnings = [] if card or not hook else ["the hook is not shown: there is no room beside captions and faces"]
+    if card:
+        script = with_card(script, card, size, face, language, seconds)
+    if lacking := font.warning(language):
+        warnings.append(lacking)
+    return _Captions(script, font, card.band if card else None, warnings)
 
 
 def _encode_clip(
@@ -265,14 +295,14 @@ def _encode_clip(
 
 
 def _source_excerpt(
-    drawing: Drawing, footage: Footage, shots: list[list[Shot]], options: RenderOptions
+    drawing: Drawing, footage: Footage, shots: list[list[Shot]], options: RenderOptions, card: Band | None
 ) -> SourceExcerpt:
     """What the source sounds and looks like during the clip. The sound is read from the video file if it has any."""
     clip, video, info = drawing.clip, footage.video, footage.info
-    captions = drawing.look.band((options.width, options.height))
+    covered = covered_rows(drawing.look.band((options.width, options.height)), card)
     spans = [(span.start, span.duration) for span in clip.segments]
     sound = sound_levels(video, spans, info.audio_index) if info.audio_codec else sound_levels(footage.audio, spans)
-    return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options, captions))
+    return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options, covered))
 
 
 def _frozen_as_shown(picture: _FramedClip, info: MediaInfo) -> list[tuple[float, float]]:

@@ -20,7 +20,7 @@ def comparison_cpu(video: Path, encodes: list[dict[str, Any]], options: RenderOp
         spans = [Span(start=start, end=start + seconds) for start, seconds in encode["ranges"]]
         clip = EdlClip(index=1, title="", hook="", segments=spans)
         whole = [[Shot(start=span.start, end=span.end, layout="fit")] for span in spans]
-        source_frames(video, info, clip, whole, options, CLASSIC.band((options.width, options.height)))
+        source_frames(video, info, clip, whole, options, [CLASSIC.band((options.width, options.height))])
         sound_levels(video, encode["ranges"], info.audio_index)
     return _own_cpu() - before
 

@@ -87,14 +87,18 @@ def test_removed_words_are_not_heard(edited: RenderedClip, tmp_path: Path):
     assert not [word for word in ("what", "wrong", "with it") if word in text]
 
 
-def test_a_join_makes_no_click(edited: RenderedClip):
-    """The second difference at the join is no larger than that of the speech around it."""
-    with av.open(str(edited.path)) as container:
+def is_smooth(made: RenderedClip) -> bool:
+    """Whether the second difference at the first join is no larger than that of the speech around it."""
+    with av.open(str(made.path)) as container:
         sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     bend = np.abs(np.diff(sound, 2))
-    join = round(edited.clip.segments[0].duration * 48_000)
+    join = round(made.clip.segments[0].duration * 48_000)
     around = bend[join - 48_000 : join + 48_000]
-    assert bend[join - 1_500 : join + 1_500].max() < np.percentile(around, 99)
+    return bool(bend[join - 1_500 : join + 1_500].max() < np.percentile(around, 99))
+
+
+def test_a_join_makes_no_click(edited: RenderedClip):
+    assert is_smooth(edited)
 
 
 def test_without_captions_the_whole_picture_lies_on_its_side(sample: Footage, tmp_path: Path):
@@ -106,3 +110,24 @@ def test_without_captions_the_whole_picture_lies_on_its_side(sample: Footage, tm
     assert {shot.reason for shot in made.shots} == {"asked for"}
     assert "toaster" in clip.subtitle_texts["vtt"]
     assert made.face_log["detected"] == 0
+
+
+def test_a_tight_clip_with_a_card_and_another_preset_meets_the_output_contract(sample: Footage, tmp_path: Path):
+    """The appliances are inspected annually. (0.9 s of silence) So let me tell you about Walter. Walter came in ..."""
+    segments = [{"start": 61.1, "end": 70.0}]
+    captions = {"preset": "punch", "position": "middle"}
+    hook = {"hook": "So let me tell you about Walter", "hook_overlay": True}
+    drawing = drawn({"kind": "auto"}, ratio="4:5", segments=segments, captions=captions, tighten=True, **hook)
+    made = render_clip(drawing, sample, OPTIONS, tmp_path)
+    (clip,) = verify_clips([made], lambda clip, correction: pytest.fail("rendered again"), [], OPTIONS).clips
+    assert [check.name for check in clip.checks if not check.ok] == []
+    assert [(span.start, span.end) for span in made.clip.segments] == [(61.1, 63.14), (63.74, 70.0)]
+    assert clip.duration == pytest.approx(8.3, abs=0.05)
+    assert is_smooth(made)
+    with av.open(str(made.path)) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert made.card
+    rows = slice(round(made.card.top * 224) + 2, round(made.card.bottom * 224) - 2)
+    white = [(frame[rows, 60:120] > 200).mean() > 0.5 for frame in frames]
+    assert all(white[: round(2.9 * 25)])
+    assert not any(white[round(3.1 * 25) :])

@@ -1,51 +1,121 @@
-"""Cut removed words out of a clip's segments."""
+"""Cut removed words out of a clip's segments, and in a tight clip long pauses and fillers too."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, groupby, pairwise
 from math import inf, nextafter
+from typing import NamedTuple
 
 from tasks.core.edit.document import EditSegment
-from tasks.core.transcript import Word
+from tasks.core.speech.wordlists import fillers
+from tasks.core.speech.writing_systems import TOKEN
+from tasks.core.transcript import Speech, Word
 
 REACH = 0.1
 """Most seconds that a cut reaches into the silence beside a removed word: recognised times are that exact."""
 SHORTEST_PART = 0.1
 """Shortest part that is played, in seconds. What removed words leave between them is often shorter."""
+LONGEST_PAUSE, LEFT_SILENT = 0.6, 0.15
+"""In a tight clip: the longest silence that stays as it is, and the seconds that are left of others on each side."""
+MOST_TIGHT_PARTS = 60
+"""Parts of a tight clip; of more, the shortest pauses and fillers stay."""
+
+
+class Cut(NamedTuple):
+    """Seconds of the source that are left out. `asked` means that a person removed a word in it."""
+
+    start: float
+    end: float
+    asked: bool = True
 
 
 class SourceWords:
-    """A source's words by index and by time. A word belongs to the segment that contains its middle."""
+    """A source's words by index and by time. A word belongs to the segment that contains its middle.
 
-    def __init__(self, words: Sequence[Word]) -> None:
-        self.words = words
+    `fillers` are the indices of words that a tight clip leaves out.
+    """
+
+    def __init__(self, words: Sequence[Word], fillers: Iterable[int] = ()) -> None:
+        self.words, self.fillers = words, frozenset(fillers)
         self._order = sorted(range(len(words)), key=lambda index: words[index].middle)
         self._middles = [words[index].middle for index in self._order]
+
+    @classmethod
+    def of(cls, speech: Speech) -> "SourceWords":
+        return cls([word for segment in speech.segments for word in segment.words], filler_words(speech))
 
     def inside(self, start: float, end: float) -> list[int]:
         """The indices of the words between two times, in the order in which they are spoken."""
         return self._order[bisect_left(self._middles, start) : bisect_left(self._middles, end)]
 
 
-def played(segments: Sequence[EditSegment], removed: set[int], source: SourceWords) -> list[EditSegment]:
-    """What is left of the segments without the removed words, in playing order; empty if nothing is."""
-    return [part for segment in segments for part in _parts(segment, removed, source)]
+def filler_words(speech: Speech) -> frozenset[int]:
+    """The indices of the words that are fillers in the language of their segment."""
+    spoken = [(word, segment.language or speech.language) for segment in speech.segments for word in segment.words]
+    return frozenset(
+        index for index, (word, code) in enumerate(spoken) if "".join(TOKEN.findall(word.word.lower())) in fillers(code)
+    )
 
 
-def _parts(segment: EditSegment, removed: set[int], source: SourceWords) -> list[EditSegment]:
-    inside = source.inside(segment.start, segment.end)
-    if not any(index in removed for index in inside):
+def played(
+    segments: Sequence[EditSegment], removed: set[int], source: SourceWords, *, tight: bool = False
+) -> list[EditSegment]:
+    """What is left of the segments without the removed words, in playing order; empty if nothing is.
+
+    In a `tight` clip, fillers and all but a little of long pauses are left out too.
+    """
+    cuts = [_cuts(segment, removed, source, tight=tight) for segment in segments]
+    optional = sorted((cut for found in cuts for cut in found if not cut.asked), key=lambda cut: cut.start - cut.end)
+    asked = sum(cut.asked for found in cuts for cut in found)
+    kept = set(optional[: max(MOST_TIGHT_PARTS - len(segments) - asked, 0)])
+    return [
+        part
+        for segment, found in zip(segments, cuts, strict=True)
+        for part in _parts(segment, [cut for cut in found if cut.asked or cut in kept])
+    ]
+
+
+def _parts(segment: EditSegment, cuts: Sequence[Cut]) -> list[EditSegment]:
+    if not cuts:
         return [segment]
-    begins = segment.start
-    parts: list[EditSegment] = []
-    for is_removed, run in groupby(range(len(inside)), key=lambda place: inside[place] in removed):
-        places = list(run)
-        if is_removed:
-            cut = _before(source.words, inside, places[0], segment), _after(source.words, inside, places[-1], segment)
-            parts.append(segment.model_copy(update={"start": begins, "end": cut[0]}))
-            begins = cut[1]
-    parts.append(segment.model_copy(update={"start": begins}))
+    begins = [segment.start, *(cut.end for cut in cuts)]
+    ends = [*(cut.start for cut in cuts), segment.end]
+    parts = [segment.model_copy(update={"start": a, "end": b}) for a, b in zip(begins, ends, strict=True)]
     return [part for part in parts if part.end - part.start >= SHORTEST_PART]
+
+
+def _cuts(segment: EditSegment, removed: set[int], source: SourceWords, *, tight: bool) -> list[Cut]:
+    """What is cut out of a segment, in order, without overlaps."""
+    inside, words = source.inside(segment.start, segment.end), source.words
+    gone = removed | source.fillers if tight else removed
+    ended, resumes = _silences([None if index in gone else words[index] for index in inside])
+    cuts: list[Cut] = []
+    for is_gone, run in groupby(range(len(inside)), key=lambda place: inside[place] in gone):
+        places = list(run)
+        if is_gone:
+            start, end = _before(words, inside, places[0], segment), _after(words, inside, places[-1], segment)
+            if tight and places[0] > 0:
+                start = min(start, ended[places[0] - 1] + LEFT_SILENT)
+            if tight and places[-1] < len(inside) - 1:
+                end = max(end, resumes[places[-1] + 1] - LEFT_SILENT)
+            cuts.append(Cut(start, end, asked=any(inside[place] in removed for place in places)))
+        elif tight:
+            cuts += [
+                Cut(ended[a] + LEFT_SILENT, resumes[b] - LEFT_SILENT, asked=False)
+                for a, b in pairwise(places)
+                if resumes[b] - ended[a] > LONGEST_PAUSE
+            ]
+    return cuts
+
+
+def _silences(words: Sequence[Word | None]) -> tuple[list[float], list[float]]:
+    """For each word, when it and all before it have ended, and when the first of it and all after it begins.
+
+    Words may overlap. None is a word that is cut out.
+    """
+    ended = list(accumulate((word.end if word else -inf for word in words), max))
+    resumes = list(accumulate((word.start if word else inf for word in reversed(words)), min))[::-1]
+    return ended, resumes
 
 
 def _before(words: Sequence[Word], inside: list[int], place: int, segment: EditSegment) -> float:

@@ -31,6 +31,11 @@ def _is_null(value: object) -> bool:
     return value is None
 
 
+def _is_off(value: bool) -> bool:
+    """The same, for a switch."""
+    return not value
+
+
 def _text(text: str) -> str:
     """The text, composed (NFC).
 
@@ -142,6 +147,14 @@ class EditClip(_Part):
         default=None, description="Width to height of the picture; null is that of RENDER_RESOLUTION."
     )
     captions: EditCaptions = Field(default=EditCaptions(), description="The captions in the picture.")
+    hook_overlay: bool = Field(
+        default=False, exclude_if=_is_off, description="Whether the hook is shown as a card over the first seconds."
+    )
+    tighten: bool = Field(
+        default=False,
+        exclude_if=_is_off,
+        description="Whether pauses over 0.6 s and filler words are cut out, with their sound and picture.",
+    )
 
 
 class EditDocument(_Part):

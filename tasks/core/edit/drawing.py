@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from tasks.core.appearance import Ratio
 from tasks.core.captions.presets import PRESETS, Look
 from tasks.core.edit.cuts import SourceWords, played
-from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords, transcript_words
+from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords
 from tasks.core.edl import EdlClip, Span
 from tasks.core.picture.framing_choice import AUTOMATIC, Framing
 from tasks.core.speech.sentences import join, ordered_words
@@ -25,7 +25,7 @@ class Drawing(BaseModel):
     """Everything that decides how a clip looks and sounds, except the source and the settings.
 
     `words` are on the clip's clock, in playing order; `language` (Whisper's code) is theirs. `framing` has one item
-    for each of the clip's segments.
+    for each of the clip's segments. `card` is shown over the first seconds.
     """
 
     clip: EdlClip
@@ -34,6 +34,7 @@ class Drawing(BaseModel):
     framing: list[Framing] = Field(default_factory=list[Framing])
     ratio: Ratio | None = None
     captions: EditCaptions = EditCaptions()
+    card: str = Field(default="", exclude_if=lambda text: not text)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Drawing(BaseModel):
 
 def plain_drawing(clip: EdlClip, speech: Speech) -> Drawing:
     """A clip that nobody has edited."""
-    source = SourceWords(transcript_words(speech.segments))
+    source = SourceWords.of(speech)
     return Drawing(
         clip=clip,
         words=_heard(clip, source, EditWords()),
@@ -64,15 +65,18 @@ def plain_drawing(clip: EdlClip, speech: Speech) -> Drawing:
 
 def drawings(document: EditDocument, edl: Sequence[EdlClip], speech: Speech) -> list[Drawing]:
     """The document's clips as they are drawn. `edl` is derived from the same document."""
-    source = SourceWords(transcript_words(speech.segments))
+    source = SourceWords.of(speech)
     return [
         Drawing(
             clip=clip,
             words=_heard(clip, source, edit.words),
             language=_language(clip, speech),
-            framing=[part.framing for part in played(edit.segments, set(edit.words.removed), source)],
+            framing=[
+                part.framing for part in played(edit.segments, set(edit.words.removed), source, tight=edit.tighten)
+            ],
             ratio=edit.ratio,
             captions=edit.captions,
+            card=edit.hook if edit.hook_overlay else "",
         )
         for edit, clip in zip(document.clips, edl, strict=True)
     ]
@@ -83,7 +87,7 @@ def derived_edl(document: EditDocument, chosen: Sequence[EdlClip], speech: Speec
 
     `chosen` are the clips from which the document was written; score, signals and reason are theirs.
     """
-    source = SourceWords(transcript_words(speech.segments))
+    source = SourceWords.of(speech)
     return [
         _edl_clip(index, edit, clip, source, speech)
         for index, (edit, clip) in enumerate(zip(document.clips, chosen, strict=True), start=1)
@@ -92,7 +96,9 @@ def derived_edl(document: EditDocument, chosen: Sequence[EdlClip], speech: Speec
 
 def _edl_clip(index: int, edit: EditClip, chosen: EdlClip, source: SourceWords, speech: Speech) -> EdlClip:
     corrections = edit.words.corrections()
-    spans = [(part.start, part.end) for part in played(edit.segments, set(edit.words.removed), source)]
+    spans = [
+        (part.start, part.end) for part in played(edit.segments, set(edit.words.removed), source, tight=edit.tighten)
+    ]
     known = {} if corrections else {(span.start, span.end): span.text for span in chosen.segments}
     if not known.keys() >= set(spans):
         known |= _texts(spans, _corrected(speech.segments, corrections))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from infra.untrusted_text import one_line
-from tasks.core.edit.cuts import SourceWords, played
+from tasks.core.edit.cuts import MOST_TIGHT_PARTS, SourceWords, played
 from tasks.core.edit.document import MAX_CLIPS, EditClip, EditDocument, EditSegment, EditSource, words_digest
 from tasks.core.plurals import pluralize
 from tasks.core.request import MAX_SECONDS
@@ -52,11 +52,15 @@ _KINDS = ("auto", "fit", "crop")
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What a document is checked against: the video's SHA-256, its length in seconds, and its transcript's words."""
+    """What a document is checked against: the video's SHA-256, its length in seconds, and its transcript's words.
+
+    `fillers` are the indices of words that a tight clip leaves out.
+    """
 
     video: str
     duration: float
     words: list[Word]
+    fillers: frozenset[int] = frozenset()
 
     @property
     def end(self) -> float:
@@ -114,7 +118,7 @@ def _semantic_faults(content: object, source: SourceFacts) -> Iterator[str]:
     items = cast("list[object]", raw)[:MAX_CLIPS] if isinstance(raw, list) else []
     clips = {f"clips[{i}]": clip for i, item in enumerate(items) if (clip := _part(EditClip, item))}
     owner: dict[str, str] = {}
-    words = SourceWords(source.words)
+    words = SourceWords(source.words, source.fillers)
     for path, clip in clips.items():
         if (first := owner.setdefault(clip.id, path)) != path:
             yield _sentence(f"{path}.id", f"{clip.id} already names {first}")
@@ -143,10 +147,11 @@ def _faults_of_clip(path: str, clip: EditClip, source: SourceFacts, words: Sourc
     yield from _faults_of_words(f"{path}.words", clip, len(source.words))
     if before:
         return
-    parts = played(clip.segments, set(clip.words.removed), words)
+    parts = played(clip.segments, set(clip.words.removed), words, tight=clip.tighten)
+    most = MOST_TIGHT_PARTS if clip.tighten else MAX_PARTS
     left = sum(part.end - part.start for part in parts)
-    if len(parts) > MAX_PARTS:
-        yield _sentence(path, f"falls into {len(parts)} parts without the removed words; at most {MAX_PARTS}")
+    if len(parts) > most:
+        yield _sentence(path, f"falls into {len(parts)} parts without the removed words; at most {most}")
     if left < SHORTEST_CLIP:
         yield _sentence(path, f"plays {left:.2f} s; the shortest clip lasts {SHORTEST_CLIP:g} s")
     if left > MAX_SECONDS:

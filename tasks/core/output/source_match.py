@@ -1,5 +1,6 @@
 """Compare a clip's sound and picture with its source at the seconds it was cut from."""
 
+from collections.abc import Sequence
 from math import log10, sqrt
 
 import numpy as np
@@ -58,8 +59,8 @@ LUMA, CHROMA = (32, 32), (8, 8)
 """Width and height of the compared planes, whatever the picture's aspect."""
 SAMPLE_SLACK = 2
 """Sampled frames before and after the expected one that may match: only about every third frame is sampled."""
-CAPTION_ROOM = 0.02
-"""Share of the picture's height beside the captions that is not compared either: a row of a plane covers more."""
+COVER_ROOM = 0.02
+"""Share of the picture's height beside what is covered that is not compared either: a row of a plane covers more."""
 FLAT_VARIANCE = 1.0
 """Grey levels squared: a plane with less variance than codec noise counts as flat."""
 MAX_CHROMA_DIFFERENCE, MAX_LUMA_DIFFERENCE = 80.0, 100.0
@@ -94,13 +95,18 @@ class SourceFrame(BaseModel):
     t: float = 0.0
     source_change: float = 0.0
 
-    def at_clip_time(self, t: float, earlier: "SourceFrame", captions: Band) -> "SourceFrame":
+    def at_clip_time(self, t: float, earlier: "SourceFrame", covered: Sequence[Band]) -> "SourceFrame":
         """This frame at clip time `t`; `earlier` is what the source showed a moment before."""
         frames = ClipFrames(self.box)
         frames.luma.append(np.frombuffer(earlier.luma, np.uint8).reshape(LUMA))
         frames.chroma.append(np.frombuffer(earlier.chroma, np.uint8).reshape(2, *CHROMA))
-        match = frames.match(self, captions)
+        match = frames.match(self, covered)
         return self.model_copy(update={"t": round(t, 3), "source_change": match.distance if match else 0.0})
+
+
+def covered_rows(captions: Band, card: Band | None) -> list[Band]:
+    """The rows of a clip that are not compared, because captions or a card may cover them."""
+    return [captions, *([card] if card else [])]
 
 
 class SourceExcerpt(BaseModel):
@@ -226,14 +232,14 @@ class ClipFrames:
         self.luma: list[NDArray[np.uint8]] = []
         self.chroma: list[NDArray[np.uint8]] = []
 
-    def match(self, wanted: SourceFrame, captions: Band) -> FrameMatch | None:
-        """Compare with a source frame of the same box, ignoring caption rows; None if there are no frames."""
+    def match(self, wanted: SourceFrame, covered: Sequence[Band]) -> FrameMatch | None:
+        """Compare with a source frame of the same box outside `covered` rows; None if there are no frames."""
         if not self.luma:
             return None
-        luma = _without_captions(np.frombuffer(wanted.luma, np.uint8).reshape(1, *LUMA), self.box, captions)[0]
-        chroma = _without_captions(np.frombuffer(wanted.chroma, np.uint8).reshape(2, *CHROMA), self.box, captions)
-        lumas = _without_captions(np.array(self.luma), self.box, captions)
-        chromas = _without_captions(np.array(self.chroma), self.box, captions)
+        luma = _uncovered(np.frombuffer(wanted.luma, np.uint8).reshape(1, *LUMA), self.box, covered)[0]
+        chroma = _uncovered(np.frombuffer(wanted.chroma, np.uint8).reshape(2, *CHROMA), self.box, covered)
+        lumas = _uncovered(np.array(self.luma), self.box, covered)
+        chromas = _uncovered(np.array(self.chroma), self.box, covered)
         distances = np.array(
             [_distance(luma, chroma, *planes, wanted.same_colours) for planes in zip(lumas, chromas, strict=True)]
         )
@@ -249,11 +255,12 @@ class ClipFrames:
         )
 
 
-def _without_captions(planes: NDArray[np.uint8], box: Box, captions: Band) -> NDArray[np.float64]:
-    """Rows (second to last axis) of planes that captions cannot cover."""
+def _uncovered(planes: NDArray[np.uint8], box: Box, covered: Sequence[Band]) -> NDArray[np.float64]:
+    """Rows (second to last axis) of planes that nothing can cover."""
     rows = planes.shape[-2]
     height = (box.bottom - box.top) / rows
-    free = np.array([not captions.holds(box.top + (row + 0.5) * height, CAPTION_ROOM) for row in range(rows)])
+    middles = [box.top + (row + 0.5) * height for row in range(rows)]
+    free = np.array([not any(band.holds(middle, COVER_ROOM) for band in covered) for middle in middles])
     return planes[..., free if free.any() else slice(None), :].astype(np.float64)
 
 

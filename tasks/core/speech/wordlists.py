@@ -10,7 +10,7 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tasks.core.languages import LANGUAGES
 
@@ -31,6 +31,14 @@ class Abbreviations:
     never_last: frozenset[str] = frozenset()
     before_capital: frozenset[str] = frozenset()
     before_number: frozenset[str] = frozenset()
+
+
+class Language(NamedTuple):
+    """What a file says. `lists` is None if it has none; `fillers` are sounds between words, such as "um"."""
+
+    abbreviations: Abbreviations
+    lists: "WordLists | None"
+    fillers: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -67,31 +75,43 @@ SECTIONS = {
     "abbreviations": tuple(field.name for field in fields(Abbreviations)),
     "words": tuple(field.name for field in fields(WordLists) if field.name not in PHRASES),
     "phrases": PHRASES,
+    "fillers": ("sounds",),
 }
 
 
 def word_lists(language: str) -> WordLists | None:
     """The lists for a Whisper language code, or None if there are none."""
-    return _languages().get(language.casefold().split("-")[0], (None, None))[1]
+    found = _languages().get(_code(language))
+    return found.lists if found else None
+
+
+def fillers(language: str) -> frozenset[str]:
+    """The sounds between words that a tight clip leaves out; empty if none are known for the language."""
+    found = _languages().get(_code(language))
+    return found.fillers if found else frozenset()
+
+
+def _code(language: str) -> str:
+    return language.casefold().split("-")[0]
 
 
 @functools.cache
 def abbreviations() -> Abbreviations:
     """The abbreviations of all languages combined, because sentences are split before the language is certain."""
-    found = [abbreviated for abbreviated, _ in _languages().values()]
+    found = [language.abbreviations for language in _languages().values()]
     return Abbreviations(
         **{name: frozenset[str]().union(*(getattr(one, name) for one in found)) for name in SECTIONS["abbreviations"]}
     )
 
 
 @functools.cache
-def _languages() -> dict[str, tuple[Abbreviations, WordLists | None]]:
+def _languages() -> dict[str, Language]:
     files = [file for file in FOLDER.iterdir() if file.name.endswith(".toml")]
     return {file.name.removesuffix(".toml"): parse(file.name, file.read_text(encoding="utf-8")) for file in files}
 
 
-def parse(name: str, text: str) -> tuple[Abbreviations, WordLists | None]:
-    """Parse a word file. A file with abbreviations only has no word lists.
+def parse(name: str, text: str) -> Language:
+    """Parse a word file. A file may have no word lists.
 
     Raises:
         WordFileError: it is not TOML, not named after a Whisper code, a section or list is missing or unknown,
@@ -107,13 +127,14 @@ def parse(name: str, text: str) -> tuple[Abbreviations, WordLists | None]:
         raise WordFileError(f"{name}: unknown section {', '.join(sorted(unknown))}")
     lists = {section: _section(name, section, content.get(section, {})) for section in SECTIONS}
     abbreviated = Abbreviations(**{key: frozenset(words) for key, words in lists["abbreviations"].items()})
+    sounds = frozenset(lists["fillers"].get("sounds", ()))
     if not lists["words"] and not lists["phrases"]:
-        return abbreviated, None
+        return Language(abbreviated, None, sounds)
     if missing := [key for section in ("words", "phrases") for key in SECTIONS[section] if key not in lists[section]]:
         raise WordFileError(f"{name}: {', '.join(missing)} missing")
     words: dict[str, Any] = {key: frozenset(words) for key, words in lists["words"].items()}
     phrases: dict[str, Any] = {key: tuple(phrases) for key, phrases in lists["phrases"].items()}
-    return abbreviated, WordLists(**words, **phrases)
+    return Language(abbreviated, WordLists(**words, **phrases), sounds)
 
 
 def _section(name: str, section: str, lists: object) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from tasks.core.captions.card import SECONDS
 from tasks.core.captions.presets import CLASSIC, Band, Colour, Look
 from tasks.core.errors import UnreadableMedia
 from tasks.core.output.clip_checks import CAPTION_PIXELS, ClipMeasurements
@@ -22,6 +23,7 @@ from tasks.core.output.source_match import (
     SAMPLES_PER_SECOND,
     ClipFrames,
     SourceExcerpt,
+    covered_rows,
     dropouts,
     lags,
     lost_in_mono,
@@ -33,8 +35,8 @@ from tasks.engines.output.poster import PosterFrames, look
 from tasks.engines.output.source_frames import part_of
 from tasks.engines.sound.loudness import read_summary
 
-SAMPLE_WIDTH = 270
-"""Pixels: a quarter of the usual clip's width. Smaller clips are not scaled."""
+SAMPLE_SIDE = 270
+"""Pixels of the shorter side: a quarter of the usual clip's width. Smaller clips are not scaled."""
 SHORTEST_STRETCH = 0.5
 FROZEN_DIFFERENCE = 0.02
 """Grey levels of 255; stricter than for sources, so that slow motion does not count as frozen after encoding."""
@@ -43,8 +45,10 @@ GREY = 128
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 
 
-def measure_clip(path: Path, source: SourceExcerpt, look: Look = CLASSIC, timeout: float = 300) -> ClipMeasurements:
-    """Measure a finished file, with captions of this look, and compare it with its source.
+def measure_clip(
+    path: Path, source: SourceExcerpt, look: Look = CLASSIC, card: Band | None = None, timeout: float = 300
+) -> ClipMeasurements:
+    """Measure a finished file, with captions of this look and a card over these rows, and compare it with its source.
 
     Decodes the reference frames once, scaled down, and all of the sound.
 
@@ -54,17 +58,19 @@ def measure_clip(path: Path, source: SourceExcerpt, look: Look = CLASSIC, timeou
     try:
         with av.open(str(path)) as container:
             measure = _streams(container, path)
-        shrink = max(1.0, measure.width / SAMPLE_WIDTH)
+        shrink = max(1.0, min(measure.width, measure.height) / SAMPLE_SIDE)
         boxes = {frame.box: ClipFrames(frame.box) for frame in source.frames}
         size = _even(measure.width / shrink), _even(measure.height / shrink)
         captions = look.band((measure.width, measure.height) if measure.video_streams else (1, 1))
-        meter = _PictureMeter(*size, captions, look.preset.mark, list(boxes.values()), PosterFrames(measure.duration))
+        carded = round(SECONDS * SAMPLES_PER_SECOND) + 1 if card else 0
+        frame_sets, poster = list(boxes.values()), PosterFrames(measure.duration)
+        meter = _PictureMeter(*size, captions, look.preset.mark, carded, frame_sets, poster)
         log = _decode(path, measure, meter, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     sound = read_summary(log) if measure.audio_streams else None
     clip_levels = sound_levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
-    compared = [boxes[frame.box].match(frame, captions) for frame in source.frames]
+    compared = [boxes[frame.box].match(frame, covered_rows(captions, card)) for frame in source.frames]
     candidates, fault = meter.poster.candidates()
     return measure.model_copy(
         update={
@@ -153,12 +159,13 @@ def _decode(path: Path, measure: ClipMeasurements, meter: "_PictureMeter", timeo
 
 @dataclass
 class _PictureMeter:
-    """Measures scaled-down frames, with one list entry per frame."""
+    """Measures scaled-down frames, with one list entry per frame. A card covers the first `carded` frames."""
 
     width: int
     height: int
     captions: Band
     mark: Colour
+    carded: int
     frame_sets: list[ClipFrames]
     poster: PosterFrames
     black: list[bool] = field(default_factory=list[bool])
@@ -173,7 +180,7 @@ class _PictureMeter:
             picture = np.delete(luma, self._band(self.height), axis=0)[::2, ::2]
             change = difference(picture, previous)
             highlighted = int(_is_mark(self.mark, luma[::2, ::2], *chroma)[self._band(self.height // 2)].sum())
-            self._show(data, change, is_captioned=highlighted >= CAPTION_PIXELS)
+            self._show(data, change, is_captioned=highlighted >= CAPTION_PIXELS or len(self.black) < self.carded)
             self.black.append(is_black(picture))
             self.frozen.append(change < FROZEN_DIFFERENCE)
             self.highlight.append(highlighted)

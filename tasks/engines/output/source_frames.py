@@ -49,12 +49,12 @@ _HDR_TRANSFERS, _WIDE_PRIMARIES, _WIDE_MATRICES = {16, 18}, {9}, {9, 10}
 
 
 def source_frames(
-    video: Path, info: MediaInfo, clip: EdlClip, shots: list[list[Shot]], options: RenderOptions, captions: Band
+    video: Path, info: MediaInfo, clip: EdlClip, shots: list[list[Shot]], options: RenderOptions, covered: list[Band]
 ) -> list[SourceFrame]:
-    """The source at five to seven moments of the clip, cropped as the camera crops it. `captions` are not compared.
+    """The source at five to seven moments of the clip, cropped as the camera crops it.
 
-    This is cheap, because only a few frames after some of the key frames are decoded. If the file has no key
-    frame inside the clip, all moments are in the clip's first seconds.
+    `covered` rows of the clip are not compared. This is cheap, because only a few frames after some of the key frames
+    are decoded. If the file has no key frame inside the clip, all moments are in the clip's first seconds.
 
     Raises:
         UnreadableMedia: no decoder reads the file.
@@ -72,7 +72,7 @@ def source_frames(
                     for at, frame, before in _frames_at(container, stream, key, sorted(moments)):
                         shot = next((view for view in reversed(views) if view.start <= at), views[0])
                         source, earlier = (_cut(one, at, shot, info, options) for one in (frame, before))
-                        found.append(source.at_clip_time(at - span.start + elapsed, earlier, captions))
+                        found.append(source.at_clip_time(at - span.start + elapsed, earlier, covered))
                 elapsed += span.duration
     except (FFmpegError, ValueError) as error:
         raise UnreadableMedia(f"The picture of {video.name} cannot be read ({type(error).__name__}).") from error

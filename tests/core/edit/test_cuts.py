@@ -1,13 +1,24 @@
 """Removed words are cut out of segments; words that stay are not touched."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.edit.cuts import REACH, SHORTEST_PART, SourceWords, played
+from tasks.core.edit.cuts import (
+    LEFT_SILENT,
+    LONGEST_PAUSE,
+    MOST_TIGHT_PARTS,
+    REACH,
+    SHORTEST_PART,
+    SourceWords,
+    filler_words,
+    played,
+)
 from tasks.core.edit.document import EditSegment
 from tasks.core.picture.framing_choice import Fit
-from tasks.core.transcript import Word
+from tasks.core.transcript import Segment, Speech, Word
 
 TALK = SourceWords([Word(word=f"w{i}", start=i, end=i + 0.6) for i in range(10)])
 WHOLE = EditSegment(start=0.5, end=9.9, framing=Fit(kind="fit"))
@@ -54,6 +65,55 @@ def test_what_is_too_short_to_play_is_left_out():
     assert played([EditSegment(start=0, end=1)], set(range(100)) - {10}, talk) == []
 
 
+PAUSED = Speech(
+    [
+        Segment(
+            text="",
+            start=0,
+            duration=9,
+            words=[
+                Word(word=word, start=start, end=start + 0.4)
+                for word, start in [
+                    ("So,", 0.5),
+                    ("um,", 1.0),
+                    ("we", 1.5),
+                    ("went.", 3.0),
+                    ("Then", 3.9),
+                    ("Uh", 5.0),
+                    ("home", 6.0),
+                ]
+            ],
+        )
+    ],
+    "en",
+)
+
+
+def tight(removed: set[int] = frozenset()) -> list[tuple[float, float]]:
+    parts = played([EditSegment(start=0.3, end=7)], set(removed), SourceWords.of(PAUSED), tight=True)
+    return [(round(part.start, 3), round(part.end, 3)) for part in parts]
+
+
+def test_a_tight_clip_has_no_filler_and_no_long_pause():
+    assert tight() == [(0.3, 0.95), (1.45, 2.05), (2.85, 4.45), (5.85, 7)]
+
+
+def test_what_a_person_removed_is_cut_out_of_a_tight_clip_too():
+    assert tight(removed={3}) == [(0.3, 0.95), (1.45, 2.05), (3.75, 4.45), (5.85, 7)]
+
+
+def test_fillers_are_words_of_their_language():
+    german = Speech([segment.model_copy(update={"language": "de"}) for segment in PAUSED.segments], "en")
+    assert filler_words(PAUSED) == {1, 5}
+    assert filler_words(german) == frozenset()
+
+
+def test_a_tight_clip_falls_into_no_more_parts_than_can_be_drawn():
+    talk = SourceWords([Word(word="w", start=i, end=i + 0.1 + (i % 2) * 0.1) for i in range(150)])
+    parts = played([EditSegment(start=0, end=150)], set(), talk, tight=True)
+    assert len(parts) == MOST_TIGHT_PARTS
+
+
 WORDS = st.lists(st.tuples(st.floats(0, 60), st.floats(0, 2)), min_size=1, max_size=30).map(
     lambda found: [Word(word="w", start=start, end=start + length) for start, length in found]
 )
@@ -62,12 +122,12 @@ SEGMENTS = st.lists(st.tuples(st.floats(0, 60), st.floats(0.1, 30)), min_size=1,
 )
 
 
-@given(WORDS, SEGMENTS, st.sets(st.integers(0, 30)))
-def test_parts_lie_in_their_segments_and_hold_no_removed_word(words, segments, removed):
+@given(WORDS, SEGMENTS, st.sets(st.integers(0, 30)), st.booleans())
+def test_parts_lie_in_their_segments_and_hold_no_removed_word(words, segments, removed, is_tight):
     """Whatever the words are: overlapping, without length, out of order."""
     source = SourceWords(words)
     for segment in segments:
-        parts = played([segment], removed, source)
+        parts = played([segment], removed, source, tight=is_tight)
         edges = [edge for part in parts for edge in (part.start, part.end)]
         assert edges == sorted(edges)
         assert all(segment.start <= part.start <= part.end <= segment.end for part in parts)
@@ -75,17 +135,21 @@ def test_parts_lie_in_their_segments_and_hold_no_removed_word(words, segments, r
         left = {words[index].middle for part in parts for index in source.inside(part.start, part.end)}
         kept = {word.middle for index, word in enumerate(words) if index not in removed}
         assert not gone & left - kept
-        if not removed & set(source.inside(segment.start, segment.end)):
+        if not is_tight and not removed & set(source.inside(segment.start, segment.end)):
             assert parts == [segment]
 
 
-@given(st.lists(st.tuples(st.floats(0.2, 1), st.floats(0, 1)), min_size=1, max_size=20), st.sets(st.integers(0, 20)))
-def test_of_ordered_words_every_one_that_stays_is_played_whole(lengths, removed):
+@given(
+    st.lists(st.tuples(st.floats(0.2, 1), st.floats(0, 1)), min_size=1, max_size=20),
+    st.sets(st.integers(0, 20)),
+    st.booleans(),
+)
+def test_of_ordered_words_every_one_that_stays_is_played_whole(lengths, removed, is_tight):
     words, at = [], 0.0
     for length, pause in lengths:
         words.append(Word(word="w", start=at, end=at + length))
         at += length + pause
-    parts = played([EditSegment(start=0, end=at + 0.2)], removed, SourceWords(words))
+    parts = played([EditSegment(start=0, end=at + 0.2)], removed, SourceWords(words), tight=is_tight)
     for index, word in enumerate(words):
         whole = [part for part in parts if part.start <= word.start + 1e-9 and word.end <= part.end + 1e-9]
         assert len(whole) == (index not in removed)
@@ -93,3 +157,8 @@ def test_of_ordered_words_every_one_that_stays_is_played_whole(lengths, removed)
             assert not [part for part in parts if part.start < word.end - 1e-9 and word.start < part.end - 1e-9]
     assert all(part.end - part.start >= SHORTEST_PART for part in parts)
     assert REACH < 0.2
+    if is_tight:
+        stay = [word for index, word in enumerate(words) if index not in removed]
+        cut = [(a.end, b.start) for a, b in pairwise(stay) if b.start - a.end > LONGEST_PAUSE]
+        silent = [sum(max(min(part.end, b) - max(part.start, a), 0) for part in parts) for a, b in cut]
+        assert all(left <= 2 * LEFT_SILENT + 1e-9 for left in silent)

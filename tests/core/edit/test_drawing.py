@@ -98,6 +98,26 @@ def test_removed_words_split_the_segment_and_leave_the_text():
     assert after.start == pytest.approx(18 - 17.7 + 15.9 - 9.8)
 
 
+def test_a_tight_clip_leaves_out_fillers_and_long_pauses():
+    clip, drawing = edited(tighten=True)
+    assert said(drawing) == "We went to Kovno by the the night train"
+    assert [span.text for span in clip.segments] == ["We went to Kovno by the", "the night train"]
+    assert clip.duration == pytest.approx(10.2 - (16.85 - 15.75), abs=0.01)
+
+
+def test_the_hook_is_a_card_only_where_it_is_asked_for():
+    assert edited()[1].card == ""
+    assert edited(hook_overlay=True)[1].card == "by train"
+    assert "card" not in edited()[1].content
+
+
+def test_presets_and_switches_are_part_of_what_is_drawn():
+    plain = edited()[1].content
+    for change in ({"captions": {"preset": "box"}}, {"captions": {"position": "upper"}}, {"hook_overlay": True}):
+        assert edited(**change)[1].content != plain
+    assert plain["captions"] == {"shown": True}
+
+
 def test_segments_play_in_the_documents_order():
     clip, drawing = edited(
         segments=[{"start": 17.9, "end": 20, "framing": {"kind": "crop", "at": 0.2}}, {"start": 9.8, "end": 11.8}]

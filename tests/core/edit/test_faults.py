@@ -80,6 +80,8 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
       for value in ("", "Classic", "../classic", None, 1, ["box"], "{\\an8}")),
     *(("clips[0].captions.position", changed(f"{CLIP}/captions", {"position": value}))
       for value in ("", "top", 0.5, True, {"y": 1}, float("nan"))),
+    *((f"clips[0].{switch}", changed(f"{CLIP}/{switch}", value))
+      for switch in ("hook_overlay", "tighten") for value in ("yes", 1, None, [True])),
     *(("version", changed("version", value)) for value in (0, 2, "1", None, True)),
     *(("revision", changed("revision", value)) for value in (0, -1, 10**9, 1.5, "1", None)),
     *(("source.video", changed("source/video", value)) for value in ("b" * 64, "A" * 64, "../x", "", None)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.choice.signals import tokens
-from tasks.core.speech.wordlists import FOLDER, SECTIONS, WordFileError, abbreviations, parse, word_lists
+from tasks.core.speech.wordlists import FOLDER, SECTIONS, WordFileError, abbreviations, fillers, parse, word_lists
 from tests.folders import ROOT
 
 FILES = sorted(file.name for file in FOLDER.iterdir())
@@ -19,7 +19,8 @@ ENGLISH = (FOLDER / "en.toml").read_text(encoding="utf-8")
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_valid(name: str) -> None:
     text = (FOLDER / name).read_text(encoding="utf-8")
-    abbreviated, lists = parse(name, text)
+    abbreviated, lists, sounds = parse(name, text)
+    assert [word for word in sounds if tokens(word) != [word]] == []
     for key in SECTIONS["abbreviations"]:
         assert all(re.fullmatch(r"[^\W\d_]+(\.[^\W\d_]+)*", word) for word in getattr(abbreviated, key))
     if lists is None:
@@ -72,6 +73,14 @@ def test_word_lists_are_found_by_language() -> None:
     assert word_lists("de") is None  # abbreviations alone
     assert word_lists("xx") is None
     assert "i'll never forget" in english.story
+
+
+def test_fillers_are_those_of_their_language() -> None:
+    assert "um" in fillers("en")
+    assert "um" not in fillers("de")
+    assert "er" in fillers("en-GB")
+    assert "er" not in fillers("de")
+    assert fillers("xx") == frozenset()
 
 
 def test_abbreviations_of_all_languages_are_combined() -> None:

@@ -43,7 +43,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> SourceExcerpt:
     """A good clip as if it were its own source."""
     path = make(tmp_path_factory.mktemp("source") / "a.mp4")
     shots = [[Shot(start=0, end=SECONDS, layout="fit")]]
-    frames = source_frames(path, probe(path), CLIP, shots, OPTIONS, CLASSIC.band(SIZE))
+    frames = source_frames(path, probe(path), CLIP, shots, OPTIONS, [CLASSIC.band(SIZE)])
     return SourceExcerpt(sound=sound_levels(path, [(0, SECONDS)]), frames=frames)
 
 

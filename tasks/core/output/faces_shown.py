@@ -1,0 +1,44 @@
+"""Where in a clip's picture faces are."""
+
+from collections.abc import Sequence
+
+from tasks.core.captions.presets import Band
+from tasks.core.edl import EdlClip
+from tasks.core.media import MediaInfo
+from tasks.core.output.render_plan import RenderOptions
+from tasks.core.output.source_match import framing
+from tasks.core.picture.camera import FaceBox, RangeAnalysis, Shot
+
+
+def faces_shown(
+    clip: EdlClip,
+    views: Sequence[RangeAnalysis],
+    shots: Sequence[Sequence[Shot]],
+    info: MediaInfo,
+    options: RenderOptions,
+    until: float,
+) -> list[Band]:
+    """The rows of each face that was found in the clip's first `until` seconds and that the camera shows.
+
+    `views` and `shots` have one item for each of the clip's segments.
+    """
+    shown: list[Band] = []
+    elapsed = 0.0
+    for span, view, of_range in zip(clip.segments, views, shots, strict=True):
+        early = [face for face in view.faces if elapsed + face.t - span.start < until]
+        shown += [band for face in early if (band := _rows(face, of_range, info, options))]
+        elapsed += span.duration
+    return shown
+
+
+def _rows(face: FaceBox, shots: Sequence[Shot], info: MediaInfo, options: RenderOptions) -> Band | None:
+    shot = next((shot for shot in reversed(shots) if shot.start <= face.t), shots[0])
+    source, clip = framing(shot, face.t, info, options)
+    if not source.left <= face.x / info.width <= source.right:
+        return None
+    scale = (clip.bottom - clip.top) / (source.bottom - source.top)
+    top, bottom = (
+        clip.top + (edge / info.height - source.top) * scale
+        for edge in (face.y - face.height / 2, face.y + face.height / 2)
+    )
+    return Band(max(top, 0.0), min(bottom, 1.0)) if top < 1 and bottom > 0 else None
