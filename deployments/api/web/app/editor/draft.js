@@ -27,6 +27,9 @@ export class Draft {
   open(document) {
     this.#adopt(document);
     const kept = this.#kept().find(({ revision }) => revision === this.revision);
+    for (const { revision, clip } of this.#kept()) {
+      if (equal(clip, this.published)) forgetDraft(this.#jobId, this.id, revision); // it has been rendered
+    }
     this.#history = new History(this.published);
     if (kept) this.#history.push(kept.clip, "Restore your changes");
     return Boolean(kept);
