@@ -100,13 +100,16 @@ def _columns_of(character: str) -> int:
 
 
 def _readable(words: Sequence[Word], duration: float) -> list[Word]:
-    """Visible words by time, within the clip; words longer than a line in parts."""
+    """Visible words by time, within the clip; words longer than a line in parts.
+
+    None starts before the one ahead of it, even if that is the last part of a word that overlaps the next.
+    """
     ordered = sorted(whole_letters(sorted(words, key=lambda word: word.start)), key=lambda word: word.start)
     found: list[Word] = []
     for word in ordered:
         text = one_line(word.word)
-        if text and word.start < duration:
-            start = max(word.start, 0.0)
+        start = max([0.0, word.start, *(before.start for before in found[-1:])])
+        if text and start < duration:
             found += _parts(Word(word=text, start=start, end=min(max(word.end, start), duration)))
     return found
 

@@ -5,7 +5,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.core.captions.subtitles import (
@@ -137,7 +137,12 @@ TIMES = st.floats(min_value=-2, max_value=30, allow_nan=False)
 WORDS = st.lists(st.builds(Word, word=st.text(max_size=60), start=TIMES, end=TIMES), max_size=40)
 
 
+OVERLAPPING = [Word(word="0" * 43, start=0, end=10), Word(word="0", start=8, end=0)]
+"""A word that is cut in two, the second part after the beginning of the next word."""
+
+
 @given(WORDS, st.sampled_from(["en", "he", "ja"]))
+@example(OVERLAPPING, "en")
 def test_cues_of_any_words_are_in_order_apart_and_within_the_clip(words, language):
     found = cues(words, language, 20.0)
     assert all(0 <= cue.start <= cue.end <= 20.0 for cue in found)
