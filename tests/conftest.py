@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deployments.registry.register import register
@@ -12,6 +13,9 @@ from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns
 from infra.settings import Settings
 from tests.folders import TESTS
+
+hypothesis.settings.register_profile("kangklip", deadline=None)  # machines may be busy
+hypothesis.settings.load_profile("kangklip")
 
 LONGEST_FIRST = ("flows", "nosana", "deployments", "infra", "stages", "engines")
 

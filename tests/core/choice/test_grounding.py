@@ -36,7 +36,7 @@ def test_scripts_without_spaces_are_compared_letter_for_letter():
     assert unspoken_words("\u72ac\u3092\u6016\u304c\u308b", "\u732b\u306f\u6c34\u3092\u6016\u304c\u308b\u3002") != []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80), min_size=1, max_size=4),
     st.sampled_from(["en", "xx"]),

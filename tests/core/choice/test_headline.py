@@ -96,7 +96,7 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(LINES, st.sampled_from(["en", "id", "xx"]))
 def test_titles_fit_and_do_not_end_in_a_stop_word(lines, language):
     title, line = headline(lines, lines, language), hook(lines, language)

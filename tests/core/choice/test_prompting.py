@@ -189,7 +189,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(json_values, st.integers(0, 200))
 def test_any_answer_is_either_read_or_refused(value: object, cut: int):
     for text in (json.dumps(value), json.dumps({"clips": value}), json.dumps([value, kitten("w1")])[:-cut]):
@@ -204,7 +204,7 @@ def test_hashtags_keep_combining_marks():
     assert hashtags(["#हिन्दी", "ภาษาไทย", "don't-stop"]) == ["हिन्दी", "ภาษาไทย", "dontstop"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=300), st.lists(st.text(max_size=60), max_size=12))
 def test_text_from_the_llm_is_always_harmless(text, tags):
     raw = answer_with({"id": "w0", "title": text, "hook": text, "description": text, "hashtags": tags})

@@ -264,7 +264,7 @@ LAST_WORD_OF_NO_LENGTH = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @example(LAST_WORD_OF_NO_LENGTH, 15.0, 0.875, 1, "en")
 @given(HOSTILE | EVEN, st.floats(3, 40), st.floats(0.5, 1.0), st.integers(1, 5), st.sampled_from(["en", "id", "xx"]))
 def test_any_selection_has_whole_words_and_no_overlap(segments, longest, share, count, language):
@@ -277,7 +277,7 @@ def test_any_selection_has_whole_words_and_no_overlap(segments, longest, share, 
     check_choice(choice, talk, bounds)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(EVEN, st.integers(0, 2**32 - 1))
 def test_any_selection_with_sound_has_whole_words_and_no_overlap(segments, seed):
     talk = sentences(segments)

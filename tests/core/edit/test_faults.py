@@ -191,7 +191,7 @@ PLACES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(PLACES), JSON)
 def test_any_value_anywhere_is_refused_or_valid_but_never_an_error(place: str, value: Any):
     document = changed(place, value)

@@ -24,7 +24,7 @@ def test_a_steady_walk_is_one_straight_line_between_two_rests():
     assert len(key_indices(times, path)) == 4
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32), st.integers(2, 60), st.floats(0.1, 50))
 def test_the_taut_string_stays_in_its_tube_and_is_shortest(seed, count, half):
     random = np.random.default_rng(seed)

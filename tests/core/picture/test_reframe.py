@@ -250,7 +250,7 @@ def scenes(draw):
     return RangeAnalysis(start=0, end=end, fps=30, cuts=cuts, faces=faces, samples=samples.tolist())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(scenes(), st.sampled_from([WIDE, (700, 700), (1080, 2400), (1080, 1920), (855, 481)]))
 def test_shots_always_cover_the_range_and_crops_stay_inside(analysis, source):
     shots = frame_range(analysis, source, CLIP)

@@ -158,7 +158,7 @@ def test_new_items_are_the_unknown_ones_up_to_the_limit() -> None:
     name: st.one_of(st.none(), st.text(max_size=40), st.floats(), st.integers(), st.lists(st.integers(), max_size=2))
     for name in ("url", "title", "site", "id", "guid", "timestamp", "live_status")
 }), max_size=8))  # fmt: skip
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_no_entry_stops_the_others(entries: list[dict[str, Any]]) -> None:
     found = list_entries([*entries, entry(TALK, guid="mine", timestamp=1)], depth=50, allow_private=False)
     assert [item.url for item in found.items].count(TALK) == 1

@@ -34,7 +34,7 @@ def test_every_sentence_is_in_one_window_in_order():
     assert all(240 <= c.end - c.start <= 360 for c in made[:-1])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.floats(0.01, 500), st.floats(0, 30)), max_size=60), st.floats(1, 300))
 def test_windows_end_with_sentences_and_only_a_long_sentence_exceeds_the_limit(parts, seconds):
     spoken = talk([p[0] for p in parts], [p[1] for p in parts])

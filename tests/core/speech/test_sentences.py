@@ -95,7 +95,7 @@ SEGMENTS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(SEGMENTS, max_size=6))
 def test_hostile_words_come_out_ordered_without_overlap(segments):
     words = ordered_words(segments)

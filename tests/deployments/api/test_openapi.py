@@ -120,7 +120,7 @@ def test_every_response_is_documented(operator_api, schema, name, mode):
     operation = schema[path][method]
     finished = api.finished_job()
 
-    @settings(max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
     def holds(case, known):
         if known and "job_id" in case.path_parameters:
@@ -140,7 +140,7 @@ def test_every_response_is_documented(operator_api, schema, name, mode):
 def test_every_documented_request_is_accepted(operator_api, schema):
     operation = schema["/api/jobs"]["POST"]
 
-    @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
     def taken(case):
         case.headers.pop("idempotency-key", None)

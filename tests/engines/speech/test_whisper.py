@@ -89,7 +89,7 @@ def joined(parts: Sequence[Part], path: Path) -> Path:
         for n, part in enumerate(parts)
     ]
     labels = "".join(f"[{n}]" for n in range(len(parts)))
-    ffmpeg(*inputs, "-filter_complex", ";".join([*shaped, f"{labels}concat=n={len(parts)}:v=0:a=1"]), path)
+    ffmpeg(*inputs, "-vn", "-filter_complex", ";".join([*shaped, f"{labels}concat=n={len(parts)}:v=0:a=1"]), path)
     return path
 
 
@@ -224,7 +224,7 @@ def after_music(path: Path, seconds: int) -> None:
     music.write_bytes((0.4 * (notes + kick + snare)).clip(-1, 1).astype(np.float32).tobytes())
     talk = f"[1:a]atrim=end={TURN},aresample=16000,aformat=channel_layouts=mono[talk]"
     join = ["-filter_complex", f"{talk};[0:a][talk]concat=n=2:v=0:a=1"]
-    ffmpeg("-f", "f32le", "-ar", "16000", "-ac", "1", "-i", music, "-i", TALK, *join, path)
+    ffmpeg("-f", "f32le", "-ar", "16000", "-ac", "1", "-i", music, "-i", TALK, *join, "-vn", path)
 
 
 def test_a_gpu_out_of_memory_halves_the_batch_and_loses_nothing(
