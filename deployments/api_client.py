@@ -25,6 +25,8 @@ PIECE_BYTES = 64 * 1024 * 1024
 PAUSES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 30.0, 30.0, 30.0)
 """Seconds before each new try without progress."""
 POLL_SECONDS = 1.0
+MOST_FAULTS = 10
+"""Faults of an edit document that are shown."""
 MAX_DIGITS = 15
 """Of a number in a header."""
 _UPLOAD_PATH = re.compile(r"/api/uploads/[0-9a-f]{32}", re.ASCII)
@@ -45,6 +47,15 @@ _TRY_AGAIN = {
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class RecutAnswer(BaseModel):
+    """What is read of a recut; `progress` is in percent."""
+
+    revision: int
+    state: str
+    progress: float
+    error: str | None = None
+
+
 class JobAnswer(BaseModel):
     """What is read of the API's description of a job; `progress` is in percent."""
 
@@ -55,6 +66,8 @@ class JobAnswer(BaseModel):
     message: str = ""
     error: str | None = None
     next_step: str | None = None
+    revision: int | None = None
+    recut: RecutAnswer | None = None
 
 
 class ClipAnswer(BaseModel):
@@ -78,6 +91,10 @@ class ClipAnswer(BaseModel):
 
 class _Created(BaseModel):
     job_id: str
+
+
+class _RecutBegun(BaseModel):
+    revision: int
 
 
 class _Jobs(BaseModel):
@@ -143,6 +160,40 @@ class ApiClient:
     def clips(self, job_id: str) -> list[ClipAnswer]:
         """The clips of a job that has succeeded."""
         return self._parse(_Results, self._repeat("GET", _path(job_id, "/results"))).clips
+
+    def edit(self, job_id: str) -> Any:
+        """The edit document of the job's published clips."""
+        answer = self._repeat("GET", _path(job_id, "/edit"))
+        try:
+            return answer.json()
+        except ValueError:
+            raise self._foreign() from None
+
+    def recut(self, job_id: str, document: Any) -> int:
+        """Change the job's document, whose `revision` is the one that was changed; returns the new revision."""
+        base = document.get("revision") if isinstance(document, dict) else None
+        return self._parse(
+            _RecutBegun, self._ask("PUT", _path(job_id, "/edit"), {"if-match": f'"{base}"'}, json=document)
+        ).revision
+
+    def follow_recut(self, job_id: str, revision: int, report: Report) -> None:
+        """Wait for the end of a recut.
+
+        Raises:
+            ClipError: it has failed, or its job was deleted.
+        """
+        while True:
+            job = self.job(job_id)
+            if job.recut is None or job.recut.revision != revision:
+                if (job.revision or 0) >= revision:
+                    return
+                raise ClipError("The recut was replaced by another one.", "Read the document again, and change that.")
+            report(job.recut.progress / 100, job.recut.state.lower())
+            if job.recut.state == JobState.SUCCEEDED:
+                return
+            if job.recut.state == JobState.FAILED:
+                raise ClipError(job.recut.error or "The recut has failed.", "")
+            time.sleep(POLL_SECONDS)
 
     def cancel(self, job_id: str) -> None:
         self._ask("POST", _path(job_id, "/cancel"))
@@ -276,6 +327,8 @@ def _chunks(file: Any, length: int) -> Any:
 
 def _detail(answer: httpx.Response) -> str:
     try:
-        return str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
+        content = answer.json()
+        listed = [f"{error['path']}: {error['reason']}" for error in content.get("errors", [])[:MOST_FAULTS]]
+        return "; ".join([str(content["detail"]), *listed])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return answer.reason_phrase or "no reason given"

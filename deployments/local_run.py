@@ -72,6 +72,18 @@ def run_flow(request: ClipRequest, job_id: str) -> "UploadRecord":
         APILogHandler().flush()  # before the server stops
 
 
+def run_recut(job_id: str, revision: int) -> None:
+    """Run the first attempt at a recut in this process. Exceptions from the flow propagate."""
+    from prefect.logging.handlers import APILogHandler  # noqa: PLC0415 Prefect reads its settings on import
+
+    from flows.recut import recut  # noqa: PLC0415
+
+    try:
+        recut(job_id, revision)
+    finally:
+        APILogHandler().flush()  # before the server stops
+
+
 def request_of(job_id: str) -> ClipRequest | None:
     """A job's request, or None if the job is unknown."""
     job = _job(job_id)

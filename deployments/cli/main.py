@@ -1,5 +1,5 @@
-"""The command line: kangklip clip | resume | status | list | delete | up | api | deploy | doctor | demo | job |
-backup | restore | mcp.
+"""The command line: kangklip clip | resume | status | list | edit | recut | delete | up | api | deploy | doctor |
+demo | job | backup | restore | mcp.
 
 Results go to standard output; progress, notes and errors go to standard error.
 """
@@ -218,6 +218,66 @@ def delete_command(
         print_document(document)
     else:
         deletion.show(document)
+
+
+@app.command("edit")
+def edit_command(
+    job: JobArgument,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default, standard output.")] = None,
+    api: Annotated[
+        str | None, typer.Option("--api", metavar="URL", help="Ask KangKlip's API at URL, not this machine.")
+    ] = None,
+) -> None:
+    """Print the edit document of a JOB's clips, or write it to a file; `kangklip recut` takes it back.
+
+    - `kangklip edit kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R --out edit.json`
+    """
+    from deployments.cli import recut, remote  # noqa: PLC0415 loads boto3 and httpx
+
+    with failure_printed(as_json=False, job_id=job):
+        validate.job_id(job)
+        if api:
+            content = remote.client(validate.api_address(api), remote.SHORT_PAUSES).edit(job)
+        else:
+            with _stack(verbose=False, services=(Service.VALKEY, Service.S3)):
+                content = recut.document_here(job, _jobs())
+        if out:
+            recut.write(content, out)
+        else:
+            print_document(content)
+
+
+@app.command("recut")
+def recut_command(
+    job: JobArgument,
+    file: Annotated[Path, typer.Argument(help="The changed document, from kangklip edit.", metavar="FILE")],
+    api: Annotated[
+        str | None, typer.Option("--api", metavar="URL", help="Recut on another machine, by KangKlip's API at URL.")
+    ] = None,
+    out: Out = Path("clips"),
+    verbose: Verbose = False,
+    as_json: Json = False,
+) -> None:
+    """Change a JOB's edit document to FILE, draw again the clips that it changes, and save all clips to a folder.
+
+    Until all of that is done, the clips stay as they are. `docs/edit.md` says what a document may say.
+
+    - `kangklip edit JOB --out edit.json`, change the file, `kangklip recut JOB edit.json`
+    """
+    from deployments.cli import recut, remote  # noqa: PLC0415 loads boto3 and httpx
+
+    with failure_printed(as_json=as_json, job_id=job, runs_job=False):
+        validate.job_id(job)
+        validate.check_out(out)
+        content = recut.read_file(file)
+        if api:
+            client = remote.client(validate.api_address(api), remote.SHORT_PAUSES)
+            finished = recut.recut_remotely(client, job, content, out / job)
+        else:
+            with _stack(verbose):
+                recut.recut_here(job, content, _jobs())
+                finished = FinishedJob(job, out / job, local_run.export(job, out / job))
+    _print(finished, as_json=as_json)
 
 
 @app.command()
