@@ -284,7 +284,8 @@ def _prefect(home: Home, ports: dict[Service, int]) -> Command:
 
 def _worker(home: Home, ports: dict[Service, int]) -> Command:
     argv = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", WORK_POOL]
-    env = dict(os.environ) | environment(home, ports)
+    # By default, a run waits up to 10 s before the worker looks for it. A look costs about 20 ms.
+    env = {"PREFECT_WORKER_QUERY_SECONDS": "1"} | dict(os.environ) | environment(home, ports)
     return Command([*argv, "--name", worker_name(home)], env, Path.cwd(), grace=10)
 
 

@@ -119,3 +119,19 @@ def test_a_killed_recut_loses_nothing_mixes_nothing_and_is_finished_by_the_next_
     assert pipeline.json(made, "manifest.json")["revision"] == revision
     if place == "draw":
         assert pipeline.task_runs(done.flow_run_id)["clip 1"][0] == "Cached"
+
+
+def test_a_clip_that_fails_a_check_fails_the_recut_and_nothing_changes(pipeline, made):
+    before, published = own_folder(pipeline, made), pipeline.jobs.get(made).revision
+    revision = begin(pipeline, made, **shortened(pipeline, made, 0.2))
+
+    done = pipeline.recut(made, revision, FAIL_CHECK="1")
+
+    assert done.returncode != 0
+    job = pipeline.jobs.get(made)
+    assert (job.status, job.recut.state) == (JobState.SUCCEEDED, JobState.FAILED)
+    assert "mood: bad, wanted good" in job.recut.error
+    assert job.recut.error.endswith("The published clips are as they were; change the document, or send it again.")
+    assert job.revision == (published or 1)
+    assert own_folder(pipeline, made) == before
+    assert not pipeline.jobs.leases.is_held(made)
