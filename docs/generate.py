@@ -19,7 +19,7 @@ from tasks.core.edit.document import edit_schema
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-FLOW = ROOT / "flows/clip.py"
+FLOW, DRAW = ROOT / "flows/clip.py", ROOT / "tasks/draw.py"
 STAGES, ENGINES = "tasks.stages.", "tasks.engines."
 RUNS_HERE, SUBMITS = "deployments.local_run", "infra.prefect.runs"
 """The two ways to start the flow: in this process, or as a run on a Prefect server."""
@@ -76,8 +76,10 @@ def stages() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def stage_files(task: Path) -> list[Path]:
-    """The plain functions that a task calls."""
-    modules = sorted({module for module in imports(task).values() if module.startswith(STAGES)})
+    """The plain functions that a task calls, itself or by tasks/draw.py."""
+    callers = [task, *(DRAW for module in imports(task).values() if path_of(module) == DRAW)]
+    called = (module for caller in callers for module in imports(caller).values())
+    modules = sorted({module for module in called if module.startswith(STAGES)})
     return [file for module in modules if (file := path_of(module))]
 
 

@@ -54,6 +54,10 @@ class JobMetrics(Collector):
         for state in (JobState.SUCCEEDED, JobState.FAILED):
             ended.add_metric([state], totals.get(f"finished:{state}", 0))
         yield ended
+        recuts = CounterMetricFamily("kangklip_recuts_finished", "Changes of clips that have ended.", labels=["state"])
+        for state in (JobState.SUCCEEDED, JobState.FAILED):
+            recuts.add_metric([state], totals.get(f"recuts:{state}", 0))
+        yield recuts
         seconds = SummaryMetricFamily("kangklip_stage_seconds", "Duration of finished stages.", labels=["stage"])
         for stage in Stage:
             if count := totals.get(f"count:{stage}"):

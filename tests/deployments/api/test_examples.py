@@ -12,6 +12,7 @@ from infra.jobs.record import Report
 from infra.states import JobState
 from tasks.core.object_keys import job_key
 from tests.deployments.api.conftest import CLIP, clip_entry
+from tests.deployments.api.routes.test_edit import finished
 from tests.documents import DOCS, README, blocks, read, section
 
 EXAMPLES = blocks(read(DOCS / "api.md"))
@@ -31,6 +32,10 @@ def test_every_public_path_has_an_example():
         "/readyz",
         "/metrics",
         "/api/uploads ",
+        "/edit ",
+        "/edit/check ",
+        "/words",
+        "/source ",
     ):
         assert path in text.replace('"', " ")
 
@@ -38,7 +43,7 @@ def test_every_public_path_has_an_example():
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_runs(api, tmp_path, number):
-    env = os.environ | {"API": api.url, "JOB": api.finished_job()}
+    env = os.environ | {"API": api.url, "JOB": finished(api)}
     (tmp_path / "talk.mp4").write_bytes(CLIP)
     script = ["sh", "-euc", EXAMPLES[number]]
     done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
