@@ -1,10 +1,13 @@
 """SELECT: chooses the parts of the source that become clips."""
 
+from functools import partial
+
 from prefect import task
 
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
+from tasks.core.edit.cuts import SourceWords, left_out
 from tasks.core.edit.document import first_revision, transcript_words
 from tasks.core.edit.drawing import derived_edl
 from tasks.core.media import SourceMeta
@@ -40,8 +43,9 @@ def select(
             ffmpeg_exe(),
         )
         video = work.fetch(source.artifacts["video"])
-        clips = snap_ends(edl.clips, speech.segments, video, source.info, request.bounds)
-        document = first_revision(clips, source.artifacts["video"].sha256, transcript_words(speech.segments))
+        unheard = partial(left_out, source=SourceWords.of(speech)) if request.tighten else None
+        clips = snap_ends(edl.clips, speech.segments, video, source.info, request.bounds, left_out=unheard)
+        document = first_revision(clips, source.artifacts["video"].sha256, transcript_words(speech.segments), request)
         edl = edl.model_copy(update={"clips": derived_edl(document, clips, speech)})
         return EdlRecord(
             artifacts={"edit": work.put_json("edit.json", document), "edl": work.put_json("edl.json", edl)},

@@ -1,5 +1,6 @@
 """UPLOAD: publishes the clips that meet the output contract, and then the manifest."""
 
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -9,7 +10,8 @@ from infra.bucket.store import ArtifactRef
 from infra.jobs.record import JobRef
 from infra.states import Stage
 from tasks.caching_and_retries import task_arguments
-from tasks.core.edit.drawing import Drawing, plain_drawing
+from tasks.core.edit.cuts import SourceWords, left_out
+from tasks.core.edit.drawing import Drawing, asked_drawing
 from tasks.core.edl import Edl, EdlClip, Span
 from tasks.core.object_keys import job_key
 from tasks.core.output.manifest import manifest
@@ -113,8 +115,9 @@ def _spare_drawing(
     """A clip of the reserve, with its ends snapped to cuts, which SELECT does only for the chosen clips."""
     speech = work.speech(transcript)
     video, occupied = work.fetch(source.artifacts["video"]), [(span.start, span.end) for span in taken]
-    (snapped,) = snap_ends([clip], speech.segments, video, source.info, request.bounds, occupied)
-    return plain_drawing(snapped, speech)
+    unheard = partial(left_out, source=SourceWords.of(speech)) if request.tighten else None
+    (snapped,) = snap_ends([clip], speech.segments, video, source.info, request.bounds, occupied, unheard)
+    return asked_drawing(snapped, speech, request)
 
 
 def _render_again(

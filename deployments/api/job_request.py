@@ -3,7 +3,7 @@
 import difflib
 import re
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import HTTPException
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from infra.untrusted_text import one_line
+from tasks.core.appearance import FramingName, PresetName, Ratio
 from tasks.core.errors import ClipError
 from tasks.core.languages import LANGUAGES
 from tasks.core.object_keys import digest
@@ -29,8 +30,12 @@ from tasks.core.request import (
     ClipCount,
     ClipSeconds,
     EndSeconds,
+    FramingChoice,
     Language,
+    PresetChoice,
+    RatioChoice,
     StartSeconds,
+    TightenChoice,
     VideoUrl,
     web_address,
 )
@@ -46,6 +51,10 @@ _INVALID = {
     "language": "must be en, id, or auto",
     "start_seconds": "must be a number of seconds from 0",
     "end_seconds": "must be a number of seconds, at least a clip's length after start_seconds",
+    "ratio": f"must be {' or '.join(get_args(Ratio))}",
+    "caption_preset": f"must be {' or '.join(get_args(PresetName))}",
+    "framing": f"must be {' or '.join(get_args(FramingName))}",
+    "tighten": "must be true or false",
     "webhook_url": "must be a valid URL",
     "upload": "must be the id or the address of an upload",
 }
@@ -99,6 +108,13 @@ def _number_or_null(value: Any) -> Any:
     return value
 
 
+def _switch_or_null(value: Any) -> Any:
+    """The value, unless it is a string or a number that pydantic would read as a switch."""
+    if not (value is None or isinstance(value, bool)):
+        raise ValueError("must be true or false")
+    return value
+
+
 class JobRequest(BaseModel):
     """A video and the clips to cut from it. Unknown fields are ignored and listed in the response."""
 
@@ -126,6 +142,10 @@ class JobRequest(BaseModel):
     ] = "auto"
     start_seconds: Annotated[StartSeconds, BeforeValidator(_number_or_null)] = None
     end_seconds: Annotated[EndSeconds, BeforeValidator(_number_or_null)] = None
+    ratio: RatioChoice = None
+    caption_preset: PresetChoice = None
+    framing: FramingChoice = None
+    tighten: Annotated[TightenChoice, BeforeValidator(_switch_or_null)] = None
     webhook_url: Annotated[
         str | None,
         AfterValidator(_webhook_address),

@@ -105,6 +105,10 @@ class RequestView(BaseModel):
     language: str | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    ratio: str | None = None
+    caption_preset: str | None = None
+    framing: str | None = None
+    tighten: bool | None = None
 
 
 class RecutView(BaseModel):

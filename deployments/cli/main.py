@@ -96,6 +96,31 @@ def clip_command(
     end: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="Cut only from what is said before TIME.")
     ] = None,
+    ratio: Annotated[
+        str | None,
+        typer.Option(
+            "--ratio", metavar="W:H", help="Shape of the clips: 9:16 (as RENDER_RESOLUTION), 4:5, 1:1 or 16:9."
+        ),
+    ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            "--captions",
+            metavar="PRESET",
+            help="Look of the captions: classic, punch (large capitals), word (one at a time), box, label or reveal.",
+        ),
+    ] = None,
+    framing: Annotated[
+        str | None,
+        typer.Option(
+            "--framing",
+            metavar="KIND",
+            help="auto follows faces and speakers, fit shows the whole picture, centre its middle.",
+        ),
+    ] = None,
+    tighten: Annotated[
+        bool, typer.Option("--tighten", help="Cut out pauses over 0.6 s and filler words such as um.")
+    ] = False,
     api: Annotated[
         str | None, typer.Option("--api", metavar="URL", help="Cut on another machine, by KangKlip's API at URL.")
     ] = None,
@@ -108,6 +133,7 @@ def clip_command(
     - `kangklip clip talk.mp4`
     - `kangklip clip https://example.org/talk.mp4 --duration 30 --count 2 --language en`
     - `kangklip clip talk.mp4 --from 10:00 --to 25:30`
+    - `kangklip clip talk.mp4 --captions punch --ratio 4:5 --tighten`
     - `kangklip clip talk.mp4 --json | jq -r '.clips[].file'`
     - `kangklip clip talk.mp4 --api https://clips.example.org`
     """
@@ -120,6 +146,10 @@ def clip_command(
             "language": language,
             "start_seconds": validate.position(start, "--from"),
             "end_seconds": validate.position(end, "--to"),
+            "ratio": ratio,
+            "caption_preset": captions,
+            "framing": framing,
+            "tighten": tighten or None,
         }
         request = validate.clip_request(source, options, allow_private=allow_private)
         validate.check_out(out)

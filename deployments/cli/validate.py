@@ -25,6 +25,9 @@ _OPTIONS = {
     "language": "--language",
     "start_seconds": "--from",
     "end_seconds": "--to",
+    "ratio": "--ratio",
+    "caption_preset": "--captions",
+    "framing": "--framing",
 }
 _PLACEHOLDER_KEY = f"cache/uploads/{'0' * 64}"
 _HOST = re.compile(r"^(www\.|[\w-]+(\.[\w-]+)*\.(com|org|net|tv|io|be|co|de|id|uk|me)(:\d+)?(/|$))", re.IGNORECASE)

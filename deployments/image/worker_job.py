@@ -28,8 +28,12 @@ from tasks.core.request import (
     ClipCount,
     ClipRequest,
     ClipSeconds,
+    FramingChoice,
     Language,
+    PresetChoice,
+    RatioChoice,
     ShortestSeconds,
+    TightenChoice,
     VideoUrl,
 )
 
@@ -47,6 +51,10 @@ class WorkerEnvironment(BaseSettings):
     min_clip_seconds: ShortestSeconds
     max_clip_seconds: ClipSeconds
     output_language: Language = "auto"
+    ratio: RatioChoice = None
+    caption_preset: PresetChoice = None
+    framing: FramingChoice = None
+    tighten: TightenChoice = None
     r2_prefix: str | None = None
 
 
@@ -85,6 +93,10 @@ def _request(environment: WorkerEnvironment) -> ClipRequest:
         min_clip_seconds=shortest,
         clip_count=environment.clip_count,
         language=environment.output_language,
+        ratio=environment.ratio,
+        caption_preset=environment.caption_preset,
+        framing=environment.framing,
+        tighten=environment.tighten,
     )
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from tasks.core.appearance import FramingName, PresetName, Ratio
 from tasks.core.languages import LANGUAGES, suggestions
 
 T = TypeVar("T")
@@ -115,6 +116,11 @@ def optional_field(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
+def _is_unset(value: object) -> bool:
+    """Whether a field asks for nothing, so that a request without it keeps the cache keys from before it was added."""
+    return not value
+
+
 SourceSeconds = Annotated[float, Field(ge=0, le=MAX_SOURCE_SECONDS, allow_inf_nan=False)]
 """A position in the source, in seconds from its start."""
 StartSeconds = Annotated[
@@ -132,6 +138,48 @@ EndSeconds = Annotated[
         title="To",
         description="Cut clips from what is said before this second of the video; if empty, up to its end.",
         examples=[1500],
+        json_schema_extra=optional_field,
+    ),
+]
+
+
+RatioChoice = Annotated[
+    Ratio | SkipJsonSchema[None],
+    Field(
+        title="Ratio",
+        description="Width to height of the clips; if empty, that of RENDER_RESOLUTION.",
+        examples=["9:16"],
+        exclude_if=_is_unset,
+        json_schema_extra=optional_field,
+    ),
+]
+PresetChoice = Annotated[
+    PresetName | SkipJsonSchema[None],
+    Field(
+        title="Captions",
+        description="How the captions look; if empty, classic.",
+        examples=["punch"],
+        exclude_if=_is_unset,
+        json_schema_extra=optional_field,
+    ),
+]
+FramingChoice = Annotated[
+    FramingName | SkipJsonSchema[None],
+    Field(
+        title="Framing",
+        description="What of the picture is shown: auto follows faces and speakers, fit shows all of it, centre its "
+        "middle; if empty, auto.",
+        examples=["auto"],
+        exclude_if=_is_unset,
+        json_schema_extra=optional_field,
+    ),
+]
+TightenChoice = Annotated[
+    bool | SkipJsonSchema[None],
+    Field(
+        title="Tighten",
+        description="Cut pauses over 0.6 s and filler words out of the clips.",
+        exclude_if=_is_unset,
         json_schema_extra=optional_field,
     ),
 ]
@@ -164,6 +212,10 @@ class ClipRequest(BaseModel):
 
     start_seconds: StartSeconds = None
     end_seconds: EndSeconds = None
+    ratio: RatioChoice = None
+    caption_preset: PresetChoice = None
+    framing: FramingChoice = None
+    tighten: TightenChoice = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "ClipRequest":

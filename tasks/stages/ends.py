@@ -1,6 +1,7 @@
 """Snap the ends of clips to cuts in the picture."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -31,8 +32,11 @@ def snap_ends(
     info: MediaInfo,
     bounds: tuple[float, float],
     occupied: list[tuple[float, float]] | None = None,
+    left_out: Callable[[EdlClip], float] | None = None,
 ) -> list[EdlClip]:
     """The clips with their ends on cuts where possible. `bounds` are the shortest and longest length in seconds.
+
+    `left_out` tells how many seconds of a clip are not played, which the bounds do not count.
 
     A clip whose picture cannot be read keeps its ends, and the log says why. `occupied` are time ranges of
     other clips.
@@ -42,9 +46,11 @@ def snap_ends(
     snapped: list[EdlClip] = []
     spans = [(clip.segments[0].start, clip.segments[-1].end) for clip in clips]
     for i, clip in enumerate(clips):
+        unheard = left_out(clip) if left_out else 0.0
+        limits = bounds[0] + unheard, bounds[1] + unheard
         others = [*(occupied or []), *spans[:i], *spans[i + 1 :]]
         try:
-            start, end = _find_ends(clip, pauses(*spans[i], words, others), video, info, bounds, detector)
+            start, end = _find_ends(clip, pauses(*spans[i], words, others), video, info, limits, detector)
         except (UnreadableMedia, cv2.error) as error:
             _log.warning("Clip %d keeps its ends: %s", clip.index, error)
             start, end = spans[i]

@@ -10,6 +10,7 @@ from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
 from tasks.core.choice.selection import WEIGHTS, Candidate, SelectedWindows, select_windows
+from tasks.core.edit.cuts import SourceWords, TightClock, is_filler
 from tasks.core.edl import Edl, EdlClip, Selection, Span
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import SourceMeta
@@ -46,8 +47,18 @@ def select_clips(
     delivery = _delivery(audio, ffmpeg)
     count = request.clip_count
     selected = select_windows(
-        talk, delivery, audience, request.bounds, request.clip_count, speech.language, request.part
+        talk,
+        delivery,
+        audience,
+        request.bounds,
+        request.clip_count,
+        speech.language,
+        request.part,
+        TightClock(SourceWords.of(speech)) if request.tighten else None,
     )
+    if request.tighten:
+        talk = [_without_fillers(sentence, speech.language) for sentence in talk]
+        selected = _as_said(selected, talk)
     for note in selected.notes:
         _log.info("Selection: %s", note)
     picks, selection = _rerank(selected, count, llm)
@@ -59,6 +70,20 @@ def select_clips(
     count = len(selected.clips)
     notes = selected.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
     return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)
+
+
+def _without_fillers(sentence: Sentence, language: str) -> Sentence:
+    words = [word for word in sentence.words if not is_filler(word, sentence.language or language)]
+    return sentence.model_copy(update={"words": words, "text": join(word.word for word in words)})
+
+
+def _as_said(selected: SelectedWindows, talk: list[Sentence]) -> SelectedWindows:
+    """The windows with the text that `talk` has for them."""
+    clips, reserve = (
+        [window.model_copy(update={"text": join(_texts_inside(window, talk))}) for window in windows]
+        for windows in (selected.clips, selected.reserve)
+    )
+    return selected.model_copy(update={"clips": clips, "reserve": reserve})
 
 
 def _check_part(talk: list[Sentence], request: ClipRequest) -> None:

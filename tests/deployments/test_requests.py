@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deployments.api.job_request import JobRequest
-from deployments.image.worker_job import WorkerEnvironment
+from deployments.image.worker_job import WorkerEnvironment, read_request
 from tasks.core.request import ClipRequest
 from tasks.core.source.batch import BatchRequest
 
@@ -45,3 +45,27 @@ def test_an_optional_field_may_be_null(model, request_):
     optional = {name: None for name, field in model.model_fields.items() if field.default is None}
     assert len(optional) >= 3
     assert model.model_validate(optional | request_) == model.model_validate(request_)
+
+
+LOOKS = {"ratio": "4:5", "caption_preset": "punch", "framing": "fit", "tighten": True}
+
+
+@pytest.mark.parametrize("unset", [{}, dict.fromkeys(LOOKS), {"tighten": False}])
+def test_a_request_that_asks_for_no_looks_keeps_its_cache_keys(unset):
+    """They are made from what a request is written as; see `tasks.caching_and_retries`."""
+    assert not LOOKS.keys() & ClipRequest.model_validate(TALK | unset).model_dump(mode="json").keys()
+    assert ClipRequest.model_validate(TALK | LOOKS).model_dump(mode="json").items() >= LOOKS.items()
+
+
+def test_looks_reach_the_flow_from_every_side(monkeypatch):
+    assert JobRequest.model_validate(TALK | LOOKS).for_run().items() >= LOOKS.items()
+    batch = BatchRequest.model_validate({"urls": [TALK["video_url"]], **LOOKS})
+    assert batch.clip_request(TALK["video_url"]).model_dump().items() >= LOOKS.items()
+    for name, value in LOOKS.items():
+        monkeypatch.setenv(name.upper(), str(value))
+    environment = {"JOB_ID": "kk_01ARZ3NDEKTSV4RRFFQ69G5FAV", "VIDEO_URL": TALK["video_url"], "CLIP_COUNT": "2"}
+    bucket = {"R2_ENDPOINT": "http://127.0.0.1:1", "R2_BUCKET": "clips", "R2_ACCESS_KEY_ID": "id"}
+    more = {"MIN_CLIP_SECONDS": "30", "MAX_CLIP_SECONDS": "30", "R2_SECRET_ACCESS_KEY": "sesame"}
+    for name, value in (environment | bucket | more).items():
+        monkeypatch.setenv(name, value)
+    assert read_request()[1].model_dump().items() >= LOOKS.items()

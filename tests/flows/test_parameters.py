@@ -14,6 +14,11 @@ URL = "https://example.org/talk.mp4"
         ({"video_url": URL, "language": "indonesian"}, "must be auto or a Whisper code such as en; did you mean id?"),
         ({"video_url": URL, "clip_duration_seconds": 20, "min_clip_seconds": 30}, "must not exceed"),
         ({"video_url": URL, "min_clip_seconds": 1}, "min_clip_seconds must be a number from 3 to 180."),
+        ({"video_url": URL, "ratio": "2:1"}, "ratio must be 9:16, 4:5, 1:1 or 16:9."),
+        (
+            {"video_url": URL, "caption_preset": "bold"},
+            "caption_preset must be classic, punch, word, box, label or reveal.",
+        ),
         ({"video_url": URL, "start_seconds": -1, "end_seconds": None}, "start_seconds must be a number from 0 to"),
     ],
 )

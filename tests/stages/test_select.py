@@ -13,6 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.core.choice.grounding import unspoken_words
+from tasks.core.edit.cuts import SourceWords, left_out
+from tasks.core.edit.drawing import asked_drawing
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import HeatmapPoint, SourceMeta
 from tasks.core.request import ClipRequest
@@ -173,6 +175,28 @@ def test_clips_come_from_the_named_part_only(segments, start, end):
     for clip in everything:
         text = clip.segments[0].text
         assert text == " ".join(s.text for s in segments if s.text in whole and s.text in text)
+
+
+def test_tight_clips_last_as_long_as_asked_for_without_what_is_cut_out():
+    words, at = [], 0.5
+    for number in range(60):
+        for token in ("So,", "um,", f"we{number}", "went", f"home{number}."):
+            words.append(Word(word=token, start=at, end=at + 0.3))
+            at += 0.35 if token != "went" else 1.2
+        at += 0.4
+    speech = Speech([Segment(text="", start=0.5, duration=at, words=words)], "en")
+    request = REQUEST.model_copy(update={"clip_duration_seconds": 15, "clip_count": 4, "tighten": True})
+    edl = select_clips(JOB, request, speech, None, META, None, FFMPEG)
+    shortest, longest = request.bounds
+    assert len(edl.clips) == 4
+    for clip in [*edl.clips, *edl.reserve]:
+        drawing = asked_drawing(clip, speech, request)
+        assert clip.duration > longest
+        assert shortest <= drawing.clip.duration <= longest
+        assert "um" not in [word.word.strip(",").lower() for word in drawing.words]
+        said = " ".join(span.text for span in drawing.clip.segments)
+        assert unspoken_words(f"{clip.title} {clip.hook}", said) == []
+        assert left_out(clip, SourceWords.of(speech)) == pytest.approx(clip.duration - drawing.clip.duration)
 
 
 def test_a_part_with_too_little_speech_is_named_with_what_to_do(segments):

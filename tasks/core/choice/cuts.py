@@ -131,13 +131,23 @@ def candidate_windows(
     bounds: tuple[float, float],
     delivery: Delivery | None = None,
     part: tuple[float, float] = EVERYTHING,
+    clock: Callable[[float], float] | None = None,
 ) -> Windows:
-    """All windows of whole sentences inside `part` whose length between the cuts is within the bounds (seconds)."""
+    """All windows of whole sentences inside `part` whose length between the cuts is within the bounds (seconds).
+
+    With a `clock`, lengths are measured by it. It may be wrong by the silence at a window's ends, so its shortest
+    windows are left out.
+    """
     starts, ends = cut_points(sentences, delivery)
     shortest, longest = bounds
+    begins, closes = starts, ends
+    if clock:
+        begins = np.array([clock(s.start) - s.start for s in sentences]) + starts
+        closes = np.array([clock(s.end) - s.end for s in sentences]) + ends
+        shortest += min(LEAD_SECONDS + TAIL_SECONDS, (longest - shortest) / 2)
     at = np.arange(len(starts), dtype=np.int64)
-    low: Ints = np.maximum(np.searchsorted(ends, starts + shortest - TOLERANCE, side="left"), at)
-    high: Ints = np.searchsorted(ends, starts + longest + TOLERANCE, side="right").astype(np.int64)
+    low: Ints = np.maximum(np.searchsorted(closes, begins + shortest - TOLERANCE, side="left"), at)
+    high: Ints = np.searchsorted(closes, begins + longest + TOLERANCE, side="right").astype(np.int64)
     high = np.minimum(high, sum(sentence.end <= part[1] for sentence in sentences))
     is_inside = np.array([sentence.start >= part[0] for sentence in sentences], dtype=bool)
     number: Ints = np.where(is_inside, np.maximum(high - low, 0), 0)

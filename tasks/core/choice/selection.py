@@ -5,6 +5,7 @@ by a weighted sum of signals, each standardised within the talk, and picked as a
 overlapping, spread over topics, and as many as requested if they fit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -137,8 +138,9 @@ def select_windows(
     count: int,
     language: str,
     part: tuple[float, float] = EVERYTHING,
+    clock: Callable[[float], float] | None = None,
 ) -> SelectedWindows:
-    """The best `count` windows of `bounds` seconds inside `part`, or as many as fit.
+    """The best `count` windows of `bounds` seconds inside `part`, or as many as fit. `clock` measures their length.
 
     `language` applies to sentences that have none of their own.
 
@@ -154,7 +156,9 @@ def select_windows(
     for units in unit_levels(sentences, bounds):
         if len(picks.picked) >= count or (picks.picked and not units.is_supplement):
             break
-        scored = _score(candidate_windows(units.items, bounds, delivery, part), units, delivery, audience, language)
+        scored = _score(
+            candidate_windows(units.items, bounds, delivery, part, clock), units, delivery, audience, language
+        )
         _pick(scored, picks, count)
     if scored is None or not picks.picked:
         raise TooShort(

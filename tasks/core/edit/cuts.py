@@ -7,6 +7,7 @@ from math import inf, nextafter
 from typing import NamedTuple
 
 from tasks.core.edit.document import EditSegment
+from tasks.core.edl import EdlClip
 from tasks.core.speech.wordlists import fillers
 from tasks.core.speech.writing_systems import TOKEN
 from tasks.core.transcript import Speech, Word
@@ -49,12 +50,31 @@ class SourceWords:
         return self._order[bisect_left(self._middles, start) : bisect_left(self._middles, end)]
 
 
+class TightClock:
+    """How much of a source is left in tight clips: tells the time without all that they leave out."""
+
+    def __init__(self, source: SourceWords) -> None:
+        until = max((word.end for word in source.words), default=0.0) + 1.0
+        cuts = _cuts(EditSegment(start=0.0, end=until), set(), source, tight=True)
+        self._starts, self._ends = [cut.start for cut in cuts], [cut.end for cut in cuts]
+        self._before = list(accumulate((cut.end - cut.start for cut in cuts), initial=0.0))
+
+    def __call__(self, t: float) -> float:
+        """Seconds before `t` that tight clips keep."""
+        begun = bisect_left(self._starts, t)
+        inside = max(self._ends[begun - 1] - t, 0.0) if begun else 0.0
+        return t - self._before[begun] + inside
+
+
 def filler_words(speech: Speech) -> frozenset[int]:
     """The indices of the words that are fillers in the language of their segment."""
     spoken = [(word, segment.language or speech.language) for segment in speech.segments for word in segment.words]
-    return frozenset(
-        index for index, (word, code) in enumerate(spoken) if "".join(TOKEN.findall(word.word.lower())) in fillers(code)
-    )
+    return frozenset(index for index, (word, code) in enumerate(spoken) if is_filler(word, code))
+
+
+def is_filler(word: Word, language: str) -> bool:
+    """Whether a word is a filler in its language, a Whisper code."""
+    return "".join(TOKEN.findall(word.word.lower())) in fillers(language)
 
 
 def played(
@@ -73,6 +93,12 @@ def played(
         for segment, found in zip(segments, cuts, strict=True)
         for part in _parts(segment, [cut for cut in found if cut.asked or cut in kept])
     ]
+
+
+def left_out(clip: EdlClip, source: SourceWords) -> float:
+    """The seconds of a clip that are left out if it is tight."""
+    segments = [EditSegment(start=span.start, end=span.end) for span in clip.segments]
+    return clip.duration - sum(part.end - part.start for part in played(segments, set(), source, tight=True))
 
 
 def _parts(segment: EditSegment, cuts: Sequence[Cut]) -> list[EditSegment]:

@@ -12,10 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
-from tasks.core.appearance import Position, PresetName, Ratio
+from tasks.core.appearance import FramingName, Position, PresetName, Ratio
 from tasks.core.edl import EdlClip
 from tasks.core.object_keys import digest
-from tasks.core.picture.framing_choice import AUTOMATIC, Framing
+from tasks.core.picture.framing_choice import AUTOMATIC, Crop, Fit, Framing
+from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Word
 
 VERSION = 1
@@ -24,6 +25,11 @@ MAX_CLIPS, MAX_SEGMENTS, MAX_WORDS = 10, 30, 5000
 """Most clips in a document, segments in a clip, and words in one of a clip's lists."""
 EDIT_BYTES = 1024 * 1024
 """Largest document."""
+_FRAMINGS: dict[FramingName, Framing] = {
+    "auto": AUTOMATIC,
+    "fit": Fit(kind="fit"),
+    "centre": Crop(kind="crop", at=0.5),
+}
 
 
 def _is_null(value: object) -> bool:
@@ -181,8 +187,15 @@ def words_digest(words: Sequence[Word]) -> str:
     return digest("words", [(word.word, word.start, word.end) for word in words])
 
 
-def first_revision(clips: Sequence[EdlClip], video: str, words: Sequence[Word]) -> EditDocument:
-    """Revision 1: SELECT's clips as they are. `video` is the SHA-256 of the source's video."""
+def first_revision(
+    clips: Sequence[EdlClip], video: str, words: Sequence[Word], request: ClipRequest | None = None
+) -> EditDocument:
+    """Revision 1: SELECT's clips, with the looks that the request asks for.
+
+    Args:
+        video: SHA-256 of the source's video.
+    """
+    framing = _FRAMINGS[(request and request.framing) or "auto"]
     return EditDocument(
         version=VERSION,
         revision=1,
@@ -194,7 +207,10 @@ def first_revision(clips: Sequence[EdlClip], video: str, words: Sequence[Word]) 
                 hook=clip.hook,
                 description=clip.description,
                 hashtags=clip.hashtags,
-                segments=[EditSegment(start=span.start, end=span.end) for span in clip.segments],
+                segments=[EditSegment(start=span.start, end=span.end, framing=framing) for span in clip.segments],
+                ratio=request.ratio if request else None,
+                captions=EditCaptions(preset=(request and request.caption_preset) or "classic"),
+                tighten=bool(request and request.tighten),
             )
             for clip in clips
         ],

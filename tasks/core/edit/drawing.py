@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 from tasks.core.appearance import Ratio
 from tasks.core.captions.presets import PRESETS, Look
 from tasks.core.edit.cuts import SourceWords, played
-from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords
+from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords, first_revision
 from tasks.core.edl import EdlClip, Span
 from tasks.core.picture.framing_choice import AUTOMATIC, Framing
+from tasks.core.request import ClipRequest
 from tasks.core.speech.sentences import join, ordered_words
 from tasks.core.transcript import Segment, Speech, Word
 
@@ -61,6 +62,15 @@ def plain_drawing(clip: EdlClip, speech: Speech) -> Drawing:
         language=_language(clip, speech),
         framing=[AUTOMATIC] * len(clip.segments),
     )
+
+
+def asked_drawing(clip: EdlClip, speech: Speech, request: ClipRequest) -> Drawing:
+    """A clip that nobody has edited, with the looks that the request asks for."""
+    # Only its clip counts: the digests of a document are for those who edit it.
+    document = first_revision([clip], "0" * 64, [], request)
+    (derived,) = derived_edl(document, [clip], speech)
+    (drawing,) = drawings(document, [derived.model_copy(update={"index": clip.index})], speech)
+    return drawing
 
 
 def drawings(document: EditDocument, edl: Sequence[EdlClip], speech: Speech) -> list[Drawing]:

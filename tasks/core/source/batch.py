@@ -19,7 +19,11 @@ from tasks.core.request import (
     ClipCount,
     ClipRequest,
     ClipSeconds,
+    FramingChoice,
     Language,
+    PresetChoice,
+    RatioChoice,
+    TightenChoice,
     optional_field,
 )
 from tasks.core.source.addresses import check_url, is_public, loggable
@@ -78,6 +82,10 @@ class BatchRequest(BaseModel):
     clip_duration_seconds: ClipSeconds = DEFAULT_SECONDS
     clip_count: Annotated[ClipCount, Field(description="Clips to cut from each video.")] = DEFAULT_CLIPS
     language: Language = "auto"
+    ratio: RatioChoice = None
+    caption_preset: PresetChoice = None
+    framing: FramingChoice = None
+    tighten: TightenChoice = None
     concurrency: int = Field(
         default=2, ge=1, le=50, description="Most jobs at once under this name, across all its runs."
     )
@@ -108,8 +116,8 @@ class BatchRequest(BaseModel):
 
     def clip_request(self, url: str) -> ClipRequest:
         """The request for one of the videos."""
-        settings = self.model_dump(include={"clip_duration_seconds", "clip_count", "language"})
-        return ClipRequest(video_url=url, **settings)
+        shared = self.model_fields_set & ClipRequest.model_fields.keys()
+        return ClipRequest(video_url=url, **{name: getattr(self, name) for name in shared})
 
 
 class BatchItem(BaseModel):

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from tasks.core.edit.document import EditDocument, first_revision
-from tasks.core.edit.drawing import Drawing, derived_edl, drawings, plain_drawing
+from tasks.core.edit.drawing import Drawing, asked_drawing, derived_edl, drawings, plain_drawing
 from tasks.core.edl import EdlClip, Span
+from tasks.core.picture.framing_choice import Crop
+from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Speech, Word
 from tests.folders import MEDIA
 
@@ -49,6 +51,26 @@ def test_the_first_revision_gives_selects_clips_back_byte_by_byte():
     assert clip.model_dump_json() == CHOSEN.model_dump_json()
     assert drawing == plain_drawing(CHOSEN, SPEECH)
     assert drawing.captioned == drawing.words
+
+
+def test_the_first_revision_has_the_looks_that_were_asked_for():
+    looks = {"ratio": "4:5", "caption_preset": "punch", "framing": "centre", "tighten": True}
+    request = ClipRequest.model_validate({"video_url": "https://example.org/v", **looks})
+    (clip,) = first_revision([CHOSEN], "a" * 64, WORDS, request).clips
+    assert (clip.ratio, clip.captions.preset, clip.tighten) == ("4:5", "punch", True)
+    assert clip.segments[0].framing == Crop(kind="crop", at=0.5)
+    drawing = asked_drawing(CHOSEN.model_copy(update={"index": 3}), SPEECH, request)
+    assert (drawing.ratio, drawing.captions.preset, drawing.clip.index) == ("4:5", "punch", 3)
+    assert "um" not in said(drawing)
+    assert asked_drawing(CHOSEN, SPEECH, ClipRequest(video_url="https://example.org/v")) == plain_drawing(
+        CHOSEN, SPEECH
+    )
+
+
+def test_a_document_without_new_choices_is_written_as_before():
+    (clip,) = json.loads(first_revision([CHOSEN], "a" * 64, WORDS).model_dump_json())["clips"]
+    assert clip["captions"] == {"shown": True}
+    assert not {"hook_overlay", "tighten"} & clip.keys()
 
 
 def test_the_text_of_a_segment_is_what_is_said_in_it():

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tasks.core.captions.presets import PRESETS
 from tasks.core.languages import LANGUAGES
 
 ADDRESS = "https://example.com/talks/open-it.mp4"
@@ -32,6 +33,8 @@ def test_a_job_can_be_created_by_keyboard_alone(page, api):
     page.keyboard.press("Tab")
     page.keyboard.type("Indo")
     page.keyboard.press("Tab")
+    expect(page.get_by_text("Choose how the clips look")).to_be_focused()
+    page.keyboard.press("Tab")
     expect(page.get_by_text("Use only a part of the video")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -39,6 +42,52 @@ def test_a_job_can_be_created_by_keyboard_alone(page, api):
     assert api.bodies == [
         {"video_url": ADDRESS, "clip_duration_seconds": 60, "clip_count": 2, "language": "id"},
     ]
+
+
+def test_looks_are_chosen_by_picture_with_the_keyboard_and_are_remembered(page, api):
+    page.goto("/")
+    page.get_by_text("Choose how the clips look").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("radio", name="Classic")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="Punch")).to_be_checked()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("checkbox", name="Cut out pauses and filler words")).to_be_checked()
+    submit(page)
+    page.wait_for_url("**/jobs/kk_*")
+    chosen = {"caption_preset": "punch", "ratio": "4:5", "framing": "fit", "tighten": True}
+    assert api.bodies[-1].items() >= chosen.items()
+    page.goto("/")
+    expect(page.get_by_role("radio", name="Punch")).to_be_checked()
+    expect(page.get_by_role("radio", name="4:5")).to_be_checked()
+
+
+def test_every_preset_of_the_captions_is_offered_with_a_small_picture(page, api):
+    page.goto("/")
+    page.get_by_text("Choose how the clips look").click()
+    offered = page.locator("input[name=caption_preset]").evaluate_all("inputs => inputs.map((input) => input.value)")
+    assert [name or "classic" for name in offered] == list(PRESETS)
+    for name in PRESETS:
+        picture = page.request.get(f"/static/presets/{name}.webp")
+        assert picture.ok
+        assert picture.headers["content-type"] == "image/webp"
+        assert 1000 < len(picture.body()) <= 15_000
+        drawn = page.locator(f"img[src='/static/presets/{name}.webp']")
+        drawn.scroll_into_view_if_needed()
+        expect(drawn).to_have_js_property("naturalWidth", 270)
+
+
+def test_a_refused_look_is_shown_at_its_field(page, api):
+    page.goto("/")
+    page.route("**/api/jobs", lambda route: route.fulfill(status=400, json={"detail": "ratio must be 9:16 or 4:5"}))
+    submit(page)
+    expect(page.get_by_text("This must be 9:16 or 4:5.")).to_be_visible()
 
 
 def test_the_last_options_and_recent_jobs_are_remembered(page, api):

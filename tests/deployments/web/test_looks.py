@@ -74,7 +74,16 @@ def opened(api, page):
         summary.click()
 
 
-PAGES = [form, queued, running, failed, cancelled, done, opened]
+def looks(api, page):
+    page.goto("/")
+    page.get_by_text("Choose how the clips look").click()
+    page.get_by_role("radio", name="Label").check()
+    page.evaluate(
+        "Promise.all([...document.images].map((image) => { image.loading = 'eager'; return image.decode(); }))"
+    )
+
+
+PAGES = [form, looks, queued, running, failed, cancelled, done, opened]
 
 
 @pytest.mark.parametrize(("width", "viewport", "scheme"), LOOKS)

@@ -6,7 +6,8 @@ import { chosenFile, uploadedFile } from "./file.js";
 import { forgetJobs, keepChoice, keepJob, lastChoice, recentJobs } from "./memory.js";
 import { asSentence, clips, displayStatus, formatPosition, formatTime, hasEnded, readPosition, STATES, subject } from "./words.js";
 
-const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "start_seconds", "end_seconds", "api_key"];
+const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "start_seconds", "end_seconds", "caption_preset", "ratio", "framing", "tighten", "api_key"];
+const LOOKS = ["caption_preset", "ratio", "framing"];
 const LONGEST_ADDRESS = 4096;
 const form = byId("form");
 let sending = { body: "", key: "" };
@@ -25,15 +26,23 @@ function part() {
   return Object.fromEntries(ends.filter(([, seconds]) => seconds !== null));
 }
 
+/** How the clips shall look: only what differs from the usual. */
+function looks() {
+  const chosen = LOOKS.map((name) => [name, form.elements[name].value]).filter(([, value]) => value);
+  return { ...Object.fromEntries(chosen), ...(form.elements.tighten.checked && { tighten: true }) };
+}
+
 /** Fills the form, ignoring values that it does not offer. */
 function fill(values) {
-  for (const name of ["clip_duration_seconds", "clip_count"]) {
+  for (const name of ["clip_duration_seconds", "clip_count", ...LOOKS]) {
     const radio = [...form.elements[name]].find((option) => option.value === String(values[name]));
     if (radio) radio.checked = true;
   }
   const { language } = form.elements;
   if ([...language.options].some((option) => option.value === values.language)) language.value = values.language;
   if (typeof values.video_url === "string") form.elements.video_url.value = values.video_url;
+  if (values.tighten === true) form.elements.tighten.checked = true;
+  if (Object.keys(looks()).length) byId("looks").open = true;
   for (const name of ["start_seconds", "end_seconds"]) {
     if (!(values[name] > 0)) continue;
     form.elements[name].value = formatPosition(values[name]);
@@ -94,6 +103,7 @@ function complete(input) {
 
 function focus(name) {
   if (name === "start_seconds" || name === "end_seconds") byId("part").open = true;
+  if (LOOKS.includes(name) || name === "tighten") byId("looks").open = true;
   const control = form.elements[name];
   (control instanceof RadioNodeList ? control[0] : control).focus();
 }
@@ -148,11 +158,11 @@ async function send(event) {
   button.setAttribute("aria-disabled", "true");
   write(button, file ? "Uploading…" : "Sending…");
   try {
-    const body = { ...(file ? { upload: await uploadedFile() } : { video_url: address.value }), ...choice(), ...part() };
+    const body = { ...(file ? { upload: await uploadedFile() } : { video_url: address.value }), ...choice(), ...looks(), ...part() };
     write(button, "Sending…");
     const headers = { "idempotency-key": idempotencyKey(JSON.stringify(body)) };
     const { job_id: id, status } = await ask("/api/jobs", { method: "POST", body, headers });
-    keepChoice(choice());
+    keepChoice({ ...choice(), ...looks() });
     keepJob({ id, url: body.video_url ?? "", name: file?.name, seconds: body.clip_duration_seconds, count: body.clip_count, at: Date.now() / 1000, status });
     location.assign(`/jobs/${encodeURIComponent(id)}`);
   } catch (error) {

@@ -47,6 +47,8 @@ def test_an_open_part_may_be_named_as_null(api):
     assert api.runs.requests[job_id, 1] == REQUEST
 
 
+BAD_RATIO = "ratio must be 9:16 or 4:5 or 1:1 or 16:9"
+BAD_PRESET = "caption_preset must be classic or punch or word or box or label or reveal"
 BAD_START = "start_seconds must be a number of seconds from 0"
 BAD_END = "end_seconds must be a number of seconds, at least a clip's length after start_seconds"
 
@@ -54,6 +56,10 @@ BAD_END = "end_seconds must be a number of seconds, at least a clip's length aft
 @pytest.mark.parametrize(
     ("part", "detail"),
     [
+        *(({"ratio": value}, BAD_RATIO) for value in ("9x16", "2:1", 1.5, [], {}, "")),
+        *(({"caption_preset": value}, BAD_PRESET) for value in ("Classic", "../box", 1, ["box"])),
+        *(({"framing": value}, "framing must be auto or fit or centre") for value in ("zoom", True)),
+        *(({"tighten": value}, "tighten must be true or false") for value in ("yes", 1, "true", [])),
         *(({"start_seconds": value}, BAD_START) for value in ("600", True, -1, 10**6, [])),
         *(({"end_seconds": value}, BAD_END) for value in ("600", False, -1, 0, 35.9, {})),
         ({"start_seconds": 600, "end_seconds": 600}, BAD_END),

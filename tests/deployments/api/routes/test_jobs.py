@@ -68,7 +68,9 @@ def test_a_new_job_is_queued(api):
         "created_at": 0,
         "updated_at": 0,
         "stages": {},
-        "request": REQUEST | {"start_seconds": None, "end_seconds": None, "source_name": None},
+        "request": REQUEST
+        | {"start_seconds": None, "end_seconds": None, "source_name": None}
+        | dict.fromkeys(("ratio", "caption_preset", "framing", "tighten")),
         "error_code": None,
         "next_step": None,
         "cancelled": False,
