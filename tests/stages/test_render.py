@@ -8,12 +8,14 @@ import av
 import numpy as np
 import pytest
 
+from tasks.core.appearance import Ratio
 from tasks.core.captions.presets import CLASSIC
 from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip, Span
 from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
+from tasks.core.picture.framing_choice import Split
 from tasks.core.transcript import Segment, Word
 from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
 from tasks.engines.output.measurements import _is_mark, measure_clip
@@ -269,6 +271,26 @@ def test_framing_changes_exactly_at_the_cut(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(stage, "frame_range", framed)
     shown = [f[50].mean(axis=0).argmax() for f in frames(rendered(path, tmp_path / "out", words=[]).path)]
     assert shown == [0] * 30 + [2] * 60
+
+
+@pytest.mark.parametrize("ratio", ["9:16", "4:5", "16:9"])
+def test_two_parts_of_the_picture_are_shown_one_above_the_other(tmp_path: Path, ratio: Ratio):
+    sides = "testsrc2=s=640x360:r=30:d=5,drawbox=w=80:h=ih:color=red:t=fill,drawbox=x=560:w=80:h=ih:color=blue:t=fill"
+    path = source(tmp_path / "a.mp4", sides, "-crf", "12")
+    asked = drawing(cut((0.5, 3.5))).model_copy(
+        update={"framing": [Split(kind="split", upper=0.0, lower=1.0)], "ratio": ratio, "words": []}
+    )
+    made = render_clip(asked, footage(path), OPTIONS, tmp_path / "out")
+    size = OPTIONS.at_ratio(ratio)
+    shown = frames(made.path)[30].astype(int)
+    assert shown.shape == (size.height, size.width, 3)
+    middle = 2 * round(size.height / 4)
+    assert shown[middle - 12 : middle - 4, 2:12].mean(axis=(0, 1)).argmax() == 0
+    assert shown[middle + 4 : middle + 12, -12:-2].mean(axis=(0, 1)).argmax() == 2
+    measure = measure_clip(made.path, made.source)
+    checks = check_clip(measure, made.clip, size, made.source_black, made.source_frozen, [], 3.0)
+    assert [f"{check.name}: {check.measured}" for check in checks if not check.ok] == []
+    assert {box.box.top > 0.4 for box in made.source.frames} == {True, False}
 
 
 def test_a_pan_moves_the_crop_steadily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

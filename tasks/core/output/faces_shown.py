@@ -6,7 +6,7 @@ from tasks.core.captions.presets import Band
 from tasks.core.edl import EdlClip
 from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import RenderOptions
-from tasks.core.output.source_match import framing
+from tasks.core.output.source_match import framings
 from tasks.core.picture.camera import FaceBox, RangeAnalysis, Shot
 
 
@@ -26,19 +26,20 @@ def faces_shown(
     elapsed = 0.0
     for span, view, of_range in zip(clip.segments, views, shots, strict=True):
         early = [face for face in view.faces if elapsed + face.t - span.start < until]
-        shown += [band for face in early if (band := _rows(face, of_range, info, options))]
+        shown += [band for face in early for band in _rows(face, of_range, info, options)]
         elapsed += span.duration
     return shown
 
 
-def _rows(face: FaceBox, shots: Sequence[Shot], info: MediaInfo, options: RenderOptions) -> Band | None:
+def _rows(face: FaceBox, shots: Sequence[Shot], info: MediaInfo, options: RenderOptions) -> list[Band]:
+    """Where the face is in the clip: nowhere, or in a split picture perhaps twice."""
     shot = next((shot for shot in reversed(shots) if shot.start <= face.t), shots[0])
-    source, clip = framing(shot, face.t, info, options)
-    if not source.left <= face.x / info.width <= source.right:
-        return None
-    scale = (clip.bottom - clip.top) / (source.bottom - source.top)
-    top, bottom = (
-        clip.top + (edge / info.height - source.top) * scale
-        for edge in (face.y - face.height / 2, face.y + face.height / 2)
-    )
-    return Band(max(top, 0.0), min(bottom, 1.0)) if top < 1 and bottom > 0 else None
+    found: list[Band] = []
+    for source, clip in framings(shot, face.t, info, options):
+        scale = (clip.bottom - clip.top) / (source.bottom - source.top)
+        edges = (face.y - face.height / 2) / info.height, (face.y + face.height / 2) / info.height
+        top, bottom = (clip.top + (edge - source.top) * scale for edge in edges)
+        is_inside = source.left <= face.x / info.width <= source.right and top < clip.bottom and bottom > clip.top
+        if is_inside:
+            found.append(Band(max(top, clip.top), min(bottom, clip.bottom)))
+    return found

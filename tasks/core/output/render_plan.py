@@ -221,7 +221,7 @@ def _piece(shot: Shot, first: int, frames: int, begins: float) -> Piece:
         layout=shot.layout,
         crop_width=shot.crop_width,
         crop_height=shot.crop_height,
-        keys=keys if shot.layout == "pan" else keys[:1],
+        keys=keys if shot.layout in ("pan", "split") else keys[:1],
     )
 
 

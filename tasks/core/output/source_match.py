@@ -12,6 +12,7 @@ from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
 from tasks.core.picture.motion import stretches
+from tasks.core.picture.reframe import upper_half
 
 BINS_PER_SECOND = 100
 """A lag of 40 ms is four bins."""
@@ -117,7 +118,26 @@ class SourceExcerpt(BaseModel):
 
 
 def framing(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> tuple[Box, Box]:
-    """The box of the source that the camera shows at `at`, and the box of the clip where it appears."""
+    """The box of the source that the camera shows at `at`, and the box of the clip where it appears.
+
+    Of a split picture, it is the upper part in one half second and the lower one in the next.
+    """
+    if shot.layout == "split":
+        return framings(shot, at, info, options)[int(2 * at) % 2]
+    return framings(shot, at, info, options)[0]
+
+
+def framings(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> list[tuple[Box, Box]]:
+    """The same, with both parts of a split picture."""
+    if shot.layout == "split":
+        middle = upper_half((options.width, options.height))[1] / options.height
+        parts = [shot.model_copy(update={"layout": "still", "keys": [key]}) for key in shot.keys]
+        places = Box(bottom=middle), Box(top=middle)
+        return [(_framing(part, at, info, options)[0], place) for part, place in zip(parts, places, strict=True)]
+    return [_framing(shot, at, info, options)]
+
+
+def _framing(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> tuple[Box, Box]:
     width, height = shot.crop_width or info.width, shot.crop_height or info.height
     times = [key.t for key in shot.keys] or [0.0]
     x, y = (

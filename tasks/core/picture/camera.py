@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.picture.field_order import Scan
 
-Layout = Literal["still", "pan", "fit"]
-"""still: one crop; pan: a crop that moves; fit: the whole frame over a blurred background."""
+Layout = Literal["still", "pan", "fit", "split"]
+"""still: one crop; pan: a crop that moves; fit: the whole frame over a blurred background;
+split: two crops at rest, one above the other."""
 
 
 class Picture(BaseModel):
@@ -34,7 +35,8 @@ class CropKey(BaseModel):
 
 
 class Shot(BaseModel):
-    """One uncut stretch of the source and its framing; `keys` has one item unless the layout is `pan`.
+    """One uncut stretch of the source and its framing; `keys` has one item unless the layout is
+    `pan`, or `split`: then the first is the upper crop, the second the lower.
 
     `crop_width` and `crop_height` are 0 for `fit`, unless bars are cropped away. `reason` explains the decision.
     """

@@ -34,6 +34,14 @@ class Crop(_FramingChoice):
     )
 
 
-Framing = Annotated[Automatic | Fit | Crop, Field(discriminator="kind")]
+class Split(_FramingChoice):
+    """Two crops at rest, one above the other: for two people side by side. Each moves as `crop` does."""
+
+    kind: Literal["split"]
+    upper: float = Field(ge=0, le=1, allow_inf_nan=False, description="Where the upper crop's middle is.")
+    lower: float = Field(ge=0, le=1, allow_inf_nan=False, description="Where the lower crop's middle is.")
+
+
+Framing = Annotated[Automatic | Fit | Crop | Split, Field(discriminator="kind")]
 """What the camera shows of a segment."""
 AUTOMATIC = Automatic(kind="auto")

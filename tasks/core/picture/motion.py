@@ -30,12 +30,22 @@ def is_frozen(changed: float) -> bool:
 
 
 def shown_boxes(shots: Sequence[Shot], times: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """What the camera shows at each of `times`: left, top, right, bottom as shares of a frame of `size` pixels."""
+    """What the camera shows at each of `times`: left, top, right, bottom as shares of a frame of `size` pixels.
+
+    Of a split picture, that is the smallest part of the frame that holds both crops.
+    """
     boxes = np.tile([0.0, 0.0, 1.0, 1.0], (len(times), 1))
     for shot in shots:
         if not shot.keys:
             continue
         during = (times >= shot.start - 1e-6) & (times < shot.end - 1e-6)
+        if shot.layout == "split":
+            (left, right), (top, bottom) = (
+                [f(getattr(key, axis) for key in shot.keys) for f in (min, max)] for axis in "xy"
+            )
+            edges = [left, top, right + shot.crop_width, bottom + shot.crop_height]
+            boxes[during] = np.array(edges) / np.array([*size, *size])
+            continue
         at = [key.t for key in shot.keys]
         left, top = (np.interp(times[during], at, [getattr(key, axis) for key in shot.keys]) for axis in "xy")
         edges = [left / size[0], top / size[1], (left + shot.crop_width) / size[0], (top + shot.crop_height) / size[1]]

@@ -13,7 +13,7 @@ import numpy as np
 
 from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.crop_path import constant_within, key_indices, peak_motion, smooth_path, taut_string
-from tasks.core.picture.framing_choice import Crop, Fit, Framing
+from tasks.core.picture.framing_choice import Crop, Fit, Framing, Split
 from tasks.core.picture.speaker import lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
 
@@ -91,6 +91,8 @@ def frame_range(
     """
     if isinstance(asked, Crop):
         return [_crop_at(asked.at, view, fit_crop(source, output))]
+    if isinstance(asked, Split):
+        return [_split_at(asked, view, fit_crop(source, upper_half(output)))]
     if isinstance(asked, Fit):
         return _fit_each_picture(view)
     framed = [
@@ -101,11 +103,21 @@ def frame_range(
     return _absorb_slivers(framed)
 
 
+def upper_half(output: tuple[int, int]) -> tuple[int, int]:
+    """The size of a split picture's upper part, with even sides; the lower one has the other rows."""
+    return output[0], 2 * round(output[1] / 4)
+
+
 def _crop_at(at: float, view: RangeAnalysis, frame: Frame) -> Shot:
     """One resting crop whose middle is at a share of the frame's longer side."""
     whole = frame.width if frame.axis == "x" else frame.height
     corner = float(np.clip(at * whole - frame.length / 2, 0, frame.room))
     return _still(view.start, view.end, frame, corner, ASKED, 0)
+
+
+def _split_at(asked: Split, view: RangeAnalysis, frame: Frame) -> Shot:
+    upper, lower = (_crop_at(at, view, frame) for at in (asked.upper, asked.lower))
+    return upper.model_copy(update={"layout": "split", "keys": [*upper.keys, *lower.keys]})
 
 
 def _fit_each_picture(view: RangeAnalysis) -> list[Shot]:

@@ -10,6 +10,7 @@ import ffmpeg
 
 from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import OnReel, Piece, RenderOptions, RenderPlan, path_expression, reels
+from tasks.core.picture.reframe import upper_half
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.footage import Footage
 from tasks.engines.picture.filters import apply, to_bt709
@@ -116,6 +117,8 @@ def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) 
     if piece.layout == "fit" and piece.crop_width:
         size, corner = (piece.crop_width, piece.crop_height), piece.keys[0]
         frames = frames.filter("crop", w=size[0], h=size[1], x=corner.x, y=corner.y, exact=1)
+    if piece.layout == "split":
+        return _split(frames, piece, info, options).filter("format", "yuv420p").filter("setsar", 1)
     is_whole = piece.layout == "fit"
     framed = _fitted(frames, size, info, options) if is_whole else _cropped(frames, piece, info, options)
     return framed.filter("format", "yuv420p").filter("setsar", 1)
@@ -126,6 +129,18 @@ def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions)
     y = path_expression([(key.t, key.y) for key in piece.keys])
     crop = frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1)
     return apply(crop, to_bt709(info, options.width, options.height))
+
+
+def _split(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
+    """Two crops of the same frames, one above the other."""
+    width, upper = upper_half((options.width, options.height))
+    heights, copies = (upper, options.height - upper), frames.split()
+    size = {"w": piece.crop_width, "h": piece.crop_height, "exact": 1}
+    parts = [
+        apply(copies[i].filter("crop", **size, x=key.x, y=key.y), to_bt709(info, width, heights[i]))
+        for i, key in enumerate(piece.keys)
+    ]
+    return ffmpeg.filter([part.filter("setsar", 1) for part in parts], "vstack")
 
 
 def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:

@@ -58,6 +58,9 @@ NOT_FRAMINGS = [
     {"kind": "crop"},
     {"kind": "crop", "at": 2},
     {"kind": "fit", "at": 0},
+    {"kind": "split", "upper": 0.2},
+    {"kind": "split", "upper": 0.2, "lower": 1.2},
+    {"kind": "split", "upper": float("nan"), "lower": 1},
 ]
 HOSTILE: list[tuple[str, dict[str, Any]]] = [
     *((SEGMENT.replace("/0", "[0]").replace("/", ".") + f".{end}", changed(f"{SEGMENT}/{end}", value))
