@@ -1,8 +1,8 @@
 """Measures what a job costs: seconds, CPU seconds and peak memory of each stage. `make bench`.
 
 A talk is served on loopback, the embedded stack is started, and the flow cuts the talk twice, each
-time in a new process: once as requested, and once with another length and count. A plain
-ffmpeg encode of the first job's seconds is measured for comparison.
+time in a new process: once as requested, and once with another length and count. Between them,
+one clip is recut. A plain ffmpeg encode of the first job's seconds is measured for comparison.
 
 Standard output gets a table, and the same as JSON in its last line; progress goes to standard
 error. The exit status is 1 if a limit is exceeded, or if it could not be measured.
@@ -164,13 +164,14 @@ def _run(video: Path, arguments: argparse.Namespace, folder: Path, name: str) ->
             job, encodes = _job(
                 stack, {"video_url": url} | _request(arguments, again=False), Path(data), f"{name}, first"
             )
+            recut = _recut(stack, job["job_id"], Path(data), name)
             again, _ = _job(stack, {"video_url": url} | _request(arguments, again=True), Path(data), f"{name}, again")
         say(f"{name}: plain encode and comparison")
         rendered = [encode for encode in encodes if encode["stage"] == "RENDER"]
         options = run_options(configured).picture
         plain = plain_encodes(video, rendered, options, Path(data))
         comparison = comparison_cpu(video, rendered, options)
-    return {"job": job, "again": again, "plain": plain, "comparison": comparison}
+    return {"job": job, "again": again, "recut": recut, "plain": plain, "comparison": comparison}
 
 
 def _warm_up(stack: LocalStack, folder: Path, name: str) -> None:
@@ -195,8 +196,8 @@ def _job(
     stack: LocalStack, request: dict[str, Any], folder: Path, name: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run one job in a new process; returns its summary, and its encodes as the plain encode needs them."""
-    result, log = folder / f"{name}.json", folder / f"{name}.log"
-    command = [sys.executable, "-m", "tests.bench.job", new_job_id(), json.dumps(request), str(result)]
+    result, log, job_id = folder / f"{name}.json", folder / f"{name}.log", new_job_id()
+    command = [sys.executable, "-m", "tests.bench.job", job_id, json.dumps(request), str(result)]
     servers = [pid for part in stack.needed if (pid := stack.pid(part)) is not None]
     before, stack_before, started = _children_cpu(), sum_over_trees(cpu_seconds, servers), time.monotonic()
     with (
@@ -214,7 +215,20 @@ def _job(
     measured = json.loads(result.read_text())
     used = {"cpu": sum_over_trees(cpu_seconds, servers) - stack_before, "peak_mb": max(mb for _, mb in others.samples)}
     cpu = _children_cpu() - before
-    return report.summary(started, ended, cpu, measured, own.samples, used), measured["encodes"]
+    summary = report.summary(started, ended, cpu, measured, own.samples, used)
+    return summary | {"job_id": job_id}, measured["encodes"]
+
+
+def _recut(stack: LocalStack, job_id: str, folder: Path, name: str) -> dict[str, float]:
+    """Change one clip of the job in a new process; returns what `tests.bench.recut` measured."""
+    say(f"{name}: recut of one clip")
+    result, log = folder / "recut.json", folder / "recut.log"
+    command = [sys.executable, "-m", "tests.bench.recut", job_id, str(result)]
+    with log.open("wb") as errors, _running_child(command, stack.environment(), errors) as process:
+        status = process.wait()
+    if status:
+        raise SystemExit(f"The recut ended with status {status}:\n{log.read_text(errors='replace')[-3000:]}")
+    return json.loads(result.read_text())
 
 
 @contextlib.contextmanager

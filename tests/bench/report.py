@@ -123,6 +123,20 @@ def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
             "s",
             f"as the flow waits for them; {middle(lambda run: _of_source(run['again'], 'work')):.1f} of it their work",
         ),
+        _at_most(
+            "recut of one clip: drawing, its encode = 1",
+            middle(lambda run: run["recut"]["draw"] / run["recut"]["encode"]),
+            1.25,
+            "",
+            f"{middle(lambda run: run['recut']['encode']):.1f} s of encoding",
+        ),
+        _at_most(
+            "recut of one clip: beside drawing",
+            middle(lambda run: run["recut"]["beside"]),
+            3.0,
+            "s",
+            f"Prefect, Redis, bucket, checks; before that, imports {middle(lambda run: run['recut']['imports']):.1f} s",
+        ),
         _overhead("first job: Prefect, Redis, bucket", [run["job"]["overhead"] for run in runs]),
         _overhead("cut again: Prefect, Redis, bucket", [run["again"]["overhead"] for run in runs]),
     ]

@@ -57,7 +57,9 @@ def job(**changes):
 
 def run(**plain):
     quick = {"seconds": 0.75, "work": 0.5, "bucket": 0.125}
-    return {"job": job(), "again": job(**quick), "plain": {"cpu": 10.0, "seconds": 300 / 28} | plain, "comparison": 0.9}
+    recut = {"imports": 3.0, "flow": 14.0, "draw": 12.0, "encode": 10.0, "beside": 2.0}
+    cost = {"plain": {"cpu": 10.0, "seconds": 300 / 28} | plain, "comparison": 0.9, "recut": recut}
+    return {"job": job(), "again": job(**quick)} | cost
 
 
 def by_name(found):
@@ -107,8 +109,10 @@ def test_verdicts_say_which_limits_are_kept():
     assert found["comparison with the source, RENDER = 1"].value == pytest.approx(0.06)
     assert found["cut again: DOWNLOAD and TRANSCRIPT"].value == pytest.approx(1.5)
     assert found["first job: Prefect, Redis, bucket"].value == pytest.approx(6.0)
+    assert found["recut of one clip: drawing, its encode = 1"].value == pytest.approx(1.2)
+    assert found["recut of one clip: beside drawing"].value == pytest.approx(2.0)
     judged = [verdict.ok for verdict in found.values()]
-    assert judged == [True, True, False, False, True, False, False]
+    assert judged == [True, True, False, False, True, True, True, False, False]
 
 
 def test_the_wall_time_is_scaled_by_the_cost_of_a_plain_encode():
