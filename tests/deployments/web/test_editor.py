@@ -299,6 +299,9 @@ def test_captions_are_drawn_over_the_preview(editor):
     )
     caption = editor.locator("#caption")
     expect(caption).to_have_text(re.compile("You carry a phone"))
+    editor.get_by_role("checkbox", name="Show the hook").check()
+    expect(editor.locator("#card")).to_have_text("You carry a phone that you cannot open.")
+    assert draft(editor)["hook_overlay"] is True
     word(editor, place("phone")).click()
     editor.keyboard.press("h")
     expect(caption).not_to_contain_text("phone")

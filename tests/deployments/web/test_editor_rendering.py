@@ -139,6 +139,7 @@ def test_a_rendering_that_fails_says_why_and_keeps_the_changes(page, served, tal
     expect(page.get_by_role("alert").filter(has_text="The disk was full.")).to_contain_text(KEPT)
     expect(button(page, "Render clip")).not_to_have_attribute("aria-disabled", "true")
     edit(page, job_id)
+    expect(page.get_by_role("alert").filter(has_text="The disk was full.")).to_be_visible()
     assert draft(page)["title"] == "Another title"
 
 

@@ -1,10 +1,13 @@
-// A row of choices, one of which is chosen: radio buttons that look like a switch.
+// Choices, one of which is chosen: radio buttons that look like a switch, or pictures.
 
 import { make, write } from "../dom.js";
 
-/** {element, offer(options), choose(value), mark(sentence)}; `chosen(value)` is called when the user chooses. */
-export function choices(name, title, chosen) {
-  const row = make("div", { class: "choices" });
+/**
+ * {element, offer(options), choose(value), mark(sentence)}; `chosen(value)` is called when the user chooses.
+ * Options are [{value, text, shape}], or with `isPictured` [{value, text, picture}].
+ */
+export function choices(name, title, chosen, { isPictured = false } = {}) {
+  const row = make("div", { class: isPictured ? "presets" : "choices" });
   const legend = make("legend", {}, title);
   const wrong = make("p", { class: "wrong", id: `${name}-error` });
   const element = make("fieldset", { class: "field", "aria-describedby": wrong.id }, legend, row, wrong);
@@ -26,8 +29,8 @@ export function choices(name, title, chosen) {
   };
 }
 
-function choice(name, { value, text, shape, look }) {
-  const inside = look ? make("b", { class: "sample", "data-preset": look }, text) : text;
-  const label = make("span", {}, shape && make("i", { class: "shape", "data-ratio": shape }), inside);
+function choice(name, { value, text, shape, picture }) {
+  const drawn = picture && make("img", { src: picture, alt: "", width: 270, height: 280, loading: "lazy" });
+  const label = make("span", {}, drawn, shape && make("i", { class: "shape", "data-ratio": shape }), picture ? make("strong", {}, text) : text);
   return make("label", {}, make("input", { type: "radio", name, value }), label);
 }

@@ -12,7 +12,7 @@ import { Ends } from "./ends.js";
 import { placed } from "./faults.js";
 import { Look } from "./look.js";
 import { heard, lengthOf, playingPlan } from "./playing.js";
-import { followRendering, sendDocument } from "./rendering.js";
+import { followRendering, notRendered, sendDocument } from "./rendering.js";
 import { defaults } from "./schema.js";
 import { Screen } from "./screen.js";
 import { Spoken } from "./spoken.js";
@@ -70,7 +70,9 @@ async function begin() {
     await loadWords();
     build();
     opened(isRestored);
-    if (["QUEUED", "RUNNING"].includes(job.recut?.state)) followAnothers(job.recut.revision);
+    const { recut } = job;
+    if (["QUEUED", "RUNNING"].includes(recut?.state)) followAnothers(recut.revision);
+    if (recut?.state === "FAILED" && isRestored) write(byId("problem"), notRendered(recut));
   } catch (error) {
     write(byId("title"), "This clip cannot be edited");
     write(byId("problem"), problemText(error));
@@ -124,7 +126,7 @@ async function loadMore(side) {
 }
 
 function build() {
-  const parts = elements("source", "stage", "blurred", "caption", "unplayable", "play", "clock", "time");
+  const parts = elements("source", "stage", "blurred", "caption", "card", "unplayable", "play", "clock", "time");
   desk.screen = new Screen(parts, jobPath(jobId, "/source"), {
     time: (seconds) => desk.list.speak(desk.screen.isPlaying ? wordAt(seconds)?.index : undefined),
     crop: (at, key) => desk.draft.change(withValue(desk.draft.clip, ["segments", shownPart(), "framing"], { kind: "crop", at }), "Move the crop", key),
@@ -188,7 +190,7 @@ function drawTop(plan) {
   const title = draft.clip.title || `Clip ${number}`;
   write(byId("title"), title);
   document.title = `Edit: ${title} · KangKlip`;
-  write(byId("facts"), `Clip ${number} of ${draft.document.clips.length} · ${lengthOf(plan).toFixed(1)} s`);
+  write(byId("facts"), `Clip ${number} of ${draft.document.clips.length} · ${draft.clip.tighten ? "at most " : ""}${lengthOf(plan).toFixed(1)} s`);
   able(byId("undo"), draft.history.canUndo);
   able(byId("redo"), draft.history.canRedo);
   able(byId("render"), draft.isChanged && !isRendering);

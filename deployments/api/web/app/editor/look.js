@@ -6,6 +6,11 @@ import { choices } from "./choices.js";
 import { framings, named, namesOf, otherFields } from "./schema.js";
 
 const POSITIONS = { lower: "Below", middle: "Middle", upper: "Above" };
+/** Plainer words than the schema's for fields whose names and hints say little to people. */
+const NAMES = {
+  hook_overlay: { name: "Show the hook", hint: "On a card over the first three seconds." },
+  tighten: { name: "Cut pauses and filler words", hint: "Pauses over 0.6 s, and words such as “um”. The preview still plays them." },
+};
 const FRAMINGS = {
   auto: { text: "Follow", hint: "The camera follows whoever speaks." },
   fit: { text: "Whole", hint: "The whole picture, over a blurred copy of itself." },
@@ -35,16 +40,16 @@ export class Look {
     this.#framing.offer(this.#kinds.map(({ kind }) => ({ value: kind, text: FRAMINGS[kind]?.text ?? named(kind) })));
     this.#cropper = desk.screen.cropper();
     this.#captions.addEventListener("change", () => this.#set(["captions", "shown"], this.#captions.checked, this.#captions.checked ? "Show captions" : "Take captions off"));
-    this.#others = otherFields(desk.schema).map((field) => otherControl(field, (value) => this.#set(field.path, value, `Change ${field.name.toLowerCase()}`)));
+    const others = otherFields(desk.schema).map((field) => ({ ...field, ...NAMES[field.path.join(".")] }));
+    this.#others = others.map((field) => otherControl(field, (value) => this.#set(field.path, value, `Change ${field.name.toLowerCase()}`)));
     const captions = make("div", { class: "field" }, make("label", { class: "check" }, this.#captions, "Captions in the picture"), this.#captionsWrong);
     place.append(this.#ratio.element, this.#framing.element, this.#hint, this.#cropper.element, captions, ...this.#captionChoices(), ...this.#others.map(({ element }) => element));
   }
 
   #captionChoices() {
     const { schema } = this.#desk;
-    this.#preset = choices("preset", "Caption style", (value) => this.#set(["captions", "preset"], value, "Change the caption style"));
-    this.#preset.offer(namesOf(schema, "EditCaptions", "preset").map((name) => ({ value: name, text: named(name), look: name })));
-    this.#preset.element.classList.add("presets");
+    this.#preset = choices("preset", "Caption style", (value) => this.#set(["captions", "preset"], value, "Change the caption style"), { isPictured: true });
+    this.#preset.offer(namesOf(schema, "EditCaptions", "preset").map((name) => ({ value: name, text: named(name), picture: `/static/presets/${encodeURIComponent(name)}.webp` })));
     this.#position = choices("position", "Captions at", (value) => this.#set(["captions", "position"], value || null, "Move the captions"));
     const places = namesOf(schema, "EditCaptions", "position").filter(Boolean);
     this.#position.offer([null, ...places].map((place) => ({ value: place ?? "", text: place ? (POSITIONS[place] ?? named(place)) : "Default" })));

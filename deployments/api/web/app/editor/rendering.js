@@ -40,12 +40,15 @@ export async function followRendering(jobId, revision, progress) {
     if (job.revision >= revision) return;
     const { recut } = job;
     if (recut?.revision === revision && recut.state === "FAILED") {
-      throw new NotRendered(`The clip could not be rendered. ${asSentence(recut.error ?? "No reason was given")} Your changes are kept.`);
+      throw new NotRendered(notRendered(recut));
     }
     if (recut?.revision !== revision) throw new NotRendered("The rendering has ended without a result. Your changes are kept; try again.");
     progress(recut.progress, false);
   }
 }
+
+/** Why a rendering has failed. */
+export const notRendered = ({ error }) => `The clip could not be rendered. ${asSentence(error ?? "No reason was given")} Your changes are kept.`;
 
 /** Each refusal as one sentence with a next step. */
 function refusal(error) {

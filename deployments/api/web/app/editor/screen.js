@@ -11,6 +11,7 @@ const DEFAULT_FRAME = 1 / 30; // seconds, until the video has told its own
 const DEFAULT_PICTURE = 16 / 9;
 const EARLY = 0.01; // seconds; a part that ends this soon has ended
 const CROP_STEP = 0.01;
+const CARD = 3; // seconds that the hook's card is shown, as in tasks/core/captions/card.py
 
 export class Screen {
   #parts;
@@ -154,7 +155,7 @@ export class Screen {
   }
 
   #show(clock = this.clock) {
-    const { clock: slider, time, caption, source } = this.#parts;
+    const { clock: slider, time, caption, card, source } = this.#parts;
     const length = lengthOf(this.#plan);
     slider.value = clock;
     slider.setAttribute("aria-valuetext", `${formatClock(clock)} of ${formatClock(length)}`);
@@ -164,6 +165,7 @@ export class Screen {
     caption.dataset.preset = preset;
     caption.dataset.position = position ?? "";
     drawCaption(caption, shown ? captionAt(this.#groups, clock) : null);
+    write(card, this.#clip?.hook_overlay && clock < CARD ? this.#clip.hook : "");
     this.#on.time(source.currentTime);
   }
 
