@@ -10,7 +10,7 @@ from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
 from tasks.core.output.poster import PosterCandidate
 from tasks.core.output.render_plan import MAX_TRUE_PEAK, TARGET_LUFS, RenderOptions
-from tasks.core.output.source_match import FEWEST_FRAMES, FrameMatch, Lag
+from tasks.core.output.source_match import FEWEST_FRAMES, LAG_TOLERANCE, FrameMatch, Lag
 from tasks.core.plurals import pluralize
 from tasks.core.transcript import Word
 
@@ -33,8 +33,6 @@ CAPTION_SLACK = 0.12
 """Most seconds between a word's middle and a sampled frame that counts for it."""
 
 
-LAG_TOLERANCE = 0.040
-"""Most seconds between a clip's sound and its source's."""
 MIN_MATCH = 0.6
 """Correlation of the levels below which the sound is a different one. A louder copy has 0.99, a phone line 0.97."""
 LOST_SHARE = 0.1

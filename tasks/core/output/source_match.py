@@ -30,6 +30,8 @@ SAME_PEAK = 0.003
 SILENT_DBFS, AUDIBLE_DBFS = -50.0, -40.0
 """The clip is silent below the first, the source audible above the second. Speech is at about -17."""
 SHORTEST_SILENCE = 0.15
+LAG_TOLERANCE = 0.040
+"""Most seconds between a clip's sound and its source's."""
 CANCELLED_DB = 12.0
 """Loss in mono that only channels in opposite phase reach; unrelated channels lose 3 dB."""
 CANCELLATION_SECONDS = 0.2
@@ -200,13 +202,18 @@ def correlation(one: NDArray[np.float64], other: NDArray[np.float64], noise: flo
 
 
 def dropouts(clip: SoundLevels, source: SoundLevels) -> list[tuple[float, float]]:
-    """Stretches (start, end) in which the clip is silent but the source, at the clip's loudness, is not."""
+    """Stretches (start, end) in which the clip is silent but the source, at the clip's loudness, is not.
+
+    The source is listened to `LAG_TOLERANCE` inside each stretch: its sound may come that much earlier or later, and a
+    few hundredths of speech are louder than a whole pause.
+    """
     bins = min(len(clip.channels), len(source.channels))
     in_clip, in_source = np.array(clip.channels[:bins]), np.array(source.channels[:bins])
     loud = in_source >= in_source.max(initial=FLOOR_DB) - 20
     in_source = in_source + (np.median((in_clip - in_source)[loud]) if loud.any() else 0.0)
     quiet = stretches(list(in_clip < SILENT_DBFS), 0.0, BINS_PER_SECOND, SHORTEST_SILENCE)
-    return [(start, end) for start, end in quiet if _power(in_source, start, end) > AUDIBLE_DBFS]
+    audible = (_power(in_source, start + LAG_TOLERANCE, end - LAG_TOLERANCE) > AUDIBLE_DBFS for start, end in quiet)
+    return [stretch for stretch, is_audible in zip(quiet, audible, strict=True) if is_audible]
 
 
 def _power(decibels: NDArray[np.float64], start: float, end: float) -> float:
