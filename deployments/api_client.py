@@ -7,9 +7,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from deployments.local_run import readable_name
 from infra.errors import ApiUnreachable, ConfigError
@@ -57,7 +58,10 @@ class RecutAnswer(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """What is read of the API's description of a job; `progress` is in percent."""
+    """What is read of the API's description of a job; `progress` is in percent.
+
+    `revision` is that of its published clips; `recut` is the newest change of them.
+    """
 
     job_id: str
     status: str
@@ -68,6 +72,21 @@ class JobAnswer(BaseModel):
     next_step: str | None = None
     revision: int | None = None
     recut: RecutAnswer | None = None
+
+
+class WordAnswer(BaseModel):
+    """A word of the source, in seconds from its start."""
+
+    start: float
+    end: float
+    text: str
+
+
+class WordsAnswer(BaseModel):
+    """Words of the source that follow each other; `first` is the index of the first one."""
+
+    first: int
+    words: list[WordAnswer]
 
 
 class ClipAnswer(BaseModel):
@@ -103,6 +122,9 @@ class _Jobs(BaseModel):
 
 class _Results(BaseModel):
     clips: list[ClipAnswer]
+
+
+_DOCUMENT = TypeAdapter(dict[str, Any])
 
 
 class ApiClient:
@@ -161,14 +183,6 @@ class ApiClient:
         """The clips of a job that has succeeded."""
         return self._parse(_Results, self._repeat("GET", _path(job_id, "/results"))).clips
 
-    def edit(self, job_id: str) -> Any:
-        """The edit document of the job's published clips."""
-        answer = self._repeat("GET", _path(job_id, "/edit"))
-        try:
-            return answer.json()
-        except ValueError:
-            raise self._foreign() from None
-
     def recut(self, job_id: str, document: Any) -> int:
         """Change the job's document, whose `revision` is the one that was changed; returns the new revision."""
         base = document.get("revision") if isinstance(document, dict) else None
@@ -197,6 +211,22 @@ class ApiClient:
 
     def cancel(self, job_id: str) -> None:
         self._ask("POST", _path(job_id, "/cancel"))
+
+    def edit(self, job_id: str) -> dict[str, Any]:
+        """The document of the published clips (docs/edit.md)."""
+        try:
+            return _DOCUMENT.validate_json(self._repeat("GET", _path(job_id, "/edit")).content)
+        except ValidationError:
+            raise self._foreign() from None
+
+    def words(self, job_id: str, start: float, end: float) -> WordsAnswer:
+        """The words of the source between two times, in seconds."""
+        return self._parse(WordsAnswer, self._repeat("GET", _path(job_id, f"/words?start={start}&end={end}")))
+
+    def change_clip(self, job_id: str, revision: int, clip_id: str, changes: dict[str, Any]) -> None:
+        """Change one clip of the document's `revision` by a merge patch (RFC 7396), and have it drawn again."""
+        where = _path(job_id, f"/edit/clips/{quote(clip_id, safe='')}")
+        self._ask("PATCH", where, {"if-match": f'"{revision}"'}, json=changes)
 
     def follow(self, job_id: str, report: Report) -> None:
         """Wait for the job's end.

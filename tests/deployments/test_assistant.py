@@ -15,11 +15,18 @@ from pydantic import SecretStr
 from infra.jobs.record import Report
 from infra.states import JobState
 from tests.deployments.api.conftest import CLIP, KEYS, free_port, serve  # noqa: F401 - a fixture
+from tests.deployments.api.routes.test_edit import finished
+from tests.deployments.api.routes.test_recut import publish
 from tests.folders import MEDIA
 
 VIDEO = "https://example.org/talk.mp4"
 FILE_TOOLS = {"fetch_clips"}
-TOOLS = {"create_clips", "job_status", "wait_for_job", "list_jobs", "list_clips", "cancel_job"}
+TOOLS = {"create_clips", "job_status", "wait_for_job", "list_jobs", "list_clips", "cancel_job"} | {
+    "read_edit",
+    "read_words",
+    "recut_clip",
+    "recut",
+}
 
 
 @pytest.fixture
@@ -85,13 +92,13 @@ def test_an_assistant_makes_clips_from_a_file_and_fetches_them(served, tmp_path)
             assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS | FILE_TOOLS
             job = await call(client, "create_clips", video=str(MEDIA / "short.mp4"), clip_seconds=30, clip_count=2)
             assert (job["status"], served.record(job["job_id"]).request["clip_count"]) == ("QUEUED", 2)
-            finished = served.finished_job("clip_01.mp4", poster="clip_01.jpg")
-            served.bucket.put_bytes(f"jobs/{finished}/clip_01.jpg", b"a poster", "image/jpeg")
-            assert (await call(client, "wait_for_job", job_id=finished))["status"] == "SUCCEEDED"
-            (clip,) = await call(client, "list_clips", job_id=finished)
+            done = served.finished_job("clip_01.mp4", poster="clip_01.jpg")
+            served.bucket.put_bytes(f"jobs/{done}/clip_01.jpg", b"a poster", "image/jpeg")
+            assert (await call(client, "wait_for_job", job_id=done))["status"] == "SUCCEEDED"
+            (clip,) = await call(client, "list_clips", job_id=done)
             assert (clip["title"], clip["text"]) == ("It begins", "So it begins.")
-            saved = await call(client, "fetch_clips", job_id=finished, folder=str(tmp_path))
-            folder = tmp_path / finished
+            saved = await call(client, "fetch_clips", job_id=done, folder=str(tmp_path))
+            folder = tmp_path / done
             assert sorted(saved) == [str(folder / name) for name in ("clip_01.jpg", "clip_01.mp4", "manifest.json")]
             assert (folder / "clip_01.mp4").read_bytes() == CLIP
 
@@ -162,3 +169,51 @@ def build(served, key=KEYS[0]):
     from deployments.assistant import build_server
 
     return build_server(ApiClient(served.url, key, pauses=()), local_files=True)
+
+
+def test_an_assistant_changes_a_clip_and_waits_for_it(served):
+    job_id = finished(served)
+
+    async def session():
+        async with Client(build(served)) as client:
+            document = await call(client, "read_edit", job_id=job_id)
+            heard = await call(client, "read_words", job_id=job_id, start=49.9, end=51.2)
+            assert (heard["first"], [word["text"] for word in heard["words"]]) == (
+                100,
+                ["word100", "word101", "word102"],
+            )
+            change = {"title": "Another", "words": {"removed": [101]}}
+            begun = await call(client, "recut_clip", job_id=job_id, revision=1, clip_id="clip-1", changes=change)
+            assert (begun["status"], begun["revision"], begun["recut"]["state"]) == ("SUCCEEDED", 1, "QUEUED")
+            publish(served, job_id, 2)
+            ended = await call(client, "wait_for_job", job_id=job_id)
+            assert (ended["revision"], ended["recut"]["state"]) == (2, "SUCCEEDED")
+            changed = await call(client, "read_edit", job_id=job_id)
+            assert (changed["revision"], changed["clips"][0]["title"]) == (2, "Another")
+            assert changed["clips"][0]["words"]["removed"] == [101]
+            assert changed["clips"][1:] == document["clips"][1:]
+            again = await call(
+                client, "recut", job_id=job_id, revision=2, document=changed | {"clips": document["clips"]}
+            )
+            assert again["recut"] == {"revision": 3, "state": "QUEUED", "progress": 0, "error": None}
+
+    anyio.run(session)
+
+
+@pytest.mark.parametrize(
+    ("revision", "changes", "reason"),
+    [
+        (7, {"title": "Another"}, "412"),
+        (1, {"segments": [{"start": 10, "end": 5}]}, "clips[0].segments[0].end: 5 must be later"),
+    ],
+)
+def test_an_assistant_is_told_what_is_wrong_with_a_change(served, revision, changes, reason):
+    job_id = finished(served)
+
+    async def session():
+        async with Client(build(served)) as client:
+            arguments = {"job_id": job_id, "revision": revision, "clip_id": "clip-1", "changes": changes}
+            assert reason in await refusal(client, "recut_clip", **arguments)
+            assert (await call(client, "read_edit", job_id=job_id))["clips"][0]["title"] == "t"
+
+    anyio.run(session)

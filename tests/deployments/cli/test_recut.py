@@ -90,10 +90,10 @@ def test_an_api_gives_and_takes_the_document(serve, tmp_path):  # noqa: F811 - t
     assert "the document has 1 fault; clips: " in str(_changed(invoke, job_id, file, clips=[]).exception)
 
     def work():
-        while (job_id, 2, 1) not in api.runs.recuts:
+        while not ((recut := api.record(job_id).recut) and recut.flow_run_id):
             time.sleep(0.02)
         run = (job_id, 2, 1)
-        api.jobs.recuts.open(*run, api.runs.ids[f"{job_id}:2", 1], api.jobs.leases)
+        api.jobs.recuts.open(*run, recut.flow_run_id, api.jobs.leases)
         store_published(job_id, api.bucket, folder="revisions/2/")
         assert api.jobs.recuts.keep(*run)
         assert api.jobs.recuts.publish(*run)
