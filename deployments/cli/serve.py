@@ -4,6 +4,7 @@ import contextlib
 import errno
 import socket
 import sys
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from infra.jobs.record import Job
 from infra.jobs.store import JobStore
 from infra.local.services import SERVERS, WORK_POOL, Service
 from infra.local.stack import LocalStack
+from infra.prefect import warm_runs
 from infra.prefect.runs import PrefectRuns
 from infra.settings import Settings
 
@@ -57,9 +59,20 @@ def up(port: int, prefect_port: int, *, worker: bool) -> None:
         out.print(_panel(stack, port, log, worker=worker))
         for job in resumed:
             out.print(_resumption(job), soft_wrap=True)
-        _serve(listener, log)
+        with _standby(stack, worker=worker):
+            _serve(listener, log)
         shown.start()
         shown.update("Stopping; no job is lost")
+
+
+@contextlib.contextmanager
+def _standby(stack: LocalStack, *, worker: bool) -> Generator[None]:
+    """Keep a process that starts recuts at once; only for our own worker, which is on this machine."""
+    if not worker or Service.PREFECT not in stack.needed:
+        yield
+        return
+    with warm_runs.standby(stack.home.path / "standby.sock", "flows.recut"):
+        yield
 
 
 def api() -> None:

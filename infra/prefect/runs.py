@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import httpx
 
 from infra.errors import SubmitError
+from infra.prefect import warm_runs
 from infra.prefect.server import NotFound, PrefectServer, no_server_error
 from infra.settings import Settings
 
@@ -118,6 +119,7 @@ class PrefectRuns:
             "idempotency_key": f"{job_id}:recut:{revision}:{attempt}",
             "tags": ["recut", job_id],
             "state": {"type": "SCHEDULED"},
+            "job_variables": {"command": warm} if (warm := warm_runs.command()) else {},
         }
         return self._submit(new_run, RECUTS, earlier_run_id)
 
