@@ -25,7 +25,7 @@ from tasks.core.errors import ClipError
 from tasks.core.languages import LANGUAGES
 from tasks.core.object_keys import digest
 from tasks.core.request import (
-    MAX_CLIPS,
+    DOCUMENTED_CLIPS,
     SHORTEST_SHARE,
     ClipCount,
     ClipSeconds,
@@ -36,6 +36,7 @@ from tasks.core.request import (
     RatioChoice,
     StartSeconds,
     TightenChoice,
+    TopicChoice,
     VideoUrl,
     web_address,
 )
@@ -47,7 +48,7 @@ MAX_WARNINGS = 10
 _INVALID = {
     "video_url": "must be a valid URL",
     "clip_duration_seconds": f"must be between {MIN_SECONDS} and {MAX_SECONDS}",
-    "clip_count": f"must be between 1 and {MAX_CLIPS}",
+    "clip_count": f"must be between 1 and {DOCUMENTED_CLIPS}",
     "language": "must be en, id, or auto",
     "start_seconds": "must be a number of seconds from 0",
     "end_seconds": "must be a number of seconds, at least a clip's length after start_seconds",
@@ -55,6 +56,7 @@ _INVALID = {
     "caption_preset": f"must be {' or '.join(get_args(PresetName))}",
     "framing": f"must be {' or '.join(get_args(FramingName))}",
     "tighten": "must be true or false",
+    "topic": "must be text of at most 200 characters",
     "webhook_url": "must be a valid URL",
     "upload": "must be the id or the address of an upload",
 }
@@ -130,7 +132,9 @@ class JobRequest(BaseModel):
         Field(ge=MIN_SECONDS, le=MAX_SECONDS, description="Longest clip, in seconds.", examples=[45]),
         BeforeValidator(_number),
     ]
-    clip_count: Annotated[ClipCount, Field(description="Number of clips."), BeforeValidator(_number)]
+    clip_count: Annotated[
+        ClipCount, Field(le=DOCUMENTED_CLIPS, description="Number of clips."), BeforeValidator(_number)
+    ]
     language: Annotated[
         Language,
         BeforeValidator(lambda value: "auto" if value is None else value),
@@ -146,6 +150,7 @@ class JobRequest(BaseModel):
     caption_preset: PresetChoice = None
     framing: FramingChoice = None
     tighten: Annotated[TightenChoice, BeforeValidator(_switch_or_null)] = None
+    topic: TopicChoice = None
     webhook_url: Annotated[
         str | None,
         AfterValidator(_webhook_address),

@@ -109,6 +109,7 @@ class RequestView(BaseModel):
     caption_preset: str | None = None
     framing: str | None = None
     tighten: bool | None = None
+    topic: str | None = None
 
 
 class RecutView(BaseModel):

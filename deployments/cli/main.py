@@ -96,6 +96,12 @@ def clip_command(
     end: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="Cut only from what is said before TIME.")
     ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            "--topic", metavar="TEXT", help='What the clips shall be about, such as "how the piano was found".'
+        ),
+    ] = None,
     ratio: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +139,7 @@ def clip_command(
     - `kangklip clip talk.mp4`
     - `kangklip clip https://example.org/talk.mp4 --duration 30 --count 2 --language en`
     - `kangklip clip talk.mp4 --from 10:00 --to 25:30`
+    - `kangklip clip talk.mp4 --topic "village life" --count 8`
     - `kangklip clip talk.mp4 --captions punch --ratio 4:5 --tighten`
     - `kangklip clip talk.mp4 --json | jq -r '.clips[].file'`
     - `kangklip clip talk.mp4 --api https://clips.example.org`
@@ -146,6 +153,7 @@ def clip_command(
             "language": language,
             "start_seconds": validate.position(start, "--from"),
             "end_seconds": validate.position(end, "--to"),
+            "topic": topic,
             "ratio": ratio,
             "caption_preset": captions,
             "framing": framing,

@@ -28,6 +28,7 @@ _OPTIONS = {
     "ratio": "--ratio",
     "caption_preset": "--captions",
     "framing": "--framing",
+    "topic": "--topic",
 }
 _PLACEHOLDER_KEY = f"cache/uploads/{'0' * 64}"
 _HOST = re.compile(r"^(www\.|[\w-]+(\.[\w-]+)*\.(com|org|net|tv|io|be|co|de|id|uk|me)(:\d+)?(/|$))", re.IGNORECASE)

@@ -7,6 +7,7 @@ and exits non-zero if the job fails.
 import logging
 import os
 import sys
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +25,7 @@ from infra.validation import describe_errors
 from tasks.core.object_keys import job_key
 from tasks.core.plurals import pluralize
 from tasks.core.request import (
+    DOCUMENTED_CLIPS,
     SHORTEST_SHARE,
     ClipCount,
     ClipRequest,
@@ -34,6 +36,7 @@ from tasks.core.request import (
     RatioChoice,
     ShortestSeconds,
     TightenChoice,
+    TopicChoice,
     VideoUrl,
 )
 
@@ -47,7 +50,7 @@ class WorkerEnvironment(BaseSettings):
 
     job_id: JobId = Field(examples=["kk_01ARZ3NDEKTSV4RRFFQ69G5FAV"])
     video_url: VideoUrl[str]
-    clip_count: ClipCount
+    clip_count: Annotated[ClipCount, Field(le=DOCUMENTED_CLIPS)]
     min_clip_seconds: ShortestSeconds
     max_clip_seconds: ClipSeconds
     output_language: Language = "auto"
@@ -55,6 +58,7 @@ class WorkerEnvironment(BaseSettings):
     caption_preset: PresetChoice = None
     framing: FramingChoice = None
     tighten: TightenChoice = None
+    topic: TopicChoice = None
     r2_prefix: str | None = None
 
 
@@ -97,6 +101,7 @@ def _request(environment: WorkerEnvironment) -> ClipRequest:
         caption_preset=environment.caption_preset,
         framing=environment.framing,
         tighten=environment.tighten,
+        topic=environment.topic,
     )
 
 

@@ -41,13 +41,33 @@ class EdlClip(BaseModel):
         return sum(span.duration for span in self.segments)
 
 
+class TopicMatch(BaseModel):
+    """How a topic was matched. `terms` are its words with the number of sentences that have them.
+
+    `by` says who judged: terms alone, or an LLM too. `clips` is how many of the chosen clips have a term.
+    """
+
+    topic: str
+    by: str = "terms"
+    terms: dict[str, int]
+    clips: int = 0
+
+    @property
+    def is_found(self) -> bool:
+        return any(self.terms.values())
+
+
 class Selection(BaseModel):
-    """How the clips were chosen. `reason` says why the LLM did not decide, or not alone; else empty."""
+    """How the clips were chosen. `reason` says why the LLM did not decide, or not alone; else empty.
+
+    `topic` says how a topic was matched, if one was asked for.
+    """
 
     mode: SelectionPath
     endpoint: str | None = None
     reason: str = ""
     model: str | None = None
+    topic: TopicMatch | None = Field(default=None, exclude_if=lambda match: match is None)
 
 
 class Edl(BaseModel):

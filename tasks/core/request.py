@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from infra.untrusted_text import one_line
 from tasks.core.appearance import FramingName, PresetName, Ratio
 from tasks.core.languages import LANGUAGES, suggestions
 
@@ -29,7 +30,9 @@ MIN_SECONDS, MAX_SECONDS, DEFAULT_SECONDS = 5, 180, 45
 """Bounds and default of the requested clip length, in seconds."""
 MAX_SOURCE_SECONDS = 24 * 3600
 """Latest position in a source that a request may name."""
-MAX_CLIPS, DEFAULT_CLIPS = 5, 3
+MAX_CLIPS, DEFAULT_CLIPS = 10, 3
+DOCUMENTED_CLIPS = 5
+"""Most clips that the HTTP API and the container take: existing clients rely on the refusal of more."""
 
 
 def _validated_language(language: str) -> str:
@@ -86,7 +89,7 @@ ClipSeconds = Annotated[
     ),
 ]
 ClipCount = Annotated[
-    int, Field(ge=1, le=MAX_CLIPS, title="Number of clips", description="How many clips, 1 to 5.", examples=[3])
+    int, Field(ge=1, le=MAX_CLIPS, title="Number of clips", description="How many clips, 1 to 10.", examples=[3])
 ]
 ShortestSeconds = Annotated[
     float,
@@ -185,6 +188,24 @@ TightenChoice = Annotated[
 ]
 
 
+def _one_sentence(text: str | None) -> str | None:
+    """The text on one line without invisible characters, or None if nothing is left."""
+    return (" ".join(one_line(text).split()) or None) if text else None
+
+
+TopicChoice = Annotated[
+    Annotated[str, Field(max_length=200)] | SkipJsonSchema[None],
+    Field(
+        title="Topic",
+        description="What the clips shall be about: some words or a sentence; if empty, anything.",
+        examples=["how the piano was found"],
+        exclude_if=_is_unset,
+        json_schema_extra=optional_field,
+    ),
+    AfterValidator(_one_sentence),
+]
+
+
 class ClipRequest(BaseModel):
     """A video, and the number and length of clips to cut from it.
 
@@ -216,6 +237,7 @@ class ClipRequest(BaseModel):
     caption_preset: PresetChoice = None
     framing: FramingChoice = None
     tighten: TightenChoice = None
+    topic: TopicChoice = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "ClipRequest":

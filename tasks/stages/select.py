@@ -10,8 +10,10 @@ from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
 from tasks.core.choice.selection import WEIGHTS, Candidate, SelectedWindows, select_windows
+from tasks.core.choice.signals import Line
+from tasks.core.choice.topic_match import match_topic, mentions, topic_terms
 from tasks.core.edit.cuts import SourceWords, TightClock, is_filler
-from tasks.core.edl import Edl, EdlClip, Selection, Span
+from tasks.core.edl import Edl, EdlClip, Selection, Span, TopicMatch
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import SourceMeta
 from tasks.core.plurals import clock, pluralize
@@ -55,13 +57,14 @@ def select_clips(
         speech.language,
         request.part,
         TightClock(SourceWords.of(speech)) if request.tighten else None,
+        request.topic,
     )
     if request.tighten:
         talk = [_without_fillers(sentence, speech.language) for sentence in talk]
         selected = _as_said(selected, talk)
     for note in selected.notes:
         _log.info("Selection: %s", note)
-    picks, selection = _rerank(selected, count, llm)
+    picks, selection = _rerank(selected, count, llm, request.topic)
     ordered, named = _put_picks_first(selected, picks)
     clips = [
         _clip(i, window, talk, speech.language_of([(window.start, window.end)]), named.get(id(window)))
@@ -69,7 +72,29 @@ def select_clips(
     ]
     count = len(selected.clips)
     notes = selected.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
+    if request.topic:
+        match = _topic_match(request.topic, talk, clips[:count], speech.language)
+        selection = selection.model_copy(
+            update={"topic": match.model_copy(update={"by": "terms and LLM" if picks else "terms"})}
+        )
+        notes += _topic_notes(match, count)
     return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)
+
+
+def _topic_match(topic: str, talk: list[Sentence], clips: list[EdlClip], language: str) -> TopicMatch:
+    terms = topic_terms(topic, sorted({sentence.language or language for sentence in talk}))
+    match = match_topic(topic, [Line.of(sentence, None) for sentence in talk], terms)
+    texts = [" ".join(span.text for span in clip.segments) for clip in clips]
+    lines = [Line.of(Sentence(text=text, start=0, end=0, words=[]), None) for text in texts]
+    return match.model_copy(update={"clips": sum(any(mentions(line, term) for term in terms) for line in lines)})
+
+
+def _topic_notes(match: TopicMatch, count: int) -> list[str]:
+    if not match.is_found:
+        return [f"nobody mentions “{match.topic}”; the clips were chosen without it"]
+    if match.clips < count:
+        return [f"only {match.clips} of {pluralize(count, 'clip')} mention “{match.topic}”"]
+    return []
 
 
 def _without_fillers(sentence: Sentence, language: str) -> Sentence:
@@ -113,7 +138,9 @@ def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:
         return None
 
 
-def _rerank(selected: SelectedWindows, count: int, options: LlmOptions | None) -> tuple[list[Pick], Selection]:
+def _rerank(
+    selected: SelectedWindows, count: int, options: LlmOptions | None, topic: str | None
+) -> tuple[list[Pick], Selection]:
     """The LLM's picks, and how the clips were chosen; no picks if the signals alone decide."""
     if options is None:
         return [], Selection(mode="heuristic", reason="no LLM is configured")
@@ -121,7 +148,7 @@ def _rerank(selected: SelectedWindows, count: int, options: LlmOptions | None) -
     windows = [*selected.clips, *selected.reserve]
     offers = [Offer(id=f"w{i}", seconds=w.duration, text=w.text) for i, w in enumerate(windows)]
     try:
-        picks = llm.rerank(offers, count)
+        picks = llm.rerank(offers, count, topic)
     except LlmFailed as error:
         _log.warning("Selecting by signals alone: %s", error)
         return [], Selection(mode="heuristic", endpoint=llm.endpoint, reason=str(error), model=llm.model)

@@ -47,7 +47,7 @@ def test_an_optional_field_may_be_null(model, request_):
     assert model.model_validate(optional | request_) == model.model_validate(request_)
 
 
-LOOKS = {"ratio": "4:5", "caption_preset": "punch", "framing": "fit", "tighten": True}
+LOOKS = {"ratio": "4:5", "caption_preset": "punch", "framing": "fit", "tighten": True, "topic": "the piano"}
 
 
 @pytest.mark.parametrize("unset", [{}, dict.fromkeys(LOOKS), {"tighten": False}])

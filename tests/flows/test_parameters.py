@@ -10,7 +10,7 @@ URL = "https://example.org/talk.mp4"
     [
         ({}, "The request is invalid: video_url is required. Correct it and run it again."),
         ({"video_url": "ftp://example.org/v"}, "video_url must be an http or https address such as"),
-        ({"video_url": URL, "clip_count": 9}, "clip_count must be a whole number from 1 to 5."),
+        ({"video_url": URL, "clip_count": 11}, "clip_count must be a whole number from 1 to 10."),
         ({"video_url": URL, "language": "indonesian"}, "must be auto or a Whisper code such as en; did you mean id?"),
         ({"video_url": URL, "clip_duration_seconds": 20, "min_clip_seconds": 30}, "must not exceed"),
         ({"video_url": URL, "min_clip_seconds": 1}, "min_clip_seconds must be a number from 3 to 180."),

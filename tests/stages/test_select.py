@@ -199,6 +199,27 @@ def test_tight_clips_last_as_long_as_asked_for_without_what_is_cut_out():
         assert left_out(clip, SourceWords.of(speech)) == pytest.approx(clip.duration - drawing.clip.duration)
 
 
+def test_a_topic_chooses_and_the_selection_says_how(segments):
+    edl = select(segments, request=REQUEST.model_copy(update={"clip_count": 1, "topic": "the captains"}))
+    assert "captain" in edl.clips[0].segments[0].text
+    assert edl.selection.model_dump(mode="json")["topic"] == {
+        "topic": "the captains", "by": "terms", "terms": {"captains": 1}, "clips": 1,
+    }  # fmt: skip
+    assert not [note for note in edl.notes if "mention" in note]
+
+
+def test_a_topic_that_nobody_mentions_is_a_warning(segments):
+    plain, edl = select(segments), select(segments, request=REQUEST.model_copy(update={"topic": "submarines"}))
+    assert "nobody mentions “submarines”; the clips were chosen without it" in edl.notes
+    assert [clip.segments for clip in edl.clips] == [clip.segments for clip in plain.clips]
+    assert "topic" not in plain.model_dump(mode="json")["selection"]
+
+
+def test_a_topic_that_too_few_clips_are_about_is_a_warning(segments):
+    edl = select(segments, request=REQUEST.model_copy(update={"topic": "captain"}))
+    assert "only 1 of 2 clips mention “captain”" in edl.notes
+
+
 def test_a_part_with_too_little_speech_is_named_with_what_to_do(segments):
     with pytest.raises(
         TooShort, match=r"Between 0:30 and 0:41, the video has \d+ seconds? of whole sentences"

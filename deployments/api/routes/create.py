@@ -62,6 +62,7 @@ router = APIRouter()
         (400, "caption_preset must be classic or punch or word or box or label or reveal"),
         (400, "framing must be auto or fit or centre"),
         (400, "tighten must be true or false"),
+        (400, "topic must be text of at most 200 characters"),
         (400, "webhook_url must be a valid URL"),
         NO_WEBHOOKS,
         TWO_SOURCES,

@@ -5,7 +5,7 @@ by a weighted sum of signals, each standardised within the talk, and picked as a
 overlapping, spread over topics, and as many as requested if they fit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from tasks.core.choice.cuts import (
 )
 from tasks.core.choice.delivery import Delivery, delivery_signals
 from tasks.core.choice.signals import Line, content_words, pause_signals, text_signals
+from tasks.core.choice.topic_match import topic_signal, topic_terms
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.windows import Floats, Windows, z_scores
 from tasks.core.errors import TooShort
@@ -75,6 +76,7 @@ WEIGHTS: dict[str, Weight] = {
     "chapter": Weight(0.5, "the creator marked a new topic inside it"),
     "promotion": Weight(-1.5, "sponsors, calls to subscribe and introductions are not highlights"),
     "repetition": Weight(-1.0, "a recogniser loop, or a chant"),
+    "asked_topic": Weight(5.0, "it was asked for"),
     "dead_air": Weight(-1.0, "seconds without a word lose viewers"),
 }
 
@@ -139,8 +141,11 @@ def select_windows(
     language: str,
     part: tuple[float, float] = EVERYTHING,
     clock: Callable[[float], float] | None = None,
+    topic: str | None = None,
 ) -> SelectedWindows:
     """The best `count` windows of `bounds` seconds inside `part`, or as many as fit. `clock` measures their length.
+
+    With a `topic`, windows that mention it come first.
 
     `language` applies to sentences that have none of their own.
 
@@ -153,12 +158,12 @@ def select_windows(
         raise TooShort(f"The video has {pluralize(round(spoken), 'second')} of speech; a clip needs {shortest:.0f}.")
     picks = _Picks()
     scored: _Scored | None = None
+    terms = topic_terms(topic, sorted({s.language or language for s in sentences})) if topic else []
     for units in unit_levels(sentences, bounds):
         if len(picks.picked) >= count or (picks.picked and not units.is_supplement):
             break
-        scored = _score(
-            candidate_windows(units.items, bounds, delivery, part, clock), units, delivery, audience, language
-        )
+        windows = candidate_windows(units.items, bounds, delivery, part, clock)
+        scored = _score(windows, units, delivery, audience, language, terms)
         _pick(scored, picks, count)
     if scored is None or not picks.picked:
         raise TooShort(
@@ -176,7 +181,12 @@ def select_windows(
 
 
 def _score(
-    windows: Windows, units: Units, delivery: Delivery | None, audience: Audience | None, language: str
+    windows: Windows,
+    units: Units,
+    delivery: Delivery | None,
+    audience: Audience | None,
+    language: str,
+    terms: Sequence[str],
 ) -> _Scored:
     lines = [Line.of(item, word_lists(item.language or language)) for item in units.items]
     topics = Topics.of(content_words(lines))
@@ -187,6 +197,8 @@ def _score(
         raw |= delivery_signals(units.items, delivery, windows)
     if audience is not None:
         raw |= audience_signals(audience, windows)
+    if terms:
+        raw["asked_topic"] = topic_signal(lines, terms, windows)
     signals = {name: z_scores(values) for name, values in raw.items()}
     score = np.sum([WEIGHTS[name].value * values for name, values in signals.items()], axis=0)
     return _Scored(units, windows, topics, signals, score)

@@ -24,6 +24,7 @@ from tasks.core.request import (
     PresetChoice,
     RatioChoice,
     TightenChoice,
+    TopicChoice,
     optional_field,
 )
 from tasks.core.source.addresses import check_url, is_public, loggable
@@ -86,6 +87,7 @@ class BatchRequest(BaseModel):
     caption_preset: PresetChoice = None
     framing: FramingChoice = None
     tighten: TightenChoice = None
+    topic: TopicChoice = None
     concurrency: int = Field(
         default=2, ge=1, le=50, description="Most jobs at once under this name, across all its runs."
     )

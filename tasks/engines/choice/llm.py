@@ -45,15 +45,15 @@ class Llm:
         self.dropped: list[str] = []
         self._litellm = _litellm()
 
-    def rerank(self, offers: Sequence[Offer], count: int) -> list[Pick]:
-        """The best `count` offers with titles, or fewer if the answer has fewer valid picks.
+    def rerank(self, offers: Sequence[Offer], count: int, topic: str | None = None) -> list[Pick]:
+        """The best `count` offers, preferably about the topic, with titles, or fewer if fewer picks are valid.
 
         Afterwards, `dropped` lists what was dropped from the answer.
 
         Raises:
             LlmFailed: with the cause, by the timeout at the latest.
         """
-        text = self._ask(messages(offers, count))
+        text = self._ask(messages(offers, count, topic))
         try:
             reading = read_answer(text, offers, count)
         except InvalidAnswer as error:

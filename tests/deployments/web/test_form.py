@@ -33,6 +33,8 @@ def test_a_job_can_be_created_by_keyboard_alone(page, api):
     page.keyboard.press("Tab")
     page.keyboard.type("Indo")
     page.keyboard.press("Tab")
+    expect(page.get_by_label("Topic")).to_be_focused()
+    page.keyboard.press("Tab")
     expect(page.get_by_text("Choose how the clips look")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_text("Use only a part of the video")).to_be_focused()
@@ -42,6 +44,14 @@ def test_a_job_can_be_created_by_keyboard_alone(page, api):
     assert api.bodies == [
         {"video_url": ADDRESS, "clip_duration_seconds": 60, "clip_count": 2, "language": "id"},
     ]
+
+
+def test_a_topic_can_be_asked_for(page, api):
+    page.goto("/")
+    page.get_by_label("Topic").fill("  the piano ")
+    submit(page)
+    page.wait_for_url("**/jobs/kk_*")
+    assert api.bodies[-1]["topic"] == "the piano"
 
 
 def test_looks_are_chosen_by_picture_with_the_keyboard_and_are_remembered(page, api):

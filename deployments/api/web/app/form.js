@@ -6,7 +6,7 @@ import { chosenFile, uploadedFile } from "./file.js";
 import { forgetJobs, keepChoice, keepJob, lastChoice, recentJobs } from "./memory.js";
 import { asSentence, clips, displayStatus, formatPosition, formatTime, hasEnded, readPosition, STATES, subject } from "./words.js";
 
-const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "start_seconds", "end_seconds", "caption_preset", "ratio", "framing", "tighten", "api_key"];
+const FIELDS = ["video_url", "clip_duration_seconds", "clip_count", "language", "start_seconds", "end_seconds", "caption_preset", "ratio", "framing", "tighten", "topic", "api_key"];
 const LOOKS = ["caption_preset", "ratio", "framing"];
 const LONGEST_ADDRESS = 4096;
 const form = byId("form");
@@ -26,6 +26,12 @@ function part() {
   return Object.fromEntries(ends.filter(([, seconds]) => seconds !== null));
 }
 
+/** What the clips shall be about, if anything. */
+function topic() {
+  const text = form.elements.topic.value.trim();
+  return text ? { topic: text } : {};
+}
+
 /** How the clips shall look: only what differs from the usual. */
 function looks() {
   const chosen = LOOKS.map((name) => [name, form.elements[name].value]).filter(([, value]) => value);
@@ -41,6 +47,7 @@ function fill(values) {
   const { language } = form.elements;
   if ([...language.options].some((option) => option.value === values.language)) language.value = values.language;
   if (typeof values.video_url === "string") form.elements.video_url.value = values.video_url;
+  if (typeof values.topic === "string") form.elements.topic.value = values.topic;
   if (values.tighten === true) form.elements.tighten.checked = true;
   if (Object.keys(looks()).length) byId("looks").open = true;
   for (const name of ["start_seconds", "end_seconds"]) {
@@ -158,7 +165,7 @@ async function send(event) {
   button.setAttribute("aria-disabled", "true");
   write(button, file ? "Uploading…" : "Sending…");
   try {
-    const body = { ...(file ? { upload: await uploadedFile() } : { video_url: address.value }), ...choice(), ...looks(), ...part() };
+    const body = { ...(file ? { upload: await uploadedFile() } : { video_url: address.value }), ...choice(), ...topic(), ...looks(), ...part() };
     write(button, "Sending…");
     const headers = { "idempotency-key": idempotencyKey(JSON.stringify(body)) };
     const { job_id: id, status } = await ask("/api/jobs", { method: "POST", body, headers });

@@ -26,6 +26,7 @@ export const SIGNALS = {
   chapter: { title: "Within a chapter" },
   promotion: { title: "No promotion", less: true },
   repetition: { title: "No repetition", less: true },
+  asked_topic: { title: "On your topic" },
   dead_air: { title: "No dead air", less: true },
 };
 

@@ -60,6 +60,7 @@ BAD_END = "end_seconds must be a number of seconds, at least a clip's length aft
         *(({"caption_preset": value}, BAD_PRESET) for value in ("Classic", "../box", 1, ["box"])),
         *(({"framing": value}, "framing must be auto or fit or centre") for value in ("zoom", True)),
         *(({"tighten": value}, "tighten must be true or false") for value in ("yes", 1, "true", [])),
+        *(({"topic": value}, "topic must be text of at most 200 characters") for value in (5, ["a"], "x" * 201)),
         *(({"start_seconds": value}, BAD_START) for value in ("600", True, -1, 10**6, [])),
         *(({"end_seconds": value}, BAD_END) for value in ("600", False, -1, 0, 35.9, {})),
         ({"start_seconds": 600, "end_seconds": 600}, BAD_END),

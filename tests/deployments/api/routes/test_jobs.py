@@ -70,7 +70,7 @@ def test_a_new_job_is_queued(api):
         "stages": {},
         "request": REQUEST
         | {"start_seconds": None, "end_seconds": None, "source_name": None}
-        | dict.fromkeys(("ratio", "caption_preset", "framing", "tighten")),
+        | dict.fromkeys(("ratio", "caption_preset", "framing", "tighten", "topic")),
         "error_code": None,
         "next_step": None,
         "cancelled": False,
