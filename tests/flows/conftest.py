@@ -53,19 +53,21 @@ class Pipeline:
         job = self.jobs.get(job_id)
         return Finished(process.returncode, output, job.nosana_run_id if job else None)
 
-    def recut(self, job_id: str, revision: int, attempt: int = 1, **extra: str) -> Finished:
-        """Run an attempt at a recut."""
-        done = subprocess.run(
+    def start_recut(self, job_id: str, revision: int, attempt: int = 1, **extra: str) -> subprocess.Popen[str]:
+        """Start an attempt at a recut."""
+        return subprocess.Popen(
             [sys.executable, str(RUN_RECUT), job_id, str(revision), str(attempt)],
             env=os.environ | self.environment | SMALL_PICTURE | extra,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=240,
-            check=False,
         )
+
+    def recut(self, job_id: str, revision: int, attempt: int = 1, **extra: str) -> Finished:
+        process = self.start_recut(job_id, revision, attempt, **extra)
+        output, _ = process.communicate(timeout=240)
         job = self.jobs.get(job_id)
-        return Finished(done.returncode, done.stdout, job.recut.flow_run_id if job and job.recut else None)
+        return Finished(process.returncode, output, job.recut.flow_run_id if job and job.recut else None)
 
     def stages(self, flow_run_id: str) -> dict[str, str]:
         """The state of each stage in a flow run: Completed, Cached, Failed ..."""

@@ -1,13 +1,16 @@
 """Recuts of a real job: what is drawn, what is published, and what a kill at any point leaves."""
 
 import signal
+import time
 from typing import Any
 
 import pytest
 
+from infra.errors import RunNotStopped
 from infra.jobs.record import Recut
 from infra.states import JobState
 from tasks.core.object_keys import job_key
+from tasks.deletion import delete_job
 
 FILES = [f"clip_{n:02d}.{kind}" for n in (1, 2) for kind in ("jpg", "mp4", "srt", "vtt")]
 DOCUMENTS = ["edit.json", "edl.json", "face_log.json", "manifest.json"]
@@ -135,3 +138,29 @@ def test_a_clip_that_fails_a_check_fails_the_recut_and_nothing_changes(pipeline,
     assert job.revision == (published or 1)
     assert own_folder(pipeline, made) == before
     assert not pipeline.jobs.leases.is_held(made)
+
+
+@pytest.mark.soak
+def test_deleting_the_job_stops_its_recut_within_seconds_and_nothing_comes_back(pipeline, short):
+    from infra.jobs.ids import new_job_id
+
+    job_id = new_job_id()
+    assert pipeline.run(job_id, short).returncode == 0
+    revision = begin(pipeline, job_id, **shortened(pipeline, job_id))
+    process = pipeline.start_recut(job_id, revision)
+    deadline = time.monotonic() + 120
+    while recut_of(pipeline, job_id).state is not JobState.RUNNING:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+    while True:
+        try:
+            assert delete_job(job_id, pipeline.jobs, pipeline.store)
+            break
+        except RunNotStopped:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert pipeline.jobs.get(job_id) is None
+    assert list(pipeline.store.list(job_key(job_id, ""))) == []

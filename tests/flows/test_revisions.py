@@ -295,7 +295,7 @@ def run_machine(machine: type[Revisions], examples: int, steps: int) -> None:
 
 
 def test_revisions_are_never_lost_mixed_or_made_twice(machine):
-    run_machine(seed(7)(machine), 6, 15)
+    run_machine(seed(7)(machine), 4, 15)
 
 
 @pytest.mark.soak

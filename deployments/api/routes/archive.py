@@ -10,6 +10,7 @@ from zipstream import ZipStream
 
 from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.guards import client_of, require_visible_job
+from deployments.api.job_documents import Manifest
 from deployments.api.models import BUSY, NO_JOB, NO_KEY, NO_MANIFEST, NO_STORE, NOT_COMPLETED, JobIdInPath, refusals
 from deployments.api.routes.clips import NO_BYTES, NO_CLIP, ClipStream, from_bucket, manifest_of
 from deployments.api.routing import Router
@@ -31,8 +32,13 @@ router = Router(dependencies=[Depends(require_visible_job)])
     | {200: _ZIP | {"description": "A ZIP file; its files are named after the clips' titles."}},
 )
 def download_all(request: Request, job_id: JobIdInPath, services: ServicesDep) -> Response:
-    files = _files(job_id, services)
-    stream = ArchiveStream(files, services.bucket, lambda: _are_current(files, job_id, services))
+    manifest = manifest_of(job_id, services)
+
+    def is_current() -> bool:
+        """Whether the job's own folder still has these files; only those of a revision's folder stay for good."""
+        return bool(manifest.folder) or services.job(job_id).revision is None
+
+    stream = ArchiveStream(_files(job_id, manifest, services), services.bucket, is_current)
     headers = {
         "Content-Type": "application/zip",
         "Content-Length": str(stream.length),
@@ -53,8 +59,7 @@ class ArchivedFile:
     name: str
 
 
-def _files(job_id: str, services: Services) -> list[ArchivedFile]:
-    manifest = manifest_of(job_id, services)
+def _files(job_id: str, manifest: Manifest, services: Services) -> list[ArchivedFile]:
     folder = manifest.folder
     found = [(clip.title, file) for clip in manifest.clips for file in clip.files]
     sizes = [from_bucket(lambda file=file: services.documents.clip_size(job_id, file, folder)) for _, file in found]
@@ -65,22 +70,16 @@ def _files(job_id: str, services: Services) -> list[ArchivedFile]:
     ]
 
 
-def _are_current(files: list[ArchivedFile], job_id: str, services: Services) -> bool:
-    """Whether a newer revision has not replaced the files; only those in the job's own folder are replaced."""
-    is_own = any(file.key.count("/") == job_key(job_id, "").count("/") for file in files)
-    return not is_own or services.job(job_id).revision is None
-
-
 class ArchiveStream:
     """Iterates over a ZIP file of `length` bytes. Stores the objects as they are, and opens one at a time.
 
-    It ends early if the files are no longer current, as `are_current` says.
+    It ends early once the files are no longer current.
     """
 
     def __init__(
-        self, files: list[ArchivedFile], bucket: ArtifactStore, are_current: Callable[[], bool] = lambda: True
+        self, files: list[ArchivedFile], bucket: ArtifactStore, is_current: Callable[[], bool] = lambda: True
     ) -> None:
-        self._bucket, self._are_current = bucket, are_current
+        self._bucket, self._is_current = bucket, is_current
         self._open: ObjectStream | None = None
         self._is_closed = False
         self._archive = ZipStream(sized=True)
@@ -99,7 +98,7 @@ class ArchiveStream:
 
     def _content(self, file: ArchivedFile) -> Iterator[bytes]:
         self._open = self._bucket.open(file.key)
-        if self._is_closed or self._open.length != file.size or not self._are_current():
+        if self._is_closed or self._open.length != file.size or not self._is_current():
             self._open.close()
             raise StoreError(f"{file.key} was closed, or is another file than before.")
         yield from self._open

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from infra.jobs.record import Report
@@ -132,6 +133,26 @@ def test_readers_follow_the_published_revision(api, editable):
         assert api.get(f"/api/jobs/{editable}/{path}?revision=3").json() == {"detail": "revision not found"}
     job = api.job(editable)
     assert (job["revision"], job["recut"]["state"], job["recut"]["progress"]) == (2, "SUCCEEDED", 100)
+
+
+def test_what_is_still_read_from_the_jobs_own_folder_is_never_mixed(api, editable, monkeypatch):
+    """Readers who looked at the record before the first recut replaced the files in the job's own folder."""
+    document = read(api, editable)
+    before = api.get(f"/api/jobs/{editable}/clips.zip").content
+    put(api, editable, document)
+    outdated = api.record(editable)
+    publish(api, editable, 2)
+    for name in ("clip_01.mp4", "clip_02.mp4"):
+        api.bucket.put_bytes(job_key(editable, name), content(9), "video/mp4")
+    known = api.services.jobs.get
+    answers = [outdated]
+    monkeypatch.setattr(api.services.jobs, "get", lambda job_id: answers.pop() if answers else known(job_id))
+    assert api.get(f"/api/jobs/{editable}/clips/clip_01.mp4").content == content(1)
+    assert not answers
+    answers.append(outdated)
+    with pytest.raises(httpx.RemoteProtocolError):  # cut off, rather than filled with other clips
+        api.get(f"/api/jobs/{editable}/clips.zip")
+    assert api.get(f"/api/jobs/{editable}/clips.zip").content != before
 
 
 def test_a_failed_recut_leaves_everything_as_it_was_and_says_why(api, editable):
