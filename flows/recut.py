@@ -15,10 +15,11 @@ from infra import settings
 from infra.jobs.ids import JobId
 from tasks.caching_and_retries import run_stage
 from tasks.core.errors import BadRequest, RecutRefused
+from tasks.core.object_keys import job_key
 from tasks.core.request import ClipRequest
 from tasks.download import download
 from tasks.options import run_options
-from tasks.records import SharedSource
+from tasks.records import SourceRecord
 from tasks.recut import discard_unpublished, draw_and_check, keep_first, plan_recut, update_job_folder, write_revision
 from tasks.revisions import find_media
 
@@ -61,27 +62,31 @@ def _publish(run: RecutRun) -> None:
         keep_first(planned, job, work.store)
         run.note_first_kept()
     discard_unpublished(job, run.published or 1, work.store)
-    checked = draw_and_check(
-        planned, run_options(work.settings).picture, _media(run, planned.document.source.video), work
-    )
+    source = _source(run, planned.document.source.video) if planned.drawn else None
+    checked = draw_and_check(planned, run_options(work.settings).picture, source, work)
     write_revision(planned, *checked, work)
     run.publish()
 
 
-def _media(run: RecutRun, video: str) -> SharedSource:
-    """The job's source. If it is no longer in the bucket, it is downloaded again.
+def _source(run: RecutRun, video: str) -> SourceRecord:
+    """The job's source, whose video has this SHA-256. If it is no longer in the bucket, it is downloaded again.
 
     Raises:
         RecutRefused: there is another video at its address now.
     """
     job_id, store = run.job.job_id, run.work.store
     if found := find_media(job_id, video, store):
-        return found
+        return SourceRecord(artifacts={"video": found.video, "audio": found.audio}, info=found.info)
     logger.warning("The source of %s is no longer in the bucket; it is downloaded again.", job_id)
+    described = {
+        key: store.get_json(key) for key in (job_key(job_id, "meta.json"), job_key(job_id, "video_stats.json"))
+    }
     request = ClipRequest.model_validate(run.record.request)
-    run_stage(download, run.job, request, run_options(settings.load()).source)
-    if found := find_media(job_id, video, store):
-        return found
+    source = run_stage(download, run.job, request, run_options(settings.load()).source)
+    if source.artifacts["video"].sha256 == video:
+        return source
+    for key, content in described.items():
+        store.put_json(key, content)
     raise RecutRefused(
         "The source is no longer in the bucket, and its address has another video now.", "Create a new job."
     )

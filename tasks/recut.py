@@ -32,7 +32,7 @@ from tasks.core.output.manifest import manifest_entry
 from tasks.core.output.render_plan import Correction, RenderOptions
 from tasks.draw import draw_all
 from tasks.publication import store_clip
-from tasks.records import SharedSource, SourceRecord
+from tasks.records import SourceRecord
 from tasks.revisions import Revision, read_revision, read_source
 from tasks.stages.publish import Published, VerifiedClip, verify_clips
 from tasks.stages.render import RenderedClip, RenderResult, render_clip
@@ -94,16 +94,23 @@ def keep_first(recut: Recut, job: JobRef, store: ArtifactStore) -> None:
 
 
 def draw_and_check(
-    recut: Recut, options: RenderOptions, media: SharedSource, work: Workspace
+    recut: Recut, options: RenderOptions, source: SourceRecord | None, work: Workspace
 ) -> tuple[Published, dict[str, ArtifactRef], RenderResult]:
-    """Draw the changed clips, and check them against the output contract.
+    """Draw the changed clips, and check them against the output contract. Without any, no source is needed.
 
     Returns the checked clips, those stored in the bucket by SHA-256, and what was drawn.
 
     Raises:
         RecutRefused: a clip cannot be drawn or fails a check.
     """
-    source = SourceRecord(artifacts={"video": media.video, "audio": media.audio}, info=media.info)
+    if source is None:
+        return Published(clips=[]), {}, RenderResult(clips=[], face_log={"clips": []})
+    return _draw_and_check(recut, options, source, work)
+
+
+def _draw_and_check(
+    recut: Recut, options: RenderOptions, source: SourceRecord, work: Workspace
+) -> tuple[Published, dict[str, ArtifactRef], RenderResult]:
     wanted = [clip.drawing for clip in recut.drawn]
 
     def tell(begin: float, end: float, message: str) -> Callable[[float], None]:
@@ -112,8 +119,6 @@ def draw_and_check(
     result, stored = draw_all(work.job, wanted, options, source, work, tell(0, DRAWN, "drawing"))
     if result.failed:
         raise RecutRefused(_refused([(lost.clip.index, lost.reason) for lost in result.failed]))
-    if not result.clips:
-        return Published(clips=[]), {}, result
 
     def render_one(clip: EdlClip, correction: Correction) -> RenderedClip:
         drawing = next(made.drawing for made in result.clips if made.clip == clip)

@@ -164,3 +164,15 @@ def test_deleting_the_job_stops_its_recut_within_seconds_and_nothing_comes_back(
     assert process.returncode != 0
     assert pipeline.jobs.get(job_id) is None
     assert list(pipeline.store.list(job_key(job_id, ""))) == []
+
+
+@pytest.mark.soak
+def test_a_source_that_is_gone_is_fetched_again_and_a_title_needs_none(pipeline, made):
+    pipeline.clear_shared_cache()
+    titled = pipeline.recut(made, begin(pipeline, made, title="Only a title"))
+    assert titled.returncode == 0, titled.output
+    assert pipeline.task_runs(titled.flow_run_id) == {}
+    drawn = pipeline.recut(made, begin(pipeline, made, **shortened(pipeline, made, 0.15)))
+    assert drawn.returncode == 0, drawn.output
+    assert set(pipeline.task_runs(drawn.flow_run_id)) == {"download", "clip 1"}
+    assert own_folder(pipeline, made) == folder(pipeline, made, pipeline.jobs.get(made).revision)
