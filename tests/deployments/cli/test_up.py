@@ -20,7 +20,7 @@ from infra.local.services import Home, Service
 from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tasks.core.source.download_errors import NOT_FOUND
-from tests.deployments.web.browser import SCREENS, chromium, window
+from tests.deployments.web.browser import SCREENS, chromium, screenshot, window
 from tests.folders import ROOT
 from tests.media_server import MediaServer, file
 
@@ -139,6 +139,36 @@ def request_a_clip(page, url):
     page.wait_for_url("**/jobs/kk_*")
 
 
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def edit_clip(page):
+    """Shorten the clip, lengthen it, strike its second sentence, correct its last word, and change its look.
+
+    Returns the sentence.
+    """
+    inside = page.locator('.word[data-states~="inside"]')
+    expect(inside.first).to_be_visible()
+    count = inside.count()
+    for name in ("End one word earlier", "End one word earlier", "End one word later", "Start one word later"):
+        press(page, name)
+    assert inside.count() == count - 2
+    press(page, "Start one word earlier")
+    texts = inside.all_inner_texts()
+    ends = [place for place, text in enumerate(texts) if text[-1] in ".?"]
+    inside.nth(ends[0] + 1).click()
+    press(page, "Whole sentence")
+    press(page, "Cut out")
+    inside.last.click()
+    page.keyboard.press("Enter")
+    page.keyboard.type("Kaunas.")
+    page.keyboard.press("Enter")
+    page.get_by_role("radio", name="1:1").check()
+    page.get_by_role("radio", name="Punch").check()
+    return " ".join(texts[ends[0] + 1 : ends[1] + 1])
+
+
 def has_ended(job):
     return job["status"] in ("SUCCEEDED", "FAILED")
 
@@ -199,6 +229,42 @@ class TestUp:
             request_a_clip(page, short_url.replace("short", "none"))
             expect(page.locator("#next-step")).not_to_be_empty(timeout=90_000)
             page.screenshot(path=SCREENS / "up-failed.png")
+
+    def test_a_clip_is_edited_in_the_browser(self, up, short_url):
+        """In two tabs, and with a reload while it is rendered."""
+        job_id = up.create(short_url)
+        assert up.ended(job_id)["status"] == "SUCCEEDED", up.log()
+        address = f"/jobs/{job_id}/edit?clip=1"
+        with (
+            chromium() as browser,
+            window(browser, url=str(up.client.base_url)) as page,
+            window(browser, url=str(up.client.base_url)) as other,
+        ):
+            other.goto(address)
+            other.get_by_label("Title", exact=True).fill("From another tab")
+            page.goto(address)
+            struck = edit_clip(page)
+            length = float(page.locator("#facts").inner_text().split()[-2])
+            press(page, "Render clip")
+            expect(page.locator("#progress-text")).to_be_visible()
+            page.reload()
+            expect(page.locator("#announcement")).to_have_text("The clip is ready.", timeout=120_000)
+            video = page.locator("#published")
+            expect(video).to_have_js_property("videoHeight", 270)
+            assert video.evaluate("video => [video.videoWidth, video.duration]") == [
+                270,
+                pytest.approx(length, abs=0.15),
+            ]
+            screenshot(page, "up-edited")
+            for name in ("Render clip", "Load the newer version", "Use these changes", "Render clip"):
+                press(other, name)
+            expect(other.locator("#announcement")).to_have_text("The clip is ready.", timeout=120_000)
+        assert up.job(job_id)["revision"] == 3
+        text = " ".join(up.client.get(f"/api/jobs/{job_id}/clips/clip_01.srt").text.split())
+        assert "Kaunas." in text
+        assert struck not in text
+        (clip,) = up.client.get(f"/api/jobs/{job_id}/results").json()["clips"]
+        assert clip["title"] == "From another tab"
 
     def test_a_failed_job_says_what_to_do(self, up, short_url):
         job = up.ended(up.create(short_url.replace("short", "none")))

@@ -6,7 +6,8 @@ import { asSentence, formatTime } from "../words.js";
 import { partNear, withValue } from "./changes.js";
 import { captionGroups } from "./captions.js";
 import { ChosenWords } from "./chosen_words.js";
-import { ratioOf } from "./crop.js";
+import { nearestAt, ratioOf } from "./crop.js";
+import { CROPS } from "./cropper.js";
 import { Draft } from "./draft.js";
 import { Ends } from "./ends.js";
 import { placed } from "./faults.js";
@@ -43,6 +44,7 @@ const desk = {
     desk.part = part;
     redraw();
   },
+  moveCrop: (field, at, key) => moveCrop(desk.part, field, at, key),
   reach: (by) => (by < 0 ? loadMore("earlier") : loadMore("later")),
 };
 let chosenWords;
@@ -126,10 +128,11 @@ async function loadMore(side) {
 }
 
 function build() {
-  const parts = elements("source", "stage", "blurred", "caption", "card", "unplayable", "play", "clock", "time");
+  const parts = elements("source", "stage", "blurred", "halves", "caption", "card", "unplayable", "play", "clock", "time");
   desk.screen = new Screen(parts, jobPath(jobId, "/source"), {
     time: (seconds) => desk.list.speak(desk.screen.isPlaying ? wordAt(seconds)?.index : undefined),
-    crop: (at, key) => desk.draft.change(withValue(desk.draft.clip, ["segments", shownPart(), "framing"], { kind: "crop", at }), "Move the crop", key),
+    frame: (video) => look?.drawFrame(video),
+    crop: (at, key) => moveCrop(shownPart(), "at", at, key),
   });
   desk.list = new WordList(byId("words"), {
     select: (words) => chosenWords?.choose(words),
@@ -145,8 +148,17 @@ function build() {
   texts = new Texts(byId("texts"), desk);
 }
 
-/** The part whose framing the crop's controls change: the one in the preview. */
+/** The part whose crop is dragged in the preview. */
 const shownPart = () => desk.screen.part;
+
+/** Moves a crop of a segment, not over the picture's edges. */
+function moveCrop(part, field, at, key) {
+  const { draft, screen } = desk;
+  const { framing } = draft.clip.segments[part];
+  const { share } = CROPS[framing.kind].find((crop) => crop.field === field);
+  const path = ["segments", part, "framing", field];
+  draft.change(withValue(draft.clip, path, nearestAt(screen.picture, screen.ratio / share, at)), "Move the crop", key);
+}
 
 const wordAt = (seconds) => desk.spoken.all.findLast(({ start, end }) => seconds >= start && seconds < end + 0.3);
 
@@ -432,7 +444,7 @@ function showView(view) {
   if (!isDraft) setPublished(desk.draft.revision - (view === "before" ? 1 : 0));
   video.setAttribute("aria-label", view === "before" ? "The clip before" : "The rendered clip");
   show(video, !isDraft);
-  for (const id of ["stage", "transport"]) show(byId(id), isDraft);
+  for (const id of ["stage", "transport", "preview-hint"]) show(byId(id), isDraft);
 }
 
 /** Ctrl+Z everywhere but in fields that are no part of the draft. */
@@ -456,6 +468,7 @@ byId("reset").addEventListener("click", () => {
 byId("newer-load").addEventListener("click", loadNewer);
 byId("earlier").addEventListener("click", () => loadMore("earlier"));
 byId("later").addEventListener("click", () => loadMore("later"));
+byId("published").addEventListener("loadedmetadata", ({ target }) => target.style.setProperty("--ratio", target.videoWidth / target.videoHeight));
 byId("views").addEventListener("change", ({ target }) => showView(target.value));
 document.addEventListener("keydown", shortcut);
 document.addEventListener("visibilitychange", () => {

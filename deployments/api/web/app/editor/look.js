@@ -3,6 +3,7 @@
 import { make, show, write } from "../dom.js";
 import { valueAt, withValue } from "./changes.js";
 import { choices } from "./choices.js";
+import { Cropper } from "./cropper.js";
 import { framings, named, namesOf, otherFields } from "./schema.js";
 
 const POSITIONS = { lower: "Below", middle: "Middle", upper: "Above" };
@@ -11,10 +12,13 @@ const NAMES = {
   hook_overlay: { name: "Show the hook", hint: "On a card over the first three seconds." },
   tighten: { name: "Cut pauses and filler words", hint: "Pauses over 0.6 s, and words such as “um”. The preview still plays them." },
 };
+/** Where crops are at first. */
+const PLACES = { crop: { at: 0.5 }, split: { upper: 0.25, lower: 0.75 } };
 const FRAMINGS = {
   auto: { text: "Follow", hint: "The camera follows whoever speaks." },
   fit: { text: "Whole", hint: "The whole picture, over a blurred copy of itself." },
   crop: { text: "Fixed", hint: "The picture stays where you put it. Drag it here or in the preview, or use the arrow keys." },
+  split: { text: "Two", hint: "Two people, one above the other. Drag each frame to its place, or use the arrow keys." },
 };
 
 export class Look {
@@ -38,7 +42,7 @@ export class Look {
     this.#ratio.offer(namesOf(desk.schema, "EditClip", "ratio").map((ratio) => ({ value: ratio, text: ratio, shape: ratio })));
     this.#framing = choices("framing", "Framing", (kind) => this.#frame(kind));
     this.#framing.offer(this.#kinds.map(({ kind }) => ({ value: kind, text: FRAMINGS[kind]?.text ?? named(kind) })));
-    this.#cropper = desk.screen.cropper();
+    this.#cropper = new Cropper(desk.moveCrop);
     this.#captions.addEventListener("change", () => this.#set(["captions", "shown"], this.#captions.checked, this.#captions.checked ? "Show captions" : "Take captions off"));
     const others = otherFields(desk.schema).map((field) => ({ ...field, ...NAMES[field.path.join(".")] }));
     this.#others = others.map((field) => otherControl(field, (value) => this.#set(field.path, value, `Change ${field.name.toLowerCase()}`)));
@@ -64,7 +68,8 @@ export class Look {
     this.#framing.title(clip.segments.length > 1 ? `Framing of part ${part + 1}` : "Framing");
     this.#framing.choose(framing.kind);
     write(this.#hint, FRAMINGS[framing.kind]?.hint ?? this.#kinds.find(({ kind }) => kind === framing.kind)?.hint ?? "");
-    this.#cropper.draw(framing);
+    this.#cropper.draw(framing, this.#desk.screen.picture, this.#desk.screen.ratio);
+    this.#desk.screen.drawFrame();
     const { shown, preset, position } = clip.captions;
     this.#captions.checked = shown;
     this.#preset.choose(preset);
@@ -85,13 +90,18 @@ export class Look {
     for (const { path, mark } of this.#others) mark(of(path.join(".")));
   }
 
+  /** Copies the video's frame into the picture on which crops are moved. */
+  drawFrame(video) {
+    this.#cropper.drawFrame(video, this.#desk.screen.picture);
+  }
+
   #set(path, value, label) {
     const { draft } = this.#desk;
     draft.change(withValue(draft.clip, path, value), label);
   }
 
   #frame(kind) {
-    const framing = kind === "crop" ? { kind, at: 0.5 } : { kind };
+    const framing = { kind, ...PLACES[kind] };
     this.#set(["segments", this.#desk.part, "framing"], framing, "Change the framing");
   }
 }

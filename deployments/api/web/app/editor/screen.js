@@ -1,16 +1,16 @@
 // The preview: the source's own picture with the clip's cuts, crop and captions, before anything is rendered.
 
-import { make, show, write } from "../dom.js";
+import { make, write } from "../dom.js";
 import { captionAt } from "./captions.js";
 import { formatClock } from "./clock.js";
-import { cropWindow, nearestAt, objectPosition } from "./crop.js";
+import { cropWindow, objectPosition } from "./crop.js";
+import { CROPS, dragging } from "./cropper.js";
 import { clipTime, lengthOf, sourceTime } from "./playing.js";
 import { between } from "./spoken.js";
 
 const DEFAULT_FRAME = 1 / 30; // seconds, until the video has told its own
 const DEFAULT_PICTURE = 16 / 9;
 const EARLY = 0.01; // seconds; a part that ends this soon has ended
-const CROP_STEP = 0.01;
 const CARD = 3; // seconds that the hook's card is shown, as in tasks/core/captions/card.py
 
 export class Screen {
@@ -28,7 +28,8 @@ export class Screen {
   #retried = false;
 
   /**
-   * `parts` are the page's elements by id. `on` has time(seconds of the source) and crop(at, key).
+   * `parts` are the page's elements by id. `on` has time(seconds of the source), frame(video) and
+   * crop(at, key).
    */
   constructor(parts, url, on) {
     this.#parts = parts;
@@ -37,21 +38,22 @@ export class Screen {
     const { source, play, clock, stage } = parts;
     source.addEventListener("loadedmetadata", () => this.#loaded());
     source.addEventListener("error", () => this.#failed());
-    for (const name of ["seeked", "loadeddata"]) source.addEventListener(name, () => this.#drawFrame());
+    for (const name of ["seeked", "loadeddata"]) source.addEventListener(name, () => this.drawFrame());
     source.addEventListener("pause", () => this.#playing());
     source.addEventListener("play", () => this.#playing());
     play.addEventListener("click", () => this.toggle());
     clock.addEventListener("input", () => this.seek(Number(clock.value)));
-    dragging(stage, (from, by) => this.#drag(from, by), () => this.#cropAt);
+    dragging(stage, () => this.#cropAt, (from, by) => this.#drag(from, by));
     source.src = url;
     this.#watchFrames();
   }
 
   /** Seconds of a frame of the source. */
   get frame() {
-    return this.#frameSeen < 0.5 ? this.#frameSeen : DEFAULT_FRAME;
+    return this.#frameSeen < 0.2 ? this.#frameSeen : DEFAULT_FRAME;
   }
 
+  /** Width to height of the source. */
   get picture() {
     const { videoWidth: width, videoHeight: height } = this.#parts.source;
     return width && height ? width / height : DEFAULT_PICTURE;
@@ -173,6 +175,11 @@ export class Screen {
     return this.#wantsToPlay;
   }
 
+  /** Width to height of the clip. */
+  get ratio() {
+    return this.#ratio;
+  }
+
   /** The clip's segment that is shown. */
   get part() {
     return this.#plan[this.#at]?.part ?? 0;
@@ -192,6 +199,7 @@ export class Screen {
     stage.dataset.framing = kind;
     const { x, y } = objectPosition(this.picture, this.#ratio, at);
     source.style.objectPosition = `${x}% ${y}%`;
+    if (kind === "split" && source.readyState >= 2) this.#drawHalves();
   }
 
   #loaded() {
@@ -221,51 +229,33 @@ export class Screen {
     const seen = (_, { mediaTime }) => {
       const apart = this.#lastFrame === null ? 0 : mediaTime - this.#lastFrame;
       if (apart > 0.005) this.#frameSeen = Math.min(this.#frameSeen, apart);
-      this.#lastFrame = mediaTime;
-      this.#drawFrame();
+      this.#lastFrame = source.paused || source.seeking ? null : mediaTime; // a seek is no frame's length
+      this.drawFrame();
       source.requestVideoFrameCallback(seen);
     };
     source.requestVideoFrameCallback(seen);
   }
 
-  #drawFrame() {
+  /** Draws everything that is a copy of the video's frame. */
+  drawFrame() {
     const { source, blurred } = this.#parts;
     if (source.readyState < 2) return;
     if (this.framing.kind === "fit") cover(blurred, source);
-    if (this.cropFrame && !this.cropFrame.hidden) {
-      this.cropFrame.height = Math.round(this.cropFrame.width / this.picture);
-      this.cropFrame.getContext("2d").drawImage(source, 0, 0, this.cropFrame.width, this.cropFrame.height);
-    }
+    if (this.framing.kind === "split") this.#drawHalves();
+    this.#on.frame(source);
   }
 
-  /** A picture of the whole frame with the crop on it, to drag or to move by arrow keys. */
-  cropper() {
-    this.cropFrame = make("canvas", { width: 320, height: 180, "aria-hidden": "true" });
-    const crop = make("span", { class: "crop", role: "slider", tabindex: 0, "aria-label": "Middle of the crop", "aria-valuemin": 0, "aria-valuemax": 100 });
-    const element = make("div", { class: "cropper" }, this.cropFrame, crop);
-    crop.addEventListener("keydown", (event) => {
-      const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
-      if (!by) return;
-      event.preventDefault();
-      this.#moveCrop(this.#cropAt + by * CROP_STEP * (event.shiftKey ? 10 : 1), "crop-keys");
-    });
-    dragging(element, (from, by) => {
-      const { width, height } = element.getBoundingClientRect();
-      const share = this.#ratio < this.picture ? by.x / width : by.y / height;
-      this.#moveCrop(from + share, "crop-drag");
-    }, () => this.#cropAt);
-    return {
-      element,
-      draw: (framing) => {
-        show(element, framing.kind === "crop");
-        if (framing.kind !== "crop") return;
-        const box = cropWindow(this.picture, this.#ratio, framing.at);
-        for (const [name, value] of Object.entries(box)) crop.style.setProperty(`--${name}`, `${value * 100}%`);
-        crop.setAttribute("aria-valuenow", Math.round(framing.at * 100));
-        crop.setAttribute("aria-valuetext", `${Math.round(framing.at * 100)} percent`);
-        this.#drawFrame();
-      },
-    };
+  /** Draws the two parts of a split picture, one above the other. */
+  #drawHalves() {
+    const { source, halves } = this.#parts;
+    const { videoWidth, videoHeight } = source;
+    halves.height = Math.round(halves.width / this.#ratio);
+    const half = halves.height / 2;
+    for (const [row, { field, share }] of CROPS.split.entries()) {
+      const { x, y, width, height } = cropWindow(this.picture, this.#ratio / share, this.framing[field]);
+      const from = [x * videoWidth, y * videoHeight, width * videoWidth, height * videoHeight];
+      halves.getContext("2d").drawImage(source, ...from, 0, row * half, halves.width, half);
+    }
   }
 
   /** Dragging the preview's picture moves the crop the other way. */
@@ -274,27 +264,9 @@ export class Screen {
     const { clientWidth: width, clientHeight: height } = this.#parts.stage;
     const box = cropWindow(this.picture, this.#ratio, this.framing.at);
     const share = this.#ratio < this.picture ? (by.x / width) * box.width : (by.y / height) * box.height;
-    this.#moveCrop(from - share, "crop-drag");
+    this.#on.crop(from - share, "crop-drag");
   }
 
-  #moveCrop(at, key) {
-    this.#on.crop(nearestAt(this.picture, this.#ratio, at), key);
-  }
-}
-
-/** Calls `moved(start, {x, y})` while a pointer drags; `start` is what `begin` gave when it went down. */
-function dragging(element, moved, begin) {
-  let drag = null;
-  element.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    drag = { x: event.clientX, y: event.clientY, from: begin() };
-    element.setPointerCapture(event.pointerId);
-    if (event.pointerType === "mouse") event.preventDefault();
-  });
-  element.addEventListener("pointermove", (event) => {
-    if (drag) moved(drag.from, { x: event.clientX - drag.x, y: event.clientY - drag.y });
-  });
-  for (const name of ["pointerup", "pointercancel"]) element.addEventListener(name, () => (drag = null));
 }
 
 /** Draws the picture so that it covers the canvas. */
