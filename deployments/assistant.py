@@ -14,11 +14,12 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from deployments.api_client import ApiClient, ClipAnswer, JobAnswer, WordsAnswer
 from infra.errors import InfraError
 from infra.states import JobState
+from tasks.core.appearance import FramingName, PresetName, Ratio
 from tasks.core.errors import ClipError
 from tasks.core.request import DEFAULT_CLIPS
 
@@ -99,6 +100,15 @@ def _failures_told(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]
     return told
 
 
+class Look(BaseModel):
+    """How clips look. Empty fields are as usual."""
+
+    ratio: Ratio | None = None
+    caption_preset: PresetName | None = None
+    framing: FramingName | None = Field(default=None, description="fit shows the whole picture, centre its middle.")
+    tighten: bool | None = Field(default=None, description="Cut out long pauses and filler words.")
+
+
 class Tools:
     """The tools. Their docstrings and parameters are what an assistant reads."""
 
@@ -114,6 +124,8 @@ class Tools:
         language: Annotated[Literal["auto", "en", "id"], Field(description="Spoken language.")] = "auto",
         start_seconds: Annotated[float | None, Field(description="Cut only from what is said after this.")] = None,
         end_seconds: Annotated[float | None, Field(description="Cut only from what is said before this.")] = None,
+        topic: Annotated[str, Field(description="What the clips shall be about.", max_length=200)] = "",
+        look: Annotated[Look | None, Field(description="How the clips look; by default as usual.")] = None,
     ) -> JobAnswer:
         """Start a job that cuts clips from a video. Returns the job at once; it then works for minutes."""
         source = await to_thread.run_sync(self._source, video)
@@ -123,7 +135,8 @@ class Tools:
             "language": language,
             "start_seconds": start_seconds,
             "end_seconds": end_seconds,
-        }
+            "topic": topic or None,
+        } | (look.model_dump() if look else {})
         body = source | {name: value for name, value in options.items() if value is not None}
         return await self._job(await to_thread.run_sync(self._api.create, body))
 

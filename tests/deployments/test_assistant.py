@@ -90,8 +90,11 @@ def test_an_assistant_makes_clips_from_a_file_and_fetches_them(served, tmp_path)
     async def session():
         async with by_stdio(served) as client:
             assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS | FILE_TOOLS
-            job = await call(client, "create_clips", video=str(MEDIA / "short.mp4"), clip_seconds=30, clip_count=2)
-            assert (job["status"], served.record(job["job_id"]).request["clip_count"]) == ("QUEUED", 2)
+            wishes = {"clip_seconds": 30, "clip_count": 2, "topic": "tools", "look": {"ratio": "1:1", "tighten": True}}
+            job = await call(client, "create_clips", video=str(MEDIA / "short.mp4"), **wishes)
+            request = served.record(job["job_id"]).request
+            assert (job["status"], request["clip_count"], request["topic"]) == ("QUEUED", 2, "tools")
+            assert (request["ratio"], request["tighten"]) == ("1:1", True)
             done = served.finished_job("clip_01.mp4", poster="clip_01.jpg")
             served.bucket.put_bytes(f"jobs/{done}/clip_01.jpg", b"a poster", "image/jpeg")
             assert (await call(client, "wait_for_job", job_id=done))["status"] == "SUCCEEDED"
