@@ -279,11 +279,13 @@ def test_up_registers_its_own_pool_only(server, monkeypatch):
     assert [(one.kind, one.name) for one in done] == [
         ("work pool", "kangklip"),
         ("work queue", "kangklip/clips"),
+        ("work queue", "kangklip/recuts"),
         ("deployment", "clip/local"),
+        ("deployment", "recut/local"),
         ("deployment", "batch/nightly"),
         ("deployment", "housekeeping/nightly"),
     ]
-    assert [each["name"] for each in sent] == ["local", "nightly", "nightly"]
+    assert [each["name"] for each in sent] == ["local", "local", "nightly", "nightly"]
 
 
 @pytest.mark.parametrize(("days", "is_on"), [("30", True), ("0", False), ("", False)])
@@ -293,7 +295,7 @@ def test_housekeeping_is_scheduled_where_a_retention_is_set(server, monkeypatch,
     monkeypatch.setattr(register_module, "_deploy", lambda offered, _: sent.extend(offered["deployments"]))
     monkeypatch.setenv("RETENTION_DAYS", days)
     register(str(server.client.base_url), pools=[WORK_POOL])
-    assert [each["active"] for each in sent[2]["schedules"]] == [is_on]
+    assert [each["active"] for each in sent[3]["schedules"]] == [is_on]
 
 
 def test_an_added_schedule_is_left_alone(server, monkeypatch):
@@ -303,7 +305,7 @@ def test_an_added_schedule_is_left_alone(server, monkeypatch):
     sent = []
     monkeypatch.setattr(register_module, "_deploy", lambda offered, _: sent.extend(offered["deployments"]))
     register(str(server.client.base_url), pools=[WORK_POOL])
-    assert "schedules" not in sent[1]
+    assert "schedules" not in sent[2]
     server("DELETE", f"deployments/{nightly['id']}/schedules/{added['id']}")
 
 
