@@ -430,6 +430,14 @@ def test_the_editor_is_accessible(browser, served, job_id, width, viewport, sche
         assert not grave, grave
 
 
+def test_nothing_is_cut_off_in_a_narrow_window_with_large_text(browser, served, job_id):
+    with window(browser, url=served.url, viewport={"width": 320, "height": 640}) as page:
+        edit(page, job_id, clip=2)
+        word(page, place("phone")).click()
+        page.evaluate("document.documentElement.style.fontSize = '24px'")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 @pytest.mark.skipif(os.environ.get("KANGKLIP_DRAW_DOCS") != "1", reason="draws docs/img only when asked to")
 def test_draw_the_readmes_picture(browser, served, job_id):
     with window(browser, url=served.url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce") as page:

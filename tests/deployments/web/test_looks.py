@@ -61,6 +61,7 @@ def cancelled(api, page):
 def done(api, page):
     job_id = api.add()
     api.work_to(job_id, "UPLOAD", 1)
+    api.jobs[job_id]["revision"] = 1
     api.succeed(job_id, CLIPS, warnings=["Nothing is known of the audience of this video."])
     page.goto(f"/jobs/{job_id}")
     expect(page.locator("#clips > li")).to_have_count(3)
@@ -127,7 +128,7 @@ def test_draw_the_readmes_pictures(browser, api):
         page.evaluate("document.activeElement.blur()")
 
     for name, go, height in [
-        ("page-form", address_filled, 920),
+        ("page-form", address_filled, 1120),
         ("page-job", running, 700),
         ("page-clips", done, 1340),
     ]:
