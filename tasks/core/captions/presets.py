@@ -66,7 +66,7 @@ PRESETS: dict[PresetName, Preset] = {
         mark=(255, 190, 0),
         position="middle",
     ),
-    "box": Preset("Poppins SemiBold", em=0.042, outline=0.0, shadow=0.0, box=_BLACK, padding=0.45),
+    "box": Preset("Poppins ExtraBold", em=0.048, outline=0.0, shadow=0.0, box=_BLACK, padding=0.45),
     "label": Preset(
         "Poppins Bold",
         em=0.050,

@@ -59,7 +59,6 @@ PRESET_FACES = {
     face.name: face
     for face in (
         *FACES,
-        _poppins("SemiBold"),
         _poppins("Bold"),
         _fira("ExtraBold Italic"),
         Face("Anton Regular", "fontpkg-anton", "fontpkg_anton/files/Anton-Regular.ttf", width=0.8),
@@ -72,19 +71,25 @@ CAPTION_FONT = POPPINS.name
 
 @dataclass(frozen=True)
 class FontChoice:
-    """The best face for a text. `line` is the height of its lines in em, `missing` the characters that it lacks."""
+    """The best face for a text. `line` is the height of its lines in em, `missing` the characters that it lacks.
+
+    `uninstalled` names the face that was wished for, if its wheel is not there.
+    """
 
     face: Face
     folder: Path
     line: float
     missing: str
+    uninstalled: str = ""
 
     @property
     def typeface(self) -> Typeface:
         return Typeface(self.face.name, self.line, self.face.width)
 
     def warning(self, language: str) -> str | None:
-        """A warning if the face lacks characters, or None."""
+        """A warning if the face lacks characters or is not the one that was wished for, or None."""
+        if not self.missing and self.uninstalled:
+            return f"captions are drawn in {self.face.name}: the font {self.uninstalled} is not installed"
         if not self.missing:
             return None
         return f"captions may lack glyphs for {language}: {self.face.name} cannot draw {self.missing[:10]!r}"
@@ -104,7 +109,9 @@ def choose_font(texts: Iterable[str], wish: str = POPPINS.name) -> FontChoice:
             break  # the large faces come last, and reading one takes a third of a second
     best = min(range(len(lacking)), key=lambda i: len(lacking[i]))
     face, path = installed[best]
-    return FontChoice(face, _folder_with(path), _line_height(path), lacking[best])
+    return FontChoice(
+        face, _folder_with(path), _line_height(path), lacking[best], "" if file_of(PRESET_FACES[wish]) else wish
+    )
 
 
 def _in_order(wish: str) -> list[Face]:

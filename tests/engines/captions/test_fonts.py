@@ -87,3 +87,11 @@ def test_many_threads_can_set_up_fonts_at_once(attempt: int, tmp_path: Path, mon
         ((config, folder),) = set(pool.map(start, range(16)))
     assert "</fontconfig>" in config.read_text()
     assert [path.resolve() for path in folder.iterdir()] == [fonts.font_file().resolve()]
+
+
+def test_a_preset_whose_font_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(fonts.PRESET_FACES, "Lost", fonts.Face("Lost", "fontpkg-of-nobody", "lost.ttf"))
+    chosen = fonts.choose_font(["Hello"], "Lost")
+    assert chosen.face == fonts.POPPINS
+    assert chosen.warning("en") == "captions are drawn in Poppins ExtraBold: the font Lost is not installed"
+    assert fonts.choose_font(["Hello"], "Anton Regular").warning("en") is None

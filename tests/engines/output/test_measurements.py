@@ -2,14 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.captions.presets import CLASSIC
+from tasks.core.captions.ass import ass
+from tasks.core.captions.presets import CLASSIC, PRESETS, Look
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
-from tasks.core.output.clip_checks import check_clip
+from tasks.core.output.clip_checks import CAPTION_PIXELS, check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import SourceExcerpt
 from tasks.core.picture.camera import Shot
 from tasks.core.transcript import Word
+from tasks.engines.captions import fonts
 from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.measurements import measure_clip, moov_first
 from tasks.engines.output.source_frames import source_frames
@@ -110,3 +112,16 @@ def test_moov_first_handles_large_and_broken_boxes(tmp_path: Path):
     assert moov_first(path)
     path.write_bytes(b"\x00\x00\x00\x00junk" * 3)
     assert not moov_first(path)
+
+
+def test_the_highlight_of_a_short_word_in_a_landscape_clip_is_seen(tmp_path: Path, source: SourceExcerpt):
+    fonts.use_only_our_fonts()
+    look, size = Look(PRESETS["box"]), (960, 540)
+    font = fonts.choose_font(["a I"], look.preset.face)
+    script = tmp_path / "captions.ass"
+    words = [Word(word=word, start=i, end=i + 1) for i, word in enumerate(("a", "I", "it"))]
+    script.write_text(ass(words, size, "en", font.typeface, look))
+    picture = f"color=gray:s={size[0]}x{size[1]}:r=25:d={SECONDS},ass={script}:fontsdir={font.folder}"
+    measure = measure_clip(make(tmp_path / "a.mp4", picture), source, look)
+    seen = [max(pixels for t, pixels in measure.highlight if abs(t - word.middle) < 0.1) for word in words]
+    assert min(seen) >= CAPTION_PIXELS
