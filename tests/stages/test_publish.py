@@ -224,9 +224,9 @@ def test_measuring_uses_one_thread_on_one_core(render: Renders, monkeypatch):
     clips = [render(GOOD, Correction()), render(OTHER.model_copy(update={"index": 3}), Correction())]
     at_once: set[int] = set()
 
-    def measure(path: Path, source: SourceExcerpt):
+    def measure(path: Path, source: SourceExcerpt, *drawn: object):
         at_once.add(threading.get_ident())
-        return measure_clip(path, source)
+        return measure_clip(path, source, *drawn)
 
     monkeypatch.setattr(publish, "measure_clip", measure)
     os.sched_setaffinity(0, {min(before)})

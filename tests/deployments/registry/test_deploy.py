@@ -184,7 +184,7 @@ def test_the_run_form_requires_a_url_and_hides_internal_fields(server):
     [
         ({}, "video_url"),
         ({"video_url": "ftp://example.org/v"}, "does not match"),
-        ({"video_url": "https://a.b/c", "clip_count": 9}, "9"),
+        ({"video_url": "https://a.b/c", "clip_count": 11}, "11"),
     ],
 )
 def test_the_server_refuses_invalid_parameters(server, request_, message):
