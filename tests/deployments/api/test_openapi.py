@@ -105,7 +105,7 @@ def test_refusals_are_documented_with_their_words(operator_api):
     create = operator_api.get("/openapi.json").json()["paths"]["/api/jobs"]["post"]
     body = create["responses"]["400"]["content"]["application/json"]
     assert body["schema"] == {"$ref": "#/components/schemas/Detail"}
-    assert len(body["examples"]) == 13
+    assert len(body["examples"]) == 18
     assert {"value": {"detail": "clip_count must be between 1 and 5"}} in body["examples"].values()
 
 
