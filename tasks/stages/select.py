@@ -9,7 +9,7 @@ from tasks.core.choice.delivery import Delivery
 from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
-from tasks.core.choice.selection import WEIGHTS, Candidate, SelectedWindows, select_windows
+from tasks.core.choice.selection import WEIGHTS, Candidate, SelectedWindows, Talk, Wanted, select_windows
 from tasks.core.choice.signals import Line
 from tasks.core.choice.topic_match import match_topic, mentions, topic_terms
 from tasks.core.edit.cuts import SourceWords, TightClock, is_filler
@@ -48,16 +48,10 @@ def select_clips(
     audience = Audience(heatmap=meta.heatmap, chapters=meta.chapters)
     delivery = _delivery(audio, ffmpeg)
     count = request.clip_count
+    tight = TightClock(SourceWords.of(speech)) if request.tighten else None
     selected = select_windows(
-        talk,
-        delivery,
-        audience,
-        request.bounds,
-        request.clip_count,
-        speech.language,
-        request.part,
-        TightClock(SourceWords.of(speech)) if request.tighten else None,
-        request.topic,
+        Talk(talk, speech.language, delivery, audience),
+        Wanted(request.bounds, count, request.part, tight, request.topic),
     )
     if request.tighten:
         talk = [_without_fillers(sentence, speech.language) for sentence in talk]

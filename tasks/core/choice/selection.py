@@ -132,39 +132,53 @@ class _Picks:
         return sorted((float(s.windows.start[i]), float(s.windows.end[i])) for s, i in self.picked)
 
 
-def select_windows(
-    sentences: list[Sentence],
-    delivery: Delivery | None,
-    audience: Audience | None,
-    bounds: tuple[float, float],
-    count: int,
-    language: str,
-    part: tuple[float, float] = EVERYTHING,
-    clock: Callable[[float], float] | None = None,
-    topic: str | None = None,
-) -> SelectedWindows:
-    """The best `count` windows of `bounds` seconds inside `part`, or as many as fit. `clock` measures their length.
+@dataclass(frozen=True)
+class Talk:
+    """What is known of a talk. `language` applies to sentences that have none of their own."""
 
-    With a `topic`, windows that mention it come first.
+    sentences: list[Sentence]
+    language: str
+    delivery: Delivery | None = None
+    audience: Audience | None = None
 
-    `language` applies to sentences that have none of their own.
+    @property
+    def languages(self) -> set[str]:
+        return {sentence.language or self.language for sentence in self.sentences}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many windows are wanted, of which length (shortest and longest, in seconds), inside which part of the talk.
+
+    `clock` measures their length. Windows that mention the `topic` come first.
+    """
+
+    bounds: tuple[float, float]
+    count: int
+    part: tuple[float, float] = EVERYTHING
+    clock: Callable[[float], float] | None = None
+    topic: str | None = None
+
+
+def select_windows(talk: Talk, wanted: Wanted) -> SelectedWindows:
+    """The best windows of the talk, as many as are wanted or as fit.
 
     Raises:
         TooShort: no run of speech is as long as the shortest clip.
     """
-    shortest, longest = bounds
+    sentences, (shortest, longest) = talk.sentences, wanted.bounds
     if not sentences or sentences[-1].end - sentences[0].start + LEAD_SECONDS + TAIL_SECONDS < shortest - TOLERANCE:
         spoken = sentences[-1].end - sentences[0].start if sentences else 0.0
         raise TooShort(f"The video has {pluralize(round(spoken), 'second')} of speech; a clip needs {shortest:.0f}.")
     picks = _Picks()
     scored: _Scored | None = None
-    terms = topic_terms(topic, sorted({s.language or language for s in sentences})) if topic else []
-    for units in unit_levels(sentences, bounds):
-        if len(picks.picked) >= count or (picks.picked and not units.is_supplement):
+    terms = topic_terms(wanted.topic, sorted(talk.languages)) if wanted.topic else []
+    for units in unit_levels(sentences, wanted.bounds):
+        if len(picks.picked) >= wanted.count or (picks.picked and not units.is_supplement):
             break
-        windows = candidate_windows(units.items, bounds, delivery, part, clock)
-        scored = _score(windows, units, delivery, audience, language, terms)
-        _pick(scored, picks, count)
+        windows = candidate_windows(units.items, wanted.bounds, talk.delivery, wanted.part, wanted.clock)
+        scored = _score(windows, units, talk, terms)
+        _pick(scored, picks, wanted.count)
     if scored is None or not picks.picked:
         raise TooShort(
             f"No part of the speech can be cut to between {shortest:g} and {longest:g} seconds.",
@@ -176,27 +190,20 @@ def select_windows(
     return SelectedWindows(
         clips=candidates[:chosen],
         reserve=candidates[chosen:],
-        notes=_notes(candidates[:chosen], count, delivery, {s.language or language for s in sentences}),
+        notes=_notes(candidates[:chosen], wanted.count, talk.delivery, talk.languages),
     )
 
 
-def _score(
-    windows: Windows,
-    units: Units,
-    delivery: Delivery | None,
-    audience: Audience | None,
-    language: str,
-    terms: Sequence[str],
-) -> _Scored:
-    lines = [Line.of(item, word_lists(item.language or language)) for item in units.items]
+def _score(windows: Windows, units: Units, talk: Talk, terms: Sequence[str]) -> _Scored:
+    lines = [Line.of(item, word_lists(item.language or talk.language)) for item in units.items]
     topics = Topics.of(content_words(lines))
     if not len(windows):
         return _Scored(units, windows, topics, {}, np.zeros(0))
     raw = text_signals(lines, topics, windows) | pause_signals(units.items, windows)
-    if delivery is not None and len(delivery.loudness):
-        raw |= delivery_signals(units.items, delivery, windows)
-    if audience is not None:
-        raw |= audience_signals(audience, windows)
+    if talk.delivery is not None and len(talk.delivery.loudness):
+        raw |= delivery_signals(units.items, talk.delivery, windows)
+    if talk.audience is not None:
+        raw |= audience_signals(talk.audience, windows)
     if terms:
         raw["asked_topic"] = topic_signal(lines, terms, windows)
     signals = {name: z_scores(values) for name, values in raw.items()}

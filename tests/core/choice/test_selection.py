@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks.core.choice.audience import Audience
 from tasks.core.choice.cuts import LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, candidate_windows, cut_points
 from tasks.core.choice.delivery import Delivery
-from tasks.core.choice.selection import WEIGHTS, SelectedWindows, select_windows
+from tasks.core.choice.selection import WEIGHTS, SelectedWindows, Talk, Wanted, select_windows
 from tasks.core.errors import TooShort
 from tasks.core.media import Chapter, HeatmapPoint
 from tasks.core.speech.sentences import sentences
@@ -94,7 +94,7 @@ def check_choice(choice: SelectedWindows, talk: list[Sentence], bounds: tuple[fl
 @pytest.mark.parametrize("bounds", [(16.0, 20.0), (12.0, 15.0), (24.0, 30.0)])
 def test_planted_highlights_are_selected(bounds):
     talk = spoken(PLANTED)
-    choice = select_windows(talk, None, None, bounds, 2, "en")
+    choice = select_windows(Talk(talk, "en"), Wanted(bounds, 2))
     check_choice(choice, talk, bounds)
     assert share_of(choice, talk, FIRE) > 0.7
     assert share_of(choice, talk, PIANO) > 0.7
@@ -103,7 +103,7 @@ def test_planted_highlights_are_selected(bounds):
 
 def test_without_word_lists_highlights_are_still_found_with_a_note():
     talk = spoken(PLANTED)
-    choice = select_windows(talk, None, None, (16.0, 20.0), 2, "xx")
+    choice = select_windows(Talk(talk, "xx"), Wanted((16.0, 20.0), 2))
     assert share_of(choice, talk, FIRE) > 0.5
     assert share_of(choice, talk, PIANO) > 0.5
     assert any("word lists" in note for note in choice.notes)
@@ -112,13 +112,13 @@ def test_without_word_lists_highlights_are_still_found_with_a_note():
 
 def test_indonesian_has_word_lists():
     talk = spoken(["Pertanggungjawaban keuangan disampaikan berdasarkan peraturan."] * 12)
-    assert not any("word lists" in note for note in select_windows(talk, None, None, (8, 10), 1, "id").notes)
+    assert not any("word lists" in note for note in select_windows(Talk(talk, "id"), Wanted((8, 10), 1)).notes)
 
 
 def test_a_minor_language_without_word_lists_is_noted():
     talk = [s.model_copy(update={"language": "id"}) for s in spoken(dull_lines(10))]
     talk[:3] = [s.model_copy(update={"language": "xx"}) for s in talk[:3]]
-    (note,) = [note for note in select_windows(talk, None, None, (8, 10), 1, "id").notes if "word lists" in note]
+    (note,) = [note for note in select_windows(Talk(talk, "id"), Wanted((8, 10), 1)).notes if "word lists" in note]
     assert note.startswith("no word lists for language 'xx':")
 
 
@@ -126,13 +126,13 @@ def test_as_many_clips_as_fit_are_selected_even_if_the_best_one_is_in_the_way():
     talk = spoken([*dull_lines(6, 4), *FIRE, *dull_lines(6, 5)])
     speech = talk[-1].end - talk[0].start
     bounds = (0.8 * speech / 3.4, speech / 3.4)
-    assert len(select_windows(talk, None, None, bounds, 3, "en").clips) == 3
+    assert len(select_windows(Talk(talk, "en"), Wanted(bounds, 3)).clips) == 3
 
 
 def test_fewer_clips_are_selected_if_no_more_fit():
     talk = spoken(dull_lines(8))
     speech = talk[-1].end - talk[0].start
-    choice = select_windows(talk, None, None, (0.4 * speech, 0.5 * speech), 5, "en")
+    choice = select_windows(Talk(talk, "en"), Wanted((0.4 * speech, 0.5 * speech), 5))
     assert len(choice.clips) <= 2
     assert any("of 5 clips" in note for note in choice.notes)
 
@@ -140,13 +140,13 @@ def test_fewer_clips_are_selected_if_no_more_fit():
 @pytest.mark.parametrize("lines", [[], ["Too little."]])
 def test_less_speech_than_a_clip_is_too_short(lines):
     with pytest.raises(TooShort, match=r"\d+ seconds? of speech"):
-        select_windows(spoken(lines), None, None, (16, 20), 1, "en")
+        select_windows(Talk(spoken(lines), "en"), Wanted((16, 20), 1))
 
 
 def test_speech_scattered_in_short_pieces_is_too_short():
     talk = spoken(["Hello there."], start=1) + spoken(["Goodbye then."], start=500)
     with pytest.raises(TooShort, match="No part of the speech"):
-        select_windows(talk, None, None, (16, 20), 1, "en")
+        select_windows(Talk(talk, "en"), Wanted((16, 20), 1))
 
 
 def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
@@ -155,7 +155,7 @@ def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
         words.append(Word(word=f"word{i}", start=at, end=at + 0.3))
         at += 0.3 + (0.35 if i % 4 == 3 else 0.0)
     talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
-    choice = select_windows(talk, None, None, (5, 6.5), 2, "en")
+    choice = select_windows(Talk(talk, "en"), Wanted((5, 6.5), 2))
     check_choice(choice, talk, (5, 6.5))
     assert {clip.aligned for clip in choice.clips} == {"pause"}
     assert any("pause" in note for note in choice.notes)
@@ -164,7 +164,7 @@ def test_a_sentence_longer_than_the_clip_is_cut_at_pauses():
 def test_without_pauses_a_sentence_is_cut_between_words():
     words = [Word(word=f"word{i}", start=1 + 0.3 * i, end=1.3 + 0.3 * i) for i in range(60)]
     talk = [Sentence(text=" ".join(w.word for w in words), start=1.0, end=words[-1].end, words=words)]
-    choice = select_windows(talk, None, None, (4, 5), 2, "en")
+    choice = select_windows(Talk(talk, "en"), Wanted((4, 5), 2))
     check_choice(choice, talk, (4, 5))
     assert {clip.aligned for clip in choice.clips} == {"word"}
 
@@ -182,7 +182,7 @@ def test_a_window_longer_by_a_rounding_error_is_kept():
 
 def test_a_repetitive_talk_gives_clips_of_different_times():
     talk = spoken(FIRE * 8)
-    choice = select_windows(talk, None, None, (12, 15), 5, "en")
+    choice = select_windows(Talk(talk, "en"), Wanted((12, 15), 5))
     check_choice(choice, talk, (12, 15))
     assert len({round(clip.start, 1) for clip in choice.clips}) == len(choice.clips) == 5
 
@@ -211,11 +211,14 @@ def test_replays_and_chapters_attract_the_selection():
     talk = spoken(dull_lines(60, 9))
     top = talk[30].start
     heat = [HeatmapPoint(start_time=t, end_time=t + 5, value=float(abs(t - top) < 12)) for t in range(0, 400, 5)]
-    choice = select_windows(talk, None, Audience(heatmap=heat), (16, 20), 1, "en")
+    choice = select_windows(Talk(talk, "en", None, Audience(heatmap=heat)), Wanted((16, 20), 1))
     assert abs(choice.clips[0].start - top) < 25
     assert choice.clips[0].signals["replays"] > 1
     marks = [Chapter(start_time=s.start, end_time=s.end) for s in talk[::2]]
-    assert "chapter" in select_windows(talk, None, Audience(chapters=marks), (16, 20), 1, "en").clips[0].signals
+    assert (
+        "chapter"
+        in select_windows(Talk(talk, "en", None, Audience(chapters=marks)), Wanted((16, 20), 1)).clips[0].signals
+    )
 
 
 def test_a_raised_voice_and_applause_attract_the_selection():
@@ -229,7 +232,7 @@ def test_a_raised_voice_and_applause_attract_the_selection():
         loudness[int(sentence.start * 50) : int((sentence.end + 1.2) * 50)] = -18.0
         noise[int(sentence.end * 10) : int((sentence.end + 1.2) * 10)] = 0.5
     delivery = Delivery(loudness=loudness, pitch=np.full(len(noise), np.nan, np.float32), noise=noise)
-    (clip,) = select_windows(talk, delivery, None, (16, 20), 1, "en").clips
+    (clip,) = select_windows(Talk(talk, "en", delivery), Wanted((16, 20), 1)).clips
     assert clip.signals["reaction"] > 1
     assert min(clip.end, talk[22].end) - max(clip.start, talk[20].start) > 8
 
@@ -238,7 +241,7 @@ def test_selecting_from_three_hours_takes_seconds():
     talk = spoken(dull_lines(1800, 6))
     assert talk[-1].end > 2.5 * 3600
     began = time.process_time()
-    assert len(select_windows(talk, None, None, (36, 45), 5, "en").clips) == 5
+    assert len(select_windows(Talk(talk, "en"), Wanted((36, 45), 5)).clips) == 5
     assert time.process_time() - began < 8
 
 
@@ -270,7 +273,7 @@ LAST_WORD_OF_NO_LENGTH = [
 def test_any_selection_has_whole_words_and_no_overlap(segments, longest, share, count, language):
     talk, bounds = sentences(segments), (share * longest, longest)
     try:
-        choice = select_windows(talk, None, None, bounds, count, language)
+        choice = select_windows(Talk(talk, language), Wanted(bounds, count))
     except TooShort:
         return
     assert 1 <= len(choice.clips) <= count
@@ -289,6 +292,6 @@ def test_any_selection_with_sound_has_whole_words_and_no_overlap(segments, seed)
         noise=rng.uniform(0, 1, size // 5).astype(np.float32),
     )
     try:
-        check_choice(select_windows(talk, sound, None, (6, 10), 3, "en"), talk, (6, 10))
+        check_choice(select_windows(Talk(talk, "en", sound), Wanted((6, 10), 3)), talk, (6, 10))
     except TooShort:
         return

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.choice.selection import select_windows
+from tasks.core.choice.selection import Talk, Wanted, select_windows
 from tasks.core.choice.signals import Line
 from tasks.core.choice.topic_match import is_form_of, match_topic, mentions, plain, topic_terms
 from tasks.core.transcript import Sentence
@@ -47,15 +47,15 @@ TALK = [*dull_lines(20), *PIANO, *dull_lines(20, 1), *FIRE, *dull_lines(20, 2)]
     ("topic", "word"), [("the PIANOS", "piano"), ("my teacher", "teacher"), ("infrastructures", "infrastructure")]
 )
 def test_windows_about_the_topic_come_first(topic: str, word: str):
-    chosen = select_windows(spoken(TALK), None, None, (10, 15), 1, "en", topic=topic).clips[0]
+    chosen = select_windows(Talk(spoken(TALK), "en"), Wanted((10, 15), 1, topic=topic)).clips[0]
     assert word in chosen.text.lower()
     assert chosen.signals["asked_topic"] > 1
 
 
 def test_without_a_topic_nothing_changes():
-    with_none = select_windows(spoken(TALK), None, None, (10, 15), 3, "en")
+    with_none = select_windows(Talk(spoken(TALK), "en"), Wanted((10, 15), 3))
     assert all("asked_topic" not in clip.signals for clip in with_none.clips)
-    elsewhere = select_windows(spoken(TALK), None, None, (10, 15), 3, "en", topic="submarines")
+    elsewhere = select_windows(Talk(spoken(TALK), "en"), Wanted((10, 15), 3, topic="submarines"))
     assert [clip.start for clip in elsewhere.clips] == [clip.start for clip in with_none.clips]
 
 
