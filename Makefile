@@ -1,7 +1,7 @@
 # make demo    clips from the sample talk, on this machine, nothing else needed
 # make test    the tests            make check   style, types, architecture
-# make bench   what it costs        make soak    the long tests
-# make load    the API under load
+# make long    the longer tests     make soak    those, and the longest
+# make bench   what it costs        make load    the API under load
 # PYTHON=python3.13 chooses the interpreter of a new environment, VENV=folder where it goes.
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,17 +11,21 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # Every process of ours starts in half the time from compiled modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench load soak docs pins clean
+.PHONY: demo test check bench load long soak docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/demo.installed
 	@$(BIN)/kangklip demo --out clips
 
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 test: $(VENV)/dev.installed
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 -m "not soak" $(TESTS)
+	@$(PYTEST) -m "not soak and not long" $(TESTS)
+
+long: $(VENV)/dev.installed
+	@$(PYTEST) -m "long and not soak" $(TESTS)
 
 soak: $(VENV)/dev.installed
-	@$(BIN)/pytest -m soak
+	@$(BIN)/pytest -m "soak or long"
 
 check: $(VENV)/dev.installed
 	@$(BIN)/ruff check .

@@ -54,8 +54,10 @@ def test_every_python_has_its_own_environment_the_demo_and_tests(tmp_path):
         assert f"python{version} -m venv build/python{version}" in text
         demo, tests = (text.index(f"build/python{version}/bin/{name}") for name in ("kangklip demo", "pytest "))
         assert demo < tests
-        (command,) = [line for line in text.splitlines() if "/pytest " in line]
-        assert '-m "not soak"' in command
+        command, *more = [line for line in text.splitlines() if "/pytest " in line]
+        assert '-m "not soak and not long"' in command
+        assert [line for line in more if '-m "long and not soak"' in line] == more
+        assert len(more) == (version == VERSIONS[-1])
         assert command.endswith(PIPELINE) == (version not in (VERSIONS[0], VERSIONS[-1]))
         assert ("/ruff check" in text) == ("/basedpyright" in text) == ("/lint-imports" in text) == (version == "3.11")
 
@@ -66,6 +68,8 @@ def test_a_single_python_runs_everything(tmp_path, version):
     assert only == version
     assert "/ruff check" in text
     assert PIPELINE not in text
+    assert '-m "not soak and not long"' in text
+    assert '-m "long and not soak"' in text
 
 
 def test_without_a_python_it_fails(tmp_path):

@@ -22,6 +22,8 @@ from tasks.core.source.batch import BatchRequest
 from tests import media_server as serve
 from tests.media_server import MediaServer
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 

@@ -279,6 +279,7 @@ def test_a_video_without_speech_fails_with_a_next_step(pipeline, job_id, tmp_pat
     assert "sesame" not in ended.output
 
 
+@pytest.mark.long
 def test_a_job_survives_a_crash_of_redis_and_the_bucket(pipeline, stack, short, job_id):
     """Both get SIGKILL while the job runs and come back on the same ports."""
     pipeline.clear_shared_cache()

@@ -11,6 +11,8 @@ from infra.states import JobState
 from tasks.deletion import delete_job
 from tests.folders import MEDIA
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def own_talk(stack, store, tmp_path_factory):

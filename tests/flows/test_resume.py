@@ -74,6 +74,7 @@ def test_a_job_killed_in_every_stage_in_turn_repeats_no_finished_stage(
     assert frames_digest(pipeline.store, job_id, tmp_path) == uninterrupted[1]
 
 
+@pytest.mark.long
 def test_a_job_killed_while_encoding_leaves_no_encoder_behind(pipeline, short, uninterrupted, job_id, tmp_path):
     process = pipeline.start(job_id, short, RENDER_PRESET="slow", RENDER_RESOLUTION="1080x1920")
     deadline = time.monotonic() + 120
@@ -121,6 +122,7 @@ def test_a_cached_artifact_missing_from_the_bucket_is_rebuilt(pipeline, short, s
     assert pipeline.jobs.get(stopped).status is JobState.SUCCEEDED
 
 
+@pytest.mark.long
 def test_a_job_stopped_by_sigterm_says_so_and_can_resume(pipeline, short, job_id):
     process = pipeline.start(job_id, short)
     deadline = time.monotonic() + 120

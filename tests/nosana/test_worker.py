@@ -29,6 +29,8 @@ from tests.nosana.states import ended as ended_with
 from tests.nosana.states import result_of
 from tests.prefect_client import prefect_client
 
+pytestmark = pytest.mark.long
+
 REQUEST = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 1}
 CANARY = "canary-of-every-setting"
 SECRETS = {

@@ -116,6 +116,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOURCES)
 def test_awkward_sources_give_valid_clips(tmp_path: Path, name: str):
     video, more, file = SOURCES[name]

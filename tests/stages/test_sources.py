@@ -153,12 +153,14 @@ def test_every_container_keeps_sound_and_picture_in_sync(ticks: Path, tmp_path: 
     assert flashes(got.video, got) == pytest.approx(beeps(decoded_sound(got)), abs=TOLERANCE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOUND_CHANGES)
 def test_a_clip_of_sound_that_changes_format_passes_every_check(ticks: Path, tmp_path: Path, name: str):
     got = acquire(in_parts(ticks, tmp_path, "a.ts", SOUND_CHANGES[name], [0, 2, 4]))
     assert faults(rendered(got, tmp_path / "out")) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["browser.webm", "killed.mkv", "fragments.mp4", "wrap.ts", "dvd.vob", "quad.mp4"])
 def test_a_clip_of_every_timeline_passes_every_check(ticks: Path, tmp_path: Path, name: str):
     path = tmp_path / name

@@ -20,6 +20,8 @@ from infra.local.services import WORK_POOL
 from tests.folders import ROOT
 from tests.prefect_client import prefect_client
 
+pytestmark = pytest.mark.long
+
 DEPLOYMENTS = ["clip/local", "clip/gpu", "batch/nightly", "housekeeping/nightly"]
 POOLS = ["kangklip", "nosana-gpu"]
 

@@ -24,6 +24,8 @@ from tests.deployments.web.test_editor import (  # noqa: F401 - fixtures
 )
 from tests.editable_job import store_published
 
+pytestmark = pytest.mark.long
+
 KEPT = "Your changes are kept"
 
 

@@ -12,6 +12,8 @@ from playwright.sync_api import expect
 from tests.deployments.web.browser import DESKTOP, PHONE, ROOT, reduce_colours, screenshot, window
 from tests.deployments.web.sample_results import CLIPS
 
+pytestmark = pytest.mark.long
+
 SEVERE_IMPACTS = {"serious", "critical"}
 LOOKS = [
     ("desktop", DESKTOP, "light"),

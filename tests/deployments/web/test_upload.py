@@ -13,6 +13,8 @@ from infra.uploads.writer import PART_BYTES
 from tests.deployments.api.conftest import KEYS, serve  # noqa: F401 - a fixture
 from tests.deployments.web.browser import PHONE, screenshot, window
 
+pytestmark = pytest.mark.long
+
 TUS = {"tus-resumable": "1.0.0"}
 NAME = "Ein Vortrag für alle.mp4"
 DATA = hashlib.shake_128(b"film").digest(PART_BYTES + 100_000)

@@ -151,6 +151,7 @@ def test_an_unknown_language_is_refused_before_any_work(recogniser: Recogniser) 
         transcribe_with(recogniser, Path("no-such-file"), FFMPEG, print, "xx")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "parts",
     [
@@ -177,6 +178,7 @@ def test_each_part_is_transcribed_in_its_language_and_no_sentence_is_lost(
     assert set(result.languages) == {part.language for part in parts}
 
 
+@pytest.mark.long
 def test_a_line_that_is_said_eight_times_is_heard_eight_times(recogniser: Recogniser) -> None:
     """With a narrow beam Whisper loops over such a line; with a wide one it stops after the second time."""
     result = transcribe_with(recogniser, MEDIA / "voices" / "chant.opus", FFMPEG, lambda *_: None)

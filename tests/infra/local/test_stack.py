@@ -25,6 +25,8 @@ from infra.local.stack import LocalStack
 from infra.settings import Settings
 from tests.folders import ROOT
 
+pytestmark = pytest.mark.long
+
 BOTH = (Service.VALKEY, Service.S3)
 SERVER_VARIABLES = (
     "REDIS_URL",

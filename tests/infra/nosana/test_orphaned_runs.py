@@ -20,6 +20,8 @@ from tests.nosana.scripts import SCRIPTS
 from tests.nosana.states import ended
 from tests.nosana.test_worker import rent
 
+pytestmark = pytest.mark.long
+
 REDUNDANT_STEPS = {"after start", "before archive"}
 """Steps whose outcome equals another step's: a deployment starts by itself, and an ended one waits."""
 

@@ -22,6 +22,8 @@ from infra.uploads.writer import PART_BYTES
 from tasks.core.object_keys import digest, upload_key
 from tests.deployments.api.conftest import free_port, server_environment
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 CLIENT = "tus-js-client@4.3.1"
 INTEGRITY = "sha512-ZLeYmjrkaU1fUsKbIi8JML52uAocjEZtBx4DKjRrqzrZa0O4MYwT6db+oqePlspV+FxXJAyFBc/L5gwUi2OFsg=="

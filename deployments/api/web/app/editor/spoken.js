@@ -3,7 +3,7 @@
 // A word is {index, text, start, end}; times are seconds from the start of the source. A word belongs to the segment
 // that contains its middle, as in tasks/core/edit/cuts.py.
 
-const LEAD = 0.1; // seconds before the first word and after the last, as SELECT cuts
+const LEAD = 0.1; // seconds before the first word and after the last, as clips are first cut
 const TAIL = 0.25;
 const TIGHT = 0.1; // in shorter silences, the cut is in the middle
 const SENTENCE_END = /[.!?…。！？｡؟۔।॥։።፧။។៕༎]["'”’»›)\]}」』】》〉]*\s*$/u;
