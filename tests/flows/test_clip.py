@@ -196,6 +196,7 @@ def second(pipeline, talk):
     return re.search(r"kk_[0-9A-Z]{26}", ended.output)[0]
 
 
+@pytest.mark.long
 def test_a_run_without_a_job_id_creates_a_job(pipeline, second):
     job = pipeline.jobs.get(second)
     assert job.status is JobState.SUCCEEDED

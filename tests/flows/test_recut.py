@@ -12,6 +12,8 @@ from infra.states import JobState
 from tasks.core.object_keys import job_key
 from tasks.deletion import delete_job
 
+pytestmark = pytest.mark.long
+
 FILES = [f"clip_{n:02d}.{kind}" for n in (1, 2) for kind in ("jpg", "mp4", "srt", "vtt")]
 DOCUMENTS = ["edit.json", "edl.json", "face_log.json", "manifest.json"]
 

@@ -15,6 +15,8 @@ from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA
 from tests.small_media import drawing, ffmpeg, footage
 
+pytestmark = pytest.mark.long
+
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 START, END = 4.0, 12.0
 COMPARED = {"sound", "picture", "mono", "no silent stretch", "no frozen stretch", "no black stretch"}

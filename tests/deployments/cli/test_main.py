@@ -166,6 +166,7 @@ def test_a_file_with_a_hostile_name_is_cut_and_shown_under_a_readable_one(laptop
     assert (document["status"], document["source"]) == ("SUCCEEDED", "-rf \ufffd.mp4")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_without_a_worker_a_job_stays_queued(laptop, stack):
     running = Up(laptop.data, "--no-worker").start()
