@@ -37,6 +37,8 @@ from tests.nosana.double import KEY, NosanaDouble
 from tests.nosana.test_worker import CANARY, SECRETS
 from tests.prefect_client import prefect_client
 
+pytestmark = pytest.mark.long
+
 SHORT = ROOT / "tests" / "media" / "short.mp4"
 POOL = "nosana-gpu"
 SMALL = {"RENDER_RESOLUTION": "270x480", "RENDER_PRESET": "ultrafast", "ALLOW_PRIVATE_ADDRESSES": "true"}
@@ -221,7 +223,6 @@ def test_the_page_plays_a_clip_from_a_rented_machine(service, published):
         page.screenshot(path=SCREENS / "rented.png")
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_cancelling_a_run_from_the_ui_releases_its_machine(service, talk_url):
     job_id = service.run_from_the_ui(talk_url, clip_duration_seconds=31)
@@ -234,7 +235,6 @@ def test_cancelling_a_run_from_the_ui_releases_its_machine(service, talk_url):
     service.wait_until(lambda: service.run_state(job_id) == "CANCELLED")
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_second_exchange_of_the_grant_ends_a_run_by_a_schedule(service, talk_url):
     job_id = service.run_by_a_schedule(talk_url, clip_duration_seconds=32)

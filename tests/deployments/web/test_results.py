@@ -10,6 +10,8 @@ from tasks.core.output.file_names import file_name_from_title
 from tests.deployments.web.browser import window
 from tests.deployments.web.sample_results import CLIPS
 
+pytestmark = pytest.mark.long
+
 HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>"\'&amp; \u202e'
 
 

@@ -71,6 +71,7 @@ def importable(python, names, cwd):
     ).split()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_api_starts_without_any_media_library(tmp_path):
     python = make_environment(DOCKERFILES["api"], "api", tmp_path / "venv")
