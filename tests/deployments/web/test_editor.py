@@ -21,6 +21,8 @@ from tests.deployments.web.test_looks import LOOKS, SEVERE_IMPACTS
 from tests.editable_job import Talk, store_published
 from tests.folders import MEDIA, ROOT
 
+pytestmark = pytest.mark.long
+
 SAMPLE = json.loads((MEDIA / "short.json").read_text())
 WORDS = [Word(**word) for word in SAMPLE["words"]]
 SPANS = [[(5.2, 17.0)], [(25.0, 29.0), (5.2, 9.0)]]

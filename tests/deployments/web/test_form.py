@@ -8,6 +8,8 @@ from playwright.sync_api import expect
 from tasks.core.captions.presets import PRESETS
 from tasks.core.languages import LANGUAGES
 
+pytestmark = pytest.mark.long
+
 ADDRESS = "https://example.com/talks/open-it.mp4"
 
 

@@ -8,6 +8,8 @@ from playwright.sync_api import expect
 
 from tests.deployments.web.browser import window
 
+pytestmark = pytest.mark.long
+
 NOTICE = "Live updates are interrupted"
 
 
