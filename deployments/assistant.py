@@ -85,11 +85,11 @@ def serve(api: ApiClient, port: int | None) -> None:
         server.run("streamable-http", port=port)
 
 
-def _failures_told(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def _failures_as_tool_errors(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """Have the tool answer with the reason if the API refuses, so that the assistant can act on it."""
 
     @wraps(tool)
-    async def told(*args: P.args, **named: P.kwargs) -> T:
+    async def reporting(*args: P.args, **named: P.kwargs) -> T:
         try:
             return await tool(*args, **named)
         except ClipError as error:
@@ -97,7 +97,7 @@ def _failures_told(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]
         except (InfraError, OSError) as error:
             raise ToolError(str(error)) from None
 
-    return told
+    return reporting
 
 
 class Look(BaseModel):
@@ -115,7 +115,7 @@ class Tools:
     def __init__(self, api: ApiClient, *, local_files: bool) -> None:
         self._api, self._local_files = api, local_files
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def create_clips(
         self,
         video: Annotated[str, Field(description="A link to the video, or a path on the user's machine.")],
@@ -140,12 +140,12 @@ class Tools:
         body = source | {name: value for name, value in options.items() if value is not None}
         return await self._job(await to_thread.run_sync(self._api.create, body))
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def job_status(self, job_id: JobId) -> JobAnswer:
         """How far a job is: its status (QUEUED, RUNNING, SUCCEEDED or FAILED), stage and progress in percent."""
         return await self._job(job_id)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def wait_for_job(
         self,
         job_id: JobId,
@@ -164,24 +164,24 @@ class Tools:
             await sleep(POLL_SECONDS)
         return await self._job(job_id)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def list_jobs(
         self, limit: Annotated[int, Field(description="Most jobs to list.", ge=1, le=100)] = 20
     ) -> list[JobAnswer]:
         """The most recent jobs, the newest first."""
         return await to_thread.run_sync(self._api.jobs, limit)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def list_clips(self, job_id: JobId) -> list[ClipAnswer]:
         """The finished clips of a job: titles, texts, times in the source, and links to download them."""
         return await to_thread.run_sync(self._api.clips, job_id)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def read_edit(self, job_id: JobId) -> dict[str, Any]:
         """The edit document of a finished job: what each clip shows and says. Its `revision` is needed to change it."""
         return await to_thread.run_sync(self._api.edit, job_id)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def read_words(
         self,
         job_id: JobId,
@@ -191,7 +191,7 @@ class Tools:
         """What is said in a part of the source, word by word. The n-th word has the index first + n, from 0."""
         return await to_thread.run_sync(self._api.words, job_id, start, end)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def recut_clip(
         self,
         job_id: JobId,
@@ -206,7 +206,7 @@ class Tools:
         await to_thread.run_sync(self._api.change_clip, job_id, revision, clip_id, changes)
         return await self._job(job_id)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def recut(
         self,
         job_id: JobId,
@@ -218,13 +218,13 @@ class Tools:
         await to_thread.run_sync(self._api.recut, job_id, document)
         return await self._job(job_id)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def cancel_job(self, job_id: JobId) -> JobAnswer:
         """Cancel a job that has not ended."""
         await to_thread.run_sync(self._api.cancel, job_id)
         return await self._job(job_id)
 
-    @_failures_told
+    @_failures_as_tool_errors
     async def fetch_clips(
         self, job_id: JobId, folder: Annotated[str, Field(description="Folder on the user's machine.")]
     ) -> list[str]:

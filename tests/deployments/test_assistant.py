@@ -119,6 +119,9 @@ def test_an_assistant_on_http_gives_links_and_touches_no_file(served):
 
     with serving_http(served) as url:
         anyio.run(session, url)
+        for name, value in {"Origin": "https://other.example", "Host": "other.example"}.items():
+            refused = httpx.post(url, json={}, headers={name: value, "accept": "application/json, text/event-stream"})
+            assert refused.status_code in (403, 421), "any page in a browser could use the key"
 
 
 def test_a_wait_reports_progress_and_ends_with_the_job(served):
