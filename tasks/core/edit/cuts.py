@@ -6,7 +6,7 @@ from itertools import accumulate, groupby, pairwise
 from math import inf, nextafter
 from typing import NamedTuple
 
-from tasks.core.edit.document import EditSegment
+from tasks.core.edit.document import EditSegment, transcript_words
 from tasks.core.edl import EdlClip
 from tasks.core.speech.wordlists import fillers
 from tasks.core.speech.writing_systems import TOKEN
@@ -43,7 +43,7 @@ class SourceWords:
 
     @classmethod
     def of(cls, speech: Speech) -> "SourceWords":
-        return cls([word for segment in speech.segments for word in segment.words], filler_words(speech))
+        return cls(transcript_words(speech.segments), filler_words(speech))
 
     def inside(self, start: float, end: float) -> list[int]:
         """The indices of the words between two times, in the order in which they are spoken."""
