@@ -15,7 +15,7 @@ from deployments.job_reconciler import (
     Verdict,
 )
 from infra.errors import InfraError, SubmitError
-from infra.jobs.record import Job, Recut
+from infra.jobs.record import SEND_AGAIN, Job, Recut
 from infra.jobs.store import JobStore
 from infra.prefect import run_endings
 from infra.prefect.runs import TERMINAL
@@ -104,7 +104,7 @@ class RecutReconciler:
         if verdict.is_retried:
             is_ended = self.jobs.recuts.retry(*attempt, verdict.reason)
         else:
-            text = f"{verdict.reason} The published clips are as they were; send the document again."
+            text = f"{verdict.reason} {SEND_AGAIN}"
             is_ended = self.jobs.recuts.end(*attempt, JobState.FAILED, text)
         if not is_ended:
             return False

@@ -36,6 +36,7 @@ class Access(BaseModel):
     token: str
     job_id: str
     attempt: int
+    revision: int | None = None
     bucket: str
     root: str
     llm_model: str | None = None

@@ -1,6 +1,7 @@
 """Grants. A grant is the only secret in a job definition, because an untrusted host can read it.
 
-A grant is a signed token for one job, flow run and attempt. Our API exchanges it for a session, once.
+A grant is a signed token for one flow run, and its attempt at a job or at a recut. Our API exchanges it for a session,
+once.
 """
 
 import secrets
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from infra.errors import ConfigError, GrantRefused
 from infra.jobs.ids import JobId
+from infra.jobs.record import JobRef
 from infra.settings import Settings
 
 _ALGORITHM = "HS256"
@@ -26,8 +28,13 @@ class Grant(BaseModel):
     job_id: JobId
     run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     attempt: int = Field(ge=1)
+    revision: int | None = Field(default=None, ge=2, description="That which the run makes, if it is a recut's.")
     session_seconds: int = Field(ge=60, description="Longest session in seconds.")
     expires_at: int
+
+    @property
+    def run(self) -> JobRef:
+        return JobRef(job_id=self.job_id, attempt=self.attempt, revision=self.revision)
 
 
 def expiry_after(redeem_seconds: int) -> int:

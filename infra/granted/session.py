@@ -1,8 +1,8 @@
 """Sessions in Redis. A grant is exchanged for a session, once.
 
 Keys: `kangklip:grant:{id}` (the session that redeemed the grant), `kangklip:session:{digest of the token}`, and the
-same with `:nonce` until the session is first used. A session is valid while its attempt is the current one and its
-grant is the newest of that attempt: issuing a grant for another host ends the session.
+same with `:nonce` until the session is first used. A session is valid while its attempt, at a job or at a recut, is the
+current one and its grant is the newest of that attempt: issuing a grant for another host ends the session.
 """
 
 import secrets
@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from infra.errors import GrantRefused
 from infra.granted.grant import Grant
 from infra.jobs.connection import state_errors, timestamp
-from infra.jobs.keys import digest, report_keys
-from infra.jobs.script_fragments import RECORD, REPORTS, Refusal
+from infra.jobs.keys import RECUTS, digest, report_keys
+from infra.jobs.record import JobRef
+from infra.jobs.script_fragments import RECORD, RECUT, REPORTS, Refusal
 from infra.jobs.store import JobStore
 
 NONCE_SECONDS = 600
@@ -28,45 +29,74 @@ STOLEN = (
     "The grant of this run was redeemed twice and may have been stolen, so the run was stopped. Start the job again."
 )
 
-# Exchanges a grant for a session, once. Redeeming it a second time means that it was stolen, so the attempt is ended.
-# A request with the nonce of the first one is a retry, as long as the session is unused: a new session replaces the
-# old one.
-# KEYS: job, events, active jobs, totals, grant, session.
-# ARGV: attempt, run, grant, session_id, session JSON ('' only checks), its seconds, seconds to remember the grant,
-# digest of the nonce or '', its seconds, error if stolen, now, ttl.
-_REDEEM = (
+# What the script below needs to know of a job's attempt, ...
+_OF_JOB = (
     RECORD
     + REPORTS
     + """
-local refusal = refusal_of(ARGV[1])
+local prefix = ''
+local function refusal_of_run() return refusal_of(ARGV[2]) end
+local function is_over() return has_ended() end
+local function begin() end
+local function raise_alarm(error, now, ttl)
+  set('alarm', '1')
+  if fail(error, now, ttl) ~= 1 and field('status') == 'FAILED' then set('error', error, 'message', error) end
+end
+"""
+)
+
+# ... and of a recut's. A revision that is published stays so.
+_OF_RECUT = (
+    RECORD
+    + RECUT
+    + """
+local prefix = 'recut_'
+local function refusal_of_run() return refusal_of_recut() end
+local function is_over() return not is_under_way() end
+local function begin(now, ttl)
+  if field('recut_state') == 'QUEUED' then put(now, ttl, 'recut_state', 'RUNNING') end
+end
+local function raise_alarm(error, now, ttl)
+  if field('revision') == ARGV[1] then return end
+  if is_under_way() then finish('FAILED', error, KEYS[4], now, ttl) else put(now, ttl, 'recut_error', error) end
+end
+"""
+)
+
+# Exchanges a grant for a session, once. Redeeming it a second time means that it was stolen, so the attempt is ended.
+# A request with the nonce of the first one is a retry, as long as the session is unused: a new session replaces the
+# old one.
+# KEYS: job, events, active jobs or recuts, totals, grant, session.
+# ARGV: revision or '', attempt, run, grant, session_id, session JSON ('' only checks), its seconds, seconds to remember
+# the grant, digest of the nonce or '', its seconds, error if stolen, now, ttl.
+_REDEEM = """
+local refusal = refusal_of_run()
 local taken = redis.call('GET', KEYS[5])
 local former = taken and 'kangklip:session:' .. taken
-local is_repeated = taken and ARGV[8] ~= '' and redis.call('GET', former .. ':nonce') == ARGV[8]
-if taken and taken ~= ARGV[4] and not is_repeated then
+local is_repeated = taken and ARGV[9] ~= '' and redis.call('GET', former .. ':nonce') == ARGV[9]
+local is_newest = field(prefix .. 'grant_id') == ARGV[4]
+if taken and taken ~= ARGV[5] and not is_repeated then
   if refusal then return refusal end
-  if field('grant_id') ~= ARGV[3] then return OTHER_RUN end
-  redis.call('HDEL', KEYS[1], 'grant_id')
-  set('alarm', '1')
-  if fail(ARGV[10], ARGV[11], ARGV[12]) ~= 1 and field('status') == 'FAILED' then
-    set('error', ARGV[10], 'message', ARGV[10])
-  end
+  if not is_newest then return OTHER_RUN end
+  redis.call('HDEL', KEYS[1], prefix .. 'grant_id')
+  raise_alarm(ARGV[11], ARGV[12], ARGV[13])
   return REDEEMED
 end
 if refusal then return refusal end
-if has_ended() then return ENDED end
-if field('grant_id') ~= ARGV[3] or field('flow_run_id') ~= ARGV[2] then return OTHER_RUN end
-if ARGV[5] == '' or taken == ARGV[4] then return 1 end
+if is_over() then return ENDED end
+if not is_newest or field(prefix .. 'flow_run_id') ~= ARGV[3] then return OTHER_RUN end
+if ARGV[6] == '' or taken == ARGV[5] then return 1 end
 if is_repeated then
   redis.call('DEL', former)
   redis.call('RENAME', former .. ':nonce', KEYS[6] .. ':nonce')
-elseif ARGV[8] ~= '' then
-  redis.call('SET', KEYS[6] .. ':nonce', ARGV[8], 'EX', ARGV[9])
+elseif ARGV[9] ~= '' then
+  redis.call('SET', KEYS[6] .. ':nonce', ARGV[9], 'EX', ARGV[10])
 end
-redis.call('SET', KEYS[5], ARGV[4], 'EX', ARGV[7])
-redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[6])
+redis.call('SET', KEYS[5], ARGV[5], 'EX', ARGV[8])
+redis.call('SET', KEYS[6], ARGV[6], 'EX', ARGV[7])
+begin(ARGV[12], ARGV[13])
 return 1
 """
-)
 
 
 class GrantAlreadyRedeemed(GrantRefused):
@@ -86,9 +116,14 @@ class Session(BaseModel):
     job_id: str
     run_id: str
     attempt: int
+    revision: int | None = None
     flow_id: str
     deployment_id: str | None
     expires_at: float
+
+    @property
+    def run(self) -> JobRef:
+        return JobRef(job_id=self.job_id, attempt=self.attempt, revision=self.revision)
 
 
 class SessionStore:
@@ -116,7 +151,7 @@ class SessionStore:
             expires_at=time.time() + grant.session_seconds,
             flow_id=flow_id,
             deployment_id=deployment_id,
-            **grant.model_dump(include={"grant_id", "job_id", "run_id", "attempt"}),
+            **grant.model_dump(include={"grant_id", "job_id", "run_id", "attempt", "revision"}),
         )
         self._redeem(grant, nonce, session.session_id, session.model_dump_json())
         return token, session
@@ -126,7 +161,9 @@ class SessionStore:
         self._redeem(grant, nonce, "", "")
 
     def _redeem(self, grant: Grant, nonce: str | None, session_id: str, session_json: str) -> None:
+        is_recut = grant.revision is not None
         arguments = [
+            grant.revision if is_recut else "",
             grant.attempt,
             grant.run_id,
             grant.grant_id,
@@ -136,12 +173,14 @@ class SessionStore:
             _REMEMBERED_SECONDS,
             digest(nonce) if nonce else "",
             NONCE_SECONDS,
-            STOLEN,
+            grant.run.advice(STOLEN),
             timestamp(),
             self._jobs.ttl_seconds,
         ]
-        keys = [*report_keys(grant.job_id), _grant_key(grant), _session_key(session_id)]
-        answer = self._jobs.connection.run_script(_REDEEM, keys, arguments)
+        job, events, active, totals = report_keys(grant.job_id)
+        keys = [job, events, RECUTS if is_recut else active, totals, _grant_key(grant), _session_key(session_id)]
+        script = (_OF_RECUT if is_recut else _OF_JOB) + _REDEEM
+        answer = self._jobs.connection.run_script(script, keys, arguments)
         if answer == Refusal.REDEEMED:
             raise GrantAlreadyRedeemed("The grant was redeemed before.")
         if answer <= 0:
@@ -150,7 +189,7 @@ class SessionStore:
     def find(self, token: str) -> Session | None:
         """The token's session, or None if it is unknown, expired, closed, or replaced by another grant's session.
 
-        A session outlives its job by a minute. Finding a session counts as its first use.
+        A session outlives its attempt by a minute. Finding a session counts as its first use.
         """
         key = _session_key(digest(token))
         with state_errors():
@@ -160,9 +199,10 @@ class SessionStore:
             return None
         session = Session.model_validate_json(found)
         job = self._jobs.get(session.job_id)
-        if job is None or (job.attempt, job.grant_id) != (session.attempt, session.grant_id):
+        work = job.worked_on(session.run) if job else None
+        if work is None or work.grant_id != session.grant_id:
             return None
-        is_over = job.has_ended and time.time() - job.updated_at > _CLOSING_SECONDS
+        is_over = work.has_ended and time.time() - work.updated_at > _CLOSING_SECONDS
         return None if is_over else session
 
     def close_soon(self, session: Session) -> None:

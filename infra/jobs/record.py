@@ -9,6 +9,9 @@ from infra.states import FIRST_STAGE, JobState, Stage
 
 CANCELLED = "Cancelled."
 """The error message of a job that the user cancelled."""
+START_AGAIN = "Start the job again."
+SEND_AGAIN = "The published clips are as they were; send the document again."
+"""What to do when a job, or a recut, has failed through no fault of the request."""
 
 
 class Report(BaseModel):
@@ -54,6 +57,14 @@ class JobRef(BaseModel):
         attempt = self.attempt if self.is_attempt_known else None
         return Report(job_id=self.job_id, attempt=attempt, revision=self.revision, **fields)
 
+    def advice(self, text: str) -> str:
+        """Why the attempt failed, with what to do then: not the job is started again, but the recut's document sent."""
+        if self.revision is None:
+            return text
+        for start, send in (("Start the job", "Send the document"), ("start the job", "send the document")):
+            text = text.replace(f"{start} again", f"{send} again")
+        return f"{text} The published clips are as they were."
+
     def why_lost(self, job: "Job") -> str | None:
         """Why the run of this attempt must stop, according to the job's record; None if it may continue."""
         if self.revision is None:
@@ -97,6 +108,8 @@ class Recut(BaseModel):
     """The newest change of a succeeded job's clips: how far the revision that it makes has come.
 
     - `attempt`: counts its runs; `flow_run_id` is the newest one's, `earlier_run_id` that of the one before.
+    - `nosana_run_id`: the Nosana deployment that executes the run, or None. `grant_id`: as in a job's record.
+    - `is_leased`: the run holds the job's lease; one on a rented machine does not.
     - `error`: why it failed, or None.
     - `again_at`: when the automatic retry is due.
     """
@@ -109,8 +122,15 @@ class Recut(BaseModel):
     attempt: int = 1
     flow_run_id: str | None = None
     earlier_run_id: str | None = None
+    nosana_run_id: str | None = None
+    grant_id: str | None = None
+    is_leased: bool = False
     again_at: float | None = None
     updated_at: float = 0.0
+
+    @property
+    def status(self) -> JobState:
+        return self.state
 
     @property
     def has_ended(self) -> bool:
@@ -168,6 +188,18 @@ class Job(BaseModel):
     def is_settled(self) -> bool:
         """Whether nothing is under way: the attempt and the newest recut have ended."""
         return self.has_ended and (self.recut is None or self.recut.has_ended)
+
+    @property
+    def is_rented(self) -> bool:
+        """Whether a rented machine executes the attempt, or has."""
+        return self.flow_run_id is not None and self.nosana_run_id not in (None, self.flow_run_id)
+
+    def worked_on(self, run: JobRef) -> "Job | Recut | None":
+        """What the run works on: this job or its recut. None if there has been another attempt or recut since."""
+        found = self if run.revision is None else self.recut
+        if isinstance(found, Recut) and found.revision != run.revision:
+            return None
+        return found if found and found.attempt == run.attempt else None
 
     @property
     def is_cancelled(self) -> bool:

@@ -12,52 +12,15 @@ from infra.errors import JobConflict, NewerRevision, RunNotStopped
 from infra.jobs.connection import Connection, state_errors, timestamp
 from infra.jobs.keys import RECUTS, TOTALS, events_key, job_key, lease_key
 from infra.jobs.leases import LEASE_SECONDS, Leases
-from infra.jobs.record import Job, Report, job_from_hash
-from infra.jobs.script_fragments import RECORD, Refusal
+from infra.jobs.record import SEND_AGAIN, Job, JobRef, Report, job_from_hash
+from infra.jobs.script_fragments import CURRENT_RECUT_ONLY, RECORD, RECUT, Refusal
 from infra.jobs.scripts import FORGET
 from infra.states import JobState
 
 logger = logging.getLogger(__name__)
 
-# KEYS: job, events, recuts. ARGV[1] and ARGV[2] are the revision and the attempt of a run.
-_RECUTS = (
-    RECORD
-    + """
-local function tell()
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', 2000, '*', 'attempt', field('attempt'), 'status', field('status'),
-    'stage', field('stage'), 'progress', field('progress'), 'message', field('recut_message') or '', 'error', '',
-    'revision', field('revision') or '', 'recut_revision', field('recut_revision'), 'recut_state', field('recut_state'),
-    'recut_progress', field('recut_progress'), 'recut_error', field('recut_error') or '')
-end
-local function put(now, ttl, ...)
-  set('updated_at', now, 'recut_updated_at', now, ...)
-  tell()
-  extend_life(KEYS[2], ttl)
-end
-local function is_under_way()
-  local state = field('recut_state')
-  return state == 'QUEUED' or state == 'RUNNING'
-end
-local function refusal_of_run()
-  if field('deleted') then return DELETED end
-  if not field('job_id') then return UNKNOWN end
-  if field('recut_revision') ~= ARGV[1] or field('recut_attempt') ~= ARGV[2] then return SUPERSEDED end
-  if not is_under_way() then return ENDED end
-end
-local function finish(state, error, totals, now, ttl)
-  local progress = state == 'SUCCEEDED' and '100' or field('recut_progress')
-  redis.call('SREM', KEYS[3], field('job_id'))
-  redis.call('HINCRBY', totals, 'recuts:' .. state, 1)
-  redis.call('HDEL', KEYS[1], 'recut_again_at')
-  put(now, ttl, 'recut_state', state, 'recut_progress', progress, 'recut_error', error, 'recut_message', '')
-  return 1
-end
-"""
-)
-_OF_RUN = """
-local refusal = refusal_of_run()
-if refusal then return refusal end
-"""
+# The keys of these scripts: job, events, recuts. ARGV[1] and ARGV[2] are the revision and the attempt of a run.
+_RECUTS = RECORD + RECUT
 
 # Begins a recut, and returns the number of its revision. ARGV: published revision that it changes, now, ttl.
 _BEGIN = (
@@ -70,7 +33,8 @@ local published = field('revision') or '1'
 if published ~= ARGV[1] then return NEWER_REVISION end
 if is_under_way() then return BEING_RECUT end
 local number = math.max(tonumber(published), tonumber(field('recut_revision') or '0')) + 1
-redis.call('HDEL', KEYS[1], 'recut_error', 'recut_flow_run_id', 'recut_earlier_run_id', 'recut_again', 'recut_again_at')
+redis.call('HDEL', KEYS[1], 'recut_error', 'recut_flow_run_id', 'recut_earlier_run_id', 'recut_again', 'recut_again_at',
+  'recut_is_leased', 'recut_nosana_run_id', 'recut_grant_id')
 redis.call('SADD', KEYS[3], field('job_id'))
 put(ARGV[2], ARGV[3], 'recut_revision', string.format('%d', number), 'recut_attempt', '1', 'recut_state', 'QUEUED',
   'recut_progress', '0', 'recut_message', '')
@@ -81,7 +45,7 @@ return number
 # Records the flow run of an attempt. ARGV: revision, attempt, run.
 _BIND = (
     _RECUTS
-    + _OF_RUN
+    + CURRENT_RECUT_ONLY
     + """
 local bound = field('recut_flow_run_id')
 if bound and bound ~= ARGV[3] then return OTHER_RUN end
@@ -91,18 +55,22 @@ return 1
 """
 )
 
-# Opens an attempt and takes the job's lease. KEYS: also lease. ARGV: revision, attempt, run, holder, lease seconds,
-# now, ttl.
+# Opens an attempt and takes the job's lease. Without lease seconds, it only waits for a rented machine, which begins it
+# by redeeming its grant. KEYS: also lease. ARGV: revision, attempt, run, holder, lease seconds or '', now, ttl.
 _OPEN = (
     _RECUTS
-    + _OF_RUN
+    + CURRENT_RECUT_ONLY
     + """
 local bound, lease = field('recut_flow_run_id'), redis.call('GET', KEYS[4])
 if bound and bound ~= ARGV[3] then return OTHER_RUN end
 if lease and lease ~= ARGV[4] then return HELD end
-redis.call('SET', KEYS[4], ARGV[4], 'EX', ARGV[5])
 redis.call('HDEL', KEYS[1], 'recut_again_at')
-put(ARGV[6], ARGV[7], 'recut_flow_run_id', ARGV[3], 'recut_state', 'RUNNING')
+if ARGV[5] == '' then
+  put(ARGV[6], ARGV[7], 'recut_flow_run_id', ARGV[3])
+else
+  redis.call('SET', KEYS[4], ARGV[4], 'EX', ARGV[5])
+  put(ARGV[6], ARGV[7], 'recut_flow_run_id', ARGV[3], 'recut_state', 'RUNNING', 'recut_is_leased', '1')
+end
 return 1
 """
 )
@@ -110,7 +78,7 @@ return 1
 # Applies progress, which never goes back within an attempt. ARGV: revision, attempt, progress, message, now, ttl.
 _REPORT = (
     _RECUTS
-    + _OF_RUN
+    + CURRENT_RECUT_ONLY
     + """
 if field('recut_state') ~= 'RUNNING' or tonumber(ARGV[3]) < tonumber(field('recut_progress')) then return LATE end
 put(ARGV[5], ARGV[6], 'recut_progress', ARGV[3], 'recut_message', ARGV[4])
@@ -122,7 +90,7 @@ return 1
 # ARGV: revision, attempt, now, ttl.
 _KEEP = (
     _RECUTS
-    + _OF_RUN
+    + CURRENT_RECUT_ONLY
     + """
 if field('recut_state') ~= 'RUNNING' then return LATE end
 if not field('revision') then put(ARGV[3], ARGV[4], 'revision', '1') end
@@ -133,7 +101,7 @@ return 1
 # Publishes the revision: from now on, readers see it and no other. ARGV: revision, attempt, now, ttl.
 _PUBLISH = (
     _RECUTS
-    + _OF_RUN
+    + CURRENT_RECUT_ONLY
     + """
 if field('recut_state') ~= 'RUNNING' then return LATE end
 if not field('revision') or tonumber(field('revision')) > tonumber(ARGV[1]) then return NEWER_REVISION end
@@ -142,14 +110,32 @@ return 1
 """
 )
 
-# Ends an attempt. KEYS: also totals. ARGV: revision, attempt, state, error, now, ttl.
-_END = _RECUTS + _OF_RUN + "return finish(ARGV[3], ARGV[4], KEYS[4], ARGV[5], ARGV[6])"
+# Ends an attempt; without its revision published, it has not succeeded. KEYS: also totals.
+# ARGV: revision, attempt, state, error, now, ttl.
+_END = (
+    _RECUTS
+    + CURRENT_RECUT_ONLY
+    + """
+if ARGV[3] == 'SUCCEEDED' and field('revision') ~= ARGV[1] then return NOT_PUBLISHED end
+return finish(ARGV[3], ARGV[4], KEYS[4], ARGV[5], ARGV[6])
+"""
+)
+
+# Sets a field of an attempt. ARGV: revision, attempt, field, value.
+_SET_FIELD = (
+    _RECUTS
+    + CURRENT_RECUT_ONLY
+    + """
+set('recut_' .. ARGV[3], ARGV[4])
+return 1
+"""
+)
 
 # Schedules the next attempt or, when none is left, ends the recut. KEYS: also totals. ARGV: revision, attempt, reason,
 # error when no retry is left, now, ttl, most retries, pause in seconds. Returns 1 if another attempt follows, else 2.
 _RETRY = (
     _RECUTS
-    + _OF_RUN
+    + CURRENT_RECUT_ONLY
     + """
 local retries = tonumber(field('recut_again') or '0')
 if retries >= tonumber(ARGV[7]) then
@@ -158,7 +144,7 @@ if retries >= tonumber(ARGV[7]) then
 end
 local run = field('recut_flow_run_id')
 if run then set('recut_earlier_run_id', run) end
-redis.call('HDEL', KEYS[1], 'recut_flow_run_id')
+redis.call('HDEL', KEYS[1], 'recut_flow_run_id', 'recut_is_leased', 'recut_nosana_run_id', 'recut_grant_id')
 put(ARGV[5], ARGV[6], 'recut_attempt', string.format('%d', ARGV[2] + 1), 'recut_state', 'QUEUED', 'recut_progress', '0',
   'recut_again', string.format('%d', retries + 1), 'recut_again_at', string.format('%.3f', ARGV[5] + ARGV[8]),
   'recut_message', ARGV[3])
@@ -194,20 +180,29 @@ class Recuts:
         """Record the attempt's flow run. False if the attempt is over or has another run."""
         return self._is_applied(job_id, "a run", self._run(_BIND, job_id, revision, attempt, run_id))
 
-    def open(self, job_id: str, revision: int, attempt: int, run_id: str, leases: Leases) -> None:
+    def open(
+        self, job_id: str, revision: int, attempt: int, run_id: str, leases: Leases, *, lease: bool = True
+    ) -> None:
         """Open the attempt, and take the job's lease for the holder of `leases`.
+
+        Without `lease`, the run will be on a rented machine, and the recut stays QUEUED until that redeems its grant.
 
         Raises:
             RunNotStopped: another process holds the lease.
             JobConflict: the attempt is over, was superseded, or has another run.
         """
         leases.release_if_dead(job_id)
-        holder = (leases.holder, LEASE_SECONDS)
+        holder = (leases.holder, LEASE_SECONDS if lease else "")
         arguments = (revision, attempt, run_id, *holder, *self._now_and_ttl())
         answer = self._run(_OPEN, job_id, *arguments, key=lease_key(job_id))
         if not self._is_applied(job_id, f"run {run_id}", answer):
             kind = RunNotStopped if answer == Refusal.HELD else JobConflict
             raise kind(f"Revision {revision}: job {job_id} {Refusal(answer).words}.")
+
+    def set_field(self, run: JobRef, name: str, value: str) -> bool:
+        """Set a field of the attempt. False if it is over."""
+        answer = self._run(_SET_FIELD, run.job_id, run.revision, run.attempt, name, value)
+        return self._is_applied(run.job_id, f"a new {name}", answer)
 
     def report(self, report: Report) -> bool:
         """Apply a report on a recut. False if its attempt is over or was superseded, or if progress would go back."""
@@ -239,7 +234,7 @@ class Recuts:
 
     def retry(self, job_id: str, revision: int, attempt: int, reason: str) -> bool:
         """Schedule the next attempt; when none is left, the recut is FAILED. False if this attempt is over."""
-        failed = f"{reason} The published clips are as they were; send the document again."
+        failed = f"{reason} {SEND_AGAIN}"
         arguments = (revision, attempt, reason, failed, *self._now_and_ttl(), self._max_attempts, RETRY_SECONDS)
         return self._is_applied(job_id, "a retry", self._run(_RETRY, job_id, *arguments, key=TOTALS))
 

@@ -27,6 +27,7 @@ class Refusal(IntEnum):
     NOT_SUCCEEDED = -11
     NEWER_REVISION = -12
     BEING_RECUT = -13
+    NOT_PUBLISHED = -14
 
     @property
     def words(self) -> str:
@@ -48,6 +49,7 @@ _WORDS = {
     Refusal.NOT_SUCCEEDED: "has not succeeded",
     Refusal.NEWER_REVISION: "has a newer revision",
     Refusal.BEING_RECUT: "is being recut",
+    Refusal.NOT_PUBLISHED: "has not published the revision",
 }
 
 _REFUSALS = f"local {', '.join(Refusal.__members__)} = {', '.join(str(int(refusal)) for refusal in Refusal)}"
@@ -179,6 +181,46 @@ local function apply(status_now, stage_now, progress_now, message, error, now, t
   return 1
 end
 local function fail(text, now, ttl) return apply('FAILED', '', nil, text, text, now, ttl) end
+"""
+
+# Reads and writes the fields of a job's recut. KEYS: job, events, recuts. ARGV[1] and ARGV[2] are the revision and the
+# attempt of a run.
+RECUT = """
+local function tell()
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', 2000, '*', 'attempt', field('attempt'), 'status', field('status'),
+    'stage', field('stage'), 'progress', field('progress'), 'message', field('recut_message') or '', 'error', '',
+    'revision', field('revision') or '', 'recut_revision', field('recut_revision'), 'recut_state', field('recut_state'),
+    'recut_progress', field('recut_progress'), 'recut_error', field('recut_error') or '')
+end
+local function put(now, ttl, ...)
+  set('updated_at', now, 'recut_updated_at', now, ...)
+  tell()
+  extend_life(KEYS[2], ttl)
+end
+local function is_under_way()
+  local state = field('recut_state')
+  return state == 'QUEUED' or state == 'RUNNING'
+end
+local function refusal_of_recut()
+  if field('deleted') then return DELETED end
+  if not field('job_id') then return UNKNOWN end
+  if field('recut_revision') ~= ARGV[1] or field('recut_attempt') ~= ARGV[2] then return SUPERSEDED end
+end
+local function finish(state, error, totals, now, ttl)
+  local progress = state == 'SUCCEEDED' and '100' or field('recut_progress')
+  redis.call('SREM', KEYS[3], field('job_id'))
+  redis.call('HINCRBY', totals, 'recuts:' .. state, 1)
+  redis.call('HDEL', KEYS[1], 'recut_again_at')
+  put(now, ttl, 'recut_state', state, 'recut_progress', progress, 'recut_error', error, 'recut_message', '')
+  return 1
+end
+"""
+
+# Refuses unless ARGV[1] and ARGV[2] are the revision and the attempt of the recut, and it has not ended.
+CURRENT_RECUT_ONLY = """
+local refusal = refusal_of_recut()
+if refusal then return refusal end
+if not is_under_way() then return ENDED end
 """
 
 # Deletes every trace of the job, and frees its idempotency key.

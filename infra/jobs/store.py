@@ -27,7 +27,7 @@ from infra.jobs.keys import (
     report_keys,
 )
 from infra.jobs.leases import LEASE_SECONDS, Leases, watch_lease
-from infra.jobs.record import CANCELLED, Job, Report, Requester, job_from_hash
+from infra.jobs.record import CANCELLED, START_AGAIN, Job, JobRef, Report, Requester, job_from_hash
 from infra.jobs.recuts import Recuts
 from infra.jobs.script_fragments import Refusal
 from infra.settings import Settings
@@ -36,7 +36,6 @@ from infra.states import JobState
 logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS, PAUSE_FACTOR, LONGEST_PAUSE_SECONDS = 5, 4, 300
 """Pauses before automatic retries: 5, 20, 80 s."""
-_START_AGAIN = "Start the job again."
 
 
 class JobStore:
@@ -93,7 +92,8 @@ class JobStore:
         if job and job.recut and not job.recut.has_ended:  # its run notices, and releases the lease
             self.recuts.end(job_id, job.recut.revision, job.recut.attempt, JobState.FAILED, "The job was deleted.")
         self.leases.release_if_dead(job_id)
-        if job and job.has_ended and job.flow_run_id and self.leases.is_held(watch_lease(job.flow_run_id)):
+        runs = {work.flow_run_id for work in (job, job and job.recut) if work and work.flow_run_id}
+        if job and job.has_ended and any(self.leases.is_held(watch_lease(run)) for run in runs):
             raise RunNotStopped(f"The run of job {job_id} has not stopped yet; try again in a few seconds.")
         keys = [job_key(job_id), events_key(job_id), lease_key(job_id), ALL_JOBS, ACTIVE_JOBS, DELETIONS]
         answer = self._run(scripts.BEGIN_DELETION, keys, [job_id, *self._now_and_ttl()])
@@ -191,7 +191,7 @@ class JobStore:
     def _retries_exhausted(self) -> str:
         times = self._max_attempts
         if not times:
-            return _START_AGAIN
+            return START_AGAIN
         return f"It was retried {times} {'time' if times == 1 else 'times'}; start it by hand."
 
     def cancel(self, job_id: str, attempt: int, error: str = CANCELLED) -> bool:
@@ -263,13 +263,13 @@ class JobStore:
             opened = attempt
         return int(opened) if opened else None
 
-    def set_deployment(self, job_id: str, attempt: int, deployment_id: str) -> bool:
-        """Record the Nosana deployment that executes the attempt's flow run."""
-        return self._set_field(job_id, attempt, "nosana_run_id", deployment_id)
+    def set_deployment(self, run: JobRef, deployment_id: str) -> bool:
+        """Record the Nosana deployment that executes the flow run of an attempt, at the job or at its recut."""
+        return self._set_field(run, "nosana_run_id", deployment_id)
 
-    def set_grant(self, job_id: str, attempt: int, grant_id: str) -> bool:
+    def set_grant(self, run: JobRef, grant_id: str) -> bool:
         """Make this the attempt's only valid grant. False if the attempt has ended or was superseded."""
-        return self._set_field(job_id, attempt, "grant_id", grant_id)
+        return self._set_field(run, "grant_id", grant_id)
 
     def add_cost(self, job_id: str, item: str, usd: float) -> bool:
         """Add US dollars to the job's cost, once per `item`."""
@@ -290,9 +290,11 @@ class JobStore:
             found = cast("list[dict[str, str]]", pipe.execute())
         return [job for fields in found if (job := job_from_hash(fields))]
 
-    def _set_field(self, job_id: str, attempt: int, name: str, value: str) -> bool:
-        answer = self._run(scripts.SET_FIELD, [job_key(job_id)], [attempt, name, value])
-        return self._is_applied(f"a new {name}", job_id, attempt, answer)
+    def _set_field(self, run: JobRef, name: str, value: str) -> bool:
+        if run.revision is not None:
+            return self.recuts.set_field(run, name, value)
+        answer = self._run(scripts.SET_FIELD, [job_key(run.job_id)], [run.attempt, name, value])
+        return self._is_applied(f"a new {name}", run.job_id, run.attempt, answer)
 
     def _run(self, script: str, keys: list[str], arguments: list[Any]) -> int:
         return self.connection.run_script(script, keys, arguments)

@@ -1,4 +1,6 @@
-"""An assignment: the job attempt that a flow run on Nosana executes. Updates the job's record and describes the host.
+"""An assignment: the attempt, at a job or at a recut, that a flow run on Nosana executes.
+
+Updates the job's record and describes the host.
 
 This module does not know Prefect. Calls to Redis block.
 """
@@ -17,7 +19,7 @@ from pydantic import SecretStr
 from infra.errors import ConfigError, JobConflict, StateError
 from infra.granted import grant as grants
 from infra.jobs.ids import JOB_ID, job_id_of_run
-from infra.jobs.record import Report
+from infra.jobs.record import CANCELLED, JobRef
 from infra.jobs.store import JobStore
 from infra.nosana.job_definition import GRANT_VARIABLE, build, deployment_body
 from infra.nosana.models import Deployment, Market
@@ -55,52 +57,59 @@ class ContainerSpec:
 class Assignment:
     """A flow run and the attempt it executes. Methods raise `StateError` if Redis does not answer for a minute.
 
-    Once the job is at a later attempt, they change nothing.
+    Once the job, or the recut, is at a later attempt, they change nothing.
     """
 
     run_id: UUID
-    job_id: str
-    attempt: int
+    job: JobRef
     jobs: JobStore
 
     @_retrying_redis
     def record_deployment(self, deployment_id: str) -> None:
-        self.jobs.set_deployment(self.job_id, self.attempt, deployment_id)
+        self.jobs.set_deployment(self.job, deployment_id)
 
     @_retrying_redis
     def record_cost(self, deployment_id: str, usd: float) -> None:
-        self.jobs.add_cost(self.job_id, deployment_id, usd)
+        self.jobs.add_cost(self.job.job_id, deployment_id, usd)
 
     @_retrying_redis
     def record_start_failure(self, why: str) -> None:
-        self.jobs.start_failed(self.job_id, self.attempt, why, str(self.run_id))
+        if self.job.revision is None:
+            self.jobs.start_failed(self.job.job_id, self.job.attempt, why, str(self.run_id))
+        else:
+            self._end(why)
 
     @_retrying_redis
     def fail(self, why: str) -> None:
         """End the attempt as FAILED, unless it has ended."""
-        failed = Report(job_id=self.job_id, attempt=self.attempt, status=JobState.FAILED, error=why, message=why)
-        self.jobs.report(failed)
+        self._end(why)
 
     @_retrying_redis
     def mark_lost(self, why: str) -> None:
         """End the attempt because its machine was lost; a retry follows automatically. No change if it has ended."""
-        self.jobs.retry(self.job_id, self.attempt, why)
+        self._end(why, retry_reason=why)
 
     @_retrying_redis
     def cancel(self) -> None:
         """End the attempt as cancelled."""
-        self.jobs.cancel(self.job_id, self.attempt)
+        self._end(CANCELLED, is_cancel=True)
+
+    def _end(self, why: str, **how: Any) -> None:
+        text = self.job.advice(why)
+        self.jobs.report(self.job.report(status=JobState.FAILED, error=text, message=text, **how))
 
     def has_ended(self) -> bool:
         """Whether the attempt has failed, was cancelled, or was superseded by another run's. Does not retry Redis.
 
         A run that Prefect retries opens the next attempt itself; that does not count as superseded.
         """
-        job = self.jobs.get(self.job_id)
-        if job is None:
-            return False
-        is_superseded = job.attempt != self.attempt and job.flow_run_id != str(self.run_id)
-        return is_superseded or job.status is JobState.FAILED
+        record = self.jobs.get(self.job.job_id)
+        if record is None:
+            return self.jobs.was_deleted(self.job.job_id)
+        work = record.worked_on(self.job)
+        if work is None and (self.job.revision is not None or record.flow_run_id != str(self.run_id)):
+            return True
+        return (work or record).status is JobState.FAILED
 
     def deployment_body(self, name: str, spec: ContainerSpec, market: Market, configured: Settings) -> dict[str, Any]:
         """The request that creates the run's deployment, with a new grant.
@@ -131,15 +140,14 @@ class Assignment:
             JobConflict: the attempt has ended or was superseded.
         """
         grant = grants.Grant(
-            job_id=self.job_id,
             run_id=str(self.run_id),
-            attempt=self.attempt,
+            **self.job.model_dump(include={"job_id", "attempt", "revision"}),
             session_seconds=spec.timeout_minutes * 60,
             expires_at=grants.expiry_after(int((spec.queue_limit_minutes + GRANT_MARGIN_MINUTES) * 60)),
         )
         text = grants.sign(grant, configured)
-        if not self.jobs.set_grant(self.job_id, self.attempt, grant.grant_id):
-            raise JobConflict(f"Attempt {self.attempt} of job {self.job_id} has ended; no machine was rented for it.")
+        if not self.jobs.set_grant(self.job, grant.grant_id):
+            raise JobConflict(f"Attempt {grant.attempt} of job {grant.job_id} has ended; no machine was rented for it.")
         return text
 
 
@@ -147,27 +155,46 @@ class Assignment:
 def open_assignment(
     run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore, *, is_retry: bool = False
 ) -> Assignment:
-    """Open the run's attempt. A run started in the Prefect UI creates its own job.
+    """Open the run's attempt. A run of the flow clip that was started in the Prefect UI creates its own job.
 
     Raises:
-        ConfigError: the run does not belong to the flow clip.
+        ConfigError: the run belongs neither to the flow clip nor to the flow recut.
         JobConflict: the run may not open the attempt.
     """
+    if recut := _recut_of(parameters):
+        jobs.recuts.open(*recut, str(run_id), jobs.leases, lease=False)
+        return _recut_assignment(run_id, recut, jobs)
     request = parameters.get("request")
     if not isinstance(request, dict):
-        raise ConfigError("This run has no request; only runs of the flow clip may go to Nosana.")
+        raise ConfigError("This run has no request; only runs of the flows clip and recut may go to Nosana.")
     job_id, requested = _job_and_attempt(run_id, parameters)
     if not JOB_ID.fullmatch(job_id):
         raise ConfigError("The run's job_id is malformed; leave it out, and the run creates a job.")
     attempt = jobs.open(job_id, str(run_id), requested, json.dumps(request), is_retry=is_retry, lease=False)
-    return Assignment(run_id, job_id, attempt, jobs)
+    return Assignment(run_id, JobRef(job_id=job_id, attempt=attempt), jobs)
 
 
 @_retrying_redis
 def find_assignment(run_id: UUID, parameters: Mapping[str, Any], jobs: JobStore) -> Assignment:
     """The assignment of a run that has already opened its attempt."""
+    if recut := _recut_of(parameters):
+        return _recut_assignment(run_id, recut, jobs)
     job_id, requested = _job_and_attempt(run_id, parameters)
-    return Assignment(run_id, job_id, jobs.attempt_of(job_id, str(run_id)) or requested or 0, jobs)
+    attempt = jobs.attempt_of(job_id, str(run_id)) or requested or 0
+    return Assignment(run_id, JobRef(job_id=job_id, attempt=attempt), jobs)
+
+
+def _recut_of(parameters: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    """Job id, revision and attempt in the parameters of a run of the flow recut; None for another flow's run."""
+    job_id, revision, attempt = (parameters.get(name) for name in ("job_id", "revision", "attempt"))
+    if type(job_id) is not str or type(revision) is not int or type(attempt) is not int:
+        return None
+    return (job_id, revision, attempt) if JOB_ID.fullmatch(job_id) else None
+
+
+def _recut_assignment(run_id: UUID, recut: tuple[str, int, int], jobs: JobStore) -> Assignment:
+    job_id, revision, attempt = recut
+    return Assignment(run_id, JobRef(job_id=job_id, attempt=attempt, revision=revision), jobs)
 
 
 def _job_and_attempt(run_id: UUID, parameters: Mapping[str, Any]) -> tuple[str, int | None]:

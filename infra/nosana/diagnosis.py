@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.jobs.record import START_AGAIN
 from infra.nosana.models import Deployment, DeploymentState, Event, JobDetail, JobPhase, NosanaJob, OperationResult
 from infra.untrusted_text import one_line
 
@@ -26,7 +27,6 @@ UNREACHABLE = 75
 
 _OVER = {JobPhase.COMPLETED, JobPhase.STOPPED}
 _STOPPED = {DeploymentState.STOPPED, DeploymentState.ARCHIVED}
-_START_AGAIN = "Start the job again."
 _NO_CREDITS = "Top up the credits of the Nosana account, then start the job again."
 _IMAGE_ERROR = "image-pull-error"
 _HOST_ERRORS = {
@@ -86,7 +86,7 @@ class Diagnosis(BaseModel):
         return " ".join(part for part in (self.summary, self.detail, self.resolution) if part)
 
 
-DELETED = Diagnosis(status_code=1, summary="Someone deleted the deployment.", resolution=_START_AGAIN)
+DELETED = Diagnosis(status_code=1, summary="Someone deleted the deployment.", resolution=START_AGAIN)
 
 
 def diagnose(snapshot: Snapshot, waited: float, queue_limit: float) -> Diagnosis | None:
@@ -220,7 +220,7 @@ def _outside_cause(operation: OperationResult) -> Diagnosis | None:
             retryable=True,
         )
     if operation.stopped:
-        return Diagnosis(status_code=143, summary="The job was stopped from outside.", resolution=_START_AGAIN)
+        return Diagnosis(status_code=143, summary="The job was stopped from outside.", resolution=START_AGAIN)
     return None
 
 

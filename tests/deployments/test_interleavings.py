@@ -40,7 +40,7 @@ from infra.granted import grant as grants
 from infra.granted.grant import Grant
 from infra.granted.session import STOLEN
 from infra.jobs.ids import job_id_of_run, new_job_id
-from infra.jobs.record import Report
+from infra.jobs.record import JobRef, Report
 from infra.jobs.store import JobStore
 from infra.nosana.assignment import Assignment, open_assignment
 from infra.prefect.runs import PrefectRuns
@@ -66,8 +66,8 @@ LATE_WRITES = {
     "a failed start": lambda jobs, job, attempt: jobs.start_failed(job, attempt, "No."),
     "a run": lambda jobs, job, attempt: jobs.set_run(job, attempt, str(uuid.uuid4())),
     "a run that begins": lambda jobs, job, attempt: jobs.open(job, str(uuid.uuid4()), attempt, "{}", lease=False),
-    "a deployment": lambda jobs, job, attempt: jobs.set_deployment(job, attempt, "another"),
-    "a grant": lambda jobs, job, attempt: jobs.set_grant(job, attempt, "another"),
+    "a deployment": lambda jobs, job, attempt: jobs.set_deployment(JobRef(job_id=job, attempt=attempt), "another"),
+    "a grant": lambda jobs, job, attempt: jobs.set_grant(JobRef(job_id=job, attempt=attempt), "another"),
     "a cost": lambda jobs, job, attempt: jobs.add_cost(job, f"deployment of {attempt}", 0.5),
     "a discard": lambda jobs, job, _: jobs.discard(job),
 }
@@ -303,11 +303,11 @@ class Interleavings(RuleBasedStateMachine):
         except JobConflict as refused:
             self.prefect.set_state(run["id"], "CRASHED", str(refused))
             return
-        self.check_opened(assignment.job_id, assignment.attempt, run["id"])
+        self.check_opened(assignment.job.job_id, assignment.job.attempt, run["id"])
         self.assignments.append(assignment)
-        named = {"job_id": assignment.job_id, "run_id": run["id"], "attempt": assignment.attempt}
+        named = {"job_id": assignment.job.job_id, "run_id": run["id"], "attempt": assignment.job.attempt}
         grant = Grant(**named, session_seconds=600, expires_at=grants.expiry_after(600))
-        if self.jobs.set_grant(assignment.job_id, assignment.attempt, grant.grant_id):
+        if self.jobs.set_grant(assignment.job, grant.grant_id):
             self.grants.append(grant)
             assignment.record_deployment(f"deployment-{len(self.grants)}")
             for _ in range(which % 3):  # twice if the response is lost
@@ -381,7 +381,7 @@ class Interleavings(RuleBasedStateMachine):
             self.prefect.set_state(run["id"], "CRASHED", "The host was shut down.")
         if what == "cancel" and run["state_type"] not in ("CANCELLED", "CANCELLING"):
             return
-        self.write_to_attempt(assignment.job_id, assignment.attempt, reports[what])
+        self.write_to_attempt(assignment.job.job_id, assignment.job.attempt, reports[what])
 
     # Time and the reconciler.
 

@@ -14,7 +14,7 @@ from infra.errors import SubmitError
 from infra.jobs.events import JobEvents
 from infra.jobs.ids import new_job_id
 from infra.jobs.leases import watch_lease
-from infra.jobs.record import Report
+from infra.jobs.record import JobRef, Report
 from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 
@@ -241,7 +241,7 @@ def test_a_job_leased_by_a_live_process_is_left_alone(scene):
 def test_a_remote_run_without_a_lease_is_left_alone(scene):
     begin_run(scene, "RUNNING", leased=False)
     assert scene.after(3600).status is JobState.RUNNING
-    scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
+    scene.jobs.set_deployment(JobRef(job_id=scene.job_id), "a-nosana-deployment")
     assert scene.after(3600).status is JobState.RUNNING
 
 
@@ -261,7 +261,7 @@ def test_a_pending_run_that_its_worker_never_starts_is_ended(scene):
 
 def test_a_pending_run_with_a_nosana_deployment_is_left_to_its_worker(scene):
     scene.jobs.set_run(scene.job_id, 1, run_id := "55555555-5555-5555-5555-555555555555")
-    scene.jobs.set_deployment(scene.job_id, 1, "a-nosana-deployment")
+    scene.jobs.set_deployment(JobRef(job_id=scene.job_id), "a-nosana-deployment")
     scene.server.states[run_id] = "PENDING"
     assert scene.after(3600).status is JobState.QUEUED
 

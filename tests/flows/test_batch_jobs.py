@@ -12,7 +12,7 @@ from flows.batch_jobs import BatchJobs
 from infra.bucket.store import ArtifactStore
 from infra.errors import StateError, SubmitError
 from infra.jobs.batches import BatchMemory
-from infra.jobs.record import Report
+from infra.jobs.record import JobRef, Report
 from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 from tasks.core.source.batch import MAX_ATTEMPTS, BatchRequest, Outcome, list_urls
@@ -336,7 +336,7 @@ def test_a_known_nosana_deployment_is_not_overwritten(batch, runs, jobs):
     jobs.create(entry.job_id, '{"video_url": "https://example.org/talk?0"}')
     runs.plays["0"] = lambda runs, job: None
     jobs.set_run(entry.job_id, 1, runs.submit(jobs.get(entry.job_id)))
-    jobs.set_deployment(entry.job_id, 1, "on Nosana")
+    jobs.set_deployment(JobRef(job_id=entry.job_id), "on Nosana")
     assert outcomes(batch(1), seconds=0.2) == {Outcome.UNFINISHED: 1}
     assert jobs.get(entry.job_id).nosana_run_id == "on Nosana"
 

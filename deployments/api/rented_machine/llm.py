@@ -156,7 +156,7 @@ def _completions(base: str) -> str:
 )
 async def call_llm(session: ActiveSession, body: JsonBody, services: ServicesDep) -> Completion:
     """OpenAI's API for a rented machine, with the session token as API key. Streaming is not supported."""
-    if llm_model_for_granted(services.settings) is None:
+    if session.revision is not None or llm_model_for_granted(services.settings) is None:
         raise HTTPException(*NO_LLM)
     endpoint = llm_endpoint(services.settings)
     content = _rebuilt_request(body, endpoint)

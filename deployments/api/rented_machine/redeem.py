@@ -96,16 +96,18 @@ def _redeem(grant: Grant, nonce: str | None, api_url: str, services: Services) -
         raise HTTPException(*REFUSED) from None
     except SubmitError:
         raise HTTPException(*NO_PREFECT) from None
-    logger.info("A rented machine has started attempt %d of %s", grant.attempt, grant.job_id)
+    of_recut = f" at revision {grant.revision}" if grant.revision else ""
+    logger.info("A rented machine has started attempt %d%s of %s", grant.attempt, of_recut, grant.job_id)
     access = Access(
         url=api_url.rstrip("/"),
         token=token,
         job_id=grant.job_id,
         attempt=grant.attempt,
+        revision=grant.revision,
         bucket=services.settings.r2_bucket,
         root=granted_root(grant.job_id),
         keys=_bucket_keys(grant, services),
-        llm_model=llm_model_for_granted(services.settings),
+        llm_model=llm_model_for_granted(services.settings) if grant.revision is None else None,
     )
     return Redeemed(access=access, expires_at=session.expires_at)
 

@@ -36,12 +36,12 @@ def _delete_late_objects(job_id: str, services: Services) -> None:
 
 
 async def take_session_report(report: Report, session: Session, services: Services) -> None:
-    """Take a report for the session's attempt, whichever attempt it names.
+    """Take a report for the session's attempt at a job or a recut, whichever it names.
 
     Raises:
-        HTTPException: 409 if the job ended differently, 503 while its end is being checked.
+        HTTPException: 409 if the attempt ended differently, 503 while its end is being checked.
     """
-    own = report.model_copy(update={"attempt": session.attempt})
+    own = report.model_copy(update={"attempt": session.attempt, "revision": session.revision})
     if own.status in (JobState.SUCCEEDED, JobState.FAILED):
         await to_thread.run_sync(_end_once, own, session, services, limiter=services.clip_checks)
     else:
@@ -53,13 +53,14 @@ def _end_once(report: Report, session: Session, services: Services) -> None:
         raise HTTPException(*BEING_CHECKED)
     try:
         job = services.job(report.job_id)
-        if not job.has_ended and job.attempt == session.attempt:
+        work = job.worked_on(session.run)
+        if work and not work.has_ended:
             services.jobs.report(_verified(report, job, services))
             _delete_late_objects(report.job_id, services)
-            job = services.job(report.job_id)
-        if (job.status, job.attempt) != (report.status, session.attempt):
+            work = services.job(report.job_id).worked_on(session.run)
+        if work is None or work.status is not report.status:
             raise HTTPException(*ENDED)
-        if job.status is JobState.SUCCEEDED:
+        if work.status is JobState.SUCCEEDED:
             _delete_granted(job, services)
     finally:
         services.sessions.unlock(session, "end")
@@ -67,6 +68,8 @@ def _end_once(report: Report, session: Session, services: Services) -> None:
 
 def _verified(report: Report, job: Job, services: Services) -> Report:
     """The report after verification: a success whose output is rejected becomes a failure."""
+    if report.revision is not None:
+        return report
     if report.status is JobState.FAILED:
         publish_error(job, services.bucket)
         return report

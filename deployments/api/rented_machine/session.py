@@ -48,7 +48,8 @@ def _session(request: Request, services: ServicesDep) -> Session:
 
 def _active_session(session: Annotated[Session, Depends(_session)], services: ServicesDep) -> Session:
     job = services.jobs.get(session.job_id)
-    if job is None or job.has_ended or job.attempt != session.attempt:
+    work = job.worked_on(session.run) if job else None
+    if work is None or work.has_ended:
         raise HTTPException(*NO_SESSION)
     return session
 

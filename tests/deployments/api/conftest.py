@@ -27,7 +27,7 @@ from infra.granted.access import Access
 from infra.granted.grant import Grant
 from infra.jobs.events import JobEvents
 from infra.jobs.ids import JOB_ID, new_job_id
-from infra.jobs.record import Job, Report
+from infra.jobs.record import Job, JobRef, Report
 from infra.jobs.store import JobStore
 from infra.settings import Settings
 from infra.states import JobState
@@ -180,7 +180,19 @@ class Service:
         run_id = self.record(job_id).flow_run_id
         named = {"job_id": job_id, "run_id": run_id, "attempt": attempt, "session_seconds": 600}
         grant = Grant(**named | {"expires_at": grants.expiry_after(600)} | changes)
-        self.jobs.set_grant(job_id, self.record(job_id).attempt, grant.grant_id)
+        self.jobs.set_grant(JobRef(job_id=job_id, attempt=self.record(job_id).attempt), grant.grant_id)
+        return grants.sign(grant, self.settings)
+
+    def recut_grant(self, job_id: str, **changes: Any) -> str:
+        """Sign a grant for the run of the job's recut, as the Nosana worker does once it has opened the attempt."""
+        recut = self.record(job_id).recut
+        assert recut
+        run_id = str(recut.flow_run_id)
+        named = {"job_id": job_id, "run_id": run_id, "attempt": recut.attempt, "revision": recut.revision}
+        grant = Grant(**{**named, "session_seconds": 600, "expires_at": grants.expiry_after(600), **changes})
+        assert self.jobs.set_grant(
+            JobRef(job_id=job_id, attempt=recut.attempt, revision=recut.revision), grant.grant_id
+        )
         return grants.sign(grant, self.settings)
 
     def redeem(self, grant: str, nonce: object = None) -> httpx.Response:

@@ -84,7 +84,7 @@ def grant(jobs):
     jobs.create(job_id, "{}")
     jobs.set_run(job_id, 1, RUN)
     issued = Grant(job_id=job_id, run_id=RUN, attempt=1, session_seconds=600, expires_at=expiry_after(600))
-    assert jobs.set_grant(job_id, 1, issued.grant_id)
+    assert jobs.set_grant(issued.run, issued.grant_id)
     return issued
 
 

@@ -172,7 +172,7 @@ def test_a_run_of_another_flow_is_refused_without_a_job(scene):
     path = f"/deployments/{scene.deployment}/create_flow_run"
     run_id = scene.post(path, parameters={"urls": []}, state={"type": "SCHEDULED"})["id"]
     scene.work()
-    assert "only runs of the flow clip" in scene.state(run_id)["message"]
+    assert "only runs of the flows clip and recut" in scene.state(run_id)["message"]
     assert scene.jobs.get(job_id_of_run(run_id)) is None
     assert scene.nosana.deployments == []
 
