@@ -78,7 +78,6 @@ def check_edl(edl, count=2):
         assert clip.hook
         assert clip.why
         assert clip.signals
-        assert not clip.segments[0].text.startswith(clip.title)
 
 
 def test_without_an_llm_the_signals_select_and_the_edl_says_so(segments):

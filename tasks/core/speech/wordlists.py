@@ -54,6 +54,7 @@ class WordLists:
     said: frozenset[str]
     discourse: frozenset[str]
     openers: frozenset[str]
+    asides: frozenset[str]
     question: frozenset[str]
     positive: frozenset[str]
     contrast: frozenset[str]
@@ -61,15 +62,43 @@ class WordLists:
     conjunctions: frozenset[str]
     backward: frozenset[str]
     finite: frozenset[str]
-    links: frozenset[str]
+    joining: frozenset[str]
+    tails: frozenset[str]
+    reasons: frozenset[str]
+    subordinators: frozenset[str]
+    conditions: frozenset[str]
+    halves: frozenset[str]
+    prepositions: frozenset[str]
+    lead_ins: frozenset[str]
+    determiners: frozenset[str]
+    subjects: frozenset[str]
+    relatives: frozenset[str]
+    pointing: frozenset[str]
+    commands: frozenset[str]
+    vague: frozenset[str]
+    past_endings: frozenset[str]
+    present_endings: frozenset[str]
     number_words: frozenset[str]
+    kept_openings: tuple[str, ...]
     opening_phrases: tuple[str, ...]
+    frames: tuple[str, ...]
+    backward_phrases: tuple[str, ...]
+    empty_subjects: tuple[str, ...]
     claim_phrases: tuple[str, ...]
     story: tuple[str, ...]
     promotion: tuple[str, ...]
 
 
-PHRASES = ("opening_phrases", "claim_phrases", "story", "promotion")
+PHRASES = (
+    "kept_openings",
+    "opening_phrases",
+    "frames",
+    "backward_phrases",
+    "empty_subjects",
+    "claim_phrases",
+    "story",
+    "promotion",
+)
 """Lists in the section `phrases`, with one phrase per line. All other lists are words separated by spaces."""
 SECTIONS = {
     "abbreviations": tuple(field.name for field in fields(Abbreviations)),

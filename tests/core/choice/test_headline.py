@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,14 +47,22 @@ def test_the_strongest_clause_is_the_headline(name, title):
     assert headline(CLIPS[name], talk, "en") == title
 
 
-def test_a_headline_does_not_repeat_the_clips_beginning():
-    lines = ["Never feed the machine on a Monday.", "The machine eats your weekend and it asks for more."]
+def test_of_two_titles_the_one_that_does_not_repeat_the_clips_beginning_is_taken():
+    lines = ["Never feed the machine on a Monday.", "The machine eats your weekend and your savings."]
     assert not lines[0].startswith(headline(lines, lines, "en"))
 
 
-def test_a_reporting_clause_is_left_out():
-    lines = ["We met in the garden.", "My grandmother said, never trust a quiet kitchen.", "Then we left."]
-    assert headline(lines, lines, "en") == "Never trust a quiet kitchen"
+@pytest.mark.parametrize(
+    ("sentence", "title"),
+    [
+        ("My grandmother said, never trust a quiet kitchen.", "My grandmother said, never trust a quiet kitchen"),
+        ("I said, forty percent of every box is nothing.", "Forty percent of every box is nothing"),
+        ("I think that sleep repairs a tired memory.", "Sleep repairs a tired memory"),
+    ],
+)
+def test_only_the_speakers_own_words_lose_what_announces_them(sentence, title):
+    lines = ["We met in the garden.", sentence, "Then we left."]
+    assert headline(lines, lines, "en") == title
 
 
 def test_an_indonesian_clip_gets_a_headline():
@@ -79,12 +89,101 @@ def test_a_clip_without_words_gets_no_headline_or_hook(lines):
     assert hook(lines, "en") == ""
 
 
-@pytest.mark.parametrize("language", ["en", "id", "xx"])
-def test_a_clip_of_one_endless_clause_gets_a_title(language):
-    lines = ["this machine learned every house in the city by name and colour and weather " * 4]
+@pytest.mark.parametrize(
+    ("language", "clause"),
+    [
+        ("en", "this machine learned every house in the city by name and colour and weather "),
+        ("xx", "this machine learned every house in the city by name and colour and weather "),
+        ("id", "mesin ini belajar setiap rumah di kota dengan nama dan warna dan cuaca "),
+    ],
+)
+@pytest.mark.parametrize("ending", ["", "."])
+def test_a_clip_of_one_endless_clause_gets_a_label(language, clause, ending):
+    lines = [clause * 4 + ending]
     title = headline(lines, lines, language)
     assert 10 < len(title) <= MAX_TITLE_CHARS
-    assert title.casefold() in " ".join(lines)
+    assert "," in title
+    assert set(tokens(title)) <= set(tokens(lines[0]))
+
+
+def test_a_long_sentence_costs_no_time():
+    lines = ["we saw that the cat, and I know it, because we went; " * 2000 + "."]
+    began = time.process_time()
+    headline(lines, lines, "en")
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "So far, the only home we've ever known.",
+        "Because for every blow that they take.",
+        "It was a disaster for the whole village.",
+        "She never opened the letters from the bank.",
+        "Which is why the harbour froze.",
+        "If the harbour freezes in the winter.",
+        "And then the, the harbour froze over.",
+        "He said the harbour would never freeze.",
+        "One of them painted the harbour blue.",
+        "For both of us we've never",
+        "[Music]",
+        "The harbour that my father built before the war.",
+        "At some point if you want a bigger harbour.",
+        "This harbour froze in the winter.",
+        "Didn't even see the frozen harbour.",
+    ],
+)
+def test_a_fragment_is_no_title(fragment):
+    lines = ["Okay.", fragment, "Right."]
+    title = headline(lines, lines, "en")
+    assert title == "" or "," in title
+    assert title.casefold() not in fragment.casefold().rstrip(".") or title == ""
+
+
+@pytest.mark.parametrize(
+    ("sentence", "title"),
+    [
+        ("So the harbour froze in a single night.", "The harbour froze in a single night"),
+        ("Well, you know, nobody waters the old roof.", "Nobody waters the old roof"),
+        ("So far the harbour has cost us nothing new.", "So far the harbour has cost us nothing new"),
+        ("HOST: Why did the harbour freeze that winter?", "Why did the harbour freeze that winter?"),
+        ("Look, in the spring of that year, my father sold the boat.", "My father sold the boat"),
+        (
+            "A building isn't finished when the photographer leaves, that's when it starts to tell what you got wrong.",
+            "A building isn't finished when the photographer leaves",
+        ),
+        (
+            "Your back hurts because it's doing somebody else's job, and nobody in the gymnasium told you about it.",
+            "Your back hurts because it's doing somebody else's job",
+        ),
+        ("There is no harbour without a flood.", "There is no harbour without a flood"),
+        ("It takes ten years to grow a fig tree.", "It takes ten years to grow a fig tree"),
+        (
+            "If a tourist photographs the harbour, the gulls are faster.",
+            "If a tourist photographs the harbour, the gulls are faster",
+        ),
+    ],
+)
+def test_a_main_clause_is_a_title(sentence, title):
+    lines = ["Okay.", sentence, "Right."]
+    assert headline(lines, lines, "en") == title
+
+
+def test_words_inside_a_quotation_are_not_the_speakers():
+    lines = ["My boss wrote a letter.", '"The harbour is closed.', 'Nobody may enter the harbour."', "We left."]
+    assert headline(lines, lines, "en") == "My boss wrote a letter"
+
+
+def test_a_clip_without_a_whole_clause_gets_its_key_phrases():
+    lines = ["It was the night crew.", "She had the list, and she had the night crew.", "And it."]
+    assert headline(lines, lines, "en") == "Night crew, list"
+
+
+def test_a_language_without_lists_gets_whole_sentences_or_key_phrases():
+    short = ["Also gut.", "Der Hafen friert in einer einzigen Nacht zu.", "Ja."]
+    assert headline(short, short, "de") == "Der Hafen friert in einer einzigen Nacht zu"
+    long = ["Und dann haben wir den Hafen gesehen, und der Hafen war gefroren, und niemand hat das Boot gesehen, nie."]
+    assert set(tokens(headline(long, long, "de"))) <= set(tokens(long[0]))
 
 
 LINES = st.lists(
@@ -109,8 +208,14 @@ def test_titles_fit_and_do_not_end_in_a_stop_word(lines, language):
         assert tokens(title)[-1] not in lists.stop or not any(t not in lists.stop for t in spoken)
 
 
+def test_a_clip_whose_clauses_do_not_stand_alone_has_its_opening_as_hook():
+    lines = ["It was there, and then it was not, and they had known it all along.", "They had."]
+    assert headline(lines, lines, "en") == ""
+    assert hook(lines, "en") == "It was there, and then it was not, and they had known it all along"
+
+
 def test_the_hook_is_an_early_strong_line_other_than_the_title():
-    lines = ["And then it rained.", "What would you do without a roof?", "We sang.", "Nobody slept."]
+    lines = ["And then it rained.", "What would you do without a roof?", "We sang until the morning.", "Nobody slept."]
     assert hook(lines, "en") == "What would you do without a roof?"
     assert hook(lines, "en", "What would you do without a roof?") != "What would you do without a roof?"
 
@@ -125,9 +230,12 @@ def test_shorten_keeps_to_the_limit(text, limit):
 @pytest.mark.parametrize(
     ("sentence", "line"),
     [
-        ("So, first of all, because we live in another city, we take the train.", "We live in another city"),
-        ("By the way, well, nobody waters the roof.", "Nobody waters the roof."),
-        ("You know nobody.", "You know nobody."),
+        (
+            "So, first of all, because we live in another city, we take the train.",
+            "Because we live in another city, we take the train",
+        ),
+        ("By the way, well, nobody waters the old roof.", "Nobody waters the old roof"),
+        ("You know, everybody is afraid of the harbour.", "Everybody is afraid of the harbour"),
     ],
 )
 def test_an_opening_phrase_is_dropped_entirely(sentence, line):
@@ -141,6 +249,6 @@ def test_shorten_cuts_between_words():
 
 def test_negations_and_doubts_stay_in_a_title():
     sentences = ["So there it was.", "No logo, no number to call, no campaign."]
-    assert headline(sentences, sentences, "en").startswith("No logo")
+    assert "logo" not in headline(sentences, sentences, "en").casefold()
     doubt = ["We met again.", "Maybe the whole system was wrong."]
     assert headline(doubt, doubt, "en") == "Maybe the whole system was wrong"

@@ -43,7 +43,7 @@ def test_every_question_mark_makes_a_question(mark: str) -> None:
         for text in (f"Was ist das{mark}", "Was ist das.")
     )
     assert question - statement == pytest.approx(1.0)
-    assert headline(["So fing es an.", f"was ist das denn{mark}"], ["Anderes."], "de").endswith(mark)
+    assert headline(["So fing es an.", f"Was ist das denn{mark}"], ["Anderes."], "de").endswith(mark)
 
 
 @pytest.mark.parametrize("mark", [mark for mark in SENTENCE_FINAL + CLAUSE_FINAL if mark not in QUESTION_MARKS])
