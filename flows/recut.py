@@ -48,10 +48,15 @@ def recut(
     except BadRequest as error:
         return Failed(message=str(error))
     with run_log(), recut_lifecycle.attempt(job_id, revision, attempt) as run:
-        if run.published != revision:  # an earlier attempt may have published it and died
-            _publish(run)
-        update_job_folder(run.job, run.work.store)
+        publish_revision(run)
     return {"job_id": job_id, "revision": revision}
+
+
+def publish_revision(run: RecutRun) -> None:
+    """Make the run's revision, let readers see it, and bring the job's own folder to it."""
+    if run.published != run.job.revision:  # an earlier attempt may have published it and died
+        _publish(run)
+    update_job_folder(run.job, run.work.store)
 
 
 def _publish(run: RecutRun) -> None:
