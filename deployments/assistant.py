@@ -105,7 +105,9 @@ class Look(BaseModel):
 
     ratio: Ratio | None = None
     caption_preset: PresetName | None = None
-    framing: FramingName | None = Field(default=None, description="fit shows the whole picture, centre its middle.")
+    framing: FramingName | None = Field(
+        default=None, description="fit shows the whole picture, centre its middle, split two people."
+    )
     tighten: bool | None = Field(default=None, description="Cut out long pauses and filler words.")
 
 

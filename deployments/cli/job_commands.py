@@ -75,7 +75,8 @@ def clip_command(
         typer.Option(
             "--framing",
             metavar="KIND",
-            help="auto follows faces and speakers, fit shows the whole picture, centre its middle.",
+            help="auto follows faces and speakers, fit shows the whole picture, centre its middle, "
+            "split two people one above the other.",
         ),
     ] = None,
     tighten: Annotated[

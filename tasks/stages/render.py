@@ -2,10 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from tasks.core.captions import ass as captions
 from tasks.core.captions.card import SECONDS, lay_out_card, with_card
-from tasks.core.captions.presets import Band
+from tasks.core.captions.presets import Band, Look
 from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
@@ -34,9 +34,10 @@ from tasks.core.output.render_plan import (
 from tasks.core.output.source_match import SourceExcerpt, covered_rows
 from tasks.core.picture.camera import RangeAnalysis, Shot
 from tasks.core.picture.field_order import Scan
-from tasks.core.picture.framing_choice import Automatic
+from tasks.core.picture.framing_choice import FINDS_FACES, People
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
 from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
+from tasks.core.plurals import pluralize
 from tasks.engines.captions import fonts, line_breaks
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
 from tasks.engines.footage import Footage
@@ -53,6 +54,11 @@ _log = logging.getLogger(__name__)
 
 _ENCODE_SHARE = 0.8
 """Share of a clip's time spent encoding; the rest is analysis."""
+
+
+def look_of(drawing: Drawing, shots: Sequence[Shot]) -> Look:
+    """How the captions look in these shots."""
+    return replace(drawing.look, is_split=all(shot.layout == "split" for shot in shots))
 
 
 class FaceDetection(BaseModel):
@@ -91,6 +97,10 @@ class RenderedClip(BaseModel):
     @property
     def clip(self) -> EdlClip:
         return self.drawing.clip
+
+    @property
+    def look(self) -> Look:
+        return look_of(self.drawing, self.shots)
 
 
 class FailedClip(BaseModel):
@@ -188,6 +198,7 @@ def render_clip(
     sound = plan_loudness(footage.audio, [(s.start, frames.seconds(s)) for s in frames.segments], correction)
     progress(1 - _ENCODE_SHARE)
     text = _caption_clip(drawing, picture, frames.duration, footage.info, options)
+    people = _people_warning(drawing, picture)
     encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     progress(1.0)
     return RenderedClip(
@@ -205,7 +216,7 @@ def render_clip(
         gain=round(sound.gain, 2),
         source_loudness=sound.source.integrated,
         source_true_peak=sound.source.true_peak,
-        warnings=[warning for warning in (sound.warning, *text.warnings, picture.faces.warning) if warning],
+        warnings=[warning for warning in (sound.warning, *text.warnings, picture.faces.warning, people) if warning],
     )
 
 
@@ -237,13 +248,28 @@ def _frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> _
     """
     source, output = (footage.info.width, footage.info.height), (options.width, options.height)
     looks = [
-        isinstance(asked, Automatic) or early for asked, early in zip(drawing.framing, _carded(drawing), strict=True)
+        isinstance(asked, FINDS_FACES) or early for asked, early in zip(drawing.framing, _carded(drawing), strict=True)
     ]
     detector, faces = _face_detector() if any(looks) else (None, FaceDetection())
     views = _views(drawing.clip, footage, options, [detector if wanted else None for wanted in looks])
     faces = next((FaceDetection(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
     shots = [frame_range(view, source, output, asked) for view, asked in zip(views, drawing.framing, strict=True)]
     return _FramedClip(views, shots, faces)
+
+
+def _people_warning(drawing: Drawing, picture: _FramedClip) -> str | None:
+    """What is shown instead where two people were asked for and not found."""
+    asked = [
+        shot
+        for framing, shots in zip(drawing.framing, picture.shots, strict=True)
+        if isinstance(framing, People)
+        for shot in shots
+    ]
+    without = sum(shot.layout != "split" for shot in asked)
+    if not without:
+        return None
+    where = "" if without == len(asked) else f" in {without} of {pluralize(len(asked), 'shot')}"
+    return f"no two people could be shown{where}; the camera follows faces there instead"
 
 
 def _carded(drawing: Drawing) -> list[bool]:
@@ -265,7 +291,7 @@ class _Captions:
 def _caption_clip(
     drawing: Drawing, picture: _FramedClip, seconds: float, info: MediaInfo, options: RenderOptions
 ) -> _Captions:
-    words, language, look = drawing.captioned, drawing.language, drawing.look
+    words, language, look = drawing.captioned, drawing.language, look_of(drawing, picture.all_shots)
     hook = captions.spelled(drawing.card, look, language)
     font = fonts.choose_font([hook, *(captions.spelled(word.word, look, language) for word in words)], look.preset.face)
     size, face = (options.width, options.height), font.typeface
@@ -299,7 +325,8 @@ def _source_excerpt(
 ) -> SourceExcerpt:
     """What the source sounds and looks like during the clip. The sound is read from the video file if it has any."""
     clip, video, info = drawing.clip, footage.video, footage.info
-    covered = covered_rows(drawing.look.band((options.width, options.height)), card)
+    look = look_of(drawing, [shot for of_range in shots for shot in of_range])
+    covered = covered_rows(look.band((options.width, options.height)), card)
     spans = [(span.start, span.duration) for span in clip.segments]
     sound = sound_levels(video, spans, info.audio_index) if info.audio_codec else sound_levels(footage.audio, spans)
     return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options, covered))

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from tasks.core.appearance import Ratio
 from tasks.core.edit.document import EditDocument, first_revision
 from tasks.core.edit.drawing import Drawing, derived_edl, drawings
 from tasks.core.edl import EdlClip, Span
@@ -17,11 +19,13 @@ from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines.footage import Footage
 from tasks.engines.hardware import AsrOptions
 from tasks.engines.output.measurements import measure_clip
+from tasks.engines.picture.faces import FaceDetector
+from tasks.engines.weights import yunet
 from tasks.stages.publish import VerifiedClip, verify_clips
 from tasks.stages.render import RenderedClip, render_clip
 from tasks.stages.transcribe import transcribe_source
 from tests.folders import MEDIA
-from tests.small_media import footage
+from tests.small_media import ffmpeg, footage
 
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 WORDS = [Word(**word) for word in json.loads((MEDIA / "sample.json").read_text())["words"]]
@@ -99,6 +103,49 @@ def is_smooth(made: RenderedClip) -> bool:
 
 def test_a_join_makes_no_click(edited: RenderedClip):
     assert is_smooth(edited)
+
+
+@pytest.fixture(scope="module")
+def dialog(tmp_path_factory: pytest.TempPathFactory) -> Footage:
+    """The sample's speaker, who does not move much, beside her mirror image."""
+    path = tmp_path_factory.mktemp("dialog") / "dialog.mp4"
+    halves = "[0:v]crop=640:720:0:0,split[a][b];[b]hflip[c];[a][c]hstack[v]"
+    encode = ("-map", "[v]", "-map", "0:a", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", path)
+    ffmpeg("-t", 4, "-i", MEDIA / "sample.mp4", "-filter_complex", halves, *encode)
+    return footage(path)
+
+
+@pytest.mark.parametrize("ratio", ["9:16", "4:5"])
+def test_two_people_are_shown_one_above_the_other_each_once_and_captions_between_them(
+    dialog: Footage, tmp_path: Path, ratio: Ratio
+):
+    segments = [{"start": 0.2, "end": 3.8, "framing": {"kind": "people"}}]
+    made = render_clip(drawn({}, segments=segments, ratio=ratio), dialog, OPTIONS, tmp_path)
+    (shot,) = made.shots
+    assert (shot.layout, shot.reason, made.warnings) == ("split", "two people", [])
+    upper, lower = (key.x for key in shot.keys)
+    assert upper + shot.crop_width <= 640 <= lower
+    detector = FaceDetector(yunet())
+    with av.open(str(made.path)) as container:
+        pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)][10::30]
+    for picture in pictures:
+        middle = 2 * round(picture.shape[0] / 4)
+        halves = [cv2.resize(half, None, fx=3, fy=3) for half in (picture[:middle], picture[middle:])]
+        found = [detector.detect(half, 0.0, 1.0) for half in halves]
+        assert [len(faces) for faces in found] == [1, 1]
+        for half, (face,) in zip(halves, found, strict=True):
+            assert abs(face.x / half.shape[1] - 0.5) < 0.25
+            assert face.y - 0.7 * face.height > 0
+    assert made.look.band((180, 320)).holds(0.5)
+    assert made.look.band((180, 320)).bottom < 0.6
+
+
+def test_without_two_people_the_camera_follows_and_a_warning_says_so(sample: Footage, tmp_path: Path):
+    made = render_clip(drawn({"kind": "people"}), sample, OPTIONS, tmp_path)
+    assert made.warnings == ["no two people could be shown; the camera follows faces there instead"]
+    assert all(shot.reason.endswith("no two people found") for shot in made.shots)
+    follows = render_clip(drawn({"kind": "auto"}), sample, OPTIONS, tmp_path)
+    assert [shot.keys for shot in made.shots] == [shot.keys for shot in follows.shots]
 
 
 def test_without_captions_the_whole_picture_lies_on_its_side(sample: Footage, tmp_path: Path):

@@ -12,6 +12,8 @@ SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
 """Shares of the picture that players cover with controls."""
 CENTRES: dict[Position, float] = {"lower": 0.75, "middle": 0.6, "upper": 0.22}
 """Vertical centre of the captions as a share of the height. `lower` and `middle` are below most faces."""
+SEAM = 0.5
+"""The same in a picture of two parts, one above the other: below one face, above the other."""
 LINE = 1.762
 """Height of a line in em, in Poppins."""
 _LETTERS = 1.2
@@ -98,10 +100,11 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Look:
-    """A preset at a position; None is the preset's own."""
+    """A preset at a position; None is the preset's own or, if the picture `is_split` into two parts, between them."""
 
     preset: Preset = PRESETS["classic"]
     position: Position | None = None
+    is_split: bool = False
 
     def em(self, size: tuple[int, int]) -> float:
         """An em in pixels, in a picture of this width and height."""
@@ -114,7 +117,8 @@ class Look:
             A share of the picture's height.
         """
         half = self._half(size, line)
-        wanted = CENTRES[self.position or self.preset.position]
+        is_between = self.is_split and self.position is None
+        wanted = SEAM if is_between else CENTRES[self.position or self.preset.position]
         return max(min(wanted, 1 - BOTTOM - half), TOP + half)
 
     def band(self, size: tuple[int, int]) -> Band:

@@ -42,6 +42,14 @@ class Split(_FramingChoice):
     lower: float = Field(ge=0, le=1, allow_inf_nan=False, description="Where the lower crop's middle is.")
 
 
-Framing = Annotated[Automatic | Fit | Crop | Split, Field(discriminator="kind")]
+class People(_FramingChoice):
+    """Two people, one above the other: a crop at rest for each. Where no two are found, the camera follows."""
+
+    kind: Literal["people"]
+
+
+Framing = Annotated[Automatic | Fit | Crop | Split | People, Field(discriminator="kind")]
 """What the camera shows of a segment."""
 AUTOMATIC = Automatic(kind="auto")
+FINDS_FACES = (Automatic, People)
+"""The framings for which faces are looked for."""

@@ -4,8 +4,9 @@ A shot (between two cuts) is split where the camera changes its subject. Each pa
 so the camera never pans across a cut or from one person to another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.crop_path import constant_within, key_indices, peak_motion, smooth_path, taut_string
-from tasks.core.picture.framing_choice import Crop, Fit, Framing, Split
+from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Split
 from tasks.core.picture.speaker import lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
+from tasks.core.picture.two_people import two_people
 
 SLIVER = 0.4
 """Seconds; cuts inside a range are never closer than this."""
@@ -39,6 +41,8 @@ MIN_EVIDENCE_SECONDS = 0.8
 """Shortest part whose mouth motion proves anything."""
 ASKED = "asked for"
 """Reason of a framing that a person chose."""
+NO_TWO = "no two people found"
+"""End of the reason of a shot that was to show two people."""
 CLEARLY_LARGER = 1.8
 """Ratio of areas at which the larger face is the subject even if no speaker is known."""
 
@@ -95,10 +99,11 @@ def frame_range(
         return [_split_at(asked, view, fit_crop(source, upper_half(output)))]
     if isinstance(asked, Fit):
         return _fit_each_picture(view)
+    frame_shot = partial(_separate if isinstance(asked, People) else _follow, output=output)
     framed = [
         (shot, picture)
         for start, end, picture in _between_cuts(view)
-        for shot in _frame_picture(view, start, end, picture, source, output)
+        for shot in _frame_picture(view, start, end, picture, source, frame_shot)
     ]
     return _absorb_slivers(framed)
 
@@ -142,16 +147,16 @@ def _frame_picture(
     end: float,
     picture: Picture | None,
     source: tuple[int, int],
-    output: tuple[int, int],
+    frame_shot: Callable[[RangeAnalysis, float, float, tuple[int, int]], list[Shot]],
 ) -> list[Shot]:
     """One shot between two cuts, framed inside its picture, in coordinates of the whole frame."""
     if picture is None:
-        return _frame_shot(view, start, end, fit_crop(source, output))
+        return frame_shot(view, start, end, source)
     inside = view.model_copy(
         update={"faces": [_to_picture(face, picture) for face in view.faces if start <= face.t < end]}
     )
-    frame = fit_crop((picture.width, picture.height), output)
-    return [_to_whole_frame(shot, picture) for shot in _frame_shot(inside, start, end, frame)]
+    size = picture.width, picture.height
+    return [_to_whole_frame(shot, picture) for shot in frame_shot(inside, start, end, size)]
 
 
 def _to_picture(face: FaceBox, picture: Picture) -> FaceBox:
@@ -178,18 +183,48 @@ def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:
     return Frame(*source, *even, aspect=source[0] * output[1] / (source[1] * output[0]))
 
 
-def _frame_shot(view: RangeAnalysis, start: float, end: float, frame: Frame) -> list[Shot]:
-    """One shot between two cuts, split where the subject changes."""
+def _separate(
+    view: RangeAnalysis, start: float, end: float, size: tuple[int, int], output: tuple[int, int]
+) -> list[Shot]:
+    """One shot between two cuts with two people, one above the other. If they are not found, the camera follows."""
+    frame = fit_crop(size, upper_half(output))
+    tracks, times = _tracks(view, start, end)
+    crops = two_people(tracks, times, size, (frame.crop_width, frame.crop_height))
+    if crops is None:
+        followed = _follow(view, start, end, size, output)
+        return [shot.model_copy(update={"reason": f"{shot.reason}; {NO_TWO}"}) for shot in followed]
+    return [
+        Shot(
+            start=start,
+            end=end,
+            layout="split",
+            crop_width=crops.width,
+            crop_height=crops.height,
+            keys=[CropKey(t=start, x=round(x, 1), y=round(y, 1)) for x, y in (crops.upper, crops.lower)],
+            faces=len(tracks),
+            reason="two people",
+        )
+    ]
+
+
+def _tracks(view: RangeAnalysis, start: float, end: float) -> tuple[list[Track], Array]:
+    """The faces of a shot, and the times at which it was looked for them."""
     times = [t for t in (view.samples or sorted({face.t for face in view.faces})) if start <= t < end]
-    tracks = track_faces([face for face in view.faces if start <= face.t < end], times)
+    return track_faces([face for face in view.faces if start <= face.t < end], times), np.array(times)
+
+
+def _follow(
+    view: RangeAnalysis, start: float, end: float, size: tuple[int, int], output: tuple[int, int]
+) -> list[Shot]:
+    """One shot between two cuts, split where the subject changes."""
+    frame = fit_crop(size, output)
+    tracks, times = _tracks(view, start, end)
     if abs(frame.aspect - 1) <= SAME_ASPECT:
         reason = "the source has the clip's aspect ratio"
         return [_still(start, end, frame, frame.room / 2, reason, len(tracks))]
     if not tracks:
         return [_fit(start, end, "no face found", 0)]
-    return _join_fits(
-        [_frame_part(part, a, b, frame) for part, a, b in _parts(tracks, np.array(times), start, end, frame)]
-    )
+    return _join_fits([_frame_part(part, a, b, frame) for part, a, b in _parts(tracks, times, start, end, frame)])
 
 
 def _parts(
@@ -343,8 +378,10 @@ def _absorb_slivers(framed: list[tuple[Shot, Picture | None]]) -> list[Shot]:
 
 
 def _reframed_like(sliver: Shot, neighbour: Shot, nearest: int) -> Shot:
-    keys = [key.model_copy(update={"t": sliver.start}) for key in neighbour.keys[nearest:][:1]]
-    layout = "fit" if neighbour.layout == "fit" else "still"
+    is_moving = neighbour.layout == "pan"
+    kept = neighbour.keys[nearest:][:1] if is_moving else neighbour.keys
+    keys = [key.model_copy(update={"t": sliver.start}) for key in kept]
+    layout = "still" if is_moving else neighbour.layout
     reason = "too short for its own framing"
     return neighbour.model_copy(
         update={"start": sliver.start, "end": sliver.end, "layout": layout, "keys": keys, "reason": reason}

@@ -186,7 +186,7 @@ function redraw() {
   desk.list.draw(spoken, clip, language);
   desk.ends.draw();
   chosenWords.draw();
-  const follows = clip.segments[desk.part].framing.kind === "auto";
+  const follows = ["auto", "people"].includes(clip.segments[desk.part].framing.kind);
   write(byId("preview-hint"), follows ? "The preview shows the middle. The rendered clip follows whoever speaks." : "");
   desk.screen.draw(clip, plan, captionGroups(heard(clip, plan, spoken), clip.captions.preset), ratioOf(clip.ratio ?? desk.usualRatio));
   look.draw();
