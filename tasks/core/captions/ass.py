@@ -15,7 +15,10 @@ from math import ceil
 from infra.untrusted_text import JOINERS, one_line
 from tasks.core.captions.presets import CLASSIC, LINE, SIDE, Colour, Look
 from tasks.core.speech.punctuation import CLAUSE_FINAL, ends_sentence
+from tasks.core.speech.sentences import ends_a_sentence
+from tasks.core.speech.wordlists import abbreviations, word_lists
 from tasks.core.speech.writing_systems import (
+    TOKEN,
     UNSPACED,
     capitals,
     clusters,
@@ -27,6 +30,12 @@ from tasks.core.transcript import Word
 
 _CLAUSE = 4
 """Number of words from which on a comma ends a group."""
+_LEADS_ON = 1.5
+"""Cost of a group that ends on a word that leads on to the next, where a group costs 1."""
+_RAGGED, _TOO_WIDE = 8.0, 10.0
+"""Em of width that a line break after such a word costs; how much more an em beyond the room costs."""
+_SHORT = 3
+"""Letters of a word that may lead on, in a language without word lists."""
 _PAUSE = 0.6
 """Shortest silence in seconds that ends a group."""
 _HOLD = 0.3
@@ -44,6 +53,21 @@ class _Layout:
     room: float
     language: str
     look: Look
+
+    def leads_on(self, before: Word, after: Word) -> float:
+        """How much a break between the two words disturbs, from 0 to 1: "the | house", "Mr. | Hall"."""
+        word = _bare(before.word)
+        if word in abbreviations().never_last and before.word.endswith("."):
+            return 1.0
+        if before.word.endswith(tuple(CLAUSE_FINAL)) or ends_sentence(before.word):
+            return 0.0
+        if word[-1:].isdigit() and _bare(after.word)[:1].isdigit():
+            return 1.0
+        lists = word_lists(self.language)
+        if lists is not None:
+            return float(word in lists.function_words)
+        is_short = len(word) <= _SHORT and word.isalpha() and not UNSPACED.search(word)
+        return 0.5 * is_short
 
     @property
     def unspaced(self) -> bool:
@@ -124,6 +148,12 @@ def spelled(text: str, look: Look, language: str) -> str:
     return capitals(text, language) if look.preset.capitals else text
 
 
+def _bare(word: str) -> str:
+    """The word in lower case, without punctuation."""
+    found = TOKEN.search(word)
+    return found[0].casefold().replace("\u2019", "'") if found else ""
+
+
 def visible_text(text: str) -> str:
     """The text without line breaks and invisible characters (control, direction, unassigned)."""
     return one_line(text)
@@ -163,8 +193,8 @@ def _split(word: Word, layout: _Layout) -> list[Word]:
 def _group_words(words: list[Word], layout: _Layout) -> list[list[Word]]:
     """Group words to be read together, never across a pause or the end of a sentence."""
     runs: list[list[Word]] = []
-    for word in words:
-        if runs and not (word.start - runs[-1][-1].end >= _PAUSE or ends_sentence(runs[-1][-1].word)):
+    for i, word in enumerate(words):
+        if runs and not (word.start - words[i - 1].end >= _PAUSE or ends_a_sentence(words, i - 1)):
             runs[-1].append(word)
         else:
             runs.append([word])
@@ -180,7 +210,9 @@ def _split_run(run: list[Word], layout: _Layout) -> list[list[Word]]:
             group = run[start:end]
             if len(group) > 1 and not _fits(group, layout):
                 break
-            chosen = min(chosen, (best[start][0] + _cost(group, is_last=end == len(run)), start))
+            leads_on = layout.leads_on(run[end - 1], run[end]) if end < len(run) else 0.0
+            cost = _cost(group, is_last=end == len(run)) + _LEADS_ON * leads_on
+            chosen = min(chosen, (best[start][0] + cost, start))
         best.append(chosen)
     groups: list[list[Word]] = []
     end = len(run)
@@ -226,9 +258,16 @@ def _lay_out(words: list[Word], layout: _Layout) -> _Group:
     if len(lines) == 2:
         everything = list(range(len(words)))
         breaks = [[everything[:i], everything[i:]] for i in everything[1:]]
-        lines = min(breaks, key=lambda two: max(_line_width(words, line, layout) for line in two))
+        lines = min(breaks, key=lambda two: _unrest(words, two, layout))
     widest = max(_line_width(words, line, layout) for line in lines)
     return _Group(words, lines, layout.room / max(widest, layout.room))
+
+
+def _unrest(words: list[Word], lines: list[list[int]], layout: _Layout) -> float:
+    """Em by which two lines are wider than they must be, more if the first one leads on to the second."""
+    widest = max(_line_width(words, line, layout) for line in lines)
+    first, second = lines[0][-1], lines[1][0]
+    return max(widest, layout.room) * _TOO_WIDE + widest + _RAGGED * layout.leads_on(words[first], words[second])
 
 
 def text_width(text: str) -> float:

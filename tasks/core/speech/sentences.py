@@ -36,7 +36,7 @@ def sentences(segments: list[Segment]) -> list[Sentence]:
     Punctuation ends a sentence; without it, a pause does, or finally the maximum length.
     """
     words = ordered_words(segments)
-    runs = _split(words, lambda i: _ends_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
+    runs = _split(words, lambda i: ends_a_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
     punctuated = any(ends_sentence(word.word) for word in words)
     language_at = _language_by_time(segments)
     return [_sentence(part, language_at) for run in runs for part in _split_long(run, punctuated=punctuated)]
@@ -116,7 +116,8 @@ def _gap(words: Sequence[Word], i: int) -> float:
     return words[i + 1].start - words[i].end if i + 1 < len(words) else 0.0
 
 
-def _ends_sentence(words: Sequence[Word], i: int) -> bool:
+def ends_a_sentence(words: Sequence[Word], i: int) -> bool:
+    """Whether a sentence ends with the word: unlike "Mr." before a name, and "2." before "5"."""
     text = words[i].word
     found = final_marks(text)
     if not found:

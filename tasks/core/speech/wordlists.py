@@ -68,6 +68,7 @@ class WordLists:
     subordinators: frozenset[str]
     conditions: frozenset[str]
     halves: frozenset[str]
+    leads_on: frozenset[str]
     prepositions: frozenset[str]
     lead_ins: frozenset[str]
     determiners: frozenset[str]
@@ -87,6 +88,13 @@ class WordLists:
     claim_phrases: tuple[str, ...]
     story: tuple[str, ...]
     promotion: tuple[str, ...]
+
+    @functools.cached_property
+    def function_words(self) -> frozenset[str]:
+        """Words that lead on to the next one: articles, prepositions, conjunctions, pronouns, auxiliary verbs."""
+        auxiliaries, pronouns = self.finite & self.stop, self.subjects & self.stop
+        joining = self.joining | self.conjunctions | self.subordinators | self.relatives
+        return self.leads_on | self.determiners | self.prepositions | joining | auxiliaries | pronouns
 
 
 PHRASES = (

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.core.captions.ass import Typeface, ass, escape, text_width
 from tasks.core.captions.presets import BOTTOM, PRESETS, SIDE, TOP, Look
+from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Word
 
 SIZE = (1080, 1920)
@@ -151,6 +152,41 @@ def test_a_group_ends_at_a_comma_before_the_line_is_full():
 def caption_lines(text: str, language: str) -> list[str]:
     shown = [plain(line) for _, _, line in events(ass(spoken(text), SIZE, language, F))]
     return [line for text, _ in itertools.groupby(shown) for line in text.split("\\N")]
+
+
+SPOKEN = (
+    "So when I was in the last year of the school that my mother had been to, there was a teacher who would tell us "
+    "about the harbour and the people that worked in it. He had been one of them for more than twenty years, and he "
+    "said that you could hear from the sound of a rope if it was going to break. And I think of that whenever somebody "
+    "asks me what it is that I do, because it is what an engineer does for the most part of a day. We built "
+    "the first of the new bridges from the drawings that he had left on the table in his kitchen, and it has stood in "
+    "the wind and the salt of that place for longer than any of us would have thought at the time."
+)
+
+
+@pytest.mark.parametrize(("name", "most"), [("classic", 0.08), ("box", 0.08), ("reveal", 0.1)])
+def test_few_lines_end_on_a_word_that_leads_on(name: str, most: float):
+    lists = word_lists("en")
+    assert lists
+    shown = [text for _, _, text in events(ass(spoken(SPOKEN), SIZE, "en", F, Look(PRESETS[name])))]
+    texts = dict.fromkeys(re.sub(r"\{[^}]*\}", "", text) for text in shown)
+    lines = [line for text in texts for line in text.split("\\N")]
+    leading = [line for line in lines if line.split()[-1].casefold() in lists.function_words]
+    assert len(leading) < most * len(lines)
+
+
+@pytest.mark.parametrize("break_before", range(5))
+@pytest.mark.parametrize("parted", ["Mr. Hall", "Dr. Okafor", "2 500"])
+def test_a_title_and_a_number_stay_with_what_follows(parted: str, break_before: int):
+    text = " ".join(["Everybody"] * break_before) + f" yesterday saw {parted} walking over the frozen harbour alone."
+    shown = {plain(text) for _, _, text in events(ass(spoken(text.strip()), SIZE, "en", F))}
+    assert sum(parted in text for text in shown) == 1
+
+
+def test_in_a_language_without_lists_short_words_lead_on():
+    text = "Gestern haben viele Leute aus der Stadt den ganzen Tag an dem alten Hafen auf das Schiff gewartet."
+    lines = {line for _, _, text in events(ass(spoken(text), SIZE, "de", F)) for line in plain(text).split("\\N")}
+    assert not [line for line in lines if line.split()[-1] in ("aus", "der", "den", "an", "dem", "auf", "das")]
 
 
 @pytest.mark.parametrize(
