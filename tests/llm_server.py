@@ -14,7 +14,7 @@ KNOWN = {
 
 
 def pick(name: str, title: str, **more) -> dict:
-    return {"id": name, "title": title, "hook": "", "description": "A story.", "hashtags": ["cats"]} | more
+    return {"id": name, "titles": [title], "hook": "", "description": "A story.", "hashtags": ["cats"]} | more
 
 
 GOOD = {"clips": [pick("w1", "A backup you never restored"), pick("w0", "Grandmother's kitten")]}

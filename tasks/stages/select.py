@@ -58,7 +58,7 @@ def select_clips(
         selected = _as_said(selected, talk)
     for note in selected.notes:
         _log.info("Selection: %s", note)
-    picks, selection = _rerank(selected, count, llm, request.topic)
+    picks, selection = _rerank(selected, count, llm, request.topic, speech)
     ordered, named = _put_picks_first(selected, picks)
     clips = [
         _clip(i, window, talk, speech.language_of([(window.start, window.end)]), named.get(id(window)))
@@ -133,14 +133,17 @@ def _delivery(audio: Path | None, ffmpeg: str) -> Delivery | None:
 
 
 def _rerank(
-    selected: SelectedWindows, count: int, options: LlmOptions | None, topic: str | None
+    selected: SelectedWindows, count: int, options: LlmOptions | None, topic: str | None, speech: Speech
 ) -> tuple[list[Pick], Selection]:
     """The LLM's picks, and how the clips were chosen; no picks if the signals alone decide."""
     if options is None:
         return [], Selection(mode="heuristic", reason="no LLM is configured")
     llm = Llm(options)
     windows = [*selected.clips, *selected.reserve]
-    offers = [Offer(id=f"w{i}", seconds=w.duration, text=w.text) for i, w in enumerate(windows)]
+    offers = [
+        Offer(id=f"w{i}", seconds=w.duration, text=w.text, language=speech.language_of([(w.start, w.end)]))
+        for i, w in enumerate(windows)
+    ]
     try:
         picks = llm.rerank(offers, count, topic)
     except LlmFailed as error:

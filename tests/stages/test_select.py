@@ -308,7 +308,7 @@ def llm_options(endpoint) -> LlmOptions:
 
 
 def pick_named(offer, title):
-    return {"id": offer["id"], "title": title, "hook": "", "description": "D.", "hashtags": ["talk"]}
+    return {"id": offer["id"], "titles": [title], "hook": "", "description": "D.", "hashtags": ["talk"]}
 
 
 def test_the_llm_reorders_and_titles_clips(segments, endpoint):

@@ -74,6 +74,11 @@ def standing_alone(sentences: Sequence[str], lists: WordLists | None) -> Iterato
             yield from _Sentence(words, place, lists).clauses()
 
 
+def reads_alone(title: str, lists: WordLists | None) -> bool:
+    """Whether a title, by whoever, is no fragment and refers to nothing that it does not name. It may lack a verb."""
+    return lists is None or _Sentence(title.split(), 0, lists).reads_alone(title.split())
+
+
 def _unlisted(text: str, place: int) -> Iterator[Clause]:
     if len(tokens(text)) >= FEWEST_WORDS or not text.isascii():
         yield Clause(tuple(text.split()), place, whole=True)
@@ -117,6 +122,17 @@ class _Sentence:
             for end in self._ends(start):
                 if self._stands_alone(start, end):
                     yield Clause(tuple(self.words[start:end]), self.place, whole=start in opens and end == size)
+
+    def reads_alone(self, written: Sequence[str]) -> bool:
+        """Whether all of it does, as it was `written`: a title has no openers."""
+        end = len(self.words)
+        return (
+            end == len(written) > 0
+            and self._opens_well(0, end)
+            and self._ends_well(0, end)
+            and not self._stumbles(self.spoken)
+            and not any(self._dangles(0, i, end) for i in range(end))
+        )
 
     def _starts(self) -> list[int]:
         """0, and the places after a frame ("I think that"), a lead-in, or the end of another main clause."""

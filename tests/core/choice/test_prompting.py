@@ -88,6 +88,40 @@ def test_titles_and_hooks_with_an_unspoken_word_are_dropped(text):
     assert reading.dropped == [fault.format("title"), fault.format("hook")]
 
 
+STORY = Offer(
+    id="w0",
+    seconds=40.0,
+    language="en",
+    text="And she told my grandmother about the kitten, because nobody else had a basement. Wait: it was full of coal.",
+)
+
+
+@pytest.mark.parametrize(
+    ("titles", "chosen"),
+    [
+        (["A kitten of mine", "Full of coal", "Nobody else had a basement"], "Full of coal"),
+        (["Nobody else had a basement", "My grandmother"], "Nobody else had a basement"),
+        (["She told my grandmother about it", "My grandmother had a basement"], "My grandmother had a basement"),
+        (
+            ["Because nobody else had a basement", "And the kitten", "The kitten, the basement"],
+            "The kitten, the basement",
+        ),
+        (["It was full of coal", "She had a basement and"], ""),
+        ([5, None, "My grandmother"], "My grandmother"),
+    ],
+)
+def test_of_several_titles_the_first_that_stands_alone_is_taken(titles, chosen):
+    reading = read_answer(answer_with({"id": "w0", "titles": titles}), [STORY], 1)
+    assert reading.picks[0].title == chosen
+    assert bool(reading.dropped) == (chosen == "")
+
+
+def test_a_language_without_word_lists_has_no_rule_for_titles():
+    offer = STORY.model_copy(update={"language": "xx"})
+    (pick,) = read_answer(answer_with({"id": "w0", "titles": ["It was full of coal"]}), [offer], 1).picks
+    assert pick.title == "It was full of coal"
+
+
 def test_spoken_words_may_be_put_in_another_order():
     text = "The kitten my grandmother told nobody about"
     (pick,) = read_answer(answer_with({"id": "w0", "title": text, "hook": text}), OFFERS, 1).picks
