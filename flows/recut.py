@@ -18,9 +18,10 @@ from tasks.core.errors import BadRequest, RecutRefused
 from tasks.core.object_keys import job_key
 from tasks.core.request import ClipRequest
 from tasks.download import download
+from tasks.next_revision import plan_recut
 from tasks.options import run_options
 from tasks.records import SourceRecord
-from tasks.recut import discard_unpublished, draw_and_check, keep_first, plan_recut, update_job_folder, write_revision
+from tasks.recut import draw_and_check
 from tasks.revisions import find_media
 
 logger = logging.getLogger(__name__)
@@ -48,29 +49,19 @@ def recut(
     except BadRequest as error:
         return Failed(message=str(error))
     with run_log(), recut_lifecycle.attempt(job_id, revision, attempt) as run:
-        publish_revision(run)
+        make_revision(run)
     return {"job_id": job_id, "revision": revision}
 
 
-def publish_revision(run: RecutRun) -> None:
+def make_revision(run: RecutRun) -> None:
     """Make the run's revision, let readers see it, and bring the job's own folder to it."""
     if run.published != run.job.revision:  # an earlier attempt may have published it and died
-        _publish(run)
-    update_job_folder(run.job, run.work.store)
-
-
-def _publish(run: RecutRun) -> None:
-    """Make the revision, and then let readers see it."""
-    job, work = run.job, run.work
-    planned = plan_recut(job, run.published, work.store)
-    if run.published is None:
-        keep_first(planned, job, work.store)
-        run.note_first_kept()
-    discard_unpublished(job, run.published or 1, work.store)
-    source = _source(run, planned.document.source.video) if planned.drawn else None
-    checked = draw_and_check(planned, run_options(work.settings).picture, source, work)
-    write_revision(planned, *checked, work)
-    run.publish()
+        work = run.work
+        planned = plan_recut(run.job, run.published, work.store)
+        run.prepare(planned)
+        source = _source(run, planned.document.source.video) if planned.drawn else None
+        run.publish(planned, draw_and_check(planned, run_options(work.settings).picture, source, work))
+    run.complete()
 
 
 def _source(run: RecutRun, video: str) -> SourceRecord:
@@ -86,7 +77,7 @@ def _source(run: RecutRun, video: str) -> SourceRecord:
     described = {
         key: store.get_json(key) for key in (job_key(job_id, "meta.json"), job_key(job_id, "video_stats.json"))
     }
-    request = ClipRequest.model_validate(run.record.request)
+    request = ClipRequest.model_validate(run.request)
     source = run_stage(download, run.job, request, run_options(settings.load()).source)
     if source.artifacts["video"].sha256 == video:
         return source

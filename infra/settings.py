@@ -113,6 +113,13 @@ class Settings(BaseSettings):
         pattern=r"^[^/]+/[^/]+$",
         description="Prefect deployment that runs the API's jobs.",
     )
+    recut_deployment: str | None = Field(
+        examples=["recut/local"],
+        default=None,
+        pattern=r"^[^/]+/[^/]+$",
+        description="Prefect deployment that draws changed clips; by default `recut/gpu` if a rented machine has made "
+        "the job's clips, else `recut/local`.",
+    )
 
     # Callbacks and notifications.
     callback_url: str | None = Field(

@@ -126,7 +126,7 @@ def build(log: Path | None = None) -> FastAPI:
     runs = PrefectRuns.from_settings(configured)
     bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
     background.append(lambda: keep_reconciling(Reconciler(store, runs)))
-    background.append(lambda: keep_reconciling(RecutReconciler(store, runs)))
+    background.append(lambda: keep_reconciling(RecutReconciler(store, runs, bucket)))
     background.append(lambda: keep_removing(UploadRecords(store.connection), bucket))
     if sender := WebhookSender.from_settings(PendingWebhooks(store.connection), configured):
         background.append(lambda: keep_sending(sender))

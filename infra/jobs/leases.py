@@ -6,15 +6,20 @@ process, so that the lease of a dead process can be released at once.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
+import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import cast
 
+from infra.errors import StateError
 from infra.jobs.connection import Connection, state_errors
 from infra.jobs.keys import lease_key
 
+logger = logging.getLogger(__name__)
 LEASE_SECONDS = 30
 """A lease expires after this long without renewal; its holder then counts as dead."""
 
@@ -45,6 +50,30 @@ class Leases:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.holder = f"{_process_space()}:{os.getpid()}:{secrets.token_hex(8)}"
+
+    @contextlib.contextmanager
+    def kept(self, name: str) -> Generator[bool]:
+        """Hold the lease, as a holder of its own, while the body runs. Yields False if another has it."""
+        own, done = Leases(self._connection), threading.Event()
+        if not own.hold(name):
+            yield False
+            return
+        keeper = threading.Thread(target=own._renew, args=[name, done], daemon=True, name="lease")
+        keeper.start()
+        try:
+            yield True
+        finally:
+            done.set()
+            keeper.join()
+            with contextlib.suppress(StateError):  # it expires
+                own.release(name)
+
+    def _renew(self, name: str, done: threading.Event) -> None:
+        while not done.wait(LEASE_SECONDS / 3):
+            try:
+                self.hold(name)
+            except StateError as error:
+                logger.warning("The lease %s could not be renewed: %s", name, error)
 
     def hold(self, name: str) -> bool:
         """Take or renew the lease. False if another holder has it."""

@@ -109,7 +109,6 @@ class Recut(BaseModel):
 
     - `attempt`: counts its runs; `flow_run_id` is the newest one's, `earlier_run_id` that of the one before.
     - `nosana_run_id`: the Nosana deployment that executes the run, or None. `grant_id`: as in a job's record.
-    - `is_leased`: the run holds the job's lease; one on a rented machine does not.
     - `error`: why it failed, or None.
     - `again_at`: when the automatic retry is due.
     """
@@ -124,7 +123,6 @@ class Recut(BaseModel):
     earlier_run_id: str | None = None
     nosana_run_id: str | None = None
     grant_id: str | None = None
-    is_leased: bool = False
     again_at: float | None = None
     updated_at: float = 0.0
 

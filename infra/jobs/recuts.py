@@ -34,7 +34,7 @@ if published ~= ARGV[1] then return NEWER_REVISION end
 if is_under_way() then return BEING_RECUT end
 local number = math.max(tonumber(published), tonumber(field('recut_revision') or '0')) + 1
 redis.call('HDEL', KEYS[1], 'recut_error', 'recut_flow_run_id', 'recut_earlier_run_id', 'recut_again', 'recut_again_at',
-  'recut_is_leased', 'recut_nosana_run_id', 'recut_grant_id')
+  'recut_nosana_run_id', 'recut_grant_id')
 redis.call('SADD', KEYS[3], field('job_id'))
 put(ARGV[2], ARGV[3], 'recut_revision', string.format('%d', number), 'recut_attempt', '1', 'recut_state', 'QUEUED',
   'recut_progress', '0', 'recut_message', '')
@@ -69,7 +69,7 @@ if ARGV[5] == '' then
   put(ARGV[6], ARGV[7], 'recut_flow_run_id', ARGV[3])
 else
   redis.call('SET', KEYS[4], ARGV[4], 'EX', ARGV[5])
-  put(ARGV[6], ARGV[7], 'recut_flow_run_id', ARGV[3], 'recut_state', 'RUNNING', 'recut_is_leased', '1')
+  put(ARGV[6], ARGV[7], 'recut_flow_run_id', ARGV[3], 'recut_state', 'RUNNING')
 end
 return 1
 """
@@ -144,7 +144,7 @@ if retries >= tonumber(ARGV[7]) then
 end
 local run = field('recut_flow_run_id')
 if run then set('recut_earlier_run_id', run) end
-redis.call('HDEL', KEYS[1], 'recut_flow_run_id', 'recut_is_leased', 'recut_nosana_run_id', 'recut_grant_id')
+redis.call('HDEL', KEYS[1], 'recut_flow_run_id', 'recut_nosana_run_id', 'recut_grant_id')
 put(ARGV[5], ARGV[6], 'recut_attempt', string.format('%d', ARGV[2] + 1), 'recut_state', 'QUEUED', 'recut_progress', '0',
   'recut_again', string.format('%d', retries + 1), 'recut_again_at', string.format('%.3f', ARGV[5] + ARGV[8]),
   'recut_message', ARGV[3])

@@ -52,11 +52,19 @@ ATTEMPT_HEADER = "x-callback-attempt"
 class CallbackSink:
     """POSTs reports to the callback URL. A refused report is logged and not retried.
 
-    The attempt is sent in a header, because the earlier service's receivers expect the body without it.
+    The attempt is sent in a header, because the earlier service's receivers expect the body without it. They would take
+    a recut's reports for the job's own, so these are sent only with `sends_recuts`.
     """
 
-    def __init__(self, url: str, token: str | None, transport: httpx.BaseTransport | None = None) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        sends_recuts: bool = False,
+    ) -> None:
+        self._url, self._sends_recuts = url, sends_recuts
         self._client = httpx.Client(
             headers={"x-callback-token": token or ""}, follow_redirects=False, transport=transport
         )
@@ -65,23 +73,12 @@ class CallbackSink:
         self._client.close()
 
     def __call__(self, report: Report) -> bool:
-        if report.retry_reason or report.revision is not None:
-            return True  # the receiver gets the next attempt's reports; it would take a recut's for the job's own
-        body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
-        if report.message:
-            body["message"] = report.message
-        if report.stage:
-            body["stage"] = report.stage
-        if report.progress is not None:
-            body["progress"] = round(report.progress)
-        if report.status is JobState.SUCCEEDED:
-            body["r2_prefix"] = f"jobs/{report.job_id}"
-        if report.error:
-            body["error"] = report.error
+        if report.retry_reason or (report.revision is not None and not self._sends_recuts):
+            return True  # the receiver gets the next attempt's reports
         headers = {} if report.attempt is None else {ATTEMPT_HEADER: str(report.attempt)}
         timeout = SUCCESS_SECONDS if report.status is JobState.SUCCEEDED else CALLBACK_SECONDS
         try:
-            answer = self._client.post(self._url, json=body, headers=headers, timeout=timeout)
+            answer = self._client.post(self._url, json=_body(report), headers=headers, timeout=timeout)
         except httpx.HTTPError as error:
             raise CallbackError(f"The callback URL did not answer ({type(error).__name__}).") from error
         if answer.status_code in (408, 429) or answer.status_code >= 500:
@@ -89,6 +86,23 @@ class CallbackSink:
         if not answer.is_success:
             logger.error("The callback URL refused a report with %s.", answer.status_code)
         return answer.is_success
+
+
+def _body(report: Report) -> dict[str, object]:
+    body: dict[str, object] = {"job_id": report.job_id, "status": report.status}
+    if report.revision is not None:
+        body["revision"] = report.revision
+    if report.message:
+        body["message"] = report.message
+    if report.stage:
+        body["stage"] = report.stage
+    if report.progress is not None:
+        body["progress"] = round(report.progress)
+    if report.status is JobState.SUCCEEDED:
+        body["r2_prefix"] = f"jobs/{report.job_id}"
+    if report.error:
+        body["error"] = report.error
+    return body
 
 
 class Courier(threading.Thread):
@@ -159,14 +173,15 @@ def sinks_of(settings: Settings) -> list[Sink]:
     if store := JobStore.from_settings(settings):
         found.append(store.report)
     if settings.callback_url:
-        found.append(_callback_sink(settings.callback_url, next(iter(settings.callback_tokens), None)))
+        token, is_granted = next(iter(settings.callback_tokens), None), settings.access is not None
+        found.append(_callback_sink(settings.callback_url, token, is_granted))
     return found
 
 
 @functools.lru_cache(maxsize=8)
-def _callback_sink(url: str, token: str | None) -> CallbackSink:
-    """A sink whose connections all stages of a run share."""
-    sink = CallbackSink(url, token)
+def _callback_sink(url: str, token: str | None, is_granted: bool) -> CallbackSink:
+    """A sink whose connections all stages of a run share. Where the run has a grant, our own API receives them."""
+    sink = CallbackSink(url, token, sends_recuts=is_granted)
     atexit.register(sink.close)
     return sink
 

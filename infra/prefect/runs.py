@@ -39,13 +39,22 @@ class Submitter(Protocol):
         """
         ...
 
-    def submit_recut(self, job_id: str, revision: int, attempt: int, earlier_run_id: str | None = None) -> str:
+    def submit_recut(
+        self,
+        job_id: str,
+        revision: int,
+        attempt: int,
+        earlier_run_id: str | None = None,
+        *,
+        is_rented: bool = False,
+    ) -> str:
         """Submit the run of an attempt at a recut unless it has been submitted, and return its id.
 
         Args:
             job_id: the run's name and tag.
             revision: the revision that the run makes.
             attempt: the attempt that the run may open.
+            is_rented: a rented machine has made the job's clips.
             earlier_run_id: an earlier run of the recut; this one goes to the same deployment, if that still exists.
         """
         ...
@@ -65,15 +74,20 @@ class Submitter(Protocol):
         ...
 
 
-RECUTS = "recut/local"
-"""The deployment of recuts. They run on our own machines: what a rented one costs to start is more than a recut."""
+RECUTS, RENTED_RECUTS = "recut/local", "recut/gpu"
+"""The deployments of recuts: where the job's clips were made, on our own machines or on a rented one, they change."""
 
 
 class PrefectRuns:
-    """Flow runs on a Prefect server. New jobs run in the deployment `name` (flow/deployment)."""
+    """Flow runs on a Prefect server. New jobs run in the deployment `name` (flow/deployment).
 
-    def __init__(self, api_url: str, name: str, transport: httpx.BaseTransport | None = None) -> None:
-        self._name = name
+    Recuts run in the deployment `recuts`; without it, where the job's clips were made.
+    """
+
+    def __init__(
+        self, api_url: str, name: str, transport: httpx.BaseTransport | None = None, recuts: str | None = None
+    ) -> None:
+        self._name, self._recuts = name, recuts
         self._server = PrefectServer(api_url, transport)
         self._submitting = threading.Lock()
         self._ids: dict[str, str] = {}
@@ -87,7 +101,7 @@ class PrefectRuns:
         """
         if settings.prefect_api_url is None:
             raise no_server_error()
-        return cls(settings.prefect_api_url, settings.deployment)
+        return cls(settings.prefect_api_url, settings.deployment, recuts=settings.recut_deployment)
 
     def close(self) -> None:
         self._server.close()
@@ -111,17 +125,27 @@ class PrefectRuns:
         }
         return self._submit(new_run, self._name, earlier_run_id)
 
-    def submit_recut(self, job_id: str, revision: int, attempt: int, earlier_run_id: str | None = None) -> str:
-        """Submit to the earlier run's deployment or, if that is gone, to `RECUTS`; see `Submitter.submit_recut`."""
+    def submit_recut(
+        self,
+        job_id: str,
+        revision: int,
+        attempt: int,
+        earlier_run_id: str | None = None,
+        *,
+        is_rented: bool = False,
+    ) -> str:
+        """Submit to the earlier run's deployment or, if that is gone, to that of recuts; see `Submitter`."""
+        name = self._recuts or (RENTED_RECUTS if is_rented else RECUTS)
+        warm = warm_runs.command() if name == RECUTS else None
         new_run = {
             "name": job_id,
             "parameters": {"job_id": job_id, "revision": revision, "attempt": attempt},
             "idempotency_key": f"{job_id}:recut:{revision}:{attempt}",
             "tags": ["recut", job_id],
             "state": {"type": "SCHEDULED"},
-            "job_variables": {"command": warm} if (warm := warm_runs.command()) else {},
+            "job_variables": {"command": warm} if warm else {},
         }
-        return self._submit(new_run, RECUTS, earlier_run_id)
+        return self._submit(new_run, name, earlier_run_id)
 
     def _submit(self, new_run: dict[str, Any], name: str, earlier_run_id: str | None) -> str:
         """Submit a run to the deployment of the earlier run or, if there is none, to the one of that name."""

@@ -10,7 +10,8 @@ from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, NoClips
 from tasks.core.object_keys import SubtitleFormat, poster_name, subtitle_name
-from tasks.core.output.clip_checks import Check, ClipMeasurements, check_clip, check_words
+from tasks.core.output.check import Check
+from tasks.core.output.clip_checks import ClipMeasurements, check_clip, check_words
 from tasks.core.output.manifest import ClipEntry, DroppedClip
 from tasks.core.output.poster import choose_poster
 from tasks.core.output.render_plan import Correction, RenderOptions, correction_for

@@ -11,10 +11,13 @@ import pytest
 from deployments.recut_reconciler import PENDING_SECONDS, UNSUBMITTED_SECONDS, RecutReconciler
 from infra.errors import SubmitError
 from infra.jobs.ids import new_job_id
-from infra.jobs.record import Report
+from infra.jobs.leases import watch_lease
+from infra.jobs.record import JobRef, Report
 from infra.jobs.store import JobStore
-from infra.prefect.runs import RECUTS, PrefectRuns
+from infra.prefect.runs import PrefectRuns
 from infra.states import JobState, Stage
+from tasks.core.object_keys import job_key
+from tests.editable_job import store_published
 
 
 class Server:
@@ -29,7 +32,8 @@ class Server:
             run: {"id": run, "state_type": self.states[run], "state": state} for run in run_ids if run in self.states
         }
 
-    def submit_recut(self, job_id, revision, attempt, earlier_run_id=None):
+    def submit_recut(self, job_id, revision, attempt, earlier_run_id=None, *, is_rented=False):
+        self.on_rented = is_rented
         if self.refuses:
             raise SubmitError("The Prefect server answered 503 to deployments.")
         self.submitted.append((job_id, revision, attempt, earlier_run_id))
@@ -45,7 +49,7 @@ class Server:
 
 
 @pytest.fixture
-def scene(servers):
+def scene(servers, store):
     jobs = JobStore.from_settings(servers.settings)
     for job in jobs.recuts.under_way():
         jobs.recuts.end(job.job_id, job.recut.revision, job.recut.attempt, JobState.FAILED, "before this test")
@@ -54,7 +58,7 @@ def scene(servers):
     jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
     assert jobs.recuts.begin(job_id, 1) == 2
     clock.now = jobs.get(job_id).recut.updated_at
-    reconciler = RecutReconciler(jobs, server, clock=lambda: clock.now)
+    reconciler = RecutReconciler(jobs, server, store, clock=lambda: clock.now)
 
     def after(seconds):
         """Reconcile, wait `seconds`, reconcile again and return the recut."""
@@ -71,6 +75,14 @@ def begin_run(scene, state, attempt=1):
     run_id = str(uuid.uuid4())
     scene.jobs.recuts.open(scene.job_id, 2, attempt, run_id, scene.jobs.leases)
     scene.jobs.leases.release(scene.job_id)
+    scene.server.states[run_id] = state
+    return run_id
+
+
+def rent(scene, state):
+    """A worker has opened the attempt, for a rented machine."""
+    run_id = str(uuid.uuid4())
+    scene.jobs.recuts.open(scene.job_id, 2, 1, run_id, scene.jobs.leases, lease=False)
     scene.server.states[run_id] = state
     return run_id
 
@@ -125,17 +137,83 @@ def test_a_cancelled_run_ends_the_recut(scene):
     assert recut.error.startswith("The run was cancelled in the Prefect UI: as it said.")
 
 
-def test_a_recut_is_submitted_to_its_own_deployment_once():
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLING"])
+def test_a_run_that_a_worker_watches_on_a_rented_machine_is_left_to_it(scene, state):
+    run_id = rent(scene, state)
+    scene.jobs.leases.hold(watch_lease(run_id))
+    assert scene.after(3600).attempt == 1
+    scene.jobs.set_deployment(JobRef(job_id=scene.job_id, revision=2, attempt=1), "a-nosana-deployment")
+    scene.jobs.leases.release(watch_lease(run_id))  # the next worker adopts the run
+    assert scene.after(3600).attempt == 1
+
+
+def test_a_rented_run_that_was_lost_is_retried_where_the_job_was_made(scene):
+    rent(scene, "CRASHED")
+    assert scene.after(10).attempt == 2
+    scene.after(10)
+    assert scene.server.on_rented is False
+    scene.jobs.connection.client.hset(
+        f"kangklip:job:{scene.job_id}", mapping={"flow_run_id": "a-run", "nosana_run_id": "a-nosana-deployment"}
+    )
+    scene.server.states[scene.jobs.get(scene.job_id).recut.flow_run_id] = "CRASHED"
+    assert scene.after(10).attempt == 3
+    scene.after(10)
+    assert scene.server.on_rented is True
+
+
+@pytest.mark.parametrize("where", ["here", "on a rented machine"])
+def test_a_revision_that_was_published_before_its_process_died_is_completed_without_another_run(scene, store, where):
+    run_id = begin_run(scene, "RUNNING") if where == "here" else rent(scene, "RUNNING")
+    run, job = (scene.job_id, 2, 1), JobRef(job_id=scene.job_id, revision=2, attempt=1)
+    scene.jobs.connection.client.hset(f"kangklip:job:{scene.job_id}", "recut_state", "RUNNING")
+    if where != "here":
+        assert scene.jobs.set_deployment(job, "a-nosana-deployment")
+    store_published(scene.job_id, store, folder="revisions/2/")
+    store.put_bytes(job_key(scene.job_id, "clip_02.mp4"), b"of revision 1", "video/mp4")
+    store.put_bytes(f"granted/{scene.job_id}/rest", b"", "text/plain")
+    assert scene.jobs.recuts.keep(*run)
+    assert scene.jobs.recuts.publish(*run)
+    with scene.jobs.leases.kept(scene.job_id):  # somebody publishes it
+        assert scene.after(3600).state is JobState.RUNNING
+    assert scene.after(10).state is JobState.SUCCEEDED
+    assert (scene.server.submitted, scene.jobs.leases.is_held(scene.job_id)) == ([], False)
+    assert scene.server.crashed == ([(run_id, "The process that published it has died.")] if where == "here" else [])
+    for name in ("clip_01.mp4", "clip_02.mp4", "clip_02.vtt", "edit.json", "manifest.json"):
+        made = store.get_bytes(job_key(scene.job_id, f"revisions/2/{name}"))
+        assert store.get_bytes(job_key(scene.job_id, name)) == made
+    assert not store.exists(f"granted/{scene.job_id}/rest")
+
+
+def test_a_revision_whose_files_are_away_is_completed_later(scene, store):
+    begin_run(scene, "RUNNING")
+    run = (scene.job_id, 2, 1)
+    assert scene.jobs.recuts.keep(*run)
+    assert scene.jobs.recuts.publish(*run)
+    assert scene.after(10).state is JobState.RUNNING
+    store_published(scene.job_id, store, folder="revisions/2/")
+    assert scene.after(10).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_rented", "deployment"),
+    [
+        (None, False, "recut/local"),
+        (None, True, "recut/gpu"),
+        ("recut/local", True, "recut/local"),
+        ("recut/own", False, "recut/own"),
+    ],
+)
+def test_a_recut_is_submitted_once_to_where_its_job_was_made_or_the_operator_says(setting, is_rented, deployment):
     asked: list[Any] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
-            assert request.url.path == f"/api/deployments/name/{RECUTS}"
+            assert request.url.path == f"/api/deployments/name/{deployment}"
             return httpx.Response(200, json={"id": "d"})
         asked.append(json.loads(request.content))
         return httpx.Response(201, json={"id": "r"})
 
-    runs = PrefectRuns("http://prefect/api", "clip/gpu", httpx.MockTransport(answer))
-    assert runs.submit_recut("kk_1", 3, 2) == "r"
+    runs = PrefectRuns("http://prefect/api", "clip/gpu", httpx.MockTransport(answer), setting)
+    assert runs.submit_recut("kk_1", 3, 2, is_rented=is_rented) == "r"
     assert asked[0]["parameters"] == {"job_id": "kk_1", "revision": 3, "attempt": 2}
     assert asked[0]["idempotency_key"] == "kk_1:recut:3:2"

@@ -51,7 +51,7 @@ def die_at(place: str, job_id: str) -> None:
 
 
 def fail_checks() -> None:
-    from tasks.core.output.clip_checks import Check
+    from tasks.core.output.check import Check
     from tasks.stages import publish
 
     publish.check_clip = lambda *_: [Check(name="mood", ok=False, measured="bad", wanted="good")]

@@ -29,13 +29,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flows.recut import publish_revision
+from flows.recut import make_revision
 from flows.recut_lifecycle import RecutRun
 from infra.bucket.store import ArtifactStore
 from infra.errors import JobConflict, NewerRevision
 from infra.jobs.ids import new_job_id
 from infra.jobs.keys import lease_key
 from infra.jobs.record import JobRef, Report
+from infra.jobs.recuts import Recuts
 from infra.jobs.store import JobStore
 from infra.states import JobState, Stage
 from tasks.core.errors import RecutRefused
@@ -126,18 +127,19 @@ class MortalBucket(ArtifactStore):
             super().delete(key)
 
 
-class MortalRun(RecutRun):
-    """A run of which the writes to the record count too."""
+class MortalRecuts:
+    """The recuts of a user of a `MortalBucket`, whose writes to the record count too."""
 
-    work: Any
+    def __init__(self, recuts: Recuts, bucket: MortalBucket) -> None:
+        self.recuts, self._real, self._bucket = self, recuts, bucket
 
-    def note_first_kept(self) -> None:
-        with self.work.store.write():
-            super().note_first_kept()
+    def keep(self, *run: Any) -> bool:
+        with self._bucket.write():
+            return self._real.keep(*run)
 
-    def publish(self) -> None:
-        with self.work.store.write():
-            super().publish()
+    def publish(self, *run: Any) -> bool:
+        with self._bucket.write():
+            return self._real.publish(*run)
 
 
 class Revisions(RuleBasedStateMachine):
@@ -226,7 +228,8 @@ class Revisions(RuleBasedStateMachine):
         assert record
         work = Workspace(job, self.configured, lambda *_: None)
         work.store = mortal
-        publish_revision(MortalRun(job, jobs, record, work, record.revision))
+        mortal_jobs: Any = MortalRecuts(jobs.recuts, mortal)
+        make_revision(RecutRun(job, mortal_jobs, work, record.request, record.revision))
         with mortal.write():
             assert jobs.recuts.end(self.job_id, job.revision or 0, job.attempt, JobState.SUCCEEDED)
 

@@ -4,6 +4,8 @@ The container is a process with nothing but its definition, as on an untrusted h
 """
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
 import signal
@@ -20,6 +22,7 @@ from pydantic import SecretStr
 
 from deployments.api.app import create_app
 from deployments.job_reconciler import Reconciler, keep_reconciling
+from deployments.recut_reconciler import RecutReconciler
 from deployments.registry.register import register
 from infra.bucket.store import ArtifactStore
 from infra.granted.access import granted_root
@@ -46,7 +49,7 @@ OPTIONS = {"clip_duration_seconds": 30, "clip_count": 1, "language": "en"}
 
 
 class Service:
-    """The API on the stack, the deployment clip/gpu, and a worker that rents from the double."""
+    """The API on the stack, the deployments clip/gpu and recut/gpu, and a worker that rents from the double."""
 
     def __init__(self, stack, nosana, folder, monkeypatch):
         self.nosana, self.folder, self.stack = nosana, folder, stack
@@ -58,15 +61,17 @@ class Service:
         template = NosanaWorker.get_default_base_job_template()
         register(self.settings.prefect_api_url, pools=[POOL], templates={"nosana": template})
         self.prefect = prefect_client(self.settings.prefect_api_url)
-        self.deployment = self.prefect.get("/deployments/name/clip/gpu").json()["id"]
+        self.deployment, self.recuts = (
+            self.prefect.get(f"/deployments/name/{flow}/gpu").json()["id"] for flow in ("clip", "recut")
+        )
         variables = {"env": SMALL, "poll_seconds": 0.2}
-        self.prefect.patch(f"/deployments/{self.deployment}", json={"job_variables": variables}).raise_for_status()
+        for deployment in (self.deployment, self.recuts):
+            self.prefect.patch(f"/deployments/{deployment}", json={"job_variables": variables}).raise_for_status()
         self.jobs, self.bucket = JobStore.from_settings(self.settings), ArtifactStore.from_settings(self.settings)
         runs = PrefectRuns.from_settings(self.settings)
-        reconciler = Reconciler(self.jobs, runs)
-        self.server = Server(
-            create_app(self.settings, self.jobs, self.bucket, runs, lambda: keep_reconciling(reconciler)), self.settings
-        )
+        background = [Reconciler(self.jobs, runs), RecutReconciler(self.jobs, runs, self.bucket)]
+        reconciling = [functools.partial(keep_reconciling, reconciler) for reconciler in background]
+        self.server = Server(create_app(self.settings, self.jobs, self.bucket, runs, *reconciling), self.settings)
 
     def __enter__(self):
         self.url = self.server.__enter__()
@@ -143,6 +148,28 @@ class Service:
     def wait_for_end(self, job_id, seconds=200):
         return self.wait_for_job(job_id, lambda job: job.has_ended, seconds)
 
+    def shorten(self, job_id, title):
+        """Change the clip's document: another title, and an end that is earlier."""
+        answer = self.http.get(f"/api/jobs/{job_id}/edit")
+        (clip,) = answer.json()["clips"]
+        *parts, last = clip["segments"]
+        change = {"title": title, "segments": [*parts, last | {"end": last["end"] - 0.5}]}
+        path, headers = f"/api/jobs/{job_id}/edit/clips/{clip['id']}", {"if-match": answer.headers["etag"]}
+        answer = self.http.patch(path, json=change, headers=headers)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["revision"]
+
+    def wait_for_recut(self, job_id, wanted, seconds=200):
+        """The recut, as soon as it is as wanted. It may stand still for `seconds`."""
+        seen, deadline = None, time.monotonic() + seconds
+        while not wanted(recut := self.jobs.get(job_id).recut):
+            if (now := (recut.attempt, recut.state, recut.progress)) != seen:
+                seen, deadline = now, time.monotonic() + seconds
+            assert time.monotonic() < deadline, (recut, self.log())
+            assert not recut.has_ended, (recut, self.log())
+            time.sleep(0.1)
+        return recut
+
     def wait_until(self, wanted, seconds=40):
         deadline = time.monotonic() + seconds
         while not wanted():
@@ -151,6 +178,9 @@ class Service:
 
     def run_state(self, job_id):
         return self.prefect.get(f"/flow_runs/{self.jobs.get(job_id).flow_run_id}").json()["state"]["type"]
+
+    def state_of(self, run_id):
+        return self.prefect.get(f"/flow_runs/{run_id}").json()["state"]["type"]
 
     def download_clip(self, job_id):
         (clip,) = self.http.get(f"/api/jobs/{job_id}/results").raise_for_status().json()["clips"]
@@ -285,11 +315,86 @@ def test_a_job_whose_rented_machine_dies_is_retried_on_another_and_succeeds(serv
     service.wait_until(lambda: not service.nosana.unarchived(), 200)
 
 
+def assert_still_published(service, job_id, before):
+    """Whatever became of its recut, the job and its clip are as they were, and the machine is released."""
+    job = service.jobs.get(job_id)
+    assert (job.status, job.error, job.attempt, job.revision) == (JobState.SUCCEEDED, None, 1, before.revision)
+    assert job.nosana_run_id == before.nosana_run_id
+    assert service.download_clip(job_id)[4:8] == b"ftyp"
+    service.wait_until(lambda: service.nosana.deployments[-1].status == "ARCHIVED")
+
+
+@pytest.mark.timeout(400)
+def test_clips_that_a_rented_machine_made_are_recut_on_a_rented_machine(service, published):
+    before, clip = service.jobs.get(published), service.download_clip(published)
+    rented, revision = len(service.nosana.deployments), service.shorten(published, "Shorter by half")
+    recut = service.wait_for_recut(published, lambda recut: recut.has_ended)
+    assert recut.state is JobState.SUCCEEDED, (recut, service.log())
+    job = service.jobs.get(published)
+    assert (job.status, job.attempt, job.revision) == (JobState.SUCCEEDED, before.attempt, revision)
+    (made,) = service.nosana.deployments[rented:]
+    assert made.id == recut.nosana_run_id != before.nosana_run_id
+    assert service.prefect.get(f"/flow_runs/{recut.flow_run_id}").json()["deployment_id"] == service.recuts
+    manifest = service.bucket.get_json(f"jobs/{published}/manifest.json")
+    (entry,) = manifest["clips"]
+    assert (manifest["revision"], entry["title"]) == (revision, "Shorter by half")
+    drawn = service.download_clip(published)
+    assert (drawn[4:8], drawn == clip) == (b"ftyp", False)
+    assert entry["sha256"] == hashlib.sha256(drawn).hexdigest()
+    assert service.bucket.get_bytes(f"jobs/{published}/revisions/1/clip_01.mp4") == clip
+    service.wait_until(lambda: not list(service.bucket.list(granted_root(published))))
+    service.wait_until(lambda: made.status == "ARCHIVED")
+    service.wait_until(lambda: service.state_of(recut.flow_run_id) == "COMPLETED")
+    service.wait_until(lambda: service.jobs.get(published).cost_usd > before.cost_usd)
+
+
+@pytest.mark.timeout(600)
+def test_a_recut_whose_machine_dies_is_drawn_on_another(service, published):
+    rented, revision = len(service.nosana.deployments), service.shorten(published, "Drawn by the second machine")
+
+    def has_another_attempt(recut):
+        if recut.attempt == 1 and recut.progress > 0:
+            kill_container()
+        return recut.attempt > 1
+
+    service.wait_for_recut(published, has_another_attempt)
+    recut = service.wait_for_recut(published, lambda recut: recut.has_ended)
+    assert (recut.state, recut.attempt) == (JobState.SUCCEEDED, 2), (recut, service.log())
+    assert service.jobs.get(published).revision == revision
+    assert len(service.nosana.deployments) == rented + 2
+    service.wait_until(lambda: not service.nosana.unarchived(), 200)
+
+
+@pytest.mark.timeout(400)
+def test_a_second_exchange_of_a_recuts_grant_ends_the_recut_and_not_the_job(service, published):
+    before = service.jobs.get(published)
+    service.shorten(published, "Never drawn")
+    service.wait_for_recut(published, lambda recut: recut.state is JobState.RUNNING)
+    grant = service.nosana.deployments[-1].body["job_definition"]["ops"][0]["args"]["env"]["KANGKLIP_GRANT"]
+    assert service.http.post("/api/worker/grant", json={"grant": grant}).status_code == 403
+    recut = service.wait_for_recut(published, lambda recut: recut.has_ended)
+    assert "may have been stolen" in recut.error
+    assert_still_published(service, published, before)
+
+
+@pytest.mark.timeout(400)
+def test_cancelling_the_run_of_a_recut_releases_its_machine(service, published):
+    before = service.jobs.get(published)
+    service.shorten(published, "Never drawn either")
+    recut = service.wait_for_recut(published, lambda recut: recut.state is JobState.RUNNING)
+    cancelling = {"state": {"type": "CANCELLING"}}
+    service.prefect.post(f"/flow_runs/{recut.flow_run_id}/set_state", json=cancelling).raise_for_status()
+    recut = service.wait_for_recut(published, lambda recut: recut.has_ended)
+    assert recut.error == "Cancelled. The published clips are as they were."
+    assert_still_published(service, published, before)
+    service.wait_until(lambda: service.state_of(recut.flow_run_id) == "CANCELLED")
+
+
 def test_no_secret_reaches_machines_logs_the_bucket_or_prefect(service):
     """Runs after the tests above: Nosana's requests, logs, the bucket and the Prefect server's records."""
     environment = service.stack.environment()
     own = [environment[name] for name in ("R2_SECRET_ACCESS_KEY", "R2_ACCESS_KEY_ID", "REDIS_URL")]
-    here = {"deployments": {"id": {"any_": [service.deployment]}}}
+    here = {"deployments": {"id": {"any_": [service.deployment, service.recuts]}}}
     ours = {"any_": [run["id"] for run in service.prefect.post("/flow_runs/filter", json=here).json()]}
     texts = {
         "definitions": json.dumps([body for _, _, body in service.nosana.requests]),

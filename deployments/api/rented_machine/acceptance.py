@@ -51,7 +51,9 @@ class OutputRejected(Exception):
     """Why a machine's output was rejected. The text never comes from the machine."""
 
 
-class _Clip(BaseModel):
+class MachineClip(BaseModel):
+    """The files of a clip as a machine describes them."""
+
     model_config = ConfigDict(strict=True)
 
     file: str
@@ -64,7 +66,7 @@ class _Clip(BaseModel):
 
 class _Manifest(BaseModel):
     job_id: str
-    clips: Annotated[list[_Clip], Field(min_length=1, max_length=5)]
+    clips: Annotated[list[MachineClip], Field(min_length=1, max_length=5)]
 
 
 def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
@@ -79,29 +81,41 @@ def accept(job: Job, bucket: ArtifactStore, source_seconds: int) -> None:
         OutputRejected: a check failed. Clips may have been copied, but no manifest is published.
         StoreError: the bucket does not answer; try again.
     """
-    document, content = _read_document("manifest.json", job, bucket, MANIFEST_BYTES)
+    job_id = job.job_id
+    document, content = read_document("manifest.json", job_id, bucket, MANIFEST_BYTES)
     manifest = _checked_manifest(content, job)
     del content
-    _check_servable(document)
-    bucket.delete(job_key(job.job_id, "manifest.json"))
+    check_servable(document)
+    bucket.delete(job_key(job_id, "manifest.json"))
     for clip in manifest.clips:
-        _publish_clip(clip, job, bucket)
-        if clip.poster:
-            bucket.put_bytes(job_key(job.job_id, clip.poster), _read_poster(clip.poster, job, bucket), POSTER_TYPE)
-        for form, name in clip.subtitles.items():
-            bucket.put_bytes(job_key(job.job_id, name), _read_subtitles(name, job, bucket), SUBTITLE_TYPES[form])
+        publish_files(clip, "", job_id, bucket)
     for name, max_bytes in DOCUMENTS.items():
-        if name in UNKNOWN_TO_OLDER_IMAGES and not bucket.exists(_granted_key(name, job)):
+        if name in UNKNOWN_TO_OLDER_IMAGES and not bucket.exists(_granted_key(name, job_id)):
             continue
         limit = max_bytes + BYTES_OF_SPEECH.get(name, 0) * source_seconds
-        bucket.put_bytes(job_key(job.job_id, name), _read_document(name, job, bucket, limit)[0], JSON)
-    bucket.put_bytes(job_key(job.job_id, "manifest.json"), document, JSON)
+        bucket.put_bytes(job_key(job_id, name), read_document(name, job_id, bucket, limit)[0], JSON)
+    bucket.put_bytes(job_key(job_id, "manifest.json"), document, JSON)
+
+
+def publish_files(clip: MachineClip, folder: str, job_id: str, bucket: ArtifactStore) -> None:
+    """Publish the files that the machine has in a folder of the job: the clip, its poster and its subtitles.
+
+    Raises:
+        OutputRejected: a check failed. Some of the files may have been copied.
+    """
+    _publish_clip(clip, folder, job_id, bucket)
+    if clip.poster:
+        name = folder + clip.poster
+        bucket.put_bytes(job_key(job_id, name), _read_poster(name, job_id, bucket), POSTER_TYPE)
+    for form, file in clip.subtitles.items():
+        name = folder + file
+        bucket.put_bytes(job_key(job_id, name), _read_subtitles(name, job_id, bucket), SUBTITLE_TYPES[form])
 
 
 def publish_error(job: Job, bucket: ArtifactStore) -> None:
     """Publish the scalar fields of the machine's `error.json`, if it is readable."""
     try:
-        _, content = _read_document("error.json", job, bucket, ERROR_BYTES)
+        _, content = read_document("error.json", job.job_id, bucket, ERROR_BYTES)
     except OutputRejected:
         return
     if isinstance(content, dict):
@@ -149,7 +163,7 @@ def _checked_manifest(content: Any, job: Job) -> _Manifest:
     return manifest
 
 
-def _check_servable(document: bytes) -> None:
+def check_servable(document: bytes) -> None:
     """Check that the API can serve the manifest once it is published."""
     try:
         parse_manifest(document)
@@ -157,10 +171,10 @@ def _check_servable(document: bytes) -> None:
         raise OutputRejected("Its manifest is malformed.") from None
 
 
-def _publish_clip(clip: _Clip, job: Job, bucket: ArtifactStore) -> None:
+def _publish_clip(clip: MachineClip, folder: str, job_id: str, bucket: ArtifactStore) -> None:
     """Copy the clip, then check the copy. Only its bytes come from the machine."""
-    key = job_key(job.job_id, clip.file)
-    ref = ArtifactRef(key=granted_root(job.job_id) + key, sha256=clip.sha256, size=clip.size_bytes)
+    key = job_key(job_id, folder + clip.file)
+    ref = ArtifactRef(key=granted_root(job_id) + key, sha256=clip.sha256, size=clip.size_bytes)
     try:
         if bucket.size(ref.key) != clip.size_bytes:
             raise OutputRejected(f"{clip.file} does not have the size in the manifest.")
@@ -186,18 +200,22 @@ def _head_and_digest(key: str, bucket: ArtifactStore) -> tuple[bytes, str]:
     return head, digest.hexdigest()
 
 
-def _read_document(name: str, job: Job, bucket: ArtifactStore, max_bytes: int) -> tuple[bytes, Any]:
-    """A JSON document from the machine and its content, read once so that the checked bytes are the published ones."""
-    document = _read_bounded(name, job, bucket, max_bytes)
+def read_document(name: str, job_id: str, bucket: ArtifactStore, max_bytes: int) -> tuple[bytes, Any]:
+    """A JSON document from the machine and its content, read once so that the checked bytes are the published ones.
+
+    Raises:
+        OutputRejected: it is missing, too large, or not JSON.
+    """
+    document = _read_bounded(name, job_id, bucket, max_bytes)
     try:
         return document, parse_json(document)
     except ValueError:
         raise OutputRejected(f"{name} is not JSON.") from None
 
 
-def _read_subtitles(name: str, job: Job, bucket: ArtifactStore) -> bytes:
+def _read_subtitles(name: str, job_id: str, bucket: ArtifactStore) -> bytes:
     """A subtitle file from the machine."""
-    content = _read_bounded(name, job, bucket, SUBTITLE_BYTES)
+    content = _read_bounded(name, job_id, bucket, SUBTITLE_BYTES)
     try:
         content.decode()
     except UnicodeDecodeError:
@@ -205,24 +223,24 @@ def _read_subtitles(name: str, job: Job, bucket: ArtifactStore) -> bytes:
     return content
 
 
-def _read_poster(name: str, job: Job, bucket: ArtifactStore) -> bytes:
+def _read_poster(name: str, job_id: str, bucket: ArtifactStore) -> bytes:
     """A poster from the machine."""
-    content = _read_bounded(name, job, bucket, POSTER_BYTES)
+    content = _read_bounded(name, job_id, bucket, POSTER_BYTES)
     if not is_plain_jpeg(content):
         raise OutputRejected(f"{name} is not a plain JPEG picture.")
     return content
 
 
-def _read_bounded(name: str, job: Job, bucket: ArtifactStore, max_bytes: int) -> bytes:
+def _read_bounded(name: str, job_id: str, bucket: ArtifactStore, max_bytes: int) -> bytes:
     """An object from the machine, of at most `max_bytes` bytes."""
     try:
-        return bucket.get_bounded(_granted_key(name, job), max_bytes)
+        return bucket.get_bounded(_granted_key(name, job_id), max_bytes)
     except ObjectMissing:
         raise OutputRejected(f"{name} is missing.") from None
     except ObjectTooLarge:
         raise OutputRejected(f"{name} is too large.") from None
 
 
-def _granted_key(name: str, job: Job) -> str:
+def _granted_key(name: str, job_id: str) -> str:
     """Where the machine writes one of the job's objects."""
-    return granted_root(job.job_id) + job_key(job.job_id, name)
+    return granted_root(job_id) + job_key(job_id, name)

@@ -19,7 +19,7 @@ from infra.bucket.signing import enforces_signed_headers, presign_request
 from infra.errors import ObjectMissing
 from infra.granted.access import granted_root
 from infra.granted.session import Session
-from tasks.core.object_keys import alias_key, digest, media_key, source_key, transcripts_prefix
+from tasks.core.object_keys import alias_key, cache_entry, digest, job_uses, media_key, source_key, transcripts_prefix
 from tasks.shared_cache import mark_use
 
 logger = logging.getLogger(__name__)
@@ -89,6 +89,9 @@ def _may_read(shared: str, job_id: str, services: Services) -> bool:
     """Whether a key in the shared cache belongs to the job's source."""
     request = services.job(job_id).request
     if shared == request.get("source_key"):
+        return True
+    # A trusted run of the job has used it, although its address may lead to another source by now.
+    if shared.startswith(media_key("", "")[:-1]) and services.bucket.exists(job_uses(job_id) + cache_entry(shared)):
         return True
     source = _source_digest(request, services)
     if source is None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from deployments.api.dependencies import Services, ServicesDep
 from deployments.api.guards import JsonBody
-from deployments.api.models import NO_STORE, TOO_LARGE, TOO_SLOW, refusals
+from deployments.api.models import NO_BUCKET, NO_STORE, TOO_LARGE, TOO_SLOW, refusals
 from deployments.api.rented_machine.llm import llm_model_for_granted
 from infra.bucket.temporary_keys import temporary_keys
 from infra.errors import ConfigError, GrantRefused, StoreError, SubmitError
@@ -19,6 +19,7 @@ from infra.granted.access import Access, BucketKeys, granted_root
 from infra.granted.grant import Grant
 from infra.granted.session import GrantAlreadyRedeemed
 from infra.prefect.runs import TERMINAL
+from tasks.handover import hand_over
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -40,7 +41,7 @@ class Redeemed(BaseModel):
 @router.post(
     "/api/worker/grant",
     summary="Redeem a grant",
-    responses=refusals(NO_GRANTS, REFUSED, ALREADY_REDEEMED, NO_PREFECT, TOO_SLOW, TOO_LARGE, NO_STORE),
+    responses=refusals(NO_GRANTS, REFUSED, ALREADY_REDEEMED, NO_PREFECT, TOO_SLOW, TOO_LARGE, NO_BUCKET, NO_STORE),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -88,6 +89,8 @@ def _redeem(grant: Grant, nonce: str | None, api_url: str, services: Services) -
         services.sessions.check(grant, nonce)  # before the run is looked up: a thief may have ended it
         run = _waiting_run(grant, services)
         token, session = services.sessions.open(grant, str(run["flow_id"]), run.get("deployment_id"), nonce)
+        if grant.revision is not None:  # if the bucket does not answer, the container asks again with its nonce
+            hand_over(services.job(grant.job_id), grant.run, services.bucket)
     except GrantAlreadyRedeemed:
         _cancel_stolen(grant, services)
         raise HTTPException(*ALREADY_REDEEMED) from None

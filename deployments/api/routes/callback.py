@@ -32,6 +32,9 @@ from tasks.core.source.addresses import MAX_MESSAGE_CHARS
 BAD_ID = (400, "invalid job id")
 BAD_STATUS = (400, "invalid status")
 BAD_PREFIX = (400, "invalid r2_prefix")
+BAD_REVISION = (400, "invalid revision")
+FIRST_RECUT, MAX_REVISION = 2, 1_000_000
+"""Revisions that a recut may make."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 router = APIRouter()
@@ -44,6 +47,7 @@ router = APIRouter()
         BAD_ID,
         BAD_STATUS,
         BAD_PREFIX,
+        BAD_REVISION,
         BAD_TOKEN,
         FOREIGN,
         NO_JOB,
@@ -101,6 +105,9 @@ def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Repo
         raise HTTPException(*BAD_STATUS)
     if body.get("r2_prefix") not in (None, "", job_key(job_id, ""), job_key(job_id, "").rstrip("/")):
         raise HTTPException(*BAD_PREFIX)
+    revision = body.get("revision")
+    if revision is not None and (type(revision) is not int or not FIRST_RECUT <= revision <= MAX_REVISION):
+        raise HTTPException(*BAD_REVISION)
     is_final = status in (JobState.SUCCEEDED, JobState.FAILED)
     known_stage = Stage(stage) if isinstance(stage, str) and stage in Stage.__members__ else None
     progress = _percent(body.get("progress"))
@@ -112,6 +119,7 @@ def read_report(body: dict[str, Any], attempt_header: str | None = None) -> Repo
         progress=100 if is_final and progress is None else progress,
         message=one_line(body.get("message"), MAX_MESSAGE_CHARS),
         error=several_lines(body.get("error"), MAX_MESSAGE_CHARS) or None,
+        revision=revision,
     )
 
 

@@ -150,7 +150,7 @@ def _start(job: Job, revision: int, content: dict[str, Any], services: Services)
     document = EditDocument.model_validate(content).model_copy(update={"revision": revision})
     try:
         services.bucket.put_json(key, document)
-        run_id = services.submitter.submit_recut(job.job_id, revision, 1)
+        run_id = services.submitter.submit_recut(job.job_id, revision, 1, is_rented=job.is_rented)
     except (StoreError, SubmitError) as error:
         services.jobs.recuts.end(job.job_id, revision, 1, JobState.FAILED, str(error))
         if isinstance(error, StoreError):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
+from tasks.core.output.check import LENGTH_TOLERANCE, Check
 from tasks.core.output.poster import PosterCandidate
 from tasks.core.output.render_plan import MAX_TRUE_PEAK, TARGET_LUFS, RenderOptions
 from tasks.core.output.source_match import FEWEST_FRAMES, LAG_TOLERANCE, FrameMatch, Lag
@@ -16,8 +17,6 @@ from tasks.core.transcript import Word
 
 Stretch = tuple[float, float]
 
-LENGTH_TOLERANCE = 0.1
-"""Seconds by which the clip's length may differ from its EDL."""
 TICK_TOLERANCE = 0.001
 """Seconds by which it may exceed the requested length: containers count time in whole ticks."""
 START_TOLERANCE, END_TOLERANCE = 0.040, 0.060
@@ -85,16 +84,6 @@ class ClipMeasurements(BaseModel):
     frame_matches: list[FrameMatch] = Field(default_factory=list[FrameMatch])
     poster_candidates: list[PosterCandidate] = Field(default_factory=list[PosterCandidate])
     poster_fault: str | None = None
-
-
-class Check(BaseModel):
-    """One line of the contract. `fixable` means that rendering the same clip again can fix it."""
-
-    name: str
-    ok: bool
-    measured: str
-    wanted: str
-    fixable: bool = False
 
 
 def check_clip(

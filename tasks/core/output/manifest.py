@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from tasks.core.edl import EdlClip, Selection
 from tasks.core.object_keys import SubtitleFormat
-from tasks.core.output.clip_checks import Check
+from tasks.core.output.check import Check
 
 
 class ClipEntry(BaseModel):

@@ -57,6 +57,7 @@ class Runs:
         self.ids: dict[tuple[str, int], str] = {}
         self.submit_options: dict[tuple[str, int], tuple[str | None, float | None]] = {}
         self.recuts: dict[tuple[str, int, int], str | None] = {}
+        self.rented_recuts: dict[tuple[str, int], bool] = {}
         self.cancelled: list[str] = []
         self.states: dict[str, str] = {}
         self.fault: str | None = None
@@ -76,8 +77,17 @@ class Runs:
         assert self.requests.setdefault((job_id, attempt), request) == request
         return self.ids.setdefault((job_id, attempt), str(uuid.uuid4()))
 
-    def submit_recut(self, job_id: str, revision: int, attempt: int, earlier_run_id: str | None = None) -> str:
+    def submit_recut(
+        self,
+        job_id: str,
+        revision: int,
+        attempt: int,
+        earlier_run_id: str | None = None,
+        *,
+        is_rented: bool = False,
+    ) -> str:
         self.ping()
+        self.rented_recuts[job_id, revision] = is_rented
         self.recuts[job_id, revision, attempt] = earlier_run_id
         return self.ids.setdefault((f"{job_id}:{revision}", attempt), str(uuid.uuid4()))
 

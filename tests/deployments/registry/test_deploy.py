@@ -22,7 +22,7 @@ from tests.prefect_client import prefect_client
 
 pytestmark = pytest.mark.long
 
-DEPLOYMENTS = ["clip/local", "clip/gpu", "batch/nightly", "housekeeping/nightly"]
+DEPLOYMENTS = ["clip/local", "clip/gpu", "recut/local", "recut/gpu", "batch/nightly", "housekeeping/nightly"]
 POOLS = ["kangklip", "nosana-gpu"]
 
 
@@ -264,7 +264,8 @@ def test_an_older_pool_gets_the_new_job_template_and_keeps_changed_defaults(serv
     monkeypatch.setattr(register_module, "_deploy", lambda *_: None)
     try:
         done = register(str(server.client.base_url), pools=["nosana-gpu"], templates={"nosana": new})
-        assert [(one.name, one.outcome) for one in done] == [("nosana-gpu", "updated"), ("clip/gpu", "existed")]
+        names = [("nosana-gpu", "updated"), ("clip/gpu", "existed"), ("recut/gpu", "existed")]
+        assert [(one.name, one.outcome) for one in done] == names
         form = server("GET", "work_pools/nosana-gpu")["base_job_template"]["variables"]["properties"]
         assert {name: field["default"] for name, field in form.items()} == {"image": "mine", "market": "any"}
     finally:

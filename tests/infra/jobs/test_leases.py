@@ -35,6 +35,20 @@ def test_only_the_lease_of_a_dead_process_can_be_taken(stack):
     store.leases.release(job_id)
 
 
+def test_a_kept_lease_is_renewed_and_excludes_even_its_own_process(servers, monkeypatch):
+    monkeypatch.setattr("infra.jobs.leases.LEASE_SECONDS", 1)
+    store, job_id = JobStore.from_settings(servers.settings), new_job_id()
+    with store.leases.kept(job_id) as is_kept:
+        assert is_kept
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            with store.leases.kept(job_id) as again:
+                assert not again
+            assert store.leases.is_held(job_id)
+            time.sleep(0.1)
+    assert not store.leases.is_held(job_id)
+
+
 def test_an_expiring_lease_never_has_two_holders(servers):
     """Its holder renews it and another store takes it at the moment when it expires: one of the two gets it."""
     stores = [JobStore.from_settings(servers.settings) for _ in range(2)]

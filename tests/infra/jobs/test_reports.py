@@ -6,10 +6,13 @@ import threading
 import time
 
 import pytest
+from pydantic import SecretStr
 
 from infra.errors import CallbackError, StateError
+from infra.granted.access import Access
 from infra.jobs import reports
 from infra.jobs.record import JobRef, Report
+from infra.settings import Settings
 from infra.states import JobState, Stage
 
 JOB = JobRef(job_id="kk_01ARZ3NDEKTSV4RRFFQ69G5FAV")
@@ -127,6 +130,20 @@ def test_the_callback_carries_the_contracts_fields(receiver):
         },
         {"job_id": JOB.job_id, "status": "FAILED", "error": "No speech."},
     ]
+
+
+def test_only_our_own_api_gets_a_recuts_reports(receiver):
+    """Other receivers would take them for the job's."""
+    url = f"http://127.0.0.1:{receiver.server_port}/api/callback/nosana"
+    progress = JOB.model_copy(update={"revision": 4, "attempt": 2}).report(progress=40.4, message="drawing")
+    access = Access(url=url, token="x" * 20, job_id=JOB.job_id, attempt=2, revision=4, bucket="b", root="granted/")
+    named = {"callback_url": url, "callback_token": SecretStr("sesame")}
+    for settings in (Settings(**named), Settings(**named, KANGKLIP_ACCESS=access.model_dump_json())):
+        (sink,) = reports.sinks_of(settings)
+        assert sink(progress)
+    fields = {"status": "RUNNING", "message": "drawing", "progress": 40}
+    assert [body for _, body in receiver.got] == [{"job_id": JOB.job_id, "revision": 4} | fields]
+    assert receiver.attempts == ["2"]
 
 
 def test_a_callback_is_retried_after_a_server_error(receiver):

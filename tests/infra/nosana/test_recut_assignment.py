@@ -39,12 +39,7 @@ def test_an_opened_recut_waits_for_its_machine_and_leaves_the_jobs_lease_free(jo
     assignment = open_assignment(RUN, parameters(job_id), jobs)
     assignment.record_deployment("D" * 44)
     recut = jobs.get(job_id).recut
-    assert (recut.state, recut.flow_run_id, recut.nosana_run_id, recut.is_leased) == (
-        JobState.QUEUED,
-        str(RUN),
-        "D" * 44,
-        False,
-    )
+    assert (recut.state, recut.flow_run_id, recut.nosana_run_id) == (JobState.QUEUED, str(RUN), "D" * 44)
     assert not jobs.leases.is_held(job_id)
     assert find_assignment(RUN, parameters(job_id), jobs) == assignment
     with pytest.raises(JobConflict, match="another run"):

@@ -2,12 +2,14 @@
 
 import json
 import random
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from infra.states import JobState, Stage
 from tests.deployments.api.conftest import NEXT_TOKEN, TOKEN
+from tests.deployments.api.routes.test_edit import finished
 
 WORKING = [stage for stage in Stage if stage is not Stage.DONE]
 BAD_TOKEN, BAD_ID, BAD_STATUS = "invalid callback token", "invalid job id", "invalid status"
@@ -205,3 +207,46 @@ def test_concurrent_callbacks_never_lower_progress_and_end_succeeded(api, job_id
     assert observed == sorted(observed)
     job = api.record(job_id)
     assert (job.status, job.stage, job.progress) == (JobState.SUCCEEDED, Stage.DONE, 100)
+
+
+@pytest.fixture
+def recut_id(api):
+    """A finished job whose recut is made by a process."""
+    job_id = finished(api)
+    assert api.jobs.recuts.begin(job_id, 1) == 2
+    api.jobs.recuts.open(job_id, 2, 1, str(uuid.uuid4()), api.jobs.leases)
+    yield job_id
+    api.jobs.leases.release(job_id)
+
+
+def test_a_report_with_a_revision_is_about_the_recut_and_never_the_job(api, recut_id):
+    for progress, named in ((30, {}), (20, {}), (50, {"attempt": 2}), (60, {"attempt": 1})):
+        assert api.callback(recut_id, "RUNNING", revision=2, progress=progress, stage="UPLOAD", **named).is_success
+    assert api.callback(recut_id, "RUNNING", revision=3, progress=99).is_success
+    job = api.job(recut_id)
+    assert job["recut"] == {"revision": 2, "state": "RUNNING", "progress": 60, "error": None}
+    assert (job["status"], job["stage"], job["progress"]) == ("SUCCEEDED", "DONE", 100)
+    assert api.callback(recut_id, "SUCCEEDED", revision=2).is_success  # but nothing is published
+    assert api.job(recut_id)["recut"]["state"] == "RUNNING"
+    assert api.callback(recut_id, "FAILED", revision=2, error="It broke.").is_success
+    job = api.job(recut_id)
+    assert (job["recut"]["state"], job["recut"]["error"], job["status"]) == ("FAILED", "It broke.", "SUCCEEDED")
+
+
+def test_a_report_without_a_revision_is_about_the_job_as_ever(api, recut_id):
+    before = api.record(recut_id).recut
+    assert api.callback(recut_id, "RUNNING", stage="RENDER", progress=70).is_success
+    assert api.callback(recut_id, "FAILED", error="x").is_success
+    job = api.record(recut_id)
+    assert (job.status, job.recut) == (JobState.SUCCEEDED, before)
+
+
+def test_a_report_on_a_recut_of_a_job_without_one_changes_nothing(api, job_id):
+    before = api.record(job_id)
+    assert api.callback(job_id, "FAILED", revision=2, error="x").is_success
+    assert api.record(job_id) == before
+
+
+@pytest.mark.parametrize("revision", [0, 1, -2, 2.0, "2", True, [2], 10**9])
+def test_a_malformed_revision_is_refused(api, job_id, revision):
+    assert_refused(api.callback(job_id, "RUNNING", revision=revision), 400, "invalid revision")
