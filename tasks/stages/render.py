@@ -23,7 +23,7 @@ from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
 from tasks.core.media import MediaInfo
 from tasks.core.object_keys import clip_name
-from tasks.core.output.faces_shown import faces_shown
+from tasks.core.output.faces_shown import covers_faces, faces_shown
 from tasks.core.output.render_plan import (
     Correction,
     RenderOptions,
@@ -56,9 +56,9 @@ _ENCODE_SHARE = 0.8
 """Share of a clip's time spent encoding; the rest is analysis."""
 
 
-def look_of(drawing: Drawing, shots: Sequence[Shot]) -> Look:
+def look_of(drawing: Drawing, shots: Sequence[Shot], *, lowered: bool = False) -> Look:
     """How the captions look in these shots."""
-    return replace(drawing.look, is_split=all(shot.layout == "split" for shot in shots))
+    return replace(drawing.look, is_split=all(shot.layout == "split" for shot in shots), lowered=lowered)
 
 
 class FaceDetection(BaseModel):
@@ -75,7 +75,8 @@ class FaceDetection(BaseModel):
 class RenderedClip(BaseModel):
     """A finished file with the data for its checks and manifest. Time ranges are on the clip's clock.
 
-    `card` is the rows of the hook's card, which is shown over the first seconds.
+    `card` is the rows of the hook's card, which is shown over the first seconds. `lowered` says that captions in the
+    middle would cover faces, or the edge of a picture that does not fill the clip's.
     """
 
     drawing: Drawing
@@ -85,6 +86,7 @@ class RenderedClip(BaseModel):
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source: SourceExcerpt
     card: Band | None = None
+    lowered: bool = False
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
     faces: FaceDetection = Field(default_factory=FaceDetection)
     encoder: str
@@ -100,7 +102,7 @@ class RenderedClip(BaseModel):
 
     @property
     def look(self) -> Look:
-        return look_of(self.drawing, self.shots)
+        return look_of(self.drawing, self.shots, lowered=self.lowered)
 
 
 class FailedClip(BaseModel):
@@ -193,11 +195,14 @@ def render_clip(
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
     out = out_dir / clip_name(clip.index)
+    size = (options.width, options.height)
     picture = _frame_clip(drawing, footage, options)
     frames = plan(clip, picture.shots, footage.info, options, correction.dropped_frames, picture.scans)
     sound = plan_loudness(footage.audio, [(s.start, frames.seconds(s)) for s in frames.segments], correction)
     progress(1 - _ENCODE_SHARE)
-    text = _caption_clip(drawing, picture, frames.duration, footage.info, options)
+    lowered = _lowers_captions(drawing, picture, footage.info, options)
+    look = look_of(drawing, picture.all_shots, lowered=lowered)
+    text = _caption_clip(drawing, look, picture, frames.duration, footage.info, options)
     people = _people_warning(drawing, picture)
     encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     progress(1.0)
@@ -207,8 +212,9 @@ def render_clip(
         shots=picture.all_shots,
         source_black=on_clip_clock(clip, picture.black),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(picture, footage.info)),
-        source=_source_excerpt(drawing, footage, picture.shots, options, text.card),
+        source=_source_excerpt(drawing, footage, picture.shots, options, covered_rows(look.band(size), text.card)),
         card=text.card,
+        lowered=lowered,
         face_log=face_log_clip(clip.index, picture.all_shots, *picture.views),
         faces=picture.faces,
         encoder=encoder.name,
@@ -288,10 +294,22 @@ class _Captions:
     warnings: list[str]
 
 
+def _lowers_captions(drawing: Drawing, picture: _FramedClip, info: MediaInfo, options: RenderOptions) -> bool:
+    """Whether captions in the middle would cover a face, or lie on the edge of a picture that is fitted in.
+
+    Where faces were not looked for, they may be anywhere.
+    """
+    looked_for = picture.faces.reason is None and all(isinstance(asked, FINDS_FACES) for asked in drawing.framing)
+    if not looked_for or any(shot.layout == "fit" for shot in picture.all_shots):
+        return True
+    faces = faces_shown(drawing.clip, picture.views, picture.shots, info, options)
+    return covers_faces(faces, look_of(drawing, picture.all_shots).rows((options.width, options.height)))
+
+
 def _caption_clip(
-    drawing: Drawing, picture: _FramedClip, seconds: float, info: MediaInfo, options: RenderOptions
+    drawing: Drawing, look: Look, picture: _FramedClip, seconds: float, info: MediaInfo, options: RenderOptions
 ) -> _Captions:
-    words, language, look = drawing.captioned, drawing.language, look_of(drawing, picture.all_shots)
+    words, language = drawing.captioned, drawing.language
     hook = captions.spelled(drawing.card, look, language)
     font = fonts.choose_font([hook, *(captions.spelled(word.word, look, language) for word in words)], look.preset.face)
     size, face = (options.width, options.height), font.typeface
@@ -321,12 +339,10 @@ def _encode_clip(
 
 
 def _source_excerpt(
-    drawing: Drawing, footage: Footage, shots: list[list[Shot]], options: RenderOptions, card: Band | None
+    drawing: Drawing, footage: Footage, shots: list[list[Shot]], options: RenderOptions, covered: list[Band]
 ) -> SourceExcerpt:
     """What the source sounds and looks like during the clip. The sound is read from the video file if it has any."""
     clip, video, info = drawing.clip, footage.video, footage.info
-    look = look_of(drawing, [shot for of_range in shots for shot in of_range])
-    covered = covered_rows(look.band((options.width, options.height)), card)
     spans = [(span.start, span.duration) for span in clip.segments]
     sound = sound_levels(video, spans, info.audio_index) if info.audio_codec else sound_levels(footage.audio, spans)
     return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options, covered))

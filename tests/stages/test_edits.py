@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tasks.core.appearance import Ratio
+from tasks.core.captions.presets import Look
 from tasks.core.edit.document import EditDocument, first_revision
 from tasks.core.edit.drawing import Drawing, derived_edl, drawings
 from tasks.core.edl import EdlClip, Span
@@ -27,6 +28,7 @@ from tasks.stages.transcribe import transcribe_source
 from tests.folders import MEDIA
 from tests.small_media import ffmpeg, footage
 
+CROP = {"kind": "crop", "at": 0.5}
 OPTIONS = RenderOptions(width=180, height=320, preset="ultrafast")
 WORDS = [Word(**word) for word in json.loads((MEDIA / "sample.json").read_text())["words"]]
 SPEECH = Speech([Segment(text="", start=0, duration=180, words=WORDS)], "en")
@@ -55,7 +57,7 @@ def drawn(framing: dict[str, Any], **changes: Any) -> Drawing:
 def edited(sample: Footage, tmp_path_factory: pytest.TempPathFactory) -> RenderedClip:
     """Square, with a crop at rest, without the question, and with another name in the captions."""
     words = {"removed": list(QUESTION), "corrected": [{"index": 150, "text": "Wálter"}], "hidden": [157]}
-    drawing = drawn({"kind": "crop", "at": 0.5}, ratio="1:1", words=words)
+    drawing = drawn(CROP, ratio="1:1", words=words)
     return render_clip(drawing, sample, OPTIONS, tmp_path_factory.mktemp("edited"))
 
 
@@ -178,3 +180,19 @@ def test_a_tight_clip_with_a_card_and_another_preset_meets_the_output_contract(s
     white = [(frame[rows, 60:120] > 200).mean() > 0.5 for frame in frames]
     assert all(white[: round(2.9 * 25)])
     assert not any(white[round(3.1 * 25) :])
+
+
+@pytest.mark.parametrize(
+    ("framing", "down", "lowered"),
+    [({"kind": "auto"}, 0, False), ({"kind": "auto"}, 240, True), ({"kind": "fit"}, 0, True), (CROP, 0, True)],
+    ids=["a face above", "a face in the middle", "a picture that is fitted in", "faces not looked for"],
+)
+def test_captions_in_the_middle_are_lowered_where_they_would_cover_something(
+    sample: Footage, tmp_path: Path, framing: dict[str, Any], down: int, lowered: bool
+):
+    path = tmp_path / "moved.mp4"
+    moved = f"pad=iw:ih+{down}:0:{down},crop=iw:720:0:0"
+    ffmpeg("-i", sample.video, "-vf", moved, "-t", END + 1, "-preset", "ultrafast", "-c:a", "copy", path)
+    made = render_clip(drawn(framing), footage(path), OPTIONS, tmp_path)
+    assert made.lowered == lowered
+    assert made.look.centre((1080, 1920)) == Look(lowered=lowered).centre((1080, 1920))

@@ -32,7 +32,7 @@ _CLAUSE = 4
 """Number of words from which on a comma ends a group."""
 _LEADS_ON = 1.5
 """Cost of a group that ends on a word that leads on to the next, where a group costs 1."""
-_RAGGED, _TOO_WIDE = 8.0, 10.0
+_RAGGED, _TOO_WIDE = 12.0, 10.0
 """Em of width that a line break after such a word costs; how much more an em beyond the room costs."""
 _SHORT = 3
 """Letters of a word that may lead on, in a language without word lists."""
@@ -231,7 +231,7 @@ def _fits(group: list[Word], layout: _Layout) -> bool:
 
 def _cost(group: list[Word], *, is_last: bool) -> float:
     """The cost of a group: 1, plus a penalty if it is hard to read, less if it ends at a comma."""
-    lonely = 1.2 if len(group) == 1 else 0.4 if len(group) == 2 else 0.0
+    lonely = 2.0 if len(group) == 1 else 0.4 if len(group) == 2 else 0.0
     ends_well = not is_last and len(group) >= _CLAUSE and group[-1].word.endswith(tuple(CLAUSE_FINAL))
     return 1 + lonely - 0.9 * ends_well
 

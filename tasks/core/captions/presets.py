@@ -10,8 +10,10 @@ Colour = tuple[int, int, int]
 
 SIDE, TOP, BOTTOM = 0.08, 0.12, 0.20
 """Shares of the picture that players cover with controls."""
-CENTRES: dict[Position, float] = {"lower": 0.75, "middle": 0.6, "upper": 0.22}
-"""Vertical centre of the captions as a share of the height. `lower` and `middle` are below most faces."""
+CENTRES: dict[Position, float] = {"lower": 0.75, "middle": 0.64, "upper": 0.22}
+"""Vertical centre of the captions as a share of the height."""
+TALL = 1.5
+"""Height of a picture in widths from which on its middle is free for captions."""
 SEAM = 0.5
 """The same in a picture of two parts, one above the other: below one face, above the other."""
 LINE = 1.762
@@ -55,7 +57,7 @@ class Preset:
 
 
 PRESETS: dict[PresetName, Preset] = {
-    "classic": Preset("Poppins ExtraBold"),
+    "classic": Preset("Poppins ExtraBold", em=0.064, words=5, position="middle"),
     "punch": Preset(
         "Anton Regular", em=0.078, words=3, lines=1, capitals=True, spoken=(40, 255, 80), mark=(40, 255, 80)
     ),
@@ -100,11 +102,16 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Look:
-    """A preset at a position; None is the preset's own or, if the picture `is_split` into two parts, between them."""
+    """A preset at a position.
+
+    None is the preset's own or, if the picture `is_split` into two parts, between them. If captions in the middle would
+    cover what is there, they are `lowered`.
+    """
 
     preset: Preset = PRESETS["classic"]
     position: Position | None = None
     is_split: bool = False
+    lowered: bool = False
 
     def em(self, size: tuple[int, int]) -> float:
         """An em in pixels, in a picture of this width and height."""
@@ -117,9 +124,20 @@ class Look:
             A share of the picture's height.
         """
         half = self._half(size, line)
-        is_between = self.is_split and self.position is None
-        wanted = SEAM if is_between else CENTRES[self.position or self.preset.position]
-        return max(min(wanted, 1 - BOTTOM - half), TOP + half)
+        return max(min(self._wanted(size), 1 - BOTTOM - half), TOP + half)
+
+    def _wanted(self, size: tuple[int, int]) -> float:
+        if self.position:
+            return CENTRES[self.position]
+        if self.is_split:
+            return SEAM
+        is_free = size[1] >= TALL * size[0] and not self.lowered
+        return CENTRES["lower" if self.preset.position == "middle" and not is_free else self.preset.position]
+
+    def rows(self, size: tuple[int, int]) -> "Band":
+        """The rows that two full lines of captions cover."""
+        centre, half = self.centre(size), self._half(size, LINE)
+        return Band(centre - half, centre + half)
 
     def band(self, size: tuple[int, int]) -> Band:
         """The rows in which captions are looked for; a few more than they cover."""

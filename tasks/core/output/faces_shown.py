@@ -1,5 +1,6 @@
 """Where in a clip's picture faces are."""
 
+import math
 from collections.abc import Sequence
 
 from tasks.core.captions.presets import Band
@@ -9,6 +10,14 @@ from tasks.core.output.render_plan import RenderOptions
 from tasks.core.output.source_match import framings
 from tasks.core.picture.camera import FaceBox, RangeAnalysis, Shot
 
+MOST_COVERED = 0.1
+"""Share of the faces in a clip that captions may touch."""
+
+
+def covers_faces(faces: Sequence[Band], rows: Band) -> bool:
+    """Whether captions in these rows touch more than a tenth of the faces."""
+    return sum(face.bottom > rows.top and face.top < rows.bottom for face in faces) > MOST_COVERED * len(faces)
+
 
 def faces_shown(
     clip: EdlClip,
@@ -16,9 +25,9 @@ def faces_shown(
     shots: Sequence[Sequence[Shot]],
     info: MediaInfo,
     options: RenderOptions,
-    until: float,
+    until: float = math.inf,
 ) -> list[Band]:
-    """The rows of each face that was found in the clip's first `until` seconds and that the camera shows.
+    """The rows of each face that was found in the clip, in its first `until` seconds, and that the camera shows.
 
     `views` and `shots` have one item for each of the clip's segments.
     """

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.captions.ass import ass
-from tasks.core.captions.presets import CLASSIC, PRESETS, Look
+from tasks.core.captions.presets import PRESETS, Look
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.output.clip_checks import CAPTION_PIXELS, check_clip
@@ -29,6 +29,10 @@ LOUD = "loudnorm=I=-14:TP=-2,aresample=48000,aformat=channel_layouts=stereo"
 CODECS = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-c:a", "aac"]
 
 
+LOW = Look(position="lower")
+"""Captions where the test picture has nothing yellow."""
+
+
 def make(path: Path, picture: str = f"{PICTURE},{HIGHLIGHT}", sound: str = f"{SOUND},{LOUD}", *more: str) -> Path:
     """A clip that is valid at 108x192 except for what the arguments break."""
     colours = "scale=out_color_matrix=bt709:out_range=tv"
@@ -45,19 +49,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> SourceExcerpt:
     """A good clip as if it were its own source."""
     path = make(tmp_path_factory.mktemp("source") / "a.mp4")
     shots = [[Shot(start=0, end=SECONDS, layout="fit")]]
-    frames = source_frames(path, probe(path), CLIP, shots, OPTIONS, [CLASSIC.band(SIZE)])
+    frames = source_frames(path, probe(path), CLIP, shots, OPTIONS, [LOW.band(SIZE)])
     return SourceExcerpt(sound=sound_levels(path, [(0, SECONDS)]), frames=frames)
 
 
 def faults(path: Path, source: SourceExcerpt, words: list[Word] | None = None) -> list[str]:
     words = [WORD] if words is None else words
-    return [c.name for c in check_clip(measure_clip(path, source), CLIP, OPTIONS, [], [], words, SECONDS) if not c.ok]
+    return [
+        c.name for c in check_clip(measure_clip(path, source, LOW), CLIP, OPTIONS, [], [], words, SECONDS) if not c.ok
+    ]
 
 
 def test_a_good_clip_passes_every_check(tmp_path: Path, source: SourceExcerpt):
     path = make(tmp_path / "a.mp4")
     assert faults(path, source) == []
-    measure = measure_clip(path, source)
+    measure = measure_clip(path, source, LOW)
     assert measure.integrated == pytest.approx(-14, abs=1)
     assert measure.video_end == pytest.approx(4, abs=0.01)
     assert len(measure.highlight) == pytest.approx(40, abs=1)
@@ -101,7 +107,7 @@ def test_a_truncated_file_is_unreadable(tmp_path: Path, source: SourceExcerpt):
     path = make(tmp_path / "a.mp4", f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-movflags", "0")
     path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(UnreadableMedia):
-        measure_clip(path, source)
+        measure_clip(path, source, LOW)
 
 
 def test_moov_first_handles_large_and_broken_boxes(tmp_path: Path):

@@ -8,7 +8,7 @@ const HOLD = 0.3; // seconds that a group stays after its last word
 const CLAUSE = 4; // number of words from which on a comma ends a group
 /** Most words and characters on screen, by preset; as in tasks/core/captions/presets.py. */
 const LOOKS = {
-  classic: { words: 7, columns: 34 },
+  classic: { words: 5, columns: 26 },
   punch: { words: 3, columns: 18 },
   word: { words: 1, columns: 1 },
   box: { words: 7, columns: 40 },

@@ -11,6 +11,7 @@ import { between } from "./spoken.js";
 const DEFAULT_FRAME = 1 / 30; // seconds, until the video has told its own
 const DEFAULT_PICTURE = 16 / 9;
 const EARLY = 0.01; // seconds; a part that ends this soon has ended
+const TALL = 1.5; // height in widths from which on captions may be higher, as in tasks/core/captions/presets.py
 const CARD = 3; // seconds that the hook's card is shown, as in tasks/core/captions/card.py
 
 export class Screen {
@@ -166,6 +167,7 @@ export class Screen {
     const { shown, preset = "classic", position } = this.#clip?.captions ?? {};
     caption.dataset.preset = preset;
     caption.dataset.position = position ?? "";
+    caption.classList.toggle("tall", this.#ratio * TALL <= 1);
     drawCaption(caption, shown ? captionAt(this.#groups, clock) : null);
     write(card, this.#clip?.hook_overlay && clock < CARD ? this.#clip.hook : "");
     this.#on.time(source.currentTime);
