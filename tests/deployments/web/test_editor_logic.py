@@ -134,7 +134,7 @@ def test_captions_end_at_sentences_pauses_and_their_length(logic):
     assert classic == ["A thing that you cannot", "open is not really yours.", "You rent"]
     assert run(logic, texts, said=said, preset="word")[:3] == ["A", "thing", "that"]
     shown = run(logic, "captionAt(captionGroups(said), 0.7)", said=said)
-    assert (shown["words"][shown["spoken"]]["text"], len(shown["words"])) == ("that", 7)
+    assert (shown["words"][shown["spoken"]]["text"], len(shown["words"])) == ("that", 5)
     assert run(logic, "captionAt(captionGroups(said), 99)", said=said) is None
 
 
