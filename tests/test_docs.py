@@ -20,7 +20,8 @@ from infra.nosana.worker import NosanaWorker
 from infra.settings import Settings
 from infra.states import Stage
 from tasks.core import errors
-from tasks.core.choice.selection import WEIGHTS
+from tasks.core.choice.kinds import KINDS
+from tasks.core.choice.weights import JUDGED, learned
 from tasks.core.edl import EdlClip
 from tasks.core.output.clip_checks import ClipMeasurements, check_clip, check_words
 from tasks.core.output.render_plan import RenderOptions
@@ -345,9 +346,14 @@ def test_the_embedded_stacks_services_and_files_are_described(tmp_path):
     assert all(str(service) in text.lower() for service in Service)
 
 
-def test_the_table_of_signals_has_the_codes_weights():
-    rows = dict(re.findall(r"^\| `(\w+)` \| (-?[\d.]+) \|", read(DOCS / "selection.md"), re.MULTILINE))
-    assert {name: float(value) for name, value in rows.items()} == {name: w.value for name, w in WEIGHTS.items()}
+def test_the_tables_of_signals_have_the_codes_weights():
+    text = read(DOCS / "selection.md")
+    judged = dict(re.findall(r"^\| `(\w+)` \| (-?[\d.]+) \| [^\d|-]", text, re.MULTILINE))
+    assert {name: float(value) for name, value in judged.items()} == {name: w.value for name, w in JUDGED.items()}
+    number = r" (-?[\d.]+) \|"
+    rows = re.findall(r"^\| `(\w+)` \|" + number * len(KINDS), text, re.MULTILINE)
+    table = {name: dict(zip(KINDS, map(float, values), strict=True)) for name, *values in rows}
+    assert table == {name: pytest.approx(by_kind, abs=0.006) for name, by_kind in learned().weights.items()}
 
 
 def test_pictures_are_small_and_every_one_is_shown():

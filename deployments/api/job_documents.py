@@ -93,6 +93,7 @@ class ManifestClip(BaseModel):
     why: str | None = None
     score: Number | None = None
     signals: dict[str, Number] | None = Field(default=None, max_length=200)
+    counted: dict[str, Number] | None = Field(default=None, max_length=200)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
     @property

@@ -198,6 +198,7 @@ class ClipView(BaseModel):
     why: str | None = Field(description="Why the clip was chosen, in one sentence.")
     score: float | None = Field(description="Sum of the scores.")
     scores: dict[str, float] | None = Field(description="The signals behind the choice, standardised over the video.")
+    counted: dict[str, float] | None = Field(description="What each signal added to the score of the clip.")
 
 
 class Results(BaseModel):

@@ -22,8 +22,8 @@ class Span(BaseModel):
 class EdlClip(BaseModel):
     """One clip: its segments, played one after the other.
 
-    `signals` are standardised within the talk, `score` is their weighted sum, `why` is one sentence
-    for the user.
+    `signals` are standardised within the talk, `counted` is what each adds to `score`, their weighted sum, and `why`
+    is one sentence for the user.
     """
 
     index: int
@@ -34,6 +34,7 @@ class EdlClip(BaseModel):
     segments: list[Span]
     score: float = 0.0
     signals: dict[str, float] = Field(default_factory=dict[str, float])
+    counted: dict[str, float] = Field(default_factory=dict[str, float])
     why: str = ""
 
     @property
@@ -60,7 +61,8 @@ class TopicMatch(BaseModel):
 class Selection(BaseModel):
     """How the clips were chosen. `reason` says why the LLM did not decide, or not alone; else empty.
 
-    `topic` says how a topic was matched, if one was asked for.
+    `topic` says how a topic was matched, if one was asked for. `kinds` is how much the recording seems to be a talk,
+    a conversation, a lesson or a stream.
     """
 
     mode: SelectionPath
@@ -68,6 +70,7 @@ class Selection(BaseModel):
     reason: str = ""
     model: str | None = None
     topic: TopicMatch | None = Field(default=None, exclude_if=lambda match: match is None)
+    kinds: dict[str, float] = Field(default_factory=dict[str, float])
 
 
 class Edl(BaseModel):

@@ -9,7 +9,7 @@ from tasks.core.choice.delivery import Delivery
 from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
-from tasks.core.choice.selection import WEIGHTS, Candidate, SelectedWindows, Talk, Wanted, select_windows
+from tasks.core.choice.selection import Candidate, SelectedWindows, Talk, Wanted, select_windows
 from tasks.core.choice.signals import Line
 from tasks.core.choice.topic_match import match_topic, mentions, topic_terms
 from tasks.core.edit.cuts import SourceWords, TightClock, is_filler
@@ -66,6 +66,8 @@ def select_clips(
     ]
     count = len(selected.clips)
     notes = selected.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
+    kinds = {kind: round(share, 3) for kind, share in selected.kinds.items()}
+    selection = selection.model_copy(update={"kinds": kinds})
     if request.topic:
         match = _topic_match(request.topic, talk, clips[:count], speech.language)
         selection = selection.model_copy(
@@ -178,6 +180,7 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
         segments=[Span(start=window.start, end=window.end, text=window.text)],
         score=window.score,
         signals=window.signals,
+        counted=window.counted,
         why=_why(window),
     )
 
@@ -200,10 +203,9 @@ def _texts_inside(window: Candidate, talk: list[Sentence]) -> list[str]:
 
 
 def _why(window: Candidate) -> str:
-    """One sentence that names the window's strongest signals."""
-    gains = {name: WEIGHTS[name].value * z for name, z in window.signals.items()}
-    strong = sorted((name for name in gains if gains[name] > 0), key=lambda name: -gains[name])[:3]
+    """One sentence that names what counted most for the window."""
+    strong = sorted((name for name, gain in window.counted.items() if gain > 0), key=lambda name: -window.counted[name])
     if not strong:
         return "No signal stands out; it is the best remaining window."
-    praise = [("low " if WEIGHTS[name].value < 0 else "") + name.replace("_", " ") for name in strong]
+    praise = [("low " if window.signals[name] < 0 else "") + name.replace("_", " ") for name in strong[:3]]
     return f"Stands out for {', '.join(praise)}."

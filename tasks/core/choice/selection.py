@@ -5,7 +5,7 @@ by a weighted sum of signals, each standardised within the talk, and picked as a
 overlapping, spread over topics, and as many as requested if they fit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,9 +24,11 @@ from tasks.core.choice.cuts import (
     unit_levels,
 )
 from tasks.core.choice.delivery import Delivery, delivery_signals
-from tasks.core.choice.signals import Line, content_words, pause_signals, text_signals
+from tasks.core.choice.kinds import Kind, kind_shares
+from tasks.core.choice.signals import Line, content_words, pause_signals, position_signals, text_signals
 from tasks.core.choice.topic_match import topic_signal, topic_terms
 from tasks.core.choice.topics import Topics
+from tasks.core.choice.weights import learned, mixed_weights
 from tasks.core.choice.windows import Floats, Windows, z_scores
 from tasks.core.errors import TooShort
 from tasks.core.plurals import pluralize
@@ -42,50 +44,11 @@ PROXIMITY_COST, PROXIMITY_SECONDS = 0.5, 90.0
 """Penalty for being next to a pick, and the distance in seconds over which it fades by a factor of e."""
 
 
-@dataclass(frozen=True)
-class Weight:
-    value: float
-    reason: str
-
-
-WEIGHTS: dict[str, Weight] = {
-    # Lift of each signal over random windows, measured by audience laughter and applause. docs/measure_signals.py
-    # repeats the measurement; the weights are based on its first run, whose numbers are given here.
-    "short_sentences": Weight(1.0, "1.75 alone"),
-    "dialogue": Weight(1.0, "1.60 alone"),
-    "first_person": Weight(1.0, "1.56 alone"),
-    "discourse": Weight(1.0, "1.50 alone"),
-    "question": Weight(0.5, "1.45 alone"),
-    "second_person": Weight(0.5, "1.41 alone"),
-    "positive": Weight(0.5, "1.30 alone"),
-    "word_length": Weight(-1.0, "0.73 alone: long words lose the audience"),
-    "rare_words": Weight(-0.5, "1.21 alone for low density"),
-    "numbers": Weight(-0.5, "1.17 alone for few numbers"),
-    "pauses": Weight(0.5, "2.26 alone, but the audience's reaction counts as a pause: a quarter of its lift"),
-    "slow_speech": Weight(0.25, "2.15 alone, with the same reservation"),
-    # Not measured: what viewers need who see only the clip.
-    "opening": Weight(1.25, "the first sentence decides whether people keep watching"),
-    "completeness": Weight(0.75, "a clip needs an ending"),
-    "topic": Weight(0.5, "one subject from start to end"),
-    "claim": Weight(0.5, "it makes a point"),
-    "loudness": Weight(0.4, "speakers raise their voice at what matters to them"),
-    "dynamics": Weight(0.2, "against monotone stretches"),
-    "melody": Weight(0.3, "against monotone stretches"),
-    "reaction": Weight(1.0, "applause or laughter, inferred from noise while nobody speaks"),
-    "replays": Weight(1.5, "viewers have voted"),
-    "chapter": Weight(0.5, "the creator marked a new topic inside it"),
-    "promotion": Weight(-1.5, "sponsors, calls to subscribe and introductions are not highlights"),
-    "repetition": Weight(-1.0, "a recogniser loop, or a chant"),
-    "asked_topic": Weight(5.0, "it was asked for"),
-    "dead_air": Weight(-1.0, "seconds without a word lose viewers"),
-}
-
-
 class Candidate(BaseModel):
     """A window of the talk: sentences `first` to `last` (indices, inclusive), cut at `start` and `end`.
 
-    `signals` are standardised within the talk; `score` is their weighted sum. `aligned` says what its
-    ends are aligned to, `fallback` why that is not a sentence.
+    `signals` are standardised within the talk; `counted` is what each adds to the score, their weighted sum.
+    `aligned` says what its ends are aligned to, `fallback` why that is not a sentence.
     """
 
     start: float
@@ -95,6 +58,7 @@ class Candidate(BaseModel):
     text: str
     score: float
     signals: dict[str, float]
+    counted: dict[str, float]
     aligned: Alignment = "sentence"
     fallback: str | None = None
 
@@ -109,6 +73,7 @@ class SelectedWindows(BaseModel):
     clips: list[Candidate]
     reserve: list[Candidate] = Field(default_factory=list[Candidate])
     notes: list[str] = Field(default_factory=list[str])
+    kinds: dict[Kind, float]
 
 
 @dataclass(frozen=True)
@@ -119,6 +84,7 @@ class _Scored:
     windows: Windows
     topics: Topics
     signals: dict[str, Floats]
+    weights: dict[str, float]
     score: Floats
 
 
@@ -144,6 +110,10 @@ class Talk:
     @property
     def languages(self) -> set[str]:
         return {sentence.language or self.language for sentence in self.sentences}
+
+    def lines(self, items: Sequence[Sentence]) -> list[Line]:
+        """Sentences, or parts of them, with the word lists of their language."""
+        return [Line.of(item, word_lists(item.language or self.language)) for item in items]
 
 
 @dataclass(frozen=True)
@@ -173,11 +143,13 @@ def select_windows(talk: Talk, wanted: Wanted) -> SelectedWindows:
     picks = _Picks()
     scored: _Scored | None = None
     terms = topic_terms(wanted.topic, sorted(talk.languages)) if wanted.topic else []
+    kinds = kind_shares(talk.lines(sentences), learned().traits)
+    weights = mixed_weights(kinds)
     for units in unit_levels(sentences, wanted.bounds):
         if len(picks.picked) >= wanted.count or (picks.picked and not units.is_supplement):
             break
         windows = candidate_windows(units.items, wanted.bounds, talk.delivery, wanted.part, wanted.clock)
-        scored = _score(windows, units, talk, terms)
+        scored = _score(windows, units, talk, terms, weights)
         _pick(scored, picks, wanted.count)
     if scored is None or not picks.picked:
         raise TooShort(
@@ -191,24 +163,32 @@ def select_windows(talk: Talk, wanted: Wanted) -> SelectedWindows:
         clips=candidates[:chosen],
         reserve=candidates[chosen:],
         notes=_notes(candidates[:chosen], wanted.count, talk.delivery, talk.languages),
+        kinds=kinds,
     )
 
 
-def _score(windows: Windows, units: Units, talk: Talk, terms: Sequence[str]) -> _Scored:
-    lines = [Line.of(item, word_lists(item.language or talk.language)) for item in units.items]
+def _score(windows: Windows, units: Units, talk: Talk, terms: Sequence[str], weights: Mapping[str, float]) -> _Scored:
+    lines = talk.lines(units.items)
     topics = Topics.of(content_words(lines))
     if not len(windows):
-        return _Scored(units, windows, topics, {}, np.zeros(0))
-    raw = text_signals(lines, topics, windows) | pause_signals(units.items, windows)
+        return _Scored(units, windows, topics, {}, {}, np.zeros(0))
+    signals = measured_signals(windows, lines, topics, talk)
+    if terms:
+        signals["asked_topic"] = z_scores(topic_signal(lines, terms, windows))
+    used = {name: weights[name] for name in signals}
+    score = np.sum([used[name] * values for name, values in signals.items()], axis=0)
+    return _Scored(units, windows, topics, signals, used, score)
+
+
+def measured_signals(windows: Windows, lines: Sequence[Line], topics: Topics, talk: Talk) -> dict[str, Floats]:
+    """All signals of the windows, each standardised within the talk: arrays (windows,)."""
+    items = [line.sentence for line in lines]
+    raw = text_signals(lines, topics, windows) | pause_signals(items, windows) | position_signals(windows)
     if talk.delivery is not None and len(talk.delivery.loudness):
-        raw |= delivery_signals(units.items, talk.delivery, windows)
+        raw |= delivery_signals(items, talk.delivery, windows)
     if talk.audience is not None:
         raw |= audience_signals(talk.audience, windows)
-    if terms:
-        raw["asked_topic"] = topic_signal(lines, terms, windows)
-    signals = {name: z_scores(values) for name, values in raw.items()}
-    score = np.sum([WEIGHTS[name].value * values for name, values in signals.items()], axis=0)
-    return _Scored(units, windows, topics, signals, score)
+    return {name: z_scores(values) for name, values in raw.items()}
 
 
 class _Room:
@@ -294,6 +274,7 @@ def _candidate(scored: _Scored, i: int) -> Candidate:
         text=join(unit.text for unit in units.items[first : last + 1]),
         score=round(float(scored.score[i]), 4),
         signals={name: round(float(values[i]), 4) for name, values in scored.signals.items()},
+        counted={name: round(float(scored.weights[name] * v[i]), 4) for name, v in scored.signals.items()},
         aligned=aligned,
         fallback=None if aligned == "sentence" else units.fallback,
     )

@@ -21,7 +21,14 @@ from tasks.core.transcript import Sentence
 
 LONGEST_PAUSE = 2.0
 """Longest pause in seconds that still counts as timing; anything longer is dead air."""
+UNHURRIED = 80
+"""Percentile of the sentences' pace that counts as slow speech; only what takes longer is a pause that stands out."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.3, 8.3
+"""Seconds beyond slow speech that begin to count as a pause, and beyond which they count no more."""
+CLOSING_SHARE = 0.1
+"""Share of a recording that is its end: thanks, questions about taste, farewells."""
 
+EXCLAIMS = re.compile(r"[!\uff01]")
 _QUOTES = re.compile(r"[\"\u201c\u201d\u201e\u00ab\u00bb\u300c\u300e]")
 
 
@@ -99,6 +106,9 @@ def text_signals(lines: Sequence[Line], topics: Topics, windows: Windows) -> dic
         "rare_words": total(topics.density) / words,
         "numbers": total([line.number_count for line in lines]) / words,
         "repetition": total(_repeats(lines)) / count,
+        "centrality": topics.centrality(windows),
+        "variety": _variety(lines, windows) / words,
+        "exclamations": total([EXCLAIMS.search(line.sentence.text) is not None for line in lines]) / count,
         "topic": depth[windows.first] + depth[windows.last + 1] - sums_inside(depth, windows) / inner,
         "opening": opening_scores(lines)[windows.first],
         "completeness": ending_scores(lines)[windows.last],
@@ -133,28 +143,55 @@ def _list_signals(lines: Sequence[Line], windows: Windows, length: Floats) -> di
     return {name: np.where(is_listed, values, np.nan) for name, values in signals.items()}
 
 
+def listed_share(lines: Sequence[Line], name: str) -> float:
+    """Share of all words, in languages with lists, that are in the list `name`."""
+    listed = [line for line in lines if line.lists is not None]
+    return sum(_count(line, name) for line in listed) / max(sum(len(line.words) for line in listed), 1)
+
+
 def _count(line: Line, name: str) -> int:
     """Number of words of the line that are in the list `name` of its language."""
     listed: frozenset[str] = getattr(line.lists, name, frozenset())
     return sum(word in listed for word in line.words)
 
 
+def _variety(lines: Sequence[Line], windows: Windows) -> Floats:
+    """Number of different words in each window."""
+    number: dict[str, int] = {}
+    said = [[number.setdefault(word, len(number)) for word in line.words] for line in lines]
+    spans = zip(windows.first.tolist(), windows.last.tolist(), strict=True)
+    return np.array([len(set[int]().union(*said[first : last + 1])) for first, last in spans], np.float64)
+
+
+def position_signals(windows: Windows) -> dict[str, Floats]:
+    """Where each window is in the recording: `early` is 1 at its beginning, `closing` 1 at its very end."""
+    begin, length = float(windows.start.min()), float(windows.start.max() - windows.start.min())
+    place = (windows.start - begin) / max(length, 1e-3)
+    return {"early": 1.0 - place, "closing": np.clip(1.0 - (1.0 - place) / CLOSING_SHARE, 0.0, 1.0)}
+
+
 def pause_signals(sentences: Sequence[Sentence], windows: Windows) -> dict[str, Floats]:
-    """Signals from the word times: pauses, pace and dead air."""
+    """Signals from the times of sentences and words: pauses that stand out, and dead air."""
     total = window_sums(windows)
-    spoken = [sum(word.end - word.start for word in s.words) for s in sentences]
-    inside = [_gaps(s) for s in sentences]
-    after = [b.start - a.end for a, b in pairwise(sentences)]
-    short = [min(gap, LONGEST_PAUSE) for gap in after] + [0.0]
-    dead = [max(gap - LONGEST_PAUSE, 0.0) for gap in after] + [0.0]
-    length = np.maximum(windows.end - windows.start, 1e-3)
-    words = total([len(s.words) for s in sentences])
-    between = total(short) - np.array(short)[windows.last]
+    between = [max(b.start - a.end - LONGEST_PAUSE, 0.0) for a, b in pairwise(sentences)] + [0.0]
+    inside = [_dead_air(sentence) for sentence in sentences]
     return {
-        "pauses": (between + total([x[0] for x in inside])) / length,
-        "slow_speech": -words / np.maximum(total(spoken), 1e-3),
-        "dead_air": total(dead) - np.array(dead)[windows.last] + total([x[1] for x in inside]),
+        "pauses": total(_waits(sentences)),
+        "dead_air": total(between) - np.array(between)[windows.last] + total(inside),
     }
+
+
+def _waits(sentences: Sequence[Sentence]) -> Floats:
+    """Seconds by which each sentence, up to the next one, takes longer than slow speech: (sentences,).
+
+    Recognisers stretch words over laughter and silence, so the time is measured against the sentence's letters
+    rather than from the end of its last word.
+    """
+    letters = np.array([sum(len(word.word) for word in s.words) or len(s.text) for s in sentences], np.float64)
+    until = [following.start for following in sentences[1:]] + [sentences[-1].end]
+    seconds = np.array(until) - np.array([sentence.start for sentence in sentences])
+    pace = float(np.percentile(seconds / np.maximum(letters, 1.0), UNHURRIED))
+    return np.clip(seconds - pace * letters - SHORTEST_WAIT, 0.0, LONGEST_WAIT - SHORTEST_WAIT)
 
 
 def opening_scores(lines: Sequence[Line]) -> Floats:
@@ -222,7 +259,6 @@ def _repeats(lines: Sequence[Line]) -> list[bool]:
     return [len(words) > 0 and words in talk[max(i - 6, 0) : i] for i, words in enumerate(talk)]
 
 
-def _gaps(sentence: Sentence) -> tuple[float, float]:
-    """Seconds of pause between the words of a sentence: timing, and dead air."""
-    gaps = [b.start - a.end for a, b in pairwise(sentence.words)]
-    return sum(min(g, LONGEST_PAUSE) for g in gaps), sum(max(g - LONGEST_PAUSE, 0.0) for g in gaps)
+def _dead_air(sentence: Sentence) -> float:
+    """Seconds by which pauses between the words of a sentence exceed the longest that counts as timing."""
+    return sum(max(b.start - a.end - LONGEST_PAUSE, 0.0) for a, b in pairwise(sentence.words))

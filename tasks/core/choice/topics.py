@@ -59,6 +59,13 @@ class Topics:
         norms = self.norms(windows)
         return dots / np.maximum(norms * norms[pick], 1e-9)
 
+    def centrality(self, windows: Windows) -> Floats:
+        """Cosine similarity of each window's words to those of the whole talk, 0 to 1."""
+        whole = self.cumulative[-1]
+        along = (self.cumulative @ whole).astype(np.float64)
+        length = float(np.linalg.norm(whole))
+        return (along[windows.last + 1] - along[windows.first]) / np.maximum(self.norms(windows) * length, 1e-9)
+
     def norms(self, windows: Windows) -> Floats:
         """Length of each window's bag of words."""
         parts = [

@@ -53,6 +53,7 @@ class WordLists:
     second_person: frozenset[str]
     said: frozenset[str]
     discourse: frozenset[str]
+    unscripted: frozenset[str]
     openers: frozenset[str]
     asides: frozenset[str]
     question: frozenset[str]

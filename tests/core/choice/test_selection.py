@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tasks.core.choice.audience import Audience
 from tasks.core.choice.cuts import LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, candidate_windows, cut_points
 from tasks.core.choice.delivery import Delivery
-from tasks.core.choice.selection import WEIGHTS, SelectedWindows, Talk, Wanted, select_windows
+from tasks.core.choice.selection import SelectedWindows, Talk, Wanted, select_windows
+from tasks.core.choice.weights import signal_names
 from tasks.core.errors import TooShort
 from tasks.core.media import Chapter, HeatmapPoint
 from tasks.core.speech.sentences import sentences
@@ -78,7 +79,8 @@ def check_choice(choice: SelectedWindows, talk: list[Sentence], bounds: tuple[fl
         assert not any(w.start + 1e-9 < cut < w.end - 1e-9 for w in words for cut in (window.start, window.end))
         inside = [w for w in words if window.start - 1e-9 <= w.start and w.end <= window.end + 1e-9]
         assert inside
-        assert all(name in WEIGHTS for name in window.signals)
+        assert set(window.signals) <= set(signal_names())
+        assert sum(window.counted.values()) == pytest.approx(window.score, abs=0.01)
         if window.aligned == "sentence":
             lead, tail = talk[window.first].start - window.start, window.end - talk[window.last].end
             assert -1e-9 <= lead <= LEAD_SECONDS + 1e-9

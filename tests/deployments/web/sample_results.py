@@ -15,7 +15,8 @@ CLIPS = [
         "text": "You carry a phone that you cannot open. You drive a car that you cannot fix. "
         "They tell you that this is the future. I think it is the opposite.",
         "why": "Stands out for opening, second person, low rare words.",
-        "scores": {"opening": 2.4, "second_person": 1.9, "rare_words": -1.2, "pauses": 0.8, "loudness": -0.6},
+        "scores": {"opening": 2.4, "second_person": 1.9, "rare_words": -1.2, "loudness": -0.6},
+        "counted": {"opening": 3.0, "second_person": 0.5, "rare_words": 0.6, "loudness": -0.24},
     },
     {
         "file": "clip_02.mp4",

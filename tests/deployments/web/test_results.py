@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tasks.core.choice.selection import WEIGHTS
+from tasks.core.choice.weights import signal_names
 from tasks.core.output.file_names import file_name_from_title
 from tests.deployments.web.browser import window
 from tests.deployments.web.sample_results import CLIPS
@@ -96,7 +96,7 @@ def test_a_card_shows_a_clips_details(page, finished_job):
     expect(first).to_contain_text("Stands out for opening")
     scores = first.locator(".scores > div")
     expect(scores).to_have_text(
-        ["Strong opening+2.4", "Speaks to the viewer+1.9", "Common words+1.2", "Pauses+0.8", "Raised voice\u22120.6"]
+        ["Strong opening+3.0", "Common words+0.6", "Speaks to the viewer+0.5", "Quiet voice\u22120.2"]
     )
     expect(page.get_by_role("list", name="Notes")).to_have_text("Nothing is known of the audience.")
 
@@ -170,12 +170,11 @@ def test_untrusted_text_is_shown_as_text(page, api):
     assert page.evaluate("window.broken") is None
 
 
-def test_every_signal_has_a_name_and_a_direction(page):
+def test_every_signal_has_a_name_for_much_and_for_little_of_it(page):
     page.goto("/")
     signals = page.evaluate("import('/static/app/signals.js').then(({ SIGNALS }) => SIGNALS)")
-    assert {name: "less" in signal for name, signal in signals.items()} == {
-        name: weight.value < 0 for name, weight in WEIGHTS.items()
-    }
+    assert set(signals) == set(signal_names())
+    assert all(much and little and much != little for much, little in signals.values())
 
 
 def test_a_clip_links_its_subtitles(page, finished_job):

@@ -113,11 +113,11 @@ const tags = (hashtags) =>
   Array.isArray(hashtags) ? hashtags.map((tag) => `#${String(tag).replace(/^#/, "")}`).join(" ") : "";
 
 function reasons(clip) {
-  const values = strongest(clip.scores);
+  const values = strongest(clip.scores, clip.counted);
   return [
     clip.why && make("p", {}, clip.why),
     values.length > 0 && make("dl", { class: "scores" }, ...values.map(score)),
-    values.length > 0 && make("p", { class: "hint" }, "Compared with the rest of this video; 0 is average."),
+    values.length > 0 && make("p", { class: "hint" }, "What counted for this clip and against it, compared with the rest of this video."),
   ];
 }
 

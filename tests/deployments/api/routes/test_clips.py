@@ -42,7 +42,7 @@ def test_results_list_the_clips(api, finished):
     assert first["stream_url"] == f"/api/jobs/{finished}/clips/clip_01.mp4"
     assert (first["hook"], first["start"], first["end"]) == ("So it begins", 1.0, 31.0)
     assert first["text"] == "So it begins."
-    assert (first["why"], first["scores"]) == (None, None)
+    assert (first["why"], first["scores"], first["counted"]) == (None, None, None)
 
 
 def test_results_say_why_a_clip_was_chosen(api):
