@@ -65,7 +65,7 @@ def attempt(request: ClipRequest, job_id: str | None, number: int | None = None)
         try:
             opened = _open_attempt(request, job_id, number, store)
             lease.guard(opened)
-            sweep(opened, configured)
+            sweep(opened, configured, store)
             opened = create_progress(opened)
             yield opened
         except (JobConflict, ReportLost):

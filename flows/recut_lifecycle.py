@@ -89,7 +89,7 @@ def attempt(job_id: str, revision: int, number: int) -> Generator[RecutRun]:
         try:
             record = _open(job, store) if store else None
             lease.guard(job)
-            sweep(job, configured)
+            sweep(job, configured, store)
             with recut_reports(job, sinks_of(configured)) as report, machine_failures(configured):
                 work = _workspace(job, configured, report)
                 known = Handover.of(record) if record else read_handover(job, work.store)

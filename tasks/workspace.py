@@ -19,6 +19,7 @@ from infra.errors import DiskFull, MachineError
 from infra.granted.access import access_of
 from infra.jobs.record import JobRef, Report
 from infra.jobs.reports import Progress, Sink, sinks_of, stage_reports
+from infra.jobs.store import JobStore
 from infra.prefect import stop_signals
 from infra.settings import Settings
 from infra.states import Stage
@@ -168,14 +169,21 @@ def work_folder(job: JobRef, settings: Settings) -> Path:
     return settings.data_dir / "work" / f"{job.job_id}-{of_revision}{job.attempt}"
 
 
-def sweep(job: JobRef, settings: Settings) -> None:
-    """Delete the folders of killed runs: those of the job's earlier attempts, and all old ones."""
+def sweep(job: JobRef, settings: Settings, store: JobStore | None = None) -> None:
+    """Delete the folders of killed runs: of the job's earlier attempts, of jobs that are over, and all old ones."""
     old = time.time() - ABANDONED_SECONDS
     for folder in (settings.data_dir / "work").glob("*-*"):
-        is_earlier = folder.name.startswith(f"{job.job_id}-") and folder != work_folder(job, settings)
+        of_job = folder.name.partition("-")[0]
+        is_earlier = of_job == job.job_id and folder != work_folder(job, settings)
         with contextlib.suppress(FileNotFoundError):  # its run has just deleted it
-            if is_earlier or folder.stat().st_mtime < old:
+            if is_earlier or folder.stat().st_mtime < old or (of_job != job.job_id and _is_over(of_job, store)):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_over(job_id: str, store: JobStore | None) -> bool:
+    """Whether nothing is under way for a known job, and no process runs it: one may have been killed just after."""
+    found = store.get(job_id) if store else None
+    return store is not None and found is not None and found.is_settled and not store.leases.is_held(job_id)
 
 
 def _artifact_sinks(job: JobRef) -> list[Sink]:

@@ -4,7 +4,7 @@ import pytest
 
 from infra import settings
 from infra.jobs.ids import new_job_id
-from infra.jobs.record import JobRef
+from infra.jobs.record import JobRef, Report
 from infra.jobs.store import JobStore
 from infra.states import JobState
 from tasks.core.request import ClipRequest
@@ -50,6 +50,33 @@ def test_an_attempt_ends_with_its_real_error_even_if_progress_cannot_be_shown(jo
     job = jobs.get(job_id)
     assert (job.status, job.attempt) == (JobState.FAILED, 2)
     assert job.error.startswith("Port 9 is not allowed: use 80, 443, or 1024 and above.")
+
+
+def test_a_killed_runs_folder_is_deleted_once_its_job_is_over_and_no_process_runs_it(stack, jobs):
+    from tasks.workspace import sweep, work_folder
+
+    configured = settings.load()
+    recorded = REQUEST.model_dump_json(exclude_none=True)
+    folders = {}
+    for end in ("running", "failed", "failed and held"):
+        job_id = new_job_id()
+        jobs.create(job_id, recorded)
+        jobs.open(job_id, OTHER_RUN, 1, recorded, lease=end != "failed")
+        if end != "running":
+            jobs.report(Report(job_id=job_id, attempt=1, status=JobState.FAILED, error="It broke."))
+        if end == "running":
+            jobs.leases.release(job_id)
+        folders[end] = work_folder(JobRef(job_id=job_id), configured)
+        folders[end].mkdir(parents=True)
+    unknown = work_folder(JobRef(job_id=new_job_id()), configured)
+    unknown.mkdir(parents=True)
+    sweep(JobRef(job_id=new_job_id()), configured, jobs)
+    assert {end: folder.exists() for end, folder in folders.items()} == {
+        "running": True,
+        "failed": False,
+        "failed and held": True,
+    }
+    assert unknown.exists()
 
 
 def test_sweep_tolerates_folders_that_disappear(stack):

