@@ -9,8 +9,8 @@ KangKlip. `python docs/learn_weights.py --split FILE.jsonl.gz FOLDER` writes its
 Recordings whose id has a SHA-256 that begins with an odd byte are held back: nothing is learned from them, and
 `docs/choose_windows.py` measures on them. On the others, a ridge regression from the signals of all windows of 36 to
 45 s to the logarithm of the marks inside gives the weights of each kind of recording. All recordings count alike. Each
-set of weights is scaled so that the learned part of the score has the deviation `DEVIATION`, next to which the judged
-weights were chosen. Lessons and streams, of which there is no data, get the mean of the others, without position.
+set of weights is scaled so that the learned part of the score has a deviation of 1 within a recording. Lessons and
+streams, of which there is no data, get the mean of the others, without position and pauses.
 """
 
 import gzip
@@ -47,13 +47,15 @@ LEARNED = (
     "question",
     "exclamations",
     "centrality",
+    "length",
     "early",
     "closing",
 )
 POSITION = ("early", "closing")
+UNKNOWN = (*POSITION, "pauses")
+"""Signals whose meaning depends on the kind most; without recordings of a kind, they are left out."""
 NO_POSITION = ("talk",)
 """Kinds in which position is not learned: what the audience liked is spread evenly over the recording."""
-DEVIATION = 4.0
 PENALTY = 0.5
 """Of the ridge regression, as a share of the number of observations."""
 FOLDS, COUNT, SECONDS = 5, 3, 45.0
@@ -121,7 +123,7 @@ def fitted(recordings: Sequence[Recording], allowed: Sequence[bool]) -> Floats:
 
 
 def _bounded(weights: Floats, recordings: Sequence[Recording]) -> Floats:
-    """The weights scaled to `DEVIATION`; position deviates at most as much as all else together."""
+    """The weights scaled; position deviates at most as much as all else together."""
     is_place = np.array([name in POSITION for name in LEARNED])
     place, rest = (np.mean([(r.signals[:, k] @ weights[k]).std() for r in recordings]) for k in (is_place, ~is_place))
     weights = np.where(is_place, weights * min(1.0, rest / max(place, 1e-9)), weights)
@@ -129,8 +131,8 @@ def _bounded(weights: Floats, recordings: Sequence[Recording]) -> Floats:
 
 
 def _scaled(weights: Floats, recordings: Sequence[Recording]) -> Floats:
-    """The weights, so that the learned part of the score has the wanted deviation within a recording."""
-    return weights * DEVIATION / np.mean([(one.signals @ weights).std() for one in recordings])
+    """The weights, so that the learned part of the score has a deviation of 1 within a recording."""
+    return weights / np.mean([(one.signals @ weights).std() for one in recordings])
 
 
 def lift(recordings: Sequence[Recording], weigh: Callable[[Recording], Floats]) -> float:
@@ -169,12 +171,12 @@ def learn(sets: dict[str, list[Recording]]) -> dict:
         weights[kind] = fitted(data, allowed)
         measured_lift = cross_validated(data, allowed)
         notes[kind] = f"{len(data)} recordings; lift {measured_lift:.2f} in {FOLDS}-fold cross-validation"
-    placed = np.array([name in POSITION for name in LEARNED])
+    unknown = np.array([name in UNKNOWN for name in LEARNED])
     everything = [one for data in sets.values() for one in data]
-    mean = _scaled(np.where(placed, 0.0, np.mean(list(weights.values()), axis=0)), everything)
+    mean = _scaled(np.where(unknown, 0.0, np.mean(list(weights.values()), axis=0)), everything)
     for kind in KINDS:
         if kind not in sets:
-            weights[kind], notes[kind] = mean, "no recordings: the mean of the others, without position"
+            weights[kind], notes[kind] = mean, "no recordings: the mean of the others, without position and pauses"
     return {
         "about": {"script": "docs/learn_weights.py", **notes},
         "weights": {
@@ -189,7 +191,7 @@ def _trait(name: str, sets: dict[str, list[Recording]]) -> dict:
     usual = {kind: round(float(found.mean()), 3) for kind, found in values.items()}
     usual |= {kind: known[name] for kind, known in JUDGED_TRAITS.items()}
     spread = SPREAD_OF_MINUTES if name == "minutes" else float(np.sqrt(np.mean([v.var() for v in values.values()])))
-    return {"usual": {kind: usual[kind] for kind in KINDS}, "spread": round(spread, 3)}
+    return {"usual": {kind: usual[kind] for kind in KINDS}, "spread": max(round(spread, 3), 0.001)}
 
 
 def split(path: Path, folder: Path) -> None:

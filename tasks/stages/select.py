@@ -9,6 +9,7 @@ from tasks.core.choice.delivery import Delivery
 from tasks.core.choice.grounding import unspoken_words
 from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
+from tasks.core.choice.reasons import reason
 from tasks.core.choice.selection import Candidate, SelectedWindows, Talk, Wanted, select_windows
 from tasks.core.choice.signals import Line
 from tasks.core.choice.topic_match import match_topic, mentions, topic_terms
@@ -181,7 +182,7 @@ def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pi
         score=window.score,
         signals=window.signals,
         counted=window.counted,
-        why=_why(window),
+        why=reason(window.counted, window.signals),
     )
 
 
@@ -200,12 +201,3 @@ def _texts_inside(window: Candidate, talk: list[Sentence]) -> list[str]:
         for sentence in talk[window.first : window.last + 1]
     ]
     return [part for part in parts if part]
-
-
-def _why(window: Candidate) -> str:
-    """One sentence that names what counted most for the window."""
-    strong = sorted((name for name, gain in window.counted.items() if gain > 0), key=lambda name: -window.counted[name])
-    if not strong:
-        return "No signal stands out; it is the best remaining window."
-    praise = [("low " if window.signals[name] < 0 else "") + name.replace("_", " ") for name in strong[:3]]
-    return f"Stands out for {', '.join(praise)}."

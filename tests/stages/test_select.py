@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 import wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from tasks.core.choice.clauses import standing_alone
 from tasks.core.choice.grounding import unspoken_words
+from tasks.core.choice.headline import MAX_TITLE_CHARS
 from tasks.core.edit.cuts import SourceWords, left_out
 from tasks.core.edit.drawing import asked_drawing
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import HeatmapPoint, SourceMeta
 from tasks.core.request import ClipRequest
+from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines.choice.llm import LlmOptions
 from tasks.stages.select import select_clips
@@ -364,7 +368,8 @@ def test_a_failing_llm_leaves_the_choice_to_the_signals(segments, endpoint, answ
 
 def test_missing_picks_are_filled_by_the_signals(segments, endpoint):
     def answer(offered):
-        title = " ".join(offered[1]["transcript"].split()[2:6])
+        clauses = standing_alone(re.split(r"(?<=[.!?]) ", offered[1]["transcript"]), word_lists("en"))
+        title = next(clause.text for clause in clauses if len(clause.text) <= MAX_TITLE_CHARS)
         return 200, json.dumps({"clips": [pick_named(offered[1], title)]})
 
     endpoint.answer = answer

@@ -20,6 +20,8 @@ LEAD_SECONDS = 0.25
 """Most seconds that a clip begins before its first word."""
 TAIL_SECONDS = 0.5
 """Most seconds that a clip ends after its last word."""
+HOLD_SECONDS = 2.0
+"""Most seconds that a clip too short otherwise goes on into a pause: better than an end inside a sentence."""
 IDEAL_LEAD, IDEAL_TAIL = 0.1, 0.25
 """Seconds before the first and after the last word to cut at if no point in the gap is quieter."""
 DISTANCE_DB = 10.0
@@ -42,16 +44,23 @@ class Units:
     aligned: Alignment
     fallback: str | None = None
     is_supplement: bool = False
-    """Whether these add windows even if whole sentences gave some: parts of sentences longer than a clip."""
+    """Whether these add windows if there are too few: parts of sentences longer than a clip, for example."""
+    hold: float = 0.0
+    """Seconds by which a clip may go on into the silence after its last word, to reach the shortest length."""
+    opens_anywhere: bool = False
+    """Whether clips may begin with what should not begin one."""
 
 
 def unit_levels(sentences: list[Sentence], bounds: tuple[float, float]) -> Iterator[Units]:
-    """Increasingly fine units: sentences, then parts of overlong ones, then parts of all, then words."""
+    """Increasingly poor units: sentences, then parts of overlong ones, then parts of all, then words."""
     shortest, longest = bounds
-    yield Units(sentences, list(range(len(sentences))), "sentence")
+    order = list(range(len(sentences)))
+    yield Units(sentences, order, "sentence")
+    yield Units(sentences, order, "sentence", is_supplement=True, hold=HOLD_SECONDS)
     too_long = [s.end - s.start > longest for s in sentences]
     if any(too_long):
         yield _phrases(sentences, too_long, "a sentence is longer than the clip: cut at a pause", is_supplement=True)
+    yield Units(sentences, order, "sentence", is_supplement=True, opens_anywhere=True)
     yield _phrases(sentences, [True] * len(sentences), "no run of sentences fits: cut at a pause")
     grain = min(max((longest - shortest) / 2, 0.0), 1.0)
     yield _word_runs(sentences, grain, "no pause fits: cut between words")
@@ -132,11 +141,13 @@ def candidate_windows(
     delivery: Delivery | None = None,
     part: tuple[float, float] = EVERYTHING,
     clock: Callable[[float], float] | None = None,
+    hold: float = 0.0,
 ) -> Windows:
     """All windows of whole sentences inside `part` whose length between the cuts is within the bounds (seconds).
 
     With a `clock`, lengths are measured by it. It may be wrong by the silence at a window's ends, so its shortest
-    windows are left out.
+    windows are left out. With `hold`, these are windows that are too short, but reach the shortest length within so
+    many seconds of the pause after their last word.
     """
     starts, ends = cut_points(sentences, delivery)
     shortest, longest = bounds
@@ -146,8 +157,10 @@ def candidate_windows(
         closes = np.array([clock(s.end) - s.end for s in sentences]) + ends
         shortest += min(LEAD_SECONDS + TAIL_SECONDS, (longest - shortest) / 2)
     at = np.arange(len(starts), dtype=np.int64)
-    low: Ints = np.maximum(np.searchsorted(closes, begins + shortest - TOLERANCE, side="left"), at)
-    high: Ints = np.searchsorted(closes, begins + longest + TOLERANCE, side="right").astype(np.int64)
+    reaches = _held(sentences, ends, hold, delivery) if hold and not clock else closes
+    low: Ints = np.maximum(np.searchsorted(reaches, begins + shortest - TOLERANCE, side="left"), at)
+    within = begins + (shortest - 2 * TOLERANCE if hold else longest + TOLERANCE)
+    high: Ints = np.searchsorted(closes, within, side="right").astype(np.int64)
     high = np.minimum(high, sum(sentence.end <= part[1] for sentence in sentences))
     is_inside = np.array([sentence.start >= part[0] for sentence in sentences], dtype=bool)
     number: Ints = np.where(is_inside, np.maximum(high - low, 0), 0)
@@ -156,4 +169,13 @@ def candidate_windows(
     last: Ints = np.arange(len(first), dtype=np.int64) + np.repeat(low - before, number)
     stride = -(-len(first) // MAX_WINDOWS) or 1
     first, last = first[::stride], last[::stride]
-    return Windows(first, last, starts[first], ends[last])
+    until = np.maximum(ends[last], starts[first] + shortest) if hold else ends[last]
+    return Windows(first, last, starts[first], until)
+
+
+def _held(sentences: Sequence[Sentence], ends: Floats, hold: float, delivery: Delivery | None) -> Floats:
+    """How long a clip that ends with each sentence may go on: (sentences,) seconds, never into the next word."""
+    sound = delivery.duration if delivery is not None else 0.0
+    limits = np.array([s.start for s in sentences[1:]] + [max(sound, float(ends[-1]))] if sentences else [])
+    spoken = np.array([s.end for s in sentences])
+    return np.maximum(ends, np.minimum(limits, spoken + hold))

@@ -25,10 +25,11 @@ from tasks.core.choice.cuts import (
 )
 from tasks.core.choice.delivery import Delivery, delivery_signals
 from tasks.core.choice.kinds import Kind, kind_shares
+from tasks.core.choice.openings import may_open
 from tasks.core.choice.signals import Line, content_words, pause_signals, position_signals, text_signals
 from tasks.core.choice.topic_match import topic_signal, topic_terms
 from tasks.core.choice.topics import Topics
-from tasks.core.choice.weights import learned, mixed_weights
+from tasks.core.choice.weights import applied_weights, learned
 from tasks.core.choice.windows import Floats, Windows, z_scores
 from tasks.core.errors import TooShort
 from tasks.core.plurals import pluralize
@@ -141,33 +142,38 @@ def select_windows(talk: Talk, wanted: Wanted) -> SelectedWindows:
         spoken = sentences[-1].end - sentences[0].start if sentences else 0.0
         raise TooShort(f"The video has {pluralize(round(spoken), 'second')} of speech; a clip needs {shortest:.0f}.")
     picks = _Picks()
-    scored: _Scored | None = None
+    tried: list[_Scored] = []
     terms = topic_terms(wanted.topic, sorted(talk.languages)) if wanted.topic else []
     kinds = kind_shares(talk.lines(sentences), learned().traits)
-    weights = mixed_weights(kinds)
     for units in unit_levels(sentences, wanted.bounds):
         if len(picks.picked) >= wanted.count or (picks.picked and not units.is_supplement):
             break
-        windows = candidate_windows(units.items, wanted.bounds, talk.delivery, wanted.part, wanted.clock)
-        scored = _score(windows, units, talk, terms, weights)
-        _pick(scored, picks, wanted.count)
-    if scored is None or not picks.picked:
+        windows = candidate_windows(units.items, wanted.bounds, talk.delivery, wanted.part, wanted.clock, units.hold)
+        if units.aligned == "sentence" and not units.opens_anywhere:
+            windows = windows.only(may_open(talk.lines(units.items))[windows.first])
+        tried.append(_score(windows, units, talk, terms, kinds))
+        _pick(tried[-1], picks, wanted.count)
+    if not picks.picked:
         raise TooShort(
             f"No part of the speech can be cut to between {shortest:g} and {longest:g} seconds.",
             "Ask for shorter clips, or allow a wider range of lengths.",
         )
     chosen = len(picks.picked)
-    _pick(scored, picks, chosen + RESERVE, fill=False)
+    for scored in tried:
+        _pick(scored, picks, chosen + RESERVE, fill=False)
     candidates = [_candidate(scored, i) for scored, i in picks.picked]
+    notes = _notes(candidates[:chosen], wanted.count, talk.delivery, talk.languages)
+    if any(scored.units.opens_anywhere for scored, _ in picks.picked[:chosen]):
+        notes.append("a clip begins with a greeting, a reply or an answer without its question: nothing else fits")
     return SelectedWindows(
         clips=candidates[:chosen],
         reserve=candidates[chosen:],
-        notes=_notes(candidates[:chosen], wanted.count, talk.delivery, talk.languages),
+        notes=notes,
         kinds=kinds,
     )
 
 
-def _score(windows: Windows, units: Units, talk: Talk, terms: Sequence[str], weights: Mapping[str, float]) -> _Scored:
+def _score(windows: Windows, units: Units, talk: Talk, terms: Sequence[str], kinds: Mapping[Kind, float]) -> _Scored:
     lines = talk.lines(units.items)
     topics = Topics.of(content_words(lines))
     if not len(windows):
@@ -175,7 +181,7 @@ def _score(windows: Windows, units: Units, talk: Talk, terms: Sequence[str], wei
     signals = measured_signals(windows, lines, topics, talk)
     if terms:
         signals["asked_topic"] = z_scores(topic_signal(lines, terms, windows))
-    used = {name: weights[name] for name in signals}
+    used = applied_weights(signals, kinds)
     score = np.sum([used[name] * values for name, values in signals.items()], axis=0)
     return _Scored(units, windows, topics, signals, used, score)
 
@@ -286,7 +292,9 @@ def _notes(clips: list[Candidate], count: int, delivery: Delivery | None, langua
         notes.append(f"the speech has room for only {len(clips)} of {pluralize(count, 'clip')}")
     if unlisted := sorted(repr(code) for code in languages if word_lists(code) is None):
         which = pluralize(len(unlisted), "language").partition(" ")[2]
-        notes.append(f"no word lists for {which} {', '.join(unlisted)}: chosen by sentences, pauses, topics and sound")
+        notes.append(
+            f"no word lists for {which} {', '.join(unlisted)}: chosen by pauses, lengths, questions, subjects and sound"
+        )
     if delivery is None or not len(delivery.loudness):
         notes.append("the sound was not measured")
     return notes + sorted({clip.fallback for clip in clips if clip.fallback})

@@ -164,10 +164,11 @@ def _variety(lines: Sequence[Line], windows: Windows) -> Floats:
 
 
 def position_signals(windows: Windows) -> dict[str, Floats]:
-    """Where each window is in the recording: `early` is 1 at its beginning, `closing` 1 at its very end."""
+    """Place and length of each window: `early` is 1 at the recording's beginning, `closing` 1 at its very end."""
     begin, length = float(windows.start.min()), float(windows.start.max() - windows.start.min())
     place = (windows.start - begin) / max(length, 1e-3)
-    return {"early": 1.0 - place, "closing": np.clip(1.0 - (1.0 - place) / CLOSING_SHARE, 0.0, 1.0)}
+    closing = np.clip(1.0 - (1.0 - place) / CLOSING_SHARE, 0.0, 1.0)
+    return {"early": 1.0 - place, "closing": closing, "length": windows.end - windows.start}
 
 
 def pause_signals(sentences: Sequence[Sentence], windows: Windows) -> dict[str, Floats]:

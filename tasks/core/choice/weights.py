@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.choice.kinds import KINDS, Kind, Trait
+from tasks.core.choice.windows import Floats
+
+LEARNED_DEVIATION = 5.0
+"""Deviation of the learned part of the score within a recording, next to which the judged weights were chosen."""
+FLAT = 1e-9
+"""Deviation below which the learned part of the score says nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,21 @@ def signal_names() -> list[str]:
     return [*learned().weights, *JUDGED]
 
 
-def mixed_weights(shares: Mapping[Kind, float]) -> dict[str, float]:
-    """The weight of each signal in a recording that is of each kind by these shares."""
-    mixed = {name: sum(shares[kind] * by_kind[kind] for kind in KINDS) for name, by_kind in learned().weights.items()}
-    for name, weight in JUDGED.items():
-        mixed[name] = weight.value * sum(shares[kind] for kind in weight.only or KINDS)
-    return mixed
+def applied_weights(signals: Mapping[str, Floats], shares: Mapping[Kind, float]) -> dict[str, float]:
+    """The weight of each of these signals, in a recording that is of each kind by these shares.
+
+    The learned part of the score is given the same deviation in every recording, whichever signals there are.
+    """
+    mixed = {
+        name: sum(shares[kind] * by_kind[kind] for kind in KINDS)
+        for name, by_kind in learned().weights.items()
+        if name in signals
+    }
+    deviation = float(np.std(sum((weight * signals[name] for name, weight in mixed.items()), np.zeros(1))))
+    scale = LEARNED_DEVIATION / deviation if deviation > FLAT else 0.0
+    judged = {
+        name: weight.value * sum(shares[kind] for kind in weight.only or KINDS)
+        for name, weight in JUDGED.items()
+        if name in signals
+    }
+    return {name: scale * weight for name, weight in mixed.items()} | judged

@@ -24,6 +24,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.first)
 
+    def only(self, kept: NDArray[np.bool_]) -> "Windows":
+        """The windows for which `kept` (windows,) is true."""
+        return Windows(self.first[kept], self.last[kept], self.start[kept], self.end[kept])
+
 
 def z_scores(values: Floats) -> Floats:
     """Values standardised within the talk and clipped to three deviations; 0 for NaN, or if nothing varies."""

@@ -54,6 +54,7 @@ class WordLists:
     said: frozenset[str]
     discourse: frozenset[str]
     unscripted: frozenset[str]
+    replies: frozenset[str]
     openers: frozenset[str]
     asides: frozenset[str]
     question: frozenset[str]
@@ -89,6 +90,7 @@ class WordLists:
     claim_phrases: tuple[str, ...]
     story: tuple[str, ...]
     promotion: tuple[str, ...]
+    courtesies: tuple[str, ...]
 
     @functools.cached_property
     def function_words(self) -> frozenset[str]:
@@ -107,6 +109,7 @@ PHRASES = (
     "claim_phrases",
     "story",
     "promotion",
+    "courtesies",
 )
 """Lists in the section `phrases`, with one phrase per line. All other lists are words separated by spaces."""
 SECTIONS = {

@@ -7,13 +7,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.choice.audience import Audience
-from tasks.core.choice.cuts import LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, candidate_windows, cut_points
+from tasks.core.choice.cuts import HOLD_SECONDS, LEAD_SECONDS, TAIL_SECONDS, TOLERANCE, candidate_windows, cut_points
 from tasks.core.choice.delivery import Delivery
 from tasks.core.choice.selection import SelectedWindows, Talk, Wanted, select_windows
 from tasks.core.choice.weights import signal_names
 from tasks.core.errors import TooShort
 from tasks.core.media import Chapter, HeatmapPoint
-from tasks.core.speech.sentences import sentences
+from tasks.core.speech.sentences import join, sentences
 from tasks.core.transcript import Segment, Sentence, Word
 
 DULL = [
@@ -84,8 +84,9 @@ def check_choice(choice: SelectedWindows, talk: list[Sentence], bounds: tuple[fl
         if window.aligned == "sentence":
             lead, tail = talk[window.first].start - window.start, window.end - talk[window.last].end
             assert -1e-9 <= lead <= LEAD_SECONDS + 1e-9
-            assert -1e-9 <= tail <= TAIL_SECONDS + 1e-9
-            assert window.text == " ".join(s.text for s in talk[window.first : window.last + 1])
+            is_held = abs(window.duration - bounds[0]) <= TOLERANCE  # goes on into a pause to be long enough
+            assert -1e-9 <= tail <= (HOLD_SECONDS if is_held else TAIL_SECONDS) + 1e-9
+            assert window.text == join(s.text for s in talk[window.first : window.last + 1])
             assert window.fallback is None
         else:
             assert window.fallback
@@ -169,6 +170,17 @@ def test_without_pauses_a_sentence_is_cut_between_words():
     choice = select_windows(Talk(talk, "en"), Wanted((4, 5), 2))
     check_choice(choice, talk, (4, 5))
     assert {clip.aligned for clip in choice.clips} == {"word"}
+
+
+def test_whole_sentences_too_short_by_little_go_on_into_the_pause_rather_than_be_cut():
+    talk = spoken([*DULL[:2], "It burned."], pause=1.5)
+    whole = talk[1].end - talk[0].start
+    bounds = (whole + 1.0, whole + 1.2)
+    (clip,) = select_windows(Talk(talk, "en"), Wanted(bounds, 1)).clips
+    assert clip.aligned == "sentence"
+    assert clip.text == " ".join(sentence.text for sentence in talk[:2])
+    assert clip.duration == pytest.approx(bounds[0])
+    assert talk[1].end < clip.end <= talk[2].start
 
 
 def test_a_window_longer_by_a_rounding_error_is_kept():

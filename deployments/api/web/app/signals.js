@@ -17,6 +17,7 @@ export const SIGNALS = {
   question: ["Questions", "No questions"],
   exclamations: ["Exclamations", "No exclamations"],
   centrality: ["On the main subject", "Away from the main subject"],
+  length: ["Uses the length", "Short clip"],
   early: ["Early in the video", "Late in the video"],
   closing: ["At the very end", "Not at the very end"],
   opening: ["Strong opening", "Weak opening"],
