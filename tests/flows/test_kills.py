@@ -140,7 +140,6 @@ def check(up, jobs):
     store = JobStore(Connection(stack.environment()["REDIS_URL"]), 3600)
     failed = [job for job_id in jobs if (job := up.job(job_id))["status"] != "SUCCEEDED"]
     assert failed == []
-    killed_late = 0
     for job_id in jobs:
         job = store.get(job_id)
         tag = {"flow_runs": {"tags": {"all_": [job_id]}}}
@@ -149,14 +148,10 @@ def check(up, jobs):
         print(job_id, job.attempt, reasons)
         assert not any("memory" in reason or reason.startswith("The run was stopped") for reason in reasons)
         assert len({run["parameters"]["attempt"] for run in runs}) == len(runs) <= job.attempt
-        ends = {run["parameters"]["attempt"]: run["state_type"] for run in runs}
-        last = ends.pop(job.attempt)
-        assert set(ends.values()) <= {"CRASHED", "FAILED"}
-        assert last in ("COMPLETED", "CRASHED")
-        killed_late += last == "CRASHED"  # once its job had ended
+        assert [run["state_type"] for run in runs].count("COMPLETED") == 1
+        assert {run["state_type"] for run in runs} <= {"COMPLETED", "CRASHED", "FAILED"}
         ends = [fields["status"] for _, fields in JobEvents(store.connection).read(job_id, block_seconds=0.05)]
         assert ends.count(JobState.SUCCEEDED) == 1
         assert not store.leases.is_held(job_id)
         assert up.client.get(f"/api/jobs/{job_id}/results").json()["clips"]
-    assert killed_late <= len(jobs) // 10
     assert store.active() == []
