@@ -3,6 +3,7 @@
 The container is a process with nothing but its definition, as on an untrusted host.
 """
 
+import asyncio
 import contextlib
 import functools
 import hashlib
@@ -21,22 +22,28 @@ from playwright.sync_api import expect
 from pydantic import SecretStr
 
 from deployments.api.app import create_app
+from deployments.image import container
 from deployments.job_reconciler import Reconciler, keep_reconciling
 from deployments.recut_reconciler import RecutReconciler
 from deployments.registry.register import register
+from infra.bucket.clients import remote_client
 from infra.bucket.store import ArtifactStore
+from infra.errors import StoreError
 from infra.granted.access import granted_root
 from infra.jobs.ids import job_id_of_run
 from infra.jobs.store import JobStore
 from infra.nosana.worker import NosanaWorker
 from infra.prefect.runs import PrefectRuns
+from infra.settings import Settings
 from infra.states import JobState, Stage
+from tasks.core.object_keys import revision_folder
 from tests.deployments.api.conftest import Server
 from tests.deployments.cli.test_up import kill_ffmpeg_below
 from tests.deployments.web.browser import SCREENS, chromium, window
 from tests.folders import ROOT
 from tests.media_server import MediaServer, file
 from tests.nosana.double import KEY, NosanaDouble
+from tests.nosana.states import ended
 from tests.nosana.test_worker import CANARY, SECRETS
 from tests.prefect_client import prefect_client
 
@@ -388,6 +395,55 @@ def test_cancelling_the_run_of_a_recut_releases_its_machine(service, published):
     assert recut.error == "Cancelled. The published clips are as they were."
     assert_still_published(service, published, before)
     service.wait_until(lambda: service.state_of(recut.flow_run_id) == "CANCELLED")
+
+
+def cheating(job_id, base):
+    """A script of a machine that delivers another clip, and documents of its own, instead of running the flow."""
+
+    def cheat(env):
+        access = container.redeem(env["KANGKLIP_API_URL"], env["KANGKLIP_GRANT"])
+        store = ArtifactStore.from_settings(Settings(KANGKLIP_ACCESS=access.model_dump_json()), attempts=1)
+        prefix = f"jobs/{job_id}/revisions/{access.revision}/"
+        for root in ("", f"granted/{job_id}-/"):
+            with pytest.raises(StoreError, match="the session does not allow it"):
+                ArtifactStore(remote_client(access, 1), access.bucket, root).put_bytes(
+                    f"{prefix}manifest.json", b"{}", "application/json"
+                )
+        advert = b"\x00\x00\x00\x18ftypisom" + b"buy this" * 1000
+        put = store.put_bytes(f"{prefix}clip_01.mp4", advert, "video/mp4")
+        manifest = store.get_json(f"jobs/{job_id}/{base}manifest.json")
+        (shown,) = manifest["clips"]
+        clip = shown | {"title": "Buy this", "duration": 59.0, "sha256": put.sha256, "size_bytes": put.size}
+        store.put_json(f"{prefix}manifest.json", manifest | {"clips": [clip]})
+        store.put_json(f"{prefix}edit.json", {"clips": []})
+        drawn = {"clips": [clip | {"clip": clip}], "face_log": {"clips": [{"index": 1}]}, "seconds": 1.0}
+        store.put_json(f"{prefix}drawn.json", drawn)
+        report = {"job_id": job_id, "status": "SUCCEEDED", "revision": access.revision}
+        headers = {"x-callback-token": access.token}
+        assert httpx.post(f"{access.url}/api/callback/nosana", json=report, headers=headers).status_code == 409
+
+    async def script(deployment):
+        job = deployment.list_job()
+        job.run()
+        try:
+            await asyncio.to_thread(cheat, deployment.body["job_definition"]["ops"][0]["args"]["env"])
+        finally:
+            job.end(result=ended(1))
+
+    return script
+
+
+@pytest.mark.timeout(400)
+def test_a_machine_that_delivers_another_clip_fails_the_recut_and_nothing_else(service, published, monkeypatch):
+    before, clip = service.jobs.get(published), service.download_clip(published)
+    base = revision_folder(before.revision) if before.revision else ""
+    monkeypatch.setattr(service.nosana, "script", cheating(published, base))
+    service.shorten(published, "Never seen")
+    recut = service.wait_for_recut(published, lambda recut: recut.has_ended)
+    assert recut.error.startswith("The rented machine's output was rejected: A clip does not have the length")
+    assert_still_published(service, published, before)
+    assert service.download_clip(published) == clip
+    service.wait_until(lambda: service.state_of(recut.flow_run_id) == "CRASHED")
 
 
 def test_no_secret_reaches_machines_logs_the_bucket_or_prefect(service):

@@ -5,6 +5,7 @@ import os
 import signal
 import uuid
 from asyncio import run
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from infra import settings
 from infra.granted import grant as grants
 from infra.jobs.ids import job_id_of_run, new_job_id
+from infra.jobs.record import Report
 from infra.jobs.store import JobStore
-from infra.states import JobState
+from infra.states import JobState, Stage
 from tests.infra.nosana.dying_worker import STEPS, die_at
 from tests.nosana.double import KEY
 from tests.nosana.scripts import SCRIPTS
@@ -63,6 +65,49 @@ def test_a_worker_killed_at_any_step_orphans_and_repeats_nothing(scene, step):
     assert "status 3" in job.error
     assert "status 3" in scene.state(run_id)["message"]
     assert [one.body["name"] for one in scene.nosana.deployments] == [f"kangklip-{scene.name}-{run_id}-1"]
+    assert scene.nosana.unarchived() == []
+
+
+@pytest.fixture
+def recut(scene):
+    """A job that has succeeded, and the run of its recut."""
+    job_id, quick = new_job_id(), {"poll_seconds": 0.05, "queue_limit_minutes": 5, "timeout_minutes": 2}
+    scene.jobs.create(job_id, "{}")
+    scene.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
+    parameters = {"job_id": job_id, "revision": scene.jobs.recuts.begin(job_id, 1), "attempt": 1}
+    run_id = scene.post(
+        f"/deployments/{scene.deployment}/create_flow_run",
+        parameters=parameters,
+        state={"type": "SCHEDULED"},
+        job_variables=quick,
+    )["id"]
+    yield SimpleNamespace(job_id=job_id, run_id=run_id)
+    scene.jobs.recuts.end(job_id, 2, scene.jobs.get(job_id).recut.attempt, JobState.FAILED)
+
+
+@pytest.mark.parametrize("step", ["before create", "after create", "while running"])
+def test_a_recut_whose_worker_was_killed_is_followed_by_the_next(scene, recut, step):
+    scene.nosana.script = "exit 3"
+    assert die_at(step, scene.name, scene.url) == -signal.SIGKILL
+    recover(scene, recut.run_id)
+    job = scene.jobs.get(recut.job_id)
+    assert (job.status, job.error, job.recut.state) == (JobState.SUCCEEDED, None, JobState.FAILED)
+    assert "status 3" in job.recut.error
+    assert job.recut.error.endswith("The published clips are as they were.")
+    assert job.recut.nosana_run_id == scene.nosana.deployments[0].id
+    assert job.cost_usd is not None
+    assert len(scene.nosana.deployments) == 1
+    assert scene.nosana.unarchived() == []
+
+
+def test_a_recut_whose_machine_is_lost_is_retried_and_its_job_left_alone(scene, recut):
+    scene.nosana.script = "result lost"
+    scene.work()
+    job = scene.jobs.get(recut.job_id)
+    assert (job.status, job.attempt, job.recut.state, job.recut.attempt) == (JobState.SUCCEEDED, 1, JobState.QUEUED, 2)
+    assert job.recut.message == "The job's result was lost."
+    assert (job.recut.earlier_run_id, job.recut.again_at is None) == (recut.run_id, False)
+    assert scene.state(recut.run_id)["type"] == "CRASHED"
     assert scene.nosana.unarchived() == []
 
 
@@ -178,8 +223,6 @@ def test_a_run_of_another_flow_is_refused_without_a_job(scene):
 
 
 def test_a_succeeded_job_is_not_rented_again(scene):
-    from infra.jobs.record import Report
-
     job_id = new_job_id()
     scene.jobs.create(job_id, "{}")
     scene.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED))
