@@ -89,9 +89,10 @@ class RecutReconciler:
 
     def _why_abandoned(self, recut: Recut, state: str) -> Verdict | None:
         """Why a run that has not ended looks dead, or None if it does not."""
-        # A worker that is renting a host for the run holds this lease, and watches the run to its end.
-        is_rented = recut.nosana_run_id is not None or self.jobs.leases.is_held(watch_lease(str(recut.flow_run_id)))
-        if is_rented:
+        # A worker that is renting a host for the run holds this lease; the next one adopts the run.
+        if recut.nosana_run_id is not None or self.jobs.leases.is_held(watch_lease(str(recut.flow_run_id))):
+            return None
+        if state != "PENDING" and recut.grant_id is not None:
             return None
         if state == "PENDING" or (state == "RUNNING" and recut.state is JobState.QUEUED):
             return Verdict("The run was given to a worker that never started it.", PENDING_SECONDS)
@@ -131,7 +132,7 @@ class RecutReconciler:
             return False
         done = "Its files are complete now." if is_published else "It is retried." if verdict.is_retried else ""
         logger.warning("Recut of %s: %s %s", job.job_id, verdict.reason, done)
-        if run and recut.nosana_run_id is None and str(run.get("state_type")) not in TERMINAL:
+        if run and recut.grant_id is None and str(run.get("state_type")) not in TERMINAL:
             try:
                 self.runs.mark_crashed(str(run["id"]), verdict.reason)
             except InfraError as error:

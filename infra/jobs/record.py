@@ -190,7 +190,7 @@ class Job(BaseModel):
     @property
     def is_rented(self) -> bool:
         """Whether a rented machine executes the attempt, or has."""
-        return self.flow_run_id is not None and self.nosana_run_id not in (None, self.flow_run_id)
+        return self.grant_id is not None
 
     def worked_on(self, run: JobRef) -> "Job | Recut | None":
         """What the run works on: this job or its recut. None if there has been another attempt or recut since."""

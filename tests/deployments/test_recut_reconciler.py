@@ -147,14 +147,19 @@ def test_a_run_that_a_worker_watches_on_a_rented_machine_is_left_to_it(scene, st
     assert scene.after(3600).attempt == 1
 
 
+@pytest.mark.parametrize(("state", "attempt"), [("PENDING", 2), ("RUNNING", 1)])
+def test_a_worker_that_died_before_it_recorded_the_machine_is_waited_for_if_one_may_be_drawing(scene, state, attempt):
+    rent(scene, state)
+    scene.jobs.set_grant(JobRef(job_id=scene.job_id, revision=2, attempt=1), "a-grant")
+    assert scene.after(PENDING_SECONDS + 1).attempt == attempt
+
+
 def test_a_rented_run_that_was_lost_is_retried_where_the_job_was_made(scene):
     rent(scene, "CRASHED")
     assert scene.after(10).attempt == 2
     scene.after(10)
     assert scene.server.on_rented is False
-    scene.jobs.connection.client.hset(
-        f"kangklip:job:{scene.job_id}", mapping={"flow_run_id": "a-run", "nosana_run_id": "a-nosana-deployment"}
-    )
+    scene.jobs.connection.client.hset(f"kangklip:job:{scene.job_id}", "grant_id", "a-grant")
     scene.server.states[scene.jobs.get(scene.job_id).recut.flow_run_id] = "CRASHED"
     assert scene.after(10).attempt == 3
     scene.after(10)
@@ -168,6 +173,7 @@ def test_a_revision_that_was_published_before_its_process_died_is_completed_with
     scene.jobs.connection.client.hset(f"kangklip:job:{scene.job_id}", "recut_state", "RUNNING")
     if where != "here":
         assert scene.jobs.set_deployment(job, "a-nosana-deployment")
+        assert scene.jobs.set_grant(job, "a-grant")
     store_published(scene.job_id, store, folder="revisions/2/")
     store.put_bytes(job_key(scene.job_id, "clip_02.mp4"), b"of revision 1", "video/mp4")
     store.put_bytes(f"granted/{scene.job_id}/rest", b"", "text/plain")

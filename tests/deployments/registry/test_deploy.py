@@ -23,6 +23,7 @@ from tests.prefect_client import prefect_client
 pytestmark = pytest.mark.long
 
 DEPLOYMENTS = ["clip/local", "clip/gpu", "recut/local", "recut/gpu", "batch/nightly", "housekeeping/nightly"]
+NIGHTLY = DEPLOYMENTS.index("batch/nightly")
 POOLS = ["kangklip", "nosana-gpu"]
 
 
@@ -95,7 +96,7 @@ class Server:
                 {name: each[name] for name in ("id", "parameters", "tags", "entrypoint", "concurrency_options")}
                 for each in deployments
             ],
-            "schedules": [(each["id"], each["active"], each["schedule"]) for each in deployments[2]["schedules"]],
+            "schedules": [(each["id"], each["active"], each["schedule"]) for each in deployments[NIGHTLY]["schedules"]],
             "automations": [(each["id"], each["enabled"], each["trigger"]["id"]) for each in automations],
             "blocks": {name: self.blocks()[name] for name in ("bucket", "kangklip-notify")},
         }
@@ -224,7 +225,7 @@ def test_a_second_deploy_keeps_an_operators_changes(server, environment):
     assert done.returncode == 0, done.stderr
     assert server.all() == changed_by_operator
     assert changed_by_operator["schedules"][0][1] is True
-    assert changed_by_operator["deployments"][2]["parameters"] == feed
+    assert changed_by_operator["deployments"][NIGHTLY]["parameters"] == feed
     assert "created" not in done.stdout
     assert "updated" not in done.stdout
     assert "at most 3 at once" in done.stdout
