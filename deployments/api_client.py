@@ -48,6 +48,10 @@ _TRY_AGAIN = {
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _ignore(where: str, expires: str) -> None:
+    """Do nothing."""
+
+
 class RecutAnswer(BaseModel):
     """What is read of a recut; `progress` is in percent."""
 
@@ -139,18 +143,24 @@ class ApiClient:
         headers = {"x-api-key": key} if key else {}
         timeout = httpx.Timeout(60, connect=10)
         self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
-        self._url, self._pauses = url, pauses
+        self.url, self._pauses = url, pauses
 
-    def upload(self, path: Path, report: Report) -> str:
-        """Upload a file; returns the upload's path. `report` gets the share that has arrived, and a message."""
-        size = path.stat().st_size
-        name = base64.b64encode(readable_name(path.name).encode()).decode()
-        begun = self._repeat(
-            "POST", "/api/uploads", {"upload-length": str(size), "upload-metadata": f"filename {name}"}
-        )
-        where, offset, failures = begun.headers.get("location", ""), 0, 0
-        if not _UPLOAD_PATH.fullmatch(where):
-            raise self._foreign()
+    def upload(
+        self,
+        path: Path,
+        report: Report,
+        earlier: str | None = None,
+        begun: Callable[[str, str], None] = _ignore,
+    ) -> str:
+        """Upload a file; returns the upload's path.
+
+        Args:
+            report: gets the share that has arrived, and a message.
+            earlier: the path of an upload of this file that is continued if the API still has it.
+            begun: gets the path of a new upload, and its Upload-Expires header.
+        """
+        size, failures = path.stat().st_size, 0
+        where, offset = self._earlier(earlier, size) or (self._begin_upload(path.name, size, begun), 0)
         while offset < size:
             report(offset / size, f"{megabytes(offset)} of {megabytes(size)}")
             try:
@@ -164,6 +174,28 @@ class ApiClient:
                 offset = self._offset(self._repeat("HEAD", where), 0, size)
         report(1, megabytes(size))
         return where
+
+    def _begin_upload(self, name: str, size: int, begun: Callable[[str, str], None]) -> str:
+        encoded = base64.b64encode(readable_name(name).encode()).decode()
+        answer = self._repeat(
+            "POST", "/api/uploads", {"upload-length": str(size), "upload-metadata": f"filename {encoded}"}
+        )
+        where = answer.headers.get("location", "")
+        if not _UPLOAD_PATH.fullmatch(where):
+            raise self._foreign()
+        begun(where, answer.headers.get("upload-expires", ""))
+        return where
+
+    def _earlier(self, where: str | None, size: int) -> tuple[str, int] | None:
+        """The path of an earlier upload and how much of it has arrived, or None if the API no longer has it."""
+        if not where or not _UPLOAD_PATH.fullmatch(where):
+            return None
+        try:
+            answer = self._repeat("HEAD", where)
+        except BadRequest:
+            return None
+        is_same = answer.headers.get("upload-length") == str(size)
+        return (where, self._offset(answer, 0, size)) if is_same else None
 
     def create(self, body: dict[str, Any]) -> str:
         """Create a job; returns its id."""
@@ -304,10 +336,10 @@ class ApiClient:
         answer.read()
         reason = _detail(answer)
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            raise ConfigError(f"{self._url} needs a key ({reason}); set KANGKLIP_API_KEY.")
+            raise ConfigError(f"{self.url} needs a key ({reason}); set KANGKLIP_API_KEY.")
         if answer.status_code in _TRY_AGAIN:
-            raise _Retryable(f"{self._url} answered {answer.status_code}: {reason}.")
-        raise BadRequest(f"{self._url} answered {answer.status_code}: {reason}.")
+            raise _Retryable(f"{self.url} answered {answer.status_code}: {reason}.")
+        raise BadRequest(f"{self.url} answered {answer.status_code}: {reason}.")
 
     def _parse(self, model: type[Model], answer: httpx.Response) -> Model:
         try:
@@ -316,10 +348,10 @@ class ApiClient:
             raise self._foreign() from None
 
     def _foreign(self) -> ApiUnreachable:
-        return ApiUnreachable(f"{self._url} does not answer as KangKlip's API does; check the address.")
+        return ApiUnreachable(f"{self.url} does not answer as KangKlip's API does; check the address.")
 
     def _unreachable(self, error: Exception) -> "_Retryable":
-        return _Retryable(f"{self._url} does not answer ({type(error).__name__}); check the address and the network.")
+        return _Retryable(f"{self.url} does not answer ({type(error).__name__}); check the address and the network.")
 
 
 class _Retryable(ApiUnreachable):

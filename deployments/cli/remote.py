@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from deployments import console
 from deployments.api_client import PAUSES, ApiClient, Report
 from deployments.cli.printing import FinishedJob
+from deployments.cli.unfinished_uploads import UnfinishedUpload
 from infra import settings
 
 SHORT_PAUSES = (0.5, 1.0)
@@ -18,6 +19,15 @@ def client(url: str, pauses: tuple[float, ...] = PAUSES) -> ApiClient:
     """A client of the API at the URL, with the key in KANGKLIP_API_KEY."""
     key = settings.load().api_key
     return ApiClient(url, key.get_secret_value() if key else "", pauses)
+
+
+def _create(api: ApiClient, file: Path, options: dict[str, Any], report: Report) -> str:
+    """Upload the file, or what is left of it since an earlier call, and create the job."""
+    unfinished = UnfinishedUpload(settings.load().data_dir, api.url, file)
+    upload = api.upload(file, report, unfinished.where(), unfinished.remember)
+    job_id = api.create({"upload": upload} | options)
+    unfinished.forget()
+    return job_id
 
 
 def clip(api: ApiClient, source: Path | str, options: dict[str, Any], out: Path) -> FinishedJob:
@@ -36,8 +46,11 @@ def clip(api: ApiClient, source: Path | str, options: dict[str, Any], out: Path)
             task = bars.add_task(name, total=1, message="")
             return lambda share, message: bars.update(task, completed=share, message=message)
 
-        video = {"upload": api.upload(source, bar("send"))} if isinstance(source, Path) else {"video_url": source}
-        job_id = api.create(video | options)
+        job_id = (
+            _create(api, source, options, bar("send"))
+            if isinstance(source, Path)
+            else api.create({"video_url": source} | options)
+        )
         console.note(f"Job {job_id}")
         api.follow(job_id, bar("job"))
     folder = out / job_id

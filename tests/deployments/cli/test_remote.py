@@ -2,8 +2,14 @@
 
 import hashlib
 import json
+import os
+import signal
+import struct
+import subprocess
+import sys
 import threading
 import time
+from email.utils import formatdate
 
 import pytest
 from pydantic import SecretStr
@@ -11,6 +17,7 @@ from typer.testing import CliRunner
 
 from deployments import api_client
 from deployments.cli.main import app
+from deployments.cli.unfinished_uploads import UnfinishedUpload
 from infra.errors import ApiUnreachable
 from infra.jobs.record import Report
 from infra.states import JobState
@@ -111,6 +118,74 @@ def test_a_connection_that_is_cut_off_is_continued(serve, tmp_path):  # noqa: F8
         assert proxy.cuts == 1
     upload = served.services.uploads.get(where.rpartition("/")[2], time.time())
     assert served.bucket.get_bytes(upload.key) == film.read_bytes()
+
+
+def test_an_upload_whose_program_was_killed_is_continued_by_the_next_call(serve, tmp_path):  # noqa: F811 - the fixture
+    served, film, data = serve(), tmp_path / "film.mp4", tmp_path / "data"
+    padding = hashlib.shake_128(b"later").digest(PART_BYTES)
+    film.write_bytes(SHORT.read_bytes() + struct.pack(">I", len(padding) + 8) + b"free" + padding)
+    before = uploads(served)
+    with CuttingProxy(int(served.url.rpartition(":")[2]), PART_BYTES + 100_000) as proxy:
+        url = f"http://127.0.0.1:{proxy.server_address[1]}"
+        command = [sys.executable, "-m", "deployments.cli.main", "clip", str(film), "--api", url]
+        environment = os.environ | {"KANGKLIP_DATA_DIR": str(data)}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            proxy.on_cut = process.kill
+            assert process.wait(60) == -signal.SIGKILL
+        begun, first = uploads(served) - before, proxy.sent
+        end_jobs(served, JobState.SUCCEEDED)
+        done = run("clip", film, "--api", url, "--out", tmp_path / "out", "--json", KANGKLIP_DATA_DIR=str(data))
+        assert done.exit_code == 0, done.output
+        assert proxy.sent - first < film.stat().st_size / 2
+    assert len(begun) == 1
+    assert uploads(served) - before == begun
+    request = served.record(json.loads(done.stdout)["job_id"]).request
+    assert served.bucket.get_bytes(request["source_key"]) == film.read_bytes()
+    assert list((data / "uploads").iterdir()) == []
+
+
+def uploads(served):
+    """The ids of all uploads that the API has."""
+    return set(served.jobs.connection.client.zrange("kangklip:uploads", 0, -1))
+
+
+def test_only_the_same_file_for_the_same_api_is_continued(tmp_path):
+    film, data = tmp_path / "film.mp4", tmp_path / "data"
+    film.write_bytes(b"film")
+
+    def upload(api="https://a.example", file=film):
+        return UnfinishedUpload(data, api, file)
+
+    later = formatdate(time.time() + 600, usegmt=True)
+    upload().remember("/api/uploads/1", later)
+    assert upload("https://a.example/").where() == "/api/uploads/1"
+    assert upload("https://b.example").where() is None
+    os.utime(film, (1, 1))
+    assert upload().where() is None
+    upload().remember("/api/uploads/2", formatdate(time.time() - 1, usegmt=True))
+    assert upload().where() is None
+    upload().remember("/api/uploads/3", "nonsense")
+    assert upload().where() == "/api/uploads/3"
+    upload().forget()
+    assert upload().where() is None
+    (data / "uploads" / "broken.json").write_text("{")
+    assert upload().where() is None
+    assert len(list((data / "uploads").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", ["removed", "another length"])
+def test_an_upload_that_the_api_no_longer_has_begins_anew(serve, tmp_path, change):  # noqa: F811 - the fixture
+    served, film = serve(), tmp_path / "film.mp4"
+    film.write_bytes(b"film")
+    client, begun = api_client.ApiClient(served.url, pauses=(0.0,)), []
+    earlier = client.upload(film, lambda *_: None)
+    if change == "removed":
+        served.client.delete(earlier, headers={"Tus-Resumable": "1.0.0"})
+    else:
+        film.write_bytes(b"a longer film")
+    where = client.upload(film, lambda *_: None, earlier, lambda *told: begun.append(told))
+    assert where != earlier
+    assert [at for at, _ in begun] == [where]
 
 
 def test_an_api_that_does_not_answer_is_named(tmp_path):

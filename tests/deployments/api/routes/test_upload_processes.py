@@ -1,4 +1,4 @@
-"""Uploads to an API in a process of its own: killed, cut off, driven by tus-js-client, and with a large file."""
+"""Uploads to an API in a process of its own: killed, cut off, by tus-js-client, and with a large file."""
 
 import contextlib
 import hashlib
@@ -102,13 +102,17 @@ def test_nothing_is_lost_when_the_api_is_killed_in_the_middle_of_a_piece(servers
 
 
 class CuttingProxy(socketserver.ThreadingTCPServer):
-    """Forwards connections to a port; the first one that has sent `limit` bytes is cut off, once."""
+    """Forwards connections to a port; the first one that has sent `limit` bytes is cut off, once.
+
+    `on_cut` is called before that. `sent` counts the bytes of all connections.
+    """
 
     allow_reuse_address, daemon_threads = True, True
 
     def __init__(self, port: int, limit: int) -> None:
         super().__init__(("127.0.0.1", 0), _Forward)
-        self.port, self.limit, self.cuts = port, limit, 0
+        self.port, self.limit, self.cuts, self.sent = port, limit, 0, 0
+        self.on_cut = lambda: None
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -126,9 +130,10 @@ class _Forward(socketserver.BaseRequestHandler):
             threading.Thread(target=self._answer, args=(api,), daemon=True).start()
             while data := self.request.recv(65536):
                 api.sendall(data)
-                sent += len(data)
+                sent, proxy.sent = sent + len(data), proxy.sent + len(data)
                 if sent > proxy.limit and not proxy.cuts:
                     proxy.cuts += 1
+                    proxy.on_cut()
                     self.request.shutdown(socket.SHUT_RDWR)
                     return
 
