@@ -284,6 +284,10 @@ class TestCompose:
         assert runs_as.split(":")[0] not in ("root", "0")
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
+    def test_the_worker_that_recuts_looks_for_them_every_second(self):
+        assert "kangklip" in SERVICES["batches"]["command"]
+        assert SERVICES["batches"]["environment"]["PREFECT_WORKER_QUERY_SECONDS"] == "1"
+
     def test_postgres_and_redis_keep_their_data_in_volumes(self):
         assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql/data"]
         assert SERVICES["redis"]["volumes"] == ["redis:/data"]
