@@ -23,6 +23,10 @@ def _default_data_dir() -> Path:
     return Path(base) / "kangklip"
 
 
+SMALLEST_SIDE = 180
+"""Pixels. Captions of every preset pass the checks of a clip from this size on."""
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True, frozen=True)
 
@@ -232,7 +236,7 @@ class Settings(BaseSettings):
         examples=["1080x1920"],
         default="1080x1920",
         pattern=r"^[1-9]\d{1,2}[02468]x[1-9]\d{1,2}[02468]$",
-        description="Size of the clips in pixels, width x height, both even.",
+        description="Size of the clips in pixels, width x height, both even and at least 180.",
     )
     render_max_fps: float = Field(default=30, ge=1, le=120, description="Highest frame rate of the clips.")
     render_crf: int = Field(default=20, ge=0, le=51, description="x264 quality; lower is better, with larger files.")
@@ -261,6 +265,13 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError("must list addresses or networks such as 10.0.0.5 or 172.16.0.0/12") from None
         return networks
+
+    @field_validator("render_resolution")
+    @classmethod
+    def _legible(cls, size: str) -> str:
+        if min(map(int, size.split("x"))) < SMALLEST_SIDE:
+            raise ValueError(f"must have sides of at least {SMALLEST_SIDE} pixels: captions are illegible in less")
+        return size
 
     @field_validator("notify_url")
     @classmethod

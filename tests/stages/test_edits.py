@@ -10,8 +10,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from infra.settings import SMALLEST_SIDE
 from tasks.core.appearance import Ratio
-from tasks.core.captions.presets import Look
+from tasks.core.captions.presets import PRESETS, Look
 from tasks.core.edit.document import EditDocument, first_revision
 from tasks.core.edit.drawing import Drawing, derived_edl, drawings
 from tasks.core.edl import EdlClip, Span
@@ -105,6 +106,17 @@ def is_smooth(made: RenderedClip) -> bool:
 
 def test_a_join_makes_no_click(edited: RenderedClip):
     assert is_smooth(edited)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("preset", PRESETS)
+def test_captions_of_every_preset_are_seen_in_the_smallest_clip(sample: Footage, tmp_path: Path, preset: str):
+    drawing = drawn({"kind": "fit"}, ratio="1:1", captions={"preset": preset})
+    made = render_clip(drawing, sample, OPTIONS, tmp_path)
+    (clip,) = verify_clips([made], lambda clip, correction: pytest.fail("rendered again"), [], OPTIONS).clips
+    measured = {check.name: check for check in clip.checks}
+    assert measured["size"].measured == f"{SMALLEST_SIDE}x{SMALLEST_SIDE} SAR 1"
+    assert [check.name for check in clip.checks if not check.ok] == []
 
 
 @pytest.fixture(scope="module")

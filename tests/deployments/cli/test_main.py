@@ -467,6 +467,12 @@ def test_malformed_settings_are_named_with_their_valid_values():
     assert not [value for value in ("high", "foo", "sesame", "^") if value in result.stderr]
 
 
+def test_clips_too_small_for_captions_are_refused():
+    result = kangklip("doctor", environment={"RENDER_RESOLUTION": "108x192", "COLUMNS": "400"})
+    assert result.returncode == 2
+    assert "RENDER_RESOLUTION must have sides of at least 180 pixels" in result.stderr
+
+
 def test_doctor_finds_nothing_missing(stack):
     result = kangklip("doctor", environment=stack.environment())
     assert result.returncode == 0, result.stderr
