@@ -375,4 +375,4 @@ def test_revisions_are_never_lost_mixed_or_made_twice_for_long(settings_of_machi
         (Revisions,),
         settings_of_machine | {"new_bucket": staticmethod(lambda: store), "is_watched": False},
     )
-    run_machine(seed(SEED)(machine), EXAMPLES, 40, Phase.generate, Phase.shrink)
+    run_machine(seed(SEED)(machine), EXAMPLES, 15, Phase.generate, Phase.shrink)
