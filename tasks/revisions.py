@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from infra.bucket.store import ArtifactStore
 from infra.errors import ObjectMissing, StoreError
+from tasks.core.edit.camera_views import CameraView, LoggedClip, camera_views, logged
 from tasks.core.edit.cuts import filler_words
 from tasks.core.edit.document import EDIT_BYTES, EditDocument, transcript_words
 from tasks.core.edit.faults import SourceFacts
@@ -24,11 +25,16 @@ from tasks.core.object_keys import is_cache_index, job_key, job_uses, media_key
 from tasks.core.transcript import TRANSCRIPT_JSON, Speech
 from tasks.records import SharedSource
 
+FACE_LOG_BYTES = 4 * 1024**2
 MANIFEST_BYTES, EDL_BYTES, STATS_BYTES, TRANSCRIPT_BYTES = 1024**2, 4 * 1024**2, 256 * 1024, 64 * 1024**2
 
 
 class _Language(BaseModel):
     code: str = ""
+
+
+class _FaceLog(BaseModel):
+    clips: list[LoggedClip] = Field(max_length=20)
 
 
 class _Manifest(BaseModel):
@@ -85,6 +91,25 @@ def read_revision(job_id: str, folder: str, store: ArtifactStore) -> Revision:
         if not folder:
             document = published(document, edl.clips, manifest.clips)
         return Revision(folder, document, edl, json.loads(shown))
+
+
+def read_camera(job_id: str, revision: Revision, size: tuple[int, int], store: ArtifactStore) -> list[list[CameraView]]:
+    """What the camera showed in each clip of the document, in its order.
+
+    Args:
+        size: width and height of the source's picture.
+
+    Raises:
+        StoreError: the bucket does not answer, or the log is malformed or missing.
+    """
+    written = store.get_bounded(job_key(job_id, f"{revision.folder}face_log.json"), FACE_LOG_BYTES)
+    with _checked(job_id):
+        log = _FaceLog.model_validate_json(written)
+        shown = _Manifest.model_validate(revision.manifest).clips
+        return [
+            camera_views(clip, logged(log.clips, entry.index), size)
+            for clip, entry in zip(revision.document.clips, shown, strict=True)
+        ]
 
 
 def read_source(job_id: str, revision: Revision, store: ArtifactStore) -> EditableSource:

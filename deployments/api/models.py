@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from infra.jobs.ids import JobId
 from infra.jobs.record import Attempt, Job, StageTimes, WebhookState
 from infra.states import JobState, Stage
+from tasks.core.edit.camera_views import CameraView
 from tasks.core.object_keys import SubtitleFormat
 
 EXAMPLE_ID = "kk_01JB2Q8Y7N4M3K6T9V5W1X0Z2R"
@@ -260,6 +261,20 @@ class Words(BaseModel):
     language: str = Field(description="Whisper's code of the source's language.", examples=["en"])
     duration: float = Field(description="Length of the source in seconds.")
     words: list[WordView] = Field(max_length=20_000)
+
+
+class ClipCamera(BaseModel):
+    """What the camera showed in one clip, where it followed faces."""
+
+    id: str = Field(description="The clip's id in the edit document.")
+    views: list[CameraView]
+
+
+class Camera(BaseModel):
+    """What the camera showed in the published clips."""
+
+    revision: int
+    clips: list[ClipCamera]
 
 
 class Readiness(BaseModel):

@@ -19,6 +19,8 @@ from deployments.api.models import (
     NOT_COMPLETED,
     TOO_LARGE,
     TOO_SLOW,
+    Camera,
+    ClipCamera,
     Faults,
     JobIdInPath,
     Words,
@@ -32,7 +34,7 @@ from deployments.api.routing import Router
 from tasks.core.edit.document import EditDocument
 from tasks.core.edit.faults import faults
 from tasks.core.edit.words import words_between
-from tasks.revisions import find_media
+from tasks.revisions import find_media, read_camera
 
 MOST_WORDS = 20_000
 """Words in one answer: two hours of quick speech."""
@@ -89,6 +91,19 @@ def read_words(
         duration=source.info.duration,
         words=[WordView(start=word.start, end=word.end, text=word.word) for word in found[:MOST_WORDS]],
     )
+
+
+@router.get(
+    "/api/jobs/{job_id}/camera",
+    response_model=Camera,
+    summary="What the camera showed in the published clips, where it followed faces",
+    responses=refusals(*_REFUSALS),
+)
+def read_camera_views(job_id: JobIdInPath, services: ServicesDep) -> Camera:
+    revision, source = editable_source(services.job(job_id), services)
+    views = read_camera(job_id, revision, (source.info.width, source.info.height), services.bucket)
+    clips = [ClipCamera(id=clip.id, views=of) for clip, of in zip(revision.document.clips, views, strict=True)]
+    return Camera(revision=revision.document.revision, clips=clips)
 
 
 @router.get(

@@ -31,6 +31,7 @@ STATUSES = {
     },
     "POST /api/jobs/{job_id}/edit/check": {200, 401, 403, 404, 408, 409, 413, 502, 503},
     "GET /api/jobs/{job_id}/words": {200, 400, 401, 404, 409, 502, 503},
+    "GET /api/jobs/{job_id}/camera": {200, 401, 404, 409, 502, 503},
     "GET /api/jobs/{job_id}/source": {307, 401, 404, 409, 502, 503},
     "GET /api/jobs/{job_id}/events": {200, 401, 404, 429, 503},
     "OPTIONS /api/uploads": {204},

@@ -4,15 +4,18 @@ import json
 import os
 import re
 
+import cv2
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from deployments.api.routes import pages
 from infra.jobs.record import Report
 from infra.states import JobState
 from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
+from tasks.core.object_keys import job_key
 from tasks.core.transcript import Word
 from tests.deployments.api.conftest import serve  # noqa: F401 - a fixture
 from tests.deployments.web.browser import reduce_colours, screenshot, window
@@ -259,6 +262,44 @@ def test_texts_and_picture_are_changed(editor):
     assert draft(editor)["segments"][0]["framing"]["at"] < 0.6, "the picture follows the pointer"
     width, height = editor.locator("#stage").evaluate("stage => [stage.clientWidth, stage.clientHeight]")
     assert width == pytest.approx(height, abs=1)
+
+
+def test_the_preview_follows_as_the_rendered_clip_does_and_says_where_that_is_not_known(page, served, talk):
+    """The camera of the rendered clip has shown the left edge until 10 s, and then the right one."""
+    job_id = finished(served, talk)
+    crop = {"layout": "still", "crop_width": 406, "crop_height": 720}
+    shots = [
+        crop | {"start": start, "end": end, "keys": [{"t": start, "x": x, "y": 0}]}
+        for start, end, x in ((5.2, 10.0, 0), (10.0, 17.0, 874))
+    ]
+    served.bucket.put_json(job_key(job_id, "face_log.json"), {"clips": [{"index": 1, "shots": shots}]})
+    edit(page, job_id)
+    source, stage, hint = (page.locator(f"#{name}") for name in ("source", "stage", "preview-hint"))
+    expect(source).to_have_js_property("readyState", 4)
+    expect(stage).to_have_attribute("data-framing", "followed")
+    expect(hint).to_have_text("")
+    assert unlike(stage, 5.2, 0) < 12 < unlike(stage, 5.2, 874)
+    page.locator("#clock").fill("8")
+    page.wait_for_function(
+        "document.getElementById('source').currentTime > 13 && !document.getElementById('source').seeking"
+    )
+    page.wait_for_timeout(300)
+    assert unlike(stage, 13.2, 874) < 12 < unlike(stage, 13.2, 0)
+    button(page, "End one word later").click()
+    expect(hint).to_contain_text("where nothing has been rendered yet")
+    page.get_by_role("radio", name="1:1").check()
+    expect(hint).to_have_text("The preview shows the middle. The rendered clip follows whoever speaks.")
+    expect(stage).to_have_attribute("data-framing", "auto")
+
+
+def unlike(stage: Locator, seconds: float, left: int) -> float:
+    """Mean difference, in grey levels, of the preview's upper half from a column of the source's picture."""
+    shown = cv2.imdecode(np.frombuffer(stage.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    source = cv2.VideoCapture(str(SHORT))
+    source.set(cv2.CAP_PROP_POS_MSEC, 1000 * seconds)
+    _, frame = source.read()
+    small = [cv2.resize(one, (36, 64)).astype(int)[4:32, 4:32] for one in (shown, frame[:, left : left + 406])]
+    return float(np.abs(small[0] - small[1]).mean())
 
 
 @pytest.mark.soak

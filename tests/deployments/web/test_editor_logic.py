@@ -11,7 +11,19 @@ from tasks.core.edit.document import EditSegment, edit_schema
 from tasks.core.transcript import Word
 from tests.deployments.web.browser import window
 
-MODULES = ("spoken", "changes", "playing", "captions", "crop", "history", "merge", "faults", "schema", "clock")
+MODULES = (
+    "spoken",
+    "changes",
+    "playing",
+    "captions",
+    "crop",
+    "history",
+    "merge",
+    "faults",
+    "schema",
+    "clock",
+    "camera",
+)
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +232,53 @@ def test_fields_that_the_page_does_not_know_come_from_the_schema(logic):
 def test_hashtags_and_times_are_read_as_people_write_them(logic):
     assert run(logic, "readHashtags(' #one, two  ##three ')") == ["one", "two", "three"]
     assert run(logic, "[5.2, 62.345, 3723.4, -1].map(formatClock)") == ["0:05.20", "1:02.35", "1:02:03.40", "0:00.00"]
+
+
+PORTRAIT = 9 / 16
+VIEWS = [
+    {"start": 0, "end": 4, "kind": "auto", "layout": "still", "ratio": PORTRAIT, "width": 0.3, "height": 1,
+     "keys": [{"t": 0, "x": 0.2, "y": 0}]},
+    {"start": 4, "end": 8, "kind": "auto", "layout": "pan", "ratio": PORTRAIT, "width": 0.3, "height": 1,
+     "keys": [{"t": 4, "x": 0.1, "y": 0}, {"t": 6, "x": 0.5, "y": 0}, {"t": 8, "x": 0.5, "y": 0}]},
+    {"start": 8, "end": 9, "kind": "auto", "layout": "fit", "ratio": 0, "width": 1, "height": 1, "keys": []},
+    {"start": 9, "end": 12, "kind": "people", "layout": "split", "ratio": 1.125, "width": 0.5, "height": 0.8,
+     "keys": [{"t": 9, "x": 0, "y": 0.1}, {"t": 9, "x": 0.5, "y": 0.1}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind", "ratio", "layout", "corners"),
+    [
+        (1, "auto", PORTRAIT, "still", [[0.2, 0]]),
+        (4, "auto", PORTRAIT, "pan", [[0.1, 0]]),
+        (5, "auto", PORTRAIT, "pan", [[0.3, 0]]),
+        (7.5, "auto", PORTRAIT, "pan", [[0.5, 0]]),
+        (8.5, "auto", PORTRAIT, "fit", []),
+        (8.5, "auto", 1, "fit", []),
+        (10, "people", PORTRAIT, "split", [[0, 0.1], [0.5, 0.1]]),
+    ],
+)
+def test_the_preview_shows_what_the_camera_showed(logic, seconds, kind, ratio, layout, corners):
+    view = run(logic, "viewAt(views, kind, ratio, seconds)", views=VIEWS, kind=kind, ratio=ratio, seconds=seconds)
+    assert view["layout"] == layout
+    assert [[pytest.approx(box["x"]), pytest.approx(box["y"])] for box in view["windows"]] == corners
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind", "ratio"),
+    [(12, "people", PORTRAIT), (-1, "auto", PORTRAIT), (1, "auto", 1), (10, "people", 1), (10, "auto", PORTRAIT),
+     (1, "people", PORTRAIT), (1, "fit", PORTRAIT)],
+)  # fmt: skip
+def test_seconds_shapes_and_framings_that_were_not_rendered_are_not_known(logic, seconds, kind, ratio):
+    values = {"views": VIEWS, "kind": kind, "ratio": ratio, "seconds": seconds}
+    assert run(logic, "viewAt(views, kind, ratio, seconds)", **values) is None
+
+
+def test_how_much_of_a_clip_is_known(logic):
+    def known(kind, ratio, *parts):
+        listed = [{"start": start, "end": end} for start, end in parts]
+        return run(logic, "coverage(views, kind, ratio, parts)", views=VIEWS, kind=kind, ratio=ratio, parts=listed)
+
+    assert known("auto", PORTRAIT, (0, 3), (5, 9)) == "all"
+    assert known("auto", PORTRAIT, (7, 10)) == "some"
+    assert known("auto", PORTRAIT, (20, 30)) == known("auto", 1, (0, 3)) == known("people", PORTRAIT, (0, 9)) == "none"

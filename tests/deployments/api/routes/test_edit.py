@@ -9,6 +9,7 @@ import pytest
 from infra.jobs.record import Report
 from infra.states import JobState, Stage
 from tasks.core.edit.document import EditDocument
+from tasks.core.object_keys import job_key
 from tests.core.edit.test_faults import HOSTILE, SOURCE, VAST
 from tests.editable_job import CHOSEN, SPARE, WORDS, store_published
 
@@ -153,3 +154,70 @@ def test_a_source_that_is_gone_is_404(api):
     api.bucket.delete(f"cache/media/{job_id}/video.mp4")
     answer = api.get(f"/api/jobs/{job_id}/source")
     assert (answer.status_code, answer.json()) == (404, {"detail": "source is no longer in the bucket"})
+
+
+STILL = {"start": 50, "end": 60, "layout": "still", "crop_width": 406, "crop_height": 720, "reason": "the only face"}
+LOG = [
+    STILL | {"keys": [{"t": 50, "x": 320, "y": 0}]},
+    {"start": 60, "end": 80, "layout": "fit", "reason": "no face found"},
+]
+
+
+def camera(api, *shots: object, **document: Any) -> httpx.Response:
+    job_id = finished(api)
+    log = document or {"clips": [{"index": 1, "shots": shots}]}
+    api.bucket.put_bytes(job_key(job_id, "face_log.json"), json.dumps(log).encode(), "application/json")
+    return api.get(f"/api/jobs/{job_id}/camera")
+
+
+def test_what_the_camera_showed_is_told_in_shares_of_the_picture(api):
+    told = camera(api, *LOG).json()
+    assert (told["revision"], [clip["id"] for clip in told["clips"]]) == (1, ["clip-1", "clip-2"])
+    still, fit = told["clips"][0]["views"]
+    assert still["keys"] == [{"t": 50, "x": 0.25, "y": 0}]
+    assert (still["width"], still["height"], still["ratio"]) == pytest.approx((406 / 1280, 1, 406 / 720))
+    assert (fit["layout"], fit["kind"], fit["keys"]) == ("fit", "auto", [])
+    assert told["clips"][1]["views"] == []
+
+
+@pytest.mark.parametrize(
+    "shot",
+    [
+        STILL,
+        STILL | {"keys": [{"t": 50, "x": 10**9, "y": 0}]},
+        STILL | {"keys": [{"t": 50, "x": 320, "y": -40}]},
+        STILL | {"keys": [{"t": float("nan"), "x": 320, "y": 0}]},
+        STILL | {"keys": [{"t": 50, "x": float("nan"), "y": 0}]},
+        STILL | {"keys": [{"t": 50, "x": 320, "y": 0}], "crop_width": 0},
+        STILL | {"keys": [{"t": 50, "x": 320, "y": 0}], "start": 300, "end": 310},
+        STILL | {"keys": [{"t": 50, "x": 320, "y": 0}] * 2001},
+        STILL | {"keys": [{"t": 50, "x": 320, "y": 0}], "layout": "split"},
+    ],
+    ids=[
+        "no place",
+        "far away",
+        "above",
+        "no time",
+        "no column",
+        "no size",
+        "another time",
+        "too many places",
+        "half of a split picture",
+    ],
+)
+def test_what_cannot_have_been_shown_is_left_out(api, shot):
+    assert [clip["views"] for clip in camera(api, shot).json()["clips"]] == [[], []]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        {"clips": [{"index": 1, "shots": [STILL | {"layout": "spin"}]}]},
+        {"clips": [{"index": 1, "shots": "many"}]},
+        {"clips": [{"index": 1}] * 21},
+        {"clips": "x" * 5_000_000},
+    ],
+    ids=["unknown layout", "no list", "too many clips", "too large"],
+)
+def test_a_log_that_is_wrong_is_refused(api, log):
+    assert camera(api, **log).status_code == 502

@@ -4,6 +4,7 @@ import { apiKey, ask, jobPath, keepApiKey, Refused } from "../api.js";
 import { byId, show, write } from "../dom.js";
 import { asSentence, formatTime } from "../words.js";
 import { partNear, withValue } from "./changes.js";
+import { coverage } from "./camera.js";
 import { captionGroups } from "./captions.js";
 import { ChosenWords } from "./chosen_words.js";
 import { nearestAt, ratioOf } from "./crop.js";
@@ -47,10 +48,22 @@ const desk = {
   moveCrop: (field, at, key) => moveCrop(desk.part, field, at, key),
   reach: (by) => (by < 0 ? loadMore("earlier") : loadMore("later")),
 };
+/** What the preview shows of a part whose camera has been rendered for all of it, for some of it, or not. */
+const FOLLOWED_HINTS = {
+  all: "",
+  some: "The preview shows the middle where nothing has been rendered yet. The rendered clip follows whoever speaks.",
+  none: "The preview shows the middle. The rendered clip follows whoever speaks.",
+};
+const PEOPLE_HINTS = {
+  all: "",
+  some: "The preview shows the middle where nothing has been rendered yet. The rendered clip shows two people.",
+  none: "The preview shows the middle. The rendered clip shows two people.",
+};
 let chosenWords;
 let look;
 let texts;
 let language = "";
+let views = []; // what the camera showed in the rendered clip
 let loaded = []; // ranges of seconds whose words are known
 let faults = { own: new Map(), others: [] };
 let isRendering = false;
@@ -69,7 +82,7 @@ async function begin() {
     desk.schema = schema;
     desk.draft = new Draft(jobId, number, defaults(schema), changed);
     const isRestored = desk.draft.open(document);
-    await loadWords();
+    await Promise.all([loadWords(), loadViews()]);
     build();
     opened(isRestored);
     const { recut } = job;
@@ -88,6 +101,12 @@ function problemText(error) {
   if (error.status === 409) return "The job has not finished yet. Come back when its clips are ready.";
   if (error.status === 404 && error.detail === "job not found") return "The job does not exist. The link may be wrong, or it may have been deleted.";
   return asSentence(error.detail);
+}
+
+/** Fetches what the camera showed; without that, the preview shows the middle. */
+async function loadViews() {
+  const { clips } = await ask(jobPath(jobId, "/camera")).catch(() => ({ clips: [] }));
+  views = clips.find(({ id }) => id === desk.draft.clip.id)?.views ?? [];
 }
 
 /** Fetches the words of every segment and those around it. */
@@ -186,9 +205,12 @@ function redraw() {
   desk.list.draw(spoken, clip, language);
   desk.ends.draw();
   chosenWords.draw();
-  const follows = ["auto", "people"].includes(clip.segments[desk.part].framing.kind);
-  write(byId("preview-hint"), follows ? "The preview shows the middle. The rendered clip follows whoever speaks." : "");
-  desk.screen.draw(clip, plan, captionGroups(heard(clip, plan, spoken), clip.captions.preset), ratioOf(clip.ratio ?? desk.usualRatio));
+  const ratio = ratioOf(clip.ratio ?? desk.usualRatio);
+  const { kind } = clip.segments[desk.part].framing;
+  const inPart = plan.filter(({ part }) => part === desk.part);
+  const hints = { auto: FOLLOWED_HINTS, people: PEOPLE_HINTS }[kind];
+  write(byId("preview-hint"), hints?.[coverage(views, kind, ratio, inPart)] ?? "");
+  desk.screen.draw(clip, plan, captionGroups(heard(clip, plan, spoken), clip.captions.preset), ratio, views);
   look.draw();
   texts.draw();
   drawTop(plan);

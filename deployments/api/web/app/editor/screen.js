@@ -1,6 +1,7 @@
 // The preview: the source's own picture with the clip's cuts, crop and captions, before anything is rendered.
 
 import { make, write } from "../dom.js";
+import { viewAt } from "./camera.js";
 import { captionAt } from "./captions.js";
 import { formatClock } from "./clock.js";
 import { cropWindow, objectPosition } from "./crop.js";
@@ -22,6 +23,7 @@ export class Screen {
   #at = 0; // the part of the plan that is played
   #clip = null;
   #groups = [];
+  #views = []; // what the camera showed in the rendered clip
   #ratio = 9 / 16;
   #frameSeen = Infinity;
   #lastFrame = null;
@@ -71,11 +73,11 @@ export class Screen {
   }
 
   /** Draws a clip: the plan of what is played, groups of captions, and width to height. */
-  draw(clip, plan, groups, ratio) {
+  draw(clip, plan, groups, ratio, views) {
     const isFirst = !this.#clip;
     const wasAt = this.#parts.source.currentTime;
     const changed = JSON.stringify(plan) !== JSON.stringify(this.#plan);
-    [this.#clip, this.#plan, this.#groups, this.#ratio] = [clip, plan, groups, ratio];
+    [this.#clip, this.#plan, this.#groups, this.#ratio, this.#views] = [clip, plan, groups, ratio, views];
     this.#parts.stage.style.setProperty("--ratio", ratio);
     this.#parts.clock.max = lengthOf(plan).toFixed(2);
     if (isFirst) this.seek(0);
@@ -197,11 +199,24 @@ export class Screen {
 
   #frameClip() {
     const { stage, source } = this.#parts;
-    const { kind, at = 0.5 } = this.framing;
-    stage.dataset.framing = kind;
-    const { x, y } = objectPosition(this.picture, this.#ratio, at);
+    const { layout, windows } = this.#shown;
+    stage.dataset.framing = layout;
+    stage.dataset.parts = this.framing.kind === "people" ? 2 : Math.max(windows.length, 1);
+    const { x, y } = objectPosition(this.picture, this.#ratio, this.framing.at ?? 0.5);
     source.style.objectPosition = `${x}% ${y}%`;
-    if (kind === "split" && source.readyState >= 2) this.#drawHalves();
+    if (windows.length && source.readyState >= 2) this.#drawWindows(windows);
+  }
+
+  /** How the picture is shown: a layout of the page, and the parts of the picture that are drawn one above the other. */
+  get #shown() {
+    const { framing } = this;
+    if (framing.kind === "split") {
+      const windows = CROPS.split.map(({ field, share }) => cropWindow(this.picture, this.#ratio / share, framing[field]));
+      return { layout: "split", windows };
+    }
+    const view = viewAt(this.#views, framing.kind, this.#ratio, this.#parts.source.currentTime);
+    if (!view) return { layout: framing.kind, windows: [] };
+    return { layout: view.layout === "fit" ? "fit" : "followed", windows: view.windows };
   }
 
   #loaded() {
@@ -242,21 +257,22 @@ export class Screen {
   drawFrame() {
     const { source, blurred } = this.#parts;
     if (source.readyState < 2) return;
-    if (this.framing.kind === "fit") cover(blurred, source);
-    if (this.framing.kind === "split") this.#drawHalves();
+    const { layout, windows } = this.#shown;
+    this.#parts.stage.dataset.framing = layout;
+    if (layout === "fit") cover(blurred, source);
+    if (windows.length) this.#drawWindows(windows);
     this.#on.frame(source);
   }
 
-  /** Draws the two parts of a split picture, one above the other. */
-  #drawHalves() {
+  /** Draws parts of the picture, one above the other. */
+  #drawWindows(windows) {
     const { source, halves } = this.#parts;
     const { videoWidth, videoHeight } = source;
     halves.height = Math.round(halves.width / this.#ratio);
-    const half = halves.height / 2;
-    for (const [row, { field, share }] of CROPS.split.entries()) {
-      const { x, y, width, height } = cropWindow(this.picture, this.#ratio / share, this.framing[field]);
+    const part = halves.height / windows.length;
+    for (const [row, { x, y, width, height }] of windows.entries()) {
       const from = [x * videoWidth, y * videoHeight, width * videoWidth, height * videoHeight];
-      halves.getContext("2d").drawImage(source, ...from, 0, row * half, halves.width, half);
+      halves.getContext("2d").drawImage(source, ...from, 0, row * part, halves.width, part);
     }
   }
 

@@ -1,0 +1,48 @@
+// What the camera showed in the rendered clip, and whether that is known for what the preview plays. Pure.
+
+const ALIKE = 0.03; // two ratios that differ by less, as a share, are the same
+
+/**
+ * What the camera shows at a time of the source, or null where that is not known: a crop of another shape, a framing
+ * that was not rendered there, or seconds that were not. It is {layout, windows}: the parts of the picture, one above
+ * the other, as shares {x, y, width, height}; `fit` has none.
+ */
+export function viewAt(views, kind, ratio, seconds) {
+  const view = known(views, kind, ratio).find(({ start, end }) => seconds >= start && seconds < end);
+  return view ? { layout: view.layout, windows: windowsOf(view, seconds) } : null;
+}
+
+/** "all", "some" or "none" of the seconds from `start` to `end`. */
+export function coverage(views, kind, ratio, parts) {
+  const wanted = parts.reduce((sum, { start, end }) => sum + end - start, 0);
+  const found = parts.reduce((sum, part) => sum + secondsIn(known(views, kind, ratio), part), 0);
+  if (found < 0.05) return "none";
+  return found > wanted - 0.1 ? "all" : "some";
+}
+
+function secondsIn(views, { start, end }) {
+  return views.reduce((sum, view) => sum + Math.max(Math.min(view.end, end) - Math.max(view.start, start), 0), 0);
+}
+
+const known = (views, kind, ratio) => views.filter((view) => view.kind === kind && fits(view, ratio));
+
+function fits({ layout, ratio: drawn }, ratio) {
+  if (layout === "fit") return true;
+  const wanted = layout === "split" ? 2 * ratio : ratio;
+  return Math.abs(drawn / wanted - 1) < ALIKE;
+}
+
+function windowsOf({ layout, width, height, keys }, seconds) {
+  if (layout === "fit") return [];
+  const places = layout === "split" ? keys.slice(0, 2) : [placeAt(keys, seconds)];
+  return places.map(({ x, y }) => ({ x: Math.max(x, 0), y: Math.max(y, 0), width, height }));
+}
+
+/** Between two keys, a crop moves steadily. */
+function placeAt(keys, seconds) {
+  const after = keys.findIndex(({ t }) => t > seconds);
+  if (after <= 0) return after < 0 ? keys.at(-1) : keys[0];
+  const [from, to] = [keys[after - 1], keys[after]];
+  const share = (seconds - from.t) / (to.t - from.t);
+  return { x: from.x + share * (to.x - from.x), y: from.y + share * (to.y - from.y) };
+}
