@@ -33,6 +33,7 @@ from deployments.api.routes import (
     uploads,
 )
 from deployments.api.tus import TusProtocol
+from deployments.finished_runs import FinishedRuns
 from deployments.job_reconciler import Reconciler, keep_reconciling
 from deployments.recut_reconciler import RecutReconciler
 from deployments.upload_removal import keep_removing
@@ -127,6 +128,7 @@ def build(log: Path | None = None) -> FastAPI:
     bucket = ArtifactStore.from_settings(configured, attempts=BUCKET_ATTEMPTS)
     background.append(lambda: keep_reconciling(Reconciler(store, runs)))
     background.append(lambda: keep_reconciling(RecutReconciler(store, runs, bucket)))
+    background.append(lambda: keep_reconciling(FinishedRuns(store, runs)))
     background.append(lambda: keep_removing(UploadRecords(store.connection), bucket))
     if sender := WebhookSender.from_settings(PendingWebhooks(store.connection), configured):
         background.append(lambda: keep_sending(sender))

@@ -183,6 +183,16 @@ class PrefectRuns:
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
         self._server.request("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
+    def mark_completed(self, run_id: str, message: str) -> None:
+        """Mark a run as completed, whatever its state. Its work must be known to be done."""
+        state = {"type": "COMPLETED", "name": "Completed", "message": message}
+        self._server.request("POST", f"flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
+    def crashed_since(self, since: float) -> list[dict[str, Any]]:
+        """The runs that have crashed since then, in seconds since the epoch; at most 200."""
+        crashed = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": _iso(since)}}
+        return self._server.request("POST", "flow_runs/filter", {"flow_runs": crashed, "limit": 200})
+
     def run(self, run_id: str) -> dict[str, Any] | None:
         return self.runs([run_id]).get(run_id)
 
