@@ -1,7 +1,9 @@
-"""Uploads to an API in a process of its own: killed, cut off, by tus-js-client, and with a large file."""
+"""Uploads to an API in a process of its own: killed, cut off, by tus-js-client and Uppy, and with a large file."""
 
 import contextlib
+import functools
 import hashlib
+import http.server
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import socket
 import socketserver
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -21,21 +24,24 @@ from infra.bucket.store import ArtifactStore
 from infra.uploads.writer import PART_BYTES
 from tasks.core.object_keys import digest, upload_key
 from tests.deployments.api.conftest import free_port, server_environment
+from tests.deployments.web.browser import chromium, window
 
 pytestmark = pytest.mark.long
 
 HERE = Path(__file__).parent
 CLIENT = "tus-js-client@4.3.1"
 INTEGRITY = "sha512-ZLeYmjrkaU1fUsKbIi8JML52uAocjEZtBx4DKjRrqzrZa0O4MYwT6db+oqePlspV+FxXJAyFBc/L5gwUi2OFsg=="
+UPPY = "uppy@6.0.1"
+UPPY_INTEGRITY = "sha512-2OONMUNUHGBNkfSjNpWDhleeCeqm2oP+8NJRSxkkFVLmm3BbE7S+XCm45+jp36z7PCRuogtm1FgYPKa0iKbYAQ=="
 TUS = {"Tus-Resumable": "1.0.0"}
 MIB = 1024 * 1024
 MOST_MB = 150
 
 
 @contextlib.contextmanager
-def api_process(servers, port):
+def api_process(servers, port, **more):
     """`kangklip api` on the tests' Valkey and bucket."""
-    environment = os.environ | server_environment(servers.settings) | {"PORT": str(port)}
+    environment = os.environ | server_environment(servers.settings) | {"PORT": str(port)} | more
     command = [sys.executable, "-m", "deployments.cli.main", "api"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
@@ -183,6 +189,81 @@ def test_tus_js_client_uploads_a_file_though_it_is_cut_off_and_dies(servers, nod
         job = {"upload": said["url"], "clip_duration_seconds": 30, "clip_count": 1}
         assert httpx.post(f"http://127.0.0.1:{port}/api/jobs", json=job).status_code == 502  # it has no Prefect server
     assert stored_digest(servers, where) == hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def uppy(tmp_path_factory):
+    """Uppy's own bundle from the registry, checked by its hash."""
+    folder = tmp_path_factory.mktemp("uppy")
+    done = run(folder, "npm", "pack", "--silent", "--json", UPPY)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (packed,) = json.loads(done.stdout)
+    assert packed["integrity"] == UPPY_INTEGRITY
+    with tarfile.open(folder / packed["filename"]) as archive:
+        archive.extract("package/dist/uppy.min.js", folder, filter="data")
+    return folder / "package/dist/uppy.min.js"
+
+
+@contextlib.contextmanager
+def page_elsewhere(folder):
+    """The folder as pages of another origin; Chromium lets only pages from this machine ask this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.soak
+def test_uppy_uploads_a_file_from_a_page_elsewhere_though_it_is_cut_off_and_reloaded(servers, uppy, tmp_path):
+    """The connection is cut in the first third; in the second, the page is reloaded, and the file is added again."""
+    data = hashlib.shake_128(b"uppy").digest(36 * MIB + 12345)
+    film, port = tmp_path / "My talk.mp4", free_port()
+    film.write_bytes(data)
+    (tmp_path / "index.html").write_text("<!doctype html><title>Uppy</title><input type=file>")
+    with (
+        page_elsewhere(tmp_path) as origin,
+        api_process(servers, port, CORS_ORIGINS=origin),
+        CuttingProxy(port, 12 * MIB) as proxy,
+        chromium() as browser,
+        window(browser, url=origin) as page,
+    ):
+        endpoint = f"http://127.0.0.1:{proxy.server_address[1]}/api/uploads"
+
+        def begin_uploading():
+            page.goto("/")
+            page.add_script_tag(path=uppy)
+            page.set_input_files("input", film)
+            page.evaluate(UPPY_SCRIPT, endpoint)
+
+        begin_uploading()
+        page.wait_for_function(f"window.sent >= {24 * MIB}", timeout=60_000)
+        assert proxy.cuts == 1
+        begin_uploading()
+        page.wait_for_function("window.ended", timeout=60_000)
+        ended = page.evaluate("window.ended")
+    assert ended["failed"] == []
+    assert min(ended["offsets"]) >= 12 * MIB - PART_BYTES
+    where = "/api/uploads/" + ended["url"].rpartition("/")[2]
+    assert stored_digest(servers, where) == hashlib.sha256(data).hexdigest()
+
+
+UPPY_SCRIPT = """(endpoint) => {
+  const offsets = [];
+  const uppy = new Uppy.Uppy();
+  uppy.use(Uppy.Tus, {
+    endpoint,
+    onAfterResponse: (request, response) => {
+      if (request.getMethod() === "HEAD") offsets.push(Number(response.getHeader("Upload-Offset")));
+    },
+  });
+  uppy.on("upload-progress", (file, { bytesUploaded }) => { window.sent = bytesUploaded; });
+  const [file] = document.querySelector("input").files;
+  uppy.addFile({ name: file.name, type: file.type, data: file });
+  uppy.upload().then(({ successful, failed }) => {
+    window.ended = { url: successful[0]?.uploadURL, failed: failed.map(({ error }) => String(error)), offsets };
+  });
+}"""
 
 
 @pytest.mark.soak
