@@ -54,6 +54,8 @@ LEARNED = (
 POSITION = ("early", "closing")
 UNKNOWN = (*POSITION, "pauses")
 """Signals whose meaning depends on the kind most; without recordings of a kind, they are left out."""
+MOST_PLACE = 0.75
+"""How much position may count, as a share of all other learned signals: the best part may be anywhere."""
 NO_POSITION = ("talk",)
 """Kinds in which position is not learned: what the audience liked is spread evenly over the recording."""
 PENALTY = 0.5
@@ -123,10 +125,10 @@ def fitted(recordings: Sequence[Recording], allowed: Sequence[bool]) -> Floats:
 
 
 def _bounded(weights: Floats, recordings: Sequence[Recording]) -> Floats:
-    """The weights scaled; position deviates at most as much as all else together."""
+    """The weights scaled; position deviates at most `MOST_PLACE` times as much as all else together."""
     is_place = np.array([name in POSITION for name in LEARNED])
     place, rest = (np.mean([(r.signals[:, k] @ weights[k]).std() for r in recordings]) for k in (is_place, ~is_place))
-    weights = np.where(is_place, weights * min(1.0, rest / max(place, 1e-9)), weights)
+    weights = np.where(is_place, weights * min(1.0, MOST_PLACE * rest / max(place, 1e-9)), weights)
     return _scaled(weights, recordings)
 
 

@@ -18,8 +18,8 @@ BRIEF_WORDS = 4
 BREAK_SECONDS = 2.0
 FURTHEST = 3.0
 """Deviations beyond which a trait speaks no louder against a kind: no trait decides alone."""
-CAUTION = 4.0
-"""Divides the evidence of all traits (2 would be that of independent ones): the traits depend on each other."""
+CAUTION = 2.5
+"""Divides the evidence of all traits; 2 would suit traits that do not depend on each other."""
 
 
 class Trait(BaseModel):

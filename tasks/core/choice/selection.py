@@ -39,9 +39,9 @@ from tasks.core.transcript import Sentence
 
 RESERVE = 10
 """Runner-up windows to keep, for the LLM to choose from and to replace clips that fail their checks."""
-SIMILARITY_COST = 1.5
+SIMILARITY_COST = 1.0
 """Penalty for sharing a pick's topic, in standard deviations of the score; it keeps near copies from being picked."""
-PROXIMITY_COST, PROXIMITY_SECONDS = 0.5, 90.0
+PROXIMITY_COST, PROXIMITY_SECONDS = 0.3, 90.0
 """Penalty for being next to a pick, and the distance in seconds over which it fades by a factor of e."""
 
 

@@ -30,9 +30,9 @@ class Weight:
 
 
 JUDGED: dict[str, Weight] = {
-    "opening": Weight(1.25, "the first sentence decides whether people keep watching"),
-    "completeness": Weight(0.75, "a clip needs an ending"),
-    "topic": Weight(0.5, "one subject from start to end"),
+    "opening": Weight(0.8, "the first sentence decides whether people keep watching"),
+    "completeness": Weight(0.5, "a clip needs an ending"),
+    "topic": Weight(0.25, "one subject from start to end"),
     "loudness": Weight(0.4, "speakers raise their voice at what matters to them"),
     "dynamics": Weight(0.2, "against monotone stretches"),
     "melody": Weight(0.3, "against monotone stretches"),

@@ -1,5 +1,7 @@
 """What signals weigh depends on the kind of recording, softly."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ CHAT = [
     "There's a lot of things that I think we'd just do the same way, and maybe one or two that were a mistake.",
     "Do you think you'd do it again?",
 ]
+SOUNDS = ["bal", "dor", "fen", "gim", "hur", "jas", "kel", "lop", "mur", "nit", "pav", "rok", "sul", "tam", "vex"]
 MONEY = [
     "The most important lesson is that you should never raise money before you have to.",
     "You have to understand your customer, because your customer is the only truth.",
@@ -87,7 +90,8 @@ def test_every_kind_weighs_every_learned_signal():
 
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
 def test_the_best_part_of_a_conversation_is_found_wherever_it_is(where):
-    chat = CHAT * 20
+    names = product(SOUNDS, SOUNDS)
+    chat = [line if len(line) < 60 else line[:-1] + f" with {''.join(next(names))}." for line in CHAT * 20]
     before = int(len(chat) * where)
     talk = spoken([*chat[:before], *MONEY, *chat[before:]])
     kinds = select_windows(Talk(talk, "en"), Wanted((12.0, 15.0), 1)).kinds
