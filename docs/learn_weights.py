@@ -29,6 +29,7 @@ from tasks.core.choice.kinds import KINDS, traits
 from tasks.core.choice.selection import Talk, measured_signals
 from tasks.core.choice.signals import content_words
 from tasks.core.choice.topics import Topics
+from tasks.core.choice.weights import MOST_PLACE, PLACE
 from tasks.core.choice.windows import Floats, Windows
 
 LEARNED = (
@@ -51,11 +52,8 @@ LEARNED = (
     "early",
     "closing",
 )
-POSITION = ("early", "closing")
-UNKNOWN = (*POSITION, "pauses")
+UNKNOWN = (*PLACE, "pauses")
 """Signals whose meaning depends on the kind most; without recordings of a kind, they are left out."""
-MOST_PLACE = 0.75
-"""How much position may count, as a share of all other learned signals: the best part may be anywhere."""
 NO_POSITION = ("talk",)
 """Kinds in which position is not learned: what the audience liked is spread evenly over the recording."""
 PENALTY = 0.5
@@ -126,7 +124,7 @@ def fitted(recordings: Sequence[Recording], allowed: Sequence[bool]) -> Floats:
 
 def _bounded(weights: Floats, recordings: Sequence[Recording]) -> Floats:
     """The weights scaled; position deviates at most `MOST_PLACE` times as much as all else together."""
-    is_place = np.array([name in POSITION for name in LEARNED])
+    is_place = np.array([name in PLACE for name in LEARNED])
     place, rest = (np.mean([(r.signals[:, k] @ weights[k]).std() for r in recordings]) for k in (is_place, ~is_place))
     weights = np.where(is_place, weights * min(1.0, MOST_PLACE * rest / max(place, 1e-9)), weights)
     return _scaled(weights, recordings)
@@ -169,7 +167,7 @@ def learn(sets: dict[str, list[Recording]]) -> dict:
     """The content of `weights.json`, from the recordings of each kind."""
     weights, notes = {}, {}
     for kind, data in sets.items():
-        allowed = [kind not in NO_POSITION or name not in POSITION for name in LEARNED]
+        allowed = [kind not in NO_POSITION or name not in PLACE for name in LEARNED]
         weights[kind] = fitted(data, allowed)
         measured_lift = cross_validated(data, allowed)
         notes[kind] = f"{len(data)} recordings; lift {measured_lift:.2f} in {FOLDS}-fold cross-validation"

@@ -56,7 +56,7 @@ def test_each_kind_learns_what_was_planted_in_it(script):
 def test_position_never_outweighs_all_else(script):
     recordings = [script.measured(rows) for rows in _only_early()]
     weights = script.fitted(recordings, [True] * len(script.LEARNED))
-    place = np.array([name in script.POSITION for name in script.LEARNED])
+    place = np.array([name in script.PLACE for name in script.LEARNED])
     parts = [np.mean([(r.signals[:, k] @ weights[k]).std() for r in recordings]) for k in (place, ~place)]
     assert 0 < parts[0] <= 1.001 * script.MOST_PLACE * parts[1]
 

@@ -16,6 +16,10 @@ from tasks.core.choice.windows import Floats
 
 LEARNED_DEVIATION = 5.0
 """Deviation of the learned part of the score within a recording, next to which the judged weights were chosen."""
+PLACE = ("early", "closing")
+"""Signals that say where in the recording a window is."""
+MOST_PLACE = 0.75
+"""How much these may count, as a share of all other learned signals: the best part may be anywhere."""
 FLAT = 1e-9
 """Deviation below which the learned part of the score says nothing."""
 
@@ -77,14 +81,20 @@ def signal_names() -> list[str]:
 def applied_weights(signals: Mapping[str, Floats], shares: Mapping[Kind, float]) -> dict[str, float]:
     """The weight of each of these signals, in a recording that is of each kind by these shares.
 
-    The learned part of the score is given the same deviation in every recording, whichever signals there are.
+    The learned part of the score is given the same deviation in every recording, whichever signals there are. In none
+    does position count for more than `MOST_PLACE` allows.
     """
     mixed = {
         name: sum(shares[kind] * by_kind[kind] for kind in KINDS)
         for name, by_kind in learned().weights.items()
         if name in signals
     }
-    deviation = float(np.std(sum((weight * signals[name] for name, weight in mixed.items()), np.zeros(1))))
+    place, rest = (
+        _deviation({n: w for n, w in mixed.items() if (n in PLACE) == is_place}, signals) for is_place in (True, False)
+    )
+    bound = min(1.0, MOST_PLACE * rest / max(place, FLAT))
+    mixed = {name: weight * bound if name in PLACE else weight for name, weight in mixed.items()}
+    deviation = _deviation(mixed, signals)
     scale = LEARNED_DEVIATION / deviation if deviation > FLAT else 0.0
     judged = {
         name: weight.value * sum(shares[kind] for kind in weight.only or KINDS)
@@ -92,3 +102,8 @@ def applied_weights(signals: Mapping[str, Floats], shares: Mapping[Kind, float])
         if name in signals
     }
     return {name: scale * weight for name, weight in mixed.items()} | judged
+
+
+def _deviation(weights: Mapping[str, float], signals: Mapping[str, Floats]) -> float:
+    """Standard deviation of the weighted sum of the signals; 0 without any."""
+    return float(np.std(sum((weight * signals[name] for name, weight in weights.items()), np.zeros(1))))
