@@ -536,7 +536,12 @@ def test_two_hundred_runs_never_have_more_than_ten_deployments(scene):
         run(scenario())
     names = [one.body["name"] for one in scene.nosana.deployments]
     assert len(names) == len(set(names))
-    assert len(names) >= 195  # under this load SQLite makes the server refuse some, and the worker says so in the run
+    # Under this load SQLite makes the Prefect server refuse some requests. A run that the worker then does not start
+    # says so, and its job would be retried.
+    ended = [scene.post("/flow_runs/filter", flow_runs={"id": {"any_": runs[k : k + 100]}}) for k in (0, 100)]
+    refused = [run for page in ended for run in page if "Failed to submit" in run["state"]["message"]]
+    assert len(names) + len(refused) >= len(runs)
+    assert len(refused) <= len(runs) // 10
     assert 2 <= scene.nosana.most_live <= 10
     assert scene.nosana.unarchived() == []
 

@@ -137,7 +137,7 @@ def test_only_our_own_api_gets_a_recuts_reports(receiver):
     url = f"http://127.0.0.1:{receiver.server_port}/api/callback/nosana"
     progress = JOB.model_copy(update={"revision": 4, "attempt": 2}).report(progress=40.4, message="drawing")
     access = Access(url=url, token="x" * 20, job_id=JOB.job_id, attempt=2, revision=4, bucket="b", root="granted/")
-    named = {"callback_url": url, "callback_token": SecretStr("sesame")}
+    named = {"callback_url": url, "callback_token": SecretStr("sesame"), "redis_url": None}
     for settings in (Settings(**named), Settings(**named, KANGKLIP_ACCESS=access.model_dump_json())):
         (sink,) = reports.sinks_of(settings)
         assert sink(progress)
