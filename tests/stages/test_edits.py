@@ -167,7 +167,7 @@ def test_without_captions_the_whole_picture_lies_on_its_side(sample: Footage, tm
     made = render_clip(drawing, sample, OPTIONS, tmp_path)
     (clip,) = verify_clips([made], lambda clip, correction: pytest.fail("rendered again"), [], OPTIONS).clips
     assert {check.name: check.measured for check in clip.checks}["size"] == "320x180 SAR 1"
-    assert max(pixels for _, pixels in measure_clip(made.path, made.source).highlight) == 0
+    assert max(pixels for _, pixels in measure_clip(made.path, made.source, made.look).highlight) == 0
     assert {shot.reason for shot in made.shots} == {"asked for"}
     assert "toaster" in clip.subtitle_texts["vtt"]
     assert made.face_log["detected"] == 0

@@ -32,7 +32,7 @@ def rendered(source: Path, out: Path, clip: EdlClip | None = None) -> RenderedCl
 
 def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:
     """Names of the failed checks among those that compare with the source."""
-    measure = measure_clip(path or clip.path, clip.source)
+    measure = measure_clip(path or clip.path, clip.source, clip.look)
     assert len(measure.frame_matches) >= 5
     checks = check_clip(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.drawing.captioned)
     return {c.name for c in checks if not c.ok} & COMPARED

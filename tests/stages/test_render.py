@@ -65,7 +65,7 @@ def rendered(path: Path, out: Path, clip: EdlClip | None = None, words: list[Seg
 
 
 def faults(clip: RenderedClip) -> list[str]:
-    measure = measure_clip(clip.path, clip.source)
+    measure = measure_clip(clip.path, clip.source, clip.look)
     checks = check_clip(
         measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.drawing.captioned, clip.clip.duration
     )
@@ -288,7 +288,7 @@ def test_two_parts_of_the_picture_are_shown_one_above_the_other(tmp_path: Path, 
     middle = 2 * round(size.height / 4)
     assert shown[middle - 12 : middle - 4, 2:12].mean(axis=(0, 1)).argmax() == 0
     assert shown[middle + 4 : middle + 12, -12:-2].mean(axis=(0, 1)).argmax() == 2
-    measure = measure_clip(made.path, made.source)
+    measure = measure_clip(made.path, made.source, made.look)
     checks = check_clip(measure, made.clip, size, made.source_black, made.source_frozen, [], 3.0)
     assert [f"{check.name}: {check.measured}" for check in checks if not check.ok] == []
     assert {box.box.top > 0.4 for box in made.source.frames} == {True, False}
@@ -321,7 +321,7 @@ def test_a_crop_of_a_still_region_is_not_a_frozen_clip(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(stage, "frame_range", framed)
     clip = rendered(path, tmp_path / "out")
-    assert measure_clip(clip.path, clip.source).frozen
+    assert measure_clip(clip.path, clip.source, clip.look).frozen
     assert faults(clip) == []
 
 
@@ -423,7 +423,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
 def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
     correction = Correction(extra_gain=-3, dropped_frames=4)
     done = render_clip(drawing(cut((0.5, 3.5)), SPEECH), footage(plain), OPTIONS, tmp_path, correction=correction)
-    measure = measure_clip(done.path, done.source)
+    measure = measure_clip(done.path, done.source, done.look)
     assert measure.integrated == pytest.approx(-17, abs=0.6)
     assert measure.duration == pytest.approx(3 - 4 / 30, abs=0.002)
 

@@ -68,7 +68,7 @@ def rendered(got: LocalSource, folder: Path) -> RenderedClip:
 
 
 def faults(made: RenderedClip) -> list[str]:
-    measure = measure_clip(made.path, made.source)
+    measure = measure_clip(made.path, made.source, made.look)
     assert measure.lags, "the beeps show a lag"
     checks = check_clip(measure, made.clip, OPTIONS, made.source_black, made.source_frozen, made.drawing.captioned, 5.0)
     return [f"{c.name}: {c.measured}" for c in checks if not c.ok]

@@ -23,7 +23,7 @@ def rendered(path: Path, out: Path, start: float, end: float) -> RenderedClip:
 
 
 def faults(clip: RenderedClip) -> list[str]:
-    measure = measure_clip(clip.path, clip.source)
+    measure = measure_clip(clip.path, clip.source, clip.look)
     checks = check_clip(
         measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.drawing.captioned, clip.clip.duration
     )

@@ -280,9 +280,10 @@ def test_the_preview_follows_as_the_rendered_clip_does_and_says_where_that_is_no
     expect(hint).to_have_text("")
     assert unlike(stage, 5.2, 0) < 12 < unlike(stage, 5.2, 874)
     page.locator("#clock").fill("8")
-    page.wait_for_function(
-        "document.getElementById('source').currentTime > 13 && !document.getElementById('source').seeking"
-    )
+    for _ in range(100):
+        if source.evaluate("video => video.currentTime > 13 && !video.seeking"):
+            break
+        page.wait_for_timeout(100)
     page.wait_for_timeout(300)
     assert unlike(stage, 13.2, 874) < 12 < unlike(stage, 13.2, 0)
     button(page, "End one word later").click()
