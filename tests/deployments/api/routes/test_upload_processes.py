@@ -110,7 +110,8 @@ def test_nothing_is_lost_when_the_api_is_killed_in_the_middle_of_a_piece(servers
 class CuttingProxy(socketserver.ThreadingTCPServer):
     """Forwards connections to a port; the first one that has sent `limit` bytes is cut off, once.
 
-    `on_cut` is called before that. `sent` counts the bytes of all connections.
+    `on_cut` is called before that. `sent` counts the bytes of all connections, and
+    `offsets` are those from which clients have sent.
     """
 
     allow_reuse_address, daemon_threads = True, True
@@ -118,6 +119,7 @@ class CuttingProxy(socketserver.ThreadingTCPServer):
     def __init__(self, port: int, limit: int) -> None:
         super().__init__(("127.0.0.1", 0), _Forward)
         self.port, self.limit, self.cuts, self.sent = port, limit, 0, 0
+        self.offsets: list[int] = []
         self.on_cut = lambda: None
 
     def __enter__(self):
@@ -129,12 +131,16 @@ class CuttingProxy(socketserver.ThreadingTCPServer):
         self.server_close()
 
 
+_OFFSET = re.compile(rb"upload-offset: ([0-9]+)", re.IGNORECASE)
+
+
 class _Forward(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         proxy, sent = self.server, 0
         with socket.create_connection(("127.0.0.1", proxy.port)) as api, contextlib.suppress(OSError):
             threading.Thread(target=self._answer, args=(api,), daemon=True).start()
             while data := self.request.recv(65536):
+                proxy.offsets += [int(found) for found in _OFFSET.findall(data)]
                 api.sendall(data)
                 sent, proxy.sent = sent + len(data), proxy.sent + len(data)
                 if sent > proxy.limit and not proxy.cuts:
