@@ -25,7 +25,8 @@ _NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}]"
 _SPEAKER = re.compile(r"^[\s>\-\u2013\u2014]*(?:[A-Z]\w*\.?(?: [A-Z0-9][\w.]*){0,2}):\s+(?=\S)")
 _QUOTES = '"\u201c\u201d\u00ab\u00bb\u201e'
 _DASHES = "-\u2013\u2014"
-_EDGE = " \t'\u2019" + _DASHES + CLAUSE_FINAL + "".join(mark for mark in SENTENCE_FINAL if mark not in QUESTION_MARKS)
+EDGE = " \t'\u2019" + _DASHES + CLAUSE_FINAL + "".join(mark for mark in SENTENCE_FINAL if mark not in QUESTION_MARKS)
+"""What a title does not begin or end with."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def cleaned(text: str) -> str:
 def sentence_case(text: str) -> str:
     """The text with a capital at its start and nothing but a question mark at its end."""
     asks = text.rstrip()[-1:] if text.rstrip().endswith(tuple(QUESTION_MARKS)) else ""
-    bare = " ".join(text.translate(dict.fromkeys(map(ord, _QUOTES), " ")).split()).strip(_EDGE + QUESTION_MARKS)
+    bare = " ".join(text.translate(dict.fromkeys(map(ord, _QUOTES), " ")).split()).strip(EDGE + QUESTION_MARKS)
     return bare[:1].upper() + bare[1:] + (asks if bare else "")
 
 
@@ -229,7 +230,7 @@ class _Sentence:
         )
 
     def _is_content(self, word: str) -> bool:
-        return len(word) > 1 and word not in self.lists.stop | self.lists.determiners and not word[0].isdigit()
+        return len(word) > 1 and word not in self.lists.meaningless and not word[0].isdigit()
 
     def _opens_well(self, start: int, end: int) -> bool:
         """Whether it begins with its subject, or with a clause that the main one follows."""
@@ -239,7 +240,7 @@ class _Sentence:
         if first not in self.lists.subordinators:
             lacks_subject = first in self.lists.finite - self.lists.commands and not self.is_question
             continues = first in self.lists.conjunctions and not _starts_with(self.spoken, self.lists.kept_openings)
-            if continues or lacks_subject or self._points(start):
+            if continues or lacks_subject or first in self.lists.pointing:  # "this machine"
                 return False
         condition = next((i for i in range(start, end) if self.spoken[i] in self.lists.conditions), end)
         if condition == end:
@@ -326,10 +327,6 @@ class _Sentence:
             elif i in verbs and not found:
                 break
         return found
-
-    def _points(self, start: int) -> bool:
-        """Whether it begins with something that was named before: "this machine"."""
-        return self.spoken[start] in self.lists.pointing
 
     def _dangles(self, start: int, i: int, end: int) -> bool:
         """Whether the word refers to something that is not named before it in the clause."""

@@ -8,10 +8,10 @@ is ever a fragment of a sentence.
 import math
 from collections.abc import Sequence
 
-from tasks.core.choice.clauses import Clause, cleaned, sentence_case, standing_alone
+from tasks.core.choice.clauses import EDGE, Clause, cleaned, sentence_case, standing_alone
 from tasks.core.choice.key_phrases import label, term_weights
 from tasks.core.choice.signals import stem, tokens
-from tasks.core.speech.punctuation import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question
+from tasks.core.speech.punctuation import ends_question
 from tasks.core.speech.wordlists import WordLists, word_lists
 
 MAX_TITLE_CHARS = 60
@@ -20,10 +20,6 @@ GOOD_WORDS = range(4, 11)
 """Number of words in a good title: longer than a label, shorter than a paragraph."""
 WEAKEST = 1.0
 """Strength below which a clause says less than a label."""
-
-_EDGE = (
-    " \t-\u2013\u2014'\u2019" + CLAUSE_FINAL + "".join(mark for mark in SENTENCE_FINAL if mark not in QUESTION_MARKS)
-)
 
 
 def headline(text_sentences: Sequence[str], talk_sentences: Sequence[str], language: str) -> str:
@@ -75,7 +71,7 @@ def shorten(text: str, limit: int) -> str:
     head = line[: limit - 1]
     if " " in head and not line[limit - 1].isspace():
         head = head[: head.rindex(" ")]
-    return head.rstrip(_EDGE) + "\u2026"
+    return head.rstrip(EDGE) + "\u2026"
 
 
 def _strength(clause: Clause, sentences: int, weights: dict[str, float], lists: WordLists | None) -> float:

@@ -122,20 +122,10 @@ def _listed(words: Sequence[str], place: int, lists: WordLists) -> Iterator[_Phr
 
 
 def _is_content(word: str, lists: WordLists) -> bool:
-    empty = (
-        lists.stop
-        | lists.finite
-        | lists.openers
-        | lists.asides
-        | lists.said
-        | lists.determiners
-        | lists.subjects
-        | lists.vague
-    )
     parts = word.split("-")
     return (
         len(word) > 2
-        and word not in empty
+        and word not in lists.outside_phrases
         and not word.endswith("'s")
         and not any(part[:1].isdigit() or part in lists.number_words for part in parts)
         and not any(word.endswith(ending) for ending in lists.past_endings)

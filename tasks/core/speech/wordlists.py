@@ -93,6 +93,17 @@ class WordLists:
     courtesies: tuple[str, ...]
 
     @functools.cached_property
+    def meaningless(self) -> frozenset[str]:
+        """Words that say nothing by themselves."""
+        return self.stop | self.determiners
+
+    @functools.cached_property
+    def outside_phrases(self) -> frozenset[str]:
+        """Words that are no part of a key phrase."""
+        said_of_things = self.finite | self.said | self.vague
+        return self.meaningless | self.subjects | self.openers | self.asides | said_of_things
+
+    @functools.cached_property
     def function_words(self) -> frozenset[str]:
         """Words that lead on to the next one: articles, prepositions, conjunctions, pronouns, auxiliary verbs."""
         auxiliaries, pronouns = self.finite & self.stop, self.subjects & self.stop
