@@ -21,7 +21,7 @@ MOST_WORDS = 80
 LONGEST_LEAD_IN = 6
 """Most words of a phrase before the main clause, as in "in the spring of that year, ..."."""
 
-_NOISE = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|[\u266a\u266b*_#`~|<>\[\]{}]")
+_NOISE = re.compile(r"\[[^\]]{0,200}\]|\([^)]{0,200}\)|<[^>]{0,200}>|[\u266a\u266b*_#`~|<>\[\]{}]")
 _SPEAKER = re.compile(r"^[\s>\-\u2013\u2014]*(?:[A-Z]\w*\.?(?: [A-Z0-9][\w.]*){0,2}):\s+(?=\S)")
 _QUOTES = '"\u201c\u201d\u00ab\u00bb\u201e'
 _DASHES = "-\u2013\u2014"
