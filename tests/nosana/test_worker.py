@@ -541,7 +541,7 @@ def test_two_hundred_runs_never_have_more_than_ten_deployments(scene):
     ended = [scene.post("/flow_runs/filter", flow_runs={"id": {"any_": runs[k : k + 100]}}) for k in (0, 100)]
     refused = [run for page in ended for run in page if "Failed to submit" in run["state"]["message"]]
     assert len(names) + len(refused) >= len(runs)
-    assert len(refused) <= len(runs) // 10
+    assert len(names) >= 195
     assert 2 <= scene.nosana.most_live <= 10
     assert scene.nosana.unarchived() == []
 
