@@ -368,6 +368,7 @@ def test_revisions_are_never_lost_mixed_or_made_twice(settings_of_machine):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_revisions_are_never_lost_mixed_or_made_twice_for_long(settings_of_machine, store):
     print(f"REVISION_SEED={SEED}")
     machine = type(
