@@ -5,12 +5,20 @@ one caption on screen. All states of a group have the same text, so lines stay i
 highlight moves. libass shapes and orders right-to-left text; the colour changes only between words,
 which keeps ligatures intact. libass takes a line's direction from its first letter, so a line that starts
 with a foreign word gets an invisible direction mark.
+
+Where the preset's spoken word pops, its state is two events with the same text. In the first, that word is
+transparent. In the second, which lies above, all others are, and the word grows. The text is centred both ways: a
+word that grows pushes the rest of its line apart equally on both sides, and the other line away equally up and down,
+so its own centre stays where it was. This needs no measured widths, and so holds in every script and font. A word
+grows less if its neighbours are close or its line is full, and not at all if it has next to no room.
 """
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 from infra.untrusted_text import JOINERS, one_line
 from tasks.core.captions.presets import CLASSIC, LINE, SIDE, Colour, Look
@@ -40,6 +48,14 @@ _PAUSE = 0.6
 """Shortest silence in seconds that ends a group."""
 _HOLD = 0.3
 """Seconds that a group stays on screen after its last word, unless the next group begins."""
+_POP_SECONDS = 0.09
+"""How long a word takes to grow, and to shrink again before the next one is said."""
+_GAP, _NO_GAP = 0.2, 0.06
+"""Em by which a word may grow towards a neighbour, with a space between them and without."""
+_WIDE_SPACE = 1.6
+"""Width of a space where words pop, in spaces of the font, which are narrow: 0.19 em in Poppins ExtraBold."""
+_LEAST_POP = 0.02
+"""Share by which a word must be able to grow to pop at all."""
 _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}
 """Whisper's languages without spaces between words."""
 _BREAK_GUARD = "\u2060"
@@ -87,6 +103,10 @@ class _Group:
     words: list[Word]
     lines: list[list[int]]
     scale: float
+
+    @property
+    def percent(self) -> int:
+        return round(self.scale * 100)
 
 
 @dataclass(frozen=True)
@@ -294,36 +314,94 @@ def _group_end(groups: list[_Group], index: int) -> float:
 
 
 def _events(group: _Group, until: float, place: str, layout: _Layout) -> list[str]:
-    """One event per word. A word stays highlighted until the next begins. `place` is the override tags for it."""
+    """The events of each word. A word stays highlighted until the next begins. `place` is the override tags for it."""
     starts = [_centiseconds(w.start) for w in group.words]
     ends = [*starts[1:], _centiseconds(until)]
     return [
-        f"Dialogue: 0,{_clock(start)},{_clock(end)},Caption,,0,0,0,,{_text(group, i, place, layout)}"
+        f"Dialogue: {layer},{_clock(start)},{_clock(end)},Caption,,0,0,0,,{text}"
         for i, (start, end) in enumerate(zip(starts, ends, strict=True))
         if end > start
+        for layer, text in _state(group, _Spoken(i, (end - start) * 10, _pop(group, i, layout)), place, layout)
     ]
 
 
-def _text(group: _Group, active: int, place: str, layout: _Layout) -> str:
-    scale = f"\\fscx{group.scale * 100:.0f}\\fscy{group.scale * 100:.0f}" if group.scale < 1 else ""
+class _Spoken(NamedTuple):
+    """The word that is said: its place in the group, for how many milliseconds, and by what share it grows."""
+
+    place: int
+    milliseconds: int
+    pop: float
+
+
+def _state(group: _Group, spoken: _Spoken, place: str, layout: _Layout) -> list[tuple[int, str]]:
+    """The layers and texts that are on screen together while a word is said."""
+    active = spoken.place
+    drawn = [_word(word.word, i - active, layout.look) for i, word in enumerate(group.words)]
+    if not spoken.pop:
+        return [(0, _text(group, drawn, place, layout))]
+    hidden = [_hidden(word.word) for word in group.words]
+    rest = [*drawn[:active], hidden[active], *drawn[active + 1 :]]
+    grown = _grown(drawn[active], group, spoken)
+    above = [*hidden[:active], grown, *hidden[active + 1 :]]
+    beside = [(0, _text(group, rest, place, layout))] if len(group.words) > 1 else []
+    return [*beside, (1, _text(group, above, place, layout))]
+
+
+def _pop(group: _Group, spoken: int, layout: _Layout) -> float:
+    """The share by which a word grows: the preset's, or less if it would touch a neighbour or leave the line's room.
+
+    0 if there is next to no room.
+    """
+    words = group.words
+    line = next(line for line in group.lines if spoken in line)
+    beside = (layout.room - _line_width(words, line, layout) * group.scale) / 2
+    before = _GAP if layout.between(words[spoken - 1], words[spoken]) else _NO_GAP
+    after = _GAP if spoken < len(words) - 1 and layout.between(words[spoken], words[spoken + 1]) else _NO_GAP
+    room = min(beside if spoken == line[0] else before, beside if spoken == line[-1] else after)
+    pop = min(layout.look.preset.pop, 2 * room / max(text_width(words[spoken].word) * group.scale, 0.1))
+    return pop if pop >= _LEAST_POP else 0.0
+
+
+def _grown(drawn: str, group: _Group, spoken: _Spoken) -> str:
+    """A word that grows at once and shrinks before the next word of its group is said."""
+    grown = f"{group.percent * (1 + spoken.pop):.1f}"
+    large, small = (f"\\fscx{percent}\\fscy{percent}" for percent in (grown, group.percent))
+    until, ease = spoken.milliseconds, min(round(_POP_SECONDS * 1000), spoken.milliseconds // 3)
+    shrinks = f"\\t({until - ease},{until},{small})" if spoken.place < len(group.words) - 1 else ""
+    return f"{{\\t(0,{ease},0.5,{large}){shrinks}}}{drawn}{{{small}}}"
+
+
+def _text(group: _Group, drawn: Sequence[str], place: str, layout: _Layout) -> str:
+    scale = f"\\fscx{group.percent}\\fscy{group.percent}" if group.percent < 100 else ""
     rtl = runs_right_to_left("".join(word.word for word in group.words), layout.language)
-    lines = "\\N".join(_line(group.words, line, active, layout, right_to_left=rtl) for line in group.lines)
+    lines = "\\N".join(_line(group, line, drawn, layout, right_to_left=rtl) for line in group.lines)
     return f"{{{place}{scale}}}{lines}"
 
 
-def _line(words: list[Word], line: list[int], active: int, layout: _Layout, *, right_to_left: bool) -> str:
-    mark = direction_mark("".join(words[i].word for i in line), right_to_left=right_to_left)
-    texts = [_word(words[i].word, i - active, layout.look) for i in line]
-    gaps = [*(layout.between(words[a], words[b]) for a, b in pairwise(line)), ""]
-    return mark + "".join(text + gap for text, gap in zip(texts, gaps, strict=True))
+def _line(group: _Group, line: list[int], drawn: Sequence[str], layout: _Layout, *, right_to_left: bool) -> str:
+    mark = direction_mark("".join(group.words[i].word for i in line), right_to_left=right_to_left)
+    between = (layout.between(group.words[a], group.words[b]) for a, b in pairwise(line))
+    gaps = [*(_space(gap, group.percent, layout.look) for gap in between), ""]
+    return mark + "".join(drawn[i] + gap for i, gap in zip(line, gaps, strict=True))
+
+
+def _space(gap: str, percent: int, look: Look) -> str:
+    """The separator between two words, wider where words pop."""
+    if not gap or not look.preset.pop:
+        return gap
+    return f"{{\\fscx{percent * _WIDE_SPACE:.0f}}}{gap}{{\\fscx{percent}}}"
 
 
 def _word(text: str, ahead: int, look: Look) -> str:
     """A word of a group, `ahead` words after the one that is being said; negative if it has been said."""
-    drawn, preset = escape(text), look.preset
+    preset = look.preset
     if ahead == 0 and preset.spoken != preset.text:
-        return f"{{\\1c{_colour(preset.spoken)}&}}{drawn}{{\\1c{_colour(preset.text)}&}}"
-    return f"{{\\alpha&HFF&}}{drawn}{{\\alpha&H00&}}" if ahead > 0 and preset.reveals else drawn
+        return f"{{\\1c{_colour(preset.spoken)}&}}{escape(text)}{{\\1c{_colour(preset.text)}&}}"
+    return _hidden(text) if ahead > 0 and preset.reveals else escape(text)
+
+
+def _hidden(text: str) -> str:
+    return f"{{\\alpha&HFF&}}{escape(text)}{{\\alpha}}"
 
 
 def _centiseconds(seconds: float) -> int:

@@ -116,5 +116,5 @@ def with_card(script: str, card: Card, size: tuple[int, int], face: Typeface, la
     rtl = runs_right_to_left("".join(card.lines), language)
     text = "\\N".join(direction_mark(line, right_to_left=rtl) + escape(line) for line in card.lines)
     head, events = script.split("\n[Events]\n", 1)
-    shown = f"Dialogue: 1,0:00:00.00,0:00:{min(seconds, SECONDS):05.2f},Card,,0,0,0,,{place}{text}\n"
+    shown = f"Dialogue: 2,0:00:00.00,0:00:{min(seconds, SECONDS):05.2f},Card,,0,0,0,,{place}{text}\n"
     return f"{head}{style}\n[Events]\n{events}{shown}"

@@ -32,7 +32,8 @@ class Preset:
 
     `face` is the font for scripts that it has. At most `words` are on screen at once, in at most `lines`. `spoken` is
     the colour of the word that is being said, `box` that of a box behind the captions. `mark` is the colour that is on
-    screen exactly while there are captions; checks look for it. With `reveals`, words appear as they are said.
+    screen exactly while there are captions; checks look for it. With `reveals`, words appear as they are said. `pop` is
+    the share by which the spoken word grows; 0 with a box, which would grow with it.
     """
 
     face: str
@@ -48,6 +49,7 @@ class Preset:
     box: Colour | None = None
     padding: float = 0.0
     reveals: bool = False
+    pop: float = 0.0
     position: Position = "lower"
 
     @property
@@ -57,9 +59,9 @@ class Preset:
 
 
 PRESETS: dict[PresetName, Preset] = {
-    "classic": Preset("Poppins ExtraBold", em=0.064, words=5, position="middle"),
+    "classic": Preset("Poppins ExtraBold", em=0.064, words=5, position="middle", pop=0.12),
     "punch": Preset(
-        "Anton Regular", em=0.078, words=3, lines=1, capitals=True, spoken=(40, 255, 80), mark=(40, 255, 80)
+        "Anton Regular", em=0.078, words=3, lines=1, capitals=True, spoken=(40, 255, 80), mark=(40, 255, 80), pop=0.12
     ),
     "word": Preset(
         "Fira Sans ExtraBold",
@@ -69,6 +71,7 @@ PRESETS: dict[PresetName, Preset] = {
         spoken=(255, 190, 0),
         mark=(255, 190, 0),
         position="middle",
+        pop=0.12,
     ),
     "box": Preset("Poppins ExtraBold", em=0.048, outline=0.0, shadow=0.0, box=_BLACK, padding=0.45),
     "label": Preset(
@@ -84,7 +87,13 @@ PRESETS: dict[PresetName, Preset] = {
         padding=0.35,
     ),
     "reveal": Preset(
-        "Fira Sans ExtraBold Italic", em=0.056, spoken=(0, 229, 255), mark=(0, 229, 255), shadow=0.0, reveals=True
+        "Fira Sans ExtraBold Italic",
+        em=0.056,
+        spoken=(0, 229, 255),
+        mark=(0, 229, 255),
+        shadow=0.0,
+        reveals=True,
+        pop=0.12,
     ),
 }
 
@@ -147,7 +156,7 @@ class Look:
     def _half(self, size: tuple[int, int], line: float) -> float:
         """Half the height of all lines, with what is drawn around them."""
         preset = self.preset
-        letters = (preset.lines - 1) * line / 2 + _LETTERS / 2 + preset.outline + preset.shadow
+        letters = (preset.lines - 1) * line / 2 + _LETTERS * (1 + preset.pop) / 2 + preset.outline + preset.shadow
         return (max(preset.lines * line / 2, letters) + preset.padding) * self.em(size) / size[1]
 
 

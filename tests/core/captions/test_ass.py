@@ -7,27 +7,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.appearance import PresetName
 from tasks.core.captions.ass import Typeface, ass, escape, text_width
-from tasks.core.captions.presets import BOTTOM, PRESETS, SIDE, TOP, Look
+from tasks.core.captions.presets import BOTTOM, CLASSIC, PRESETS, SIDE, TOP, Look
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Word
 
 SIZE = (1080, 1920)
 F = Typeface("F")
-EVENT = re.compile(r"^Dialogue: 0,(\d+):(\d\d):(\d\d\.\d\d),(\d+):(\d\d):(\d\d\.\d\d),Caption,,0,0,0,,(.*)$")
-WRITTEN_BY_US = re.compile(r"\{\\an5\\pos\(\d+,\d+\)(\\fscx\d+\\fscy\d+)?\}|\{\\1c&H[0-9A-F]{8}&\}")
+EVENT = re.compile(r"^Dialogue: ([01]),(\d+):(\d\d):(\d\d\.\d\d),(\d+):(\d\d):(\d\d\.\d\d),Caption,,0,0,0,,(.*)$")
+SCALE = r"\\fscx\d+\\fscy\d+"
+LARGER = r"\\fscx[\d.]+\\fscy[\d.]+"
+WRITTEN_BY_US = re.compile(
+    rf"\{{\\an5\\pos\(\d+,\d+\)({SCALE})?\}}|\{{\\1c&H[0-9A-F]{{8}}&\}}|\{{\\alpha(&HFF&)?\}}|\{{\\fscx\d+\}}"
+    rf"|\{{\\t\(0,\d+,0\.5,{LARGER}\)(\\t\(\d+,\d+,{SCALE}\))?\}}|\{{{SCALE}\}}"
+)
 HIGHLIGHTED = re.compile(r"\{\\1c&H0000E1FF&\}(.*?)\{\\1c&H00FFFFFF&\}")
+HIDDEN = re.compile(r"\{\\alpha&HFF&\}(.*?)\{\\alpha\}")
+GROWN = re.compile(r"\\t\(0,\d+,0\.5,\\fscx([\d.]+)")
 
 
-def events(script: str) -> list[tuple[float, float, str]]:
+def layers(script: str) -> list[tuple[int, float, float, str]]:
+    """Layer, start, end and text of each event."""
     rows = [EVENT.match(line) for line in script.splitlines() if line.startswith("Dialogue")]
     assert all(rows)
-    times = [[float(x) for x in row.groups()[:6]] for row in rows if row]
+    times = [[float(x) for x in row.groups()[1:7]] for row in rows if row]
     return [
-        (t[0] * 3600 + t[1] * 60 + t[2], t[3] * 3600 + t[4] * 60 + t[5], row[7])
+        (int(row[1]), t[0] * 3600 + t[1] * 60 + t[2], t[3] * 3600 + t[4] * 60 + t[5], row[8])
         for t, row in zip(times, rows, strict=True)
         if row
     ]
+
+
+def events(script: str) -> list[tuple[float, float, str]]:
+    """Start, end and text of each state of the screen; where its spoken word lies above the others, its text."""
+    above = {(start, end) for layer, start, end, _ in layers(script) if layer}
+    return [(start, end, text) for layer, start, end, text in layers(script) if layer or (start, end) not in above]
 
 
 def spoken(text: str, start: float = 0.0, each: float = 0.3, gap: float = 0.05) -> list[Word]:
@@ -45,8 +60,48 @@ def test_every_word_is_highlighted_while_it_is_spoken():
     shown = events(ass(words, SIZE, "en", F))
     for word in words:
         middle = (word.start + word.end) / 2
-        now = [HIGHLIGHTED.findall(text) for start, end, text in shown if start <= middle < end]
+        now = [HIGHLIGHTED.findall(HIDDEN.sub("", text)) for start, end, text in shown if start <= middle < end]
         assert now == [[word.word]]
+
+
+def test_a_word_pops_above_the_others_without_moving_them():
+    """Both layers have the same text, and so the same layout; what one shows, the other hides."""
+    words = spoken("Ask what you can do. It is not much.")
+    shown = layers(ass(words, SIZE, "en", F))
+    states = [(one, other) for one, other in pairwise(shown) if one[1:3] == other[1:3]]
+    assert len(states) == len(words) == len(shown) / 2
+    for (below, _, _, others), (above, _, _, word) in states:
+        assert (below, above) == (0, 1)
+        assert plain(others) == plain(word)
+        seen, hidden = plain(HIDDEN.sub("", word)).strip(), HIDDEN.findall(others)
+        assert [seen.replace("\\N", "").strip()] == hidden
+        assert float(GROWN.findall(word)[0]) == pytest.approx(112, abs=8)
+
+
+def pops(text: str, language: str = "en", look: Look = CLASSIC) -> list[float]:
+    """By what share of their size words grow, of those that do."""
+    shown = layers(ass(spoken(text), SIZE, language, F, look))
+    return [float(found[1]) / 100 - 1 for *_, line in shown if (found := GROWN.search(line))]
+
+
+def test_a_word_grows_less_where_its_neighbours_are_close():
+    (short, long, _) = pops("a sesquipedalian tree")
+    assert short == pytest.approx(0.12)
+    assert long * text_width("sesquipedalian") <= 0.4 + 0.01
+    assert all(0 < pop * text_width("我们") <= 0.13 for pop in pops("我们 讨论 手机", "zh"))
+
+
+def test_a_word_does_not_grow_out_of_the_room_of_its_line():
+    word = "m" * 12
+    room = (1 - 2 * SIDE) / PRESETS["word"].em
+    (pop,) = pops(word[: int(room / 1.1)], look=Look(PRESETS["word"]))
+    assert text_width(word[: int(room / 1.1)]) * (1 + pop) <= room + 0.01
+    assert pops(word, look=Look(PRESETS["word"])) == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_only_captions_without_a_box_pop(name: PresetName):
+    assert bool(pops("one two three", look=Look(PRESETS[name]))) == (PRESETS[name].box is None)
 
 
 def test_a_pause_clears_the_screen_and_a_sentence_ends_a_group():
@@ -283,9 +338,12 @@ def test_positions_differ():
 
 
 def test_words_of_reveal_appear_as_they_are_said_and_keep_their_place():
-    shown = [text for _, _, text in events(ass(spoken("one two three"), SIZE, "en", F, Look(PRESETS["reveal"])))]
-    hidden = [re.findall(r"\{\\alpha&HFF&\}(.*?)\{\\alpha&H00&\}", text) for text in shown]
-    assert hidden == [["two", "three"], ["three"], []]
+    drawn = layers(ass(spoken("one two three"), SIZE, "en", F, Look(PRESETS["reveal"])))
+    shown = [text for *_, text in drawn]
+    hidden = [
+        set(HIDDEN.findall(others)) & set(HIDDEN.findall(word)) for others, word in zip(*[iter(shown)] * 2, strict=True)
+    ]
+    assert hidden == [{"two", "three"}, {"three"}, set()]
     assert {re.sub(r"\{[^}]*\}", "", text) for text in shown} == {"one two three"}
 
 

@@ -71,7 +71,7 @@ def test_the_text_of_a_card_stays_text_and_ends_with_its_time():
     script = ass([Word(word="one", start=0, end=1)], size, "en", FACE)
     drawn = with_card(script, card(size, r"{\an8}a \N b"), size, FACE, "en", 2.0)
     line = next(line for line in drawn.splitlines() if ",Card," in line and line.startswith("Dialogue"))
-    assert line.startswith("Dialogue: 1,0:00:00.00,0:00:02.00,Card,")
+    assert line.startswith("Dialogue: 2,0:00:00.00,0:00:02.00,Card,")
     assert not re.search(r"(?<!\\)[{}]", re.sub(r"^[^}]*\}", "", line))
     assert [line for line in drawn.splitlines() if "Caption," in line and line.startswith("Dialogue")] == [
         line for line in script.splitlines() if line.startswith("Dialogue")

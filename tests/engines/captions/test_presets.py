@@ -1,5 +1,6 @@
 """Presets as they are drawn: legible on any background, inside the safe area, in every script."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -59,6 +60,43 @@ def drawn(
     run(["-f", "lavfi", "-i", picture, "-vf", chain, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], 60,
         read=lambda pipe: got.append(pipe.read()))  # fmt: skip
     return np.frombuffer(got[0], np.uint8).reshape(-1, size[1], size[0], 3)
+
+
+def while_said(
+    folder: Path, look: Look, text: str, language: str = "en"
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each word on a black picture: as it begins, once it has grown, and just before the next one; RGB."""
+    fonts.use_only_our_fonts()
+    font = chosen_font(look, text, language)
+    phrases = [
+        Word(word=said.word, start=i / 2, end=i / 2 + 0.5)
+        for i, said in enumerate(line_breaks.reading_phrases(words_of(text)))
+    ]
+    script = folder / "t.ass"
+    script.write_text(captions.ass(phrases, PORTRAIT, language, font.typeface, look))
+    wanted = "+".join(f"eq(n\\,{i * 50 + frame})" for i in range(len(phrases)) for frame in (0, 25, 49))
+    picture = f"color=black:s={PORTRAIT[0]}x{PORTRAIT[1]}:r=100:d={len(phrases) / 2},format=rgb24"
+    got: list[bytes] = []
+    run(["-f", "lavfi", "-i", picture, "-vf", f"select='{wanted}',ass={script}:fontsdir={font.folder}",
+         "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], 60,
+        read=lambda pipe: got.append(pipe.read()))  # fmt: skip
+    shown = np.frombuffer(got[0], np.uint8).reshape(-1, 3, PORTRAIT[1], PORTRAIT[0], 3)
+    return [(state[0], state[1], state[2]) for state in shown]
+
+
+def box_of(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of what is set."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def coloured(picture: np.ndarray, colour: Colour) -> np.ndarray:
+    """Mask of what is drawn in a colour."""
+    return (np.abs(picture.astype(int) - np.array(colour)) <= 40).all(axis=-1)
+
+
+def side(part: slice) -> int:
+    return part.stop - part.start
 
 
 def luminance(colours: np.ndarray) -> np.ndarray:
@@ -127,3 +165,42 @@ def test_the_mark_is_seen_while_a_word_is_said_and_not_otherwise(name: PresetNam
     marked = (np.abs(shown.astype(int) - np.array(look.preset.mark)) <= 40).all(axis=-1).sum(axis=(1, 2))
     assert (marked[:3] > 30).all()
     assert marked[-1] == 0
+
+
+POPPING = [name for name, preset in PRESETS.items() if preset.pop]
+TWO_LINES = "Extraordinary grandmothers jumping quietly"
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "text"),
+    [
+        *((name, "en", TWO_LINES) for name in POPPING),
+        *(("classic", language, text) for language, text in SCRIPTS.items()),
+        ("classic", "en", "Pizza \U0001f355 is good"),
+    ],
+)
+def test_the_spoken_word_grows_in_place_and_moves_nothing(name: PresetName, language: str, text: str, tmp_path: Path):
+    look = Look(PRESETS[name])
+    grown = []
+    for begun, large, leaving in while_said(tmp_path, look, text, language):
+        before, after = (box_of(coloured(picture, look.preset.spoken)) for picture in (begun, large))
+        ring = round((look.preset.outline + look.preset.shadow) * 1.2 * look.em(PORTRAIT)) + 2
+        rows, columns = (slice(part.start - ring, part.stop + ring) for part in after)
+        moved = (begun != large).any(axis=-1)
+        moved[rows, columns] = False
+        assert not moved.any(), "what lies beside the word stays as it is"
+        for one, other in zip(before, after, strict=True):
+            assert abs(one.start + one.stop - other.start - other.stop) <= 6
+        assert side(after[1]) >= side(before[1])
+        grown.append(side(after[1]) / side(before[1]))
+        settled = box_of(coloured(leaving, look.preset.spoken))
+        assert side(settled[1]) <= side(after[1])
+    assert max(grown) >= 1.05
+
+
+def test_a_word_is_drawn_as_it_would_be_without_the_pop_until_it_grows(tmp_path: Path):
+    flat = Look(replace(PRESETS["classic"], pop=0.0))
+    text = "grandmother"
+    ((begun, _, _),) = while_said(tmp_path, Look(PRESETS["classic"]), text)
+    ((still, _, _),) = while_said(tmp_path, flat, text)
+    assert np.array_equal(begun, still)

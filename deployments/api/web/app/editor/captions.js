@@ -17,6 +17,14 @@ const LOOKS = {
 };
 const CLAUSE_END = /[,;:，、；：،؛]["'”’»›)\]}」』】》〉]*\s*$/u;
 
+const POP = 0.12; // share by which the spoken word grows
+const GAP = 0.4; // em by which it may grow in all
+
+/** Size of the spoken word relative to the others, from its width and an em in pixels. */
+export function popOf(width, em) {
+  return 1 + Math.min(POP, (GAP * em) / Math.max(width, 1));
+}
+
 /** Groups of words: [{words, start, end}], on the clip's clock. */
 export function captionGroups(words, preset = "classic") {
   const look = LOOKS[preset] ?? LOOKS.classic;

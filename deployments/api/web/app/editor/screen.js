@@ -2,7 +2,7 @@
 
 import { make, write } from "../dom.js";
 import { viewAt } from "./camera.js";
-import { captionAt } from "./captions.js";
+import { captionAt, popOf } from "./captions.js";
 import { formatClock } from "./clock.js";
 import { cropWindow, objectPosition } from "./crop.js";
 import { CROPS, dragging } from "./cropper.js";
@@ -305,4 +305,6 @@ function drawCaption(place, caption) {
     return at ? [between(words[at - 1].text, text), word] : [word];
   });
   place.replaceChildren(...nodes);
+  const spoken = place.querySelector(".spoken");
+  spoken?.style.setProperty("--pop", popOf(spoken.offsetWidth, parseFloat(getComputedStyle(place).fontSize)).toFixed(3));
 }
