@@ -135,6 +135,10 @@ def test_words_are_named_by_index_once_and_corrections_are_taken_back(logic):
     assert run(logic, "withCorrection(clip, word, 'Konas').words.corrected", clip=corrected, word=word) == []
 
 
+def test_a_spoken_word_pops_in_the_preview_as_in_the_clip(logic):
+    assert run(logic, "[popOf(60, 30), popOf(300, 30), popOf(0, 30)]") == pytest.approx([1.12, 1.04, 1.12])
+
+
 def test_captions_end_at_sentences_pauses_and_their_length(logic):
     text = "A thing that you um cannot open is not really yours. You rent"
     said = [
