@@ -6,6 +6,7 @@ import random
 import pytest
 from playwright.sync_api import Page
 
+from tasks.core.captions.presets import PRESETS
 from tasks.core.edit.cuts import SourceWords, played
 from tasks.core.edit.document import EditSegment, edit_schema
 from tasks.core.transcript import Word
@@ -136,7 +137,10 @@ def test_words_are_named_by_index_once_and_corrections_are_taken_back(logic):
 
 
 def test_a_spoken_word_pops_in_the_preview_as_in_the_clip(logic):
-    assert run(logic, "[popOf(60, 30), popOf(300, 30), popOf(0, 30)]") == pytest.approx([1.12, 1.04, 1.12])
+    short, long, none = run(logic, "[popOf(60, 30), popOf(300, 30), popOf(0, 30)]")
+    assert (short, long, none) == pytest.approx((1.12, 1.04, 1.12))
+    pops = [preset.pop for preset in PRESETS.values() if preset.pop]
+    assert pops == pytest.approx([short - 1] * len(pops))
 
 
 def test_captions_end_at_sentences_pauses_and_their_length(logic):
