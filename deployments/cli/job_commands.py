@@ -37,7 +37,9 @@ SAMPLE = Path(__file__).parents[2] / "tests" / "media" / "sample.mp4"
 def clip_command(
     source: Annotated[
         str,
-        typer.Argument(help="A video file, or a link to one or to any site that yt-dlp supports.", metavar="SOURCE"),
+        typer.Argument(
+            help="A video or sound file, or a link to one or to any site that yt-dlp supports.", metavar="SOURCE"
+        ),
     ],
     duration: Annotated[
         float, typer.Option("--duration", "-d", min=MIN_SECONDS, max=MAX_SECONDS, help="Longest clip, in seconds.")

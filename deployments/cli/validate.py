@@ -92,10 +92,10 @@ def local_path(text: str) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that cannot be a video.
+    """Refuse a file that cannot be a video or sound.
 
     Raises:
-        BadRequest: the file is missing, unreadable, empty, or not a video.
+        BadRequest: the file is missing, unreadable, empty, or neither.
     """
     try:
         is_empty = _is_empty(path)
@@ -108,7 +108,8 @@ def check_file(path: Path) -> None:
     try:
         check_container(path)
     except UnreadableMedia as error:
-        raise BadRequest(f"{path} is not a video in a known format, or it is damaged.", error.next_step) from None
+        problem = f"{path} is not a video or sound in a known format, or it is damaged."
+        raise BadRequest(problem, error.next_step) from None
 
 
 def _is_empty(path: Path) -> bool:
@@ -123,7 +124,7 @@ def _is_empty(path: Path) -> bool:
             else "Give a file that exists, or an http(s) address.",
         )
     if not path.is_file():
-        raise BadRequest(f"{path} is not a regular file.", "Give a video file, or an http(s) address.")
+        raise BadRequest(f"{path} is not a regular file.", "Give a video or sound file, or an http(s) address.")
     with path.open("rb") as file:
         return not file.read(1)
 

@@ -15,7 +15,6 @@ ClipError
 │   └── UnsupportedSource the site or page has no readable video
 ├── MediaError            the file cannot be used
 │   ├── UnreadableMedia   no decoder reads it
-│   ├── NoVideo           no picture
 │   └── NoAudio           no sound
 ├── NoSpeech              nobody speaks
 ├── TooShort              too little speech for one clip
@@ -124,14 +123,9 @@ class UnreadableMedia(MediaError):
     next_step = "Check that the file plays, and export it again as MP4 (H.264 and AAC)."
 
 
-class NoVideo(MediaError):
-    code = "no_video"
-    next_step = "Use a file with a picture; audio alone cannot become a video clip."
-
-
 class NoAudio(MediaError):
     code = "no_audio"
-    next_step = "Use a video with sound; clips are chosen by what is said."
+    next_step = "Use a file with sound; clips are chosen by what is said."
 
 
 class NoSpeech(ClipError):

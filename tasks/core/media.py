@@ -47,7 +47,7 @@ class MediaInfo(BaseModel):
     `video_index` is the video stream's index in the file; `video_is_first` tells whether ffmpeg would pick it.
     `tracks` are all audio tracks; `audio_*` describe the selected one, stream `audio_index`.
     `programs` counts the programs of a transport stream; `program` is the one described, counted from 1,
-    or None unless there are several.
+    or None unless there are several. `is_cover` marks a still picture that we gave to a source with only sound.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,6 +74,7 @@ class MediaInfo(BaseModel):
     audio_start: float = 0.0
     audio_index: int | None = None
     start: float = 0.0
+    is_cover: bool = False
     programs: int = 0
     program: int | None = None
     video_index: int = 0
@@ -94,7 +95,9 @@ class MediaInfo(BaseModel):
 
     @property
     def pictures_per_second(self) -> float:
-        """Distinct pictures per second: an interlaced frame holds two."""
+        """Distinct pictures per second: an interlaced frame holds two. 0 is unknown, or no motion at all."""
+        if self.is_cover:
+            return 0.0
         return 2 * self.fps if self.interlaced else self.fps
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.untrusted_text import one_line
-from tasks.core.errors import NoAudio, NoVideo, SourceTooLarge, SourceTooLong
+from tasks.core.errors import NoAudio, SourceTooLarge, SourceTooLong
 from tasks.core.media import AudioTrack, MediaInfo, SourceMeta
 from tasks.core.sound.channels import rank_tracks
 from tasks.core.source.page import MAX_TITLE_CHARS
 from tasks.engines.probe import probe
 from tasks.engines.source import ytdlp
+from tasks.engines.source.cover import with_picture
 from tasks.engines.source.demux import (
     SEEKABLE_CONTAINERS,
     AudioCopy,
@@ -95,7 +96,7 @@ def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) 
     """Use a local file. `name` is its original name, which is never used to open it.
 
     Raises:
-        ClipError: unreadable, without picture or sound, too long or too large.
+        ClipError: unreadable, without sound, too long or too large.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return _prepare(path, file_meta(path.name, name), options, folder)
@@ -111,6 +112,8 @@ def _prepare(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pa
     check_container(video)
     found = probe(video)
     check_media(found, options)
+    if found.video_codec is None:
+        return _prepare_sound(video, found, meta, options, folder)
     tracks = rank_tracks(found.tracks, options.language, meta.extra.get("language"))
     sound = choose_sound(video, tracks)
     copy = make_seekable(video, found, sound, folder)
@@ -128,16 +131,29 @@ def _prepare(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pa
     return LocalSource(video, audio.path, info, meta, audio, tracks, warnings)
 
 
+def _prepare_sound(
+    file: Path, found: MediaInfo, meta: SourceMeta, options: DownloadOptions, folder: Path
+) -> LocalSource:
+    """A source of sound alone, with a still picture."""
+    tracks = rank_tracks(found.tracks, options.language, meta.extra.get("language"))
+    sound = choose_sound(file, tracks)
+    audio = extract_audio(file, found, sound, folder / "audio.m4a")
+    video = folder / f"{file.stem}-pictured.mp4"
+    shown = with_picture(file, audio.path, meta.title, video)
+    info = probe(video).model_copy(update={"is_cover": True, "duration": probe(audio.path).duration})
+    check_length(info, options)
+    meta = meta if meta.duration else meta.model_copy(update={"duration": info.duration})
+    return LocalSource(video, audio.path, info, meta, audio, tracks, [*sound.warnings, *shown])
+
+
 def check_media(info: MediaInfo, options: DownloadOptions) -> None:
     """Reject media that cannot become clips.
 
     Raises:
-        NoVideo, NoAudio, SourceTooLong, SourceTooLarge
+        NoAudio, SourceTooLong, SourceTooLarge
     """
-    if info.video_codec is None:
-        raise NoVideo("The file has sound but no picture." if info.audio_codec else "The file has no picture.")
     if info.audio_codec is None:
-        raise NoAudio("The video has no audio track.")
+        raise NoAudio("The file has no sound." if info.video_codec is None else "The video has no audio track.")
     if info.size_bytes > options.max_bytes:
         raise SourceTooLarge(f"The video has {info.size_bytes} bytes; the limit is {options.max_bytes}.")
     if info.container in SEEKABLE_CONTAINERS:  # other containers report no reliable length; it is known after copying

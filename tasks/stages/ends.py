@@ -38,9 +38,11 @@ def snap_ends(
 
     `left_out` tells how many seconds of a clip are not played, which the bounds do not count.
 
-    A clip whose picture cannot be read keeps its ends, and the log says why. `occupied` are time ranges of
-    other clips.
+    Clips that show a cover keep their ends. So does a clip whose picture cannot be read, and the log says why.
+    `occupied` are time ranges of other clips.
     """
+    if info.is_cover:
+        return clips
     words = ordered_words(segments)
     detector = _detector()
     snapped: list[EdlClip] = []

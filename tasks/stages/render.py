@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from tasks.core.captions import ass as captions
 from tasks.core.captions.card import SECONDS, lay_out_card, with_card
 from tasks.core.captions.presets import Band, Look
+from tasks.core.captions.waveform import heights, with_waveform
 from tasks.core.edit.drawing import Drawing
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, UnreadableMedia
@@ -31,7 +32,7 @@ from tasks.core.output.render_plan import (
     on_clip_clock,
     plan,
 )
-from tasks.core.output.source_match import SourceExcerpt, covered_rows
+from tasks.core.output.source_match import BINS_PER_SECOND, SourceExcerpt, covered_rows
 from tasks.core.picture.camera import RangeAnalysis, Shot
 from tasks.core.picture.field_order import Scan
 from tasks.core.picture.framing_choice import FINDS_FACES, People
@@ -202,7 +203,7 @@ def render_clip(
     progress(1 - _ENCODE_SHARE)
     lowered = _lowers_captions(drawing, picture, footage.info, options)
     look = look_of(drawing, picture.all_shots, lowered=lowered)
-    text = _caption_clip(drawing, look, picture, frames.duration, footage.info, options)
+    text = _caption_clip(drawing, look, picture, frames.duration, footage, options)
     people = _people_warning(drawing, picture)
     encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     progress(1.0)
@@ -239,6 +240,11 @@ class _FramedClip:
         return [shot for of_range in self.shots for shot in of_range]
 
     @property
+    def shows_cover(self) -> bool:
+        """Whether the clip shows a cover throughout, with room for a waveform."""
+        return all(shot.layout == "cover" for shot in self.all_shots)
+
+    @property
     def scans(self) -> list[Scan]:
         return [view.scan for view in self.views]
 
@@ -253,6 +259,8 @@ def _frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> _
     Faces are looked for only where the camera follows them, or where a card must not cover them.
     """
     source, output = (footage.info.width, footage.info.height), (options.width, options.height)
+    if footage.info.is_cover:
+        return _show_cover(drawing, source, output)
     looks = [
         isinstance(asked, FINDS_FACES) or early for asked, early in zip(drawing.framing, _carded(drawing), strict=True)
     ]
@@ -263,6 +271,16 @@ def _frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> _
     return _FramedClip(views, shots, faces)
 
 
+def _show_cover(drawing: Drawing, source: tuple[int, int], output: tuple[int, int]) -> _FramedClip:
+    """The clip's still picture, which needs no analysis, in the upper half unless a person framed it."""
+    views, shots = [], []
+    for span, asked in zip(drawing.clip.segments, drawing.framing, strict=True):
+        views.append(RangeAnalysis(start=span.start, end=span.end, fps=1.0))
+        whole = Shot(start=span.start, end=span.end, layout="cover", reason="the source has only sound")
+        shots.append([whole] if isinstance(asked, FINDS_FACES) else frame_range(views[-1], source, output, asked))
+    return _FramedClip(views, shots, FaceDetection())
+
+
 def _people_warning(drawing: Drawing, picture: _FramedClip) -> str | None:
     """What is shown instead where two people were asked for and not found."""
     asked = [
@@ -270,6 +288,7 @@ def _people_warning(drawing: Drawing, picture: _FramedClip) -> str | None:
         for framing, shots in zip(drawing.framing, picture.shots, strict=True)
         if isinstance(framing, People)
         for shot in shots
+        if shot.layout != "cover"
     ]
     without = sum(shot.layout != "split" for shot in asked)
     if not without:
@@ -299,6 +318,8 @@ def _lowers_captions(drawing: Drawing, picture: _FramedClip, info: MediaInfo, op
 
     Where faces were not looked for, they may be anywhere.
     """
+    if picture.shows_cover:
+        return False
     looked_for = picture.faces.reason is None and all(isinstance(asked, FINDS_FACES) for asked in drawing.framing)
     if not looked_for or any(shot.layout == "fit" for shot in picture.all_shots):
         return True
@@ -307,16 +328,20 @@ def _lowers_captions(drawing: Drawing, picture: _FramedClip, info: MediaInfo, op
 
 
 def _caption_clip(
-    drawing: Drawing, look: Look, picture: _FramedClip, seconds: float, info: MediaInfo, options: RenderOptions
+    drawing: Drawing, look: Look, picture: _FramedClip, seconds: float, footage: Footage, options: RenderOptions
 ) -> _Captions:
     words, language = drawing.captioned, drawing.language
     hook = captions.spelled(drawing.card, look, language)
     font = fonts.choose_font([hook, *(captions.spelled(word.word, look, language) for word in words)], look.preset.face)
     size, face = (options.width, options.height), font.typeface
     script = captions.ass(line_breaks.reading_phrases(words), size, language, face, look)
-    faces = faces_shown(drawing.clip, picture.views, picture.shots, info, options, SECONDS) if hook else []
+    faces = faces_shown(drawing.clip, picture.views, picture.shots, footage.info, options, SECONDS) if hook else []
     card = lay_out_card(hook, size, face, faces, look.band(size) if words else None) if hook else None
     warnings = [] if card or not hook else ["the hook is not shown: there is no room beside captions and faces"]
+    if picture.shows_cover:
+        spans = [(span.start, span.duration) for span in drawing.clip.segments]
+        bars = heights(sound_levels(footage.audio, spans).channels, BINS_PER_SECOND)
+        script = with_waveform(script, bars, size, face, look.band(size))
     if card:
         script = with_card(script, card, size, face, language, seconds)
     if lacking := font.warning(language):
@@ -350,6 +375,8 @@ def _source_excerpt(
 
 def _frozen_as_shown(picture: _FramedClip, info: MediaInfo) -> list[tuple[float, float]]:
     """Time ranges of the source without motion inside the crop; the rest of the frame may move."""
+    if info.is_cover:
+        return [(view.start, view.end) for view in picture.views]
     frozen: list[tuple[float, float]] = []
     for view, of_range in zip(picture.views, picture.shots, strict=True):
         times = view.start + np.arange(len(view.motion)) / view.fps

@@ -15,7 +15,6 @@ from tasks.core.errors import (
     AddressRefused,
     BadRequest,
     NoAudio,
-    NoVideo,
     SourceIsLive,
     SourceNotFound,
     SourceNotListening,
@@ -391,13 +390,14 @@ class TestCauses:
             inspect(server, "/live.m3u8")
 
     @pytest.mark.usefixtures("in_process")
-    def test_sound_without_video_is_refused(self, server: MediaServer, media: dict[str, bytes], tmp_path: Path) -> None:
-        server.pages["/sound.m4a"] = serve.file(media["sound.m4a"], "audio/mp4")
-        with pytest.raises(NoVideo):
-            inspect(server, "/sound.m4a")
-        server.pages["/sound.mp4"] = serve.file(media["sound.m4a"], "video/mp4")
-        with pytest.raises(NoVideo):
-            download(server, "/sound.mp4", tmp_path)
+    @pytest.mark.parametrize(("name", "kind"), [("sound.m4a", "audio/mp4"), ("sound.mp4", "video/mp4")])
+    def test_sound_without_video_gets_a_picture(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path, name: str, kind: str
+    ) -> None:
+        server.pages[f"/{name}"] = serve.file(media["sound.m4a"], kind)
+        got = download(server, f"/{name}", tmp_path)
+        assert got.info.is_cover
+        assert got.info.duration == pytest.approx(1, abs=0.1)
 
     @pytest.mark.parametrize(
         ("body", "error"),
@@ -502,13 +502,10 @@ class TestLocalFiles:
         assert got.info.audio_codec == "aac"
         assert got.audio.is_file()
 
-    @pytest.mark.parametrize(("name", "error"), [("mute.mp4", NoAudio), ("sound.m4a", NoVideo)])
-    def test_a_local_file_without_picture_or_sound_is_refused(
-        self, media: dict[str, bytes], tmp_path: Path, name: str, error: type[Exception]
-    ) -> None:
-        (tmp_path / name).write_bytes(media[name])
-        with pytest.raises(error):
-            acquire_file(tmp_path / name, name, OPTIONS, tmp_path)
+    def test_a_local_file_without_sound_is_refused(self, media: dict[str, bytes], tmp_path: Path) -> None:
+        (tmp_path / "mute.mp4").write_bytes(media["mute.mp4"])
+        with pytest.raises(NoAudio):
+            acquire_file(tmp_path / "mute.mp4", "mute.mp4", OPTIONS, tmp_path)
 
 
 def test_a_transport_stream_becomes_a_seekable_file(tmp_path: Path):

@@ -315,10 +315,10 @@ def _group_end(groups: list[_Group], index: int) -> float:
 
 def _events(group: _Group, until: float, place: str, layout: _Layout) -> list[str]:
     """The events of each word. A word stays highlighted until the next begins. `place` is the override tags for it."""
-    starts = [_centiseconds(w.start) for w in group.words]
-    ends = [*starts[1:], _centiseconds(until)]
+    starts = [centiseconds(w.start) for w in group.words]
+    ends = [*starts[1:], centiseconds(until)]
     return [
-        f"Dialogue: {layer},{_clock(start)},{_clock(end)},Caption,,0,0,0,,{text}"
+        f"Dialogue: {layer},{clock(start)},{clock(end)},Caption,,0,0,0,,{text}"
         for i, (start, end) in enumerate(zip(starts, ends, strict=True))
         if end > start
         for layer, text in _state(group, _Spoken(i, (end - start) * 10, _pop(group, i, layout)), place, layout)
@@ -404,10 +404,10 @@ def _hidden(text: str) -> str:
     return f"{{\\alpha&HFF&}}{escape(text)}{{\\alpha}}"
 
 
-def _centiseconds(seconds: float) -> int:
+def centiseconds(seconds: float) -> int:
     return max(round(seconds * 100), 0)
 
 
-def _clock(centiseconds: int) -> str:
+def clock(centiseconds: int) -> str:
     minutes, rest = divmod(centiseconds, 6000)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest // 100:02d}.{rest % 100:02d}"

@@ -51,7 +51,7 @@ def lay_out_card(
     tries = [(largest * _SHRINK**step, faces) for step in range(_SMALLER)] + [(largest, mouths)]
     for share, avoided in tries:
         em = share * min(size)
-        lines = _balanced(text, em, size, face)
+        lines = balanced(text, em, size, face)
         height = (len(lines) * face.line + 2 * PADDING) * em / size[1]
         top = _highest(height, [*taken, *avoided])
         if top is not None:
@@ -79,7 +79,7 @@ def _room(em: float, size: tuple[int, int], face: Typeface) -> float:
     return ((1 - 2 * SIDE) * size[0] / em - 2 * PADDING) / face.width
 
 
-def _balanced(text: str, em: float, size: tuple[int, int], face: Typeface) -> list[str]:
+def balanced(text: str, em: float, size: tuple[int, int], face: Typeface) -> list[str]:
     """The text in as few lines as possible, of similar width."""
     room = _room(em, size, face)
     lines = narrower = _wrapped(text, room)

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from tasks.core.edit.document import EditClip
+from tasks.core.picture.placement import WHOLE, Layout
 
-Layout = Literal["still", "pan", "fit", "split"]
 FOLLOWED = ("auto", "people")
 """The framings whose pictures are not known from the document alone."""
 MOST_SHOTS, MOST_KEYS = 2000, 2000
@@ -45,7 +45,7 @@ class CameraView(BaseModel):
 
     `kind` is the framing of the document that it comes from. `ratio` is width to height of a crop in pixels; crops are
     `width` and `height` wide and high, in shares of the source's picture, and move linearly between the keys. `split`
-    has one key for each part, the upper first. `fit` shows the whole picture, and has none.
+    has one key for each part, the upper first. `fit` and `cover` show the whole picture, and have none.
     """
 
     start: float
@@ -77,8 +77,8 @@ def _view(shot: LoggedShot, clip: EditClip, size: tuple[int, int]) -> CameraView
     kind = next((part.framing.kind for part in clip.segments if part.start <= middle < part.end), None)
     if kind not in FOLLOWED or not _is_inside(shot, size):
         return None
-    if shot.layout == "fit":
-        return CameraView(start=shot.start, end=shot.end, kind=kind, layout="fit")
+    if shot.layout in WHOLE:
+        return CameraView(start=shot.start, end=shot.end, kind=kind, layout=shot.layout)
     return CameraView(
         start=shot.start,
         end=shot.end,
@@ -95,7 +95,7 @@ def _is_inside(shot: LoggedShot, size: tuple[int, int]) -> bool:
     """Whether the crop is a part of the picture at all times, which are numbers."""
     if not all(map(isfinite, (shot.start, shot.end, *(key.t for key in shot.keys)))):
         return False
-    if shot.layout == "fit":
+    if shot.layout in WHOLE:
         return True
     rooms = size[0] - shot.crop_width, size[1] - shot.crop_height
     is_possible = shot.crop_width > 0 and shot.crop_height > 0 and len(shot.keys) >= _least_keys(shot.layout)

@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field
 from tasks.core.appearance import Ratio
 from tasks.core.edl import EdlClip, Span
 from tasks.core.media import MediaInfo
-from tasks.core.picture.camera import CropKey, Layout, Shot
+from tasks.core.picture.camera import CropKey, Shot
 from tasks.core.picture.field_order import Scan
+from tasks.core.picture.placement import Layout
 
 TARGET_LUFS = -14.0
 MAX_TRUE_PEAK = -1.0

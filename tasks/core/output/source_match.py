@@ -12,6 +12,7 @@ from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
 from tasks.core.picture.motion import stretches
+from tasks.core.picture.placement import WHOLE, placed
 from tasks.core.picture.reframe import upper_half
 
 BINS_PER_SECOND = 100
@@ -149,11 +150,11 @@ def _framing(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> 
     source = Box(
         left=x / info.width, top=y / info.height, right=(x + width) / info.width, bottom=(y + height) / info.height
     )
-    if shot.layout != "fit":
+    if shot.layout not in WHOLE:
         return source, Box()
-    scale = min(options.width / width, options.height / height)
-    across, down = width * scale / options.width, height * scale / options.height
-    return source, Box(left=(1 - across) / 2, top=(1 - down) / 2, right=(1 + across) / 2, bottom=(1 + down) / 2)
+    left, top, across, down = placed(shot.layout, (width, height), (options.width, options.height))
+    right, bottom = (left + across) / options.width, (top + down) / options.height
+    return source, Box(left=left / options.width, top=top / options.height, right=right, bottom=bottom)
 
 
 class Lag(BaseModel):

@@ -4,17 +4,12 @@ Positions are pixels of the source picture as displayed (after rotation, square 
 times are seconds from the start of the source.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.picture.field_order import Scan
-
-Layout = Literal["still", "pan", "fit", "split"]
-"""still: one crop; pan: a crop that moves; fit: the whole frame over a blurred background;
-split: two crops at rest, one above the other."""
+from tasks.core.picture.placement import Layout
 
 
 class Picture(BaseModel):
@@ -38,7 +33,8 @@ class Shot(BaseModel):
     """One uncut stretch of the source and its framing; `keys` has one item unless the layout is
     `pan`, or `split`: then the first is the upper crop, the second the lower.
 
-    `crop_width` and `crop_height` are 0 for `fit`, unless bars are cropped away. `reason` explains the decision.
+    `crop_width` and `crop_height` are 0 for `cover`, and for `fit` unless bars are cropped away. `reason` explains
+    the decision.
     """
 
     start: float

@@ -10,6 +10,7 @@ import ffmpeg
 
 from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import OnReel, Piece, RenderOptions, RenderPlan, path_expression, reels
+from tasks.core.picture.placement import WHOLE, Layout, placed
 from tasks.core.picture.reframe import upper_half
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.footage import Footage
@@ -21,6 +22,9 @@ _MAX_SLOWDOWN = 60
 """An encode that takes more than this many times the clip's length counts as stuck."""
 _BLUR = 12
 """The blurred background is made at a twelfth of the clip's size, where blurring is almost free."""
+_BACKGROUND = {"fit": (3, 0.55), "cover": (9, 0.4)}
+"""How blurred and how bright the background is. Captions lie on that of a cover, whose yellow must not pass for a
+spoken word, nor the letters of a cover for a caption."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) 
         frames = frames.filter("crop", w=size[0], h=size[1], x=corner.x, y=corner.y, exact=1)
     if piece.layout == "split":
         return _split(frames, piece, info, options).filter("format", "yuv420p").filter("setsar", 1)
-    is_whole = piece.layout == "fit"
-    framed = _fitted(frames, size, info, options) if is_whole else _cropped(frames, piece, info, options)
+    is_whole = piece.layout in WHOLE
+    framed = _fitted(frames, piece.layout, size, info, options) if is_whole else _cropped(frames, piece, info, options)
     return framed.filter("format", "yuv420p").filter("setsar", 1)
 
 
@@ -143,17 +147,17 @@ def _split(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -
     return ffmpeg.filter([part.filter("setsar", 1) for part in parts], "vstack")
 
 
-def _fitted(frames: Any, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:
+def _fitted(frames: Any, layout: Layout, size: tuple[int, int], info: MediaInfo, options: RenderOptions) -> Any:
     """Whole frames, fitted into the clip over a blurred and darkened copy of themselves that fills it."""
     whole, tiny = (options.width, options.height), (_even(options.width / _BLUR), _even(options.height / _BLUR))
-    scale = min(options.width / size[0], options.height / size[1])
-    inside = _even(size[0] * scale), _even(size[1] * scale)
+    place = placed(layout, size, whole)
     copies = frames.split()
     filling = copies[0].filter("scale", *tiny, force_original_aspect_ratio="increase", flags="area")
     behind = apply(filling.filter("crop", *tiny), to_bt709(info, *tiny))
-    behind = behind.filter("gblur", sigma=3).filter("lutyuv", y="16+(val-16)*0.55").filter("scale", *whole)
-    front = apply(copies[1], to_bt709(info, *inside))
-    return ffmpeg.overlay(behind, front, x=(whole[0] - inside[0]) // 2, y=(whole[1] - inside[1]) // 2)
+    sigma, brightness = _BACKGROUND[layout]
+    behind = behind.filter("gblur", sigma=sigma).filter("lutyuv", y=f"16+(val-16)*{brightness}").filter("scale", *whole)
+    front = apply(copies[1], to_bt709(info, place.width, place.height))
+    return ffmpeg.overlay(behind, front, x=place.left, y=place.top)
 
 
 def _even(side: float) -> int:

@@ -82,7 +82,7 @@ def check_container(path: Path) -> None:
         with av.open(f"file:{path}", options=_SAFE):
             pass
     except (FFmpegError, UnicodeError, ValueError) as error:
-        raise UnreadableMedia("The file is not a video in a known format, or it is damaged.") from error
+        raise UnreadableMedia("The file is not a video or sound in a known format, or it is damaged.") from error
 
 
 def choose_sound(source: Path, tracks: list[AudioTrack]) -> Sound:
@@ -156,7 +156,7 @@ def _smallest_restart(source: Path, info: MediaInfo, track: AudioTrack) -> float
 
 
 def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> AudioCopy:
-    """Write the selected sound of a seekable file to `out` (.m4a), on the same clock.
+    """Write the selected sound of a file to `out` (.m4a), on the same clock.
 
     Time 0 is the start of the container, as in ffmpeg. Channels and sample rate never change.
 
@@ -164,6 +164,8 @@ def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> Aud
         UnreadableMedia: the sound cannot be decoded.
     """
     track = sound.track
+    if info.container not in SEEKABLE_CONTAINERS:
+        return _transcode(source, sound, out, f"{info.container} has no index")
     if track.codec not in COPIED_CODECS:
         return _transcode(source, sound, out, f"{track.codec} is not copied")
     if not track.has_layout or sound.mix.filter:
@@ -171,7 +173,7 @@ def extract_audio(source: Path, info: MediaInfo, sound: Sound, out: Path) -> Aud
     if (late := track.start - info.start) > LATE_SECONDS:
         return _transcode(source, sound, out, f"the sound starts {late:.3f} s late")
     try:
-        _run([*_input(source), "-map", f"0:{track.index}", "-c:a", "copy", *_PLAIN, "-f", "mp4", str(out)])
+        _run([*input_arguments(source), "-map", f"0:{track.index}", "-c:a", "copy", *_PLAIN, "-f", "mp4", str(out)])
     except ffmpeg.FfmpegError:
         log.warning("The sound could not be copied and is re-encoded")
         return _transcode(source, sound, out, f"{track.codec} could not be copied")
@@ -197,9 +199,10 @@ def _run(arguments: list[str]) -> None:
 
 
 def _decode_sound(source: Path, sound: Sound) -> list[str]:
-    return [*_input(source), *gapless_arguments(sound.track, sound.mix)]
+    return [*input_arguments(source), *gapless_arguments(sound.track, sound.mix)]
 
 
-def _input(source: Path) -> list[str]:
+def input_arguments(source: Path) -> list[str]:
+    """ffmpeg's arguments that open an untrusted file, and no other."""
     safe = [word for name, value in (_SAFE | PROBE_LIMITS).items() for word in (f"-{name}", value)]
     return ["-v", "error", *safe, "-fflags", "+genpts", "-i", f"file:{source}"]

@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from infra.untrusted_text import one_line
 from tasks.core.errors import (
     AddressRefused,
-    NoVideo,
     ProgramStopped,
     SourceIsLive,
     SourceNotFound,
@@ -116,8 +115,6 @@ def _reject_unusable(info: dict[str, Any], file: dict[str, Any], options: Downlo
     chosen = info.get("requested_formats") or [info]
     if file["length"] == 0:
         raise UnreadableMedia("The file is empty.")
-    if all(f.get("vcodec") == "none" for f in chosen):
-        raise NoVideo("The address leads to sound without a picture.")
     sizes = [number(f.get("filesize")) or 0 for f in chosen]
     if (
         len(chosen) == 1

@@ -30,7 +30,7 @@ RETRIES = 3
 HEAD_BYTES = 4096
 """Bytes at the start of a media file that are part of its identity."""
 PROTOCOL = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
-FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}"
+FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}/ba{PROTOCOL}"
 EXTENSIONS = frozenset(MEDIA_EXTENSIONS.video + MEDIA_EXTENSIONS.audio)
 
 Emit = Callable[..., None]

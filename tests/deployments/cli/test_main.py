@@ -361,7 +361,7 @@ def bad_files(tmp_path):
         (["clip", "example.com/talk.mp4"], "write https://example.com/talk.mp4"),
         (["clip", "{files}"], "is a folder. Give one of the files in it."),
         (["clip", "{files}/empty.mp4"], "is empty. Copy or export it again."),
-        (["clip", "{files}/notes.mp4"], "is not a video in a known format"),
+        (["clip", "{files}/notes.mp4"], "is not a video or sound in a known format"),
         (["clip", "/dev/null"], "is not a regular file."),
         (["clip", "~nobody-here/talk.mp4"], "There is no file ~nobody-here/talk.mp4."),
         (["clip", "x" * 300], "(File name too long). Give a readable file."),

@@ -5,7 +5,7 @@ const ALIKE = 0.03; // two ratios that differ by less, as a share, are the same
 /**
  * What the camera shows at a time of the source, or null where that is not known: a crop of another shape, a framing
  * that was not rendered there, or seconds that were not. It is {layout, windows}: the parts of the picture, one above
- * the other, as shares {x, y, width, height}; `fit` has none.
+ * the other, as shares {x, y, width, height}; `fit` and `cover` have none.
  */
 export function viewAt(views, kind, ratio, seconds) {
   const view = known(views, kind, ratio).find(({ start, end }) => seconds >= start && seconds < end);
@@ -24,16 +24,19 @@ function secondsIn(views, { start, end }) {
   return views.reduce((sum, view) => sum + Math.max(Math.min(view.end, end) - Math.max(view.start, start), 0), 0);
 }
 
+/** Whether the whole picture is shown, smaller than the clip. */
+export const isWhole = (layout) => layout === "fit" || layout === "cover";
+
 const known = (views, kind, ratio) => views.filter((view) => view.kind === kind && fits(view, ratio));
 
 function fits({ layout, ratio: drawn }, ratio) {
-  if (layout === "fit") return true;
+  if (isWhole(layout)) return true;
   const wanted = layout === "split" ? 2 * ratio : ratio;
   return Math.abs(drawn / wanted - 1) < ALIKE;
 }
 
 function windowsOf({ layout, width, height, keys }, seconds) {
-  if (layout === "fit") return [];
+  if (isWhole(layout)) return [];
   const places = layout === "split" ? keys.slice(0, 2) : [placeAt(keys, seconds)];
   return places.map(({ x, y }) => ({ x: Math.max(x, 0), y: Math.max(y, 0), width, height }));
 }

@@ -1,7 +1,7 @@
 // The preview: the source's own picture with the clip's cuts, crop and captions, before anything is rendered.
 
 import { make, write } from "../dom.js";
-import { viewAt } from "./camera.js";
+import { isWhole, viewAt } from "./camera.js";
 import { captionAt, popOf } from "./captions.js";
 import { formatClock } from "./clock.js";
 import { cropWindow, objectPosition } from "./crop.js";
@@ -216,7 +216,7 @@ export class Screen {
     }
     const view = viewAt(this.#views, framing.kind, this.#ratio, this.#parts.source.currentTime);
     if (!view) return { layout: framing.kind, windows: [] };
-    return { layout: view.layout === "fit" ? "fit" : "followed", windows: view.windows };
+    return { layout: isWhole(view.layout) ? view.layout : "followed", windows: view.windows };
   }
 
   #loaded() {
@@ -259,7 +259,7 @@ export class Screen {
     if (source.readyState < 2) return;
     const { layout, windows } = this.#shown;
     this.#parts.stage.dataset.framing = layout;
-    if (layout === "fit") cover(blurred, source);
+    if (isWhole(layout)) cover(blurred, source);
     if (windows.length) this.#drawWindows(windows);
     this.#on.frame(source);
   }

@@ -1,0 +1,97 @@
+"""Gives a source that has only sound a still picture: the cover in its file, or else a backdrop with its title."""
+
+import hashlib
+import logging
+import tempfile
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.stream import Disposition
+
+from infra.untrusted_text import one_line
+from tasks.core.captions.backdrop import backdrop
+from tasks.core.errors import UnreadableMedia
+from tasks.engines import ffmpeg
+from tasks.engines.captions import fonts
+from tasks.engines.probe import probe
+from tasks.engines.source.demux import TIMEOUT_SECONDS, input_arguments
+
+_log = logging.getLogger(__name__)
+
+SIDE = 1080
+"""Most pixels of a cover's longer side, and both sides of a backdrop."""
+MAX_PIXELS = 50_000_000
+"""A cover with more is not decoded."""
+LOOP_SECONDS = 60
+"""The picture is encoded for so long, at one frame a second, and then repeated without encoding it again."""
+_COLOURS = ((24, 38, 92), (70, 26, 84), (14, 74, 82), (96, 34, 44), (40, 44, 58), (22, 70, 48))
+"""Red, green and blue of a backdrop's upper edge; it darkens downwards. A title always has the same colour."""
+_STILL = [
+    *("-t", str(LOOP_SECONDS), "-g", str(LOOP_SECONDS), "-bf", "0", "-pix_fmt", "yuv420p"),
+    *("-c:v", "libx264", "-preset", "veryfast", "-tune", "stillimage", "-crf", "16"),
+    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+]
+_SMALLER = f"scale=w='min({SIDE},iw)':h='min({SIDE},ih)':force_original_aspect_ratio=decrease:force_divisible_by=2"
+
+
+def with_picture(source: Path, sound: Path, title: str, out: Path) -> list[str]:
+    """Write the sound with a still picture to `out` (.mp4), and return warnings for the user.
+
+    Args:
+        source: the untrusted file, which may have a cover.
+        sound: its sound, as `extract_audio` wrote it.
+        title: shown on a backdrop if there is no cover; untrusted.
+
+    Raises:
+        UnreadableMedia: the sound cannot be copied.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
+        picture, still = Path(work, "picture.png"), Path(work, "still.mp4")
+        lack = _extract_cover(source, picture)
+        drawn = _draw_backdrop(title, picture) if lack else []
+        to_bt709 = "scale=out_color_matrix=bt709:out_range=tv"
+        filters = ",".join([*drawn, to_bt709, "setsar=1"])
+        _run(["-loop", "1", "-framerate", "1", "-i", f"file:{picture}", "-vf", filters, *_STILL, str(still)])
+        looped = ["-stream_loop", "-1", "-i", f"file:{still}", "-i", f"file:{sound}", "-map", "0:v", "-map", "1:a"]
+        try:
+            _run([*looped, "-c", "copy", "-t", f"{probe(sound).duration:.3f}", "-movflags", "+faststart", str(out)])
+        except ffmpeg.FfmpegError as error:
+            raise UnreadableMedia("The file's sound cannot be copied.") from error
+    return [f"the source has only sound{lack}; its {'title' if lack else 'cover'} is shown"]
+
+
+def _extract_cover(source: Path, out: Path) -> str:
+    """Write the file's cover to `out`, and return "", or what it lacks."""
+    index = _cover_index(source)
+    if index is None:
+        return " and no cover"
+    try:
+        limited = ["-max_pixels", str(MAX_PIXELS), *input_arguments(source), "-map", f"0:{index}"]
+        _run([*limited, "-frames:v", "1", "-vf", _SMALLER, "-pix_fmt", "rgb24", str(out)])
+    except ffmpeg.FfmpegError as error:
+        _log.warning("The cover cannot be decoded: %s", one_line(str(error).splitlines()[-1], 300))
+        return ", and its cover cannot be decoded"
+    return ""
+
+
+def _cover_index(source: Path) -> int | None:
+    with av.open(f"file:{source}", metadata_errors="ignore") as container:
+        return next((s.index for s in container.streams.video if s.disposition & Disposition.attached_pic), None)
+
+
+def _draw_backdrop(title: str, out: Path) -> list[str]:
+    """Write a picture to `out`, and return the filter that draws the title on it."""
+    fonts.use_only_our_fonts()
+    font = fonts.choose_font([title])
+    colour = np.array(_COLOURS[hashlib.sha256(title.encode()).digest()[0] % len(_COLOURS)])
+    shades = np.linspace(1.0, 0.35, SIDE)[:, None, None]
+    cv2.imwrite(str(out), (shades * colour[::-1]).repeat(SIDE, 1).astype(np.uint8))
+    script = out.with_name("title.ass")
+    script.write_text(backdrop(title, SIDE, font.typeface), encoding="utf-8")
+    return [f"ass=filename={script}:fontsdir={font.folder}"]
+
+
+def _run(arguments: list[str]) -> None:
+    ffmpeg.run(["-v", "error", *arguments], TIMEOUT_SECONDS)
