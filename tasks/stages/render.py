@@ -190,22 +190,31 @@ def render_clip(
     progress: Callable[[float], None] | None = None,
     correction: Correction | None = None,
 ) -> RenderedClip:
-    """Render one clip: analyse and frame its picture, measure its sound, write its captions, encode once."""
+    """Render one clip: analyse and frame its picture, measure its sound, write its captions, encode once.
+
+    What needs no result of the picture's analysis, or of the encode, is done beside them.
+    """
     correction, progress = correction or Correction(), progress or _ignore_progress
     clip, options = drawing.clip, options.at_ratio(drawing.ratio)
     fonts.use_only_our_fonts()
     out_dir.mkdir(parents=True, exist_ok=True)
     out = out_dir / clip_name(clip.index)
     size = (options.width, options.height)
-    picture = _frame_clip(drawing, footage, options)
-    frames = plan(clip, picture.shots, footage.info, options, correction.dropped_frames, picture.scans)
-    sound = plan_loudness(footage.audio, [(s.start, frames.seconds(s)) for s in frames.segments], correction)
-    progress(1 - _ENCODE_SHARE)
-    lowered = _lowers_captions(drawing, picture, footage.info, options)
-    look = look_of(drawing, picture.all_shots, lowered=lowered)
-    text = _caption_clip(drawing, look, picture, frames.duration, footage, options)
+    cut = partial(plan, clip, info=footage.info, options=options, dropped_frames=correction.dropped_frames)
+    with ThreadPoolExecutor(1) as beside:
+        unframed = cut([[] for _ in clip.segments])
+        spans = [(segment.start, unframed.seconds(segment)) for segment in unframed.segments]
+        loudness = beside.submit(copy_context().run, plan_loudness, footage.audio, spans, correction)
+        picture = _frame_clip(drawing, footage, options)
+        frames, sound = cut(picture.shots, scans=picture.scans), loudness.result()
+        progress(1 - _ENCODE_SHARE)
+        lowered = _lowers_captions(drawing, picture, footage.info, options)
+        look = look_of(drawing, picture.all_shots, lowered=lowered)
+        text = _caption_clip(drawing, look, picture, frames.duration, footage, options)
+        covered = covered_rows(look.band(size), text.card)
+        excerpt = beside.submit(copy_context().run, _source_excerpt, drawing, footage, picture.shots, options, covered)
+        encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     people = _people_warning(drawing, picture)
-    encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
     progress(1.0)
     return RenderedClip(
         drawing=drawing,
@@ -213,7 +222,7 @@ def render_clip(
         shots=picture.all_shots,
         source_black=on_clip_clock(clip, picture.black),
         source_frozen=on_clip_clock(clip, _frozen_as_shown(picture, footage.info)),
-        source=_source_excerpt(drawing, footage, picture.shots, options, covered_rows(look.band(size), text.card)),
+        source=excerpt.result(),
         card=text.card,
         lowered=lowered,
         face_log=face_log_clip(clip.index, picture.all_shots, *picture.views),

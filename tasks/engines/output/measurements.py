@@ -1,6 +1,7 @@
 """Measures a finished clip: its streams, MP4 boxes, sound and scaled-down picture."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -65,11 +66,13 @@ def measure_clip(
         carded = round(SECONDS * SAMPLES_PER_SECOND) + 1 if card else 0
         frame_sets, poster = list(boxes.values()), PosterFrames(measure.duration)
         meter = _PictureMeter(*size, captions, look.preset.mark, carded, frame_sets, poster)
-        log = _decode(path, measure, meter, timeout)
+        with ThreadPoolExecutor(1) as beside:
+            levels = beside.submit(sound_levels, path, [(0.0, measure.duration)]) if measure.audio_streams else None
+            log = _decode(path, measure, meter, timeout)
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     sound = read_summary(log) if measure.audio_streams else None
-    clip_levels = sound_levels(path, [(0.0, measure.duration)]) if measure.audio_streams else None
+    clip_levels = levels.result() if levels else None
     compared = [boxes[frame.box].match(frame, covered_rows(captions, card)) for frame in source.frames]
     candidates, fault = meter.poster.candidates()
     return measure.model_copy(
