@@ -1,6 +1,6 @@
 # make demo    clips from the sample talk, on this machine, nothing else needed
 # make test    the tests            make check   style, types, architecture
-# make long    the longer tests     make soak    those, and the longest
+# make long    the longer tests     make soak    the longest, two hours
 # make bench   what it costs        make load    the API under load
 # PYTHON=python3.13 chooses the interpreter of a new environment, VENV=folder where it goes.
 PYTHON ?= python3
@@ -25,7 +25,7 @@ long: $(VENV)/dev.installed
 	@$(PYTEST) -m "long and not soak" $(TESTS)
 
 soak: $(VENV)/dev.installed
-	@$(BIN)/pytest -m "soak or long"
+	@$(PYTEST) -m soak $(TESTS)
 
 check: $(VENV)/dev.installed
 	@$(BIN)/ruff check .

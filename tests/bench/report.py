@@ -137,6 +137,13 @@ def verdicts(runs: list[dict[str, Any]], *, comparable: bool) -> list[Verdict]:
             "s",
             f"Prefect, Redis, bucket, checks; before that, imports {middle(lambda run: run['recut']['imports']):.1f} s",
         ),
+        _at_most(
+            "all clips, one of them changed, first job = 1",
+            middle(lambda run: run["recut"]["flow"] / run["job"]["flow"]),
+            0.3,
+            "",
+            f"{middle(lambda run: run['recut']['flow']):.1f} s; {len(runs[0]['job']['clips'])} clips",
+        ),
         _overhead("first job: Prefect, Redis, bucket", [run["job"]["overhead"] for run in runs]),
         _overhead("cut again: Prefect, Redis, bucket", [run["again"]["overhead"] for run in runs]),
     ]

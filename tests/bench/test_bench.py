@@ -111,8 +111,9 @@ def test_verdicts_say_which_limits_are_kept():
     assert found["first job: Prefect, Redis, bucket"].value == pytest.approx(6.0)
     assert found["recut of one clip: drawing, its encode = 1"].value == pytest.approx(1.2)
     assert found["recut of one clip: beside drawing"].value == pytest.approx(2.0)
+    assert found["all clips, one of them changed, first job = 1"].value == pytest.approx(14.0 / 61.5)
     judged = [verdict.ok for verdict in found.values()]
-    assert judged == [True, True, False, False, True, True, True, False, False]
+    assert judged == [True, True, False, False, True, True, True, True, False, False]
 
 
 def test_the_wall_time_is_scaled_by_the_cost_of_a_plain_encode():
