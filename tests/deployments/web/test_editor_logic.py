@@ -251,6 +251,7 @@ VIEWS = [
     {"start": 8, "end": 9, "kind": "auto", "layout": "fit", "ratio": 0, "width": 1, "height": 1, "keys": []},
     {"start": 9, "end": 12, "kind": "people", "layout": "split", "ratio": 1.125, "width": 0.5, "height": 0.8,
      "keys": [{"t": 9, "x": 0, "y": 0.1}, {"t": 9, "x": 0.5, "y": 0.1}]},
+    {"start": 30, "end": 31, "kind": "auto", "layout": "cover", "ratio": 0, "width": 1, "height": 1, "keys": []},
 ]  # fmt: skip
 
 
@@ -263,6 +264,7 @@ VIEWS = [
         (7.5, "auto", PORTRAIT, "pan", [[0.5, 0]]),
         (8.5, "auto", PORTRAIT, "fit", []),
         (8.5, "auto", 1, "fit", []),
+        (30.5, "auto", 1, "cover", []),
         (10, "people", PORTRAIT, "split", [[0, 0.1], [0.5, 0.1]]),
     ],
 )

@@ -170,6 +170,12 @@ def camera(api, *shots: object, **document: Any) -> httpx.Response:
     return api.get(f"/api/jobs/{job_id}/camera")
 
 
+def test_a_cover_is_told_without_a_place(api):
+    shot = {"start": 50, "end": 80, "layout": "cover", "reason": "the source has only sound"}
+    (view,) = camera(api, shot).json()["clips"][0]["views"]
+    assert (view["layout"], view["kind"], view["keys"]) == ("cover", "auto", [])
+
+
 def test_what_the_camera_showed_is_told_in_shares_of_the_picture(api):
     told = camera(api, *LOG).json()
     assert (told["revision"], [clip["id"] for clip in told["clips"]]) == (1, ["clip-1", "clip-2"])
