@@ -25,7 +25,7 @@ from tasks.engines.source.demux import (
     make_seekable,
 )
 from tasks.engines.source.egress import SYSTEM, Network
-from tasks.engines.source.ytdlp import DownloadOptions, Inspection, TransientDownloadError
+from tasks.engines.source.ytdlp import DownloadOptions, Fetched, Inspection, TransientDownloadError
 from tasks.engines.source.ytdlp_process import Progress
 
 __all__ = [
@@ -88,8 +88,8 @@ def acquire(
 
     `progress` is called with the bytes done and the total, if known. Raises the same errors as `identify`.
     """
-    video = ytdlp.fetch(identified.inspected, options, folder, progress, ffmpeg_dir, network=network)
-    return _prepare(video, identified.meta, options, folder)
+    fetched = ytdlp.fetch(identified.inspected, options, folder, progress, ffmpeg_dir, network=network)
+    return _prepare(fetched, identified.meta, options, folder)
 
 
 def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) -> LocalSource:
@@ -99,7 +99,7 @@ def acquire_file(path: Path, name: str, options: DownloadOptions, folder: Path) 
         ClipError: unreadable, without sound, too long or too large.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return _prepare(path, file_meta(path.name, name), options, folder)
+    return _prepare(Fetched(path), file_meta(path.name, name), options, folder)
 
 
 def file_meta(key: str, name: str) -> SourceMeta:
@@ -108,12 +108,13 @@ def file_meta(key: str, name: str) -> SourceMeta:
     return SourceMeta(source_id=f"upload-{os.path.basename(key)[:64]}", kind="local_file", title=stem)  # noqa: PTH119
 
 
-def _prepare(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Path) -> LocalSource:
+def _prepare(fetched: Fetched, meta: SourceMeta, options: DownloadOptions, folder: Path) -> LocalSource:
+    video = fetched.media
     check_container(video)
     found = probe(video)
     check_media(found, options)
     if found.video_codec is None:
-        return _prepare_sound(video, found, meta, options, folder)
+        return _prepare_sound(fetched, found, meta, options, folder)
     tracks = rank_tracks(found.tracks, options.language, meta.extra.get("language"))
     sound = choose_sound(video, tracks)
     copy = make_seekable(video, found, sound, folder)
@@ -132,14 +133,15 @@ def _prepare(video: Path, meta: SourceMeta, options: DownloadOptions, folder: Pa
 
 
 def _prepare_sound(
-    file: Path, found: MediaInfo, meta: SourceMeta, options: DownloadOptions, folder: Path
+    fetched: Fetched, found: MediaInfo, meta: SourceMeta, options: DownloadOptions, folder: Path
 ) -> LocalSource:
     """A source of sound alone, with a still picture."""
+    file = fetched.media
     tracks = rank_tracks(found.tracks, options.language, meta.extra.get("language"))
     sound = choose_sound(file, tracks)
     audio = extract_audio(file, found, sound, folder / "audio.m4a")
     video = folder / f"{file.stem}-pictured.mp4"
-    shown = with_picture(file, audio.path, meta.title, video)
+    shown = with_picture(file, audio.path, meta.title, video, fetched.cover)
     info = probe(video).model_copy(update={"is_cover": True, "duration": probe(audio.path).duration})
     check_length(info, options)
     meta = meta if meta.duration else meta.model_copy(update={"duration": info.duration})

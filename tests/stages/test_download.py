@@ -399,6 +399,36 @@ class TestCauses:
         assert got.info.is_cover
         assert got.info.duration == pytest.approx(1, abs=0.1)
 
+    @pytest.mark.usefixtures("in_process")
+    @pytest.mark.parametrize(
+        ("picture", "shown"),
+        [
+            ("cover.png", "; its cover is shown"),
+            ("cover.jpg", "; its cover is shown"),
+            ("cover.webp", "; its cover is shown"),
+            ("talk.mp4", ", and its cover cannot be decoded; its title is shown"),
+            ("", " and no cover; its title is shown"),
+            ("missing.png", " and no cover; its title is shown"),
+            ("huge.png", " and no cover; its title is shown"),
+        ],
+    )
+    def test_sound_on_a_page_gets_the_pages_picture(
+        self, server: MediaServer, media: dict[str, bytes], tmp_path: Path, picture: str, shown: str
+    ) -> None:
+        server.pages["/sound.m4a"] = serve.file(media["sound.m4a"], "audio/mp4")
+        if picture in ("cover.png", "cover.jpg", "cover.webp"):
+            ffmpeg("-f", "lavfi", "-i", "color=red:size=320x200", "-frames:v", "1", tmp_path / picture)
+            server.pages[f"/{picture}"] = serve.file((tmp_path / picture).read_bytes(), "image/png")
+        if picture == "talk.mp4":
+            server.pages[f"/{picture}"] = serve.file(media["talk.mp4"], "image/png")
+        if picture == "huge.png":
+            server.pages[f"/{picture}"] = serve.file(bytes(ytdlp_child.COVER_BYTES + 1), "image/png")
+        tag = f'<meta property="og:image" content="/{picture}">' if picture else ""
+        server.pages["/page"] = serve.html(f'{tag}<title>An episode</title><audio src="/sound.m4a"></audio>')
+        got = download(server, "/page", tmp_path)
+        assert got.warnings == [f"the source has only sound{shown}"]
+        assert got.info.width == (320 if "; its cover" in shown else 1080)
+
     @pytest.mark.parametrize(
         ("body", "error"),
         [("mute.mp4", NoAudio), (b"", UnreadableMedia), (b"\0\0\0\x20ftypisom" + bytes(5000), UnreadableMedia)],

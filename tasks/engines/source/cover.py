@@ -33,23 +33,25 @@ _STILL = [
     *("-c:v", "libx264", "-preset", "veryfast", "-tune", "stillimage", "-crf", "16"),
     *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
 ]
+_ONE_PICTURE = ["-format_whitelist", "jpeg_pipe,png_pipe,webp_pipe", "-protocol_whitelist", "file"]
 _SMALLER = f"scale=w='min({SIDE},iw)':h='min({SIDE},ih)':force_original_aspect_ratio=decrease:force_divisible_by=2"
 
 
-def with_picture(source: Path, sound: Path, title: str, out: Path) -> list[str]:
+def with_picture(source: Path, sound: Path, title: str, out: Path, of_page: Path | None = None) -> list[str]:
     """Write the sound with a still picture to `out` (.mp4), and return warnings for the user.
 
     Args:
         source: the untrusted file, which may have a cover.
         sound: its sound, as `extract_audio` wrote it.
         title: shown on a backdrop if there is no cover; untrusted.
+        of_page: the picture of the source's page, for a file without a cover; untrusted.
 
     Raises:
         UnreadableMedia: the sound cannot be copied.
     """
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
         picture, still = Path(work, "picture.png"), Path(work, "still.mp4")
-        lack = _extract_cover(source, picture)
+        lack = _extract_cover(source, of_page, picture)
         drawn = _draw_backdrop(title, picture) if lack else []
         to_bt709 = "scale=out_color_matrix=bt709:out_range=tv"
         filters = ",".join([*drawn, to_bt709, "setsar=1"])
@@ -62,14 +64,18 @@ def with_picture(source: Path, sound: Path, title: str, out: Path) -> list[str]:
     return [f"the source has only sound{lack}; its {'title' if lack else 'cover'} is shown"]
 
 
-def _extract_cover(source: Path, out: Path) -> str:
-    """Write the file's cover to `out`, and return "", or what it lacks."""
+def _extract_cover(source: Path, of_page: Path | None, out: Path) -> str:
+    """Write the file's cover to `out`, or else the page's picture, and return "", or what the source lacks."""
     index = _cover_index(source)
-    if index is None:
+    if index is not None:
+        cover = [*input_arguments(source), "-map", f"0:{index}"]
+    elif of_page:
+        cover = [*_ONE_PICTURE, "-i", f"file:{of_page}"]
+    else:
         return " and no cover"
     try:
-        limited = ["-max_pixels", str(MAX_PIXELS), *input_arguments(source), "-map", f"0:{index}"]
-        _run([*limited, "-frames:v", "1", "-vf", _SMALLER, "-pix_fmt", "rgb24", str(out)])
+        limits = ["-max_pixels", str(MAX_PIXELS)]
+        _run([*limits, *cover, "-frames:v", "1", "-vf", _SMALLER, "-pix_fmt", "rgb24", str(out)])
     except ffmpeg.FfmpegError as error:
         _log.warning("The cover cannot be decoded: %s", one_line(str(error).splitlines()[-1], 300))
         return ", and its cover cannot be decoded"

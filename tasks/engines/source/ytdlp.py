@@ -78,6 +78,14 @@ class Inspection:
     info: dict[str, Any] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """Downloaded files: the media, and the page's picture if the media has none. Both are untrusted."""
+
+    media: Path
+    cover: Path | None = None
+
+
 def inspect(url: str, options: DownloadOptions, ffmpeg_dir: Path, *, network: Network = SYSTEM) -> Inspection:
     """Find out what `url` refers to without downloading it.
 
@@ -138,7 +146,7 @@ def fetch(
     ffmpeg_dir: Path,
     *,
     network: Network = SYSTEM,
-) -> Path:
+) -> Fetched:
     """Download what `inspect` found to one media file in `folder`, completely or not at all.
 
     A partial download stays in `folder`; the next call resumes it if the server supports that.
@@ -149,7 +157,7 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     job = child_request(inspected.url, inspected.info, options, ffmpeg_dir, folder / f"source-{inspected.digest[:16]}")
     found = run_child(job, options, _WIRE_FACTOR * options.max_bytes + INSPECT_BYTES, network, progress)
-    return Path(found["path"])
+    return Fetched(Path(found["path"]), Path(found["cover"]) if found["cover"] else None)
 
 
 def child_request(

@@ -9,13 +9,16 @@ inspects. Output lines are `{"event": "progress" | "listed" | "inspected" | "fet
 event except progress is final.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn, cast
+from urllib.parse import urljoin
 
 import yt_dlp
 from yt_dlp.networking import Request
@@ -31,6 +34,8 @@ HEAD_BYTES = 4096
 """Bytes at the start of a media file that are part of its identity."""
 PROTOCOL = "[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
 FORMAT = f"bv*{PROTOCOL}+ba{PROTOCOL}/b{PROTOCOL}/bv*{PROTOCOL}/ba{PROTOCOL}"
+COVER_BYTES = 20 * 1024**2
+"""Most bytes of a cover."""
 EXTENSIONS = frozenset(MEDIA_EXTENSIONS.video + MEDIA_EXTENSIONS.audio)
 
 Emit = Callable[..., None]
@@ -171,9 +176,24 @@ def _identity(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch(ydl: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """Download what `inspect` found and return the path of the finished file."""
+    """Download what `inspect` found and return the path of the finished file, and of a cover if it has no picture."""
     done = ydl.process_ie_result(info, download=True)
-    return {"path": done["requested_downloads"][0]["filepath"]}
+    path = done["requested_downloads"][0]["filepath"]
+    has_picture = any(part.get("vcodec") != "none" for part in done.get("requested_formats") or [done])
+    return {"path": path, "cover": None if has_picture else _fetch_cover(ydl, done, f"{path}.cover")}
+
+
+def _fetch_cover(ydl: Any, info: dict[str, Any], path: str) -> str | None:
+    """Download the page's picture. Without it, the title is shown, so a failure is no reason to stop."""
+    if not isinstance(url := info.get("thumbnail"), str):
+        return None
+    whole = urljoin(info.get("webpage_url") or "", url)
+    with contextlib.suppress(Exception), ydl.urlopen(Request(whole)) as answer:
+        content = answer.read(COVER_BYTES + 1)
+        if len(content) <= COVER_BYTES:
+            Path(path).write_bytes(content)
+            return path
+    return None
 
 
 def describe(error: BaseException) -> dict[str, Any]:

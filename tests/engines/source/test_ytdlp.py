@@ -222,10 +222,11 @@ def test_separate_picture_and_sound_are_joined(server: MediaServer, tmp_path: Pa
     _hls(server, tmp_path)
     found = inspect("http://media.example/master.m3u8", OPTIONS, binary_dir(), network=server.network())
     reports: list[tuple[int, int | None]] = []
-    path = fetch(found, OPTIONS, tmp_path / "out", lambda *b: reports.append(b), binary_dir(), network=server.network())
-    info = probe(path)
+    got = fetch(found, OPTIONS, tmp_path / "out", lambda *b: reports.append(b), binary_dir(), network=server.network())
+    info = probe(got.media)
     assert (info.video_codec, info.audio_codec) == ("h264", "aac")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == [path.name]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [got.media.name]
+    assert got.cover is None
     assert reports == sorted(reports)
 
 
