@@ -20,7 +20,7 @@ from tasks.records import SourceRecord, TranscriptRecord
 from tasks.stages.transcribe import transcribe_source
 from tasks.workspace import Workspace, stage_workspace
 
-VERSION = 7
+VERSION = 8
 
 
 @task(**task_arguments(Stage.TRANSCRIPT, VERSION))

@@ -1,6 +1,5 @@
-"""Prepare sound for the recogniser; judge, time and segment the words it returns. Times are seconds."""
+"""Prepare sound for the recogniser; judge and segment the words it returns. Times are seconds."""
 
-import bisect
 import math
 import string
 import zlib
@@ -21,9 +20,6 @@ SAMPLE_RATE = 16_000
 """Mono samples per second, as Whisper and the voice detector require."""
 WINDOW_SECONDS = 30.0
 """Whisper's fixed input length."""
-ATTENTION_LEAD = 0.05
-"""Seconds by which Whisper's word times are early: on two synthetic voices with known times, clean and in
-noise, the median error of word starts was 0.057 to 0.063 (Whisper base)."""
 UNRECOGNISED_SECONDS = 3.0
 """Speech without words for this long is reported as unrecognised. Shorter stretches are often breaths,
 laughter or music, which the voice detector takes for speech."""
@@ -266,62 +262,6 @@ def _share_of_commonest(text: str) -> float:
         return 0.0
     pairs = Counter(pairwise(words))
     return max(pairs.values()) / (len(words) - 1)
-
-
-def align_words(words: Sequence[Word], samples: Samples) -> list[Word]:
-    """Correct Whisper's word times, which are seconds from the first of `samples`.
-
-    Whisper derives them from its attention, which is early. So all words shift by `ATTENTION_LEAD`; then, at a
-    pause between two words, the first is made to end where the pause begins and the second to start where it ends.
-    """
-    late = [_shifted(word, ATTENTION_LEAD) for word in words]
-    middles = [(word.start + word.end) / 2 for word in late]
-    for pause in pauses(samples):
-        after = bisect.bisect(middles, (pause.start + pause.end) / 2)
-        if after < len(late) and abs(late[after].start - pause.end) <= 0.35:
-            late[after] = late[after].model_copy(update={"start": pause.end})
-        if after > 0 and abs(late[after - 1].end - pause.start) <= 0.5:
-            late[after - 1] = late[after - 1].model_copy(update={"end": pause.start})
-    return _in_order(late, len(samples) / SAMPLE_RATE)
-
-
-def pauses(samples: Samples, shortest: float = 0.18) -> list[Stretch]:
-    """Stretches whose loudness is in the lowest third of the range.
-
-    Loudness is measured every 10 ms over 25 ms. If it spans less than 12 dB, the sound is too noisy or too
-    continuous to find pauses, and none are returned.
-    """
-    level = _loudness(samples)
-    if not len(level):
-        return []
-    low, high = np.percentile(level, (5, 95))
-    if high - low < 12:
-        return []
-    quiet = np.concatenate(([False], level < low + 0.35 * (high - low), [False]))
-    edges = np.flatnonzero(np.diff(quiet)).reshape(-1, 2) / 100
-    return [Stretch(float(a), float(b)) for a, b in edges if b - a >= shortest]
-
-
-def _loudness(samples: Samples) -> NDArray[np.float64]:
-    """Loudness in dBFS, 100 values per second."""
-    hop, reach = SAMPLE_RATE // 100, SAMPLE_RATE // 80
-    total = np.concatenate(([0.0], np.cumsum(np.square(samples, dtype=np.float64))))
-    middle = np.arange(len(samples) // hop) * hop + hop // 2
-    begin, end = np.maximum(middle - reach, 0), np.minimum(middle + reach, len(samples))
-    return 10 * np.log10((total[end] - total[begin]) / (end - begin) + 1e-10)
-
-
-def _in_order(words: Sequence[Word], limit: float) -> list[Word]:
-    """The words with monotonic times: each ends by the start of the next, and the last by `limit`."""
-    settled: list[Word] = []
-    ceiling = limit
-    for word in reversed(words):
-        start = min(max(word.start, 0.0), ceiling)
-        settled.append(
-            word.model_copy(update={"start": round(start, 3), "end": round(min(max(word.end, start), ceiling), 3)})
-        )
-        ceiling = start
-    return settled[::-1]
 
 
 def _shifted(word: Word, seconds: float) -> Word:

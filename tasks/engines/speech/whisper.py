@@ -10,6 +10,7 @@ from tasks.core.errors import BadRequest
 from tasks.core.languages import LANGUAGES
 from tasks.core.plurals import clock
 from tasks.core.speech import asr
+from tasks.core.speech.alignment import align_words
 from tasks.core.speech.asr import AsrResult, DecodedWindow, Samples, Stretch
 from tasks.core.speech.language_spans import (
     LanguageWindow,
@@ -175,5 +176,5 @@ class _LanguageTracker:
 def _align(decoded: DecodedWindow, block: pcm.Block) -> list[Word]:
     """The words of a window with corrected times, in seconds from the start of the source."""
     inside = decoded.shifted(-decoded.window.start)
-    words = asr.align_words(inside.words, samples_in(block.samples, decoded.window))
+    words = align_words(inside.words, samples_in(block.samples, decoded.window))
     return inside.model_copy(update={"words": words}).shifted(block.start + decoded.window.start).words

@@ -118,37 +118,6 @@ def test_a_loop_or_an_uncertain_text_needs_a_wider_search() -> None:
     assert not asr.needs_wider_search(heard("you", -1.3, 0.7))
 
 
-def test_words_around_a_pause_are_aligned_to_its_edges() -> None:
-    samples = np.concatenate((tone(1.0), tone(0.6, 0.0005), tone(1.0)))
-    words = [Word(word=" one", start=0.3, end=0.8), Word(word=" two", start=1.38, end=2.2)]
-    one, two = asr.align_words(words, samples)
-    assert one.end == pytest.approx(1.0, abs=0.03)
-    assert two.start == pytest.approx(1.6, abs=0.03)
-    assert one.start == pytest.approx(0.3 + asr.ATTENTION_LEAD)
-
-
-def test_words_far_from_a_pause_are_only_moved_by_the_lead() -> None:
-    samples = np.concatenate((tone(1.0), tone(0.6, 0.0005), tone(3.0)))
-    words = [Word(word=" late", start=2.5, end=3.0)]
-    assert asr.align_words(words, samples)[0].start == pytest.approx(2.5 + asr.ATTENTION_LEAD)
-
-
-def test_steady_noise_has_no_pauses() -> None:
-    noise = np.random.default_rng(1).normal(0, 0.1, 5 * SAMPLE_RATE).astype(np.float32)
-    assert asr.pauses(noise) == []
-    assert asr.pauses(np.empty(0, np.float32)) == []
-
-
-@given(st.lists(st.tuples(st.floats(-1, 12), st.floats(-1, 3)), max_size=20))
-def test_aligned_words_are_in_order_and_inside_the_samples(times: list[tuple[float, float]]) -> None:
-    samples = np.concatenate((tone(3), tone(1, 0.0005), tone(4), tone(0.5, 0.0005), tone(1.5)))
-    words = [Word(word="w", start=start, end=start + length) for start, length in times]
-    settled = asr.align_words(words, samples)
-    assert len(settled) == len(words)
-    assert all(0 <= word.start <= word.end <= 10 for word in settled)
-    assert all(a.end <= b.start for a, b in pairwise(settled))
-
-
 def test_segments_end_with_sentences_and_at_pauses() -> None:
     spoken = [
         ("Good", 0.0, 0.4),
