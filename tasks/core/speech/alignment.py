@@ -38,6 +38,8 @@ _SOUND, _SOUND_SLOPE = 0.18, 0.12
 _VOICED, _VOICED_SLOPE = 0.35, 0.2
 """Shares of the loudness range below which a frame begins to be quiet, and above which it begins to be voiced, and
 the shares over which that grows to certainty."""
+_CLEAR = 30.0
+"""Decibels between soft and loud frames from which on both are told apart for sure: noise makes that less."""
 _UNVOICED = 0.1
 """How much a frame that is neither counts as voiced: a word may begin with a hiss, but a breath is none."""
 
@@ -48,7 +50,8 @@ _UNHEARD_COST = 4.0
 _START_COST, _END_COST, _NEAR, _FAR = 1.5, 0.6, 0.12, 0.72
 """Cost of `_NEAR` seconds between Whisper's start or end of a word and ours; beyond `_FAR` it does not grow."""
 _USUAL_STRETCH, _STRETCH_DOUBT = 1.3, 6.0
-"""How many times as long as its letters need Whisper's word may be; beyond that, its times count the less."""
+"""How many times as long as its letters need Whisper's word may be; beyond that, its times count the less. A start
+before Whisper's always counts in full: a pause makes its words begin early, never late."""
 _LETTERS_COST, _OWN_COST, _SPREAD = 0.5, 0.3, 0.5
 """Cost of a length that differs, by `_SPREAD` of its logarithm, from that of the letters or of Whisper's word."""
 _SECONDS_A_LETTER = (0.03, 0.11)
@@ -101,7 +104,9 @@ def _evidence(samples: Samples) -> _Evidence:
     sound = _frames((share + _loudness(power, _DEPTH)) / 2)
     voice = _frames(_loudness(power[:, :_VOICED_BANDS], _VOICED_DEPTH))
     quiet = np.clip((_SOUND - sound) / _SOUND_SLOPE, 0, 1)
-    return _Evidence(np.clip((voice - _VOICED) / _VOICED_SLOPE, _UNVOICED, 1) * (1 - quiet), quiet)
+    voiced = np.clip((voice - _VOICED) / _VOICED_SLOPE, _UNVOICED, 1) * (1 - quiet)
+    clear = np.clip(np.diff(np.percentile(levels, (10, 95), axis=0), axis=0).mean() / _CLEAR, 0.2, 1)
+    return _Evidence(clear * voiced, clear * quiet)
 
 
 def _band_power(samples: Samples) -> _Floats:
@@ -170,7 +175,7 @@ def _spans(evidence: _Evidence, expected: _Expected) -> list[tuple[float, float]
     cost = np.minimum(voiced, _UNHEARD_COST)
     steps: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
     for start, end, trust, *usual in zip(*expected, strict=True):
-        starting = cost + _START_COST * trust * _distance(times, start)
+        starting = cost + _START_COST * np.where(times < start, 1, trust) * _distance(times, start)
         whole = starting[begins] + inside + _length_cost(seconds, *usual)[:, None]
         length = whole.argmin(0)
         ending = whole[length, edges] + _END_COST * trust * _distance(times, end)

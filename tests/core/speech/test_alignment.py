@@ -40,8 +40,10 @@ def as_whisper(*words: tuple[str, float, float]) -> list[Word]:
     return [Word(word=f" {word}", start=a - ATTENTION_LEAD, end=b - ATTENTION_LEAD) for word, a, b in words]
 
 
-@pytest.mark.parametrize("pause", [0.3, 0.8, 1.9, 3.0])
-@pytest.mark.parametrize("noise", [-65.0, -40.0, -28.0])
+@pytest.mark.parametrize(
+    ("pause", "noise"),
+    [(0.3, -65.0), (0.3, -40.0), (0.8, -65.0), (0.8, -28.0), (1.9, -40.0), (1.9, -28.0), (3.0, -65.0), (3.0, -28.0)],
+)
 def test_a_word_that_spans_the_pause_before_it_begins_where_it_is_heard(pause: float, noise: float) -> None:
     samples = in_room(nothing(0.3), voice(1.0), nothing(pause), voice(1.0), nothing(0.3), noise=noise)
     heard = 1.3 + pause
