@@ -34,10 +34,11 @@ from tasks.core.output.render_plan import (
 )
 from tasks.core.output.source_match import BINS_PER_SECOND, SourceExcerpt, covered_rows
 from tasks.core.picture.camera import RangeAnalysis, Shot
+from tasks.core.picture.face_log import face_log, face_log_clip
 from tasks.core.picture.field_order import Scan
 from tasks.core.picture.framing_choice import FINDS_FACES, People
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
-from tasks.core.picture.reframe import face_log, face_log_clip, frame_range
+from tasks.core.picture.reframe import frame_range
 from tasks.core.plurals import pluralize
 from tasks.engines.captions import fonts, line_breaks
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
@@ -276,7 +277,10 @@ def _frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> _
     detector, faces = _face_detector() if any(looks) else (None, FaceDetection())
     views = _views(drawing.clip, footage, options, [detector if wanted else None for wanted in looks])
     faces = next((FaceDetection(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
-    shots = [frame_range(view, source, output, asked) for view, asked in zip(views, drawing.framing, strict=True)]
+    shots = [
+        frame_range(view, source, output, asked, sentences)
+        for view, asked, sentences in zip(views, drawing.framing, drawing.sentences, strict=True)
+    ]
     return _FramedClip(views, shots, faces)
 
 

@@ -132,7 +132,7 @@ def test_good_clips_of_every_kind_pass(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize("layout", ["still", "pan", "fit", "fit without bars"])
 def test_clips_of_every_layout_pass(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str):
-    def framed(view, size, output, asked) -> list[Shot]:
+    def framed(view, size, output, asked, sentences) -> list[Shot]:
         left, right = CropKey(t=START, x=0, y=0), CropKey(t=END, x=216, y=0)
         inner = Shot(
             start=START, end=END, layout="fit", crop_width=240, crop_height=140, keys=[CropKey(t=START, x=40, y=20)]

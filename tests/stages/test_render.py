@@ -158,7 +158,7 @@ def test_interlaced_fields_leave_no_combs_in_a_clip(tmp_path: Path, monkeypatch:
     fields = "testsrc2=s=640x480:r=50:d=2,scroll=h=0.012,interlace=scan=tff:lowpass=0,setfield=tff"
     path = source(tmp_path / "a.mp4", fields, "-crf", "8", "-x264-params", "tff=1")
 
-    def framed(view, size, output, asked) -> list[Shot]:
+    def framed(view, size, output, asked, sentences) -> list[Shot]:
         keys = [CropKey(t=0.5, x=180, y=0)]
         return [Shot(start=0.5, end=1.5, layout="still", crop_width=270, crop_height=480, keys=keys)]
 
@@ -264,7 +264,7 @@ def test_framing_changes_exactly_at_the_cut(tmp_path: Path, monkeypatch: pytest.
     halves = "color=red:s=640x360:r=30:d=5,drawbox=x=iw/2:w=iw/2:h=ih:color=blue:t=fill"
     path = source(tmp_path / "a.mp4", halves)
 
-    def framed(view, size, output, asked) -> list[Shot]:
+    def framed(view, size, output, asked, sentences) -> list[Shot]:
         left, right = ([CropKey(t=0, x=x, y=0)] for x in (0, 430))
         crop = {"layout": "still", "crop_width": 202, "crop_height": 360}
         return [Shot(start=0.5, end=1.5, keys=left, **crop), Shot(start=1.5, end=3.5, keys=right, **crop)]
@@ -297,7 +297,7 @@ def test_two_parts_of_the_picture_are_shown_one_above_the_other(tmp_path: Path, 
 def test_a_pan_moves_the_crop_steadily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = source(tmp_path / "a.mp4", "color=black:s=640x360:r=30:d=5,drawbox=x=300:w=40:h=ih:color=white:t=fill")
 
-    def framed(view, size, output, asked) -> list[Shot]:
+    def framed(view, size, output, asked, sentences) -> list[Shot]:
         keys = [CropKey(t=0.5, x=140, y=0), CropKey(t=3.5, x=290, y=0)]
         return [Shot(start=0.5, end=3.5, layout="pan", crop_width=202, crop_height=360, keys=keys)]
 
@@ -315,7 +315,7 @@ def test_a_crop_of_a_still_region_is_not_a_frozen_clip(tmp_path: Path, monkeypat
            "-filter_complex", f"{still}[v]", "-map", "[v]", "-map", "2:a", "-c:v", "libx264", "-preset", "ultrafast",
            "-c:a", "aac", "-t", "5", path)  # fmt: skip
 
-    def framed(view, size, output, asked) -> list[Shot]:
+    def framed(view, size, output, asked, sentences) -> list[Shot]:
         keys = [CropKey(t=0.5, x=420, y=0)]
         return [Shot(start=0.5, end=3.5, layout="still", crop_width=202, crop_height=360, keys=keys)]
 

@@ -12,7 +12,7 @@ from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditW
 from tasks.core.edl import EdlClip, Span
 from tasks.core.picture.framing_choice import AUTOMATIC, Framing
 from tasks.core.request import ClipRequest
-from tasks.core.speech.sentences import join, ordered_words
+from tasks.core.speech.sentences import join, ordered_words, sentence_starts
 from tasks.core.transcript import Segment, Speech, Word
 
 
@@ -46,6 +46,17 @@ class Drawing(BaseModel):
     @property
     def look(self) -> Look:
         return Look(PRESETS[self.captions.preset], self.captions.position)
+
+    @property
+    def sentences(self) -> list[list[float]]:
+        """When sentences begin in each of the clip's segments, in seconds of the source."""
+        starts, elapsed = sentence_starts(self.words), 0.0
+        found: list[list[float]] = []
+        for span in self.clip.segments:
+            inside = [t - elapsed + span.start for t in starts if elapsed <= t < elapsed + span.duration]
+            found.append(inside)
+            elapsed += span.duration
+        return found
 
     @property
     def captioned(self) -> list[DrawnWord]:

@@ -5,16 +5,16 @@ so the camera never pans across a cut or from one person to another.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
 
 import numpy as np
 
 from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
-from tasks.core.picture.crop_path import constant_within, key_indices, peak_motion, smooth_path, taut_string
+from tasks.core.picture.close_up import from_closer
 from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Split
+from tasks.core.picture.rest_or_pan import Frame, Subject, extent, fit, fit_crop, fits, frame_part, still
 from tasks.core.picture.speaker import lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
 from tasks.core.picture.two_people import two_people
@@ -22,17 +22,6 @@ from tasks.core.picture.two_people import two_people
 SLIVER = 0.4
 """Seconds; cuts inside a range are never closer than this."""
 SAME_ASPECT = 0.02
-MARGIN = 0.2
-"""Room on each side of a face for hair and ears, in face widths; less if the crop has no more."""
-CENTRED = {"x": 0.5, "y": 0.42}
-"""Where the face's centre belongs in the crop: in the middle, with a little less room above than below."""
-REST_SLACKS = (0.15, 0.2)
-"""How far from there a face may be while the camera rests, in crop lengths; the first that suffices is used."""
-PAN_SLACKS = (0.15, 0.25, 0.5)
-"""The same while the camera moves; the first that keeps the motion within its limits is used."""
-MAX_SPEED = 0.6
-MAX_ACCELERATION = 1.2
-"""Crop lengths per second, and per second squared."""
 TALKING = 1.1
 """Mouth motion (FaceBox.mouth) that is speech rather than a smile."""
 CLEAR_LEAD = 1.6
@@ -47,51 +36,18 @@ CLEARLY_LARGER = 1.8
 """Ratio of areas at which the larger face is the subject even if no speaker is known."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Sizes in pixels: the source as displayed, and the crop with the output's aspect."""
-
-    width: int
-    height: int
-    crop_width: int
-    crop_height: int
-    aspect: float
-    """The source's aspect relative to the output's; above 1, the source is wider."""
-
-    @property
-    def axis(self) -> Literal["x", "y"]:
-        """The axis along which the crop may move."""
-        return "x" if self.aspect >= 1 else "y"
-
-    @property
-    def room(self) -> float:
-        """How far the crop's corner may move along the axis."""
-        return float(self.width - self.crop_width if self.axis == "x" else self.height - self.crop_height)
-
-    @property
-    def length(self) -> float:
-        return float(self.crop_width if self.axis == "x" else self.crop_height)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What the camera must show: an extent along its axis at each of `times`, in pixels."""
-
-    times: Array
-    first: Array
-    last: Array
-    reason: str
-    faces: int
-    is_speaking: bool = False
-
-
 def frame_range(
-    view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int], asked: Framing | None = None
+    view: RangeAnalysis,
+    source: tuple[int, int],
+    output: tuple[int, int],
+    asked: Framing | None = None,
+    sentences: Sequence[float] = (),
 ) -> list[Shot]:
     """Shots that cover the range without gaps, each with its framing and the reason for it.
 
     `source` is the width and height of the frame as displayed, `output` that of the clip. If a shot has bars,
-    only the picture inside them is shown, unless a crop was asked for.
+    only the picture inside them is shown, unless a crop was asked for. `sentences` are the times at which a sentence
+    begins: within a shot, the camera comes closer or goes back at no other.
     """
     if isinstance(asked, Crop):
         return [_crop_at(asked.at, view, fit_crop(source, output))]
@@ -99,7 +55,7 @@ def frame_range(
         return [_split_at(asked, view, fit_crop(source, upper_half(output)))]
     if isinstance(asked, Fit):
         return _fit_each_picture(view)
-    frame_shot = partial(_separate if isinstance(asked, People) else _follow, output=output)
+    frame_shot = partial(_separate if isinstance(asked, People) else _follow, output=output, sentences=[*sentences])
     framed = [
         (shot, picture)
         for start, end, picture in _between_cuts(view)
@@ -117,7 +73,7 @@ def _crop_at(at: float, view: RangeAnalysis, frame: Frame) -> Shot:
     """One resting crop whose middle is at a share of the frame's longer side."""
     whole = frame.width if frame.axis == "x" else frame.height
     corner = float(np.clip(at * whole - frame.length / 2, 0, frame.room))
-    return _still(view.start, view.end, frame, corner, ASKED, 0)
+    return still(view.start, view.end, frame, corner, ASKED, 0)
 
 
 def _split_at(asked: Split, view: RangeAnalysis, frame: Frame) -> Shot:
@@ -128,8 +84,8 @@ def _split_at(asked: Split, view: RangeAnalysis, frame: Frame) -> Shot:
 def _fit_each_picture(view: RangeAnalysis) -> list[Shot]:
     """The whole picture of each shot, without bars; one shot if there are none."""
     if not any(view.pictures):
-        return [_fit(view.start, view.end, ASKED, 0)]
-    whole = [(_fit(start, end, ASKED, 0), picture) for start, end, picture in _between_cuts(view)]
+        return [fit(view.start, view.end, ASKED, 0)]
+    whole = [(fit(start, end, ASKED, 0), picture) for start, end, picture in _between_cuts(view)]
     return [_to_whole_frame(shot, picture) if picture else shot for shot, picture in whole]
 
 
@@ -175,23 +131,20 @@ def _to_whole_frame(shot: Shot, picture: Picture) -> Shot:
     return shot.model_copy(update={"keys": keys, "reason": reason})
 
 
-def fit_crop(source: tuple[int, int], output: tuple[int, int]) -> Frame:
-    """The largest crop of the source with even sides and the output's aspect."""
-    width = min(source[0], source[1] * output[0] / output[1])
-    height = min(source[1], source[0] * output[1] / output[0])
-    even = [min(2 * round(side / 2), limit // 2 * 2) for side, limit in zip((width, height), source, strict=True)]
-    return Frame(*source, *even, aspect=source[0] * output[1] / (source[1] * output[0]))
-
-
 def _separate(
-    view: RangeAnalysis, start: float, end: float, size: tuple[int, int], output: tuple[int, int]
+    view: RangeAnalysis,
+    start: float,
+    end: float,
+    size: tuple[int, int],
+    output: tuple[int, int],
+    sentences: list[float],
 ) -> list[Shot]:
     """One shot between two cuts with two people, one above the other. If they are not found, the camera follows."""
     frame = fit_crop(size, upper_half(output))
     tracks, times = _tracks(view, start, end)
     crops = two_people(tracks, times, size, (frame.crop_width, frame.crop_height))
     if crops is None:
-        followed = _follow(view, start, end, size, output)
+        followed = _follow(view, start, end, size, output, sentences)
         return [shot.model_copy(update={"reason": f"{shot.reason}; {NO_TWO}"}) for shot in followed]
     return [
         Shot(
@@ -214,25 +167,37 @@ def _tracks(view: RangeAnalysis, start: float, end: float) -> tuple[list[Track],
 
 
 def _follow(
-    view: RangeAnalysis, start: float, end: float, size: tuple[int, int], output: tuple[int, int]
+    view: RangeAnalysis,
+    start: float,
+    end: float,
+    size: tuple[int, int],
+    output: tuple[int, int],
+    sentences: list[float],
 ) -> list[Shot]:
-    """One shot between two cuts, split where the subject changes."""
+    """One shot between two cuts, split where the subject changes, and where the camera comes closer."""
     frame = fit_crop(size, output)
     tracks, times = _tracks(view, start, end)
     if abs(frame.aspect - 1) <= SAME_ASPECT:
         reason = "the source has the clip's aspect ratio"
-        return [_still(start, end, frame, frame.room / 2, reason, len(tracks))]
+        whole = still(start, end, frame, frame.room / 2, reason, len(tracks))
+        alone = len(tracks) == 1 and extent(tracks, times, frame, reason)
+        return from_closer(whole, alone, frame, output, sentences) if alone else [whole]
     if not tracks:
-        return [_fit(start, end, "no face found", 0)]
-    return _join_fits([_frame_part(part, a, b, frame) for part, a, b in _parts(tracks, times, start, end, frame)])
+        return [fit(start, end, "no face found", 0)]
+    framed = [
+        shot
+        for part, a, b in _parts(tracks, times, start, end, frame)
+        for shot in from_closer(frame_part(part, a, b, frame), part, frame, output, sentences)
+    ]
+    return _join_fits(framed)
 
 
 def _parts(
     tracks: list[Track], times: Array, start: float, end: float, frame: Frame
 ) -> list[tuple[Subject | str, float, float]]:
     """Each part of a shot: its subject, or the reason it has none, and its start and end."""
-    together = _extent(tracks, times, frame, "the only face" if len(tracks) == 1 else f"all {len(tracks)} faces fit")
-    if all(track.present(times).all() for track in tracks) and _fits(together, frame):
+    together = extent(tracks, times, frame, "the only face" if len(tracks) == 1 else f"all {len(tracks)} faces fit")
+    if all(track.present(times).all() for track in tracks) and fits(together, frame):
         return [(together, start, end)]
     who = subjects(tracks, times)
     runs = runs_of(who)
@@ -255,104 +220,19 @@ def _choose(tracks: list[Track], subject: int, times: Array, frame: Frame) -> Su
         return "no face found"
     here = [track for track in tracks if track.present(times).mean() >= 0.5]
     if len(here) <= 1:
-        return _extent([tracks[subject]], times, frame, "the only face")
+        return extent([tracks[subject]], times, frame, "the only face")
     motion, ratio = lead(tracks, subject, times)
     if motion >= TALKING and ratio >= CLEAR_LEAD and times[-1] - times[0] >= MIN_EVIDENCE_SECONDS:
         reason = f"speaking, {ratio:.1f} times the others' mouth motion"
-        return replace(_extent([tracks[subject]], times, frame, reason), is_speaking=True)
-    together = _extent(here, times, frame, f"all {len(here)} faces fit")
-    if _fits(together, frame):
+        return replace(extent([tracks[subject]], times, frame, reason), is_speaking=True)
+    together = extent(here, times, frame, f"all {len(here)} faces fit")
+    if fits(together, frame):
         return together
     areas = [float(np.mean(track.column("width", times) * track.column("height", times))) for track in here]
     order = np.argsort(areas)
     if areas[order[-1]] >= CLEARLY_LARGER * areas[order[-2]]:
-        return _extent([here[order[-1]]], times, frame, f"the largest of {len(here)} faces, none known to speak")
+        return extent([here[order[-1]]], times, frame, f"the largest of {len(here)} faces, none known to speak")
     return f"{len(here)} faces too far apart for one crop, none known to speak"
-
-
-def _extent(tracks: list[Track], times: Array, frame: Frame, reason: str) -> Subject:
-    """The extent of the faces: from the first one's near edge to the last one's far edge."""
-    size = "width" if frame.axis == "x" else "height"
-    centres = np.array([_steady(track.column(frame.axis, times)) for track in tracks])
-    halves = np.array([track.column(size, times).max() / 2 for track in tracks])[:, None]
-    return Subject(times, (centres - halves).min(axis=0), (centres + halves).max(axis=0), reason, len(tracks))
-
-
-def _steady(values: Array) -> Array:
-    """Median of five neighbours: a single detector error does not move the camera."""
-    if len(values) < 5:
-        return np.full_like(values, np.median(values))
-    padded = np.pad(values, 2, mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
-
-
-def _fits(subject: Subject, frame: Frame) -> bool:
-    """Whether the subject always fits into the crop, with some room."""
-    return bool((subject.last - subject.first).max() <= 0.9 * frame.length)
-
-
-def _frame_part(part: Subject | str, start: float, end: float, frame: Frame) -> Shot:
-    """The framing of one part: still if possible, else a slow enough pan, else the whole frame."""
-    if isinstance(part, str):
-        return _fit(start, end, part, 0)
-    if not _fits(part, frame):
-        return _fit(start, end, f"{part.reason}; too wide for a crop", part.faces)
-    wanted = (part.first + part.last) / 2 - CENTRED[frame.axis] * frame.length
-    for slack in REST_SLACKS:
-        rest = constant_within(*_tube(part, wanted, slack, frame), float(np.clip(np.median(wanted), 0, frame.room)))
-        if rest is not None:
-            return _still(start, end, frame, rest, part.reason, part.faces)
-    for slack in PAN_SLACKS:
-        path = taut_string(part.times, *_tube(part, wanted, slack, frame))
-        grid, values = smooth_path(part.times, path, start, end)
-        speed, change = peak_motion(grid, values)
-        if speed <= MAX_SPEED * frame.length and change <= MAX_ACCELERATION * frame.length:
-            return _pan(frame, grid, np.clip(values, 0, frame.room), f"{part.reason}; it moves", part.faces)
-    return _fit(start, end, f"{part.reason}; it moves too fast to follow", part.faces)
-
-
-def _tube(part: Subject, wanted: Array, slack: float, frame: Frame) -> tuple[Array, Array]:
-    """Lowest and highest corner of the crop at each time: near `wanted`, in the frame, with the subject inside."""
-    spare = frame.length - (part.last - part.first)
-    margin = np.minimum(spare / 2, MARGIN * (part.last - part.first) / part.faces)
-    low = np.maximum(wanted - slack * frame.length, part.last + margin - frame.length)
-    high = np.minimum(wanted + slack * frame.length, part.first - margin)
-    return np.clip(low, 0, frame.room), np.clip(np.maximum(low, high), 0, frame.room)
-
-
-def _key(frame: Frame, t: float, corner: float) -> CropKey:
-    across = {"x": (frame.height - frame.crop_height) / 2, "y": (frame.width - frame.crop_width) / 2}[frame.axis]
-    return CropKey(t=t, x=corner, y=across) if frame.axis == "x" else CropKey(t=t, x=across, y=corner)
-
-
-def _still(start: float, end: float, frame: Frame, corner: float, reason: str, faces: int) -> Shot:
-    return Shot(
-        start=start,
-        end=end,
-        layout="still",
-        crop_width=frame.crop_width,
-        crop_height=frame.crop_height,
-        keys=[_key(frame, start, corner)],
-        faces=faces,
-        reason=reason,
-    )
-
-
-def _pan(frame: Frame, grid: Array, corners: Array, reason: str, faces: int) -> Shot:
-    return Shot(
-        start=float(grid[0]),
-        end=float(grid[-1]),
-        layout="pan",
-        crop_width=frame.crop_width,
-        crop_height=frame.crop_height,
-        keys=[_key(frame, float(grid[i]), float(corners[i])) for i in key_indices(grid, corners)],
-        faces=faces,
-        reason=reason,
-    )
-
-
-def _fit(start: float, end: float, reason: str, faces: int) -> Shot:
-    return Shot(start=start, end=end, layout="fit", faces=faces, reason=reason)
 
 
 def _join_fits(parts: list[Shot]) -> list[Shot]:
@@ -386,35 +266,3 @@ def _reframed_like(sliver: Shot, neighbour: Shot, nearest: int) -> Shot:
     return neighbour.model_copy(
         update={"start": sliver.start, "end": sliver.end, "layout": layout, "keys": keys, "reason": reason}
     )
-
-
-def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeAnalysis) -> dict[str, Any]:
-    """One clip in `face_log.json`.
-
-    `views` are the analyses of the clip's segments; `segments` counts them, and `detected` those with a
-    face. `shots` are the framing decisions with their reasons.
-    """
-    return {
-        "index": index,
-        "segments": len(views),
-        "detected": sum(bool(view.faces) for view in views),
-        "looks": sum(len(view.samples) for view in views),
-        "cuts": [cut for view in views for cut in view.cuts],
-        "shots": [shot.model_dump() for shot in shots],
-    }
-
-
-def face_log(
-    clips: Sequence[dict[str, Any]],
-    opencv_version: str | None,
-    reason: Literal["ffprobe_failed", "model_missing", "video_open_failed", "face_detect_failed"] | None = None,
-    error: str | None = None,
-) -> dict[str, Any]:
-    """`face_log.json`. `reason` and `error` say why face detection did not run, or are None if it did."""
-    return {
-        "backend": None if reason else "yunet",
-        "reason": reason,
-        "error": error,
-        "opencv_version": opencv_version,
-        "clips": list(clips),
-    }

@@ -49,6 +49,14 @@ class Track:
         return np.abs(times[:, None] - seen[None, :]).min(axis=1) <= PRESENT_GAP
 
 
+def steady(values: Array) -> Array:
+    """Median of five neighbours: a single detector error does not move the camera."""
+    if len(values) < 5:
+        return np.full_like(values, np.median(values))
+    padded = np.pad(values, 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+
+
 def track_faces(faces: Sequence[FaceBox], times: Sequence[float]) -> list[Track]:
     """Tracks of the people in one shot sampled at `times`, most often seen first."""
     tracks: list[Track] = []

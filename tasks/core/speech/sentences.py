@@ -133,6 +133,11 @@ def ends_a_sentence(words: Sequence[Word], i: int) -> bool:
     return not _is_inner_stop(text[: found.start()].strip(OPENERS).casefold(), following, _gap(words, i))
 
 
+def sentence_starts(words: Sequence[Word]) -> list[float]:
+    """When sentences begin among words in their order."""
+    return [word.start for i, word in enumerate(words) if not i or ends_a_sentence(words, i - 1)]
+
+
 def _is_inner_stop(stem: str, following: str, gap: float) -> bool:
     """Whether the full stop between `stem` and `following`, `gap` seconds later, does not end a sentence."""
     known = abbreviations()

@@ -157,3 +157,19 @@ def test_title_hook_and_post_are_the_documents_and_the_score_is_selects():
     assert clip == CHOSEN.model_copy(
         update={"title": "Kaunas by night", "hook": "h", "description": "", "hashtags": []}
     )
+
+
+def test_sentences_begin_in_each_segment_at_the_sources_time():
+    words = [
+        ("One", 10.0),
+        ("two.", 10.5),
+        ("Three,", 11.0),
+        ("Mr.", 11.5),
+        ("Four.", 12.0),
+        ("Five", 20.0),
+        ("six?", 20.5),
+    ]
+    said = [Word(word=text, start=start, end=start + 0.4) for text, start in words]
+    speech = Speech([Segment(text="", start=10, duration=12, words=said)], "en")
+    clip = EdlClip(index=1, title="", hook="", segments=[Span(start=19.5, end=22), Span(start=9.5, end=12.7)])
+    assert plain_drawing(clip, speech).sentences == [[pytest.approx(20.0)], [pytest.approx(10.0), pytest.approx(11.0)]]
