@@ -45,7 +45,8 @@ class CameraView(BaseModel):
 
     `kind` is the framing of the document that it comes from. `ratio` is width to height of a crop in pixels; crops are
     `width` and `height` wide and high, in shares of the source's picture, and move linearly between the keys. `split`
-    has one key for each part, the upper first. `fit` and `cover` show the whole picture, and have none.
+    has one key for each part, the upper first. `fit` and `cover` show the whole picture, and have none; `fit` may show
+    a part of it, and has one then.
     """
 
     start: float
@@ -77,7 +78,7 @@ def _view(shot: LoggedShot, clip: EditClip, size: tuple[int, int]) -> CameraView
     kind = next((part.framing.kind for part in clip.segments if part.start <= middle < part.end), None)
     if kind not in FOLLOWED or not _is_inside(shot, size):
         return None
-    if shot.layout in WHOLE:
+    if shot.layout in WHOLE and not shot.crop_width:
         return CameraView(start=shot.start, end=shot.end, kind=kind, layout=shot.layout)
     return CameraView(
         start=shot.start,
@@ -95,7 +96,7 @@ def _is_inside(shot: LoggedShot, size: tuple[int, int]) -> bool:
     """Whether the crop is a part of the picture at all times, which are numbers."""
     if not all(map(isfinite, (shot.start, shot.end, *(key.t for key in shot.keys)))):
         return False
-    if shot.layout in WHOLE:
+    if shot.layout in WHOLE and not shot.crop_width:
         return True
     rooms = size[0] - shot.crop_width, size[1] - shot.crop_height
     is_possible = shot.crop_width > 0 and shot.crop_height > 0 and len(shot.keys) >= _least_keys(shot.layout)

@@ -33,7 +33,7 @@ class Shot(BaseModel):
     """One uncut stretch of the source and its framing; `keys` has one item unless the layout is
     `pan`, or `split`: then the first is the upper crop, the second the lower.
 
-    `crop_width` and `crop_height` are 0 for `cover`, and for `fit` unless bars are cropped away. `reason` explains
+    `crop_width` and `crop_height` are 0 for `cover`, and for `fit` unless only a part is fitted in. `reason` explains
     the decision.
     """
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.close_up import from_closer
+from tasks.core.picture.fit_window import sized_to_faces
 from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Split
 from tasks.core.picture.rest_or_pan import Frame, Subject, extent, fit, fit_crop, fits, frame_part, still
 from tasks.core.picture.speaker import lead, runs_of, subjects
@@ -108,11 +109,14 @@ def _frame_picture(
     """One shot between two cuts, framed inside its picture, in coordinates of the whole frame."""
     if picture is None:
         return frame_shot(view, start, end, source)
-    inside = view.model_copy(
-        update={"faces": [_to_picture(face, picture) for face in view.faces if start <= face.t < end]}
-    )
-    size = picture.width, picture.height
+    inside, size = _inside(view, start, end, picture), (picture.width, picture.height)
     return [_to_whole_frame(shot, picture) for shot in frame_shot(inside, start, end, size)]
+
+
+def _inside(view: RangeAnalysis, start: float, end: float, picture: Picture) -> RangeAnalysis:
+    """The faces of a shot in the coordinates of its picture."""
+    faces = [_to_picture(face, picture) for face in view.faces if start <= face.t < end]
+    return view.model_copy(update={"faces": faces})
 
 
 def _to_picture(face: FaceBox, picture: Picture) -> FaceBox:
@@ -123,7 +127,7 @@ def _to_picture(face: FaceBox, picture: Picture) -> FaceBox:
 def _to_whole_frame(shot: Shot, picture: Picture) -> Shot:
     """A shot of the picture in the whole frame's coordinates."""
     reason = f"{shot.reason}; bars around the picture are cropped"
-    if shot.layout == "fit":
+    if shot.layout == "fit" and not shot.keys:
         keys = [CropKey(t=shot.start, x=picture.left, y=picture.top)]
         size = {"crop_width": picture.width, "crop_height": picture.height}
         return shot.model_copy(update={"keys": keys, "reason": reason, **size})
@@ -189,7 +193,7 @@ def _follow(
         for part, a, b in _parts(tracks, times, start, end, frame)
         for shot in from_closer(frame_part(part, a, b, frame), part, frame, output, sentences)
     ]
-    return _join_fits(framed)
+    return [sized_to_faces(shot, tracks, frame) if shot.layout == "fit" else shot for shot in _join_fits(framed)]
 
 
 def _parts(

@@ -265,7 +265,7 @@ def test_shots_always_cover_the_range_and_crops_stay_inside(analysis, source):
         assert shot.reason
         times = [key.t for key in shot.keys]
         assert times == sorted(set(times))
-        assert len(times) == {"fit": 0, "still": 1}.get(shot.layout, len(times))
+        assert len(times) == {"fit": int(shot.crop_width > 0), "still": 1}.get(shot.layout, len(times))
         assert all(shot.start <= t <= shot.end for t in times)
         assert all(-1e-6 <= key.x <= source[0] - shot.crop_width + 1e-6 for key in shot.keys)
         assert all(-1e-6 <= key.y <= source[1] - shot.crop_height + 1e-6 for key in shot.keys)

@@ -293,6 +293,39 @@ def test_the_preview_follows_as_the_rendered_clip_does_and_says_where_that_is_no
     expect(stage).to_have_attribute("data-framing", "auto")
 
 
+@pytest.mark.parametrize("part", [{}, {"crop_width": 900, "crop_height": 720, "keys": [{"t": 5.2, "x": 100, "y": 0}]}])
+def test_the_preview_fits_in_the_part_of_the_picture_that_was_fitted_in(page, served, talk, part):
+    job_id = finished(served, talk)
+    shot = {"layout": "fit", "start": 5.2, "end": 17.0} | part
+    served.bucket.put_json(job_key(job_id, "face_log.json"), {"clips": [{"index": 1, "shots": [shot]}]})
+    edit(page, job_id)
+    stage = page.locator("#stage")
+    expect(page.locator("#source")).to_have_js_property("readyState", 4)
+    expect(stage).to_have_attribute("data-framing", "fitted" if part else "fit")
+    page.wait_for_timeout(300)
+    shown = cv2.imdecode(np.frombuffer(stage.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    width, left = (900, 100) if part else (1280, 0)
+    high = round(shown.shape[1] * 720 / width)
+    top = (shown.shape[0] - high) // 2
+    inside = shown[top : top + high]
+    wanted = frame_of(5.2)[:, left : left + width]
+    other = frame_of(5.2)[:, 1280 - width :] if part else np.roll(wanted, 300, axis=1)
+    assert distance(inside, wanted) < 12 < distance(inside, other)
+    assert shown[: top - 8].std() < wanted.std(), "a blurred and darkened copy is above it"
+
+
+def frame_of(seconds: float) -> np.ndarray:
+    source = cv2.VideoCapture(str(SHORT))
+    source.set(cv2.CAP_PROP_POS_MSEC, 1000 * seconds)
+    return source.read()[1]
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference in grey levels, without what captions may cover."""
+    small = [cv2.resize(each, (48, 48)).astype(int)[2:30] for each in (one, other)]
+    return float(np.abs(small[0] - small[1]).mean())
+
+
 def unlike(stage: Locator, seconds: float, left: int) -> float:
     """Mean difference, in grey levels, of the preview's upper half from a column of the source's picture."""
     shown = cv2.imdecode(np.frombuffer(stage.screenshot(), np.uint8), cv2.IMREAD_COLOR)

@@ -249,6 +249,8 @@ VIEWS = [
     {"start": 4, "end": 8, "kind": "auto", "layout": "pan", "ratio": PORTRAIT, "width": 0.3, "height": 1,
      "keys": [{"t": 4, "x": 0.1, "y": 0}, {"t": 6, "x": 0.5, "y": 0}, {"t": 8, "x": 0.5, "y": 0}]},
     {"start": 8, "end": 9, "kind": "auto", "layout": "fit", "ratio": 0, "width": 1, "height": 1, "keys": []},
+    {"start": 20, "end": 21, "kind": "auto", "layout": "fit", "ratio": 1.2, "width": 0.7, "height": 1,
+     "keys": [{"t": 20, "x": 0.25, "y": 0}]},
     {"start": 9, "end": 12, "kind": "people", "layout": "split", "ratio": 1.125, "width": 0.5, "height": 0.8,
      "keys": [{"t": 9, "x": 0, "y": 0.1}, {"t": 9, "x": 0.5, "y": 0.1}]},
     {"start": 30, "end": 31, "kind": "auto", "layout": "cover", "ratio": 0, "width": 1, "height": 1, "keys": []},
@@ -265,6 +267,7 @@ VIEWS = [
         (8.5, "auto", PORTRAIT, "fit", []),
         (8.5, "auto", 1, "fit", []),
         (30.5, "auto", 1, "cover", []),
+        (20.5, "auto", PORTRAIT, "fit", [[0.25, 0]]),
         (10, "people", PORTRAIT, "split", [[0, 0.1], [0.5, 0.1]]),
     ],
 )
@@ -291,4 +294,4 @@ def test_how_much_of_a_clip_is_known(logic):
 
     assert known("auto", PORTRAIT, (0, 3), (5, 9)) == "all"
     assert known("auto", PORTRAIT, (7, 10)) == "some"
-    assert known("auto", PORTRAIT, (20, 30)) == known("auto", 1, (0, 3)) == known("people", PORTRAIT, (0, 9)) == "none"
+    assert known("auto", PORTRAIT, (40, 50)) == known("auto", 1, (0, 3)) == known("people", PORTRAIT, (0, 9)) == "none"

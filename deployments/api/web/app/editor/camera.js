@@ -5,7 +5,7 @@ const ALIKE = 0.03; // two ratios that differ by less, as a share, are the same
 /**
  * What the camera shows at a time of the source, or null where that is not known: a crop of another shape, a framing
  * that was not rendered there, or seconds that were not. It is {layout, windows}: the parts of the picture, one above
- * the other, as shares {x, y, width, height}; `fit` and `cover` have none.
+ * the other, as shares {x, y, width, height}; `cover` has none, nor has `fit` if it shows the whole picture.
  */
 export function viewAt(views, kind, ratio, seconds) {
   const view = known(views, kind, ratio).find(({ start, end }) => seconds >= start && seconds < end);
@@ -36,9 +36,15 @@ function fits({ layout, ratio: drawn }, ratio) {
 }
 
 function windowsOf({ layout, width, height, keys }, seconds) {
-  if (isWhole(layout)) return [];
+  if (isWhole(layout) && !keys.length) return [];
   const places = layout === "split" ? keys.slice(0, 2) : [placeAt(keys, seconds)];
   return places.map(({ x, y }) => ({ x: Math.max(x, 0), y: Math.max(y, 0), width, height }));
+}
+
+/** Where a picture of this ratio is fitted into a canvas: its corner, width and height. */
+export function fitted(ratio, canvas) {
+  const [width, height] = [Math.min(canvas.width, canvas.height * ratio), Math.min(canvas.height, canvas.width / ratio)];
+  return [(canvas.width - width) / 2, (canvas.height - height) / 2, width, height];
 }
 
 /** Between two keys, a crop moves steadily. */

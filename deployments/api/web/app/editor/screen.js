@@ -1,7 +1,7 @@
 // The preview: the source's own picture with the clip's cuts, crop and captions, before anything is rendered.
 
 import { make, write } from "../dom.js";
-import { isWhole, viewAt } from "./camera.js";
+import { fitted, isWhole, viewAt } from "./camera.js";
 import { captionAt, popOf } from "./captions.js";
 import { formatClock } from "./clock.js";
 import { cropWindow, objectPosition } from "./crop.js";
@@ -204,7 +204,7 @@ export class Screen {
     stage.dataset.parts = this.framing.kind === "people" ? 2 : Math.max(windows.length, 1);
     const { x, y } = objectPosition(this.picture, this.#ratio, this.framing.at ?? 0.5);
     source.style.objectPosition = `${x}% ${y}%`;
-    if (windows.length && source.readyState >= 2) this.#drawWindows(windows);
+    if (windows.length && source.readyState >= 2) this.#drawWindows(windows, layout === "fitted");
   }
 
   /** How the picture is shown: a layout of the page, and the parts of the picture that are drawn one above the other. */
@@ -216,7 +216,8 @@ export class Screen {
     }
     const view = viewAt(this.#views, framing.kind, this.#ratio, this.#parts.source.currentTime);
     if (!view) return { layout: framing.kind, windows: [] };
-    return { layout: isWhole(view.layout) ? view.layout : "followed", windows: view.windows };
+    const { layout, windows } = view;
+    return { layout: !isWhole(layout) ? "followed" : windows.length ? "fitted" : layout, windows };
   }
 
   #loaded() {
@@ -259,20 +260,21 @@ export class Screen {
     if (source.readyState < 2) return;
     const { layout, windows } = this.#shown;
     this.#parts.stage.dataset.framing = layout;
-    if (isWhole(layout)) cover(blurred, source);
-    if (windows.length) this.#drawWindows(windows);
+    if (isWhole(layout) || layout === "fitted") cover(blurred, source, windows[0]);
+    if (windows.length) this.#drawWindows(windows, layout === "fitted");
     this.#on.frame(source);
   }
 
-  /** Draws parts of the picture, one above the other. */
-  #drawWindows(windows) {
+  /** Draws parts of the picture, one above the other; or one that is fitted in. */
+  #drawWindows(windows, isFitted) {
     const { source, halves } = this.#parts;
     const { videoWidth, videoHeight } = source;
     halves.height = Math.round(halves.width / this.#ratio);
     const part = halves.height / windows.length;
     for (const [row, { x, y, width, height }] of windows.entries()) {
       const from = [x * videoWidth, y * videoHeight, width * videoWidth, height * videoHeight];
-      halves.getContext("2d").drawImage(source, ...from, 0, row * part, halves.width, part);
+      const to = isFitted ? fitted(from[2] / from[3], halves) : [0, row * part, halves.width, part];
+      halves.getContext("2d").drawImage(source, ...from, ...to);
     }
   }
 
@@ -287,11 +289,13 @@ export class Screen {
 
 }
 
-/** Draws the picture so that it covers the canvas. */
-function cover(canvas, video) {
-  const scale = Math.max(canvas.width / video.videoWidth, canvas.height / video.videoHeight);
-  const [width, height] = [video.videoWidth * scale, video.videoHeight * scale];
-  canvas.getContext("2d").drawImage(video, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
+/** Draws a part of the picture, or all of it, so that it covers the canvas. */
+function cover(canvas, video, { x, y, width, height } = { x: 0, y: 0, width: 1, height: 1 }) {
+  const [across, down] = [width * video.videoWidth, height * video.videoHeight];
+  const scale = Math.min(across / canvas.width, down / canvas.height);
+  const size = [canvas.width * scale, canvas.height * scale];
+  const from = [x * video.videoWidth + (across - size[0]) / 2, y * video.videoHeight + (down - size[1]) / 2];
+  canvas.getContext("2d").drawImage(video, ...from, ...size, 0, 0, canvas.width, canvas.height);
 }
 
 function drawCaption(place, caption) {
