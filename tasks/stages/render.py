@@ -36,9 +36,10 @@ from tasks.core.output.source_match import BINS_PER_SECOND, SourceExcerpt, cover
 from tasks.core.picture.camera import RangeAnalysis, Shot
 from tasks.core.picture.face_log import face_log, face_log_clip
 from tasks.core.picture.field_order import Scan
-from tasks.core.picture.framing_choice import FINDS_FACES, People
+from tasks.core.picture.framing_choice import FINDS_FACES, Automatic, People
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
-from tasks.core.picture.reframe import frame_range
+from tasks.core.picture.reframe import frame_range, shadows
+from tasks.core.picture.shadow import Shadow
 from tasks.core.plurals import pluralize
 from tasks.engines.captions import fonts, line_breaks
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, ffmpeg_exe, hwaccel, stop_all
@@ -226,7 +227,7 @@ def render_clip(
         source=excerpt.result(),
         card=text.card,
         lowered=lowered,
-        face_log=face_log_clip(clip.index, picture.all_shots, *picture.views),
+        face_log=face_log_clip(clip.index, picture.all_shots, *picture.views, shadow=picture.shadow),
         faces=picture.faces,
         encoder=encoder.name,
         encoder_reason=encoder.reason,
@@ -244,6 +245,7 @@ class _FramedClip:
     views: list[RangeAnalysis]
     shots: list[list[Shot]]
     faces: FaceDetection
+    shadow: list[Shadow]
 
     @property
     def all_shots(self) -> list[Shot]:
@@ -281,7 +283,9 @@ def _frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> _
         frame_range(view, source, output, asked, sentences)
         for view, asked, sentences in zip(views, drawing.framing, drawing.sentences, strict=True)
     ]
-    return _FramedClip(views, shots, faces)
+    automatic = [view for view, asked in zip(views, drawing.framing, strict=True) if isinstance(asked, Automatic)]
+    shadow = [one for view in automatic for one in shadows(view, source, output)]
+    return _FramedClip(views, shots, faces, shadow)
 
 
 def _show_cover(drawing: Drawing, source: tuple[int, int], output: tuple[int, int]) -> _FramedClip:
@@ -291,7 +295,7 @@ def _show_cover(drawing: Drawing, source: tuple[int, int], output: tuple[int, in
         views.append(RangeAnalysis(start=span.start, end=span.end, fps=1.0))
         whole = Shot(start=span.start, end=span.end, layout="cover", reason="the source has only sound")
         shots.append([whole] if isinstance(asked, FINDS_FACES) else frame_range(views[-1], source, output, asked))
-    return _FramedClip(views, shots, FaceDetection())
+    return _FramedClip(views, shots, FaceDetection(), [])
 
 
 def _people_warning(drawing: Drawing, picture: _FramedClip) -> str | None:

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tasks.core.picture.camera import RangeAnalysis, Shot
+from tasks.core.picture.shadow import Shadow
 
 
-def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeAnalysis) -> dict[str, Any]:
+def face_log_clip(
+    index: int, shots: Sequence[Shot], *views: RangeAnalysis, shadow: Sequence[Shadow] = ()
+) -> dict[str, Any]:
     """One clip in `face_log.json`.
 
     `views` are the analyses of the clip's segments; `segments` counts them, and `detected` those with a
-    face. `shots` are the framing decisions with their reasons.
+    face. `shots` are the framing decisions with their reasons; `shadow` are decisions that were not drawn.
     """
     return {
         "index": index,
@@ -19,6 +22,7 @@ def face_log_clip(index: int, shots: Sequence[Shot], *views: RangeAnalysis) -> d
         "looks": sum(len(view.samples) for view in views),
         "cuts": [cut for view in views for cut in view.cuts],
         "shots": [shot.model_dump() for shot in shots],
+        "shadow": [decision.model_dump() for decision in shadow],
     }
 
 

@@ -16,17 +16,14 @@ from tasks.core.picture.close_up import from_closer
 from tasks.core.picture.fit_window import sized_to_faces
 from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Split
 from tasks.core.picture.rest_or_pan import Frame, Subject, extent, fit, fit_crop, fits, frame_part, still
-from tasks.core.picture.speaker import lead, runs_of, subjects
+from tasks.core.picture.shadow import Shadow, shadow_of
+from tasks.core.picture.speaker import CLEAR_LEAD, TALKING, lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
 from tasks.core.picture.two_people import two_people
 
 SLIVER = 0.4
 """Seconds; cuts inside a range are never closer than this."""
 SAME_ASPECT = 0.02
-TALKING = 1.1
-"""Mouth motion (FaceBox.mouth) that is speech rather than a smile."""
-CLEAR_LEAD = 1.6
-"""Ratio to the others' mouth motion at which a speaker is certain."""
 MIN_EVIDENCE_SECONDS = 0.8
 """Shortest part whose mouth motion proves anything."""
 ASKED = "asked for"
@@ -63,6 +60,20 @@ def frame_range(
         for shot in _frame_picture(view, start, end, picture, source, frame_shot)
     ]
     return _absorb_slivers(framed)
+
+
+def shadows(view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int]) -> list[Shadow]:
+    """What would be shown of the shots with two people if the camera might split the picture."""
+    found: list[Shadow] = []
+    for start, end, picture in _between_cuts(view):
+        inside = _inside(view, start, end, picture) if picture else view
+        size = (picture.width, picture.height) if picture else source
+        tracks, times = _tracks(inside, start, end)
+        half = fit_crop(size, upper_half(output))
+        crops = two_people(tracks, times, size, (half.crop_width, half.crop_height)) if len(times) else None
+        shadow = shadow_of(tracks, times, (start, end), fit_crop(size, output), crops)
+        found += [shadow] if shadow else []
+    return found
 
 
 def upper_half(output: tuple[int, int]) -> tuple[int, int]:

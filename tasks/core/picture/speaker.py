@@ -17,6 +17,10 @@ QUIET = 0.4
 """Motion of any mouth at rest, in units of FaceBox.mouth; keeps ratios of small numbers small."""
 ABSENT = -1.0
 NOBODY = -1.5
+TALKING = 1.1
+"""Mouth motion (FaceBox.mouth) that is speech rather than a smile."""
+CLEAR_LEAD = 1.6
+"""Ratio to the others' mouth motion at which a speaker is certain."""
 MIN_DWELL = 1.5
 """Least seconds the camera stays on a subject."""
 
