@@ -21,7 +21,7 @@ from tasks.stages.select import select_clips
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.SELECT, version=14))
+@task(**task_arguments(Stage.SELECT, version=15))
 def select(
     job: JobRef,
     request: ClipRequest,

@@ -74,10 +74,17 @@ class WordLists:
     prepositions: frozenset[str]
     lead_ins: frozenset[str]
     determiners: frozenset[str]
+    articles: frozenset[str]
     subjects: frozenset[str]
     relatives: frozenset[str]
     pointing: frozenset[str]
     commands: frozenset[str]
+    auxiliaries: frozenset[str]
+    linking: frozenset[str]
+    adjuncts: frozenset[str]
+    negations: frozenset[str]
+    before_verbs: frozenset[str]
+    refers_to_persons: frozenset[str]
     vague: frozenset[str]
     past_endings: frozenset[str]
     present_endings: frozenset[str]
@@ -91,6 +98,11 @@ class WordLists:
     story: tuple[str, ...]
     promotion: tuple[str, ...]
     courtesies: tuple[str, ...]
+    asides_between: tuple[str, ...]
+    announcing: tuple[str, ...]
+    insisting: tuple[str, ...]
+    sounds: frozenset[str] = frozenset()
+    """Fillers, from the section of that name."""
 
     @functools.cached_property
     def meaningless(self) -> frozenset[str]:
@@ -98,10 +110,16 @@ class WordLists:
         return self.stop | self.determiners
 
     @functools.cached_property
+    def referring(self) -> frozenset[str]:
+        """Words that refer to what was named before."""
+        return self.backward | self.refers_to_persons
+
+    @functools.cached_property
     def outside_phrases(self) -> frozenset[str]:
         """Words that are no part of a key phrase."""
         said_of_things = self.finite | self.said | self.vague
-        return self.meaningless | self.subjects | self.openers | self.asides | said_of_things
+        joining = self.prepositions | self.subordinators
+        return self.meaningless | self.subjects | self.openers | self.asides | said_of_things | joining
 
     @functools.cached_property
     def function_words(self) -> frozenset[str]:
@@ -121,11 +139,14 @@ PHRASES = (
     "story",
     "promotion",
     "courtesies",
+    "asides_between",
+    "announcing",
+    "insisting",
 )
 """Lists in the section `phrases`, with one phrase per line. All other lists are words separated by spaces."""
 SECTIONS = {
     "abbreviations": tuple(field.name for field in fields(Abbreviations)),
-    "words": tuple(field.name for field in fields(WordLists) if field.name not in PHRASES),
+    "words": tuple(field.name for field in fields(WordLists) if field.name not in (*PHRASES, "sounds")),
     "phrases": PHRASES,
     "fillers": ("sounds",),
 }
@@ -186,7 +207,7 @@ def parse(name: str, text: str) -> Language:
         raise WordFileError(f"{name}: {', '.join(missing)} missing")
     words: dict[str, Any] = {key: frozenset(words) for key, words in lists["words"].items()}
     phrases: dict[str, Any] = {key: tuple(phrases) for key, phrases in lists["phrases"].items()}
-    return Language(abbreviated, WordLists(**words, **phrases), sounds)
+    return Language(abbreviated, WordLists(**words, **phrases, sounds=sounds), sounds)
 
 
 def _section(name: str, section: str, lists: object) -> dict[str, list[str]]:

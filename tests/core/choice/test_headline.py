@@ -125,12 +125,17 @@ def test_a_long_sentence_costs_no_time(piece):
         "She never opened the letters from the bank.",
         "Which is why the harbour froze.",
         "If the harbour freezes in the winter.",
-        "And then the, the harbour froze over.",
+        "And then the, the one who, harbour froze over.",
         "He said the harbour would never freeze.",
         "One of them painted the harbour blue.",
         "For both of us we've never",
         "[Music]",
-        "The harbour that my father built before the war.",
+        "We asked the harbour master, she says, quick, close it.",
+        "The harbour, the, the harbour that was.",
+        "No idea, might be the harbour.",
+        "Absolutely made the harbour a better place.",
+        "The short version is that if you own a harbour.",
+        "Which was the worst of the three harbours, or the three.",
         "At some point if you want a bigger harbour.",
         "This harbour froze in the winter.",
         "Didn't even see the frozen harbour.",
@@ -170,6 +175,94 @@ def test_a_fragment_is_no_title(fragment):
 def test_a_main_clause_is_a_title(sentence, title):
     lines = ["Okay.", sentence, "Right."]
     assert headline(lines, lines, "en") == title
+
+
+@pytest.mark.parametrize(
+    ("sentence", "title"),
+    [
+        ("With the, with the ice came, um, the silence.", "With the ice came the silence"),
+        ("And, uh, my father sold the, the old boat.", "My father sold the old boat"),
+        ("I, I think my father sold the old boat.", "My father sold the old boat"),
+        ("The boat was, you know, full of salted herring.", "The boat was full of salted herring"),
+        ("Nobody, and I mean nobody, repaired the old boat.", "Nobody repaired the old boat"),
+    ],
+)
+def test_stumbles_and_fillers_are_left_out(sentence, title):
+    lines = ["Okay.", sentence, "Right."]
+    assert headline(lines, lines, "en") == title
+
+
+def test_what_is_said_twice_on_purpose_stays():
+    lines = ["Okay.", "The harbour freezes always, always in a single night.", "Right."]
+    assert headline(lines, lines, "en") != "The harbour freezes always in a single night"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "title"),
+    [
+        (
+            "For nine days we did not ship a single thing, and we asked it.",
+            "For nine days we did not ship a single thing",
+        ),
+        ("When it was over, we found forty empty jam jars, and it was him.", "We found forty empty jam jars"),
+        ("It was sad, because nobody in the village owned a clock.", "Nobody in the village owned a clock"),
+        ("What I tell them is that a frozen harbour saves the fish.", "A frozen harbour saves the fish"),
+        (
+            "The fishermen of the village burned every single boat in the harbour after they had lost the long war.",
+            "The fishermen of the village burned every single boat",
+        ),
+    ],
+)
+def test_a_clause_within_a_sentence_is_a_title(sentence, title):
+    lines = ["Okay.", sentence, "Right."]
+    assert headline(lines, lines, "en") == title
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It wasn't because the harbour froze in a single night.",
+        "If it is true, the harbour freezes in a single night, and they know it, if the harbour freezes.",
+        "She says, the harbour freezes in a single night.",
+        "They doubted it, unless the harbour freezes in a single night.",
+    ],
+)
+def test_a_clause_that_is_denied_doubted_or_said_by_another_is_none(sentence):
+    lines = ["Okay.", sentence, "Right."]
+    assert headline(lines, lines, "en") != "The harbour freezes in a single night"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "title"),
+    [
+        ("They always ask me, where does a harbour keep its ice, and I laugh.", "Where does a harbour keep its ice?"),
+        ("So my question to it is, why did the harbour freeze that winter?", "Why did the harbour freeze that winter?"),
+    ],
+)
+def test_a_question_inside_a_sentence_is_a_title(sentence, title):
+    lines = ["Okay.", sentence, "Right."]
+    assert headline(lines, lines, "en") == title
+
+
+@pytest.mark.parametrize(
+    ("sentence", "title"),
+    [
+        ("The harbour that my father built before the war.", "The harbour that my father built before the war"),
+        ("And it's in a config file that three people have touched.", "A config file that three people have touched"),
+        ("She came with a letter nobody had opened, and she left it.", "A letter nobody had opened"),
+        ("It is about why rivers bend in flat country.", "Why rivers bend in flat country"),
+        ("She put it in a pan with no handle.", "A pan with no handle"),
+    ],
+)
+def test_a_noun_with_what_tells_it_from_others_beats_joined_labels(sentence, title):
+    lines = ["It was the night crew.", sentence, "And it."]
+    assert headline(lines, lines, "en") == title
+
+
+@pytest.mark.parametrize("sentence", ["It was a disaster for the whole village.", "And this is the elbow that it was."])
+def test_what_is_said_of_something_unnamed_is_no_title(sentence):
+    lines = ["Okay.", sentence]
+    assert headline(lines, lines, "en") == ""
 
 
 def test_words_inside_a_quotation_are_not_the_speakers():
