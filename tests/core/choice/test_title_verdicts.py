@@ -41,8 +41,12 @@ def test_every_title_has_been_judged(half: str) -> None:
 
 
 def test_titles_of_windows_that_were_not_looked_at_are_as_good_as_they_have_been() -> None:
-    """Measured; wanted are at least 60 % good and at most 10 % bad."""
+    """Measured; wanted are at least 60 % good and at most 10 % bad.
+
+    The two readers of these titles saw them mixed with those of the rules before, which they found good in 13 windows
+    and bad in 11. Readers differ: an earlier one had found the same old titles good in 17 and bad in 8.
+    """
     verdicts = Counter(one["verdict"] for one in read("verdicts")["held_back"])
-    assert verdicts["good"] >= 17
-    assert verdicts["bad"] <= 8
+    assert verdicts["good"] >= 15
+    assert verdicts["bad"] <= 5
     assert verdicts.total() == 40
