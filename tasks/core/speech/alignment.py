@@ -7,7 +7,6 @@ times, the less so the longer those make it. Languages differ only in their pace
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -157,7 +156,7 @@ def _expected(words: Sequence[Word], evidence: _Evidence) -> _Expected:
 
 
 def _letters(word: str) -> int:
-    return max(sum(unicodedata.category(sign)[0] in "LN" for sign in word), 1)
+    return max(sum(map(str.isalnum, word)), 1)
 
 
 def _spans(evidence: _Evidence, expected: _Expected) -> list[tuple[float, float]]:
