@@ -142,6 +142,14 @@ def test_a_cover_of_one_pixel_is_shown(tmp_path: Path):
     assert acquire_file(file, "a.mp3", DownloadOptions(), tmp_path / "out").info.width > 0
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path):
+    """ffmpeg's filters take commas, colons and quotes in a path for their own."""
+    folder = tmp_path / "it's, a:folder [1]"
+    folder.mkdir()
+    file = sound_file(tmp_path / "a.mp3", seconds=3)
+    assert acquire_file(file, "a.mp3", DownloadOptions(), folder).info.width == 1080
+
+
 def test_a_file_with_only_a_cover_is_refused(tmp_path: Path):
     ffmpeg(
         "-f",

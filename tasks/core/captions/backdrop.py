@@ -14,7 +14,7 @@ def backdrop(title: str, side: int, face: Typeface) -> str:
     """The script for a square picture of `side` pixels. `title` is untrusted; without one, the script shows nothing."""
     text = visible_text(title)
     tries = [(share * side, balanced(text, share * side, (side, side), face)) for share in _SHARES]
-    em, lines = next((tried for tried in tries if len(tried[1]) <= _MOST_LINES), (tries[-1][0], tries[-1][1]))
+    em, lines = next((tried for tried in tries if len(tried[1]) <= _MOST_LINES), tries[-1])
     rtl = runs_right_to_left(text, "")
     shown = "\\N".join(direction_mark(line, right_to_left=rtl) + escape(line) for line in _shortened(lines))
     middle = side // 2

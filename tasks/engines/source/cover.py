@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import cv2
+import ffmpeg as ffmpeg_python
 import numpy as np
 from av.stream import Disposition
 
@@ -28,11 +29,20 @@ LOOP_SECONDS = 60
 """The picture is encoded for so long, at one frame a second, and then repeated without encoding it again."""
 _COLOURS = ((24, 38, 92), (70, 26, 84), (14, 74, 82), (96, 34, 44), (40, 44, 58), (22, 70, 48))
 """Red, green and blue of a backdrop's upper edge; it darkens downwards. A title always has the same colour."""
-_STILL = [
-    *("-t", str(LOOP_SECONDS), "-g", str(LOOP_SECONDS), "-bf", "0", "-pix_fmt", "yuv420p"),
-    *("-c:v", "libx264", "-preset", "veryfast", "-tune", "stillimage", "-crf", "16"),
-    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
-]
+_STILL: dict[str, str | int] = {
+    "t": LOOP_SECONDS,
+    "g": LOOP_SECONDS,
+    "bf": 0,
+    "pix_fmt": "yuv420p",
+    "c:v": "libx264",
+    "preset": "veryfast",
+    "tune": "stillimage",
+    "crf": 16,
+    "colorspace": "bt709",
+    "color_primaries": "bt709",
+    "color_trc": "bt709",
+    "color_range": "tv",
+}
 _ONE_PICTURE = ["-format_whitelist", "jpeg_pipe,png_pipe,webp_pipe", "-protocol_whitelist", "file"]
 _SMALLER = f"scale=w='min({SIDE},iw)':h='min({SIDE},ih)':force_original_aspect_ratio=decrease:force_divisible_by=2"
 
@@ -52,10 +62,11 @@ def with_picture(source: Path, sound: Path, title: str, out: Path, of_page: Path
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as work:
         picture, still = Path(work, "picture.png"), Path(work, "still.mp4")
         lack = _extract_cover(source, of_page, picture)
-        drawn = _draw_backdrop(title, picture) if lack else []
-        to_bt709 = "scale=out_color_matrix=bt709:out_range=tv"
-        filters = ",".join([*drawn, to_bt709, "setsar=1"])
-        _run(["-loop", "1", "-framerate", "1", "-i", f"file:{picture}", "-vf", filters, *_STILL, str(still)])
+        titled = _draw_backdrop(title, picture) if lack else {}
+        frames = ffmpeg_python.input(f"file:{picture}", loop=1, framerate=1).video
+        shown = frames.filter("ass", **titled) if titled else frames
+        shown = shown.filter("scale", out_color_matrix="bt709", out_range="tv").filter("setsar", 1)
+        ffmpeg.run(shown.output(str(still), **_STILL), TIMEOUT_SECONDS)
         looped = ["-stream_loop", "-1", "-i", f"file:{still}", "-i", f"file:{sound}", "-map", "0:v", "-map", "1:a"]
         try:
             _run([*looped, "-c", "copy", "-t", f"{probe(sound).duration:.3f}", "-movflags", "+faststart", str(out)])
@@ -87,8 +98,8 @@ def _cover_index(source: Path) -> int | None:
         return next((s.index for s in container.streams.video if s.disposition & Disposition.attached_pic), None)
 
 
-def _draw_backdrop(title: str, out: Path) -> list[str]:
-    """Write a picture to `out`, and return the filter that draws the title on it."""
+def _draw_backdrop(title: str, out: Path) -> dict[str, str]:
+    """Write a picture to `out`, and return the options of ffmpeg's filter `ass` that draw the title on it."""
     fonts.use_only_our_fonts()
     font = fonts.choose_font([title])
     colour = np.array(_COLOURS[hashlib.sha256(title.encode()).digest()[0] % len(_COLOURS)])
@@ -96,7 +107,7 @@ def _draw_backdrop(title: str, out: Path) -> list[str]:
     cv2.imwrite(str(out), (shades * colour[::-1]).repeat(SIDE, 1).astype(np.uint8))
     script = out.with_name("title.ass")
     script.write_text(backdrop(title, SIDE, font.typeface), encoding="utf-8")
-    return [f"ass=filename={script}:fontsdir={font.folder}"]
+    return {"filename": str(script), "fontsdir": str(font.folder)}
 
 
 def _run(arguments: list[str]) -> None:
