@@ -6,7 +6,7 @@ import pytest
 from tasks.core.captions.ass import Typeface, ass
 from tasks.core.captions.backdrop import backdrop
 from tasks.core.captions.presets import PRESETS, Look
-from tasks.core.captions.waveform import BARS_PER_SECOND, PLACES, SHOWN_SECONDS, heights, with_waveform
+from tasks.core.captions.waveform import BARS_PER_SECOND, SHOWN_SECONDS, heights, with_waveform
 
 SIZE, FACE = (1000, 2000), Typeface("Poppins ExtraBold")
 EVENT = re.compile(
@@ -53,8 +53,11 @@ def test_each_bar_passes_the_middle_when_it_is_heard(seconds: float):
 @pytest.mark.parametrize("position", ["lower", "middle", "upper"])
 @pytest.mark.parametrize("size", [(1080, 1920), (1080, 1350), (1080, 1080), (1920, 1080)])
 def test_no_caption_lies_on_the_waveform(preset, position, size):
-    captions = Look(PRESETS[preset], position).rows(size)
-    assert any(rows.bottom <= captions.top or rows.top >= captions.bottom for rows in PLACES)
+    look = Look(PRESETS[preset], position)
+    script = with_waveform(ass([], size, "en", FACE), [0.5] * 20, size, FACE, look.band(size))
+    (top, bottom), *_ = re.findall(r"\\clip\(\d+,(\d+),\d+,(\d+)\)", script)
+    captions = look.rows(size)
+    assert int(bottom) <= captions.top * size[1] + 1 or int(top) >= captions.bottom * size[1] - 1
 
 
 @pytest.mark.parametrize("title", ["{\\pos(0,0)}\\N{\\p1}m 0 0", "a\nDialogue: 0,0:00:00.00", "عنوان {\\an1}"])
