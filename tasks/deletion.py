@@ -1,8 +1,10 @@
 """Deletes jobs: the record first, then the objects, so that a deletion that fails midway can be repeated."""
 
+from infra import settings
 from infra.bucket.store import ArtifactStore, Deleted
 from infra.granted.access import granted_root
 from infra.jobs.store import JobStore
+from tasks import kept_sources
 from tasks.core.object_keys import job_key
 from tasks.shared_cache import release
 
@@ -25,5 +27,6 @@ def delete_job(job_id: str, jobs: JobStore, bucket: ArtifactStore) -> Deleted | 
 
 
 def delete_objects(job_id: str, bucket: ArtifactStore) -> Deleted:
-    """Delete the objects of a job without a record, and what only it used of the shared cache."""
+    """Delete the objects of a job without a record, what only it used of the shared cache, and its source here."""
+    kept_sources.forget(job_id, settings.load().data_dir)
     return release(job_id, bucket) + bucket.delete_all(granted_root(job_id)) + bucket.delete_all(job_key(job_id, ""))

@@ -23,6 +23,7 @@ from infra.jobs.store import JobStore
 from infra.prefect import stop_signals
 from infra.settings import Settings
 from infra.states import Stage
+from tasks import kept_sources
 from tasks.core.errors import ProgramStopped
 from tasks.core.object_keys import job_key, media_key
 from tasks.core.transcript import TRANSCRIPT_JSON, Speech
@@ -62,12 +63,9 @@ class Workspace:
         return path if path.is_file() else self.store.fetch(ref, path)
 
     def footage(self, source: SourceRecord) -> Footage:
-        """Video and audio of the job's source."""
-        return Footage(
-            video=self.fetch(source.artifacts["video"]),
-            audio=self.fetch(source.artifacts["audio"]),
-            info=source.info,
-        )
+        """Video and audio of the job's source. One of our machines keeps them for recuts; see `kept_sources`."""
+        video, audio = (self._fetch_source(source.artifacts[name]) for name in ("video", "audio"))
+        return Footage(video=video, audio=audio, info=source.info)
 
     def speech(self, transcript: TranscriptRecord) -> Speech:
         """The transcript of the job's source."""
@@ -113,6 +111,16 @@ class Workspace:
         """Mark that the job uses an entry of the shared cache. A rented machine cannot; our API does it for its run."""
         if access_of(self.settings) is None:
             mark_use(key, self.job.job_id, self.store)
+
+    def _fetch_source(self, ref: ArtifactRef) -> Path:
+        job_id, data_dir, path = self.job.job_id, self.settings.data_dir, self._local(ref)
+        if access_of(self.settings) is not None:
+            return self.fetch(ref)
+        if not path.is_file() and kept_sources.take(job_id, path, data_dir):
+            return path
+        self.fetch(ref)
+        kept_sources.keep(job_id, path, data_dir)
+        return path
 
     def _local(self, ref: ArtifactRef) -> Path:
         return self.folder / f"{ref.sha256}{Path(ref.key).suffix}"
@@ -170,7 +178,12 @@ def work_folder(job: JobRef, settings: Settings) -> Path:
 
 
 def sweep(job: JobRef, settings: Settings, store: JobStore | None = None) -> None:
-    """Delete the folders of killed runs: of the job's earlier attempts, of jobs that are over, and all old ones."""
+    """Delete the folders of killed runs: of the job's earlier attempts, of jobs that are over, and all old ones.
+
+    Kept sources that are too old or too much go too.
+    """
+    if settings.data_dir.is_dir():
+        kept_sources.drop_old(settings.data_dir)
     old = time.time() - ABANDONED_SECONDS
     for folder in (settings.data_dir / "work").glob("*-*"):
         of_job = folder.name.partition("-")[0]
