@@ -106,7 +106,8 @@ class Look(BaseModel):
     ratio: Ratio | None = None
     caption_preset: PresetName | None = None
     framing: FramingName | None = Field(
-        default=None, description="fit shows the whole picture, centre its middle, split two people."
+        default=None,
+        description="fit shows the whole picture, centre its middle, split two people, screen the picture over a face.",
     )
     tighten: bool | None = Field(default=None, description="Cut out long pauses and filler words.")
 

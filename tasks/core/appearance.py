@@ -8,5 +8,5 @@ PresetName = Literal["classic", "punch", "word", "box", "label", "reveal"]
 """Looks of captions; `tasks/core/captions/presets.py` defines them."""
 Position = Literal["lower", "middle", "upper"]
 """Where captions are."""
-FramingName = Literal["auto", "fit", "centre", "split"]
+FramingName = Literal["auto", "fit", "centre", "split", "screen"]
 """What of the source's picture all of a job's clips show; the edit document has more, segment by segment."""

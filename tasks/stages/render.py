@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,8 +36,9 @@ from tasks.core.output.source_match import BINS_PER_SECOND, SourceExcerpt, cover
 from tasks.core.picture.camera import RangeAnalysis, Shot
 from tasks.core.picture.face_log import face_log, face_log_clip
 from tasks.core.picture.field_order import Scan
-from tasks.core.picture.framing_choice import FINDS_FACES, Automatic, People
+from tasks.core.picture.framing_choice import FINDS_FACES, Automatic
 from tasks.core.picture.motion import is_frozen, motion_inside, shown_boxes, stretches
+from tasks.core.picture.placement import Layout
 from tasks.core.picture.reframe import frame_range, shadows
 from tasks.core.picture.shadow import Shadow
 from tasks.core.plurals import pluralize
@@ -298,20 +299,34 @@ def _show_cover(drawing: Drawing, source: tuple[int, int], output: tuple[int, in
     return _FramedClip(views, shots, FaceDetection(), [])
 
 
+class _Parts(NamedTuple):
+    """The layout of a framing that shows two parts, and a warning where that was not possible."""
+
+    layout: Layout
+    missing: str
+    instead: str
+
+
+_PARTS = {
+    "people": _Parts("split", "no two people could be shown", "the camera follows faces there instead"),
+    "screen": _Parts("screen", "no face could be shown below the picture", "the whole picture is shown alone there"),
+}
+
+
 def _people_warning(drawing: Drawing, picture: _FramedClip) -> str | None:
-    """What is shown instead where two people were asked for and not found."""
+    """What is shown instead where people were asked for and not found."""
     asked = [
-        shot
+        (_PARTS[framing.kind], shot.layout)
         for framing, shots in zip(drawing.framing, picture.shots, strict=True)
-        if isinstance(framing, People)
+        if framing.kind in _PARTS
         for shot in shots
         if shot.layout != "cover"
     ]
-    without = sum(shot.layout != "split" for shot in asked)
+    without = [wanted for wanted, layout in asked if layout != wanted.layout]
     if not without:
         return None
-    where = "" if without == len(asked) else f" in {without} of {pluralize(len(asked), 'shot')}"
-    return f"no two people could be shown{where}; the camera follows faces there instead"
+    where = "" if len(without) == len(asked) else f" in {len(without)} of {pluralize(len(asked), 'shot')}"
+    return f"{without[0].missing}{where}; {without[0].instead}"
 
 
 def _carded(drawing: Drawing) -> list[bool]:

@@ -17,6 +17,7 @@ from tasks.core.edit.document import EditDocument, first_revision
 from tasks.core.edit.drawing import Drawing, derived_edl, drawings
 from tasks.core.edl import EdlClip, Span
 from tasks.core.output.render_plan import RenderOptions
+from tasks.core.picture.placement import rows_above
 from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines.footage import Footage
 from tasks.engines.hardware import AsrOptions
@@ -160,6 +161,46 @@ def test_without_two_people_the_camera_follows_and_a_warning_says_so(sample: Foo
     assert all(shot.reason.endswith("no two people found") for shot in made.shots)
     follows = render_clip(drawn({"kind": "auto"}), sample, OPTIONS, tmp_path)
     assert [shot.keys for shot in made.shots] == [shot.keys for shot in follows.shots]
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory: pytest.TempPathFactory) -> Footage:
+    """A slide with the sample's speaker in a corner."""
+    path = tmp_path_factory.mktemp("lesson") / "lesson.mp4"
+    slide = "testsrc2=size=1280x720:rate=25:duration=4,hue=s=0.3[slide]"
+    graph = f"{slide};[0:v]scale=448:252[small];[slide][small]overlay=812:448:shortest=1[v]"
+    encode = ("-map", "[v]", "-map", "0:a", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", path)
+    ffmpeg("-t", 4, "-i", MEDIA / "sample.mp4", "-filter_complex", graph, *encode)
+    return footage(path)
+
+
+def test_a_screen_is_shown_whole_above_its_face_and_captions_below_that(lesson: Footage, tmp_path: Path):
+    segments = [{"start": 0.2, "end": 3.8, "framing": {"kind": "screen"}}]
+    made = render_clip(drawn({}, segments=segments), lesson, OPTIONS, tmp_path)
+    (shot,) = made.shots
+    assert (shot.layout, shot.reason, made.warnings) == ("screen", "the whole picture above the face", [])
+    (clip,) = verify_clips([made], lambda clip, correction: pytest.fail("rendered again"), [], OPTIONS).clips
+    assert [check.name for check in clip.checks if not check.ok] == []
+    with av.open(str(made.path)) as container:
+        picture = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)][30]
+    edge = rows_above((1280, 720), (picture.shape[1], picture.shape[0]))
+    with av.open(str(lesson.video)) as container:
+        source = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)][35]
+    small = cv2.resize(source, (picture.shape[1], edge), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - picture[:edge]).mean() < 15
+    below = cv2.resize(picture[edge:], None, fx=3, fy=3)
+    (found,) = FaceDetector(yunet()).detect(below, 0.0, 1.0)
+    assert abs(found.x / below.shape[1] - 0.5) < 0.2
+    assert found.height / below.shape[0] > 0.2
+    face_bottom = (edge + (found.y + found.height / 2) / 3) / picture.shape[0]
+    assert face_bottom < made.look.rows((180, 320)).top
+
+
+def test_without_a_face_the_whole_picture_is_shown_alone_and_a_warning_says_so(lesson: Footage, tmp_path: Path):
+    segments = [{"start": 0.2, "end": 3.8, "framing": {"kind": "screen"}}]
+    made = render_clip(drawn({}, segments=segments, ratio="4:5"), lesson, OPTIONS, tmp_path)
+    assert made.warnings == ["no face could be shown below the picture; the whole picture is shown alone there"]
+    assert [shot.layout for shot in made.shots] == ["fit"]
 
 
 def test_without_captions_the_whole_picture_lies_on_its_side(sample: Footage, tmp_path: Path):

@@ -60,7 +60,7 @@ router = APIRouter()
         (400, "end_seconds must be a number of seconds, at least a clip's length after start_seconds"),
         (400, "ratio must be 9:16 or 4:5 or 1:1 or 16:9"),
         (400, "caption_preset must be classic or punch or word or box or label or reveal"),
-        (400, "framing must be auto or fit or centre or split"),
+        (400, "framing must be auto or fit or centre or split or screen"),
         (400, "tighten must be true or false"),
         (400, "topic must be text of at most 200 characters"),
         (400, "webhook_url must be a valid URL"),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from tasks.core.edit.document import EditClip
 from tasks.core.picture.placement import WHOLE, Layout
 
-FOLLOWED = ("auto", "people")
+FOLLOWED = ("auto", "people", "screen")
 """The framings whose pictures are not known from the document alone."""
 MOST_SHOTS, MOST_KEYS = 2000, 2000
 
@@ -45,13 +45,13 @@ class CameraView(BaseModel):
 
     `kind` is the framing of the document that it comes from. `ratio` is width to height of a crop in pixels; crops are
     `width` and `height` wide and high, in shares of the source's picture, and move linearly between the keys. `split`
-    has one key for each part, the upper first. `fit` and `cover` show the whole picture, and have none; `fit` may show
-    a part of it, and has one then.
+    has one key for each part, the upper first; `screen` has one for the crop below the whole picture. `fit` and `cover`
+    show the whole picture, and have none; `fit` may show a part of it, and has one then.
     """
 
     start: float
     end: float
-    kind: Literal["auto", "people"]
+    kind: Literal["auto", "people", "screen"]
     layout: Layout
     ratio: float = 0.0
     width: float = 1.0

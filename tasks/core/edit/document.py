@@ -15,7 +15,7 @@ from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
 from tasks.core.appearance import FramingName, Position, PresetName, Ratio
 from tasks.core.edl import EdlClip
 from tasks.core.object_keys import digest
-from tasks.core.picture.framing_choice import AUTOMATIC, Crop, Fit, Framing, People
+from tasks.core.picture.framing_choice import AUTOMATIC, Crop, Fit, Framing, People, Screen
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Word
 
@@ -30,6 +30,7 @@ _FRAMINGS: dict[FramingName, Framing] = {
     "fit": Fit(kind="fit"),
     "centre": Crop(kind="crop", at=0.5),
     "split": People(kind="people"),
+    "screen": Screen(kind="screen"),
 }
 
 

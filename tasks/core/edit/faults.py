@@ -46,7 +46,7 @@ _REASONS = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
 }
-_KINDS = ("auto", "fit", "crop", "split", "people")
+_KINDS = ("auto", "fit", "crop", "split", "people", "screen")
 """Pydantic adds the kind of framing to a path; the document does not have it there."""
 
 

@@ -41,7 +41,7 @@ def faces_shown(
 
 
 def _rows(face: FaceBox, shots: Sequence[Shot], info: MediaInfo, options: RenderOptions) -> list[Band]:
-    """Where the face is in the clip: nowhere, or in a split picture perhaps twice."""
+    """Where the face is in the clip: nowhere, or in a picture of two parts perhaps twice."""
     shot = next((shot for shot in reversed(shots) if shot.start <= face.t), shots[0])
     found: list[Band] = []
     for source, clip in framings(shot, face.t, info, options):

@@ -12,7 +12,7 @@ from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import Shot
 from tasks.core.picture.motion import stretches
-from tasks.core.picture.placement import WHOLE, placed
+from tasks.core.picture.placement import WHOLE, placed, rows_above
 from tasks.core.picture.reframe import upper_half
 
 BINS_PER_SECOND = 100
@@ -123,15 +123,19 @@ class SourceExcerpt(BaseModel):
 def framing(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> tuple[Box, Box]:
     """The box of the source that the camera shows at `at`, and the box of the clip where it appears.
 
-    Of a split picture, it is the upper part in one half second and the lower one in the next.
+    Of a picture in two parts, it is the upper one in one half second and the lower one in the next.
     """
-    if shot.layout == "split":
+    if shot.layout in ("split", "screen"):
         return framings(shot, at, info, options)[int(2 * at) % 2]
     return framings(shot, at, info, options)[0]
 
 
 def framings(shot: Shot, at: float, info: MediaInfo, options: RenderOptions) -> list[tuple[Box, Box]]:
-    """The same, with both parts of a split picture."""
+    """The same, with both parts of a picture that has two."""
+    if shot.layout == "screen":
+        edge = rows_above((info.width, info.height), (options.width, options.height)) / options.height
+        below = _framing(shot.model_copy(update={"layout": "still"}), at, info, options)[0]
+        return [(Box(), Box(bottom=edge)), (below, Box(top=edge))]
     if shot.layout == "split":
         middle = upper_half((options.width, options.height))[1] / options.height
         parts = [shot.model_copy(update={"layout": "still", "keys": [key]}) for key in shot.keys]

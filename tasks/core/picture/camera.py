@@ -31,7 +31,8 @@ class CropKey(BaseModel):
 
 class Shot(BaseModel):
     """One uncut stretch of the source and its framing; `keys` has one item unless the layout is
-    `pan`, or `split`: then the first is the upper crop, the second the lower.
+    `pan`, or `split`: then the first is the upper crop, the second the lower. That of `screen` is the crop below the
+    whole frame.
 
     `crop_width` and `crop_height` are 0 for `cover`, and for `fit` unless only a part is fitted in. `reason` explains
     the decision.

@@ -48,8 +48,17 @@ class People(_FramingChoice):
     kind: Literal["people"]
 
 
-Framing = Annotated[Automatic | Fit | Crop | Split | People, Field(discriminator="kind")]
+class Screen(_FramingChoice):
+    """The whole picture above, and the face in it below, larger: for slides or a screen with a small face.
+
+    Where no face is found, the whole picture is shown alone.
+    """
+
+    kind: Literal["screen"]
+
+
+Framing = Annotated[Automatic | Fit | Crop | Split | People | Screen, Field(discriminator="kind")]
 """What the camera shows of a segment."""
 AUTOMATIC = Automatic(kind="auto")
-FINDS_FACES = (Automatic, People)
+FINDS_FACES = (Automatic, People, Screen)
 """The framings for which faces are looked for."""

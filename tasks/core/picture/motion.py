@@ -36,7 +36,7 @@ def shown_boxes(shots: Sequence[Shot], times: NDArray[np.float64], size: tuple[i
     """
     boxes = np.tile([0.0, 0.0, 1.0, 1.0], (len(times), 1))
     for shot in shots:
-        if not shot.keys:
+        if not shot.keys or shot.layout == "screen":  # which shows the whole frame too
             continue
         during = (times >= shot.start - 1e-6) & (times < shot.end - 1e-6)
         if shot.layout == "split":

@@ -5,8 +5,7 @@ so the camera never pans across a cut or from one person to another.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,8 +13,10 @@ import numpy as np
 from tasks.core.picture.camera import CropKey, FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.close_up import from_closer
 from tasks.core.picture.fit_window import sized_to_faces
-from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Split
+from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Screen, Split
+from tasks.core.picture.placement import MOST_ABOVE, Layout, rows_above
 from tasks.core.picture.rest_or_pan import Frame, Subject, extent, fit, fit_crop, fits, frame_part, still
+from tasks.core.picture.screen import face_crop
 from tasks.core.picture.shadow import Shadow, shadow_of
 from tasks.core.picture.speaker import CLEAR_LEAD, TALKING, lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
@@ -53,11 +54,11 @@ def frame_range(
         return [_split_at(asked, view, fit_crop(source, upper_half(output)))]
     if isinstance(asked, Fit):
         return _fit_each_picture(view)
-    frame_shot = partial(_separate if isinstance(asked, People) else _follow, output=output, sentences=[*sentences])
+    frame_uncut = _separate if isinstance(asked, People) else _over_face if isinstance(asked, Screen) else _follow
     framed = [
         (shot, picture)
         for start, end, picture in _between_cuts(view)
-        for shot in _frame_picture(view, start, end, picture, source, frame_shot)
+        for shot in _frame_picture(_Uncut(view, start, end, source, source, output, sentences), picture, frame_uncut)
     ]
     return _absorb_slivers(framed)
 
@@ -109,19 +110,43 @@ def _between_cuts(view: RangeAnalysis) -> list[tuple[float, float, Picture | Non
     return [(start, end, begins[start]) for start, end in pairwise([*sorted(begins), view.end])]
 
 
-def _frame_picture(
-    view: RangeAnalysis,
-    start: float,
-    end: float,
-    picture: Picture | None,
-    source: tuple[int, int],
-    frame_shot: Callable[[RangeAnalysis, float, float, tuple[int, int]], list[Shot]],
-) -> list[Shot]:
-    """One shot between two cuts, framed inside its picture, in coordinates of the whole frame."""
+@dataclass(frozen=True)
+class _Uncut:
+    """A stretch of the source between two cuts: the faces in it, and when sentences begin.
+
+    Sizes are (width, height): of the whole frame, of the picture inside its bars, and of the clip.
+    """
+
+    view: RangeAnalysis
+    start: float
+    end: float
+    frame: tuple[int, int]
+    size: tuple[int, int]
+    output: tuple[int, int]
+    sentences: Sequence[float]
+
+    @property
+    def tracks(self) -> tuple[list[Track], Array]:
+        """The faces, and the times at which it was looked for them."""
+        return _tracks(self.view, self.start, self.end)
+
+    def inside(self, picture: Picture) -> "_Uncut":
+        """The same in the coordinates of the picture inside the frame's bars."""
+        view = _inside(self.view, self.start, self.end, picture)
+        return replace(self, view=view, size=(picture.width, picture.height))
+
+    def at_rest(self, layout: Layout, size: tuple[int, int], corners: Sequence[tuple[float, float]]) -> Shot:
+        """One shot with crops at rest, of this width and height, whose upper left corners are these."""
+        keys = [CropKey(t=self.start, x=round(x, 1), y=round(y, 1)) for x, y in corners]
+        width, height = size
+        return Shot(start=self.start, end=self.end, layout=layout, crop_width=width, crop_height=height, keys=keys)
+
+
+def _frame_picture(uncut: _Uncut, picture: Picture | None, frame_uncut: Callable[[_Uncut], list[Shot]]) -> list[Shot]:
+    """The shots between two cuts, framed inside their picture, in coordinates of the whole frame."""
     if picture is None:
-        return frame_shot(view, start, end, source)
-    inside, size = _inside(view, start, end, picture), (picture.width, picture.height)
-    return [_to_whole_frame(shot, picture) for shot in frame_shot(inside, start, end, size)]
+        return frame_uncut(uncut)
+    return [_to_whole_frame(shot, picture) for shot in frame_uncut(uncut.inside(picture))]
 
 
 def _inside(view: RangeAnalysis, start: float, end: float, picture: Picture) -> RangeAnalysis:
@@ -146,33 +171,29 @@ def _to_whole_frame(shot: Shot, picture: Picture) -> Shot:
     return shot.model_copy(update={"keys": keys, "reason": reason})
 
 
-def _separate(
-    view: RangeAnalysis,
-    start: float,
-    end: float,
-    size: tuple[int, int],
-    output: tuple[int, int],
-    sentences: list[float],
-) -> list[Shot]:
-    """One shot between two cuts with two people, one above the other. If they are not found, the camera follows."""
-    frame = fit_crop(size, upper_half(output))
-    tracks, times = _tracks(view, start, end)
-    crops = two_people(tracks, times, size, (frame.crop_width, frame.crop_height))
+def _separate(uncut: _Uncut) -> list[Shot]:
+    """Two people, one above the other. If they are not found, the camera follows."""
+    frame = fit_crop(uncut.size, upper_half(uncut.output))
+    tracks, times = uncut.tracks
+    crops = two_people(tracks, times, uncut.size, (frame.crop_width, frame.crop_height))
     if crops is None:
-        followed = _follow(view, start, end, size, output, sentences)
-        return [shot.model_copy(update={"reason": f"{shot.reason}; {NO_TWO}"}) for shot in followed]
-    return [
-        Shot(
-            start=start,
-            end=end,
-            layout="split",
-            crop_width=crops.width,
-            crop_height=crops.height,
-            keys=[CropKey(t=start, x=round(x, 1), y=round(y, 1)) for x, y in (crops.upper, crops.lower)],
-            faces=len(tracks),
-            reason="two people",
-        )
-    ]
+        return [shot.model_copy(update={"reason": f"{shot.reason}; {NO_TWO}"}) for shot in _follow(uncut)]
+    shot = uncut.at_rest("split", (crops.width, crops.height), [crops.upper, crops.lower])
+    return [shot.model_copy(update={"faces": len(tracks), "reason": "two people"})]
+
+
+def _over_face(uncut: _Uncut) -> list[Shot]:
+    """The whole frame above its largest face. Without a face, or room for it, the whole frame alone."""
+    tracks, times = uncut.tracks
+    width, height = uncut.output
+    below = height - rows_above(uncut.frame, uncut.output)
+    if below < (1 - MOST_ABOVE) * height:
+        return [fit(uncut.start, uncut.end, "no room for a face below the picture", len(tracks))]
+    crop = face_crop(tracks, times, uncut.size, (width, below)) if len(times) else None
+    if crop is None:
+        return [fit(uncut.start, uncut.end, "no face found", 0)]
+    shot = uncut.at_rest("screen", (crop.width, crop.height), [(crop.left, crop.top)])
+    return [shot.model_copy(update={"faces": len(tracks), "reason": "the whole picture above the face"})]
 
 
 def _tracks(view: RangeAnalysis, start: float, end: float) -> tuple[list[Track], Array]:
@@ -181,17 +202,11 @@ def _tracks(view: RangeAnalysis, start: float, end: float) -> tuple[list[Track],
     return track_faces([face for face in view.faces if start <= face.t < end], times), np.array(times)
 
 
-def _follow(
-    view: RangeAnalysis,
-    start: float,
-    end: float,
-    size: tuple[int, int],
-    output: tuple[int, int],
-    sentences: list[float],
-) -> list[Shot]:
+def _follow(uncut: _Uncut) -> list[Shot]:
     """One shot between two cuts, split where the subject changes, and where the camera comes closer."""
-    frame = fit_crop(size, output)
-    tracks, times = _tracks(view, start, end)
+    start, end, output, sentences = uncut.start, uncut.end, uncut.output, [*uncut.sentences]
+    frame = fit_crop(uncut.size, output)
+    tracks, times = uncut.tracks
     if abs(frame.aspect - 1) <= SAME_ASPECT:
         reason = "the source has the clip's aspect ratio"
         whole = still(start, end, frame, frame.room / 2, reason, len(tracks))

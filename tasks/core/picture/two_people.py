@@ -32,7 +32,7 @@ class Crops(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Person:
+class Person:
     """Where a face is during a shot, in pixels: its middle, its size, and how far it reaches to both sides."""
 
     x: float
@@ -43,7 +43,7 @@ class _Person:
     right: float
 
     @classmethod
-    def of(cls, track: Track) -> "_Person":
+    def of(cls, track: Track) -> "Person":
         x, y, width, height = (
             np.array([getattr(box, name) for box in track.boxes]) for name in ("x", "y", "width", "height")
         )
@@ -70,7 +70,7 @@ def two_people(
     if len(lasting) < 2:
         return None
     larger = sorted(lasting, key=lambda track: -track.area)[:2]
-    left, right = sorted((_Person.of(track) for track in larger), key=lambda person: person.x)
+    left, right = sorted((Person.of(track) for track in larger), key=lambda person: person.x)
     between = (left.right + right.left) / 2
     for slack in SLACKS:
         for share in np.arange(1, SMALLEST, -STEP):
@@ -83,7 +83,7 @@ def two_people(
 
 
 def _crop(
-    person: _Person, first: float, last: float, size: tuple[int, int], source: tuple[int, int], slack: float
+    person: Person, first: float, last: float, size: tuple[int, int], source: tuple[int, int], slack: float
 ) -> tuple[float, float] | None:
     """Left and top of a crop between two columns that has the face nearly in its middle, or None."""
     width, height = size

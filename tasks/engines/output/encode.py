@@ -10,7 +10,7 @@ import ffmpeg
 
 from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import OnReel, Piece, RenderOptions, RenderPlan, path_expression, reels
-from tasks.core.picture.placement import WHOLE, Layout, placed
+from tasks.core.picture.placement import WHOLE, Layout, placed, rows_above
 from tasks.core.picture.reframe import upper_half
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.footage import Footage
@@ -123,6 +123,8 @@ def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) 
         frames = frames.filter("crop", w=size[0], h=size[1], x=corner.x, y=corner.y, exact=1)
     if piece.layout == "split":
         return _split(frames, piece, info, options).filter("format", "yuv420p").filter("setsar", 1)
+    if piece.layout == "screen":
+        return _over_face(frames, piece, info, options).filter("format", "yuv420p").filter("setsar", 1)
     is_whole = piece.layout in WHOLE
     framed = _fitted(frames, piece.layout, size, info, options) if is_whole else _cropped(frames, piece, info, options)
     return framed.filter("format", "yuv420p").filter("setsar", 1)
@@ -143,6 +145,19 @@ def _split(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -
     parts = [
         apply(copies[i].filter("crop", **size, x=key.x, y=key.y), to_bt709(info, width, heights[i]))
         for i, key in enumerate(piece.keys)
+    ]
+    return ffmpeg.filter([part.filter("setsar", 1) for part in parts], "vstack")
+
+
+def _over_face(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
+    """The whole frame above a crop of it."""
+    above, copies = rows_above((info.width, info.height), (options.width, options.height)), frames.split()
+    face = copies[1].filter(
+        "crop", w=piece.crop_width, h=piece.crop_height, x=piece.keys[0].x, y=piece.keys[0].y, exact=1
+    )
+    parts = [
+        apply(part, to_bt709(info, options.width, rows))
+        for part, rows in ((copies[0], above), (face, options.height - above))
     ]
     return ffmpeg.filter([part.filter("setsar", 1) for part in parts], "vstack")
 

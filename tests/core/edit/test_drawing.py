@@ -8,7 +8,7 @@ import pytest
 from tasks.core.edit.document import EditDocument, first_revision
 from tasks.core.edit.drawing import Drawing, asked_drawing, derived_edl, drawings, plain_drawing
 from tasks.core.edl import EdlClip, Span
-from tasks.core.picture.framing_choice import Crop, People
+from tasks.core.picture.framing_choice import Crop, People, Screen
 from tasks.core.request import ClipRequest
 from tasks.core.transcript import Segment, Speech, Word
 from tests.folders import MEDIA
@@ -59,8 +59,8 @@ def test_the_first_revision_has_the_looks_that_were_asked_for():
     (clip,) = first_revision([CHOSEN], "a" * 64, WORDS, request).clips
     assert (clip.ratio, clip.captions.preset, clip.tighten) == ("4:5", "punch", True)
     assert clip.segments[0].framing == Crop(kind="crop", at=0.5)
-    two = request.model_copy(update={"framing": "split"})
-    assert asked_drawing(CHOSEN, SPEECH, two).framing[0] == People(kind="people")
+    for name, framing in (("split", People(kind="people")), ("screen", Screen(kind="screen"))):
+        assert asked_drawing(CHOSEN, SPEECH, request.model_copy(update={"framing": name})).framing[0] == framing
     drawing = asked_drawing(CHOSEN.model_copy(update={"index": 3}), SPEECH, request)
     assert (drawing.ratio, drawing.captions.preset, drawing.clip.index) == ("4:5", "punch", 3)
     assert "um" not in said(drawing)

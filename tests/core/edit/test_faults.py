@@ -60,6 +60,7 @@ NOT_FRAMINGS = [
     {"kind": "fit", "at": 0},
     {"kind": "split", "upper": 0.2},
     {"kind": "people", "upper": 0.2, "lower": 0.8},
+    {"kind": "screen", "at": 0.5},
     {"kind": "split", "upper": 0.2, "lower": 1.2},
     {"kind": "split", "upper": float("nan"), "lower": 1},
 ]

@@ -253,6 +253,8 @@ VIEWS = [
      "keys": [{"t": 20, "x": 0.25, "y": 0}]},
     {"start": 9, "end": 12, "kind": "people", "layout": "split", "ratio": 1.125, "width": 0.5, "height": 0.8,
      "keys": [{"t": 9, "x": 0, "y": 0.1}, {"t": 9, "x": 0.5, "y": 0.1}]},
+    {"start": 40, "end": 42, "kind": "screen", "layout": "screen", "ratio": 0.8229, "width": 0.1, "height": 0.216,
+     "keys": [{"t": 40, "x": 0.8, "y": 0.7}]},
     {"start": 30, "end": 31, "kind": "auto", "layout": "cover", "ratio": 0, "width": 1, "height": 1, "keys": []},
 ]  # fmt: skip
 
@@ -269,6 +271,7 @@ VIEWS = [
         (30.5, "auto", 1, "cover", []),
         (20.5, "auto", PORTRAIT, "fit", [[0.25, 0]]),
         (10, "people", PORTRAIT, "split", [[0, 0.1], [0.5, 0.1]]),
+        (41, "screen", PORTRAIT, "screen", [[0, 0], [0.8, 0.7]]),
     ],
 )
 def test_the_preview_shows_what_the_camera_showed(logic, seconds, kind, ratio, layout, corners):
@@ -280,7 +283,7 @@ def test_the_preview_shows_what_the_camera_showed(logic, seconds, kind, ratio, l
 @pytest.mark.parametrize(
     ("seconds", "kind", "ratio"),
     [(12, "people", PORTRAIT), (-1, "auto", PORTRAIT), (1, "auto", 1), (10, "people", 1), (10, "auto", PORTRAIT),
-     (1, "people", PORTRAIT), (1, "fit", PORTRAIT)],
+     (1, "people", PORTRAIT), (1, "fit", PORTRAIT), (41, "screen", 4 / 5)],
 )  # fmt: skip
 def test_seconds_shapes_and_framings_that_were_not_rendered_are_not_known(logic, seconds, kind, ratio):
     values = {"views": VIEWS, "kind": kind, "ratio": ratio, "seconds": seconds}

@@ -58,7 +58,7 @@ BAD_END = "end_seconds must be a number of seconds, at least a clip's length aft
     [
         *(({"ratio": value}, BAD_RATIO) for value in ("9x16", "2:1", 1.5, [], {}, "")),
         *(({"caption_preset": value}, BAD_PRESET) for value in ("Classic", "../box", 1, ["box"])),
-        *(({"framing": value}, "framing must be auto or fit or centre or split") for value in ("zoom", True)),
+        *(({"framing": value}, "framing must be auto or fit or centre or split or screen") for value in ("zoom", True)),
         *(({"tighten": value}, "tighten must be true or false") for value in ("yes", 1, "true", [])),
         *(({"topic": value}, "topic must be text of at most 200 characters") for value in (5, ["a"], "x" * 201)),
         *(({"start_seconds": value}, BAD_START) for value in ("600", True, -1, 10**6, [])),

@@ -5,7 +5,8 @@ const ALIKE = 0.03; // two ratios that differ by less, as a share, are the same
 /**
  * What the camera shows at a time of the source, or null where that is not known: a crop of another shape, a framing
  * that was not rendered there, or seconds that were not. It is {layout, windows}: the parts of the picture, one above
- * the other, as shares {x, y, width, height}; `cover` has none, nor has `fit` if it shows the whole picture.
+ * the other, as shares {x, y, width, height}; `cover` has none, nor has `fit` if it shows the whole picture. `screen` has
+ * the whole picture and a crop below it.
  */
 export function viewAt(views, kind, ratio, seconds) {
   const view = known(views, kind, ratio).find(({ start, end }) => seconds >= start && seconds < end);
@@ -29,16 +30,22 @@ export const isWhole = (layout) => layout === "fit" || layout === "cover";
 
 const known = (views, kind, ratio) => views.filter((view) => view.kind === kind && fits(view, ratio));
 
-function fits({ layout, ratio: drawn }, ratio) {
-  if (isWhole(layout)) return true;
-  const wanted = layout === "split" ? 2 * ratio : ratio;
-  return Math.abs(drawn / wanted - 1) < ALIKE;
+function fits(view, ratio) {
+  return isWhole(view.layout) || Math.abs(view.ratio / partRatio(view, ratio) - 1) < ALIKE;
+}
+
+/** Width to height of the part of the clip that shows the view's crop. */
+function partRatio({ layout, ratio: drawn, width, height }, ratio) {
+  if (layout === "split") return 2 * ratio;
+  const picture = (drawn * height) / width;
+  return layout === "screen" ? 1 / (1 / ratio - 1 / picture) : ratio;
 }
 
 function windowsOf({ layout, width, height, keys }, seconds) {
   if (isWhole(layout) && !keys.length) return [];
   const places = layout === "split" ? keys.slice(0, 2) : [placeAt(keys, seconds)];
-  return places.map(({ x, y }) => ({ x: Math.max(x, 0), y: Math.max(y, 0), width, height }));
+  const crops = places.map(({ x, y }) => ({ x: Math.max(x, 0), y: Math.max(y, 0), width, height }));
+  return layout === "screen" ? [{ x: 0, y: 0, width: 1, height: 1 }, ...crops] : crops;
 }
 
 /** Where a picture of this ratio is fitted into a canvas: its corner, width and height. */

@@ -59,6 +59,11 @@ const PEOPLE_HINTS = {
   some: "The preview shows the middle where nothing has been rendered yet. The rendered clip shows two people.",
   none: "The preview shows the middle. The rendered clip shows two people.",
 };
+const SCREEN_HINTS = {
+  all: "",
+  some: "The preview shows the whole picture where nothing has been rendered yet. The rendered clip shows the face below it.",
+  none: "The preview shows the whole picture. The rendered clip shows the face below it.",
+};
 let chosenWords;
 let look;
 let texts;
@@ -208,7 +213,7 @@ function redraw() {
   const ratio = ratioOf(clip.ratio ?? desk.usualRatio);
   const { kind } = clip.segments[desk.part].framing;
   const inPart = plan.filter(({ part }) => part === desk.part);
-  const hints = { auto: FOLLOWED_HINTS, people: PEOPLE_HINTS }[kind];
+  const hints = { auto: FOLLOWED_HINTS, people: PEOPLE_HINTS, screen: SCREEN_HINTS }[kind];
   write(byId("preview-hint"), hints?.[coverage(views, kind, ratio, inPart)] ?? "");
   desk.screen.draw(clip, plan, captionGroups(heard(clip, plan, spoken), clip.captions.preset), ratio, views);
   look.draw();

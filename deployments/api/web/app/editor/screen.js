@@ -201,7 +201,7 @@ export class Screen {
     const { stage, source } = this.#parts;
     const { layout, windows } = this.#shown;
     stage.dataset.framing = layout;
-    stage.dataset.parts = this.framing.kind === "people" ? 2 : Math.max(windows.length, 1);
+    stage.dataset.parts = ["people", "split"].includes(this.framing.kind) ? 2 : 1;
     const { x, y } = objectPosition(this.picture, this.#ratio, this.framing.at ?? 0.5);
     source.style.objectPosition = `${x}% ${y}%`;
     if (windows.length && source.readyState >= 2) this.#drawWindows(windows, layout === "fitted");
@@ -215,7 +215,7 @@ export class Screen {
       return { layout: "split", windows };
     }
     const view = viewAt(this.#views, framing.kind, this.#ratio, this.#parts.source.currentTime);
-    if (!view) return { layout: framing.kind, windows: [] };
+    if (!view) return { layout: framing.kind === "screen" ? "fit" : framing.kind, windows: [] };
     const { layout, windows } = view;
     return { layout: !isWhole(layout) ? "followed" : windows.length ? "fitted" : layout, windows };
   }
@@ -270,11 +270,13 @@ export class Screen {
     const { source, halves } = this.#parts;
     const { videoWidth, videoHeight } = source;
     halves.height = Math.round(halves.width / this.#ratio);
-    const part = halves.height / windows.length;
-    for (const [row, { x, y, width, height }] of windows.entries()) {
-      const from = [x * videoWidth, y * videoHeight, width * videoWidth, height * videoHeight];
-      const to = isFitted ? fitted(from[2] / from[3], halves) : [0, row * part, halves.width, part];
-      halves.getContext("2d").drawImage(source, ...from, ...to);
+    const parts = windows.map(({ x, y, width, height }) => [x * videoWidth, y * videoHeight, width * videoWidth, height * videoHeight]);
+    const tall = parts.reduce((sum, [, , width, height]) => sum + height / width, 0);
+    let top = 0;
+    for (const part of parts) {
+      const down = (halves.height * part[3]) / part[2] / tall;
+      halves.getContext("2d").drawImage(source, ...part, ...(isFitted ? fitted(part[2] / part[3], halves) : [0, top, halves.width, down]));
+      top += down;
     }
   }
 
