@@ -10,7 +10,7 @@ from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
 from tasks.engines.output.measurements import measure_clip
-from tasks.stages import render as stage
+from tasks.stages import framing
 from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA
 from tests.small_media import drawing, ffmpeg, footage
@@ -144,7 +144,7 @@ def test_clips_of_every_layout_pass(source: Path, tmp_path: Path, monkeypatch: p
             "fit without bars": [inner],
         }[layout]  # fmt: skip
 
-    monkeypatch.setattr(stage, "frame_range", framed)
+    monkeypatch.setattr(framing, "frame_range", framed)
     assert broken_checks(rendered(source, tmp_path)) == set()
 
 

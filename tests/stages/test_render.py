@@ -20,6 +20,7 @@ from tasks.core.transcript import Segment, Word
 from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
 from tasks.engines.output.measurements import _is_mark, measure_clip
 from tasks.engines.weights import WeightsMissing
+from tasks.stages import framing
 from tasks.stages import render as stage
 from tasks.stages.render import RenderedClip, RenderResult, parallel_clips, render_clip, render_clips
 from tests.engines.picture.test_filters import combed_share
@@ -162,7 +163,7 @@ def test_interlaced_fields_leave_no_combs_in_a_clip(tmp_path: Path, monkeypatch:
         keys = [CropKey(t=0.5, x=180, y=0)]
         return [Shot(start=0.5, end=1.5, layout="still", crop_width=270, crop_height=480, keys=keys)]
 
-    monkeypatch.setattr(stage, "frame_range", framed)
+    monkeypatch.setattr(framing, "frame_range", framed)
     clip = rendered(path, tmp_path / "out", cut((0.5, 1.5)), [])
     before, after = (combed_share(np.stack(frames(file))[..., 1]) for file in (path, clip.path))
     assert before > 0.02
@@ -269,7 +270,7 @@ def test_framing_changes_exactly_at_the_cut(tmp_path: Path, monkeypatch: pytest.
         crop = {"layout": "still", "crop_width": 202, "crop_height": 360}
         return [Shot(start=0.5, end=1.5, keys=left, **crop), Shot(start=1.5, end=3.5, keys=right, **crop)]
 
-    monkeypatch.setattr(stage, "frame_range", framed)
+    monkeypatch.setattr(framing, "frame_range", framed)
     shown = [f[50].mean(axis=0).argmax() for f in frames(rendered(path, tmp_path / "out", words=[]).path)]
     assert shown == [0] * 30 + [2] * 60
 
@@ -301,7 +302,7 @@ def test_a_pan_moves_the_crop_steadily(tmp_path: Path, monkeypatch: pytest.Monke
         keys = [CropKey(t=0.5, x=140, y=0), CropKey(t=3.5, x=290, y=0)]
         return [Shot(start=0.5, end=3.5, layout="pan", crop_width=202, crop_height=360, keys=keys)]
 
-    monkeypatch.setattr(stage, "frame_range", framed)
+    monkeypatch.setattr(framing, "frame_range", framed)
     shown = frames(rendered(path, tmp_path / "out", words=[]).path)
     places = [float(np.flatnonzero(f[50].mean(axis=1) > 128).mean()) / (270 / 202) for f in shown[:85]]
     expected = [320 - (140 + 150 * n / 90) for n in range(85)]
@@ -319,7 +320,7 @@ def test_a_crop_of_a_still_region_is_not_a_frozen_clip(tmp_path: Path, monkeypat
         keys = [CropKey(t=0.5, x=420, y=0)]
         return [Shot(start=0.5, end=3.5, layout="still", crop_width=202, crop_height=360, keys=keys)]
 
-    monkeypatch.setattr(stage, "frame_range", framed)
+    monkeypatch.setattr(framing, "frame_range", framed)
     clip = rendered(path, tmp_path / "out")
     assert measure_clip(clip.path, clip.source, clip.look).frozen
     assert faults(clip) == []
@@ -412,7 +413,7 @@ def test_without_the_face_model_the_whole_frame_is_shown_with_a_warning(
     def missing():
         raise WeightsMissing("No weights for the face detector.")
 
-    monkeypatch.setattr(stage, "yunet", missing)
+    monkeypatch.setattr(framing, "yunet", missing)
     clips = [cut((0.5, 2.5))]
     result = render_all(clips, plain, tmp_path)
     assert (result.face_log["backend"], result.face_log["reason"]) == (None, "model_missing")

@@ -29,6 +29,7 @@ from tasks.engines.probe import probe
 from tasks.engines.sound import loudness
 from tasks.engines.source import demux
 from tasks.engines.speech import pcm
+from tasks.stages import framing
 from tasks.stages import render as stage
 from tasks.stages.publish import verify_clips
 from tasks.stages.render import FailedClip, RenderedClip, render_clip, render_clips
@@ -56,7 +57,7 @@ def dying_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     path = tmp_path / "mortal"
     path.write_text(f'#!/bin/sh\n{engine.ffmpeg_exe()} "$@" | head -c 30000\nkill -9 $$\n')
     path.chmod(0o700)
-    for module in (engine, stage):
+    for module in (engine, framing):
         monkeypatch.setattr(module, "ffmpeg_exe", lambda: str(path))
     monkeypatch.setattr(engine, "_has_cuda", lambda: True)
     return str(path)
