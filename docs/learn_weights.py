@@ -27,10 +27,10 @@ from choose_windows import sentences_of
 from tasks.core.choice.cuts import candidate_windows
 from tasks.core.choice.kinds import KINDS, traits
 from tasks.core.choice.selection import Talk, measured_signals
-from tasks.core.choice.signals import content_words
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.weights import MOST_PLACE, PLACE
 from tasks.core.choice.windows import Floats, Windows
+from tasks.core.speech.terms import content_words
 
 LEARNED = (
     "pauses",

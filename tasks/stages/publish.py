@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
 from tasks.core.errors import MediaError, NoClips
 from tasks.core.object_keys import SubtitleFormat, poster_name, subtitle_name
@@ -15,6 +14,7 @@ from tasks.core.output.clip_checks import ClipMeasurements, check_clip, check_wo
 from tasks.core.output.manifest import ClipEntry, DroppedClip
 from tasks.core.output.poster import choose_poster
 from tasks.core.output.render_plan import Correction, RenderOptions, correction_for
+from tasks.core.titles.headline import fallback_title
 from tasks.engines.digests import sha256_of
 from tasks.engines.ffmpeg import FfmpegError
 from tasks.engines.hardware import cpu_cores

@@ -6,12 +6,9 @@ from pathlib import Path
 
 from tasks.core.choice.audience import Audience
 from tasks.core.choice.delivery import Delivery
-from tasks.core.choice.grounding import unspoken_words
-from tasks.core.choice.headline import fallback_title, headline, hook
 from tasks.core.choice.prompting import Offer, Pick
 from tasks.core.choice.reasons import reason
 from tasks.core.choice.selection import Candidate, SelectedWindows, Talk, Wanted, select_windows
-from tasks.core.choice.signals import Line
 from tasks.core.choice.topic_match import match_topic, mentions, topic_terms
 from tasks.core.edit.cuts import SourceWords, TightClock, is_filler
 from tasks.core.edl import Edl, EdlClip, Selection, Span, TopicMatch
@@ -20,6 +17,9 @@ from tasks.core.media import SourceMeta
 from tasks.core.plurals import clock, pluralize
 from tasks.core.request import ClipRequest
 from tasks.core.speech.sentences import join, sentences
+from tasks.core.speech.terms import Line
+from tasks.core.titles.grounding import unspoken_words
+from tasks.core.titles.headline import fallback_title, headline, hook
 from tasks.core.transcript import Sentence, Speech
 from tasks.engines.choice.llm import Llm, LlmFailed, LlmOptions
 from tasks.engines.choice.prosody import AudioUnreadable, measure_delivery

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from tasks.core.choice.clauses import standing_alone
-from tasks.core.choice.grounding import unspoken_words
-from tasks.core.choice.headline import MAX_TITLE_CHARS
 from tasks.core.edit.cuts import SourceWords, left_out
 from tasks.core.edit.drawing import asked_drawing
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import HeatmapPoint, SourceMeta
 from tasks.core.request import ClipRequest
 from tasks.core.speech.wordlists import word_lists
+from tasks.core.titles.clauses import standing_alone
+from tasks.core.titles.grounding import unspoken_words
+from tasks.core.titles.headline import MAX_TITLE_CHARS
 from tasks.core.transcript import Segment, Speech, Word
 from tasks.engines.choice.llm import LlmOptions
 from tasks.stages.select import select_clips

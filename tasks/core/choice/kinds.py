@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.choice.signals import Line, listed_share
+from tasks.core.choice.signals import listed_share
+from tasks.core.speech.terms import Line
 
 Kind = Literal["talk", "conversation", "lesson", "stream"]
 """One speaker before an audience, people who talk with each other, someone who explains, someone live for hours."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.choice.clauses import standing_alone
-from tasks.core.choice.signals import Line
+from tasks.core.speech.terms import Line
+from tasks.core.titles.clauses import standing_alone
 
 ANSWER_SECONDS = 8.0
 """A sentence that begins later than this after a question is no answer to it."""

@@ -15,12 +15,12 @@ from typing import cast
 from pydantic import BaseModel, ConfigDict
 
 from infra.untrusted_text import harmless
-from tasks.core.choice.clauses import reads_alone
-from tasks.core.choice.grounding import unspoken_words
-from tasks.core.choice.headline import MAX_HOOK_CHARS, MAX_TITLE_CHARS, shorten
-from tasks.core.choice.signals import stem, tokens
+from tasks.core.speech.terms import stem, tokens
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.speech.writing_systems import TOKEN
+from tasks.core.titles.clauses import reads_alone
+from tasks.core.titles.grounding import unspoken_words
+from tasks.core.titles.headline import MAX_HOOK_CHARS, MAX_TITLE_CHARS, shorten
 
 MAX_DESCRIPTION_CHARS = 300
 MAX_HASHTAGS = 5

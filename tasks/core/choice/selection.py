@@ -26,7 +26,7 @@ from tasks.core.choice.cuts import (
 from tasks.core.choice.delivery import Delivery, delivery_signals
 from tasks.core.choice.kinds import Kind, kind_shares
 from tasks.core.choice.openings import may_open
-from tasks.core.choice.signals import Line, content_words, pause_signals, position_signals, text_signals
+from tasks.core.choice.signals import pause_signals, position_signals, text_signals
 from tasks.core.choice.topic_match import topic_signal, topic_terms
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.weights import applied_weights, learned
@@ -34,6 +34,7 @@ from tasks.core.choice.windows import Floats, Windows, z_scores
 from tasks.core.errors import TooShort
 from tasks.core.plurals import pluralize
 from tasks.core.speech.sentences import join
+from tasks.core.speech.terms import Line, content_words
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Sentence
 

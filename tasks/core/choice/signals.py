@@ -5,18 +5,16 @@ of speech take seconds.
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.windows import Floats, Windows, sums_inside, window_sums, z_scores
-from tasks.core.speech.punctuation import ends_question, ends_sentence
+from tasks.core.speech.punctuation import ends_sentence
+from tasks.core.speech.terms import Line, has_phrase
 from tasks.core.speech.wordlists import WordLists
-from tasks.core.speech.writing_systems import TOKEN
 from tasks.core.transcript import Sentence
 
 LONGEST_PAUSE = 2.0
@@ -30,66 +28,6 @@ CLOSING_SHARE = 0.1
 
 EXCLAIMS = re.compile(r"[!\uff01]")
 _QUOTES = re.compile(r"[\"\u201c\u201d\u201e\u00ab\u00bb\u300c\u300e]")
-
-
-def tokens(text: str) -> list[str]:
-    """The words of a text, case-folded, with straight apostrophes and no punctuation."""
-    return [token.casefold().replace("\u2019", "'") for token in TOKEN.findall(text)]
-
-
-def stem(token: str) -> str:
-    """A crude stem for any language: the first six letters."""
-    return token.partition("'")[0][:6]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A sentence, its tokens, and the word lists of its language, or None if there are none."""
-
-    sentence: Sentence
-    words: list[str]
-    lists: WordLists | None
-
-    @classmethod
-    def of(cls, sentence: Sentence, lists: WordLists | None) -> "Line":
-        return cls(sentence, tokens(sentence.text), lists)
-
-    @property
-    def is_question(self) -> bool:
-        """Judged by the question mark or, without punctuation, by the first word."""
-        if ends_question(self.sentence.text):
-            return True
-        if self.lists is None or not self.words or ends_sentence(self.sentence.text):
-            return False
-        return self.words[0] in self.lists.question
-
-    @property
-    def claim_count(self) -> int:
-        """Number of words and phrases that make a claim."""
-        if self.lists is None:
-            return 0
-        return _phrases_in(self.words, self.lists.claim_phrases) + len(self.lists.claim.intersection(self.words))
-
-    @property
-    def number_count(self) -> int:
-        named = self.lists.number_words if self.lists is not None else frozenset[str]()
-        return sum(word[0].isdigit() or word in named for word in self.words)
-
-
-def content_words(lines: Sequence[Line]) -> list[list[str]]:
-    """Stems of the words that carry meaning, one list per sentence.
-
-    Function words come from the word lists. In languages without lists, words that occur in more than a
-    tenth of the sentences count as function words.
-    """
-    unlisted = [line.words for line in lines if line.lists is None]
-    spread = Counter(token for words in unlisted for token in set(words))
-    limit = max(3.0, 0.1 * len(unlisted))
-    common = frozenset(token for token, count in spread.items() if count > limit)
-    return [
-        [stem(t) for t in line.words if t not in (line.lists.stop if line.lists else common) and not t.isdigit()]
-        for line in lines
-    ]
 
 
 def text_signals(lines: Sequence[Line], topics: Topics, windows: Windows) -> dict[str, Floats]:
@@ -135,9 +73,7 @@ def _list_signals(lines: Sequence[Line], windows: Windows, length: Floats) -> di
         "discourse": share("discourse"),
         "positive": share("positive"),
         "claim": total([line.claim_count for line in lines]) / count,
-        "promotion": total(
-            [line.lists is not None and _has_phrase(line.words, line.lists.promotion) for line in lines]
-        ),
+        "promotion": total([line.lists is not None and has_phrase(line.words, line.lists.promotion) for line in lines]),
     }
     is_listed = total(listed) >= 0.5 * count
     return {name: np.where(is_listed, values, np.nan) for name, values in signals.items()}
@@ -217,9 +153,9 @@ def opening_scores(lines: Sequence[Line]) -> Floats:
 def _opening_words(words: Sequence[str], lists: WordLists) -> float:
     """Points for the words of a sentence that opens a clip."""
     points = 0.5 * bool(lists.second_person.intersection(words))
-    points += 0.4 * bool(lists.contrast.intersection(words[1:])) + 0.6 * _has_phrase(words, lists.story)
+    points += 0.4 * bool(lists.contrast.intersection(words[1:])) + 0.6 * has_phrase(words, lists.story)
     points -= 0.3 if words[0] in lists.discourse else 1.2 * (words[0] in lists.conjunctions)
-    return points - 1.0 * bool(lists.backward.intersection(words[:2])) - 1.5 * _has_phrase(words, lists.promotion)
+    return points - 1.0 * bool(lists.backward.intersection(words[:2])) - 1.5 * has_phrase(words, lists.promotion)
 
 
 def ending_scores(lines: Sequence[Line]) -> Floats:
@@ -243,15 +179,6 @@ def ending_scores(lines: Sequence[Line]) -> Floats:
 def _heaviness(lines: Sequence[Line]) -> Floats:
     """Average word length of each sentence, standardised within the talk."""
     return z_scores(np.array([sum(map(len, line.words)) / max(len(line.words), 1) for line in lines], np.float64))
-
-
-def _phrases_in(words: Sequence[str], phrases: Sequence[str]) -> int:
-    text = f" {' '.join(words)} "
-    return sum(f" {phrase} " in text for phrase in phrases)
-
-
-def _has_phrase(words: Sequence[str], phrases: Sequence[str]) -> bool:
-    return _phrases_in(words, phrases) > 0
 
 
 def _repeats(lines: Sequence[Line]) -> list[bool]:

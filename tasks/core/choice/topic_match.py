@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.core.choice.signals import Line, tokens
 from tasks.core.choice.windows import Floats, Windows, window_sums
 from tasks.core.edl import TopicMatch
+from tasks.core.speech.terms import Line, tokens
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.speech.writing_systems import UNSPACED
 

@@ -5,14 +5,14 @@ from math import isfinite
 
 from pydantic import BaseModel, Field
 
-from tasks.core.choice.grounding import unspoken_words
-from tasks.core.choice.headline import fallback_title
 from tasks.core.edl import EdlClip
 from tasks.core.output.check import LENGTH_TOLERANCE, Check
 from tasks.core.output.poster import PosterCandidate
 from tasks.core.output.render_plan import MAX_TRUE_PEAK, TARGET_LUFS, RenderOptions
 from tasks.core.output.source_match import FEWEST_FRAMES, LAG_TOLERANCE, FrameMatch, Lag
 from tasks.core.plurals import pluralize
+from tasks.core.titles.grounding import unspoken_words
+from tasks.core.titles.headline import fallback_title
 from tasks.core.transcript import Word
 
 Stretch = tuple[float, float]

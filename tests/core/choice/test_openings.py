@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.choice.openings import is_empty, may_open
 from tasks.core.choice.selection import Talk, Wanted, select_windows
-from tasks.core.choice.signals import Line
+from tasks.core.speech.terms import Line
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Sentence
 from tests.core.choice.test_selection import FIRE, dull_lines, spoken

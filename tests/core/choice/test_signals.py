@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from tasks.core.choice.signals import Line, content_words, ending_scores, opening_scores, stem, text_signals, tokens
+from tasks.core.choice.signals import ending_scores, opening_scores, text_signals
 from tasks.core.choice.topics import Topics
 from tasks.core.choice.windows import Windows, z_scores
+from tasks.core.speech.terms import Line, content_words, stem, tokens
 from tasks.core.speech.wordlists import word_lists
 from tasks.core.transcript import Sentence
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tasks.core.choice.selection import Talk, Wanted, select_windows
-from tasks.core.choice.signals import Line
 from tasks.core.choice.topic_match import is_form_of, match_topic, mentions, plain, topic_terms
+from tasks.core.speech.terms import Line
 from tasks.core.transcript import Sentence
 from tests.core.choice.test_selection import FIRE, PIANO, dull_lines, spoken
 

@@ -3,12 +3,13 @@
 import pytest
 
 from tasks.core.captions.ass import Typeface, ass
-from tasks.core.choice.headline import headline, shorten
-from tasks.core.choice.signals import Line, opening_scores
+from tasks.core.choice.signals import opening_scores
 from tasks.core.speech.asr import segments_of
 from tasks.core.speech.punctuation import CLAUSE_FINAL, QUESTION_MARKS, SENTENCE_FINAL, ends_question, ends_sentence
 from tasks.core.speech.sentences import sentences
+from tasks.core.speech.terms import Line
 from tasks.core.speech.writing_systems import clusters
+from tasks.core.titles.headline import headline, shorten
 from tasks.core.transcript import Segment, Sentence, Word
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.choice.signals import tokens
+from tasks.core.speech.terms import tokens
 from tasks.core.speech.wordlists import FOLDER, SECTIONS, WordFileError, abbreviations, fillers, parse, word_lists
 from tests.folders import ROOT
 

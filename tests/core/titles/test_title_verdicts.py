@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.choice.headline import fallback_title, headline
+from tasks.core.titles.headline import fallback_title, headline
 
 FOLDER = Path(__file__).parent / "title_windows"
 HALVES = ("seen", "held_back")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from functools import cache
 
-from tasks.core.choice.signals import tokens
 from tasks.core.speech.punctuation import CLAUSE_FINAL, SENTENCE_FINAL
+from tasks.core.speech.terms import tokens
 from tasks.core.speech.wordlists import WordLists
 
 LONGEST_REPEAT = 4
@@ -12,6 +12,7 @@ LONGEST_REPEAT = 4
 LONGEST_ASIDE = 4
 """Most words of an aside between commas: "you know", "to be honest"."""
 DASHES = "-\u2013\u2014"
+QUOTES = '"\u201c\u201d\u00ab\u00bb\u201e'
 
 
 def token_of(word: str) -> str:
@@ -21,9 +22,7 @@ def token_of(word: str) -> str:
 
 def ends_clause(word: str) -> bool:
     """Whether a comma, another mark between clauses, or a dash follows the word."""
-    return word.rstrip('"\u201c\u201d\u00ab\u00bb\u201e').endswith((*CLAUSE_FINAL, "\u2013", "\u2014")) or (
-        word != "" and word in DASHES
-    )
+    return word.rstrip(QUOTES).endswith((*CLAUSE_FINAL, "\u2013", "\u2014")) or (word != "" and word in DASHES)
 
 
 @cache

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.core.choice.clauses import cleaned, sentence_case
-from tasks.core.choice.signals import Line, content_words, stem, tokens
 from tasks.core.speech.punctuation import CLAUSE_FINAL, SENTENCE_FINAL
+from tasks.core.speech.terms import Line, content_words, stem, tokens
 from tasks.core.speech.wordlists import WordLists
 from tasks.core.speech.writing_systems import UNSPACED
+from tasks.core.titles.clauses import cleaned, sentence_case
 from tasks.core.transcript import Sentence
 
 FEWEST_PHRASES, MAX_PHRASES = 2, 3

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from tasks.core.choice.clauses import MOST_WORDS, MOST_WRITTEN, Clause, own_sentences
-from tasks.core.choice.grammar import Spoken, contains
-from tasks.core.choice.stumbles import ends_clause, fluent, without_openers
 from tasks.core.speech.punctuation import QUESTION_MARKS
 from tasks.core.speech.wordlists import WordLists
+from tasks.core.titles.clauses import MOST_WORDS, MOST_WRITTEN, Clause, own_sentences
+from tasks.core.titles.grammar import Spoken, contains
+from tasks.core.titles.stumbles import ends_clause, fluent, without_openers
 
 FEWEST, MOST = 4, 12
 """Number of words of a phrase that may be a title."""

@@ -8,12 +8,12 @@ is ever a fragment of a sentence.
 import math
 from collections.abc import Sequence
 
-from tasks.core.choice.clauses import EDGE, Clause, cleaned, sentence_case, standing_alone
-from tasks.core.choice.key_phrases import label, term_weights
-from tasks.core.choice.noun_phrases import telling_phrases
-from tasks.core.choice.signals import stem, tokens
 from tasks.core.speech.punctuation import ends_question
+from tasks.core.speech.terms import stem, tokens
 from tasks.core.speech.wordlists import WordLists, word_lists
+from tasks.core.titles.clauses import EDGE, Clause, cleaned, sentence_case, standing_alone
+from tasks.core.titles.key_phrases import label, term_weights
+from tasks.core.titles.noun_phrases import telling_phrases
 
 MAX_TITLE_CHARS = 60
 MAX_HOOK_CHARS = 120

@@ -6,8 +6,8 @@ Nothing here parses grammar. Lists and neighbours decide, and where they disagre
 from collections.abc import Sequence
 from functools import cached_property
 
-from tasks.core.choice.stumbles import DASHES, ends_clause, starts_with, token_of
 from tasks.core.speech.wordlists import WordLists
+from tasks.core.titles.stumbles import DASHES, ends_clause, starts_with, token_of
 
 FEWEST_WORDS = 3
 """Fewest words of a clause."""

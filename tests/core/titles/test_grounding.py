@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.choice.grounding import unspoken_words
-from tasks.core.choice.headline import headline, hook
+from tasks.core.titles.grounding import unspoken_words
+from tasks.core.titles.headline import headline, hook
 
 SAID = (
     "My grandmother's dog, re\u0301ally old, cost 1,000 dollars in Paris. "

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from tasks.core.choice.grammar import FEWEST_WORDS, Spoken, is_break
-from tasks.core.choice.stumbles import ends_clause, fluent, starts_with, without_openers
 from tasks.core.speech.punctuation import QUESTION_MARKS, ends_sentence
 from tasks.core.speech.wordlists import WordLists
+from tasks.core.titles.grammar import FEWEST_WORDS, Spoken, is_break
+from tasks.core.titles.stumbles import QUOTES, ends_clause, fluent, starts_with, without_openers
 
 FARTHEST_VERB = 7
 """Most words up to the verb of a clause that is announced."""
@@ -14,7 +14,6 @@ LONGEST_TITLE = 60
 """Most characters of a clause that keeps all that it could do without."""
 LONGEST_LEAD_IN = 6
 """Most words of a phrase before the main clause, as in "in the spring of that year, ..."."""
-_QUOTES = '"\u201c\u201d\u00ab\u00bb\u201e'
 
 
 class Boundaries(Spoken):
@@ -22,7 +21,7 @@ class Boundaries(Spoken):
 
     def __init__(self, written: Sequence[str], place: int, lists: WordLists) -> None:
         words = fluent(without_openers(fluent(written, lists), lists), lists)
-        self.is_question = bool(words) and words[-1].rstrip(_QUOTES + "'\u2019)").endswith(tuple(QUESTION_MARKS))
+        self.is_question = bool(words) and words[-1].rstrip(QUOTES + "'\u2019)").endswith(tuple(QUESTION_MARKS))
         super().__init__(words, lists)
         if self.is_question and (tag := self._tag()):
             self.is_question = False

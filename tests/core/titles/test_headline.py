@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.choice.headline import MAX_HOOK_CHARS, MAX_TITLE_CHARS, headline, hook, shorten
-from tasks.core.choice.signals import tokens
+from tasks.core.speech.terms import tokens
 from tasks.core.speech.wordlists import word_lists
+from tasks.core.titles.headline import MAX_HOOK_CHARS, MAX_TITLE_CHARS, headline, hook, shorten
 
 DULL = [
     "The committee considered the quarterly configuration of the facilities.",

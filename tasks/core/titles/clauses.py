@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tasks.core.choice.boundaries import Boundaries
-from tasks.core.choice.grammar import FEWEST_WORDS, contains
-from tasks.core.choice.signals import stem, tokens
-from tasks.core.choice.stumbles import DASHES, ends_clause, starts_with
 from tasks.core.speech.punctuation import CLAUSE_FINAL, OPENERS, QUESTION_MARKS, SENTENCE_FINAL, ends_sentence
+from tasks.core.speech.terms import stem, tokens
 from tasks.core.speech.wordlists import WordLists
+from tasks.core.titles.boundaries import Boundaries
+from tasks.core.titles.grammar import FEWEST_WORDS, contains
+from tasks.core.titles.stumbles import DASHES, QUOTES, ends_clause, starts_with
 
 MOST_WORDS = 80
 """Longer sentences are none that a person says; every start is tried with every end."""
@@ -24,7 +24,6 @@ MOST_WRITTEN = 120
 
 _NOISE = re.compile(r"\[[^\]]{0,200}\]|\([^)]{0,200}\)|<[^>]{0,200}>|[\u266a\u266b*_#`~|<>\[\]{}]")
 _SPEAKER = re.compile(r"^[\s>\-\u2013\u2014]*(?:[A-Z]\w*\.?(?: [A-Z0-9][\w.]*){0,2}):\s+(?=\S)")
-_QUOTES = '"\u201c\u201d\u00ab\u00bb\u201e'
 EDGE = " \t'\u2019" + DASHES + CLAUSE_FINAL + "".join(mark for mark in SENTENCE_FINAL if mark not in QUESTION_MARKS)
 """What a title does not begin or end with."""
 
@@ -53,7 +52,7 @@ def cleaned(text: str) -> str:
 def sentence_case(text: str) -> str:
     """The text with a capital at its start and nothing but a question mark at its end."""
     asks = text.rstrip()[-1:] if text.rstrip().endswith(tuple(QUESTION_MARKS)) else ""
-    bare = " ".join(text.translate(dict.fromkeys(map(ord, _QUOTES), " ")).split()).strip(EDGE + QUESTION_MARKS)
+    bare = " ".join(text.translate(dict.fromkeys(map(ord, QUOTES), " ")).split()).strip(EDGE + QUESTION_MARKS)
     return bare[:1].upper() + bare[1:] + (asks if bare else "")
 
 
@@ -76,7 +75,7 @@ def own_sentences(sentences: Sequence[str]) -> Iterator[tuple[int, str]]:
     for place, raw in enumerate(sentences):
         text = cleaned(raw)
         usable = not is_quoted and text[:1] not in OPENERS
-        is_quoted ^= sum(text.count(mark) for mark in _QUOTES) % 2 == 1
+        is_quoted ^= sum(text.count(mark) for mark in QUOTES) % 2 == 1
         if usable and not is_quoted and text:
             yield place, text
 
