@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_ZOOM = 3
+
 
 class _FramingChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -31,6 +33,22 @@ class Crop(_FramingChoice):
         allow_inf_nan=False,
         description="Where the crop's middle is: 0 is the left or upper edge, 1 the right or lower. "
         "Near an edge, the crop touches it.",
+    )
+    zoom: float = Field(
+        default=1.0,
+        ge=1,
+        le=MOST_ZOOM,
+        allow_inf_nan=False,
+        exclude_if=lambda zoom: zoom == 1,
+        description="How much larger the picture is: at 2, the crop is half as wide and half as high.",
+    )
+    cross: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        exclude_if=lambda cross: cross == 0.5,
+        description="Where the middle of a crop with a zoom is along the picture's other side.",
     )
 
 

@@ -49,7 +49,8 @@ def frame_range(
     begins: within a shot, the camera comes closer or goes back at no other.
     """
     if isinstance(asked, Crop):
-        return [_crop_at(asked.at, view, fit_crop(source, output))]
+        frame = fit_crop(source, output)
+        return [_zoomed(asked, _crop_at(asked.at, view, frame), frame)]
     if isinstance(asked, Split):
         return [_split_at(asked, view, fit_crop(source, upper_half(output)))]
     if isinstance(asked, Fit):
@@ -87,6 +88,20 @@ def _crop_at(at: float, view: RangeAnalysis, frame: Frame) -> Shot:
     whole = frame.width if frame.axis == "x" else frame.height
     corner = float(np.clip(at * whole - frame.length / 2, 0, frame.room))
     return still(view.start, view.end, frame, corner, ASKED, 0)
+
+
+def _zoomed(asked: Crop, shot: Shot, frame: Frame) -> Shot:
+    """The shot with a smaller crop, which moves along both sides of the frame."""
+    if asked.zoom == 1:
+        return shot
+    middles = (asked.at, asked.cross) if frame.axis == "x" else (asked.cross, asked.at)
+    width, height = (max(2 * round(side / asked.zoom / 2), 2) for side in (shot.crop_width, shot.crop_height))
+    x, y = (
+        float(np.clip(middle * whole - side / 2, 0, whole - side))
+        for middle, whole, side in zip(middles, (frame.width, frame.height), (width, height), strict=True)
+    )
+    key = CropKey(t=shot.start, x=round(x, 1), y=round(y, 1))
+    return shot.model_copy(update={"crop_width": width, "crop_height": height, "keys": [key]})
 
 
 def _split_at(asked: Split, view: RangeAnalysis, frame: Frame) -> Shot:

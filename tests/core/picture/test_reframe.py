@@ -340,6 +340,33 @@ def test_a_crop_of_a_tall_source_moves_up_and_down():
     assert [(key.x, key.y) for key in shot.keys] == [(0, 176)]
 
 
+@pytest.mark.parametrize(
+    ("asked", "corner"),
+    [
+        ({"at": 0.5}, (808, 270)),
+        ({"at": 0.25, "cross": 0.3}, (328, 54)),
+        ({"at": 0, "cross": 0}, (0, 0)),
+        ({"at": 1, "cross": 1}, (1616, 540)),
+    ],
+)
+def test_a_crop_with_a_zoom_is_smaller_and_moves_along_both_sides(asked, corner):
+    (shot,) = frame_range(view(), WIDE, CLIP, Crop(kind="crop", zoom=2, **asked))
+    assert (shot.crop_width, shot.crop_height) == (304, 540)
+    assert [(key.x, key.y) for key in shot.keys] == [corner]
+
+
+def test_in_a_tall_source_a_zoomed_crop_moves_sideways_across():
+    (shot,) = frame_range(view(), (1080, 1920), (1920, 1080), Crop(kind="crop", at=0.25, zoom=3, cross=1))
+    assert (shot.crop_width, shot.crop_height) == (360, 202)
+    assert [(key.x, key.y) for key in shot.keys] == [(720, 379)]
+
+
+def test_a_source_of_the_clips_shape_can_be_zoomed_into():
+    (shot,) = frame_range(view(), (1080, 1920), CLIP, Crop(kind="crop", at=0.75, zoom=2, cross=0.25))
+    assert (shot.crop_width, shot.crop_height) == (540, 960)
+    assert [(key.x, key.y) for key in shot.keys] == [(540, 0)]
+
+
 def test_the_whole_picture_is_shown_if_it_was_asked_for():
     shots = frame_range(view(person(960), cuts=[4]), WIDE, CLIP, Fit(kind="fit"))
     assert [(shot.start, shot.end, shot.layout, shot.crop_width) for shot in shots] == [(0, 10, "fit", 0)]

@@ -264,6 +264,35 @@ def test_texts_and_picture_are_changed(editor):
     assert width == pytest.approx(height, abs=1)
 
 
+def test_a_fixed_picture_is_zoomed_and_moved_both_ways(editor):
+    editor.get_by_role("radio", name="Whole").check()
+    expect(editor.locator("#zoom")).to_be_hidden()
+    editor.get_by_role("radio", name="Fixed").check()
+    zoom = editor.get_by_role("slider", name="Zoom")
+    zoom.fill("2")
+    crop = editor.get_by_role("slider", name="Middle of the crop")
+    crop.press("ArrowDown")
+    crop.press("Shift+ArrowRight")
+    framing = {"kind": "crop", "zoom": 2, "at": pytest.approx(0.6), "cross": pytest.approx(0.51)}
+    assert draft(editor)["segments"][0]["framing"] == framing
+    expect(editor.locator("#stage")).to_have_attribute("data-framing", "zoomed")
+    shown, whole = crop.bounding_box(), editor.locator(".cropper").bounding_box()
+    assert shown["height"] == pytest.approx(whole["height"] / 2, abs=2)
+    editor.locator("#stage").hover()
+    stage = editor.locator("#stage").bounding_box()
+    editor.mouse.down()
+    editor.mouse.move(stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2 + 60, steps=3)
+    editor.mouse.up()
+    moved = draft(editor)["segments"][0]["framing"]
+    assert moved["at"] == pytest.approx(0.6)
+    assert moved["cross"] < 0.5, "the picture follows the pointer"
+    screenshot(editor, "editor-zoomed")
+    zoom.fill("1")
+    assert "zoom" not in draft(editor)["segments"][0]["framing"]
+    button(editor, "Undo").click()
+    assert draft(editor)["segments"][0]["framing"] == moved
+
+
 def test_the_preview_follows_as_the_rendered_clip_does_and_says_where_that_is_not_known(page, served, talk):
     """The camera of the rendered clip has shown the left edge until 10 s, and then the right one."""
     job_id = finished(served, talk)

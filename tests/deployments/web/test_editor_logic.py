@@ -169,6 +169,22 @@ def test_the_crop_touches_the_edge_and_moves_along_the_long_side(logic):
     assert (upright["width"], upright["y"] + upright["height"]) == (1, pytest.approx(1))
 
 
+@pytest.mark.parametrize(("picture", "clip"), [(16 / 9, 9 / 16), (9 / 16, 16 / 9), (1, 1)])
+def test_a_crop_with_a_zoom_is_smaller_and_moves_along_both_sides(logic, picture, clip):
+    """Along `at` from left to right in a source of the clip's shape too, as the camera does."""
+    places = {"p": picture, "c": clip, "at": 0.2, "cross": 0.7}
+    box = run(logic, "cropWindow(p, c, at, 2, cross)", **places)
+    whole = run(logic, "cropWindow(p, c, at)", **places)
+    assert [box["width"], box["height"]] == [whole["width"] / 2, whole["height"] / 2]
+    x, y = (0.2, 0.7) if clip <= picture else (0.7, 0.2)
+    assert box["x"] == pytest.approx(min(max(x - box["width"] / 2, 0), 1 - box["width"]))
+    assert box["y"] == pytest.approx(min(max(y - box["height"] / 2, 0), 1 - box["height"]))
+    assert run(logic, "nearestAt(p, c, 0, 2)", **places) == pytest.approx(
+        min(box["width"], box["height"]) / 2, abs=1e-3
+    )
+    assert run(logic, "nearestCross(1, 2)", **places) == 0.75
+
+
 def test_undo_and_redo_join_quick_changes_of_a_field(logic):
     script = """(() => {
         const history = new History(0);

@@ -1,7 +1,7 @@
 // The whole frame with the crops on it, which are moved by dragging or by arrow keys.
 
 import { make, show } from "../dom.js";
-import { cropWindow } from "./crop.js";
+import { cropWindow, movesAcross } from "./crop.js";
 
 const STEP = 0.01; // of the picture; ten times as much with Shift
 const WIDTH = 320; // pixels of the frame's copy
@@ -22,7 +22,7 @@ export class Cropper {
   #shape = { picture: 16 / 9, ratio: 9 / 16 };
   #kind = "";
 
-  /** `moved(field, at, key)` is called when the user moves a crop. */
+  /** `moved(places, key)` is called when the user moves a crop; `places` has the fields of the framing that change. */
   constructor(moved) {
     this.#moved = moved;
     this.element = make("div", { class: "cropper" }, this.#frame);
@@ -39,9 +39,9 @@ export class Cropper {
       this.element.replaceChildren(this.#frame, ...this.#windows.map(({ element }) => element));
     }
     for (const { element, field, share } of this.#windows) {
-      const at = framing[field];
-      element.dataset.at = at;
-      const box = cropWindow(picture, ratio / share, at);
+      const { [field]: at, zoom = 1, cross = 0.5 } = framing;
+      Object.assign(element.dataset, { at, cross, zoom });
+      const box = cropWindow(picture, ratio / share, at, zoom, cross);
       for (const [name, value] of Object.entries(box)) element.style.setProperty(`--${name}`, `${value * 100}%`);
       element.setAttribute("aria-valuenow", Math.round(at * 100));
       element.setAttribute("aria-valuetext", `${Math.round(at * 100)} percent`);
@@ -58,17 +58,24 @@ export class Cropper {
   #window({ field, name, label, share }) {
     const about = { role: "slider", tabindex: 0, "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 100 };
     const element = make("span", { class: "crop", ...about }, label);
-    const at = () => Number(element.dataset.at);
+    const places = () => ({ at: Number(element.dataset.at), cross: Number(element.dataset.cross) });
+    const isAcross = () => movesAcross(this.#shape.picture, this.#shape.ratio / share);
+    const isZoomed = () => Number(element.dataset.zoom) > 1;
+    const move = ({ at, cross }, along, beside, key) => {
+      this.#moved({ [field]: at + along, ...(isZoomed() && { cross: cross + beside }) }, key);
+    };
     element.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
       if (!by) return;
       event.preventDefault();
-      this.#moved(field, at() + by * STEP * (event.shiftKey ? 10 : 1), "crop-keys");
+      const step = by * STEP * (event.shiftKey ? 10 : 1);
+      const isAlong = !isZoomed() || ["ArrowLeft", "ArrowRight"].includes(event.key) === isAcross();
+      move(places(), isAlong ? step : 0, isAlong ? 0 : step, "crop-keys");
     });
-    dragging(element, at, (from, by) => {
+    dragging(element, places, (from, by) => {
       const { width, height } = this.element.getBoundingClientRect();
-      const isAcross = this.#shape.ratio / share < this.#shape.picture;
-      this.#moved(field, from + (isAcross ? by.x / width : by.y / height), "crop-drag");
+      const [x, y] = [by.x / width, by.y / height];
+      move(from, ...(isAcross() ? [x, y] : [y, x]), "crop-drag");
     });
     return { element, field, share };
   }

@@ -7,7 +7,7 @@ import { partNear, withValue } from "./changes.js";
 import { coverage } from "./camera.js";
 import { captionGroups } from "./captions.js";
 import { ChosenWords } from "./chosen_words.js";
-import { nearestAt, ratioOf } from "./crop.js";
+import { nearestAt, nearestCross, ratioOf } from "./crop.js";
 import { CROPS } from "./cropper.js";
 import { Draft } from "./draft.js";
 import { Ends } from "./ends.js";
@@ -45,7 +45,7 @@ const desk = {
     desk.part = part;
     redraw();
   },
-  moveCrop: (field, at, key) => moveCrop(desk.part, field, at, key),
+  moveCrop: (places, key) => moveCrop(desk.part, places, key),
   reach: (by) => (by < 0 ? loadMore("earlier") : loadMore("later")),
 };
 /** What the preview shows of a part whose camera has been rendered for all of it, for some of it, or not. */
@@ -156,7 +156,7 @@ function build() {
   desk.screen = new Screen(parts, jobPath(jobId, "/source"), {
     time: (seconds) => desk.list.speak(desk.screen.isPlaying ? wordAt(seconds)?.index : undefined),
     frame: (video) => look?.drawFrame(video),
-    crop: (at, key) => moveCrop(shownPart(), "at", at, key),
+    crop: (places, key) => moveCrop(shownPart(), places, key),
   });
   desk.list = new WordList(byId("words"), {
     select: (words) => chosenWords?.choose(words),
@@ -175,13 +175,17 @@ function build() {
 /** The part whose crop is dragged in the preview. */
 const shownPart = () => desk.screen.part;
 
-/** Moves a crop of a segment, not over the picture's edges. */
-function moveCrop(part, field, at, key) {
+/** Moves a crop of a segment, not over the picture's edges. `places` has the fields of its framing that change. */
+function moveCrop(part, places, key) {
   const { draft, screen } = desk;
   const { framing } = draft.clip.segments[part];
-  const { share } = CROPS[framing.kind].find((crop) => crop.field === field);
-  const path = ["segments", part, "framing", field];
-  draft.change(withValue(draft.clip, path, nearestAt(screen.picture, screen.ratio / share, at)), "Move the crop", key);
+  const { zoom = 1 } = framing;
+  const moved = { ...framing };
+  for (const [field, place] of Object.entries(places)) {
+    const { share } = CROPS[framing.kind].find((crop) => crop.field === field) ?? {};
+    moved[field] = share ? nearestAt(screen.picture, screen.ratio / share, place, zoom) : nearestCross(place, zoom);
+  }
+  draft.change(withValue(draft.clip, ["segments", part, "framing"], moved), "Move the crop", key);
 }
 
 const wordAt = (seconds) => desk.spoken.all.findLast(({ start, end }) => seconds >= start && seconds < end + 0.3);

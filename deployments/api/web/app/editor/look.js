@@ -33,6 +33,8 @@ export class Look {
   #captionsWrong = make("p", { class: "wrong", id: "captions-error" });
   #hint = make("p", { class: "hint" });
   #cropper;
+  #zoom = make("input", { type: "range", id: "zoom", min: 1, max: 3, step: 0.1 });
+  #zoomField = make("div", { class: "field" }, make("label", { for: "zoom" }, "Zoom"), this.#zoom);
   #others;
   #kinds;
 
@@ -45,11 +47,12 @@ export class Look {
     this.#framing = choices("framing", "Framing", (kind) => this.#frame(kind));
     this.#framing.offer(this.#kinds.map(({ kind }) => ({ value: kind, text: FRAMINGS[kind]?.text ?? named(kind) })));
     this.#cropper = new Cropper(desk.moveCrop);
+    this.#zoom.addEventListener("input", () => this.#zoomTo(Number(this.#zoom.value)));
     this.#captions.addEventListener("change", () => this.#set(["captions", "shown"], this.#captions.checked, this.#captions.checked ? "Show captions" : "Take captions off"));
     const others = otherFields(desk.schema).map((field) => ({ ...field, ...NAMES[field.path.join(".")] }));
     this.#others = others.map((field) => otherControl(field, (value) => this.#set(field.path, value, `Change ${field.name.toLowerCase()}`)));
     const captions = make("div", { class: "field" }, make("label", { class: "check" }, this.#captions, "Captions in the picture"), this.#captionsWrong);
-    place.append(this.#ratio.element, this.#framing.element, this.#hint, this.#cropper.element, captions, ...this.#captionChoices(), ...this.#others.map(({ element }) => element));
+    place.append(this.#ratio.element, this.#framing.element, this.#hint, this.#cropper.element, this.#zoomField, captions, ...this.#captionChoices(), ...this.#others.map(({ element }) => element));
   }
 
   #captionChoices() {
@@ -71,6 +74,9 @@ export class Look {
     this.#framing.choose(framing.kind);
     write(this.#hint, FRAMINGS[framing.kind]?.hint ?? this.#kinds.find(({ kind }) => kind === framing.kind)?.hint ?? "");
     this.#cropper.draw(framing, this.#desk.screen.picture, this.#desk.screen.ratio);
+    show(this.#zoomField, framing.kind === "crop");
+    this.#zoom.value = framing.zoom ?? 1;
+    this.#zoom.setAttribute("aria-valuetext", `${framing.zoom ?? 1} times`);
     this.#desk.screen.drawFrame();
     const { shown, preset, position } = clip.captions;
     this.#captions.checked = shown;
@@ -100,6 +106,13 @@ export class Look {
   #set(path, value, label) {
     const { draft } = this.#desk;
     draft.change(withValue(draft.clip, path, value), label);
+  }
+
+  #zoomTo(zoom) {
+    const { draft, part } = this.#desk;
+    const { zoom: before, ...framing } = draft.clip.segments[part].framing;
+    const path = ["segments", part, "framing"];
+    draft.change(withValue(draft.clip, path, zoom > 1 ? { ...framing, zoom } : framing), "Zoom", "zoom");
   }
 
   #frame(kind) {

@@ -4,7 +4,7 @@ import { make, write } from "../dom.js";
 import { fitted, isWhole, viewAt } from "./camera.js";
 import { captionAt, popOf } from "./captions.js";
 import { formatClock } from "./clock.js";
-import { cropWindow, objectPosition } from "./crop.js";
+import { cropWindow, movesAcross, objectPosition } from "./crop.js";
 import { CROPS, dragging } from "./cropper.js";
 import { clipTime, lengthOf, sourceTime } from "./playing.js";
 import { between } from "./spoken.js";
@@ -32,7 +32,7 @@ export class Screen {
 
   /**
    * `parts` are the page's elements by id. `on` has time(seconds of the source), frame(video) and
-   * crop(at, key).
+   * crop(places, key).
    */
   constructor(parts, url, on) {
     this.#parts = parts;
@@ -46,7 +46,7 @@ export class Screen {
     source.addEventListener("play", () => this.#playing());
     play.addEventListener("click", () => this.toggle());
     clock.addEventListener("input", () => this.seek(Number(clock.value)));
-    dragging(stage, () => this.#cropAt, (from, by) => this.#drag(from, by));
+    dragging(stage, () => this.framing, (from, by) => this.#drag(from, by));
     source.src = url;
     this.#watchFrames();
   }
@@ -193,10 +193,6 @@ export class Screen {
     return this.#clip?.segments[this.part]?.framing ?? { kind: "auto" };
   }
 
-  get #cropAt() {
-    return this.framing.at ?? 0.5;
-  }
-
   #frameClip() {
     const { stage, source } = this.#parts;
     const { layout, windows } = this.#shown;
@@ -210,6 +206,7 @@ export class Screen {
   /** How the picture is shown: a layout of the page, and the parts of the picture that are drawn one above the other. */
   get #shown() {
     const { framing } = this;
+    if (framing.kind === "crop" && framing.zoom > 1) return { layout: "zoomed", windows: [this.#cropOf(framing)] };
     if (framing.kind === "split") {
       const windows = CROPS.split.map(({ field, share }) => cropWindow(this.picture, this.#ratio / share, framing[field]));
       return { layout: "split", windows };
@@ -280,13 +277,18 @@ export class Screen {
     }
   }
 
-  /** Dragging the preview's picture moves the crop the other way. */
+  /** Dragging the preview's picture moves the crop the other way; `from` is the framing when the drag began. */
   #drag(from, by) {
-    if (this.framing.kind !== "crop") return;
-    const { clientWidth: width, clientHeight: height } = this.#parts.stage;
-    const box = cropWindow(this.picture, this.#ratio, this.framing.at);
-    const share = this.#ratio < this.picture ? (by.x / width) * box.width : (by.y / height) * box.height;
-    this.#on.crop(from - share, "crop-drag");
+    if (from.kind !== "crop") return;
+    const { clientWidth, clientHeight } = this.#parts.stage;
+    const { width, height } = this.#cropOf(from);
+    const shares = [(by.x / clientWidth) * width, (by.y / clientHeight) * height];
+    const [along, beside] = movesAcross(this.picture, this.#ratio) ? shares : shares.reverse();
+    this.#on.crop({ at: from.at - along, ...(from.zoom > 1 && { cross: (from.cross ?? 0.5) - beside }) }, "crop-drag");
+  }
+
+  #cropOf({ at, zoom, cross }) {
+    return cropWindow(this.picture, this.#ratio, at, zoom, cross);
   }
 
 }
