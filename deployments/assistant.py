@@ -107,7 +107,7 @@ class Look(BaseModel):
     caption_preset: PresetName | None = None
     framing: FramingName | None = Field(
         default=None,
-        description="fit shows the whole picture, centre its middle, split two people, screen the picture over a face.",
+        description="fit shows the whole picture, centre its middle, split two people, screen also a face below.",
     )
     tighten: bool | None = Field(default=None, description="Cut out long pauses and filler words.")
 

@@ -76,11 +76,14 @@ def stages() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def stage_files(task: Path) -> list[Path]:
-    """The plain functions that a task calls, itself or by tasks/draw.py."""
+    """The plain functions that a task calls, itself, by tasks/draw.py or by each other."""
     callers = [task, *(DRAW for module in imports(task).values() if path_of(module) == DRAW)]
-    called = (module for caller in callers for module in imports(caller).values())
-    modules = sorted({module for module in called if module.startswith(STAGES)})
-    return [file for module in modules if (file := path_of(module))]
+    found = set[Path]()
+    while callers:
+        called = {module for caller in callers for module in imports(caller).values() if module.startswith(STAGES)}
+        callers = [file for module in called if (file := path_of(module)) and file not in found]
+        found.update(callers)
+    return sorted(found)
 
 
 def engines(files: list[Path]) -> list[str]:

@@ -11,6 +11,7 @@ from infra import settings
 from infra.bucket.store import ArtifactStore
 from infra.errors import ConfigError
 from infra.jobs.store import JobStore
+from tasks import kept_sources
 from tasks.housekeeping import clean, markdown
 
 
@@ -29,6 +30,9 @@ def housekeeping(dry_run: bool = False) -> dict[str, Any]:
         if not configured.retention_days:
             get_run_logger().warning("RETENTION_DAYS is not set for this worker: nothing is deleted by its age")
         bucket = ArtifactStore.from_settings(configured)
+        if not dry_run:
+            kept_sources.forget_deleted(configured.data_dir, jobs)
+            kept_sources.drop_old(configured.data_dir)
         report = clean(jobs, bucket, configured.retention_days, time.time(), dry_run=dry_run)
         create_markdown_artifact(key="housekeeping", markdown=markdown(report), description="What was deleted, and why")
     return report.model_dump(mode="json")

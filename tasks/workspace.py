@@ -63,7 +63,7 @@ class Workspace:
         return path if path.is_file() else self.store.fetch(ref, path)
 
     def footage(self, source: SourceRecord) -> Footage:
-        """Video and audio of the job's source. One of our machines keeps them for recuts; see `kept_sources`."""
+        """Video and audio of the job's source. Our own machines keep them for recuts; see `kept_sources`."""
         video, audio = (self._fetch_source(source.artifacts[name]) for name in ("video", "audio"))
         return Footage(video=video, audio=audio, info=source.info)
 
@@ -116,7 +116,7 @@ class Workspace:
         job_id, data_dir, path = self.job.job_id, self.settings.data_dir, self._local(ref)
         if access_of(self.settings) is not None:
             return self.fetch(ref)
-        if not path.is_file() and kept_sources.take(job_id, path, data_dir):
+        if not path.is_file() and kept_sources.take(job_id, path, ref.size, data_dir):
             return path
         self.fetch(ref)
         kept_sources.keep(job_id, path, data_dir)
@@ -180,10 +180,11 @@ def work_folder(job: JobRef, settings: Settings) -> Path:
 def sweep(job: JobRef, settings: Settings, store: JobStore | None = None) -> None:
     """Delete the folders of killed runs: of the job's earlier attempts, of jobs that are over, and all old ones.
 
-    Kept sources that are too old or too much go too.
+    So do kept sources, of deleted jobs and beyond the limits.
     """
-    if settings.data_dir.is_dir():
-        kept_sources.drop_old(settings.data_dir)
+    if store:
+        kept_sources.forget_deleted(settings.data_dir, store)
+    kept_sources.drop_old(settings.data_dir)
     old = time.time() - ABANDONED_SECONDS
     for folder in (settings.data_dir / "work").glob("*-*"):
         of_job = folder.name.partition("-")[0]

@@ -10,9 +10,10 @@ from infra.errors import ObjectMissing
 from infra.granted.access import Access
 from infra.jobs.ids import new_job_id
 from infra.jobs.record import JobRef
+from infra.jobs.store import JobStore
 from tasks import kept_sources
 from tasks.core.media import MediaInfo
-from tasks.kept_sources import KEPT_SECONDS, drop_old, forget, keep, take
+from tasks.kept_sources import KEPT_SECONDS, drop_old, forget, forget_deleted, keep, take
 from tasks.records import SourceRecord
 from tasks.workspace import Workspace
 
@@ -36,10 +37,55 @@ def test_a_kept_file_outlives_its_work_folder_and_is_taken_by_its_job_only(tmp_p
     path = file("a.mp4")
     keep("one", path, tmp_path)
     path.unlink()
-    assert not take("other", path, tmp_path)
-    assert take("one", path, tmp_path)
-    assert take("one", path, tmp_path), "it is there already"
+    assert not take("other", path, 10, tmp_path)
+    assert take("one", path, 10, tmp_path)
+    assert take("one", path, 10, tmp_path), "it is there already"
     assert path.read_bytes() == b"s" * 10
+
+
+def test_a_file_that_was_cut_short_is_not_taken(tmp_path, file):
+    path = file("a.mp4", 9)
+    keep("one", path, tmp_path)
+    path.unlink()
+    assert not take("one", path, 10, tmp_path)
+    assert not path.exists()
+    assert kept_names(tmp_path) == set()
+
+
+def test_others_may_not_list_the_jobs(tmp_path, file):
+    keep("one", file("a.mp4"), tmp_path)
+    assert (tmp_path / "sources").stat().st_mode & 0o077 == 0
+
+
+def test_a_source_that_is_too_large_drops_no_other(tmp_path, file, monkeypatch):
+    monkeypatch.setattr(kept_sources, "KEPT_BYTES", 25)
+    keep("one", file("a.mp4", 20), tmp_path)
+    keep("two", file("b.mp4", 26), tmp_path)
+    assert kept_names(tmp_path) == {"a.mp4"}
+
+
+def test_what_cannot_be_kept_is_logged_and_stops_nobody(tmp_path, file, caplog):
+    (tmp_path / "sources" / "one" / "a folder").mkdir(parents=True)
+    os.utime(tmp_path / "sources" / "one" / "a folder", (0, 0))
+    drop_old(tmp_path)
+    (tmp_path / "sources" / "two").write_text("no folder")
+    path = file("a.mp4")
+    keep("two", path, tmp_path)
+    assert not take("two", path, 10, tmp_path)
+    assert caplog.text.count("Sources are not kept: ") == 3
+
+
+def test_nothing_is_kept_of_a_job_that_another_machine_has_deleted(tmp_path, file, servers):
+    jobs = JobStore.from_settings(servers.settings)
+    deleted, other = new_job_id(), new_job_id()
+    for job_id in (deleted, other):
+        jobs.create(job_id, "{}")
+        keep(job_id, file(f"{job_id}.mp4"), tmp_path)
+    jobs.cancel(deleted, 1)
+    assert jobs.begin_deletion(deleted)
+    jobs.end_deletion(deleted)
+    forget_deleted(tmp_path, jobs)
+    assert kept_names(tmp_path) == {f"{other}.mp4"}
 
 
 def test_a_deleted_job_keeps_nothing(tmp_path, file):
@@ -76,11 +122,11 @@ def test_the_least_recently_used_files_go_first(tmp_path, file, monkeypatch):
 def test_a_tenth_of_the_free_space_is_kept_at_most(tmp_path, file, monkeypatch):
     usage = kept_sources.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(kept_sources.shutil, "disk_usage", lambda _: usage._replace(free=90))
-    keep("one", file("a.mp4", 10), tmp_path)
+    keep("one", file("a.mp4", 9), tmp_path)
     assert kept_names(tmp_path) == {"a.mp4"}
-    keep("one", file("b.mp4", 12), tmp_path)
-    assert kept_names(tmp_path) == set()
-    assert (tmp_path / "work" / "b.mp4").is_file(), "the run goes on with its own file"
+    keep("one", file("b.mp4", 8), tmp_path)
+    assert kept_names(tmp_path) == {"b.mp4"}
+    assert (tmp_path / "work" / "a.mp4").is_file(), "the run goes on with its own file"
 
 
 @pytest.mark.parametrize("is_rented", [False, True])

@@ -78,7 +78,7 @@ def clip_command(
             "--framing",
             metavar="KIND",
             help="auto follows faces and speakers, fit shows the whole picture, centre its middle, "
-            "split two people one above the other, screen the whole picture above the face in it.",
+            "split two people one above the other, screen the whole picture above an enlarged face.",
         ),
     ] = None,
     tighten: Annotated[

@@ -171,7 +171,7 @@ FramingChoice = Annotated[
     Field(
         title="Framing",
         description="What of the picture is shown: auto follows faces and speakers, fit shows all of it, centre its "
-        "middle, split two people one above the other, screen the whole picture above the face in it; if empty, auto.",
+        "middle, split two people one above the other, screen the whole picture above a large face; if empty, auto.",
         examples=["auto"],
         exclude_if=_is_unset,
         json_schema_extra=optional_field,

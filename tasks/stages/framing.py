@@ -70,7 +70,7 @@ class FramedClip:
 def frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> FramedClip:
     """Analyse the picture of each segment and frame it.
 
-    Faces are looked for only where the camera follows them, or where a card must not cover them.
+    Faces are looked for only where the framing depends on them, or where a card must not cover them.
     """
     source, output = (footage.info.width, footage.info.height), (options.width, options.height)
     if footage.info.is_cover:
@@ -114,20 +114,25 @@ _PARTS = {
 }
 
 
-def people_warning(drawing: Drawing, picture: FramedClip) -> str | None:
-    """What is shown instead where people were asked for and not found."""
-    asked = [
-        (_PARTS[framing.kind], shot.layout)
+def parts_warnings(drawing: Drawing, picture: FramedClip) -> list[str]:
+    """What is shown instead where two parts were asked for and not found: one warning for each kind."""
+    return [text for kind in _PARTS if (text := _parts_warning(kind, drawing, picture))]
+
+
+def _parts_warning(kind: str, drawing: Drawing, picture: FramedClip) -> str | None:
+    wanted = _PARTS[kind]
+    layouts = [
+        shot.layout
         for framing, shots in zip(drawing.framing, picture.shots, strict=True)
-        if framing.kind in _PARTS
+        if framing.kind == kind
         for shot in shots
         if shot.layout != "cover"
     ]
-    without = [wanted for wanted, layout in asked if layout != wanted.layout]
+    without = sum(layout != wanted.layout for layout in layouts)
     if not without:
         return None
-    where = "" if len(without) == len(asked) else f" in {len(without)} of {pluralize(len(asked), 'shot')}"
-    return f"{without[0].missing}{where}; {without[0].instead}"
+    where = "" if without == len(layouts) else f" in {without} of {pluralize(len(layouts), 'shot')}"
+    return f"{wanted.missing}{where}; {wanted.instead}"
 
 
 def _carded(drawing: Drawing) -> list[bool]:

@@ -41,7 +41,7 @@ from tasks.engines.output.encode import Edit, encode
 from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.source_frames import source_frames
 from tasks.engines.sound.loudness import plan_loudness
-from tasks.stages.framing import FaceDetection, FramedClip, frame_clip, frozen_as_shown, people_warning
+from tasks.stages.framing import FaceDetection, FramedClip, frame_clip, frozen_as_shown, parts_warnings
 
 _log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def render_clip(
         covered = covered_rows(look.band(size), text.card)
         excerpt = beside.submit(copy_context().run, _source_excerpt, drawing, footage, picture.shots, options, covered)
         encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
-    people = people_warning(drawing, picture)
+    parts = parts_warnings(drawing, picture)
     progress(1.0)
     return RenderedClip(
         drawing=drawing,
@@ -213,7 +213,7 @@ def render_clip(
         gain=round(sound.gain, 2),
         source_loudness=sound.source.integrated,
         source_true_peak=sound.source.true_peak,
-        warnings=[warning for warning in (sound.warning, *text.warnings, picture.faces.warning, people) if warning],
+        warnings=[warning for warning in (sound.warning, *text.warnings, picture.faces.warning, *parts) if warning],
     )
 
 

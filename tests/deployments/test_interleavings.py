@@ -435,7 +435,7 @@ class Interleavings(RuleBasedStateMachine):
         for job_id, fields in records.items():
             self.check_job(job_id, self.last_seen[job_id], fields)
         going_on = {job_id for job_id, fields in records.items() if fields.get("status") in ("QUEUED", "RUNNING")}
-        assert going_on == {job_id for job_id in active if records[job_id]}
+        assert going_on == {job_id for job_id in active if records.get(job_id, True)}
         used = [(token, grant) for token, grant in self.sessions if self.nonces[grant.grant_id] is None]
         for token, grant in used[-3:]:
             if self.services.sessions.find(token):

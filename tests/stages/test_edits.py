@@ -196,6 +196,31 @@ def test_a_screen_is_shown_whole_above_its_face_and_captions_below_that(lesson: 
     assert face_bottom < made.look.rows((180, 320)).top
 
 
+def test_each_kind_of_framing_that_was_not_possible_has_its_own_warning(sample: Footage, tmp_path: Path):
+    kinds = [(66.4, 68.0, "people"), (68.0, 70.0, "auto"), (70.0, 71.5, "screen"), (71.5, 73.0, "people")]
+    segments = [{"start": start, "end": end, "framing": {"kind": kind}} for start, end, kind in kinds]
+    made = render_clip(drawn({}, segments=segments, ratio="4:5"), sample, OPTIONS, tmp_path)
+    assert made.warnings == [
+        "no two people could be shown; the camera follows faces there instead",
+        "no face could be shown below the picture; the whole picture is shown alone there",
+    ]
+
+
+def test_a_crop_with_a_zoom_shows_her_face_twice_as_large(sample: Footage, tmp_path: Path):
+    """The checks compare the clip with the part of the source that was asked for."""
+    whole, zoomed = {"kind": "crop", "at": 0.44}, {"kind": "crop", "at": 0.44, "zoom": 2.0, "cross": 0.4}
+    heights = []
+    for framing in (whole, zoomed):
+        made = render_clip(drawn(framing), sample, OPTIONS, tmp_path)
+        (clip,) = verify_clips([made], lambda clip, correction: pytest.fail("rendered again"), [], OPTIONS).clips
+        assert [check.name for check in clip.checks if not check.ok] == []
+        with av.open(str(made.path)) as container:
+            picture = next(container.decode(video=0)).to_ndarray(format="bgr24")
+        (face,) = FaceDetector(yunet()).detect(cv2.resize(picture, None, fx=3, fy=3), 0.0, 1.0)
+        heights.append(face.height)
+    assert heights[1] / heights[0] == pytest.approx(2, abs=0.3)
+
+
 def test_without_a_face_the_whole_picture_is_shown_alone_and_a_warning_says_so(lesson: Footage, tmp_path: Path):
     segments = [{"start": 0.2, "end": 3.8, "framing": {"kind": "screen"}}]
     made = render_clip(drawn({}, segments=segments, ratio="4:5"), lesson, OPTIONS, tmp_path)

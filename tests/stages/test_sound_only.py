@@ -12,7 +12,7 @@ from tasks.core.captions.waveform import PLACES
 from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import NoAudio, SourceTooLong
 from tasks.core.output.render_plan import RenderOptions
-from tasks.core.picture.framing_choice import Crop, Fit, Framing, People
+from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Screen
 from tasks.core.picture.placement import placed
 from tasks.core.transcript import Segment, Word
 from tasks.engines.footage import Footage
@@ -206,8 +206,13 @@ def test_a_clip_of_sound_can_have_any_ratio(podcast: LocalSource, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("framing", "layout"),
-    [(Fit(kind="fit"), "fit"), (Crop(kind="crop", at=0.2), "still"), (People(kind="people"), "cover")],
-    ids=["fit", "crop", "people"],
+    [
+        (Fit(kind="fit"), "fit"),
+        (Crop(kind="crop", at=0.2), "still"),
+        (People(kind="people"), "cover"),
+        (Screen(kind="screen"), "cover"),
+    ],
+    ids=["fit", "crop", "people", "screen"],
 )
 def test_a_person_may_frame_a_cover(podcast: LocalSource, tmp_path: Path, framing: Framing, layout: str):
     clip = draw(podcast, tmp_path, framing)

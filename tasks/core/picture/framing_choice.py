@@ -67,10 +67,7 @@ class People(_FramingChoice):
 
 
 class Screen(_FramingChoice):
-    """The whole picture above, and the face in it below, larger: for slides or a screen with a small face.
-
-    Where no face is found, the whole picture is shown alone.
-    """
+    """The whole picture above, the face in it enlarged below. Without a face or room for it, the whole picture."""
 
     kind: Literal["screen"]
 

@@ -13,7 +13,7 @@ COVER_ROWS = (0.12, 0.49)
 COVER_WIDTH = 0.84
 """The most that a cover is wide, as a share of the clip's width."""
 
-MOST_ABOVE = 0.45
+MOST_ABOVE = 0.44
 """The most that the whole frame of `screen` is high, as a share of the clip's height: a face and captions need room."""
 
 

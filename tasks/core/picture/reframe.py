@@ -45,8 +45,8 @@ def frame_range(
     """Shots that cover the range without gaps, each with its framing and the reason for it.
 
     `source` is the width and height of the frame as displayed, `output` that of the clip. If a shot has bars,
-    only the picture inside them is shown, unless a crop was asked for. `sentences` are the times at which a sentence
-    begins: within a shot, the camera comes closer or goes back at no other.
+    only the picture inside them is shown, unless a crop or a screen was asked for. `sentences` are the times at which
+    a sentence begins: within a shot, the camera comes closer or goes back at no other.
     """
     if isinstance(asked, Crop):
         frame = fit_crop(source, output)
@@ -142,7 +142,7 @@ class _Uncut:
 
     @property
     def tracks(self) -> tuple[list[Track], Array]:
-        """The faces, and the times at which it was looked for them."""
+        """The faces, and the times at which faces were looked for."""
         return _tracks(self.view, self.start, self.end)
 
     def inside(self, picture: Picture) -> "_Uncut":
@@ -177,7 +177,7 @@ def _to_picture(face: FaceBox, picture: Picture) -> FaceBox:
 
 def _to_whole_frame(shot: Shot, picture: Picture) -> Shot:
     """A shot of the picture in the whole frame's coordinates."""
-    reason = f"{shot.reason}; bars around the picture are cropped"
+    reason = shot.reason if shot.layout == "screen" else f"{shot.reason}; bars around the picture are cropped"
     if shot.layout == "fit" and not shot.keys:
         keys = [CropKey(t=shot.start, x=picture.left, y=picture.top)]
         size = {"crop_width": picture.width, "crop_height": picture.height}
@@ -212,7 +212,7 @@ def _over_face(uncut: _Uncut) -> list[Shot]:
 
 
 def _tracks(view: RangeAnalysis, start: float, end: float) -> tuple[list[Track], Array]:
-    """The faces of a shot, and the times at which it was looked for them."""
+    """The faces of a shot, and the times at which faces were looked for."""
     times = [t for t in (view.samples or sorted({face.t for face in view.faces})) if start <= t < end]
     return track_faces([face for face in view.faces if start <= face.t < end], times), np.array(times)
 

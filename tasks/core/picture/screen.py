@@ -11,7 +11,7 @@ FACE = 0.3
 HEADROOM = 0.32
 """Where the face's middle is in its crop, in crop heights from its top: below it, captions need room."""
 MOST_ENLARGED = 4.0
-"""More than this many pixels for one of the source look like mush."""
+"""Enlarged more than this, the source looks like mush."""
 
 
 class FaceCrop(NamedTuple):
@@ -27,7 +27,7 @@ def face_crop(tracks: Sequence[Track], times: Array, source: tuple[int, int], pa
     """The crop around the largest face that lasts, or None if there is none.
 
     Args:
-        tracks: the faces of one shot, and `times` at which it was looked for them.
+        tracks: the faces of one shot; `times` are those at which faces were looked for.
         source: width and height of the picture.
         part: those of the part of the clip that shows the crop, which has its aspect.
     """

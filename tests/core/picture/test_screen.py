@@ -67,9 +67,12 @@ def test_an_older_screen_leaves_fewer_rows_for_the_face():
         (WIDE, CLIP, [], "no face found"),
         (WIDE, CLIP, [face(900, 500, end=3)], "no face found"),
         ((1080, 1920), CLIP, [face(500, 500)], "no room for a face below the picture"),
-        (WIDE, (1080, 1350), [face(500, 500)], "no room for a face below the picture"),
+        *(
+            (WIDE, size, [face(500, 500)], "no room for a face below the picture")
+            for size in [(1080, 1350), (480, 600), (720, 900), (540, 676), (360, 450), (180, 224)]
+        ),
     ],
-    ids=["no face", "a face that leaves", "a picture as tall as the clip", "a short clip"],
+    ids=["no face", "a face that leaves", "a picture as tall as the clip", *["a short clip"] * 6],
 )
 def test_otherwise_the_whole_picture_is_shown_alone(source, output, faces, reason):
     (shot,) = framed(*faces, source=source, output=output)
@@ -89,3 +92,4 @@ def test_the_crop_lies_inside_the_bars_of_the_picture():
     assert shot.layout == "screen"
     assert key.x >= 240
     assert key.x + shot.crop_width <= 1680
+    assert shot.reason == "the whole picture above the face", "its bars are shown"

@@ -61,8 +61,8 @@ const PEOPLE_HINTS = {
 };
 const SCREEN_HINTS = {
   all: "",
-  some: "The preview shows the whole picture where nothing has been rendered yet. The rendered clip shows the face below it.",
-  none: "The preview shows the whole picture. The rendered clip shows the face below it.",
+  some: "The preview shows the whole picture where nothing has been rendered yet. The rendered clip shows the face below it, if it is 9:16.",
+  none: "The preview shows the whole picture. The rendered clip shows the face below it, if it is 9:16.",
 };
 let chosenWords;
 let look;

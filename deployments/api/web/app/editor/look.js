@@ -19,7 +19,7 @@ const FRAMINGS = {
   fit: { text: "Whole", hint: "The whole picture, over a blurred copy of itself." },
   crop: { text: "Fixed", hint: "The picture stays where you put it. Drag it here or in the preview, or use the arrow keys." },
   people: { text: "People", hint: "Two people, one above the other, wherever they are. Without two, the camera follows." },
-  screen: { text: "Screen", hint: "The whole picture above, the face in it below, larger: for slides and screen recordings. Without a face, the whole picture alone." },
+  screen: { text: "Screen", hint: "The whole picture on top, the face enlarged below, in clips of 9:16: for slides and screen recordings. Without a face, the whole picture." },
   split: { text: "Two", hint: "Two people, one above the other. Drag each frame to its place, or use the arrow keys." },
 };
 
