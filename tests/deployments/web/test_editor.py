@@ -343,6 +343,32 @@ def test_the_preview_fits_in_the_part_of_the_picture_that_was_fitted_in(page, se
     assert shown[: top - 8].std() < wanted.std(), "a blurred and darkened copy is above it"
 
 
+def test_the_preview_shows_a_screen_above_its_face_where_that_was_rendered(page, served, talk):
+    job_id = finished(served, talk)
+    document = served.bucket.get_json(job_key(job_id, "edit.json"))
+    for part in document["clips"][0]["segments"]:
+        part["framing"] = {"kind": "screen"}
+    served.bucket.put_json(job_key(job_id, "edit.json"), document)
+    crop = {"crop_width": 296, "crop_height": 360, "keys": [{"t": 5.2, "x": 260, "y": 60}]}
+    shot = {"layout": "screen", "start": 5.2, "end": 17.0} | crop
+    served.bucket.put_json(job_key(job_id, "face_log.json"), {"clips": [{"index": 1, "shots": [shot]}]})
+    edit(page, job_id)
+    stage = page.locator("#stage")
+    expect(page.locator("#source")).to_have_js_property("readyState", 4)
+    expect(stage).to_have_attribute("data-framing", "followed")
+    expect(page.locator("#preview-hint")).to_be_empty()
+    page.wait_for_timeout(300)
+    shown = cv2.imdecode(np.frombuffer(stage.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    edge = round(shown.shape[1] * 720 / 1280)
+    whole, face = frame_of(5.2), frame_of(5.2)[60:420, 260:556]
+    assert distance(shown[:edge], whole) < 12 < distance(shown[:edge], face)
+    assert distance(shown[edge:], face) < 12 < distance(shown[edge:], whole)
+    screenshot(page, "editor-screen", whole=False)
+    page.get_by_role("radio", name="4:5").check()
+    expect(stage).to_have_attribute("data-framing", "fit")
+    expect(page.locator("#preview-hint")).to_contain_text("if it is 9:16")
+
+
 def frame_of(seconds: float) -> np.ndarray:
     source = cv2.VideoCapture(str(SHORT))
     source.set(cv2.CAP_PROP_POS_MSEC, 1000 * seconds)
