@@ -4,10 +4,13 @@ The block holds no secret, because each process reaches the bucket with its own 
 job's prefix can therefore resume a run that died.
 """
 
+import contextlib
 import functools
 from typing import ClassVar
 from uuid import UUID
 
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.filesystems import WritableFileSystem
 from prefect.utilities.asyncutils import run_sync_in_worker_thread
 
@@ -16,7 +19,7 @@ from infra.bucket.store import ArtifactStore
 from infra.errors import ObjectMissing
 from infra.granted.access import access_of
 
-BLOCK_NAME = "bucket"
+BLOCK_TYPE, BLOCK_NAME = "kangklip-stage-records", "bucket"
 _UNSAVED = UUID("00000000-0000-4000-8000-000000000000")
 
 
@@ -24,7 +27,7 @@ class StageRecords(WritableFileSystem):
     """Result storage on top of the artifact store; a path is a key."""
 
     _block_type_name: ClassVar[str | None] = "KangKlip stage records"
-    _block_type_slug: ClassVar[str | None] = "kangklip-stage-records"
+    _block_type_slug: ClassVar[str | None] = BLOCK_TYPE
     _description: ClassVar[str | None] = "Records of finished stages, kept in the bucket. Holds no secret."
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -53,15 +56,22 @@ class StageRecords(WritableFileSystem):
 def saved_block() -> StageRecords:
     """The block, saved on the server: Prefect accepts only saved blocks as result storage.
 
-    It is saved rather than loaded, because loading searches all installed packages for block types, which takes a
-    second or more.
+    It is not loaded, because that searches all installed packages for block types, which takes a second or more.
     """
     block = StageRecords()
-    if access_of(settings.load()):  # a rented machine cannot save blocks, and nobody loads its block
-        block._block_document_id = _UNSAVED  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    is_rented = access_of(settings.load()) is not None  # it cannot save blocks, and nobody loads its block
+    if known := _UNSAVED if is_rented else _saved_id():
+        block._block_document_id = known  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     else:
         block.save(BLOCK_NAME, overwrite=True)
     return block
+
+
+def _saved_id() -> UUID | None:
+    """The block's id on the server, if an earlier run has saved it: one request in place of the six of saving it."""
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
+        return client.read_block_document_by_name(BLOCK_NAME, BLOCK_TYPE, include_secrets=False).id
+    return None
 
 
 def _store() -> ArtifactStore:
