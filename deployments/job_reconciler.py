@@ -29,6 +29,8 @@ DEAD_WITHOUT_LEASE_SECONDS = 5.0
 """The same for a job whose lease is gone: a holder reports before it releases its lease."""
 PENDING_SECONDS = 60.0
 """How long a run may be PENDING before its worker counts as dead."""
+OPENING_SECONDS = 120.0
+"""How long a run may be RUNNING before its process opens the job, or reports for the first time."""
 UNSUBMITTED_SECONDS = 60.0
 """How long the process that created a job may take to submit its run."""
 RESUBMIT_SECONDS = 3600.0
@@ -122,13 +124,22 @@ class Reconciler:
             grace = DEAD_WITHOUT_LEASE_SECONDS if lease_is_gone else DEAD_SECONDS
             may_retry = not run_endings.would_fail_again(run)
             return Verdict(run_endings.reason(run), grace, may_retry, is_cancelled=state == "CANCELLED")
-        # A worker that is renting a host for the run holds this lease and watches the run.
-        is_rented_for = self.jobs.leases.is_held(watch_lease(str(job.flow_run_id)))
-        if state == "PENDING" and job.nosana_run_id == job.flow_run_id and not is_rented_for:
-            return Verdict("The run was given to a worker that never started it.", PENDING_SECONDS)
-        if state in ("RUNNING", "CANCELLING") and job.is_leased:
+        return self._why_abandoned(job, state)
+
+    def _why_abandoned(self, job: Job, state: str) -> Verdict | None:
+        """Why a run that has not ended looks dead, or None if it does not."""
+        is_running, is_cancelled = state in ("RUNNING", "CANCELLING"), state == "CANCELLING"
+        if is_running and job.is_leased:
             died = "The process that ran the job has died."
-            return Verdict(died, DEAD_WITHOUT_LEASE_SECONDS, is_cancelled=state == "CANCELLING")
+            return Verdict(died, DEAD_WITHOUT_LEASE_SECONDS, is_cancelled=is_cancelled)
+        # A worker that is renting a host for the run holds this lease and watches the run.
+        if job.nosana_run_id != job.flow_run_id or self.jobs.leases.is_held(watch_lease(str(job.flow_run_id))):
+            return None
+        if state == "PENDING":
+            return Verdict("The run was given to a worker that never started it.", PENDING_SECONDS)
+        if is_running and job.status is JobState.QUEUED:
+            died = "The process that was to run the job died before it began."
+            return Verdict(died, OPENING_SECONDS, is_cancelled=is_cancelled)
         return None
 
     def _submit(self, job: Job, now: float) -> None:

@@ -214,6 +214,13 @@ class Interleavings(RuleBasedStateMachine):
         if run := self.pick(waiting, which):
             self.begin(run)
 
+    @rule(which=ANY)
+    def a_process_is_killed_before_it_opens_its_job(self, which):
+        """Its run says RUNNING from then on, and nobody runs it."""
+        waiting = [run for run in self.prefect.runs.values() if run["state_type"] in ("SCHEDULED", "PENDING")]
+        if run := self.pick(waiting, which):
+            self.prefect.begin(run["id"])
+
     def begin(self, run):
         """Start a process that runs the flow: it reports to the server, then opens its attempt."""
         if not self.free or not self.prefect.begin(run["id"]):
@@ -503,7 +510,7 @@ class Interleavings(RuleBasedStateMachine):
             for run in [run for run in self.prefect.runs.values() if run["state_type"] not in TERMINAL]:
                 if (process := self.begin(run)) is not None:
                     self.end(process, JobState.SUCCEEDED)
-                else:
+                elif run["state_type"] != "RUNNING":  # the reconciler must find those whose process was killed
                     self.prefect.set_state(run["id"], "CRASHED", "Nobody runs it.")
             self.the_reconciler_runs(400.0)
             self.check_all()

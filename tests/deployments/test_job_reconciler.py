@@ -9,7 +9,7 @@ import pytest
 
 from deployments import job_reconciler
 from deployments.cli import serve
-from deployments.job_reconciler import DEAD_SECONDS, PENDING_SECONDS, Reconciler
+from deployments.job_reconciler import DEAD_SECONDS, OPENING_SECONDS, PENDING_SECONDS, Reconciler
 from infra.errors import SubmitError
 from infra.jobs.events import JobEvents
 from infra.jobs.ids import new_job_id
@@ -106,6 +106,32 @@ def test_a_job_whose_run_died_is_retried(scene, state, reason):
     assert scene.server.submitted == [(scene.job_id, 2, {})]
     assert (job.status, job.attempt, job.again_at, job.message) == (JobState.QUEUED, 2, None, "")
     assert scene.after(3600).flow_run_id == job.flow_run_id  # it waits in the queue like the first run
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "CANCELLING"])
+def test_a_run_whose_process_died_before_it_opened_the_job_does_not_hold_its_queue_for_ever(scene, state):
+    """A run that says RUNNING takes a slot of its deployment, so all jobs behind it would wait."""
+    run_id = "11111111-1111-1111-1111-111111111111"
+    scene.jobs.set_run(scene.job_id, 1, run_id)
+    scene.server.states[run_id] = state
+    assert scene.after(OPENING_SECONDS - 1).attempt == 1
+    job = scene.after(2)
+    reason = "The process that was to run the job died before it began."
+    assert scene.server.ended == [(run_id, reason)]
+    if state == "RUNNING":
+        assert (job.status, job.attempt, job.attempts[0].reason) == (JobState.QUEUED, 2, reason)
+    else:
+        assert (job.status, job.cancelled) == (JobState.FAILED, True)
+
+
+def test_a_run_that_opens_its_job_late_is_left_alone(scene):
+    run_id = "11111111-1111-1111-1111-111111111111"
+    scene.jobs.set_run(scene.job_id, 1, run_id)
+    scene.server.states[run_id] = "RUNNING"
+    scene.after(OPENING_SECONDS - 1)
+    scene.jobs.open(scene.job_id, run_id, 1, "{}", lease=True)
+    assert scene.after(3600).attempt == 1
+    scene.jobs.leases.release(scene.job_id)
 
 
 def test_every_retry_keeps_the_deployment_and_the_place_in_the_queue(scene):
