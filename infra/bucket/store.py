@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 from urllib.parse import quote
@@ -271,12 +272,14 @@ class ArtifactStore:
             )
         return answer["UploadId"]
 
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes | bytearray) -> str:
-        """Store a part, replacing one with the same number; return its ETag.
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | BytesIO) -> str:
+        """Store a part, replacing one with the same number; return its ETag. All of a `BytesIO` is sent.
 
         Raises:
             ObjectMissing: there is no such upload in parts.
         """
+        if isinstance(data, BytesIO):
+            data.seek(0)
         with _store_errors("put", key):
             answer = self._client.upload_part(
                 Bucket=self.bucket, Key=self._root + key, UploadId=upload_id, PartNumber=number, Body=data

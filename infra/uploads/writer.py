@@ -9,15 +9,17 @@ same part or another `rest` replaces what was written.
 """
 
 import contextlib
+import os
 import time
+from io import BytesIO
 from typing import Any
 
 from infra.bucket.store import ArtifactStore
 from infra.errors import ObjectMissing, StoreError
 from infra.uploads.records import Progress, Upload, UploadGone, UploadLock, UploadRecords
 
-PART_BYTES = 8 * 1024 * 1024
-"""Above S3's smallest part (5 MiB); 10,000 of them, S3's limit, hold more than the largest source."""
+PART_BYTES = 7 * 1024 * 1024
+"""Above S3's smallest part (5 MiB); 10,000 of them, S3's limit, hold more than 64 GiB, the largest source that may be allowed."""
 CONTENT_TYPE = "application/octet-stream"
 
 
@@ -31,8 +33,9 @@ class UploadWriter:
 
     def __init__(self, upload: Upload, lock: UploadLock, bucket: ArtifactStore, checksum: Any = None) -> None:
         self._upload, self._lock, self._bucket, self._checksum = upload, lock, bucket, checksum
-        self._part = bytearray(bucket.get_bytes(upload.rest) if upload.rest else b"")
-        self._first_part = (upload.offset - len(self._part)) // PART_BYTES + 1
+        self._part = BytesIO()  # sent as it is: boto3 would copy a bytearray
+        self._part.write(bucket.get_bytes(upload.rest) if upload.rest else b"")
+        self._first_part = (upload.offset - self._part.tell()) // PART_BYTES + 1
         self._etags: list[str] = []
         self._rest, self._multipart, self._recorded = upload.rest, upload.multipart, upload.offset
         self.offset = upload.offset
@@ -40,7 +43,7 @@ class UploadWriter:
 
     @property
     def is_part_full(self) -> bool:
-        return len(self._part) >= PART_BYTES
+        return self._part.tell() >= PART_BYTES
 
     @property
     def recorded(self) -> int:
@@ -49,8 +52,8 @@ class UploadWriter:
 
     def take(self, data: bytes) -> bytes:
         """Take bytes up to the end of the part; returns those left over, for after `write_part`."""
-        taken = data[: PART_BYTES - len(self._part)]
-        self._part += taken
+        taken = data[: PART_BYTES - self._part.tell()]
+        self._part.write(taken)
         self.offset += len(taken)
         if self._checksum is not None:
             self._checksum.update(taken)
@@ -79,7 +82,7 @@ class UploadWriter:
         if self.offset < self._upload.length:
             self._write_rest()
         elif self._multipart:
-            if self._part:
+            if self._part.tell():
                 self._put_part()
             self._record("")
         else:
@@ -90,16 +93,19 @@ class UploadWriter:
         if not self._multipart:
             self._multipart = self._bucket.begin_multipart(self._upload.key, CONTENT_TYPE)
         number = self._first_part + len(self._etags)
-        etag = self._bucket.put_part(self._upload.key, self._multipart, number, self._part)
+        try:
+            etag = self._bucket.put_part(self._upload.key, self._multipart, number, self._part)
+        finally:
+            self._part.seek(0, os.SEEK_END)
         self._etags.append(etag)
-        self._part = bytearray()
+        self._part = BytesIO()
 
     def _write_rest(self) -> None:
-        if not self._part:
+        if not self._part.tell():
             self._record("")
             return
         rest = f"{rests_prefix(self._upload.upload_id)}{self.offset}-{self._lock.token}"
-        self._bucket.put_bytes(rest, bytes(self._part), CONTENT_TYPE)
+        self._bucket.put_bytes(rest, self._part.getvalue(), CONTENT_TYPE)
         try:
             self._record(rest)
         except UploadGone:
@@ -108,7 +114,7 @@ class UploadWriter:
 
     def _put_whole(self) -> None:
         """Store a file that is smaller than a part."""
-        self._bucket.put_bytes(self._upload.key, bytes(self._part), CONTENT_TYPE)
+        self._bucket.put_bytes(self._upload.key, self._part.getvalue(), CONTENT_TYPE)
         try:
             self._record("")
         except UploadGone:
