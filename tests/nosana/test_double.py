@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import time
 
 import httpx
@@ -193,13 +194,22 @@ def test_a_starting_deployment_cannot_be_changed(http, nosana):
 
 
 def test_a_running_deployment_can_only_be_stopped(http, nosana):
-    nosana.script = "never claimed"
+    has_asked = threading.Event()
+
+    async def stops_once_asked(deployment):
+        job = deployment.list_job()
+        await deployment.stopping.wait()
+        await asyncio.to_thread(has_asked.wait)
+        job.end("STOPPED", result=None)
+
+    nosana.script = stops_once_asked
     one = http.wait_for_status(http.make(), "RUNNING")
     for method, path in (TRANSITIONS[0], *TRANSITIONS[2:]):
         assert http.call(method, f"/deployments/{one}{path}") == WRONG_STATE
     assert http.call("POST", f"/deployments/{one}/stop")[1]["status"] == "STOPPING"
     for method, path in TRANSITIONS:
         assert http.call(method, f"/deployments/{one}{path}") == WRONG_STATE
+    has_asked.set()
     http.wait_for_status(one, "STOPPED")
     assert http.jobs(one)[0]["state"] == "STOPPED"
 
