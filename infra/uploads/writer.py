@@ -19,7 +19,7 @@ from infra.errors import ObjectMissing, StoreError
 from infra.uploads.records import Progress, Upload, UploadGone, UploadLock, UploadRecords
 
 PART_BYTES = 7 * 1024 * 1024
-"""Above S3's smallest part (5 MiB); 10,000 of them, S3's limit, hold more than 64 GiB, the largest source that may be allowed."""
+"""Above S3's smallest part (5 MiB); 10,000 of them, S3's limit, hold more than the largest source may have."""
 CONTENT_TYPE = "application/octet-stream"
 
 
