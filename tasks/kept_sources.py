@@ -66,7 +66,8 @@ def forget_deleted(data_dir: Path, jobs: JobStore) -> None:
 def drop_old(data_dir: Path) -> None:
     """Delete what was last used a day ago, and the least recently used files beyond the limits."""
     with _logged():
-        kept = _files(data_dir)
+        if not (kept := _files(data_dir)):
+            return
         total, most = sum(size for _, size, _ in kept), _most(data_dir, kept)
         for used_at, size, path in sorted(kept):
             if used_at > time.time() - KEPT_SECONDS and total <= most:

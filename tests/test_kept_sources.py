@@ -75,6 +75,11 @@ def test_what_cannot_be_kept_is_logged_and_stops_nobody(tmp_path, file, caplog):
     assert caplog.text.count("Sources are not kept: ") == 3
 
 
+def test_a_machine_that_has_kept_nothing_yet_has_nothing_to_log(tmp_path, caplog):
+    drop_old(tmp_path / "not made yet")
+    assert not caplog.records
+
+
 def test_nothing_is_kept_of_a_job_that_another_machine_has_deleted(tmp_path, file, servers):
     jobs = JobStore.from_settings(servers.settings)
     deleted, other = new_job_id(), new_job_id()
