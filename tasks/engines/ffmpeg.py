@@ -84,7 +84,6 @@ def binary_dir(cache: Path | None = None) -> Path:
 def run(
     what: Any,
     timeout: float,
-    progress: Callable[[float], None] | None = None,
     read: Callable[[IO[bytes]], object] | None = None,
 ) -> Output:
     """Run ffmpeg to completion.
@@ -92,8 +91,7 @@ def run(
     Args:
         what: a stream built with ffmpeg-python, or the list of arguments without the program.
         timeout: maximum run time in seconds.
-        progress: called about twice a second with the seconds of output written.
-        read: consumes standard output while ffmpeg runs; cannot be combined with `progress`, which also uses it.
+        read: consumes standard output while ffmpeg runs.
 
     Raises:
         FfmpegError: the exit status was not 0, or `timeout` elapsed.
@@ -101,15 +99,12 @@ def run(
         DiskFull: it ran out of space.
     """
     arguments = [str(a) for a in (what if isinstance(what, list) else what.get_args())]
-    general = ["-y", *(["-progress", "pipe:1"] if progress else [])]
     expired = threading.Event()
-    with _launched([ffmpeg_exe(), *general, *arguments]) as child:
+    with _launched([ffmpeg_exe(), "-y", *arguments]) as child:
         timer = threading.Timer(timeout, _expire, (child.process, expired))
         timer.start()
         try:
-            if progress:
-                _report(child.stdout, progress)
-            elif read:
+            if read:
                 read(child.stdout)
             child.stdout.read()
             status = child.end()
@@ -261,13 +256,6 @@ def _expire(process: subprocess.Popen[bytes], expired: threading.Event) -> None:
 def _keep_tail(pipe: IO[bytes], tail: deque[str]) -> None:
     for line in pipe:
         tail.append(log_line(line.decode(errors="replace"), 500))
-
-
-def _report(pipe: IO[bytes], progress: Callable[[float], None]) -> None:
-    for line in pipe:
-        key, _, value = line.decode(errors="replace").strip().partition("=")
-        if key == "out_time_us" and value.lstrip("-").isdigit():
-            progress(max(int(value) / 1e6, 0.0))
 
 
 @functools.cache

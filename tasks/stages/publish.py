@@ -134,7 +134,7 @@ class _Verifier:
     def judge(self, rendered: RenderedClip) -> _Verdict:
         """Measure a file and check it against the contract."""
         try:
-            measurements = measure_clip(rendered.path, rendered.source, rendered.look, rendered.card)
+            measurements = measure_clip(rendered.path, rendered.source, rendered.look, rendered.card, rendered.drawn)
         except MediaError as error:
             unreadable = Check(name="readable", ok=False, measured=error.message, wanted="a file that decodes")
             return _Verdict(rendered=rendered, measurements=None, checks=[unreadable])

@@ -29,7 +29,8 @@ from tasks.core.output.render_plan import (
     on_clip_clock,
     plan,
 )
-from tasks.core.output.source_match import BINS_PER_SECOND, SourceExcerpt, covered_rows
+from tasks.core.output.shown_picture import DrawnPicture
+from tasks.core.output.source_match import BINS_PER_SECOND, SourceExcerpt, covered_rows, framings
 from tasks.core.picture.camera import Shot
 from tasks.core.picture.face_log import face_log, face_log_clip
 from tasks.core.picture.framing_choice import FINDS_FACES
@@ -39,6 +40,7 @@ from tasks.engines.footage import Footage
 from tasks.engines.hardware import cpu_cores
 from tasks.engines.output.encode import Edit, encode
 from tasks.engines.output.envelope import sound_levels
+from tasks.engines.output.picture_meter import Painted, PictureMeter
 from tasks.engines.output.source_frames import source_frames
 from tasks.engines.sound.loudness import plan_loudness
 from tasks.stages.framing import FaceDetection, FramedClip, frame_clip, frozen_as_shown, parts_warnings
@@ -58,7 +60,8 @@ class RenderedClip(BaseModel):
     """A finished file with the data for its checks and manifest. Time ranges are on the clip's clock.
 
     `card` is the rows of the hook's card, which is shown over the first seconds. `lowered` says that captions in the
-    middle would cover faces, or the edge of a picture that does not fill the clip's.
+    middle would cover faces, or the edge of a picture that does not fill the clip's. `drawn` is what the encoder was
+    given; it is None for encoders other than x264, whose files are decoded to see what they show.
     """
 
     drawing: Drawing
@@ -67,6 +70,7 @@ class RenderedClip(BaseModel):
     source_black: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source_frozen: list[tuple[float, float]] = Field(default_factory=list[tuple[float, float]])
     source: SourceExcerpt
+    drawn: DrawnPicture | None = None
     card: Band | None = None
     lowered: bool = False
     face_log: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -194,8 +198,11 @@ def render_clip(
         text = _caption_clip(drawing, look, picture, frames.duration, footage, options)
         covered = covered_rows(look.band(size), text.card)
         excerpt = beside.submit(copy_context().run, _source_excerpt, drawing, footage, picture.shots, options, covered)
-        encoder = _encode_clip(Edit(frames, sound, text.script, text.font.folder), footage, options, out, progress)
-    parts = parts_warnings(drawing, picture)
+        places = (where for shot in picture.all_shots for _, where in framings(shot, shot.start, footage.info, options))
+        painted = Painted(size, frames.duration, look, text.card, frozenset(places))
+        edit = Edit(frames, sound, text.script, text.font.folder)
+        encoder, meter = _encode_clip(edit, painted, footage, options, out, progress)
+    parts, source = parts_warnings(drawing, picture), excerpt.result()
     progress(1.0)
     return RenderedClip(
         drawing=drawing,
@@ -203,7 +210,8 @@ def render_clip(
         shots=picture.all_shots,
         source_black=on_clip_clock(clip, picture.black),
         source_frozen=on_clip_clock(clip, frozen_as_shown(picture, footage.info)),
-        source=excerpt.result(),
+        source=source,
+        drawn=meter.drawn(source.frames, frames.frames) if encoder.name == "libx264" else None,
         card=text.card,
         lowered=lowered,
         face_log=face_log_clip(clip.index, picture.all_shots, *picture.views, shadow=picture.shadow),
@@ -264,15 +272,22 @@ def _caption_clip(
 
 
 def _encode_clip(
-    edit: Edit, footage: Footage, options: RenderOptions, out: Path, progress: Callable[[float], None]
-) -> EncoderChoice:
-    """Encode the clip into `out`; returns the encoder used."""
+    edit: Edit,
+    painted: Painted,
+    footage: Footage,
+    options: RenderOptions,
+    out: Path,
+    progress: Callable[[float], None],
+) -> tuple[EncoderChoice, PictureMeter]:
+    """Encode the clip into `out`; returns the encoder used, and the meter that has watched the picture."""
 
     def tell(seconds: float) -> None:
         progress(1 - _ENCODE_SHARE * (1 - min(seconds / edit.plan.duration, 1.0)))
 
-    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
-        encode(edit, footage, options, encoder, decoder, out, tell)
+    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> PictureMeter:
+        meter = PictureMeter(painted, tell)
+        encode(edit, footage, options, encoder, decoder, out, meter)
+        return meter
 
     return _draw_on_gpu_or_cpu(draw, choose_encoder(options.encoder), hwaccel(footage.video))
 
@@ -288,18 +303,17 @@ def _source_excerpt(
 
 
 def _draw_on_gpu_or_cpu(
-    draw: Callable[[EncoderChoice, dict[str, str]], None], encoder: EncoderChoice, decoder: dict[str, str]
-) -> EncoderChoice:
-    """The encoder that rendered the clip. If the GPU fails or has no free session, the CPU takes over."""
+    draw: Callable[[EncoderChoice, dict[str, str]], PictureMeter], encoder: EncoderChoice, decoder: dict[str, str]
+) -> tuple[EncoderChoice, PictureMeter]:
+    """The encoder that rendered the clip, and the meter. If the GPU fails or has no session, the CPU takes over."""
     try:
-        draw(encoder, decoder)
+        return encoder, draw(encoder, decoder)
     except FfmpegError as error:
         if encoder.name == "libx264" and not decoder:
             raise
         encoder = EncoderChoice("libx264", f"the GPU failed: {str(error).splitlines()[-1]}")
         _log.warning("Rendering on the CPU: %s", encoder.reason)
-        draw(encoder, {})
-    return encoder
+        return encoder, draw(encoder, {})
 
 
 def _ignore_progress(share: float) -> None:

@@ -59,13 +59,6 @@ def test_the_folder_holds_a_working_ffmpeg_even_when_made_concurrently(tmp_path:
     assert output.startswith("ffmpeg version")
 
 
-def test_progress_is_reported_in_seconds_of_output():
-    reports: list[float] = []
-    run(ffmpeg.input("testsrc=s=64x64:d=2", f="lavfi").output("-", f="null"), 30, reports.append)
-    assert reports == sorted(reports)
-    assert reports[-1] == pytest.approx(2, abs=0.1)
-
-
 def test_standard_output_is_read_as_it_arrives():
     sizes: list[int] = []
     frame = ffmpeg.input("color=s=16x16:d=0.2:r=10", f="lavfi").output("pipe:1", f="rawvideo", pix_fmt="gray")

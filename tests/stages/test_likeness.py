@@ -9,7 +9,7 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.output.clip_checks import check_clip
 from tasks.core.output.render_plan import RenderOptions
 from tasks.core.picture.camera import CropKey, Shot
-from tasks.engines.output.measurements import measure_clip
+from tasks.engines.output.measurements import _key_frames, measure_clip
 from tasks.stages import framing
 from tasks.stages.render import RenderedClip, render_clip
 from tests.folders import MEDIA
@@ -30,12 +30,30 @@ def rendered(source: Path, out: Path, clip: EdlClip | None = None) -> RenderedCl
     return render_clip(drawing(clip or cut()), footage(source), OPTIONS, out)
 
 
-def broken_checks(clip: RenderedClip, path: Path | None = None) -> set[str]:
-    """Names of the failed checks among those that compare with the source."""
-    measure = measure_clip(path or clip.path, clip.source, clip.look)
+def broken_checks(clip: RenderedClip, path: Path | None = None, *, decoded: bool = True) -> set[str]:
+    """Names of the failed checks among those that compare with the source.
+
+    The picture is the `decoded` one, or what the encoder was given if the file has the same key frames.
+    """
+    measure = measure_clip(path or clip.path, clip.source, clip.look, drawn=None if decoded else clip.drawn)
     assert len(measure.frame_matches) >= 5
     checks = check_clip(measure, clip.clip, OPTIONS, clip.source_black, clip.source_frozen, clip.drawing.captioned)
     return {c.name for c in checks if not c.ok} & COMPARED
+
+
+def assert_good(clip: RenderedClip) -> None:
+    """All checks pass, of the file's picture and of that which the encoder was given; the file's key frames show it."""
+    assert broken_checks(clip) == set()
+    assert broken_checks(clip, decoded=False) == set()
+    measure = measure_clip(clip.path, clip.source, clip.look)
+    assert clip.drawn
+    assert clip.drawn.frames == measure.frames
+    assert clip.drawn.is_like(_key_frames(clip.path, measure))
+    apart = [
+        abs(one.distance - other.distance)
+        for one, other in zip(measure.frame_matches, clip.drawn.shown.frame_matches, strict=True)
+    ]
+    assert max(apart) < 0.1
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +78,7 @@ def clip_of_another_time(source: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_a_good_clip_passes(good_clip: RenderedClip):
-    assert broken_checks(good_clip) == set()
+    assert_good(good_clip)
 
 
 SOUND = ("-c:v", "copy", "-c:a", "aac", "-b:a", "160k")
@@ -93,6 +111,7 @@ def test_a_broken_clip_fails_the_right_check(good_clip: RenderedClip, tmp_path: 
     path = tmp_path / "broken.mp4"
     ffmpeg("-i", good_clip.path, *how, path)
     assert broken_checks(good_clip, path) == names
+    assert broken_checks(good_clip, path, decoded=False) == names
 
 
 def test_picture_or_sound_of_another_time_fails(
@@ -127,7 +146,7 @@ def test_good_clips_of_every_kind_pass(tmp_path: Path, name: str):
     heard = ["-f", "lavfi", "-i", sound] if sound else quiet
     shape = ["-t", "8", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
     ffmpeg("-f", "lavfi", "-i", picture, *heard, "-map", "0:v", "-map", "1:a", *shape, path)
-    assert broken_checks(rendered(path, tmp_path / "out", cut(1.3, 7.3))) == set()
+    assert_good(rendered(path, tmp_path / "out", cut(1.3, 7.3)))
 
 
 @pytest.mark.parametrize("layout", ["still", "pan", "fit", "fit without bars"])
@@ -145,13 +164,13 @@ def test_clips_of_every_layout_pass(source: Path, tmp_path: Path, monkeypatch: p
         }[layout]  # fmt: skip
 
     monkeypatch.setattr(framing, "frame_range", framed)
-    assert broken_checks(rendered(source, tmp_path)) == set()
+    assert_good(rendered(source, tmp_path))
 
 
 def test_a_clip_of_two_segments_passes(source: Path, tmp_path: Path):
     spans = [Span(start=9, end=13), Span(start=1, end=5)]
     clip = EdlClip(index=1, title="t", hook="h", segments=spans)
-    assert broken_checks(rendered(source, tmp_path, clip)) == set()
+    assert_good(rendered(source, tmp_path, clip))
 
 
 def test_a_source_with_one_key_frame_is_compared_near_it(source: Path, tmp_path: Path):
@@ -159,7 +178,7 @@ def test_a_source_with_one_key_frame_is_compared_near_it(source: Path, tmp_path:
     ffmpeg("-i", source, "-c:v", "libx264", "-g", 9999, "-bf", 3, "-sc_threshold", 0, "-c:a", "copy", path)
     clip = rendered(path, tmp_path / "out")
     assert max(frame.t for frame in clip.source.frames) < 5.5
-    assert broken_checks(clip) == set()
+    assert_good(clip)
     late = tmp_path / "late.mp4"
     ffmpeg("-i", clip.path, *BROKEN["half a second late"][0], late)
     assert broken_checks(clip, late) == {"picture"}

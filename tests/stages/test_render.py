@@ -18,7 +18,9 @@ from tasks.core.picture.camera import CropKey, Shot
 from tasks.core.picture.framing_choice import Split
 from tasks.core.transcript import Segment, Word
 from tasks.engines.ffmpeg import EncoderChoice, nvenc_works, run
-from tasks.engines.output.measurements import _is_mark, measure_clip
+from tasks.engines.output.encode import encode
+from tasks.engines.output.measurements import measure_clip
+from tasks.engines.output.picture_meter import is_mark
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import framing
 from tasks.stages import render as stage
@@ -152,6 +154,20 @@ def test_a_failing_gpu_falls_back_to_the_cpu_and_says_so(plain: Path, tmp_path: 
     clip = rendered(plain, tmp_path / "out")
     assert clip.encoder == "libx264"
     assert "the GPU failed" in clip.encoder_reason
+    assert faults(clip) == []
+
+
+def test_only_files_of_x264_are_known_by_what_was_drawn(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What another encoder makes of it is decoded."""
+    assert rendered(plain, tmp_path / "a").drawn
+
+    def with_x264(edit, source, options, encoder, *more) -> None:
+        encode(edit, source, options, EncoderChoice("libx264", ""), *more)
+
+    monkeypatch.setattr(stage, "choose_encoder", lambda wish: EncoderChoice("h264_nvenc", "believed in"))
+    monkeypatch.setattr(stage, "encode", with_x264)
+    clip = rendered(plain, tmp_path / "b")
+    assert (clip.encoder, clip.drawn) == ("h264_nvenc", None)
     assert faults(clip) == []
 
 
@@ -431,7 +447,7 @@ def test_a_correction_changes_loudness_and_length(plain: Path, tmp_path: Path):
 
 def test_highlight_detection_ignores_white_and_grey():
     luma, chroma = np.array([[200, 235, 128]]), np.array([[[26, 128, 128]], [[150, 128, 128]]])
-    assert _is_mark(CLASSIC.preset.mark, luma, *chroma).tolist() == [[True, False, False]]
+    assert is_mark(CLASSIC.preset.mark, luma, *chroma).tolist() == [[True, False, False]]
 
 
 def test_parallel_encodes_are_bounded_by_clips_and_the_setting():

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -140,9 +141,10 @@ def test_a_replacement_whose_render_is_killed_is_not_dropped(video: Path, tmp_pa
 def test_a_stopped_gpu_encode_is_not_repeated_on_the_cpu():
     drawn: list[str] = []
 
-    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> None:
+    def draw(encoder: EncoderChoice, decoder: dict[str, str]) -> Never:
         drawn.append(encoder.name)
         run(ENDLESS, 60)
+        raise AssertionError
 
     stopper = threading.Thread(target=stop_first_program)
     stopper.start()

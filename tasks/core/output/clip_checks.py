@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from math import isfinite
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from tasks.core.edl import EdlClip
 from tasks.core.output.check import LENGTH_TOLERANCE, Check
-from tasks.core.output.poster import PosterCandidate
 from tasks.core.output.render_plan import MAX_TRUE_PEAK, TARGET_LUFS, RenderOptions
+from tasks.core.output.shown_picture import ShownPicture
 from tasks.core.output.source_match import FEWEST_FRAMES, LAG_TOLERANCE, FrameMatch, Lag
 from tasks.core.plurals import pluralize
 from tasks.core.titles.grounding import unspoken_words
@@ -47,14 +47,12 @@ MAX_MISPLACED = 1
 """Frames, of FEWEST_FRAMES or more, that may seem out of place by chance."""
 
 
-class ClipMeasurements(BaseModel):
+class ClipMeasurements(ShownPicture):
     """Measurements of a finished file. Times are seconds on the clip's clock; missing streams have None or 0.
 
-    `highlight` has (time, pixels of the highlight colour in the caption area) for every sampled frame.
-    `moov_first` means that a player can start before the whole file has arrived. `lost_in_mono` is the share of
-    the sound that vanishes in mono. `lags`, `dropouts` and `frame_matches` compare the clip with its source: `lags`
-    is None if there was no sound to compare, and empty if the source's sound is too steady to show a lag.
-    `poster_fault` says why no faces were looked for in the frames for the poster, or is None.
+    `frames` are those that the file's index lists. `moov_first` means that a player can start before the whole file has
+    arrived. `lost_in_mono` is the share of the sound that vanishes in mono. `lags` and `dropouts` compare it with the
+    source's: `lags` is None if there was no sound to compare, and empty if the source's is too steady to show a lag.
     """
 
     size_bytes: int
@@ -63,6 +61,7 @@ class ClipMeasurements(BaseModel):
     audio_streams: int = 0
     video_codec: str | None = None
     pixel_format: str | None = None
+    frames: int = 0
     width: int = 0
     height: int = 0
     sample_aspect_ratio: float = 1.0
@@ -74,16 +73,10 @@ class ClipMeasurements(BaseModel):
     audio_end: float | None = None
     integrated: float | None = None
     true_peak: float | None = None
-    black: list[Stretch] = Field(default_factory=list[Stretch])
-    frozen: list[Stretch] = Field(default_factory=list[Stretch])
-    highlight: list[tuple[float, int]] = Field(default_factory=list[tuple[float, int]])
     moov_first: bool = False
     lost_in_mono: float = 0.0
     lags: list[Lag] | None = None
     dropouts: list[Stretch] = Field(default_factory=list[Stretch])
-    frame_matches: list[FrameMatch] = Field(default_factory=list[FrameMatch])
-    poster_candidates: list[PosterCandidate] = Field(default_factory=list[PosterCandidate])
-    poster_fault: str | None = None
 
 
 def check_clip(

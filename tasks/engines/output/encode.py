@@ -1,8 +1,8 @@
 """Encodes a clip once: crop path, scale, captions and loudness together, with x264 or NVENC."""
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import ffmpeg
 
 from tasks.core.media import MediaInfo
 from tasks.core.output.render_plan import OnReel, Piece, RenderOptions, RenderPlan, path_expression, reels
+from tasks.core.output.shown_picture import KEY_FRAME_SECONDS
 from tasks.core.picture.placement import WHOLE, Layout, placed, rows_above
 from tasks.core.picture.reframe import upper_half
 from tasks.engines.ffmpeg import EncoderChoice, run
 from tasks.engines.footage import Footage
+from tasks.engines.output.picture_meter import PictureMeter
 from tasks.engines.picture.filters import apply, to_bt709
 from tasks.engines.picture.frames import display_filters, seek_options
 from tasks.engines.sound import loudness
@@ -44,9 +46,9 @@ def encode(
     encoder: EncoderChoice,
     decoder: dict[str, str],
     out: Path,
-    progress: Callable[[float], None] | None = None,
+    meter: PictureMeter,
 ) -> None:
-    """Write the clip to `out`, renamed into place once it is complete.
+    """Write the clip to `out`, renamed into place once it is complete, while the meter watches its picture.
 
     `decoder` has input options for the picture, as returned by `hwaccel`.
 
@@ -58,14 +60,15 @@ def encode(
         script, half_done = Path(work) / "captions.ass", Path(work) / out.name
         script.write_text(edit.captions, encoding="utf-8")
         framed = _picture(plan, footage, decoder, options)
-        picture = framed.filter("ass", filename=str(script), fontsdir=str(edit.fonts))
+        picture = framed.filter("ass", filename=str(script), fontsdir=str(edit.fonts)).split()
         sound = loudness.sound(
             footage.audio, [(s.start, plan.seconds(s)) for s in plan.segments], loud.gain, loud.ceiling
         )
-        stream = ffmpeg.output(
-            picture, sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
+        clip = ffmpeg.output(
+            picture[0], sound, str(half_done), **_codec(options, encoder, plan), **_SOUND_CODEC, **_CONTAINER
         )
-        run(_with_graph_in_file(stream.get_args(), Path(work)), 60 + _MAX_SLOWDOWN * plan.duration, progress)
+        arguments = ffmpeg.merge_outputs(meter.small(picture[1]), clip).get_args()
+        run(_with_graph_in_file(arguments, Path(work)), 60 + _MAX_SLOWDOWN * plan.duration, read=meter.watch)
         half_done.replace(out)
 
 
@@ -78,7 +81,7 @@ def _codec(options: RenderOptions, encoder: EncoderChoice, plan: RenderPlan) -> 
         "c:v": encoder.name,
         "pix_fmt": "yuv420p",
         "r": f"{plan.rate_num}/{plan.rate_den}",
-        "g": round(4 * plan.rate),
+        "g": floor(KEY_FRAME_SECONDS * plan.rate),
     }
     if encoder.name == "h264_nvenc":
         return common | {"preset": "p4", "rc": "vbr", "cq": options.crf + 4, "b:v": 0, "profile:v": "high"}

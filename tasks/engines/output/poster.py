@@ -34,6 +34,8 @@ _EYE_PIXELS, _EYE_ROWS = 32, slice(10, 22)
 """Size of that square once scaled, and the rows of the eye itself: those above show the brow."""
 _SKIN = 70
 """Percentile of the face's luma that is skin, not hair, brows or shadow."""
+_AHEAD = 1.0
+"""Seconds before a frame from which all frames are decoded: more than decoders are ahead by."""
 MAX_BYTES = 400_000
 _QUALITIES, _SHRINKS = (90, 80, 65, 50), (1, 2, 4)
 """Tried in turn, the qualities first, until the file is small enough."""
@@ -190,12 +192,17 @@ def _jpeg(picture: np.ndarray, shrink: int, quality: int) -> bytes:
 
 
 def _sampled_frame(clip: Path, t: float) -> VideoFrame:
-    """The frame that stands for `t` in the measurements: the last reference frame nearer to `t` than to the next."""
+    """The frame that stands for `t` in the measurements: the last one that is nearer to `t` than to the next sample.
+
+    Frames that no other refers to are decoded only shortly before it.
+    """
     with av.open(str(clip)) as container:
         (stream,) = container.streams.video[:1]
         stream.codec_context.skip_frame = "NONREF"
         found: VideoFrame | None = None
         for begins, frame in video_frames(container, stream, t):
+            if begins >= t - _AHEAD:
+                stream.codec_context.skip_frame = "DEFAULT"
             if found is not None and begins >= t + 0.5 / SAMPLES_PER_SECOND:
                 break
             found = frame

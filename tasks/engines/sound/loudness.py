@@ -85,8 +85,17 @@ def measure_loudness(
     timeout: float = 120,
 ) -> Loudness:
     """Loudness of the sound as an encode with `gain` and `ceiling` (dB) would produce it."""
-    meter = sound(audio, segments, gain, ceiling).filter("ebur128", peak="true", framelog="quiet")
-    return read_summary(run(meter.output("-", f="null"), timeout).stderr)
+    return _measured(sound(audio, segments, gain, ceiling), timeout)
+
+
+def loudness_of(file: Path, timeout: float = 120) -> Loudness:
+    """Loudness of all of a file's sound."""
+    return _measured(ffmpeg.input(f"file:{file}").audio, timeout)
+
+
+def _measured(stream: Any, timeout: float) -> Loudness:
+    meter = stream.filter("ebur128", peak="true", framelog="quiet")
+    return _read_summary(run(meter.output("-", f="null"), timeout).stderr)
 
 
 def integrated(audio: Path, timeout: float = 1800) -> float | None:
@@ -97,7 +106,7 @@ def integrated(audio: Path, timeout: float = 1800) -> float | None:
     return float(found[-1]) if found and float(found[-1]) > _SILENCE_LUFS else None
 
 
-def read_summary(log: str) -> Loudness:
+def _read_summary(log: str) -> Loudness:
     """Parse the summary that ffmpeg's ebur128 filter prints at the end."""
     integrated = re.findall(r"^\s*I:\s*(-?[\d.]+|-?inf|nan) LUFS", log, re.MULTILINE)
     peak = re.findall(r"^\s*Peak:\s*(-?[\d.]+|-?inf|nan) dBFS", log, re.MULTILINE)

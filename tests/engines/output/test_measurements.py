@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import av
+import ffmpeg as ffmpeg_python
 import pytest
 
 from tasks.core.captions.ass import ass
@@ -8,12 +10,15 @@ from tasks.core.edl import EdlClip, Span
 from tasks.core.errors import UnreadableMedia
 from tasks.core.output.clip_checks import CAPTION_PIXELS, check_clip
 from tasks.core.output.render_plan import RenderOptions
+from tasks.core.output.shown_picture import DrawnPicture, ShownPicture
 from tasks.core.output.source_match import SourceExcerpt
 from tasks.core.picture.camera import Shot
 from tasks.core.transcript import Word
 from tasks.engines.captions import fonts
+from tasks.engines.ffmpeg import run
 from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.measurements import measure_clip, moov_first
+from tasks.engines.output.picture_meter import Painted, PictureMeter
 from tasks.engines.output.source_frames import source_frames
 from tasks.engines.probe import probe
 from tests.small_media import ffmpeg
@@ -131,3 +136,52 @@ def test_the_highlight_of_a_short_word_in_a_landscape_clip_is_seen(tmp_path: Pat
     measure = measure_clip(make(tmp_path / "a.mp4", picture), source, look)
     seen = [max(pixels for t, pixels in measure.highlight if abs(t - word.middle) < 0.1) for word in words]
     assert min(seen) >= CAPTION_PIXELS
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory, source: SourceExcerpt) -> DrawnPicture:
+    """What the encoder of a good clip was given, with a highlight that no file has, which tells it from files."""
+    path = make(tmp_path_factory.mktemp("drawn") / "a.mp4", *KEYED)
+    meter = PictureMeter(Painted(SIZE, SECONDS, LOW, None, frozenset(frame.box for frame in source.frames)))
+    run(meter.small(ffmpeg_python.input(str(path)).video), 30, meter.watch)
+    given = meter.drawn(source.frames, SECONDS * 25)
+    return given.model_copy(update={"shown": given.shown.model_copy(update={"highlight": MARKED})})
+
+
+MARKED = [(0.0, 12345)]
+KEYED = f"{PICTURE},{HIGHLIGHT}", f"{SOUND},{LOUD}", "-g", "25"
+
+
+def test_a_file_that_shows_what_was_drawn_is_not_decoded_again(
+    tmp_path: Path, source: SourceExcerpt, drawn: DrawnPicture
+):
+    path = make(tmp_path / "a.mp4", *KEYED)
+    by_drawing, by_file = measure_clip(path, source, LOW, drawn=drawn), measure_clip(path, source, LOW)
+    assert by_drawing.highlight == MARKED
+    shown = {name: getattr(by_file, name) for name in ShownPicture.model_fields}
+    assert by_drawing.model_copy(update=shown) == by_file
+
+
+UNLIKE = {
+    "darker": (f"{PICTURE},{HIGHLIGHT},lutyuv=y=val*0.9", *KEYED[1:]),
+    "another picture from the middle on": (f"{PICTURE},{HIGHLIGHT},hflip=enable='gte(t,2)'", *KEYED[1:]),
+    "a frame less": (*KEYED, "-frames:v", "99"),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_a_file_that_is_unlike_what_was_drawn_is_decoded(
+    tmp_path: Path, source: SourceExcerpt, drawn: DrawnPicture, name: str
+):
+    path = make(tmp_path / "a.mp4", *UNLIKE[name])
+    assert measure_clip(path, source, LOW, drawn=drawn) == measure_clip(path, source, LOW)
+
+
+def test_a_file_with_a_damaged_key_frame_is_decoded(tmp_path: Path, source: SourceExcerpt, drawn: DrawnPicture):
+    path = make(tmp_path / "a.mp4", *KEYED)
+    with av.open(str(path)) as container:
+        third = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.is_keyframe][2]
+    data = bytearray(path.read_bytes())
+    data[third[0] + 40 : third[0] + third[1]] = bytes(third[1] - 40)
+    path.write_bytes(data)
+    assert measure_clip(path, source, LOW, drawn=drawn).highlight != MARKED
