@@ -210,6 +210,13 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._/-]+$",
         description="Whisper model, by name or folder; when empty, small on a GPU and base on a CPU.",
     )
+    asr_model_final: str | None = Field(
+        examples=["medium"],
+        default=None,
+        pattern=r"^[A-Za-z0-9._/-]+$",
+        description="Better Whisper model that hears the chosen seconds again, for captions and titles; "
+        "none when empty.",
+    )
     asr_device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Device for speech recognition: auto, cpu or cuda."
     )

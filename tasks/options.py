@@ -1,6 +1,6 @@
 """The settings that change a stage's result. Only these are part of its cache key."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from infra.settings import Settings
 from tasks.core.output.render_plan import RenderOptions
@@ -24,12 +24,13 @@ class SpeechOptions(BaseModel):
 
 
 class ChoiceOptions(BaseModel):
-    """SELECT: the LLM that reranks clips and writes their titles, or None."""
+    """SELECT: the LLM that reranks clips and writes their titles, or None; the model that hears them again, or None."""
 
     model_config = ConfigDict(frozen=True)
 
     llm_model: str | None
     llm_api_base: str | None
+    final_model: str | None = Field(default=None, exclude_if=lambda name: name is None)
 
 
 class RunOptions(BaseModel):
@@ -49,7 +50,9 @@ def run_options(settings: Settings) -> RunOptions:
     return RunOptions(
         source=SourceOptions(max_fps=settings.render_max_fps),
         speech=SpeechOptions(model=settings.asr_model, beam_size=settings.asr_beam_size),
-        choice=ChoiceOptions(llm_model=settings.llm_model_name, llm_api_base=settings.llm_api_base),
+        choice=ChoiceOptions(
+            llm_model=settings.llm_model_name, llm_api_base=settings.llm_api_base, final_model=settings.asr_model_final
+        ),
         picture=RenderOptions(
             width=width,
             height=height,

@@ -12,12 +12,15 @@ from tasks.core.edit.document import first_revision, transcript_words
 from tasks.core.edit.drawing import derived_edl
 from tasks.core.media import SourceMeta
 from tasks.core.request import ClipRequest
+from tasks.core.transcript import Speech
 from tasks.engines.choice.llm import LlmOptions
 from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.hardware import AsrOptions
 from tasks.options import ChoiceOptions
 from tasks.records import ChunksRecord, EdlRecord, SourceRecord, TranscriptRecord
 from tasks.stages.ends import snap_ends
-from tasks.stages.select import select_clips
+from tasks.stages.hear_again import hear_again
+from tasks.stages.select import Hear, select_clips
 from tasks.workspace import Workspace, stage_workspace
 
 
@@ -41,11 +44,14 @@ def select(
             SourceMeta.model_validate_json(work.fetch(source.artifacts["meta"]).read_bytes()),
             _llm(options, work),
             ffmpeg_exe(),
+            _second_hearing(options, speech, transcript, source, work),
         )
         video = work.fetch(source.artifacts["video"])
         unheard = partial(left_out, source=SourceWords.of(speech)) if request.tighten else None
         clips = snap_ends(edl.clips, speech.segments, video, source.info, request.bounds, left_out=unheard)
-        document = first_revision(clips, source.artifacts["video"].sha256, transcript_words(speech.segments), request)
+        document = first_revision(
+            clips, source.artifacts["video"].sha256, transcript_words(speech.segments), request, edl.corrected
+        )
         edl = edl.model_copy(update={"clips": derived_edl(document, clips, speech)})
         return EdlRecord(
             artifacts={"edit": work.put_json("edit.json", document), "edl": work.put_json("edl.json", edl)},
@@ -53,6 +59,23 @@ def select(
             warnings=edl.notes,
             selection=edl.selection,
         )
+
+
+def _second_hearing(
+    options: ChoiceOptions, speech: Speech, transcript: TranscriptRecord, source: SourceRecord, work: Workspace
+) -> Hear | None:
+    """Hears parts of the source again, or None if no other model than the transcript's is wanted for that."""
+    if options.final_model in (None, transcript.model.get("model")):
+        return None
+    configured = work.settings
+    asr = AsrOptions(
+        cache=configured.data_dir / "weights",
+        model=options.final_model,
+        device=configured.asr_device,
+        batch_size=configured.asr_batch_size,
+        beam_size=configured.asr_beam_size,
+    )
+    return partial(hear_again, speech=speech, audio=work.fetch(source.artifacts["audio"]), options=asr)
 
 
 def _llm(options: ChoiceOptions, work: Workspace) -> LlmOptions | None:

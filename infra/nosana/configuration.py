@@ -34,7 +34,7 @@ class NosanaJobConfiguration(BaseJobConfiguration):
         description="CUDA versions, one of which the host must have; any when empty.",
     )
     inherit: list[str] = Field(
-        default=["RENDER_*", "ASR_BEAM_SIZE", "ASR_MODEL", "MAX_SOURCE_SECONDS", "MAX_SOURCE_BYTES"],
+        default=["RENDER_*", "ASR_BEAM_SIZE", "ASR_MODEL", "ASR_MODEL_FINAL", "MAX_SOURCE_SECONDS", "MAX_SOURCE_BYTES"],
         description="The worker's variables to pass to the container, by name or pattern; never secrets.",
     )
     poll_seconds: float = Field(default=5, ge=0.05, le=60, description="Seconds between checks of a deployment.")

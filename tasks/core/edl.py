@@ -58,11 +58,18 @@ class TopicMatch(BaseModel):
         return any(self.terms.values())
 
 
+class HeardAgain(BaseModel):
+    """The model that has heard the clips a second time, and how many of their words it changed."""
+
+    model: str
+    words_changed: int
+
+
 class Selection(BaseModel):
     """How the clips were chosen. `reason` says why the LLM did not decide, or not alone; else empty.
 
     `topic` says how a topic was matched, if one was asked for. `kinds` is how much the recording seems to be a talk,
-    a conversation, a lesson or a stream.
+    a conversation, a lesson or a stream. `heard_again` is None if the clips were heard once.
     """
 
     mode: SelectionPath
@@ -71,12 +78,14 @@ class Selection(BaseModel):
     model: str | None = None
     topic: TopicMatch | None = Field(default=None, exclude_if=lambda match: match is None)
     kinds: dict[str, float] = Field(default_factory=dict[str, float])
+    heard_again: HeardAgain | None = Field(default=None, exclude_if=lambda heard: heard is None)
 
 
 class Edl(BaseModel):
     """`edl.json`. `reserve` holds the next best windows that overlap no clip, best first.
 
-    `notes` say what selection lacked: audio, word lists, room for all clips.
+    `notes` say what selection lacked: audio, word lists, room for all clips. `corrected`, for the edit document, has
+    the new text of words for each clip, by their place in the transcript.
     """
 
     job_id: str
@@ -84,3 +93,4 @@ class Edl(BaseModel):
     reserve: list[EdlClip] = Field(default_factory=list[EdlClip])
     selection: Selection
     notes: list[str] = Field(default_factory=list[str])
+    corrected: list[dict[int, str]] = Field(default_factory=list[dict[int, str]], exclude=True)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.core.choice.audience import Audience
@@ -11,11 +12,13 @@ from tasks.core.choice.reasons import reason
 from tasks.core.choice.selection import Candidate, SelectedWindows, Talk, Wanted, select_windows
 from tasks.core.choice.topic_match import match_topic, mentions, topic_terms
 from tasks.core.edit.cuts import SourceWords, TightClock, is_filler
-from tasks.core.edl import Edl, EdlClip, Selection, Span, TopicMatch
+from tasks.core.edit.document import transcript_words
+from tasks.core.edl import Edl, EdlClip, HeardAgain, Selection, Span, TopicMatch
 from tasks.core.errors import NoSpeech, TooShort
 from tasks.core.media import SourceMeta
 from tasks.core.plurals import clock, pluralize
 from tasks.core.request import ClipRequest
+from tasks.core.speech.second_hearing import SecondHearing
 from tasks.core.speech.sentences import join, sentences
 from tasks.core.speech.terms import Line
 from tasks.core.titles.grounding import unspoken_words
@@ -26,6 +29,9 @@ from tasks.engines.choice.prosody import AudioUnreadable, measure_delivery
 
 _log = logging.getLogger(__name__)
 
+Hear = Callable[[list[tuple[float, float]]], SecondHearing]
+"""Hears parts of the source again, in seconds from its start."""
+
 
 def select_clips(
     job_id: str,
@@ -35,8 +41,11 @@ def select_clips(
     meta: SourceMeta,
     llm: LlmOptions | None,
     ffmpeg: str,
+    hear: Hear | None = None,
 ) -> Edl:
     """The EDL of a job: clips, best first, and a reserve of windows that overlap none of them.
+
+    Titles and texts of the clips are as `hear` has heard them, but not those of the reserve.
 
     Raises:
         NoSpeech: the transcript has no words.
@@ -56,26 +65,47 @@ def select_clips(
     )
     if request.tighten:
         talk = [_without_fillers(sentence, speech.language) for sentence in talk]
-        selected = _as_said(selected, talk)
+        selected = selected.model_copy(
+            update={
+                "clips": [_as_said(window, talk) for window in selected.clips],
+                "reserve": [_as_said(window, talk) for window in selected.reserve],
+            }
+        )
     for note in selected.notes:
         _log.info("Selection: %s", note)
     picks, selection = _rerank(selected, count, llm, request.topic, speech)
-    ordered, named = _put_picks_first(selected, picks)
-    clips = [
-        _clip(i, window, talk, speech.language_of([(window.start, window.end)]), named.get(id(window)))
-        for i, window in enumerate(ordered, start=1)
-    ]
+    ordered = _put_picks_first(selected, picks)
     count = len(selected.clips)
+    heard = hear([(window.start, window.end) for window, _ in ordered[:count]]) if hear else SecondHearing()
+    talk = _corrected(talk, heard.changed, speech)
+    clips = [
+        _clip(
+            i,
+            _as_said(window, talk) if heard.changed else window,
+            talk,
+            speech.language_of([(window.start, window.end)]),
+            pick,
+        )
+        for i, (window, pick) in enumerate(ordered, start=1)
+    ]
     notes = selected.notes + ([f"the LLM's answer: {selection.reason}"] if llm and selection.reason else [])
+    notes += [heard.fault] if heard.fault else []
     kinds = {kind: round(share, 3) for kind, share in selected.kinds.items()}
-    selection = selection.model_copy(update={"kinds": kinds})
+    selection = selection.model_copy(update={"kinds": kinds, "heard_again": _heard_again(heard)})
     if request.topic:
         match = _topic_match(request.topic, talk, clips[:count], speech.language)
         selection = selection.model_copy(
             update={"topic": match.model_copy(update={"by": "terms and LLM" if picks else "terms"})}
         )
         notes += _topic_notes(match, count)
-    return Edl(job_id=job_id, clips=clips[:count], reserve=clips[count:], selection=selection, notes=notes)
+    return Edl(
+        job_id=job_id,
+        clips=clips[:count],
+        reserve=clips[count:],
+        selection=selection,
+        notes=notes,
+        corrected=heard.corrected,
+    )
 
 
 def _topic_match(topic: str, talk: list[Sentence], clips: list[EdlClip], language: str) -> TopicMatch:
@@ -99,13 +129,25 @@ def _without_fillers(sentence: Sentence, language: str) -> Sentence:
     return sentence.model_copy(update={"words": words, "text": join(word.word for word in words)})
 
 
-def _as_said(selected: SelectedWindows, talk: list[Sentence]) -> SelectedWindows:
-    """The windows with the text that `talk` has for them."""
-    clips, reserve = (
-        [window.model_copy(update={"text": join(_texts_inside(window, talk))}) for window in windows]
-        for windows in (selected.clips, selected.reserve)
-    )
-    return selected.model_copy(update={"clips": clips, "reserve": reserve})
+def _as_said(window: Candidate, talk: list[Sentence]) -> Candidate:
+    """The window with the text that `talk` has for it."""
+    return window.model_copy(update={"text": join(_texts_inside(window, talk))})
+
+
+def _corrected(talk: list[Sentence], texts: Mapping[int, str], speech: Speech) -> list[Sentence]:
+    """The sentences with other texts for words, which are named by their place in the transcript."""
+    said = transcript_words(speech.segments)
+    by_word = {(said[place].start, said[place].word): text for place, text in texts.items()}
+
+    def corrected(sentence: Sentence) -> Sentence:
+        words = [w.model_copy(update={"word": by_word.get((w.start, w.word), w.word)}) for w in sentence.words]
+        return sentence.model_copy(update={"words": words, "text": join(word.word for word in words)})
+
+    return [corrected(sentence) for sentence in talk] if by_word else talk
+
+
+def _heard_again(heard: SecondHearing) -> HeardAgain | None:
+    return HeardAgain(model=heard.model, words_changed=len(heard.changed)) if heard.model else None
 
 
 def _check_part(talk: list[Sentence], request: ClipRequest) -> None:
@@ -160,22 +202,21 @@ def _rerank(
     return picks, Selection(mode="llm", endpoint=llm.endpoint, reason=reason, model=llm.model)
 
 
-def _put_picks_first(selected: SelectedWindows, picks: list[Pick]) -> tuple[list[Candidate], dict[int, Pick]]:
-    """All windows with the LLM's picks first, and the picks by the `id()` of their window."""
+def _put_picks_first(selected: SelectedWindows, picks: list[Pick]) -> list[tuple[Candidate, Pick | None]]:
+    """All windows, those that were picked first, with their picks."""
     windows = [*selected.clips, *selected.reserve]
-    chosen = [windows[int(pick.id.removeprefix("w"))] for pick in picks]
-    rest = [window for window in windows if not any(window is c for c in chosen)]
-    return [*chosen, *rest], {id(window): pick for window, pick in zip(chosen, picks, strict=True)}
+    chosen = [(windows[int(pick.id.removeprefix("w"))], pick) for pick in picks]
+    return [*chosen, *((one, None) for one in windows if not any(one is taken for taken, _ in chosen))]
 
 
 def _clip(index: int, window: Candidate, talk: list[Sentence], language: str, pick: Pick | None) -> EdlClip:
     inside = _texts_inside(window, talk)
     drawn = _if_spoken(headline(inside, [s.text for s in talk], language), window)
-    title = (pick.title if pick else "") or drawn or fallback_title(index)
+    title = (_if_spoken(pick.title, window) if pick else "") or drawn or fallback_title(index)
     return EdlClip(
         index=index,
         title=title,
-        hook=(pick.hook if pick else "") or _if_spoken(hook(inside, language, title), window),
+        hook=(_if_spoken(pick.hook, window) if pick else "") or _if_spoken(hook(inside, language, title), window),
         description=pick.description if pick else "",
         hashtags=pick.hashtags if pick else [],
         segments=[Span(start=window.start, end=window.end, text=window.text)],

@@ -5,10 +5,11 @@ has no effect.
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
@@ -189,13 +190,31 @@ def words_digest(words: Sequence[Word]) -> str:
     return digest("words", [(word.word, word.start, word.end) for word in words])
 
 
+def writable(texts: Mapping[int, str]) -> dict[int, str]:
+    """The texts that a document can have for words, by their place among all words."""
+    found: dict[int, str] = {}
+    for index, text in texts.items():
+        with suppress(ValidationError):
+            found[index] = CorrectedWord(index=index, text=text).text
+    return found
+
+
+def _corrected_words(texts: Mapping[int, str]) -> EditWords:
+    return EditWords(corrected=[CorrectedWord(index=index, text=text) for index, text in sorted(texts.items())])
+
+
 def first_revision(
-    clips: Sequence[EdlClip], video: str, words: Sequence[Word], request: ClipRequest | None = None
+    clips: Sequence[EdlClip],
+    video: str,
+    words: Sequence[Word],
+    request: ClipRequest | None = None,
+    corrected: Sequence[Mapping[int, str]] = (),
 ) -> EditDocument:
     """Revision 1: SELECT's clips, with the looks that the request asks for.
 
     Args:
         video: SHA-256 of the source's video.
+        corrected: for each clip, the new text of words by their place; may be empty if there is none.
     """
     framing = _FRAMINGS[(request and request.framing) or "auto"]
     return EditDocument(
@@ -210,10 +229,11 @@ def first_revision(
                 description=clip.description,
                 hashtags=clip.hashtags,
                 segments=[EditSegment(start=span.start, end=span.end, framing=framing) for span in clip.segments],
+                words=_corrected_words(corrected[i] if corrected else {}),
                 ratio=request.ratio if request else None,
                 captions=EditCaptions(preset=(request and request.caption_preset) or "classic"),
                 tighten=bool(request and request.tighten),
             )
-            for clip in clips
+            for i, clip in enumerate(clips)
         ],
     )

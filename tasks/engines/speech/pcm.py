@@ -8,7 +8,6 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.error import FFmpegError
-from numpy.typing import NDArray
 
 from infra.untrusted_text import one_line
 from tasks.core.errors import NoAudio, UnreadableMedia
@@ -16,6 +15,8 @@ from tasks.core.speech.asr import SAMPLE_RATE, Samples, quietest_time
 from tasks.engines.ffmpeg import Pipe, reading
 
 _log = logging.getLogger(__name__)
+
+_MONO = ["-map", "0:a:0", "-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]
 
 
 class Block(NamedTuple):
@@ -65,8 +66,7 @@ def blocks(
         UnreadableMedia: the decoder failed before the first sample.
         ProgramStopped: the decoder was killed or hung, and the end is missing; a retry may succeed.
     """
-    arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}", "-map", "0:a:0"]
-    arguments += ["-af", "aresample=16000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "pipe:1"]
+    arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{media}", *_MONO]
     reached = 0.0
     with reading(arguments, ffmpeg) as pipe:
         for block in _cut(pipe, seconds, slack):
@@ -80,12 +80,27 @@ def blocks(
         warn(f"the sound could not be decoded after {reached:.0f} s: {one_line(pipe.log_tail[-300:], 300)}")
 
 
+def excerpt(media: Path, ffmpeg: str, start: float, seconds: float) -> Block:
+    """Some seconds of the first audio stream, fewer at the end of the file; silence where it has no sound.
+
+    Raises:
+        UnreadableMedia: the decoder failed.
+        ProgramStopped: the decoder was killed or hung; a retry may succeed.
+    """
+    arguments = ["-v", "error", "-protocol_whitelist", "file,pipe", "-ss", f"{start:.3f}", "-i", f"file:{media}"]
+    arguments += ["-t", f"{seconds:.3f}", *_MONO]
+    with reading(arguments, ffmpeg) as pipe:
+        samples = _floats(pipe.read(2 * round(seconds * SAMPLE_RATE)))
+    if pipe.status:
+        raise UnreadableMedia(f"The sound of {media.name} cannot be decoded at {start:.0f} s.")
+    return Block(start, samples)
+
+
 def _cut(pipe: Pipe, seconds: float, slack: float) -> Iterator[Block]:
     start, rest = 0, np.empty(0, np.float32)
     limit = round(seconds * SAMPLE_RATE)
     while True:
-        fresh = _samples(pipe.read(2 * (limit - len(rest))))
-        samples = np.concatenate((rest, fresh / np.float32(32768)), dtype=np.float32)
+        samples = np.concatenate((rest, _floats(pipe.read(2 * (limit - len(rest))))))
         at_end = len(samples) < limit
         cut = len(samples) if at_end else round(quietest_time(samples, seconds - slack) * SAMPLE_RATE)
         if cut:
@@ -95,5 +110,5 @@ def _cut(pipe: Pipe, seconds: float, slack: float) -> Iterator[Block]:
         start, rest = start + cut, samples[cut:].copy()
 
 
-def _samples(raw: bytearray) -> NDArray[np.int16]:
-    return np.frombuffer(raw, np.int16, count=len(raw) // 2)
+def _floats(raw: bytearray) -> Samples:
+    return np.frombuffer(raw, np.int16, count=len(raw) // 2).astype(np.float32) / np.float32(32768)

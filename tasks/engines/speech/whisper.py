@@ -21,7 +21,7 @@ from tasks.engines.speech import pcm
 from tasks.engines.speech.recogniser import Recogniser
 from tasks.engines.speech.voices import find_speech, samples_in
 
-__all__ = ["AsrOptions", "AsrResult", "Progress", "Recogniser", "transcribe"]
+__all__ = ["AsrOptions", "AsrResult", "Progress", "Recogniser", "transcribe", "words_in"]
 
 Progress = Callable[[float, float], None]
 """Called with the seconds done and the total."""
@@ -83,6 +83,13 @@ def transcribe_with(
     )
 
 
+def words_in(recogniser: Recogniser, block: pcm.Block, language: str) -> list[Word]:
+    """The words of a part of the source, which is in one language. What is too uncertain to keep is left out."""
+    speech = find_speech(block.samples)
+    segments, _ = _transcribe_block(recogniser, block, speech, _LanguageTracker(language), _ignore)
+    return [word for segment in segments for word in segment.words]
+
+
 def _transcribe_block(
     recogniser: Recogniser,
     block: pcm.Block,
@@ -112,6 +119,10 @@ def _transcribe_block(
 
 def _report(progress: Progress, total: float, done: float) -> None:
     progress(done, total)
+
+
+def _ignore(done: float) -> None:
+    """Tell nobody."""
 
 
 def _times(stretch: Stretch) -> str:

@@ -167,6 +167,8 @@ def test_the_image_is_configured_for_its_baked_weights():
     args = arguments_of(DOCKERFILES["worker"], "ARG")
     assert env["ASR_MODEL"] == "$ASR_MODEL"
     assert args.count("ASR_MODEL=small") == 2
+    assert env["ASR_MODEL_FINAL"] == "$ASR_MODEL_FINAL"
+    assert args.count("ASR_MODEL_FINAL=") == 2
     assert env["HF_HUB_OFFLINE"] == "1"
     assert str(weights.BAKED) in DOCKERFILES["worker"]
     theirs = ("NVIDIA_", "HF_", "LITELLM_", "PREFECT_", "PYTHON", "DO_NOT_TRACK", "PATH")
