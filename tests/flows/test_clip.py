@@ -19,6 +19,7 @@ from infra.jobs.ids import new_job_id
 from infra.local.services import Service
 from infra.states import JobState, Stage
 from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.weights import whisper_model
 from tests.folders import MEDIA
 from tests.prefect_client import prefect_client
 
@@ -243,6 +244,27 @@ def callbacks():
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.mark.long
+def test_clips_are_heard_again_by_a_second_model(pipeline, short, job_id, tmp_path):
+    """It is the same model in a folder, so it changes little; what it changed is in the document."""
+    folder = whisper_model("base", tmp_path).path
+    ended = pipeline.run(job_id, short, ASR_MODEL_FINAL=str(folder))
+    assert ended.returncode == 0, ended.output
+    heard = pipeline.json(job_id, "manifest.json")["selection"]["heard_again"]
+    clips = pipeline.json(job_id, "edit.json")["clips"]
+    corrected = [word for clip in clips for word in clip["words"]["corrected"]]
+    assert heard == {"model": str(folder), "words_changed": len(corrected)}
+
+
+@pytest.mark.long
+def test_without_a_second_models_weights_clips_are_heard_once_and_the_manifest_says_so(pipeline, short, job_id):
+    ended = pipeline.run(job_id, short, ASR_MODEL_FINAL="/nowhere/whisper")
+    assert ended.returncode == 0, ended.output
+    manifest = pipeline.json(job_id, "manifest.json")
+    assert "heard_again" not in manifest["selection"]
+    assert any("were not heard again by /nowhere/whisper" in warning for warning in manifest["warnings"])
 
 
 def test_a_video_without_speech_fails_with_a_next_step(pipeline, job_id, tmp_path, callbacks):
