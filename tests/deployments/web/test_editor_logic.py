@@ -239,6 +239,8 @@ def test_a_fault_belongs_to_its_control(logic):
 def test_fields_that_the_page_does_not_know_come_from_the_schema(logic):
     schema = json.loads(json.dumps(edit_schema()))
     assert run(logic, "namesOf(schema, 'EditClip', 'ratio')", schema=schema) == ["9:16", "4:5", "1:1", "16:9"]
+    assert run(logic, "rangeOf(schema, 'Crop', 'zoom')", schema=schema) == {"least": 1, "most": 3}
+    assert run(logic, "rangeOf({}, 'Crop', 'zoom')", schema=schema) == {"least": 1, "most": 1}
     kinds = [kind["kind"] for kind in run(logic, "framings(schema, ['auto', 'fit', 'crop'])", schema=schema)]
     assert {"auto", "fit", "crop"} <= set(kinds)
     extra = {"type": "boolean", "default": False, "description": "Cut pauses."}

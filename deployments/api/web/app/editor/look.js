@@ -4,7 +4,7 @@ import { make, show, write } from "../dom.js";
 import { valueAt, withValue } from "./changes.js";
 import { choices } from "./choices.js";
 import { Cropper } from "./cropper.js";
-import { framings, named, namesOf, otherFields } from "./schema.js";
+import { framings, named, namesOf, otherFields, rangeOf } from "./schema.js";
 
 const POSITIONS = { lower: "Below", middle: "Middle", upper: "Above" };
 /** Plainer words than the schema's for fields whose names and hints say little to people. */
@@ -33,7 +33,7 @@ export class Look {
   #captionsWrong = make("p", { class: "wrong", id: "captions-error" });
   #hint = make("p", { class: "hint" });
   #cropper;
-  #zoom = make("input", { type: "range", id: "zoom", min: 1, max: 3, step: 0.1 });
+  #zoom = make("input", { type: "range", id: "zoom", step: 0.1 });
   #zoomField = make("div", { class: "field" }, make("label", { for: "zoom" }, "Zoom"), this.#zoom);
   #others;
   #kinds;
@@ -47,6 +47,8 @@ export class Look {
     this.#framing = choices("framing", "Framing", (kind) => this.#frame(kind));
     this.#framing.offer(this.#kinds.map(({ kind }) => ({ value: kind, text: FRAMINGS[kind]?.text ?? named(kind) })));
     this.#cropper = new Cropper(desk.moveCrop);
+    const { least, most } = rangeOf(desk.schema, "Crop", "zoom");
+    Object.assign(this.#zoom, { min: least, max: most });
     this.#zoom.addEventListener("input", () => this.#zoomTo(Number(this.#zoom.value)));
     this.#captions.addEventListener("change", () => this.#set(["captions", "shown"], this.#captions.checked, this.#captions.checked ? "Show captions" : "Take captions off"));
     const others = otherFields(desk.schema).map((field) => ({ ...field, ...NAMES[field.path.join(".")] }));
@@ -74,7 +76,7 @@ export class Look {
     this.#framing.choose(framing.kind);
     write(this.#hint, FRAMINGS[framing.kind]?.hint ?? this.#kinds.find(({ kind }) => kind === framing.kind)?.hint ?? "");
     this.#cropper.draw(framing, this.#desk.screen.picture, this.#desk.screen.ratio);
-    show(this.#zoomField, framing.kind === "crop");
+    show(this.#zoomField, framing.kind === "crop" && Number(this.#zoom.max) > Number(this.#zoom.min));
     this.#zoom.value = framing.zoom ?? 1;
     this.#zoom.setAttribute("aria-valuetext", `${framing.zoom ?? 1} times`);
     this.#desk.screen.drawFrame();

@@ -52,6 +52,12 @@ export function namesOf(schema, type, field) {
   return (property && resolved(schema, property).enum) || [];
 }
 
+/** Least and most of a number in a type: {least, most}; 1 and 1 where the schema has none. */
+export function rangeOf(schema, type, field) {
+  const { minimum = 1, maximum = minimum } = schema?.$defs?.[type]?.properties?.[field] ?? {};
+  return { least: minimum, most: maximum };
+}
+
 /** What fields have that a document leaves out: [{path, initial}]. */
 export function defaults(schema) {
   const captions = schema?.$defs?.EditCaptions?.properties ?? {};
