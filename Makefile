@@ -2,6 +2,7 @@
 # make test    the tests            make check   style, types, architecture
 # make long    the longer tests     make soak    the longest, two hours
 # make bench   what it costs        make load    the API under load
+# make gpu     what a GPU does      ARGS="--device cpu" on a machine without one
 # PYTHON=python3.13 chooses the interpreter of a new environment, VENV=folder where it goes.
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # Every process of ours starts in half the time from compiled modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench load long soak docs pins clean
+.PHONY: demo test check bench load gpu long soak docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/demo.installed
@@ -38,6 +39,9 @@ bench: $(VENV)/dev.installed
 
 load: $(VENV)/dev.installed
 	@$(BIN)/python -m tests.bench.load
+
+gpu: $(VENV)/demo.installed
+	@$(BIN)/python -m tests.gpu.prove $(ARGS)
 
 # The sections of docs/ that come from the code.
 docs: $(VENV)/dev.installed

@@ -10,6 +10,7 @@ single write of many sequences; the long one uses the real bucket, and readers l
 import datetime as dt
 import os
 import random
+import threading
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -104,15 +105,19 @@ class MortalBucket(ArtifactStore):
 
     left = 0
     watch: Callable[[], None]
+    _is_dead = False
+    _one_at_a_time = threading.RLock()
 
     @contextmanager
     def write(self) -> Generator[None]:
         """A write to the bucket, or to the record."""
-        self.left -= 1
-        if self.left == 0:
-            raise Died
-        yield
-        self.watch()
+        with self._one_at_a_time:
+            self.left -= 1
+            self._is_dead = self._is_dead or self.left == 0
+            if self._is_dead:
+                raise Died
+            yield
+            self.watch()
 
     def put_bytes(self, *args: Any) -> Any:
         with self.write():

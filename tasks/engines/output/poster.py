@@ -198,7 +198,7 @@ def _sampled_frame(clip: Path, t: float) -> VideoFrame:
     """
     with av.open(str(clip)) as container:
         (stream,) = container.streams.video[:1]
-        stream.codec_context.skip_frame = "NONREF"
+        stream.thread_type, stream.codec_context.skip_frame = "AUTO", "NONREF"
         found: VideoFrame | None = None
         for begins, frame in video_frames(container, stream, t):
             if begins >= t - _AHEAD:

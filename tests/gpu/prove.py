@@ -1,0 +1,231 @@
+"""Shows what KangKlip's GPU path does on this machine: `make gpu`, or `make gpu ARGS="--device cpu"` without a GPU.
+
+Recognises the sample in each precision, makes memory run out on purpose, encodes, decodes, and cuts clips with the
+whole flow. Standard output gets one JSON object; progress goes to standard error. The exit status is 1 if a step
+failed, or if a GPU was asked for and something ran elsewhere.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import ctranslate2
+import ffmpeg
+import numpy as np
+
+from tasks.engines import hardware
+from tasks.engines.ffmpeg import choose_encoder, ffmpeg_exe, hwaccel, run
+from tasks.engines.hardware import AsrOptions, AsrPlan
+from tasks.engines.probe import probe
+from tasks.engines.speech.recogniser import Recogniser
+from tasks.engines.speech.whisper import transcribe_with
+from tests.bench.processes import Sampler
+from tests.folders import MEDIA
+from tests.gpu.memory import GpuMemory
+
+BEGAN = time.monotonic()
+PRECISIONS = {"cuda": ("float16", "int8_float16"), "cpu": ("int8",)}
+PLANTED = 2
+"""Windows that may be decoded at once before memory "runs out"."""
+
+
+def main() -> int:
+    """Run all steps, print the result, and return the exit status."""
+    asked = _arguments()
+    folder = Path(tempfile.mkdtemp(prefix="kangklip-gpu-"))
+    steps: dict[str, Callable[[], Any]] = {
+        "recognition": lambda: [recognition(asked, kind, folder) for kind in PRECISIONS[asked.device]],
+        "out_of_memory": lambda: out_of_memory(asked, folder),
+        "encoder": lambda: encoder(asked, folder),
+        "decoder": lambda: decoder(asked.source),
+        "flow": lambda: whole_flow(asked, folder),
+    }
+    result: dict[str, Any] = {
+        "asked": asked.device,
+        "machine": machine(),
+        "source_seconds": probe(asked.source).duration,
+    }
+    for name, step in steps.items():
+        began = time.monotonic()
+        say(name)
+        try:
+            result[name] = step()
+        except Exception as error:  # noqa: BLE001 - whatever failed is the result
+            result[name] = {"failed": f"{type(error).__name__}: {error}"}
+        result.setdefault("seconds", {})[name] = round(time.monotonic() - began, 1)
+    result["faults"] = faults(result)
+    text = json.dumps(result, indent=1)
+    print(text)
+    if asked.out:
+        asked.out.write_text(text + "\n")
+    return 1 if result["faults"] else 0
+
+
+def say(line: str) -> None:
+    print(f"[{time.monotonic() - BEGAN:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.gpu.prove", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="what must be used (%(default)s)")
+    parser.add_argument("--model", default="base", help="Whisper model (%(default)s)")
+    parser.add_argument("--source", type=Path, default=MEDIA / "sample.mp4", help="video to cut; the sample if omitted")
+    parser.add_argument("--seconds", type=float, default=30, help="seconds per clip (%(default)s)")
+    parser.add_argument("--count", type=int, default=3, help="clips (%(default)s)")
+    parser.add_argument("--out", type=Path, help="file for the JSON")
+    asked = parser.parse_args()
+    if not asked.source.is_file():
+        parser.error(f"--source: there is no file {asked.source}")
+    return asked
+
+
+def machine() -> dict[str, Any]:
+    """What runs this: names and versions, no paths."""
+    return {
+        "gpus": GpuMemory.describe(),
+        "cuda_devices": ctranslate2.get_cuda_device_count(),
+        "cores": hardware.cpu_cores(),
+        "python": platform.python_version(),
+        "ctranslate2": version("ctranslate2"),
+        "faster_whisper": version("faster-whisper"),
+        "ffmpeg": version("imageio-ffmpeg"),
+    }
+
+
+def recognition(asked: argparse.Namespace, precision: str, folder: Path) -> dict[str, Any]:
+    """Transcribe the source in this precision, with the batch that is chosen for this machine."""
+    plan = hardware.choose(asked.device, asked.model)
+    with _planned(replace(plan, compute_type=precision)), _peak(asked.device) as peak:
+        began = time.monotonic()
+        recogniser = Recogniser(AsrOptions(cache=folder / "weights", model=asked.model, device=asked.device))
+        loaded = time.monotonic()
+        found = transcribe_with(recogniser, asked.source, ffmpeg_exe(), lambda done, total: None)
+        ended = time.monotonic()
+    used = recogniser.plan
+    return {
+        "device": used.device,
+        "compute_type": used.compute_type,
+        "batch": used.batch_size,
+        "model": used.model,
+        "load_seconds": round(loaded - began, 2),
+        "seconds_per_minute": round((ended - loaded) / found.duration * 60, 3),
+        "peak_mb": round(peak()),
+        "words": sum(len(segment.words) for segment in found.segments),
+        "fallbacks": recogniser.warnings,
+    }
+
+
+def out_of_memory(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Refuse batches of more than PLANTED windows, as CTranslate2 does when GPU memory runs out."""
+    if asked.device == "cpu":
+        return {"skipped": "a CPU has no smaller plan"}
+    recogniser = Recogniser(AsrOptions(cache=folder / "weights", model=asked.model, device="cuda", batch_size=8))
+    batches: list[int] = []
+    decode = recogniser._decode
+
+    def limited(samples: Any, windows: Any, language: str, beam: int) -> Any:
+        batches.append(len(windows))
+        if len(windows) > PLANTED:
+            raise RuntimeError("CUDA failed with error out of memory")
+        return decode(samples, windows, language, beam)
+
+    with patch.object(recogniser, "_decode", limited):
+        found = transcribe_with(recogniser, asked.source, ffmpeg_exe(), lambda done, total: None)
+    return {
+        "batches": list(dict.fromkeys(batches)),
+        "device": recogniser.plan.device,
+        "batch": recogniser.plan.batch_size,
+        "words": sum(len(segment.words) for segment in found.segments),
+        "fallbacks": recogniser.warnings,
+    }
+
+
+def encoder(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Encode ten seconds of noise in a clip's size."""
+    choice = choose_encoder("x264" if asked.device == "cpu" else "auto")
+    preset = {"preset": "p4"} if choice.name == "h264_nvenc" else {"preset": "veryfast"}
+    picture = ffmpeg.input("testsrc2=s=1080x1920:r=30:d=10,noise=alls=20:allf=t", f="lavfi")
+    began = time.monotonic()
+    run(picture.output(str(folder / "encoded.mp4"), vcodec=choice.name, pix_fmt="yuv420p", **preset), 300)
+    return {"name": choice.name, "why": choice.reason, "frames_per_second": round(300 / (time.monotonic() - began))}
+
+
+def decoder(source: Path) -> dict[str, Any]:
+    """Decode up to a minute of the source as RENDER does."""
+    options = hwaccel(source)
+    seconds = min(60.0, probe(source).duration)
+    began = time.monotonic()
+    run(ffmpeg.input(f"file:{source}", t=seconds, **options).video.output("-", f="null"), 300)
+    speed = round(seconds / (time.monotonic() - began), 1)
+    return {"on": options.get("hwaccel", "cpu"), "times_real_time": speed}
+
+
+def whole_flow(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """`kangklip clip` in a process of its own: the embedded stack, all stages, all checks."""
+    command = [sys.executable, "-m", "deployments.cli.main", "clip", str(asked.source), "--json"]
+    command += ["--duration", str(asked.seconds), "--count", str(asked.count), "--out", str(folder / "clips")]
+    forced = {"ASR_DEVICE": asked.device, "ASR_MODEL": asked.model, "KANGKLIP_DATA_DIR": str(folder / "data")}
+    forced["RENDER_ENCODER"] = "x264" if asked.device == "cpu" else "auto"
+    done = subprocess.run(command, env=os.environ | forced, capture_output=True, text=True, check=False, timeout=420)
+    if done.returncode:
+        raise RuntimeError(f"kangklip clip ended with {done.returncode}: {done.stderr[-500:]}")
+    manifest = json.loads(next((folder / "clips").glob("*/manifest.json")).read_text())
+    return {
+        "clips": len(manifest["clips"]),
+        "checks": all(check["ok"] for clip in manifest["clips"] for check in clip["checks"]),
+        "speech": {
+            name: manifest["models"]["speech"][name] for name in ("model", "device", "compute_type", "batch_size")
+        },
+        "encoders": sorted({f"{clip['encoder']}: {clip['encoder_reason']}" for clip in manifest["clips"]}),
+        "stage_seconds": {name: round(seconds, 1) for name, seconds in manifest["timings"].items()},
+        "warnings": manifest["warnings"],
+    }
+
+
+def faults(result: dict[str, Any]) -> list[str]:
+    """What failed, or ran on a CPU although a GPU was asked for. A GPU without an encoder is no fault."""
+    found = [
+        f"{name}: {value['failed']}" for name, value in result.items() if isinstance(value, dict) and "failed" in value
+    ]
+    if found or result["asked"] == "cpu":
+        return found
+    found += [
+        f"recognition on {one['device']} in {one['compute_type']}" for one in result["recognition"] if one["fallbacks"]
+    ]
+    limited = result["out_of_memory"]
+    if (limited["device"], limited["batch"]) != ("cuda", PLANTED):
+        found.append(f"memory ran out, and then it was {limited['device']}, batch {limited['batch']}")
+    if result["flow"]["speech"]["device"] != "cuda":
+        found.append("the flow recognised speech on the CPU")
+    return found
+
+
+@contextmanager
+def _planned(plan: AsrPlan) -> Iterator[None]:
+    """Recognisers use this plan."""
+    with patch.object(hardware, "choose", lambda *_: plan):
+        yield
+
+
+@contextmanager
+def _peak(device: str) -> Iterator[Callable[[], float]]:
+    """The most memory in MB that was used: the GPU's, or this process's on a CPU."""
+    with GpuMemory() if device == "cuda" else Sampler([os.getpid()]) as sampler:
+        yield lambda: float(np.max([mb for _, mb in sampler.samples], initial=0.0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
