@@ -1,6 +1,8 @@
 """The recut flow: draws what somebody has changed in a job's edit document, and publishes the new revision."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Annotated, Any
 
 from prefect import State, flow
@@ -54,13 +56,19 @@ def recut(
 
 
 def make_revision(run: RecutRun) -> None:
-    """Make the run's revision, let readers see it, and bring the job's own folder to it."""
+    """Make the run's revision, let readers see it, and bring the job's own folder to it.
+
+    What is kept of earlier revisions is copied while the clips are drawn.
+    """
     if run.published != run.job.revision:  # an earlier attempt may have published it and died
         work = run.work
         planned = plan_recut(run.job, run.published, work.store)
-        run.prepare(planned)
-        source = _source(run, planned.document.source.video) if planned.drawn else None
-        run.publish(planned, draw_and_check(planned, run_options(work.settings).picture, source, work))
+        with ThreadPoolExecutor(1) as beside:
+            preparation = beside.submit(copy_context().run, run.prepare, planned)
+            source = _source(run, planned.document.source.video) if planned.drawn else None
+            drawn = draw_and_check(planned, run_options(work.settings).picture, source, work)
+            preparation.result()
+        run.publish(planned, drawn)
     run.complete()
 
 

@@ -151,6 +151,7 @@ def environment(home: Home, ports: dict[Service, int]) -> dict[str, str]:
     if port := ports.get(Service.PREFECT):
         found["PREFECT_API_URL"] = f"http://{LOOPBACK}:{port}/api"
         found["PREFECT_HOME"] = str(home.path / "prefect")
+        found["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"  # the server is of the same installation
     return found
 
 
