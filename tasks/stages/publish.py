@@ -197,6 +197,8 @@ class _Verifier:
         warnings = list(rendered.warnings)
         if measured.poster_fault:
             warnings.append(f"no faces were looked for when its poster was chosen: {measured.poster_fault}")
+        if measured.is_as_drawn is False:
+            warnings.append("its file does not show what was drawn; all of it was decoded and measured")
         self.warnings += [f"clip {rendered.clip.index}: {warning}" for warning in warnings]
         self.clips.append(
             VerifiedClip(

@@ -43,7 +43,9 @@ class Meter:
         self.bucket_seconds = 0.0
         self.background_seconds = 0.0
         self.work_seconds = 0.0
-        self._encoding = 0
+        self._encoding = self._calls = 0
+        self._waiting_since = 0.0
+        self._lock = threading.Lock()
         self._thread = threading.local()
 
     def stage(self, run_stage: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,15 +150,29 @@ class Meter:
             thread is not threading.main_thread() and self._encoding > 0
         )
         began, self._thread.depth = time.monotonic(), getattr(self._thread, "depth", 0) + 1
+        if not is_background:
+            self._enter(began)
         try:
             yield
         finally:
             self._thread.depth -= 1
-            spent = 0.0 if self._thread.depth else time.monotonic() - began
-            if is_background:
-                self.background_seconds += spent
-            else:
-                self.bucket_seconds += spent
+            if not is_background:
+                self._leave()
+            elif not self._thread.depth:
+                self.background_seconds += time.monotonic() - began
+
+    def _enter(self, now: float) -> None:
+        """A call begins. While several are under way at once, their time counts once."""
+        with self._lock:
+            if not self._calls:
+                self._waiting_since = now
+            self._calls += 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._calls -= 1
+            if not self._calls:
+                self.bucket_seconds += time.monotonic() - self._waiting_since
 
 
 def _own_cpu() -> float:

@@ -245,6 +245,16 @@ def test_a_clip_whose_title_is_not_spoken_is_replaced(render: Renders):
     assert "title: nobody says four, elephants, wanted only words said in the clip" in done.dropped[0].reason
 
 
+def test_a_file_that_does_not_show_what_was_drawn_is_decoded_and_the_manifest_says_so(render: Renders):
+    """It passes all checks all the same: a frame was said to be missing."""
+    clip = render(GOOD, Correction())
+    assert clip.drawn
+    clip.drawn.frames += 1
+    done = verify_clips([clip], render, [], OPTIONS)
+    assert done.warnings == ["clip 2: its file does not show what was drawn; all of it was decoded and measured"]
+    assert all(check.ok for check in done.clips[0].checks)
+
+
 def test_a_clip_has_a_poster_even_if_no_faces_can_be_looked_for(render: Renders, monkeypatch: pytest.MonkeyPatch):
     def missing():
         raise WeightsMissing("No weights for the face detector.")

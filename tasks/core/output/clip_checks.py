@@ -50,7 +50,8 @@ MAX_MISPLACED = 1
 class ClipMeasurements(ShownPicture):
     """Measurements of a finished file. Times are seconds on the clip's clock; missing streams have None or 0.
 
-    `frames` are those that the file's index lists. `moov_first` means that a player can start before the whole file has
+    `frames` are those that the file's index lists. `is_as_drawn` says whether the file shows what was drawn, or is None
+    if that is not known. `moov_first` means that a player can start before the whole file has
     arrived. `lost_in_mono` is the share of the sound that vanishes in mono. `lags` and `dropouts` compare it with the
     source's: `lags` is None if there was no sound to compare, and empty if the source's is too steady to show a lag.
     """
@@ -62,6 +63,7 @@ class ClipMeasurements(ShownPicture):
     video_codec: str | None = None
     pixel_format: str | None = None
     frames: int = 0
+    is_as_drawn: bool | None = None
     width: int = 0
     height: int = 0
     sample_aspect_ratio: float = 1.0

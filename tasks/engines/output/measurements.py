@@ -1,5 +1,6 @@
 """Measures a finished clip: its streams, MP4 boxes, sound and picture."""
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,8 @@ from tasks.engines.ffmpeg import FfmpegError, run
 from tasks.engines.output.envelope import sound_levels
 from tasks.engines.output.picture_meter import Painted, PictureMeter, small_size, thumbnail
 from tasks.engines.sound.loudness import loudness_of
+
+_log = logging.getLogger(__name__)
 
 _BOX_HEADER, _LARGE_BOX_HEADER = 8, 16
 
@@ -48,14 +51,15 @@ def measure_clip(
         with ThreadPoolExecutor(2) as beside:
             levels = beside.submit(sound_levels, path, [(0.0, measure.duration)]) if measure.audio_streams else None
             loudness = beside.submit(loudness_of, path, timeout) if measure.audio_streams else None
-            is_drawn = drawn and drawn.frames == measure.frames and drawn.is_like(_key_frames(path, measure))
-            shown = drawn.shown if drawn and is_drawn else _decoded(path, measure, source, look, card, timeout)
+            is_as_drawn = _is_as_drawn(path, measure, drawn) if drawn else None
+            shown = drawn.shown if drawn and is_as_drawn else _decoded(path, measure, source, look, card, timeout)
         sound, clip_levels = loudness.result() if loudness else None, levels.result() if levels else None
     except (FFmpegError, FfmpegError) as error:
         raise UnreadableMedia(f"The clip {path.name} cannot be read ({type(error).__name__}).") from error
     return measure.model_copy(
         update={
             **dict(shown),
+            "is_as_drawn": is_as_drawn,
             "integrated": sound.integrated if sound else None,
             "true_peak": sound.true_peak if sound else None,
             "lost_in_mono": lost_in_mono(clip_levels) if clip_levels else 0.0,
@@ -75,6 +79,13 @@ def _decoded(
         decoded = ffmpeg.input(f"file:{path}", skip_loop_filter="all").video
         run(meter.small(decoded), timeout, read=meter.watch)
     return meter.shown(source.frames)
+
+
+def _is_as_drawn(path: Path, measure: ClipMeasurements, drawn: DrawnPicture) -> bool:
+    is_alike = drawn.frames == measure.frames and drawn.is_like(_key_frames(path, measure))
+    if not is_alike:
+        _log.warning("%s does not show what was drawn: all of it is decoded", path.name)
+    return is_alike
 
 
 def _key_frames(path: Path, measure: ClipMeasurements) -> list[tuple[float, np.ndarray]]:

@@ -158,7 +158,8 @@ def test_a_file_that_shows_what_was_drawn_is_not_decoded_again(
     path = make(tmp_path / "a.mp4", *KEYED)
     by_drawing, by_file = measure_clip(path, source, LOW, drawn=drawn), measure_clip(path, source, LOW)
     assert by_drawing.highlight == MARKED
-    shown = {name: getattr(by_file, name) for name in ShownPicture.model_fields}
+    assert (by_drawing.is_as_drawn, by_file.is_as_drawn) == (True, None)
+    shown = {name: getattr(by_file, name) for name in [*ShownPicture.model_fields, "is_as_drawn"]}
     assert by_drawing.model_copy(update=shown) == by_file
 
 
@@ -174,7 +175,9 @@ def test_a_file_that_is_unlike_what_was_drawn_is_decoded(
     tmp_path: Path, source: SourceExcerpt, drawn: DrawnPicture, name: str
 ):
     path = make(tmp_path / "a.mp4", *UNLIKE[name])
-    assert measure_clip(path, source, LOW, drawn=drawn) == measure_clip(path, source, LOW)
+    measure = measure_clip(path, source, LOW, drawn=drawn)
+    assert measure.is_as_drawn is False
+    assert measure.model_copy(update={"is_as_drawn": None}) == measure_clip(path, source, LOW)
 
 
 def test_a_file_with_a_damaged_key_frame_is_decoded(tmp_path: Path, source: SourceExcerpt, drawn: DrawnPicture):
