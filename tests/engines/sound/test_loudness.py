@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.output.render_plan import Correction
 from tasks.engines.ffmpeg import run
-from tasks.engines.sound.loudness import CEILING_DBTP, MAX_GAIN, measure_loudness, plan_loudness, read_summary
+from tasks.engines.sound.loudness import CEILING_DBTP, MAX_GAIN, measure_loudness, plan_loudness, _read_summary
 
 SPEECHLIKE = "anoisesrc=c=pink:a=0.3:d=6:seed=1,volume='0.2+0.8*abs(sin(5*t))':eval=frame"
 IMPULSES = "aevalsrc='0.02*sin(900*t)+0.9*exp(-60*mod(t,0.5))*sin(6000*t)':d=6:s=48000"
@@ -57,5 +57,5 @@ def test_segments_beyond_the_end_are_silence(tmp_path: Path):
 
 def test_the_summary_is_read_from_its_end():
     log = "  Integrated loudness:\n    I:         -23.4 LUFS\n  True peak:\n    Peak:       -1.2 dBFS"
-    assert read_summary(log).true_peak == -1.2
-    assert read_summary("    I: -70.0 LUFS\n    Peak: -inf dBFS").true_peak == float("-inf")
+    assert _read_summary(log).true_peak == -1.2
+    assert _read_summary("    I: -70.0 LUFS\n    Peak: -inf dBFS").true_peak == float("-inf")
