@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.output.render_plan import Correction
 from tasks.engines.ffmpeg import run
-from tasks.engines.sound.loudness import CEILING_DBTP, MAX_GAIN, measure_loudness, plan_loudness, _read_summary
+from tasks.engines.sound.loudness import CEILING_DBTP, MAX_GAIN, _read_summary, measure_loudness, plan_loudness
 
 SPEECHLIKE = "anoisesrc=c=pink:a=0.3:d=6:seed=1,volume='0.2+0.8*abs(sin(5*t))':eval=frame"
 IMPULSES = "aevalsrc='0.02*sin(900*t)+0.9*exp(-60*mod(t,0.5))*sin(6000*t)':d=6:s=48000"
