@@ -341,13 +341,24 @@ def test_a_known_nosana_deployment_is_not_overwritten(batch, runs, jobs):
     assert jobs.get(entry.job_id).nosana_run_id == "on Nosana"
 
 
-def test_a_deleted_job_is_not_made_again_for_its_video(batch, runs, jobs):
-    """Neither by the run of the batch that follows it, nor by the next one, which would have retried it."""
+def test_a_deleted_job_is_not_made_again_for_its_video(batch, runs, jobs, monkeypatch):
+    """Neither by the run of the batch that follows it, nor by the next one, which would have retried it.
+
+    The batch does not see the job between its failure and its deletion.
+    """
+    gate, get = threading.RLock(), runs.jobs.get
+
+    def get_later(job_id):
+        with gate:
+            return get(job_id)
 
     def delete(runs, job):
-        fail("infrastructure")(runs, job)
-        assert jobs.begin_deletion(job.job_id)
-        jobs.end_deletion(job.job_id)
+        with gate:
+            fail("infrastructure")(runs, job)
+            assert jobs.begin_deletion(job.job_id)
+            jobs.end_deletion(job.job_id)
+
+    monkeypatch.setattr(runs.jobs, "get", get_later)
 
     runs.plays = {"1": delete}
     first = batch()
