@@ -61,8 +61,12 @@ class Sampler:
         self._done.set()
         self._thread.join()
 
+    def measure(self) -> float:
+        """MB in use now."""
+        return sum_over_trees(resident_mb, self._pids)
+
     def _sample(self) -> None:
         while True:
-            self.samples.append((time.monotonic(), sum_over_trees(resident_mb, self._pids)))
+            self.samples.append((time.monotonic(), self.measure()))
             if self._done.wait(INTERVAL):
                 return

@@ -1,32 +1,18 @@
 """Reads a GPU's memory from nvidia-smi."""
 
 import subprocess
-import threading
-import time
-from typing import Self
 
-INTERVAL = 0.2
+from tests.bench.processes import Sampler
 
 
-class GpuMemory:
-    """Context manager that samples how many MB of all GPUs' memory are in use."""
+class GpuMemory(Sampler):
+    """Samples how many MB of all GPUs' memory are in use, by any process."""
 
     def __init__(self) -> None:
-        self.samples: list[tuple[float, float]] = []
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True, name="gpu memory")
+        super().__init__([])
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._done.wait(INTERVAL):
-            self.samples.append((time.monotonic(), sum(map(float, _query("memory.used")))))
+    def measure(self) -> float:
+        return sum(map(float, _query("memory.used")))
 
     @staticmethod
     def describe() -> list[str]:
