@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra.untrusted_text import one_line
 from tasks.core.edit.document import transcript_words, writable
 from tasks.core.edit.words import words_between
 from tasks.core.errors import UnreadableMedia
@@ -32,9 +33,10 @@ def hear_again(spans: Sequence[tuple[float, float]], speech: Speech, audio: Path
         recogniser = Recogniser(options)
         said = transcript_words(speech.segments)
         parts = [_corrected(span, said, recogniser, speech, audio) for span in spans]
-    except (WeightsMissing, UnreadableMedia, RuntimeError) as error:
+    except (UnreadableMedia, RuntimeError) as error:  # WeightsMissing is one; CTranslate2 raises nothing more specific
         _log.warning("The clips are not heard again: %s", error)
-        return SecondHearing(fault=f"the clips were not heard again by {options.model}: {error}")
+        why = "its weights were not found" if isinstance(error, WeightsMissing) else one_line(str(error), 300)
+        return SecondHearing(fault=f"the clips were not heard again by {options.model}: {why}")
     return SecondHearing(parts, recogniser.plan.model)
 
 

@@ -44,7 +44,17 @@ PLANTED = 2
 def main() -> int:
     """Run all steps, print the result, and return the exit status."""
     asked = _arguments()
-    folder = Path(tempfile.mkdtemp(prefix="kangklip-gpu-"))
+    with tempfile.TemporaryDirectory(prefix="kangklip-gpu-", ignore_cleanup_errors=True) as folder:
+        result = prove(asked, Path(folder))
+    text = json.dumps(result, indent=1)
+    print(text)
+    if asked.out:
+        asked.out.write_text(text + "\n")
+    return 1 if result["faults"] else 0
+
+
+def prove(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The result of all steps; one that fails does not keep the others from running."""
     steps: dict[str, Callable[[], Any]] = {
         "recognition": lambda: [recognition(asked, kind, folder) for kind in PRECISIONS[asked.device]],
         "out_of_memory": lambda: out_of_memory(asked, folder),
@@ -66,11 +76,7 @@ def main() -> int:
             result[name] = {"failed": f"{type(error).__name__}: {error}"}
         result.setdefault("seconds", {})[name] = round(time.monotonic() - began, 1)
     result["faults"] = faults(result)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if asked.out:
-        asked.out.write_text(text + "\n")
-    return 1 if result["faults"] else 0
+    return result
 
 
 def say(line: str) -> None:

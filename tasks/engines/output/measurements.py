@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -97,9 +98,10 @@ def _key_frames(path: Path, measure: ClipMeasurements) -> list[tuple[float, np.n
         stream.thread_type, stream.codec_context.skip_frame = "AUTO", "NONKEY"
         for packet in container.demux(stream):
             keys += packet.is_keyframe
-            for frame in packet.decode():
-                small = frame.reformat(*size, "yuv420p", interpolation=Interpolation.FAST_BILINEAR).to_ndarray()
-                found.append((frame.time or 0.0, thumbnail(small[: size[1]])))
+            with suppress(FFmpegError):
+                for frame in packet.decode():
+                    small = frame.reformat(*size, "yuv420p", interpolation=Interpolation.FAST_BILINEAR).to_ndarray()
+                    found.append((frame.time or 0.0, thumbnail(small[: size[1]])))
     return found if len(found) == keys else []
 
 
