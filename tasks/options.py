@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.settings import Settings
 from tasks.core.output.render_plan import RenderOptions
+from tasks.engines.hardware import AsrOptions
 
 
 class SourceOptions(BaseModel):
@@ -22,6 +23,16 @@ class SpeechOptions(BaseModel):
     model: str | None
     beam_size: int
 
+    def on_this_machine(self, settings: Settings) -> AsrOptions:
+        """The recogniser's options, with the settings of this machine."""
+        return AsrOptions(
+            cache=settings.data_dir / "weights",
+            model=self.model,
+            device=settings.asr_device,
+            batch_size=settings.asr_batch_size,
+            beam_size=self.beam_size,
+        )
+
 
 class ChoiceOptions(BaseModel):
     """SELECT: the LLM that reranks clips and writes their titles, or None; the model that hears them again, or None."""
@@ -30,7 +41,7 @@ class ChoiceOptions(BaseModel):
 
     llm_model: str | None
     llm_api_base: str | None
-    final_model: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    second_hearing: SpeechOptions | None = Field(default=None, exclude_if=lambda options: options is None)
 
 
 class RunOptions(BaseModel):
@@ -51,7 +62,9 @@ def run_options(settings: Settings) -> RunOptions:
         source=SourceOptions(max_fps=settings.render_max_fps),
         speech=SpeechOptions(model=settings.asr_model, beam_size=settings.asr_beam_size),
         choice=ChoiceOptions(
-            llm_model=settings.llm_model_name, llm_api_base=settings.llm_api_base, final_model=settings.asr_model_final
+            llm_model=settings.llm_model_name,
+            llm_api_base=settings.llm_api_base,
+            second_hearing=_second_hearing(settings),
         ),
         picture=RenderOptions(
             width=width,
@@ -63,3 +76,8 @@ def run_options(settings: Settings) -> RunOptions:
             parallel=settings.render_parallel,
         ),
     )
+
+
+def _second_hearing(settings: Settings) -> SpeechOptions | None:
+    model = settings.asr_model_final
+    return SpeechOptions(model=model, beam_size=settings.asr_beam_size) if model else None

@@ -15,7 +15,6 @@ from tasks.core.request import ClipRequest
 from tasks.core.transcript import Speech
 from tasks.engines.choice.llm import LlmOptions
 from tasks.engines.ffmpeg import ffmpeg_exe
-from tasks.engines.hardware import AsrOptions
 from tasks.options import ChoiceOptions
 from tasks.records import ChunksRecord, EdlRecord, SourceRecord, TranscriptRecord
 from tasks.stages.ends import snap_ends
@@ -65,17 +64,15 @@ def _second_hearing(
     options: ChoiceOptions, speech: Speech, transcript: TranscriptRecord, source: SourceRecord, work: Workspace
 ) -> Hear | None:
     """Hears parts of the source again, or None if no other model than the transcript's is wanted for that."""
-    if options.final_model in (None, transcript.model.get("model")):
+    wanted = options.second_hearing
+    if wanted is None or wanted.model == transcript.model.get("model"):
         return None
-    configured = work.settings
-    asr = AsrOptions(
-        cache=configured.data_dir / "weights",
-        model=options.final_model,
-        device=configured.asr_device,
-        batch_size=configured.asr_batch_size,
-        beam_size=configured.asr_beam_size,
+    return partial(
+        hear_again,
+        speech=speech,
+        audio=work.fetch(source.artifacts["audio"]),
+        options=wanted.on_this_machine(work.settings),
     )
-    return partial(hear_again, speech=speech, audio=work.fetch(source.artifacts["audio"]), options=asr)
 
 
 def _llm(options: ChoiceOptions, work: Workspace) -> LlmOptions | None:

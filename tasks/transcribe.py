@@ -13,7 +13,7 @@ from tasks.core.plurals import clock
 from tasks.core.speech.asr import AsrResult
 from tasks.core.transcript import TRANSCRIPT_JSON
 from tasks.engines.ffmpeg import ffmpeg_exe
-from tasks.engines.hardware import AsrOptions, choose
+from tasks.engines.hardware import choose
 from tasks.engines.weights import WeightsMissing, whisper_model
 from tasks.options import SpeechOptions
 from tasks.records import SourceRecord, TranscriptRecord
@@ -58,7 +58,7 @@ def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work
 
     audio = work.fetch(source.artifacts["audio"])
     try:
-        return transcribe_source(audio, language, _engine_options(options, work), ffmpeg_exe(), progress)
+        return transcribe_source(audio, language, options.on_this_machine(work.settings), ffmpeg_exe(), progress)
     except WeightsMissing as error:
         raise ConfigError(str(error)) from error
 
@@ -71,13 +71,3 @@ def _model_identity(model: str, work: Workspace) -> str:
         return whisper_model(model, work.settings.data_dir / "weights").sha256
     except WeightsMissing as error:
         raise ConfigError(str(error)) from error
-
-
-def _engine_options(options: SpeechOptions, work: Workspace) -> AsrOptions:
-    return AsrOptions(
-        cache=work.settings.data_dir / "weights",
-        model=options.model,
-        device=work.settings.asr_device,
-        batch_size=work.settings.asr_batch_size,
-        beam_size=options.beam_size,
-    )
