@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from os import SEEK_END
 from pathlib import Path
 from typing import IO
 
@@ -44,8 +45,10 @@ def measure_clip(
     Decodes all of the sound, and of the picture the key frames if they show what was `drawn`, otherwise all of it.
 
     Raises:
-        UnreadableMedia: no demuxer or decoder reads it.
+        UnreadableMedia: no demuxer or decoder reads it, or it is cut short.
     """
+    if is_cut_short(path):
+        raise UnreadableMedia(f"The clip {path.name} is cut short.")
     try:
         with av.open(str(path)) as container:
             measure = _streams(container, path)
@@ -143,18 +146,28 @@ def _extent(stream: VideoStream | AudioStream) -> tuple[float | None, float | No
 def moov_first(path: Path) -> bool:
     """Whether the file's index comes before its media data (ISO 14496-12, top-level boxes)."""
     with path.open("rb") as file:
-        for name in _boxes(file):
+        for name, _ in _boxes(file):
             if name in (b"moov", b"mdat"):
                 return name == b"moov"
     return False
 
 
-def _boxes(file: IO[bytes]) -> Iterator[bytes]:
+def is_cut_short(path: Path) -> bool:
+    """Whether the file ends inside one of its top-level boxes (ISO 14496-12), or in the header of one."""
+    with path.open("rb") as file:
+        ends = [end for _, end in _boxes(file)]
+    return (ends or [0])[-1] != path.stat().st_size
+
+
+def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Name and end of every top-level box; the end is an offset in the file, or beyond it."""
     while len(header := file.read(_BOX_HEADER)) == _BOX_HEADER:
-        size, name = int.from_bytes(header[:4]), header[4:]
-        yield name
+        start, size, name = file.tell() - _BOX_HEADER, int.from_bytes(header[:4]), header[4:]
         if size == 1:
-            size = int.from_bytes(file.read(8)) - (_LARGE_BOX_HEADER - _BOX_HEADER)
+            size = max(_LARGE_BOX_HEADER, int.from_bytes(file.read(_LARGE_BOX_HEADER - _BOX_HEADER)))
+        elif size == 0:
+            size = file.seek(0, SEEK_END) - start
+        yield name, start + size
         if size < _BOX_HEADER:
             return
-        file.seek(size - _BOX_HEADER, 1)
+        file.seek(start + size)

@@ -17,7 +17,7 @@ from tasks.core.transcript import Word
 from tasks.engines.captions import fonts
 from tasks.engines.ffmpeg import run
 from tasks.engines.output.envelope import sound_levels
-from tasks.engines.output.measurements import measure_clip, moov_first
+from tasks.engines.output.measurements import is_cut_short, measure_clip, moov_first
 from tasks.engines.output.picture_meter import Painted, PictureMeter
 from tasks.engines.output.source_frames import source_frames
 from tasks.engines.probe import probe
@@ -123,6 +123,17 @@ def test_moov_first_handles_large_and_broken_boxes(tmp_path: Path):
     assert moov_first(path)
     path.write_bytes(b"\x00\x00\x00\x00junk" * 3)
     assert not moov_first(path)
+
+
+def test_a_file_cut_anywhere_inside_its_boxes_is_cut_short(tmp_path: Path):
+    path = tmp_path / "x.mp4"
+    large = b"\x00\x00\x00\x01wide\x00\x00\x00\x00\x00\x00\x00\x12ab"
+    whole, ends = b"\x00\x00\x00\x08ftyp" + large + b"\x00\x00\x00\x0amdatcd", {8, 26, 36}
+    for length in range(1, len(whole) + 1):
+        path.write_bytes(whole[:length])
+        assert is_cut_short(path) == (length not in ends), length
+    path.write_bytes(whole[:26] + b"\x00\x00\x00\x00mdatuntil the end")
+    assert not is_cut_short(path)
 
 
 def test_the_highlight_of_a_short_word_in_a_landscape_clip_is_seen(tmp_path: Path, source: SourceExcerpt):
