@@ -17,10 +17,12 @@ from tasks.engines.hardware import choose
 from tasks.engines.weights import WeightsMissing, whisper_model
 from tasks.options import SpeechOptions
 from tasks.records import SourceRecord, TranscriptRecord
-from tasks.stages.transcribe import transcribe_source
+from tasks.stages.transcribe import tell_speakers_apart, transcribe_source
 from tasks.workspace import Workspace, stage_workspace
 
-VERSION = 8
+VERSION = 9
+_RECOGNISED = 0.9
+"""Progress once all words are recognised; the rest is who speaks them."""
 
 
 @task(**task_arguments(Stage.TRANSCRIPT, VERSION))
@@ -53,14 +55,19 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
 
 
 def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> AsrResult:
-    def progress(done: float, total: float) -> None:
-        work.report_progress(done / max(total, 1), f"{clock(done)} of {clock(total)}")
+    def recognised(done: float, total: float) -> None:
+        work.report_progress(_RECOGNISED * done / max(total, 1), f"{clock(done)} of {clock(total)}")
+
+    def told_apart(done: float, total: float) -> None:
+        share = min(done / max(total, 1), 1)
+        work.report_progress(_RECOGNISED + (1 - _RECOGNISED) * share, "telling speakers apart")
 
     audio = work.fetch(source.artifacts["audio"])
     try:
-        return transcribe_source(audio, language, options.on_this_machine(work.settings), ffmpeg_exe(), progress)
+        result = transcribe_source(audio, language, options.on_this_machine(work.settings), ffmpeg_exe(), recognised)
     except WeightsMissing as error:
         raise ConfigError(str(error)) from error
+    return tell_speakers_apart(result, audio, told_apart)
 
 
 def _model_identity(model: str, work: Workspace) -> str:

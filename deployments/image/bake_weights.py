@@ -9,6 +9,7 @@ refused.
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from infra.errors import ConfigError
@@ -26,14 +27,21 @@ OFFICIAL = {
 """SHA-256 of Systran/faster-whisper-small at revision 536b066. Those of `base` are in the engine."""
 
 
-def bake(folder: Path, model: str) -> None:
-    """Fill `folder` with the Whisper model and the face detector.
+def bake(folder: Path, models: Sequence[str]) -> None:
+    """Fill `folder` with Whisper models, the face detector and the networks that tell speakers apart.
 
     Raises:
         ConfigError: the model's files differ from the official ones, or cannot be verified.
         WeightsMissing: the weights were not found.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for model in dict.fromkeys(models):
+        _bake_model(folder, model)
+    for file in weights.SINGLE_FILES:
+        shutil.copyfile(weights.find_file(file), folder / file.name)
+
+
+def _bake_model(folder: Path, model: str) -> None:
     with tempfile.TemporaryDirectory() as cache:
         found = weights.whisper_model(model, Path(cache), baked=folder)
         altered = [name for name, sha256 in OFFICIAL.get(model, {}).items() if sha256_of(found.path / name) != sha256]
@@ -41,10 +49,7 @@ def bake(folder: Path, model: str) -> None:
             files = ", ".join(altered) or found.path
             raise ConfigError(f"Whisper {model} from {found.source} is not the official model: {files}; use another.")
         shutil.copytree(found.path, folder / f"whisper-{model.replace('/', '--')}", dirs_exist_ok=True)
-        detector = weights.yunet(baked=folder)
-        shutil.copyfile(detector, folder / detector.name)
 
 
 if __name__ == "__main__":
-    for model in sys.argv[2:]:
-        bake(Path(sys.argv[1]), model)
+    bake(Path(sys.argv[1]), sys.argv[2:])

@@ -21,6 +21,7 @@ RUN infra/docker/install.sh "$REQUIREMENTS" /opt/venv
 FROM installed AS weights
 ARG ASR_MODEL=small
 ARG ASR_MODEL_FINAL=
+RUN infra/docker/install.sh speakers /opt/venv
 COPY deployments/__init__.py deployments/
 COPY deployments/image/__init__.py deployments/image/bake_weights.py deployments/image/
 COPY infra/__init__.py infra/errors.py infra/

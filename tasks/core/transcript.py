@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class Word(BaseModel):
-    """A spoken word as transcribed, with its punctuation but no surrounding spaces."""
+    """A spoken word as transcribed, with its punctuation but no surrounding spaces.
+
+    `speaker` counts from 1, the one who speaks longest; it is None if there is only one, or if that is not known.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     word: str
     start: float
     end: float
+    speaker: int | None = Field(default=None, exclude_if=lambda speaker: speaker is None)
 
     @property
     def middle(self) -> float:

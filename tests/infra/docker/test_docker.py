@@ -138,7 +138,7 @@ def test_the_weights_stage_copies_every_file_it_needs(tmp_path):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for name in files:
             shutil.copy(ROOT / name, tmp_path / folder)
-    (command,) = arguments_of(stage, "RUN")
+    (command,) = (run for run in arguments_of(stage, "RUN") if run.startswith("python "))
     module = command.split()[2]
     assert (
         run_python(
@@ -149,16 +149,17 @@ def test_the_weights_stage_copies_every_file_it_needs(tmp_path):
 
 
 def test_baked_weights_are_found(tmp_path):
-    bake_weights.bake(tmp_path / "baked", "base")
+    bake_weights.bake(tmp_path / "baked", ["base", "base"])
     found = weights.whisper_model("base", tmp_path / "cache", baked=tmp_path / "baked", allow_hub=False)
     assert (found.source, found.verified) == ("baked", True)
     assert weights.yunet(baked=tmp_path / "baked").parent == tmp_path / "baked"
+    assert {path.parent for path in weights.speaker_weights(baked=tmp_path / "baked")} == {tmp_path / "baked"}
 
 
 def test_unofficial_weights_are_not_baked(tmp_path, monkeypatch):
     monkeypatch.setitem(bake_weights.OFFICIAL, "base", {"config.json": "0" * 64})
     with pytest.raises(ConfigError, match=r"is not the official model: config\.json"):
-        bake_weights.bake(tmp_path / "baked", "base")
+        bake_weights.bake(tmp_path / "baked", ["base"])
     assert list((tmp_path / "baked").iterdir()) == []
 
 

@@ -1,0 +1,1 @@
+"""Tells the speakers of a recording apart by their voices."""

@@ -1,0 +1,72 @@
+"""Two synthetic voices, Festival's and espeak-ng's, speak in turns of known times."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.core.speakers.windows import FRAMES_PER_SECOND
+from tasks.engines.ffmpeg import ffmpeg_exe
+from tasks.engines.speakers.find import find_speakers
+from tasks.engines.speech import pcm
+from tasks.engines.weights import speaker_weights
+from tests.folders import MEDIA
+
+RATE = 16_000
+TURNS = [(1, 6.0), (2, 5.0), (1, 3.0), (2, 2.0), (1, 5.0), (2, 6.0), (1, 9.0)]
+"""Whose turn it is, and its seconds."""
+
+
+def loud(samples: np.ndarray) -> np.ndarray:
+    return 0.06 * samples / np.sqrt(np.mean(samples**2))
+
+
+@pytest.fixture(scope="module")
+def dialog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TURNS, without pauses."""
+    voices = {
+        1: pcm.excerpt(MEDIA / "short.mp4", ffmpeg_exe(), 0, 36).samples,
+        2: pcm.excerpt(MEDIA / "voices" / "spanish.opus", ffmpeg_exe(), 0, 11).samples,
+    }
+    voices[2] = np.concatenate([voices[2], pcm.excerpt(MEDIA / "voices" / "italian.opus", ffmpeg_exe(), 0, 13).samples])
+    said, parts = {1: 0, 2: 0}, []
+    for who, seconds in TURNS:
+        length = round(seconds * RATE)
+        parts.append(loud(voices[who][said[who] : said[who] + length]))
+        said[who] += length
+    return written(tmp_path_factory.mktemp("dialog") / "dialog.wav", np.concatenate(parts))
+
+
+def written(path: Path, samples: np.ndarray) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def test_two_voices_are_told_apart_and_each_turn_is_heard_as_one_of_them(dialog: Path):
+    told: list[tuple[float, float]] = []
+    speaking = find_speakers(dialog, speaker_weights(), 2, lambda done, total: told.append((done, total)))
+    assert speaking is not None
+    assert speaking.shape[1] == 2
+    heard, begin, frames = [], 0.0, 0
+    for who, seconds in TURNS:
+        edges = [round((begin + edge) * FRAMES_PER_SECOND) for edge in (0, seconds)]
+        loudest = speaking[slice(*edges)].argmax(axis=1)[speaking[slice(*edges)].max(axis=1) > 0.5]
+        heard.append((who, loudest))
+        frames += int((loudest + 1 == who).sum())
+        begin += seconds
+    everything = sum(len(loudest) for _, loudest in heard)
+    assert everything > 0.6 * begin * FRAMES_PER_SECOND
+    assert frames > 0.9 * everything
+    assert told[-1][1] == pytest.approx(begin, abs=0.1)
+
+
+def test_one_voice_is_not_taken_for_two():
+    assert find_speakers(MEDIA / "sample.mp4", speaker_weights(), 2, lambda *_: None) is None
+
+
+def test_noise_is_nobody(tmp_path: Path):
+    noise = 0.1 * np.random.default_rng(1).standard_normal(RATE * 12)
+    assert find_speakers(written(tmp_path / "noise.wav", noise), speaker_weights(), 2, lambda *_: None) is None
