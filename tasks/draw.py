@@ -18,7 +18,7 @@ from tasks.records import ClipRecord, SourceRecord
 from tasks.stages.render import RenderedClip, RenderResult, parallel_clips, render_clip, render_clips
 from tasks.workspace import Workspace, machine_failures
 
-VERSION = 22
+VERSION = 23
 """Version of RENDER and of its clips."""
 
 

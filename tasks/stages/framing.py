@@ -82,8 +82,8 @@ def frame_clip(drawing: Drawing, footage: Footage, options: RenderOptions) -> Fr
     views = _views(drawing.clip, footage, options, [detector if wanted else None for wanted in looks])
     faces = next((FaceDetection(reason="face_detect_failed", error=view.fault) for view in views if view.fault), faces)
     shots = [
-        frame_range(view, source, output, asked, sentences)
-        for view, asked, sentences in zip(views, drawing.framing, drawing.sentences, strict=True)
+        frame_range(view, source, output, asked, said)
+        for view, asked, said in zip(views, drawing.framing, drawing.said, strict=True)
     ]
     automatic = [view for view, asked in zip(views, drawing.framing, strict=True) if isinstance(asked, Automatic)]
     shadow = [one for view in automatic for one in shadows(view, source, output)]

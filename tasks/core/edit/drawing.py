@@ -11,6 +11,7 @@ from tasks.core.edit.cuts import SourceWords, played
 from tasks.core.edit.document import EditCaptions, EditClip, EditDocument, EditWords, first_revision
 from tasks.core.edl import EdlClip, Span
 from tasks.core.picture.framing_choice import AUTOMATIC, Framing
+from tasks.core.picture.said import Said, Turn, turns
 from tasks.core.request import ClipRequest
 from tasks.core.speech.sentences import join, ordered_words, sentence_starts
 from tasks.core.transcript import Segment, Speech, Word
@@ -48,14 +49,16 @@ class Drawing(BaseModel):
         return Look(PRESETS[self.captions.preset], self.captions.position)
 
     @property
-    def sentences(self) -> list[list[float]]:
-        """When sentences begin in each of the clip's segments, in seconds of the source."""
-        starts, elapsed = sentence_starts(self.words), 0.0
-        found: list[list[float]] = []
+    def said(self) -> list[Said]:
+        """What is said in each of the clip's segments, in seconds of the source."""
+        starts, begin = sentence_starts(self.words), 0.0
+        found: list[Said] = []
         for span in self.clip.segments:
-            inside = [t - elapsed + span.start for t in starts if elapsed <= t < elapsed + span.duration]
-            found.append(inside)
-            elapsed += span.duration
+            end, shift = begin + span.duration, span.start - begin
+            heard = [word for word in self.words if begin <= word.middle < end]
+            shifted = [Turn(turn.speaker, turn.start + shift, turn.end + shift) for turn in turns(heard)]
+            found.append(Said([t + shift for t in starts if begin <= t < end], shifted))
+            begin = end
         return found
 
     @property
@@ -169,6 +172,8 @@ def _heard(clip: EdlClip, source: SourceWords, changes: EditWords) -> list[Drawn
             start = max(word.start, span.start) - span.start + elapsed
             end = min(word.end, span.end) - span.start + elapsed
             text = corrections.get(index, word.word)
-            heard.append(DrawnWord(word=text, start=start, end=max(end, start), hidden=index in hidden))
+            heard.append(
+                DrawnWord(word=text, start=start, end=max(end, start), speaker=word.speaker, hidden=index in hidden)
+            )
         elapsed += span.duration
     return heard

@@ -16,12 +16,20 @@ from tasks.core.picture.fit_window import sized_to_faces
 from tasks.core.picture.framing_choice import Crop, Fit, Framing, People, Screen, Split
 from tasks.core.picture.placement import MOST_ABOVE, Layout, rows_above
 from tasks.core.picture.rest_or_pan import Frame, Subject, extent, fit, fit_crop, fits, frame_part, still
+from tasks.core.picture.said import NOTHING_SAID, Said, Turn
 from tasks.core.picture.screen import face_crop
 from tasks.core.picture.shadow import Shadow, shadow_of
-from tasks.core.picture.speaker import CLEAR_LEAD, TALKING, lead, runs_of, subjects
+from tasks.core.picture.speaker import CLEAR_LEAD, TALKING, Subjects, lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
 from tasks.core.picture.two_people import two_people
+from tasks.core.picture.voices import are_quick
 
+NEAR_TURN = 0.6
+"""Seconds from the beginning of a turn within which a change of the speaker is moved there."""
+MOST_MISSED = 0.03
+"""Share of what people with known faces say that may be said while another is shown. With more, both are shown."""
+MOSTLY = 0.5
+"""Share of a part in which a face's voice must be heard for it to be the speaker's."""
 SLIVER = 0.4
 """Seconds; cuts inside a range are never closer than this."""
 SAME_ASPECT = 0.02
@@ -40,13 +48,13 @@ def frame_range(
     source: tuple[int, int],
     output: tuple[int, int],
     asked: Framing | None = None,
-    sentences: Sequence[float] = (),
+    said: Said = NOTHING_SAID,
 ) -> list[Shot]:
     """Shots that cover the range without gaps, each with its framing and the reason for it.
 
     `source` is the width and height of the frame as displayed, `output` that of the clip. If a shot has bars,
-    only the picture inside them is shown, unless a crop or a screen was asked for. `sentences` are the times at which
-    a sentence begins: within a shot, the camera comes closer or goes back at no other.
+    only the picture inside them is shown, unless a crop or a screen was asked for. Within a shot, the camera comes
+    closer or goes back only where a sentence begins.
     """
     if isinstance(asked, Crop):
         frame = fit_crop(source, output)
@@ -59,7 +67,7 @@ def frame_range(
     framed = [
         (shot, picture)
         for start, end, picture in _between_cuts(view)
-        for shot in _frame_picture(_Uncut(view, start, end, source, source, output, sentences), picture, frame_uncut)
+        for shot in _frame_picture(_Uncut(view, start, end, source, source, output, said), picture, frame_uncut)
     ]
     return _absorb_slivers(framed)
 
@@ -127,7 +135,7 @@ def _between_cuts(view: RangeAnalysis) -> list[tuple[float, float, Picture | Non
 
 @dataclass(frozen=True)
 class _Uncut:
-    """A stretch of the source between two cuts: the faces in it, and when sentences begin.
+    """A stretch of the source between two cuts: the faces in it, and what is said.
 
     Sizes are (width, height): of the whole frame, of the picture inside its bars, and of the clip.
     """
@@ -138,7 +146,7 @@ class _Uncut:
     frame: tuple[int, int]
     size: tuple[int, int]
     output: tuple[int, int]
-    sentences: Sequence[float]
+    said: Said
 
     @property
     def tracks(self) -> tuple[list[Track], Array]:
@@ -188,13 +196,20 @@ def _to_whole_frame(shot: Shot, picture: Picture) -> Shot:
 
 def _separate(uncut: _Uncut) -> list[Shot]:
     """Two people, one above the other. If they are not found, the camera follows."""
+    if split := _two_people(uncut, "two people"):
+        return [split]
+    return [shot.model_copy(update={"reason": f"{shot.reason}; {NO_TWO}"}) for shot in _follow(uncut)]
+
+
+def _two_people(uncut: _Uncut, reason: str) -> Shot | None:
+    """Two people, one above the other, or None if they are not found."""
     frame = fit_crop(uncut.size, upper_half(uncut.output))
     tracks, times = uncut.tracks
     crops = two_people(tracks, times, uncut.size, (frame.crop_width, frame.crop_height))
     if crops is None:
-        return [shot.model_copy(update={"reason": f"{shot.reason}; {NO_TWO}"}) for shot in _follow(uncut)]
+        return None
     shot = uncut.at_rest("split", (crops.width, crops.height), [crops.upper, crops.lower])
-    return [shot.model_copy(update={"faces": len(tracks), "reason": "two people"})]
+    return shot.model_copy(update={"faces": len(tracks), "reason": reason})
 
 
 def _over_face(uncut: _Uncut) -> list[Shot]:
@@ -219,7 +234,7 @@ def _tracks(view: RangeAnalysis, start: float, end: float) -> tuple[list[Track],
 
 def _follow(uncut: _Uncut) -> list[Shot]:
     """One shot between two cuts, split where the subject changes, and where the camera comes closer."""
-    start, end, output, sentences = uncut.start, uncut.end, uncut.output, [*uncut.sentences]
+    start, end, output, sentences = uncut.start, uncut.end, uncut.output, uncut.said.sentences
     frame = fit_crop(uncut.size, output)
     tracks, times = uncut.tracks
     if abs(frame.aspect - 1) <= SAME_ASPECT:
@@ -229,27 +244,47 @@ def _follow(uncut: _Uncut) -> list[Shot]:
         return from_closer(whole, alone, frame, output, sentences) if alone else [whole]
     if not tracks:
         return [fit(start, end, "no face found", 0)]
+    together = extent(tracks, times, frame, "the only face" if len(tracks) == 1 else f"all {len(tracks)} faces fit")
+    if all(track.present(times).all() for track in tracks) and fits(together, frame):
+        parts: list[_Part] = [(together, start, end)]
+    else:
+        who = subjects(tracks, times, uncut.said.turns)
+        quick = f"quick turns: a camera that follows would miss {who.missed:.0%} of what is said"
+        is_too_quick = who.missed >= MOST_MISSED and are_quick(uncut.said.turns, start, end)
+        if is_too_quick and (split := _two_people(uncut, quick)):
+            return [split]
+        parts = _parts(uncut, frame, who)
     framed = [
         shot
-        for part, a, b in _parts(tracks, times, start, end, frame)
+        for part, a, b in parts
         for shot in from_closer(frame_part(part, a, b, frame), part, frame, output, sentences)
     ]
     return [sized_to_faces(shot, tracks, frame) if shot.layout == "fit" else shot for shot in _join_fits(framed)]
 
 
-def _parts(
-    tracks: list[Track], times: Array, start: float, end: float, frame: Frame
-) -> list[tuple[Subject | str, float, float]]:
-    """Each part of a shot: its subject, or the reason it has none, and its start and end."""
-    together = extent(tracks, times, frame, "the only face" if len(tracks) == 1 else f"all {len(tracks)} faces fit")
-    if all(track.present(times).all() for track in tracks) and fits(together, frame):
-        return [(together, start, end)]
-    who = subjects(tracks, times)
+_Part = tuple[Subject | str, float, float]
+"""Part of a shot: its subject, or the reason it has none, and its start and end."""
+
+
+def _parts(uncut: _Uncut, frame: Frame, found: Subjects) -> list[_Part]:
+    """The parts of a shot in each of which one is shown."""
+    (tracks, times), (who, heard) = uncut.tracks, found
     runs = runs_of(who)
-    edges = [start, *(float(times[a - 1] + times[a]) / 2 for a, _ in runs[1:]), end]
-    chosen = [_choose(tracks, int(who[a]), times[a:b], frame) for a, b in runs]
+    begins = [float(times[a - 1] + times[a]) / 2 for a, _ in runs[1:]]
+    edges = [uncut.start, *(_at_turn(begin, uncut.said.turns) for begin in begins), uncut.end]
+    is_voice = [who[a] >= 0 and float((heard[a:b] == who[a]).mean()) >= MOSTLY for a, b in runs]
+    chosen = [
+        (_heard if is_heard else _choose)(tracks, int(who[a]), times[a:b], frame)
+        for (a, b), is_heard in zip(runs, is_voice, strict=True)
+    ]
     chosen[1:] = [_with_change_reason(part) for part in chosen[1:]]
     return [(part, *span) for part, span in zip(chosen, pairwise(edges), strict=True)]
+
+
+def _at_turn(begin: float, turns: Sequence[Turn]) -> float:
+    """The beginning of the turn that is nearest, if that is near."""
+    nearest = min((turn.start for turn in turns), key=lambda start: abs(start - begin), default=begin)
+    return nearest if abs(nearest - begin) <= NEAR_TURN else begin
 
 
 def _with_change_reason(part: Subject | str) -> Subject | str:
@@ -257,6 +292,11 @@ def _with_change_reason(part: Subject | str) -> Subject | str:
     if isinstance(part, str):
         return part
     return replace(part, reason=f"{'speaker' if part.is_speaking else 'subject'} change: {part.reason}")
+
+
+def _heard(tracks: list[Track], subject: int, times: Array, frame: Frame) -> Subject:
+    """The one whose voice is heard."""
+    return replace(extent([tracks[subject]], times, frame, "speaking, by voice and mouth"), is_speaking=True)
 
 
 def _choose(tracks: list[Track], subject: int, times: Array, frame: Frame) -> Subject | str:

@@ -172,4 +172,17 @@ def test_sentences_begin_in_each_segment_at_the_sources_time():
     said = [Word(word=text, start=start, end=start + 0.4) for text, start in words]
     speech = Speech([Segment(text="", start=10, duration=12, words=said)], "en")
     clip = EdlClip(index=1, title="", hook="", segments=[Span(start=19.5, end=22), Span(start=9.5, end=12.7)])
-    assert plain_drawing(clip, speech).sentences == [[pytest.approx(20.0)], [pytest.approx(10.0), pytest.approx(11.0)]]
+    first, second = plain_drawing(clip, speech).said
+    assert first.sentences == [pytest.approx(20.0)]
+    assert second.sentences == [pytest.approx(10.0), pytest.approx(11.0)]
+
+
+def test_turns_are_those_of_each_segment_at_the_sources_time():
+    said = [Word(word="w", start=t / 2, end=t / 2 + 0.4, speaker=1 + (t // 4) % 2) for t in range(20, 44)]
+    speech = Speech([Segment(text="", start=10, duration=12, words=said)], "en")
+    clip = EdlClip(index=1, title="", hook="", segments=[Span(start=19.9, end=22), Span(start=9.9, end=13)])
+    first, second = plain_drawing(clip, speech).said
+    assert [turn.speaker for turn in first.turns] == [1]
+    assert [turn.speaker for turn in second.turns] == [2, 1]
+    edges = [edge for part in (first, second) for turn in part.turns for edge in (turn.start, turn.end)]
+    assert edges == pytest.approx([20, 21.9, 10, 11.9, 12, 12.9])

@@ -11,6 +11,7 @@ from tasks.core.picture.camera import FaceBox, Picture, RangeAnalysis, Shot
 from tasks.core.picture.close_up import CLOSEST, LARGEST_ENLARGEMENT, LEAST, LEAST_SECONDS, SMALL, changes, closeness
 from tasks.core.picture.framing_choice import Crop
 from tasks.core.picture.reframe import frame_range
+from tasks.core.picture.said import Said
 
 HD, UHD, UPRIGHT, CLIP = (1920, 1080), (3840, 2160), (1080, 1920), (1080, 1920)
 SENTENCES = [0.0, 4.0, 8.0, 12.0, 16.0]
@@ -32,7 +33,7 @@ def framed(*people, source=UHD, output=CLIP, sentences=SENTENCES, **more) -> lis
     faces = sorted((each for hits in people for each in hits), key=lambda each: each.t)
     samples = np.arange(0, 20 - 1e-9, 0.2).round(6).tolist()
     view = RangeAnalysis(start=0, end=20, fps=30, faces=faces, samples=samples, **more)
-    return frame_range(view, source, output, None, sentences)
+    return frame_range(view, source, output, None, Said(sentences))
 
 
 def corner(shot: Shot, t: float) -> tuple[float, float]:

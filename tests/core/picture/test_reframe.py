@@ -12,6 +12,7 @@ from tasks.core.picture.face_log import face_log, face_log_clip
 from tasks.core.picture.framing_choice import Crop, Fit
 from tasks.core.picture.reframe import frame_range
 from tasks.core.picture.rest_or_pan import MAX_ACCELERATION, MAX_SPEED, fit_crop
+from tasks.core.picture.said import Said, Turn
 
 WIDE, CLIP = (1920, 1080), (1080, 1920)
 CROP = 608
@@ -135,6 +136,68 @@ def test_fast_turns_keep_the_minimum_shot_length():
     shots = frame_range(view(left, right, end=30), WIDE, CLIP)
     assert len(shots) > 1
     assert min(shot.end - shot.start for shot in shots) >= 1.5
+
+
+def talk(*turns: tuple[int, float, float]) -> Said:
+    return Said((), [Turn(*turn) for turn in turns])
+
+
+def alternating(seconds: float, end: float, pause: float = 0.3) -> Said:
+    """Speakers 7 and 3 in turns of as many seconds."""
+    starts = np.arange(0.0, end, seconds)
+    return talk(*((7 if n % 2 == 0 else 3, float(t), float(t) + seconds - pause) for n, t in enumerate(starts)))
+
+
+def murmuring(said: Said, speaker: int, lead: float = 2.0):
+    """A mouth that moves a little all the time, and more while its owner speaks: others nod and laugh."""
+    return lambda t: lead if any(turn.start <= t < turn.end for turn in said.turns if turn.speaker == speaker) else 1.2
+
+
+def test_with_voices_the_camera_cuts_when_a_turn_begins():
+    said = talk((7, 0, 4.85), (3, 5.05, 9.9), (7, 10.1, 14.9))
+    left, right = (person(x, end=15, mouth=murmuring(said, who)) for x, who in ((400, 7), (1500, 3)))
+    shots = frame_range(view(left, right, end=15.0), WIDE, CLIP, said=said)
+    assert [shot.start for shot in shots] == pytest.approx([0, 5.05, 10.1])
+    assert [abs(shot.keys[0].x + CROP / 2 - x) < 5 for shot, x in zip(shots, (400, 1500, 400), strict=True)]
+    assert all("by voice and mouth" in shot.reason for shot in shots)
+
+
+def test_a_voice_without_a_face_is_nobodys():
+    said = talk((7, 0, 4), (9, 4.2, 8), (7, 8.2, 12))
+    left = person(400, end=12, mouth=lambda t: 3.0 if t < 4 or t > 8 else 0.8)
+    right = person(1500, end=12, mouth=lambda t: 0.8)
+    shots = frame_range(view(left, right, end=12.0), WIDE, CLIP, said=said)
+    shown = [(crop_x(shot, shot.start) + CROP / 2 if shot.layout == "still" else None) for shot in shots]
+    assert shown[0] == pytest.approx(400, abs=5)
+    assert 1500 not in [round(x, -2) for x in shown if x]
+
+
+def test_two_in_turns_too_quick_to_follow_are_both_shown():
+    said = alternating(1.2, 15)
+    left, right = (person(x, end=15, mouth=murmuring(said, who, 3.0)) for x, who in ((400, 7), (1500, 3)))
+    (shot,) = frame_range(view(left, right, end=15.0), WIDE, CLIP, said=said)
+    assert shot.layout == "split"
+    assert shot.reason.startswith("quick turns: a camera that follows would miss")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [alternating(5.0, 15), talk((7, 0, 6), (3, 6.1, 6.8), (7, 6.9, 15)), talk((7, 0, 15)), alternating(1.2, 15)],
+    ids=["long turns", "an interjection", "one voice", "one face"],
+)
+def test_otherwise_one_is_shown(said: Said, request: pytest.FixtureRequest):
+    left, right = (person(x, end=15, mouth=murmuring(said, who, 3.0)) for x, who in ((400, 7), (1500, 3)))
+    people = [left] if request.node.callspec.id == "one face" else [left, right]
+    shots = frame_range(view(*people, end=15.0), WIDE, CLIP, said=said)
+    assert {shot.layout for shot in shots} == {"still"}
+
+
+def test_numbers_of_speakers_mean_nothing():
+    said = alternating(3.0, 15)
+    left, right = (person(x, end=15, mouth=murmuring(said, who)) for x, who in ((400, 7), (1500, 3)))
+    other = Said((), [turn._replace(speaker=20 - turn.speaker) for turn in said.turns])
+    one, two = (frame_range(view(left, right, end=15.0), WIDE, CLIP, said=of) for of in (said, other))
+    assert one == two
 
 
 @pytest.mark.parametrize("mouth", [0.0, 3.0])

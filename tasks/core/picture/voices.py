@@ -1,0 +1,54 @@
+"""Finds the face of each voice: the one whose mouth moves most, of all, while that voice speaks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.picture.said import Turn
+from tasks.core.picture.tracks import Array
+
+LEAST_SECONDS = 1.5
+"""A voice that is heard for less in a shot proves nothing."""
+LEAD = 0.25
+"""By how much, as a log ratio of mouth motion, a face must be ahead of all others while its voice speaks."""
+FEWEST, QUICK = 4, 4.0
+"""Turns, and seconds: with fewer or longer ones, an interjection is not worth a picture of both."""
+
+
+def are_quick(turns: Sequence[Turn], start: float, end: float) -> bool:
+    """Whether there are at least FEWEST turns between these times, half of them shorter than QUICK."""
+    lengths = [min(turn.end, end) - max(turn.start, start) for turn in turns]
+    inside = [length for length in lengths if length > 0]
+    return len(inside) >= FEWEST and float(np.median(inside)) < QUICK
+
+
+def speaking(spoken: Sequence[Turn], times: Array) -> NDArray[np.int64]:
+    """Whose turn it is at each of `times`; 0 if it is nobody's."""
+    who = np.zeros(len(times), np.int64)
+    for turn in spoken:
+        who[(times >= turn.start) & (times < turn.end)] = turn.speaker
+    return who
+
+
+def faces_of_voices(scores: Array, times: Array, spoken: Sequence[Turn]) -> dict[int, int]:
+    """Which face, by its row in `scores`, each speaker has; no face has two.
+
+    `scores` are log ratios of mouth motion of shape (faces, times). Speakers whose face is not clear are left out.
+    """
+    if len(scores) < 2 or len(times) < 2:
+        return {}
+    who, step = speaking(spoken, times), float(np.median(np.diff(times)))
+    leads: list[tuple[float, int, int]] = []
+    for speaker in {turn.speaker for turn in spoken}:
+        theirs = who == speaker
+        if theirs.sum() * step < LEAST_SECONDS:
+            continue
+        means = scores[:, theirs].mean(axis=1)
+        best = int(means.argmax())
+        leads.append((float(means[best] - np.delete(means, best).max()), speaker, best))
+    found: dict[int, int] = {}
+    for lead, speaker, face in sorted(leads, reverse=True):
+        if lead >= LEAD and face not in found.values():
+            found[speaker] = face
+    return found
