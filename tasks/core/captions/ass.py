@@ -189,7 +189,9 @@ def _visible_words(words: list[Word], layout: _Layout) -> list[Word]:
     whole = whole_letters(sorted(words, key=lambda w: w.start))
     texts = [spelled(visible_text(w.word), layout.look, layout.language) for w in whole]
     drawn = [
-        Word(word=text, start=w.start, end=max(w.end, w.start)) for w, text in zip(whole, texts, strict=True) if text
+        w.model_copy(update={"word": text, "end": max(w.end, w.start)})
+        for w, text in zip(whole, texts, strict=True)
+        if text
     ]
     parts = sorted((part for w in drawn for part in _split(w, layout)), key=lambda w: w.start)
     ends = [*(w.start for w in parts[1:]), float("inf")]
@@ -206,19 +208,25 @@ def _split(word: Word, layout: _Layout) -> list[Word]:
     texts = ["".join(letters[i : i + length]) for i in range(0, len(letters), length)]
     step = (word.end - word.start) / len(texts)
     return [
-        Word(word=text, start=word.start + i * step, end=word.start + (i + 1) * step) for i, text in enumerate(texts)
+        word.model_copy(update={"word": text, "start": word.start + i * step, "end": word.start + (i + 1) * step})
+        for i, text in enumerate(texts)
     ]
 
 
 def _group_words(words: list[Word], layout: _Layout) -> list[list[Word]]:
-    """Group words to be read together, never across a pause or the end of a sentence."""
+    """Group words to be read together, never across a pause, the end of a sentence, or from one speaker to another."""
     runs: list[list[Word]] = []
     for i, word in enumerate(words):
-        if runs and not (word.start - words[i - 1].end >= _PAUSE or ends_a_sentence(words, i - 1)):
+        if runs and word.speaker == words[i - 1].speaker and not _is_break(words, i):
             runs[-1].append(word)
         else:
             runs.append([word])
     return [group for run in runs for group in _split_run(run, layout)]
+
+
+def _is_break(words: list[Word], place: int) -> bool:
+    """Whether a pause or the end of a sentence is before a word."""
+    return words[place].start - words[place - 1].end >= _PAUSE or ends_a_sentence(words, place - 1)
 
 
 def _split_run(run: list[Word], layout: _Layout) -> list[list[Word]]:

@@ -110,7 +110,8 @@ def _readable(words: Sequence[Word], duration: float) -> list[Word]:
         text = one_line(word.word)
         start = max([0.0, word.start, *(before.start for before in found[-1:])])
         if text and start < duration:
-            found += _parts(Word(word=text, start=start, end=min(max(word.end, start), duration)))
+            times = {"start": start, "end": min(max(word.end, start), duration)}
+            found += _parts(word.model_copy(update={"word": text, **times}))
     return found
 
 
@@ -168,9 +169,10 @@ def _divided(words: list[Word], starts: list[float]) -> list[tuple[int, int]]:
 
 
 def _may_join(words: list[Word], widths: _Widths, first: int, last: int) -> bool:
-    """Whether the words can share a cue: no pause after the first, short enough, and they fit on the lines."""
+    """Whether the words can share a cue: one speaker's, no pause after the first, short enough, and they fit."""
     return (
-        words[first + 1].start - words[first].end < _PAUSE
+        words[first].speaker == words[first + 1].speaker
+        and words[first + 1].start - words[first].end < _PAUSE
         and words[last - 1].end - words[first].start <= LONGEST_CUE
         and widths.fit(first, last)
     )

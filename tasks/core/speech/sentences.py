@@ -53,7 +53,11 @@ def _language_by_time(segments: list[Segment]) -> Callable[[float], str | None]:
 def ordered_words(segments: Iterable[Segment]) -> list[Word]:
     """The words of all segments, sanitised and sorted, each ending by the start of the next."""
     raw = [word for segment in segments for word in (segment.words or _evenly_spread(segment))]
-    clean = [Word(word=text, start=max(w.start, 0.0), end=max(w.end, w.start, 0.0)) for w in raw if (text := _clean(w))]
+    clean = [
+        w.model_copy(update={"word": text, "start": max(w.start, 0.0), "end": max(w.end, w.start, 0.0)})
+        for w in raw
+        if (text := _clean(w))
+    ]
     clean.sort(key=lambda word: (word.start, word.end))
     merged: list[Word] = []
     for word in whole_letters(clean):

@@ -62,7 +62,8 @@ def whole_letters(words: Sequence[Word]) -> list[Word]:
     for word in words:
         if whole and continues(whole[-1].word, word.word):
             before = whole[-1]
-            whole[-1] = Word(word=before.word + word.word, start=before.start, end=max(word.end, before.end))
+            joined = {"word": before.word + word.word, "end": max(word.end, before.end)}
+            whole[-1] = before.model_copy(update=joined)
         else:
             whole.append(word)
     return whole
@@ -74,16 +75,16 @@ def one_byte_per_letter(text: str) -> bytes:
 
 
 def regroup(words: Sequence[Word], pieces: Sequence[str]) -> list[Word]:
-    """Regroup the text of `words` into `pieces`, each with the times of its letters.
+    """Regroup the text of `words` into `pieces`, each with the times of its letters, and whoever speaks the first.
 
     Args:
         words: in order; their joined texts equal the joined pieces.
         pieces: none empty.
     """
-    spans = [letter for word in words for letter in _letter_times(word)]
+    letters = [(word, start, end) for word in words for start, end in _letter_times(word)]
     edges = [0, *accumulate(len(piece) for piece in pieces)]
     return [
-        Word(word=piece, start=spans[a][0], end=spans[b - 1][1])
+        letters[a][0].model_copy(update={"word": piece, "start": letters[a][1], "end": letters[b - 1][2]})
         for piece, (a, b) in zip(pieces, pairwise(edges), strict=True)
     ]
 

@@ -111,6 +111,17 @@ def test_a_pause_clears_the_screen_and_a_sentence_ends_a_group():
     assert {plain(text) for _, _, text in shown} == {"First sentence.", "Second"}
 
 
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("place", range(1, 6))
+def test_captions_show_one_speaker_at_a_time(name: PresetName, place: int):
+    words = spoken("we opened it and looked inside")
+    speakers = {word.word: 1 if n < place else 2 for n, word in enumerate(words)}
+    said = [word.model_copy(update={"speaker": speakers[word.word]}) for word in words]
+    for _, _, text in events(ass(said, (1080, 1920), "en", F, Look(PRESETS[name]))):
+        shown = plain(text).lower().split()
+        assert len({speakers[word] for word in shown}) == 1, shown
+
+
 def test_there_are_at_most_two_lines_within_the_safe_width():
     text = "Extraordinary circumstances sometimes demand remarkably unconventional explanations from everybody involved"
     room = (1 - 2 * SIDE) / PRESETS["classic"].em

@@ -66,6 +66,15 @@ def test_a_cue_begins_with_its_first_word_and_never_ends_before_its_last():
         assert cue.end >= inside[-1].end - 1e-6
 
 
+@pytest.mark.parametrize("place", range(1, 12))
+def test_a_cue_is_one_speakers(place):
+    words = spoken("we opened it and looked at what was inside of the lamp", pauses=False)
+    words = [word.model_copy(update={"speaker": 1 if n < place else 2}) for n, word in enumerate(words)]
+    found = cues(words, "en", words[-1].end + 1)
+    assert words[place].start in [cue.start for cue in found]
+    assert flat(found) == "we opened it and looked at what was inside of the lamp"
+
+
 def test_a_long_pause_clears_the_screen():
     words = [*spoken("One thing."), *spoken("Another thing.", start=10.0)]
     first, second = cues(words, "en", 12)
