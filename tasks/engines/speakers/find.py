@@ -16,7 +16,7 @@ from tasks.engines.speakers.voice_print import VoicePrint
 from tasks.engines.speech import pcm
 from tasks.engines.weights import SpeakerWeights
 
-SAMPLED_EVERY, HEARD_EVERY = 20.0, 5.0
+SAMPLED_EVERY, HEARD_EVERY = 30.0, 5.0
 """Seconds from one window to the next: first to see whether there is more than one voice, then to hear all."""
 LEAST_SECONDS, MOST_SECONDS = 0.5, 3.0
 """Seconds of a voice that make its print."""
