@@ -252,6 +252,11 @@ class WordView(BaseModel):
     start: float
     end: float
     text: str
+    speaker: int | None = Field(
+        default=None,
+        exclude_if=lambda speaker: speaker is None,
+        description="Who says it, from 1: the one who speaks longest. Missing if there is only one, or not known.",
+    )
 
 
 class Words(BaseModel):

@@ -89,7 +89,10 @@ def read_words(
         first=first,
         language=source.speech.language,
         duration=source.info.duration,
-        words=[WordView(start=word.start, end=word.end, text=word.word) for word in found[:MOST_WORDS]],
+        words=[
+            WordView(start=word.start, end=word.end, text=word.word, speaker=word.speaker)
+            for word in found[:MOST_WORDS]
+        ],
     )
 
 

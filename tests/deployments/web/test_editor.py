@@ -1,8 +1,10 @@
 """The editor of a clip in a real browser, with the real API: words, ends, picture, preview, undo and drafts."""
 
 import json
+import math
 import os
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -151,6 +153,19 @@ def test_the_words_of_the_clip_stand_out_from_those_around_it(editor):
     assert word(editor, expected[0]).evaluate(colour) != word(editor, expected[0] - 1).evaluate(colour)
     expect(editor.locator("#facts")).to_have_text("Clip 1 of 2 · 11.8 s")
     expect(button(editor, "Render clip")).to_have_attribute("aria-disabled", "true")
+
+
+def test_each_turn_begins_a_paragraph_that_names_its_speaker(page, served, talk):
+    words = [word.model_copy(update={"speaker": 1 + (i // 20) % 2}) for i, word in enumerate(talk.words)]
+    editor = edit(page, finished(served, replace(talk, words=words)))
+    turns = editor.locator(".words p:has(.who)")
+    expect(turns).to_have_count(math.ceil(len(words) / 20))
+    names = turns.locator(".who").all_inner_texts()
+    assert names == [f"Speaker {1 + n % 2}" for n in range(len(names))]
+    first = turns.locator(".at + .word").evaluate_all("all => all.map((one) => +one.dataset.index)")
+    assert first == list(range(0, len(words), 20))
+    expect(word(editor, 20)).to_have_attribute("aria-description", "Speaker 2")
+    expect(word(editor, 21)).not_to_have_attribute("aria-description", "Speaker 2")
 
 
 def test_the_ends_move_by_word_and_by_frame_outward_too(editor):

@@ -11,7 +11,7 @@ from infra.states import JobState, Stage
 from tasks.core.edit.document import EditDocument
 from tasks.core.object_keys import job_key
 from tests.core.edit.test_faults import HOSTILE, SOURCE, VAST
-from tests.editable_job import CHOSEN, SPARE, WORDS, store_published
+from tests.editable_job import CHOSEN, SPARE, TALK, WORDS, Talk, store_published
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,9 @@ def editable(shared_api) -> str:
     return finished(shared_api)
 
 
-def finished(api, shown=CHOSEN) -> str:
+def finished(api, shown=CHOSEN, talk=TALK) -> str:
     job_id = api.new_job()
-    store_published(job_id, api.bucket, shown)
+    store_published(job_id, api.bucket, shown, talk)
     assert api.jobs.report(Report(job_id=job_id, status=JobState.SUCCEEDED, stage=Stage.DONE, progress=100))
     return job_id
 
@@ -134,6 +134,13 @@ def test_words_are_numbered_as_in_the_document(api, editable):
     everything = api.get(f"/api/jobs/{editable}/words").json()
     assert (everything["first"], len(everything["words"])) == (0, len(WORDS))
     assert api.get(f"/api/jobs/{editable}/words?start=599.95").json() == found | {"first": 1200, "words": []}
+
+
+def test_words_have_their_speakers_where_there_are_several(api):
+    words = [word.model_copy(update={"speaker": 1 + (i % 3 == 0)}) for i, word in enumerate(WORDS)]
+    job_id = finished(api, talk=Talk(words=words))
+    found = api.get(f"/api/jobs/{job_id}/words?start=10&end=12").json()["words"]
+    assert [word["speaker"] for word in found] == [1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("query", ["start=-1", "start=x", "end=nan", "start=inf"])

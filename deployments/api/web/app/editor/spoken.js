@@ -1,6 +1,6 @@
 // The source's words, by index and by time. Pure: no DOM.
 //
-// A word is {index, text, start, end}; times are seconds from the start of the source. A word belongs to the segment
+// A word is {index, text, start, end, speaker}, the speaker null if not known; times are seconds from the start of the source. A word belongs to the segment
 // that contains its middle, as in tasks/core/edit/cuts.py.
 
 const LEAD = 0.1; // seconds before the first word and after the last, as clips are first cut
@@ -31,8 +31,8 @@ export class Spoken {
 
   /** Adds words of an answer; those already known are ignored. */
   add(first, words) {
-    words.forEach(({ text, start, end }, at) => {
-      if (!this.#byIndex.has(first + at)) this.#byIndex.set(first + at, { index: first + at, text: text.trim(), start, end });
+    words.forEach(({ text, start, end, speaker = null }, at) => {
+      if (!this.#byIndex.has(first + at)) this.#byIndex.set(first + at, { index: first + at, text: text.trim(), start, end, speaker });
     });
     this.#ordered = [...this.#byIndex.values()].sort((one, other) => middle(one) - middle(other) || one.index - other.index);
     this.#places = new Map(this.#ordered.map((word, place) => [word.index, place]));

@@ -110,13 +110,14 @@ export class WordList {
     let before = null;
     for (const word of this.spoken.all) {
       if (!before || beginsParagraph(before, word, paragraphs.at(-1).childElementCount)) {
-        const time = make("span", { class: "at", "aria-hidden": "true" }, formatPosition(word.start));
-        paragraphs.push(make("p", { role: "presentation", lang: language || null, dir: "auto" }, time));
+        paragraphs.push(make("p", { role: "presentation", lang: language || null, dir: "auto" }, heading(before, word)));
       } else {
         const gap = between(before.text, word.text);
         if (gap) paragraphs.at(-1).append(gap);
       }
       const item = known.get(word.index) ?? make("span", { role: "option", class: "word", tabindex: -1, "data-index": word.index, "aria-selected": "false" });
+      if (beginsTurn(before, word)) item.setAttribute("aria-description", speakerName(word));
+      else item.removeAttribute("aria-description");
       this.#items.set(word.index, item);
       paragraphs.at(-1).append(item);
       before = word;
@@ -221,7 +222,18 @@ export class WordList {
   }
 }
 
+const speakerName = ({ speaker }) => `Speaker ${speaker}`;
+
+const beginsTurn = (before, word) => word.speaker !== null && word.speaker !== before?.speaker;
+
+/** When a paragraph begins, and who speaks if that is another than before. */
+function heading(before, word) {
+  const name = beginsTurn(before, word) ? make("span", { class: "who" }, speakerName(word)) : "";
+  return make("span", { class: "at", "aria-hidden": "true", lang: "en", dir: "ltr" }, formatPosition(word.start), name);
+}
+
 const beginsParagraph = (before, word, count) =>
+  beginsTurn(before, word) ||
   word.index !== before.index + 1 || word.start - before.end >= NEW_PARAGRAPH.pause || (count > NEW_PARAGRAPH.words && endsSentence(before));
 
 /** The index of the word under a pointer, or null. */
