@@ -18,6 +18,8 @@ from tasks.core.transcript import Segment, Sentence, Word
 
 PAUSE_SECONDS = 0.6
 """Shortest pause that ends an unpunctuated sentence."""
+TURN_SECONDS = 0.2
+"""Shortest pause between two words of different speakers that ends a sentence."""
 BREAK_SECONDS = 2.5
 """A pause this long always ends a sentence."""
 LONGEST_SECONDS = 20.0
@@ -33,7 +35,7 @@ _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
 def sentences(segments: list[Segment]) -> list[Sentence]:
     """The sentences of a transcript in order; empty without speech.
 
-    Punctuation ends a sentence; without it, a pause does, or finally the maximum length.
+    Punctuation ends a sentence, and so does a turn; without them, a pause does, or finally the maximum length.
     """
     words = ordered_words(segments)
     runs = _split(words, lambda i: ends_a_sentence(words, i) or _gap(words, i) >= BREAK_SECONDS)
@@ -122,6 +124,8 @@ def _gap(words: Sequence[Word], i: int) -> float:
 
 def ends_a_sentence(words: Sequence[Word], i: int) -> bool:
     """Whether a sentence ends with the word: unlike "Mr." before a name, and "2." before "5"."""
+    if _ends_turn(words, i):
+        return True
     text = words[i].word
     found = final_marks(text)
     if not found:
@@ -135,6 +139,17 @@ def ends_a_sentence(words: Sequence[Word], i: int) -> bool:
     if marks != ".":
         return True
     return not _is_inner_stop(text[: found.start()].strip(OPENERS).casefold(), following, _gap(words, i))
+
+
+def _ends_turn(words: Sequence[Word], i: int) -> bool:
+    """Whether another speaks next, after a mark or a pause: in the middle of a phrase, the voice was misjudged."""
+    if (
+        i + 1 == len(words)
+        or words[i].speaker == words[i + 1].speaker
+        or None in (words[i].speaker, words[i + 1].speaker)
+    ):
+        return False
+    return _gap(words, i) >= TURN_SECONDS or not words[i].word[-1:].isalnum()
 
 
 def sentence_starts(words: Sequence[Word]) -> list[float]:

@@ -57,6 +57,21 @@ def test_short_pauses_do_not_end_a_punctuated_sentence_but_long_ones_do():
     assert [s.text for s in sentences([segment(words)])] == ["It was dark.", "Then nothing", "more."]
 
 
+@pytest.mark.parametrize(
+    ("before", "pause", "expected"),
+    [("there", 0.3, 2), ("there,", 0.0, 2), ("there", 0.05, 1)],
+    ids=["after a pause", "after a comma", "in the middle of a phrase"],
+)
+def test_a_sentence_is_one_speakers_unless_the_voice_was_misjudged(before, pause, expected):
+    said = [Word(word=text, start=i * 0.3, end=i * 0.3 + 0.3, speaker=1) for i, text in enumerate(("Is", "he", before))]
+    said += [
+        Word(word=t, start=0.9 + pause + i * 0.3, end=1.2 + pause + i * 0.3, speaker=2)
+        for i, t in enumerate(["yes", "he", "is"])
+    ]
+    found = sentences([Segment(text="", start=0, duration=3, words=said)])
+    assert len(found) == expected
+
+
 def test_speech_without_pauses_is_cut_into_parts():
     found = sentences([segment(timed("word " * 500))])
     assert all(s.end - s.start <= PART_SECONDS for s in found)
