@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from tasks.core.edit.document import EditSegment, transcript_words
 from tasks.core.edl import EdlClip
-from tasks.core.speech.wordlists import fillers
+from tasks.core.speech.punctuation import ends_sentence
+from tasks.core.speech.wordlists import fillers, slips
 from tasks.core.speech.writing_systems import TOKEN
 from tasks.core.transcript import Speech, Word
 
@@ -18,6 +19,8 @@ SHORTEST_PART = 0.1
 """Shortest part that is played, in seconds. What removed words leave between them is often shorter."""
 LONGEST_PAUSE, LEFT_SILENT = 0.6, 0.15
 """In a tight clip: the longest silence that stays as it is, and the seconds that are left of others on each side."""
+LONGEST_REPEAT, LONGEST_GAP = 3, 1.0
+"""Words that are said again because their speaker began anew, and the seconds between two of them."""
 MOST_TIGHT_PARTS = 60
 """Parts of a tight clip; of more, the shortest pauses and fillers stay."""
 
@@ -67,14 +70,43 @@ class TightClock:
 
 
 def filler_words(speech: Speech) -> frozenset[int]:
-    """The indices of the words that are fillers in the language of their segment."""
+    """The indices of the words that are fillers in the language of their segment, or are said again right after."""
     spoken = [(word, segment.language or speech.language) for segment in speech.segments for word in segment.words]
-    return frozenset(index for index, (word, code) in enumerate(spoken) if is_filler(word, code))
+    sounds = {index for index, (word, code) in enumerate(spoken) if is_filler(word, code)}
+    rest = [index for index in range(len(spoken)) if index not in sounds]
+    repeated = _said_again([spoken[index][0] for index in rest], [spoken[index][1] for index in rest])
+    return frozenset(sounds | {rest[place] for place in repeated})
+
+
+def _said_again(words: Sequence[Word], languages: Sequence[str]) -> set[int]:
+    """The places of words whose speaker began anew: up to three in a row, the last of which nobody says twice."""
+    texts = [_letters(word) for word in words]
+    found: set[int] = set()
+    for place in range(len(words)):
+        for length in range(1, LONGEST_REPEAT + 1):
+            first, again = texts[place : place + length], texts[place + length : place + 2 * length]
+            if first == again and first[-1] in slips(languages[place]) and _is_one_breath(words, place, 2 * length):
+                found.update(range(place, place + length))
+    return found
+
+
+def _is_one_breath(words: Sequence[Word], first: int, count: int) -> bool:
+    """Whether so many words are one speaker's, and no sentence or long pause ends between them."""
+    pairs = pairwise(words[first : first + count])
+    return all(
+        one.speaker == other.speaker and other.start - one.end < LONGEST_GAP and not ends_sentence(one.word)
+        for one, other in pairs
+    )
 
 
 def is_filler(word: Word, language: str) -> bool:
     """Whether a word is a filler in its language, a Whisper code."""
-    return "".join(TOKEN.findall(word.word.lower())) in fillers(language)
+    return _letters(word) in fillers(language)
+
+
+def _letters(word: Word) -> str:
+    """The word in lower case, without marks around it."""
+    return "".join(TOKEN.findall(word.word.lower()))
 
 
 def played(

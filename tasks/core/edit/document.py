@@ -162,7 +162,8 @@ class EditClip(_Part):
     tighten: bool = Field(
         default=False,
         exclude_if=_is_off,
-        description="Whether pauses over 0.6 s and filler words are cut out, with their sound and picture.",
+        description="Whether pauses over 0.6 s, filler words, and words said twice by mistake are cut out, with their "
+        "sound and picture.",
     )
 
 

@@ -34,11 +34,15 @@ class Abbreviations:
 
 
 class Language(NamedTuple):
-    """What a file says. `lists` is None if it has none; `fillers` are sounds between words, such as "um"."""
+    """What a file says. `lists` is None if it has none; `fillers` are sounds between words, such as "um".
+
+    `slips` are words that nobody says twice in a row on purpose.
+    """
 
     abbreviations: Abbreviations
     lists: "WordLists | None"
     fillers: frozenset[str]
+    slips: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ SECTIONS = {
     "abbreviations": tuple(field.name for field in fields(Abbreviations)),
     "words": tuple(field.name for field in fields(WordLists) if field.name not in (*PHRASES, "sounds")),
     "phrases": PHRASES,
-    "fillers": ("sounds",),
+    "fillers": ("sounds", "slips"),
 }
 
 
@@ -162,6 +166,12 @@ def fillers(language: str) -> frozenset[str]:
     """The sounds between words that a tight clip leaves out; empty if none are known for the language."""
     found = _languages().get(_code(language))
     return found.fillers if found else frozenset()
+
+
+def slips(language: str) -> frozenset[str]:
+    """The words that nobody says twice in a row on purpose; empty if none are known for the language."""
+    found = _languages().get(_code(language))
+    return found.slips if found else frozenset()
 
 
 def _code(language: str) -> str:
@@ -200,14 +210,14 @@ def parse(name: str, text: str) -> Language:
         raise WordFileError(f"{name}: unknown section {', '.join(sorted(unknown))}")
     lists = {section: _section(name, section, content.get(section, {})) for section in SECTIONS}
     abbreviated = Abbreviations(**{key: frozenset(words) for key, words in lists["abbreviations"].items()})
-    sounds = frozenset(lists["fillers"].get("sounds", ()))
+    sounds, twice = (frozenset(lists["fillers"].get(key, ())) for key in SECTIONS["fillers"])
     if not lists["words"] and not lists["phrases"]:
-        return Language(abbreviated, None, sounds)
+        return Language(abbreviated, None, sounds, twice)
     if missing := [key for section in ("words", "phrases") for key in SECTIONS[section] if key not in lists[section]]:
         raise WordFileError(f"{name}: {', '.join(missing)} missing")
     words: dict[str, Any] = {key: frozenset(words) for key, words in lists["words"].items()}
     phrases: dict[str, Any] = {key: tuple(phrases) for key, phrases in lists["phrases"].items()}
-    return Language(abbreviated, WordLists(**words, **phrases, sounds=sounds), sounds)
+    return Language(abbreviated, WordLists(**words, **phrases, sounds=sounds), sounds, twice)
 
 
 def _section(name: str, section: str, lists: object) -> dict[str, list[str]]:

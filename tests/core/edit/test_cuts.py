@@ -108,6 +108,43 @@ def test_fillers_are_words_of_their_language():
     assert filler_words(german) == frozenset()
 
 
+def spoken(text: str, language: str = "en", pause: float = 0.1) -> Speech:
+    words = [
+        Word(word=word, start=i * (0.3 + pause), end=i * (0.3 + pause) + 0.3) for i, word in enumerate(text.split())
+    ]
+    return Speech([Segment(text=text, start=0, duration=words[-1].end, words=words)], language)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "kept"),
+    [
+        ("It was the, the best of of all", "en", "It was the best of all"),
+        ("I, I, I went and in the, in the morning", "en", "I went and in the morning"),
+        ("and um and uh and then", "en", "and then"),
+        ("y y entonces de, de noche", "es", "y entonces de, noche"),
+        ("No, no, no, it is very, very good", "en", None),
+        ("I told you, you can't, that that is it", "en", None),
+        ("Thank you, thank you. Never give up, never give up", "en", None),
+        ("That is what I want of. Of course", "en", None),
+        ("the the", "ja", None),
+        ("nous nous sommes vous vous", "fr", None),
+    ],
+)
+def test_what_is_said_again_by_mistake_is_a_filler(text: str, language: str, kept: str | None):
+    said = spoken(text, language)
+    words = [word.word for segment in said.segments for word in segment.words]
+    left = " ".join(word for index, word in enumerate(words) if index not in filler_words(said))
+    assert left.replace(",", "") == (text if kept is None else kept).replace(",", "")
+
+
+def test_what_another_says_again_or_after_a_pause_is_no_slip():
+    said = spoken("the the best")
+    (segment,) = said.segments
+    words = [word.model_copy(update={"speaker": n + 1}) for n, word in enumerate(segment.words)]
+    assert filler_words(Speech([segment.model_copy(update={"words": words})], "en")) == frozenset()
+    assert filler_words(spoken("the the best", pause=1.5)) == frozenset()
+
+
 def test_a_tight_clip_falls_into_no_more_parts_than_can_be_drawn():
     talk = SourceWords([Word(word="w", start=i, end=i + 0.1 + (i % 2) * 0.1) for i in range(150)])
     parts = played([EditSegment(start=0, end=150)], set(), talk, tight=True)

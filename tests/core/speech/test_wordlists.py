@@ -19,8 +19,10 @@ ENGLISH = (FOLDER / "en.toml").read_text(encoding="utf-8")
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_valid(name: str) -> None:
     text = (FOLDER / name).read_text(encoding="utf-8")
-    abbreviated, lists, sounds = parse(name, text)
-    assert [word for word in sounds if tokens(word) != [word]] == []
+    abbreviated, lists, sounds, slips = parse(name, text)
+    assert sounds
+    assert slips
+    assert [word for word in sounds | slips if tokens(word) != [word]] == []
     for key in SECTIONS["abbreviations"]:
         assert all(re.fullmatch(r"[^\W\d_]+(\.[^\W\d_]+)*", word) for word in getattr(abbreviated, key))
     if lists is None:

@@ -10,7 +10,7 @@ const POSITIONS = { lower: "Below", middle: "Middle", upper: "Above" };
 /** Plainer words than the schema's for fields whose names and hints say little to people. */
 const NAMES = {
   hook_overlay: { name: "Show the hook", hint: "On a card over the first three seconds." },
-  tighten: { name: "Cut pauses and filler words", hint: "Pauses over 0.6 s, and words such as “um”. The preview still plays them." },
+  tighten: { name: "Cut pauses and filler words", hint: "Pauses over 0.6 s, words such as “um”, and slips such as “the, the”. The preview still plays them." },
 };
 /** Where crops are at first. */
 const PLACES = { crop: { at: 0.5 }, split: { upper: 0.25, lower: 0.75 } };
