@@ -11,7 +11,7 @@ from tasks.stages.chunk import make_chunks
 from tasks.workspace import stage_workspace
 
 
-@task(**task_arguments(Stage.CHUNK, version=3))
+@task(**task_arguments(Stage.CHUNK, version=4))
 def chunk(job: JobRef, transcript: TranscriptRecord) -> ChunksRecord:
     """Divide the transcript into chunks."""
     with stage_workspace(job, Stage.CHUNK) as work:

@@ -23,7 +23,7 @@ from tasks.stages.select import Hear, select_clips
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.SELECT, version=15))
+@task(**task_arguments(Stage.SELECT, version=16))
 def select(
     job: JobRef,
     request: ClipRequest,
