@@ -18,6 +18,8 @@ from tasks.engines.weights import SpeakerWeights
 
 SAMPLED_EVERY, HEARD_EVERY = 30.0, 5.0
 """Seconds from one window to the next: first to see whether there is more than one voice, then to hear all."""
+FEWEST_SAMPLES = 20
+"""Windows in which more than one voice is looked for first, or all of a short recording."""
 LEAST_SECONDS, MOST_SECONDS = 0.5, 3.0
 """Seconds of a voice that make its print."""
 _AT_ONCE = 16
@@ -46,7 +48,8 @@ def find_speakers(audio: Path, weights: SpeakerWeights, threads: int, progress: 
     """
     ears = _Ears(weights, threads)
     total = pcm.duration(audio)
-    sample = list(ears.listen(audio, SAMPLED_EVERY, lambda _: None))
+    every = float(np.clip(total / FEWEST_SAMPLES, HEARD_EVERY, SAMPLED_EVERY))
+    sample = list(ears.listen(audio, every, lambda _: None))
     if _speakers(sample).max(initial=0) == 0:
         return None
     heard = list(ears.listen(audio, HEARD_EVERY, lambda seconds: progress(seconds, total)))
@@ -63,7 +66,7 @@ class _Ears:
     def listen(self, audio: Path, every: float, tell: Callable[[float], None]) -> Iterator[_Heard]:
         """Hear a window of SECONDS `every` so many seconds."""
         for block in pcm.blocks(audio, ffmpeg_exe()):
-            starts = np.arange(0.0, max(block.duration - SECONDS, 0.0) + every, every)
+            starts = np.arange(0.0, min(max(block.duration - SECONDS, 0.0) + every, block.duration), every)
             for first in range(0, len(starts), _AT_ONCE):
                 some = starts[first : first + _AT_ONCE]
                 windows = np.stack([_window(block.samples, start) for start in some])
@@ -74,10 +77,10 @@ class _Ears:
         classes: Classes = self._segmentation(windows)
         speaking = activity(classes)
         found = voices(classes, LEAST_SECONDS)
+        prints = self._print([_alone(windows[voice.window], voice) for voice in found])
         for number, start in enumerate(starts):
-            here = [voice for voice in found if voice.window == number]
-            prints = [self._print(_alone(windows[number], voice)) for voice in here]
-            yield _Heard(float(start), speaking[number], here, prints)
+            here = [place for place, voice in enumerate(found) if voice.window == number]
+            yield _Heard(float(start), speaking[number], [found[n] for n in here], [prints[n] for n in here])
 
 
 def _window(samples: Samples, start: float) -> Samples:
@@ -90,8 +93,8 @@ def _window(samples: Samples, start: float) -> Samples:
 def _alone(window: Samples, voice: Voice) -> Samples:
     """The samples of the frames in which a voice speaks alone, at most MOST_SECONDS."""
     size = SECONDS * SAMPLE_RATE / FRAMES
-    most = round(MOST_SECONDS * FRAMES_PER_SECOND)
-    return np.concatenate([window[round(frame * size) : round((frame + 1) * size)] for frame in voice.alone[:most]])
+    sound = np.concatenate([window[round(frame * size) : round((frame + 1) * size)] for frame in voice.alone])
+    return sound[: round(MOST_SECONDS * SAMPLE_RATE)]
 
 
 def _speakers(heard: list[_Heard]) -> NDArray[np.int64]:

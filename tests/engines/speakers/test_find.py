@@ -16,6 +16,8 @@ from tests.folders import MEDIA
 RATE = 16_000
 TURNS = [(1, 6.0), (2, 5.0), (1, 3.0), (2, 2.0), (1, 5.0), (2, 6.0), (1, 9.0)]
 """Whose turn it is, and its seconds."""
+VOICES = ("spanish", "italian")
+"""Recordings of the second voice."""
 
 
 def loud(samples: np.ndarray) -> np.ndarray:
@@ -25,17 +27,18 @@ def loud(samples: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def dialog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TURNS, without pauses."""
-    voices = {
-        1: pcm.excerpt(MEDIA / "short.mp4", ffmpeg_exe(), 0, 36).samples,
-        2: pcm.excerpt(MEDIA / "voices" / "spanish.opus", ffmpeg_exe(), 0, 11).samples,
-    }
-    voices[2] = np.concatenate([voices[2], pcm.excerpt(MEDIA / "voices" / "italian.opus", ffmpeg_exe(), 0, 13).samples])
-    said, parts = {1: 0, 2: 0}, []
-    for who, seconds in TURNS:
+    return spoken(tmp_path_factory.mktemp("dialog") / "dialog.wav", TURNS)
+
+
+def spoken(path: Path, turns: list[tuple[int, float]]) -> Path:
+    parts = [pcm.excerpt(MEDIA / "voices" / f"{name}.opus", ffmpeg_exe(), 0, 11).samples for name in VOICES]
+    voices = {1: pcm.excerpt(MEDIA / "short.mp4", ffmpeg_exe(), 0, 36).samples, 2: np.concatenate(parts)}
+    said, sound = {1: 0, 2: 0}, []
+    for who, seconds in turns:
         length = round(seconds * RATE)
-        parts.append(loud(voices[who][said[who] : said[who] + length]))
+        sound.append(loud(voices[who][said[who] : said[who] + length]))
         said[who] += length
-    return written(tmp_path_factory.mktemp("dialog") / "dialog.wav", np.concatenate(parts))
+    return written(path, np.concatenate(sound))
 
 
 def written(path: Path, samples: np.ndarray) -> Path:
@@ -61,6 +64,15 @@ def test_two_voices_are_told_apart_and_each_turn_is_heard_as_one_of_them(dialog:
     assert everything > 0.6 * begin * FRAMES_PER_SECOND
     assert frames > 0.9 * everything
     assert told[-1][1] == pytest.approx(begin, abs=0.1)
+
+
+@pytest.mark.parametrize("before", [0.5, 12.0, 26.0])
+def test_a_second_voice_is_found_wherever_it_speaks(before: float, tmp_path: Path):
+    turns = [(1, before), (2, 6.0), (1, 28.0 - before)]
+    speaking = find_speakers(spoken(tmp_path / "talk.wav", turns), speaker_weights(), 2, lambda *_: None)
+    assert speaking is not None
+    theirs = speaking[round((before + 0.5) * FRAMES_PER_SECOND) : round((before + 5.5) * FRAMES_PER_SECOND)]
+    assert theirs.argmax(axis=1).mean() > 0.8
 
 
 def test_one_voice_is_not_taken_for_two():
