@@ -49,7 +49,7 @@ ENDLESS = ["-f", "lavfi", "-re", "-i", "testsrc=s=64x64", "-f", "null", "-"]
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_clip(tmp_path_factory.mktemp("stopped") / "a.mkv", 4)
+    return small_clip(tmp_path_factory.mktemp("stopped") / "a.mp4", 4)
 
 
 @pytest.fixture
