@@ -47,8 +47,8 @@ class Units:
     """Whether these add windows if there are too few: parts of sentences longer than a clip, for example."""
     hold: float = 0.0
     """Seconds by which a clip may go on into the silence after its last word, to reach the shortest length."""
-    opens_anywhere: bool = False
-    """Whether clips may begin with what should not begin one."""
+    any_ends: bool = False
+    """Whether clips may begin with what should not begin one, and end with what should not end one."""
 
 
 def unit_levels(sentences: list[Sentence], bounds: tuple[float, float]) -> Iterator[Units]:
@@ -60,7 +60,7 @@ def unit_levels(sentences: list[Sentence], bounds: tuple[float, float]) -> Itera
     too_long = [s.end - s.start > longest for s in sentences]
     if any(too_long):
         yield _phrases(sentences, too_long, "a sentence is longer than the clip: cut at a pause", is_supplement=True)
-    yield Units(sentences, order, "sentence", is_supplement=True, opens_anywhere=True)
+    yield Units(sentences, order, "sentence", is_supplement=True, any_ends=True)
     yield _phrases(sentences, [True] * len(sentences), "no run of sentences fits: cut at a pause")
     grain = min(max((longest - shortest) / 2, 0.0), 1.0)
     yield _word_runs(sentences, grain, "no pause fits: cut between words")

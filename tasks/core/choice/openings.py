@@ -1,6 +1,10 @@
-"""Which sentences never begin a clip: thanks, greetings, empty replies, and answers without their question."""
+"""Which sentences never begin a clip: thanks, greetings, empty replies, and answers without their question.
+
+And which never end one: questions that another answers.
+"""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,20 @@ def may_open(lines: Sequence[Line]) -> NDArray[np.bool_]:
         [not is_empty(line) and not (i > 0 and _lacks_question(lines[i - 1], line)) for i, line in enumerate(lines)],
         np.bool_,
     )
+
+
+def may_close(lines: Sequence[Line]) -> NDArray[np.bool_]:
+    """Whether a clip may end with each sentence: (sentences,). Where the speakers are not known, with any."""
+    asked = [_is_answered(line, after) for line, after in pairwise(lines)]
+    return np.array([*(not answered for answered in asked), True][: len(lines)], np.bool_)
+
+
+def _is_answered(line: Line, after: Line) -> bool:
+    """Whether a sentence asks what another speaker then answers."""
+    asks = [word.speaker for word in line.sentence.words[-1:]]
+    answers = [word.speaker for word in after.sentence.words[:1]]
+    follows = after.sentence.start - line.sentence.end <= ANSWER_SECONDS
+    return line.is_question and follows and asks != answers and None not in asks + answers
 
 
 def is_empty(line: Line) -> bool:

@@ -25,7 +25,7 @@ from tasks.core.choice.cuts import (
 )
 from tasks.core.choice.delivery import Delivery, delivery_signals
 from tasks.core.choice.kinds import Kind, kind_shares
-from tasks.core.choice.openings import may_open
+from tasks.core.choice.openings import may_close, may_open
 from tasks.core.choice.signals import pause_signals, position_signals, text_signals
 from tasks.core.choice.topic_match import topic_signal, topic_terms
 from tasks.core.choice.topics import Topics
@@ -150,8 +150,9 @@ def select_windows(talk: Talk, wanted: Wanted) -> SelectedWindows:
         if len(picks.picked) >= wanted.count or (picks.picked and not units.is_supplement):
             break
         windows = candidate_windows(units.items, wanted.bounds, talk.delivery, wanted.part, wanted.clock, units.hold)
-        if units.aligned == "sentence" and not units.opens_anywhere:
-            windows = windows.only(may_open(talk.lines(units.items))[windows.first])
+        if units.aligned == "sentence" and not units.any_ends:
+            lines = talk.lines(units.items)
+            windows = windows.only(may_open(lines)[windows.first] & may_close(lines)[windows.last])
         tried.append(_score(windows, units, talk, terms, kinds))
         _pick(tried[-1], picks, wanted.count)
     if not picks.picked:
@@ -164,8 +165,9 @@ def select_windows(talk: Talk, wanted: Wanted) -> SelectedWindows:
         _pick(scored, picks, chosen + RESERVE, fill=False)
     candidates = [_candidate(scored, i) for scored, i in picks.picked]
     notes = _notes(candidates[:chosen], wanted.count, talk.delivery, talk.languages)
-    if any(scored.units.opens_anywhere for scored, _ in picks.picked[:chosen]):
-        notes.append("a clip begins with a greeting, a reply or an answer without its question: nothing else fits")
+    if any(scored.units.any_ends for scored, _ in picks.picked[:chosen]):
+        wrong = "begins with a greeting, a reply or an answer without its question, or ends with a question"
+        notes.append(f"a clip {wrong}: nothing else fits")
     return SelectedWindows(
         clips=candidates[:chosen],
         reserve=candidates[chosen:],

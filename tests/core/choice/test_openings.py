@@ -2,11 +2,11 @@
 
 import pytest
 
-from tasks.core.choice.openings import is_empty, may_open
+from tasks.core.choice.openings import is_empty, may_close, may_open
 from tasks.core.choice.selection import Talk, Wanted, select_windows
 from tasks.core.speech.terms import Line
 from tasks.core.speech.wordlists import word_lists
-from tasks.core.transcript import Sentence
+from tasks.core.transcript import Sentence, Word
 from tests.core.choice.test_selection import FIRE, dull_lines, spoken
 
 EMPTY = {
@@ -84,6 +84,47 @@ def test_sentences_that_say_something_are_not(language, text):
 def test_an_answer_opens_a_clip_only_if_it_stands_alone(answer, opens):
     assert may_open([line("Why did they leave?", "en"), line(answer, "en", 2.3)])[1] == opens
     assert may_open([line("They left the town.", "en"), line(answer, "en", 2.3)])[1]
+
+
+def said(text: str, at: float, speaker: int | None) -> Line:
+    words = [
+        Word(word=word, start=at + i / 2, end=at + i / 2 + 0.4, speaker=speaker) for i, word in enumerate(text.split())
+    ]
+    return Line.of(Sentence(text=text, start=at, end=words[-1].end, words=words), word_lists("en"))
+
+
+@pytest.mark.parametrize(
+    ("text", "asks", "answers", "pause", "closes"),
+    [
+        ("So why did you leave?", 2, 1, 0.5, False),
+        ("So why did you leave?", 1, 1, 0.5, True),
+        ("So why did you leave?", None, None, 0.5, True),
+        ("So why did you leave?", 2, 1, 30.0, True),
+        ("So you left.", 2, 1, 0.5, True),
+    ],
+    ids=["another answers", "rhetorical", "speakers not known", "nobody answers", "no question"],
+)
+def test_a_clip_does_not_end_with_a_question_that_another_answers(text, asks, answers, pause, closes):
+    question = said(text, 0.0, asks)
+    answer = said("I left because of the winters.", question.sentence.end + pause, answers)
+    assert may_close([question, answer]).tolist() == [closes, True]
+    assert may_close([answer, question])[1]
+    assert len(may_close([])) == 0
+
+
+def test_the_question_is_left_to_the_next_clip():
+    host = "And what did your father say about it?"
+    talk = spoken([*dull_lines(6, 1), *FIRE, host, *dull_lines(9, 4)])
+    seconds = talk[6 + len(FIRE)].end - talk[6].start
+    talk = [
+        one.model_copy(
+            update={"words": [w.model_copy(update={"speaker": 2 if one.text == host else 1}) for w in one.words]}
+        )
+        for one in talk
+    ]
+    choice = select_windows(Talk(talk, "en"), Wanted((seconds - 1, seconds + 1), 1))
+    assert choice.clips
+    assert host not in [talk[clip.last].text for clip in [*choice.clips, *choice.reserve]]
 
 
 @pytest.mark.parametrize("empty", ["Thank you.", "So, yeah.", "Hello, everyone."])
