@@ -26,7 +26,7 @@ from tasks.core.picture.voices import are_quick
 
 NEAR_TURN = 0.6
 """Seconds from the beginning of a turn within which a change of the speaker is moved there."""
-MOST_MISSED = 0.03
+MOST_MISSED = 0.02
 """Share of what people with known faces say that may be said while another is shown. With more, both are shown."""
 MOSTLY = 0.5
 """Share of a part in which a face's voice must be heard for it to be the speaker's."""

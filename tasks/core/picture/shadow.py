@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from tasks.core.picture.rest_or_pan import Frame, extent, fits
-from tasks.core.picture.speaker import CLEAR_LEAD, QUIET, TALKING, mouth_motion, runs_of
+from tasks.core.picture.speaker import CLEAR_LEAD, TALKING, mouth_motion, runs_of
 from tasks.core.picture.tracks import Array, Track
 from tasks.core.picture.two_people import PRESENT, Crops
+from tasks.core.picture.voices import QUIET
 
 KNOWN = 0.5
 """Share of the time in which a speaker must be known for the camera to follow."""

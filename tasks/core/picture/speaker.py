@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from tasks.core.picture.said import Turn
 from tasks.core.picture.tracks import Array, Track
-from tasks.core.picture.voices import faces_of_voices, speaking
+from tasks.core.picture.voices import QUIET, faces_of_voices, speaking
 
 WINDOW = 1.0
 """Seconds over which a mouth's motion is averaged."""
 SWITCH_COST = 4.0
 """What a change of subject must gain, as log ratios summed over detections: at five per second, with a mouth that
 moves three times as much as the other, a little less than a second of talking."""
-QUIET = 0.4
-"""Motion of any mouth at rest, in units of FaceBox.mouth; keeps ratios of small numbers small."""
 ABSENT = -1.0
 NOBODY = -1.5
 TALKING = 1.1
@@ -64,7 +62,7 @@ def subjects(tracks: Sequence[Track], times: Array, spoken: Sequence[Turn] = ())
     best: Array = (motion * present).max(axis=0)
     scores = np.where(present, np.log(motion) - np.log(best.clip(QUIET)), ABSENT)
     nobody = np.where(present.any(axis=0), NOBODY, 0.0)
-    faces = faces_of_voices(scores, times, spoken)
+    faces = faces_of_voices(tracks, times, spoken)
     heard = np.array([faces.get(int(speaker), -1) for speaker in speaking(spoken, times)], np.int64)
     for face in faces.values():
         scores[face, (heard == face) & present[face]] += VOICE

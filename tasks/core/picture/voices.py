@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.picture.said import Turn
-from tasks.core.picture.tracks import Array
+from tasks.core.picture.tracks import Array, Track
 
 LEAST_SECONDS = 1.5
 """A voice that is heard for less in a shot proves nothing."""
 LEAD = 0.25
 """By how much, as a log ratio of mouth motion, a face must be ahead of all others while its voice speaks."""
+QUIET = 0.4
+"""Motion of any mouth at rest, in units of FaceBox.mouth; keeps ratios of small numbers small."""
 FEWEST, QUICK = 4, 4.0
 """Turns, and seconds: with fewer or longer ones, an interjection is not worth a picture of both."""
 
@@ -23,32 +25,34 @@ def are_quick(turns: Sequence[Turn], start: float, end: float) -> bool:
     return len(inside) >= FEWEST and float(np.median(inside)) < QUICK
 
 
-def speaking(spoken: Sequence[Turn], times: Array) -> NDArray[np.int64]:
+def speaking(turns: Sequence[Turn], times: Array) -> NDArray[np.int64]:
     """Whose turn it is at each of `times`; 0 if it is nobody's."""
     who = np.zeros(len(times), np.int64)
-    for turn in spoken:
+    for turn in turns:
         who[(times >= turn.start) & (times < turn.end)] = turn.speaker
     return who
 
 
-def faces_of_voices(scores: Array, times: Array, spoken: Sequence[Turn]) -> dict[int, int]:
-    """Which face, by its row in `scores`, each speaker has; no face has two.
+def faces_of_voices(tracks: Sequence[Track], times: Array, turns: Sequence[Turn]) -> dict[int, int]:
+    """Which of the tracks is each speaker's face; no face has two voices, and voices without a clear face have none.
 
-    `scores` are log ratios of mouth motion of shape (faces, times). Speakers whose face is not clear are left out.
+    The last face needs no lead: all others have their voice.
     """
-    if len(scores) < 2 or len(times) < 2:
+    if len(tracks) < 2 or len(times) < 2:
         return {}
-    who, step = speaking(spoken, times), float(np.median(np.diff(times)))
+    who, step = speaking(turns, times), float(np.median(np.diff(times)))
+    motion = np.stack([track.column("mouth", times) * track.present(times) for track in tracks]) + QUIET
     leads: list[tuple[float, int, int]] = []
-    for speaker in {turn.speaker for turn in spoken}:
+    for speaker in {turn.speaker for turn in turns}:
         theirs = who == speaker
         if theirs.sum() * step < LEAST_SECONDS:
             continue
-        means = scores[:, theirs].mean(axis=1)
+        means = np.log(motion[:, theirs].mean(axis=1))
         best = int(means.argmax())
         leads.append((float(means[best] - np.delete(means, best).max()), speaker, best))
     found: dict[int, int] = {}
     for lead, speaker, face in sorted(leads, reverse=True):
-        if lead >= LEAD and face not in found.values():
+        is_clear = lead >= LEAD or len(found) == len(tracks) - 1
+        if is_clear and face not in found.values():
             found[speaker] = face
     return found
