@@ -18,7 +18,7 @@ class Word(BaseModel):
     word: str
     start: float
     end: float
-    speaker: int | None = Field(default=None, ge=1, exclude_if=lambda speaker: speaker is None)
+    speaker: int | None = Field(default=None, ge=1, le=1000, exclude_if=lambda speaker: speaker is None)
 
     @property
     def middle(self) -> float:

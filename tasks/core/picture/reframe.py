@@ -19,10 +19,10 @@ from tasks.core.picture.rest_or_pan import Frame, Subject, extent, fit, fit_crop
 from tasks.core.picture.said import NOTHING_SAID, Said, Turn
 from tasks.core.picture.screen import face_crop
 from tasks.core.picture.shadow import Shadow, shadow_of
-from tasks.core.picture.speaker import CLEAR_LEAD, TALKING, Subjects, lead, runs_of, subjects
+from tasks.core.picture.speaker import CLEAR_LEAD, MIN_DWELL, Subjects, lead, runs_of, subjects
 from tasks.core.picture.tracks import Array, Track, track_faces
 from tasks.core.picture.two_people import two_people
-from tasks.core.picture.voices import are_quick
+from tasks.core.picture.voices import TALKING, are_quick
 
 NEAR_TURN = 0.6
 """Seconds from the beginning of a turn within which a change of the speaker is moved there."""
@@ -67,13 +67,15 @@ def frame_range(
     framed = [
         (shot, picture)
         for start, end, picture in _between_cuts(view)
-        for shot in _frame_picture(_Uncut(view, start, end, source, source, output, said), picture, frame_uncut)
+        for shot in _frame_picture(
+            _Uncut(view, start, end, source, source, output, said.between(start, end)), picture, frame_uncut
+        )
     ]
     return _absorb_slivers(framed)
 
 
 def shadows(view: RangeAnalysis, source: tuple[int, int], output: tuple[int, int]) -> list[Shadow]:
-    """What would be shown of the shots with two people if the camera might split the picture."""
+    """What would be shown of the shots with two people if mouths alone might split the picture."""
     found: list[Shadow] = []
     for start, end, picture in _between_cuts(view):
         inside = _inside(view, start, end, picture) if picture else view
@@ -147,6 +149,11 @@ class _Uncut:
     size: tuple[int, int]
     output: tuple[int, int]
     said: Said
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """The turns of those who speak in it."""
+        return self.said.turns
 
     @property
     def tracks(self) -> tuple[list[Track], Array]:
@@ -248,9 +255,9 @@ def _follow(uncut: _Uncut) -> list[Shot]:
     if all(track.present(times).all() for track in tracks) and fits(together, frame):
         parts: list[_Part] = [(together, start, end)]
     else:
-        who = subjects(tracks, times, uncut.said.turns)
+        who = subjects(tracks, times, uncut.turns)
         quick = f"quick turns: a camera that follows would miss {who.missed:.0%} of what is said"
-        is_too_quick = who.missed >= MOST_MISSED and are_quick(uncut.said.turns, start, end)
+        is_too_quick = who.missed >= MOST_MISSED and are_quick(uncut.turns, start, end)
         if is_too_quick and (split := _two_people(uncut, quick)):
             return [split]
         parts = _parts(uncut, frame, who)
@@ -268,10 +275,13 @@ _Part = tuple[Subject | str, float, float]
 
 def _parts(uncut: _Uncut, frame: Frame, found: Subjects) -> list[_Part]:
     """The parts of a shot in each of which one is shown."""
-    (tracks, times), (who, heard) = uncut.tracks, found
+    (tracks, times), (who, heard, _) = uncut.tracks, found
     runs = runs_of(who)
-    begins = [float(times[a - 1] + times[a]) / 2 for a, _ in runs[1:]]
-    edges = [uncut.start, *(_at_turn(begin, uncut.said.turns) for begin in begins), uncut.end]
+    edges = [uncut.start, *(float(times[a - 1] + times[a]) / 2 for a, _ in runs[1:]), uncut.end]
+    for cut, (a, _) in enumerate(runs[1:], start=1):
+        edges[cut] = _at_turn(
+            edges[cut - 1 : cut + 2], [t for t in uncut.turns if found.faces.get(t.speaker) == who[a]]
+        )
     is_voice = [who[a] >= 0 and float((heard[a:b] == who[a]).mean()) >= MOSTLY for a, b in runs]
     chosen = [
         (_heard if is_heard else _choose)(tracks, int(who[a]), times[a:b], frame)
@@ -281,10 +291,12 @@ def _parts(uncut: _Uncut, frame: Frame, found: Subjects) -> list[_Part]:
     return [(part, *span) for part, span in zip(chosen, pairwise(edges), strict=True)]
 
 
-def _at_turn(begin: float, turns: Sequence[Turn]) -> float:
-    """The beginning of the turn that is nearest, if that is near."""
-    nearest = min((turn.start for turn in turns), key=lambda start: abs(start - begin), default=begin)
-    return nearest if abs(nearest - begin) <= NEAR_TURN else begin
+def _at_turn(edges: Sequence[float], turns: Sequence[Turn]) -> float:
+    """The second of three edges, or the beginning of a turn nearby, if the parts on both sides stay long enough."""
+    before, edge, after = edges
+    nearest = min((turn.start for turn in turns), key=lambda start: abs(start - edge), default=edge)
+    is_near = abs(nearest - edge) <= NEAR_TURN
+    return nearest if is_near and nearest - before >= MIN_DWELL and after - nearest >= MIN_DWELL else edge
 
 
 def _with_change_reason(part: Subject | str) -> Subject | str:

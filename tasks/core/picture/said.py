@@ -10,7 +10,7 @@ LONGEST_PAUSE = 1.0
 
 
 class Turn(NamedTuple):
-    """A speaker's words without another's between them, in seconds of the source."""
+    """A speaker's words without another's or a long pause between them, in seconds of the source."""
 
     speaker: int
     start: float
@@ -22,6 +22,11 @@ class Said(NamedTuple):
 
     sentences: Sequence[float] = ()
     turns: Sequence[Turn] = ()
+
+    def between(self, start: float, end: float) -> "Said":
+        """What is said between two times."""
+        turns = [turn for turn in self.turns if turn.start < end and turn.end > start]
+        return Said([t for t in self.sentences if start <= t < end], turns)
 
 
 NOTHING_SAID = Said()
@@ -35,7 +40,7 @@ def turns(words: Iterable[Word]) -> list[Turn]:
             continue
         last = found[-1] if found else None
         if last and last.speaker == word.speaker and word.start - last.end <= LONGEST_PAUSE:
-            found[-1] = last._replace(end=word.end)
+            found[-1] = last._replace(end=max(last.end, word.end))
         else:
             found.append(Turn(word.speaker, word.start, word.end))
     return found

@@ -1,4 +1,4 @@
-"""What the camera would do with two people if it might split the picture: decided and logged, not drawn."""
+"""What the camera would do with two people by their mouths alone, if it might split the picture then: not drawn."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,16 +9,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from tasks.core.picture.rest_or_pan import Frame, extent, fits
-from tasks.core.picture.speaker import CLEAR_LEAD, TALKING, mouth_motion, runs_of
+from tasks.core.picture.speaker import CLEAR_LEAD, mouth_motion, runs_of
 from tasks.core.picture.tracks import Array, Track
 from tasks.core.picture.two_people import PRESENT, Crops
-from tasks.core.picture.voices import QUIET
+from tasks.core.picture.voices import FEWEST, QUICK, QUIET, TALKING
 
 KNOWN = 0.5
 """Share of the time in which a speaker must be known for the camera to follow."""
-QUICK = 4.0
-"""Seconds; turns are quick if half of them are shorter."""
-FEWEST_TURNS = 3
 SHORTEST = 2.0
 """Seconds of a shot below which nothing is decided."""
 
@@ -61,7 +58,7 @@ def _decide(who: NDArray[np.int64], times: Array) -> tuple[Literal["split", "fol
         return "split", f"two people far apart; a speaker is known in {known:.0%} of the time"
     turns = _turns(who, times)
     middle = float(np.median(turns))
-    is_quick = len(turns) >= FEWEST_TURNS and middle < QUICK
+    is_quick = len(turns) >= FEWEST and middle < QUICK
     what = f"{len(turns)} turns, half of them under {middle:.1f} s"
     return ("split", f"quick turns: {what}") if is_quick else ("follow", f"long turns: {what}")
 

@@ -18,8 +18,6 @@ SWITCH_COST = 4.0
 moves three times as much as the other, a little less than a second of talking."""
 ABSENT = -1.0
 NOBODY = -1.5
-TALKING = 1.1
-"""Mouth motion (FaceBox.mouth) that is speech rather than a smile."""
 CLEAR_LEAD = 1.6
 """Ratio to the others' mouth motion at which a speaker is certain."""
 VOICE = 1.0
@@ -38,10 +36,14 @@ def mouth_motion(track: Track, times: Array) -> Array:
 
 
 class Subjects(NamedTuple):
-    """Index of the track to show at each time, and of the one whose voice is heard then; -1 for nobody."""
+    """Index of the track to show at each time, and of the one whose voice is heard then; -1 for nobody.
+
+    `faces` is the track of each speaker whose face is known.
+    """
 
     shown: NDArray[np.int64]
     heard: NDArray[np.int64]
+    faces: dict[int, int]
 
     @property
     def missed(self) -> float:
@@ -68,7 +70,7 @@ def subjects(tracks: Sequence[Track], times: Array, spoken: Sequence[Turn] = ())
         scores[face, (heard == face) & present[face]] += VOICE
     states = _best_sequence(np.vstack([scores, nobody]))
     states = _without_short_runs(states, times)
-    return Subjects(np.where(states == len(tracks), -1, states), heard)
+    return Subjects(np.where(states == len(tracks), -1, states), heard, faces)
 
 
 def _best_sequence(scores: Array) -> NDArray[np.int64]:

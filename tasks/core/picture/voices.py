@@ -1,6 +1,7 @@
 """Finds the face of each voice: the one whose mouth moves most, of all, while that voice speaks."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +11,23 @@ from tasks.core.picture.tracks import Array, Track
 
 LEAST_SECONDS = 1.5
 """A voice that is heard for less in a shot proves nothing."""
-LEAD = 0.25
-"""By how much, as a log ratio of mouth motion, a face must be ahead of all others while its voice speaks."""
+LEAD, LAST_LEAD = 0.25, 0.12
+"""By how much, as a log ratio of mouth motion, a face must be ahead of all others while its voice speaks. The second
+is for the last face, once all others have their voice."""
+TALKING = 1.1
+"""Mouth motion (FaceBox.mouth) that is speech rather than a smile."""
 QUIET = 0.4
 """Motion of any mouth at rest, in units of FaceBox.mouth; keeps ratios of small numbers small."""
 FEWEST, QUICK = 4, 4.0
-"""Turns, and seconds: with fewer or longer ones, an interjection is not worth a picture of both."""
+"""Turns, and seconds of most of them. An interjection in a long speech is not worth a picture of both."""
 
 
 def are_quick(turns: Sequence[Turn], start: float, end: float) -> bool:
-    """Whether there are at least FEWEST turns between these times, half of them shorter than QUICK."""
-    lengths = [min(turn.end, end) - max(turn.start, start) for turn in turns]
+    """Whether there are FEWEST turns or more between these times, half of them under QUICK. No pause ends a turn."""
+    lengths: list[float] = []
+    for _, group in groupby(turns, key=lambda turn: turn.speaker):
+        theirs = list(group)
+        lengths.append(min(theirs[-1].end, end) - max(theirs[0].start, start))
     inside = [length for length in lengths if length > 0]
     return len(inside) >= FEWEST and float(np.median(inside)) < QUICK
 
@@ -34,10 +41,7 @@ def speaking(turns: Sequence[Turn], times: Array) -> NDArray[np.int64]:
 
 
 def faces_of_voices(tracks: Sequence[Track], times: Array, turns: Sequence[Turn]) -> dict[int, int]:
-    """Which of the tracks is each speaker's face; no face has two voices, and voices without a clear face have none.
-
-    The last face needs no lead: all others have their voice.
-    """
+    """Which of the tracks is each speaker's face; no face has two voices, and voices without a clear face have none."""
     if len(tracks) < 2 or len(times) < 2:
         return {}
     who, step = speaking(turns, times), float(np.median(np.diff(times)))
@@ -47,12 +51,13 @@ def faces_of_voices(tracks: Sequence[Track], times: Array, turns: Sequence[Turn]
         theirs = who == speaker
         if theirs.sum() * step < LEAST_SECONDS:
             continue
-        means = np.log(motion[:, theirs].mean(axis=1))
+        means = motion[:, theirs].mean(axis=1)
         best = int(means.argmax())
-        leads.append((float(means[best] - np.delete(means, best).max()), speaker, best))
+        if means[best] >= TALKING + QUIET:
+            leads.append((float(np.log(means[best] / np.delete(means, best).max())), speaker, best))
     found: dict[int, int] = {}
     for lead, speaker, face in sorted(leads, reverse=True):
-        is_clear = lead >= LEAD or len(found) == len(tracks) - 1
-        if is_clear and face not in found.values():
+        needed = LAST_LEAD if len(found) == len(tracks) - 1 else LEAD
+        if lead >= needed and face not in found.values():
             found[speaker] = face
     return found
