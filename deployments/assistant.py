@@ -109,7 +109,7 @@ class Look(BaseModel):
         default=None,
         description="fit shows the whole picture, centre its middle, split two people, screen also a face below.",
     )
-    tighten: bool | None = Field(default=None, description="Cut out long pauses and filler words.")
+    tighten: bool | None = Field(default=None, description="Cut out long pauses, filler words and slips.")
 
 
 class Tools:

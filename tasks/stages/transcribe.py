@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from infra.untrusted_text import one_line
 from tasks.core.errors import NoSpeech, UnreadableMedia
 from tasks.core.speakers.words import with_speakers
 from tasks.core.speech.asr import AsrResult
@@ -38,15 +39,21 @@ def tell_speakers_apart(result: AsrResult, audio: Path, progress: whisper.Progre
         ProgramStopped: the decoder was killed or hung; a retry may succeed.
     """
     from tasks.engines.speakers.find import find_speakers  # noqa: PLC0415 - onnx takes a quarter of a second
+    from tasks.engines.speakers.graph import NetworkError  # noqa: PLC0415
 
     try:
         speaking = find_speakers(audio, speaker_weights(), cpu_cores(), progress)
-    except (WeightsMissing, UnreadableMedia) as error:
+    except (WeightsMissing, UnreadableMedia, NetworkError) as error:
         _log.warning("Speakers are not told apart: %s", error)
-        why = "the weights for that were not found" if isinstance(error, WeightsMissing) else str(error)
-        return result.model_copy(update={"warnings": [*result.warnings, f"speakers are not told apart: {why}"]})
+        return result.model_copy(update={"warnings": [*result.warnings, f"speakers are not told apart: {_why(error)}"]})
     if speaking is None:
         _log.info("One voice was heard")
-        return result
+        return result.model_copy(update={"told_apart": True})
     _log.info("%d voices were heard", speaking.shape[1])
-    return result.model_copy(update={"segments": with_speakers(result.segments, speaking)})
+    return result.model_copy(update={"told_apart": True, "segments": with_speakers(result.segments, speaking)})
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, WeightsMissing):
+        return "the weights for that were not found"
+    return error.message if isinstance(error, UnreadableMedia) else one_line(str(error), 300)

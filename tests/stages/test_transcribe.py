@@ -7,12 +7,15 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from tasks.core.errors import BadRequest, NoAudio, NoSpeech
+from tasks.core.errors import BadRequest, NoAudio, NoSpeech, UnreadableMedia
+from tasks.core.speakers.windows import FRAMES_PER_SECOND
 from tasks.core.speech.asr import AsrResult, Stretch, rejection_reason
+from tasks.core.transcript import Segment, Word
 from tasks.engines.hardware import AsrOptions
+from tasks.engines.speakers import find
+from tasks.engines.speakers.graph import NetworkError
 from tasks.engines.speech.whisper import Recogniser
 from tasks.engines.weights import WeightsMissing
-from tasks.stages import transcribe
 from tasks.stages.transcribe import tell_speakers_apart, transcribe_source
 from tests.folders import MEDIA
 
@@ -121,16 +124,49 @@ def test_an_empty_track_is_no_audio(options: AsrOptions, tmp_path: Path) -> None
         transcribe_source(write_wav(tmp_path / "a.wav", np.empty(0)), "auto", options, FFMPEG, lambda *_: None)
 
 
-def test_without_the_weights_for_it_speakers_are_not_told_apart(monkeypatch: pytest.MonkeyPatch):
-    result = AsrResult(
-        segments=[], language="en", language_probability=1, model="base", device="cpu", compute_type="int8",
-        batch_size=1, duration=3, warnings=["before"],
-    )  # fmt: skip
+RESULT = AsrResult(
+    segments=[
+        Segment(text="", start=0, duration=4, words=[Word(word=f"w{t}", start=t, end=t + 0.9) for t in range(4)])
+    ],
+    language="en",
+    language_probability=1,
+    model="base",
+    device="cpu",
+    compute_type="int8",
+    batch_size=1,
+    duration=4,
+    warnings=["before"],
+)
 
-    def missing() -> None:
-        raise WeightsMissing("No weights. Searched: /a/folder.")
 
-    monkeypatch.setattr(transcribe, "speaker_weights", missing)
-    found = tell_speakers_apart(result, MEDIA / "short.mp4", lambda *_: None)
-    assert found.warnings == ["before", "speakers are not told apart: the weights for that were not found"]
-    assert found.segments == result.segments
+def test_words_have_their_speakers_if_there_are_several(monkeypatch: pytest.MonkeyPatch):
+    heard = np.zeros((round(4 * FRAMES_PER_SECOND), 2), np.float32)
+    heard[: round(3 * FRAMES_PER_SECOND), 0] = 1
+    heard[round(3 * FRAMES_PER_SECOND) :, 1] = 1
+    for speaking, expected in ((heard, [1, 1, 1, 2]), (None, [None] * 4)):
+        monkeypatch.setattr(find, "find_speakers", lambda *_, found=speaking: found)
+        told = tell_speakers_apart(RESULT, MEDIA / "short.mp4", lambda *_: None)
+        assert [word.speaker for segment in told.segments for word in segment.words] == expected
+        assert told.told_apart
+        assert told.warnings == ["before"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (WeightsMissing("No weights. Searched: /a/folder."), "the weights for that were not found"),
+        (UnreadableMedia("x.pt is not a checkpoint that can be read."), "x.pt is not a checkpoint that can be read."),
+        (NetworkError("out of\nmemory"), "out of memory"),
+    ],
+)
+def test_speakers_that_cannot_be_told_apart_cost_a_warning_and_no_word(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, why: str
+):
+    def fails(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(find, "find_speakers", fails)
+    told = tell_speakers_apart(RESULT, MEDIA / "short.mp4", lambda *_: None)
+    assert told.warnings == ["before", f"speakers are not told apart: {why}"]
+    assert told.segments == RESULT.segments
+    assert not told.told_apart

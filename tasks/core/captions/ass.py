@@ -214,10 +214,10 @@ def _split(word: Word, layout: _Layout) -> list[Word]:
 
 
 def _group_words(words: list[Word], layout: _Layout) -> list[list[Word]]:
-    """Group words to be read together, never across a pause, the end of a sentence, or from one speaker to another."""
+    """Group words to be read together, never across a pause, or the end of a sentence or turn."""
     runs: list[list[Word]] = []
     for i, word in enumerate(words):
-        if runs and word.speaker == words[i - 1].speaker and not _is_break(words, i):
+        if runs and not _is_break(words, i - 1):
             runs[-1].append(word)
         else:
             runs.append([word])
@@ -225,8 +225,8 @@ def _group_words(words: list[Word], layout: _Layout) -> list[list[Word]]:
 
 
 def _is_break(words: list[Word], place: int) -> bool:
-    """Whether a pause or the end of a sentence is before a word."""
-    return words[place].start - words[place - 1].end >= _PAUSE or ends_a_sentence(words, place - 1)
+    """Whether a pause comes after a word, or a sentence or turn ends with it."""
+    return words[place + 1].start - words[place].end >= _PAUSE or ends_a_sentence(words, place)
 
 
 def _split_run(run: list[Word], layout: _Layout) -> list[list[Word]]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from infra.untrusted_text import one_line
 from tasks.core.speech.punctuation import CLAUSE_FINAL, ends_sentence
-from tasks.core.speech.sentences import join
+from tasks.core.speech.sentences import ends_turn, join
 from tasks.core.speech.writing_systems import (
     clusters,
     direction_mark,
@@ -169,9 +169,9 @@ def _divided(words: list[Word], starts: list[float]) -> list[tuple[int, int]]:
 
 
 def _may_join(words: list[Word], widths: _Widths, first: int, last: int) -> bool:
-    """Whether the words can share a cue: one speaker's, no pause after the first, short enough, and they fit."""
+    """Whether the words can share a cue: no pause or end of a turn after the first, short enough, and they fit."""
     return (
-        words[first].speaker == words[first + 1].speaker
+        not ends_turn(words, first)
         and words[first + 1].start - words[first].end < _PAUSE
         and words[last - 1].end - words[first].start <= LONGEST_CUE
         and widths.fit(first, last)

@@ -85,9 +85,17 @@ def _said_again(words: Sequence[Word], languages: Sequence[str]) -> set[int]:
     for place in range(len(words)):
         for length in range(1, LONGEST_REPEAT + 1):
             first, again = texts[place : place + length], texts[place + length : place + 2 * length]
-            if first == again and first[-1] in slips(languages[place]) and _is_one_breath(words, place, 2 * length):
+            is_slip = first == again and first[-1] in slips(languages[place])
+            if is_slip and _is_one_breath(words, place, 2 * length) and not _is_name(words, place + length - 1):
                 found.update(range(place, place + length))
     return found
+
+
+def _is_name(words: Sequence[Word], place: int) -> bool:
+    """Whether a word is a letter that ends a phrase, as in "vitamin A, a nutrient": no clause begins with it."""
+    text = words[place].word
+    ends_phrase = len(_letters(words[place])) == 1 and text[:1].isupper() and not text[-1:].isalnum()
+    return ends_phrase and place > 0 and words[place - 1].word[-1:].isalnum()
 
 
 def _is_one_breath(words: Sequence[Word], first: int, count: int) -> bool:

@@ -1,7 +1,8 @@
 """Gives every word its speaker."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,9 @@ SHORTEST = 0.4
 
 
 def with_speakers(segments: Sequence[Segment], speaking: Activity) -> list[Segment]:
-    """The segments with a speaker in each word, from 1 in the order of `speaking`; unchanged if all have the same."""
+    """The segments with a speaker in each word, from 1: the one who speaks longest. Unchanged if all have the same."""
     words = [word for segment in segments for word in segment.words]
-    numbers = _settled(words, _heard(words, speaking))
+    numbers = _by_time(words, _settled(words, _heard(words, speaking)))
     if len(set(numbers)) < 2:
         return list(segments)
     rest = iter(numbers)
@@ -47,8 +48,19 @@ def _settled(words: Sequence[Word], heard: NDArray[np.int64]) -> list[int]:
     for place, number in enumerate(numbers):
         numbers[place] = number or (numbers[place - 1] if place else first)
     runs = [(number, list(places)) for number, places in groupby(range(len(words)), key=lambda place: numbers[place])]
-    for (before, _), (_, places), (after, _) in zip(runs, runs[1:], runs[2:], strict=False):
+    for (_, places), (after, _) in pairwise(runs[1:]):
+        before = numbers[places[0] - 1]
         if before == after and words[places[-1]].end - words[places[0]].start < SHORTEST:
             for place in places:
                 numbers[place] = before
     return numbers
+
+
+def _by_time(words: Sequence[Word], numbers: list[int]) -> list[int]:
+    """The numbers of those who speak words, from 1, whoever speaks longest first."""
+    seconds = defaultdict[int, float](float)
+    for word, number in zip(words, numbers, strict=True):
+        seconds[number] += max(word.end - word.start, 0.0)
+    longest = sorted(seconds, key=lambda number: -seconds[number])
+    order = {number: place for place, number in enumerate(longest, start=1)}
+    return [order[number] for number in numbers]

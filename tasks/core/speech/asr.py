@@ -77,7 +77,8 @@ class AsrResult(BaseModel):
     """A transcript and how it was made. `warnings` lists each fallback and all unrecognised speech.
 
     `language` is the one spoken longest; `languages` has the seconds of each. `complete` is False if
-    the decoder failed before the end of the sound.
+    the decoder failed before the end of the sound. `told_apart` means that words have their speakers, if
+    there are several.
     """
 
     segments: list[Segment]
@@ -91,6 +92,7 @@ class AsrResult(BaseModel):
     duration: float
     speech_seconds: float = 0.0
     complete: bool = True
+    told_apart: bool = False
     warnings: list[str] = Field(default_factory=list[str])
 
 

@@ -7,6 +7,7 @@ The sentences are sorted, do not overlap and are never empty.
 import bisect
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
@@ -124,7 +125,7 @@ def _gap(words: Sequence[Word], i: int) -> float:
 
 def ends_a_sentence(words: Sequence[Word], i: int) -> bool:
     """Whether a sentence ends with the word: unlike "Mr." before a name, and "2." before "5"."""
-    if _ends_turn(words, i):
+    if ends_turn(words, i):
         return True
     text = words[i].word
     found = final_marks(text)
@@ -141,7 +142,7 @@ def ends_a_sentence(words: Sequence[Word], i: int) -> bool:
     return not _is_inner_stop(text[: found.start()].strip(OPENERS).casefold(), following, _gap(words, i))
 
 
-def _ends_turn(words: Sequence[Word], i: int) -> bool:
+def ends_turn(words: Sequence[Word], i: int) -> bool:
     """Whether another speaks next, after a mark or a pause: in the middle of a phrase, the voice was misjudged."""
     if (
         i + 1 == len(words)
@@ -149,7 +150,7 @@ def _ends_turn(words: Sequence[Word], i: int) -> bool:
         or None in (words[i].speaker, words[i + 1].speaker)
     ):
         return False
-    return _gap(words, i) >= TURN_SECONDS or not words[i].word[-1:].isalnum()
+    return _gap(words, i) >= TURN_SECONDS or unicodedata.category(words[i].word[-1]).startswith("P")
 
 
 def sentence_starts(words: Sequence[Word]) -> list[float]:

@@ -161,13 +161,15 @@ def is_cut_short(path: Path) -> bool:
 
 def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Name and end of every top-level box; the end is an offset in the file, or beyond it."""
+    length = file.seek(0, SEEK_END)
+    file.seek(0)
     while len(header := file.read(_BOX_HEADER)) == _BOX_HEADER:
         start, size, name = file.tell() - _BOX_HEADER, int.from_bytes(header[:4]), header[4:]
         if size == 1:
             size = max(_LARGE_BOX_HEADER, int.from_bytes(file.read(_LARGE_BOX_HEADER - _BOX_HEADER)))
         elif size == 0:
-            size = file.seek(0, SEEK_END) - start
+            size = length - start
         yield name, start + size
-        if size < _BOX_HEADER:
+        if size < _BOX_HEADER or start + size > length:
             return
         file.seek(start + size)

@@ -18,6 +18,8 @@ from tasks.engines.weights import SpeakerWeights
 
 SAMPLED_EVERY, HEARD_EVERY = 30.0, 5.0
 """Seconds from one window to the next: first to see whether there is more than one voice, then to hear all."""
+SAMPLE_SHARE = 0.2
+"""Part of the progress that is the first hearing's."""
 FEWEST_SAMPLES = 20
 """Windows in which more than one voice is looked for first, or all of a short recording."""
 LEAST_SECONDS, MOST_SECONDS = 0.5, 3.0
@@ -40,7 +42,7 @@ class _Heard(NamedTuple):
 def find_speakers(audio: Path, weights: SpeakerWeights, threads: int, progress: Progress) -> Activity | None:
     """How probable it is that each speaker talks, in each frame; None if there is only one.
 
-    A part of the recording is heard first. If it has one voice, so has the rest.
+    A part of the recording is heard first. If that has one voice, the rest is taken to have no other.
 
     Raises:
         UnreadableMedia: the sound cannot be decoded, or the weights cannot be read.
@@ -49,11 +51,13 @@ def find_speakers(audio: Path, weights: SpeakerWeights, threads: int, progress: 
     ears = _Ears(weights, threads)
     total = pcm.duration(audio)
     every = float(np.clip(total / FEWEST_SAMPLES, HEARD_EVERY, SAMPLED_EVERY))
-    sample = list(ears.listen(audio, every, lambda _: None))
+    sample = list(ears.listen(audio, every, lambda seconds: progress(SAMPLE_SHARE * seconds, total)))
     if _speakers(sample).max(initial=0) == 0:
         return None
-    heard = list(ears.listen(audio, HEARD_EVERY, lambda seconds: progress(seconds, total)))
-    return _joined(heard, _speakers(heard))
+    rest = 1 - SAMPLE_SHARE
+    heard = list(ears.listen(audio, HEARD_EVERY, lambda at: progress(SAMPLE_SHARE * total + rest * at, total)))
+    speakers = _speakers(heard)
+    return _joined(heard, speakers) if speakers.max(initial=0) else None
 
 
 class _Ears:
@@ -115,4 +119,4 @@ def _joined(heard: list[_Heard], speakers: NDArray[np.int64]) -> Activity:
         for voice in window.voices:
             total[begin : begin + FRAMES, next(rest)] += window.speaking[:, voice.number]
     total /= np.maximum(count, 1)
-    return total
+    return np.minimum(total, 1)

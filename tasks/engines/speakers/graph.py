@@ -7,8 +7,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 
 OPSET, IR = 17, 9
+
+
+class NetworkError(RuntimeError):
+    """A network could not be run."""
 
 
 class Graph:
@@ -47,5 +52,13 @@ class Network:
         self._session, self._name = session, name
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        (result,) = self._session.run(None, {self._name: values})
+        """The result for these values.
+
+        Raises:
+            NetworkError: ONNX Runtime failed, for example for want of memory.
+        """
+        try:
+            (result,) = self._session.run(None, {self._name: values})
+        except (Fail, RuntimeException) as error:
+            raise NetworkError(str(error)) from error
         return np.asarray(result)

@@ -114,7 +114,7 @@ def test_a_pause_clears_the_screen_and_a_sentence_ends_a_group():
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("place", range(1, 6))
 def test_captions_show_one_speaker_at_a_time(name: PresetName, place: int):
-    words = spoken("we opened it and looked inside")
+    words = spoken("we opened it and looked inside", gap=0.25)
     speakers = {word.word: 1 if n < place else 2 for n, word in enumerate(words)}
     said = [word.model_copy(update={"speaker": speakers[word.word]}) for word in words]
     for _, _, text in events(ass(said, (1080, 1920), "en", F, Look(PRESETS[name]))):

@@ -27,6 +27,9 @@ TALK = (
 )
 
 
+TEXT = "we opened it and looked at what was inside of the lamp"
+
+
 def spoken(text, pace=0.3, pauses=True, start=0.5):
     """The words at `pace` seconds each, with a pause of half a second after each sentence."""
     words, now = [], start
@@ -68,11 +71,19 @@ def test_a_cue_begins_with_its_first_word_and_never_ends_before_its_last():
 
 @pytest.mark.parametrize("place", range(1, 12))
 def test_a_cue_is_one_speakers(place):
-    words = spoken("we opened it and looked at what was inside of the lamp", pauses=False)
-    words = [word.model_copy(update={"speaker": 1 if n < place else 2}) for n, word in enumerate(words)]
+    one, other = TEXT.split()[:place], TEXT.split()[place:]
+    words = [word.model_copy(update={"speaker": 1}) for word in spoken(" ".join(one), pauses=False)]
+    later = spoken(" ".join(other), pauses=False, start=words[-1].end + 0.25)
+    words += [word.model_copy(update={"speaker": 2}) for word in later]
     found = cues(words, "en", words[-1].end + 1)
     assert words[place].start in [cue.start for cue in found]
-    assert flat(found) == "we opened it and looked at what was inside of the lamp"
+    assert flat(found) == TEXT
+
+
+def test_a_change_of_speaker_in_the_middle_of_a_phrase_is_no_break():
+    words = spoken(TEXT, pauses=False)
+    misjudged = [word.model_copy(update={"speaker": 1 + (n == 3)}) for n, word in enumerate(words)]
+    assert [cue.lines for cue in cues(misjudged, "en", 20)] == [cue.lines for cue in cues(words, "en", 20)]
 
 
 def test_a_long_pause_clears_the_screen():

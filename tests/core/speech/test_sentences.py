@@ -72,6 +72,12 @@ def test_a_sentence_is_one_speakers_unless_the_voice_was_misjudged(before, pause
     assert len(found) == expected
 
 
+def test_a_vowel_sign_is_no_mark():
+    texts = ["मेरी", "किताब", "यहाँ"]
+    said = [Word(word=t, start=i * 0.3, end=i * 0.3 + 0.3, speaker=1 + (i > 0)) for i, t in enumerate(texts)]
+    assert len(sentences([Segment(text="", start=0, duration=1, words=said)])) == 1
+
+
 def test_speech_without_pauses_is_cut_into_parts():
     found = sentences([segment(timed("word " * 500))])
     assert all(s.end - s.start <= PART_SECONDS for s in found)

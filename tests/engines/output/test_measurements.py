@@ -136,6 +136,14 @@ def test_a_file_cut_anywhere_inside_its_boxes_is_cut_short(tmp_path: Path):
     assert not is_cut_short(path)
 
 
+@pytest.mark.parametrize("size", [17, 2**40, 2**63 - 1, 2**64 - 1])
+def test_a_box_larger_than_any_file_is_cut_short(tmp_path: Path, size: int):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(b"\x00\x00\x00\x01moov" + size.to_bytes(8))
+    assert is_cut_short(path)
+    assert moov_first(path)
+
+
 def test_the_highlight_of_a_short_word_in_a_landscape_clip_is_seen(tmp_path: Path, source: SourceExcerpt):
     fonts.use_only_our_fonts()
     look, size = Look(PRESETS["box"]), (960, 540)

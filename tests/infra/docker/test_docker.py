@@ -154,6 +154,8 @@ def test_baked_weights_are_found(tmp_path):
     assert (found.source, found.verified) == ("baked", True)
     assert weights.yunet(baked=tmp_path / "baked").parent == tmp_path / "baked"
     assert {path.parent for path in weights.speaker_weights(baked=tmp_path / "baked")} == {tmp_path / "baked"}
+    licences = [path.read_text() for path in (tmp_path / "baked" / "licences").rglob("*") if path.is_file()]
+    assert any("3D-Speaker" in text for text in licences)
 
 
 def test_unofficial_weights_are_not_baked(tmp_path, monkeypatch):
