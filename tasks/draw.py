@@ -15,7 +15,7 @@ from tasks.core.edit.drawing import Drawing
 from tasks.core.object_keys import clip_name, digest, job_key
 from tasks.core.output.render_plan import RenderOptions
 from tasks.records import ClipRecord, SourceRecord
-from tasks.stages.render import RenderedClip, RenderResult, parallel_clips, render_clip, render_clips
+from tasks.stages.render import RenderedClip, RenderResult, encoder_threads, parallel_clips, render_clip, render_clips
 from tasks.workspace import Workspace, machine_failures
 
 VERSION = 23
@@ -61,12 +61,15 @@ def draw_all(
     stopping = Event()
     one, stored = part_of_stage(draw, stopping), dict[str, ArtifactRef]()
 
+    parallel = parallel_clips(options, len(wanted))
+
     def draw_one(drawing: Drawing, tell: Callable[[float], None]) -> RenderedClip:
-        record = run_part(one, job, drawing, options, footage, tell)
+        threads = encoder_threads(wanted.index(drawing), len(wanted), parallel)
+        record = run_part(one, job, drawing, options.model_copy(update={"threads": threads}), footage, tell)
         stored[clip_name(drawing.clip.index)] = record.artifacts["clip"]
         return _described(record, drawing, work)
 
-    return render_clips(wanted, draw_one, parallel_clips(options, len(wanted)), progress, stopping), stored
+    return render_clips(wanted, draw_one, parallel, progress, stopping), stored
 
 
 def _described(record: ClipRecord, drawing: Drawing, work: Workspace) -> RenderedClip:

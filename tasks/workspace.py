@@ -27,6 +27,7 @@ from tasks import kept_sources
 from tasks.core.errors import ProgramStopped
 from tasks.core.object_keys import job_key, media_key
 from tasks.core.transcript import TRANSCRIPT_JSON, Speech
+from tasks.engines import memory
 from tasks.engines.footage import Footage
 from tasks.records import SourceRecord, TranscriptRecord
 from tasks.shared_cache import mark_use
@@ -142,8 +143,11 @@ def stage_workspace(job: JobRef, stage: Stage) -> Generator[Workspace]:
             stop_signals.raise_pending()
             report(fraction, message)
 
-        with machine_failures(configured):
-            yield Workspace(job, configured, report_progress)
+        try:
+            with machine_failures(configured):
+                yield Workspace(job, configured, report_progress)
+        finally:
+            memory.give_back()
 
 
 @contextmanager

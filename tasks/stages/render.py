@@ -34,6 +34,7 @@ from tasks.core.output.source_match import BINS_PER_SECOND, SourceExcerpt, cover
 from tasks.core.picture.camera import Shot
 from tasks.core.picture.face_log import face_log, face_log_clip
 from tasks.core.picture.framing_choice import FINDS_FACES
+from tasks.engines import memory
 from tasks.engines.captions import fonts, line_breaks
 from tasks.engines.ffmpeg import EncoderChoice, FfmpegError, choose_encoder, hwaccel, stop_all
 from tasks.engines.footage import Footage
@@ -165,6 +166,15 @@ def _outcome(job: "Future[RenderedClip]", clip: EdlClip) -> RenderedClip | Faile
 def parallel_clips(options: RenderOptions, clips: int) -> int:
     """Clips to render in parallel: one per two cores, but at least two, to analyse one while encoding another."""
     return max(1, min(options.parallel or max(2, cpu_cores() // 2), clips))
+
+
+def encoder_threads(clip: int, clips: int, parallel: int) -> int | None:
+    """Threads of x264 for a clip (counted from 0), if another will follow it: its share of the cores.
+
+    Each thread holds frames of its own, 80 MB in all on two cores. A clip that none follows may be encoded alone at
+    the end; x264 chooses for it.
+    """
+    return max(1, cpu_cores() // parallel) if max(clip + 1, parallel) < clips else None
 
 
 def render_clip(
@@ -299,7 +309,9 @@ def _source_excerpt(
     clip, video, info = drawing.clip, footage.video, footage.info
     spans = [(span.start, span.duration) for span in clip.segments]
     sound = sound_levels(video, spans, info.audio_index) if info.audio_codec else sound_levels(footage.audio, spans)
-    return SourceExcerpt(sound=sound, frames=source_frames(video, info, clip, shots, options, covered))
+    frames = source_frames(video, info, clip, shots, options, covered)
+    memory.give_back()
+    return SourceExcerpt(sound=sound, frames=frames)
 
 
 def _draw_on_gpu_or_cpu(

@@ -24,7 +24,7 @@ from tasks.engines.output.picture_meter import is_mark
 from tasks.engines.weights import WeightsMissing
 from tasks.stages import framing
 from tasks.stages import render as stage
-from tasks.stages.render import RenderedClip, RenderResult, parallel_clips, render_clip, render_clips
+from tasks.stages.render import RenderedClip, RenderResult, encoder_threads, parallel_clips, render_clip, render_clips
 from tests.engines.picture.test_filters import combed_share
 from tests.small_media import drawing, ffmpeg, footage
 
@@ -454,3 +454,11 @@ def test_parallel_encodes_are_bounded_by_clips_and_the_setting():
     assert parallel_clips(OPTIONS, 1) == 1
     assert parallel_clips(OPTIONS, 2) == 2
     assert parallel_clips(OPTIONS.model_copy(update={"parallel": 3}), 5) == 3
+
+
+def test_only_clips_that_another_will_follow_share_the_cores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stage, "cpu_cores", lambda: 8)
+    assert [encoder_threads(clip, 5, 4) for clip in range(5)] == [2, 2, 2, 2, None]
+    assert [encoder_threads(clip, 2, 2) for clip in range(2)] == [None, None]
+    assert encoder_threads(0, 3, 16) is None
+    assert encoder_threads(0, 17, 16) == 1

@@ -409,7 +409,11 @@ def _word(text: str, ahead: int, look: Look) -> str:
 
 
 def _hidden(text: str) -> str:
-    return f"{{\\alpha&HFF&}}{escape(text)}{{\\alpha}}"
+    """The text, taking its room but transparent; an outline and a shadow that nobody sees would fill libass's caches.
+
+    Where words pop, hidden ones move in every frame, and libass keeps each of their bitmaps to the end of the clip.
+    """
+    return f"{{\\alpha&HFF&\\bord0\\shad0}}{escape(text)}{{\\alpha\\bord\\shad}}"
 
 
 def centiseconds(seconds: float) -> int:

@@ -31,7 +31,11 @@ _SAME_RATE = 0.005
 
 
 class RenderOptions(BaseModel):
-    """How clips are rendered. `parallel` is the number of simultaneous encodes; None chooses by cores."""
+    """How clips are rendered.
+
+    `parallel` is the number of simultaneous encodes; None chooses by cores. `threads` are those of x264; None lets it
+    choose.
+    """
 
     width: int = Field(default=1080, ge=16, multiple_of=2)
     height: int = Field(default=1920, ge=16, multiple_of=2)
@@ -40,6 +44,7 @@ class RenderOptions(BaseModel):
     preset: str = "veryfast"
     encoder: Literal["auto", "x264", "nvenc"] = "auto"
     parallel: int | None = Field(default=None, ge=1, exclude=True)
+    threads: int | None = Field(default=None, ge=1, exclude=True)
 
     def at_ratio(self, ratio: Ratio | None) -> "RenderOptions":
         """The same for a picture of this ratio: its shorter side stays. None changes nothing."""

@@ -1,15 +1,18 @@
 """Encodes a clip once: crop path, scale, captions and loudness together, with x264 or NVENC."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from math import floor
+from operator import sub
 from pathlib import Path
 from typing import Any
 
 import ffmpeg
 
 from tasks.core.media import MediaInfo
-from tasks.core.output.render_plan import OnReel, Piece, RenderOptions, RenderPlan, path_expression, reels
+from tasks.core.output.render_plan import Piece, RenderOptions, RenderPlan, path_expression, reels
 from tasks.core.output.shown_picture import KEY_FRAME_SECONDS
 from tasks.core.picture.placement import WHOLE, Layout, placed, rows_above
 from tasks.core.picture.reframe import upper_half
@@ -85,7 +88,8 @@ def _codec(options: RenderOptions, encoder: EncoderChoice, plan: RenderPlan) -> 
     }
     if encoder.name == "h264_nvenc":
         return common | {"preset": "p4", "rc": "vbr", "cq": options.crf + 4, "b:v": 0, "profile:v": "high"}
-    return common | {"preset": options.preset, "crf": options.crf, "profile:v": "high"}
+    threads = {"threads:v": options.threads} if options.threads else {}
+    return common | threads | {"preset": options.preset, "crf": options.crf, "profile:v": "high"}
 
 
 def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
@@ -97,47 +101,117 @@ def _with_graph_in_file(arguments: list[str], work: Path) -> list[str]:
 
 
 def _picture(plan: RenderPlan, footage: Footage, decoder: dict[str, str], options: RenderOptions) -> Any:
-    pieces: list[Any] = []
-    for reel in reels(plan):
-        source = ffmpeg.input(f"file:{footage.video}", **seek_options(reel[0].segment.start), **decoder).video
-        pieces += _reel(plan, reel, source, footage.info, options)
-    whole = pieces[0] if len(pieces) == 1 else ffmpeg.concat(*pieces, v=1, a=0)
+    pieces = [piece for segment in plan.segments for piece in segment.pieces]
+    runs = _runs(pieces)
+    taken = [piece.frames for piece in pieces]
+    for one in runs:
+        taken[one.places[-1]] += one.spare
+    frames = _cut_from_reels(plan, footage, decoder, taken)
+    crops = [_cropped(*both) for both in zip(frames, pieces, strict=True)]
+    shown: dict[int, Any] = {}
+    for kind in {one.kind: None for one in runs}:
+        alike = [one for one in runs if one.kind == kind]
+        places = [place for one in alike for place in one.places]
+        framed = _framed(_concat([crops[i] for i in places]), pieces[places[0]], footage.info, options)
+        counts = [sum(taken[i] for i in one.places) for one in alike]
+        parts = _cut_apart(framed, counts, [one.spare for one in alike])
+        shown |= zip((one.places[0] for one in alike), parts, strict=True)
+    whole = _concat([shown[i] for i in sorted(shown)])
     return whole.filter("setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv")
 
 
-def _reel(plan: RenderPlan, reel: list[OnReel], source: Any, info: MediaInfo, options: RenderOptions) -> list[Any]:
-    """The pieces of the reel's segments, cut by frame numbers from the same decoded frames."""
-    frames = apply(source, display_filters(info, plan.rate, reel[0].segment.scan))
-    pieces = [(on_reel.first + piece.first, piece) for on_reel in reel for piece in on_reel.segment.pieces]
-    copies = [frames] if len(pieces) == 1 else frames.split()
-    return [
-        _framed(_cut(copies[i], first, piece.frames), piece, info, options) for i, (first, piece) in enumerate(pieces)
-    ]
+@dataclass(frozen=True)
+class _Run:
+    """Consecutive pieces that the same filters frame, by their places.
+
+    `spare` is 1 if those filters frame another run later on, else 0: one more frame is taken then, because a part of
+    a stream counts as over once a frame after it arrives, and until then the other run's frames would wait in memory.
+    """
+
+    kind: str
+    places: list[int]
+    spare: int
+
+
+def _runs(pieces: Sequence[Piece]) -> list[_Run]:
+    """All pieces, framed by as few filters as possible.
+
+    Each filter keeps some 10 of its frames until the end of the clip: with filters of its own, a shot costs 20 MB.
+    """
+    found = [(kind, list(places)) for kind, places in groupby(range(len(pieces)), key=lambda i: _kind(pieces[i]))]
+    kinds = [kind for kind, _ in found]
+    return [_Run(kind, places, int(kind in kinds[n + 1 :])) for n, (kind, places) in enumerate(found)]
+
+
+def _kind(piece: Piece) -> str:
+    """The same for pieces that the same filters frame: those that are only cropped, or of equal layout and place."""
+    return "cropped" if _is_cropped(piece) else piece.model_copy(update={"first": 0, "frames": 0}).model_dump_json()
+
+
+def _is_cropped(piece: Piece) -> bool:
+    return piece.layout in ("still", "pan")
+
+
+def _cut_from_reels(plan: RenderPlan, footage: Footage, decoder: dict[str, str], taken: list[int]) -> list[Any]:
+    """The first frames of each piece, as many as are `taken`, cut from what is decoded in one go."""
+    frames: list[Any] = []
+    for reel in reels(plan):
+        source = ffmpeg.input(f"file:{footage.video}", **seek_options(reel[0].segment.start), **decoder).video
+        upright = apply(source, display_filters(footage.info, plan.rate, reel[0].segment.scan))
+        firsts = [on_reel.first + piece.first for on_reel in reel for piece in on_reel.segment.pieces]
+        counts = taken[len(frames) : len(frames) + len(firsts)]
+        frames += [_cut(*one) for one in zip(_copies(upright, len(firsts)), firsts, counts, strict=True)]
+    return frames
+
+
+def _cut_apart(frames: Any, counts: list[int], spare: list[int]) -> list[Any]:
+    """Consecutive parts of so many frames, each without its spare ones at the end."""
+    if len(counts) == 1:
+        return [frames]
+    lasting, firsts = map(sub, counts, spare), accumulate(counts[:-1], initial=0)
+    return [_cut(*one) for one in zip(_copies(frames, len(counts)), firsts, lasting, strict=True)]
+
+
+def _copies(frames: Any, count: int) -> list[Any]:
+    if count == 1:
+        return [frames]
+    copies = frames.split()
+    return [copies[i] for i in range(count)]
 
 
 def _cut(frames: Any, first: int, count: int) -> Any:
     return frames.filter("trim", start_frame=first, end_frame=first + count).filter("setpts", "PTS-STARTPTS")
 
 
+def _concat(streams: Sequence[Any]) -> Any:
+    """The streams one after the other. Their frames may differ in size, if what follows scales them."""
+    return streams[0] if len(streams) == 1 else ffmpeg.concat(*streams, v=1, a=0, unsafe=1)
+
+
+def _cropped(frames: Any, piece: Piece) -> Any:
+    """The piece's frames, cropped along the camera's path if they are shown that way."""
+    if not _is_cropped(piece):
+        return frames
+    x = path_expression([(key.t, key.x) for key in piece.keys])
+    y = path_expression([(key.t, key.y) for key in piece.keys])
+    return frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1)
+
+
 def _framed(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
+    """Frames of pieces of one kind, as the clip shows them. Only cropped ones have been cropped already."""
     size = info.width, info.height
     if piece.layout == "fit" and piece.crop_width:
         size, corner = (piece.crop_width, piece.crop_height), piece.keys[0]
         frames = frames.filter("crop", w=size[0], h=size[1], x=corner.x, y=corner.y, exact=1)
     if piece.layout == "split":
-        return _split(frames, piece, info, options).filter("format", "yuv420p").filter("setsar", 1)
-    if piece.layout == "screen":
-        return _over_face(frames, piece, info, options).filter("format", "yuv420p").filter("setsar", 1)
-    is_whole = piece.layout in WHOLE
-    framed = _fitted(frames, piece.layout, size, info, options) if is_whole else _cropped(frames, piece, info, options)
+        framed = _split(frames, piece, info, options)
+    elif piece.layout == "screen":
+        framed = _over_face(frames, piece, info, options)
+    elif piece.layout in WHOLE:
+        framed = _fitted(frames, piece.layout, size, info, options)
+    else:
+        framed = apply(frames, to_bt709(info, options.width, options.height))
     return framed.filter("format", "yuv420p").filter("setsar", 1)
-
-
-def _cropped(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:
-    x = path_expression([(key.t, key.x) for key in piece.keys])
-    y = path_expression([(key.t, key.y) for key in piece.keys])
-    crop = frames.filter("crop", w=piece.crop_width, h=piece.crop_height, x=x, y=y, exact=1)
-    return apply(crop, to_bt709(info, options.width, options.height))
 
 
 def _split(frames: Any, piece: Piece, info: MediaInfo, options: RenderOptions) -> Any:

@@ -19,11 +19,11 @@ EVENT = re.compile(r"^Dialogue: ([01]),(\d+):(\d\d):(\d\d\.\d\d),(\d+):(\d\d):(\
 SCALE = r"\\fscx\d+\\fscy\d+"
 LARGER = r"\\fscx[\d.]+\\fscy[\d.]+"
 WRITTEN_BY_US = re.compile(
-    rf"\{{\\an5\\pos\(\d+,\d+\)({SCALE})?\}}|\{{\\1c&H[0-9A-F]{{8}}&\}}|\{{\\alpha(&HFF&)?\}}|\{{\\fscx\d+\}}"
+    rf"\{{\\an5\\pos\(\d+,\d+\)({SCALE})?\}}|\{{\\1c&H[0-9A-F]{{8}}&\}}|\{{\\alpha(&HFF&\\bord0\\shad0|\\bord\\shad)\}}|\{{\\fscx\d+\}}"
     rf"|\{{\\t\(0,\d+,0\.5,{LARGER}\)(\\t\(\d+,\d+,{SCALE}\))?\}}|\{{{SCALE}\}}"
 )
 HIGHLIGHTED = re.compile(r"\{\\1c&H0000E1FF&\}(.*?)\{\\1c&H00FFFFFF&\}")
-HIDDEN = re.compile(r"\{\\alpha&HFF&\}(.*?)\{\\alpha\}")
+HIDDEN = re.compile(r"\{\\alpha&HFF&\\bord0\\shad0\}(.*?)\{\\alpha\\bord\\shad\}")
 GROWN = re.compile(r"\\t\(0,\d+,0\.5,\\fscx([\d.]+)")
 
 
