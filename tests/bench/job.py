@@ -118,6 +118,7 @@ class Meter:
                     "ranges": [(segment.start, plan.seconds(segment)) for segment in plan.segments],
                     "rate": f"{plan.rate_num}/{plan.rate_den}",
                     "source": (info.width, info.height),
+                    "gain": edit.loud.gain,
                     "captions": str(script),
                     "fonts": str(fonts),
                 }
