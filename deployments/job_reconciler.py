@@ -1,8 +1,9 @@
 """Finds jobs whose run has died, and retries them.
 
 Each active job in Redis is compared with its run: the lease that a live process renews, and the run's state on the
-Prefect server. While either server is unreachable, no job is judged. The record holds everything a retry needs, so
-any API process can do it, even one started after all others died.
+Prefect server. Of a job that waits for a worker, as most do in a long queue, no more than that is looked up. While
+either server is unreachable, no job is judged. The record holds everything a retry needs, so any API process can do
+it, even one started after all others died.
 """
 
 import asyncio
@@ -42,6 +43,8 @@ class Runs(Submitter, Protocol):
 
     def runs(self, run_ids: list[str]) -> dict[str, dict[str, Any]]: ...
 
+    def waiting(self, run_ids: list[str]) -> set[str]: ...
+
     def mark_crashed(self, run_id: str, message: str) -> None: ...
 
 
@@ -74,7 +77,7 @@ class Reconciler:
         Raises:
             InfraError: Redis or the Prefect server does not answer; no job was changed.
         """
-        active = self.jobs.active()
+        active = self._not_waiting()
         known = self.runs.runs([job.flow_run_id for job in active if job.flow_run_id])
         ended: list[str] = []
         suspects: dict[tuple[str, int], float] = {}
@@ -100,7 +103,7 @@ class Reconciler:
         Returns their records from before, and those of jobs that were already waiting for their next attempt.
         """
         resumed: list[Job] = []
-        for job in self.jobs.active():
+        for job in self._not_waiting():
             if job.again_at is not None:
                 resumed.append(job)
             elif job.status is JobState.RUNNING and job.is_leased and not self.jobs.leases.is_held(job.job_id):
@@ -111,6 +114,13 @@ class Reconciler:
                 if verdict and self._end(job, run, verdict) and verdict.is_retried:
                     resumed.append(job)
         return resumed
+
+    def _not_waiting(self) -> list[Job]:
+        """The active jobs but for those that wait for a worker to take their run."""
+        active = self.jobs.active()
+        queued = [job.flow_run_id for job in active if job.status is JobState.QUEUED and job.flow_run_id]
+        waiting = self.runs.waiting(queued)
+        return self.jobs.read([job.job_id for job in active if job.flow_run_id not in waiting])
 
     def _why_dead(self, job: Job, run: dict[str, Any] | None, now: float) -> Verdict | None:
         """Why the job looks dead, or None if it does not."""

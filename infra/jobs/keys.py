@@ -4,6 +4,8 @@ import hashlib
 
 ALL_JOBS, ACTIVE_JOBS, TOTALS = "kangklip:jobs", "kangklip:active", "kangklip:totals"
 """A sorted set of job ids by creation time, a set of job ids, and a hash of counters."""
+WAITING, WAITING_OF = "kangklip:waiting", "kangklip:waiting:clients"
+"""The QUEUED jobs that clients have created: a hash of job ids to clients, and a hash of clients to their number."""
 RECUTS = "kangklip:recuts"
 """A set of the jobs whose clips are being changed."""
 WEBHOOKS = "kangklip:webhooks"
@@ -27,6 +29,11 @@ def lease_key(name: str) -> str:
 
 def idempotency_key(key: str) -> str:
     return f"kangklip:idempotency:{digest(key)}"
+
+
+def jobs_of(owner: str) -> str:
+    """A sorted set of one owner's job ids by creation time."""
+    return f"{ALL_JOBS}:{owner}"
 
 
 def report_keys(job_id: str) -> list[str]:

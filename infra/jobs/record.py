@@ -1,7 +1,7 @@
 """A job's record, its attempts, and the reports that change it. Times are in seconds since the epoch."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -203,6 +203,14 @@ class Job(BaseModel):
     def is_cancelled(self) -> bool:
         """Whether the user cancelled the job. To API clients, its status is FAILED."""
         return self.status is JobState.FAILED and self.cancelled
+
+
+class ActiveJob(NamedTuple):
+    """What tells a waiting job from one that may have died, without its whole record."""
+
+    job_id: str
+    status: JobState
+    flow_run_id: str | None
 
 
 class Requester(BaseModel):

@@ -248,7 +248,7 @@ class Recuts:
             with state_errors():
                 job = job_from_hash(cast("dict[str, str]", client.hgetall(job_key(job_id))))
             if job is None:
-                self._connection.run_script(FORGET, [RECUTS, job_key(job_id)], [job_id])
+                self._connection.run_script(FORGET, [job_key(job_id), RECUTS], [job_id])
             elif job.recut and not job.recut.has_ended:
                 found.append(job)
         return found

@@ -11,11 +11,13 @@ import redis
 
 from infra.errors import ConfigError
 from infra.jobs.connection import state_errors
+from infra.jobs.keys import JOB_PREFIX, jobs_of
 from infra.jobs.record import CANCELLED
+from infra.jobs.scripts import COUNT
 from infra.settings import Settings
 
 SCHEMA_KEY = "kangklip:schema"
-VERSION = 2
+VERSION = 3
 """Raise it with each step added to `_STEPS`."""
 
 
@@ -84,4 +86,14 @@ def _mark_cancelled(client: Any) -> None:
         client.eval(_MARK_CANCELLED, 1, key, CANCELLED)
 
 
-_STEPS: dict[int, Callable[[Any], None]] = {1: _mark_cancelled}
+def _count_waiting(client: Any) -> None:
+    """2 to 3: count the jobs that wait, and list each owner's jobs."""
+    for key in job_keys(client):
+        job_id = key.removeprefix(JOB_PREFIX)
+        client.eval(COUNT, 1, key, job_id)
+        owner, created_at = client.hmget(key, "owner", "created_at")
+        if owner and created_at:
+            client.zadd(jobs_of(owner), {job_id: created_at})
+
+
+_STEPS: dict[int, Callable[[Any], None]] = {1: _mark_cancelled, 2: _count_waiting}

@@ -6,7 +6,7 @@ and '' means none. A script returns a positive number on success, else a `Refusa
 
 from enum import IntEnum
 
-from infra.jobs.keys import WEBHOOKS
+from infra.jobs.keys import WAITING, WAITING_OF, WEBHOOKS
 from infra.states import FIRST_STAGE, Stage
 
 
@@ -54,7 +54,7 @@ _WORDS = {
 
 _REFUSALS = f"local {', '.join(Refusal.__members__)} = {', '.join(str(int(refusal)) for refusal in Refusal)}"
 _RANKS = ", ".join(f"{stage}={rank}" for rank, stage in enumerate(Stage, 1))
-_KEYS = f"local webhooks = '{WEBHOOKS}'"
+_KEYS = f"local webhooks, waiting, waiting_of = '{WEBHOOKS}', '{WAITING}', '{WAITING_OF}'"
 _STAGES = f"local first_stage, last_stage, rank = '{FIRST_STAGE}', '{Stage.DONE}', {{{_RANKS}}}"
 
 RECORD = (
@@ -83,6 +83,17 @@ local function add_event(events, attempt, status, stage, progress, message, erro
   redis.call('XADD', events, 'MAXLEN', '~', 2000, '*', 'attempt', attempt, 'status', status,
     'stage', stage, 'progress', progress, 'message', message, 'error', error)
 end
+local function stop_waiting(job_id)
+  local client = redis.call('HGET', waiting, job_id)
+  if not client then return end
+  redis.call('HDEL', waiting, job_id)
+  if redis.call('HINCRBY', waiting_of, client, -1) <= 0 then redis.call('HDEL', waiting_of, client) end
+end
+local function note_waiting(job_id)
+  local client = field('client')
+  if not client or field('status') ~= 'QUEUED' then return stop_waiting(job_id) end
+  if redis.call('HSETNX', waiting, job_id, client) == 1 then redis.call('HINCRBY', waiting_of, client, 1) end
+end
 local function extend_life(events, ttl) redis.call('EXPIRE', KEYS[1], ttl); redis.call('EXPIRE', events, ttl) end
 """
 )
@@ -100,12 +111,15 @@ if refusal then return refusal end
 
 # Creates a record, opens a job's next attempt, and binds an attempt to its flow run.
 ATTEMPTS = """
+local function list(jobs, job_id, now, ttl)
+  redis.call('ZADD', jobs, now, job_id)
+  redis.call('ZREMRANGEBYSCORE', jobs, '-inf', now - ttl)
+end
 local function create(all, active, job_id, request, now, ttl)
   set('job_id', job_id, 'status', 'QUEUED', 'stage', first_stage, 'progress', '0',
     'attempt', '1', 'request', request, 'created_at', now, 'updated_at', now, 'since:1', now)
   redis.call('EXPIRE', KEYS[1], ttl)
-  redis.call('ZADD', all, now, job_id)
-  redis.call('ZREMRANGEBYSCORE', all, '-inf', now - ttl)
+  list(all, job_id, now, ttl)
   redis.call('SADD', active, job_id)
 end
 local function advance(active, events, job_id, now, ttl, reason)
@@ -121,6 +135,7 @@ local function advance(active, events, job_id, now, ttl, reason)
   redis.call('HDEL', KEYS[1], 'error', 'start_error', 'is_leased', 'flow_run_id', 'nosana_run_id', 'grant_id',
     'cancelled', 'alarm', 'again', 'again_at')
   redis.call('SADD', active, job_id)
+  note_waiting(job_id)
   add_event(events, attempt, 'QUEUED', first_stage, '0', '', '')
   extend_life(events, ttl)
   return tonumber(attempt)
@@ -151,6 +166,7 @@ local function apply(status_now, stage_now, progress_now, message, error, now, t
   if is_same and tostring(progress) == job[3] and message == (job[5] or '') then return 1 end
   set('status', status_now, 'stage', new_stage, 'progress', tostring(progress), 'message', message,
     'updated_at', now)
+  if status_now ~= status then note_waiting(job[6]) end
   if error ~= '' then set('error', error) end
   local function end_stage(name)
     local began = redis.call('HGET', KEYS[1], 'began:' .. attempt .. ':' .. name)
@@ -226,9 +242,11 @@ if not is_under_way() then return ENDED end
 # Deletes every trace of the job, and frees its idempotency key.
 # KEYS: job, events, lease, all jobs, active jobs. ARGV: job_id.
 DELETION = """
-local idempotency_key = field('claim')
+local idempotency_key, owner = field('claim'), field('owner')
+stop_waiting(ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 redis.call('ZREM', KEYS[4], ARGV[1])
+if owner then redis.call('ZREM', KEYS[4] .. ':' .. owner, ARGV[1]) end
 redis.call('SREM', KEYS[5], ARGV[1])
 if idempotency_key then redis.call('DEL', idempotency_key) end
 """

@@ -5,7 +5,6 @@ changes a newer attempt or recreates an expired record. The keys and arguments a
 `infra/jobs/script_fragments.py` has the shared fragments and the return values.
 """
 
-from infra.jobs.keys import JOB_PREFIX
 from infra.jobs.script_fragments import ATTEMPTS, CURRENT_ATTEMPT_ONLY, DELETION, KNOWN_JOB_ONLY, RECORD, REPORTS
 
 TOO_MANY, TOO_MANY_OF_CLIENT = -1, -2
@@ -18,25 +17,21 @@ TOO_MANY, TOO_MANY_OF_CLIENT = -1, -2
 CREATE = (
     RECORD
     + ATTEMPTS
-    + f"local job_prefix, TOO_MANY, TOO_MANY_OF_CLIENT = '{JOB_PREFIX}', {TOO_MANY}, {TOO_MANY_OF_CLIENT}"
+    + f"local TOO_MANY, TOO_MANY_OF_CLIENT = {TOO_MANY}, {TOO_MANY_OF_CLIENT}"
     + """
 if field('job_id') or field('deleted') then return 0 end
 local max_all, max_own = tonumber(ARGV[8]), tonumber(ARGV[9])
-if max_all > 0 or max_own > 0 then
-  local all, own = 0, 0
-  for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
-    local other = redis.call('HMGET', job_prefix .. id, 'status', 'client')
-    if other[1] == 'QUEUED' and other[2] then
-      all = all + 1
-      if other[2] == ARGV[6] then own = own + 1 end
-    end
-  end
-  if max_all > 0 and all >= max_all then return TOO_MANY end
-  if max_own > 0 and own >= max_own then return TOO_MANY_OF_CLIENT end
-end
+if max_all > 0 and redis.call('HLEN', waiting) >= max_all then return TOO_MANY end
+local own = tonumber(redis.call('HGET', waiting_of, ARGV[6]) or '0')
+if max_own > 0 and own >= max_own then return TOO_MANY_OF_CLIENT end
 create(KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
-if ARGV[5] ~= '' then set('owner', ARGV[5]) end
+if ARGV[5] ~= '' then
+  set('owner', ARGV[5])
+  list(KEYS[2] .. ':' .. ARGV[5], ARGV[1], ARGV[3], ARGV[4])
+  redis.call('EXPIRE', KEYS[2] .. ':' .. ARGV[5], ARGV[4])
+end
 if ARGV[6] ~= '' then set('client', ARGV[6]) end
+note_waiting(ARGV[1])
 if ARGV[7] ~= '' then set('claim', ARGV[7]) end
 if ARGV[10] ~= '' then set('webhook_url', ARGV[10]) end
 return 1
@@ -236,7 +231,21 @@ return 1
 """
 )
 
-# Removes a job from the active jobs if it has no record. KEYS: active jobs, job. ARGV: job_id.
+# Removes a job without a record from a set, and from the waiting jobs. KEYS: job, set. ARGV: job_id.
 FORGET = (
-    "if redis.call('HEXISTS', KEYS[2], 'job_id') == 1 then return 0 end return redis.call('SREM', KEYS[1], ARGV[1])"
+    RECORD
+    + """
+if field('job_id') then return 0 end
+stop_waiting(ARGV[1])
+return redis.call('SREM', KEYS[2], ARGV[1])
+"""
+)
+
+# Counts a job as waiting if, according to its record, it waits. KEYS: job. ARGV: job_id.
+COUNT = (
+    RECORD
+    + """
+note_waiting(ARGV[1])
+return 1
+"""
 )

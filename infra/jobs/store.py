@@ -1,6 +1,7 @@
 """The job store: reads and writes the records of jobs in Redis.
 
-Keys: `kangklip:job:{id}` (hash), `kangklip:jobs` (all jobs by creation time), `kangklip:active`, `kangklip:totals` and
+Keys: `kangklip:job:{id}` (hash), `kangklip:jobs` and `kangklip:jobs:{owner}` (jobs by creation time),
+`kangklip:active`, `kangklip:waiting` and `kangklip:waiting:clients` (what the limits count), `kangklip:totals` and
 `kangklip:deletions` (jobs whose objects are being deleted). A job also has events (`infra/jobs/events.py`) and a lease
 (`infra/jobs/leases.py`).
 
@@ -9,6 +10,7 @@ one. Refusals are logged.
 """
 
 import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, cast
 
 from infra.errors import JobConflict, RunNotStopped, TooManyQueued
@@ -19,15 +21,17 @@ from infra.jobs.keys import (
     ALL_JOBS,
     DELETIONS,
     TOTALS,
+    WAITING,
     digest,
     events_key,
     idempotency_key,
     job_key,
+    jobs_of,
     lease_key,
     report_keys,
 )
 from infra.jobs.leases import LEASE_SECONDS, Leases, watch_lease
-from infra.jobs.record import CANCELLED, START_AGAIN, Job, JobRef, Report, Requester, job_from_hash
+from infra.jobs.record import CANCELLED, START_AGAIN, ActiveJob, Job, JobRef, Report, Requester, job_from_hash
 from infra.jobs.recuts import Recuts
 from infra.jobs.script_fragments import Refusal
 from infra.settings import Settings
@@ -36,6 +40,8 @@ from infra.states import JobState
 logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS, PAUSE_FACTOR, LONGEST_PAUSE_SECONDS = 5, 4, 300
 """Pauses before automatic retries: 5, 20, 80 s."""
+_PAGE = 500
+"""Records that are read at once: the answer to more would keep Redis from others for long."""
 
 
 class JobStore:
@@ -132,25 +138,39 @@ class JobStore:
 
     def recent(self, limit: int, owner: str | None = None) -> list[Job]:
         """The newest jobs first, of one owner or of all."""
+        jobs = ALL_JOBS if owner is None else jobs_of(owner)
         found: list[Job] = []
         start = 0
-        with state_errors():
-            while len(found) < limit and (ids := self._newest(start, 100)):
-                found += [job for job in self._read(ids) if owner is None or job.owner == owner]
-                start += len(ids)
+        while len(found) < limit:
+            with state_errors():
+                ids = cast("list[str]", self._redis.zrevrange(jobs, start, start + min(limit, _PAGE) - 1))
+            if not ids:
+                break
+            found += self.read(ids)
+            start += len(ids)
         return found[:limit]
 
-    def _newest(self, start: int, count: int) -> list[str]:
-        return cast("list[str]", self._redis.zrevrange(ALL_JOBS, start, start + count - 1))
+    def active(self) -> list[ActiveJob]:
+        """The jobs that have not ended.
 
-    def active(self) -> list[Job]:
-        """The jobs that have not ended. Removes jobs whose record has expired from the set of active jobs."""
+        Removes jobs whose record has expired from the sets of active and waiting jobs, and from the latter also jobs
+        that no longer wait, as after a report of an earlier release.
+        """
         with state_errors():
+            counted = cast("list[str]", self._redis.hkeys(WAITING))
             ids = sorted(cast("set[str]", self._redis.smembers(ACTIVE_JOBS)))
-            jobs = self._read(ids)
+            fields = self._pipelined("HMGET", ids, "job_id", "status", "flow_run_id")
+        jobs = [ActiveJob(name, JobState(status), run or None) for name, status, run in fields if name and status]
         for gone in set(ids) - {job.job_id for job in jobs}:
-            self._run(scripts.FORGET, [ACTIVE_JOBS, job_key(gone)], [gone])
+            self._run(scripts.FORGET, [job_key(gone), ACTIVE_JOBS], [gone])
+        for job_id in set(counted) - {job.job_id for job in jobs if job.status is JobState.QUEUED}:
+            self._run(scripts.COUNT, [job_key(job_id)], [job_id])
         return jobs
+
+    def read(self, job_ids: Sequence[str]) -> list[Job]:
+        """The existing jobs among these, in the same order."""
+        with state_errors():
+            return [job for fields in self._pipelined("HGETALL", job_ids) if (job := job_from_hash(fields))]
 
     def totals(self) -> dict[str, float]:
         """Counters over all time: `finished:{state}`, `seconds:{stage}` and `count:{stage}`."""
@@ -282,13 +302,13 @@ class JobStore:
         answer = self._run(scripts.START_FAILED, report_keys(job_id), arguments)
         return self._is_applied("a failed start", job_id, attempt, answer)
 
-    def _read(self, ids: list[str]) -> list[Job]:
-        """The existing jobs among `ids`, in the same order."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hgetall(job_key(job_id))
-            found = cast("list[dict[str, str]]", pipe.execute())
-        return [job for fields in found if (job := job_from_hash(fields))]
+    def _pipelined(self, command: str, ids: Sequence[str], *fields: str) -> Iterator[Any]:
+        """The answers to the command for each job's record, read page by page."""
+        for first in range(0, len(ids), _PAGE):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in ids[first : first + _PAGE]:
+                    pipe.execute_command(command, job_key(job_id), *fields)
+                yield from pipe.execute()
 
     def _set_field(self, run: JobRef, name: str, value: str) -> bool:
         if run.revision is not None:

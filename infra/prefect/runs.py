@@ -15,6 +15,8 @@ from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+_ASKED_AT_ONCE = 1000
+"""Runs whose state is asked for in one request."""
 
 
 class Submitter(Protocol):
@@ -203,6 +205,26 @@ class PrefectRuns:
         for first in range(0, len(ids), 200):
             body = {"flow_runs": {"id": {"any_": ids[first : first + 200]}}, "limit": 200}
             found |= {run["id"]: run for run in self._server.request("POST", "flow_runs/filter", body)}
+        return found
+
+    def waiting(self, run_ids: list[str]) -> set[str]:
+        """Those of the runs that wait for a worker to take them; without reading them, as there may be thousands.
+
+        While a run changes its state, some that wait may be missing.
+        """
+        ids = [run_id for run_id in run_ids if is_run_id(run_id)]
+        found: set[str] = set()
+        for first in range(0, len(ids), _ASKED_AT_ONCE):
+            asked = set(ids[first : first + _ASKED_AT_ONCE])
+            chosen = {"id": {"any_": sorted(asked)}}
+            waits = {"flow_runs": chosen | {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+            others: set[str] = set()
+            count = int(self._server.request("POST", "flow_runs/count", waits))
+            if count < len(asked):
+                has_begun = {"flow_runs": chosen | {"state": {"type": {"not_any_": ["SCHEDULED"]}}}, "limit": 200}
+                others = {run["id"] for run in self._server.request("POST", "flow_runs/filter", has_begun)}
+            if count + len(others) == len(asked):  # else some have vanished, or there are many others
+                found |= asked - others
         return found
 
     def ping(self) -> None:

@@ -61,14 +61,22 @@ class PrefectFake:
             return httpx.Response(200, json={"id": DEPLOYMENT})
         if route == f"POST deployments/{DEPLOYMENT}/create_flow_run":
             return self._create(body)
-        if route == "POST flow_runs/filter":
-            wanted = body["flow_runs"]["id"]["any_"]
-            return httpx.Response(200, json=[self.runs[one] for one in wanted if one in self.runs])
+        if route in ("POST flow_runs/filter", "POST flow_runs/count"):
+            found = self._found(**body["flow_runs"])
+            return httpx.Response(200, json=len(found) if route.endswith("count") else found)
         if found := re.fullmatch(r"POST flow_runs/([0-9a-f-]{36})/set_state", route):
             assert set(body) == {"state", "force"}, body
             taken = self.set_state(found[1], body["state"]["type"], body["state"].get("message"), force=body["force"])
             return httpx.Response(200, json={"status": "ACCEPT" if taken else "ABORT"})
         raise AssertionError(f"nobody should ask {route}")
+
+    def _found(self, id: dict[str, Any], state: dict[str, Any] | None = None) -> list[dict[str, Any]]:  # noqa: A002
+        """The runs that a filter chooses, by id and by type of state."""
+        types = state["type"] if state else {}
+        assert set(id) | set(types) <= {"any_", "not_any_"}, (id, types)
+        runs = [self.runs[one] for one in id["any_"] if one in self.runs]
+        runs = [run for run in runs if run["state_type"] not in types.get("not_any_", ())]
+        return [run for run in runs if "any_" not in types or run["state_type"] in types["any_"]]
 
     def _create(self, body: dict[str, Any]) -> httpx.Response:
         assert set(body) == _CREATED, body

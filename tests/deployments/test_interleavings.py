@@ -436,13 +436,18 @@ class Interleavings(RuleBasedStateMachine):
             for key in kept:
                 pipe.ttl(key)
             pipe.smembers("kangklip:active")
-            *answers, active = pipe.execute()
+            pipe.hgetall("kangklip:waiting")
+            pipe.hgetall("kangklip:waiting:clients")
+            *answers, active, waiting, waiting_of = pipe.execute()
         assert all(seconds > 0 for seconds in answers[len(self.last_seen) :]), "it would never expire"
         records = {job_id: unless_deleted(fields) for job_id, fields in zip(self.last_seen, answers, strict=False)}
         for job_id, fields in records.items():
             self.check_job(job_id, self.last_seen[job_id], fields)
         going_on = {job_id for job_id, fields in records.items() if fields.get("status") in ("QUEUED", "RUNNING")}
         assert going_on == {job_id for job_id in active if records.get(job_id, True)}
+        queued = {job for job, fields in records.items() if fields.get("status") == "QUEUED" and "client" in fields}
+        assert queued == {job_id for job_id in waiting if records.get(job_id, True)}, "the limits count something else"
+        assert waiting_of == {client: str(count) for client, count in Counter(waiting.values()).items()}
         used = [(token, grant) for token, grant in self.sessions if self.nonces[grant.grant_id] is None]
         for token, grant in used[-3:]:
             if self.services.sessions.find(token):

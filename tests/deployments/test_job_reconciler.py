@@ -39,6 +39,9 @@ class Server:
             if run_id in run_ids
         }
 
+    def waiting(self, run_ids):
+        return {run_id for run_id, run in self.runs(run_ids).items() if run["state_type"] == "SCHEDULED"}
+
     def submit(self, job_id, attempt, request, earlier_run_id=None, since=None):
         if self.refuses:
             raise SubmitError("The Prefect server answered 503 to deployments.")
@@ -335,6 +338,21 @@ def test_an_attempt_opened_meanwhile_is_not_touched(scene):
     scene.jobs.set_run(scene.job_id, 2, run_id := "44444444-4444-4444-4444-444444444444")
     scene.server.states[run_id] = "SCHEDULED"
     assert scene.after(3600).status is JobState.QUEUED
+
+
+def test_of_jobs_that_wait_neither_the_record_nor_the_run_is_read(scene):
+    ids = [new_job_id() for _ in range(30)]
+    for job_id in ids:
+        scene.jobs.create(job_id, "{}")
+        scene.jobs.set_run(job_id, 1, run_id := str(uuid5(NAMESPACE_OID, job_id)))
+        scene.server.states[run_id] = "SCHEDULED"
+    running = begin_run(scene, "RUNNING")
+    read, asked, records, answer, states = [], [], scene.jobs.read, scene.server.runs, scene.server.states
+    scene.jobs.read = lambda ids: read.extend(ids) or records(ids)
+    scene.server.waiting = lambda run_ids: {run for run in run_ids if states[run] == "SCHEDULED"}
+    scene.server.runs = lambda run_ids: asked.extend(run_ids) or answer(run_ids)
+    scene.reconciler.step()
+    assert (read, asked) == ([scene.job_id], [running])
 
 
 def test_no_error_stops_the_reconciler(scene, monkeypatch, caplog):

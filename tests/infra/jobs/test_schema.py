@@ -13,6 +13,8 @@ from infra.errors import ConfigError, StateError
 from infra.jobs import dump, schema
 from infra.jobs.connection import Connection
 from infra.jobs.events import JobEvents
+from infra.jobs.ids import new_job_id
+from infra.jobs.record import Report, Requester
 from infra.jobs.store import JobStore
 from infra.states import JobState
 
@@ -94,6 +96,21 @@ def test_repeated_and_concurrent_migrations_change_nothing(old_database):
     before = list(dump.dump(old_database))
     assert schema.migrate(old_database) == schema.VERSION
     assert without_times(dump.dump(old_database)) == without_times(before)
+
+
+def test_jobs_that_waited_before_they_were_counted_are_counted(empty_database, servers):
+    store = JobStore(Connection(url_of(servers, 7)), 3600)
+    ids = [new_job_id() for _ in range(3)]
+    for each in ids:
+        store.create(each, "{}", Requester(owner="ann", client="ann"))
+    store.report(Report(job_id=ids[0]))
+    empty_database.delete("kangklip:waiting", "kangklip:waiting:clients", "kangklip:jobs:ann")
+    empty_database.set(schema.SCHEMA_KEY, 2)
+    for _ in range(2):
+        assert schema.migrate(empty_database) in (2, schema.VERSION)
+        assert set(empty_database.hkeys("kangklip:waiting")) == set(ids[1:])
+        assert list(empty_database.hgetall("kangklip:waiting:clients").values()) == ["2"]
+        assert [job.job_id for job in store.recent(5, "ann")] == ids[::-1]
 
 
 def without_times(records) -> list[dict[str, Any]]:

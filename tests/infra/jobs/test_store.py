@@ -162,6 +162,56 @@ def test_active_and_recent_jobs_are_listed(store, job_id):
     assert other in {job.job_id for job in store.active()}
 
 
+def test_each_owner_has_a_list_of_its_own_jobs(store):
+    owner = new_job_id()
+    mine = [new_job_id() for _ in range(3)]
+    for each in mine:
+        store.create(each, "{}", Requester(owner=owner))
+        store.create(new_job_id(), "{}", Requester(owner="another"))
+    assert [job.job_id for job in store.recent(2, owner)] == [mine[2], mine[1]]
+    store.report(failed(mine[2]))
+    store.begin_deletion(mine[2])
+    assert [job.job_id for job in store.recent(10, owner)] == [mine[1], mine[0]]
+
+
+def commands_of(store, do):
+    """How many commands Redis executes for it, those in scripts included."""
+
+    def total():
+        return sum(int(counts["calls"]) for counts in store.connection.client.info("commandstats").values())
+
+    before = total()
+    do()
+    return total() - before
+
+
+def test_a_longer_queue_makes_no_request_dearer(store):
+    limited = Requester(owner="few", client="few", max_queued=10**6, max_queued_per_client=10**6)
+
+    def costs():
+        create = commands_of(store, lambda: store.create(new_job_id(), "{}", limited))
+        return create, commands_of(store, lambda: store.recent(1, "few"))
+
+    before = costs()
+    for _ in range(200):
+        store.create(new_job_id(), "{}", Requester(owner="many", client="many"))
+    assert costs() == before
+
+
+def test_a_job_that_no_longer_waits_is_not_counted_even_if_an_earlier_release_or_its_expiry_ended_the_wait(store):
+    client = store.connection.client
+    waiting, begun, expired = (new_job_id() for _ in range(3))
+    for each in (waiting, begun, expired):
+        store.create(each, "{}", Requester(client=waiting))
+    client.hset(f"kangklip:job:{begun}", "status", "RUNNING")
+    client.delete(f"kangklip:job:{expired}")
+    store.active()
+    counted = client.hgetall("kangklip:waiting")
+    assert counted[waiting] in counted.values()
+    assert {begun, expired}.isdisjoint(counted)
+    assert client.hget("kangklip:waiting:clients", counted[waiting]) == "1"
+
+
 def failed(job_id, attempt=1):
     return Report(job_id=job_id, attempt=attempt, status=JobState.FAILED, error="It broke.")
 

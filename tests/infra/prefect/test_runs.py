@@ -9,6 +9,7 @@ import pytest
 
 from infra.errors import SubmitError
 from infra.jobs.ids import new_job_id
+from infra.prefect import runs as runs_module
 from infra.prefect.runs import PrefectRuns
 from tests.prefect_client import prefect_client
 
@@ -109,6 +110,18 @@ def test_only_known_runs_are_found(prefect_runs):
     run_id = prefect_runs.submit(new_job_id(), 1, REQUEST)
     assert list(prefect_runs.runs([run_id, str(uuid4()), "nosana-deployment", ""])) == [run_id]
     assert prefect_runs.runs([]) == {}
+
+
+@pytest.mark.parametrize("asked_at_once", [3, 1000])
+def test_runs_that_wait_are_told_from_those_that_do_not_or_are_gone(prefect_runs, monkeypatch, asked_at_once):
+    monkeypatch.setattr(runs_module, "_ASKED_AT_ONCE", asked_at_once)
+    waiting = [prefect_runs.submit(new_job_id(), 1, REQUEST) for _ in range(7)]
+    assert prefect_runs.waiting(waiting) == set(waiting)
+    prefect_runs.mark_crashed(waiting[0], "It died.")
+    prefect_runs.cancel(waiting[1])
+    assert prefect_runs.waiting([*waiting, "nosana-deployment", ""]) == set(waiting[2:])
+    assert not prefect_runs.waiting([*waiting, str(uuid4())]) & {waiting[0], waiting[1]}
+    assert prefect_runs.waiting([]) == set()
 
 
 def test_a_run_can_be_marked_as_crashed_with_a_reason(prefect_runs):
