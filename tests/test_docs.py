@@ -8,6 +8,8 @@ import re
 import pytest
 import typer
 import yaml
+from prefect.settings import Settings as PrefectSettings
+from prefect.settings.legacy import _get_valid_setting_names
 
 from deployments.cli.main import app
 from deployments.cli.printing import job_document
@@ -118,7 +120,7 @@ def test_the_api_page_lists_the_stages():
 @for_each_page(CURRENT_PAGES)
 def test_named_variables_exist(page):
     """A name in capitals with an underscore is a setting, or a variable of the worker, the server or another tool."""
-    theirs = {"XDG_DATA_HOME", "PREFECT_WORKER_QUERY_SECONDS"}
+    theirs = {"XDG_DATA_HOME", "PREFECT_REDIS_MESSAGING_URL"} | _get_valid_setting_names(PrefectSettings)
     tests = set(re.findall(r"environ(?:\.get)?[\[(]\"(\w+)\"", "".join(map(read, (ROOT / "tests").rglob("*.py")))))
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", code(read(page))))
     assert named <= SETTINGS | WORKERS | COMPOSED | tests | theirs
@@ -240,10 +242,16 @@ def test_documented_commands_parse(page):
 def test_prefect_commands_name_registered_pools_and_deployments(page):
     pools = {pool["name"] for pool in PREFECT["definitions"]["pools"]}
     deployments = {f"{one['entrypoint'].split('.')[1]}/{one['name']}" for one in PREFECT["deployments"]}
+    queues = {queue["name"] for pool in PREFECT["definitions"]["pools"] for queue in pool.get("queues", [])}
     for words in calls(read(page), "prefect"):
+        if words[:2] == ["work-pool", "create"]:
+            pools.add(words[2])
         if "--pool" in words:
-            assert words[:2] == ["worker", "start"]
             assert words[words.index("--pool") + 1] in pools
+        if words[:1] == ["work-queue"]:
+            assert words[2] in queues
+        if "deploy" in words and "--name" in words:
+            assert words[words.index("deploy") + 1] in {one["entrypoint"] for one in PREFECT["deployments"]}
         if words[:2] == ["deployment", "run"]:
             assert words[2] in deployments
             parameters = dict(word.split("=", 1) for word in words[3:] if "=" in word)

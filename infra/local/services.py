@@ -279,6 +279,8 @@ def _prefect(home: Home, ports: dict[Service, int]) -> Command:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{address},http://localhost:{ports[Service.PREFECT]}",
         # Saves 3 to 5 s on the first start. A block type is registered anyway when its first block is saved.
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+        # It would call each waiting run late. On SQLite, some hundred of them lock the database and fill the log.
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     }
     return Command([*argv, "--port", str(ports[Service.PREFECT])], _inherited() | own, home.path, grace=10)
 

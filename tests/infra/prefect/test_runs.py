@@ -150,6 +150,12 @@ def test_a_response_that_is_not_json_is_reported_in_one_line():
             ask()
 
 
+def test_the_embedded_server_does_not_write_a_state_for_each_run_that_waits(stack):
+    """SQLite has one writer, and some hundred runs that are called late at once lock it."""
+    found = httpx.get(f"{stack.settings.prefect_api_url}/admin/settings", timeout=60).raise_for_status().json()
+    assert found["server"]["services"]["late_runs"]["enabled"] is False
+
+
 def test_a_busy_server_is_retried(monkeypatch):
     requests = []
 
