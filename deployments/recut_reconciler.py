@@ -52,13 +52,17 @@ class RecutReconciler:
             InfraError: Redis or the Prefect server does not answer.
         """
         under_way = [(job, job.recut) for job in self.jobs.recuts.under_way() if job.recut]
-        known = self.runs.runs([recut.flow_run_id for _, recut in under_way if recut.flow_run_id])
+        submitted = {recut.flow_run_id: recut.state for _, recut in under_way if recut.flow_run_id}
+        waiting = self.runs.waiting([run for run, state in submitted.items() if state is JobState.QUEUED])
+        known = self.runs.runs([run for run in submitted if run not in waiting])
         ended: list[str] = []
         suspects: dict[_Suspect, float] = {}
         now = self.clock()
         for job, recut in under_way:
             if recut.flow_run_id is None:
                 self._submit(job, recut, now)
+                continue
+            if recut.flow_run_id in waiting:
                 continue
             run = known.get(recut.flow_run_id)
             verdict = self._why_dead(job, run)

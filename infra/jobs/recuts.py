@@ -244,9 +244,11 @@ class Recuts:
         found: list[Job] = []
         with state_errors():
             ids = sorted(cast("set[str]", client.smembers(RECUTS)))
-        for job_id in ids:
-            with state_errors():
-                job = job_from_hash(cast("dict[str, str]", client.hgetall(job_key(job_id))))
+            with client.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hgetall(job_key(job_id))
+                records = cast("list[dict[str, str]]", pipe.execute())
+        for job_id, job in zip(ids, map(job_from_hash, records), strict=True):
             if job is None:
                 self._connection.run_script(FORGET, [job_key(job_id), RECUTS], [job_id])
             elif job.recut and not job.recut.has_ended:

@@ -32,6 +32,9 @@ class Server:
             run: {"id": run, "state_type": self.states[run], "state": state} for run in run_ids if run in self.states
         }
 
+    def waiting(self, run_ids):
+        return {run_id for run_id in run_ids if self.states.get(run_id) == "SCHEDULED"}
+
     def submit_recut(self, job_id, revision, attempt, earlier_run_id=None, *, is_rented=False):
         self.on_rented = is_rented
         if self.refuses:
