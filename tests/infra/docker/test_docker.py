@@ -293,6 +293,14 @@ class TestCompose:
         assert "kangklip" in SERVICES["batches"]["command"]
         assert SERVICES["batches"]["environment"]["PREFECT_WORKER_QUERY_SECONDS"] == "1"
 
+    def test_prefect_keeps_its_runs_in_postgres_whose_password_nobody_else_gets(self):
+        prefect = SERVICES["prefect"]
+        address = prefect["environment"]["PREFECT_API_DATABASE_CONNECTION_URL"]
+        assert re.fullmatch(r"postgresql\+asyncpg://prefect:\$\{POSTGRES_PASSWORD\}@postgres:5432/prefect", address)
+        assert prefect["depends_on"]["postgres"] == {"condition": "service_healthy"}
+        knowing = {name for name, service in SERVICES.items() if "POSTGRES_PASSWORD" in str(service)}
+        assert knowing == {"postgres", "prefect"}
+
     def test_postgres_and_redis_keep_their_data_in_volumes(self):
         assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql/data"]
         assert SERVICES["redis"]["volumes"] == ["redis:/data"]
