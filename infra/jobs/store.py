@@ -10,6 +10,7 @@ one. Refusals are logged.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, cast
 
@@ -166,6 +167,14 @@ class JobStore:
         for job_id in set(counted) - {job.job_id for job in jobs if job.status is JobState.QUEUED}:
             self._run(scripts.COUNT, [job_key(job_id)], [job_id])
         return jobs
+
+    def states(self) -> Counter[JobState]:
+        """How many jobs are in each state that is not final; of those that wait, no record is read."""
+        with state_errors():
+            active = cast("set[str]", self._redis.smembers(ACTIVE_JOBS))
+            waiting = active.intersection(cast("list[str]", self._redis.hkeys(WAITING)))
+            others = [status for (status,) in self._pipelined("HMGET", list(active - waiting), "status") if status]
+        return Counter(map(JobState, others)) + Counter({JobState.QUEUED: len(waiting)})
 
     def read(self, job_ids: Sequence[str]) -> list[Job]:
         """The existing jobs among these, in the same order."""

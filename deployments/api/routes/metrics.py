@@ -1,6 +1,5 @@
 """GET /metrics: Prometheus metrics, read from the job store rather than counted in this process."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 from fastapi import Depends, Response
@@ -44,7 +43,7 @@ class JobMetrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        active = Counter(job.status for job in self._services.jobs.active())
+        active = self._services.jobs.states()
         totals = self._services.jobs.totals()
         jobs = GaugeMetricFamily("kangklip_jobs", "Jobs that have not ended.", labels=["state"])
         for state in (JobState.QUEUED, JobState.RUNNING):

@@ -174,6 +174,17 @@ def test_each_owner_has_a_list_of_its_own_jobs(store):
     assert [job.job_id for job in store.recent(10, owner)] == [mine[1], mine[0]]
 
 
+def test_the_states_of_jobs_are_counted_whether_a_client_created_them_or_not(store):
+    before = store.states()
+    ids = [new_job_id() for _ in range(5)]
+    for each in ids:
+        store.create(each, "{}", Requester(client="a client") if each in ids[:3] else None)
+    for each in (ids[0], ids[3]):
+        store.report(running(each, Stage.RENDER, 70))
+    store.report(failed(ids[1]))
+    assert store.states() - before == {JobState.QUEUED: 2, JobState.RUNNING: 2}
+
+
 def commands_of(store, do):
     """How many commands Redis executes for it, those in scripts included."""
 
