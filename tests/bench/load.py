@@ -1,57 +1,65 @@
-"""Measures the API under load: `make load`. Another process creates 500 jobs and reads 20,000 statuses.
+"""Measures the API under load: `make load`, at most 15 minutes on two cores.
 
-Before that, it uploads a gigabyte.
+First, another process uploads a gigabyte, creates 500 jobs and reads 20,000 statuses. Then, on a stack of its own,
+come the same requests before 10,000 jobs wait and while they do (`tests/bench/long_queue.py`).
 
-The API runs like `kangklip api`, in a separate process, on an embedded stack without a worker.
-Standard output gets one table: requests, errors, requests per second, p50, p95 and maximum in
-milliseconds, and the API's resident memory before and after.
+The API runs like `kangklip api`, in a separate process, on an embedded stack without a worker. Standard output gets
+tables: requests, errors, requests per second, p50, p95 and maximum in milliseconds, and resident memory.
 """
 
 import asyncio
 import contextlib
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
+import pytest
 
-from deployments.home import HOME
 from deployments.registry.register import register
 from infra import settings
 from infra.jobs.ids import new_job_id
 from infra.local.services import WORK_POOL
 from infra.local.stack import LocalStack
 from infra.prefect.runs import PrefectRuns
+from tests.bench import long_queue
+from tests.bench.http_timing import BODY, HEADING, NO_LIMITS, Timing, running_api, timed
 from tests.bench.processes import Sampler, resident_mb
 
 CREATES, READS = 500, 20_000
 CLIENTS = 16
 MIB, UPLOAD_MIB = 1024 * 1024, 1024
-BODY = {"video_url": "https://example.org/talk.mp4", "clip_duration_seconds": 45, "clip_count": 2, "language": "en"}
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        configured = settings.load().model_copy(update={"data_dir": Path(folder)})
-        with LocalStack(configured) as stack:
-            os.environ.update(stack.environment(), CALLBACK_TOKEN="load")
-            register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
-            with _api() as (url, pid):
-                upload = _upload(url, pid)
-                before = resident_mb(pid)
-                rows = asyncio.run(_load(url, PrefectRuns.from_settings(stack.settings)))
-                after = resident_mb(pid)
-    print(f"{'':34}{'requests':>9}{'errors':>8}{'a second':>10}{'p50 ms':>8}{'p95 ms':>8}{'most':>8}")
+    with _fresh_stack() as stack, running_api(NO_LIMITS) as (url, pid):
+        upload = _upload(url, pid)
+        before = resident_mb(pid)
+        rows = asyncio.run(_load(url, PrefectRuns.from_settings(stack.settings)))
+        after = resident_mb(pid)
+    print(HEADING)
     for row in rows:
         print(row)
     print(upload)
-    print(f"memory of the API: {before:.0f} MB before, {after:.0f} MB after")
+    print(f"memory of the API: {before:.0f} MB before, {after:.0f} MB after", flush=True)
+    with _fresh_stack() as stack:
+        faults = long_queue.measure(stack)
+    if faults:
+        raise SystemExit("\n".join(faults))
+
+
+@contextlib.contextmanager
+def _fresh_stack() -> Iterator[LocalStack]:
+    """An empty stack in a folder of its own, which the environment names meanwhile."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patched:
+        configured = settings.load().model_copy(update={"data_dir": Path(folder)})
+        with LocalStack(configured) as stack:
+            for name, value in (stack.environment() | {"CALLBACK_TOKEN": "load"}).items():
+                patched.setenv(name, value)
+            register(str(stack.settings.prefect_api_url), pools=[WORK_POOL])
+            yield stack
 
 
 def _upload(url: str, pid: int) -> str:
@@ -67,31 +75,7 @@ def _upload(url: str, pid: int) -> str:
     return f"upload: {speed}; memory of the API: at most {most:.0f} MB"
 
 
-@contextlib.contextmanager
-def _api() -> Any:
-    """The API on a free port; yields its URL and process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = os.environ | {"PORT": str(port), "CREATE_RATE_PER_MINUTE": "0"}
-    env |= {"MAX_QUEUED": "0", "MAX_QUEUED_PER_KEY": "0", "MAX_EVENT_STREAMS": "1000"}
-    command = [sys.executable, "-m", "deployments.cli.main", "api"]
-    with subprocess.Popen(command, cwd=HOME, env=env, stdout=subprocess.DEVNULL) as process:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            while True:
-                with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(f"{url}/readyz", timeout=10).is_success:
-                        break
-                if process.poll() is not None:
-                    raise SystemExit("The API did not start.")
-                time.sleep(0.2)
-            yield url, process.pid
-        finally:
-            process.terminate()
-
-
-async def _load(url: str, runs: PrefectRuns) -> list[str]:
+async def _load(url: str, runs: PrefectRuns) -> list[Timing]:
     ids: list[str] = []
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
 
@@ -106,34 +90,11 @@ async def _load(url: str, runs: PrefectRuns) -> list[str]:
             await asyncio.to_thread(runs.submit, new_job_id(), 1, BODY)
 
         return [
-            await _measured("POST /api/jobs, one after another", create, CREATES // 5, 1),
-            await _measured("the Prefect server's part of it", submit, CREATES // 5, 1),
-            await _measured(f"POST /api/jobs, {CLIENTS} clients", create, CREATES * 4 // 5, CLIENTS),
-            await _measured(f"GET /api/jobs/ID, {CLIENTS} clients", read, READS, CLIENTS),
+            await timed("POST /api/jobs, one after another", create, CREATES // 5, 1),
+            await timed("the Prefect server's part of it", submit, CREATES // 5, 1),
+            await timed(f"POST /api/jobs, {CLIENTS} clients", create, CREATES * 4 // 5, CLIENTS),
+            await timed(f"GET /api/jobs/ID, {CLIENTS} clients", read, READS, CLIENTS),
         ]
-
-
-async def _measured(name: str, ask: Callable[[], Awaitable[None]], count: int, clients: int) -> str:
-    took: list[float] = []
-    errors = 0
-    left = iter(range(count))
-
-    async def client() -> None:
-        nonlocal errors
-        for _ in left:
-            began = time.perf_counter()
-            try:
-                await ask()
-            except httpx.HTTPError:
-                errors += 1
-            took.append((time.perf_counter() - began) * 1000)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    rate = count / (time.perf_counter() - began)
-    took.sort()
-    p50, p95, most = took[count // 2], took[int(count * 0.95)], took[-1]
-    return f"{name:34}{count:>9}{errors:>8}{rate:>10.0f}{p50:>8.1f}{p95:>8.1f}{most:>8.1f}"
 
 
 if __name__ == "__main__":
