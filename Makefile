@@ -3,6 +3,7 @@
 # make long    the longer tests     make soak    the longest, two hours
 # make bench   what it costs        make load    the API under load
 # make gpu     what a GPU does      ARGS="--device cpu" on a machine without one
+# make pack    a folder for make gpu on a machine without a network
 # PYTHON=python3.13 chooses the interpreter of a new environment, VENV=folder where it goes.
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ DATA_WHEELS := --no-deps --python-version 3.13 --python-platform x86_64-manylinu
 # Every process of ours starts in half the time from compiled modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench load gpu long soak docs pins clean
+.PHONY: demo test check bench load gpu pack long soak docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/demo.installed
@@ -46,6 +47,9 @@ load: $(VENV)/dev.installed
 gpu: $(VENV)/demo.installed
 	@$(BIN)/python -m tests.gpu.prove $(ARGS)
 
+pack: $(VENV)/uv.installed
+	@$(BIN)/python -m tests.gpu.pack $(ARGS)
+
 # The sections of docs/ that come from the code.
 docs: $(VENV)/dev.installed
 	@$(BIN)/python docs/generate.py
@@ -71,6 +75,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --for
 pins: $(VENV)/uv.installed
 	$(COMPILE) --all-extras pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra local -c requirements/dev.txt pyproject.toml -o requirements/demo.txt
+	$(COMPILE) --extra local --group gpu -c requirements/dev.txt pyproject.toml -o requirements/gpu.txt
 	$(COMPILE) --group install -o requirements/install.txt
 	$(COMPILE) --group api -c requirements/dev.txt -o requirements/api.txt
 	$(COMPILE) --group nosana -c requirements/dev.txt -o requirements/nosana.txt

@@ -1,11 +1,13 @@
 """Shows what KangKlip's GPU path does on this machine: `make gpu`, or `make gpu ARGS="--device cpu"` without a GPU.
 
 Recognises the sample in each precision, makes memory run out on purpose, encodes, decodes, and cuts clips with the
-whole flow. Standard output gets one JSON object; progress goes to standard error. The exit status is 1 if a step
-failed, or if a GPU was asked for and something ran elsewhere.
+whole flow. Standard output gets one JSON object; progress goes to standard error. Each step runs in a process of its
+own and gets a share of the time: one that hangs or aborts fails, and the others run. The exit status is 1 if a step
+failed, or if a GPU was asked for and something ran elsewhere; it is 2 if there is no GPU.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -23,7 +25,6 @@ from unittest.mock import patch
 
 import ctranslate2
 import ffmpeg
-import numpy as np
 
 from tasks.engines import hardware
 from tasks.engines.ffmpeg import choose_encoder, ffmpeg_exe, hwaccel, run
@@ -33,6 +34,7 @@ from tasks.engines.speech.recogniser import Recogniser
 from tasks.engines.speech.whisper import transcribe_with
 from tests.bench.processes import Sampler
 from tests.folders import MEDIA
+from tests.gpu.apart import Failed, apart
 from tests.gpu.memory import GpuMemory
 
 BEGAN = time.monotonic()
@@ -45,7 +47,11 @@ def main() -> int:
     """Run all steps, print the result, and return the exit status."""
     asked = _arguments()
     with tempfile.TemporaryDirectory(prefix="kangklip-gpu-", ignore_cleanup_errors=True) as folder:
-        result = prove(asked, Path(folder))
+        try:
+            result = prove(asked, Path(folder))
+        except Failed as failure:
+            print(failure, file=sys.stderr)
+            return 2
     text = json.dumps(result, indent=1)
     print(text)
     if asked.out:
@@ -54,27 +60,31 @@ def main() -> int:
 
 
 def prove(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The result of all steps; one that fails does not keep the others from running."""
-    steps: dict[str, Callable[[], Any]] = {
-        "recognition": lambda: [recognition(asked, kind, folder) for kind in PRECISIONS[asked.device]],
-        "out_of_memory": lambda: out_of_memory(asked, folder),
-        "encoder": lambda: encoder(asked, folder),
-        "decoder": lambda: decoder(asked.source),
-        "flow": lambda: whole_flow(asked, folder),
-    }
+    """The result of all steps; one that fails does not keep the others from running.
+
+    Raises:
+        Failed: a GPU was asked for, and CTranslate2 finds none.
+    """
+    here = apart(asked.within * 0.2, machine)
+    if asked.device == "cuda" and not here["cuda_devices"]:
+        raise Failed('CTranslate2 finds no GPU here. Without one: make gpu ARGS="--device cpu"')
+    if asked.minutes:
+        asked.source = repeated(asked.source, asked.minutes, folder)
     result: dict[str, Any] = {
         "asked": asked.device,
-        "machine": machine(),
+        "machine": here,
         "source_seconds": probe(asked.source).duration,
     }
-    for name, step in steps.items():
+    for name, (step, share) in STEPS.items():
         began = time.monotonic()
         say(name)
         try:
-            result[name] = step()
-        except Exception as error:  # noqa: BLE001 - whatever failed is the result
-            result[name] = {"failed": f"{type(error).__name__}: {error}"}
+            left = max(0.0, asked.within - (began - BEGAN))
+            result[name] = apart(min(asked.within * share, left), step, asked, folder)
+        except Failed as failure:
+            result[name] = {"failed": str(failure)}
         result.setdefault("seconds", {})[name] = round(time.monotonic() - began, 1)
+    result["seconds"]["all"] = round(time.monotonic() - BEGAN, 1)
     result["faults"] = faults(result)
     return result
 
@@ -91,6 +101,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, default=MEDIA / "sample.mp4", help="video to cut; the sample if omitted")
     parser.add_argument("--seconds", type=float, default=30, help="seconds per clip (%(default)s)")
     parser.add_argument("--count", type=int, default=3, help="clips (%(default)s)")
+    parser.add_argument("--minutes", type=float, help="repeat the source until it is so long")
+    parser.add_argument("--within", type=float, default=480, help="seconds for all steps (%(default)s)")
     parser.add_argument("--out", type=Path, help="file for the JSON")
     asked = parser.parse_args()
     if not asked.source.is_file():
@@ -105,13 +117,39 @@ def machine() -> dict[str, Any]:
         "cuda_devices": ctranslate2.get_cuda_device_count(),
         "cores": hardware.cpu_cores(),
         "python": platform.python_version(),
+        "cublas": cublas(),
         "ctranslate2": version("ctranslate2"),
         "faster_whisper": version("faster-whisper"),
         "ffmpeg": version("imageio-ffmpeg"),
     }
 
 
-def recognition(asked: argparse.Namespace, precision: str, folder: Path) -> dict[str, Any]:
+def cublas() -> str | None:
+    """The version of the cuBLAS that CTranslate2 would load; None if the loader finds none."""
+    try:
+        library = ctypes.CDLL("libcublas.so.12")
+    except OSError:
+        return None
+    numbers = [ctypes.c_int() for _ in ("major", "minor", "patch")]
+    for place, number in enumerate(numbers):
+        library.cublasGetProperty(place, ctypes.byref(number))
+    return ".".join(str(number.value) for number in numbers)
+
+
+def repeated(source: Path, minutes: float, folder: Path) -> Path:
+    """The source again and again, without decoding it; a container of its own keeps the time stamps in order."""
+    longer = folder / f"repeated{source.suffix}"
+    loop = ffmpeg.input(f"file:{source}", stream_loop=-1, t=minutes * 60)
+    run(loop.output(f"file:{longer}", c="copy"), 120)
+    return longer
+
+
+def recognition(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Transcribe the source in each precision of the device."""
+    return [recognition_in(precision, asked, folder) for precision in PRECISIONS[asked.device]]
+
+
+def recognition_in(precision: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Transcribe the source in this precision, with the batch that is chosen for this machine."""
     plan = hardware.choose(asked.device, asked.model)
     with _planned(replace(plan, compute_type=precision)), _peak(asked.device) as peak:
@@ -128,7 +166,7 @@ def recognition(asked: argparse.Namespace, precision: str, folder: Path) -> dict
         "model": used.model,
         "load_seconds": round(loaded - began, 2),
         "seconds_per_minute": round((ended - loaded) / found.duration * 60, 3),
-        "peak_mb": round(peak()),
+        "peak_mb": peak(),
         "words": sum(len(segment.words) for segment in found.segments),
         "fallbacks": recogniser.warnings,
     }
@@ -169,8 +207,9 @@ def encoder(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"name": choice.name, "why": choice.reason, "frames_per_second": round(300 / (time.monotonic() - began))}
 
 
-def decoder(source: Path) -> dict[str, Any]:
+def decoder(asked: argparse.Namespace, _folder: Path) -> dict[str, Any]:
     """Decode up to a minute of the source as RENDER does."""
+    source = asked.source
     options = hwaccel(source)
     seconds = min(60.0, probe(source).duration)
     began = time.monotonic()
@@ -185,10 +224,12 @@ def whole_flow(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     command += ["--duration", str(asked.seconds), "--count", str(asked.count), "--out", str(folder / "clips")]
     forced = {"ASR_DEVICE": asked.device, "ASR_MODEL": asked.model, "KANGKLIP_DATA_DIR": str(folder / "data")}
     forced["RENDER_ENCODER"] = "x264" if asked.device == "cpu" else "auto"
-    done = subprocess.run(command, env=os.environ | forced, capture_output=True, text=True, check=False, timeout=420)
+    with _peak(asked.device) as peak:
+        done = subprocess.run(command, env=os.environ | forced, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"kangklip clip ended with {done.returncode}: {done.stderr[-500:]}")
     manifest = json.loads(next((folder / "clips").glob("*/manifest.json")).read_text())
+    seconds = manifest["timings"]
     return {
         "clips": len(manifest["clips"]),
         "checks": all(check["ok"] for clip in manifest["clips"] for check in clip["checks"]),
@@ -196,7 +237,9 @@ def whole_flow(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             name: manifest["models"]["speech"][name] for name in ("model", "device", "compute_type", "batch_size")
         },
         "encoders": sorted({f"{clip['encoder']}: {clip['encoder_reason']}" for clip in manifest["clips"]}),
-        "stage_seconds": {name: round(seconds, 1) for name, seconds in manifest["timings"].items()},
+        "stage_seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "recognition_and_render_seconds": round(seconds["TRANSCRIPT"] + seconds["RENDER"], 1),
+        "peak_mb": peak(),
         "warnings": manifest["warnings"],
     }
 
@@ -219,6 +262,16 @@ def faults(result: dict[str, Any]) -> list[str]:
     return found
 
 
+STEPS: dict[str, tuple[Callable[[argparse.Namespace, Path], Any], float]] = {
+    "recognition": (recognition, 0.4),
+    "out_of_memory": (out_of_memory, 0.2),
+    "encoder": (encoder, 0.3),
+    "decoder": (decoder, 0.15),
+    "flow": (whole_flow, 0.7),
+}
+"""Each step, and the most of all time that it may take."""
+
+
 @contextmanager
 def _planned(plan: AsrPlan) -> Iterator[None]:
     """Recognisers use this plan."""
@@ -227,10 +280,13 @@ def _planned(plan: AsrPlan) -> Iterator[None]:
 
 
 @contextmanager
-def _peak(device: str) -> Iterator[Callable[[], float]]:
-    """The most memory in MB that was used: the GPU's, or this process's on a CPU."""
+def _peak(device: str) -> Iterator[Callable[[], int | None]]:
+    """The most memory in MB that was used: the GPU's, or on a CPU that of this process and those it started.
+
+    None if it is unknown, as without nvidia-smi.
+    """
     with GpuMemory() if device == "cuda" else Sampler([os.getpid()]) as sampler:
-        yield lambda: float(np.max([mb for _, mb in sampler.samples], initial=0.0))
+        yield lambda: round(max((mb for _, mb in sampler.samples), default=0.0)) or None
 
 
 if __name__ == "__main__":

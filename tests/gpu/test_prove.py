@@ -1,13 +1,19 @@
-"""The proof of the GPU path: what counts as a fault, and all of it on a CPU."""
+"""The proof of the GPU path: what counts as a fault, a step that fails, and all of it on a CPU."""
 
+import argparse
 import json
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from tests.folders import ROOT
-from tests.gpu.prove import PLANTED, faults
+from tasks.engines.probe import probe
+from tests.folders import MEDIA, ROOT
+from tests.gpu import prove as proof
+from tests.gpu.prove import PLANTED, faults, repeated
 
 ON_GPU = {
     "asked": "cuda",
@@ -39,11 +45,62 @@ def test_on_a_cpu_only_failures_are_faults():
     assert faults(ON_GPU | WRONG["a step failed"] | {"asked": "cpu"}) == ["encoder: FfmpegError: x"]
 
 
+def hangs(asked: argparse.Namespace, folder: Path) -> None:
+    time.sleep(600)
+
+
+def aborts(asked: argparse.Namespace, folder: Path) -> None:
+    os.abort()
+
+
+def works(asked: argparse.Namespace, folder: Path) -> str:
+    return asked.device
+
+
+def test_a_step_that_hangs_or_aborts_leaves_the_others_their_time(tmp_path, monkeypatch):
+    steps = {"hanging": (hangs, 0.1), "aborting": (aborts, 0.4), "working": (works, 0.4)}
+    monkeypatch.setattr(proof, "STEPS", steps)
+    monkeypatch.setattr(proof, "BEGAN", time.monotonic())
+    asked = argparse.Namespace(device="cpu", source=MEDIA / "short.mp4", minutes=None, within=100)
+    result = proof.prove(asked, tmp_path)
+    assert result["working"] == "cpu"
+    assert result["faults"] == [
+        "hanging: it did not end within 10 s",
+        "aborting: its process was ended by SIGABRT",
+    ]
+    assert 10 <= result["seconds"]["hanging"] < 30
+
+
+def test_when_time_is_up_the_rest_fails_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(proof, "STEPS", {"hanging": (hangs, 1.0)})
+    monkeypatch.setattr(proof, "BEGAN", time.monotonic() - 1000)
+    asked = argparse.Namespace(device="cpu", source=MEDIA / "short.mp4", minutes=None, within=500)
+    result = proof.prove(asked, tmp_path)
+    assert result["faults"] == ["hanging: it did not end within 0 s"]
+    assert result["seconds"]["hanging"] < 10
+
+
+def test_without_a_gpu_it_says_so_at_once():
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "tests.gpu.prove"]
+    done = subprocess.run(command, cwd=ROOT, env=hidden, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == 'CTranslate2 finds no GPU here. Without one: make gpu ARGS="--device cpu"\n'
+
+
+def test_a_source_is_repeated_to_the_length_asked_for(tmp_path):
+    longer = probe(repeated(MEDIA / "short.mp4", 2, tmp_path))
+    once = probe(MEDIA / "short.mp4")
+    assert longer.duration == pytest.approx(120, abs=0.2)
+    assert (longer.width, longer.height, longer.fps) == (once.width, once.height, pytest.approx(once.fps, rel=0.01))
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_every_step_runs_on_a_cpu(tmp_path):
     out = tmp_path / "gpu.json"
     asked = ["--device", "cpu", "--source", "tests/media/short.mp4", "--seconds", "9", "--count", "1"]
+    asked += ["--within", "840"]  # the machine may be busy
     command = [sys.executable, "-m", "tests.gpu.prove", *asked, "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
