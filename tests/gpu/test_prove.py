@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -86,6 +87,16 @@ def test_without_a_gpu_it_says_so_at_once():
     done = subprocess.run(command, cwd=ROOT, env=hidden, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == 'CTranslate2 finds no GPU here. Without one: make gpu ARGS="--device cpu"\n'
+
+
+def test_a_proof_that_is_ended_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, "-m", "tests.gpu.prove", "--device", "cpu"]
+    own = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=own, stderr=subprocess.PIPE, text=True) as running:
+        assert "recognition" in running.stderr.readline()
+        running.terminate()
+        assert running.wait(60) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_source_is_repeated_to_the_length_asked_for(tmp_path):

@@ -33,8 +33,8 @@ class Refused(Exception):
     """Something that the user has to put right; the message is one line that says how."""
 
 
-def main() -> int:
-    """Unpack, install, prove; return the exit status."""
+def main() -> None:
+    """Unpack, install, and become the proof; exit with 2 if it does not come to that."""
     began = time.monotonic()
     asked, others = _arguments()
     folder = Path(__file__).resolve().parent
@@ -45,15 +45,15 @@ def main() -> int:
             require_gpu()
         installed = ready(folder, contents, python)
     except Refused as refusal:
-        print(refusal, file=sys.stderr)
-        return 2
+        _say(str(refusal))
+        sys.exit(2)
     except OSError as error:
-        print(f"{error}: copy this folder to a disk where files may be written and run.", file=sys.stderr)
-        return 2
+        _say(f"{error}: copy this folder to a disk where files may be written and run.")
+        sys.exit(2)
     left = SECONDS - (time.monotonic() - began)
     options = ["--device", asked.device, "--out", str(asked.out or folder / "gpu.json"), "--within", f"{left:.0f}"]
     command = [str(installed), "-m", "tests.gpu.prove", *options, *others]
-    return subprocess.run(command, env=_environment(installed, folder / "work" / "source"), check=False).returncode
+    os.execve(installed, command, _environment(installed, folder / "work" / "source"))  # noqa: S606 no shell is wanted
 
 
 def _arguments() -> tuple[argparse.Namespace, list[str]]:
@@ -223,4 +223,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
