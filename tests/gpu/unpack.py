@@ -27,6 +27,8 @@ SECONDS = 480
 CONTENTS = "contents.json"
 PIECE = "piece-"
 BLOCK_BYTES = 1 << 20
+DATA_PYTHON = "3.13"
+"""The Python whose wheels of requirements/speakers.txt are installed for every Python, as in the Makefile."""
 
 
 class Refused(Exception):
@@ -198,9 +200,11 @@ def _install(work: Path, python: str) -> None:
     common = ["--quiet", "--offline", "--no-config", "--cache-dir", str(work / "cache")]
     _uv(str(uv), "venv", *common, "--no-python-downloads", "--python", python, str(work / "venv"))
     options = ["--no-index", "--find-links", str(work / "wheels"), "--require-hashes"]
-    interpreter = str(work / "venv" / "bin" / "python")
-    pins = str(work / "source" / "requirements" / "gpu.txt")
-    _uv(str(uv), "pip", "install", *common, "--python", interpreter, *options, "-r", pins)
+    install = [str(uv), "pip", "install", *common, "--python", str(work / "venv" / "bin" / "python"), *options]
+    pins = work / "source" / "requirements"
+    _uv(*install, "-r", str(pins / "gpu.txt"))
+    of_data = ["--no-deps", "--python-version", DATA_PYTHON, "--python-platform", "x86_64-manylinux_2_28"]
+    _uv(*install, *of_data, "-r", str(pins / "speakers.txt"))
 
 
 def _uv(*command: str) -> None:
