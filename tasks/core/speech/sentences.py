@@ -7,9 +7,10 @@ The sentences are sorted, do not overlap and are never empty.
 import bisect
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+
+import regex
 
 from infra.untrusted_text import JOINERS, WORD_BREAK, harmless
 from tasks.core.speech.punctuation import OPENERS, ends_sentence, final_marks
@@ -30,6 +31,7 @@ PART_SECONDS = 12.0
 EDGE_SHARE = 0.25
 """An unpunctuated run without pauses is cut at its widest gap that is at least this share of it away from its ends."""
 
+_MARK = regex.compile(r"\p{P}\Z")
 _INITIALS = re.compile(r"^(?:[^\W\d_]\.)+$")
 
 
@@ -150,7 +152,7 @@ def ends_turn(words: Sequence[Word], i: int) -> bool:
         or None in (words[i].speaker, words[i + 1].speaker)
     ):
         return False
-    return _gap(words, i) >= TURN_SECONDS or unicodedata.category(words[i].word[-1]).startswith("P")
+    return _gap(words, i) >= TURN_SECONDS or _MARK.search(words[i].word) is not None
 
 
 def sentence_starts(words: Sequence[Word]) -> list[float]:
