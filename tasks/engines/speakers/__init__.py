@@ -1,1 +1,0 @@
-"""Tells the speakers of a recording apart by their voices."""
