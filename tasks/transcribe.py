@@ -29,24 +29,7 @@ _RECOGNISED = 0.9
 def transcribe(job: JobRef, language: str, options: SpeechOptions, source: SourceRecord) -> TranscriptRecord:
     """Transcribe the audio, unless another job has done so."""
     with stage_workspace(job, Stage.TRANSCRIPT) as work:
-        plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
-        audio = source.artifacts["audio"].sha256
-        identity = _model_identity(plan.model, work)
-        said = transcript_key(audio, digest(VERSION, audio, identity, plan.compute_type, options.beam_size, language))
-        told_apart = transcript_key(audio, digest("speakers", said))
-        work.mark_use(said)
-        reused = work.store.exists(said)
-        if work.store.exists(told_apart):
-            result = _stored(told_apart, work)
-        else:
-            result = _stored(said, work) if reused else _recognise(language, options, source, work)
-            as_planned = (result.model, result.compute_type) == (plan.model, plan.compute_type)
-            is_shared = result.complete and as_planned
-            if is_shared and not reused:
-                work.store.put_json(said, result.model_dump(mode="json"))
-            result = _told_apart(result, source, work)
-            if is_shared and result.told_apart:
-                work.store.put_json(told_apart, result.model_dump(mode="json"))
+        result, reused = _transcript(language, options, source, work)
         transcript = work.put_json("transcript.json", TRANSCRIPT_JSON.dump_python(result.segments, mode="json"))
         return TranscriptRecord(
             artifacts={"transcript": transcript},
@@ -57,6 +40,30 @@ def transcribe(job: JobRef, language: str, options: SpeechOptions, source: Sourc
             language_probability=result.language_probability,
             model=result.model_dump(include={"model", "device", "compute_type", "batch_size"}),
         )
+
+
+def _transcript(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> tuple[AsrResult, bool]:
+    """The transcript, and whether its words come from the shared cache.
+
+    The words are stored as soon as they are recognised, and once more with their speakers if those can be told apart.
+    """
+    plan = choose(work.settings.asr_device, options.model, work.settings.asr_batch_size)
+    audio = source.artifacts["audio"].sha256
+    identity = _model_identity(plan.model, work)
+    said = transcript_key(audio, digest(VERSION, audio, identity, plan.compute_type, options.beam_size, language))
+    told_apart = transcript_key(audio, digest("speakers", said))
+    work.mark_use(said)
+    reused = work.store.exists(said)
+    if work.store.exists(told_apart):
+        return _stored(told_apart, work), reused
+    result = _stored(said, work) if reused else _recognise(language, options, source, work)
+    is_shared = result.complete and (result.model, result.compute_type) == (plan.model, plan.compute_type)
+    if is_shared and not reused:
+        work.store.put_json(said, result.model_dump(mode="json"))
+    result = _told_apart(result, source, work)
+    if is_shared and result.told_apart:
+        work.store.put_json(told_apart, result.model_dump(mode="json"))
+    return result, reused
 
 
 def _recognise(language: str, options: SpeechOptions, source: SourceRecord, work: Workspace) -> AsrResult:

@@ -151,11 +151,6 @@ class _Uncut:
     said: Said
 
     @property
-    def turns(self) -> Sequence[Turn]:
-        """The turns of those who speak in it."""
-        return self.said.turns
-
-    @property
     def tracks(self) -> tuple[list[Track], Array]:
         """The faces, and the times at which faces were looked for."""
         return _tracks(self.view, self.start, self.end)
@@ -255,9 +250,9 @@ def _follow(uncut: _Uncut) -> list[Shot]:
     if all(track.present(times).all() for track in tracks) and fits(together, frame):
         parts: list[_Part] = [(together, start, end)]
     else:
-        who = subjects(tracks, times, uncut.turns)
+        who = subjects(tracks, times, uncut.said.turns)
         quick = f"quick turns: a camera that follows would miss {who.missed:.0%} of what is said"
-        is_too_quick = who.missed >= MOST_MISSED and are_quick(uncut.turns, start, end)
+        is_too_quick = who.missed >= MOST_MISSED and are_quick(uncut.said.turns, start, end)
         if is_too_quick and (split := _two_people(uncut, quick)):
             return [split]
         parts = _parts(uncut, frame, who)
@@ -280,7 +275,7 @@ def _parts(uncut: _Uncut, frame: Frame, found: Subjects) -> list[_Part]:
     edges = [uncut.start, *(float(times[a - 1] + times[a]) / 2 for a, _ in runs[1:]), uncut.end]
     for cut, (a, _) in enumerate(runs[1:], start=1):
         edges[cut] = _at_turn(
-            edges[cut - 1 : cut + 2], [t for t in uncut.turns if found.faces.get(t.speaker) == who[a]]
+            edges[cut - 1 : cut + 2], [t for t in uncut.said.turns if found.faces.get(t.speaker) == who[a]]
         )
     is_voice = [who[a] >= 0 and float((heard[a:b] == who[a]).mean()) >= MOSTLY for a, b in runs]
     chosen = [

@@ -52,7 +52,7 @@ class Subjects(NamedTuple):
         return float((self.shown != self.heard)[known].mean()) if known.any() else 0.0
 
 
-def subjects(tracks: Sequence[Track], times: Array, spoken: Sequence[Turn] = ()) -> Subjects:
+def subjects(tracks: Sequence[Track], times: Array, turns: Sequence[Turn] = ()) -> Subjects:
     """Whom to show at each of `times`.
 
     The best sequence (Viterbi) by how much more a mouth moves than the others and, where a voice has a known face, by
@@ -64,8 +64,8 @@ def subjects(tracks: Sequence[Track], times: Array, spoken: Sequence[Turn] = ())
     best: Array = (motion * present).max(axis=0)
     scores = np.where(present, np.log(motion) - np.log(best.clip(QUIET)), ABSENT)
     nobody = np.where(present.any(axis=0), NOBODY, 0.0)
-    faces = faces_of_voices(tracks, times, spoken)
-    heard = np.array([faces.get(int(speaker), -1) for speaker in speaking(spoken, times)], np.int64)
+    faces = faces_of_voices(tracks, times, turns)
+    heard = np.array([faces.get(int(speaker), -1) for speaker in speaking(turns, times)], np.int64)
     for face in faces.values():
         scores[face, (heard == face) & present[face]] += VOICE
     states = _best_sequence(np.vstack([scores, nobody]))

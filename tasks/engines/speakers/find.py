@@ -40,12 +40,13 @@ class _Heard(NamedTuple):
 
 
 def find_speakers(audio: Path, weights: SpeakerWeights, threads: int, progress: Progress) -> Activity | None:
-    """How probable it is that each speaker talks, in each frame; None if there is only one.
+    """How probable it is that each speaker talks, shape (frames, speakers); None if there is only one.
 
     A part of the recording is heard first. If that has one voice, the rest is taken to have no other.
 
     Raises:
         UnreadableMedia: the sound cannot be decoded, or the weights cannot be read.
+        NetworkError: a network could not be run.
         ProgramStopped: the decoder was killed or hung; a retry may succeed.
     """
     ears = _Ears(weights, threads)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.core.speakers.clusters import LEAST_SECONDS, speakers
+from tasks.core.speakers.clusters import LEAST_SECONDS, MOST_SPEAKERS, speakers
 
 
 def prints(people: list[int], spread: float = 0.6, length: int = 64, seed: int = 1) -> np.ndarray:
@@ -32,6 +32,15 @@ def test_a_voice_heard_for_a_moment_joins_the_one_it_is_most_like():
     vectors[4] = vectors[2] + 0.9 * vectors[4]
     vectors[4] /= np.linalg.norm(vectors[4])
     assert speakers(vectors, np.array([5, 5, 4, 4, 0.9])).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_crowd_is_as_many_speakers_as_are_told_apart_at_most():
+    people = [n % (3 * MOST_SPEAKERS) for n in range(6 * MOST_SPEAKERS)]
+    seconds = np.array([LEAST_SECONDS + 1 + (person < MOST_SPEAKERS) for person in people])
+    found = speakers(prints(people), seconds)
+    assert set(found.tolist()) == set(range(MOST_SPEAKERS))
+    kept = {person: int(found[n]) for n, person in enumerate(people) if person < MOST_SPEAKERS}
+    assert len(set(kept.values())) == MOST_SPEAKERS
 
 
 def test_voices_of_which_none_is_heard_for_long_are_one():
